@@ -1,0 +1,3 @@
+//! What terminator and worker must agree on.
+
+pub mod clock;
