@@ -1,3 +1,10 @@
-//! What terminator and worker must agree on.
+//! What terminator and worker must agree on: ids, the envelope as it crosses
+//! the broker, the words of the client protocol, the bus, configuration, and
+//! the life of a process. It knows no socket, no token and no store.
 
+pub mod backoff;
+pub mod bus;
 pub mod clock;
+pub mod envelope;
+pub mod id;
+pub mod protocol;

@@ -1,0 +1,80 @@
+//! The bus: how terminator and worker reach each other.
+//!
+//! One seam with two homes: [`rabbitmq`], which is the real one, and
+//! [`memory`], which lives in one process and keeps the same semantics, because
+//! `dev` and the simulator stand on it. One conformance suite runs against both.
+//!
+//! What either home promises:
+//!
+//! - a publication is *settled* once: confirmed by the queue, or refused with the reason;
+//! - it outlives a lost connection: what was not confirmed is published again, in order, until its
+//!   patience ends, so a consumer may see it twice and must know it by its `correlation_id`;
+//! - a delivery is *settled* once: acknowledged, or (dropped unsettled) given back and delivered again,
+//!   to whomever, at most as often as the queue's delivery limit allows;
+//! - publications of one publisher to one queue arrive in order.
+
+mod ack_batch;
+mod delivery;
+pub mod memory;
+mod message;
+mod publisher;
+pub mod rabbitmq;
+pub mod topology;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use self::delivery::{Consumer, Delivery};
+pub use self::message::{Message, Properties, Value};
+pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route};
+use self::topology::Queue;
+
+/// Whether the broker can be reached just now, and takes what it is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It can.
+    Up,
+    /// It is there but takes nothing: it has run out of memory or disk (`connection.blocked`).
+    Blocked,
+    /// It cannot be reached, or refuses us; the reason is for people.
+    Away(Arc<str>),
+}
+
+impl Link {
+    /// Whether a publication would leave at once.
+    pub fn is_up(&self) -> bool {
+        *self == Self::Up
+    }
+}
+
+/// How long a publication may stay unconfirmed before it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as this, and at once while the broker has been away for as long.
+    Limited(std::time::Duration),
+    /// For ever: whoever published cannot do without.
+    Endless,
+}
+
+/// A broker, or what stands in for one.
+///
+/// Must be used within a tokio runtime. Publishers and consumers end when their
+/// handles are dropped; the connections end with the bus itself.
+pub trait Bus: Send + Sync + 'static {
+    /// A new publisher with a channel of its own. Its publications arrive in the order of their submission.
+    fn publisher(&self, patience: Patience) -> Publisher;
+
+    /// A new consumer of `queue`, which is declared first. At most `prefetch` deliveries are unsettled at a time.
+    fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer;
+
+    /// Whether publications leave and deliveries come just now.
+    fn link(&self) -> watch::Receiver<Link>;
+
+    /// Waits until all publishers and consumers are dropped and what they had to say is said, then disconnects.
+    fn close(&self) -> Closing<'_>;
+}
+
+/// The end of a bus.
+pub type Closing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;

@@ -1,0 +1,115 @@
+//! The bus within one process: for `dev`, and for simulation.
+//!
+//! It keeps what the broker would: prefetch, redelivery with a count, delivery
+//! limits, dead-lettering, time limits, unroutable returns, and refusal when full.
+//! All of it is one state under one lock; nothing in here waits while it holds it.
+
+mod broker;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use self::broker::Broker;
+use super::delivery::ConsumerHome;
+use super::topology::{Queue, Topology};
+use super::{Bus, Consumer, Link, Patience, Publisher};
+
+/// How often messages and queues past their time are cleared away.
+const SWEEP_PERIOD: Duration = Duration::from_millis(250);
+
+/// A broker of this process alone. Clones are the same broker.
+#[derive(Clone)]
+pub struct MemoryBus {
+    broker: Shared,
+    link: Arc<watch::Sender<Link>>,
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Broker>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Broker> {
+        // Nothing under this lock panics half-way through a change.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl MemoryBus {
+    /// A broker with `topology` on it.
+    pub fn new(topology: &Topology) -> Self {
+        let broker = Shared(Arc::default());
+        broker.lock().declare(topology);
+        tokio::spawn(sweep(Arc::downgrade(&broker.0)));
+        Self {
+            broker,
+            link: Arc::new(watch::Sender::new(Link::Up)),
+        }
+    }
+
+    /// How many messages are in the queue of this name: ready, and delivered but not settled.
+    pub fn depth(&self, queue: &str) -> (usize, usize) {
+        self.broker.lock().depth(queue)
+    }
+}
+
+impl Bus for MemoryBus {
+    fn publisher(&self, _: Patience) -> Publisher {
+        let (publisher, mut queue) = Publisher::new();
+        let broker = self.broker.clone();
+        tokio::spawn(async move {
+            while let Some(publication) = queue.recv().await {
+                let outcome = broker
+                    .lock()
+                    .publish(&publication.route, publication.message.clone(), Instant::now());
+                publication.settle(outcome);
+            }
+        });
+        publisher
+    }
+
+    fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
+        let (consumer, home) = Consumer::new();
+        let ConsumerHome { deliveries, stop, end } = home;
+        let (settlements, mut settled) = mpsc::unbounded_channel();
+        let id = self.broker.lock().consume(&queue, prefetch, deliveries, settlements);
+        let broker = self.broker.clone();
+        tokio::spawn(async move {
+            let mut stopped = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    Some((tag, settlement)) = settled.recv() => {
+                        broker.lock().settle(&queue.name, id, tag, settlement, Instant::now());
+                    }
+                    () = end.cancelled() => break,
+                    () = stop.cancelled(), if !stopped => {
+                        stopped = true;
+                        broker.lock().stop(&queue.name, id);
+                    }
+                }
+            }
+            broker.lock().leave(&queue, id, Instant::now());
+        });
+        consumer
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    fn close(&self) -> super::Closing<'_> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+async fn sweep(broker: std::sync::Weak<Mutex<Broker>>) {
+    let mut period = tokio::time::interval(SWEEP_PERIOD);
+    loop {
+        period.tick().await;
+        let Some(broker) = broker.upgrade() else { return };
+        Shared(broker).lock().sweep(Instant::now());
+    }
+}

@@ -1,0 +1,321 @@
+//! The state of a broker, changed by one call at a time; the clock is an argument.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::bus::delivery::{Settlement, Settler};
+use crate::bus::topology::{Limits, Overflow, Queue, QueueKind, Topology};
+use crate::bus::{Delivery, Message, PublishError, Route, Value};
+
+type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
+
+#[derive(Default)]
+pub(super) struct Broker {
+    /// Exchange and key to the names of queues.
+    bindings: HashMap<Route, Vec<String>>,
+    queues: HashMap<String, Stored>,
+    consumers: u64,
+}
+
+struct Stored {
+    limits: Limits,
+    ready: VecDeque<Entry>,
+    consumers: VecDeque<Reader>,
+    unused_since: Instant,
+}
+
+struct Entry {
+    message: Message,
+    route: Route,
+    delivery_count: u32,
+    published: Instant,
+}
+
+struct Reader {
+    id: u64,
+    prefetch: usize,
+    next_tag: u64,
+    unsettled: BTreeMap<u64, Entry>,
+    /// Nothing once it was stopped: what it has must still be settled.
+    deliveries: Option<mpsc::UnboundedSender<Delivery>>,
+    settlements: Settlements,
+}
+
+impl Broker {
+    pub(super) fn declare(&mut self, topology: &Topology) {
+        for queue in &topology.queues {
+            self.declare_queue(queue);
+        }
+    }
+
+    fn declare_queue(&mut self, queue: &Queue) {
+        if self.queues.contains_key(&queue.name) {
+            return;
+        }
+        let limits = match &queue.kind {
+            QueueKind::Quorum(limits) => limits.clone(),
+            QueueKind::Exclusive => Limits::default(),
+        };
+        let stored = Stored {
+            limits,
+            ready: VecDeque::new(),
+            consumers: VecDeque::new(),
+            unused_since: Instant::now(),
+        };
+        self.queues.insert(queue.name.clone(), stored);
+        for (exchange, key) in &queue.bindings {
+            self.bindings
+                .entry(Route::new(exchange, key))
+                .or_default()
+                .push(queue.name.clone());
+        }
+    }
+
+    fn route(&self, route: &Route) -> Vec<String> {
+        if route.exchange.is_empty() {
+            return self
+                .queues
+                .contains_key(&*route.key)
+                .then(|| route.key.to_string())
+                .into_iter()
+                .collect();
+        }
+        self.bindings.get(route).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn publish(&mut self, route: &Route, message: Message, now: Instant) -> Result<(), PublishError> {
+        let queues = self.route(route);
+        if queues.is_empty() {
+            return Err(PublishError::Unroutable);
+        }
+        let mut outcome = Ok(());
+        for name in queues {
+            let entry = Entry {
+                message: message.clone(),
+                route: route.clone(),
+                delivery_count: 0,
+                published: now,
+            };
+            let Some(queue) = self.queues.get_mut(&name) else {
+                continue;
+            };
+            if let Some((most, overflow)) = queue.limits.max_length
+                && queue.ready.len() >= most as usize
+            {
+                match overflow {
+                    Overflow::RejectPublish => {
+                        outcome = Err(PublishError::Refused);
+                        continue;
+                    }
+                    Overflow::DropHead => drop(queue.ready.pop_front()),
+                }
+            }
+            queue.ready.push_back(entry);
+            queue.dispatch();
+        }
+        outcome
+    }
+
+    /// Adds a reader to `queue`, and tells the name by which it settles.
+    pub(super) fn consume(
+        &mut self,
+        queue: &Queue,
+        prefetch: u16,
+        deliveries: Option<mpsc::UnboundedSender<Delivery>>,
+        settlements: Settlements,
+    ) -> u64 {
+        self.declare_queue(queue);
+        self.consumers += 1;
+        let id = self.consumers;
+        if let Some(stored) = self.queues.get_mut(&queue.name) {
+            stored.consumers.push_back(Reader {
+                id,
+                prefetch: usize::from(prefetch),
+                next_tag: 1,
+                unsettled: BTreeMap::new(),
+                deliveries,
+                settlements,
+            });
+            stored.dispatch();
+        }
+        id
+    }
+
+    pub(super) fn settle(&mut self, queue: &str, reader: u64, tag: u64, settlement: Settlement, now: Instant) {
+        let Some(stored) = self.queues.get_mut(queue) else {
+            return;
+        };
+        let Some(entry) = stored.reader(reader).and_then(|reader| reader.unsettled.remove(&tag)) else {
+            return;
+        };
+        let dead = match settlement {
+            Settlement::Ack => None,
+            Settlement::Requeue => stored.give_back(entry),
+        };
+        stored.dispatch();
+        self.bury(queue, dead, "delivery_limit", now);
+    }
+
+    /// The reader wants no more.
+    pub(super) fn stop(&mut self, queue: &str, reader: u64) {
+        if let Some(reader) = self.queues.get_mut(queue).and_then(|stored| stored.reader(reader)) {
+            reader.deliveries = None;
+        }
+    }
+
+    /// The reader is gone: what it had not settled is given back, in its order.
+    pub(super) fn leave(&mut self, queue: &Queue, reader: u64, now: Instant) {
+        if queue.kind == QueueKind::Exclusive {
+            self.queues.remove(&queue.name);
+            return;
+        }
+        let Some(stored) = self.queues.get_mut(&queue.name) else {
+            return;
+        };
+        let Some(place) = stored.consumers.iter().position(|other| other.id == reader) else {
+            return;
+        };
+        let unsettled = stored
+            .consumers
+            .remove(place)
+            .map(|reader| reader.unsettled)
+            .unwrap_or_default();
+        stored.unused_since = now;
+        let dead: Vec<_> = unsettled
+            .into_values()
+            .rev()
+            .filter_map(|entry| stored.give_back(entry))
+            .collect();
+        stored.dispatch();
+        self.bury(&queue.name, dead, "delivery_limit", now);
+    }
+
+    /// Clears away messages and queues that are past their time.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.queues.retain(|_, stored| !stored.has_expired(now));
+        let names: Vec<_> = self.queues.keys().cloned().collect();
+        for name in names {
+            let late = self
+                .queues
+                .get_mut(&name)
+                .map(|stored| stored.take_late(now))
+                .unwrap_or_default();
+            self.bury(&name, late, "expired", now);
+        }
+    }
+
+    pub(super) fn depth(&self, queue: &str) -> (usize, usize) {
+        self.queues.get(queue).map_or((0, 0), |stored| {
+            (
+                stored.ready.len(),
+                stored.consumers.iter().map(|reader| reader.unsettled.len()).sum(),
+            )
+        })
+    }
+
+    /// Dead-letters what a queue did not keep, if it says where to.
+    fn bury(&mut self, queue: &str, dead: impl IntoIterator<Item = Entry>, reason: &str, now: Instant) {
+        let Some((exchange, key)) = self
+            .queues
+            .get(queue)
+            .and_then(|stored| stored.limits.dead_letter.clone())
+        else {
+            return;
+        };
+        for entry in dead {
+            let mut message = entry.message;
+            for (name, text) in [
+                ("x-first-death-reason", reason),
+                ("x-first-death-queue", queue),
+                ("x-first-death-exchange", &entry.route.exchange),
+            ] {
+                if message.properties.header(name).is_none() {
+                    message
+                        .properties
+                        .headers
+                        .push((name.to_owned(), Value::Text(text.to_owned())));
+                }
+            }
+            // A dead letter that nobody wants is gone, as it is with the broker.
+            let _ = self.publish(&Route::new(&exchange, &key), message, now);
+        }
+    }
+}
+
+impl Stored {
+    fn reader(&mut self, id: u64) -> Option<&mut Reader> {
+        self.consumers.iter_mut().find(|reader| reader.id == id)
+    }
+
+    /// Puts a message back in front, or gives it out as dead if that was once too often.
+    fn give_back(&mut self, mut entry: Entry) -> Option<Entry> {
+        entry.delivery_count += 1;
+        if self
+            .limits
+            .delivery_limit
+            .is_some_and(|limit| entry.delivery_count > limit)
+        {
+            return Some(entry);
+        }
+        self.ready.push_front(entry);
+        None
+    }
+
+    /// Gives what is ready to whoever has room, in turn.
+    fn dispatch(&mut self) {
+        while !self.ready.is_empty() {
+            let Some(place) = self.consumers.iter().position(Reader::has_room) else {
+                return;
+            };
+            let (Some(entry), Some(mut reader)) = (self.ready.pop_front(), self.consumers.remove(place)) else {
+                return;
+            };
+            reader.take(entry);
+            self.consumers.push_back(reader);
+        }
+    }
+
+    fn has_expired(&self, now: Instant) -> bool {
+        let unused = self
+            .consumers
+            .is_empty()
+            .then(|| now.saturating_duration_since(self.unused_since));
+        matches!((unused, self.limits.expires), (Some(unused), Some(limit)) if unused >= limit)
+    }
+
+    fn take_late(&mut self, now: Instant) -> Vec<Entry> {
+        let Some(ttl) = self.limits.message_ttl else {
+            return Vec::new();
+        };
+        let (late, ready) = self
+            .ready
+            .drain(..)
+            .partition::<VecDeque<_>, _>(|entry| now.duration_since(entry.published) >= ttl);
+        self.ready = ready;
+        late.into()
+    }
+}
+
+impl Reader {
+    fn has_room(&self) -> bool {
+        self.deliveries.is_some() && self.unsettled.len() < self.prefetch
+    }
+
+    fn take(&mut self, entry: Entry) {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        let settler = Settler {
+            tag,
+            settlements: self.settlements.clone(),
+        };
+        let (exchange, key) = (entry.route.exchange.to_string(), entry.route.key.to_string());
+        let delivery = Delivery::new(entry.message.clone(), exchange, key, entry.delivery_count, settler);
+        self.unsettled.insert(tag, entry);
+        if let Some(deliveries) = &self.deliveries {
+            // If its consumer is just now gone, `leave` is about to give it back.
+            let _ = deliveries.send(delivery);
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One connection to the broker, made anew for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::{ConnectionProperties, Event};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::RabbitmqConfig;
+use super::declare::{self, DeclareError};
+use super::link_board::{LinkBoard, Slot};
+use crate::backoff::Backoff;
+use crate::bus::Link;
+use crate::bus::topology::Topology;
+
+/// The time for a TCP connection, TLS and the AMQP handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for declaring everything: quorum queues of a starting cluster take seconds.
+const DECLARE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A broker that restarts is back in about 5 s: the last waits must be short beside that.
+const RECONNECT_LEAST: Duration = Duration::from_millis(200);
+const RECONNECT_MOST: Duration = Duration::from_secs(3);
+/// A declaration that contradicts what is there will not do better soon.
+const CONFLICT_WAIT: Duration = Duration::from_secs(1);
+/// How often a connection is asked whether it still is one, should its event get lost.
+const CHECK_PERIOD: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    Publishing,
+    Consuming,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Publishing => "publishing",
+            Self::Consuming => "consuming",
+        }
+    }
+}
+
+/// One connection, from its handshake to its loss.
+pub(super) struct Generation {
+    pub(super) connection: lapin::Connection,
+    /// Cancelled when the connection is lost, or when whoever uses it finds that it is no good.
+    pub(super) lost: CancellationToken,
+}
+
+/// The present connection, if there is one.
+pub(super) type Connections = watch::Receiver<Option<Arc<Generation>>>;
+
+/// Waits for a connection that is not known to be lost; nothing when there will be none any more.
+pub(super) async fn present(connections: &mut Connections) -> Option<Arc<Generation>> {
+    let usable = |generation: &Option<Arc<Generation>>| generation.as_ref().is_some_and(|g| !g.lost.is_cancelled());
+    connections
+        .wait_for(usable)
+        .await
+        .ok()
+        .and_then(|generation| generation.clone())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("no answer within {}s", CONNECT_TIMEOUT.as_secs())]
+    Slow,
+    #[error("{0}")]
+    Refused(#[from] lapin::Error),
+    #[error("{0}")]
+    Declare(#[from] DeclareError),
+}
+
+/// Keeps a connection until nobody holds the receiver any more.
+pub(super) fn supervise(config: &RabbitmqConfig, role: Role, board: &LinkBoard, tasks: &TaskTracker) -> Connections {
+    let (present, connections) = watch::channel(None);
+    let supervisor = Supervisor {
+        urls: config.urls.clone(),
+        name: format!("{} {}", config.name, role.name()),
+        topology: config.topology.clone(),
+        role,
+        present,
+        slot: board.slot("not yet connected".to_owned()),
+    };
+    tasks.spawn(supervisor.run());
+    connections
+}
+
+struct Supervisor {
+    urls: Vec<String>,
+    name: String,
+    topology: Topology,
+    role: Role,
+    present: watch::Sender<Option<Arc<Generation>>>,
+    slot: Slot,
+}
+
+impl Supervisor {
+    async fn run(self) {
+        let mut backoff = Backoff::new(RECONNECT_LEAST, RECONNECT_MOST);
+        let mut told = String::new();
+        for url in self.urls.iter().cycle() {
+            let attempt = tokio::select! {
+                attempt = self.connect(url) => attempt,
+                () = self.present.closed() => return,
+            };
+            let least_wait = match attempt {
+                Ok(generation) => {
+                    info!(role = self.role.name(), "connected to the broker");
+                    backoff.reset();
+                    told.clear();
+                    if !self.hold(generation).await {
+                        return;
+                    }
+                    Duration::ZERO
+                }
+                Err(reason) => self.complain(&reason, &mut told),
+            };
+            tokio::select! {
+                () = sleep(backoff.next_wait(rand::random()).max(least_wait)) => {}
+                () = self.present.closed() => return,
+            }
+        }
+    }
+
+    async fn connect(&self, url: &str) -> Result<Generation, ConnectError> {
+        let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
+        let connection = timeout(CONNECT_TIMEOUT, lapin::Connection::connect(url, properties))
+            .await
+            .map_err(|_| ConnectError::Slow)??;
+        let declared = timeout(DECLARE_TIMEOUT, declare::topology(&connection, &self.topology)).await;
+        match declared {
+            Ok(Ok(())) => Ok(Generation {
+                connection,
+                lost: CancellationToken::new(),
+            }),
+            Ok(Err(reason)) => {
+                close(&connection).await;
+                Err(reason.into())
+            }
+            Err(_) => Err(ConnectError::Slow),
+        }
+    }
+
+    /// Holds a connection until it is lost. Tells whether another is wanted.
+    async fn hold(&self, generation: Generation) -> bool {
+        let generation = Arc::new(generation);
+        self.slot.set(Link::Up);
+        self.present.send_replace(Some(generation.clone()));
+        let reason = tokio::select! {
+            reason = self.watch(&generation) => Some(reason),
+            () = self.present.closed() => None,
+        };
+        generation.lost.cancel();
+        self.present.send_replace(None);
+        match &reason {
+            Some(reason) => {
+                warn!(role = self.role.name(), %reason, "lost the broker");
+                self.slot.set(Link::Away(reason.as_str().into()));
+            }
+            None => info!(role = self.role.name(), "disconnecting from the broker"),
+        }
+        close(&generation.connection).await;
+        reason.is_some()
+    }
+
+    /// Watches a connection until it is lost, and tells why.
+    async fn watch(&self, generation: &Generation) -> String {
+        let mut events = std::pin::pin!(generation.connection.events_listener());
+        let mut check = tokio::time::interval(CHECK_PERIOD);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        warn!(role = self.role.name(), reason, "the broker takes nothing for now");
+                        self.slot.set(Link::Blocked);
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        info!(role = self.role.name(), "the broker takes messages again");
+                        self.slot.set(Link::Up);
+                    }
+                    Some(Event::Error(reason)) => return reason.to_string(),
+                    Some(_) => {}
+                    None => return "the connection ended".to_owned(),
+                },
+                () = generation.lost.cancelled() => return "a channel failed".to_owned(),
+                _ = check.tick() => {
+                    if !generation.connection.status().connected() {
+                        return "the connection is closed".to_owned();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says why there is no connection, once for each reason, and how long to wait at least.
+    fn complain(&self, reason: &ConnectError, told: &mut String) -> Duration {
+        let text = reason.to_string();
+        self.slot.set(Link::Away(text.as_str().into()));
+        let conflict = matches!(reason, ConnectError::Declare(DeclareError::Conflict { .. }));
+        if *told != text {
+            if conflict {
+                error!(
+                    role = self.role.name(),
+                    reason = text,
+                    "cannot use what is on the broker"
+                );
+            } else {
+                warn!(
+                    role = self.role.name(),
+                    reason = text,
+                    "cannot reach the broker; will keep trying"
+                );
+            }
+            *told = text;
+        }
+        if conflict { CONFLICT_WAIT } else { Duration::ZERO }
+    }
+}
+
+/// Says good-bye, if the other side still listens.
+async fn close(connection: &lapin::Connection) {
+    if connection.status().connected() {
+        // What is closed in haste is closed all the same.
+        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "good-bye".into())).await;
+    }
+}

@@ -1,0 +1,281 @@
+//! One consumer: deliveries one way, acknowledgements the other, on a channel of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
+use lapin::Channel;
+use lapin::message::Delivery as Incoming;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tracing::error;
+
+use super::connection::{Connections, Generation, present};
+use super::convert::from_amqp;
+use super::declare::{self, DeclareError};
+use super::link_board::Slot;
+use crate::bus::ack_batch::{AckBatch, Frame};
+use crate::bus::delivery::{ConsumerHome, Settlement, Settler};
+use crate::bus::topology::Queue;
+use crate::bus::{Delivery, Link, Value};
+
+/// How many settlements go to the broker in one batch.
+const BATCH: usize = 512;
+/// The time for opening a channel, declaring the queue and subscribing to it.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A queue that cannot be had now is asked for again this much later.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// The one consumer of the channel, so any name will do.
+const CONSUMER_TAG: &str = "countersign";
+
+/// Runs until the consumer is dropped.
+pub(super) async fn run(queue: Queue, prefetch: u16, mut home: ConsumerHome, connections: Connections, slot: Slot) {
+    let end = home.end.clone();
+    let mut task = ConsumeTask {
+        queue,
+        prefetch,
+        connections,
+        slot,
+        told: String::new(),
+    };
+    loop {
+        let (generation, channel, stream) = tokio::select! {
+            subscription = task.subscribe() => match subscription {
+                Some(subscription) => subscription,
+                None => return,
+            },
+            () = end.cancelled() => return,
+        };
+        match Subscription::new(&channel, &mut home).run(stream, &generation).await {
+            Outcome::Finished => return,
+            // The broker has taken back what was delivered, and no more is wanted.
+            Outcome::Lost if home.stop.is_cancelled() => return,
+            Outcome::Lost => {
+                task.slot
+                    .set(Link::Away(format!("lost the consumer of {}", task.queue.name).into()));
+                generation.lost.cancel();
+            }
+        }
+    }
+}
+
+struct ConsumeTask {
+    queue: Queue,
+    prefetch: u16,
+    connections: Connections,
+    slot: Slot,
+    /// The reason that was logged last, so that each is logged once.
+    told: String,
+}
+
+impl ConsumeTask {
+    /// Tries until it succeeds; nothing when there will be no connection any more.
+    async fn subscribe(&mut self) -> Option<(Arc<Generation>, Channel, lapin::Consumer)> {
+        loop {
+            let generation = present(&mut self.connections).await?;
+            match timeout(SUBSCRIBE_TIMEOUT, subscribe(&generation, &self.queue, self.prefetch)).await {
+                Ok(Ok((channel, stream))) => {
+                    self.told.clear();
+                    self.slot.set(Link::Up);
+                    return Some((generation, channel, stream));
+                }
+                Ok(Err(reason)) => {
+                    self.complain(&reason);
+                    sleep(RETRY_WAIT).await;
+                }
+                Err(_) => generation.lost.cancel(),
+            }
+        }
+    }
+
+    fn complain(&mut self, reason: &DeclareError) {
+        let text = reason.to_string();
+        self.slot.set(Link::Away(text.as_str().into()));
+        if text != self.told {
+            error!(reason = text, "cannot consume; will keep trying");
+            self.told = text;
+        }
+    }
+}
+
+async fn subscribe(
+    generation: &Generation,
+    queue: &Queue,
+    prefetch: u16,
+) -> Result<(Channel, lapin::Consumer), DeclareError> {
+    let failed = |error| DeclareError::new(&format!("a consumer of {}", queue.name), &error);
+    let channel = generation.connection.create_channel().await.map_err(failed)?;
+    declare::queue(&channel, queue).await?;
+    // Per consumer: a quorum queue knows no other way.
+    channel
+        .basic_qos(prefetch, BasicQosOptions { global: false })
+        .await
+        .map_err(failed)?;
+    let options = BasicConsumeOptions {
+        no_local: false,  // RabbitMQ does not know it.
+        no_ack: false,    // A delivery is lost only when we say so.
+        exclusive: false, // Workers share a queue; a return queue's name is already its owner's alone.
+        nowait: false,    // A refusal must be heard.
+    };
+    let stream = channel
+        .basic_consume(
+            queue.name.as_str().into(),
+            CONSUMER_TAG.into(),
+            options,
+            FieldTable::default(),
+        )
+        .await
+        .map_err(failed)?;
+    Ok((channel, stream))
+}
+
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    /// The consumer is dropped, and all that was settled is told.
+    Finished,
+    /// The channel is no good any more.
+    Lost,
+}
+
+enum Streaming {
+    On,
+    Ended,
+}
+
+/// One channel with its consumer.
+struct Subscription<'a> {
+    channel: &'a Channel,
+    home: &'a mut ConsumerHome,
+    settler: mpsc::UnboundedSender<(u64, Settlement)>,
+    settled: mpsc::UnboundedReceiver<(u64, Settlement)>,
+    batch: AckBatch,
+}
+
+impl<'a> Subscription<'a> {
+    fn new(channel: &'a Channel, home: &'a mut ConsumerHome) -> Self {
+        let (settler, settled) = mpsc::unbounded_channel();
+        Self {
+            channel,
+            home,
+            settler,
+            settled,
+            batch: AckBatch::new(),
+        }
+    }
+
+    async fn run(mut self, mut stream: lapin::Consumer, generation: &Generation) -> Outcome {
+        let mut settlements = Vec::with_capacity(BATCH);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = generation.lost.cancelled() => return Outcome::Lost,
+                _ = self.settled.recv_many(&mut settlements, BATCH) => {
+                    if self.tell(&mut settlements).await.is_err() {
+                        return Outcome::Lost;
+                    }
+                }
+                () = self.home.end.cancelled() => return self.finish(&mut settlements).await,
+                () = self.home.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    let cancel = self.channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions { nowait: false });
+                    if !matches!(timeout(SUBSCRIBE_TIMEOUT, cancel).await, Ok(Ok(()))) {
+                        return Outcome::Lost;
+                    }
+                }
+                first = stream.next(), if self.home.deliveries.is_some() => {
+                    match self.pass_on_all(first, &mut stream) {
+                        Streaming::On => {}
+                        Streaming::Ended if stopping => self.home.deliveries = None,
+                        // The broker has cancelled the consumer: its queue is gone.
+                        Streaming::Ended => return Outcome::Lost,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes on what has arrived by now, beginning with `next`.
+    fn pass_on_all(&mut self, next: Option<lapin::Result<Incoming>>, stream: &mut lapin::Consumer) -> Streaming {
+        let mut next = Some(next);
+        while let Some(item) = next {
+            let Some(Ok(delivery)) = item else {
+                return Streaming::Ended;
+            };
+            self.pass_on(delivery);
+            next = stream.next().now_or_never();
+        }
+        Streaming::On
+    }
+
+    fn pass_on(&mut self, delivery: Incoming) {
+        let tag = delivery.delivery_tag;
+        self.batch.delivered(tag);
+        let properties = from_amqp(&delivery.properties);
+        // RabbitMQ 4 counts from the second delivery on, 3 from the first.
+        let delivery_count = match properties.header("x-delivery-count") {
+            Some(Value::Integer(count)) => u32::try_from(*count).unwrap_or(u32::MAX),
+            _ => u32::from(delivery.redelivered),
+        };
+        let delivery = Delivery::new(
+            crate::bus::Message {
+                body: delivery.data.into(),
+                properties,
+            },
+            delivery.exchange.as_str().to_owned(),
+            delivery.routing_key.as_str().to_owned(),
+            delivery_count,
+            Settler {
+                tag,
+                settlements: self.settler.clone(),
+            },
+        );
+        if let Some(deliveries) = &self.home.deliveries {
+            // If the consumer is just now gone, the broker gets it back with the channel.
+            let _ = deliveries.send(delivery);
+        }
+    }
+
+    async fn tell(&mut self, settlements: &mut Vec<(u64, Settlement)>) -> lapin::Result<()> {
+        for (tag, settlement) in settlements.drain(..) {
+            self.batch.settled(tag, settlement);
+        }
+        let frames = self.batch.flush().into_iter().map(|frame| send(self.channel, frame));
+        join_all(frames).await.into_iter().collect()
+    }
+
+    /// Tells what is still to be told, and leaves: the broker gets the rest back.
+    async fn finish(&mut self, settlements: &mut Vec<(u64, Settlement)>) -> Outcome {
+        self.settled.close();
+        while self.settled.recv_many(settlements, BATCH).await > 0 {
+            if self.tell(settlements).await.is_err() {
+                break;
+            }
+        }
+        // The close is answered after all that was sent before it.
+        let _ = timeout(SUBSCRIBE_TIMEOUT, self.channel.close(200, "done".into())).await;
+        Outcome::Finished
+    }
+}
+
+async fn send(channel: &Channel, frame: Frame) -> lapin::Result<()> {
+    match frame {
+        Frame::AckUpTo(tag) => channel.basic_ack(tag, BasicAckOptions { multiple: true }).await,
+        Frame::Ack(tag) => channel.basic_ack(tag, BasicAckOptions { multiple: false }).await,
+        Frame::Requeue(tag) => {
+            channel
+                .basic_nack(
+                    tag,
+                    BasicNackOptions {
+                        multiple: false,
+                        requeue: true,
+                    },
+                )
+                .await
+        }
+    }
+    .map(|_| ())
+}

@@ -1,0 +1,363 @@
+//! One confirm channel, and everything that is on its way through it.
+//!
+//! Publications leave in the order of their submission, up to [`WINDOW`] of them
+//! unconfirmed at a time. What a lost channel had not confirmed leaves again through the
+//! next, in the same order. All of it happens in one task, because two that publish on one
+//! channel can swap delivery tags.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{Channel, Confirmation};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::connection::{Connections, Generation, present};
+use super::convert::{short, to_amqp};
+use crate::bus::{Link, Patience, Publication, PublishError};
+
+/// The most unconfirmed publications of a channel. lapin walks through all of them at each confirm that covers
+/// several, and the broker confirms in batches of a few hundred.
+const WINDOW: usize = 1_000;
+/// How many submissions are taken over at a time, before confirms get their turn.
+const BURST: usize = 64;
+/// How often patience is looked at: fine beside the seconds that it lasts.
+const PATIENCE_PERIOD: Duration = Duration::from_millis(250);
+/// The time for opening a channel.
+const CHANNEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs until all publishers are dropped and all publications settled.
+pub(super) async fn run(
+    queue: mpsc::Receiver<Publication>,
+    connections: Connections,
+    link: watch::Receiver<Link>,
+    patience: Patience,
+) {
+    let mut task = PublishTask {
+        queue,
+        connections,
+        link,
+        patience,
+        pending: Pending::new(format!("{:08x}", rand::random::<u32>())),
+        down_since: Some(Instant::now()),
+        ended: false,
+    };
+    while let Some(generation) = task.next_generation().await {
+        if task.publish_on(&generation).await == Outcome::Finished {
+            return;
+        }
+        // Whatever failed, a fresh connection is the way to know where we are.
+        generation.lost.cancel();
+    }
+    task.pending.settle_all(PublishError::Ended);
+}
+
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    /// There is nothing left to do, for ever.
+    Finished,
+    /// The channel is no good any more.
+    Lost,
+}
+
+struct PublishTask {
+    queue: mpsc::Receiver<Publication>,
+    connections: Connections,
+    link: watch::Receiver<Link>,
+    patience: Patience,
+    pending: Pending,
+    /// Since when nothing leaves.
+    down_since: Option<Instant>,
+    /// All publishers are dropped.
+    ended: bool,
+}
+
+impl PublishTask {
+    /// Waits for a connection; nothing when there is no need for one any more.
+    async fn next_generation(&mut self) -> Option<Arc<Generation>> {
+        self.down_since.get_or_insert_with(Instant::now);
+        let mut patience_check = patience_check();
+        loop {
+            if self.ended && self.pending.is_empty() {
+                return None;
+            }
+            let refusing = self.out_of_patience();
+            tokio::select! {
+                generation = present(&mut self.connections) => return generation,
+                _ = patience_check.tick() => self.give_up_the_late(),
+                publication = self.queue.recv(), if refusing => match publication {
+                    Some(publication) => publication.settle(Err(PublishError::Away)),
+                    None => self.ended = true,
+                },
+            }
+        }
+    }
+
+    async fn publish_on(&mut self, generation: &Generation) -> Outcome {
+        let opening = timeout(CHANNEL_TIMEOUT, open(generation)).await;
+        let Ok(Ok(channel)) = opening else { return Outcome::Lost };
+        let mut in_flight = FuturesUnordered::new();
+        for (id, route_and_message) in self.pending.all() {
+            in_flight.push(send(&channel, id, route_and_message));
+        }
+        let mut burst = Vec::with_capacity(BURST);
+        let mut patience_check = patience_check();
+        loop {
+            let flowing = self.flowing();
+            let refusing = !flowing && self.out_of_patience();
+            if self.ended && self.pending.is_empty() {
+                return Outcome::Finished;
+            }
+            let room = WINDOW.saturating_sub(self.pending.len()).min(BURST);
+            tokio::select! {
+                biased;
+                () = generation.lost.cancelled() => return Outcome::Lost,
+                Some(first) = in_flight.next() => {
+                    let settled = gather(first, &mut in_flight);
+                    if !self.pending.settle(settled) {
+                        return Outcome::Lost;
+                    }
+                }
+                count = self.queue.recv_many(&mut burst, room), if room > 0 && !self.ended && (flowing || refusing) => {
+                    self.ended = count == 0;
+                    for publication in burst.drain(..) {
+                        if refusing {
+                            publication.settle(Err(PublishError::Away));
+                        } else {
+                            let (id, sending) = self.pending.accept(publication);
+                            in_flight.push(send(&channel, id, sending));
+                        }
+                    }
+                }
+                _ = patience_check.tick() => self.give_up_the_late(),
+            }
+        }
+    }
+
+    /// Whether publications leave just now; remembers since when they do not.
+    fn flowing(&mut self) -> bool {
+        let flowing = *self.link.borrow() != Link::Blocked;
+        if flowing {
+            self.down_since = None;
+        } else {
+            self.down_since.get_or_insert_with(Instant::now);
+        }
+        flowing
+    }
+
+    fn out_of_patience(&self) -> bool {
+        match (self.patience, self.down_since) {
+            (Patience::Limited(limit), Some(since)) => since.elapsed() >= limit,
+            _ => false,
+        }
+    }
+
+    fn give_up_the_late(&mut self) {
+        let Patience::Limited(limit) = self.patience else {
+            return;
+        };
+        if self.out_of_patience() {
+            self.pending.settle_all(PublishError::Away);
+        } else {
+            self.pending.settle_older_than(limit);
+        }
+    }
+}
+
+fn patience_check() -> tokio::time::Interval {
+    let mut check = interval(PATIENCE_PERIOD);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    check
+}
+
+async fn open(generation: &Generation) -> lapin::Result<Channel> {
+    let channel = generation.connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions { nowait: false }).await?;
+    Ok(channel)
+}
+
+/// What became of one publication on one channel.
+struct Sent {
+    id: u64,
+    result: Result<lapin::Result<Confirmation>, PublishError>,
+}
+
+/// Publishes and waits for the confirm. Its first poll hands the frames to lapin, so the order of first polls is the
+/// order on the wire.
+async fn send(channel: &Channel, id: u64, sending: Sending) -> Sent {
+    let result = sending.on(channel).await;
+    Sent { id, result }
+}
+
+/// All that is settled by now. A returned message is told with whichever confirm comes next, so
+/// confirms are believed only together with all that came at the same time.
+fn gather<F: Future<Output = Sent>>(first: Sent, in_flight: &mut FuturesUnordered<F>) -> Vec<Sent> {
+    let mut settled = vec![first];
+    while let Some(Some(sent)) = in_flight.next().now_or_never() {
+        settled.push(sent);
+    }
+    settled
+}
+
+/// What is needed to publish one message, without the duty to tell.
+struct Sending {
+    route: crate::bus::Route,
+    message: crate::bus::Message,
+    message_id: Arc<str>,
+}
+
+impl Sending {
+    async fn on(self, channel: &Channel) -> Result<lapin::Result<Confirmation>, PublishError> {
+        let properties = to_amqp(&self.message.properties, &self.message_id)?;
+        let (exchange, key) = (short(&self.route.exchange)?, short(&self.route.key)?);
+        let options = BasicPublishOptions {
+            mandatory: true,  // What no queue takes must come back, or it is silently gone.
+            immediate: false, // RabbitMQ does not know it.
+        };
+        let confirm = async {
+            channel
+                .basic_publish(exchange, key, options, &self.message.body, properties)
+                .await?
+                .await
+        };
+        Ok(confirm.await)
+    }
+}
+
+/// The publications that are not settled, in the order of their submission.
+struct Pending {
+    /// Distinguishes this channel's `message_id`s from all others'.
+    prefix: String,
+    first: u64,
+    entries: VecDeque<Option<Entry>>,
+    unsettled: usize,
+}
+
+struct Entry {
+    publication: Publication,
+    message_id: Arc<str>,
+    accepted: Instant,
+}
+
+impl Entry {
+    fn sending(&self) -> Sending {
+        Sending {
+            route: self.publication.route.clone(),
+            message: self.publication.message.clone(),
+            message_id: self.message_id.clone(),
+        }
+    }
+}
+
+impl Pending {
+    fn new(prefix: String) -> Self {
+        Self {
+            prefix,
+            first: 0,
+            entries: VecDeque::new(),
+            unsettled: 0,
+        }
+    }
+
+    /// How many places are taken; a settled one behind an unsettled one still counts, which bounds the walk at a confirm.
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.unsettled == 0
+    }
+
+    fn accept(&mut self, publication: Publication) -> (u64, Sending) {
+        let id = self.first + self.entries.len() as u64;
+        let message_id: Arc<str> = match &publication.message.properties.message_id {
+            Some(message_id) => message_id.as_str().into(),
+            None => format!("{}.{id:x}", self.prefix).into(),
+        };
+        let entry = Entry {
+            publication,
+            message_id,
+            accepted: Instant::now(),
+        };
+        let sending = entry.sending();
+        self.entries.push_back(Some(entry));
+        self.unsettled += 1;
+        (id, sending)
+    }
+
+    fn all(&self) -> Vec<(u64, Sending)> {
+        (self.first..)
+            .zip(&self.entries)
+            .filter_map(|(id, entry)| Some((id, entry.as_ref()?.sending())))
+            .collect()
+    }
+
+    /// Settles what the broker has told. Tells whether the channel is still good.
+    fn settle(&mut self, settled: Vec<Sent>) -> bool {
+        let mut good = true;
+        let mut outcomes = Vec::with_capacity(settled.len());
+        let mut returned = HashSet::new();
+        for Sent { id, result } in settled {
+            let outcome = match result {
+                Err(error) => Err(error),
+                Ok(Ok(confirmation)) => {
+                    let acked = !confirmation.is_nack();
+                    if let Some(message) = confirmation.take_message() {
+                        returned.insert(message.properties.message_id().as_ref().map(ToString::to_string));
+                    }
+                    if acked { Ok(()) } else { Err(PublishError::Refused) }
+                }
+                Ok(Err(_)) => {
+                    good = false;
+                    continue;
+                }
+            };
+            outcomes.push((id, outcome));
+        }
+        for (id, outcome) in outcomes {
+            self.settle_one(id, |entry| {
+                let unroutable = !returned.is_empty() && returned.contains(&Some(entry.message_id.to_string()));
+                if unroutable {
+                    Err(PublishError::Unroutable)
+                } else {
+                    outcome
+                }
+            });
+        }
+        good
+    }
+
+    fn settle_one(&mut self, id: u64, outcome: impl FnOnce(&Entry) -> Result<(), PublishError>) {
+        let index = id.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(entry) = index
+            .and_then(|index| self.entries.get_mut(index))
+            .and_then(Option::take)
+        {
+            self.unsettled -= 1;
+            let outcome = outcome(&entry);
+            entry.publication.settle(outcome);
+        }
+        while let Some(None) = self.entries.front() {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+    }
+
+    fn settle_older_than(&mut self, limit: Duration) {
+        let late = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.accepted.elapsed() >= limit);
+        // They stand in the order of their acceptance.
+        while self.entries.front().is_some_and(late) {
+            self.settle_one(self.first, |_| Err(PublishError::Away));
+        }
+    }
+
+    fn settle_all(&mut self, error: PublishError) {
+        while let Some(Some(_)) = self.entries.front() {
+            self.settle_one(self.first, |_| Err(error));
+        }
+    }
+}
