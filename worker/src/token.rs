@@ -4,7 +4,7 @@
 //! alone, so a verdict must be exact, and cheap the second time. The rooms, in
 //! the order in which a token passes them:
 //!
-//! - [`source`], `pem`, `jwk`, `key`, `keys`, `fault`: at start, files become keys, each
+//! - [`source`], `pem`, `jwk`, `key`, `loading`, `keys`, `fault`: at start, files become keys, each
 //!   bound to its issuer and to the algorithms it may be used with. Whatever is
 //!   doubtful stops the start.
 //! - [`verifier`]: the order of the checks, and the clock.
@@ -31,6 +31,7 @@ mod fault;
 mod jwk;
 mod key;
 mod keys;
+mod loading;
 mod pem;
 
 pub mod verifier;
@@ -45,10 +46,10 @@ mod rejection;
 #[cfg(test)]
 mod tests;
 
-pub use fault::Fault;
+pub use fault::{Fault, KeyError, KeyErrors, KeyName};
 pub use jsonwebtoken::Algorithm;
 pub use key::Kind;
-pub use keys::{KeyError, KeyErrors, KeyName, Keys};
+pub use keys::Keys;
 pub use rejection::{Reason, Rejection};
 pub use source::KeySource;
 pub use verifier::{Rules, Verifier};

@@ -133,3 +133,62 @@ impl fmt::Display for Kind {
         })
     }
 }
+
+/// One thing that is wrong with the keys, in one line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyError {
+    /// The entry of `jwt-keys`, unless all of them together are meant.
+    pub entry: Option<String>,
+    /// The key's `kid`, or its index from 0, where the entry holds several.
+    pub key: Option<KeyName>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// How an error calls a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyName {
+    /// By its `kid`.
+    Kid(String),
+    /// By its place in the JWKS, from 0.
+    Index(usize),
+}
+
+/// Everything that is wrong with the keys; never empty.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyErrors(pub Vec<KeyError>);
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kid(kid) => write!(f, "key {kid:?}"),
+            Self::Index(index) => write!(f, "key {index}"),
+        }
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("jwt-keys")?;
+        if let Some(entry) = &self.entry {
+            write!(f, " {entry:?}")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, " {key}")?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+impl fmt::Display for KeyErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            write!(f, "{newline}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for KeyError {}
+impl std::error::Error for KeyErrors {}

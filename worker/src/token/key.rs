@@ -131,12 +131,23 @@ fn check_point(kind: Kind, curve: &'static dyn VerificationAlgorithm, point: &[u
 pub(super) struct Key {
     pub(super) issuer: Issuer,
     pub(super) kid: Option<Arc<str>>,
-    /// Never empty, and all of the material's kind.
+    /// All of the material's kind, and never empty in a set that was loaded.
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) material: Material,
 }
 
 impl Key {
+    /// A key for all that its kind allows, or for `only` that.
+    pub(super) fn new(issuer: Issuer, kid: Option<&str>, material: Material, only: Option<Algorithm>) -> Self {
+        let algorithms = only.map_or_else(|| material.kind.algorithms().to_vec(), |only| vec![only]);
+        Self {
+            issuer,
+            kid: kid.map(Arc::from),
+            algorithms,
+            material,
+        }
+    }
+
     /// Whether `signature` (base64url) over `signed` is this key's. The algorithm must be one of the key's.
     pub(super) fn signed(&self, signed: &str, signature: &str, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)

@@ -1,8 +1,8 @@
 //! A public key in PEM.
 //!
 //! RFC 7468 text around the DER of a SubjectPublicKeyInfo, or of the older
-//! RSAPublicKey. For curves the DER before the point is a constant, so comparing
-//! it beats parsing it: nothing but the expected curve and form can match.
+//! RSAPublicKey. The DER that tells one kind of key from another is constant, so
+//! comparing it beats parsing it: nothing but the expected curve and form can match.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,6 +20,10 @@ const P256: &[u8] =
 const P384: &[u8] = b"\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00";
 /// SEQUENCE { SEQUENCE { id-Ed25519 }, BIT STRING of 32 bytes }, RFC 8410 §4.
 const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+/// SEQUENCE { rsaEncryption, NULL }, RFC 3279 §2.3.1; not the key that RFC 4055 §1.2 restricts to PSS.
+const RSA: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+/// It stands behind one tag and a length of 1 to 4 bytes.
+const RSA_AT_MOST: usize = 1 + 4 + 1;
 
 pub(super) fn parse(content: &[u8]) -> Result<Material, Fault> {
     let text = str::from_utf8(content).map_err(|_| Fault::Pem)?.trim();
@@ -60,13 +64,9 @@ fn subject_public_key_info(der: &[u8]) -> Result<Material, Fault> {
         Material::p384(point)
     } else if let Some(public) = der.strip_prefix(ED25519) {
         Material::ed25519(public)
+    } else if der.windows(RSA.len()).take(RSA_AT_MOST).any(|window| window == RSA) {
+        Material::rsa(der)
     } else {
-        Material::rsa(der).map_err(|fault| {
-            if matches!(fault, Fault::NotAKey(_)) {
-                Fault::UnsupportedKey
-            } else {
-                fault
-            }
-        })
+        Err(Fault::UnsupportedKey)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
@@ -107,6 +108,25 @@ fn pem_that_is_not_one_public_key_is_refused() {
     }
     let trailing = [&P256.file()[..], b"and more"].concat();
     assert_eq!(faults(load("file", trailing)), [Fault::Pem]);
+}
+
+#[test]
+fn keys_of_other_forms_and_algorithms_are_refused() {
+    let compressed =
+        b"\x30\x39\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x22\x00";
+    let point = [&compressed[..], b"\x02", &[0x11; 32]].concat();
+    assert_eq!(faults(load("file", pem("PUBLIC KEY", &point))), [Fault::UnsupportedKey]);
+    let Signer::Rsa(pair) = &*RSA else {
+        panic!("RSA is an RSA key")
+    };
+    let public = aws_lc_rs::signature::KeyPair::public_key(pair);
+    let mut for_pss_alone = AsDer::<PublicKeyX509Der>::as_der(public).unwrap().as_ref().to_vec();
+    // The last byte of rsaEncryption makes it id-RSASSA-PSS.
+    assert_eq!(std::mem::replace(&mut for_pss_alone[16], 0x0a), 0x01);
+    assert_eq!(
+        faults(load("file", pem("PUBLIC KEY", &for_pss_alone))),
+        [Fault::UnsupportedKey]
+    );
 }
 
 #[test]
