@@ -42,6 +42,7 @@ pub(super) struct Jwk {
 pub(super) fn kid(jwk: &Members) -> Result<Option<&str>, Fault> {
     match jwk.get("kid") {
         None => Ok(None),
+        Some(Value::String(kid)) if kid.is_empty() => Err(Fault::EmptyKid),
         Some(Value::String(kid)) => Ok(Some(kid)),
         Some(_) => Err(Fault::Member("kid")),
     }

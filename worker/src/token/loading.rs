@@ -5,9 +5,10 @@
 //! of single keys as they are found, of the whole set at the end.
 
 use super::fault::{Fault, KeyError, KeyErrors, KeyName};
-use super::jwk::{self, Jwks};
+use super::jwk::{self, Jwk, Jwks};
 use super::key::{Key, Kind, Material};
 use super::keys::{ByKid, MAX_KEYS, MAX_SAME_KID};
+use super::members::Members;
 use super::{Algorithm, KeySource, pem};
 use crate::identity::Issuer;
 
@@ -74,24 +75,28 @@ impl<'a> Loading<'a> {
             Ok(jwks) => jwks.keys,
         };
         for (index, members) in keys.iter().enumerate() {
-            let (kid, kid_fault) = match jwk::kid(members) {
-                Ok(Some("")) => (None, Some(Fault::EmptyKid)),
-                Ok(kid) => (kid, None),
-                Err(fault) => (None, Some(fault)),
-            };
-            let name = kid.map_or(KeyName::Index(index), |kid| KeyName::Kid(kid.to_owned()));
-            if let Some(fault) = kid_fault {
-                self.fault(entry, Some(name.clone()), fault);
+            self.jwk(entry, issuer, index, members);
+        }
+    }
+
+    fn jwk(&mut self, entry: &str, issuer: &Issuer, index: usize, members: &Members) {
+        let kid = jwk::kid(members);
+        let name = match kid {
+            Ok(Some(kid)) => KeyName::Kid(kid.to_owned()),
+            _ => KeyName::Index(index),
+        };
+        let kid = kid.unwrap_or_else(|fault| {
+            self.fault(entry, Some(name.clone()), fault);
+            None
+        });
+        match jwk::parse(members) {
+            Ok(Jwk { material, algorithm }) => {
+                self.key(entry, Some(name), Key::new(issuer.clone(), kid, material, algorithm));
             }
-            match jwk::parse(members) {
-                Err(faults) => faults
-                    .into_iter()
-                    .for_each(|fault| self.fault(entry, Some(name.clone()), fault)),
-                Ok(jwk) => self.key(
-                    entry,
-                    Some(name),
-                    Key::new(issuer.clone(), kid, jwk.material, jwk.algorithm),
-                ),
+            Err(faults) => {
+                for fault in faults {
+                    self.fault(entry, Some(name.clone()), fault);
+                }
             }
         }
     }

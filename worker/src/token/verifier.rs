@@ -112,7 +112,7 @@ impl Verifier {
         const SIGNATURE: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         const FORGERY: &str = "eBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         // Chosen by name, the provider cannot be missing or ambiguous, which would be a panic below.
-        // It is an error only that there is one already, and then that one is tested.
+        // Where there is one already, this changes nothing and that one is tested.
         let _already_installed = aws_lc::DEFAULT_PROVIDER.install_default();
         let key = DecodingKey::from_secret(SECRET);
         let holds = |signature| verify(signature, SIGNED.as_bytes(), &key, Algorithm::HS256).ok();
@@ -122,7 +122,7 @@ impl Verifier {
         }
     }
 
-    /// Puts other keys in place of the present ones; no verdict under the old ones outlives this call.
+    /// Puts other keys in place of the present ones; no remembered verdict outlives the keys it rests on.
     pub fn replace_keys(&self, keys: Keys) {
         let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(keys);
