@@ -4,5 +4,6 @@
 //! it carries. [`token`] turns the text of a JWT into a verdict, and it is the
 //! only place where an [`identity`] comes into being.
 
+pub mod config;
 pub mod identity;
 pub mod token;
