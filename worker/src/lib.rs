@@ -6,4 +6,5 @@
 
 pub mod config;
 pub mod identity;
+pub mod store;
 pub mod token;
