@@ -31,15 +31,16 @@ pub(crate) async fn follow(
     patience: Duration,
     metrics: Arc<Metrics>,
 ) {
-    let mut was_up = false;
+    let (mut was_up, mut was_ever_up) = (false, false);
     let mut patience_ends: Option<Instant> = None;
     loop {
         let up = link.borrow_and_update().is_up();
         metrics.broker_up.set(if up { 1.0 } else { 0.0 });
         if up {
-            if !was_up {
+            if !was_up && was_ever_up {
                 metrics.broker_reconnects.increment(1);
             }
+            was_ever_up = true;
             patience_ends = None;
         } else if patience_ends.is_none() {
             patience_ends = Some(Instant::now() + patience);

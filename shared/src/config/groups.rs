@@ -24,8 +24,9 @@ crate::settings! {
     /// What is logged, to standard error.
     pub struct LogConfig {
         /// What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, for all or, comma separated, for a part:
-        /// `info,terminator=debug`. Payloads and tokens are never logged, whatever this says.
-        pub log: LogFilter = "info",
+        /// `info,terminator=debug`. Payloads and tokens are never logged, whatever this says. `lapin`, which speaks AMQP
+        /// for us, is off by default: what it says of a lost broker is told once already.
+        pub log: LogFilter = "info,lapin=off",
         /// How it is logged: `text` for people, `json` (one object a line) for machines.
         pub log_format: LogFormat = "text",
     }
