@@ -5,4 +5,5 @@
 //! only place where an [`identity`] comes into being.
 
 pub mod identity;
+pub mod store;
 pub mod token;
