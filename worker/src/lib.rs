@@ -73,3 +73,6 @@ impl Worker {
         self.running.join().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

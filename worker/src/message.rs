@@ -124,7 +124,7 @@ impl<'a> ClientMessage<'a> {
         let id = match (id, checked) {
             (Some(Ok(id)), Ok(())) => Some(id),
             (Some(Ok(id)), Err(fault)) => {
-                let id = (fault != Fault::Repeated("id")).then_some(id);
+                let id = (fault != Fault::Repeated("`id`")).then_some(id);
                 return Err(Malformed { id, fault });
             }
             (None | Some(Err(_)), Err(fault)) | (Some(Err(fault)), Ok(())) => return Err(nameless(fault)),

@@ -8,6 +8,7 @@
 //!
 //! Nothing in here outlives its [`Worker`](crate::Worker): to drop it is to give back what it has.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,12 +171,18 @@ impl Rooms {
 
     async fn work_on_messages(self: Arc<Self>, mut intake: Intake, kill: CancellationToken) {
         let taken = TaskTracker::new();
+        let abandon = CancellationToken::new();
         while let Some(delivery) = intake.next().await {
-            let (rooms, kill) = (self.clone(), kill.clone());
-            taken.spawn(async move { kill.run_until_cancelled(rooms.take_message(delivery)).await });
+            let (rooms, abandon) = (self.clone(), abandon.clone());
+            taken.spawn(async move { abandon.run_until_cancelled(rooms.take_message(delivery)).await });
         }
         taken.close();
-        taken.wait().await;
+        if kill.run_until_cancelled(taken.wait()).await.is_none() {
+            // In this order: what is given back must not come here once more.
+            drop(intake);
+            abandon.cancel();
+            taken.wait().await;
+        }
     }
 
     async fn take_message(&self, delivery: Delivery) {
@@ -189,22 +196,33 @@ impl Rooms {
         }
     }
 
-    async fn work_on_retry(self: Arc<Self>, mut intake: Intake, kill: CancellationToken) {
-        while let Some(delivery) = intake.next().await {
-            kill.run_until_cancelled(self.pipeline.run(delivery)).await;
-        }
+    async fn work_on_retry(self: Arc<Self>, intake: Intake, kill: CancellationToken) {
+        one_at_a_time(intake, kill, |delivery| self.pipeline.run(delivery)).await;
     }
 
-    async fn work_on_failed(self: Arc<Self>, mut intake: Intake, kill: CancellationToken) {
-        while let Some(delivery) = intake.next().await {
-            kill.run_until_cancelled(self.take_failed(delivery)).await;
-        }
+    async fn work_on_failed(self: Arc<Self>, intake: Intake, kill: CancellationToken) {
+        one_at_a_time(intake, kill, |delivery| self.take_failed(delivery)).await;
     }
 
     async fn take_failed(&self, delivery: Delivery) {
         match self.undertaker.bury_failed(&delivery).await {
             Ok(()) => delivery.ack(),
             Err(reason) => self.pipeline.give_back(delivery, &reason).await,
+        }
+    }
+}
+
+async fn one_at_a_time<F: Future<Output = ()>>(
+    mut intake: Intake,
+    kill: CancellationToken,
+    take: impl Fn(Delivery) -> F,
+) {
+    while let Some(delivery) = intake.next().await {
+        let mut taken = pin!(take(delivery));
+        if kill.run_until_cancelled(taken.as_mut()).await.is_none() {
+            // Before `taken`: what is given back must not come here once more.
+            drop(intake);
+            return;
         }
     }
 }
