@@ -3,6 +3,7 @@
 //! A worker trusts nothing that a message says about its sender but the token
 //! it carries. The rooms, in the order in which a message passes them:
 //!
+//! - [`config`]: what a worker is told.
 //! - [`running`], `intake`: the queues that a worker consumes, and how it ends.
 //! - [`pipeline`]: one message, from its delivery to its acknowledgement.
 //! - `origin`: whether a terminator sent it, or anybody.
@@ -16,6 +17,7 @@
 //! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
 //! - `metrics`: what is counted.
 
+pub mod config;
 pub mod identity;
 pub mod token;
 
