@@ -22,9 +22,13 @@ pub(crate) fn auth(verified: &Verified, now: Timestamp) -> AuthBody {
     AuthBody {
         subject: verified.identity.subject.as_str().to_owned(),
         expires_in,
-        // Divided first: an `exp` far away must not overflow.
-        refresh_in: expires_in / 100 * REFRESH_PERCENT + expires_in % 100 * REFRESH_PERCENT / 100,
+        refresh_in: refresh_in(expires_in),
     }
+}
+
+const fn refresh_in(expires_in: u64) -> u64 {
+    // Divided first, so that an `exp` far away does not overflow; the rest keeps it exact.
+    expires_in / 100 * REFRESH_PERCENT + expires_in % 100 * REFRESH_PERCENT / 100
 }
 
 /// The bodies of a handler's answers, at least one. The first tells what the authentication has become.
@@ -65,4 +69,28 @@ fn auth_ok(id: Option<&str>, auth: &AuthBody) -> Bytes {
 
 fn body(message: &ServerMessage<'_>) -> Bytes {
     message.to_json().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_fresh_token_is_wanted_before_the_old_one_lapses(expires_in: u64) {
+            let refresh_in = refresh_in(expires_in);
+            prop_assert!(refresh_in <= expires_in);
+            prop_assert_eq!(u128::from(refresh_in), u128::from(expires_in) * 80 / 100);
+        }
+    }
+
+    #[test]
+    fn there_is_always_an_answer_and_only_a_settlement_is_empty() {
+        assert_eq!(replies(Some("i"), &Answers::none(), None), [Bytes::new()]);
+        assert_eq!(
+            replies(Some("i"), &Answers::raw(None), None),
+            [r#"{"type":"reply","id":"i"}"#]
+        );
+    }
 }

@@ -61,3 +61,26 @@ pub(crate) fn decide(proof: Proof, sender: Sender) -> Decision {
     };
     Decision::Refuse(ErrorBody::new(code, rejection.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Reason;
+
+    fn refusal(proof: Proof) -> ErrorBody {
+        match decide(proof, Sender::Injector) {
+            Decision::Refuse(error) => error,
+            Decision::Process { .. } => panic!("it was let in"),
+        }
+    }
+
+    #[test]
+    fn whoever_proves_nothing_is_refused_and_told_why() {
+        assert_eq!(refusal(Proof::None).code, ErrorCode::AuthRequired);
+        let expired = refusal(Proof::Token(Err(Rejection::Expired)));
+        assert_eq!((expired.code, expired.temporary), (ErrorCode::TokenExpired, false));
+        let invalid = refusal(Proof::Token(Err(Reason::Signature.into())));
+        assert_eq!(invalid.code, ErrorCode::TokenInvalid);
+        assert!(invalid.message.contains(&Reason::Signature.to_string()));
+    }
+}

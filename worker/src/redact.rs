@@ -128,3 +128,125 @@ impl<'a> Visitor<'a> for MembersVisitor {
         Ok(Members(members))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use proptest::prelude::*;
+
+    const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+    fn redacted(text: &str) -> String {
+        String::from_utf8(body(text.as_bytes())).unwrap()
+    }
+
+    /// A token that could be accepted: any header and claims, 32 bytes or more of signature.
+    fn token() -> impl Strategy<Value = String> {
+        let bytes = |least, most| proptest::collection::vec(any::<u8>(), least..most);
+        (bytes(1, 40), bytes(1, 80), bytes(32, 64)).prop_map(|(header, claims, signature)| {
+            [header, claims, signature]
+                .map(|part| URL_SAFE_NO_PAD.encode(part))
+                .join(".")
+        })
+    }
+
+    /// Spells a text with some of its characters escaped.
+    fn spelled(text: &str, escaped: &[bool]) -> String {
+        text.chars()
+            .zip(escaped.iter().cycle())
+            .map(|(character, escaped)| {
+                if *escaped {
+                    format!("\\u{:04X}", u32::from(character))
+                } else {
+                    character.to_string()
+                }
+            })
+            .collect()
+    }
+
+    fn unescaped(text: &[u8]) -> String {
+        let (mut plain, mut at) = (String::new(), 0);
+        while let Some((byte, length)) = character(text, at) {
+            plain.push(char::from(byte));
+            at += length;
+        }
+        plain
+    }
+
+    #[test]
+    fn the_token_goes_and_the_rest_stays_as_it_was() {
+        let message = format!(r#"{{"id":"i","token":"{TOKEN}","payload":{{"n":1.50,"s":"a\nb"}},"type":"x"}}"#);
+        assert_eq!(
+            redacted(&message),
+            r#"{"id":"i","payload":{"n":1.50,"s":"a\nb"},"type":"x"}"#
+        );
+    }
+
+    #[test]
+    fn the_member_goes_however_it_is_spelled_and_whatever_it_holds() {
+        for member in [
+            r#""t\u006fken":"opaque""#,
+            r#""token":{"deep":"opaque"}"#,
+            r#""token":"opaque","token":"opaque""#,
+        ] {
+            assert_eq!(redacted(&format!(r#"{{"a":1,{member}}}"#)), r#"{"a":1}"#);
+        }
+    }
+
+    #[test]
+    fn a_token_anywhere_else_goes_too() {
+        for text in [
+            format!(r#"{{"payload":{{"copy":"{TOKEN}"}}}}"#),
+            format!(r#"{{"{TOKEN}":1}}"#),
+            format!("Bearer {TOKEN}"),
+            format!(r#"{{"token":"{TOKEN}"#),
+            format!("[[[\"x{TOKEN}\""),
+        ] {
+            assert!(
+                !redacted(&text).contains("dBjftJ") && !redacted(&text).contains("eyJ"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_stays() {
+        for text in [
+            "www.example.com",
+            "1.2.3",
+            r#"{"a":"b.c.d"}"#,
+            "Grüße",
+            "countersign.return.0123456789abcdef",
+        ] {
+            assert_eq!(redacted(text), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_token_survives_in_any_text(
+            token in token(), escaped: Vec<bool>, before: String, after: String, as_member: bool,
+        ) {
+            let escaped = if escaped.is_empty() { vec![false] } else { escaped };
+            let spelled = spelled(&token, &escaped);
+            let message = if as_member {
+                format!(r#"{{"type":"x","other":["{spelled}"]}}"#)
+            } else {
+                format!("{before}{spelled}{after}")
+            };
+            let rest = unescaped(&body(message.as_bytes()));
+            let signature = token.rsplit('.').next().unwrap_or_default();
+            prop_assert!(!rest.contains(signature), "{rest}");
+            prop_assert!(!rest.contains(&token), "{rest}");
+        }
+
+        #[test]
+        fn what_was_redacted_has_nothing_left_to_redact(message: Vec<u8>, token in token()) {
+            let message = [message, token.into_bytes()].concat();
+            let once = body(&message);
+            prop_assert_eq!(body(&once), once);
+        }
+    }
+}
