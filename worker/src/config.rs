@@ -53,7 +53,7 @@ shared::settings! {
         /// How often the broker gives out a message whose handling fails, before it goes to the dead letters. The
         /// queue keeps the number it was declared with, so that all workers must agree on it.
         pub max_deliveries: u32 = "5" in "2"..="20",
-        /// How long the handler may take for one message, before its client is told of an internal error.
+        /// How long the handler may take for one message, before its client is told `busy`.
         pub handler_timeout: Duration = "30s" in "10ms"..="1h",
         /// How long the store may take for one answer. A message that needs it is then refused with
         /// `auth_unavailable`: neither let in nor logged out.

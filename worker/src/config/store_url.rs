@@ -52,6 +52,24 @@ impl Value for StoreUrl {
     }
 }
 
+impl StoreUrl {
+    /// The URL as it was written, password and all: for whoever connects.
+    pub fn expose(&self) -> String {
+        match self {
+            Self::Memory => MEMORY.to_owned(),
+            Self::Redis(url) => url.clone(),
+            Self::Cluster(urls) => {
+                // The first with its user, the others without: as it was written.
+                let mut nodes = urls.iter().map(|url| url.trim_start_matches("redis://"));
+                let first = nodes.next().unwrap_or_default().to_owned();
+                let others = nodes.map(|node| node.rsplit('@').next().unwrap_or(node));
+                let nodes = others.fold(first, |nodes, node| nodes + "," + node);
+                format!("{CLUSTER}{nodes}")
+            }
+        }
+    }
+}
+
 /// The URL of each node in `user:password@host:port,host:port`.
 fn seeds(nodes: &str) -> Vec<String> {
     let (user, hosts) = nodes
@@ -89,6 +107,18 @@ impl fmt::Debug for StoreUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_connects_gets_the_url_as_it_was_written() {
+        for url in [
+            "memory:",
+            "redis://u:p@h/1",
+            "redis-cluster://a:1,b:2",
+            "redis-cluster://u:p@a:1,b:2",
+        ] {
+            assert_eq!(StoreUrl::parse(url).unwrap().expose(), url);
+        }
+    }
 
     #[test]
     fn a_store_is_memory_or_redis_in_one_of_its_forms() {
