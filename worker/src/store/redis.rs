@@ -2,7 +2,8 @@
 //!
 //! A connection has one key, `<namespace>:{<connection>}:auth`, and each call is
 //! one command that touches this key alone, so that a cluster may put it
-//! anywhere. Compare-and-set is a script, which Redis runs as one step.
+//! anywhere. Compare-and-set is a script, which Redis runs as one step. A user of
+//! its own needs `EVALSHA`, `SCRIPT LOAD`, `HMGET`, `HSET`, `PEXPIRE` and `PING`.
 
 mod link;
 
@@ -57,13 +58,15 @@ impl RedisStore {
     }
 
     fn key(&self, connection: ConnectionId) -> String {
-        format!("{}:{{{connection}}}:auth", self.namespace)
+        key(&self.namespace, connection)
     }
 
     /// Carries out one call within the timeout, the wait for a connection included.
     async fn ask<T>(&self, call: impl AsyncFnOnce(Wire) -> RedisResult<T>) -> Result<T, StoreError> {
         let answer = tokio::time::timeout(self.timeout, call(self.link.wire()));
-        let answer = answer.await.map_err(unavailable)?;
+        let answer = answer
+            .await
+            .map_err(|_| unavailable(format!("no answer within {:?}", self.timeout)))?;
         answer.inspect_err(|error| self.link.failed(error)).map_err(unavailable)
     }
 
@@ -137,6 +140,11 @@ impl Stored<'_> {
     }
 }
 
+/// The braces are what a cluster picks the slot by: all keys of one connection share it.
+fn key(namespace: &str, connection: ConnectionId) -> String {
+    format!("{namespace}:{{{connection}}}:auth")
+}
+
 fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
     StoreError::Unavailable(error.into())
 }
@@ -165,8 +173,75 @@ impl Store for RedisStore {
 
 #[cfg(test)]
 mod tests {
+    use shared::clock::SystemClock;
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::store::conformance;
+
+    const TIMEOUT: Duration = Duration::from_millis(200);
+    /// What no busy machine makes of the timeout.
+    const FAR_TOO_LONG: Duration = Duration::from_secs(5);
+
+    fn store_at(url: &str) -> Result<RedisStore, StoreError> {
+        let settings = Settings {
+            url: url.to_owned(),
+            namespace: "countersign".to_owned(),
+            timeout: TIMEOUT,
+            leeway: Duration::ZERO,
+        };
+        RedisStore::open(&settings, Arc::new(SystemClock))
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_is_away_stops_no_start_and_every_call_ends_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = listener.local_addr().unwrap();
+        let refusing = {
+            let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            closed.local_addr().unwrap()
+        };
+        for (scheme, address) in [
+            ("redis", silent),
+            ("redis", refusing),
+            ("redis-cluster", silent),
+            ("redis-cluster", refusing),
+        ] {
+            let store = store_at(&format!("{scheme}://{address}")).unwrap();
+            let answer = tokio::time::timeout(FAR_TOO_LONG, store.ping()).await;
+            let error = answer.expect("it must not wait longer than told").unwrap_err();
+            assert!(
+                matches!(error, StoreError::Unavailable(_)),
+                "{scheme}://{address}: {error:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_url_is_refused_without_repeating_its_password() {
+        for url in [
+            "",
+            "redis",
+            "memory",
+            "http://:hunter2@127.0.0.1",
+            "redis://:hunter2@",
+            "redis://:hunter2@127.0.0.1:port",
+            "redis://:hunter2@127.0.0.1/not-a-number",
+            "redis-cluster://",
+            "redis-cluster://:hunter2@",
+            "redis-cluster://:hunter2@127.0.0.1,127.0.0.1:port",
+        ] {
+            let error = store_at(url).err().expect(url);
+            assert!(matches!(error, StoreError::BadUrl(_)), "{url}: {error:?}");
+            assert!(!format!("{error:?} {error}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_key_is_in_the_slot_of_its_connection() {
+        let connection = "00000000000000ff.a".parse().unwrap();
+        assert_eq!(key("ns", connection), "ns:{00000000000000ff.a}:auth");
+    }
 
     /// `redis://…` or `redis-cluster://…`, of a server that may be filled with test keys.
     const URL: &str = "COUNTERSIGN_TEST_REDIS_URL";
