@@ -4,8 +4,8 @@
 //! it carries. The rooms, in the order in which a message passes them:
 //!
 //! - [`config`]: what a worker is told.
-//! - [`running`], `intake`: the queues that a worker consumes, and how it ends.
-//! - [`pipeline`]: one message, from its delivery to its acknowledgement.
+//! - `running`, `intake`: the queues that a worker consumes, and how it ends.
+//! - `pipeline`: one message, from its delivery to its acknowledgement.
 //! - `origin`: whether a terminator sent it, or anybody.
 //! - `message`: what a client may write.
 //! - [`token`]: from the text of a JWT to a verdict, and the only place where an
@@ -35,13 +35,13 @@ pub mod handler;
 mod answer;
 mod origin;
 
-pub mod pipeline;
+mod pipeline;
 
 mod dead_letter;
 mod redact;
 mod retry;
 
-pub mod running;
+mod running;
 
 mod intake;
 mod metrics;
@@ -57,6 +57,7 @@ use shared::life;
 use self::config::WorkerConfig;
 pub use self::handler::{Answers, Echo, Handler, HandlerError, Request};
 use self::outside::{Door, Outside};
+pub use self::pipeline::JOURNEY;
 use self::running::Running;
 pub use self::running::{Limits, Parts};
 pub use self::start::StartError;

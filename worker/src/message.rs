@@ -85,7 +85,7 @@ pub(crate) enum Fault {
     #[error("`{0}` is longer than {1} bytes")]
     TooLong(&'static str, usize),
     /// The protocol's own types are not for the application.
-    #[error("`type` begins with `{RESERVED_PREFIX}`, and there is no such type")]
+    #[error("unknown auth. type: types that begin with `{RESERVED_PREFIX}` are the protocol's own")]
     Reserved,
 }
 
@@ -112,42 +112,31 @@ impl<'a> ClientMessage<'a> {
         }
         let text = std::str::from_utf8(body).map_err(|_| nameless(Fault::NotUtf8))?;
         let (members, shape) = Members::read(text);
-        // An id is told even if the rest is beyond repair, but not if there are two.
-        let id = members.id.map(|raw| name("id", raw, MAX_ID_BYTES));
-        let checked = shape
-            .map_err(Fault::from)
-            .and_then(|()| scan::scan(text))
-            .and_then(|()| match members.repeated {
-                Some(member) => Err(Fault::Repeated(member)),
-                None => Ok(()),
-            });
-        let id = match (id, checked) {
-            (Some(Ok(id)), Ok(())) => Some(id),
-            (Some(Ok(id)), Err(fault)) => {
-                let id = (fault != Fault::Repeated("`id`")).then_some(id);
-                return Err(Malformed { id, fault });
-            }
-            (None | Some(Err(_)), Err(fault)) | (Some(Err(fault)), Ok(())) => return Err(nameless(fault)),
-            (None, Ok(())) => None,
-        };
-        match Self::meaning(&members) {
-            Ok((kind, token)) => Ok(Self {
-                id,
-                kind,
-                token,
-                payload: members.payload,
-            }),
-            Err(fault) => Err(Malformed { id, fault }),
-        }
+        let checked = shape.map_err(Fault::from).and_then(|()| scan::scan(text));
+        checked.and_then(|()| Self::meaning(&members)).map_err(|fault| {
+            // An id is told even if the rest is beyond repair, but not if there are two.
+            let id = members.id.filter(|_| fault != Fault::Repeated("`id`"));
+            let id = id.and_then(|raw| name("id", raw, MAX_ID_BYTES).ok());
+            Malformed { id, fault }
+        })
     }
 
-    fn meaning(members: &Members<'a>) -> Result<(Cow<'a, str>, Option<Cow<'a, str>>), Fault> {
+    fn meaning(members: &Members<'a>) -> Result<Self, Fault> {
+        if let Some(member) = members.repeated {
+            return Err(Fault::Repeated(member));
+        }
+        let id = members.id.map(|raw| name("id", raw, MAX_ID_BYTES)).transpose()?;
         let kind = name("type", members.kind.ok_or(Fault::NoType)?, MAX_TYPE_BYTES)?;
         if kind.starts_with(RESERVED_PREFIX) {
             return Err(Fault::Reserved);
         }
         let token = members.token.map(|raw| string("token", raw)).transpose()?;
-        Ok((kind, token))
+        Ok(Self {
+            id,
+            kind,
+            token,
+            payload: members.payload,
+        })
     }
 }
 

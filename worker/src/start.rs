@@ -23,14 +23,9 @@ use crate::token::{Algorithm, KeyErrors, KeySource, Keys, Rules, Verifier};
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An entry of `jwt-keys` cannot be understood.
-    #[error("jwt-keys: {entry}: {fault}")]
-    KeyEntry {
-        /// The entry, as it is written.
-        entry: String,
-        /// What is wrong with it.
-        fault: SourceError,
-    },
+    /// Entries of `jwt-keys` cannot be understood; a line each.
+    #[error("{}", lines(.0))]
+    KeyEntries(Vec<(String, SourceError)>),
     /// The keys are not fit for use; a line each.
     #[error("{0}")]
     Keys(KeyErrors),
@@ -54,7 +49,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are at fault, rather than the machine.
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::KeyEntry { .. } | Self::Keys(_) | Self::Store(_))
+        matches!(self, Self::KeyEntries(_) | Self::Keys(_) | Self::Store(_))
     }
 }
 
@@ -72,16 +67,27 @@ impl WorkerConfig {
     }
 }
 
+fn lines(wrong: &[(String, SourceError)]) -> String {
+    let lines: Vec<_> = wrong
+        .iter()
+        .map(|(entry, fault)| format!("jwt-keys {entry:?}: {fault}"))
+        .collect();
+    lines.join("\n")
+}
+
 /// The verifier, its keys read and checked.
 pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
     Verifier::self_test()?;
-    let source = |entry: &String| {
-        entry.parse::<KeySource>().map_err(|fault| StartError::KeyEntry {
-            entry: entry.clone(),
-            fault,
-        })
-    };
-    let sources: Vec<_> = config.jwt_keys.iter().map(source).collect::<Result<_, _>>()?;
+    let (mut sources, mut wrong) = (Vec::new(), Vec::new());
+    for entry in config.jwt_keys.iter() {
+        match entry.parse::<KeySource>() {
+            Ok(source) => sources.push(source),
+            Err(fault) => wrong.push((entry.clone(), fault)),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(StartError::KeyEntries(wrong));
+    }
     let issuers: Vec<_> = config
         .jwt_issuer
         .iter()
@@ -141,5 +147,35 @@ const fn algorithm(name: JwtAlgorithm) -> Algorithm {
         JwtAlgorithm::Es256 => Algorithm::ES256,
         JwtAlgorithm::Es384 => Algorithm::ES384,
         JwtAlgorithm::EdDsa => Algorithm::EdDSA,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::config;
+
+    use super::*;
+
+    fn error(keys: &str) -> StartError {
+        let pairs = [("jwt-keys", keys), ("jwt-issuer", "https://a"), ("jwt-audience", "app")];
+        let config = config::from_pairs::<WorkerConfig>(pairs).expect("only the keys are wrong");
+        verifier(&config).err().expect("there is no such key")
+    }
+
+    #[test]
+    fn every_wrong_key_is_named_on_a_line_of_its_own() {
+        for keys in ["/none/a, /none/b", "kid=;/a, http://b"] {
+            let error = error(keys);
+            assert!(error.is_configuration());
+            assert_eq!(
+                error
+                    .to_string()
+                    .lines()
+                    .filter(|line| line.starts_with("jwt-keys \""))
+                    .count(),
+                2,
+                "{error}"
+            );
+        }
     }
 }

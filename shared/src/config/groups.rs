@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::Shown;
@@ -85,7 +86,9 @@ impl LogFilter {
 impl Value for LogFilter {
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = || "a level (`info`), or levels of parts (`info,terminator=debug`)".to_owned();
-        if text.is_empty() {
+        // A word alone could be a part's name too; but then a slip in `info` would silence everything.
+        let is_clear = |word: &str| !word.is_empty() && (word.contains('=') || word.parse::<LevelFilter>().is_ok());
+        if !text.split(',').all(|word| is_clear(word.trim())) {
             return Err(wanted());
         }
         EnvFilter::builder().parse(text).map_err(|_| wanted())?;
@@ -126,7 +129,7 @@ mod tests {
         for right in ["info", "off", "info,terminator=debug"] {
             assert!(LogFilter::parse(right).is_ok(), "{right}");
         }
-        for wrong in ["", "terminator=loud", "a=b=c"] {
+        for wrong in ["", "inof", "info,", "terminator=loud", "a=b=c"] {
             assert!(LogFilter::parse(wrong).is_err(), "{wrong}");
         }
     }

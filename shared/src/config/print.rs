@@ -87,7 +87,7 @@ pub fn reference(programs: &[(Program, Vec<Setting>)]) -> String {
         .join("\n")
 }
 
-/// A program and its table of settings, for [`reference`].
+/// A program and its table of settings, for [`reference()`].
 pub fn section<T: Config>() -> (Program, Vec<Setting>) {
     (T::PROGRAM, T::settings())
 }

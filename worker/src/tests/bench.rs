@@ -25,6 +25,8 @@ use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+/// Bound to the queue of messages by the terminators' key, but open to everybody.
+pub(super) const FOREIGN_EXCHANGE: &str = "foreign";
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "app";
 const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
@@ -47,7 +49,17 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new() -> Self {
         let names = Names::new("test");
-        let bus = Arc::new(MemoryBus::new(&names.common()));
+        let mut topology = names.common();
+        // An operator may bind exchanges of their own, even with our keys.
+        let foreign = (FOREIGN_EXCHANGE.to_owned(), keys::FORWARD.to_owned());
+        topology
+            .queues
+            .iter_mut()
+            .filter(|queue| **queue == names.messages())
+            .for_each(|queue| {
+                queue.bindings.push(foreign.clone());
+            });
+        let bus = Arc::new(MemoryBus::new(&topology));
         let clock = Arc::new(ManualClock::at(START));
         let terminator = TerminatorId::random();
         Self {
@@ -113,7 +125,11 @@ impl Bench {
 
     /// What anybody publishes.
     pub(super) async fn inject(&self, body: impl Into<Bytes>, properties: Properties) {
-        let route = Route::new(&self.names.exchange().name, keys::MESSAGE);
+        self.publish(Route::new(&self.names.exchange().name, keys::MESSAGE), body, properties)
+            .await;
+    }
+
+    pub(super) async fn publish(&self, route: Route, body: impl Into<Bytes>, properties: Properties) {
         let message = Message {
             body: body.into(),
             properties,
