@@ -22,21 +22,39 @@ struct Home {
 
 impl Home {
     async fn in_process() -> Self {
-        Self { bus: Arc::new(MemoryBus::new(&Topology::default())), prefix: unique() }
+        Self {
+            bus: Arc::new(MemoryBus::new(&Topology::default())),
+            prefix: unique(),
+        }
     }
 
     async fn on_rabbitmq() -> Self {
         let broker = shared_broker().await;
         let prefix = unique();
-        let topology =
-            Topology { exchanges: vec![Exchange { name: format!("{prefix}.exchange") }], queues: Vec::new() };
-        let config = RabbitmqConfig { urls: vec![broker.url()], name: "claims".into(), topology };
-        Self { bus: Arc::new(RabbitmqBus::new(config)), prefix }
+        let topology = Topology {
+            exchanges: vec![Exchange {
+                name: format!("{prefix}.exchange"),
+            }],
+            queues: Vec::new(),
+        };
+        let config = RabbitmqConfig {
+            urls: vec![broker.url()],
+            name: "claims".into(),
+            topology,
+        };
+        Self {
+            bus: Arc::new(RabbitmqBus::new(config)),
+            prefix,
+        }
     }
 
     fn queue(&self, name: &str, limits: Limits) -> Queue {
         let name = format!("{}.{name}", self.prefix);
-        Queue { bindings: vec![(self.exchange(), name.clone())], name, kind: QueueKind::Quorum(limits) }
+        Queue {
+            bindings: vec![(self.exchange(), name.clone())],
+            name,
+            kind: QueueKind::Quorum(limits),
+        }
     }
 
     fn exchange(&self) -> String {
@@ -52,7 +70,12 @@ impl Home {
     }
 
     async fn publish(&self, queue: &Queue, text: &str) -> Result<(), PublishError> {
-        within(self.bus.publisher(Patience::Endless).publish(Route::queue(&queue.name), message(text))).await
+        within(
+            self.bus
+                .publisher(Patience::Endless)
+                .publish(Route::queue(&queue.name), message(text)),
+        )
+        .await
     }
 }
 
@@ -61,7 +84,10 @@ fn unique() -> String {
 }
 
 fn message(text: &str) -> Message {
-    Message { body: Bytes::copy_from_slice(text.as_bytes()), properties: Properties::default() }
+    Message {
+        body: Bytes::copy_from_slice(text.as_bytes()),
+        properties: Properties::default(),
+    }
 }
 
 fn text(delivery: &Delivery) -> String {
@@ -124,12 +150,20 @@ async fn a_publication_arrives_with_all_that_stood_around_it(home: Home) {
         },
     };
     let route = Route::new(&home.exchange(), &queue.name);
-    within(home.bus.publisher(Patience::Endless).publish(route, sent.clone())).await.unwrap();
+    within(home.bus.publisher(Patience::Endless).publish(route, sent.clone()))
+        .await
+        .unwrap();
     let delivery = next(&mut consumer).await;
     let mut arrived = delivery.message.clone();
-    arrived.properties.headers.retain(|(name, _)| name != "x-delivery-count");
+    arrived
+        .properties
+        .headers
+        .retain(|(name, _)| name != "x-delivery-count");
     assert_eq!(arrived, sent);
-    assert_eq!((&*delivery.exchange, &*delivery.routing_key), (&*home.exchange(), &*queue.name));
+    assert_eq!(
+        (&*delivery.exchange, &*delivery.routing_key),
+        (&*home.exchange(), &*queue.name)
+    );
     assert!(!delivery.is_redelivered());
     delivery.ack();
 }
@@ -140,7 +174,13 @@ async fn publications_of_one_publisher_arrive_in_order(home: Home) {
     let publisher = home.bus.publisher(Patience::Endless);
     for number in 0..3_000 {
         let route = Route::queue(&queue.name);
-        publisher.submit(Publication { route, message: message(&number.to_string()), receipt: Box::new(|_| {}) }).await;
+        publisher
+            .submit(Publication {
+                route,
+                message: message(&number.to_string()),
+                receipt: Box::new(|_| {}),
+            })
+            .await;
     }
     for number in 0..3_000 {
         let delivery = next(&mut consumer).await;
@@ -155,7 +195,11 @@ async fn what_no_queue_takes_is_told_to_its_publisher_and_nothing_else_is(home: 
     let publisher = home.bus.publisher(Patience::Endless);
     let outcomes = (0..300).map(|number| {
         let lost = number % 7 == 3;
-        let route = if lost { Route::new(&home.exchange(), "nobody") } else { Route::queue(&queue.name) };
+        let route = if lost {
+            Route::new(&home.exchange(), "nobody")
+        } else {
+            Route::queue(&queue.name)
+        };
         let publishing = publisher.publish(route, message("x"));
         async move { (lost, publishing.await) }
     });
@@ -191,7 +235,10 @@ async fn what_is_given_back_too_often_is_dead_lettered(home: Home) {
     }
     let letter = next(&mut dead).await;
     assert_eq!(text(&letter), "poison");
-    assert_eq!(letter.message.properties.header("x-first-death-reason"), Some(&Value::Text("delivery_limit".into())));
+    assert_eq!(
+        letter.message.properties.header("x-first-death-reason"),
+        Some(&Value::Text("delivery_limit".into()))
+    );
     letter.ack();
 }
 
@@ -207,7 +254,10 @@ async fn what_sat_too_long_is_dead_lettered(home: Home) {
     drop(home.consumer(&queue, 1).await);
     home.publish(&queue, "x").await.unwrap();
     let letter = next(&mut dead).await;
-    assert_eq!(letter.message.properties.header("x-first-death-reason"), Some(&Value::Text("expired".into())));
+    assert_eq!(
+        letter.message.properties.header("x-first-death-reason"),
+        Some(&Value::Text("expired".into()))
+    );
     letter.ack();
 }
 
@@ -266,7 +316,10 @@ async fn what_a_consumer_leaves_unsettled_goes_to_another(home: Home) {
 }
 
 async fn a_full_queue_refuses(home: Home) {
-    let limits = Limits { max_length: Some((3, Overflow::RejectPublish)), ..Limits::default() };
+    let limits = Limits {
+        max_length: Some((3, Overflow::RejectPublish)),
+        ..Limits::default()
+    };
     let queue = home.queue("full", limits);
     drop(home.consumer(&queue, 1).await);
     let mut outcomes = Vec::new();
@@ -288,7 +341,11 @@ async fn what_is_acknowledged_never_comes_again(home: Home) {
     for number in 0..100 {
         let delivery = next(&mut first).await;
         // Out of order, with gaps.
-        if number % 3 == 1 { kept.push(delivery) } else { delivery.ack() }
+        if number % 3 == 1 {
+            kept.push(delivery)
+        } else {
+            delivery.ack()
+        }
     }
     kept.pop();
     kept.into_iter().rev().for_each(Delivery::ack);
@@ -326,7 +383,11 @@ mod names {
     async fn every_queue_that_is_named_can_be_declared_on_a_real_broker() {
         let broker = shared_broker().await;
         let names = Names::new(&unique());
-        let config = RabbitmqConfig { urls: vec![broker.url()], name: "claims".into(), topology: names.common() };
+        let config = RabbitmqConfig {
+            urls: vec![broker.url()],
+            name: "claims".into(),
+            topology: names.common(),
+        };
         let bus = RabbitmqBus::new(config);
         let _retry = bus.consumer(names.retry(5), 1);
         let _returns = bus.consumer(names.return_queue(shared::id::TerminatorId::random()), 1);

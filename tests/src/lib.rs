@@ -1,1 +1,53 @@
-//! placeholder
+//! The harness: the words in which claims about the whole are written.
+//!
+//! A claim goes in through the socket or the queue, and looks at what comes out, never inside. So everything here is
+//! real: RabbitMQ and Redis nodes that a claim may kill or freeze, the shipped `terminator` and `worker` as processes,
+//! clients, and tokens good and bad. Nothing outlives the test process ([`watchdog`]), and nothing waits by sleeping:
+//! claims await conditions ([`wait`]).
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a harness fails a claim by a panic, as an assertion does"
+)]
+
+pub mod watchdog;
+
+pub mod process;
+
+pub mod wait;
+
+pub mod port;
+
+pub mod rabbitmq;
+
+pub mod redis;
+
+pub mod http;
+
+pub mod program;
+
+pub mod stack;
+
+pub mod key;
+
+pub mod token;
+
+pub mod client;
+
+pub mod raw;
+
+pub mod queue;
+
+pub mod load;
+
+pub use client::Client;
+pub use key::{Algorithm, Key, test_keys};
+pub use load::Load;
+pub use program::Program;
+pub use queue::Queue;
+pub use rabbitmq::{Broker, shared_broker};
+pub use redis::{Store, shared_store};
+pub use stack::Stack;
+pub use token::token_for;
+pub use wait::{Span, eventually};

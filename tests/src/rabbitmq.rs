@@ -1,0 +1,294 @@
+//! A private RabbitMQ node that a claim may kill, freeze, or drive into a memory alarm.
+//!
+//! Everything is the node's own: folders, ports, cookie, and its `epmd` (Erlang's port mapper, which would otherwise
+//! outlive the node and be shared with the machine's). Works with RabbitMQ 3.10 and 4.
+//!
+//! `COUNTERSIGN_TEST_RABBITMQ_BIN` names another folder in which to find `rabbitmq-server`, `rabbitmqctl` and,
+//! perhaps, `epmd`.
+
+use std::{
+    env,
+    fs::{self, File, Permissions},
+    net::{Ipv4Addr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use lapin::{Connection, ConnectionProperties};
+use tokio::{sync::OnceCell, time::timeout};
+
+use crate::{
+    port::free_port,
+    process::{Process, Signal, signal},
+    wait::{Span, eventually},
+    watchdog::Folder,
+};
+
+/// Starting takes 5 to 6 seconds on an idle machine; claims also run on busy ones.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// The administrator that every new node has; from loopback alone.
+const ADMINISTRATOR: &str = "guest";
+
+const NODE: &str = "rabbit@localhost";
+
+static SHARED: OnceCell<Arc<Broker>> = OnceCell::const_new();
+
+/// The node that all claims share which need no more than a namespace of their own: started once, when first asked for.
+/// Do it no harm.
+pub async fn shared_broker() -> Arc<Broker> {
+    SHARED
+        .get_or_init(async || Arc::new(Broker::start().await))
+        .await
+        .clone()
+}
+
+/// One RabbitMQ node. Dies with this value.
+#[derive(Debug)]
+pub struct Broker {
+    server: Mutex<Option<Process>>,
+    _epmd: Process,
+    amqp_port: u16,
+    environment: Vec<(&'static str, String)>,
+    folder: Folder,
+}
+
+impl Broker {
+    /// Starts a node and returns when it accepts a login.
+    pub async fn start() -> Self {
+        let folder = Folder::new("rabbitmq");
+        let (amqp_port, epmd_port) = (free_port(), free_port());
+        let environment = environment(&folder, amqp_port, epmd_port);
+        let epmd = start_epmd(epmd_port, &folder).await;
+        let broker = Self {
+            server: Mutex::new(None),
+            _epmd: epmd,
+            amqp_port,
+            environment,
+            folder,
+        };
+        broker.launch().await;
+        broker
+    }
+
+    /// The URL under which the administrator logs in.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_of(ADMINISTRATOR)
+    }
+
+    /// The URL under which `user` logs in, whose password is its name.
+    #[must_use]
+    pub fn url_of(&self, user: &str) -> String {
+        format!("amqp://{user}:{user}@127.0.0.1:{}/%2f", self.amqp_port)
+    }
+
+    /// The port of AMQP, the same in all its lives.
+    #[must_use]
+    pub fn amqp_port(&self) -> u16 {
+        self.amqp_port
+    }
+
+    /// Adds a user with these permissions on the vhost `/`, and returns its URL. Each permission is a regular
+    /// expression over names of queues and exchanges (<https://www.rabbitmq.com/docs/access-control>).
+    pub async fn add_user(&self, name: &str, configure: &str, write: &str, read: &str) -> String {
+        self.ctl(&["add_user", name, name]).await;
+        self.ctl(&["set_permissions", "-p", "/", name, configure, write, read])
+            .await;
+        self.url_of(name)
+    }
+
+    /// Kills the node, as a power cut would.
+    pub fn kill(&self) {
+        self.server().take();
+    }
+
+    /// Brings the node back: the same data, the same port. Kills it first if it lives.
+    pub async fn restart(&self) {
+        self.kill();
+        self.launch().await;
+    }
+
+    /// Stops the node in its tracks: its sockets stay open, and nothing answers.
+    pub fn freeze(&self) {
+        signal(self.beam(), Signal::Stop);
+    }
+
+    /// Lets a frozen node go on.
+    pub fn thaw(&self) {
+        signal(self.beam(), Signal::Continue);
+    }
+
+    /// Raises the memory alarm, at which the node stops reading from whoever publishes, or calms it again. Returns when
+    /// the node says that it is so.
+    pub async fn memory_alarm(&self, on: bool) {
+        let watermark = if on { "0.000001" } else { "0.6" };
+        self.ctl(&["set_vm_memory_high_watermark", watermark]).await;
+        eventually(30.s(), "the memory alarm changes", async || {
+            let alarms = self.ctl(&["eval", "rabbit_alarm:get_alarms()."]).await;
+            if alarms.contains("memory") == on {
+                Ok(())
+            } else {
+                Err(alarms)
+            }
+        })
+        .await;
+    }
+
+    /// The queues and how many messages wait in each, ready and unacknowledged, as the node last counted them (which
+    /// for a quorum queue is up to 5 s old: ask [`crate::Queue::count`] for what is exact).
+    pub async fn list_queues(&self) -> Vec<(String, u64)> {
+        let table = self
+            .ctl(&["list_queues", "--silent", "--no-table-headers", "name", "messages"])
+            .await;
+        table
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .map(|(name, count)| (name.to_owned(), count.trim().parse().expect("a count")))
+            .collect()
+    }
+
+    /// Runs `rabbitmqctl` and returns what it prints.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        let output = tokio::process::Command::new(program("rabbitmqctl"))
+            .args(["-n", NODE])
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .kill_on_drop(true)
+            .output()
+            .await
+            .expect("rabbitmqctl starts");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?} fails: {printed}{complaint}"
+        );
+        printed
+    }
+
+    async fn launch(&self) {
+        // An old pid file would have us signal an id that may by now be another's.
+        let _ = fs::remove_file(self.folder.join("pid"));
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("output"))
+            .expect("a log file");
+        let server = Process::spawn(
+            Command::new(program("rabbitmq-server"))
+                .envs(self.environment.iter().map(|(name, value)| (name, value)))
+                // The script then turns into the node, rather than stand guard over it as its parent.
+                .env("RUNNING_UNDER_SYSTEMD", "true")
+                .env_remove("NOTIFY_SOCKET")
+                .stdout(output.try_clone().expect("a second handle"))
+                .stderr(output),
+        );
+        *self.server() = Some(server);
+        eventually(START_LIMIT, "RabbitMQ accepts a login", async || {
+            let ended = self.server().as_mut().and_then(Process::exit_status);
+            assert!(
+                ended.is_none(),
+                "RabbitMQ ended at its start: {ended:?}\n{}",
+                self.output()
+            );
+            let login = timeout(5.s(), Connection::connect(&self.url(), ConnectionProperties::default())).await;
+            let connection = login
+                .map_err(|_| "no answer".to_owned())?
+                .map_err(|error| error.to_string())?;
+            connection
+                .close(200, "done".into())
+                .await
+                .map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
+        self.server.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    /// The process id of the node itself.
+    fn beam(&self) -> u32 {
+        assert!(self.server().is_some(), "the node is not running");
+        let pid = fs::read_to_string(self.folder.join("pid")).expect("RabbitMQ writes a pid file");
+        pid.trim().parse().expect("a process id")
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.folder.join("output")).unwrap_or_default()
+    }
+}
+
+fn environment(folder: &Folder, amqp_port: u16, epmd_port: u16) -> Vec<(&'static str, String)> {
+    let home = folder.join("home");
+    fs::create_dir(&home).expect("a home for the node");
+    let cookie = home.join(".erlang.cookie");
+    fs::write(&cookie, format!("{:032x}", rand::random::<u128>())).expect("a cookie");
+    // Erlang refuses a cookie that others may read.
+    fs::set_permissions(&cookie, Permissions::from_mode(0o400)).expect("its mode");
+    // The machine's own disk and memory are not what is tested.
+    let settings = folder.write(
+        "rabbitmq.conf",
+        "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.6\n",
+    );
+    let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
+    let text = |path: PathBuf| path.to_str().expect("a path in UTF-8").to_owned();
+    vec![
+        ("HOME", text(home)),
+        ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
+        ("ERL_EPMD_PORT", epmd_port.to_string()),
+        ("RABBITMQ_NODENAME", NODE.into()),
+        ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
+        ("RABBITMQ_NODE_PORT", amqp_port.to_string()),
+        ("RABBITMQ_DIST_PORT", free_port().to_string()),
+        ("RABBITMQ_CONF_ENV_FILE", "/dev/null/none".into()),
+        ("RABBITMQ_CONFIG_FILE", text(settings)),
+        (
+            "RABBITMQ_ADVANCED_CONFIG_FILE",
+            text(folder.write("advanced.config", "[].\n")),
+        ),
+        (
+            "RABBITMQ_ENABLED_PLUGINS_FILE",
+            text(folder.write("enabled_plugins", "[].\n")),
+        ),
+        ("RABBITMQ_MNESIA_BASE", text(folder.join("mnesia"))),
+        ("RABBITMQ_LOG_BASE", text(folder.join("log"))),
+        ("RABBITMQ_PID_FILE", text(folder.join("pid"))),
+        ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", loopback.into()),
+        ("RABBITMQ_CTL_ERL_ARGS", loopback.into()),
+    ]
+}
+
+async fn start_epmd(port: u16, folder: &Folder) -> Process {
+    let output = File::create(folder.join("epmd")).expect("a log file");
+    let epmd = Process::spawn(
+        Command::new(program("epmd"))
+            .args(["-address", "127.0.0.1", "-port", &port.to_string()])
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output),
+    );
+    eventually(10.s(), "epmd listens", async || {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+    })
+    .await;
+    epmd
+}
+
+/// Where a program of RabbitMQ is: in the folder that was named, in Debian's (its wrappers on the path would change the
+/// user), or on the path.
+fn program(name: &str) -> PathBuf {
+    let named = env::var_os("COUNTERSIGN_TEST_RABBITMQ_BIN").map(PathBuf::from);
+    named
+        .into_iter()
+        .chain([PathBuf::from("/usr/lib/rabbitmq/bin")])
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| name.into())
+}

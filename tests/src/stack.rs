@@ -1,0 +1,303 @@
+//! A whole system for one claim: terminators, workers, a broker, a store, and a namespace of their own.
+
+use std::sync::Arc;
+
+use crate::{
+    client::Client,
+    key::test_keys,
+    program::{Kind, Program},
+    queue::Queue,
+    rabbitmq::{Broker, shared_broker},
+    redis::{Store, shared_store},
+    token::{AUDIENCE, ISSUER},
+};
+
+/// Which programs a setting is for. The names are the contract's: one that is not here is a slip of the pen, and would
+/// otherwise be an environment variable that nobody reads.
+const SETTINGS_OF_BOTH: &[&str] = &[
+    "admin-listen",
+    "amqp-url",
+    "namespace",
+    "log",
+    "log-format",
+    "drain-timeout",
+];
+
+const SETTINGS_OF_TERMINATORS: &[&str] = &[
+    "listen",
+    "allowed-origins",
+    "auth-timeout",
+    "broker-patience",
+    "max-message-size",
+    "max-connections",
+    "max-connections-per-ip",
+    "messages-per-second",
+    "max-in-flight",
+    "handshake-timeout",
+    "idle-timeout",
+    "send-queue-bytes",
+    "tls-cert",
+    "tls-key",
+];
+
+const SETTINGS_OF_WORKERS: &[&str] = &[
+    "store-url",
+    "jwt-keys",
+    "jwt-issuer",
+    "jwt-audience",
+    "jwt-algorithms",
+    "jwt-leeway",
+    "jwt-max-size",
+    "jwt-max-lifetime",
+    "strategy",
+    "on-unauthenticated",
+    "on-expired-push",
+    "hold-ttl",
+    "hold-max-messages",
+    "hold-max-bytes",
+    "handler",
+    "handler-timeout",
+    "store-timeout",
+    "token-cache",
+    "prefetch",
+    "concurrency",
+    "max-deliveries",
+];
+
+type Settings = Vec<(String, String)>;
+
+/// What a stack shall be. By default: one terminator, one worker, the shared broker and store, and tokens as
+/// [`crate::token_for`] makes them.
+#[derive(Debug)]
+pub struct Builder {
+    terminators: usize,
+    workers: usize,
+    broker: Option<Arc<Broker>>,
+    broker_urls: [Option<String>; 2],
+    store: Option<Arc<Store>>,
+    of_terminators: Settings,
+    of_workers: Settings,
+}
+
+impl Builder {
+    /// How many terminators.
+    #[must_use]
+    pub fn terminators(mut self, count: usize) -> Self {
+        self.terminators = count;
+        self
+    }
+
+    /// How many workers; 0 is well.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// A broker of the claim's own, to do it harm.
+    #[must_use]
+    pub fn broker(mut self, broker: &Arc<Broker>) -> Self {
+        self.broker = Some(broker.clone());
+        self
+    }
+
+    /// A store of the claim's own, to do it harm.
+    #[must_use]
+    pub fn store(mut self, store: &Arc<Store>) -> Self {
+        self.store = Some(store.clone());
+        self
+    }
+
+    /// The broker's users as whom the programs log in, rather than its administrator: see [`Broker::add_user`].
+    #[must_use]
+    pub fn users(mut self, terminator_url: &str, worker_url: &str) -> Self {
+        self.broker_urls = [Some(terminator_url.to_owned()), Some(worker_url.to_owned())];
+        self
+    }
+
+    /// A setting by its name in the contract, for the programs that know it; the last one counts.
+    ///
+    /// # Panics
+    /// If there is no such setting.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        let both = SETTINGS_OF_BOTH.contains(&name);
+        let of_terminators = both || SETTINGS_OF_TERMINATORS.contains(&name);
+        let of_workers = both || SETTINGS_OF_WORKERS.contains(&name);
+        assert!(of_terminators || of_workers, "there is no setting {name}");
+        if of_terminators {
+            self.of_terminators.push((name.to_owned(), value.to_owned()));
+        }
+        if of_workers {
+            self.of_workers.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    /// Starts everything and returns when all of it is ready.
+    pub async fn start(self) -> Stack {
+        let broker = match self.broker {
+            Some(broker) => broker,
+            None => shared_broker().await,
+        };
+        let store = match self.store {
+            Some(store) => store,
+            None => shared_store().await,
+        };
+        let namespace = format!("claim-{:08x}", rand::random::<u32>());
+        let common = |url: Option<String>| {
+            let url = url.unwrap_or_else(|| broker.url());
+            settings(&[
+                ("admin-listen", "127.0.0.1:0"),
+                ("amqp-url", &url),
+                ("namespace", &namespace),
+            ])
+        };
+        let [terminator_url, worker_url] = self.broker_urls;
+        let of_terminators = [
+            common(terminator_url),
+            settings(&[("listen", "127.0.0.1:0")]),
+            self.of_terminators,
+        ];
+        let of_workers = [
+            common(worker_url),
+            settings(&[("store-url", &store.url())]),
+            token_settings(),
+            self.of_workers,
+        ];
+        let mut stack = Stack {
+            terminators: Vec::new(),
+            workers: Vec::new(),
+            of_terminators: of_terminators.concat(),
+            of_workers: of_workers.concat(),
+            namespace,
+            broker,
+            store,
+        };
+        stack.start_terminators(self.terminators).await;
+        stack.start_workers(self.workers).await;
+        stack
+    }
+}
+
+/// A running stack. Its programs die with this value; so does what is left in its namespace, with the broker and store.
+#[derive(Debug)]
+pub struct Stack {
+    terminators: Vec<Program>,
+    workers: Vec<Program>,
+    of_terminators: Settings,
+    of_workers: Settings,
+    namespace: String,
+    broker: Arc<Broker>,
+    store: Arc<Store>,
+}
+
+impl Stack {
+    /// Describes a stack to start.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            terminators: 1,
+            workers: 1,
+            broker: None,
+            broker_urls: [None, None],
+            store: None,
+            of_terminators: Vec::new(),
+            of_workers: Vec::new(),
+        }
+    }
+
+    /// The smallest stack, with every default.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// The prefix of its queues, exchanges and keys, and the name of the exchange into which one injects.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Its broker.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Its store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The terminators, in the order of their start; killed ones keep their place.
+    #[must_use]
+    pub fn terminators(&self) -> &[Program] {
+        &self.terminators
+    }
+
+    /// One terminator, counted from 0.
+    pub fn terminator(&mut self, number: usize) -> &mut Program {
+        &mut self.terminators[number]
+    }
+
+    /// The workers, in the order of their start; killed ones keep their place.
+    #[must_use]
+    pub fn workers(&self) -> &[Program] {
+        &self.workers
+    }
+
+    /// One worker, counted from 0.
+    pub fn worker(&mut self, number: usize) -> &mut Program {
+        &mut self.workers[number]
+    }
+
+    /// Starts more terminators, with the settings of the first, and returns when they are ready.
+    pub async fn start_terminators(&mut self, count: usize) {
+        start(Kind::Terminator, count, &self.of_terminators, &mut self.terminators).await;
+    }
+
+    /// Starts more workers, with the settings of the first, and returns when they are ready.
+    pub async fn start_workers(&mut self, count: usize) {
+        start(Kind::Worker, count, &self.of_workers, &mut self.workers).await;
+    }
+
+    /// A client of the first terminator.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.terminators[0]).await
+    }
+
+    /// An AMQP client of its broker and namespace.
+    pub async fn queue(&self) -> Queue {
+        Queue::connect(&self.broker.url(), &self.namespace).await
+    }
+}
+
+async fn start(kind: Kind, count: usize, settings: &Settings, programs: &mut Vec<Program>) {
+    let first_new = programs.len();
+    programs.extend((0..count).map(|_| Program::spawn(kind, settings)));
+    for program in &mut programs[first_new..] {
+        program.ready().await;
+    }
+}
+
+/// What makes a worker accept the tokens of [`crate::token_for`].
+fn token_settings() -> Settings {
+    let secret = test_keys().secret_file();
+    settings(&[
+        ("jwt-keys", secret.to_str().expect("a path in UTF-8")),
+        ("jwt-issuer", ISSUER),
+        ("jwt-audience", AUDIENCE),
+        ("jwt-algorithms", "HS256"),
+    ])
+}
+
+fn settings(pairs: &[(&str, &str)]) -> Settings {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
