@@ -1,0 +1,103 @@
+//! Who a verified token speaks for.
+//!
+//! Two issuers may both have an `alice`, so a subject means nothing without its
+//! issuer, and whoever compares identities compares both. A [`Subject`] outside
+//! of this crate is proof: nobody but the verifier, and what the crate keeps of
+//! its verdicts, can make one. An [`Issuer`] is only a name, since the operator
+//! writes it into the configuration.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Who vouches for a subject: the `iss` of RFC 7519 §4.1.1, compared byte by byte.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Issuer(Arc<str>);
+
+impl Issuer {
+    /// The issuer of that name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name, as it stands in `iss`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A subject that a verified token named: the `sub` of RFC 7519 §4.1.2, 1 to 255 bytes without control characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subject(Arc<str>);
+
+impl Subject {
+    /// For the verifier, and for what this crate has kept of its verdicts.
+    pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name, as it stands in `sub`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An issuer and one of its subjects: what messages, grants and pushes belong to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub struct Identity {
+    /// Who vouches.
+    pub issuer: Issuer,
+    /// For whom.
+    pub subject: Subject,
+}
+
+impl Identity {
+    /// For the verifier, and for what this crate has kept of its verdicts.
+    pub(crate) fn new(issuer: Issuer, subject: Subject) -> Self {
+        Self { issuer, subject }
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Issuer({:?})", &*self.0)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({:?})", &*self.0)
+    }
+}
+
+/// The subject, then its issuer, for people: not to be parsed, either may hold any character.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.subject, self.issuer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alices_of_two_issuers_are_two_identities() {
+        let alice = |issuer: &str| Identity::new(Issuer::new(issuer), Subject::new("alice"));
+        assert_eq!(alice("https://a.example"), alice("https://a.example"));
+        assert_ne!(alice("https://a.example"), alice("https://b.example"));
+        assert_eq!(alice("https://a.example").to_string(), "alice of https://a.example");
+    }
+}

@@ -1,0 +1,167 @@
+//! From the text of a JWT to a verdict.
+//!
+//! Every message may carry a token, and what it may do rests on that token
+//! alone, so a verdict must be exact, and cheap the second time. The rooms, in
+//! the order in which a token passes them:
+//!
+//! - [`source`], `pem`, `jwk`, `key`, `loading`, `keys`, `fault`: at start, files become keys, each
+//!   bound to its issuer and to the algorithms it may be used with. Whatever is
+//!   doubtful stops the start.
+//! - [`verifier`]: the order of the checks, and the clock.
+//! - `cache`: who has been verified under the present keys.
+//! - `compact`, `header`, `claims`, `members`: the strict reading that RFC 8725
+//!   asks for. The `jsonwebtoken` crate does the signatures alone: left to itself
+//!   it accepts critical extensions, repeated claims and an `exp` in milliseconds.
+//!
+//! Nothing here does I/O but the loading of key files, and no error, `Debug` or
+//! `Display` shows any text of a token.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use shared::clock::Timestamp;
+
+use crate::identity::Identity;
+
+pub mod source;
+
+mod fault;
+mod jwk;
+mod key;
+mod keys;
+mod loading;
+mod pem;
+
+pub mod verifier;
+
+mod cache;
+mod claims;
+mod compact;
+mod header;
+mod members;
+mod rejection;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{Fault, KeyError, KeyErrors, KeyName};
+pub use jsonwebtoken::Algorithm;
+pub use key::Kind;
+pub use keys::Keys;
+pub use rejection::{Reason, Rejection};
+pub use source::KeySource;
+pub use verifier::{Rules, Verifier};
+
+/// The text of a JWT. It is a bearer's secret: it has no `Display` and no `Serialize`, and its `Debug` shows nothing.
+#[derive(Clone)]
+pub struct Token(Box<str>);
+
+impl Token {
+    /// Takes a token's text out of circulation.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret text, for the verifier.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(redacted)")
+    }
+}
+
+/// SHA-256 of a whole token, signature and all: names a token without telling it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of that token.
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// 64 lowercase hexadecimal digits.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+/// A token's own name: the `jti` of RFC 7519 §4.1.7, at most 255 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenId(Arc<str>);
+
+impl TokenId {
+    pub(crate) fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id, as it stands in `jti`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a token proved, without the token.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// Whom it speaks for.
+    pub identity: Identity,
+    /// The moment of `exp`, without leeway.
+    pub expires_at: Timestamp,
+    /// The moment of `nbf`, without leeway.
+    pub not_before: Option<Timestamp>,
+    /// The moment of `iat`.
+    pub issued_at: Option<Timestamp>,
+    /// `jti`.
+    pub token_id: Option<TokenId>,
+    /// Every claim, the ones above included, as the issuer wrote them.
+    pub claims: Map<String, Value>,
+    /// Of the whole token.
+    pub digest: Digest,
+}
+
+/// Leaves the claims out: an application may keep in them what does not belong in a log.
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("identity", &self.identity)
+            .field("expires_at", &self.expires_at)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the verifier says of a token, and whether it knew it already: the caller counts hits and misses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// What the token proved, or why it proves nothing.
+    pub result: Result<Arc<Verified>, Rejection>,
+    /// Whether the signature had been verified before, under the present keys.
+    pub cached: bool,
+}

@@ -1,0 +1,248 @@
+//! What a token claims, once its signature holds.
+//!
+//! Shape only: types, sizes, characters, and the audience, which never change
+//! for a given token. Whether the claims are in time depends on the clock and is
+//! the verifier's to say, each time anew.
+
+use serde_json::{Map, Value};
+use shared::clock::Timestamp;
+
+use super::members::Members;
+use super::{Reason, TokenId};
+use crate::identity::Subject;
+
+/// OpenID Connect Core §2 allows 255 for `sub`; with RFC 7519 silent, it bounds `jti` as well.
+const MAX_NAME_BYTES: usize = 255;
+
+/// 2^64 / 1,000: later dates would not fit into the milliseconds of a [`Timestamp`].
+const MAX_DATE_S: u64 = u64::MAX / 1_000;
+
+/// Claims of the right shape, meant for us.
+#[derive(Debug)]
+pub(super) struct Claims {
+    pub(super) issuer: String,
+    pub(super) subject: Subject,
+    pub(super) expires_at: Timestamp,
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) issued_at: Option<Timestamp>,
+    pub(super) token_id: Option<TokenId>,
+    pub(super) all: Map<String, Value>,
+}
+
+impl Claims {
+    pub(super) fn parse(json: &[u8], audiences: &[String]) -> Result<Self, Reason> {
+        let members = Members::parse(json).ok_or(Reason::Claims)?;
+        let issuer = required(&members, "iss", string)?.to_owned();
+        let subject = Subject::new(required(&members, "sub", subject)?);
+        let addressed = required(&members, "aud", |aud| names_one_of(aud, audiences))?;
+        if !addressed {
+            return Err(Reason::Audience);
+        }
+        Ok(Self {
+            issuer,
+            subject,
+            expires_at: required(&members, "exp", date)?,
+            not_before: optional(&members, "nbf", date)?,
+            issued_at: optional(&members, "iat", date)?,
+            token_id: optional(&members, "jti", short_string)?.map(TokenId::new),
+            all: members.0,
+        })
+    }
+}
+
+fn required<'a, T>(
+    members: &'a Members,
+    name: &'static str,
+    read: impl Fn(&'a Value) -> Option<T>,
+) -> Result<T, Reason> {
+    optional(members, name, read)?.ok_or(Reason::MissingClaim(name))
+}
+
+fn optional<'a, T>(
+    members: &'a Members,
+    name: &'static str,
+    read: impl Fn(&'a Value) -> Option<T>,
+) -> Result<Option<T>, Reason> {
+    let read_or_refuse = |value| read(value).ok_or(Reason::MalformedClaim(name));
+    members.get(name).map(read_or_refuse).transpose()
+}
+
+fn string(value: &Value) -> Option<&str> {
+    value.as_str()
+}
+
+fn short_string(value: &Value) -> Option<&str> {
+    string(value).filter(|text| text.len() <= MAX_NAME_BYTES)
+}
+
+fn subject(value: &Value) -> Option<&str> {
+    short_string(value).filter(|text| !text.is_empty() && !text.contains(char::is_control))
+}
+
+/// A NumericDate (RFC 7519 §2) in whole seconds: a fraction would have to be rounded, and each way favours someone.
+fn date(value: &Value) -> Option<Timestamp> {
+    value
+        .as_u64()
+        .filter(|&seconds| seconds <= MAX_DATE_S)
+        .map(Timestamp::from_secs)
+}
+
+/// RFC 7519 §4.1.3: one string or an array of strings. `None` if it is neither.
+fn names_one_of(aud: &Value, audiences: &[String]) -> Option<bool> {
+    let ours = |name: &str| audiences.iter().any(|audience| audience == name);
+    match aud {
+        Value::String(name) => Some(ours(name)),
+        Value::Array(names) => names
+            .iter()
+            .try_fold(false, |found, name| Some(ours(name.as_str()?) || found)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse_with(name: &str, value: Value) -> Result<Claims, Reason> {
+        let mut claims = json!({"iss": "i", "sub": "alice", "aud": "us", "exp": 100});
+        claims[name] = value;
+        Claims::parse(claims.to_string().as_bytes(), &["us".to_owned(), "also".to_owned()])
+    }
+
+    fn refusal(name: &str, value: Value) -> Option<Reason> {
+        parse_with(name, value).err()
+    }
+
+    #[test]
+    fn all_claims_are_kept_the_unknown_ones_too() {
+        let claims = parse_with("role", json!(["admin"])).unwrap();
+        assert_eq!(claims.all["role"], json!(["admin"]));
+        assert_eq!((claims.issuer.as_str(), claims.subject.as_str()), ("i", "alice"));
+        assert_eq!(claims.expires_at, Timestamp::from_secs(100));
+        assert_eq!(
+            (claims.not_before, claims.issued_at, claims.token_id),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn each_mandatory_claim_is_missed() {
+        let whole = json!({"iss": "i", "sub": "alice", "aud": "us", "exp": 100});
+        for name in ["iss", "sub", "aud", "exp"] {
+            let mut claims = whole.clone();
+            claims.as_object_mut().unwrap().remove(name);
+            let refusal = Claims::parse(claims.to_string().as_bytes(), &["us".to_owned()]).err();
+            assert_eq!(refusal, Some(Reason::MissingClaim(name)));
+        }
+    }
+
+    #[test]
+    fn a_claim_that_stands_twice_is_refused() {
+        let json = br#"{"iss":"i","sub":"alice","aud":"us","exp":100,"role":1,"role":1}"#;
+        assert_eq!(Claims::parse(json, &["us".to_owned()]).err(), Some(Reason::Claims));
+    }
+
+    #[test]
+    fn dates_are_whole_seconds_that_fit_a_timestamp() {
+        let wrong = [
+            json!("100"),
+            json!(100.0),
+            json!(1e2),
+            json!(-1),
+            json!(null),
+            json!([100]),
+            json!(true),
+        ];
+        let wild = [json!(u64::MAX), json!(MAX_DATE_S + 1), json!(1e300)];
+        for value in wrong.iter().chain(&wild) {
+            for name in ["exp", "nbf", "iat"] {
+                assert_eq!(
+                    refusal(name, value.clone()),
+                    Some(Reason::MalformedClaim(name)),
+                    "{value}"
+                );
+            }
+        }
+        assert_eq!(
+            parse_with("nbf", json!(7)).unwrap().not_before,
+            Some(Timestamp::from_secs(7))
+        );
+        assert_eq!(
+            parse_with("iat", json!(8)).unwrap().issued_at,
+            Some(Timestamp::from_secs(8))
+        );
+        assert_eq!(
+            parse_with("exp", json!(MAX_DATE_S)).unwrap().expires_at,
+            Timestamp::from_secs(MAX_DATE_S)
+        );
+    }
+
+    #[test]
+    fn a_number_too_great_for_any_integer_is_refused() {
+        let json = br#"{"iss":"i","sub":"alice","aud":"us","exp":99999999999999999999999}"#;
+        assert_eq!(
+            Claims::parse(json, &["us".to_owned()]).err(),
+            Some(Reason::MalformedClaim("exp"))
+        );
+    }
+
+    #[test]
+    fn a_subject_is_1_to_255_bytes_without_control_characters() {
+        assert!(parse_with("sub", json!("é".repeat(127))).is_ok());
+        let wrong = [
+            json!(""),
+            json!("é".repeat(128)),
+            json!("a\0"),
+            json!("a\nb"),
+            json!("\u{85}"),
+            json!("\u{7f}"),
+        ];
+        for value in wrong.into_iter().chain([json!(1), json!(null), json!(["alice"])]) {
+            assert_eq!(
+                refusal("sub", value.clone()),
+                Some(Reason::MalformedClaim("sub")),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_audience_is_a_string_or_an_array_of_strings_that_names_us() {
+        for value in [json!("us"), json!("also"), json!(["us"]), json!(["other", "also"])] {
+            assert!(parse_with("aud", value).is_ok());
+        }
+        for value in [json!("other"), json!("US"), json!(""), json!([]), json!(["other"])] {
+            assert_eq!(refusal("aud", value.clone()), Some(Reason::Audience), "{value}");
+        }
+        for value in [
+            json!(1),
+            json!(null),
+            json!({"us": 1}),
+            json!(["us", 1]),
+            json!([1, "us"]),
+            json!([["us"]]),
+        ] {
+            assert_eq!(
+                refusal("aud", value.clone()),
+                Some(Reason::MalformedClaim("aud")),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_is_no_string_is_refused() {
+        assert_eq!(refusal("iss", json!(["i"])), Some(Reason::MalformedClaim("iss")));
+    }
+
+    #[test]
+    fn a_token_id_is_a_string_of_at_most_255_bytes() {
+        assert_eq!(parse_with("jti", json!("t")).unwrap().token_id, Some(TokenId::new("t")));
+        assert!(parse_with("jti", json!("t".repeat(255))).is_ok());
+        for value in [json!("t".repeat(256)), json!(1), json!(null)] {
+            assert_eq!(refusal("jti", value), Some(Reason::MalformedClaim("jti")));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a token says about itself, before anything of it is verified.
+//!
+//! The header is the sender's, so it chooses nothing: it may name one of our
+//! keys and one of that key's algorithms. Members that would change the meaning
+//! of the rest, or bring keys along, are refused even where RFC 7515 §4 would
+//! let us ignore them, because their sender expects something we do not do.
+
+use serde_json::Value;
+
+use super::members::Members;
+use super::{Algorithm, Reason};
+
+/// RFC 7515 §4.1, RFC 7516 §4.1, RFC 7797 §3.
+const FORBIDDEN: [&str; 9] = ["crit", "zip", "enc", "b64", "jku", "x5u", "x5c", "jwk", "cty"];
+
+/// The two members that choose among our keys.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) algorithm: Algorithm,
+    pub(super) kid: Option<String>,
+}
+
+impl Header {
+    pub(super) fn parse(json: &[u8]) -> Result<Self, Reason> {
+        let members = Members::parse(json).ok_or(Reason::Header)?;
+        if let Some(name) = FORBIDDEN.into_iter().find(|name| members.get(name).is_some()) {
+            return Err(Reason::ForbiddenMember(name));
+        }
+        check_type(members.get("typ"))?;
+        let algorithm = match members.get("alg") {
+            // An algorithm we do not know, `none` among them, has no name here.
+            Some(Value::String(name)) => name.parse().map_err(|_| Reason::Algorithm)?,
+            _ => return Err(Reason::HeaderMember("alg")),
+        };
+        let kid = match members.get("kid") {
+            None => None,
+            Some(Value::String(kid)) => Some(kid.clone()),
+            Some(_) => return Err(Reason::HeaderMember("kid")),
+        };
+        Ok(Self { algorithm, kid })
+    }
+}
+
+/// RFC 7515 §4.1.9: a media type, in any case, whose `application/` may be left out.
+fn check_type(typ: Option<&Value>) -> Result<(), Reason> {
+    const PREFIX: &str = "application/";
+    let Some(typ) = typ else { return Ok(()) };
+    let typ = typ.as_str().ok_or(Reason::Type)?;
+    let name = match typ.split_at_checked(PREFIX.len()) {
+        Some((prefix, name)) if prefix.eq_ignore_ascii_case(PREFIX) => name,
+        _ => typ,
+    };
+    let known = name.eq_ignore_ascii_case("jwt") || name.eq_ignore_ascii_case("at+jwt");
+    if known { Ok(()) } else { Err(Reason::Type) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(json: &str) -> Option<Reason> {
+        Header::parse(json.as_bytes()).err()
+    }
+
+    #[test]
+    fn a_header_names_its_algorithm_and_key() {
+        let header = Header::parse(br#"{"alg":"ES256","kid":"k","typ":"JWT","x":[1]}"#).unwrap();
+        assert_eq!((header.algorithm, header.kid.as_deref()), (Algorithm::ES256, Some("k")));
+        assert_eq!(Header::parse(br#"{"alg":"EdDSA"}"#).unwrap().kid, None);
+    }
+
+    #[test]
+    fn a_header_that_is_no_object_with_unique_members_is_refused() {
+        for json in [
+            "",
+            "[]",
+            r#""HS256""#,
+            r#"{"alg":"HS256","alg":"HS256"}"#,
+            r#"{"alg":"HS256"}x"#,
+        ] {
+            assert_eq!(refusal(json), Some(Reason::Header), "{json}");
+        }
+    }
+
+    #[test]
+    fn none_and_unknown_algorithms_are_refused() {
+        for alg in [
+            "none", "None", "NONE", "hs256", "ES512", "HS256 ", "", "RSA-OAEP", "dir",
+        ] {
+            assert_eq!(
+                refusal(&format!(r#"{{"alg":"{alg}"}}"#)),
+                Some(Reason::Algorithm),
+                "{alg}"
+            );
+        }
+        for json in ["{}", r#"{"alg":null}"#, r#"{"alg":["HS256"]}"#, r#"{"alg":256}"#] {
+            assert_eq!(refusal(json), Some(Reason::HeaderMember("alg")), "{json}");
+        }
+    }
+
+    #[test]
+    fn only_the_types_of_signed_tokens_are_accepted() {
+        for typ in [
+            "JWT",
+            "jwt",
+            "at+jwt",
+            "AT+JWT",
+            "application/jwt",
+            "Application/At+Jwt",
+        ] {
+            assert_eq!(refusal(&format!(r#"{{"alg":"HS256","typ":"{typ}"}}"#)), None, "{typ}");
+        }
+        for typ in [
+            "",
+            "JWS",
+            "dpop+jwt",
+            "application/",
+            "application/application/jwt",
+            "text/jwt",
+            "ééééééé",
+        ] {
+            assert_eq!(
+                refusal(&format!(r#"{{"alg":"HS256","typ":"{typ}"}}"#)),
+                Some(Reason::Type),
+                "{typ}"
+            );
+        }
+        assert_eq!(refusal(r#"{"alg":"HS256","typ":null}"#), Some(Reason::Type));
+    }
+
+    #[test]
+    fn members_that_extend_redirect_or_bring_keys_are_refused() {
+        for name in FORBIDDEN {
+            for value in ["null", "[]", "\"x\"", "true"] {
+                let json = format!(r#"{{"alg":"HS256","{name}":{value}}}"#);
+                assert_eq!(refusal(&json), Some(Reason::ForbiddenMember(name)), "{json}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_kid_that_is_no_string_is_refused() {
+        assert_eq!(refusal(r#"{"alg":"HS256","kid":1}"#), Some(Reason::HeaderMember("kid")));
+        assert_eq!(
+            refusal(r#"{"alg":"HS256","kid":null}"#),
+            Some(Reason::HeaderMember("kid"))
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! One key: what it is, whose it is, and what it may be used for.
+//!
+//! A key is bound to its algorithms when it is loaded (RFC 8725 §3.1), so that
+//! no header can have an RSA key used as an HMAC secret, and to its issuer
+//! (§3.8), so that one tenant's key never speaks for another's.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rsa::{PublicKey as RsaPublicKey, PublicKeyComponents};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RsaParameters, VerificationAlgorithm,
+};
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto::verify;
+
+use super::{Algorithm, Fault};
+use crate::identity::Issuer;
+
+/// 256 bits, the output of the smallest hash: RFC 7518 §3.2.
+pub(super) const MIN_HMAC_BYTES: usize = 32;
+/// RFC 7518 §3.3.
+pub(super) const MIN_RSA_BITS: u32 = 2_048;
+/// The largest that the provider verifies: each doubling makes a signature four times as dear.
+pub(super) const MAX_RSA_BITS: u32 = 8_192;
+
+/// The sorts of keys that are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A shared secret.
+    Hmac,
+    /// RSA, 2048 to 8192 bits.
+    Rsa,
+    /// ECDSA on NIST P-256.
+    P256,
+    /// ECDSA on NIST P-384.
+    P384,
+    /// EdDSA on Curve25519.
+    Ed25519,
+}
+
+impl Kind {
+    /// The algorithms that fit, RFC 7518 §3.1 and RFC 8037 §3.1.
+    pub(super) const fn algorithms(self) -> &'static [Algorithm] {
+        use Algorithm as A;
+        match self {
+            Self::Hmac => &[A::HS256, A::HS384, A::HS512],
+            Self::Rsa => &[A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512],
+            Self::P256 => &[A::ES256],
+            Self::P384 => &[A::ES384],
+            Self::Ed25519 => &[A::EdDSA],
+        }
+    }
+}
+
+/// A key's numbers, checked. Its `Debug` hides them.
+#[derive(Debug)]
+pub(super) struct Material {
+    pub(super) kind: Kind,
+    key: DecodingKey,
+}
+
+impl Material {
+    pub(super) fn hmac(secret: &[u8]) -> Result<Self, Fault> {
+        if secret.len() < MIN_HMAC_BYTES {
+            return Err(Fault::WeakSecret(secret.len()));
+        }
+        Ok(Self {
+            kind: Kind::Hmac,
+            key: DecodingKey::from_secret(secret),
+        })
+    }
+
+    /// From a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7) or an RSAPublicKey (RFC 8017 §A.1.1).
+    pub(super) fn rsa(der: &[u8]) -> Result<Self, Fault> {
+        let key = RsaPublicKey::from_der(der).map_err(|_| Fault::NotAKey(Kind::Rsa))?;
+        let bits = RsaParameters::public_modulus_len(key.as_ref()).map_err(|_| Fault::NotAKey(Kind::Rsa))?;
+        if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
+            return Err(Fault::RsaSize(bits));
+        }
+        Ok(Self {
+            kind: Kind::Rsa,
+            key: DecodingKey::from_rsa_der(key.as_ref()),
+        })
+    }
+
+    /// From modulus and exponent, big endian without leading zeros.
+    pub(super) fn rsa_components(n: &[u8], e: &[u8]) -> Result<Self, Fault> {
+        let components = PublicKeyComponents { n, e };
+        let parsed = components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
+        Self::rsa(parsed.map_err(|_| Fault::NotAKey(Kind::Rsa))?.as_ref())
+    }
+
+    /// From an uncompressed point, SEC 1 §2.3.3.
+    pub(super) fn p256(point: &[u8]) -> Result<Self, Fault> {
+        check_point(Kind::P256, &ECDSA_P256_SHA256_FIXED, point)?;
+        Ok(Self {
+            kind: Kind::P256,
+            key: DecodingKey::from_ec_der(point),
+        })
+    }
+
+    /// From an uncompressed point, SEC 1 §2.3.3.
+    pub(super) fn p384(point: &[u8]) -> Result<Self, Fault> {
+        check_point(Kind::P384, &ECDSA_P384_SHA384_FIXED, point)?;
+        Ok(Self {
+            kind: Kind::P384,
+            key: DecodingKey::from_ec_der(point),
+        })
+    }
+
+    /// From the 32 bytes of RFC 8032 §5.1.5.
+    pub(super) fn ed25519(public: &[u8]) -> Result<Self, Fault> {
+        check_point(Kind::Ed25519, &ED25519, public)?;
+        Ok(Self {
+            kind: Kind::Ed25519,
+            key: DecodingKey::from_ed_der(public),
+        })
+    }
+}
+
+/// RFC 8725 §3.4: a point must be on its curve.
+fn check_point(kind: Kind, curve: &'static dyn VerificationAlgorithm, point: &[u8]) -> Result<(), Fault> {
+    ParsedPublicKey::new(curve, point)
+        .map(drop)
+        .map_err(|_| Fault::NotAKey(kind))
+}
+
+/// A key in its place.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) issuer: Issuer,
+    pub(super) kid: Option<Arc<str>>,
+    /// All of the material's kind, and never empty in a set that was loaded.
+    pub(super) algorithms: Vec<Algorithm>,
+    pub(super) material: Material,
+}
+
+impl Key {
+    /// A key for all that its kind allows, or for `only` that.
+    pub(super) fn new(issuer: Issuer, kid: Option<&str>, material: Material, only: Option<Algorithm>) -> Self {
+        let algorithms = only.map_or_else(|| material.kind.algorithms().to_vec(), |only| vec![only]);
+        Self {
+            issuer,
+            kid: kid.map(Arc::from),
+            algorithms,
+            material,
+        }
+    }
+
+    /// Whether `signature` (base64url) over `signed` is this key's. `algorithm` was chosen from the key's own.
+    pub(super) fn signed(&self, signed: &str, signature: &str, algorithm: Algorithm) -> bool {
+        verify(signature, signed.as_bytes(), &self.material.key, algorithm).unwrap_or(false)
+    }
+}

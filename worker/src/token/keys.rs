@@ -1,0 +1,83 @@
+//! All the keys that tokens are verified with.
+//!
+//! Choosing among them follows the token's `kid` alone; without one, the few
+//! keys that fit are tried. A key's issuer is compared after its signature holds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::fault::{Fault, KeyErrors};
+use super::key::Key;
+use super::loading::Loading;
+use super::{Algorithm, KeySource, Reason};
+use crate::identity::Issuer;
+
+/// Keys of all sources together.
+pub(super) const MAX_KEYS: usize = 1_000;
+/// Keys tried for one token. 8 * 60 us (ES256) is about 0.5 ms a forged token.
+const MAX_TRIED: usize = 8;
+/// Issuers may use one `kid` by chance, or share a key; all of them can be tried.
+pub(super) const MAX_SAME_KID: usize = MAX_TRIED;
+
+/// Where the keys of that `kid` stand: one for each issuer that uses it.
+pub(super) type ByKid = HashMap<Arc<str>, Vec<usize>>;
+
+/// A checked, unchanging set of keys.
+#[derive(Debug)]
+pub struct Keys {
+    keys: Vec<Key>,
+    by_kid: ByKid,
+}
+
+impl Keys {
+    /// Reads and checks every source. With one issuer, all keys are its own.
+    ///
+    /// `allowed` narrows what the keys may be used for (`jwt-algorithms`); empty, it does not.
+    ///
+    /// # Errors
+    /// All that is wrong with any of them, one line each.
+    pub fn load(sources: &[KeySource], issuers: &[Issuer], allowed: &[Algorithm]) -> Result<Self, KeyErrors> {
+        Self::assemble(sources.iter().map(|source| (source, source.read())), issuers, allowed)
+    }
+
+    /// [`Keys::load`] without the reading.
+    pub(super) fn assemble<'a>(
+        contents: impl IntoIterator<Item = (&'a KeySource, Result<Vec<u8>, Fault>)>,
+        issuers: &[Issuer],
+        allowed: &[Algorithm],
+    ) -> Result<Self, KeyErrors> {
+        let mut loading = Loading::new(issuers, allowed);
+        for (source, content) in contents {
+            loading.entry(source, content);
+        }
+        let (keys, by_kid) = loading.finish()?;
+        Ok(Self { keys, by_kid })
+    }
+
+    /// How many keys there are; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "a set of keys is never empty")]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The keys that may have signed a token with that header.
+    pub(super) fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Vec<&Key>, Reason> {
+        let fits = |key: &&Key| key.algorithms.contains(&algorithm);
+        let candidates: Vec<&Key> = match kid {
+            None => self.keys.iter().filter(fits).take(MAX_TRIED).collect(),
+            Some(kid) => {
+                let named = self.by_kid.get(kid).ok_or(Reason::UnknownKey)?;
+                named
+                    .iter()
+                    .filter_map(|&index| self.keys.get(index))
+                    .filter(fits)
+                    .collect()
+            }
+        };
+        if candidates.is_empty() {
+            Err(Reason::Algorithm)
+        } else {
+            Ok(candidates)
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! From the contents of key files to a set of keys, or to all that is wrong.
+//!
+//! Whoever starts a worker with four mistakes in its keys should not have to
+//! start it five times, so nothing here stops at the first: faults are collected,
+//! of single keys as they are found, of the whole set at the end.
+
+use super::fault::{Fault, KeyError, KeyErrors, KeyName};
+use super::jwk::{self, Jwk, Jwks};
+use super::key::{Key, Kind, Material};
+use super::keys::{ByKid, MAX_KEYS, MAX_SAME_KID};
+use super::members::Members;
+use super::{Algorithm, KeySource, pem};
+use crate::identity::Issuer;
+
+/// Keys and mistakes found so far.
+pub(super) struct Loading<'a> {
+    issuers: &'a [Issuer],
+    allowed: &'a [Algorithm],
+    keys: Vec<Key>,
+    /// For each key, where it came from.
+    entries: Vec<(String, Option<KeyName>)>,
+    errors: Vec<KeyError>,
+}
+
+impl<'a> Loading<'a> {
+    pub(super) fn new(issuers: &'a [Issuer], allowed: &'a [Algorithm]) -> Self {
+        Self {
+            issuers,
+            allowed,
+            keys: Vec::new(),
+            entries: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Adds the keys of one entry.
+    pub(super) fn entry(&mut self, source: &KeySource, content: Result<Vec<u8>, Fault>) {
+        let entry = source.to_string();
+        // Keys of a wrong issuer are never used, but they too can be found wrong.
+        let issuer = self.issuer_of(source).unwrap_or_else(|fault| {
+            self.fault(&entry, None, fault);
+            source.issuer().cloned().unwrap_or_else(|| Issuer::new(""))
+        });
+        match content {
+            Err(fault) => self.fault(&entry, None, fault),
+            Ok(content) if starts_with(&content, "{") => self.jwks(&entry, source, &issuer, &content),
+            Ok(content) => match single(&content) {
+                Ok(material) => self.key(&entry, None, Key::new(issuer, source.kid(), material, None)),
+                Err(fault) => self.fault(&entry, None, fault),
+            },
+        }
+    }
+
+    fn issuer_of(&self, source: &KeySource) -> Result<Issuer, Fault> {
+        match (source.issuer(), self.issuers) {
+            (Some(issuer), issuers) if issuers.contains(issuer) => Ok(issuer.clone()),
+            (Some(issuer), _) => Err(Fault::IssuerUnknown(issuer.clone())),
+            (None, [only]) => Ok(only.clone()),
+            // `finish` says that there is none at all.
+            (None, []) => Ok(Issuer::new("")),
+            (None, _) => Err(Fault::IssuerUnsaid),
+        }
+    }
+
+    fn jwks(&mut self, entry: &str, source: &KeySource, issuer: &Issuer, content: &[u8]) {
+        if source.kid().is_some() {
+            self.fault(entry, None, Fault::KidOnJwks);
+        }
+        let keys = match Jwks::parse(trim_start(content)) {
+            Err(fault) => return self.fault(entry, None, fault),
+            Ok(jwks) if jwks.keys.is_empty() => return self.fault(entry, None, Fault::NoKeys),
+            Ok(jwks) if jwks.keys.len() > MAX_KEYS => {
+                return self.fault(entry, None, Fault::TooManyKeys(jwks.keys.len()));
+            }
+            Ok(jwks) => jwks.keys,
+        };
+        for (index, members) in keys.iter().enumerate() {
+            self.jwk(entry, issuer, index, members);
+        }
+    }
+
+    fn jwk(&mut self, entry: &str, issuer: &Issuer, index: usize, members: &Members) {
+        let kid = jwk::kid(members);
+        let name = match kid {
+            Ok(Some(kid)) => KeyName::Kid(kid.to_owned()),
+            _ => KeyName::Index(index),
+        };
+        let kid = kid.unwrap_or_else(|fault| {
+            self.fault(entry, Some(name.clone()), fault);
+            None
+        });
+        match jwk::parse(members) {
+            Ok(Jwk { material, algorithm }) => {
+                self.key(entry, Some(name), Key::new(issuer.clone(), kid, material, algorithm));
+            }
+            Err(faults) => {
+                for fault in faults {
+                    self.fault(entry, Some(name.clone()), fault);
+                }
+            }
+        }
+    }
+
+    /// Narrows a key's algorithms to the allowed ones and adds it.
+    fn key(&mut self, entry: &str, name: Option<KeyName>, mut key: Key) {
+        let usable = key.algorithms.clone();
+        key.algorithms
+            .retain(|algorithm| self.allowed.is_empty() || self.allowed.contains(algorithm));
+        if key.algorithms.is_empty() {
+            let kind = key.material.kind;
+            self.fault(entry, name.clone(), Fault::NoAlgorithm { kind, usable });
+        }
+        self.keys.push(key);
+        self.entries.push((entry.to_owned(), name));
+    }
+
+    /// Checks what only the whole set can have wrong.
+    pub(super) fn finish(mut self) -> Result<(Vec<Key>, ByKid), KeyErrors> {
+        if self.issuers.is_empty() {
+            self.errors.push(KeyError {
+                entry: None,
+                key: None,
+                fault: Fault::NoIssuer,
+            });
+        }
+        if self.keys.len() > MAX_KEYS {
+            let fault = Fault::TooManyKeys(self.keys.len());
+            self.errors.push(KeyError {
+                entry: None,
+                key: None,
+                fault,
+            });
+        }
+        self.refuse_mixture();
+        let by_kid = self.index();
+        if self.errors.is_empty() {
+            self.refuse_lack();
+        }
+        if self.errors.is_empty() {
+            Ok((self.keys, by_kid))
+        } else {
+            Err(KeyErrors(self.errors))
+        }
+    }
+
+    fn refuse_mixture(&mut self) {
+        let symmetric = |key: &Key| key.material.kind == Kind::Hmac;
+        if self.keys.iter().all(symmetric) {
+            return;
+        }
+        let secrets = self.keys.iter().zip(&self.entries).filter(|(key, _)| symmetric(key));
+        self.errors.extend(secrets.map(|(_, place)| at(place, Fault::Mixed)));
+    }
+
+    fn index(&mut self) -> ByKid {
+        let mut by_kid: ByKid = ByKid::new();
+        for (index, (key, place)) in self.keys.iter().zip(&self.entries).enumerate() {
+            let Some(kid) = &key.kid else { continue };
+            let same = by_kid.entry(kid.clone()).or_default();
+            if same
+                .iter()
+                .any(|&other| self.keys.get(other).is_some_and(|other| other.issuer == key.issuer))
+            {
+                self.errors.push(at(place, Fault::DuplicateKid));
+            } else if same.len() == MAX_SAME_KID {
+                self.errors.push(at(place, Fault::KidSharedTooOften));
+            }
+            same.push(index);
+        }
+        by_kid
+    }
+
+    /// Said only when nothing else is wrong: a key that was refused is not a key that was forgotten.
+    fn refuse_lack(&mut self) {
+        if self.keys.is_empty() {
+            return self.errors.push(KeyError {
+                entry: None,
+                key: None,
+                fault: Fault::NoKeys,
+            });
+        }
+        let lacking = self
+            .issuers
+            .iter()
+            .filter(|&issuer| self.keys.iter().all(|key| key.issuer != *issuer));
+        let faults = lacking.map(|issuer| Fault::IssuerWithoutKeys(issuer.clone()));
+        self.errors.extend(faults.map(|fault| KeyError {
+            entry: None,
+            key: None,
+            fault,
+        }));
+    }
+
+    fn fault(&mut self, entry: &str, key: Option<KeyName>, fault: Fault) {
+        self.errors.push(KeyError {
+            entry: Some(entry.to_owned()),
+            key,
+            fault,
+        });
+    }
+}
+
+fn at((entry, key): &(String, Option<KeyName>), fault: Fault) -> KeyError {
+    KeyError {
+        entry: Some(entry.clone()),
+        key: key.clone(),
+        fault,
+    }
+}
+
+/// A file that holds one key: PEM, or the bytes of a secret.
+fn single(content: &[u8]) -> Result<Material, Fault> {
+    if starts_with(content, pem::BEGIN.trim_end()) {
+        return pem::parse(trim_start(content));
+    }
+    let begins = |window: &[u8]| window == pem::BEGIN.as_bytes();
+    if content.windows(pem::BEGIN.len()).any(begins) {
+        return Err(Fault::PemInSecret);
+    }
+    // Editors and `echo` end a file with a newline that nobody means to be part of the secret.
+    let secret = content.strip_suffix(b"\n").unwrap_or(content);
+    Material::hmac(
+        secret
+            .strip_suffix(b"\r")
+            .filter(|_| secret.len() < content.len())
+            .unwrap_or(secret),
+    )
+}
+
+fn starts_with(content: &[u8], prefix: &str) -> bool {
+    trim_start(content).starts_with(prefix.as_bytes())
+}
+
+/// Without the byte order mark and white space that editors put first.
+fn trim_start(content: &[u8]) -> &[u8] {
+    content
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(content)
+        .trim_ascii_start()
+}

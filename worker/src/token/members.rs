@@ -1,0 +1,95 @@
+//! A JSON object in which no member stands twice.
+//!
+//! Parsers disagree about which of two equal members counts, and whoever finds
+//! two parsers that disagree has two tokens in one. RFC 7515 §4 and RFC 7519 §4
+//! allow us to refuse, so we do. Depth is bounded by serde_json (128 levels).
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// The members of an object; within the values of members, the last of two equals counts.
+#[derive(Debug)]
+pub(super) struct Members(pub(super) Map<String, Value>);
+
+impl Members {
+    /// Reads one object and nothing after it.
+    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
+    }
+
+    /// The member of that name.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(UniqueMembers)
+    }
+}
+
+struct UniqueMembers;
+
+impl<'de> Visitor<'de> for UniqueMembers {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with unique members")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Members, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, value)) = access.next_entry::<String, Value>()? {
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom("a member stands twice"));
+            }
+        }
+        Ok(Members(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_read_with_all_its_members() {
+        let members = Members::parse(br#" {"a": 1, "b": {"c": null}} "#).unwrap();
+        assert_eq!(members.get("a"), Some(&Value::from(1)));
+        assert_eq!(members.0.len(), 2);
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_refused_however_it_is_spelled() {
+        assert!(Members::parse(br#"{"a": 1, "a": 1}"#).is_none());
+        assert!(Members::parse(br#"{"a": 1, "\u0061": 1}"#).is_none());
+    }
+
+    #[test]
+    fn what_is_no_object_or_not_only_an_object_is_refused() {
+        for json in [
+            "",
+            "[]",
+            "1",
+            "null",
+            "\"a\"",
+            "{} {}",
+            "{}x",
+            "{\"a\":1,}",
+            "{\"a\":\"\\ud800\"}",
+        ] {
+            assert!(Members::parse(json.as_bytes()).is_none(), "{json}");
+        }
+        assert!(Members::parse(b"{\"a\":\"\xff\"}").is_none());
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused() {
+        let deep = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert!(Members::parse(deep(100).as_bytes()).is_some());
+        assert!(Members::parse(deep(4_000).as_bytes()).is_none());
+    }
+}

@@ -1,0 +1,187 @@
+//! Where keys come from: one entry of the setting `jwt-keys`.
+//!
+//! `[issuer=ISSUER;][kid=KID;]PATH`. What stands in the file is told by its
+//! content, not by its name: a JWKS, a PEM or a secret.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::Fault;
+use crate::identity::Issuer;
+
+/// 1 MiB = 1,024 * 1,024 bytes: 1,000 keys of RSA-4096 are about 0.8 MiB as a JWKS.
+pub const MAX_FILE_BYTES: usize = 1_024 * 1_024;
+
+/// One entry of `jwt-keys`. Its `Display` is the entry as it would be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySource {
+    issuer: Option<Issuer>,
+    kid: Option<String>,
+    path: PathBuf,
+}
+
+impl KeySource {
+    /// Whose keys these are; may be unsaid while there is only one issuer.
+    pub fn issuer(&self) -> Option<&Issuer> {
+        self.issuer.as_ref()
+    }
+
+    /// The `kid` of the one key in a PEM or secret file.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's content.
+    pub(super) fn read(&self) -> Result<Vec<u8>, Fault> {
+        let mut content = Vec::new();
+        let limit = MAX_FILE_BYTES as u64 + 1;
+        let read = File::open(&self.path).and_then(|file| file.take(limit).read_to_end(&mut content));
+        read.map_err(|error| Fault::Unreadable(error.kind()))?;
+        if content.len() > MAX_FILE_BYTES {
+            Err(Fault::FileTooLarge)
+        } else {
+            Ok(content)
+        }
+    }
+}
+
+/// Why an entry of `jwt-keys` cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// Nothing to load.
+    #[error("the entry names no file")]
+    NoPath,
+    /// Neither `issuer` nor `kid`.
+    #[error("the option {0:?} is unknown, an entry is [issuer=ISSUER;][kid=KID;]PATH")]
+    UnknownOption(String),
+    /// Which one would count?
+    #[error("the option `{0}` is given twice")]
+    Twice(&'static str),
+    /// An option with nothing behind its `=`.
+    #[error("the option `{0}` is empty")]
+    Empty(&'static str),
+    /// Keys are read once, at start, from files.
+    #[error("keys are loaded from files, {0:?} is a URL")]
+    Url(String),
+}
+
+impl FromStr for KeySource {
+    type Err = SourceError;
+
+    fn from_str(entry: &str) -> Result<Self, SourceError> {
+        let (mut issuer, mut kid) = (None, None);
+        let mut rest = entry.trim();
+        while let Some((option, behind)) = rest.split_once(';') {
+            // A `;` in a path is the path's own as long as nothing before it looks like an option.
+            match option.split_once('=') {
+                Some(("issuer", value)) => set(&mut issuer, "issuer", value)?,
+                Some(("kid", value)) => set(&mut kid, "kid", value)?,
+                Some((name, _)) if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                    return Err(SourceError::UnknownOption(name.to_owned()));
+                }
+                _ => break,
+            }
+            rest = behind;
+        }
+        if rest.is_empty() {
+            return Err(SourceError::NoPath);
+        }
+        if is_url(rest) {
+            return Err(SourceError::Url(rest.to_owned()));
+        }
+        Ok(Self {
+            issuer: issuer.map(Issuer::new),
+            kid,
+            path: rest.into(),
+        })
+    }
+}
+
+fn set(option: &mut Option<String>, name: &'static str, value: &str) -> Result<(), SourceError> {
+    if value.is_empty() {
+        return Err(SourceError::Empty(name));
+    }
+    match option.replace(value.to_owned()) {
+        None => Ok(()),
+        Some(_) => Err(SourceError::Twice(name)),
+    }
+}
+
+fn is_url(path: &str) -> bool {
+    path.split_once("://")
+        .is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(issuer) = &self.issuer {
+            write!(f, "issuer={issuer};")?;
+        }
+        if let Some(kid) = &self.kid {
+            write!(f, "kid={kid};")?;
+        }
+        write!(f, "{}", self.path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(entry: &str) -> Result<KeySource, SourceError> {
+        entry.parse()
+    }
+
+    #[test]
+    fn an_entry_is_a_path_with_an_issuer_and_a_kid_before_it() {
+        let source = parse("issuer=https://a.example/;kid=1;/etc/keys/a.pem").unwrap();
+        assert_eq!(source.issuer(), Some(&Issuer::new("https://a.example/")));
+        assert_eq!((source.kid(), source.path()), (Some("1"), Path::new("/etc/keys/a.pem")));
+        assert_eq!(parse("kid=1;issuer=https://a.example/;/etc/keys/a.pem"), Ok(source));
+        let bare = parse("keys.json").unwrap();
+        assert_eq!(
+            (bare.issuer(), bare.kid(), bare.path()),
+            (None, None, Path::new("keys.json"))
+        );
+    }
+
+    #[test]
+    fn an_entry_is_written_as_it_is_read() {
+        for entry in [
+            "a.pem",
+            "kid=1;a.pem",
+            "issuer=i;a.pem",
+            "issuer=i;kid=a=b;dir/a;b=c.pem",
+        ] {
+            assert_eq!(parse(entry).unwrap().to_string(), entry);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_says_too_little_or_too_much_is_refused() {
+        assert_eq!(parse(""), Err(SourceError::NoPath));
+        assert_eq!(parse("issuer=i;"), Err(SourceError::NoPath));
+        assert_eq!(parse("issuer=;a"), Err(SourceError::Empty("issuer")));
+        assert_eq!(parse("kid=;a"), Err(SourceError::Empty("kid")));
+        assert_eq!(parse("kid=1;kid=1;a"), Err(SourceError::Twice("kid")));
+        assert_eq!(parse("alg=RS256;a"), Err(SourceError::UnknownOption("alg".to_owned())));
+    }
+
+    #[test]
+    fn a_url_is_refused() {
+        for url in ["https://a.example/jwks", "HTTP://a.example/jwks"] {
+            assert_eq!(
+                parse(&format!("issuer=https://a.example;{url}")),
+                Err(SourceError::Url(url.to_owned()))
+            );
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! From files to keys.
+
+use std::io;
+
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+use super::super::key::Kind;
+use super::super::source::MAX_FILE_BYTES;
+use super::super::{Fault, KeySource, Keys};
+use super::signer::{
+    ED, HMAC, ISSUER, P256, P384, RSA, SECRET, Signer, base64, faults, jwks, load, load_for, pem, with,
+};
+use crate::identity::Issuer;
+
+fn jwk_faults(jwk: Value) -> Vec<Fault> {
+    faults(load("keys.json", jwks([jwk])))
+}
+
+/// A well-formed RSA modulus of that many bytes; its factors do not matter.
+fn modulus(bytes: usize) -> Vec<u8> {
+    vec![0xd5; bytes]
+}
+
+#[test]
+fn every_kind_of_file_is_told_by_its_content() {
+    for signer in [&HMAC, &RSA, &P256, &P384, &ED] {
+        assert_eq!(load("file", signer.file()).unwrap().len(), 1);
+        assert_eq!(load("file", jwks([signer.jwk()])).unwrap().len(), 1);
+    }
+    let Signer::Rsa(pair) = &*RSA else {
+        panic!("RSA is an RSA key")
+    };
+    let pkcs1 = pem(
+        "RSA PUBLIC KEY",
+        aws_lc_rs::signature::KeyPair::public_key(pair).as_ref(),
+    );
+    assert_eq!(load("file", pkcs1).unwrap().len(), 1);
+}
+
+#[test]
+fn white_space_and_a_byte_order_mark_before_the_content_do_not_make_it_a_secret() {
+    for before in ["\n", "  \r\n", "\u{feff}", "\u{feff}\n"] {
+        for file in [jwks([RSA.jwk()]), RSA.file()] {
+            let content = [before.as_bytes(), &file].concat();
+            assert_eq!(
+                load_for(&[ISSUER], &[Algorithm::RS256], &[("file", content)])
+                    .unwrap()
+                    .len(),
+                1
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pem_block_is_never_taken_for_a_secret() {
+    let content = [b"# our key\n", &RSA.file()[..]].concat();
+    assert_eq!(faults(load("file", content)), [Fault::PemInSecret]);
+}
+
+#[test]
+fn only_one_trailing_newline_is_no_part_of_a_secret() {
+    let padded = |count: usize, end: &str| [&vec![b'k'; count][..], end.as_bytes()].concat();
+    assert!(load("secret", padded(32, "\n")).is_ok());
+    assert!(load("secret", padded(31, "\n\n")).is_ok());
+    assert_eq!(faults(load("secret", padded(31, "\n"))), [Fault::WeakSecret(31)]);
+    assert_eq!(faults(load("secret", padded(31, "\r\n"))), [Fault::WeakSecret(31)]);
+    assert_eq!(faults(load("secret", Vec::new())), [Fault::WeakSecret(0)]);
+    assert_eq!(
+        jwk_faults(json!({"kty": "oct", "k": base64(&[7; 31])})),
+        [Fault::WeakSecret(31)]
+    );
+}
+
+#[test]
+fn a_private_key_is_refused_by_its_name() {
+    for label in [
+        "PRIVATE KEY",
+        "RSA PRIVATE KEY",
+        "EC PRIVATE KEY",
+        "ENCRYPTED PRIVATE KEY",
+    ] {
+        assert_eq!(faults(load("file", pem(label, b"x"))), [Fault::PrivateKey], "{label}");
+    }
+    let with_parameters = [pem("EC PARAMETERS", b"x"), pem("EC PRIVATE KEY", b"x")].concat();
+    assert_eq!(faults(load("file", with_parameters)), [Fault::PrivateKey]);
+}
+
+#[test]
+fn pem_that_is_not_one_public_key_is_refused() {
+    assert_eq!(faults(load("file", pem("CERTIFICATE", b"x"))), [Fault::Certificate]);
+    assert_eq!(faults(load("file", pem("PUBLIC KEY", b"x"))), [Fault::UnsupportedKey]);
+    assert_eq!(
+        faults(load("file", pem("OPENSSH PUBLIC KEY", b"x"))),
+        [Fault::UnsupportedKey]
+    );
+    assert_eq!(
+        faults(load("file", [RSA.file(), RSA.file()].concat())),
+        [Fault::SeveralPemBlocks]
+    );
+    for broken in [
+        "-----BEGIN PUBLIC KEY-----",
+        "-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----",
+    ] {
+        assert_eq!(faults(load("file", broken.into())), [Fault::Pem], "{broken}");
+    }
+    let trailing = [&P256.file()[..], b"and more"].concat();
+    assert_eq!(faults(load("file", trailing)), [Fault::Pem]);
+}
+
+#[test]
+fn keys_of_other_forms_and_algorithms_are_refused() {
+    let compressed =
+        b"\x30\x39\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x22\x00";
+    let point = [&compressed[..], b"\x02", &[0x11; 32]].concat();
+    assert_eq!(faults(load("file", pem("PUBLIC KEY", &point))), [Fault::UnsupportedKey]);
+    let Signer::Rsa(pair) = &*RSA else {
+        panic!("RSA is an RSA key")
+    };
+    let public = aws_lc_rs::signature::KeyPair::public_key(pair);
+    let mut for_pss_alone = AsDer::<PublicKeyX509Der>::as_der(public).unwrap().as_ref().to_vec();
+    // The last byte of rsaEncryption makes it id-RSASSA-PSS.
+    assert_eq!(std::mem::replace(&mut for_pss_alone[16], 0x0a), 0x01);
+    assert_eq!(
+        faults(load("file", pem("PUBLIC KEY", &for_pss_alone))),
+        [Fault::UnsupportedKey]
+    );
+}
+
+#[test]
+fn an_rsa_key_has_2048_to_8192_bits() {
+    let jwk = |bytes: usize| json!({"kty": "RSA", "n": base64(&modulus(bytes)), "e": "AQAB"});
+    assert_eq!(jwk_faults(jwk(128)), [Fault::RsaSize(1_024)]);
+    assert_eq!(jwk_faults(jwk(255)), [Fault::RsaSize(2_040)]);
+    assert_eq!(jwk_faults(jwk(256)), []);
+    assert_eq!(jwk_faults(jwk(1_024)), []);
+    assert_eq!(jwk_faults(jwk(1_025)), [Fault::RsaSize(8_200)]);
+    let der = |n: &[u8]| [b"\x30\x81\x89\x02\x81\x81\x00", n, b"\x02\x03\x01\x00\x01"].concat();
+    assert_eq!(
+        faults(load("file", pem("RSA PUBLIC KEY", &der(&modulus(128))))),
+        [Fault::RsaSize(1_024)]
+    );
+}
+
+#[test]
+fn numbers_that_form_no_key_are_refused() {
+    let rsa = |n: &[u8], e: &[u8]| jwk_faults(json!({"kty": "RSA", "n": base64(n), "e": base64(e)}));
+    for (n, e) in [
+        (modulus(256), vec![]),
+        (vec![], vec![1, 0, 1]),
+        (modulus(256), vec![2]),
+        (modulus(256), vec![1]),
+    ] {
+        assert_eq!(rsa(&n, &e), [Fault::NotAKey(Kind::Rsa)]);
+    }
+    let off_curve = with(P256.jwk(), "y", base64(&[1; 32]));
+    assert_eq!(jwk_faults(off_curve), [Fault::NotAKey(Kind::P256)]);
+    let off_curve = with(P384.jwk(), "y", base64(&[1; 48]));
+    assert_eq!(jwk_faults(off_curve), [Fault::NotAKey(Kind::P384)]);
+}
+
+#[test]
+fn a_curve_and_its_coordinates_must_agree() {
+    for curve in ["P-521", "secp256k1", "Ed25519"] {
+        assert_eq!(jwk_faults(with(P256.jwk(), "crv", curve)), [Fault::Curve]);
+    }
+    assert_eq!(jwk_faults(with(ED.jwk(), "crv", "X25519")), [Fault::Curve]);
+    assert_eq!(jwk_faults(with(P256.jwk(), "crv", "P-384")), [Fault::Member("x")]);
+    assert_eq!(
+        jwk_faults(with(P256.jwk(), "y", base64(&[1; 31]))),
+        [Fault::Member("y")]
+    );
+    assert_eq!(jwk_faults(with(ED.jwk(), "x", base64(&[1; 33]))), [Fault::Member("x")]);
+    assert_eq!(jwk_faults(with(P256.jwk(), "x", "====")), [Fault::Member("x")]);
+    assert_eq!(jwk_faults(with(P256.jwk(), "kty", "ec")), [Fault::KeyType]);
+    assert_eq!(jwk_faults(json!({})), [Fault::Member("kty")]);
+}
+
+#[test]
+fn what_a_jwk_forbids_is_obeyed() {
+    assert_eq!(jwk_faults(with(RSA.jwk(), "use", "sig")), []);
+    assert_eq!(jwk_faults(with(RSA.jwk(), "use", "enc")), [Fault::Use]);
+    assert_eq!(jwk_faults(with(RSA.jwk(), "use", Value::Null)), [Fault::Use]);
+    assert_eq!(jwk_faults(with(RSA.jwk(), "key_ops", vec!["sign", "verify"])), []);
+    assert_eq!(jwk_faults(with(RSA.jwk(), "key_ops", vec!["sign"])), [Fault::KeyOps]);
+    assert_eq!(jwk_faults(with(RSA.jwk(), "key_ops", "verify")), [Fault::KeyOps]);
+    assert_eq!(jwk_faults(with(RSA.jwk(), "alg", "PS384")), []);
+    for alg in [
+        json!("HS256"),
+        json!("ES256"),
+        json!("RSA-OAEP"),
+        json!("none"),
+        json!(256),
+        Value::Null,
+    ] {
+        assert_eq!(jwk_faults(with(RSA.jwk(), "alg", alg)), [Fault::AlgorithmUnfit]);
+    }
+    assert_eq!(jwk_faults(with(P256.jwk(), "alg", "ES384")), [Fault::AlgorithmUnfit]);
+}
+
+#[test]
+fn a_private_member_in_a_public_key_is_refused() {
+    for name in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
+        for signer in [&RSA, &P256, &ED] {
+            assert_eq!(jwk_faults(with(signer.jwk(), name, "AA")), [Fault::PrivateMember(name)]);
+        }
+    }
+}
+
+#[test]
+fn a_kid_tells_keys_of_one_issuer_apart() {
+    let named = |kid: Value| with(P256.jwk(), "kid", kid);
+    assert_eq!(faults(load("keys", jwks([named(json!(""))]))), [Fault::EmptyKid]);
+    assert_eq!(faults(load("keys", jwks([named(json!(1))]))), [Fault::Member("kid")]);
+    assert_eq!(
+        faults(load("keys", jwks([named(json!("a")), named(json!("a"))]))),
+        [Fault::DuplicateKid]
+    );
+    let files = [("kid=a;a.pem", P256.file()), ("keys.json", jwks([named(json!("a"))]))];
+    assert_eq!(faults(load_for(&[ISSUER], &[], &files)), [Fault::DuplicateKid]);
+    assert_eq!(faults(load("kid=a;keys.json", jwks([P256.jwk()]))), [Fault::KidOnJwks]);
+}
+
+#[test]
+fn a_kid_may_be_shared_by_eight_issuers() {
+    let issuers: Vec<String> = (0..9).map(|index| format!("i{index}")).collect();
+    let entries: Vec<String> = issuers
+        .iter()
+        .map(|issuer| format!("issuer={issuer};kid=1;a.pem"))
+        .collect();
+    let load = |count: usize| {
+        let issuers: Vec<&str> = issuers.iter().take(count).map(String::as_str).collect();
+        let files: Vec<_> = entries
+            .iter()
+            .take(count)
+            .map(|entry| (entry.as_str(), P256.file()))
+            .collect();
+        faults(load_for(&issuers, &[], &files))
+    };
+    assert_eq!(load(8), []);
+    assert_eq!(load(9), [Fault::KidSharedTooOften]);
+}
+
+#[test]
+fn symmetric_and_asymmetric_keys_are_not_mixed() {
+    assert_eq!(faults(load("keys", jwks([HMAC.jwk(), RSA.jwk()]))), [Fault::Mixed]);
+    let files = [("rsa.pem", RSA.file()), ("secret", HMAC.file())];
+    assert_eq!(faults(load_for(&[ISSUER], &[], &files)), [Fault::Mixed]);
+}
+
+#[test]
+fn every_key_belongs_to_a_configured_issuer() {
+    let load = |issuers: &[&str], entry: &str| faults(load_for(issuers, &[], &[(entry, P256.file())]));
+    assert_eq!(load(&["a"], "k.pem"), []);
+    assert_eq!(load(&["a"], "issuer=a;k.pem"), []);
+    assert_eq!(load(&["a"], "issuer=b;k.pem"), [Fault::IssuerUnknown(Issuer::new("b"))]);
+    assert_eq!(load(&["a", "b"], "k.pem"), [Fault::IssuerUnsaid]);
+    assert_eq!(
+        load(&["a", "b"], "issuer=a;k.pem"),
+        [Fault::IssuerWithoutKeys(Issuer::new("b"))]
+    );
+    assert_eq!(load(&[], "k.pem"), [Fault::NoIssuer]);
+}
+
+#[test]
+fn a_key_without_any_algorithm_left_is_refused() {
+    let kind = Kind::P256;
+    let refused = [Fault::NoAlgorithm {
+        kind,
+        usable: vec![Algorithm::ES256],
+    }];
+    assert_eq!(
+        faults(load_for(&[ISSUER], &[Algorithm::RS256], &[("k.pem", P256.file())])),
+        refused
+    );
+    let narrowed = jwks([with(RSA.jwk(), "alg", "PS256")]);
+    let refused = [Fault::NoAlgorithm {
+        kind: Kind::Rsa,
+        usable: vec![Algorithm::PS256],
+    }];
+    assert_eq!(
+        faults(load_for(&[ISSUER], &[Algorithm::RS256], &[("k.json", narrowed)])),
+        refused
+    );
+}
+
+#[test]
+fn a_set_has_1_to_1000_keys() {
+    assert_eq!(faults(load_for(&[ISSUER], &[], &[])), [Fault::NoKeys]);
+    assert_eq!(faults(load("keys", jwks([]))), [Fault::NoKeys]);
+    let many = |count: usize| jwks(std::iter::repeat_n(ED.jwk(), count));
+    assert_eq!(load("keys", many(1_000)).unwrap().len(), 1_000);
+    assert_eq!(faults(load("keys", many(1_001))), [Fault::TooManyKeys(1_001)]);
+    let files = [("a", many(600)), ("b", many(401))];
+    assert_eq!(faults(load_for(&[ISSUER], &[], &files)), [Fault::TooManyKeys(1_001)]);
+}
+
+#[test]
+fn what_starts_like_a_jwks_must_be_one() {
+    for content in [
+        "{",
+        "{}",
+        r#"{"keys":{}}"#,
+        r#"{"keys":[1]}"#,
+        r#"{"keys":[],"keys":[]}"#,
+        r#"{"kty":"oct","k":"AA"}"#,
+    ] {
+        assert!(
+            matches!(faults(load("keys", content.into()))[..], [Fault::NotJwks { .. }]),
+            "{content}"
+        );
+    }
+    assert!(matches!(
+        faults(load("keys", br#"{"keys":[{"kty":"oct","kty":"oct"}]}"#.to_vec()))[..],
+        [Fault::NotJwks { .. }]
+    ));
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once_in_one_line_each() {
+    let keys = jwks([
+        with(with(P256.jwk(), "kid", "bad\nkid"), "use", "enc"),
+        with(with(RSA.jwk(), "d", "AA"), "alg", "HS256"),
+    ]);
+    let files = [("keys.json", keys), ("issuer=nobody;short", b"short".to_vec())];
+    let errors = load_for(&[ISSUER], &[], &files).unwrap_err();
+    let lines = [
+        r#"jwt-keys "keys.json" key "bad\nkid": has a `use` other than `sig`"#,
+        r#"jwt-keys "keys.json" key 1: has the private member `d`"#,
+        r#"jwt-keys "keys.json" key 1: has an `alg` that does not fit the key"#,
+        r#"jwt-keys "issuer=nobody;short": belongs to the issuer "nobody", which `jwt-issuer` does not name"#,
+        r#"jwt-keys "issuer=nobody;short": is an HMAC secret of 5 bytes, at least 32 are needed"#,
+    ];
+    assert_eq!(errors.to_string().lines().collect::<Vec<_>>(), lines);
+}
+
+#[test]
+fn keys_and_their_errors_show_no_secret() {
+    let secret = base64(SECRET);
+    let loaded = format!("{:?}", load("keys", jwks([HMAC.jwk()])).unwrap());
+    let broken = format!(r#"{{"keys":"{secret}"}}"#);
+    let refused = load("keys", broken.into_bytes()).unwrap_err();
+    for shown in [loaded, refused.to_string(), format!("{refused:?}")] {
+        assert!(
+            !shown.contains(&secret) && !shown.contains(&format!("{SECRET:?}")),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn files_are_read_up_to_their_limit() {
+    let directory = std::env::temp_dir().join(format!("countersign-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let load =
+        |path: &std::path::Path| Keys::load(&[path.to_str().unwrap().parse().unwrap()], &[Issuer::new(ISSUER)], &[]);
+    let path = directory.join("secret");
+    for (size, expected) in [
+        (MAX_FILE_BYTES, vec![]),
+        (MAX_FILE_BYTES + 1, vec![Fault::FileTooLarge]),
+    ] {
+        std::fs::write(&path, vec![b'k'; size]).unwrap();
+        assert_eq!(faults(load(&path)), expected);
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(faults(load(&path)), [Fault::Unreadable(io::ErrorKind::NotFound)]);
+}
+
+#[test]
+fn an_entry_is_shown_as_it_was_written() {
+    let source: KeySource = "issuer=a;kid=b;c".parse().unwrap();
+    assert_eq!(source.to_string(), "issuer=a;kid=b;c");
+}

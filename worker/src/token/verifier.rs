@@ -1,0 +1,192 @@
+//! The order of the checks, and the clock.
+//!
+//! Cheap before dear, and proof before belief: size, shape and header first,
+//! then the signature, and only then what the claims say. Time comes last and
+//! expiry last of all, so that `Expired` means "this was a good token", which
+//! is what makes it safe to ask its holder for a fresh one. A token from the
+//! cache takes the same last step as a new one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto::{aws_lc, verify};
+use shared::clock::Timestamp;
+
+use super::cache::{Cache, Epoch};
+use super::claims::Claims;
+use super::compact::Compact;
+use super::header::Header;
+use super::key::Key;
+use super::{Algorithm, Digest, Keys, Reason, Rejection, Verdict, Verified};
+use crate::identity::Identity;
+
+/// What is asked of every token, whatever key signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A token must be meant for one of them (`jwt-audience`); with none, none is accepted.
+    pub audiences: Vec<String>,
+    /// What clocks may differ by (`jwt-leeway`).
+    pub leeway: Duration,
+    /// Of the token's text, in bytes (`jwt-max-size`).
+    pub max_size: usize,
+    /// From `iat`, or else from now, to `exp` (`jwt-max-lifetime`).
+    pub max_lifetime: Duration,
+}
+
+impl Rules {
+    /// 5 seconds.
+    pub const LEEWAY: Duration = Duration::from_secs(5);
+    /// 8 KiB = 8 * 1,024 bytes: what most HTTP servers take as a header.
+    pub const MAX_SIZE: usize = 8 * 1_024;
+    /// 24 hours = 24 * 60 * 60 seconds.
+    pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// The defaults, for these audiences.
+    pub fn new(audiences: Vec<String>) -> Self {
+        Self {
+            audiences,
+            leeway: Self::LEEWAY,
+            max_size: Self::MAX_SIZE,
+            max_lifetime: Self::MAX_LIFETIME,
+        }
+    }
+
+    /// Everything about a verified token that depends on the clock; expiry last.
+    fn in_time(&self, token: &Verified, now: Timestamp) -> Result<(), Rejection> {
+        let latest = now.saturating_add(self.leeway);
+        if token.not_before.is_some_and(|not_before| not_before > latest) {
+            return Err(Reason::NotYetValid.into());
+        }
+        if token.issued_at.is_some_and(|issued_at| issued_at > latest) {
+            return Err(Reason::IssuedInTheFuture.into());
+        }
+        // The first catches an `exp` in milliseconds, the second a long life that has nearly passed.
+        let too_late = token.expires_at > latest.saturating_add(self.max_lifetime);
+        let too_long = |issued_at| token.expires_at.saturating_since(issued_at) > self.max_lifetime;
+        if too_late || token.issued_at.is_some_and(too_long) {
+            return Err(Reason::TooLongLived.into());
+        }
+        if now >= token.expires_at.saturating_add(self.leeway) {
+            Err(Rejection::Expired)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The crypto provider does not do what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the crypto provider fails its self-test")]
+pub struct SelfTestError;
+
+/// Turns tokens into verdicts. Shared by all tasks of a worker.
+pub struct Verifier {
+    rules: Rules,
+    cache: Cache,
+    keys: RwLock<Arc<Keys>>,
+    /// Changes with the keys, under their lock.
+    epoch: AtomicU64,
+}
+
+impl Verifier {
+    /// A verifier that remembers about `cache_capacity` tokens.
+    pub fn new(keys: Keys, rules: Rules, cache_capacity: usize) -> Self {
+        Self {
+            rules,
+            cache: Cache::new(cache_capacity),
+            keys: RwLock::new(Arc::new(keys)),
+            epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// Verifies one known signature and refuses one known forgery, so that a broken build fails at its start.
+    ///
+    /// # Errors
+    /// If the provider gets either of them wrong.
+    pub fn self_test() -> Result<(), SelfTestError> {
+        // The example of RFC 7515 §A.1, its secret decoded.
+        const SECRET: &[u8] = b"\x03\x23\x35\x4b\x2b\x0f\xa5\xbc\x83\x7e\x06\x65\x77\x7b\xa6\x8f\x5a\xb3\x28\xe6\xf0\x54\xc9\x28\xa9\x0f\x84\xb2\xd2\x50\x2e\xbf\xd3\xfb\x5a\x92\xd2\x06\x47\xef\x96\x8a\xb4\xc3\x77\x62\x3d\x22\x3d\x2e\x21\x72\x05\x2e\x4f\x08\xc0\xcd\x9a\xf5\x67\xd0\x80\xa3";
+        const SIGNED: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        const SIGNATURE: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        const FORGERY: &str = "eBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        // Chosen by name, the provider cannot be missing or ambiguous, which would be a panic below.
+        // Where there is one already, this changes nothing and that one is tested.
+        let _already_installed = aws_lc::DEFAULT_PROVIDER.install_default();
+        let key = DecodingKey::from_secret(SECRET);
+        let holds = |signature| verify(signature, SIGNED.as_bytes(), &key, Algorithm::HS256).ok();
+        match (holds(SIGNATURE), holds(FORGERY)) {
+            (Some(true), Some(false)) => Ok(()),
+            _ => Err(SelfTestError),
+        }
+    }
+
+    /// Puts other keys in place of the present ones; no remembered verdict outlives the keys it rests on.
+    pub fn replace_keys(&self, keys: Keys) {
+        let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(keys);
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What that token proves at that moment.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Verdict {
+        if token.len() > self.rules.max_size {
+            return Verdict {
+                result: Err(Reason::TooLarge.into()),
+                cached: false,
+            };
+        }
+        let digest = Digest::of(token);
+        if let Some(verified) = self.cache.get(&digest, self.epoch.load(Ordering::Acquire)) {
+            let result = self.rules.in_time(&verified, now).map(|()| verified);
+            return Verdict { result, cached: true };
+        }
+        Verdict {
+            result: self.verify_anew(token, digest, now),
+            cached: false,
+        }
+    }
+
+    fn verify_anew(&self, token: &str, digest: Digest, now: Timestamp) -> Result<Arc<Verified>, Rejection> {
+        let (epoch, keys) = self.current_keys();
+        let verified = Arc::new(prove(token, digest, &keys, &self.rules.audiences)?);
+        self.rules.in_time(&verified, now)?;
+        self.cache.insert(&verified, epoch);
+        Ok(verified)
+    }
+
+    fn current_keys(&self) -> (Epoch, Arc<Keys>) {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        (self.epoch.load(Ordering::Acquire), keys.clone())
+    }
+
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.cache.len()
+    }
+}
+
+/// Everything about a token that does not depend on the clock.
+fn prove(token: &str, digest: Digest, keys: &Keys, audiences: &[String]) -> Result<Verified, Reason> {
+    let compact = Compact::parse(token)?;
+    let header = Header::parse(&compact.header)?;
+    let candidates = keys.candidates(header.kid.as_deref(), header.algorithm)?;
+    let holds = |key: &&Key| key.signed(compact.signed, compact.signature, header.algorithm);
+    let mut signers = candidates.into_iter().filter(holds).peekable();
+    signers.peek().ok_or(Reason::Signature)?;
+    let claims = Claims::parse(&compact.payload, audiences)?;
+    // Issuers may share a key, so the first whose key holds need not be the one that is claimed.
+    let signer = signers
+        .find(|key| key.issuer.as_str() == claims.issuer)
+        .ok_or(Reason::Issuer)?;
+    Ok(Verified {
+        identity: Identity::new(signer.issuer.clone(), claims.subject),
+        expires_at: claims.expires_at,
+        not_before: claims.not_before,
+        issued_at: claims.issued_at,
+        token_id: claims.token_id,
+        claims: claims.all,
+        digest,
+    })
+}
