@@ -2,9 +2,13 @@
 //! the broker, the words of the client protocol, the bus, configuration, and
 //! the life of a process. It knows no socket, no token and no store.
 
+pub mod admin;
 pub mod backoff;
 pub mod bus;
 pub mod clock;
+pub mod config;
 pub mod envelope;
 pub mod id;
+pub mod life;
 pub mod protocol;
+pub mod telemetry;

@@ -1,8 +1,134 @@
 //! Authenticates every message by its own token, handles it, answers.
 //!
 //! A worker trusts nothing that a message says about its sender but the token
-//! it carries. [`token`] turns the text of a JWT into a verdict, and it is the
-//! only place where an [`identity`] comes into being.
+//! it carries. The rooms, in the order in which a message passes them:
+//!
+//! - [`config`]: what a worker is told.
+//! - `running`, `intake`: the queues that a worker consumes, and how it ends.
+//! - `pipeline`: one message, from its delivery to its acknowledgement.
+//! - `origin`: whether a terminator sent it, or anybody.
+//! - `message`: what a client may write.
+//! - [`token`]: from the text of a JWT to a verdict, and the only place where an
+//!   [`identity`] comes into being.
+//! - `decision`: what becomes of it, pure.
+//! - [`store`], `recorded`: what is known of its connection, written on change.
+//! - [`handler`]: what the application does with it.
+//! - `answer`: what goes back.
+//! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
+//! - `metrics`: what is counted.
+//! - `start`, `outside`: what a worker that is a process of its own has besides.
 
+pub mod config;
 pub mod identity;
 pub mod token;
+
+mod message;
+
+mod decision;
+
+pub mod store;
+
+mod recorded;
+
+pub mod handler;
+
+mod answer;
+mod origin;
+
+mod pipeline;
+
+mod dead_letter;
+mod redact;
+mod retry;
+
+mod running;
+
+mod intake;
+mod metrics;
+mod outside;
+mod start;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use shared::clock::SystemClock;
+use shared::life;
+
+use self::config::WorkerConfig;
+pub use self::handler::{Answers, Echo, Handler, HandlerError, Request};
+use self::outside::{Door, Outside};
+pub use self::pipeline::JOURNEY;
+use self::running::Running;
+pub use self::running::{Limits, Parts};
+pub use self::start::StartError;
+
+/// A running worker. Dropped, it gives back at once what it has not finished.
+pub struct Worker {
+    running: Running,
+    /// Nothing if it lives within another program.
+    outside: Option<Outside>,
+}
+
+impl Worker {
+    /// Starts a worker that is a process of its own. It waits neither for the broker nor for the store:
+    /// `/readyz` tells when they are there.
+    ///
+    /// It must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What an operator has to mend; see [`StartError`].
+    pub async fn start(config: WorkerConfig, handler: impl Handler) -> Result<Self, StartError> {
+        life::install_crypto_provider()?;
+        let clock = Arc::new(SystemClock);
+        let verifier = Arc::new(start::verifier(&config)?);
+        let store = start::store(&config, clock.clone())?;
+        let door = Door::open(config.admin_listen).await?;
+        let bus = Arc::new(start::bus(&config));
+        let parts = Parts {
+            bus: bus.clone(),
+            store: store.clone(),
+            verifier,
+            clock,
+            limits: config.limits(),
+        };
+        Ok(Self {
+            running: Running::start(parts, handler),
+            outside: Some(door.watch(bus, store)),
+        })
+    }
+
+    /// Starts a worker within another program, on a bus and a store that others may share.
+    ///
+    /// It must be called within a tokio runtime. It has no admin server, and does not close the bus.
+    pub fn start_with(parts: Parts, handler: impl Handler) -> Self {
+        Self {
+            running: Running::start(parts, handler),
+            outside: None,
+        }
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are, if anywhere.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.outside.as_ref().and_then(Outside::admin_addr)
+    }
+
+    /// Stops consuming. What was taken is finished, or given back when the drain-timeout is over.
+    pub fn shutdown(&self) {
+        if let Some(outside) = &self.outside {
+            outside.draining();
+        }
+        self.running.shutdown();
+    }
+
+    /// Waits for the end of it all, which without [`shutdown`](Self::shutdown) is never.
+    pub async fn join(self) {
+        self.running.join().await;
+        drop(self.running);
+        if let Some(outside) = self.outside {
+            outside.close().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -299,8 +299,12 @@ impl Stored {
 }
 
 impl Reader {
+    /// A consumer that is just now dropped has none: what it gives back must not come to it again, and be counted again.
     fn has_room(&self) -> bool {
-        self.deliveries.is_some() && self.unsettled.len() < self.prefetch
+        self.deliveries
+            .as_ref()
+            .is_some_and(|deliveries| !deliveries.is_closed())
+            && self.unsettled.len() < self.prefetch
     }
 
     fn take(&mut self, entry: Entry) {

@@ -33,7 +33,7 @@ const CONSUMER_TAG: &str = "countersign";
 
 /// Runs until the consumer is dropped.
 pub(super) async fn run(queue: Queue, prefetch: u16, mut home: ConsumerHome, connections: Connections, slot: Slot) {
-    let end = home.end.clone();
+    let (stop, end) = (home.stop.clone(), home.end.clone());
     let mut task = ConsumeTask {
         queue,
         prefetch,
@@ -47,6 +47,8 @@ pub(super) async fn run(queue: Queue, prefetch: u16, mut home: ConsumerHome, con
                 Some(subscription) => subscription,
                 None => return,
             },
+            // Nothing is delivered now, and no more is wanted.
+            () = stop.cancelled() => return,
             () = end.cancelled() => return,
         };
         match Subscription::new(&channel, &mut home).run(stream, &generation).await {

@@ -110,6 +110,8 @@ impl PublishTask {
             let flowing = self.flowing();
             let refusing = !flowing && self.out_of_patience();
             if self.ended && self.pending.is_empty() {
+                // A channel that does not close now goes with its connection.
+                let _ = timeout(CHANNEL_TIMEOUT, channel.close(200, "done".into())).await;
                 return Outcome::Finished;
             }
             let room = WINDOW.saturating_sub(self.pending.len()).min(BURST);

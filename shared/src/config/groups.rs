@@ -1,0 +1,136 @@
+//! The settings that terminator and worker have in common, each told once.
+
+use std::fmt;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use super::Shown;
+use super::url::AmqpUrl;
+use super::value::{OneOrMore, Value};
+
+crate::settings! {
+    /// The broker, and our place in it. All terminators and workers of one deployment agree on these.
+    pub struct BrokerConfig {
+        /// The RabbitMQ broker, `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. Name several nodes of
+        /// one cluster, comma separated, to have another tried when one is away.
+        pub amqp_url: OneOrMore<AmqpUrl> = "amqp://127.0.0.1:5672/%2f",
+        /// The prefix of every queue, exchange and store key: 1 to 64 of `A-Z a-z 0-9 _ . -`. Change it to run several
+        /// deployments on one broker; terminators and workers of one deployment have the same.
+        pub namespace: Namespace = "countersign",
+    }
+}
+
+crate::settings! {
+    /// What is logged, to standard error.
+    pub struct LogConfig {
+        /// What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, for all or, comma separated, for a part:
+        /// `info,terminator=debug`. Payloads and tokens are never logged, whatever this says. `lapin`, which speaks AMQP
+        /// for us, is off by default: what it says of a lost broker is told once already.
+        pub log: LogFilter = "info,lapin=off",
+        /// How it is logged: `text` for people, `json` (one object a line) for machines.
+        pub log_format: LogFormat = "text",
+    }
+}
+
+/// The prefix of every name we take in the broker and in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Namespace(String);
+
+impl Namespace {
+    /// With 64 bytes for the prefix, every name made from it stays under the 255 bytes of an AMQP short string.
+    pub const MAX_BYTES: usize = 64;
+
+    /// The prefix, without a separator at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for Namespace {
+    fn parse(text: &str) -> Result<Self, String> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if !(1..=Self::MAX_BYTES).contains(&text.len()) || !text.bytes().all(allowed) {
+            return Err(format!("1 to {} of `A-Z a-z 0-9 _ . -`", Self::MAX_BYTES));
+        }
+        // AMQP 0-9-1 reserves these names; the broker would refuse every declaration.
+        if text == "amq" || text.starts_with("amq.") {
+            return Err("a name that does not begin with `amq.`, which AMQP keeps for itself".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn show(&self) -> Shown {
+        self.as_str().into()
+    }
+}
+
+/// A filter in the language of `tracing_subscriber::EnvFilter`, known to be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// The filter itself.
+    pub fn filter(&self) -> EnvFilter {
+        // It was parsed once, so that nothing is left to be lost here.
+        EnvFilter::builder().parse_lossy(&self.0)
+    }
+}
+
+impl Value for LogFilter {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wanted = || "a level (`info`), or levels of parts (`info,terminator=debug`)".to_owned();
+        // A word alone could be a part's name too; but then a slip in `info` would silence everything.
+        let is_clear = |word: &str| !word.is_empty() && (word.contains('=') || word.parse::<LevelFilter>().is_ok());
+        if !text.split(',').all(|word| is_clear(word.trim())) {
+            return Err(wanted());
+        }
+        EnvFilter::builder().parse(text).map_err(|_| wanted())?;
+        Ok(Self(text.to_owned()))
+    }
+
+    fn show(&self) -> Shown {
+        self.0.as_str().into()
+    }
+}
+
+crate::choice! {
+    /// How a line of the log is written.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// For machines: one JSON object a line.
+        Json = "json",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_leaves_room_for_what_is_appended_and_is_not_amqps_own() {
+        for right in ["a", "countersign", "team-a.prod_2", &"x".repeat(64), "amqp"] {
+            assert!(Namespace::parse(right).is_ok(), "{right}");
+        }
+        for wrong in ["", "a b", "ä", "a/b", "a:b", &"x".repeat(65), "amq", "amq.mine"] {
+            assert!(Namespace::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_is_checked_before_it_is_needed() {
+        for right in ["info", "off", "info,terminator=debug"] {
+            assert!(LogFilter::parse(right).is_ok(), "{right}");
+        }
+        for wrong in ["", "inof", "info,", "terminator=loud", "a=b=c"] {
+            assert!(LogFilter::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

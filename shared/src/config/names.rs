@@ -1,0 +1,114 @@
+//! Names of settings: those that exist, and what a wrong one was probably meant to be.
+//!
+//! One file and one environment may serve terminator and worker, so each of the two
+//! has to pass over the other's settings and still stop at a slip of the pen. Neither
+//! may depend on the other: the names stand here, and a test compares them with both.
+
+use super::{ConfigError, Origin, Setting};
+
+/// The name of every setting of every program, sorted.
+pub const EVERY_SETTING: &[&str] = &[
+    "admin-listen",
+    "allowed-origins",
+    "amqp-url",
+    "broker-patience",
+    "concurrency",
+    "drain-timeout",
+    "handler",
+    "handler-timeout",
+    "handshake-timeout",
+    "idle-timeout",
+    "jwt-algorithms",
+    "jwt-audience",
+    "jwt-issuer",
+    "jwt-keys",
+    "jwt-leeway",
+    "jwt-max-lifetime",
+    "jwt-max-size",
+    "listen",
+    "log",
+    "log-format",
+    "max-connections",
+    "max-connections-per-ip",
+    "max-deliveries",
+    "max-in-flight",
+    "max-message-size",
+    "messages-per-second",
+    "namespace",
+    "prefetch",
+    "send-queue-bytes",
+    "store-timeout",
+    "store-url",
+    "tls-cert",
+    "tls-key",
+    "token-cache",
+];
+
+/// Whether `name` is a setting of any of the programs.
+pub fn is_a_setting(name: &str) -> bool {
+    EVERY_SETTING.binary_search(&name).is_ok()
+}
+
+/// The one of `names` that `name` was probably meant to be.
+pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // One slip in three letters is a slip; more is another word.
+    let tolerance = name.len().min(12) / 3;
+    let name = name.replace('_', "-").to_lowercase();
+    let near = names.into_iter().map(|other| (distance(&name, other), other));
+    near.filter(|(distance, _)| *distance <= tolerance)
+        .min()
+        .map(|(_, other)| other)
+}
+
+/// How many letters must be put in, left out or changed to make `b` of `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The error for a name that is not a setting, with what was probably meant.
+pub(super) fn unknown(name: &str, origin: Origin, own: &[Setting]) -> ConfigError {
+    // A flag is for one program alone; what it may have been meant to be is one of that program's.
+    let meant = match origin {
+        Origin::File(_) | Origin::Environment => nearest(name, EVERY_SETTING.iter().copied()),
+        Origin::Flag | Origin::CommandLine | Origin::Code | Origin::Default => {
+            nearest(name, own.iter().map(|own| own.name.as_str()))
+        }
+    };
+    let problem = meant.map_or_else(
+        || "no such setting".to_owned(),
+        |it| format!("no such setting; did you mean `{it}`?"),
+    );
+    ConfigError::new(name, origin, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_and_none_stands_twice() {
+        assert!(EVERY_SETTING.is_sorted_by(|a, b| a < b));
+        assert!(EVERY_SETTING.iter().all(|name| is_a_setting(name)));
+        assert!(!is_a_setting("listne"));
+    }
+
+    #[test]
+    fn a_slip_is_told_from_another_word() {
+        let meant = |name| nearest(name, EVERY_SETTING.iter().copied());
+        assert_eq!(meant("amqp_url"), Some("amqp-url"));
+        assert_eq!(meant("listne"), Some("listen"));
+        assert_eq!(meant("max-delivery"), Some("max-deliveries"));
+        assert_eq!(meant("Namespace"), Some("namespace"));
+        assert_eq!(meant("colour"), None);
+        assert_eq!(meant("x"), None);
+    }
+}

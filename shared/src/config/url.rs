@@ -1,0 +1,167 @@
+//! Addresses of services: URLs that may carry a password, and never show it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use lapin::uri::AMQPUri;
+
+use super::Shown;
+use super::value::Value;
+
+/// A broker's address: `amqp://user:password@host:port/vhost`, or `amqps` for TLS.
+///
+/// `Debug` and `Display` show `***` for the password. Source: the AMQP URI specification
+/// of RabbitMQ, <https://www.rabbitmq.com/docs/uri-spec>.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AmqpUrl {
+    text: String,
+    uri: AMQPUri,
+}
+
+impl AmqpUrl {
+    /// The address as it was written, password and all: for whoever connects.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// The address taken apart, password and all: for whoever connects.
+    pub fn uri(&self) -> &AMQPUri {
+        &self.uri
+    }
+}
+
+impl Value for AmqpUrl {
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let wanted = || "a URL such as `amqp://user:password@host:5672/%2f`, or `amqps://…` for TLS".to_owned();
+        let host = host(text).ok_or_else(wanted)?;
+        // The parser below takes "no host" and an IPv6 address for `localhost`: both would connect to another broker.
+        if host.is_empty() {
+            return Err("a URL that names its host, such as `amqp://localhost:5672/%2f`".to_owned());
+        }
+        if host.starts_with('[') {
+            return Err("a host name or an IPv4 address (an IPv6 address needs a name here)".to_owned());
+        }
+        // Its complaint may repeat the URL, so it is not passed on.
+        let uri = AMQPUri::from_str(text).map_err(|_| wanted())?;
+        if uri.vhost.is_empty() {
+            return Err("a virtual host after the last `/`; the usual one, `/`, is written `%2f`".to_owned());
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            uri,
+        })
+    }
+
+    fn show(&self) -> Shown {
+        self.to_string().into()
+    }
+}
+
+impl fmt::Display for AmqpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redacted(&self.text))
+    }
+}
+
+impl fmt::Debug for AmqpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AmqpUrl({self})")
+    }
+}
+
+/// The start and end of a URL's authority (RFC 3986 §3.2): `user:password@host:port`.
+fn authority(url: &str) -> Option<std::ops::Range<usize>> {
+    let start = url.find("://")? + "://".len();
+    let length = url[start..].find(['/', '?', '#']).unwrap_or(url.len() - start);
+    Some(start..start + length)
+}
+
+/// The host of a URL, empty if it names none, without the port; `None` if this is no URL.
+fn host(url: &str) -> Option<&str> {
+    let authority = &url[authority(url)?];
+    let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if host_and_port.starts_with('[') {
+        return Some(host_and_port);
+    }
+    Some(host_and_port.split(':').next().unwrap_or_default())
+}
+
+/// `url` with `***` in place of its password.
+///
+/// A user's name that stands alone before the `@` goes too: some write the password there.
+pub fn redacted(url: &str) -> String {
+    let Some(authority) = authority(url) else {
+        return url.to_owned();
+    };
+    let Some(at) = url[authority.clone()].rfind('@') else {
+        return url.to_owned();
+    };
+    let at = authority.start + at;
+    let user = url[authority.start..at]
+        .split_once(':')
+        .map_or(String::new(), |(user, _)| format!("{user}:"));
+    format!("{}{user}***{}", &url[..authority.start], &url[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amqp_url_is_what_rabbitmq_says_it_is() {
+        for right in [
+            "amqp://localhost",
+            "amqp://127.0.0.1:5672/%2f",
+            "amqps://u:p%40@h.example/v?heartbeat=10",
+        ] {
+            assert_eq!(AmqpUrl::parse(right).unwrap().expose(), right);
+        }
+        let url = AmqpUrl::parse("amqp://u:p@127.0.0.1:5673/%2f").unwrap();
+        assert_eq!(
+            (url.uri().authority.host.as_str(), url.uri().vhost.as_str()),
+            ("127.0.0.1", "/")
+        );
+        for wrong in [
+            "",
+            "localhost",
+            "http://h",
+            "amqp:h",
+            "amqp://h:port",
+            "amqp://h/?heartbeat=x",
+            "amqp://u:p@h:5672:1",
+        ] {
+            assert!(AmqpUrl::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_amqp_url_never_quietly_means_localhost() {
+        for wrong in [
+            "amqp://",
+            "amqp:///%2f",
+            "amqp://u:p@/%2f",
+            "amqp://:5672",
+            "amqp://[::1]:5672/%2f",
+        ] {
+            assert!(AmqpUrl::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_empty_virtual_host_is_taken_for_the_slip_it_is() {
+        assert!(AmqpUrl::parse("amqp://localhost:5672/").unwrap_err().contains("%2f"));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url = AmqpUrl::parse("amqp://alice:hunter2@localhost/%2f").unwrap();
+        assert_eq!(url.to_string(), "amqp://alice:***@localhost/%2f");
+        assert!(!format!("{url:?} {:#?}", Some(&url)).contains("hunter2"));
+        assert_eq!(redacted("redis://:s3cret@h:6379/0"), "redis://:***@h:6379/0");
+        assert_eq!(redacted("redis://s3cret@h"), "redis://***@h");
+        assert_eq!(redacted("redis://u:s3@cret@h?a=b@c"), "redis://u:***@h?a=b@c");
+        assert_eq!(redacted("redis://h/0"), "redis://h/0");
+    }
+}

@@ -1,0 +1,221 @@
+//! What a terminator is told: its settings, which are also its manual.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Shown, Size, Value};
+
+shared::settings! {
+    /// The settings of a terminator.
+    pub struct TerminatorConfig {
+        use broker: BrokerConfig,
+        use logging: LogConfig,
+        /// The address and port on which clients are accepted. Port 0 takes any free one and logs which.
+        pub listen: SocketAddr = "127.0.0.1:8080",
+        /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Keep it out of the reach of clients.
+        pub admin_listen: Option<SocketAddr> = "127.0.0.1:9090",
+        /// The web pages whose browsers may connect, comma separated, each exactly as a browser sends it in `Origin`:
+        /// `https://app.example.com`. Empty allows pages of the same host only; `*` allows every page. Clients that
+        /// send no `Origin` are no browsers and are not held to it.
+        pub allowed_origins: Vec<AllowedOrigin> = "",
+        /// The certificate chain, a PEM file, with which the terminator speaks TLS itself. `off` if a proxy in front
+        /// does, or in development.
+        pub tls_cert: Option<PathBuf> = "off",
+        /// The private key of `tls-cert`, a PEM file.
+        pub tls_key: Option<PathBuf> = "off",
+        /// How many connections are held at once, all clients together; more get HTTP status 503. Each takes one open
+        /// file, so the limit of open files must be higher.
+        pub max_connections: usize = "100000" in "1"..="10000000",
+        /// How many connections one IP address may hold at once, or `off`; more get HTTP status 429. Raise it, or turn
+        /// it off, where many clients come through one proxy or gateway.
+        pub max_connections_per_ip: Option<usize> = "1000" in "1"..="10000000",
+        /// How many messages a second one connection may send, or `off`. One that sends more is closed with 4429.
+        pub messages_per_second: Option<u32> = "1000" in "1"..="1000000",
+        /// The size in bytes of the largest message a client may send; a larger one closes its connection with 1009.
+        pub max_message_size: Size = "64KiB" in "1KiB"..="16MiB",
+        /// How many messages of one connection may be on their way, sent and not yet answered, before its socket is no
+        /// longer read. Raise it for clients that send a lot over a long way.
+        pub max_in_flight: usize = "64" in "1"..="10000",
+        /// How many bytes may wait to be sent to one client. One that reads too slowly and has more is closed
+        /// with 4410. This times `max-connections` is the most memory that slow clients can take.
+        pub send_queue_bytes: Size = "1MiB" in "4KiB"..="64MiB",
+        /// How long a client may take from connecting to the end of the WebSocket handshake, TLS included.
+        pub handshake_timeout: Duration = "10s" in "100ms"..="5m",
+        /// How long nothing may come from a client, not even the answer to a ping, before its connection counts as
+        /// dead. It is asked by a ping at half that time. Keep it below the idle timeout of every proxy in between.
+        pub idle_timeout: Duration = "60s" in "1s"..="1h",
+        /// How long to wait for a broker that is away. Until then sockets are not read and nothing is lost; after it,
+        /// what could not be handed over is refused with `busy`, so that clients can tell and try again.
+        pub broker_patience: Duration = "30s" in "100ms"..="1h",
+        /// How long a terminator that is asked to end waits for the answers to messages on their way, before it closes
+        /// its connections all the same. Whoever stops it must wait longer than this before killing it.
+        pub drain_timeout: Duration = "20s" in "0s"..="1h",
+    }
+}
+
+impl Config for TerminatorConfig {
+    const PROGRAM: Program = Program {
+        name: "terminator",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Accepts WebSockets, forwards each message to the broker and delivers what comes back",
+        examples: "\
+Examples:
+  On this machine, with a broker on it:
+    terminator
+
+  For a web application, behind a proxy that speaks TLS:
+    terminator --listen 0.0.0.0:8080 --allowed-origins https://app.example.com \\
+        --amqp-url amqp://terminator:PASSWORD@rabbit-1/%2f,amqp://terminator:PASSWORD@rabbit-2/%2f
+
+  The password out of sight of `ps`:
+    COUNTERSIGN_AMQP_URL=amqp://terminator:PASSWORD@rabbit-1/%2f terminator --config /etc/countersign.toml
+
+  What would be in force, and where it came from:
+    terminator --config /etc/countersign.toml --print-config",
+    };
+
+    fn logging(&self) -> &LogConfig {
+        &self.logging
+    }
+
+    fn check(&self) -> Vec<Conflict> {
+        let mut conflicts = Vec::new();
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => conflicts.push(Conflict::new("tls-cert", "needs its private key: set `tls-key` too")),
+            (None, Some(_)) => conflicts.push(Conflict::new("tls-key", "needs its certificate: set `tls-cert` too")),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if self.admin_listen == Some(self.listen) && self.listen.port() != 0 {
+            conflicts.push(Conflict::new(
+                "admin-listen",
+                "is the same address as `listen`: give each a port of its own",
+            ));
+        }
+        if self.allowed_origins.len() > 1 && self.allowed_origins.contains(&AllowedOrigin::Any) {
+            let problem = "`*` already allows every page: name pages, or `*` alone";
+            conflicts.push(Conflict::new("allowed-origins", problem));
+        }
+        conflicts
+    }
+}
+
+/// A web page whose browsers may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// Every page: `*`.
+    Any,
+    /// The pages of one origin as RFC 6454 §6.2 writes it, in lower case: `https://app.example.com`.
+    Exactly(String),
+}
+
+impl AllowedOrigin {
+    /// Whether it allows a page of `origin`, the value of a request's `Origin` header.
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exactly(allowed) => allowed.eq_ignore_ascii_case(origin),
+        }
+    }
+}
+
+impl Value for AllowedOrigin {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let wanted = "`*` or an origin without a path, such as `https://app.example.com` or `http://localhost:3000`";
+        let (scheme, host) = text.split_once("://").ok_or(wanted)?;
+        let scheme_is_right =
+            !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        let host_is_right = !host.is_empty() && !host.contains(|c: char| "/?#@*".contains(c) || c.is_whitespace());
+        if !scheme_is_right || !host_is_right {
+            return Err(wanted.to_owned());
+        }
+        Ok(Self::Exactly(text.to_ascii_lowercase()))
+    }
+
+    fn show(&self) -> Shown {
+        match self {
+            Self::Any => "*".into(),
+            Self::Exactly(origin) => origin.as_str().into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::config::{self, Settings, is_a_setting};
+
+    use super::*;
+
+    fn errors(pairs: &[(&str, &str)]) -> String {
+        config::from_pairs::<TerminatorConfig>(pairs.iter().copied())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn the_defaults_stand_on_their_own() {
+        let config: TerminatorConfig = config::from_pairs([]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.max_message_size.bytes(), 65_536);
+        assert_eq!(config.broker.namespace.as_str(), "countersign");
+        assert!(config.allowed_origins.is_empty() && config.tls_cert.is_none());
+    }
+
+    #[test]
+    fn every_setting_is_in_the_list_of_all_and_explains_itself() {
+        for setting in TerminatorConfig::settings() {
+            assert!(is_a_setting(&setting.name), "{}", setting.name);
+            assert!(setting.doc.ends_with('.'), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn every_bound_can_be_read_and_is_kept() {
+        for setting in TerminatorConfig::settings() {
+            let Some((least, most)) = setting.range else { continue };
+            for bound in [least, most] {
+                config::from_pairs::<TerminatorConfig>([(setting.name.as_str(), bound)]).unwrap();
+            }
+            let beyond = format!("1{most}");
+            assert!(errors(&[(&setting.name, &beyond)]).contains(most), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_come_together() {
+        assert!(errors(&[("tls-cert", "/c.pem")]).contains("tls-key"));
+        assert!(errors(&[("tls-key", "/k.pem")]).contains("tls-cert"));
+        config::from_pairs::<TerminatorConfig>([("tls-cert", "/c.pem"), ("tls-key", "/k.pem")]).unwrap();
+    }
+
+    #[test]
+    fn clients_and_operators_do_not_share_a_port() {
+        assert!(errors(&[("listen", "127.0.0.1:80"), ("admin-listen", "127.0.0.1:80")]).starts_with("admin-listen"));
+        config::from_pairs::<TerminatorConfig>([("listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0")]).unwrap();
+    }
+
+    #[test]
+    fn an_origin_is_written_as_a_browser_sends_it() {
+        let origin = AllowedOrigin::parse("HTTPS://App.example.com").unwrap();
+        assert!(origin.allows("https://app.example.com"));
+        assert!(!origin.allows("https://app.example.com.evil.example"));
+        assert!(!origin.allows("http://app.example.com"));
+        assert!(AllowedOrigin::parse("*").unwrap().allows("null"));
+        for wrong in [
+            "",
+            "null",
+            "app.example.com",
+            "https://a/",
+            "https://a/b",
+            "https://*.a",
+            "://a",
+            "https://",
+        ] {
+            assert!(AllowedOrigin::parse(wrong).is_err(), "{wrong}");
+        }
+        assert!(errors(&[("allowed-origins", "*,https://a.example")]).contains("alone"));
+    }
+}

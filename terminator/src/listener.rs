@@ -1,0 +1,271 @@
+//! Accepting: nothing is taken that there is no room for, and nobody is turned away without a word.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::handshake::{self, Failure};
+use crate::origin::AllowedOrigins;
+use crate::sockets::Sockets;
+use crate::upgrade::Refusal;
+
+/// How many connections may be in their handshake, or be turned away, at a time.
+const MOST_HANDSHAKES: usize = 1_024;
+/// The wait after an `accept` that failed, as it does without file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A client's connection, encrypted or not.
+pub(crate) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// The listening socket and its limits.
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) limits: Limits,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// What a terminator does not take on.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_ip: Option<usize>,
+    pub(crate) max_message_size: usize,
+    pub(crate) handshake_timeout: Duration,
+}
+
+/// What every handshake needs.
+struct Doorkeeper {
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    connections: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    sockets: Arc<Sockets>,
+}
+
+impl Listener {
+    /// Accepts until told to stop.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
+        let doorkeeper = Arc::new(Doorkeeper {
+            tls: self.tls,
+            connections: Arc::new(Semaphore::new(self.limits.max_connections)),
+            addresses: Arc::new(Addresses {
+                most: self.limits.max_connections_per_ip,
+                open: Mutex::default(),
+            }),
+            limits: self.limits,
+            sockets: self.sockets,
+        });
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&self.socket, &handshakes) => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, address, permit)) => {
+                    self.tasks.spawn(doorkeeper.clone().admit(stream, address, permit));
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept connections; is the limit of open files too low?");
+                    sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// The next connection. The permit comes first: what there is no room for waits in the kernel.
+async fn accept(
+    socket: &TcpListener,
+    handshakes: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = handshakes.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, address) = socket.accept().await?;
+    Ok((stream, address, permit))
+}
+
+impl Doorkeeper {
+    /// One connection, from its acceptance to its end.
+    async fn admit(self: Arc<Self>, stream: TcpStream, address: SocketAddr, handshake: OwnedSemaphorePermit) {
+        // Answers are small and must not wait for company.
+        let _ = stream.set_nodelay(true);
+        // The handshake's state is large and short-lived: boxed, it does not make the connection's task large for ever.
+        let Some((stream, seat, rest, config)) = Box::pin(self.open(stream, address)).await else {
+            return;
+        };
+        drop(handshake);
+        let socket = handshake::socket(stream, rest, config).await;
+        self.sockets.serve(socket).await;
+        drop(seat);
+    }
+
+    async fn open(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> Option<(
+        Stream,
+        Seat,
+        Vec<u8>,
+        tokio_tungstenite::tungstenite::protocol::WebSocketConfig,
+    )> {
+        let limit = self.limits.handshake_timeout;
+        let mut stream = match timeout(limit, self.encrypt(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                debug!(%error, "TLS handshake failed");
+                return None;
+            }
+            Err(_) => return None,
+        };
+        let opened = match self.seat(address.ip()) {
+            Ok(seat) => {
+                let allowed = &self.limits.allowed_origins;
+                let accepted = handshake::accept(&mut stream, allowed, self.limits.max_message_size);
+                match timeout(limit, accepted).await {
+                    Ok(accepted) => accepted.map(|(rest, config)| (seat, rest, config)),
+                    Err(_) => Err(Failure::Refused(Refusal::TooSlow)),
+                }
+            }
+            Err(refusal) => Err(Failure::Refused(refusal)),
+        };
+        match opened {
+            Ok((seat, rest, config)) => return Some((stream, seat, rest, config)),
+            Err(Failure::Refused(refusal)) => {
+                self.sockets.metrics().handshake_refused(refusal);
+                handshake::refuse(&mut stream, refusal).await;
+            }
+            Err(Failure::Gone(error)) => debug!(%error, "a connection left before its handshake"),
+        }
+        None
+    }
+
+    async fn encrypt(&self, stream: TcpStream) -> io::Result<Stream> {
+        match &self.tls {
+            None => Ok(Either::Left(stream)),
+            Some(acceptor) => Ok(Either::Right(Box::new(acceptor.accept(stream).await?))),
+        }
+    }
+
+    fn seat(&self, address: IpAddr) -> Result<Seat, Refusal> {
+        let place = self
+            .addresses
+            .clone()
+            .enter(address)
+            .ok_or(Refusal::TooManyFromAddress)?;
+        let permit = self
+            .connections
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Refusal::TooMany)?;
+        Ok(Seat {
+            _permit: permit,
+            _place: place,
+        })
+    }
+}
+
+/// A connection's right to be here, given up when dropped.
+struct Seat {
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// How many connections each address has.
+struct Addresses {
+    most: Option<usize>,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+struct Place {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    fn enter(self: Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = household(address);
+        {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = open.entry(address).or_default();
+            if self.most.is_some_and(|most| *count >= most) {
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Place {
+            addresses: self,
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.addresses.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Whoever has one IPv6 address has the 2^64 of its network (RFC 6177).
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_so_many_connections_and_no_more_until_one_ends() {
+        let addresses = Arc::new(Addresses {
+            most: Some(2),
+            open: Mutex::default(),
+        });
+        let one: IpAddr = "2001:db8::1".parse().unwrap();
+        let its_neighbour: IpAddr = "2001:db8::ffff:2".parse().unwrap();
+        let other: IpAddr = "192.0.2.1".parse().unwrap();
+        let first = addresses.clone().enter(one).unwrap();
+        let _second = addresses.clone().enter(its_neighbour).unwrap();
+        assert!(addresses.clone().enter(one).is_none());
+        assert!(addresses.clone().enter(other).is_some());
+        drop(first);
+        assert!(addresses.clone().enter(one).is_some());
+    }
+
+    #[test]
+    fn an_address_without_connections_is_forgotten() {
+        let addresses = Arc::new(Addresses {
+            most: Some(2),
+            open: Mutex::default(),
+        });
+        drop(addresses.clone().enter("192.0.2.1".parse().unwrap()));
+        assert!(addresses.open.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,74 @@
+//! Telling a client that the broker would not take its message.
+//!
+//! The one time that the terminator looks into a message: the refusal names it by its `id`.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use shared::bus::PublishError;
+use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerMessage};
+
+/// When to try again: a broker takes some 5 s to restart.
+const RETRY_AFTER_MS: u64 = 5_000;
+
+#[derive(Deserialize)]
+struct IdOnly<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+}
+
+/// The refusal of the message `body`.
+pub(crate) fn refusal(body: &[u8], error: PublishError) -> Bytes {
+    let sentence = match error {
+        PublishError::Unroutable => "there is no queue for messages just now",
+        PublishError::Refused => "the queue is full",
+        PublishError::Away => "the queue cannot be reached; the message may or may not have been processed",
+        PublishError::Ended => "the server is shutting down",
+        PublishError::Malformed => "the message cannot be put into the queue",
+    };
+    let body_of_error = match error {
+        PublishError::Malformed => ErrorBody::new(ErrorCode::Internal, sentence),
+        _ => ErrorBody::new(ErrorCode::Busy, sentence).retry_after_ms(RETRY_AFTER_MS),
+    };
+    let id = serde_json::from_slice::<IdOnly<'_>>(body).ok().map(|found| found.id);
+    let id = id.as_deref().filter(|id| id.len() <= MAX_ID_BYTES);
+    ServerMessage::error(id, &body_of_error).to_json().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn told(body: &str, error: PublishError) -> serde_json::Value {
+        serde_json::from_slice(&refusal(body.as_bytes(), error)).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_names_its_message_and_says_that_it_is_temporary() {
+        let told = told(r#"{"type":"x","id":"a\u0062"}"#, PublishError::Away);
+        assert_eq!(told["id"], "ab");
+        assert_eq!(told["error"]["code"], "busy");
+        assert_eq!(told["error"]["temporary"], true);
+    }
+
+    #[test]
+    fn a_message_without_a_usable_id_is_refused_all_the_same() {
+        for body in ["", "[]", r#"{"id":1}"#, r#"{"id":"a","id":"b"}"#] {
+            let told = told(body, PublishError::Refused);
+            assert_eq!(
+                (told.get("id"), &told["error"]["code"]),
+                (None, &"busy".into()),
+                "{body}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_can_be_refused(body: String) {
+            told(&body, PublishError::Unroutable);
+        }
+    }
+}

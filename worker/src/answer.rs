@@ -1,0 +1,96 @@
+//! From what was found out to the bytes that go back.
+//!
+//! Each question gets at least one answer, even if it has nothing to say: the
+//! terminator's share in flight and its drain rest on that. An empty body is
+//! such a settlement.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use shared::clock::Timestamp;
+use shared::protocol::{AuthBody, ErrorBody, ServerKind, ServerMessage};
+
+use crate::handler::Answers;
+use crate::token::Verified;
+
+/// A fresh token had better come when this much of the lifetime is over: 80 %, so that
+/// of 5 minutes there is one left for a slow issuer.
+const REFRESH_PERCENT: u64 = 80;
+
+/// What the connection's authentication has become by a token.
+pub(crate) fn auth(verified: &Verified, now: Timestamp) -> AuthBody {
+    let expires_in = verified.expires_at.saturating_since(now).as_secs();
+    AuthBody {
+        subject: verified.identity.subject.as_str().to_owned(),
+        expires_in,
+        refresh_in: refresh_in(expires_in),
+    }
+}
+
+const fn refresh_in(expires_in: u64) -> u64 {
+    // Divided first, so that an `exp` far away does not overflow; the rest keeps it exact.
+    expires_in / 100 * REFRESH_PERCENT + expires_in % 100 * REFRESH_PERCENT / 100
+}
+
+/// The bodies of a handler's answers, at least one. The first tells what the authentication has become.
+pub(crate) fn replies(id: Option<&str>, answers: &Answers, auth: Option<&AuthBody>) -> Vec<Bytes> {
+    let payloads = answers.payloads();
+    if payloads.is_empty() {
+        return vec![auth.map_or_else(Bytes::new, |auth| auth_ok(id, auth))];
+    }
+    let reply = |(index, payload): (usize, &Option<Box<RawValue>>)| {
+        body(&ServerMessage {
+            kind: ServerKind::Reply,
+            id,
+            payload: payload.as_deref(),
+            error: None,
+            auth: auth.filter(|_| index == 0),
+        })
+    };
+    payloads.iter().enumerate().map(reply).collect()
+}
+
+/// The body of a refusal.
+pub(crate) fn error(id: Option<&str>, error: &ErrorBody, auth: Option<&AuthBody>) -> Bytes {
+    body(&ServerMessage {
+        auth,
+        ..ServerMessage::error(id, error)
+    })
+}
+
+fn auth_ok(id: Option<&str>, auth: &AuthBody) -> Bytes {
+    body(&ServerMessage {
+        kind: ServerKind::AuthOk,
+        id,
+        payload: None,
+        error: None,
+        auth: Some(auth),
+    })
+}
+
+fn body(message: &ServerMessage<'_>) -> Bytes {
+    message.to_json().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_fresh_token_is_wanted_before_the_old_one_lapses(expires_in: u64) {
+            let refresh_in = refresh_in(expires_in);
+            prop_assert!(refresh_in <= expires_in);
+            prop_assert_eq!(u128::from(refresh_in), u128::from(expires_in) * 80 / 100);
+        }
+    }
+
+    #[test]
+    fn there_is_always_an_answer_and_only_a_settlement_is_empty() {
+        assert_eq!(replies(Some("i"), &Answers::none(), None), [Bytes::new()]);
+        assert_eq!(
+            replies(Some("i"), &Answers::raw(None), None),
+            [r#"{"type":"reply","id":"i"}"#]
+        );
+    }
+}

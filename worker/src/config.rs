@@ -1,0 +1,200 @@
+//! What a worker is told: its settings, which are also its manual.
+
+mod store_url;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shared::config::{BrokerConfig, Config, LogConfig, OneOrMore, Program, Size};
+
+pub use store_url::StoreUrl;
+
+shared::settings! {
+    /// The settings of a worker.
+    pub struct WorkerConfig {
+        use broker: BrokerConfig,
+        use logging: LogConfig,
+        /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Several workers on one machine need
+        /// one each.
+        pub admin_listen: Option<SocketAddr> = "127.0.0.1:9091",
+        /// The store of each connection's authentication, the same for all workers: `redis://user:password@host:port`,
+        /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker
+        /// that may forget everything when it ends.
+        pub store_url: StoreUrl = "redis://127.0.0.1:6379",
+        /// The keys that sign tokens, comma separated, each a file: a JWKS, a public key in PEM, or a secret for HMAC
+        /// of 32 bytes or more, whose one trailing newline does not count. Before the path may stand whose key it is
+        /// and its name: `issuer=ISSUER;kid=KID;PATH`.
+        pub jwt_keys: OneOrMore<String>,
+        /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`.
+        pub jwt_issuer: OneOrMore<String>,
+        /// The audiences we go by, comma separated: a token is accepted if its claim `aud` names one of them.
+        pub jwt_audience: OneOrMore<String>,
+        /// The algorithms of signatures that are accepted, comma separated, of those that the keys allow. Empty
+        /// accepts all of these; name some to be stricter than the keys.
+        pub jwt_algorithms: Vec<JwtAlgorithm> = "",
+        /// By how much the clocks of the issuer and of this machine may differ: a token is taken for valid this much
+        /// before `nbf` and after `exp`.
+        pub jwt_leeway: Duration = "5s" in "0s"..="5m",
+        /// The size in bytes of the largest token that is looked at; a larger one is invalid.
+        pub jwt_max_size: Size = "8KiB" in "256"..="64KiB",
+        /// The longest life of a token, from `iat` (or, without it, from now) to `exp`; one that would live longer is
+        /// invalid. Keep it as short as your issuer's tokens let you.
+        pub jwt_max_lifetime: Duration = "24h" in "1s"..="87600h",
+        /// How many valid tokens are remembered, so that their signature is checked once. Raise it above the number
+        /// of clients that are active at a time; one takes about half a kilobyte.
+        pub token_cache: usize = "100000" in "1"..="100000000",
+        /// What handles a message once it is authenticated: `echo` answers with its payload.
+        pub handler: HandlerKind = "echo",
+        /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
+        /// a point; lower spreads work more evenly over the workers.
+        pub prefetch: u16 = "512" in "1"..="65535",
+        /// How many messages this worker handles at the same time. Raise it for handlers that mostly wait.
+        pub concurrency: usize = "256" in "1"..="65535",
+        /// How often the broker gives out a message whose handling fails, before it goes to the dead letters. The
+        /// queue keeps the number it was declared with, so that all workers must agree on it.
+        pub max_deliveries: u32 = "5" in "2"..="20",
+        /// How long the handler may take for one message, before its client is told `busy`.
+        pub handler_timeout: Duration = "30s" in "10ms"..="1h",
+        /// How long the store may take for one answer. A message that needs it is then refused with
+        /// `auth_unavailable`: neither let in nor logged out.
+        pub store_timeout: Duration = "500ms" in "10ms"..="1m",
+        /// How long a worker that is asked to end waits for the messages it is handling. What it cannot finish goes
+        /// back to the broker and to another worker. Whoever stops it must wait longer than this before killing it.
+        pub drain_timeout: Duration = "20s" in "0s"..="1h",
+    }
+}
+
+impl Config for WorkerConfig {
+    const PROGRAM: Program = Program {
+        name: "worker",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Authenticates every message by its own token, handles it and answers",
+        examples: "\
+Examples:
+  On this machine, with a broker and a Redis on it:
+    worker --jwt-keys secret.txt --jwt-issuer https://login.example.com --jwt-audience chat
+
+  With the public keys of two issuers:
+    worker --jwt-keys 'issuer=https://a.example;/etc/keys/a.pem,issuer=https://b.example;/etc/keys/b.json' \\
+        --jwt-issuer https://a.example,https://b.example --jwt-audience chat
+
+  The passwords out of sight of `ps`:
+    COUNTERSIGN_STORE_URL=rediss://worker:PASSWORD@redis COUNTERSIGN_AMQP_URL=amqp://worker:PASSWORD@rabbit/%2f \\
+        worker --config /etc/countersign.toml
+
+  What would be in force, and where it came from:
+    worker --config /etc/countersign.toml --print-config",
+    };
+
+    fn logging(&self) -> &LogConfig {
+        &self.logging
+    }
+}
+
+shared::choice! {
+    /// What handles a message once it is authenticated.
+    pub enum HandlerKind {
+        /// Answers with the message's own payload.
+        Echo = "echo",
+    }
+}
+
+shared::choice! {
+    /// An algorithm of signatures: RFC 7518 §3.1, and RFC 8037 §3.1 for `EdDSA`.
+    pub enum JwtAlgorithm {
+        /// HMAC with SHA-256.
+        Hs256 = "HS256",
+        /// HMAC with SHA-384.
+        Hs384 = "HS384",
+        /// HMAC with SHA-512.
+        Hs512 = "HS512",
+        /// RSASSA-PKCS1-v1_5 with SHA-256.
+        Rs256 = "RS256",
+        /// RSASSA-PKCS1-v1_5 with SHA-384.
+        Rs384 = "RS384",
+        /// RSASSA-PKCS1-v1_5 with SHA-512.
+        Rs512 = "RS512",
+        /// RSASSA-PSS with SHA-256.
+        Ps256 = "PS256",
+        /// RSASSA-PSS with SHA-384.
+        Ps384 = "PS384",
+        /// RSASSA-PSS with SHA-512.
+        Ps512 = "PS512",
+        /// ECDSA on P-256 with SHA-256.
+        Es256 = "ES256",
+        /// ECDSA on P-384 with SHA-384.
+        Es384 = "ES384",
+        /// EdDSA on Curve25519.
+        EdDsa = "EdDSA",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::config::{self, Settings, is_a_setting};
+
+    use super::*;
+
+    const REQUIRED: [(&str, &str); 3] = [("jwt-keys", "k"), ("jwt-issuer", "i"), ("jwt-audience", "a")];
+
+    fn with<'a>(pairs: &[(&'a str, &'a str)]) -> Result<WorkerConfig, config::ConfigErrors> {
+        config::from_pairs(REQUIRED.iter().chain(pairs).copied())
+    }
+
+    #[test]
+    fn keys_issuer_and_audience_are_all_asked_for_at_once() {
+        let errors = config::from_pairs::<WorkerConfig>([]).unwrap_err().to_string();
+        assert_eq!(errors.lines().count(), 3, "{errors}");
+        for (name, _) in REQUIRED {
+            assert!(errors.contains(&format!("{name} (default): is required")), "{errors}");
+            assert!(with(&[(name, "")]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_manual() {
+        let config = with(&[]).unwrap();
+        assert_eq!(config.jwt_leeway, Duration::from_secs(5));
+        assert_eq!(config.jwt_max_lifetime, Duration::from_secs(86_400));
+        assert_eq!(
+            (config.prefetch, config.concurrency, config.max_deliveries),
+            (512, 256, 5)
+        );
+        assert!(config.jwt_algorithms.is_empty());
+    }
+
+    #[test]
+    fn every_setting_is_in_the_list_of_all_and_explains_itself() {
+        for setting in WorkerConfig::settings() {
+            assert!(is_a_setting(&setting.name), "{}", setting.name);
+            assert!(setting.doc.ends_with('.'), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn every_bound_can_be_read_and_is_kept() {
+        for setting in WorkerConfig::settings() {
+            let Some((least, most)) = setting.range else { continue };
+            for bound in [least, most] {
+                with(&[(setting.name.as_str(), bound)]).unwrap();
+            }
+            let beyond = format!("1{most}");
+            let errors = with(&[(setting.name.as_str(), &beyond)]).unwrap_err().to_string();
+            assert!(errors.contains(most), "{errors}");
+        }
+    }
+
+    #[test]
+    fn an_algorithm_is_one_of_the_list_and_none_is_not() {
+        let config = with(&[("jwt-algorithms", "EdDSA, ES256")]).unwrap();
+        assert_eq!(config.jwt_algorithms, [JwtAlgorithm::EdDsa, JwtAlgorithm::Es256]);
+        let errors = with(&[("jwt-algorithms", "ES256,none")]).unwrap_err().to_string();
+        assert!(errors.contains("`HS256`") && errors.contains("`EdDSA`"), "{errors}");
+    }
+
+    #[test]
+    fn keys_keep_their_grammar_for_whoever_reads_them() {
+        let config = with(&[("jwt-keys", "issuer=https://a;kid=1;/k/a.pem, /k/b.json")]).unwrap();
+        assert_eq!(config.jwt_keys[..], ["issuer=https://a;kid=1;/k/a.pem", "/k/b.json"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! Where the store is.
+
+use std::fmt;
+
+use redis::IntoConnectionInfo;
+use shared::config::{Shown, Value, redacted};
+
+/// The address of the store. `Debug` and `Display` show `***` for a password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// This process's own memory.
+    Memory,
+    /// One Redis server: a URL of scheme `redis` or `rediss` that the client library understands.
+    Redis(String),
+    /// A Redis cluster: such a URL for each node it is to be asked of first, all with the same user and password.
+    Cluster(Vec<String>),
+}
+
+const MEMORY: &str = "memory:";
+const CLUSTER: &str = "redis-cluster://";
+
+impl Value for StoreUrl {
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let wanted = "`memory:` or a URL such as `redis://user:password@host:6379`, `rediss://…` for TLS or \
+                      `redis-cluster://host:6379,host:6379` for a cluster";
+        if text == MEMORY {
+            return Ok(Self::Memory);
+        }
+        let url = match text.strip_prefix(CLUSTER) {
+            Some(nodes) => Self::Cluster(seeds(nodes)),
+            None if text.starts_with("redis://") || text.starts_with("rediss://") => Self::Redis(text.to_owned()),
+            None => return Err(wanted.to_owned()),
+        };
+        // The library's complaint may repeat the URL, so it is not passed on.
+        let understood = |url: &String| url.as_str().into_connection_info().is_ok();
+        let all_understood = match &url {
+            Self::Memory => true,
+            Self::Redis(url) => understood(url),
+            Self::Cluster(urls) => urls.iter().all(understood),
+        };
+        if all_understood {
+            Ok(url)
+        } else {
+            Err(wanted.to_owned())
+        }
+    }
+
+    fn show(&self) -> Shown {
+        self.to_string().into()
+    }
+}
+
+impl StoreUrl {
+    /// The URL as it was written, password and all: for whoever connects.
+    pub fn expose(&self) -> String {
+        match self {
+            Self::Memory => MEMORY.to_owned(),
+            Self::Redis(url) => url.clone(),
+            Self::Cluster(urls) => {
+                // The first with its user, the others without: as it was written.
+                let mut nodes = urls.iter().map(|url| url.trim_start_matches("redis://"));
+                let first = nodes.next().unwrap_or_default().to_owned();
+                let others = nodes.map(|node| node.rsplit('@').next().unwrap_or(node));
+                let nodes = others.fold(first, |nodes, node| nodes + "," + node);
+                format!("{CLUSTER}{nodes}")
+            }
+        }
+    }
+}
+
+/// The URL of each node in `user:password@host:port,host:port`.
+fn seeds(nodes: &str) -> Vec<String> {
+    let (user, hosts) = nodes
+        .rsplit_once('@')
+        .map_or(("", nodes), |(user, hosts)| (user, hosts));
+    let at = if user.is_empty() { "" } else { "@" };
+    hosts
+        .split(',')
+        .map(|host| format!("redis://{user}{at}{}", host.trim()))
+        .collect()
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str(MEMORY),
+            Self::Redis(url) => f.write_str(&redacted(url)),
+            Self::Cluster(urls) => {
+                // The first with its user, the others without: as it was written.
+                let redacted: Vec<String> = urls.iter().map(|url| redacted(url)).collect();
+                let mut nodes = redacted.iter().map(|url| url.trim_start_matches("redis://"));
+                write!(f, "{CLUSTER}{}", nodes.next().unwrap_or_default())?;
+                nodes.try_for_each(|node| write!(f, ",{}", node.rsplit('@').next().unwrap_or(node)))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_connects_gets_the_url_as_it_was_written() {
+        for url in [
+            "memory:",
+            "redis://u:p@h/1",
+            "redis-cluster://a:1,b:2",
+            "redis-cluster://u:p@a:1,b:2",
+        ] {
+            assert_eq!(StoreUrl::parse(url).unwrap().expose(), url);
+        }
+    }
+
+    #[test]
+    fn a_store_is_memory_or_redis_in_one_of_its_forms() {
+        assert_eq!(StoreUrl::parse("memory:"), Ok(StoreUrl::Memory));
+        for url in ["redis://127.0.0.1:6379", "rediss://u:p@h/1"] {
+            assert_eq!(StoreUrl::parse(url), Ok(StoreUrl::Redis(url.to_owned())));
+        }
+        for wrong in [
+            "",
+            "memory",
+            "memory://",
+            "http://h",
+            "redis://",
+            "redis://h:port",
+            "redis-cluster://",
+            "unix:///s",
+        ] {
+            assert!(StoreUrl::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_node_of_a_cluster_is_asked_as_the_same_user() {
+        let nodes = ["redis://u:p@a:7000".to_owned(), "redis://u:p@b:7001".to_owned()];
+        let url = StoreUrl::parse("redis-cluster://u:p@a:7000,b:7001").unwrap();
+        assert_eq!(url, StoreUrl::Cluster(nodes.to_vec()));
+        assert_eq!(url.to_string(), "redis-cluster://u:***@a:7000,b:7001");
+        let one = StoreUrl::parse("redis-cluster://a:7000").unwrap();
+        assert_eq!(one, StoreUrl::Cluster(vec!["redis://a:7000".to_owned()]));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for url in [
+            "redis://u:hunter2@h",
+            "rediss://:hunter2@h/1",
+            "redis-cluster://:hunter2@a,b",
+        ] {
+            let url = StoreUrl::parse(url).unwrap();
+            assert!(!format!("{url} {url:?} {}", url.show()).contains("hunter2"));
+        }
+    }
+}

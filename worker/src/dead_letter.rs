@@ -1,0 +1,203 @@
+//! What is kept of a message that could not be brought to an end: all but its token.
+//!
+//! The broker puts what reached its delivery limit into `<namespace>.failed`,
+//! token and all, because it cannot look into it. A worker takes the token out,
+//! puts the rest into `<namespace>.dead` for a person to look at, and tells whoever
+//! asked, because a forwarded message is always settled.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shared::bus::topology::{Names, keys};
+use shared::bus::{Delivery, Message, Properties, PublishError, Publisher, Route, Value};
+use shared::clock::Clock;
+use shared::envelope::{Part, answer};
+use shared::protocol::{ErrorBody, ErrorCode};
+
+use crate::answer::error;
+use crate::message::{ClientMessage, MAX_BODY_BYTES};
+use crate::metrics::{Lost, Metrics};
+use crate::origin::{self, HEADER_FIRST_SEEN, text_header};
+use crate::redact;
+
+/// Why it is dead: what the broker says, or the code of the refusal that nobody would have heard.
+const HEADER_REASON: &str = "reason";
+/// How often it was delivered to be processed.
+const HEADER_COUNT: &str = "count";
+/// The queue in which it failed.
+const HEADER_QUEUE: &str = "queue";
+
+/// The longest text of an AMQP property (a "short string", AMQP 0-9-1 §4.2.5.3).
+const MAX_PROPERTY_BYTES: usize = 255;
+
+/// Why a message is buried, and what is known of its life.
+struct Epitaph {
+    reason: String,
+    first_seen_s: u64,
+    count: u32,
+    queue: String,
+}
+
+pub(crate) struct Undertaker {
+    publisher: Publisher,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    internal: String,
+    messages: String,
+    max_deliveries: u32,
+    route: Route,
+}
+
+impl Undertaker {
+    pub(crate) fn new(
+        publisher: Publisher,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        names: &Names,
+        max_deliveries: u32,
+    ) -> Self {
+        let internal = names.internal_exchange().name;
+        Self {
+            publisher,
+            clock,
+            metrics,
+            route: Route::new(&internal, keys::DEAD),
+            internal,
+            messages: names.messages().name,
+            max_deliveries,
+        }
+    }
+
+    /// Buries what came out of `<namespace>.failed`, and tells whoever asked. It is for the caller to acknowledge.
+    ///
+    /// # Errors
+    /// If it could not be buried, or nobody could be told.
+    pub(crate) async fn bury_failed(&self, delivery: &Delivery) -> Result<(), PublishError> {
+        let dead = dead_letter(&delivery.message, self.epitaph_of_failed(delivery));
+        self.publish(dead).await?;
+        self.tell(&delivery.message).await
+    }
+
+    /// Buries a message whose refusal nobody would hear. It is for the caller to acknowledge.
+    ///
+    /// # Errors
+    /// If it could not be buried.
+    pub(crate) async fn bury_refused(&self, delivery: &Delivery, code: ErrorCode) -> Result<(), PublishError> {
+        let epitaph = Epitaph {
+            reason: code.as_str().to_owned(),
+            first_seen_s: self.first_seen_s(delivery),
+            count: delivery.delivery_count.saturating_add(1),
+            queue: self.messages.clone(),
+        };
+        self.publish(dead_letter(&delivery.message, epitaph)).await
+    }
+
+    async fn publish(&self, dead: Message) -> Result<(), PublishError> {
+        self.publisher.publish(self.route.clone(), dead).await?;
+        self.metrics.buried();
+        Ok(())
+    }
+
+    /// Tells whoever asked that there will be no other answer.
+    async fn tell(&self, message: &Message) -> Result<(), PublishError> {
+        let Some(reply_to) = &message.properties.reply_to else {
+            return Ok(());
+        };
+        let id = match ClientMessage::parse(&message.body) {
+            Ok(message) => message.id,
+            Err(malformed) => malformed.id,
+        };
+        let refusal = ErrorBody::new(ErrorCode::Internal, "the message could not be handled");
+        let body = error(id.as_deref(), &refusal, None);
+        let answer = answer(message.properties.correlation_id.clone(), Part::ONLY, body);
+        match self.publisher.publish(Route::queue(reply_to), answer).await {
+            Err(PublishError::Unroutable | PublishError::Malformed) => {
+                self.metrics.answer_lost(Lost::Unroutable);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn epitaph_of_failed(&self, delivery: &Delivery) -> Epitaph {
+        let properties = &delivery.message.properties;
+        let header = |name| redact::text(text_header(properties, name).unwrap_or("unknown")).into_owned();
+        Epitaph {
+            reason: header("x-first-death-reason"),
+            first_seen_s: self.first_seen_s(delivery),
+            count: self.max_deliveries,
+            queue: header("x-first-death-queue"),
+        }
+    }
+
+    fn first_seen_s(&self, delivery: &Delivery) -> u64 {
+        origin::first_seen_s(delivery, &self.internal).unwrap_or_else(|| self.clock.now().as_secs())
+    }
+}
+
+/// The message without its token and without what would make it a question again.
+fn dead_letter(message: &Message, epitaph: Epitaph) -> Message {
+    let mut body = redact::body(&message.body);
+    // Cut only now: half a token has no token's shape.
+    body.truncate(MAX_BODY_BYTES);
+    let Properties {
+        content_type,
+        kind,
+        message_id,
+        correlation_id,
+        reply_to: _,
+        timestamp_s,
+        headers,
+    } = &message.properties;
+    Message {
+        body: Bytes::from(body),
+        properties: Properties {
+            content_type: property(content_type.as_deref()),
+            kind: property(kind.as_deref()),
+            message_id: property(message_id.as_deref()),
+            correlation_id: property(correlation_id.as_deref()),
+            reply_to: None,
+            timestamp_s: *timestamp_s,
+            headers: epitaph.headers().into_iter().chain(kept_headers(headers)).collect(),
+        },
+    }
+}
+
+impl Epitaph {
+    fn headers(self) -> [(String, Value); 4] {
+        let first_seen_s = i64::try_from(self.first_seen_s).unwrap_or(i64::MAX);
+        [
+            (HEADER_REASON.to_owned(), Value::Text(self.reason)),
+            (HEADER_FIRST_SEEN.to_owned(), Value::Integer(first_seen_s)),
+            (HEADER_COUNT.to_owned(), Value::Integer(i64::from(self.count))),
+            (HEADER_QUEUE.to_owned(), Value::Text(self.queue)),
+        ]
+    }
+}
+
+/// The sender's own headers. The broker's are about a journey that is over, and ours are written anew.
+fn kept_headers(headers: &[(String, Value)]) -> impl Iterator<Item = (String, Value)> {
+    let ours = [
+        HEADER_REASON,
+        HEADER_FIRST_SEEN,
+        HEADER_COUNT,
+        HEADER_QUEUE,
+        origin::HEADER_ORIGIN,
+    ];
+    let is_kept = move |name: &str| !ours.contains(&name) && !name.starts_with("x-") && redact::text(name) == name;
+    headers
+        .iter()
+        .filter(move |(name, _)| is_kept(name))
+        .map(|(name, value)| match value {
+            Value::Text(text) => (name.clone(), Value::Text(redact::text(text).into_owned())),
+            other => (name.clone(), other.clone()),
+        })
+}
+
+fn property(text: Option<&str>) -> Option<String> {
+    let mut text = redact::text(text?).into_owned();
+    while text.len() > MAX_PROPERTY_BYTES {
+        text.pop();
+    }
+    Some(text)
+}

@@ -1,0 +1,149 @@
+use super::*;
+use proptest::prelude::*;
+
+fn fault(body: &str) -> (Option<String>, Fault) {
+    match ClientMessage::parse(body.as_bytes()) {
+        Ok(_) => panic!("it was taken for a message: {body}"),
+        Err(malformed) => (malformed.id.map(Cow::into_owned), malformed.fault),
+    }
+}
+
+#[test]
+fn a_message_is_read_with_all_its_members() {
+    let body = br#" {"id":"a\u0031","type":"echo","token":"t.o.k","payload": {"n":[1, 2]} ,"later":{"x":1}} "#;
+    let message = ClientMessage::parse(body).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+    assert_eq!(message.id.as_deref(), Some("a1"));
+    assert_eq!(message.kind, "echo");
+    assert_eq!(message.token.as_deref(), Some("t.o.k"));
+    assert_eq!(message.payload.unwrap().get(), r#"{"n":[1, 2]}"#);
+}
+
+#[test]
+fn only_the_type_is_needed() {
+    let message = ClientMessage::parse(br#"{"type":"x"}"#).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+    assert!(message.id.is_none() && message.token.is_none() && message.payload.is_none());
+}
+
+#[test]
+fn each_fault_has_its_name_and_keeps_the_id_where_there_is_one() {
+    let i = Some("i".to_owned());
+    let long = "x".repeat(129);
+    for (body, expected) in [
+        (
+            "",
+            (
+                None,
+                Fault::NotJson("EOF while parsing a value at line 1 column 0".into()),
+            ),
+        ),
+        ("[1]", (None, Fault::NotAnObject)),
+        ("\"eyJhbGciOi\"", (None, Fault::NotAnObject)),
+        (r#"{"id":"i"}"#, (i.clone(), Fault::NoType)),
+        (r#"{"id":"i","type":7}"#, (i.clone(), Fault::NotAString("type"))),
+        (r#"{"id":"i","type":""}"#, (i.clone(), Fault::Empty("type"))),
+        (
+            r#"{"id":"i","type":"x","token":null}"#,
+            (i.clone(), Fault::NotAString("token")),
+        ),
+        (
+            r#"{"id":"i","type":"x","token":"a","token":"b"}"#,
+            (i.clone(), Fault::Repeated("`token`")),
+        ),
+        (
+            r#"{"id":"i","type":"x","t\u006fken":"a","token":"b"}"#,
+            (i.clone(), Fault::Repeated("`token`")),
+        ),
+        (
+            r#"{"id":"i","type":"x","new":1,"new":2}"#,
+            (i.clone(), Fault::Repeated("one that has no meaning here")),
+        ),
+        (r#"{"id":"i","id":"j","type":"x"}"#, (None, Fault::Repeated("`id`"))),
+        (r#"{"id":"i","type":"auth.authenticate"}"#, (i.clone(), Fault::Reserved)),
+        (
+            r#"{"id":"i","type":"\u0061uth\u002enew"}"#,
+            (i.clone(), Fault::Reserved),
+        ),
+        (
+            r#"{"id":"i","type":"x","payload":"\ud800"}"#,
+            (i.clone(), Fault::LoneSurrogate),
+        ),
+        (
+            r#"{"id":"i","type":"x","new":["\udc00\ud800"]}"#,
+            (i.clone(), Fault::LoneSurrogate),
+        ),
+        (r#"{"id":"\ud800","type":"x"}"#, (None, Fault::LoneSurrogate)),
+        (r#"{"id":"i","type":"\ud800"}"#, (i.clone(), Fault::LoneSurrogate)),
+        (r#"{"id":"","type":"x"}"#, (None, Fault::Empty("id"))),
+        (r#"{"id":7,"type":"x"}"#, (None, Fault::NotAString("id"))),
+        (
+            &format!(r#"{{"id":"{long}","type":"x"}}"#),
+            (None, Fault::TooLong("id", 128)),
+        ),
+        (
+            &format!(r#"{{"id":"i","type":"{long}"}}"#),
+            (i.clone(), Fault::TooLong("type", 128)),
+        ),
+    ] {
+        assert_eq!(fault(body), expected, "{body}");
+    }
+    let (id, fault) = fault(r#"{"id":"i","type":"x""#);
+    assert!(id == i && matches!(fault, Fault::NotJson(_)), "{fault:?}");
+    let not_utf8 = ClientMessage::parse(b"{\"type\":\"\xff\"}")
+        .err()
+        .map(|malformed| malformed.fault);
+    assert_eq!(not_utf8, Some(Fault::NotUtf8));
+}
+
+#[test]
+fn a_nesting_bomb_is_refused_and_a_deep_message_is_not() {
+    let nested = |depth: usize| format!(r#"{{"type":"x","payload":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    assert!(ClientMessage::parse(nested(126).as_bytes()).is_ok());
+    assert_eq!(fault(&nested(127)).1, Fault::TooDeep);
+    assert_eq!(fault(&nested(500_000)).1, Fault::TooDeep);
+    assert_eq!(
+        fault(&nested(126).replace("payload", "new").replace("[]", "[[]]")).1,
+        Fault::TooDeep
+    );
+    serde_json::from_str::<serde_json::Value>(&nested(126)).expect("as deep as serde_json reads");
+}
+
+#[test]
+fn brackets_and_surrogate_pairs_within_strings_are_only_text() {
+    let brackets = "[".repeat(1_000);
+    let body = format!(r#"{{"type":"x","payload":"{brackets}\"\\\ud83d\ude00"}}"#);
+    assert!(ClientMessage::parse(body.as_bytes()).is_ok());
+}
+
+#[test]
+fn a_body_over_the_limit_is_too_large() {
+    let malformed = ClientMessage::parse(&[b' '; MAX_BODY_BYTES + 1])
+        .err()
+        .expect("refused");
+    assert_eq!(malformed.error().code, ErrorCode::TooLarge);
+}
+
+#[test]
+fn a_fault_never_repeats_what_the_client_wrote() {
+    for body in [
+        "\"secret\"",
+        r#"{"type":secret}"#,
+        r#"{"secret":1,"secret":2}"#,
+        r#"{"type":"x","token":["secret"]}"#,
+    ] {
+        assert!(!fault(body).1.to_string().contains("secret"), "{body}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_body_makes_the_parser_panic(body: Vec<u8>) {
+        let _ = ClientMessage::parse(&body);
+    }
+
+    #[test]
+    fn what_is_taken_for_a_message_is_json_to_everybody(body in r#"\{("type":"x",?|"payload":[\[\]{}":,\\ud8de0-9a]{0,12},?){1,3}\}"#) {
+        if ClientMessage::parse(body.as_bytes()).is_ok() {
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok());
+        }
+    }
+}

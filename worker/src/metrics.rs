@@ -1,0 +1,185 @@
+//! What a worker counts and measures.
+//!
+//! The handles are made once: to look one up by its name costs more than to
+//! count with it. They go to the recorder that is installed when they are made,
+//! so a program installs its recorder before it starts a worker.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use shared::protocol::ErrorCode;
+
+use crate::store::{Recorded, StoreError};
+use crate::token::{Rejection, Verdict};
+
+/// How a message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The handler answered, if only by silence.
+    Handled,
+    /// It was answered with this error.
+    Error(ErrorCode),
+    /// It was the notice of a close.
+    Closed,
+}
+
+/// Why an answer reached nobody, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// There is no such queue any more.
+    Unroutable,
+    /// It was injected, and wants none.
+    Unwanted,
+}
+
+pub(crate) struct Metrics {
+    handled: Counter,
+    closed: Counter,
+    /// In the order of [`ErrorCode::ALL`].
+    errors: [Counter; ErrorCode::ALL.len()],
+    in_flight: Gauge,
+    handling: Histogram,
+    confirm: Histogram,
+    no_token: Counter,
+    valid: Counter,
+    expired: Counter,
+    invalid: Counter,
+    cache_hits: Counter,
+    cache_misses: Counter,
+    store_changed: Counter,
+    store_unchanged: Counter,
+    store_stale: Counter,
+    store_failures: Counter,
+    panics: Counter,
+    timeouts: Counter,
+    redeliveries: Counter,
+    dead_letters: Counter,
+    unroutable: Counter,
+    unwanted: Counter,
+    given_back: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let outcome = |outcome: &'static str| counter!("countersign_worker_messages_total", "outcome" => outcome);
+        let verdict = |kind: &'static str| counter!("countersign_worker_verdicts_total", "kind" => kind);
+        let cache = |result: &'static str| counter!("countersign_worker_token_cache_total", "result" => result);
+        let write = |result: &'static str| counter!("countersign_worker_store_writes_total", "result" => result);
+        let lost = |reason: &'static str| counter!("countersign_worker_answers_lost_total", "reason" => reason);
+        Self {
+            handled: outcome("handled"),
+            closed: outcome("closed"),
+            errors: ErrorCode::ALL.map(|code| outcome(code.as_str())),
+            in_flight: gauge!("countersign_worker_in_flight"),
+            handling: histogram!("countersign_worker_handling_seconds"),
+            confirm: histogram!("countersign_worker_confirm_seconds"),
+            no_token: verdict("none"),
+            valid: verdict("valid"),
+            expired: verdict("expired"),
+            invalid: verdict("invalid"),
+            cache_hits: cache("hit"),
+            cache_misses: cache("miss"),
+            store_changed: write("changed"),
+            store_unchanged: write("unchanged"),
+            store_stale: write("stale"),
+            store_failures: counter!("countersign_worker_store_failures_total"),
+            panics: counter!("countersign_worker_handler_panics_total"),
+            timeouts: counter!("countersign_worker_handler_timeouts_total"),
+            redeliveries: counter!("countersign_worker_redeliveries_total"),
+            dead_letters: counter!("countersign_worker_dead_letters_total"),
+            unroutable: lost("unroutable"),
+            unwanted: lost("unwanted"),
+            given_back: counter!("countersign_worker_given_back_total"),
+        }
+    }
+
+    /// A message is in flight until this is dropped.
+    pub(crate) fn in_flight(&self) -> InFlight<'_> {
+        self.in_flight.increment(1);
+        InFlight(&self.in_flight)
+    }
+
+    pub(crate) fn ended(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Handled => self.handled.increment(1),
+            Outcome::Closed => self.closed.increment(1),
+            Outcome::Error(code) => {
+                let place = ErrorCode::ALL.iter().position(|other| *other == code);
+                if let Some(counter) = place.and_then(|place| self.errors.get(place)) {
+                    counter.increment(1);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn no_token(&self) {
+        self.no_token.increment(1);
+    }
+
+    pub(crate) fn verdict(&self, verdict: &Verdict) {
+        match &verdict.result {
+            Ok(_) => self.valid.increment(1),
+            Err(Rejection::Expired) => self.expired.increment(1),
+            Err(Rejection::Invalid(_)) => self.invalid.increment(1),
+        }
+        if verdict.cached {
+            self.cache_hits.increment(1);
+        } else {
+            self.cache_misses.increment(1);
+        }
+    }
+
+    pub(crate) fn store_write(&self, result: &Result<Recorded, StoreError>) {
+        match result {
+            Ok(Recorded::Changed) => self.store_changed.increment(1),
+            Ok(Recorded::Unchanged) => self.store_unchanged.increment(1),
+            Ok(Recorded::Stale) => self.store_stale.increment(1),
+            Err(_) => self.store_failures.increment(1),
+        }
+    }
+
+    pub(crate) fn handling_took(&self, time: Duration) {
+        self.handling.record(time);
+    }
+
+    pub(crate) fn confirm_took(&self, time: Duration) {
+        self.confirm.record(time);
+    }
+
+    pub(crate) fn handler_panicked(&self) {
+        self.panics.increment(1);
+    }
+
+    pub(crate) fn handler_timed_out(&self) {
+        self.timeouts.increment(1);
+    }
+
+    /// A message was delivered that had been delivered before.
+    pub(crate) fn redelivered(&self) {
+        self.redeliveries.increment(1);
+    }
+
+    pub(crate) fn buried(&self) {
+        self.dead_letters.increment(1);
+    }
+
+    pub(crate) fn answer_lost(&self, why: Lost) {
+        match why {
+            Lost::Unroutable => self.unroutable.increment(1),
+            Lost::Unwanted => self.unwanted.increment(1),
+        }
+    }
+
+    /// A delivery goes back to its queue because it could not be brought to an end here.
+    pub(crate) fn gave_back(&self) {
+        self.given_back.increment(1);
+    }
+}
+
+pub(crate) struct InFlight<'a>(&'a Gauge);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}

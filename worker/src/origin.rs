@@ -1,0 +1,94 @@
+//! Who sent a delivery: a client through a terminator, or anybody else.
+//!
+//! A stamp is believed for the exchange that it came through, never for what it
+//! says. An injector can write any `correlation_id`, but cannot write to
+//! `<namespace>.internal`.
+
+use std::fmt;
+
+use shared::bus::topology::keys;
+use shared::bus::{Delivery, Properties, Value};
+use shared::envelope::{Notice, read_forwarded};
+use shared::id::Stamp;
+
+/// On a message that was moved to `<namespace>.retry`: the key that it first came with.
+pub(crate) const HEADER_ORIGIN: &str = "origin";
+
+/// On a message that was moved, and on a dead letter: when it was first seen, in seconds since the Unix epoch.
+pub(crate) const HEADER_FIRST_SEEN: &str = "first_seen";
+
+/// Who sent a delivery, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A client's message, through its terminator.
+    Forwarded(Stamp),
+    /// A terminator's notice that a connection is closed.
+    Closed(Stamp),
+    /// A message of anybody's, of no connection.
+    Injected,
+}
+
+impl Origin {
+    /// Of this delivery, where `internal` is the exchange that injectors cannot write to.
+    pub(crate) fn of(delivery: &Delivery, internal: &str) -> Self {
+        let properties = &delivery.message.properties;
+        if !is_forwarded(delivery, internal) {
+            return Self::Injected;
+        }
+        match read_forwarded(properties) {
+            Some((stamp, Notice::Message)) => Self::Forwarded(stamp),
+            Some((stamp, Notice::Closed)) => Self::Closed(stamp),
+            // No terminator of ours writes such a thing, so it gets no connection's rights.
+            None => Self::Injected,
+        }
+    }
+
+    /// Which message of which connection, if it is one.
+    pub(crate) const fn stamp(self) -> Option<Stamp> {
+        match self {
+            Self::Forwarded(stamp) | Self::Closed(stamp) => Some(stamp),
+            Self::Injected => None,
+        }
+    }
+}
+
+/// For the journey's events.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stamp() {
+            Some(stamp) => stamp.fmt(f),
+            None => f.write_str("injected"),
+        }
+    }
+}
+
+/// Whether a terminator published it, perhaps some deliveries ago.
+pub(crate) fn is_forwarded(delivery: &Delivery, internal: &str) -> bool {
+    let moved = || text_header(&delivery.message.properties, HEADER_ORIGIN) == Some(keys::FORWARD);
+    delivery.exchange == internal
+        && match delivery.routing_key.as_str() {
+            keys::FORWARD => true,
+            keys::RETRY => moved(),
+            _ => false,
+        }
+}
+
+/// When it was first seen, as far as those say who are believed: the header of whoever moved it, or a
+/// terminator's timestamp.
+pub(crate) fn first_seen_s(delivery: &Delivery, internal: &str) -> Option<u64> {
+    let properties = &delivery.message.properties;
+    if delivery.exchange != internal {
+        return None;
+    }
+    match properties.header(HEADER_FIRST_SEEN) {
+        Some(Value::Integer(seconds)) if delivery.routing_key != keys::FORWARD => u64::try_from(*seconds).ok(),
+        _ => properties.timestamp_s,
+    }
+}
+
+pub(crate) fn text_header<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
+    match properties.header(name) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
+}

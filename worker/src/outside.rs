@@ -1,0 +1,127 @@
+//! What a worker that is a process of its own has besides: an admin door, and somebody who looks whether all is well.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::admin::{Admin, AdminError, CheckHandle, Readiness};
+use shared::bus::rabbitmq::RabbitmqBus;
+use shared::bus::{Bus, Link};
+use shared::telemetry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::start::StartError;
+use crate::store::Store;
+
+/// How often the store is asked whether it is there: as often as an orchestrator asks us.
+const PING_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long the broker may take over the end of its connections.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct Outside {
+    admin: Admin,
+    readiness: Readiness,
+    bus: Arc<RabbitmqBus>,
+    /// The keys are loaded, or there would be no worker.
+    _keys: CheckHandle,
+    _watchers: JoinSet<()>,
+}
+
+/// The open door, before there is anything behind it.
+pub(crate) struct Door {
+    admin: Admin,
+    readiness: Readiness,
+    broker: CheckHandle,
+    store: CheckHandle,
+    keys: CheckHandle,
+}
+
+impl Door {
+    /// Opens it, not ready. An address that is taken is known before anything is consumed.
+    pub(crate) async fn open(listen: Option<SocketAddr>) -> Result<Self, StartError> {
+        let readiness = Readiness::new();
+        let (broker, store, keys) = (
+            readiness.check("broker"),
+            readiness.check("store"),
+            readiness.check("keys"),
+        );
+        let metrics = telemetry::metrics()?;
+        let admin = Admin::bind(listen, readiness.clone(), metrics).await;
+        Ok(Self {
+            admin: admin.map_err(|error: AdminError| StartError::Admin(error))?,
+            readiness,
+            broker,
+            store,
+            keys,
+        })
+    }
+
+    /// Looks after the broker and the store from now on.
+    pub(crate) fn watch(self, bus: Arc<RabbitmqBus>, store: Arc<dyn Store>) -> Outside {
+        let mut watchers = JoinSet::new();
+        watchers.spawn(watch_broker(self.broker, bus.link()));
+        watchers.spawn(watch_store(self.store, store));
+        self.keys.ok();
+        Outside {
+            admin: self.admin,
+            readiness: self.readiness,
+            bus,
+            _keys: self.keys,
+            _watchers: watchers,
+        }
+    }
+}
+
+impl Outside {
+    pub(crate) fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.addr()
+    }
+
+    /// Says that the worker is about to end.
+    pub(crate) fn draining(&self) {
+        self.readiness.draining();
+    }
+
+    /// Disconnects and shuts the door, when there is nobody left behind it.
+    pub(crate) async fn close(self) {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.bus.close()).await.is_err() {
+            warn!("the broker did not let us go in time");
+        }
+        self.admin.shutdown();
+        self.admin.join().await;
+    }
+}
+
+async fn watch_broker(check: CheckHandle, mut link: watch::Receiver<Link>) {
+    loop {
+        match &*link.borrow_and_update() {
+            Link::Up => check.ok(),
+            Link::Blocked => check.failing("the broker takes nothing: it is short of memory or disk"),
+            Link::Away(reason) => check.failing(reason.as_ref()),
+        }
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn watch_store(check: CheckHandle, store: Arc<dyn Store>) {
+    let mut was_there = true;
+    loop {
+        let ping = store.ping().await;
+        match (&ping, was_there) {
+            (Ok(()), false) => info!("the store is there again"),
+            (Err(reason), true) => warn!(%reason, "the store is away; who needs it is told `auth_unavailable`"),
+            _ => {}
+        }
+        was_there = ping.is_ok();
+        match ping {
+            Ok(()) => check.ok(),
+            Err(reason) => check.failing(reason.to_string()),
+        }
+        tokio::time::sleep(PING_PERIOD).await;
+    }
+}

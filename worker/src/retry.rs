@@ -1,0 +1,59 @@
+//! Poison burns no neighbour.
+//!
+//! A message that is delivered again may be the one that killed the worker which
+//! had it, together with all its neighbours. So nothing that was given back is
+//! processed where it is: it is moved to `<namespace>.retry`, of which each worker
+//! takes one at a time, and there the delivery count is its own.
+
+use std::sync::Arc;
+
+use shared::bus::topology::{Names, keys};
+use shared::bus::{Delivery, Message, PublishError, Publisher, Route, Value};
+use shared::clock::Timestamp;
+
+use crate::origin::{self, HEADER_FIRST_SEEN, HEADER_ORIGIN};
+
+/// Puts messages into `<namespace>.retry`.
+pub(crate) struct Mover {
+    publisher: Publisher,
+    internal: Arc<str>,
+    route: Route,
+}
+
+impl Mover {
+    pub(crate) fn new(publisher: Publisher, names: &Names) -> Self {
+        let internal = names.internal_exchange().name;
+        Self {
+            publisher,
+            route: Route::new(&internal, keys::RETRY),
+            internal: internal.into(),
+        }
+    }
+
+    /// Puts it there too, and waits until that is confirmed. It is for the caller to acknowledge.
+    ///
+    /// # Errors
+    /// If it could not be put there.
+    pub(crate) async fn copy(&self, delivery: &Delivery, now: Timestamp) -> Result<(), PublishError> {
+        let moved = moved(delivery, &self.internal, now);
+        self.publisher.publish(self.route.clone(), moved).await
+    }
+}
+
+/// The message as it goes to `<namespace>.retry`: as it came, and with where and when it came from. What it said
+/// itself about those is dropped, because there it would be believed.
+fn moved(delivery: &Delivery, internal: &str, now: Timestamp) -> Message {
+    let key = if origin::is_forwarded(delivery, internal) {
+        keys::FORWARD
+    } else {
+        keys::MESSAGE
+    };
+    let first_seen_s = origin::first_seen_s(delivery, internal).unwrap_or(now.as_secs());
+    let mut message = delivery.message.clone();
+    let headers = &mut message.properties.headers;
+    headers.retain(|(name, _)| name != HEADER_ORIGIN && name != HEADER_FIRST_SEEN);
+    let first_seen_s = i64::try_from(first_seen_s).unwrap_or(i64::MAX);
+    headers.push((HEADER_ORIGIN.to_owned(), Value::Text(key.to_owned())));
+    headers.push((HEADER_FIRST_SEEN.to_owned(), Value::Integer(first_seen_s)));
+    message
+}

@@ -1,0 +1,228 @@
+//! A worker that runs: three intakes, and what ends them.
+//!
+//! ```text
+//! <ns>.messages ── many at a time ──▶ pipeline     (what was delivered before: moved to <ns>.retry)
+//! <ns>.retry ───── one at a time ───▶ pipeline
+//! <ns>.failed ──── one at a time ───▶ undertaker
+//! ```
+//!
+//! Nothing in here outlives its [`Worker`](crate::Worker): to drop it is to give back what it has.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::bus::topology::Names;
+use shared::bus::{Bus, Delivery, Patience};
+use shared::clock::Clock;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::dead_letter::Undertaker;
+use crate::handler::{Guarded, Handler};
+use crate::intake::{Ending, Intake};
+use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
+use crate::recorded::Recorder;
+use crate::retry::Mover;
+use crate::store::Store;
+use crate::token::Verifier;
+
+/// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
+const RETRY_PREFETCH: u16 = 1;
+/// Dead letters are few; they are buried one at a time, and may wait in a small pile.
+const FAILED_PREFETCH: u16 = 8;
+
+/// What a worker works with.
+pub struct Parts {
+    /// Where messages come from, and answers go.
+    pub bus: Arc<dyn Bus>,
+    /// What is known of each connection.
+    pub store: Arc<dyn Store>,
+    /// Who a token speaks for.
+    pub verifier: Arc<Verifier>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How much of everything.
+    pub limits: Limits,
+}
+
+/// How much a worker takes on, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The prefix of all names on the broker.
+    pub namespace: String,
+    /// How many messages it has in flight at most: being handled, waiting to be, or waiting for a confirm.
+    pub prefetch: u16,
+    /// How many messages are handled at a time, at least 1.
+    pub concurrency: usize,
+    /// How often one message is delivered to be processed before it counts as failed.
+    pub max_deliveries: u32,
+    /// How long the handler may take over one message.
+    pub handler_timeout: Duration,
+    /// How long a worker that stops may take to finish what it has.
+    pub drain_timeout: Duration,
+}
+
+/// The intakes of a worker. Dropped, it gives back what it has not finished.
+pub(crate) struct Running {
+    ending: Ending,
+    tasks: TaskTracker,
+    drain_timeout: Duration,
+    _end: DropGuard,
+}
+
+impl Running {
+    /// Begins to consume; the broker may come later.
+    pub(crate) fn start(parts: Parts, handler: impl Handler) -> Self {
+        let ending = Ending::default();
+        let tasks = TaskTracker::new();
+        let drain_timeout = parts.limits.drain_timeout;
+        let names = Names::new(&parts.limits.namespace);
+        let (prefetch, max_deliveries) = (parts.limits.prefetch, parts.limits.max_deliveries);
+        let bus = parts.bus.clone();
+        let intake = |queue, prefetch| Intake::new(bus.consumer(queue, prefetch), ending.clone());
+        // `retry` is declared before anything can be moved there.
+        let retry = intake(names.retry(max_deliveries), RETRY_PREFETCH);
+        let failed = intake(names.failed(), FAILED_PREFETCH);
+        let messages = intake(names.messages(), prefetch);
+        let rooms = Arc::new(Rooms::new(parts, &names, handler));
+        tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
+        tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
+        tasks.spawn(rooms.work_on_failed(failed, ending.kill.clone()));
+        tasks.close();
+        Self {
+            _end: ending.kill.clone().drop_guard(),
+            ending,
+            tasks,
+            drain_timeout,
+        }
+    }
+
+    /// Takes nothing new from now on.
+    pub(crate) fn shutdown(&self) {
+        self.ending.stop.cancel();
+    }
+
+    /// Waits until it was told to stop and has finished, or had to give back, what it had.
+    pub(crate) async fn join(&self) {
+        self.ending.stop.cancelled().await;
+        if tokio::time::timeout(self.drain_timeout, self.tasks.wait())
+            .await
+            .is_ok()
+        {
+            info!("all that was taken is finished");
+            return;
+        }
+        warn!("the drain-timeout is over; what is not finished is given back");
+        self.ending.kill.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// What the three intakes share.
+struct Rooms {
+    pipeline: Pipeline,
+    mover: Mover,
+    undertaker: Arc<Undertaker>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Rooms {
+    fn new(parts: Parts, names: &Names, handler: impl Handler) -> Self {
+        let Parts {
+            bus,
+            store,
+            verifier,
+            clock,
+            limits,
+        } = parts;
+        let metrics = Arc::new(Metrics::new());
+        // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
+        let publisher = bus.publisher(Patience::Endless);
+        let undertaker = Arc::new(Undertaker::new(
+            publisher.clone(),
+            clock.clone(),
+            metrics.clone(),
+            names,
+            limits.max_deliveries,
+        ));
+        Self {
+            pipeline: Pipeline {
+                internal: names.internal_exchange().name,
+                verifier,
+                clock: clock.clone(),
+                recorder: Recorder::new(store, metrics.clone()),
+                handler: Guarded::new(handler, limits.handler_timeout),
+                permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+                publisher: publisher.clone(),
+                undertaker: undertaker.clone(),
+                metrics: metrics.clone(),
+            },
+            mover: Mover::new(publisher, names),
+            undertaker,
+            metrics,
+            clock,
+        }
+    }
+
+    async fn work_on_messages(self: Arc<Self>, mut intake: Intake, kill: CancellationToken) {
+        let taken = TaskTracker::new();
+        let abandon = CancellationToken::new();
+        while let Some(delivery) = intake.next().await {
+            let (rooms, abandon) = (self.clone(), abandon.clone());
+            taken.spawn(async move { abandon.run_until_cancelled(rooms.take_message(delivery)).await });
+        }
+        taken.close();
+        if kill.run_until_cancelled(taken.wait()).await.is_none() {
+            // In this order: what is given back must not come here once more.
+            drop(intake);
+            abandon.cancel();
+            taken.wait().await;
+        }
+    }
+
+    async fn take_message(&self, delivery: Delivery) {
+        if !delivery.is_redelivered() {
+            return self.pipeline.run(delivery).await;
+        }
+        self.metrics.redelivered();
+        match self.mover.copy(&delivery, self.clock.now()).await {
+            Ok(()) => delivery.ack(),
+            Err(reason) => self.pipeline.give_back(delivery, &reason).await,
+        }
+    }
+
+    async fn work_on_retry(self: Arc<Self>, intake: Intake, kill: CancellationToken) {
+        one_at_a_time(intake, kill, |delivery| self.pipeline.run(delivery)).await;
+    }
+
+    async fn work_on_failed(self: Arc<Self>, intake: Intake, kill: CancellationToken) {
+        one_at_a_time(intake, kill, |delivery| self.take_failed(delivery)).await;
+    }
+
+    async fn take_failed(&self, delivery: Delivery) {
+        match self.undertaker.bury_failed(&delivery).await {
+            Ok(()) => delivery.ack(),
+            Err(reason) => self.pipeline.give_back(delivery, &reason).await,
+        }
+    }
+}
+
+async fn one_at_a_time<F: Future<Output = ()>>(
+    mut intake: Intake,
+    kill: CancellationToken,
+    take: impl Fn(Delivery) -> F,
+) {
+    while let Some(delivery) = intake.next().await {
+        let mut taken = pin!(take(delivery));
+        if kill.run_until_cancelled(taken.as_mut()).await.is_none() {
+            // Before `taken`: what is given back must not come here once more.
+            drop(intake);
+            return;
+        }
+    }
+}

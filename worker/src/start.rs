@@ -1,0 +1,181 @@
+//! From settings to what a worker works with.
+//!
+//! What an operator has to mend stops the start, all of it told at once; what
+//! mends itself (a broker or a store that is away) does not.
+
+use std::sync::Arc;
+
+use shared::admin::AdminError;
+use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
+use shared::bus::topology::Names;
+use shared::clock::Clock;
+use shared::life::AnotherCryptoProvider;
+use shared::telemetry::TelemetryError;
+
+use crate::config::{JwtAlgorithm, WorkerConfig};
+use crate::identity::Issuer;
+use crate::running::Limits;
+use crate::store::{self, Store, StoreError};
+use crate::token::source::SourceError;
+use crate::token::verifier::SelfTestError;
+use crate::token::{Algorithm, KeyErrors, KeySource, Keys, Rules, Verifier};
+
+/// Why a worker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Entries of `jwt-keys` cannot be understood; a line each.
+    #[error("{}", lines(.0))]
+    KeyEntries(Vec<(String, SourceError)>),
+    /// The keys are not fit for use; a line each.
+    #[error("{0}")]
+    Keys(KeyErrors),
+    /// `store-url` is not one.
+    #[error("{0}")]
+    Store(StoreError),
+    /// The signatures of this build cannot be trusted.
+    #[error(transparent)]
+    SelfTest(#[from] SelfTestError),
+    /// TLS would panic.
+    #[error(transparent)]
+    Crypto(#[from] AnotherCryptoProvider),
+    /// The metrics have no home.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// `admin-listen` is taken, or not ours.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+impl StartError {
+    /// Whether the settings are at fault, rather than the machine.
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::KeyEntries(_) | Self::Keys(_) | Self::Store(_))
+    }
+}
+
+impl WorkerConfig {
+    /// How much of everything.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            namespace: self.broker.namespace.as_str().to_owned(),
+            prefetch: self.prefetch,
+            concurrency: self.concurrency,
+            max_deliveries: self.max_deliveries,
+            handler_timeout: self.handler_timeout,
+            drain_timeout: self.drain_timeout,
+        }
+    }
+}
+
+fn lines(wrong: &[(String, SourceError)]) -> String {
+    let lines: Vec<_> = wrong
+        .iter()
+        .map(|(entry, fault)| format!("jwt-keys {entry:?}: {fault}"))
+        .collect();
+    lines.join("\n")
+}
+
+/// The verifier, its keys read and checked.
+pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
+    Verifier::self_test()?;
+    let (mut sources, mut wrong) = (Vec::new(), Vec::new());
+    for entry in config.jwt_keys.iter() {
+        match entry.parse::<KeySource>() {
+            Ok(source) => sources.push(source),
+            Err(fault) => wrong.push((entry.clone(), fault)),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(StartError::KeyEntries(wrong));
+    }
+    let issuers: Vec<_> = config
+        .jwt_issuer
+        .iter()
+        .map(|name| Issuer::new(name.as_str()))
+        .collect();
+    let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
+    let keys = Keys::load(&sources, &issuers, &algorithms).map_err(StartError::Keys)?;
+    let rules = Rules {
+        audiences: config.jwt_audience.to_vec(),
+        leeway: config.jwt_leeway,
+        max_size: config.jwt_max_size.bytes(),
+        max_lifetime: config.jwt_max_lifetime,
+    };
+    Ok(Verifier::new(keys, rules, config.token_cache))
+}
+
+/// The store, which may be away.
+pub(crate) fn store(config: &WorkerConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+    let settings = store::Settings {
+        url: config.store_url.expose(),
+        namespace: config.broker.namespace.as_str().to_owned(),
+        timeout: config.store_timeout,
+        leeway: config.jwt_leeway,
+    };
+    store::open(&settings, clock).map_err(StartError::Store)
+}
+
+/// The broker, which may be away.
+pub(crate) fn bus(config: &WorkerConfig) -> RabbitmqBus {
+    let names = Names::new(config.broker.namespace.as_str());
+    let mut topology = names.common();
+    // A message may be moved there as soon as there is a connection.
+    topology.queues.push(names.retry(config.max_deliveries));
+    RabbitmqBus::new(RabbitmqConfig {
+        urls: config
+            .broker
+            .amqp_url
+            .iter()
+            .map(|url| url.expose().to_owned())
+            .collect(),
+        name: "worker".to_owned(),
+        topology,
+    })
+}
+
+const fn algorithm(name: JwtAlgorithm) -> Algorithm {
+    match name {
+        JwtAlgorithm::Hs256 => Algorithm::HS256,
+        JwtAlgorithm::Hs384 => Algorithm::HS384,
+        JwtAlgorithm::Hs512 => Algorithm::HS512,
+        JwtAlgorithm::Rs256 => Algorithm::RS256,
+        JwtAlgorithm::Rs384 => Algorithm::RS384,
+        JwtAlgorithm::Rs512 => Algorithm::RS512,
+        JwtAlgorithm::Ps256 => Algorithm::PS256,
+        JwtAlgorithm::Ps384 => Algorithm::PS384,
+        JwtAlgorithm::Ps512 => Algorithm::PS512,
+        JwtAlgorithm::Es256 => Algorithm::ES256,
+        JwtAlgorithm::Es384 => Algorithm::ES384,
+        JwtAlgorithm::EdDsa => Algorithm::EdDSA,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::config;
+
+    use super::*;
+
+    fn error(keys: &str) -> StartError {
+        let pairs = [("jwt-keys", keys), ("jwt-issuer", "https://a"), ("jwt-audience", "app")];
+        let config = config::from_pairs::<WorkerConfig>(pairs).expect("only the keys are wrong");
+        verifier(&config).err().expect("there is no such key")
+    }
+
+    #[test]
+    fn every_wrong_key_is_named_on_a_line_of_its_own() {
+        for keys in ["/none/a, /none/b", "kid=;/a, http://b"] {
+            let error = error(keys);
+            assert!(error.is_configuration());
+            assert_eq!(
+                error
+                    .to_string()
+                    .lines()
+                    .filter(|line| line.starts_with("jwt-keys \""))
+                    .count(),
+                2,
+                "{error}"
+            );
+        }
+    }
+}

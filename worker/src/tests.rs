@@ -1,0 +1,7 @@
+//! What a worker promises, checked through the queue on the embedded bus.
+
+mod bench;
+mod failing;
+mod life;
+mod queue;
+mod sender;

@@ -1,0 +1,348 @@
+//! A worker with all that is around it, in this process, on a clock that is turned by hand.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::{Value as Json, json};
+use shared::bus::memory::MemoryBus;
+use shared::bus::topology::{Names, Queue, keys};
+use shared::bus::{Bus, Consumer, Delivery, Message, Patience, Properties, Publisher, Route};
+use shared::clock::{Clock, ManualClock, Timestamp};
+use shared::envelope::{self, Notice};
+use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
+use shared::protocol::ErrorCode;
+use tokio::sync::Notify;
+
+use crate::identity::Issuer;
+use crate::store::{Authentication, Recorded, Settings, Store, StoreError, open};
+use crate::token::{Keys, Rules, Verifier};
+use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
+
+pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+/// Bound to the queue of messages by the terminators' key, but open to everybody.
+pub(super) const FOREIGN_EXCHANGE: &str = "foreign";
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "app";
+const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+/// Of the paused clock: nothing in a test takes that long.
+const NEVER: Duration = Duration::from_secs(120);
+
+/// Everything but the worker, which a test starts when it wants to.
+pub(super) struct Bench {
+    pub(super) names: Names,
+    pub(super) bus: Arc<MemoryBus>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) store: Arc<FlakyStore>,
+    pub(super) app: Arc<App>,
+    pub(super) limits: Limits,
+    pub(super) publisher: Publisher,
+    pub(super) terminator: TerminatorId,
+    returns: Consumer,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        let names = Names::new("test");
+        let mut topology = names.common();
+        // An operator may bind exchanges of their own, even with our keys.
+        let foreign = (FOREIGN_EXCHANGE.to_owned(), keys::FORWARD.to_owned());
+        topology
+            .queues
+            .iter_mut()
+            .filter(|queue| **queue == names.messages())
+            .for_each(|queue| {
+                queue.bindings.push(foreign.clone());
+            });
+        let bus = Arc::new(MemoryBus::new(&topology));
+        let clock = Arc::new(ManualClock::at(START));
+        let terminator = TerminatorId::random();
+        Self {
+            store: Arc::new(FlakyStore::new(clock.clone())),
+            app: Arc::default(),
+            limits: Limits {
+                namespace: "test".to_owned(),
+                prefetch: 100,
+                concurrency: 10,
+                max_deliveries: 5,
+                handler_timeout: Duration::from_secs(5),
+                drain_timeout: Duration::from_secs(20),
+            },
+            publisher: bus.publisher(Patience::Endless),
+            returns: bus.consumer(names.return_queue(terminator), 100),
+            names,
+            bus,
+            clock,
+            terminator,
+        }
+    }
+
+    /// Starts a worker. There may be several.
+    pub(super) fn worker(&self) -> Worker {
+        let parts = Parts {
+            bus: self.bus.clone(),
+            store: self.store.clone(),
+            verifier: Arc::new(verifier()),
+            clock: self.clock.clone(),
+            limits: self.limits.clone(),
+        };
+        Worker::start_with(parts, TestHandler(self.app.clone()))
+    }
+
+    pub(super) fn connection(&self, number: u64) -> ConnectionId {
+        ConnectionId {
+            terminator: self.terminator,
+            number,
+        }
+    }
+
+    pub(super) fn stamp(&self, number: u64, sequence: u64) -> Stamp {
+        Stamp {
+            connection: self.connection(number),
+            sequence: Sequence::new(sequence),
+        }
+    }
+
+    /// What a terminator publishes.
+    pub(super) async fn forward(&self, stamp: Stamp, body: impl Into<Bytes>) {
+        self.notify(stamp, Notice::Message, body.into()).await;
+    }
+
+    pub(super) async fn notify(&self, stamp: Stamp, notice: Notice, body: Bytes) {
+        let reply_to = self.names.return_queue(self.terminator).name;
+        let message = envelope::forwarded(stamp, notice, body, &reply_to, self.clock.now());
+        let route = Route::new(&self.names.internal_exchange().name, keys::FORWARD);
+        self.publisher
+            .publish(route, message)
+            .await
+            .expect("there is a queue for it");
+    }
+
+    /// What anybody publishes.
+    pub(super) async fn inject(&self, body: impl Into<Bytes>, properties: Properties) {
+        self.publish(Route::new(&self.names.exchange().name, keys::MESSAGE), body, properties)
+            .await;
+    }
+
+    pub(super) async fn publish(&self, route: Route, body: impl Into<Bytes>, properties: Properties) {
+        let message = Message {
+            body: body.into(),
+            properties,
+        };
+        self.publisher
+            .publish(route, message)
+            .await
+            .expect("there is a queue for it");
+    }
+
+    /// The next answer to the terminator, as JSON (`null` if it is empty), and its properties.
+    pub(super) async fn answer(&mut self) -> (Properties, Json) {
+        let delivery = tokio::time::timeout(NEVER, self.returns.recv());
+        let mut delivery = delivery.await.expect("no answer came").expect("the bus lives");
+        let Message { body, properties } = delivery.take_message();
+        delivery.ack();
+        (properties, json_of(&body))
+    }
+
+    /// Asks as a client's terminator, and waits for the one answer.
+    pub(super) async fn ask(&mut self, stamp: Stamp, body: impl Into<Bytes>) -> Json {
+        self.forward(stamp, body).await;
+        let (properties, answer) = self.answer().await;
+        assert_eq!(properties.correlation_id, Some(stamp.to_string()));
+        answer
+    }
+
+    /// The next message of that queue.
+    pub(super) async fn next_of(&self, queue: Queue) -> Message {
+        let mut consumer = self.bus.consumer(queue, 1);
+        let delivery = tokio::time::timeout(NEVER, consumer.recv());
+        let mut delivery: Delivery = delivery.await.expect("nothing came").expect("the bus lives");
+        let message = delivery.take_message();
+        delivery.ack();
+        settle().await;
+        message
+    }
+
+    /// Takes `count` messages out of the queue and dies with them.
+    pub(super) async fn die_with(&self, queue: Queue, count: usize) {
+        let mut consumer = self.bus.consumer(queue, 100);
+        let mut taken = Vec::new();
+        for _ in 0..count {
+            taken.push(consumer.recv().await);
+        }
+        drop(consumer);
+        settle().await;
+    }
+
+    /// Whether nothing of that queue waits or is unsettled.
+    pub(super) async fn is_empty(&self, queue: &Queue) -> bool {
+        settle().await;
+        self.bus.depth(&queue.name) == (0, 0)
+    }
+}
+
+pub(super) fn json_of(body: &[u8]) -> Json {
+    if body.is_empty() {
+        return Json::Null;
+    }
+    serde_json::from_slice(body).expect("an answer is JSON")
+}
+
+/// Lets every task run until all of them wait: the paused clock moves only then.
+pub(super) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// A client message with a good token of `subject`.
+pub(super) fn message(id: &str, kind: &str, subject: &str, payload: &Json) -> String {
+    let token = token_for(subject, 300);
+    json!({"id": id, "type": kind, "token": token, "payload": payload}).to_string()
+}
+
+/// A token that expires that many seconds after [`START`].
+pub(super) fn token_for(subject: &str, expires_in: i64) -> String {
+    let part = |json: Json| URL_SAFE_NO_PAD.encode(json.to_string());
+    let expires_at = i64::try_from(START.as_secs()).unwrap() + expires_in;
+    let claims = json!({"iss": ISSUER, "sub": subject, "aud": AUDIENCE, "exp": expires_at});
+    let signed = format!("{}.{}", part(json!({"alg": "HS256", "typ": "JWT"})), part(claims));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()));
+    format!("{signed}.{signature}")
+}
+
+fn verifier() -> Verifier {
+    static FILES: AtomicU64 = AtomicU64::new(0);
+    let file = FILES.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("worker-tests-{}-{file}", std::process::id()));
+    std::fs::write(&path, SECRET).expect("a temporary file");
+    let source = path.to_str().unwrap().parse().expect("a source of keys");
+    let keys = Keys::load(&[source], &[Issuer::new(ISSUER)], &[]).expect("a good secret");
+    std::fs::remove_file(&path).expect("our own file");
+    Verifier::new(keys, Rules::new(vec![AUDIENCE.to_owned()]), 100)
+}
+
+/// What the application saw, and what a test holds it by.
+#[derive(Default)]
+pub(super) struct App {
+    pub(super) seen: Mutex<Vec<Seen>>,
+    pub(super) open: Notify,
+    busy: AtomicUsize,
+    pub(super) busiest: AtomicUsize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) subject: String,
+    pub(super) kind: String,
+    pub(super) stamp: Option<Stamp>,
+}
+
+impl App {
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// Does what the message's `type` says.
+struct TestHandler(Arc<App>);
+
+impl Handler for TestHandler {
+    async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
+        let seen = Seen {
+            subject: request.identity.subject.as_str().to_owned(),
+            kind: request.kind.to_owned(),
+            stamp: request.stamp,
+        };
+        self.0.seen.lock().unwrap().push(seen);
+        let busy = self.0.busy.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.busiest.fetch_max(busy, Ordering::SeqCst);
+        let result = act(request, &self.0).await;
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+}
+
+async fn act(request: Request<'_>, app: &App) -> Result<Answers, HandlerError> {
+    let echo = || Answers::raw(request.payload.map(ToOwned::to_owned));
+    match request.kind {
+        "none" => Ok(Answers::none()),
+        "three" => Ok(Answers::one(&0)?.and(Answers::one(&1)?).and(Answers::one(&2)?)),
+        "forbidden" => Err(HandlerError::new(ErrorCode::Forbidden, "not yours")),
+        "panic" => panic!("as asked"),
+        "hang" => std::future::pending().await,
+        "wait" => {
+            app.open.notified().await;
+            Ok(echo())
+        }
+        "slow" => {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(echo())
+        }
+        _ => Ok(echo()),
+    }
+}
+
+/// The store in memory, which can be away, and keeps what was written to it.
+pub(super) struct FlakyStore {
+    inner: Arc<dyn Store>,
+    pub(super) away: AtomicBool,
+    pub(super) writes: Mutex<Vec<(ConnectionId, Authentication)>>,
+}
+
+impl FlakyStore {
+    fn new(clock: Arc<ManualClock>) -> Self {
+        let settings = Settings {
+            url: "memory:".to_owned(),
+            namespace: "test".to_owned(),
+            timeout: Duration::from_secs(1),
+            leeway: Rules::LEEWAY,
+        };
+        Self {
+            inner: open(&settings, clock).expect("memory needs nothing"),
+            away: AtomicBool::new(false),
+            writes: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub(super) fn writes(&self) -> usize {
+        self.writes.lock().unwrap().len()
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("away".into()));
+        }
+        Ok(())
+    }
+}
+
+impl Store for FlakyStore {
+    fn record<'a>(
+        &'a self,
+        connection: ConnectionId,
+        authentication: &'a Authentication,
+    ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            self.writes.lock().unwrap().push((connection, authentication.clone()));
+            self.inner.record(connection, authentication).await
+        })
+    }
+
+    fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
+        self.inner.authentication(connection)
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.check() })
+    }
+}

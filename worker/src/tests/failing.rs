@@ -1,0 +1,182 @@
+//! Handlers that fail, messages that come again, and what is left of them.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use shared::bus::topology::keys;
+use shared::bus::{Message, Properties, Route, Value};
+use shared::envelope::{self, Notice};
+
+use super::bench::{Bench, START, json_of, message, settle, token_for};
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_lives() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    for (sequence, kind, code, temporary) in [
+        (1, "forbidden", "forbidden", false),
+        (2, "panic", "internal", false),
+        (3, "hang", "busy", true),
+    ] {
+        let answer = bench
+            .ask(bench.stamp(1, sequence), message("i", kind, "alice", &Json::Null))
+            .await;
+        assert_eq!((&answer["type"], &answer["id"]), (&json!("error"), &json!("i")));
+        assert_eq!(
+            (&answer["error"]["code"], &answer["error"]["temporary"]),
+            (&json!(code), &json!(temporary))
+        );
+        assert_eq!(
+            answer.get("auth").is_some(),
+            sequence == 1,
+            "a changed state is told with an error too"
+        );
+    }
+    let answer = bench
+        .ask(bench.stamp(1, 4), message("i", "echo", "alice", &json!(1)))
+        .await;
+    assert_eq!(answer, json!({"type": "reply", "id": "i", "payload": 1}));
+    assert!(bench.is_empty(&bench.names.messages()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_worker_had_is_processed_one_at_a_time_with_its_stamps() {
+    let mut bench = Bench::new();
+    for sequence in 1..=5 {
+        bench
+            .forward(bench.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
+            .await;
+    }
+    bench.die_with(bench.names.messages(), 5).await;
+    let _worker = bench.worker();
+    for _ in 0..5 {
+        assert_eq!(bench.answer().await.1["type"], "reply");
+    }
+    assert_eq!(bench.app.busiest.load(Ordering::SeqCst), 1);
+    let mut stamps: Vec<_> = bench
+        .app
+        .seen()
+        .into_iter()
+        .map(|seen| seen.stamp.unwrap().sequence)
+        .collect();
+    stamps.sort();
+    assert_eq!(
+        stamps.into_iter().map(|sequence| sequence.get()).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5]
+    );
+    assert!(bench.is_empty(&bench.names.messages()).await);
+    assert!(bench.is_empty(&bench.names.retry(5)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told() {
+    let mut bench = Bench::new();
+    let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
+    let reply_to = bench.names.return_queue(bench.terminator).name;
+    let body = message("k", "poison", "alice", &json!("p"));
+    let mut message = envelope::forwarded(bench.stamp(1, 9), Notice::Message, body.into(), &reply_to, START);
+    message.properties.headers.push((
+        "x-first-death-reason".to_owned(),
+        Value::Text("delivery_limit".to_owned()),
+    ));
+    message
+        .properties
+        .headers
+        .push(("x-first-death-queue".to_owned(), Value::Text("test.retry".to_owned())));
+    bench.publisher.publish(failed, message).await.unwrap();
+    let _worker = bench.worker();
+    let (properties, told) = bench.answer().await;
+    assert_eq!(properties.correlation_id, Some(bench.stamp(1, 9).to_string()));
+    assert_eq!((&told["id"], &told["error"]["code"]), (&json!("k"), &json!("internal")));
+    let dead = bench.next_of(bench.names.dead()).await;
+    assert_eq!(
+        json_of(&dead.body),
+        json!({"id": "k", "type": "poison", "payload": "p"})
+    );
+    for (name, value) in [
+        ("reason", Value::Text("delivery_limit".to_owned())),
+        ("queue", Value::Text("test.retry".to_owned())),
+        ("count", Value::Integer(5)),
+        ("first_seen", Value::Integer(i64::try_from(START.as_secs()).unwrap())),
+    ] {
+        assert_eq!(dead.properties.header(name), Some(&value));
+    }
+    assert_eq!(dead.properties.reply_to, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_kills_every_worker_is_given_up_after_max_deliveries() {
+    let mut bench = Bench::new();
+    let sent = bench.stamp(1, 1);
+    bench.forward(sent, message("i", "hang", "alice", &Json::Null)).await;
+    bench.clock.advance(Duration::from_secs(60));
+    bench.limits.handler_timeout = Duration::from_secs(3_600);
+    let mut lives = 0;
+    while bench.bus.depth(&bench.names.dead().name) == (0, 0) {
+        lives += 1;
+        assert!(lives < 10, "it is never given up");
+        let seen = bench.app.seen().len();
+        let worker = bench.worker();
+        let mut waited_s = 0;
+        while bench.app.seen().len() == seen && bench.bus.depth(&bench.names.dead().name) == (0, 0) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            waited_s += 1;
+            assert!(waited_s < 60, "neither processed nor given up");
+        }
+        drop(worker);
+        settle().await;
+    }
+    assert_eq!(bench.app.seen().len(), 5);
+    assert_eq!(bench.answer().await.1["error"]["code"], "internal");
+    let dead = bench.next_of(bench.names.dead()).await;
+    let first_seen_s = i64::try_from(START.as_secs()).unwrap();
+    assert_eq!(
+        dead.properties.header("first_seen"),
+        Some(&Value::Integer(first_seen_s))
+    );
+    assert_eq!(
+        dead.properties.header("queue"),
+        Some(&Value::Text("test.retry".to_owned()))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_token_is_at_rest_anywhere() {
+    let mut bench = Bench::new();
+    let token = token_for("alice", 300);
+    let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
+    let properties = Properties {
+        correlation_id: Some(token.chars().take(255).collect()),
+        kind: Some(token.clone()),
+        headers: vec![("authorization".to_owned(), Value::Text(format!("Bearer {token}")))],
+        ..Properties::default()
+    };
+    let bodies = [
+        json!({"type": "x", "token": token, "payload": {"copy": token}}).to_string(),
+        format!("{{\"type\":\"x\",\"token\":\"{token}"),
+        format!(
+            "{{\"type\":\"x\",\"tok\\u0065n\":\"{}\"}}",
+            token.replace('.', "\\u002e")
+        ),
+    ];
+    let _worker = bench.worker();
+    for body in &bodies {
+        let message = Message {
+            body: body.clone().into(),
+            properties: properties.clone(),
+        };
+        bench.publisher.publish(failed.clone(), message).await.unwrap();
+    }
+    let signature = token.rsplit('.').next().unwrap();
+    for _ in &bodies {
+        let dead = bench.next_of(bench.names.dead()).await;
+        let text = format!("{}{:?}", String::from_utf8_lossy(&dead.body), dead.properties);
+        assert!(!text.contains(signature) && !text.contains("eyJ"), "{text}");
+    }
+    bench
+        .ask(bench.stamp(1, 1), json!({"type": "echo", "token": token}).to_string())
+        .await;
+    let written = format!("{:?}", bench.store.writes.lock().unwrap());
+    assert!(!written.contains(signature) && !written.contains("eyJ"), "{written}");
+}

@@ -1,0 +1,147 @@
+//! Answers, their queues, and who injects.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value as Json, json};
+use shared::bus::{Bus, Properties, Value};
+use shared::envelope::{Part, read_answer};
+
+use super::bench::{Bench, json_of, message, settle};
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_goes_to_whoever_asked_with_the_correlation_as_it_came() {
+    let bench = Bench::new();
+    let _worker = bench.worker();
+    let (one, other) = (bench.names.inject_queue(1), bench.names.inject_queue(2));
+    let mut waiting = [&one, &other].map(|queue| bench.bus.consumer(queue.clone(), 1));
+    for (queue, correlation) in [(&other, "…not a stamp…"), (&one, "")] {
+        let properties = Properties {
+            correlation_id: Some(correlation.to_owned()),
+            reply_to: Some(queue.name.clone()),
+            ..Properties::default()
+        };
+        bench
+            .inject(message("i", "echo", "alice", &json!(queue.name)), properties)
+            .await;
+    }
+    for (consumer, (queue, correlation)) in waiting.iter_mut().zip([(&one, ""), (&other, "…not a stamp…")]) {
+        let delivery = consumer.recv().await.unwrap();
+        assert_eq!(json_of(&delivery.message.body)["payload"], json!(queue.name));
+        assert_eq!(delivery.message.properties.correlation_id.as_deref(), Some(correlation));
+        delivery.ack();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_answers_come_in_order_and_the_last_settles() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let asked = bench.stamp(1, 1);
+    bench.forward(asked, message("i", "three", "alice", &Json::Null)).await;
+    for index in 0..3_u32 {
+        let (properties, answer) = bench.answer().await;
+        assert_eq!(read_answer(&properties), Some((asked, Part { index, more: index < 2 })));
+        assert_eq!((&answer["payload"], &answer["id"]), (&json!(index), &json!("i")));
+        assert_eq!(answer.get("auth").is_some(), index == 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_without_an_answer_still_settles_the_message() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let first = bench
+        .ask(bench.stamp(1, 1), message("i", "none", "alice", &Json::Null))
+        .await;
+    assert_eq!((&first["type"], &first["id"]), (&json!("auth.ok"), &json!("i")));
+    assert_eq!(
+        bench
+            .ask(bench.stamp(1, 2), message("i", "none", "alice", &Json::Null))
+            .await,
+        Json::Null
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_waits_for_any_more_does_not_come_again() {
+    let bench = Bench::new();
+    let _worker = bench.worker();
+    let properties = Properties {
+        reply_to: Some("gone".to_owned()),
+        ..Properties::default()
+    };
+    bench
+        .inject(message("i", "echo", "alice", &Json::Null), properties)
+        .await;
+    assert!(bench.is_empty(&bench.names.messages()).await);
+    assert_eq!(bench.app.seen().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_injected_message_is_handled_even_if_no_answer_is_wanted() {
+    let bench = Bench::new();
+    let _worker = bench.worker();
+    bench
+        .inject(message("i", "echo", "alice", &Json::Null), Properties::default())
+        .await;
+    assert!(bench.is_empty(&bench.names.messages()).await);
+    assert_eq!(bench.app.seen().len(), 1);
+    assert!(bench.is_empty(&bench.names.dead()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_and_wants_no_answer_is_a_dead_letter_with_the_reason() {
+    let bench = Bench::new();
+    let _worker = bench.worker();
+    let body = message("i", "echo", "alice", &Json::Null).replace("\"type\"", "\"typo\"");
+    bench.inject(body, Properties::default()).await;
+    let dead = bench.next_of(bench.names.dead()).await;
+    assert_eq!(
+        dead.properties.header("reason"),
+        Some(&Value::Text("bad_request".to_owned()))
+    );
+    assert_eq!(json_of(&dead.body), json!({"id": "i", "typo": "echo", "payload": null}));
+    assert!(bench.is_empty(&bench.names.messages()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_16_mib_is_too_large_and_hurts_nobody() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let answer = bench.ask(bench.stamp(1, 1), vec![b'['; 16 * 1_024 * 1_024]).await;
+    assert_eq!(answer["error"]["code"], "too_large");
+    let answer = bench
+        .ask(bench.stamp(1, 2), message("i", "echo", "alice", &Json::Null))
+        .await;
+    assert_eq!(answer["type"], "reply");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_messages_are_handled_at_a_time_than_concurrency_says() {
+    let mut bench = Bench::new();
+    bench.limits.concurrency = 3;
+    let _worker = bench.worker();
+    for sequence in 1..=10 {
+        bench
+            .forward(bench.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
+            .await;
+    }
+    for _ in 0..10 {
+        bench.answer().await;
+    }
+    assert_eq!(bench.app.busiest.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_messages_are_in_flight_than_prefetch_says() {
+    let mut bench = Bench::new();
+    bench.limits.prefetch = 4;
+    let _worker = bench.worker();
+    for sequence in 1..=6 {
+        bench
+            .forward(bench.stamp(1, sequence), message("i", "wait", "alice", &Json::Null))
+            .await;
+    }
+    settle().await;
+    assert_eq!(bench.bus.depth(&bench.names.messages().name), (2, 4));
+}
