@@ -176,6 +176,8 @@ impl<'a> Subscription<'a> {
                 biased;
                 () = generation.lost.cancelled() => return Outcome::Lost,
                 _ = self.settled.recv_many(&mut settlements, BATCH) => {
+                    // Whoever is about to settle too goes in the same frames.
+                    tokio::task::yield_now().await;
                     if self.tell(&mut settlements).await.is_err() {
                         return Outcome::Lost;
                     }
@@ -243,6 +245,9 @@ impl<'a> Subscription<'a> {
 
     async fn tell(&mut self, settlements: &mut Vec<(u64, Settlement)>) -> lapin::Result<()> {
         for (tag, settlement) in settlements.drain(..) {
+            self.batch.settled(tag, settlement);
+        }
+        while let Ok((tag, settlement)) = self.settled.try_recv() {
             self.batch.settled(tag, settlement);
         }
         let frames = self.batch.flush().into_iter().map(|frame| send(self.channel, frame));
