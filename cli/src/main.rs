@@ -5,6 +5,7 @@
 //! the load generator shares its machine with what it measures.
 
 mod bench;
+mod dev;
 mod dev_key;
 mod human;
 mod inject;
@@ -15,6 +16,7 @@ mod send;
 mod token;
 mod ws;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -26,7 +28,7 @@ const STATUS_FAILED: u8 = 2;
 
 /// Countersign: WebSocket messages, each with its token, through RabbitMQ to workers and back.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, max_term_width = 120)]
+#[command(version, max_term_width = 120, override_usage = "countersign [COMMAND]")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,6 +36,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run all of it in this process, with a page to watch it by (the default).
+    #[command(after_help = dev::EXAMPLES)]
+    Dev(dev::DevArgs),
     /// Make, read and check tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -52,10 +57,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    init_logs();
+    let command = Cli::parse_from(with_default(std::env::args_os())).command;
+    // A server in this process has a log of its own.
+    if !matches!(command, Command::Dev(_)) {
+        init_logs();
+    }
     // Several crates bring TLS providers; the first to connect must find exactly one.
-    let _already_installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let outcome = match Cli::parse().command {
+    let _first_of_this_process = shared::life::install_crypto_provider();
+    let outcome = match command {
+        Command::Dev(args) => dev::run(&args),
         Command::Token(command) => token::run(command),
         Command::Inject(args) => block_on(inject::run(args)),
         Command::Send(args) => block_on(send::run(args)),
@@ -66,6 +76,15 @@ fn main() -> ExitCode {
         print::note(&format!("countersign: {error:#}"));
         ExitCode::from(STATUS_FAILED)
     })
+}
+
+/// Whoever asks for nothing gets `dev`.
+fn with_default(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<_> = args.collect();
+    if args.len() <= 1 {
+        args.push("dev".into());
+    }
+    args
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! `countersign token`: make, read and check JWTs at the shell.
 
 mod inspect;
-mod mint;
+pub(crate) mod mint;
 pub(crate) mod signing_key;
 mod verify;
 
