@@ -30,7 +30,11 @@ impl SecretFile {
     /// The operating system's.
     pub(crate) fn create() -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("countersign-dev-{:016x}.secret", rand::random::<u64>()));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
         let file_guard = Self(path);
         file.write_all(SECRET)?;
         Ok(file_guard)

@@ -66,8 +66,14 @@ pub(crate) struct InjectArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BrokerArgs {
     /// The broker; several nodes of a cluster are separated by commas.
-    #[arg(long, value_name = "URL", env = "COUNTERSIGN_AMQP_URL", hide_env_values = true, value_delimiter = ',',
-          default_value = "amqp://127.0.0.1:5672/%2f")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "COUNTERSIGN_AMQP_URL",
+        hide_env_values = true,
+        value_delimiter = ',',
+        default_value = "amqp://127.0.0.1:5672/%2f"
+    )]
     pub(crate) amqp_url: Vec<String>,
     /// The prefix of every exchange and queue.
     #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign")]
@@ -129,7 +135,10 @@ async fn wait_until_up(bus: &RabbitmqBus) -> anyhow::Result<()> {
 
 fn progress(count: Option<u64>) -> ProgressBar {
     let (bar, style) = match count {
-        Some(count) if count >= MANY => (ProgressBar::new(count), "{bar:40} {pos}/{len} answered, {per_sec}, {eta}"),
+        Some(count) if count >= MANY => (
+            ProgressBar::new(count),
+            "{bar:40} {pos}/{len} answered, {per_sec}, {eta}",
+        ),
         Some(_) => return ProgressBar::hidden(),
         None => (ProgressBar::no_length(), "{spinner} {pos} answered, {per_sec}"),
     };
@@ -203,7 +212,12 @@ impl Injection {
             return Event::Finished;
         }
         let room = self.pending.len() < usize::from(self.args.in_flight);
-        let deadline = self.pending.front().copied().flatten().map(|sent| sent + self.args.timeout);
+        let deadline = self
+            .pending
+            .front()
+            .copied()
+            .flatten()
+            .map(|sent| sent + self.args.timeout);
         tokio::select! {
             biased;
             Some(delivery) = consumer.recv() => Event::Answer(delivery),
@@ -256,17 +270,23 @@ impl Injection {
                 }
                 _ => "",
             };
-            self.progress.suspend(|| print::note(&format!("a message was not taken: {error}{hint}")));
+            self.progress
+                .suspend(|| print::note(&format!("a message was not taken: {error}{hint}")));
         }
     }
 
     fn answer(&mut self, mut delivery: Delivery) {
         let message = delivery.take_message();
         delivery.ack();
-        let number = message.properties.correlation_id.as_deref().and_then(|id| id.parse().ok());
+        let number = message
+            .properties
+            .correlation_id
+            .as_deref()
+            .and_then(|id| id.parse().ok());
         let more = matches!(message.properties.header("more"), Some(Value::Flag(true)));
         if !message.body.is_empty() && !self.args.quiet {
-            self.progress.suspend(|| print::line(&String::from_utf8_lossy(&message.body)));
+            self.progress
+                .suspend(|| print::line(&String::from_utf8_lossy(&message.body)));
         }
         let refused = Answer::read(&message.body).is_some_and(|answer| answer.is_refusal());
         // An answer to what is settled already came too late, or twice after a broker loss.
@@ -288,8 +308,13 @@ impl Injection {
 
     /// Takes a message off the list of those that wait. Tells whether it was there.
     fn settle(&mut self, number: u64) -> bool {
-        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        let waited = index.and_then(|index| self.pending.get_mut(index)).and_then(Option::take).is_some();
+        let index = number
+            .checked_sub(self.first)
+            .and_then(|index| usize::try_from(index).ok());
+        let waited = index
+            .and_then(|index| self.pending.get_mut(index))
+            .and_then(Option::take)
+            .is_some();
         while let Some(None) = self.pending.front() {
             self.pending.pop_front();
             self.first += 1;

@@ -49,7 +49,9 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = String::new();
     let bytes = input.by_ref().take(MAX_LINE_BYTES).read_line(&mut line)?;
     if bytes as u64 == MAX_LINE_BYTES {
-        return Err(io::Error::other(format!("a line is longer than {MAX_LINE_BYTES} bytes")));
+        return Err(io::Error::other(format!(
+            "a line is longer than {MAX_LINE_BYTES} bytes"
+        )));
     }
     line.truncate(line.trim_end().len());
     Ok((bytes > 0).then_some(line))

@@ -89,7 +89,10 @@ impl<'a> Answer<'a> {
 /// Reads JSON, and says how a string is written where one was meant.
 pub(crate) fn json(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| {
-        format!("not JSON ({error}); a string needs its quotes inside the shell's: '\"{}\"'", text.escape_default())
+        format!(
+            "not JSON ({error}); a string needs its quotes inside the shell's: '\"{}\"'",
+            text.escape_default()
+        )
     })
 }
 
@@ -116,14 +119,21 @@ mod tests {
         assert_eq!(args.message(None), r#"{"type":"echo"}"#);
         args.payload = Some(serde_json::json!({"x": 1}));
         args.token = Some("t".to_owned());
-        assert_eq!(args.message(Some("7")), r#"{"id":"7","type":"echo","token":"t","payload":{"x":1}}"#);
+        assert_eq!(
+            args.message(Some("7")),
+            r#"{"id":"7","type":"echo","token":"t","payload":{"x":1}}"#
+        );
     }
 
     #[test]
     fn a_refusal_is_told_from_a_reply() {
         let reply = Answer::read(br#"{"type":"reply","id":"a\"b","payload":1}"#).unwrap();
         assert_eq!((reply.is_refusal(), reply.id.as_deref()), (false, Some("a\"b")));
-        assert!(Answer::read(br#"{"type":"error","error":{"code":"busy"}}"#).unwrap().is_refusal());
+        assert!(
+            Answer::read(br#"{"type":"error","error":{"code":"busy"}}"#)
+                .unwrap()
+                .is_refusal()
+        );
         assert!(Answer::read(b"[]").is_none());
     }
 }

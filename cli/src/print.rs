@@ -12,7 +12,10 @@ const CLOSED_PIPE_STATUS: i32 = 128 + 13;
 /// Writes one line to standard output.
 pub(crate) fn line(text: &str) {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
     if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
         process::exit(CLOSED_PIPE_STATUS);
     }

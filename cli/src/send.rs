@@ -27,7 +27,12 @@ Exit status: 0 all were answered without error, 1 some were refused, 2 some were
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
     /// The terminator.
-    #[arg(long, value_name = "URL", env = "COUNTERSIGN_URL", default_value = "ws://127.0.0.1:8080")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "COUNTERSIGN_URL",
+        default_value = "ws://127.0.0.1:8080"
+    )]
     url: WsUrl,
     #[command(flatten)]
     message: MessageArgs,

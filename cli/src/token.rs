@@ -2,7 +2,7 @@
 
 mod inspect;
 pub(crate) mod mint;
-pub(crate) mod signing_key;
+mod signing_key;
 mod verify;
 
 use std::io::{self, Read as _};
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+
+pub(crate) use self::mint::{Signer, SignerArgs};
 
 /// 1 MiB = 1,024 * 1,024 bytes: no token is as long, so more of it is not a token.
 const MAX_INPUT_BYTES: u64 = 1_024 * 1_024;

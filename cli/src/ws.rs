@@ -1,6 +1,6 @@
 //! A WebSocket client connection (RFC 6455), small enough to have ten thousand of.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -69,8 +69,17 @@ impl std::str::FromStr for WsUrl {
 }
 
 impl WsUrl {
+    /// The address and port, if it is one of this machine.
+    pub(crate) fn loopback(&self) -> Option<(IpAddr, u16)> {
+        let ip: IpAddr = match self.host.as_str() {
+            "localhost" => Ipv4Addr::LOCALHOST.into(),
+            host => host.parse().ok()?,
+        };
+        Some((ip, self.port)).filter(|(ip, _)| ip.is_loopback())
+    }
+
     /// The first address of the host.
-    pub(crate) async fn address(&self) -> anyhow::Result<SocketAddr> {
+    async fn address(&self) -> anyhow::Result<SocketAddr> {
         lookup_host((self.host.as_str(), self.port))
             .await
             .with_context(|| format!("cannot find the host {}", self.host))?
@@ -96,10 +105,12 @@ pub(crate) async fn connect(url: &WsUrl, source: Option<SocketAddr>) -> anyhow::
 
 async fn open(url: &WsUrl, source: Option<SocketAddr>) -> anyhow::Result<Stream> {
     let address = url.address().await?;
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     if let Some(source) = source {
-        // Else a source port could serve one destination alone at a time.
-        socket.set_reuseaddr(true)?;
         socket.bind(source)?;
     }
     let stream = socket.connect(address).await?;
@@ -108,7 +119,10 @@ async fn open(url: &WsUrl, source: Option<SocketAddr>) -> anyhow::Result<Stream>
         return Ok(Stream::Plain(stream));
     }
     let name = ServerName::try_from(url.host.clone()).context("the host is no name for a certificate")?;
-    let stream = TlsConnector::from(tls_config()?).connect(name, stream).await.context("TLS failed")?;
+    let stream = TlsConnector::from(tls_config()?)
+        .connect(name, stream)
+        .await
+        .context("TLS failed")?;
     Ok(Stream::Tls(Box::new(stream)))
 }
 
@@ -118,7 +132,9 @@ fn tls_config() -> anyhow::Result<Arc<rustls::ClientConfig>> {
     if roots.is_empty() {
         bail!("this machine has no root certificates to trust (Debian: apt install ca-certificates)");
     }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     Ok(Arc::new(config))
 }
 
@@ -148,7 +164,11 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> anyhow::Error {
         404 => "; is the path right?",
         _ => "",
     };
-    anyhow!("the server refused the upgrade with {}{hint} {}", response.status(), shown.trim())
+    anyhow!(
+        "the server refused the upgrade with {}{hint} {}",
+        response.status(),
+        shown.trim()
+    )
 }
 
 impl AsyncRead for Stream {

@@ -43,7 +43,14 @@ pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix("kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
         .map(|kib| kib * 1_024)
         .ok_or_else(|| anyhow!("{path} has no VmRSS"))
 }
@@ -77,7 +84,9 @@ fn owner_of(socket: &str) -> Option<u32> {
 }
 
 fn has_open(folder: &str, socket: &str) -> bool {
-    let Ok(entries) = fs::read_dir(folder) else { return false };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return false;
+    };
     entries
         .filter_map(Result::ok)
         .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == Path::new(socket)))

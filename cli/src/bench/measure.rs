@@ -93,7 +93,10 @@ impl Figures {
     /// CPU time of each process per answer, in microseconds.
     pub(crate) fn cpu_us_per_message(&self) -> BTreeMap<String, f64> {
         let messages = self.histogram.len().max(1) as f64;
-        self.cpu_us.iter().map(|(name, us)| (name.clone(), round(*us as f64 / messages))).collect()
+        self.cpu_us
+            .iter()
+            .map(|(name, us)| (name.clone(), round(*us as f64 / messages)))
+            .collect()
     }
 }
 
@@ -110,14 +113,11 @@ pub(crate) struct Slice {
 }
 
 /// Leads the load through one slice: `load` gets the phases, and ends after it has drained.
-pub(crate) async fn slice<F, T>(
+pub(crate) async fn slice<T>(
     slice: Slice,
     processes: &[Process],
-    load: impl FnOnce(Phases, Rc<Latencies>) -> F,
-) -> anyhow::Result<(Figures, T)>
-where
-    F: Future<Output = anyhow::Result<T>>,
-{
+    load: impl AsyncFnOnce(Phases, Rc<Latencies>) -> anyhow::Result<T>,
+) -> anyhow::Result<(Figures, T)> {
     let phase = Rc::new(Cell::new(Phase::WarmUp));
     let (change, changes) = watch::channel(Phase::WarmUp);
     let mut figures = Figures::new()?;
@@ -172,7 +172,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_is_answered_in_the_window_counts() {
-        let load = |mut phases: Phases, latencies: Rc<Latencies>| async move {
+        let load = async |mut phases: Phases, latencies: Rc<Latencies>| {
             latencies.answered(Duration::from_millis(1));
             for phase in [Phase::Measure, Phase::Drain] {
                 phases.changes.wait_for(|now| *now == phase).await?;
@@ -187,7 +187,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_load_that_fails_ends_the_slice() {
-        let outcome = slice(SLICE, &[], |_, _| async { anyhow::Result::<()>::Err(anyhow::anyhow!("broke")) }).await;
+        let outcome = slice(SLICE, &[], async |_, _| {
+            anyhow::Result::<()>::Err(anyhow::anyhow!("broke"))
+        })
+        .await;
         assert!(outcome.is_err());
     }
 }

@@ -28,7 +28,11 @@ pub(super) struct SourceArgs {
 /// The messages, one after the other.
 pub(super) enum Source {
     /// The same message, `sent` times so far.
-    Copies { message: MessageArgs, sent: u64, count: u64 },
+    Copies {
+        message: MessageArgs,
+        sent: u64,
+        count: u64,
+    },
     /// Whole messages.
     Lines(mpsc::Receiver<io::Result<String>>),
 }
@@ -58,10 +62,16 @@ impl Source {
     /// The next message; nothing after the last.
     pub(super) async fn next(&mut self) -> Option<anyhow::Result<String>> {
         match self {
-            Self::Copies { sent, count, .. } if sent >= count => None,
+            Self::Copies { sent, count, .. } if *sent >= *count => None,
             Self::Copies { message, sent, count } => {
                 *sent += 1;
-                let id = message.id.as_ref().map(|id| if *count == 1 { id.clone() } else { format!("{id}-{sent}") });
+                let id = message.id.as_ref().map(|id| {
+                    if *count == 1 {
+                        id.clone()
+                    } else {
+                        format!("{id}-{sent}")
+                    }
+                });
                 Some(Ok(message.message(id.as_deref())))
             }
             Self::Lines(lines) => lines.recv().await.map(|line| line.map_err(Into::into)),

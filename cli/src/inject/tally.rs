@@ -51,7 +51,11 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.took.as_secs_f64();
-        let rate = if seconds > 0.0 { (self.answered + self.refused) as f64 / seconds } else { 0.0 };
+        let rate = if seconds > 0.0 {
+            (self.answered + self.refused) as f64 / seconds
+        } else {
+            0.0
+        };
         write!(
             f,
             "sent {}, answered {}, refused {}, unanswered {}",

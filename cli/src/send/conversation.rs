@@ -57,7 +57,11 @@ impl Conversation {
 
     /// Sends the one message, and waits for its answer.
     pub(super) async fn one(&mut self) -> anyhow::Result<()> {
-        let id = self.template.id.clone().unwrap_or_else(|| format!("{:08x}", rand::random::<u32>()));
+        let id = self
+            .template
+            .id
+            .clone()
+            .unwrap_or_else(|| format!("{:08x}", rand::random::<u32>()));
         let text = self.template.message(Some(&id));
         self.send(text, Some(id)).await?;
         let deadline = Instant::now() + self.timeout;
@@ -149,14 +153,19 @@ impl Conversation {
     async fn send(&mut self, text: String, id: Option<String>) -> anyhow::Result<()> {
         self.sent += 1;
         self.waiting.extend(id);
-        self.socket.send(Message::text(text)).await.context("the connection broke")
+        self.socket
+            .send(Message::text(text))
+            .await
+            .context("the connection broke")
     }
 
     fn hear(&mut self, frame: Message) {
         match frame {
             Message::Text(text) => {
                 print::line(&text);
-                let Some(answer) = Answer::read(text.as_bytes()) else { return };
+                let Some(answer) = Answer::read(text.as_bytes()) else {
+                    return;
+                };
                 self.refused |= answer.is_refusal();
                 if let Some(id) = &answer.id {
                     self.waiting.remove(id.as_ref());

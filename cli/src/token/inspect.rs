@@ -24,7 +24,10 @@ pub(super) fn run(token: &str) -> anyhow::Result<ExitCode> {
 fn describe(token: &str, now: Timestamp) -> anyhow::Result<String> {
     let parts: Vec<&str> = token.split('.').collect();
     let [header, claims, _signature] = parts.as_slice() else {
-        bail!("a signed token has three parts joined by dots, this has {}", parts.len());
+        bail!(
+            "a signed token has three parts joined by dots, this has {}",
+            parts.len()
+        );
     };
     let (header, claims) = (part("header", header)?, part("claims", claims)?);
     let mut text = format!("header  {header:#}\nclaims  {claims:#}\n");
@@ -46,12 +49,18 @@ fn part(name: &str, text: &str) -> anyhow::Result<Value> {
 
 /// A NumericDate (RFC 7519 §2). One in milliseconds, a common mistake, shows as a far year.
 fn time(value: &Value, meaning: &str, now: Timestamp) -> String {
-    let seconds = value.as_u64().or_else(|| value.as_f64().filter(|s| *s >= 0.0).map(|s| s as u64));
+    let seconds = value
+        .as_u64()
+        .or_else(|| value.as_f64().filter(|s| *s >= 0.0).map(|s| s as u64));
     match seconds {
         // 253,402,300,799 s is the end of the year 9999.
         Some(seconds) if seconds <= 253_402_300_799 => {
             let moment = Timestamp::from_secs(seconds);
-            let tense = if claimed_past(meaning, moment, now) { "expired" } else { meaning };
+            let tense = if claimed_past(meaning, moment, now) {
+                "expired"
+            } else {
+                meaning
+            };
             format!("{tense} {} ({})", human::relative(moment, now), human::utc(moment))
         }
         Some(_) => format!("{meaning} after the year 9999: are these milliseconds? RFC 7519 wants seconds"),
@@ -68,7 +77,11 @@ mod tests {
     use super::*;
 
     fn token(claims: &str) -> String {
-        format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(claims))
+        format!(
+            "{}.{}.AA",
+            URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#),
+            URL_SAFE_NO_PAD.encode(claims)
+        )
     }
 
     fn describe_at_1000(claims: &str) -> String {

@@ -126,7 +126,9 @@ fn subject(text: &str) -> Result<String, String> {
 }
 
 fn claim(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("a claim is NAME=JSON, as in 'roles=[\"admin\"]'")?;
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("a claim is NAME=JSON, as in 'roles=[\"admin\"]'")?;
     Ok((name.to_owned(), message::json(value)?))
 }
 
@@ -158,7 +160,10 @@ mod tests {
         let now = Timestamp::from_secs(1_000);
         let further = [claim("exp=1").unwrap(), claim("roles=[\"a=b\"]").unwrap()];
         let claims = claims_of(&signer.token("alice", now, Duration::from_secs(300), &further).unwrap());
-        assert_eq!((&claims["exp"], &claims["roles"]), (&1.into(), &serde_json::json!(["a=b"])));
+        assert_eq!(
+            (&claims["exp"], &claims["roles"]),
+            (&1.into(), &serde_json::json!(["a=b"]))
+        );
     }
 
     #[test]

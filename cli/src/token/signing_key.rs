@@ -228,9 +228,10 @@ fn der(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 fn member(name: &str, value: &Option<String>) -> anyhow::Result<Vec<u8>> {
-    let text = value.as_deref().ok_or_else(|| anyhow!("the JWK has no `{name}`; is it the public half?"))?;
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| anyhow!("the JWK's `{name}` is not base64url"))
+    let text = value
+        .as_deref()
+        .ok_or_else(|| anyhow!("the JWK has no `{name}`; is it the public half?"))?;
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| anyhow!("the JWK's `{name}` is not base64url"))
 }
-
-#[cfg(test)]
-mod tests;
