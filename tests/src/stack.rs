@@ -14,7 +14,7 @@ use crate::{
 
 /// Which programs a setting is for. The names are the contract's: one that is not here is a slip of the pen, and would
 /// otherwise be an environment variable that nobody reads.
-const SETTINGS_OF_BOTH: &[&str] = &["admin-listen", "amqp-url", "namespace", "log", "log-format", "shards"];
+const SETTINGS_OF_BOTH: &[&str] = &["admin-listen", "amqp-url", "namespace", "log-format"];
 
 const SETTINGS_OF_TERMINATORS: &[&str] = &[
     "listen",
@@ -125,6 +125,7 @@ impl Builder {
 
     /// Starts everything and returns when all of it is ready.
     pub async fn start(self) -> Stack {
+        let own_broker = self.broker.is_some();
         let broker = match self.broker {
             Some(broker) => broker,
             None => shared_broker().await,
@@ -165,6 +166,9 @@ impl Builder {
         };
         stack.start_terminators(self.terminators).await;
         stack.start_workers(self.workers).await;
+        if own_broker {
+            stack.broker.settle().await;
+        }
         stack
     }
 }
