@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use shared::config::{Setting, section};
+use terminator::TerminatorConfig;
+use worker::config::WorkerConfig;
+
 use crate::{
     client::Client,
     key::test_keys,
@@ -12,57 +16,15 @@ use crate::{
     token::{AUDIENCE, ISSUER},
 };
 
-/// Which programs a setting is for. The names are the contract's: one that is not here is a slip of the pen, and would
-/// otherwise be an environment variable that nobody reads.
-const SETTINGS_OF_BOTH: &[&str] = &[
-    "admin-listen",
-    "amqp-url",
-    "namespace",
-    "log",
-    "log-format",
-    "drain-timeout",
-];
-
-const SETTINGS_OF_TERMINATORS: &[&str] = &[
-    "listen",
-    "allowed-origins",
-    "auth-timeout",
-    "broker-patience",
-    "max-message-size",
-    "max-connections",
-    "max-connections-per-ip",
-    "messages-per-second",
-    "max-in-flight",
-    "handshake-timeout",
-    "idle-timeout",
-    "send-queue-bytes",
-    "tls-cert",
-    "tls-key",
-];
-
-const SETTINGS_OF_WORKERS: &[&str] = &[
-    "store-url",
-    "jwt-keys",
-    "jwt-issuer",
-    "jwt-audience",
-    "jwt-algorithms",
-    "jwt-leeway",
-    "jwt-max-size",
-    "jwt-max-lifetime",
-    "strategy",
-    "on-unauthenticated",
-    "on-expired-push",
-    "hold-ttl",
-    "hold-max-messages",
-    "hold-max-bytes",
-    "handler",
-    "handler-timeout",
-    "store-timeout",
-    "token-cache",
-    "prefetch",
-    "concurrency",
-    "max-deliveries",
-];
+/// The programs that know a setting of this name: terminators, workers. A name that neither knows is a slip of the pen,
+/// and would stop them.
+fn known_to(name: &str) -> (bool, bool) {
+    let knows = |settings: Vec<Setting>| settings.iter().any(|setting| setting.name == name);
+    (
+        knows(section::<TerminatorConfig>().1),
+        knows(section::<WorkerConfig>().1),
+    )
+}
 
 type Settings = Vec<(String, String)>;
 
@@ -121,9 +83,7 @@ impl Builder {
     /// If there is no such setting.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
-        let both = SETTINGS_OF_BOTH.contains(&name);
-        let of_terminators = both || SETTINGS_OF_TERMINATORS.contains(&name);
-        let of_workers = both || SETTINGS_OF_WORKERS.contains(&name);
+        let (of_terminators, of_workers) = known_to(name);
         assert!(of_terminators || of_workers, "there is no setting {name}");
         if of_terminators {
             self.of_terminators.push((name.to_owned(), value.to_owned()));
@@ -136,6 +96,7 @@ impl Builder {
 
     /// Starts everything and returns when all of it is ready.
     pub async fn start(self) -> Stack {
+        let own_broker = self.broker.is_some();
         let broker = match self.broker {
             Some(broker) => broker,
             None => shared_broker().await,
@@ -176,6 +137,9 @@ impl Builder {
         };
         stack.start_terminators(self.terminators).await;
         stack.start_workers(self.workers).await;
+        if own_broker {
+            stack.broker.settle().await;
+        }
         stack
     }
 }
