@@ -5,6 +5,7 @@
 //! the load generator shares its machine with what it measures.
 
 mod bench;
+mod broker;
 mod dev_key;
 mod human;
 mod inject;
