@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use shared::config::redacted;
+use shared::life::Signals;
 
 use self::cpu::Process;
 use self::fleet::{Fleet, Losses};
@@ -40,24 +41,26 @@ use crate::ws::WsUrl;
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     args.check()?;
     rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the limit of open files")?;
+    // What was started and declared must be ended and deleted, whatever happens.
+    let mut asked_to_end = Signals::listen().context("cannot listen for signals")?;
     let stack = if args.stack {
         Some(Stack::start(&args).await?)
     } else {
         None
     };
-    let namespace = format!("countersign-bench-raw-{:08x}", rand::random::<u32>());
+    let raw = args.raw.then(RawQueues::new);
     let measured = tokio::select! {
-        measured = measure(&args, stack.as_ref(), &namespace) => measured,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        measured = measure(&args, stack.as_ref(), raw.as_ref()) => measured,
+        () = asked_to_end.next() => Err(anyhow::anyhow!("interrupted")),
     };
-    if args.raw {
-        stack::delete_namespace(args.amqp_url(), &namespace, &[]).await;
+    if let Some(raw) = raw {
+        stack::delete_namespace(args.amqp_url(), &raw.namespace, &[raw.answer.name]).await;
     }
     if let Some(stack) = stack {
         stack.end().await;
     }
     let report = measured?;
-    print::line(&report.to_string());
+    print::line(report.to_string().trim_end());
     if let Some(path) = &args.json {
         let json = serde_json::to_vec_pretty(&report)?;
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
@@ -65,16 +68,15 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     Ok(report.exit_code())
 }
 
-async fn measure(args: &BenchArgs, stack: Option<&Stack>, namespace: &str) -> anyhow::Result<Report> {
+async fn measure(args: &BenchArgs, stack: Option<&Stack>, raw: Option<&RawQueues>) -> anyhow::Result<Report> {
     let target = match stack {
         Some(stack) => Some(Target::stack(args, stack)?),
         None => args.url.clone().map(|url| Target::running(args, url)).transpose()?,
     };
     let mut report = Report::default();
-    let mut raw = if args.raw {
-        Some(RawPath::open(args, namespace).await?)
-    } else {
-        None
+    let mut raw = match raw {
+        Some(queues) => Some(RawPath::open(args, queues).await?),
+        None => None,
     };
     let load = target.as_ref().filter(|_| args.measures_load());
     let (mut end_to_end, mut bare) = (Figures::new()?, Figures::new()?);
@@ -179,9 +181,9 @@ struct RawPath {
 }
 
 impl RawPath {
-    async fn open(args: &BenchArgs, namespace: &str) -> anyhow::Result<Self> {
+    async fn open(args: &BenchArgs, queues: &RawQueues) -> anyhow::Result<Self> {
         let url = args.amqp_url();
-        let queues = RawQueues::declare(url, namespace).await?;
+        queues.declare(url).await?;
         let in_flight = args.total_in_flight();
         let prefetch = raw::prefetch(in_flight).to_string();
         let echo = [
@@ -191,7 +193,7 @@ impl RawPath {
         let arguments = echo.iter().flatten().copied().chain([prefetch.as_str()]);
         let (child, _ready) =
             Child::start("echo", &this_executable()?, arguments, [("COUNTERSIGN_AMQP_URL", url)]).await?;
-        let producer = Producer::open(url, &queues, in_flight, args.size).await?;
+        let producer = Producer::open(url, queues, in_flight, args.size).await?;
         let mut processes = vec![child.process().clone(), this_process("producer")];
         processes.extend(broker(url));
         Ok(Self {

@@ -11,14 +11,13 @@ use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::{Names, Topology, keys};
 use shared::bus::{
-    Bus, Consumer, Delivery, Link, Message, Patience, Properties, Publication, PublishError, Publisher, Route, Value,
+    Bus as _, Consumer, Delivery, Message, Patience, Properties, Publication, PublishError, Publisher, Route, Value,
 };
 use shared::envelope::JSON;
 use tokio::sync::mpsc;
@@ -27,7 +26,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use self::source::{Source, SourceArgs};
 use self::tally::Tally;
 use crate::message::Answer;
-use crate::{human, print};
+use crate::{broker, human, print};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -37,8 +36,7 @@ Examples:
 
 Exit status: 0 all were answered without error, 1 some were refused, 2 some were not answered or not sent.";
 
-/// The time for reaching the broker and declaring the queue for answers.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the last acknowledgements.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// From here on a progress bar is worth its room.
@@ -89,15 +87,12 @@ pub(crate) async fn run(args: InjectArgs) -> anyhow::Result<ExitCode> {
     let names = Names::new(&args.broker.namespace);
     let queue = names.inject_queue(rand::random());
     let reply_to = queue.name.clone();
-    let bus = RabbitmqBus::new(RabbitmqConfig {
-        urls: args.broker.amqp_url.clone(),
-        name: "countersign inject".to_owned(),
-        // An injector needs no right to declare what belongs to terminators and workers.
-        topology: Topology::default(),
-    });
+    // An injector needs no right to declare what belongs to terminators and workers.
+    let bus = broker::connect(args.broker.amqp_url.clone(), Topology::default()).await?;
     let consumer = bus.consumer(queue, args.in_flight);
     let publisher = bus.publisher(Patience::Limited(args.timeout));
-    wait_until_up(&bus).await?;
+    // The queue must be there before anybody is asked to answer into it.
+    broker::wait_until_up(&bus).await?;
     let (settle, settled) = mpsc::unbounded_channel();
     let progress = progress(source.count());
     let injection = Injection {
@@ -109,28 +104,20 @@ pub(crate) async fn run(args: InjectArgs) -> anyhow::Result<ExitCode> {
         first: 0,
         tally: Tally::begin(),
         progress,
-        args,
+        args: &args,
     };
     let tally = injection.run(source, consumer, settled).await;
     // What is not said in time is not worth waiting for.
     let _ = timeout(CLOSE_TIMEOUT, bus.close()).await;
     let tally = tally?;
     print::note(&tally.to_string());
+    if tally.is_in_vain() {
+        let namespace = &args.broker.namespace;
+        print::note(&format!(
+            "nothing was answered: does a worker run in the namespace {namespace} of this broker?"
+        ));
+    }
     Ok(tally.exit_code())
-}
-
-/// Waits until the queue for answers is there.
-async fn wait_until_up(bus: &RabbitmqBus) -> anyhow::Result<()> {
-    let mut link = bus.link();
-    if let Ok(Ok(_)) = timeout(CONNECT_TIMEOUT, link.wait_for(Link::is_up)).await {
-        return Ok(());
-    }
-    let present = link.borrow().clone();
-    match present {
-        Link::Away(reason) => bail!("cannot use the broker: {reason}; check --amqp-url"),
-        Link::Blocked => bail!("the broker takes nothing: it is out of memory or disk"),
-        Link::Up => Ok(()),
-    }
 }
 
 fn progress(count: Option<u64>) -> ProgressBar {
@@ -159,15 +146,15 @@ enum Event {
     /// There is room, and this is the next message; or there is none any more.
     Next(Option<anyhow::Result<String>>),
     Handed(Handed),
-    Answer(Delivery),
+    Answer(Box<Delivery>),
     /// The oldest that waits has waited long enough.
     TooLate,
     /// Everything is settled.
     Finished,
 }
 
-struct Injection {
-    args: InjectArgs,
+struct Injection<'a> {
+    args: &'a InjectArgs,
     route: Route,
     reply_to: String,
     publisher: Publisher,
@@ -179,7 +166,7 @@ struct Injection {
     progress: ProgressBar,
 }
 
-impl Injection {
+impl Injection<'_> {
     async fn run(
         mut self,
         source: Source,
@@ -192,7 +179,7 @@ impl Injection {
                 Event::Next(Some(message)) => self.send(message.context("cannot read the messages")?).await,
                 Event::Next(None) => source = None,
                 Event::Handed(handed) => self.handed(handed),
-                Event::Answer(delivery) => self.answer(delivery),
+                Event::Answer(delivery) => self.answer(*delivery),
                 Event::TooLate => self.give_up_oldest(),
                 Event::Finished => break,
             }
@@ -220,7 +207,7 @@ impl Injection {
             .map(|sent| sent + self.args.timeout);
         tokio::select! {
             biased;
-            Some(delivery) = consumer.recv() => Event::Answer(delivery),
+            Some(delivery) = consumer.recv() => Event::Answer(Box::new(delivery)),
             Some(handed) = settled.recv() => Event::Handed(handed),
             () = async { match deadline {
                 Some(deadline) => sleep_until(deadline).await,
@@ -264,14 +251,8 @@ impl Injection {
         }
         self.tally.failed += 1;
         if self.tally.failed == 1 {
-            let hint = match error {
-                PublishError::Unroutable | PublishError::Away => {
-                    "; has a terminator or worker run in this namespace yet? They declare the exchange and the queue"
-                }
-                _ => "",
-            };
             self.progress
-                .suspend(|| print::note(&format!("a message was not taken: {error}{hint}")));
+                .suspend(|| print::note(&format!("a message was not taken: {error}")));
         }
     }
 

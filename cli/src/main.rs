@@ -5,6 +5,7 @@
 //! the load generator shares its machine with what it measures.
 
 mod bench;
+mod broker;
 mod dev;
 mod dev_key;
 mod human;
@@ -54,10 +55,28 @@ enum Command {
     /// A process of `bench`.
     #[command(hide = true)]
     RawEcho(bench::RawEchoArgs),
+    /// The program `terminator`, with its own settings.
+    #[command(hide = true, disable_help_flag = true)]
+    Terminator(ProgramArgs),
+    /// The program `worker`, with its own settings.
+    #[command(hide = true, disable_help_flag = true)]
+    Worker(ProgramArgs),
+}
+
+/// What is the program's own business.
+#[derive(Debug, clap::Args)]
+struct ProgramArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse_from(with_default(std::env::args_os())).command;
+    let command = match Cli::parse_from(with_default(std::env::args_os())).command {
+        // These begin as their own programs do, log and all.
+        Command::Terminator(ProgramArgs { args }) => return terminator::program::run(args),
+        Command::Worker(ProgramArgs { args }) => return worker::program::run(args),
+        command => command,
+    };
     // A server in this process has a log of its own.
     if !matches!(command, Command::Dev(_)) {
         init_logs();
@@ -71,6 +90,7 @@ fn main() -> ExitCode {
         Command::Send(args) => block_on(send::run(args)),
         Command::Bench(args) => block_on(bench::run(*args)),
         Command::RawEcho(args) => block_on(bench::raw_echo(args)),
+        Command::Terminator(_) | Command::Worker(_) => Ok(ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         print::note(&format!("countersign: {error:#}"));

@@ -1,38 +1,5 @@
 //! The program `terminator`.
 
-use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::Duration;
-
-use shared::life::{self, Drained, Signals};
-use terminator::{StartError, Terminator, TerminatorConfig};
-
-/// What a drain takes beyond its deadline: the last closing handshakes, and the last words to the broker.
-const AFTER_DEADLINE: Duration = Duration::from_secs(15);
-
-fn main() -> ExitCode {
-    life::run(serve)
-}
-
-async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained, StartError> {
-    let limit = config.drain_timeout + AFTER_DEADLINE;
-    let terminator = Terminator::bind(config).await?;
-    announce(&terminator);
-    signals.next().await;
-    terminator.shutdown();
-    let drained = async {
-        terminator.join().await;
-    };
-    Ok(signals.drain(limit, drained).await)
-}
-
-/// Tells on standard output where it listens, for whoever asked for port 0.
-fn announce(terminator: &Terminator) {
-    let socket = terminator.addr();
-    let admin = terminator
-        .admin_addr()
-        .map(|admin| format!(" admin http://{admin}"))
-        .unwrap_or_default();
-    // Nobody need read it.
-    let _ = writeln!(io::stdout().lock(), "listening on ws://{socket}{admin}");
+fn main() -> std::process::ExitCode {
+    terminator::program::run(std::env::args_os().skip(1))
 }

@@ -88,15 +88,3 @@ fn terminate(pid: u32) {
 pub(crate) fn this_executable() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot find this executable")
 }
-
-/// A program that was built together with this one.
-pub(crate) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
-    let path = this_executable()?.with_file_name(name);
-    if !path.is_file() {
-        bail!(
-            "there is no {}; --stack needs `terminator` and `worker` beside `countersign`",
-            path.display()
-        );
-    }
-    Ok(path)
-}

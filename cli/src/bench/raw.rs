@@ -10,60 +10,45 @@ mod echo;
 mod pipe;
 mod producer;
 
-use std::time::Duration;
+use anyhow::Context as _;
+use shared::bus::Bus as _;
+use shared::bus::topology::{Names, Queue};
 
-use anyhow::{Context as _, bail};
-use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
-use shared::bus::topology::{Names, Queue, Topology};
-use shared::bus::{Bus, Link};
 use shared::id::TerminatorId;
-use tokio::time::timeout;
 
 pub(crate) use self::echo::{RawEchoArgs, run as run_echo};
 pub(crate) use self::producer::{Producer, prefetch};
+use crate::broker;
 
-const DECLARE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The two queues of the raw path, declared as a terminator and a worker would.
+/// The two queues of the raw path, in a namespace of their own.
 #[derive(Clone, Debug)]
 pub(crate) struct RawQueues {
+    pub(crate) namespace: String,
     pub(crate) request: Queue,
     pub(crate) answer: Queue,
 }
 
 impl RawQueues {
-    /// Declares them under a namespace of their own.
+    /// Names them.
+    pub(crate) fn new() -> Self {
+        let namespace = format!("countersign-bench-raw-{:08x}", rand::random::<u32>());
+        let names = Names::new(&namespace);
+        Self {
+            request: names.messages(),
+            answer: names.return_queue(TerminatorId::random()),
+            namespace,
+        }
+    }
+
+    /// Lets the bus declare them, as for a terminator and a worker, so that their arguments are the bus's own.
     ///
     /// # Errors
     /// If the broker cannot be reached or refuses.
-    pub(crate) async fn declare(url: &str, namespace: &str) -> anyhow::Result<Self> {
-        let names = Names::new(namespace);
-        let queues = Self {
-            request: names.messages(),
-            answer: names.return_queue(TerminatorId::random()),
-        };
-        let mut topology = names.common();
-        topology.queues = vec![queues.request.clone(), queues.answer.clone()];
-        declare(url, topology).await?;
-        Ok(queues)
-    }
-}
-
-/// Lets the bus declare, so that the arguments are its own.
-async fn declare(url: &str, topology: Topology) -> anyhow::Result<()> {
-    let bus = RabbitmqBus::new(RabbitmqConfig {
-        urls: vec![url.to_owned()],
-        name: "countersign bench".to_owned(),
-        topology,
-    });
-    let mut link = bus.link();
-    let up = timeout(DECLARE_TIMEOUT, link.wait_for(Link::is_up)).await.is_ok();
-    let present = link.borrow().clone();
-    bus.close().await;
-    match present {
-        Link::Away(reason) if !up => bail!("cannot use the broker: {reason}; check --amqp-url"),
-        Link::Blocked => bail!("the broker takes nothing: it is out of memory or disk"),
-        _ => Ok(()),
+    pub(crate) async fn declare(&self, url: &str) -> anyhow::Result<()> {
+        let mut topology = Names::new(&self.namespace).common();
+        topology.queues = vec![self.request.clone(), self.answer.clone()];
+        broker::connect(vec![url.to_owned()], topology).await?.close().await;
+        Ok(())
     }
 }
 

@@ -6,7 +6,6 @@ use anyhow::{Context as _, anyhow, bail};
 use futures_util::SinkExt as _;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use shared::bus::Bus as _;
-use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::{Names, Queue, QueueKind, Topology, keys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -16,10 +15,9 @@ use tokio_tungstenite::tungstenite::Message;
 use super::TERMINATOR;
 use super::cpu::Process;
 use super::options::BenchArgs;
-use super::processes::{Child, sibling};
-use crate::dev_key;
-use crate::print;
+use super::processes::{Child, this_executable};
 use crate::ws::{self, WsUrl};
+use crate::{broker, dev_key, print};
 
 /// Until broker and store are reached, and the queues declared.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,12 +79,12 @@ impl Stack {
         let mut workers = Vec::new();
         for _ in 0..args.workers {
             let environment = common.iter().chain(&of_worker).copied();
-            let (worker, line) = Child::start("worker", &sibling("worker")?, [""; 0], environment).await?;
+            let (worker, line) = Child::start("worker", &this_executable()?, ["worker"], environment).await?;
             ready("worker", &announced(&line, "http://")?).await?;
             workers.push(worker);
         }
         let environment = common.iter().chain(&of_terminator).copied();
-        let (terminator, line) = Child::start(TERMINATOR, &sibling(TERMINATOR)?, [""; 0], environment).await?;
+        let (terminator, line) = Child::start(TERMINATOR, &this_executable()?, [TERMINATOR], environment).await?;
         ready(TERMINATOR, &announced(&line, "http://")?).await?;
         let url: WsUrl = format!("ws://{}", announced(&line, "ws://")?)
             .parse()
@@ -166,11 +164,7 @@ async fn readyz(admin: &str) -> std::io::Result<String> {
 /// there, so a queue beside the workers' sees it in the first one.
 async fn return_queue(amqp_url: &str, namespace: &str, url: &WsUrl) -> anyhow::Result<String> {
     let names = Names::new(namespace);
-    let bus = RabbitmqBus::new(RabbitmqConfig {
-        urls: vec![amqp_url.to_owned()],
-        name: "countersign bench".to_owned(),
-        topology: Topology::default(),
-    });
+    let bus = broker::connect(vec![amqp_url.to_owned()], Topology::default()).await?;
     let mut forwarded = bus.consumer(
         Queue {
             name: format!("{namespace}.probe"),
@@ -179,9 +173,8 @@ async fn return_queue(amqp_url: &str, namespace: &str, url: &WsUrl) -> anyhow::R
         },
         1,
     );
-    let mut link = bus.link();
     let probe = async {
-        link.wait_for(|link| link.is_up()).await?;
+        broker::wait_until_up(&bus).await?;
         let mut socket = ws::connect(url, None).await?;
         socket.send(Message::text(r#"{"type":"probe"}"#)).await?;
         let delivery = forwarded.recv().await.context("the broker was lost")?;

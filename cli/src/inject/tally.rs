@@ -39,6 +39,11 @@ impl Tally {
         ExitCode::from(self.status())
     }
 
+    /// Whether messages were sent and none was answered.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.sent > 0 && self.answered + self.refused == 0
+    }
+
     fn status(&self) -> u8 {
         match (self.unanswered + self.failed, self.refused) {
             (0, 0) => 0,

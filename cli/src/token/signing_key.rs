@@ -74,8 +74,10 @@ impl SigningKey {
             let (key, algorithms) = from_pem(text)?;
             return Self::choose(key, algorithms, algorithm, kid);
         }
-        let secret = content.strip_suffix(b"\n").unwrap_or(content);
-        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        let secret = content
+            .strip_suffix(b"\r\n")
+            .or_else(|| content.strip_suffix(b"\n"))
+            .unwrap_or(content);
         Self::choose(secret_key(secret)?, HMAC, algorithm, kid)
     }
 
@@ -235,3 +237,6 @@ fn member(name: &str, value: &Option<String>) -> anyhow::Result<Vec<u8>> {
         .decode(text)
         .map_err(|_| anyhow!("the JWK's `{name}` is not base64url"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ const CACHE_CAPACITY: usize = 1;
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     token: TokenText,
-    /// Keys to verify with: [issuer=ISSUER;][kid=KID;]PATH of a JWKS, a PEM or an HMAC secret (default: the
+    /// Keys to verify with: `[issuer=ISSUER;][kid=KID;]PATH` of a JWKS, a PEM or an HMAC secret (default: the
     /// development key).
     #[arg(long, value_name = "KEY", env = "COUNTERSIGN_JWT_KEYS", value_delimiter = ',')]
     jwt_keys: Vec<KeySource>,
