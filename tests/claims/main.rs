@@ -6,6 +6,10 @@
     reason = "the functions that claims share are test code, and fail as claims do"
 )]
 
+mod broker_faults;
 mod bus;
+mod drain;
 mod harness;
+mod kills;
 mod settings;
+mod store_faults;

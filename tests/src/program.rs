@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     http,
-    process::{Process, Signal},
+    process::{Process, Signal, is_alive},
     wait::eventually,
     watchdog::Folder,
 };
@@ -114,6 +114,12 @@ impl Program {
         }
     }
 
+    /// Whether it has said where it listens.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.listening().is_some()
+    }
+
     /// Where a terminator takes clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -159,6 +165,12 @@ impl Program {
         self.process.id()
     }
 
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        is_alive(self.id())
+    }
+
     /// Kills it, as a crash or a power cut would.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -177,6 +189,11 @@ impl Program {
     /// Asks for an orderly end, as `kill`, systemd and Kubernetes do.
     pub fn terminate(&mut self) {
         self.process.signal(Signal::Terminate);
+    }
+
+    /// Asks for the same, as Ctrl-C does.
+    pub fn interrupt(&mut self) {
+        self.process.signal(Signal::Interrupt);
     }
 
     /// Waits until it has ended by itself.

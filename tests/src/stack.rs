@@ -218,12 +218,28 @@ impl Stack {
 
     /// Starts more terminators, with the settings of the first, and returns when they are ready.
     pub async fn start_terminators(&mut self, count: usize) {
-        start(Kind::Terminator, count, &self.of_terminators, &mut self.terminators).await;
+        let first_new = self.terminators.len();
+        self.launch_terminators(count);
+        ready(&mut self.terminators[first_new..]).await;
     }
 
     /// Starts more workers, with the settings of the first, and returns when they are ready.
     pub async fn start_workers(&mut self, count: usize) {
-        start(Kind::Worker, count, &self.of_workers, &mut self.workers).await;
+        let first_new = self.workers.len();
+        self.launch_workers(count);
+        ready(&mut self.workers[first_new..]).await;
+    }
+
+    /// Starts more terminators, and does not wait.
+    pub fn launch_terminators(&mut self, count: usize) {
+        let programs = (0..count).map(|_| Program::spawn(Kind::Terminator, &self.of_terminators));
+        self.terminators.extend(programs);
+    }
+
+    /// Starts more workers, and does not wait.
+    pub fn launch_workers(&mut self, count: usize) {
+        let programs = (0..count).map(|_| Program::spawn(Kind::Worker, &self.of_workers));
+        self.workers.extend(programs);
     }
 
     /// A client of the first terminator.
@@ -240,10 +256,8 @@ impl Stack {
     }
 }
 
-async fn start(kind: Kind, count: usize, settings: &Settings, programs: &mut Vec<Program>) {
-    let first_new = programs.len();
-    programs.extend((0..count).map(|_| Program::spawn(kind, settings)));
-    for program in &mut programs[first_new..] {
+async fn ready(programs: &mut [Program]) {
+    for program in programs {
         program.ready().await;
     }
 }
