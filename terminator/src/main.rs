@@ -16,8 +16,9 @@ fn main() -> ExitCode {
 
 async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained, StartError> {
     let limit = config.drain_timeout + AFTER_DEADLINE;
+    let scheme = if config.tls_cert.is_some() { "wss" } else { "ws" };
     let terminator = Terminator::bind(config).await?;
-    announce(&terminator);
+    announce(&terminator, scheme);
     signals.next().await;
     terminator.shutdown();
     let drained = async {
@@ -27,12 +28,12 @@ async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained
 }
 
 /// Tells on standard output where it listens, for whoever asked for port 0.
-fn announce(terminator: &Terminator) {
+fn announce(terminator: &Terminator, scheme: &str) {
     let socket = terminator.addr();
     let admin = terminator
         .admin_addr()
         .map(|admin| format!(" admin http://{admin}"))
         .unwrap_or_default();
     // Nobody need read it.
-    let _ = writeln!(io::stdout().lock(), "listening on ws://{socket}{admin}");
+    let _ = writeln!(io::stdout().lock(), "listening on {scheme}://{socket}{admin}");
 }
