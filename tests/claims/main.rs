@@ -7,5 +7,13 @@
 )]
 
 mod bus;
+mod frames;
+mod handshake;
 mod harness;
+mod keys;
+mod limits;
+mod message;
 mod settings;
+mod start;
+mod tls;
+mod tokens;
