@@ -17,7 +17,10 @@ fn main() -> ExitCode {
 async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained, StartError> {
     let limit = config.drain_timeout + AFTER_DEADLINE;
     let scheme = if config.tls_cert.is_some() { "wss" } else { "ws" };
-    let terminator = Terminator::bind(config).await?;
+    let terminator = match Terminator::bind(config).await {
+        Err(error) if error.is_configuration() => life::refuse_settings(&error),
+        bound => bound?,
+    };
     announce(&terminator, scheme);
     signals.next().await;
     terminator.shutdown();

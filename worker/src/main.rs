@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shared::life::{self, Drained, EXIT_CONFIG, Signals};
+use shared::life::{self, Drained, Signals};
 use worker::config::{HandlerKind, WorkerConfig};
-use worker::{Echo, StartError, Worker};
+use worker::{Echo, Worker};
 
 /// What may come after the drain-timeout: two seconds for the broker to let us go, one for the admin server,
 /// and as many again to spare.
@@ -23,7 +23,7 @@ async fn serve(config: WorkerConfig, mut signals: Signals) -> anyhow::Result<Dra
     };
     let worker = match started {
         Ok(worker) => worker,
-        Err(error) if error.is_configuration() => refuse(&error),
+        Err(error) if error.is_configuration() => life::refuse_settings(&error),
         Err(error) => return Err(error.into()),
     };
     announce(&worker)?;
@@ -40,11 +40,4 @@ fn announce(worker: &Worker) -> io::Result<()> {
         None => writeln!(stdout, "ready")?,
     }
     stdout.flush()
-}
-
-/// Ends the process for wrong settings, as any other wrong setting does: nothing has been begun yet.
-fn refuse(error: &StartError) -> ! {
-    // There is nobody else to tell if standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "{error}");
-    std::process::exit(i32::from(EXIT_CONFIG))
 }
