@@ -9,7 +9,14 @@
 mod broker_faults;
 mod bus;
 mod drain;
+mod frames;
+mod handshake;
 mod harness;
+mod keys;
 mod kills;
+mod limits;
+mod message;
 mod settings;
+mod start;
 mod store_faults;
+mod tls;
