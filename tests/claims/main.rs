@@ -7,5 +7,7 @@
 )]
 
 mod bus;
+mod garbage;
 mod harness;
+mod injection;
 mod settings;
