@@ -10,4 +10,8 @@ mod bus;
 mod garbage;
 mod harness;
 mod injection;
+mod permissions;
+mod poison;
+mod secrecy;
 mod settings;
+mod topology;
