@@ -33,6 +33,8 @@ pub enum Kind {
     Terminator,
     /// Validates, decides, handles, answers.
     Worker,
+    /// A worker whose handler does the harm that a message asks for: `src/bin/poisoned-worker.rs`.
+    PoisonedWorker,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Self::Terminator => "terminator",
             Self::Worker => "worker",
+            Self::PoisonedWorker => "poisoned-worker",
         }
     }
 }
@@ -204,6 +207,11 @@ impl Program {
     /// Asks for the same, as Ctrl-C does.
     pub fn interrupt(&mut self) {
         self.process.signal(Signal::Interrupt);
+    }
+
+    /// Whether it has ended, by itself or by force.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.exit_status().is_some()
     }
 
     /// Waits until it has ended by itself.
