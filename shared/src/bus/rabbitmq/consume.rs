@@ -28,6 +28,9 @@ const BATCH: usize = 512;
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A queue that cannot be had now is asked for again this much later.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// RabbitMQ passes settlements on to a quorum queue in the background once some thirty of them are under way, and a channel
+/// that closes meanwhile takes the rest with it: what was acknowledged comes again. This is many times what it needs.
+const LAST_ACKS_GRACE: Duration = Duration::from_millis(200);
 /// The one consumer of the channel, so any name will do.
 const CONSUMER_TAG: &str = "countersign";
 
@@ -262,6 +265,7 @@ impl<'a> Subscription<'a> {
                 break;
             }
         }
+        sleep(LAST_ACKS_GRACE).await;
         // The close is answered after all that was sent before it.
         let _ = timeout(SUBSCRIBE_TIMEOUT, self.channel.close(200, "done".into())).await;
         Outcome::Finished
