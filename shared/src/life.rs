@@ -82,6 +82,15 @@ where
     }
 }
 
+/// Ends the process for settings that prove wrong at the start, such as a file that cannot be used, as it ends for any
+/// other wrong setting: [`EXIT_CONFIG`], and what is wrong on standard error. Nothing may have been begun yet.
+pub fn refuse_settings(error: &dyn std::error::Error) -> ! {
+    use std::io::Write;
+    // There is nobody else to tell if standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "{error}");
+    std::process::exit(i32::from(EXIT_CONFIG))
+}
+
 fn start<C: Config>(config: &C) -> Result<tokio::runtime::Runtime, String> {
     if let Err(error) = telemetry::init(config.logging()) {
         // There is no log to tell it in.

@@ -26,6 +26,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tracing::{debug, trace};
 
 use crate::forward::Forwarder;
+use crate::handshake::linger;
 use crate::listener::Stream;
 use crate::peer::Outgoing;
 use crate::phase::Phase;
@@ -36,6 +37,8 @@ use crate::registry::Entry;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The time for a last error and the closing handshake (RFC 6455 §7.1.2).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is still read and dropped from a client that broke the rules: 64 MiB, four of the largest messages.
+const MOST_LINGER_BYTES: u64 = 64 * 1_024 * 1_024;
 
 /// What a connection needs to know of its terminator's settings.
 #[derive(Clone, Copy, Debug)]
@@ -296,6 +299,8 @@ impl Connection {
             while let Some(Ok(_)) = self.socket.next().await {
                 trace!("a frame after our close");
             }
+            // Behind frames that could not be read, more may be on its way.
+            let _ = linger(self.socket.get_mut(), MOST_LINGER_BYTES).await;
         }
     }
 

@@ -54,11 +54,18 @@ pub(crate) async fn socket(stream: Stream, rest: Vec<u8>, config: WebSocketConfi
 pub(crate) async fn refuse(stream: &mut Stream, refusal: Refusal) {
     let answer = async {
         stream.write_all(refusal.response().as_bytes()).await?;
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+        linger(stream, LINGER_BYTES).await
     };
     // A client that does not listen has been told all the same.
     let _ = timeout(LINGER_TIMEOUT, answer).await;
+}
+
+/// Says that nothing more comes, and reads on until the client has left, or sent so much. A socket that is dropped with
+/// something unread is reset by the kernel, and a reset may overtake the last words.
+pub(crate) async fn linger(stream: &mut Stream, most_bytes: u64) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(most_bytes), &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 async fn read_request(stream: &mut Stream, allowed: &AllowedOrigins) -> Result<(Vec<u8>, String), Failure> {

@@ -92,6 +92,13 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
+impl StartError {
+    /// Whether the settings are at fault, rather than the machine.
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+}
+
 impl Terminator {
     /// Starts a terminator on RabbitMQ. It accepts connections at once, and reads from them as soon as the broker is
     /// there.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
@@ -124,8 +124,8 @@ impl Doorkeeper {
         Vec<u8>,
         tokio_tungstenite::tungstenite::protocol::WebSocketConfig,
     )> {
-        let limit = self.limits.handshake_timeout;
-        let mut stream = match timeout(limit, self.encrypt(stream)).await {
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        let mut stream = match timeout_at(deadline, self.encrypt(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 debug!(%error, "TLS handshake failed");
@@ -137,7 +137,7 @@ impl Doorkeeper {
             Ok(seat) => {
                 let allowed = &self.limits.allowed_origins;
                 let accepted = handshake::accept(&mut stream, allowed, self.limits.max_message_size);
-                match timeout(limit, accepted).await {
+                match timeout_at(deadline, accepted).await {
                     Ok(accepted) => accepted.map(|(rest, config)| (seat, rest, config)),
                     Err(_) => Err(Failure::Refused(Refusal::TooSlow)),
                 }

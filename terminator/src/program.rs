@@ -19,8 +19,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained, StartError> {
     let limit = config.drain_timeout + AFTER_DEADLINE;
-    let terminator = Terminator::bind(config).await?;
-    announce(&terminator);
+    let scheme = if config.tls_cert.is_some() { "wss" } else { "ws" };
+    let terminator = match Terminator::bind(config).await {
+        Err(error) if error.is_configuration() => life::refuse_settings(&error),
+        bound => bound?,
+    };
+    announce(&terminator, scheme);
     signals.next().await;
     terminator.shutdown();
     let drained = async {
@@ -30,12 +34,12 @@ async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained
 }
 
 /// Tells on standard output where it listens, for whoever asked for port 0.
-fn announce(terminator: &Terminator) {
+fn announce(terminator: &Terminator, scheme: &str) {
     let socket = terminator.addr();
     let admin = terminator
         .admin_addr()
         .map(|admin| format!(" admin http://{admin}"))
         .unwrap_or_default();
     // Nobody need read it.
-    let _ = writeln!(io::stdout().lock(), "listening on ws://{socket}{admin}");
+    let _ = writeln!(io::stdout().lock(), "listening on {scheme}://{socket}{admin}");
 }

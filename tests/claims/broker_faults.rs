@@ -183,8 +183,8 @@ async fn programs_that_start_before_the_broker_are_ready_when_it_is() {
     let broker = Arc::new(Broker::start().await);
     let mut stack = Stack::builder().broker(&broker).terminators(0).workers(0).start().await;
     broker.kill();
-    stack.launch_terminators(1);
-    stack.launch_workers(1);
+    stack.spawn_terminators(1);
+    stack.spawn_workers(1);
     for program in stack.terminators().iter().chain(stack.workers()) {
         eventually(30.s(), "it says where it listens", async || program.is_listening()).await;
         blames_the_broker(program).await;

@@ -26,7 +26,7 @@ async fn kill_workers(stack: &mut Stack, load: &Running, most: usize) -> usize {
             return killed;
         }
         stack.worker(killed).kill();
-        stack.launch_workers(1);
+        stack.spawn_workers(1);
     }
     most
 }

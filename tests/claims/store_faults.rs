@@ -98,7 +98,7 @@ async fn a_worker_that_starts_before_the_store_is_ready_when_the_store_is() {
     let store = Arc::new(Store::start().await);
     let mut stack = Stack::builder().store(&store).workers(0).start().await;
     store.kill();
-    stack.launch_workers(1);
+    stack.spawn_workers(1);
     eventually(30.s(), "the worker says where it listens", async || {
         stack.workers()[0].is_listening()
     })

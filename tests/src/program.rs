@@ -33,6 +33,8 @@ pub enum Kind {
     Terminator,
     /// Validates, decides, handles, answers.
     Worker,
+    /// A worker whose handler does the harm that a message asks for: `src/bin/poisoned-worker.rs`.
+    PoisonedWorker,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Self::Terminator => "terminator",
             Self::Worker => "worker",
+            Self::PoisonedWorker => "poisoned-worker",
         }
     }
 }
@@ -64,12 +67,22 @@ impl Program {
     /// ours. Does not wait: see [`Program::ready`], and [`Program::wait_exit`] for one that must refuse its settings.
     #[must_use]
     pub fn spawn(kind: Kind, settings: &[(String, String)]) -> Self {
+        Self::spawn_with_flags(kind, settings, &[])
+    }
+
+    /// The same, with flags on its command line.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    #[must_use]
+    pub fn spawn_with_flags(kind: Kind, settings: &[(String, String)], flags: &[&str]) -> Self {
         let folder = Folder::new(kind.name());
         let mut command = Command::new(programs().join(kind.name()));
         env::vars_os()
             .filter(|(name, _)| name.to_string_lossy().starts_with("COUNTERSIGN_"))
             .for_each(|(name, _)| _ = command.env_remove(name));
         command
+            .args(flags)
             .current_dir(folder.path())
             .env("COUNTERSIGN_LOG_FORMAT", "json")
             .envs(settings.iter().map(|(name, value)| (variable(name), value)))
@@ -194,6 +207,11 @@ impl Program {
     /// Asks for the same, as Ctrl-C does.
     pub fn interrupt(&mut self) {
         self.process.signal(Signal::Interrupt);
+    }
+
+    /// Whether it has ended, by itself or by force.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.exit_status().is_some()
     }
 
     /// Waits until it has ended by itself.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, timeout_at},
 };
 
@@ -122,16 +122,30 @@ impl RawClient {
         Self { stream, address }
     }
 
+    /// Shakes hands over a connection whose kernel takes in only so many bytes before somebody reads.
+    ///
+    /// # Panics
+    /// If nobody listens, or the handshake is refused.
+    pub async fn upgraded_with_receive_buffer(address: SocketAddr, bytes: u32) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(bytes).expect("a socket option");
+        let stream = socket.connect(address).await.expect("a TCP connection");
+        Self { stream, address }.upgrade().await
+    }
+
     /// Connects and shakes hands as it should be.
     ///
     /// # Panics
     /// If that is refused.
     pub async fn upgraded(address: SocketAddr) -> Self {
-        let mut client = Self::connect(address).await;
-        client.write(client.handshake()).await;
-        let answer = client.read_head(ANSWER_LIMIT).await;
+        Self::connect(address).await.upgrade().await
+    }
+
+    async fn upgrade(mut self) -> Self {
+        self.write(self.handshake()).await;
+        let answer = self.read_head(ANSWER_LIMIT).await;
         assert_eq!(answer.status, 101, "{answer:?}");
-        client
+        self
     }
 
     /// A proper handshake (RFC 6455, section 1.3), for sending it in pieces or altered.
@@ -201,10 +215,23 @@ impl RawClient {
     /// If it does not close within `limit`.
     pub async fn read_until_close(&mut self, limit: Duration) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let deadline = Instant::now() + limit;
-        let _ = timeout_at(deadline, self.stream.read_to_end(&mut bytes))
-            .await
-            .expect("the server closes in time");
+        let _ = self.read_rest(&mut bytes, limit).await;
         bytes
+    }
+
+    /// Reads until the server closes, and asserts that it does so without a reset, which may cost a client the words
+    /// that came before.
+    ///
+    /// # Panics
+    /// If it resets the connection, or does not close within `limit`.
+    pub async fn expect_no_reset(&mut self, limit: Duration) {
+        let ended = self.read_rest(&mut Vec::new(), limit).await;
+        ended.expect("the connection ends without a reset");
+    }
+
+    async fn read_rest(&mut self, bytes: &mut Vec<u8>, limit: Duration) -> std::io::Result<usize> {
+        timeout_at(Instant::now() + limit, self.stream.read_to_end(bytes))
+            .await
+            .expect("the server closes in time")
     }
 }

@@ -34,6 +34,7 @@ type Settings = Vec<(String, String)>;
 pub struct Builder {
     terminators: usize,
     workers: usize,
+    worker_kind: Kind,
     broker: Option<Arc<Broker>>,
     broker_urls: [Option<String>; 2],
     store: Option<Arc<Store>>,
@@ -54,6 +55,13 @@ impl Builder {
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
         self
+    }
+
+    /// Workers whose handler does the harm that a message asks for.
+    #[must_use]
+    pub fn poisoned_workers(mut self, count: usize) -> Self {
+        self.worker_kind = Kind::PoisonedWorker;
+        self.workers(count)
     }
 
     /// A broker of the claim's own, to do it harm.
@@ -129,6 +137,7 @@ impl Builder {
         let mut stack = Stack {
             terminators: Vec::new(),
             workers: Vec::new(),
+            worker_kind: self.worker_kind,
             of_terminators: of_terminators.concat(),
             of_workers: of_workers.concat(),
             namespace,
@@ -149,6 +158,7 @@ impl Builder {
 pub struct Stack {
     terminators: Vec<Program>,
     workers: Vec<Program>,
+    worker_kind: Kind,
     of_terminators: Settings,
     of_workers: Settings,
     namespace: String,
@@ -163,6 +173,7 @@ impl Stack {
         Builder {
             terminators: 1,
             workers: 1,
+            worker_kind: Kind::Worker,
             broker: None,
             broker_urls: [None, None],
             store: None,
@@ -218,28 +229,39 @@ impl Stack {
 
     /// Starts more terminators, with the settings of the first, and returns when they are ready.
     pub async fn start_terminators(&mut self, count: usize) {
-        let first_new = self.terminators.len();
-        self.launch_terminators(count);
+        self.spawn_terminators(count);
+        let first_new = self.terminators.len() - count;
         ready(&mut self.terminators[first_new..]).await;
     }
 
     /// Starts more workers, with the settings of the first, and returns when they are ready.
     pub async fn start_workers(&mut self, count: usize) {
-        let first_new = self.workers.len();
-        self.launch_workers(count);
+        self.spawn_workers(count);
+        let first_new = self.workers.len() - count;
         ready(&mut self.workers[first_new..]).await;
     }
 
-    /// Starts more terminators, and does not wait.
-    pub fn launch_terminators(&mut self, count: usize) {
-        let programs = (0..count).map(|_| Program::spawn(Kind::Terminator, &self.of_terminators));
-        self.terminators.extend(programs);
+    /// Starts more terminators, and does not wait: for what keeps them from being ready.
+    pub fn spawn_terminators(&mut self, count: usize) {
+        let new = (0..count).map(|_| Program::spawn(Kind::Terminator, &self.of_terminators));
+        self.terminators.extend(new);
     }
 
-    /// Starts more workers, and does not wait.
-    pub fn launch_workers(&mut self, count: usize) {
-        let programs = (0..count).map(|_| Program::spawn(Kind::Worker, &self.of_workers));
-        self.workers.extend(programs);
+    /// Starts more workers, and does not wait: for what keeps them from being ready.
+    pub fn spawn_workers(&mut self, count: usize) {
+        let new = (0..count).map(|_| Program::spawn(self.worker_kind, &self.of_workers));
+        self.workers.extend(new);
+    }
+
+    /// Starts a worker in the place of each that has ended, and does not wait. Returns how many that were.
+    pub fn replace_ended_workers(&mut self) -> usize {
+        let ended = self
+            .workers
+            .iter_mut()
+            .filter_map(|worker| worker.has_ended().then_some(worker));
+        ended
+            .map(|worker| *worker = Program::spawn(self.worker_kind, &self.of_workers))
+            .count()
     }
 
     /// A client of the first terminator.

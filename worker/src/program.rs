@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::{HandlerKind, WorkerConfig};
-use crate::{Echo, StartError, Worker};
-use shared::life::{self, Drained, EXIT_CONFIG, Signals};
+use crate::{Echo, Worker};
+use shared::life::{self, Drained, Signals};
 
 /// What may come after the drain-timeout: two seconds for the broker to let us go, one for the admin server,
 /// and as many again to spare.
@@ -25,7 +25,7 @@ async fn serve(config: WorkerConfig, mut signals: Signals) -> anyhow::Result<Dra
     };
     let worker = match started {
         Ok(worker) => worker,
-        Err(error) if error.is_configuration() => refuse(&error),
+        Err(error) if error.is_configuration() => life::refuse_settings(&error),
         Err(error) => return Err(error.into()),
     };
     announce(&worker)?;
@@ -42,11 +42,4 @@ fn announce(worker: &Worker) -> io::Result<()> {
         None => writeln!(stdout, "ready")?,
     }
     stdout.flush()
-}
-
-/// Ends the process for wrong settings, as any other wrong setting does: nothing has been begun yet.
-fn refuse(error: &StartError) -> ! {
-    // There is nobody else to tell if standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "{error}");
-    std::process::exit(i32::from(EXIT_CONFIG))
 }

@@ -75,13 +75,13 @@ impl Child {
     }
 }
 
-/// Sends SIGTERM.
-#[expect(unsafe_code, reason = "neither std nor tokio can send a signal other than SIGKILL")]
+/// Sends SIGTERM: neither std nor tokio can send a signal other than SIGKILL.
 fn terminate(pid: u32) {
-    let Ok(pid) = libc::pid_t::try_from(pid) else { return };
-    // SAFETY: kill(2) touches no memory of ours. The process is our child and not yet waited for, so its id is its own.
-    // If it has ended already, nothing happens.
-    let _ = unsafe { libc::kill(pid, libc::SIGTERM) };
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // If it has ended already, there is nothing to ask.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
 }
 
 /// The file that runs.

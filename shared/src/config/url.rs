@@ -43,6 +43,11 @@ impl Value for AmqpUrl {
         if host.starts_with('[') {
             return Err("a host name or an IPv4 address (an IPv6 address needs a name here)".to_owned());
         }
+        if has_stray_at(text) {
+            return Err(
+                "a URL whose password has its `/`, `?` and `#` percent-encoded (`%2F`, `%3F`, `%23`)".to_owned(),
+            );
+        }
         // Its complaint may repeat the URL, so it is not passed on.
         let uri = AMQPUri::from_str(text).map_err(|_| wanted())?;
         if uri.vhost.is_empty() {
@@ -76,6 +81,12 @@ fn authority(url: &str) -> Option<std::ops::Range<usize>> {
     let start = url.find("://")? + "://".len();
     let length = url[start..].find(['/', '?', '#']).unwrap_or(url.len() - start);
     Some(start..start + length)
+}
+
+/// Whether an `@` stands behind the authority. It is then the end of a password with a `/`, which reads as if the
+/// user were the host, and which would be shown.
+fn has_stray_at(url: &str) -> bool {
+    authority(url).is_some_and(|authority| url[authority.end..].contains('@'))
 }
 
 /// The host of a URL, empty if it names none, without the port; `None` if this is no URL.
