@@ -5,28 +5,32 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::{HandlerKind, WorkerConfig};
-use crate::{Echo, Worker};
 use shared::life::{self, Drained, Signals};
+
+use crate::config::{HandlerKind, WorkerConfig};
+use crate::{Echo, Handler, Worker};
 
 /// What may come after the drain-timeout: two seconds for the broker to let us go, one for the admin server,
 /// and as many again to spare.
 const CLOSING_TIME: Duration = Duration::from_secs(6);
 
-/// Runs a worker with its own handlers as a process; `args` are its flags.
+/// Runs a worker with the handler of its settings as a process; `args` are its flags.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    life::run(args, serve)
+    life::run(args, async |config: WorkerConfig, signals| match config.handler {
+        HandlerKind::Echo => serve(config, Echo, signals).await,
+    })
 }
 
-async fn serve(config: WorkerConfig, mut signals: Signals) -> anyhow::Result<Drained> {
+/// Runs a worker with an application's handler as a process; `args` are its flags.
+pub fn run_with(args: impl IntoIterator<Item = OsString>, handler: impl Handler) -> ExitCode {
+    life::run(args, async |config, signals| serve(config, handler, signals).await)
+}
+
+async fn serve(config: WorkerConfig, handler: impl Handler, mut signals: Signals) -> anyhow::Result<Drained> {
     let deadline = config.drain_timeout + CLOSING_TIME;
-    let started = match config.handler {
-        HandlerKind::Echo => Worker::start(config, Echo).await,
-    };
-    let worker = match started {
-        Ok(worker) => worker,
+    let worker = match Worker::start(config, handler).await {
         Err(error) if error.is_configuration() => life::refuse_settings(&error),
-        Err(error) => return Err(error.into()),
+        started => started?,
     };
     announce(&worker)?;
     signals.next().await;

@@ -4,37 +4,16 @@ use std::process::{self, ExitCode};
 use std::time::Duration;
 
 use serde_json::json;
-use shared::life::{self, Drained, Signals};
 use shared::protocol::ErrorCode;
-use worker::config::WorkerConfig;
-use worker::{Answers, Handler, HandlerError, Request, Worker};
+use worker::{Answers, Handler, HandlerError, Request};
 
-/// What a `slow` message takes, and what may come after the drain-timeout.
+/// What a `slow` message takes.
 const SLOW: Duration = Duration::from_millis(500);
-const CLOSING_TIME: Duration = Duration::from_secs(6);
 /// How many answers a `many` message has.
 const MANY: u32 = 20;
 
 fn main() -> ExitCode {
-    life::run(serve)
-}
-
-async fn serve(config: WorkerConfig, mut signals: Signals) -> Result<Drained, worker::StartError> {
-    let deadline = config.drain_timeout + CLOSING_TIME;
-    let worker = Worker::start(config, Poisoned).await?;
-    if let Some(addr) = worker.admin_addr() {
-        say(&format!("listening on admin http://{addr}"));
-    }
-    signals.next().await;
-    worker.shutdown();
-    Ok(signals.drain(deadline, worker.join()).await)
-}
-
-fn say(line: &str) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    // If nobody listens any more, nobody waits for it.
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    worker::program::run_with(std::env::args_os().skip(1), Poisoned)
 }
 
 struct Poisoned;
