@@ -17,8 +17,11 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(15);
 
 /// A stack on a broker of its own, which keeps its queues whatever befalls it from now on.
 async fn with_its_own_broker(workers: usize, patience: &str) -> Stack {
-    let broker = Arc::new(Broker::start().await);
-    let settings = Stack::builder().broker(&broker).workers(workers);
+    on(&Arc::new(Broker::start().await), workers, patience).await
+}
+
+async fn on(broker: &Arc<Broker>, workers: usize, patience: &str) -> Stack {
+    let settings = Stack::builder().broker(broker).workers(workers);
     let stack = settings.setting("broker-patience", patience).start().await;
     broker.settle().await;
     stack
@@ -74,23 +77,54 @@ async fn a_broker_that_dies_and_comes_back_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_freezes_and_thaws_loses_nothing() {
-    let stack = with_its_own_broker(2, "30s").await;
-    let load = busy(&stack).await;
-    stack.broker().freeze();
-    sleep(10.s()).await;
-    stack.broker().thaw();
-    recovers(&stack, load, "frozen").await;
+    let broker = Arc::new(Broker::start().await);
+    // Whoever has no patience refuses what the broker then confirms after all, and must drop its answer.
+    for patience in ["1m", "2s"] {
+        let stack = on(&broker, 2, patience).await;
+        let load = busy(&stack).await;
+        broker.freeze();
+        sleep(10.s()).await;
+        broker.thaw();
+        recovers(&stack, load, &format!("frozen, patience {patience}")).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_out_of_memory_holds_everybody_up_and_loses_nothing() {
-    let mut stack = with_its_own_broker(2, "1m").await;
-    let load = busy(&stack).await;
-    stack.broker().memory_alarm(true).await;
+    let broker = Arc::new(Broker::start().await);
+    for patience in ["1m", "2s"] {
+        let mut stack = on(&broker, 2, patience).await;
+        let load = busy(&stack).await;
+        broker.memory_alarm(true).await;
+        blames_the_broker(&stack.terminators()[0]).await;
+        if patience == "2s" {
+            let mut client = stack.client().await;
+            let told = client.request("echo", Some(&token_for("bob").mint()), 1.into()).await;
+            assert_eq!(told["error"]["code"], "busy", "{told}");
+        }
+        broker.memory_alarm(false).await;
+        recovers(&stack, load, &format!("out of memory, patience {patience}")).await;
+        stack.terminator(0).ready().await;
+    }
+}
+
+#[tokio::test]
+async fn programs_end_in_good_order_while_the_broker_is_away() {
+    let mut stack = with_its_own_broker(1, "30s").await;
+    let mut idle = stack.client().await;
+    let mut asking = stack.client().await;
+    let token = token_for("alice").mint();
+    assert_eq!(asking.request("echo", Some(&token), 1.into()).await["payload"], 1);
+    stack.broker().kill();
     blames_the_broker(&stack.terminators()[0]).await;
-    stack.broker().memory_alarm(false).await;
-    recovers(&stack, load, "out of memory").await;
-    stack.terminator(0).ready().await;
+    asking.ask("echo", Some(&token), 2.into()).await;
+    stack.terminator(0).terminate();
+    stack.worker(0).terminate();
+    for client in [&mut idle, &mut asking] {
+        client.expect_close(1012, LIMIT).await;
+    }
+    assert_eq!(stack.terminator(0).wait_exit(LIMIT).await.code(), Some(0));
+    assert_eq!(stack.worker(0).wait_exit(LIMIT).await.code(), Some(0));
 }
 
 /// Waits until the program is not ready, because of the broker.
