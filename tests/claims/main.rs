@@ -16,4 +16,4 @@ mod message;
 mod settings;
 mod start;
 mod tls;
-
+mod tokens;
