@@ -158,6 +158,7 @@ impl Broker {
     pub async fn ctl(&self, arguments: &[&str]) -> String {
         let output = tokio::process::Command::new(program("rabbitmqctl"))
             .args(["-n", NODE])
+            .current_dir(self.folder.path())
             .args(arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true)
@@ -183,6 +184,8 @@ impl Broker {
             .expect("a log file");
         let server = Process::spawn(
             Command::new(program("rabbitmq-server"))
+                // Where it would leave its dumps, should it crash.
+                .current_dir(self.folder.path())
                 .envs(self.environment.iter().map(|(name, value)| (name, value)))
                 // The script then turns into the node, rather than stand guard over it as its parent.
                 .env("RUNNING_UNDER_SYSTEMD", "true")
