@@ -1,2 +1,130 @@
-//! placeholder
-fn main() {}
+//! `countersign`: the tool for people.
+//!
+//! Each subcommand is a module with its arguments and a `run` that returns the
+//! exit status. Those that wait for the network get a single-threaded runtime:
+//! the load generator shares its machine with what it measures.
+
+mod bench;
+mod broker;
+mod dev;
+mod dev_key;
+mod human;
+mod inject;
+mod lines;
+mod message;
+mod print;
+mod send;
+mod token;
+mod ws;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Something kept the tool from doing its work; 1 means that it did, and the answer was no.
+const STATUS_FAILED: u8 = 2;
+
+/// Countersign: WebSocket messages, each with its token, through RabbitMQ to workers and back.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120, override_usage = "countersign [COMMAND]")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run all of it in this process, with a page to watch it by (the default).
+    #[command(after_help = dev::EXAMPLES)]
+    Dev(dev::DevArgs),
+    /// Make, read and check tokens.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Put messages into the queue, and wait for their answers.
+    #[command(after_help = inject::EXAMPLES)]
+    Inject(inject::InjectArgs),
+    /// Send messages over a WebSocket, and print what comes back.
+    #[command(after_help = send::EXAMPLES)]
+    Send(send::SendArgs),
+    /// Measure how fast it is, and whether anything gets lost.
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(Box<bench::BenchArgs>),
+    /// A process of `bench`.
+    #[command(hide = true)]
+    RawEcho(bench::RawEchoArgs),
+    /// The program `terminator`, with its own settings.
+    #[command(hide = true, disable_help_flag = true)]
+    Terminator(ProgramArgs),
+    /// The program `worker`, with its own settings.
+    #[command(hide = true, disable_help_flag = true)]
+    Worker(ProgramArgs),
+}
+
+/// What is the program's own business.
+#[derive(Debug, clap::Args)]
+struct ProgramArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let command = match Cli::parse_from(with_default(std::env::args_os())).command {
+        // These begin as their own programs do, log and all.
+        Command::Terminator(ProgramArgs { args }) => return terminator::program::run(args),
+        Command::Worker(ProgramArgs { args }) => return worker::program::run(args),
+        command => command,
+    };
+    // A server in this process has a log of its own.
+    if !matches!(command, Command::Dev(_)) {
+        init_logs();
+    }
+    // Several crates bring TLS providers; the first to connect must find exactly one.
+    let _first_of_this_process = shared::life::install_crypto_provider();
+    let outcome = match command {
+        Command::Dev(args) => dev::run(&args),
+        Command::Token(command) => token::run(command),
+        Command::Inject(args) => block_on(inject::run(args)),
+        Command::Send(args) => block_on(send::run(args)),
+        Command::Bench(args) => block_on(bench::run(*args)),
+        Command::RawEcho(args) => block_on(bench::raw_echo(args)),
+        Command::Terminator(_) | Command::Worker(_) => Ok(ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        print::note(&format!("countersign: {error:#}"));
+        ExitCode::from(STATUS_FAILED)
+    })
+}
+
+/// Whoever asks for nothing gets `dev`.
+fn with_default(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<_> = args.collect();
+    if args.len() <= 1 {
+        args.push("dev".into());
+    }
+    args
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(work)
+}
+
+/// The tool says itself what goes wrong; `RUST_LOG` shows what the libraries have to say. lapin's own texts hold
+/// whole messages, tokens included, and are never shown.
+fn init_logs() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+    let filter = ["lapin=off", "tungstenite=off", "tokio_tungstenite=off"]
+        .into_iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -185,9 +185,9 @@ pub fn from_pairs<'a, T: Config>(texts: impl IntoIterator<Item = (&'a str, &'a s
 /// # Errors
 /// The status to exit with, everything having been printed: 0 after `--help` and its like, 2 if the
 /// configuration is wrong.
-pub fn load_or_exit_code<T: Config>() -> Result<T, ExitCode> {
+pub fn load_or_exit_code<T: Config>(args: impl IntoIterator<Item = OsString>) -> Result<T, ExitCode> {
     use std::io::Write;
-    match load(std::env::args_os().skip(1), std::env::vars_os()) {
+    match load(args, std::env::vars_os()) {
         Ok(Loaded::Run(config)) => Ok(config),
         Ok(Loaded::Print(text)) => {
             // A reader that has gone away (`--help | head -1`) is no failure.

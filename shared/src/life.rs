@@ -14,7 +14,7 @@
 //! #     fn logging(&self) -> &LogConfig { &self.logging }
 //! # }
 //! fn main() -> std::process::ExitCode {
-//!     life::run(serve)
+//!     life::run(std::env::args_os().skip(1), serve)
 //! }
 //!
 //! async fn serve(config: GateConfig, mut signals: Signals) -> std::io::Result<Drained> {
@@ -24,6 +24,7 @@
 //! }
 //! ```
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
@@ -45,20 +46,20 @@ pub const EXIT_CONFIG: u8 = 2;
 /// How long tasks that were left behind may take to notice that the runtime ends.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 
-/// Runs a program from its configuration to its exit status.
+/// Runs a program from its configuration to its exit status. `args` are its flags, without its name.
 ///
-/// Loads the configuration from the process's arguments and environment, starts the log, installs the
+/// Loads the configuration from `args` and the process's environment, starts the log, installs the
 /// crypto provider, and runs `program` to its end. The status is 0 after a drain that was complete (or
 /// after `--help`), [`EXIT_FAILURE`] after one that was not and after an error, [`EXIT_CONFIG`] if the
 /// configuration is wrong.
-pub fn run<C, P, F, E>(program: P) -> ExitCode
+pub fn run<C, P, F, E>(args: impl IntoIterator<Item = OsString>, program: P) -> ExitCode
 where
     C: Config,
     P: FnOnce(C, Signals) -> F,
     F: Future<Output = Result<Drained, E>>,
     E: Display,
 {
-    let config = match config::load_or_exit_code::<C>() {
+    let config = match config::load_or_exit_code::<C>(args) {
         Ok(config) => config,
         Err(status) => return status,
     };

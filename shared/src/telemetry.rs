@@ -11,10 +11,10 @@ use std::sync::OnceLock;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterExt, Targets};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Identity, SubscriberExt};
+use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -40,8 +40,19 @@ pub enum TelemetryError {
 /// # Errors
 /// If something else was installed as the log before.
 pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
+    init_beside(config, Identity::new())
+}
+
+/// As [`init`], and `layer` is told of everything that its own filter lets through, logged or not.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_beside<L>(config: &LogConfig, layer: L) -> Result<(), TelemetryError>
+where
+    L: Layer<Registry> + Send + Sync,
+{
     let ansi = std::io::stderr().is_terminal();
-    let subscriber = subscriber(config, std::io::stderr, ansi);
+    let subscriber = subscriber(config, std::io::stderr, ansi, layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Log)?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
@@ -83,16 +94,19 @@ fn never_logged() -> Targets {
     ])
 }
 
-fn subscriber<W>(config: &LogConfig, writer: W, ansi: bool) -> impl Subscriber + Send + Sync + use<W>
+fn subscriber<W, L>(config: &LogConfig, writer: W, ansi: bool, beside: L) -> impl Subscriber + Send + Sync + use<W, L>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    L: Layer<Registry> + Send + Sync,
 {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match config.log_format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(config.log.filter().and(never_logged())))
+    tracing_subscriber::registry()
+        .with(beside)
+        .with(layer.with_filter(config.log.filter().and(never_logged())))
 }
 
 /// Tells where a panic happened, but not its message: that may quote the data it stumbled over.
@@ -137,7 +151,7 @@ mod tests {
             log: LogFilter::parse(log).unwrap(),
             log_format,
         };
-        tracing::subscriber::with_default(subscriber(&config, move || writer.clone(), false), act);
+        tracing::subscriber::with_default(subscriber(&config, move || writer.clone(), false, Identity::new()), act);
         String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
     }
 

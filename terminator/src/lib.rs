@@ -18,6 +18,7 @@ mod metrics;
 mod origin;
 mod peer;
 mod phase;
+pub mod program;
 mod refuse;
 mod registry;
 mod returns;

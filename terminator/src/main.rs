@@ -1,42 +1,5 @@
 //! The program `terminator`.
 
-use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::Duration;
-
-use shared::life::{self, Drained, Signals};
-use terminator::{StartError, Terminator, TerminatorConfig};
-
-/// What a drain takes beyond its deadline: the last closing handshakes, and the last words to the broker.
-const AFTER_DEADLINE: Duration = Duration::from_secs(15);
-
-fn main() -> ExitCode {
-    life::run(serve)
-}
-
-async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained, StartError> {
-    let limit = config.drain_timeout + AFTER_DEADLINE;
-    let scheme = if config.tls_cert.is_some() { "wss" } else { "ws" };
-    let terminator = match Terminator::bind(config).await {
-        Err(error) if error.is_configuration() => life::refuse_settings(&error),
-        bound => bound?,
-    };
-    announce(&terminator, scheme);
-    signals.next().await;
-    terminator.shutdown();
-    let drained = async {
-        terminator.join().await;
-    };
-    Ok(signals.drain(limit, drained).await)
-}
-
-/// Tells on standard output where it listens, for whoever asked for port 0.
-fn announce(terminator: &Terminator, scheme: &str) {
-    let socket = terminator.addr();
-    let admin = terminator
-        .admin_addr()
-        .map(|admin| format!(" admin http://{admin}"))
-        .unwrap_or_default();
-    // Nobody need read it.
-    let _ = writeln!(io::stdout().lock(), "listening on {scheme}://{socket}{admin}");
+fn main() -> std::process::ExitCode {
+    terminator::program::run(std::env::args_os().skip(1))
 }

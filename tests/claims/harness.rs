@@ -99,6 +99,7 @@ async fn a_broker_can_be_killed_frozen_and_alarmed_and_keeps_what_it_confirmed()
         )
         .await;
 
+    broker.settle().await;
     broker.kill();
     let publish = |queue: Arc<Queue>, limit: Duration| async move {
         queue

@@ -6,14 +6,24 @@
     reason = "the functions that claims share are test code, and fail as claims do"
 )]
 
+mod broker_faults;
 mod bus;
+mod drain;
 mod frames;
+mod garbage;
 mod handshake;
 mod harness;
+mod injection;
 mod keys;
+mod kills;
 mod limits;
 mod message;
+mod permissions;
+mod poison;
+mod secrecy;
 mod settings;
 mod start;
+mod store_faults;
 mod tls;
 mod tokens;
+mod topology;

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -60,7 +60,7 @@ impl Load {
         self
     }
 
-    /// How many messages each connection sends.
+    /// How many messages each connection sends; `usize::MAX` for as many as fit in before [`Running::enough`].
     #[must_use]
     pub fn messages(mut self, count: usize) -> Self {
         self.messages = count;
@@ -86,6 +86,7 @@ impl Load {
     pub fn start(self, limit: Duration) -> Running {
         let deadline = Instant::now() + limit;
         let answered = Arc::new(AtomicUsize::new(0));
+        let enough = Arc::new(AtomicBool::new(false));
         let mut connections = JoinSet::new();
         for number in 0..self.connections {
             let share = Share {
@@ -93,12 +94,14 @@ impl Load {
                 number,
                 deadline,
                 answered: answered.clone(),
+                enough: enough.clone(),
             };
             connections.spawn(share.run());
         }
         Running {
             connections,
             answered,
+            enough,
             limit,
         }
     }
@@ -114,6 +117,7 @@ impl Load {
 pub struct Running {
     connections: JoinSet<Tally>,
     answered: Arc<AtomicUsize>,
+    enough: Arc<AtomicBool>,
     limit: Duration,
 }
 
@@ -121,10 +125,28 @@ impl Running {
     /// Waits until so many messages are answered, to do harm in the middle.
     pub async fn until_answered(&self, count: usize) {
         eventually(self.limit, &format!("{count} messages are answered"), async || {
-            let answered = self.answered.load(Ordering::Relaxed);
+            let answered = self.answered();
             if answered >= count { Ok(()) } else { Err(answered) }
         })
         .await;
+    }
+
+    /// How many messages are answered by now.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether every connection has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        // Each connection has its own handle on the count.
+        Arc::strong_count(&self.answered) == 1
+    }
+
+    /// Sends nothing more, as if each connection had sent all its messages.
+    pub fn enough(&self) {
+        self.enough.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the end and counts.
@@ -199,6 +221,7 @@ struct Share {
     number: usize,
     deadline: Instant,
     answered: Arc<AtomicUsize>,
+    enough: Arc<AtomicBool>,
 }
 
 impl Share {
@@ -211,7 +234,7 @@ impl Share {
             .await
             .expect("the terminator accepts the connection");
         loop {
-            while tally.sent < self.load.messages && tally.unanswered.len() < self.load.in_flight {
+            while self.has_more(&tally) && tally.unanswered.len() < self.load.in_flight {
                 let id = format!("c{}-{}", self.number, tally.sent);
                 let message =
                     json!({"id": id, "type": self.load.kind, "token": self.load.token, "payload": {"of": id}});
@@ -236,6 +259,10 @@ impl Share {
                 None => return tally,
             }
         }
+    }
+
+    fn has_more(&self, tally: &Tally) -> bool {
+        tally.sent < self.load.messages && !self.enough.load(Ordering::Relaxed)
     }
 
     fn note(&self, tally: &mut Tally, asked: &BTreeSet<String>, message: &Value) {

@@ -19,6 +19,8 @@ pub enum Signal {
     Kill,
     /// Asks for an orderly end.
     Terminate,
+    /// Asks for the same, as Ctrl-C at a terminal does.
+    Interrupt,
     /// Freezes: sockets stay open, nothing answers.
     Stop,
     /// Thaws.
@@ -30,6 +32,7 @@ impl Signal {
         match self {
             Self::Kill => "KILL",
             Self::Terminate => "TERM",
+            Self::Interrupt => "INT",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
         }

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     http,
-    process::{Process, Signal},
+    process::{Process, Signal, is_alive},
     wait::eventually,
     watchdog::Folder,
 };
@@ -33,6 +33,8 @@ pub enum Kind {
     Terminator,
     /// Validates, decides, handles, answers.
     Worker,
+    /// A worker whose handler does the harm that a message asks for: `src/bin/poisoned-worker.rs`.
+    PoisonedWorker,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
         match self {
             Self::Terminator => "terminator",
             Self::Worker => "worker",
+            Self::PoisonedWorker => "poisoned-worker",
         }
     }
 }
@@ -124,6 +127,12 @@ impl Program {
         }
     }
 
+    /// Whether it has said where it listens.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.listening().is_some()
+    }
+
     /// Where a terminator takes clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -169,6 +178,12 @@ impl Program {
         self.process.id()
     }
 
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        is_alive(self.id())
+    }
+
     /// Kills it, as a crash or a power cut would.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -187,6 +202,16 @@ impl Program {
     /// Asks for an orderly end, as `kill`, systemd and Kubernetes do.
     pub fn terminate(&mut self) {
         self.process.signal(Signal::Terminate);
+    }
+
+    /// Asks for the same, as Ctrl-C does.
+    pub fn interrupt(&mut self) {
+        self.process.signal(Signal::Interrupt);
+    }
+
+    /// Whether it has ended, by itself or by force.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.exit_status().is_some()
     }
 
     /// Waits until it has ended by itself.

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use shared::config::{Setting, section};
+use terminator::TerminatorConfig;
+use worker::config::WorkerConfig;
+
 use crate::{
     client::Client,
     key::test_keys,
@@ -12,57 +16,15 @@ use crate::{
     token::{AUDIENCE, ISSUER},
 };
 
-/// Which programs a setting is for. The names are the contract's: one that is not here is a slip of the pen, and would
-/// otherwise be an environment variable that nobody reads.
-const SETTINGS_OF_BOTH: &[&str] = &[
-    "admin-listen",
-    "amqp-url",
-    "namespace",
-    "log",
-    "log-format",
-    "drain-timeout",
-];
-
-const SETTINGS_OF_TERMINATORS: &[&str] = &[
-    "listen",
-    "allowed-origins",
-    "auth-timeout",
-    "broker-patience",
-    "max-message-size",
-    "max-connections",
-    "max-connections-per-ip",
-    "messages-per-second",
-    "max-in-flight",
-    "handshake-timeout",
-    "idle-timeout",
-    "send-queue-bytes",
-    "tls-cert",
-    "tls-key",
-];
-
-const SETTINGS_OF_WORKERS: &[&str] = &[
-    "store-url",
-    "jwt-keys",
-    "jwt-issuer",
-    "jwt-audience",
-    "jwt-algorithms",
-    "jwt-leeway",
-    "jwt-max-size",
-    "jwt-max-lifetime",
-    "strategy",
-    "on-unauthenticated",
-    "on-expired-push",
-    "hold-ttl",
-    "hold-max-messages",
-    "hold-max-bytes",
-    "handler",
-    "handler-timeout",
-    "store-timeout",
-    "token-cache",
-    "prefetch",
-    "concurrency",
-    "max-deliveries",
-];
+/// The programs that know a setting of this name: terminators, workers. A name that neither knows is a slip of the pen,
+/// and would stop them.
+fn known_to(name: &str) -> (bool, bool) {
+    let knows = |settings: Vec<Setting>| settings.iter().any(|setting| setting.name == name);
+    (
+        knows(section::<TerminatorConfig>().1),
+        knows(section::<WorkerConfig>().1),
+    )
+}
 
 type Settings = Vec<(String, String)>;
 
@@ -72,6 +34,7 @@ type Settings = Vec<(String, String)>;
 pub struct Builder {
     terminators: usize,
     workers: usize,
+    worker_kind: Kind,
     broker: Option<Arc<Broker>>,
     broker_urls: [Option<String>; 2],
     store: Option<Arc<Store>>,
@@ -92,6 +55,13 @@ impl Builder {
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
         self
+    }
+
+    /// Workers whose handler does the harm that a message asks for.
+    #[must_use]
+    pub fn poisoned_workers(mut self, count: usize) -> Self {
+        self.worker_kind = Kind::PoisonedWorker;
+        self.workers(count)
     }
 
     /// A broker of the claim's own, to do it harm.
@@ -121,9 +91,7 @@ impl Builder {
     /// If there is no such setting.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
-        let both = SETTINGS_OF_BOTH.contains(&name);
-        let of_terminators = both || SETTINGS_OF_TERMINATORS.contains(&name);
-        let of_workers = both || SETTINGS_OF_WORKERS.contains(&name);
+        let (of_terminators, of_workers) = known_to(name);
         assert!(of_terminators || of_workers, "there is no setting {name}");
         if of_terminators {
             self.of_terminators.push((name.to_owned(), value.to_owned()));
@@ -136,6 +104,7 @@ impl Builder {
 
     /// Starts everything and returns when all of it is ready.
     pub async fn start(self) -> Stack {
+        let own_broker = self.broker.is_some();
         let broker = match self.broker {
             Some(broker) => broker,
             None => shared_broker().await,
@@ -168,6 +137,7 @@ impl Builder {
         let mut stack = Stack {
             terminators: Vec::new(),
             workers: Vec::new(),
+            worker_kind: self.worker_kind,
             of_terminators: of_terminators.concat(),
             of_workers: of_workers.concat(),
             namespace,
@@ -176,6 +146,9 @@ impl Builder {
         };
         stack.start_terminators(self.terminators).await;
         stack.start_workers(self.workers).await;
+        if own_broker {
+            stack.broker.settle().await;
+        }
         stack
     }
 }
@@ -185,6 +158,7 @@ impl Builder {
 pub struct Stack {
     terminators: Vec<Program>,
     workers: Vec<Program>,
+    worker_kind: Kind,
     of_terminators: Settings,
     of_workers: Settings,
     namespace: String,
@@ -199,6 +173,7 @@ impl Stack {
         Builder {
             terminators: 1,
             workers: 1,
+            worker_kind: Kind::Worker,
             broker: None,
             broker_urls: [None, None],
             store: None,
@@ -254,12 +229,39 @@ impl Stack {
 
     /// Starts more terminators, with the settings of the first, and returns when they are ready.
     pub async fn start_terminators(&mut self, count: usize) {
-        start(Kind::Terminator, count, &self.of_terminators, &mut self.terminators).await;
+        self.spawn_terminators(count);
+        let first_new = self.terminators.len() - count;
+        ready(&mut self.terminators[first_new..]).await;
     }
 
     /// Starts more workers, with the settings of the first, and returns when they are ready.
     pub async fn start_workers(&mut self, count: usize) {
-        start(Kind::Worker, count, &self.of_workers, &mut self.workers).await;
+        self.spawn_workers(count);
+        let first_new = self.workers.len() - count;
+        ready(&mut self.workers[first_new..]).await;
+    }
+
+    /// Starts more terminators, and does not wait: for what keeps them from being ready.
+    pub fn spawn_terminators(&mut self, count: usize) {
+        let new = (0..count).map(|_| Program::spawn(Kind::Terminator, &self.of_terminators));
+        self.terminators.extend(new);
+    }
+
+    /// Starts more workers, and does not wait: for what keeps them from being ready.
+    pub fn spawn_workers(&mut self, count: usize) {
+        let new = (0..count).map(|_| Program::spawn(self.worker_kind, &self.of_workers));
+        self.workers.extend(new);
+    }
+
+    /// Starts a worker in the place of each that has ended, and does not wait. Returns how many that were.
+    pub fn replace_ended_workers(&mut self) -> usize {
+        let ended = self
+            .workers
+            .iter_mut()
+            .filter_map(|worker| worker.has_ended().then_some(worker));
+        ended
+            .map(|worker| *worker = Program::spawn(self.worker_kind, &self.of_workers))
+            .count()
     }
 
     /// A client of the first terminator.
@@ -276,10 +278,8 @@ impl Stack {
     }
 }
 
-async fn start(kind: Kind, count: usize, settings: &Settings, programs: &mut Vec<Program>) {
-    let first_new = programs.len();
-    programs.extend((0..count).map(|_| Program::spawn(kind, settings)));
-    for program in &mut programs[first_new..] {
+async fn ready(programs: &mut [Program]) {
+    for program in programs {
         program.ready().await;
     }
 }

@@ -27,7 +27,8 @@ while read -r sign id; do
         -) case $alive in *" $id "*) alive="${alive%%" $id "*} ${alive#*" $id "}" ;; esac ;;
     esac
 done
-for id in $alive; do kill -KILL -- "-$id" 2>/dev/null; done
+# Not "kill -KILL": dash then takes no group.
+for id in $alive; do kill -s KILL -- "-$id" 2>/dev/null; done
 # What is dying may still write: a few more tries.
 for try in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$1" && break; sleep 0.2; done
 "#;

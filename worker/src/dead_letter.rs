@@ -42,8 +42,8 @@ pub(crate) struct Undertaker {
     publisher: Publisher,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    names: Names,
     internal: String,
-    messages: String,
     max_deliveries: u32,
     route: Route,
 }
@@ -63,7 +63,7 @@ impl Undertaker {
             metrics,
             route: Route::new(&internal, keys::DEAD),
             internal,
-            messages: names.messages().name,
+            names: names.clone(),
             max_deliveries,
         }
     }
@@ -87,7 +87,7 @@ impl Undertaker {
             reason: code.as_str().to_owned(),
             first_seen_s: self.first_seen_s(delivery),
             count: delivery.delivery_count.saturating_add(1),
-            queue: self.messages.clone(),
+            queue: self.names.messages().name,
         };
         self.publish(dead_letter(&delivery.message, epitaph)).await
     }
@@ -103,6 +103,9 @@ impl Undertaker {
         let Some(reply_to) = &message.properties.reply_to else {
             return Ok(());
         };
+        if origin::was_injected(&message.properties) && self.names.is_ours(reply_to) {
+            return Ok(());
+        }
         let id = match ClientMessage::parse(&message.body) {
             Ok(message) => message.id,
             Err(malformed) => malformed.id,

@@ -41,6 +41,7 @@ mod dead_letter;
 mod redact;
 mod retry;
 
+pub mod program;
 mod running;
 
 mod intake;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use shared::bus::topology::keys;
+use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Properties, Value};
 use shared::envelope::{Notice, read_forwarded};
 use shared::id::Stamp;
@@ -43,6 +43,13 @@ impl Origin {
         }
     }
 
+    /// Where its answer goes. What was injected gets none into a queue of ours: it would be taken for an answer to
+    /// somebody else's question.
+    pub(crate) fn reply_to<'a>(self, properties: &'a Properties, names: &Names) -> Option<&'a str> {
+        let reply_to = properties.reply_to.as_deref()?;
+        (self != Self::Injected || !names.is_ours(reply_to)).then_some(reply_to)
+    }
+
     /// Which message of which connection, if it is one.
     pub(crate) const fn stamp(self) -> Option<Stamp> {
         match self {
@@ -71,6 +78,11 @@ pub(crate) fn is_forwarded(delivery: &Delivery, internal: &str) -> bool {
             keys::RETRY => moved(),
             _ => false,
         }
+}
+
+/// Whether it was moved here, and nobody but an injector published it.
+pub(crate) fn was_injected(properties: &Properties) -> bool {
+    text_header(properties, HEADER_ORIGIN) == Some(keys::MESSAGE)
 }
 
 /// When it was first seen, as far as those say who are believed: the header of whoever moved it, or a

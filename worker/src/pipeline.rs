@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use shared::bus::topology::Names;
 use shared::bus::{Delivery, PublishError, Publisher, Route};
 use shared::clock::Clock;
 use shared::envelope::{Part, answer};
@@ -40,6 +41,7 @@ const STORE_RETRY_MS: u64 = 1_000;
 const GIVE_BACK_PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pipeline {
+    pub(crate) names: Names,
     pub(crate) internal: String,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -200,7 +202,7 @@ impl Pipeline {
     /// Sends the answers to whoever asked, and waits until they have arrived.
     async fn answer(&self, delivery: &Delivery, origin: Origin, conclusion: Conclusion) -> Result<(), PublishError> {
         let properties = &delivery.message.properties;
-        let Some(reply_to) = &properties.reply_to else {
+        let Some(reply_to) = origin.reply_to(properties, &self.names) else {
             return match conclusion.refused {
                 Some(code) => self.undertaker.bury_refused(delivery, code).await,
                 None => {

@@ -41,7 +41,7 @@ impl Mover {
 }
 
 /// The message as it goes to `<namespace>.retry`: as it came, and with where and when it came from. What it said
-/// itself about those is dropped, because there it would be believed.
+/// itself about those, or in the broker's name, is dropped, because there it would be believed.
 fn moved(delivery: &Delivery, internal: &str, now: Timestamp) -> Message {
     let key = if origin::is_forwarded(delivery, internal) {
         keys::FORWARD
@@ -51,7 +51,7 @@ fn moved(delivery: &Delivery, internal: &str, now: Timestamp) -> Message {
     let first_seen_s = origin::first_seen_s(delivery, internal).unwrap_or(now.as_secs());
     let mut message = delivery.message.clone();
     let headers = &mut message.properties.headers;
-    headers.retain(|(name, _)| name != HEADER_ORIGIN && name != HEADER_FIRST_SEEN);
+    headers.retain(|(name, _)| name != HEADER_ORIGIN && name != HEADER_FIRST_SEEN && !name.starts_with("x-"));
     let first_seen_s = i64::try_from(first_seen_s).unwrap_or(i64::MAX);
     headers.push((HEADER_ORIGIN.to_owned(), Value::Text(key.to_owned())));
     headers.push((HEADER_FIRST_SEEN.to_owned(), Value::Integer(first_seen_s)));

@@ -152,6 +152,7 @@ impl Rooms {
         ));
         Self {
             pipeline: Pipeline {
+                names: names.clone(),
                 internal: names.internal_exchange().name,
                 verifier,
                 clock: clock.clone(),

@@ -45,6 +45,9 @@ const UNDELIVERED_TTL: Duration = Duration::from_secs(300);
 /// The most of either that is kept; the oldest go first.
 const DEAD_MAX_LENGTH: u32 = 100_000;
 
+/// With what the queues of injectors begin, after the namespace.
+const INJECT: &str = "inject.";
+
 /// The names of everything on the broker, all under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
@@ -192,10 +195,19 @@ impl Names {
     /// A queue for the answers of one injector.
     pub fn inject_queue(&self, id: u64) -> Queue {
         Queue {
-            name: format!("{}.inject.{id:016x}", self.namespace),
+            name: format!("{}.{INJECT}{id:016x}", self.namespace),
             kind: QueueKind::Exclusive,
             bindings: Vec::new(),
         }
+    }
+
+    /// Whether `queue` is one that only terminators, workers and the broker put something into. An injector who names
+    /// one as its `reply_to` would have a worker write where its own permissions do not let it.
+    pub fn is_ours(&self, queue: &str) -> bool {
+        let suffix = queue
+            .strip_prefix(&self.namespace)
+            .and_then(|rest| rest.strip_prefix('.'));
+        suffix.is_some_and(|suffix| !suffix.starts_with(INJECT))
     }
 
     /// What must be there before anything is published: declared by terminator and worker alike, in this order.
@@ -253,6 +265,24 @@ mod tests {
     fn the_longest_namespace_fits_a_queue_name() {
         let names = Names::new(&"n".repeat(64));
         assert!(names.return_queue(TerminatorId::random()).name.len() <= 255);
+    }
+
+    #[test]
+    fn the_queues_of_injectors_and_of_others_are_not_ours() {
+        let names = Names::new("n");
+        let ours = [
+            names.messages(),
+            names.dead(),
+            names.return_queue(TerminatorId::random()),
+        ];
+        assert!(ours.iter().all(|queue| names.is_ours(&queue.name)));
+        let others = [
+            names.inject_queue(1).name,
+            "nn.messages".into(),
+            "n".into(),
+            "answers".into(),
+        ];
+        assert!(others.iter().all(|queue| !names.is_ours(queue)));
     }
 
     #[test]

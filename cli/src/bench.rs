@@ -1,0 +1,234 @@
+//! `countersign bench`: how fast it is, what it costs, and whether anything gets lost.
+//!
+//! What is measured end to end means little without a yardstick, so `--raw`
+//! measures a bare echo over the same broker in the same run. The two take
+//! turns in slices, so that the machine's noise hits both alike.
+
+mod cpu;
+mod fleet;
+mod idle;
+mod measure;
+mod options;
+mod processes;
+mod raw;
+mod report;
+mod stack;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use shared::config::redacted;
+use shared::life::Signals;
+
+use self::cpu::Process;
+use self::fleet::{Fleet, Losses};
+use self::measure::Figures;
+pub(crate) use self::options::{BenchArgs, EXAMPLES};
+use self::processes::{Child, this_executable};
+use self::raw::{Producer, RawQueues};
+pub(crate) use self::raw::{RawEchoArgs, run_echo as raw_echo};
+use self::report::Report;
+use self::stack::Stack;
+use crate::print;
+use crate::token::Signer;
+use crate::ws::WsUrl;
+
+/// Runs it.
+///
+/// # Errors
+/// What kept it from measuring. What the measurement shows is not an error: see the exit status.
+pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
+    args.check()?;
+    rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the limit of open files")?;
+    // What was started and declared must be ended and deleted, whatever happens.
+    let mut asked_to_end = Signals::listen().context("cannot listen for signals")?;
+    let stack = if args.stack {
+        Some(Stack::start(&args).await?)
+    } else {
+        None
+    };
+    let raw = args.raw.then(RawQueues::new);
+    let measured = tokio::select! {
+        measured = measure(&args, stack.as_ref(), raw.as_ref()) => measured,
+        () = asked_to_end.next() => Err(anyhow::anyhow!("interrupted")),
+    };
+    if let Some(raw) = raw {
+        stack::delete_namespace(args.amqp_url(), &raw.namespace, &[raw.answer.name]).await;
+    }
+    if let Some(stack) = stack {
+        stack.end().await;
+    }
+    let report = measured?;
+    print::line(report.to_string().trim_end());
+    if let Some(path) = &args.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(report.exit_code())
+}
+
+async fn measure(args: &BenchArgs, stack: Option<&Stack>, raw: Option<&RawQueues>) -> anyhow::Result<Report> {
+    let target = match stack {
+        Some(stack) => Some(Target::stack(args, stack)?),
+        None => args.url.clone().map(|url| Target::running(args, url)).transpose()?,
+    };
+    let mut report = Report::default();
+    let mut raw = match raw {
+        Some(queues) => Some(RawPath::open(args, queues).await?),
+        None => None,
+    };
+    let load = target.as_ref().filter(|_| args.measures_load());
+    let (mut end_to_end, mut bare) = (Figures::new()?, Figures::new()?);
+    let mut losses = Losses::default();
+    let progress = progress(args, load.is_some());
+    for _ in 0..args.slices() {
+        if let Some(raw) = &mut raw {
+            progress.set_message("bare AMQP echo");
+            bare.add(&raw.slice(args).await?)?;
+            progress.inc(1);
+        }
+        if let Some(target) = load {
+            progress.set_message("end to end");
+            let (figures, lost) = target.slice(args).await?;
+            end_to_end.add(&figures)?;
+            losses.add(&lost);
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    report.raw = raw.map(|_| report::Raw::new(&bare));
+    report.end_to_end = load.map(|_| report::EndToEnd::new(&end_to_end, losses));
+    report.compare();
+    if let (Some(count), Some(target)) = (args.idle, &target) {
+        report.idle = Some(idle::measure(&target.url, &target.signer, count.get(), target.terminator()?).await?);
+    }
+    Ok(report)
+}
+
+fn progress(args: &BenchArgs, load: bool) -> ProgressBar {
+    let slices = args.slices() as u64 * (u64::from(args.raw) + u64::from(load));
+    let bar = ProgressBar::new(slices);
+    // Without a style that parses, the bar's own will do. On what is no terminal it stays hidden.
+    if let Ok(style) = ProgressStyle::with_template("{spinner} slice {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(std::time::Duration::from_millis(250));
+    bar
+}
+
+/// The terminator under load.
+struct Target {
+    url: WsUrl,
+    signer: Signer,
+    processes: Vec<Process>,
+}
+
+impl Target {
+    fn stack(args: &BenchArgs, stack: &Stack) -> anyhow::Result<Self> {
+        let mut processes = stack.processes();
+        processes.extend(broker(args.amqp_url()));
+        processes.push(this_process("load"));
+        Ok(Self {
+            url: stack.url().clone(),
+            signer: Signer::development()?,
+            processes,
+        })
+    }
+
+    /// Of a terminator that runs already, only what is on this machine can be watched.
+    fn running(args: &BenchArgs, url: WsUrl) -> anyhow::Result<Self> {
+        let mut processes = vec![this_process("load")];
+        if let Some(pid) = url.loopback().and_then(|(ip, port)| cpu::listener(ip, port)) {
+            processes.push(Process {
+                name: TERMINATOR.to_owned(),
+                pid,
+            });
+        }
+        processes.extend(broker(args.amqp_url()));
+        Ok(Self {
+            url,
+            signer: args.signer.signer()?,
+            processes,
+        })
+    }
+
+    async fn slice(&self, args: &BenchArgs) -> anyhow::Result<(Figures, Losses)> {
+        let fleet = Fleet::open(&self.url, &self.signer, &args.plan()).await?;
+        measure::slice(args.slice(), &self.processes, |phases, latencies| {
+            fleet.load(phases, latencies)
+        })
+        .await
+    }
+
+    fn terminator(&self) -> anyhow::Result<u32> {
+        match self.processes.iter().find(|process| process.name == TERMINATOR) {
+            Some(process) => Ok(process.pid),
+            None => bail!("--idle needs the terminator on this machine, to see its memory"),
+        }
+    }
+}
+
+/// What the terminator's process is called in the results.
+const TERMINATOR: &str = "terminator";
+
+/// The bare echo: its process, and this end of it.
+struct RawPath {
+    producer: Producer,
+    processes: Vec<Process>,
+    /// Ended when it is dropped.
+    _echo: Child,
+}
+
+impl RawPath {
+    async fn open(args: &BenchArgs, queues: &RawQueues) -> anyhow::Result<Self> {
+        let url = args.amqp_url();
+        queues.declare(url).await?;
+        let in_flight = args.total_in_flight();
+        let prefetch = raw::prefetch(in_flight).to_string();
+        let echo = [
+            ["raw-echo", "--request", &queues.request.name],
+            ["--answer", &queues.answer.name, "--prefetch"],
+        ];
+        let arguments = echo.iter().flatten().copied().chain([prefetch.as_str()]);
+        let (child, _ready) =
+            Child::start("echo", &this_executable()?, arguments, [("COUNTERSIGN_AMQP_URL", url)]).await?;
+        let producer = Producer::open(url, queues, in_flight, args.size).await?;
+        let mut processes = vec![child.process().clone(), this_process("producer")];
+        processes.extend(broker(url));
+        Ok(Self {
+            producer,
+            processes,
+            _echo: child,
+        })
+    }
+
+    async fn slice(&mut self, args: &BenchArgs) -> anyhow::Result<Figures> {
+        let producer = &mut self.producer;
+        let load = async |phases, latencies| producer.load(phases, latencies).await;
+        let (figures, ()) = measure::slice(args.slice(), &self.processes, load).await?;
+        Ok(figures)
+    }
+}
+
+fn this_process(name: &str) -> Process {
+    Process {
+        name: name.to_owned(),
+        pid: std::process::id(),
+    }
+}
+
+/// The broker's process, if it is on this machine.
+fn broker(amqp_url: &str) -> Option<Process> {
+    let uri: lapin::uri::AMQPUri = amqp_url.parse().ok()?;
+    let ip = match uri.authority.host.as_str() {
+        "localhost" => std::net::Ipv4Addr::LOCALHOST.into(),
+        host => host.parse().ok()?,
+    };
+    let pid = cpu::listener(ip, uri.authority.port)?;
+    tracing::debug!(url = redacted(amqp_url), pid, "the broker is here");
+    Some(Process {
+        name: "broker".to_owned(),
+        pid,
+    })
+}

@@ -1,0 +1,171 @@
+//! What to measure.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::fleet::Plan;
+use super::measure::Slice;
+use crate::human;
+use crate::token::SignerArgs;
+use crate::ws::WsUrl;
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  countersign bench --stack --raw                        a private terminator and worker, and the bare echo beside them
+  countersign bench --url ws://127.0.0.1:8080 --connections 200 --seconds 30
+  countersign bench --stack --rate 5000                  open loop: latency from when each message was due
+  countersign bench --stack --idle 10000                 memory per idle connection
+  countersign bench --raw --json raw.json                the bare echo alone
+
+Exit status: 0 nothing was lost, duplicated or refused, 1 something was, 2 it could not be measured.";
+
+/// Without a yardstick beside it, one long slice; with one, turns.
+const INTERLEAVED_SLICES: u32 = 2;
+
+/// 100,000 = a million at 10 per connection; what is in flight is held in memory.
+const MAX_IN_FLIGHT: usize = 100_000;
+
+/// lapin's prefetch is 16 bits wide.
+const MAX_RAW_IN_FLIGHT: usize = 40_000;
+
+/// What to measure, and on what.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Start a terminator and workers of its own, in a namespace of their own that is deleted afterwards.
+    #[arg(long, conflicts_with = "url")]
+    pub(crate) stack: bool,
+    /// Measure the terminator that runs here; it must accept the tokens of --key (default: the development key).
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<WsUrl>,
+    /// Measure the bare two-hop AMQP echo on the same broker too, by turns.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Measure the terminator's memory for so many idle, authenticated connections.
+    #[arg(long, value_name = "N")]
+    pub(crate) idle: Option<NonZeroUsize>,
+    /// How many connections.
+    #[arg(long, value_name = "N", default_value = "50")]
+    connections: NonZeroUsize,
+    /// How many messages of each connection are on their way at a time.
+    #[arg(long, value_name = "M", default_value = "16")]
+    in_flight: NonZeroUsize,
+    /// How many messages to send per second, all connections together, whether answers come or not (default: each
+    /// answer lets the next message go). The timer is exact to 1 ms.
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// How long to measure, for each of what is measured; 0 for --idle alone.
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    seconds: u64,
+    /// How long to warm up before each measurement.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = human::parse_duration)]
+    warm_up: Duration,
+    /// How long a message is, token and all, in bytes; with the development key's tokens
+    /// 272 is about the shortest, and what cannot be shorter is longer.
+    #[arg(long, value_name = "BYTES", default_value_t = 272, value_parser = size)]
+    pub(crate) size: usize,
+    /// How many workers --stack starts.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: u16,
+    /// The broker.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "COUNTERSIGN_AMQP_URL",
+        hide_env_values = true,
+        default_value = "amqp://127.0.0.1:5672/%2f"
+    )]
+    amqp_url: String,
+    /// The store of --stack.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "COUNTERSIGN_STORE_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379"
+    )]
+    pub(crate) store_url: String,
+    /// Write the result to this file as JSON, too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) signer: SignerArgs,
+}
+
+impl BenchArgs {
+    /// Refuses what contradicts itself.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let target = self.stack || self.url.is_some();
+        if !target && !self.raw {
+            bail!("say what to measure: --stack, --url URL or --raw");
+        }
+        if !target && self.idle.is_some() {
+            bail!("--idle needs a terminator: --stack or --url URL");
+        }
+        if self.seconds == 0 && (self.raw || self.idle.is_none()) {
+            bail!("--seconds 0 is for --idle alone");
+        }
+        let total = self.connections.get().checked_mul(self.in_flight.get());
+        let limit = if self.raw { MAX_RAW_IN_FLIGHT } else { MAX_IN_FLIGHT };
+        if total.is_none_or(|total| total > limit) {
+            bail!("--connections times --in-flight is more than {limit}");
+        }
+        Ok(())
+    }
+
+    /// The broker: the first, if there are several.
+    pub(crate) fn amqp_url(&self) -> &str {
+        self.amqp_url.split(',').next().unwrap_or(&self.amqp_url).trim()
+    }
+
+    /// Whether anything but idle connections is asked for.
+    pub(crate) fn measures_load(&self) -> bool {
+        self.seconds > 0
+    }
+
+    /// How many messages are on their way, all connections together.
+    pub(crate) fn total_in_flight(&self) -> usize {
+        self.connections.get() * self.in_flight.get()
+    }
+
+    /// How many slices of each kind there are.
+    pub(crate) fn slices(&self) -> u32 {
+        if self.seconds == 0 {
+            0
+        } else if self.raw && (self.stack || self.url.is_some()) {
+            INTERLEAVED_SLICES
+        } else {
+            1
+        }
+    }
+
+    /// How long each is.
+    pub(crate) fn slice(&self) -> Slice {
+        Slice {
+            warm_up: self.warm_up,
+            measure: Duration::from_secs(self.seconds) / self.slices().max(1),
+        }
+    }
+
+    /// What the connections do.
+    pub(crate) fn plan(&self) -> Plan {
+        Plan {
+            connections: self.connections.get(),
+            in_flight: self.in_flight.get(),
+            size: self.size,
+            rate: self.rate.map(f64::from),
+            // Longer than any slice with its warm-up and its drain.
+            token_lifetime: self.warm_up + Duration::from_secs(self.seconds + 300),
+        }
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes @ 1..=1_048_576) => Ok(bytes),
+        _ => Err("want 1 to 1048576".to_owned()),
+    }
+}

@@ -1,0 +1,236 @@
+//! The result, as a table for people and as JSON for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::fleet::Losses;
+use super::measure::{Figures, round};
+
+/// What was asked for.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) end_to_end: Option<EndToEnd>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) raw: Option<Raw>,
+    /// `end_to_end.rate / raw.rate`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle: Option<Idle>,
+}
+
+/// From a client's socket to a worker and back.
+#[derive(Debug, Serialize)]
+pub(crate) struct EndToEnd {
+    rate: f64,
+    p50_us: u64,
+    p99_us: u64,
+    lost: u64,
+    duplicated: u64,
+    cpu_us: BTreeMap<String, f64>,
+    /// Answers that were errors; they count neither as lost nor for the rate.
+    #[serde(skip)]
+    refused: u64,
+    #[serde(skip)]
+    closed: u64,
+}
+
+/// The bare echo.
+#[derive(Debug, Serialize)]
+pub(crate) struct Raw {
+    rate: f64,
+    p50_us: u64,
+    p99_us: u64,
+    cpu_us: BTreeMap<String, f64>,
+}
+
+/// Idle connections.
+#[derive(Debug, Serialize)]
+pub(crate) struct Idle {
+    connections: usize,
+    bytes_per_connection: u64,
+    #[serde(skip)]
+    bytes: u64,
+}
+
+impl EndToEnd {
+    pub(crate) fn new(figures: &Figures, losses: Losses) -> Self {
+        Self {
+            rate: round(figures.rate()),
+            p50_us: figures.histogram.value_at_quantile(0.5),
+            p99_us: figures.histogram.value_at_quantile(0.99),
+            lost: losses.lost,
+            duplicated: losses.duplicated,
+            cpu_us: figures.cpu_us_per_message(),
+            refused: losses.refused,
+            closed: losses.closed,
+        }
+    }
+}
+
+impl Raw {
+    pub(crate) fn new(figures: &Figures) -> Self {
+        Self {
+            rate: round(figures.rate()),
+            p50_us: figures.histogram.value_at_quantile(0.5),
+            p99_us: figures.histogram.value_at_quantile(0.99),
+            cpu_us: figures.cpu_us_per_message(),
+        }
+    }
+}
+
+impl Idle {
+    /// So many connections took so many bytes together.
+    pub(crate) fn new(connections: usize, bytes: u64) -> Self {
+        Self {
+            connections,
+            bytes_per_connection: bytes / connections.max(1) as u64,
+            bytes,
+        }
+    }
+}
+
+impl Report {
+    /// Sets the one against the other.
+    pub(crate) fn compare(&mut self) {
+        if let (Some(end_to_end), Some(raw)) = (&self.end_to_end, &self.raw) {
+            self.ratio = Some((end_to_end.rate / raw.rate.max(f64::EPSILON) * 1_000.0).round() / 1_000.0);
+        }
+    }
+
+    /// 0 nothing was lost, duplicated or refused, 1 something was.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(u8::from(!self.is_clean()))
+    }
+
+    fn is_clean(&self) -> bool {
+        let clean = |e: &EndToEnd| e.lost + e.duplicated + e.refused + e.closed == 0 && e.rate > 0.0;
+        self.end_to_end.as_ref().is_none_or(clean)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.end_to_end.is_some() || self.raw.is_some() {
+            writeln!(
+                f,
+                "{:<12} {:>12} {:>10} {:>10}  CPU µs per message",
+                "", "messages/s", "p50 ms", "p99 ms"
+            )?;
+        }
+        if let Some(e) = &self.end_to_end {
+            row(f, "end to end", e.rate, e.p50_us, e.p99_us, &e.cpu_us)?;
+        }
+        if let Some(raw) = &self.raw {
+            row(f, "bare AMQP", raw.rate, raw.p50_us, raw.p99_us, &raw.cpu_us)?;
+        }
+        if let Some(ratio) = self.ratio {
+            writeln!(f, "{:<12} {ratio:>12.3}", "ratio")?;
+        }
+        if let Some(e) = &self.end_to_end {
+            write!(f, "lost {}, duplicated {}", e.lost, e.duplicated)?;
+            if e.refused + e.closed > 0 {
+                write!(f, ", refused {}, connections closed early {}", e.refused, e.closed)?;
+            }
+            writeln!(f)?;
+        }
+        if let Some(idle) = &self.idle {
+            let mib = idle.bytes as f64 / (1_024.0 * 1_024.0);
+            let (count, each) = (idle.connections, idle.bytes_per_connection);
+            writeln!(f, "{count} idle connections: {mib:.1} MiB, {each} bytes each")?;
+        }
+        Ok(())
+    }
+}
+
+fn row(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    rate: f64,
+    p50_us: u64,
+    p99_us: u64,
+    cpu_us: &BTreeMap<String, f64>,
+) -> fmt::Result {
+    let (p50_ms, p99_ms) = (p50_us as f64 / 1_000.0, p99_us as f64 / 1_000.0);
+    let cpu: Vec<String> = cpu_us
+        .iter()
+        .map(|(process, us)| format!("{process} {us:.1}"))
+        .collect();
+    writeln!(
+        f,
+        "{name:<12} {rate:>12.0} {p50_ms:>10.2} {p99_ms:>10.2}  {}",
+        cpu.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn figures(messages: u64, latency_us: u64) -> Figures {
+        let mut figures = Figures::new().unwrap();
+        figures.histogram.record_n(latency_us, messages).unwrap();
+        figures.measured = Duration::from_secs(2);
+        figures.cpu_us.insert("broker".to_owned(), messages * 50);
+        figures
+    }
+
+    fn report(losses: Losses) -> Report {
+        let mut report = Report {
+            end_to_end: Some(EndToEnd::new(&figures(1_000, 4_000), losses)),
+            raw: Some(Raw::new(&figures(2_000, 1_000))),
+            ..Report::default()
+        };
+        report.compare();
+        report
+    }
+
+    #[test]
+    fn the_json_has_the_members_that_are_promised_and_no_others() {
+        let mut report = report(Losses::default());
+        report.idle = Some(Idle::new(10, 1_000));
+        let expected = serde_json::json!({
+            "end_to_end": {"rate": 500.0, "p50_us": 4_001, "p99_us": 4_001, "lost": 0, "duplicated": 0,
+                           "cpu_us": {"broker": 50.0}},
+            "raw": {"rate": 1_000.0, "p50_us": 1_000, "p99_us": 1_000, "cpu_us": {"broker": 50.0}},
+            "ratio": 0.5,
+            "idle": {"connections": 10, "bytes_per_connection": 100}
+        });
+        assert_eq!(serde_json::to_value(&report).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_left_out() {
+        assert_eq!(serde_json::to_value(Report::default()).unwrap(), serde_json::json!({}));
+    }
+
+    #[test]
+    fn anything_that_is_not_as_it_should_be_shows_in_the_status() {
+        assert!(report(Losses::default()).is_clean());
+        for bad in [
+            Losses {
+                lost: 1,
+                ..Losses::default()
+            },
+            Losses {
+                duplicated: 1,
+                ..Losses::default()
+            },
+            Losses {
+                refused: 1,
+                ..Losses::default()
+            },
+            Losses {
+                closed: 1,
+                ..Losses::default()
+            },
+        ] {
+            assert!(!report(bad).is_clean(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Reaching the broker, or saying why not.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
+use shared::bus::topology::Topology;
+use shared::bus::{Bus as _, Link};
+use tokio::time::timeout;
+
+/// The time for reaching the broker and declaring what is needed: quorum queues of a starting cluster take seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Connects, and declares `topology`.
+///
+/// # Errors
+/// If that does not succeed in time.
+pub(crate) async fn connect(urls: Vec<String>, topology: Topology) -> anyhow::Result<RabbitmqBus> {
+    let bus = RabbitmqBus::new(RabbitmqConfig {
+        urls,
+        name: "countersign".to_owned(),
+        topology,
+    });
+    wait_until_up(&bus).await?;
+    Ok(bus)
+}
+
+/// Waits until the connections are there, and the consumers subscribed.
+///
+/// # Errors
+/// If they are not in time.
+pub(crate) async fn wait_until_up(bus: &RabbitmqBus) -> anyhow::Result<()> {
+    let mut link = bus.link();
+    if timeout(CONNECT_TIMEOUT, link.wait_for(Link::is_up)).await.is_ok() {
+        return Ok(());
+    }
+    let present = link.borrow().clone();
+    match present {
+        Link::Up => Ok(()),
+        Link::Blocked => bail!("the broker takes nothing: it is out of memory or disk"),
+        Link::Away(reason) => bail!("cannot use the broker: {reason}; check --amqp-url"),
+    }
+}

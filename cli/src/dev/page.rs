@@ -1,0 +1,310 @@
+//! The page's own small web server: its files, and who may ask for them.
+//!
+//! It mints tokens and injects messages for whoever asks, so it must know that a
+//! person at this machine asks, and not a page of the web in that person's
+//! browser. Such a page may reach us under a name of its own that it lets point
+//! here (DNS rebinding): so the `Host` must be one of ours. Or it may send us a
+//! form: so the `Origin` must be ours too. And what the page itself may load is
+//! what it was delivered with.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::inject::{self, Injector};
+use super::journey::Journeys;
+use super::{mint, watch};
+use crate::dev_key;
+use crate::token::mint::Signer;
+
+/// 64 KiB = 64 * 1,024 bytes: what a terminator takes, too.
+const MAX_BODY_BYTES: usize = 64 * 1_024;
+
+/// How many pages may watch at a time.
+const MAX_WATCHERS: usize = 64;
+
+/// How long a request that is being answered may take when we end.
+const CLOSING_TIME: Duration = Duration::from_secs(1);
+
+const HTML: &str = include_str!("page/index.html");
+const STYLE: &str = include_str!("page/style.css");
+const SCRIPT: &str = include_str!("page/page.js");
+const ICON: &str = include_str!("page/icon.svg");
+
+/// What the page's server works with.
+pub(crate) struct Page {
+    pub(super) signer: Signer,
+    pub(super) injector: Injector,
+    pub(super) journeys: Journeys,
+    pub(super) watchers: Arc<Semaphore>,
+    pub(super) closing: CancellationToken,
+    addresses: Addresses,
+}
+
+/// Where the page and the WebSocket are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    /// Of the page.
+    pub(crate) page: SocketAddr,
+    /// Of the terminator.
+    pub(crate) socket: SocketAddr,
+}
+
+/// The running server. Ends when it is dropped, or more gently by [`end`](Self::end).
+pub(crate) struct Server {
+    closing: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Page {
+    /// A page for the terminator at `addresses`.
+    pub(crate) fn new(addresses: Addresses, signer: Signer, injector: Injector, journeys: Journeys) -> Self {
+        Self {
+            signer,
+            injector,
+            journeys,
+            watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
+            closing: CancellationToken::new(),
+            addresses,
+        }
+    }
+
+    /// Serves it.
+    pub(crate) fn serve(self, listener: TcpListener) -> Server {
+        let closing = self.closing.clone();
+        let router = router(Arc::new(self));
+        let task = tokio::spawn(run(listener, router, closing.clone()));
+        Server { closing, task }
+    }
+}
+
+impl Server {
+    /// Takes no more requests, and waits for those that are being answered. Tells whether all were in time.
+    pub(crate) async fn end(mut self) -> bool {
+        self.closing.cancel();
+        timeout(CLOSING_TIME, &mut self.task).await.is_ok()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(listener: TcpListener, router: Router, closing: CancellationToken) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(closing.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the page is no longer served");
+    }
+}
+
+fn router(page: Arc<Page>) -> Router {
+    let file =
+        |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
+    Router::new()
+        .route("/", file("text/html; charset=utf-8", HTML))
+        .route("/style.css", file("text/css; charset=utf-8", STYLE))
+        .route("/page.js", file("text/javascript; charset=utf-8", SCRIPT))
+        .route("/icon.svg", file("image/svg+xml", ICON))
+        .route("/about", get(about))
+        .route("/journey", get(watch::journey))
+        .route("/token", post(mint::token))
+        .route("/inject", post(inject::inject))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(page.clone(), guard))
+        .with_state(page)
+}
+
+/// What the page must know before it can do anything.
+#[derive(Serialize)]
+struct About {
+    socket: String,
+    subprotocol: &'static str,
+    issuer: &'static str,
+    audience: &'static str,
+}
+
+async fn about(State(page): State<Arc<Page>>, headers: HeaderMap) -> Json<About> {
+    Json(About {
+        socket: page.addresses.socket_url(text(&headers, header::HOST)),
+        subprotocol: shared::protocol::SUBPROTOCOL,
+        issuer: dev_key::ISSUER,
+        audience: dev_key::AUDIENCE,
+    })
+}
+
+/// Turns away who is not ours, and tells the browser to keep to what is.
+async fn guard(State(page): State<Arc<Page>>, request: Request, next: Next) -> Response {
+    let (host, origin) = (
+        text(request.headers(), header::HOST),
+        request.headers().get(header::ORIGIN),
+    );
+    let same_origin = |origin: &HeaderValue| {
+        origin
+            .to_str()
+            .is_ok_and(|origin| origin.strip_prefix("http://") == Some(host))
+    };
+    let mut response = if !page.addresses.are_asked_for_by(host) {
+        let known = format!("ask for http://{}\n", page.addresses.page);
+        (StatusCode::MISDIRECTED_REQUEST, known).into_response()
+    } else if !origin.is_none_or(same_origin) {
+        (StatusCode::FORBIDDEN, "another page's request is not answered\n").into_response()
+    } else {
+        next.run(request).await
+    };
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        // An answer may hold a token, and the files change with the program.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            HeaderValue::from_static("same-origin"),
+        ),
+    ] {
+        response.headers_mut().insert(name, value);
+    }
+    if let Ok(policy) = HeaderValue::try_from(page.addresses.content_security_policy()) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> &str {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+impl Addresses {
+    /// Whether a request with this `Host` means us by one of our own names.
+    fn are_asked_for_by(&self, host: &str) -> bool {
+        let (name, port) = split_host(host);
+        let own_name = name.eq_ignore_ascii_case("localhost") || name == written(self.page.ip());
+        own_name && port == self.page.port()
+    }
+
+    /// Whether page and WebSocket differ by their port alone, so that a terminator takes the page for one of its own host.
+    pub(crate) fn share_a_host(&self) -> bool {
+        self.page.ip() == self.socket.ip()
+    }
+
+    /// Where the WebSocket is for a page that was asked for by this `Host`.
+    fn socket_url(&self, host: &str) -> String {
+        if self.share_a_host() {
+            format!("ws://{}:{}", split_host(host).0, self.socket.port())
+        } else {
+            format!("ws://{}", self.socket)
+        }
+    }
+
+    /// The origins of the page, by each of its names.
+    pub(crate) fn origins(&self) -> [String; 2] {
+        [
+            format!("http://{}", self.page),
+            format!("http://localhost:{}", self.page.port()),
+        ]
+    }
+
+    /// Nothing from elsewhere, nothing inline; connections to ourselves and to the terminator.
+    fn content_security_policy(&self) -> String {
+        // A source list has no way to write an IPv6 address (CSP Level 3, §2.3.1).
+        let socket = match self.socket {
+            SocketAddr::V4(address) => format!("ws://{address} ws://localhost:{}", address.port()),
+            SocketAddr::V6(_) => "ws:".to_owned(),
+        };
+        format!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' {socket}; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+    }
+}
+
+/// The host of a URL's authority, brackets included, and its port.
+fn split_host(host: &str) -> (&str, u16) {
+    const HTTP_PORT: u16 = 80;
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port.parse().unwrap_or(0)),
+        _ => (host, HTTP_PORT),
+    }
+}
+
+/// An address as it stands in a URL (RFC 3986 §3.2.2).
+fn written(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(page: &str, socket: &str) -> Addresses {
+        Addresses {
+            page: page.parse().unwrap(),
+            socket: socket.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_host_is_ours_by_its_name_and_its_port() {
+        let ours = addresses("127.0.0.1:8000", "127.0.0.1:8080");
+        for host in ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000"] {
+            assert!(ours.are_asked_for_by(host), "{host}");
+        }
+        for host in [
+            "",
+            "127.0.0.1",
+            "localhost",
+            "127.0.0.1:8080",
+            "evil.example:8000",
+            "localhost.evil.example:8000",
+            "127.0.0.1:8000:8000",
+            "[::1]:8000",
+        ] {
+            assert!(!ours.are_asked_for_by(host), "{host}");
+        }
+        let at_port_80 = addresses("[::1]:80", "[::1]:8080");
+        assert!(at_port_80.are_asked_for_by("localhost") && at_port_80.are_asked_for_by("[::1]"));
+    }
+
+    #[test]
+    fn the_page_finds_the_socket_under_the_name_by_which_it_was_asked_for() {
+        let ours = addresses("127.0.0.1:8000", "127.0.0.1:8080");
+        assert_eq!(ours.socket_url("localhost:8000"), "ws://localhost:8080");
+        assert_eq!(
+            addresses("[::1]:80", "[::1]:8080").socket_url("[::1]"),
+            "ws://[::1]:8080"
+        );
+        let apart = addresses("127.0.0.1:8000", "[::1]:8080");
+        assert_eq!(apart.socket_url("localhost:8000"), "ws://[::1]:8080");
+    }
+
+    #[test]
+    fn the_page_may_connect_to_us_and_to_nobody_else() {
+        let policy = addresses("127.0.0.1:8000", "127.0.0.1:8080").content_security_policy();
+        assert!(policy.starts_with("default-src 'none';"), "{policy}");
+        assert!(
+            policy.contains("connect-src 'self' ws://127.0.0.1:8080 ws://localhost:8080;"),
+            "{policy}"
+        );
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+}

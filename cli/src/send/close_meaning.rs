@@ -1,0 +1,47 @@
+//! What a close code means, for people.
+
+/// A sentence for a close code of RFC 6455 §7.4.1 or of Countersign's own.
+pub(super) fn of(code: u16) -> &'static str {
+    match code {
+        1000 => "normal end",
+        1001 => "the server drains, or heard nothing for too long: reconnect with jitter",
+        1002 => "protocol error: mend the client",
+        1003 => "binary frame: send JSON text frames",
+        1005 => "no code was given",
+        1007 => "bad UTF-8: mend the client",
+        1009 => "the message is too big: mend the client",
+        1011 => "internal error: back off, then reconnect",
+        1012 => "the server restarts: reconnect with jitter",
+        1013 => "the server is overloaded: back off, then reconnect",
+        4401 => "authentication missing or expired: get a token, reconnect",
+        4408 => "never authenticated in time: get a token, reconnect",
+        4410 => "the client reads too slowly: reconnect",
+        4429 => "over the rate: back off, then reconnect",
+        4501 => "the token is invalid: stop",
+        4503 => "revoked: stop",
+        4505 => "connection limit: stop",
+        4509 => "another identity on a live connection: stop",
+        4000..=4499 => "the server's own code: reconnect",
+        4500..=4999 => "the server's own code: stop",
+        _ => "unknown code",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::protocol::CloseCode;
+
+    #[test]
+    fn every_code_that_the_terminator_sends_has_a_meaning_of_its_own() {
+        for code in [
+            CloseCode::GoingAway,
+            CloseCode::TooBig,
+            CloseCode::Restart,
+            CloseCode::SlowReader,
+            CloseCode::RateLimited,
+        ] {
+            assert!(!of(code.code()).contains("code"), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The broker dies, freezes or chokes: each message is answered or refused as `busy`, none is answered twice, and
+//! everything goes on by itself when the broker is back.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tests::{Broker, Load, Program, Span, Stack, eventually, load::Running, token_for};
+use tokio::time::{Instant, sleep};
+
+use crate::kills::at_rest;
+
+/// For a whole load and the harm that is done to it, on a slow and busy machine.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// From the moment that the broker works again to the moment that messages are answered again.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(15);
+
+/// A stack on a broker of its own, which keeps its queues whatever befalls it from now on.
+async fn with_its_own_broker(workers: usize, patience: &str) -> Stack {
+    let broker = Arc::new(Broker::start().await);
+    let settings = Stack::builder().broker(&broker).workers(workers);
+    let stack = settings.setting("broker-patience", patience).start().await;
+    broker.settle().await;
+    stack
+}
+
+/// A load, and a moment in the midst of it.
+async fn busy(stack: &Stack) -> Running {
+    let load = Load::on(stack.terminators(), &token_for("alice").mint())
+        .connections(20)
+        .messages(usize::MAX)
+        .start(LIMIT);
+    load.until_answered(500).await;
+    load
+}
+
+/// The broker works again as of now.
+async fn recovers(stack: &Stack, load: Running, harm: &str) {
+    let (before, back) = (load.answered(), Instant::now());
+    eventually(RECOVERY_LIMIT, "messages are answered again", async || {
+        load.answered() >= before + 20
+    })
+    .await;
+    println!("{harm}: messages were answered again after {:?}", back.elapsed());
+    load.until_answered(before + 500).await;
+    load.enough();
+    let tally = load.finish().await;
+    println!(
+        "{harm}: {} sent, {} replied, {:?} refused",
+        tally.sent, tally.replied, tally.refused
+    );
+    tally.assert_each_answered_once();
+    assert!(tally.broken.is_empty(), "connections were lost: {:?}", tally.broken);
+    assert!(tally.refused.keys().all(|code| code == "busy"), "{:?}", tally.refused);
+    at_rest(stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_dies_and_comes_back_loses_nothing() {
+    let stack = with_its_own_broker(2, "30s").await;
+    let load = busy(&stack).await;
+    stack.broker().restart().await;
+    recovers(&stack, load, "killed").await;
+    for terminator in stack.terminators() {
+        assert!(
+            terminator
+                .metric("countersign_terminator_broker_reconnects_total")
+                .await
+                >= 1.0
+        );
+        assert_eq!(terminator.metric("countersign_terminator_broker_up").await, 1.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_freezes_and_thaws_loses_nothing() {
+    let stack = with_its_own_broker(2, "30s").await;
+    let load = busy(&stack).await;
+    stack.broker().freeze();
+    sleep(10.s()).await;
+    stack.broker().thaw();
+    recovers(&stack, load, "frozen").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_out_of_memory_holds_everybody_up_and_loses_nothing() {
+    let mut stack = with_its_own_broker(2, "1m").await;
+    let load = busy(&stack).await;
+    stack.broker().memory_alarm(true).await;
+    blames_the_broker(&stack.terminators()[0]).await;
+    stack.broker().memory_alarm(false).await;
+    recovers(&stack, load, "out of memory").await;
+    stack.terminator(0).ready().await;
+}
+
+/// Waits until the program is not ready, because of the broker.
+async fn blames_the_broker(program: &Program) {
+    eventually(20.s(), "the program says that the broker is away", async || {
+        let answer = program.get("/readyz").await;
+        let report: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let broker = &report["checks"]["broker"];
+        let blamed = answer.status == 503 && broker.is_string() && broker != "ok";
+        if blamed { Ok(()) } else { Err(answer) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broker_away_for_too_long_is_told_to_clients_who_are_served_when_it_is_back() {
+    let mut stack = with_its_own_broker(1, "2s").await;
+    let token = token_for("alice").mint();
+    let mut client = stack.client().await;
+    assert_eq!(client.request("echo", Some(&token), 1.into()).await["payload"], 1);
+
+    stack.broker().kill();
+    let busy = client.request("echo", Some(&token), 2.into()).await;
+    assert_eq!(busy["error"]["code"], "busy", "{busy}");
+    assert_eq!(busy["error"]["temporary"], true, "{busy}");
+    // From now on nobody's patience is tried: ten in a row take less than two of them would, had they to wait.
+    let started = Instant::now();
+    for number in 0..10 {
+        let busy = client.request("echo", Some(&token), number.into()).await;
+        assert_eq!(busy["error"]["code"], "busy", "{busy}");
+    }
+    assert!(started.elapsed() < 4.s(), "refused after {:?}", started.elapsed());
+    let mut newcomer = stack.client().await;
+    assert_eq!(
+        newcomer.request("echo", Some(&token), 3.into()).await["error"]["code"],
+        "busy"
+    );
+    blames_the_broker(&stack.terminators()[0]).await;
+    blames_the_broker(&stack.workers()[0]).await;
+
+    stack.broker().restart().await;
+    for client in [&mut client, &mut newcomer] {
+        eventually(RECOVERY_LIMIT, "the same connection is served", async || {
+            let answer = client.request("echo", Some(&token), 4.into()).await;
+            if answer["type"] == "reply" { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+    stack.terminator(0).ready().await;
+    stack.worker(0).ready().await;
+    at_rest(&stack).await;
+}
+
+#[tokio::test]
+async fn programs_that_start_before_the_broker_are_ready_when_it_is() {
+    let broker = Arc::new(Broker::start().await);
+    let mut stack = Stack::builder().broker(&broker).terminators(0).workers(0).start().await;
+    broker.kill();
+    stack.spawn_terminators(1);
+    stack.spawn_workers(1);
+    for program in stack.terminators().iter().chain(stack.workers()) {
+        eventually(30.s(), "it says where it listens", async || program.is_listening()).await;
+        blames_the_broker(program).await;
+        assert_eq!(program.get("/livez").await.status, 200);
+    }
+    // A client who comes too early waits, and is served.
+    let mut client = stack.client().await;
+    let id = client.ask("echo", Some(&token_for("alice").mint()), 1.into()).await;
+    broker.restart().await;
+    assert_eq!(client.answer_to(&id, 30.s()).await["payload"], 1);
+    stack.terminator(0).ready().await;
+    stack.worker(0).ready().await;
+}

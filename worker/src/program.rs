@@ -1,0 +1,49 @@
+//! The program: settings, start, announcement, signal, drain.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use shared::life::{self, Drained, Signals};
+
+use crate::config::{HandlerKind, WorkerConfig};
+use crate::{Echo, Handler, Worker};
+
+/// What may come after the drain-timeout: two seconds for the broker to let us go, one for the admin server,
+/// and as many again to spare.
+const CLOSING_TIME: Duration = Duration::from_secs(6);
+
+/// Runs a worker with the handler of its settings as a process; `args` are its flags.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    life::run(args, async |config: WorkerConfig, signals| match config.handler {
+        HandlerKind::Echo => serve(config, Echo, signals).await,
+    })
+}
+
+/// Runs a worker with an application's handler as a process; `args` are its flags.
+pub fn run_with(args: impl IntoIterator<Item = OsString>, handler: impl Handler) -> ExitCode {
+    life::run(args, async |config, signals| serve(config, handler, signals).await)
+}
+
+async fn serve(config: WorkerConfig, handler: impl Handler, mut signals: Signals) -> anyhow::Result<Drained> {
+    let deadline = config.drain_timeout + CLOSING_TIME;
+    let worker = match Worker::start(config, handler).await {
+        Err(error) if error.is_configuration() => life::refuse_settings(&error),
+        started => started?,
+    };
+    announce(&worker)?;
+    signals.next().await;
+    worker.shutdown();
+    Ok(signals.drain(deadline, worker.join()).await)
+}
+
+/// Tells whoever started us that we run, and where.
+fn announce(worker: &Worker) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match worker.admin_addr() {
+        Some(addr) => writeln!(stdout, "listening on admin http://{addr}")?,
+        None => writeln!(stdout, "ready")?,
+    }
+    stdout.flush()
+}
