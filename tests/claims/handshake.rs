@@ -44,7 +44,7 @@ async fn every_wrong_request_gets_the_status_that_says_why() {
     let last = "Sec-WebSocket-Version: 13\r\n";
     let with = |header: &str| format!("{last}{header}\r\n");
     let long = with(&format!("Cookie: {}", "c".repeat(10_000)));
-    let many = with(&"X: y\r\n".repeat(200).trim_end().to_owned());
+    let many = with("X: y\r\n".repeat(200).trim_end());
     let cases: &[(u16, &[(&str, &str)])] = &[
         (426, &[("Upgrade: websocket\r\n", "")]),
         (

@@ -25,4 +25,5 @@ mod settings;
 mod start;
 mod store_faults;
 mod tls;
+mod tokens;
 mod topology;
