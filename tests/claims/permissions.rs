@@ -74,6 +74,7 @@ async fn the_documented_permissions_are_enough_for_all_of_it() {
         administrator.get(&dead).await
     })
     .await;
+    stack.outlive_poison().await;
     assert_eq!(letter.json()["id"], poison.as_str());
     assert_eq!(client.answer_to(&poison, 10.s()).await["error"]["code"], "internal");
 
