@@ -65,7 +65,7 @@ async fn no_part_of_a_token_is_left_anywhere() {
     })
     .await;
     buried += &letter.everything();
-    stack.worker(0).ready().await;
+    stack.outlive_poison().await;
     for program in stack.terminators().iter().chain(stack.workers()) {
         logs += &program.stderr();
         logs += &program.stdout();

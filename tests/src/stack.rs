@@ -1,6 +1,6 @@
 //! A whole system for one claim: terminators, workers, a broker, a store, and a namespace of their own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use shared::config::{Setting, section};
 use terminator::TerminatorConfig;
@@ -14,6 +14,7 @@ use crate::{
     rabbitmq::{Broker, shared_broker},
     redis::{Store, shared_store},
     token::{AUDIENCE, ISSUER},
+    wait::eventually,
 };
 
 /// The programs that know a setting of this name: terminators, workers. A name that neither knows is a slip of the pen,
@@ -262,6 +263,26 @@ impl Stack {
         ended
             .map(|worker| *worker = Program::spawn(self.worker_kind, &self.of_workers))
             .count()
+    }
+
+    /// Replaces workers until poison kills none any more: a worker that dies between moving a message and acknowledging
+    /// it leaves two of it.
+    ///
+    /// # Panics
+    /// If it is not over within 30 s.
+    pub async fn outlive_poison(&mut self) {
+        let queue = self.queue().await;
+        let retry = format!("{}.retry", self.namespace);
+        eventually(Duration::from_secs(30), "no worker dies any more", async || {
+            if self.replace_ended_workers() > 0 || queue.count(&retry).await > 0 {
+                return Err("one has just died, or may yet".to_owned());
+            }
+            for worker in &self.workers {
+                worker.is_ready().await?;
+            }
+            Ok(())
+        })
+        .await;
     }
 
     /// A client of the first terminator.

@@ -149,6 +149,12 @@ impl Bench {
         (properties, json_of(&body))
     }
 
+    /// Sees that no answer is on its way to the terminator.
+    pub(super) async fn expect_no_answer(&mut self) {
+        let delivery = tokio::time::timeout(NEVER, self.returns.recv()).await;
+        assert!(delivery.is_err(), "an answer came");
+    }
+
     /// Asks as a client's terminator, and waits for the one answer.
     pub(super) async fn ask(&mut self, stamp: Stamp, body: impl Into<Bytes>) -> Json {
         self.forward(stamp, body).await;

@@ -54,9 +54,11 @@ impl LinkBoard {
         if let Some(slot) = slots.get_mut(place) {
             *slot = link;
         }
+        // Of the worst, the first: a connection tells why, and the consumers that wait for it do not know.
         let worst = slots
             .iter()
             .flatten()
+            .rev()
             .max_by_key(|link| severity(link))
             .cloned()
             .unwrap_or(Link::Up);
@@ -99,6 +101,13 @@ mod tests {
         let (one, other) = (board.slot("a".into()), board.slot("b".into()));
         one.set(Link::Up);
         assert!(!whole.borrow().is_up());
+        one.set(Link::Away("the cause".into()));
+        assert_eq!(
+            *whole.borrow(),
+            Link::Away("the cause".into()),
+            "the first of the worst is told"
+        );
+        one.set(Link::Up);
         other.set(Link::Up);
         assert!(whole.borrow().is_up());
         one.set(Link::Blocked);
