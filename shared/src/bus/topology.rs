@@ -45,8 +45,11 @@ const UNDELIVERED_TTL: Duration = Duration::from_secs(300);
 /// The most of either that is kept; the oldest go first.
 const DEAD_MAX_LENGTH: u32 = 100_000;
 
-/// With what the queues of injectors begin, after the namespace.
-const INJECT: &str = "inject.";
+/// What stands after the namespace in the name of each queue that is there once.
+const OURS: [&str; 5] = ["messages", "retry", "failed", "dead", "undelivered"];
+
+/// With what the names of the queues of terminators begin, after the namespace.
+const RETURN: &str = "return.";
 
 /// The names of everything on the broker, all under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +189,7 @@ impl Names {
             ..Limits::default()
         };
         Queue {
-            name: format!("{}.return.{terminator}", self.namespace),
+            name: format!("{}.{RETURN}{terminator}", self.namespace),
             kind: QueueKind::Quorum(limits),
             bindings: Vec::new(),
         }
@@ -195,7 +198,7 @@ impl Names {
     /// A queue for the answers of one injector.
     pub fn inject_queue(&self, id: u64) -> Queue {
         Queue {
-            name: format!("{}.{INJECT}{id:016x}", self.namespace),
+            name: format!("{}.inject.{id:016x}", self.namespace),
             kind: QueueKind::Exclusive,
             bindings: Vec::new(),
         }
@@ -207,7 +210,7 @@ impl Names {
         let suffix = queue
             .strip_prefix(&self.namespace)
             .and_then(|rest| rest.strip_prefix('.'));
-        suffix.is_some_and(|suffix| !suffix.starts_with(INJECT))
+        suffix.is_some_and(|suffix| OURS.contains(&suffix) || suffix.starts_with(RETURN))
     }
 
     /// What must be there before anything is published: declared by terminator and worker alike, in this order.
@@ -272,7 +275,10 @@ mod tests {
         let names = Names::new("n");
         let ours = [
             names.messages(),
+            names.retry(5),
+            names.failed(),
             names.dead(),
+            names.undelivered(),
             names.return_queue(TerminatorId::random()),
         ];
         assert!(ours.iter().all(|queue| names.is_ours(&queue.name)));
@@ -280,6 +286,7 @@ mod tests {
             names.inject_queue(1).name,
             "nn.messages".into(),
             "n".into(),
+            "n.answers".into(),
             "answers".into(),
         ];
         assert!(others.iter().all(|queue| !names.is_ours(queue)));
