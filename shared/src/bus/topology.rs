@@ -26,6 +26,9 @@ use crate::id::TerminatorId;
 /// dies while it moves one comes near this; `max-deliveries` is the limit of `<ns>.retry`.
 const MESSAGES_DELIVERY_LIMIT: u32 = 20;
 
+/// The same for `<ns>.failed`, where a delivery that comes again means that a worker died while it took a token out.
+const FAILED_DELIVERY_LIMIT: u32 = 5;
+
 /// The most messages that may wait for workers: at 1 KiB each, 1 GiB on the broker's disk. Beyond it the broker
 /// refuses, and clients are told `busy`.
 const MESSAGES_MAX_LENGTH: u32 = 1_000_000;
@@ -155,9 +158,15 @@ impl Names {
         self.internal_queue("retry", keys::RETRY, limits)
     }
 
-    /// Where the broker puts what reached its delivery limit, token and all, until a worker has taken the token out.
+    /// Where the broker puts what reached its delivery limit, token and all, until a worker has taken the token out. What
+    /// reaches the limit here too is forgotten: it is no AMQP 0-9-1 (a short string that is not UTF-8, §4.2.5.3), so that
+    /// no worker can even read who wants to know.
     pub fn failed(&self) -> Queue {
-        self.internal_queue("failed", keys::FAILED, Limits::default())
+        let limits = Limits {
+            delivery_limit: Some(FAILED_DELIVERY_LIMIT),
+            ..Limits::default()
+        };
+        self.internal_queue("failed", keys::FAILED, limits)
     }
 
     /// Where failed messages without their tokens wait for a person.

@@ -1,6 +1,7 @@
 //! One connection to the broker, made anew for ever.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -52,6 +53,30 @@ pub(super) struct Generation {
     pub(super) connection: lapin::Connection,
     /// Cancelled when the connection is lost, or when whoever uses it finds that it is no good.
     pub(super) lost: CancellationToken,
+    /// The connection before this one ended on something that lapin cannot read, and that may come again.
+    careful: AtomicBool,
+    /// This one did.
+    unreadable: AtomicBool,
+}
+
+impl Generation {
+    /// Whether to take one message at a time: whatever is taken together with one that lapin cannot read counts as
+    /// delivered, again and again, and would be given up with it.
+    pub(super) fn is_careful(&self) -> bool {
+        self.careful.load(Ordering::Relaxed)
+    }
+
+    /// Nothing unreadable came for a while.
+    pub(super) fn relax(&self) {
+        self.careful.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes note of why something on this connection failed.
+    pub(super) fn blame(&self, error: &lapin::Error) {
+        if matches!(error.kind(), lapin::ErrorKind::ParsingError(_)) {
+            self.unreadable.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The present connection, if there is one.
@@ -105,9 +130,10 @@ impl Supervisor {
     async fn run(self) {
         let mut backoff = Backoff::new(RECONNECT_LEAST, RECONNECT_MOST);
         let mut told = String::new();
+        let mut careful = false;
         for url in self.urls.iter().cycle() {
             let attempt = tokio::select! {
-                attempt = self.connect(url) => attempt,
+                attempt = self.connect(url, careful) => attempt,
                 () = self.present.closed() => return,
             };
             let least_wait = match attempt {
@@ -115,9 +141,11 @@ impl Supervisor {
                     info!(role = self.role.name(), "connected to the broker");
                     backoff.reset();
                     told.clear();
-                    if !self.hold(generation).await {
+                    let generation = Arc::new(generation);
+                    if !self.hold(&generation).await {
                         return;
                     }
+                    careful = generation.unreadable.load(Ordering::Relaxed);
                     Duration::ZERO
                 }
                 Err(reason) => self.complain(&reason, &mut told),
@@ -129,7 +157,7 @@ impl Supervisor {
         }
     }
 
-    async fn connect(&self, url: &str) -> Result<Generation, ConnectError> {
+    async fn connect(&self, url: &str, careful: bool) -> Result<Generation, ConnectError> {
         let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
         let connection = timeout(CONNECT_TIMEOUT, lapin::Connection::connect(url, properties))
             .await
@@ -139,6 +167,8 @@ impl Supervisor {
             Ok(Ok(())) => Ok(Generation {
                 connection,
                 lost: CancellationToken::new(),
+                careful: careful.into(),
+                unreadable: false.into(),
             }),
             Ok(Err(reason)) => {
                 close(&connection).await;
@@ -149,12 +179,11 @@ impl Supervisor {
     }
 
     /// Holds a connection until it is lost. Tells whether another is wanted.
-    async fn hold(&self, generation: Generation) -> bool {
-        let generation = Arc::new(generation);
+    async fn hold(&self, generation: &Arc<Generation>) -> bool {
         self.slot.set(Link::Up);
         self.present.send_replace(Some(generation.clone()));
         let reason = tokio::select! {
-            reason = self.watch(&generation) => Some(reason),
+            reason = self.watch(generation) => Some(reason),
             () = self.present.closed() => None,
         };
         generation.lost.cancel();
@@ -185,7 +214,10 @@ impl Supervisor {
                         info!(role = self.role.name(), "the broker takes messages again");
                         self.slot.set(Link::Up);
                     }
-                    Some(Event::Error(reason)) => return reason.to_string(),
+                    Some(Event::Error(error)) => {
+                        generation.blame(&error);
+                        return error.to_string();
+                    }
                     Some(_) => {}
                     None => return "the connection ended".to_owned(),
                 },

@@ -26,6 +26,9 @@ use crate::bus::{Delivery, Link, Value};
 const BATCH: usize = 512;
 /// The time for opening a channel, declaring the queue and subscribing to it.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one message is taken at a time after something that lapin could not read: longer than the broker needs to bring
+/// it again until it has reached the queue's delivery limit.
+const CAREFUL_TIME: Duration = Duration::from_secs(5);
 /// A queue that cannot be had now is asked for again this much later.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// RabbitMQ passes settlements on to a quorum queue in the background once some thirty of them are under way, and a channel
@@ -56,6 +59,7 @@ pub(super) async fn run(queue: Queue, prefetch: u16, mut home: ConsumerHome, con
         };
         match Subscription::new(&channel, &mut home).run(stream, &generation).await {
             Outcome::Finished => return,
+            Outcome::Relaxed => {}
             // The broker has taken back what was delivered, and no more is wanted.
             Outcome::Lost if home.stop.is_cancelled() => return,
             Outcome::Lost => {
@@ -81,7 +85,8 @@ impl ConsumeTask {
     async fn subscribe(&mut self) -> Option<(Arc<Generation>, Channel, lapin::Consumer)> {
         loop {
             let generation = present(&mut self.connections).await?;
-            match timeout(SUBSCRIBE_TIMEOUT, subscribe(&generation, &self.queue, self.prefetch)).await {
+            let prefetch = if generation.is_careful() { 1 } else { self.prefetch };
+            match timeout(SUBSCRIBE_TIMEOUT, subscribe(&generation, &self.queue, prefetch)).await {
                 Ok(Ok((channel, stream))) => {
                     self.told.clear();
                     self.slot.set(Link::Up);
@@ -141,6 +146,8 @@ async fn subscribe(
 enum Outcome {
     /// The consumer is dropped, and all that was settled is told.
     Finished,
+    /// There was nothing unreadable for a while: more may be taken at a time.
+    Relaxed,
     /// The channel is no good any more.
     Lost,
 }
@@ -174,6 +181,9 @@ impl<'a> Subscription<'a> {
     async fn run(mut self, mut stream: lapin::Consumer, generation: &Generation) -> Outcome {
         let mut settlements = Vec::with_capacity(BATCH);
         let mut stopping = false;
+        let relaxing = sleep(CAREFUL_TIME);
+        tokio::pin!(relaxing);
+        let careful = generation.is_careful();
         loop {
             tokio::select! {
                 biased;
@@ -181,9 +191,15 @@ impl<'a> Subscription<'a> {
                 _ = self.settled.recv_many(&mut settlements, BATCH) => {
                     // Whoever is about to settle too goes in the same frames.
                     tokio::task::yield_now().await;
-                    if self.tell(&mut settlements).await.is_err() {
+                    if let Err(error) = self.tell(&mut settlements).await {
+                        generation.blame(&error);
                         return Outcome::Lost;
                     }
+                }
+                () = &mut relaxing, if careful && !stopping => {
+                    generation.relax();
+                    self.finish(&mut settlements).await;
+                    return Outcome::Relaxed;
                 }
                 () = self.home.end.cancelled() => return self.finish(&mut settlements).await,
                 () = self.home.stop.cancelled(), if !stopping => {
@@ -194,6 +210,9 @@ impl<'a> Subscription<'a> {
                     }
                 }
                 first = stream.next(), if self.home.deliveries.is_some() => {
+                    if let Some(Err(error)) = &first {
+                        generation.blame(error);
+                    }
                     match self.pass_on_all(first, &mut stream) {
                         Streaming::On => {}
                         Streaming::Ended if stopping => self.home.deliveries = None,
