@@ -2,10 +2,10 @@
 //! writes what comes back. It holds no policy, parses no message, validates no
 //! token, and knows nothing of the worker but the queue.
 //!
-//! In the order of a message's life: [`listener`] accepts, [`handshake`] and
-//! [`upgrade`] open the socket ([`origin`] says whose), [`connection`] serves
-//! it, [`forward`] stamps and publishes, [`returns`] brings the answers,
-//! [`peer`] and [`in_flight`] see that each is written once. [`phase`] follows
+//! In the order of a message's life: `listener` accepts, `handshake` and
+//! `upgrade` open the socket (`origin` says whose), `connection` serves
+//! it, `forward` stamps and publishes, `returns` brings the answers,
+//! `peer` and `in_flight` see that each is written once. `phase` follows
 //! the broker and the shutdown.
 
 pub mod config;

@@ -23,6 +23,7 @@ mod poison;
 mod secrecy;
 mod settings;
 mod start;
+mod store;
 mod store_faults;
 mod tls;
 mod tokens;

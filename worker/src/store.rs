@@ -7,10 +7,11 @@
 //! in whatever order the two arrive.
 //!
 //! The store holds identities and times, never a token. It is a seam with two
-//! homes that [`conformance`] holds to the same behaviour: Redis or Valkey, and
+//! homes that `conformance` holds to the same behaviour: Redis or Valkey, and
 //! this process's own memory.
 
 #[doc(hidden)]
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod memory;
 mod redis;

@@ -12,6 +12,7 @@ mod consume;
 mod convert;
 mod declare;
 mod link_board;
+mod pending;
 mod publish;
 
 use std::sync::{Mutex, PoisonError};

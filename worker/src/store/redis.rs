@@ -177,7 +177,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::store::conformance;
 
     const TIMEOUT: Duration = Duration::from_millis(200);
     /// What no busy machine makes of the timeout.
@@ -241,16 +240,5 @@ mod tests {
     fn a_key_is_in_the_slot_of_its_connection() {
         let connection = "00000000000000ff.a".parse().unwrap();
         assert_eq!(key("ns", connection), "ns:{00000000000000ff.a}:auth");
-    }
-
-    /// `redis://…` or `redis-cluster://…`, of a server that may be filled with test keys.
-    const URL: &str = "COUNTERSIGN_TEST_REDIS_URL";
-
-    #[tokio::test]
-    #[ignore = "needs a Redis at COUNTERSIGN_TEST_REDIS_URL"]
-    async fn redis_keeps_every_promise_of_the_store() {
-        let url = std::env::var(URL).unwrap();
-        let home = conformance::redis(&url, "countersign-test", Duration::from_secs(5)).unwrap();
-        conformance::every_claim(&home).await;
     }
 }

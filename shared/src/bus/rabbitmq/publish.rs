@@ -5,19 +5,18 @@
 //! next, in the same order. All of it happens in one task, because two that publish on one
 //! channel can swap delivery tags.
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation};
+use lapin::Channel;
+use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::connection::{Connections, Generation, present};
-use super::convert::{short, to_amqp};
+use super::pending::{Pending, Sending, Sent};
 use crate::bus::{Link, Patience, Publication, PublishError};
 
 /// The most unconfirmed publications of a channel. lapin walks through all of them at each confirm that covers
@@ -197,12 +196,6 @@ async fn open(generation: &Generation) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
-/// What became of one publication on one channel.
-struct Sent {
-    id: u64,
-    result: Result<lapin::Result<Confirmation>, PublishError>,
-}
-
 /// Publishes and waits for the confirm. Its first poll hands the frames to lapin, so the order of first polls is the
 /// order on the wire.
 async fn send(channel: &Channel, id: u64, sending: Sending) -> Sent {
@@ -218,163 +211,4 @@ fn gather<F: Future<Output = Sent>>(first: Sent, in_flight: &mut FuturesUnordere
         settled.push(sent);
     }
     settled
-}
-
-/// What is needed to publish one message, without the duty to tell.
-struct Sending {
-    route: crate::bus::Route,
-    message: crate::bus::Message,
-    message_id: Arc<str>,
-}
-
-impl Sending {
-    async fn on(self, channel: &Channel) -> Result<lapin::Result<Confirmation>, PublishError> {
-        let properties = to_amqp(&self.message.properties, &self.message_id)?;
-        let (exchange, key) = (short(&self.route.exchange)?, short(&self.route.key)?);
-        let options = BasicPublishOptions {
-            mandatory: true,  // What no queue takes must come back, or it is silently gone.
-            immediate: false, // RabbitMQ does not know it.
-        };
-        let confirm = async {
-            channel
-                .basic_publish(exchange, key, options, &self.message.body, properties)
-                .await?
-                .await
-        };
-        Ok(confirm.await)
-    }
-}
-
-/// The publications that are not settled, in the order of their submission.
-struct Pending {
-    /// Distinguishes this channel's `message_id`s from all others'.
-    prefix: String,
-    first: u64,
-    entries: VecDeque<Option<Entry>>,
-    unsettled: usize,
-}
-
-struct Entry {
-    publication: Publication,
-    message_id: Arc<str>,
-    accepted: Instant,
-}
-
-impl Entry {
-    fn sending(&self) -> Sending {
-        Sending {
-            route: self.publication.route.clone(),
-            message: self.publication.message.clone(),
-            message_id: self.message_id.clone(),
-        }
-    }
-}
-
-impl Pending {
-    fn new(prefix: String) -> Self {
-        Self {
-            prefix,
-            first: 0,
-            entries: VecDeque::new(),
-            unsettled: 0,
-        }
-    }
-
-    /// How many places are taken; a settled one behind an unsettled one still counts, which bounds the walk at a confirm.
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.unsettled == 0
-    }
-
-    fn accept(&mut self, publication: Publication) -> (u64, Sending) {
-        let id = self.first + self.entries.len() as u64;
-        let message_id: Arc<str> = match &publication.message.properties.message_id {
-            Some(message_id) => message_id.as_str().into(),
-            None => format!("{}.{id:x}", self.prefix).into(),
-        };
-        let entry = Entry {
-            publication,
-            message_id,
-            accepted: Instant::now(),
-        };
-        let sending = entry.sending();
-        self.entries.push_back(Some(entry));
-        self.unsettled += 1;
-        (id, sending)
-    }
-
-    fn all(&self) -> Vec<(u64, Sending)> {
-        (self.first..)
-            .zip(&self.entries)
-            .filter_map(|(id, entry)| Some((id, entry.as_ref()?.sending())))
-            .collect()
-    }
-
-    /// Settles what the broker has told. Tells whether the channel is still good.
-    fn settle(&mut self, settled: Vec<Sent>) -> bool {
-        let mut good = true;
-        let mut outcomes = Vec::with_capacity(settled.len());
-        let mut returned = HashSet::new();
-        for Sent { id, result } in settled {
-            let outcome = match result {
-                Err(error) => Err(error),
-                Ok(Ok(confirmation)) => {
-                    let acked = !confirmation.is_nack();
-                    if let Some(message) = confirmation.take_message() {
-                        returned.insert(message.properties.message_id().as_ref().map(ToString::to_string));
-                    }
-                    if acked { Ok(()) } else { Err(PublishError::Refused) }
-                }
-                Ok(Err(_)) => {
-                    good = false;
-                    continue;
-                }
-            };
-            outcomes.push((id, outcome));
-        }
-        for (id, outcome) in outcomes {
-            self.settle_one(id, |entry| {
-                let unroutable = !returned.is_empty() && returned.contains(&Some(entry.message_id.to_string()));
-                if unroutable {
-                    Err(PublishError::Unroutable)
-                } else {
-                    outcome
-                }
-            });
-        }
-        good
-    }
-
-    fn settle_one(&mut self, id: u64, outcome: impl FnOnce(&Entry) -> Result<(), PublishError>) {
-        let index = id.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        if let Some(entry) = index
-            .and_then(|index| self.entries.get_mut(index))
-            .and_then(Option::take)
-        {
-            self.unsettled -= 1;
-            let outcome = outcome(&entry);
-            entry.publication.settle(outcome);
-        }
-        while let Some(None) = self.entries.front() {
-            self.entries.pop_front();
-            self.first += 1;
-        }
-    }
-
-    fn settle_older_than(&mut self, limit: Duration) {
-        let late = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.accepted.elapsed() >= limit);
-        // They stand in the order of their acceptance.
-        while self.entries.front().is_some_and(late) {
-            self.settle_one(self.first, |_| Err(PublishError::Away));
-        }
-    }
-
-    fn settle_all(&mut self, error: PublishError) {
-        while let Some(Some(_)) = self.entries.front() {
-            self.settle_one(self.first, |_| Err(error));
-        }
-    }
 }
