@@ -5,6 +5,7 @@
 //! against nothing else. `/readyz` says whether it should get traffic, and why not.
 //! `/metrics` is Prometheus's text.
 
+mod broker;
 mod readiness;
 
 use std::future::IntoFuture;
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use broker::watch_broker;
 pub use readiness::{CheckHandle, Readiness};
 
 /// How often what was recorded is moved into its buckets; until then each sample is kept.

@@ -32,10 +32,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::admin::{Admin, AdminError, Readiness};
+use shared::admin::{Admin, AdminError, Readiness, watch_broker};
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
-use shared::bus::{Bus, Link, Patience};
+use shared::bus::{Bus, Patience};
 use shared::id::TerminatorId;
 use shared::telemetry::{self, TelemetryError};
 use tokio::net::TcpListener;
@@ -211,9 +211,12 @@ impl Run {
             self.bus.link(),
             phase.clone(),
             self.config.broker_patience,
-            metrics,
         ));
-        background.spawn(report(self.bus.link(), self.readiness.clone()));
+        background.spawn(watch_broker(
+            "terminator",
+            self.readiness.check("broker"),
+            self.bus.link(),
+        ));
 
         let connections = TaskTracker::new();
         let (bus, readiness, shutdown) = (self.bus.clone(), self.readiness.clone(), self.shutdown.clone());
@@ -294,21 +297,6 @@ async fn drain(connections: &TaskTracker, phase: &watch::Sender<Phase>, deadline
 fn spread(connections: usize, deadline: Duration) -> Duration {
     let at_full_rate = Duration::from_millis(connections as u64 * 1_000 / DRAINED_PER_SECOND as u64);
     at_full_rate.min(deadline / 2)
-}
-
-/// Keeps the readiness in step with the broker.
-async fn report(mut link: watch::Receiver<Link>, readiness: Readiness) {
-    let broker = readiness.check("broker");
-    loop {
-        match &*link.borrow_and_update() {
-            Link::Up => broker.ok(),
-            Link::Blocked => broker.failing("the broker takes no messages: it is out of memory or disk"),
-            Link::Away(reason) => broker.failing(&**reason),
-        }
-        if link.changed().await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Each socket takes a file: as many as the operating system lets this process have.

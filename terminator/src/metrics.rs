@@ -19,8 +19,6 @@ pub(crate) struct Metrics {
     pub(crate) answers_orphaned: Counter,
     pub(crate) answers_malformed: Counter,
     pub(crate) redeliveries: Counter,
-    pub(crate) broker_up: Gauge,
-    pub(crate) broker_reconnects: Counter,
 }
 
 impl Metrics {
@@ -37,8 +35,6 @@ impl Metrics {
             answers_orphaned: answers("orphaned"),
             answers_malformed: answers("malformed"),
             redeliveries: counter!("countersign_terminator_redeliveries_total"),
-            broker_up: gauge!("countersign_terminator_broker_up"),
-            broker_reconnects: counter!("countersign_terminator_broker_reconnects_total"),
         }
     }
 

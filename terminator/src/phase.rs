@@ -7,8 +7,6 @@ use shared::bus::Link;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::metrics::Metrics;
-
 /// What connections do with what they could read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -25,27 +23,15 @@ pub(crate) enum Phase {
 }
 
 /// Follows the broker until the receivers are gone or the draining begins.
-pub(crate) async fn follow(
-    mut link: watch::Receiver<Link>,
-    phase: Arc<watch::Sender<Phase>>,
-    patience: Duration,
-    metrics: Arc<Metrics>,
-) {
-    let (mut was_up, mut was_ever_up) = (false, false);
+pub(crate) async fn follow(mut link: watch::Receiver<Link>, phase: Arc<watch::Sender<Phase>>, patience: Duration) {
     let mut patience_ends: Option<Instant> = None;
     loop {
         let up = link.borrow_and_update().is_up();
-        metrics.broker_up.set(if up { 1.0 } else { 0.0 });
         if up {
-            if !was_up && was_ever_up {
-                metrics.broker_reconnects.increment(1);
-            }
-            was_ever_up = true;
             patience_ends = None;
         } else if patience_ends.is_none() {
             patience_ends = Some(Instant::now() + patience);
         }
-        was_up = up;
         let next = match patience_ends {
             None => Phase::Forwarding,
             Some(end) if Instant::now() < end => Phase::Waiting,
@@ -84,7 +70,7 @@ mod tests {
         let (link, follower) = watch::channel(Link::Up);
         let (sender, phase) = watch::channel(Phase::Waiting);
         let sender = Arc::new(sender);
-        tokio::spawn(follow(follower, sender.clone(), PATIENCE, Arc::new(Metrics::new())));
+        tokio::spawn(follow(follower, sender.clone(), PATIENCE));
         (link, sender, phase)
     }
 

@@ -64,14 +64,12 @@ async fn a_broker_that_dies_and_comes_back_loses_nothing() {
     let load = busy(&stack).await;
     stack.broker().restart().await;
     recovers(&stack, load, "killed").await;
-    for terminator in stack.terminators() {
-        assert!(
-            terminator
-                .metric("countersign_terminator_broker_reconnects_total")
-                .await
-                >= 1.0
-        );
-        assert_eq!(terminator.metric("countersign_terminator_broker_up").await, 1.0);
+    for (kind, programs) in [("terminator", stack.terminators()), ("worker", stack.workers())] {
+        let of_broker = |name: &str| format!("countersign_{kind}_broker_{name}");
+        for program in programs {
+            assert!(program.metric(&of_broker("reconnects_total")).await >= 1.0, "{kind}");
+            assert_eq!(program.metric(&of_broker("up")).await, 1.0, "{kind}");
+        }
     }
 }
 

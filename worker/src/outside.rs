@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::admin::{Admin, AdminError, CheckHandle, Readiness};
+use shared::admin::{Admin, AdminError, CheckHandle, Readiness, watch_broker};
+use shared::bus::Bus;
 use shared::bus::rabbitmq::RabbitmqBus;
-use shared::bus::{Bus, Link};
 use shared::telemetry;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -62,7 +61,7 @@ impl Door {
     /// Looks after the broker and the store from now on.
     pub(crate) fn watch(self, bus: Arc<RabbitmqBus>, store: Arc<dyn Store>) -> Outside {
         let mut watchers = JoinSet::new();
-        watchers.spawn(watch_broker(self.broker, bus.link()));
+        watchers.spawn(watch_broker("worker", self.broker, bus.link()));
         watchers.spawn(watch_store(self.store, store));
         self.keys.ok();
         Outside {
@@ -92,19 +91,6 @@ impl Outside {
         }
         self.admin.shutdown();
         self.admin.join().await;
-    }
-}
-
-async fn watch_broker(check: CheckHandle, mut link: watch::Receiver<Link>) {
-    loop {
-        match &*link.borrow_and_update() {
-            Link::Up => check.ok(),
-            Link::Blocked => check.failing("the broker takes nothing: it is short of memory or disk"),
-            Link::Away(reason) => check.failing(reason.as_ref()),
-        }
-        if link.changed().await.is_err() {
-            return;
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use redis::{AsyncCommands, RedisResult, Script};
+use redis::{RedisResult, Script};
 use serde::{Deserialize, Serialize};
 use shared::clock::{Clock, Timestamp};
 use shared::id::{ConnectionId, Sequence};
@@ -90,7 +90,9 @@ impl RedisStore {
     }
 
     /// Takes `by` from what the connection's key has left to live. Only a test may want that.
+    #[cfg(any(test, feature = "conformance"))]
     pub(super) async fn age(&self, connection: ConnectionId, by: Duration) -> Result<(), StoreError> {
+        use redis::AsyncCommands;
         let key = self.key(connection);
         let left: i64 = self.ask(async |mut wire| wire.pttl(&key).await).await?;
         let left = left.saturating_sub_unsigned(by.as_millis().try_into().unwrap_or(u64::MAX));
