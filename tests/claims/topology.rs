@@ -179,7 +179,7 @@ async fn queues_are_declared_as_documented() {
     for (suffix, limit, ttl, dead_letter) in [
         ("messages", json!(20), FOR_EVER, json!("failed")),
         ("retry", json!(3), FOR_EVER, json!("failed")),
-        ("failed", Value::Null, FOR_EVER, Value::Null),
+        ("failed", json!(5), FOR_EVER, Value::Null),
         ("dead", Value::Null, json!(3 * 24 * 3_600 * 1_000), Value::Null),
         ("undelivered", Value::Null, json!(300_000), Value::Null),
         ("return.", Value::Null, json!(60_000), json!("undelivered")),
