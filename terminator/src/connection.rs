@@ -15,7 +15,6 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use shared::bus::{Publication, PublishError};
-use shared::envelope::Notice;
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode, ServerMessage};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -134,7 +133,9 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Ending {
-        self.on_phase();
+        if let Some(ending) = self.on_phase() {
+            return ending;
+        }
         loop {
             let ended = match self.next_event().await {
                 Event::Frame(frame) => self.on_frame(frame),
@@ -317,7 +318,7 @@ impl Connection {
         }
         let peer = entry.peer.clone();
         drop(entry);
-        if let Some(notice) = forwarder.closed(&peer, Notice::Closed) {
+        if let Some(notice) = forwarder.closed(&peer) {
             forwarder.publisher.submit(notice).await;
         }
     }

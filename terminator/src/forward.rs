@@ -66,7 +66,7 @@ impl Forwarder {
     }
 
     /// The publication that tells the workers of a connection's end; nothing if they never heard of it.
-    pub(crate) fn closed(&self, peer: &Peer, notice: Notice) -> Option<Publication> {
+    pub(crate) fn closed(&self, peer: &Peer) -> Option<Publication> {
         self.metrics.in_flight.decrement(peer.abandon() as f64);
         let sequence = peer.next_sequence();
         if sequence == Sequence::FIRST {
@@ -76,7 +76,13 @@ impl Forwarder {
             connection: peer.id(),
             sequence,
         };
-        let message = forwarded(stamp, notice, Bytes::new(), &self.return_queue, SystemClock.now());
+        let message = forwarded(
+            stamp,
+            Notice::Closed,
+            Bytes::new(),
+            &self.return_queue,
+            SystemClock.now(),
+        );
         // If it is lost, the connection's state ends with its token.
         Some(Publication {
             route: self.route.clone(),

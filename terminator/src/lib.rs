@@ -106,17 +106,10 @@ impl Terminator {
     /// # Errors
     /// An address that cannot be listened on, or TLS files that cannot be used.
     pub async fn bind(config: TerminatorConfig) -> Result<Self, StartError> {
-        let names = Names::new(config.broker.namespace.as_str());
-        let bus = Arc::new(RabbitmqBus::new(RabbitmqConfig {
-            urls: config
-                .broker
-                .amqp_url
-                .iter()
-                .map(|url| url.expose().to_owned())
-                .collect(),
-            name: format!("{} terminator", config.broker.namespace),
-            topology: names.common(),
-        }));
+        let bus = Arc::new(RabbitmqBus::new(RabbitmqConfig::of_program(
+            "terminator",
+            &config.broker,
+        )));
         Self::bind_on(config, bus).await
     }
 

@@ -117,20 +117,11 @@ pub(crate) fn store(config: &WorkerConfig, clock: Arc<dyn Clock>) -> Result<Arc<
 
 /// The broker, which may be away.
 pub(crate) fn bus(config: &WorkerConfig) -> RabbitmqBus {
-    let names = Names::new(config.broker.namespace.as_str());
-    let mut topology = names.common();
+    let mut rabbitmq = RabbitmqConfig::of_program("worker", &config.broker);
     // A message may be moved there as soon as there is a connection.
-    topology.queues.push(names.retry(config.max_deliveries));
-    RabbitmqBus::new(RabbitmqConfig {
-        urls: config
-            .broker
-            .amqp_url
-            .iter()
-            .map(|url| url.expose().to_owned())
-            .collect(),
-        name: "worker".to_owned(),
-        topology,
-    })
+    let retry = Names::new(config.broker.namespace.as_str()).retry(config.max_deliveries);
+    rabbitmq.topology.queues.push(retry);
+    RabbitmqBus::new(rabbitmq)
 }
 
 const fn algorithm(name: JwtAlgorithm) -> Algorithm {

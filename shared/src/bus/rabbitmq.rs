@@ -22,8 +22,9 @@ use tokio_util::task::TaskTracker;
 
 use self::connection::{Connections, Role};
 use self::link_board::LinkBoard;
-use super::topology::{Queue, Topology};
+use super::topology::{Names, Queue, Topology};
 use super::{Bus, Closing, Consumer, Link, Patience, Publisher};
+use crate::config::BrokerConfig;
 
 /// How to reach RabbitMQ.
 pub struct RabbitmqConfig {
@@ -33,6 +34,17 @@ pub struct RabbitmqConfig {
     pub name: String,
     /// What must be there before anything is published or consumed.
     pub topology: Topology,
+}
+
+impl RabbitmqConfig {
+    /// What the settings of `program` say, for everybody's topology.
+    pub fn of_program(program: &str, broker: &BrokerConfig) -> Self {
+        Self {
+            urls: broker.amqp_url.iter().map(|url| url.expose().to_owned()).collect(),
+            name: format!("{} {program}", broker.namespace),
+            topology: Names::new(broker.namespace.as_str()).common(),
+        }
+    }
 }
 
 /// A RabbitMQ broker or cluster.
