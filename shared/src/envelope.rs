@@ -1,168 +1,131 @@
 //! What crosses the broker around a client's bytes, which are the AMQP body untouched.
 //!
-//! | | forwarded (terminator to worker) | answer (worker to whoever asked) |
-//! |---|---|---|
-//! | exchange, key | `<namespace>.internal`, `forward` | default exchange, the `reply_to` |
-//! | `correlation_id` | the stamp: `<connection>.<sequence>` | the question's, as it came |
-//! | `reply_to` | the terminator's return queue | |
-//! | `type` | `message`, or `closed` | |
-//! | `timestamp` | when the terminator received it, seconds | |
-//! | header `index` | | which answer of several; absent: 0 |
-//! | header `more` | | whether another follows; absent: this one settles the question |
+//! Each direction has a room: [`question`] is what terminators tell workers,
+//! [`answer`] what workers reply, [`errand`] what workers have terminators do on
+//! their own account, and [`bounce`] what terminators give back.
 //!
-//! An answer with an empty body is only a settlement: there is nothing to write.
+//! | | exchange, key | `type` | `correlation_id` |
+//! |---|---|---|---|
+//! | question | `<ns>.internal`, `forward` | `message`, `closed`, `release` | the stamp: `<connection>.<sequence>` |
+//! | answer | default exchange, the `reply_to` | none | the question's, as it came |
+//! | errand | default exchange, a return queue | `write`, `fetched`, `wake` | the connection |
+//! | revocation | `<ns>.internal`, `revoked` | `revoked` | |
+//! | bounce | `<ns>.internal`, `undelivered` | as it came | as it came |
+//! | fetch | `<ns>.internal`, `undelivered` | `fetch` | the connection |
 //!
-//! Stamps are believed because of the exchange that they came through, never
-//! for what they say: an injector may publish to `<namespace>`, and by the
-//! broker's permissions not to `<namespace>.internal`.
+//! Stamps, grants and errands are believed because of the exchange or queue that
+//! they came through, never for what they say: an injector may publish to
+//! `<ns>`, and by the broker's permissions to none of these.
 
-use bytes::Bytes;
+pub mod answer;
+pub mod bounce;
+pub mod errand;
+pub mod question;
 
 use crate::bus::{Message, Properties, Value};
-use crate::clock::Timestamp;
-use crate::id::Stamp;
+use crate::id::{ConnectionId, Stamp};
+use crate::revocation::Revocation;
+
+pub use self::answer::{Answer, Change, Part, Verdict};
+pub use self::bounce::{Bounced, Fetch};
+pub use self::errand::Errand;
+pub use self::question::{Notice, Question, Standing};
 
 /// The media type of a client message and of an answer: one JSON text (RFC 8259).
 pub const JSON: &str = "application/json";
 
-const TYPE_MESSAGE: &str = "message";
-const TYPE_CLOSED: &str = "closed";
-const HEADER_INDEX: &str = "index";
-const HEADER_MORE: &str = "more";
+const TYPE_REVOKED: &str = "revoked";
 
-/// What a terminator tells the workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
-    /// A client sent the body.
-    Message,
-    /// The connection has closed; the sequence is one past its last message.
-    Closed,
+/// What comes out of a return queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Return {
+    /// The answer to a question.
+    Answer(Stamp, Answer),
+    /// Something to do for a connection.
+    Errand(ConnectionId, Errand),
+    /// Something is taken back.
+    Revoked(Revocation),
 }
 
-/// The message that carries a client's bytes to the workers.
-pub fn forwarded(stamp: Stamp, notice: Notice, body: Bytes, reply_to: &str, received: Timestamp) -> Message {
-    let kind = match notice {
-        Notice::Message => TYPE_MESSAGE,
-        Notice::Closed => TYPE_CLOSED,
-    };
+impl Return {
+    /// What it is; nothing if it is none of these.
+    pub fn read(message: &Message) -> Option<Self> {
+        match message.properties.kind.as_deref() {
+            None => Answer::read(&message.properties).map(|(stamp, answer)| Self::Answer(stamp, answer)),
+            Some(TYPE_REVOKED) => serde_json::from_slice(&message.body).ok().map(Self::Revoked),
+            Some(_) => Errand::read(&message.properties).map(|(connection, errand)| Self::Errand(connection, errand)),
+        }
+    }
+}
+
+/// The broadcast of a revocation.
+pub fn revoked(revocation: &Revocation) -> Message {
     Message {
-        body,
+        // Nothing in it can fail to be written.
+        body: serde_json::to_vec(revocation).unwrap_or_default().into(),
         properties: Properties {
             content_type: Some(JSON.to_owned()),
-            kind: Some(kind.to_owned()),
-            correlation_id: Some(stamp.to_string()),
-            reply_to: Some(reply_to.to_owned()),
-            timestamp_s: Some(received.as_secs()),
+            kind: Some(TYPE_REVOKED.to_owned()),
             ..Properties::default()
         },
     }
 }
 
-/// The stamp and notice of a message that came from a terminator; nothing if it is not of that shape.
-pub fn read_forwarded(properties: &Properties) -> Option<(Stamp, Notice)> {
-    let stamp = properties.correlation_id.as_deref()?.parse().ok()?;
-    let notice = match properties.kind.as_deref()? {
-        TYPE_MESSAGE => Notice::Message,
-        TYPE_CLOSED => Notice::Closed,
-        _ => return None,
-    };
-    Some((stamp, notice))
-}
+/// Headers to be, of which those that say nothing are left out.
+#[derive(Default)]
+struct Headers(Vec<(String, Value)>);
 
-/// Which answer of a question this is, and whether another follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// From 0.
-    pub index: u32,
-    /// If not, this answer settles the question.
-    pub more: bool,
-}
-
-impl Part {
-    /// The only answer.
-    pub const ONLY: Self = Self { index: 0, more: false };
-}
-
-/// An answer. `correlation_id` comes back as the question had it.
-pub fn answer(correlation_id: Option<String>, part: Part, body: Bytes) -> Message {
-    let mut headers = Vec::new();
-    if part.index > 0 {
-        headers.push((HEADER_INDEX.to_owned(), Value::Integer(i64::from(part.index))));
+impl Headers {
+    fn text(mut self, name: &str, text: Option<impl ToString>) -> Self {
+        self.0
+            .extend(text.map(|text| (name.to_owned(), Value::Text(text.to_string()))));
+        self
     }
-    if part.more {
-        headers.push((HEADER_MORE.to_owned(), Value::Flag(true)));
+
+    fn number(mut self, name: &str, number: u64) -> Self {
+        if number > 0 {
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            self.0.push((name.to_owned(), Value::Integer(number)));
+        }
+        self
     }
-    Message {
-        body,
-        properties: Properties {
-            content_type: Some(JSON.to_owned()),
-            correlation_id,
-            headers,
-            ..Properties::default()
-        },
+
+    fn flag(mut self, name: &str, flag: bool) -> Self {
+        if flag {
+            self.0.push((name.to_owned(), Value::Flag(true)));
+        }
+        self
     }
 }
 
-/// Which answer of which question this is; nothing if it is none.
-pub fn read_answer(properties: &Properties) -> Option<(Stamp, Part)> {
-    let stamp = properties.correlation_id.as_deref()?.parse().ok()?;
-    let index = match properties.header(HEADER_INDEX) {
-        None => 0,
-        Some(Value::Integer(index)) => u32::try_from(*index).ok()?,
-        Some(_) => return None,
-    };
-    let more = matches!(properties.header(HEADER_MORE), Some(Value::Flag(true)));
-    Some((stamp, Part { index, more }))
+/// A header that is not of the shape that it has here.
+struct Misshapen;
+
+fn text<'a>(properties: &'a Properties, name: &str) -> Result<Option<&'a str>, Misshapen> {
+    match properties.header(name) {
+        None => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(_) => Err(Misshapen),
+    }
+}
+
+fn parsed<T: std::str::FromStr>(properties: &Properties, name: &str) -> Result<Option<T>, Misshapen> {
+    text(properties, name)?
+        .map(|text| text.parse().map_err(|_| Misshapen))
+        .transpose()
+}
+
+fn number(properties: &Properties, name: &str) -> Result<u64, Misshapen> {
+    match properties.header(name) {
+        None => Ok(0),
+        Some(Value::Integer(number)) => u64::try_from(*number).map_err(|_| Misshapen),
+        Some(_) => Err(Misshapen),
+    }
+}
+
+fn flag(properties: &Properties, name: &str) -> bool {
+    matches!(properties.header(name), Some(Value::Flag(true)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::{ConnectionId, Sequence, TerminatorId};
-
-    fn stamp() -> Stamp {
-        let connection = ConnectionId {
-            terminator: TerminatorId::random(),
-            number: 7,
-        };
-        Stamp {
-            connection,
-            sequence: Sequence::new(41),
-        }
-    }
-
-    #[test]
-    fn a_forwarded_message_reads_back_with_its_stamp() {
-        for notice in [Notice::Message, Notice::Closed] {
-            let sent = stamp();
-            let message = forwarded(sent, notice, Bytes::new(), "q", Timestamp::from_secs(5));
-            assert_eq!(read_forwarded(&message.properties), Some((sent, notice)));
-        }
-    }
-
-    #[test]
-    fn an_answer_reads_back_with_its_place() {
-        let asked = stamp();
-        for part in [
-            Part::ONLY,
-            Part { index: 0, more: true },
-            Part { index: 3, more: false },
-        ] {
-            let message = answer(Some(asked.to_string()), part, Bytes::from_static(b"{}"));
-            assert_eq!(read_answer(&message.properties), Some((asked, part)));
-        }
-    }
-
-    #[test]
-    fn an_only_answer_needs_no_header() {
-        assert!(answer(None, Part::ONLY, Bytes::new()).properties.headers.is_empty());
-    }
-
-    #[test]
-    fn what_is_not_of_the_shape_is_not_read() {
-        let mut properties = answer(Some(stamp().to_string()), Part::ONLY, Bytes::new()).properties;
-        properties.headers.push((HEADER_INDEX.to_owned(), Value::Integer(-1)));
-        assert_eq!(read_answer(&properties), None);
-        assert_eq!(read_forwarded(&Properties::default()), None);
-    }
-}
+mod tests;

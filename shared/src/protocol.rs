@@ -2,8 +2,12 @@
 //!
 //! The terminator says few of them (it parses nothing), the worker all.
 
+use std::str::FromStr;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
+
+use crate::id::MalformedId;
 
 /// The WebSocket subprotocol (RFC 6455 §1.9) that browser and server speak.
 pub const SUBPROTOCOL: &str = "countersign.v1.json";
@@ -26,6 +30,10 @@ pub enum ErrorCode {
     TokenExpired,
     /// Its token is not acceptable, now or later.
     TokenInvalid,
+    /// Its token was taken back before its time.
+    TokenRevoked,
+    /// Its token is another identity's than the connection's.
+    IdentityMismatch,
     /// The identity may not do this.
     Forbidden,
     /// Whether it is authentic cannot be found out just now.
@@ -34,6 +42,10 @@ pub enum ErrorCode {
     RateLimited,
     /// The message is larger than it may be.
     TooLarge,
+    /// It would have been held until a fresh token comes, and too much is held already.
+    HoldOverflow,
+    /// It was held, and no fresh token came in time.
+    HoldExpired,
     /// The system cannot take it just now.
     Busy,
     /// Something went wrong here; it is not the client's doing.
@@ -42,15 +54,19 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::AuthRequired,
         Self::TokenExpired,
         Self::TokenInvalid,
+        Self::TokenRevoked,
+        Self::IdentityMismatch,
         Self::Forbidden,
         Self::AuthUnavailable,
         Self::RateLimited,
         Self::TooLarge,
+        Self::HoldOverflow,
+        Self::HoldExpired,
         Self::Busy,
         Self::Internal,
     ];
@@ -62,10 +78,14 @@ impl ErrorCode {
             Self::AuthRequired => "auth_required",
             Self::TokenExpired => "token_expired",
             Self::TokenInvalid => "token_invalid",
+            Self::TokenRevoked => "token_revoked",
+            Self::IdentityMismatch => "identity_mismatch",
             Self::Forbidden => "forbidden",
             Self::AuthUnavailable => "auth_unavailable",
             Self::RateLimited => "rate_limited",
             Self::TooLarge => "too_large",
+            Self::HoldOverflow => "hold_overflow",
+            Self::HoldExpired => "hold_expired",
             Self::Busy => "busy",
             Self::Internal => "internal",
         }
@@ -120,6 +140,85 @@ pub struct AuthBody {
     pub expires_in: u64,
     /// Seconds until a fresh token had better come.
     pub refresh_in: u64,
+    /// What to show on another connection, to take over what this one has left held there.
+    pub resume: String,
+}
+
+/// Why a fresh token is wanted: the `reason` of an `auth.required`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// None has come yet, or it was taken back by `auth.forget`, or a message came without one that needs its own.
+    Missing,
+    /// The last one will soon be past its time.
+    Expiring,
+    /// The last one is past its time.
+    Expired,
+    /// The last one has been revoked, and there is a grace.
+    Revoked,
+}
+
+impl Reason {
+    /// The reason as it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Expiring => "expiring",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl FromStr for Reason {
+    type Err = MalformedId;
+
+    fn from_str(text: &str) -> Result<Self, MalformedId> {
+        [Self::Missing, Self::Expiring, Self::Expired, Self::Revoked]
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or(MalformedId)
+    }
+}
+
+/// `auth.required`: a fresh token is wanted, and what is held waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AuthRequired {
+    /// Why.
+    pub reason: Reason,
+    /// Milliseconds until the connection's authentication lapses, if it has not; else until what is held first is given
+    /// up.
+    pub deadline_ms: u64,
+    /// How much waits.
+    pub held: Held,
+}
+
+/// How much waits for a fresh token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// Messages of the client.
+    pub inbound: u64,
+    /// Answers and pushes for it.
+    pub outbound: u64,
+}
+
+impl AuthRequired {
+    /// The message as it crosses the socket: one JSON text.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Typed<'a> {
+            #[serde(rename = "type")]
+            kind: ServerKind,
+            #[serde(flatten)]
+            rest: &'a AuthRequired,
+        }
+        let typed = Typed {
+            kind: ServerKind::AuthRequired,
+            rest: self,
+        };
+        // There is nothing in it that cannot be written.
+        serde_json::to_string(&typed).unwrap_or_default()
+    }
 }
 
 /// A message from server to client.
@@ -154,6 +253,12 @@ pub enum ServerKind {
     /// The connection's authentication has changed, and there is nothing else to say.
     #[serde(rename = "auth.ok")]
     AuthOk,
+    /// A fresh token is wanted.
+    #[serde(rename = "auth.required")]
+    AuthRequired,
+    /// What a backend has to say to the connection's identity.
+    #[serde(rename = "push")]
+    Push,
 }
 
 impl<'a> ServerMessage<'a> {
@@ -196,13 +301,47 @@ pub enum CloseCode {
     Restart = 1012,
     /// The terminator has more than it can do.
     Overload = 1013,
+    /// Authentication is missing, or has lapsed.
+    AuthRequired = 4401,
+    /// No authentication came in time.
+    AuthTimeout = 4408,
     /// The client reads too slowly.
     SlowReader = 4410,
     /// The client sends faster than it may.
     RateLimited = 4429,
+    /// The token is not acceptable, now or later.
+    TokenInvalid = 4501,
+    /// The authentication was taken back before its time.
+    Revoked = 4503,
+    /// The token is another identity's than the connection's.
+    IdentityMismatch = 4509,
 }
 
 impl CloseCode {
+    /// Every code.
+    pub const ALL: [Self; 15] = [
+        Self::GoingAway,
+        Self::Protocol,
+        Self::Unsupported,
+        Self::InvalidText,
+        Self::TooBig,
+        Self::Internal,
+        Self::Restart,
+        Self::Overload,
+        Self::AuthRequired,
+        Self::AuthTimeout,
+        Self::SlowReader,
+        Self::RateLimited,
+        Self::TokenInvalid,
+        Self::Revoked,
+        Self::IdentityMismatch,
+    ];
+
+    /// The code of that number, if it is one of ours.
+    pub fn from_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| u64::from(one.code()) == code)
+    }
+
     /// The code as it stands on the wire.
     pub const fn code(self) -> u16 {
         self as u16
@@ -219,8 +358,13 @@ impl CloseCode {
             Self::Internal => "something went wrong here",
             Self::Restart => "this server restarts; reconnect with jitter",
             Self::Overload => "too busy; reconnect later",
+            Self::AuthRequired => "authentication is missing or has expired; get a token and reconnect",
+            Self::AuthTimeout => "no authentication came in time; get a token and reconnect",
             Self::SlowReader => "you read too slowly",
             Self::RateLimited => "you send too fast; back off",
+            Self::TokenInvalid => "the token is invalid",
+            Self::Revoked => "the authentication was revoked",
+            Self::IdentityMismatch => "the token is another identity's than the connection's",
         }
     }
 }
@@ -246,20 +390,26 @@ mod tests {
     }
 
     #[test]
+    fn a_fresh_token_is_asked_for_with_why_until_when_and_for_how_much() {
+        let required = AuthRequired {
+            reason: Reason::Expired,
+            deadline_ms: 300_000,
+            held: Held {
+                inbound: 2,
+                outbound: 1,
+            },
+        };
+        assert_eq!(
+            required.to_json(),
+            r#"{"type":"auth.required","reason":"expired","deadline_ms":300000,"held":{"inbound":2,"outbound":1}}"#
+        );
+    }
+
+    #[test]
     fn every_close_reason_fits_its_frame() {
-        for code in [
-            CloseCode::GoingAway,
-            CloseCode::Protocol,
-            CloseCode::Unsupported,
-            CloseCode::InvalidText,
-            CloseCode::TooBig,
-            CloseCode::Internal,
-            CloseCode::Restart,
-            CloseCode::Overload,
-            CloseCode::SlowReader,
-            CloseCode::RateLimited,
-        ] {
+        for code in CloseCode::ALL {
             assert!(code.reason().len() <= 123);
+            assert_eq!(CloseCode::from_code(code.code().into()), Some(code));
         }
     }
 }

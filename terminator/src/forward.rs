@@ -6,7 +6,7 @@ use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Publication, PublishError, Publisher, Route};
 use shared::clock::{Clock, SystemClock};
-use shared::envelope::{Notice, forwarded};
+use shared::envelope::{Notice, Question, Standing};
 use shared::id::{Sequence, Stamp};
 use tokio::time::Instant;
 use tracing::debug;
@@ -42,13 +42,12 @@ impl Forwarder {
         };
         debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), "taken from the socket");
         self.metrics.in_flight.increment(1.0);
-        let message = forwarded(
+        let question = Question {
             stamp,
-            Notice::Message,
-            text.clone(),
-            &self.return_queue,
-            SystemClock.now(),
-        );
+            notice: Notice::Message,
+            standing: Standing::default(),
+        };
+        let message = question.to_message(text.clone(), &self.return_queue, SystemClock.now());
         let (peer, metrics, since) = (peer.clone(), self.metrics.clone(), Instant::now());
         let receipt = Box::new(move |outcome| match outcome {
             Ok(()) => {
@@ -76,13 +75,12 @@ impl Forwarder {
             connection: peer.id(),
             sequence,
         };
-        let message = forwarded(
+        let question = Question {
             stamp,
-            Notice::Closed,
-            Bytes::new(),
-            &self.return_queue,
-            SystemClock.now(),
-        );
+            notice: Notice::Closed { code: None },
+            standing: Standing::default(),
+        };
+        let message = question.to_message(Bytes::new(), &self.return_queue, SystemClock.now());
         // If it is lost, the connection's state ends with its token.
         Some(Publication {
             route: self.route.clone(),

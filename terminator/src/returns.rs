@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::bus::{Consumer, Delivery};
-use shared::envelope::read_answer;
+use shared::envelope::Return;
 use tracing::debug;
 
 use crate::in_flight::Verdict;
@@ -24,7 +24,7 @@ fn bring(delivery: Delivery, registry: &Registry, metrics: &Metrics) {
     if delivery.is_redelivered() {
         metrics.redeliveries.increment(1);
     }
-    let Some((stamp, part)) = read_answer(&delivery.message.properties) else {
+    let Some(Return::Answer(stamp, answer)) = Return::read(&delivery.message) else {
         metrics.answers_malformed.increment(1);
         return delivery.ack();
     };
@@ -33,7 +33,7 @@ fn bring(delivery: Delivery, registry: &Registry, metrics: &Metrics) {
         metrics.answers_orphaned.increment(1);
         return delivery.ack();
     };
-    match peer.deliver(stamp.sequence, part, delivery) {
+    match peer.deliver(stamp.sequence, answer.part, delivery) {
         Verdict::Deliver { settled } => {
             metrics.answers_delivered.increment(1);
             metrics.in_flight.decrement(if settled { 1.0 } else { 0.0 });

@@ -23,6 +23,7 @@ pub(crate) fn auth(verified: &Verified, now: Timestamp) -> AuthBody {
         subject: verified.identity.subject.as_str().to_owned(),
         expires_in,
         refresh_in: refresh_in(expires_in),
+        resume: String::new(),
     }
 }
 

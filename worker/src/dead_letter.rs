@@ -11,7 +11,7 @@ use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, Properties, PublishError, Publisher, Route, Value};
 use shared::clock::Clock;
-use shared::envelope::{Part, answer};
+use shared::envelope::Answer;
 use shared::protocol::{ErrorBody, ErrorCode};
 
 use crate::answer::error;
@@ -112,7 +112,7 @@ impl Undertaker {
         };
         let refusal = ErrorBody::new(ErrorCode::Internal, "the message could not be handled");
         let body = error(id.as_deref(), &refusal, None);
-        let answer = answer(message.properties.correlation_id.clone(), Part::ONLY, body);
+        let answer = Answer::ONLY.to_message(message.properties.correlation_id.clone(), body);
         match self.publisher.publish(Route::queue(reply_to), answer).await {
             Err(PublishError::Unroutable | PublishError::Malformed) => {
                 self.metrics.answer_lost(Lost::Unroutable);

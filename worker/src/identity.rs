@@ -9,6 +9,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+use shared::tag::IdentityTag;
+
 /// Who vouches for a subject: the `iss` of RFC 7519 §4.1.1, compared byte by byte.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Issuer(Arc<str>);
@@ -56,6 +59,21 @@ impl Identity {
     pub(crate) fn new(issuer: Issuer, subject: Subject) -> Self {
         Self { issuer, subject }
     }
+
+    /// The name by which it is compared where it need not be read.
+    pub fn tag(&self) -> IdentityTag {
+        tag_of(&self.issuer, self.subject.as_str())
+    }
+}
+
+/// The tag of an identity that somebody names, and that nobody has proved: for whoever pushes to it or revokes it.
+pub fn tag_of(issuer: &Issuer, subject: &str) -> IdentityTag {
+    // No issuer and no subject holds a NUL, so two identities never have one text.
+    let digest = Sha256::new()
+        .chain_update(issuer.as_str())
+        .chain_update([0])
+        .chain_update(subject);
+    IdentityTag::of(&digest.finalize().into())
 }
 
 impl fmt::Display for Issuer {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Properties, Value};
-use shared::envelope::{Notice, read_forwarded};
+use shared::envelope::{Notice, Question};
 use shared::id::Stamp;
 
 /// On a message that was moved to `<namespace>.retry`: the key that it first came with.
@@ -35,9 +35,9 @@ impl Origin {
         if !is_forwarded(delivery, internal) {
             return Self::Injected;
         }
-        match read_forwarded(properties) {
-            Some((stamp, Notice::Message)) => Self::Forwarded(stamp),
-            Some((stamp, Notice::Closed)) => Self::Closed(stamp),
+        match Question::read(properties).map(|question| (question.stamp, question.notice)) {
+            Some((stamp, Notice::Message | Notice::Release { .. })) => Self::Forwarded(stamp),
+            Some((stamp, Notice::Closed { .. })) => Self::Closed(stamp),
             // No terminator of ours writes such a thing, so it gets no connection's rights.
             None => Self::Injected,
         }

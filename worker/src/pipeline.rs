@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use shared::bus::topology::Names;
 use shared::bus::{Delivery, PublishError, Publisher, Route};
 use shared::clock::Clock;
-use shared::envelope::{Part, answer};
+use shared::envelope::{Answer, Part};
 use shared::id::Stamp;
 use shared::protocol::{AuthBody, ErrorBody, ErrorCode};
 use tokio::sync::Semaphore;
@@ -233,14 +233,18 @@ impl Pipeline {
     ) -> Result<(), PublishError> {
         let route = Route::queue(reply_to);
         if bodies.len() <= 1 {
-            let only = answer(correlation_id.clone(), Part::ONLY, bodies.pop().unwrap_or_default());
+            let only = Answer::ONLY.to_message(correlation_id.clone(), bodies.pop().unwrap_or_default());
             return self.publisher.publish(route, only).await;
         }
         let last = bodies.len() - 1;
         // They are submitted in order, and confirmed together.
         let sends = bodies.into_iter().zip(0_u32..).map(|(body, index)| {
             let more = (index as usize) < last;
-            let part = answer(correlation_id.clone(), Part { index, more }, body);
+            let part = Answer {
+                part: Part { index, more },
+                ..Answer::ONLY
+            };
+            let part = part.to_message(correlation_id.clone(), body);
             self.publisher.publish(route.clone(), part)
         });
         try_join_all(sends).await.map(|_| ())

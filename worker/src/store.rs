@@ -13,6 +13,8 @@
 #[doc(hidden)]
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod decision;
+pub mod hold;
 mod memory;
 mod redis;
 
@@ -23,7 +25,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use shared::clock::{Clock, Timestamp};
 use shared::id::{ConnectionId, Sequence};
+use shared::revocation::Revocation;
+use shared::tag::IdentityTag;
 
+pub use self::decision::Decision;
+pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding};
 use crate::identity::Identity;
 
 /// For how long what is known of a connection outlives its use.
@@ -47,8 +53,15 @@ pub enum Authentication {
         until: Timestamp,
         /// The message that brought the token.
         by: Sequence,
+        /// What a connection that resumes this one must show: a digest of its secret.
+        resume: ResumeDigest,
     },
-    /// The socket is closed: nobody is there any more.
+    /// The client has logged out: the socket is there, and nobody's.
+    Forgotten {
+        /// The message that said so.
+        by: Sequence,
+    },
+    /// The socket is closed: nobody is there any more. Whoever it was can still be resumed.
     Closed {
         /// Newer than every message of the connection.
         by: Sequence,
@@ -87,6 +100,22 @@ impl Authentication {
             (Self::Live { .. }, Self::Closed { .. }) | (Self::Closed { .. }, Self::Live { .. }) => false,
         }
     }
+}
+
+/// The SHA-256 of a connection's resume secret, as it is written.
+pub type ResumeDigest = [u8; 32];
+
+/// One connection of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Which.
+    pub connection: ConnectionId,
+    /// Until when it is authenticated, leeway included.
+    pub until: Timestamp,
+    /// When its token was issued, and by which `jti` it may be revoked.
+    pub issued_at: Option<Timestamp>,
+    /// The tag of its token's `jti`.
+    pub token_id: Option<shared::tag::TokenIdTag>,
 }
 
 /// What became of a write.
@@ -141,6 +170,76 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self, connection: ConnectionId, by: Sequence) -> BoxFuture<'_, Result<Recorded, StoreError>> {
         Box::pin(async move { self.record(connection, &Authentication::Closed { by }).await })
     }
+
+    /// Lets `heir` take over what is held of `connection`, if it shows the secret that was told to `identity` there.
+    /// Tells whether it may. From then on [`hold_message`](Self::hold_message) of `connection` names the heir.
+    fn resume<'a>(
+        &'a self,
+        connection: ConnectionId,
+        secret: &'a ResumeDigest,
+        identity: &'a Identity,
+        heir: ConnectionId,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// The connection that took over what is held of this one, if one did.
+    fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>>;
+
+    /// Enters a connection among those of an identity, or renews its entry. Tells how many writes are held for the
+    /// identity, as of after the entry.
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Takes a connection out of those of an identity.
+    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// All connections of an identity, those that have lapsed lately included, in no order.
+    fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>>;
+
+    /// Holds a message of a connection, once for each sequence.
+    fn hold_message<'a>(
+        &'a self,
+        connection: ConnectionId,
+        message: &'a HeldMessage,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>>;
+
+    /// What is held of a connection, in its order. What is past its time is still there, for a while.
+    fn held_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<HeldMessage>, StoreError>>;
+
+    /// Forgets held messages. Tells how many are left.
+    fn drop_messages<'a>(
+        &'a self,
+        connection: ConnectionId,
+        sequences: &'a [Sequence],
+    ) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// Holds something to be written to an identity, once for each key.
+    fn hold_write<'a>(
+        &'a self,
+        identity: IdentityTag,
+        write: &'a HeldWrite,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>>;
+
+    /// What is held for an identity, in the order in which it was held, `most` at most.
+    fn held_writes(&self, identity: IdentityTag, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>>;
+
+    /// Forgets held writes. Tells how many are left.
+    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// Identities of whose held writes the oldest was held before `since`, `most` at most. It may name one that has none.
+    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>>;
+
+    /// Records a revocation, until its last token has expired.
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// All revocations that are recorded.
+    fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>>;
+
+    /// Keeps a decision about a connection, for an hour.
+    fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// The decisions about a connection that are kept, oldest first.
+    fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>>;
 
     /// Asks the store whether it is there, for readiness.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -7,8 +7,15 @@
 //!                                                       ├▶ <ns>.retry ── one at a time ─▶ workers
 //!                                                       │ delivery limit: by the broker, `failed`
 //!                                                       └▶ <ns>.failed ─▶ workers, which take the token out ─▶ <ns>.dead
-//! a return queue's answer that sat too long: by the broker, `undelivered` ─▶ <ns>.undelivered
+//! any producer ─────────▶ <ns> ────────── push ────▶ <ns>.pushes ─────── one worker ─▶ <ns>.return.<id> ─▶ terminator
+//! any operator ─────────▶ <ns> ────────── revoke ──▶ <ns>.revocations ─▶ workers ─ <ns>.internal, `revoked` ─▶ all of
+//!                                                       <ns>.return.<id> and <ns>.worker.<id>
+//! what was not written: by terminators, and by the broker what sat too long, `undelivered` ─▶ <ns>.undelivered
+//!                                                       ─ one worker ─▶ the store's holds
 //! ```
+//!
+//! Pushes, and what comes back undelivered, have one consumer at a time (a single
+//! active consumer), so that they keep their order; another takes over when it is gone.
 //!
 //! Two exchanges, because a stamp on a message is believed for the exchange that
 //! it came through: injectors have no permission to write to `<ns>.internal`.
@@ -43,16 +50,30 @@ const RETURN_EXPIRES: Duration = Duration::from_secs(180);
 
 /// How long dead letters and undelivered answers are kept: a week-end and a day.
 const DEAD_TTL: Duration = Duration::from_secs(3 * 24 * 3600);
-const UNDELIVERED_TTL: Duration = Duration::from_secs(300);
+const UNDELIVERED_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a worker's queue of revocations outlives it. A worker that was away for longer reads them from the store.
+const WORKER_EXPIRES: Duration = Duration::from_secs(180);
 
 /// The most of either that is kept; the oldest go first.
 const DEAD_MAX_LENGTH: u32 = 100_000;
 
 /// What stands after the namespace in the name of each queue that is there once.
-const OURS: [&str; 5] = ["messages", "retry", "failed", "dead", "undelivered"];
+const OURS: [&str; 7] = [
+    "messages",
+    "retry",
+    "failed",
+    "dead",
+    "undelivered",
+    "pushes",
+    "revocations",
+];
 
 /// With what the names of the queues of terminators begin, after the namespace.
 const RETURN: &str = "return.";
+
+/// The same for those of workers.
+const WORKER: &str = "worker.";
 
 /// The names of everything on the broker, all under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +121,8 @@ pub struct Limits {
     pub max_length: Option<(u32, Overflow)>,
     /// The exchange and key for what is not kept.
     pub dead_letter: Option<(String, String)>,
+    /// Whether only one of its consumers is given messages, and another only when that one is gone.
+    pub single_active_consumer: bool,
 }
 
 /// What a full queue does.
@@ -119,7 +142,7 @@ impl Names {
         }
     }
 
-    /// The exchange for everybody: keys `message`, and later `push` and `revoke`.
+    /// The exchange for everybody: keys `message`, `push` and `revoke`.
     pub fn exchange(&self) -> Exchange {
         Exchange {
             name: self.namespace.clone(),
@@ -179,14 +202,49 @@ impl Names {
         self.internal_queue("dead", keys::DEAD, limits)
     }
 
-    /// Where answers go that their terminator did not fetch in time.
+    /// Where answers and pushes go that could not be written, until they are put away. One consumer at a time, so that they
+    /// are in the order in which they were given back, and what asks for them comes after them.
     pub fn undelivered(&self) -> Queue {
         let limits = Limits {
+            delivery_limit: Some(MESSAGES_DELIVERY_LIMIT),
             message_ttl: Some(UNDELIVERED_TTL),
             max_length: Some((DEAD_MAX_LENGTH, Overflow::DropHead)),
+            single_active_consumer: true,
             ..Limits::default()
         };
         self.internal_queue("undelivered", keys::UNDELIVERED, limits)
+    }
+
+    /// Where pushes wait. One consumer at a time, so that those of one producer keep their order.
+    pub fn pushes(&self) -> Queue {
+        let limits = Limits {
+            delivery_limit: Some(MESSAGES_DELIVERY_LIMIT),
+            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
+            dead_letter: Some((self.internal_exchange().name, keys::FAILED.to_owned())),
+            single_active_consumer: true,
+            ..Limits::default()
+        };
+        self.public_queue("pushes", keys::PUSH, limits)
+    }
+
+    /// Where revocations wait until they are recorded.
+    pub fn revocations(&self) -> Queue {
+        let limits = Limits {
+            delivery_limit: Some(MESSAGES_DELIVERY_LIMIT),
+            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
+            dead_letter: Some((self.internal_exchange().name, keys::FAILED.to_owned())),
+            ..Limits::default()
+        };
+        self.public_queue("revocations", keys::REVOKE, limits)
+    }
+
+    /// Where one worker hears of revocations. It is named, so that it survives a lost connection.
+    pub fn worker_queue(&self, worker: u64) -> Queue {
+        let limits = Limits {
+            expires: Some(WORKER_EXPIRES),
+            ..Limits::default()
+        };
+        self.internal_queue(&format!("{WORKER}{worker:016x}"), keys::REVOKED, limits)
     }
 
     /// Where the answers for one terminator wait. It is named, so that it survives a lost connection.
@@ -197,11 +255,8 @@ impl Names {
             dead_letter: Some((self.internal_exchange().name, keys::UNDELIVERED.to_owned())),
             ..Limits::default()
         };
-        Queue {
-            name: format!("{}.{RETURN}{terminator}", self.namespace),
-            kind: QueueKind::Quorum(limits),
-            bindings: Vec::new(),
-        }
+        // Revocations come the same way as what they forbid to write.
+        self.internal_queue(&format!("{RETURN}{terminator}"), keys::REVOKED, limits)
     }
 
     /// A queue for the answers of one injector.
@@ -219,14 +274,29 @@ impl Names {
         let suffix = queue
             .strip_prefix(&self.namespace)
             .and_then(|rest| rest.strip_prefix('.'));
-        suffix.is_some_and(|suffix| OURS.contains(&suffix) || suffix.starts_with(RETURN))
+        suffix.is_some_and(|suffix| OURS.contains(&suffix) || suffix.starts_with(RETURN) || suffix.starts_with(WORKER))
     }
 
     /// What must be there before anything is published: declared by terminator and worker alike, in this order.
     pub fn common(&self) -> Topology {
         Topology {
             exchanges: vec![self.exchange(), self.internal_exchange()],
-            queues: vec![self.messages(), self.failed(), self.dead(), self.undelivered()],
+            queues: vec![
+                self.messages(),
+                self.failed(),
+                self.dead(),
+                self.undelivered(),
+                self.pushes(),
+                self.revocations(),
+            ],
+        }
+    }
+
+    fn public_queue(&self, suffix: &str, key: &str, limits: Limits) -> Queue {
+        Queue {
+            name: format!("{}.{suffix}", self.namespace),
+            kind: QueueKind::Quorum(limits),
+            bindings: vec![(self.exchange().name, key.to_owned())],
         }
     }
 
@@ -252,6 +322,12 @@ pub struct Topology {
 pub mod keys {
     /// Anybody: a client message. Through the exchange for everybody.
     pub const MESSAGE: &str = "message";
+    /// Anybody: something for an identity or a connection. Through the exchange for everybody.
+    pub const PUSH: &str = "push";
+    /// Anybody: something to be taken back. Through the exchange for everybody.
+    pub const REVOKE: &str = "revoke";
+    /// Worker: something is taken back, to all terminators and workers.
+    pub const REVOKED: &str = "revoked";
     /// Terminator: a stamped client message.
     pub const FORWARD: &str = "forward";
     /// Worker: a message that was given back.
@@ -260,7 +336,7 @@ pub mod keys {
     pub const FAILED: &str = "failed";
     /// Worker: a dead letter without its token.
     pub const DEAD: &str = "dead";
-    /// Broker: an answer that was not fetched in time.
+    /// Terminator: what could not be written; broker: what was not fetched in time.
     pub const UNDELIVERED: &str = "undelivered";
 }
 
@@ -288,6 +364,9 @@ mod tests {
             names.failed(),
             names.dead(),
             names.undelivered(),
+            names.pushes(),
+            names.revocations(),
+            names.worker_queue(1),
             names.return_queue(TerminatorId::random()),
         ];
         assert!(ours.iter().all(|queue| names.is_ours(&queue.name)));

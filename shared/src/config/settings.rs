@@ -116,6 +116,15 @@ macro_rules! choice {
             $($(#[$variant_meta])* $variant,)+
         }
 
+        impl $name {
+            /// Its word in the configuration.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
         impl $crate::config::Value for $name {
             fn parse(text: &str) -> Result<Self, String> {
                 match text {
@@ -125,9 +134,7 @@ macro_rules! choice {
             }
 
             fn show(&self) -> $crate::config::Shown {
-                match self {
-                    $(Self::$variant => $word.into(),)+
-                }
+                self.as_str().into()
             }
         }
     };

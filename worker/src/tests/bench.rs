@@ -14,7 +14,7 @@ use shared::bus::memory::MemoryBus;
 use shared::bus::topology::{Names, Queue, keys};
 use shared::bus::{Bus, Consumer, Delivery, Message, Patience, Properties, Publisher, Route};
 use shared::clock::{Clock, ManualClock, Timestamp};
-use shared::envelope::{self, Notice};
+use shared::envelope::{Notice, Question, Standing};
 use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::protocol::ErrorCode;
 use tokio::sync::Notify;
@@ -115,7 +115,12 @@ impl Bench {
 
     pub(super) async fn notify(&self, stamp: Stamp, notice: Notice, body: Bytes) {
         let reply_to = self.names.return_queue(self.terminator).name;
-        let message = envelope::forwarded(stamp, notice, body, &reply_to, self.clock.now());
+        let question = Question {
+            stamp,
+            notice,
+            standing: Standing::default(),
+        };
+        let message = question.to_message(body, &reply_to, self.clock.now());
         let route = Route::new(&self.names.internal_exchange().name, keys::FORWARD);
         self.publisher
             .publish(route, message)

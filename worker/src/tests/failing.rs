@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use shared::bus::topology::keys;
 use shared::bus::{Message, Properties, Route, Value};
-use shared::envelope::{self, Notice};
+use shared::envelope::{Notice, Question, Standing};
 
 use super::bench::{Bench, START, json_of, message, settle, token_for};
 
@@ -75,7 +75,12 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
     let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
     let reply_to = bench.names.return_queue(bench.terminator).name;
     let body = message("k", "poison", "alice", &json!("p"));
-    let mut message = envelope::forwarded(bench.stamp(1, 9), Notice::Message, body.into(), &reply_to, START);
+    let question = Question {
+        stamp: bench.stamp(1, 9),
+        notice: Notice::Message,
+        standing: Standing::default(),
+    };
+    let mut message = question.to_message(body.into(), &reply_to, START);
     message.properties.headers.push((
         "x-first-death-reason".to_owned(),
         Value::Text("delivery_limit".to_owned()),

@@ -161,7 +161,9 @@ async fn a_closed_connection_is_forgotten_and_no_late_message_brings_it_back() {
     bench
         .ask(bench.stamp(1, 1), message("a", "echo", "alice", &Json::Null))
         .await;
-    bench.notify(bench.stamp(1, 3), Notice::Closed, "".into()).await;
+    bench
+        .notify(bench.stamp(1, 3), Notice::Closed { code: None }, "".into())
+        .await;
     assert!(bench.is_empty(&bench.names.messages()).await);
     let late = bench
         .ask(bench.stamp(1, 2), message("b", "echo", "alice", &Json::Null))

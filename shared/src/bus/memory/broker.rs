@@ -266,9 +266,18 @@ impl Stored {
     /// Gives what is ready to whoever has room, in turn.
     fn dispatch(&mut self) {
         while !self.ready.is_empty() {
-            let Some(place) = self.consumers.iter().position(Reader::has_room) else {
+            let single = self.limits.single_active_consumer;
+            let wanted = |reader: &Reader| if single { reader.is_active() } else { reader.has_room() };
+            let Some(place) = self.consumers.iter().position(wanted) else {
                 return;
             };
+            if single {
+                match self.consumers.get_mut(place).filter(|reader| reader.has_room()) {
+                    Some(reader) => self.ready.pop_front().into_iter().for_each(|entry| reader.take(entry)),
+                    None => return,
+                }
+                continue;
+            }
             let (Some(entry), Some(mut reader)) = (self.ready.pop_front(), self.consumers.remove(place)) else {
                 return;
             };
@@ -299,6 +308,11 @@ impl Stored {
 }
 
 impl Reader {
+    /// Whether it is the one, among others, that is given messages: it has not stopped, or has not settled all it had.
+    fn is_active(&self) -> bool {
+        self.deliveries.is_some() || !self.unsettled.is_empty()
+    }
+
     /// A consumer that is just now dropped has none: what it gives back must not come to it again, and be counted again.
     fn has_room(&self) -> bool {
         self.deliveries

@@ -131,6 +131,9 @@ fn quorum_arguments(limits: &Limits) -> FieldTable {
             AMQPValue::LongLongInt(i64::try_from(expires.as_millis()).unwrap_or(i64::MAX)),
         );
     }
+    if limits.single_active_consumer {
+        set("x-single-active-consumer", AMQPValue::Boolean(true));
+    }
     let overflow = limits.max_length.map(|(_, overflow)| overflow);
     if let Some((most, _)) = limits.max_length {
         set("x-max-length", AMQPValue::LongLongInt(i64::from(most)));

@@ -1,0 +1,134 @@
+//! What a worker has a terminator do for a connection, that nobody on it has asked.
+//!
+//! | `type` | header | |
+//! |---|---|---|
+//! | `write` | | write the body, once: `message_id` is its key |
+//! | | `for` | the identity in whose name it may be written, and only then; absent: whoever reads it |
+//! | | `outcome-to`, `outcome-id` | where, and under which `correlation_id`, the producer of a push is told of its outcome |
+//! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
+//! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
+//! | `wake` | `from` | something is held that the connection may ask for: of that connection, or for its identity |
+//!
+//! `correlation_id` is the connection, `timestamp` when what is written was first
+//! given to us, in seconds.
+
+use bytes::Bytes;
+
+use super::{Headers, JSON, Misshapen, flag, number, parsed, text};
+use crate::bus::{Message, Properties};
+use crate::clock::Timestamp;
+use crate::id::ConnectionId;
+use crate::tag::IdentityTag;
+
+const TYPE_WRITE: &str = "write";
+const TYPE_FETCHED: &str = "fetched";
+const TYPE_WAKE: &str = "wake";
+
+const FOR: &str = "for";
+const OUTCOME_TO: &str = "outcome-to";
+const OUTCOME_ID: &str = "outcome-id";
+const RELEASED: &str = "released";
+const LEFT: &str = "left";
+const FROM: &str = "from";
+
+/// Something to do for a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Errand {
+    /// Write the body.
+    Write(Write),
+    /// All that was held for it and asked for has been sent, but for so many, which may be asked for at once.
+    Fetched {
+        /// How many are still held.
+        left: u64,
+    },
+    /// Something is held that it may ask for.
+    Wake {
+        /// The messages of that connection, which this one resumes; or what is to be written to this one's identity.
+        from: Option<ConnectionId>,
+    },
+}
+
+/// A text for a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// By which it is known if it comes twice: at most 255 bytes.
+    pub key: String,
+    /// In whose name it may be written.
+    pub identity: Option<IdentityTag>,
+    /// Who wants to know what becomes of it, if it is a push.
+    pub producer: Option<Producer>,
+    /// Whether it comes out of a hold.
+    pub released: bool,
+    /// When it was first given to us; whole seconds cross the broker.
+    pub since: Timestamp,
+}
+
+/// Where the producer of a push is told of its outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Producer {
+    /// The queue.
+    pub reply_to: String,
+    /// What the outcome repeats.
+    pub correlation_id: Option<String>,
+}
+
+impl Errand {
+    /// The message that carries it.
+    pub fn to_message(&self, connection: ConnectionId, body: Bytes) -> Message {
+        let mut properties = Properties {
+            content_type: Some(JSON.to_owned()),
+            correlation_id: Some(connection.to_string()),
+            ..Properties::default()
+        };
+        let (kind, headers) = match self {
+            Self::Write(write) => {
+                properties.message_id = Some(write.key.clone());
+                properties.timestamp_s = Some(write.since.as_secs());
+                let producer = write.producer.as_ref();
+                let headers = Headers::default()
+                    .text(FOR, write.identity)
+                    .text(OUTCOME_TO, producer.map(|producer| &producer.reply_to))
+                    .text(
+                        OUTCOME_ID,
+                        producer.and_then(|producer| producer.correlation_id.as_ref()),
+                    )
+                    .flag(RELEASED, write.released);
+                (TYPE_WRITE, headers)
+            }
+            Self::Fetched { left } => (TYPE_FETCHED, Headers::default().number(LEFT, *left)),
+            Self::Wake { from } => (TYPE_WAKE, Headers::default().text(FROM, *from)),
+        };
+        properties.kind = Some(kind.to_owned());
+        properties.headers = headers.0;
+        Message { body, properties }
+    }
+
+    /// What to do for which connection; nothing if it is no errand.
+    pub fn read(properties: &Properties) -> Option<(ConnectionId, Self)> {
+        let connection = properties.correlation_id.as_deref()?.parse().ok()?;
+        let errand = Self::try_read(properties).ok().flatten()?;
+        Some((connection, errand))
+    }
+
+    fn try_read(properties: &Properties) -> Result<Option<Self>, Misshapen> {
+        Ok(match properties.kind.as_deref() {
+            Some(TYPE_WRITE) => Some(Self::Write(Write {
+                key: properties.message_id.clone().ok_or(Misshapen)?,
+                identity: parsed(properties, FOR)?,
+                producer: text(properties, OUTCOME_TO)?.map(|reply_to| Producer {
+                    reply_to: reply_to.to_owned(),
+                    correlation_id: text(properties, OUTCOME_ID).ok().flatten().map(str::to_owned),
+                }),
+                released: flag(properties, RELEASED),
+                since: Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
+            })),
+            Some(TYPE_FETCHED) => Some(Self::Fetched {
+                left: number(properties, LEFT)?,
+            }),
+            Some(TYPE_WAKE) => Some(Self::Wake {
+                from: parsed(properties, FROM)?,
+            }),
+            _ => None,
+        })
+    }
+}

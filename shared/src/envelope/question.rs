@@ -1,0 +1,164 @@
+//! What a terminator tells the workers: a client's message, or that something has become of a connection.
+//!
+//! | header | |
+//! |---|---|
+//! | `by` | the sequence of the message that last changed the connection's authentication; absent: none did |
+//! | `grant`, `principal` | the grant's two texts, if the connection has one, in force or lapsed |
+//! | `resume` | the connection's resume secret, while there is no grant that holds it |
+//! | `unsettled` | an earlier message of the connection is not yet settled |
+//! | `held` | a message of the connection is held |
+//! | `again` | a worker has sent it back once: it must be decided now |
+//! | `from` | on a release: whose held messages, if not the connection's own |
+//! | `code` | on a close: the status code, if it was we who closed |
+//!
+//! `reply_to` is the terminator's return queue, `timestamp` when it received the
+//! message, in seconds.
+
+use bytes::Bytes;
+
+use super::{Headers, JSON, Misshapen, flag, number, parsed, text};
+use crate::bus::{Message, Properties};
+use crate::clock::Timestamp;
+use crate::id::{ConnectionId, Sequence, Stamp};
+use crate::tag::ResumeSecret;
+
+const TYPE_MESSAGE: &str = "message";
+const TYPE_CLOSED: &str = "closed";
+const TYPE_RELEASE: &str = "release";
+
+const BY: &str = "by";
+const GRANT: &str = "grant";
+const PRINCIPAL: &str = "principal";
+const RESUME: &str = "resume";
+const UNSETTLED: &str = "unsettled";
+const HELD: &str = "held";
+const AGAIN: &str = "again";
+const FROM: &str = "from";
+const CODE: &str = "code";
+
+/// What a terminator tells the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A client sent the body.
+    Message,
+    /// The connection has closed; the sequence is one past its last message.
+    Closed {
+        /// The status code of our close frame (RFC 6455 §7.4), if it was we who closed.
+        code: Option<u16>,
+    },
+    /// What is held of the connection may be handled now, in the name of the grant, if it is in force; what has waited
+    /// too long is refused in any case. It is a question: it has a sequence of its own and is settled.
+    Release {
+        /// The connection whose held messages are meant, if it is another that this one resumes.
+        from: Option<ConnectionId>,
+    },
+}
+
+/// How a connection stood when its terminator forwarded something of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The message that last changed its authentication.
+    pub by: Option<Sequence>,
+    /// The facts of its grant: [`crate::grant::Grant::to_facts`].
+    pub grant: Option<String>,
+    /// The principal of its grant, opaque to the terminator.
+    pub principal: Option<String>,
+    /// Its resume secret, while there is no grant.
+    pub resume: Option<ResumeSecret>,
+    /// Whether an earlier message is not yet settled.
+    pub unsettled: bool,
+    /// Whether messages of it are held.
+    pub held: bool,
+    /// Whether a worker sent this one back already.
+    pub again: bool,
+}
+
+/// What a terminator tells, of which message of which connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Which message of which connection.
+    pub stamp: Stamp,
+    /// What it is.
+    pub notice: Notice,
+    /// How the connection stood.
+    pub standing: Standing,
+}
+
+impl Question {
+    /// The message that carries it, and a client's bytes, to the workers.
+    pub fn to_message(&self, body: Bytes, reply_to: &str, received: Timestamp) -> Message {
+        let Standing {
+            by,
+            grant,
+            principal,
+            resume,
+            unsettled,
+            held,
+            again,
+        } = &self.standing;
+        let (kind, from, code) = match self.notice {
+            Notice::Message => (TYPE_MESSAGE, None, None),
+            Notice::Closed { code } => (TYPE_CLOSED, None, code),
+            Notice::Release { from } => (TYPE_RELEASE, from, None),
+        };
+        let headers = Headers::default()
+            .number(BY, by.map_or(0, Sequence::get))
+            .text(GRANT, grant.as_deref())
+            .text(PRINCIPAL, principal.as_deref())
+            .text(RESUME, *resume)
+            .flag(UNSETTLED, *unsettled)
+            .flag(HELD, *held)
+            .flag(AGAIN, *again)
+            .text(FROM, from)
+            .number(CODE, code.map_or(0, u64::from));
+        Message {
+            body,
+            properties: Properties {
+                content_type: Some(JSON.to_owned()),
+                kind: Some(kind.to_owned()),
+                correlation_id: Some(self.stamp.to_string()),
+                reply_to: Some(reply_to.to_owned()),
+                timestamp_s: Some(received.as_secs()),
+                headers: headers.0,
+                ..Properties::default()
+            },
+        }
+    }
+
+    /// The question of a message that came from a terminator; nothing if it is not of that shape.
+    pub fn read(properties: &Properties) -> Option<Self> {
+        Self::try_read(properties).ok().flatten()
+    }
+
+    fn try_read(properties: &Properties) -> Result<Option<Self>, Misshapen> {
+        let stamp = properties.correlation_id.as_deref().and_then(|id| id.parse().ok());
+        let (Some(stamp), Some(kind)) = (stamp, properties.kind.as_deref()) else {
+            return Ok(None);
+        };
+        let code = u16::try_from(number(properties, CODE)?).map_err(|_| Misshapen)?;
+        let notice = match kind {
+            TYPE_MESSAGE => Notice::Message,
+            TYPE_CLOSED => Notice::Closed {
+                code: (code > 0).then_some(code),
+            },
+            TYPE_RELEASE => Notice::Release {
+                from: parsed(properties, FROM)?,
+            },
+            _ => return Ok(None),
+        };
+        let by = number(properties, BY)?;
+        Ok(Some(Self {
+            stamp,
+            notice,
+            standing: Standing {
+                by: (by > 0).then_some(Sequence::new(by)),
+                grant: text(properties, GRANT)?.map(str::to_owned),
+                principal: text(properties, PRINCIPAL)?.map(str::to_owned),
+                resume: parsed(properties, RESUME)?,
+                unsettled: flag(properties, UNSETTLED),
+                held: flag(properties, HELD),
+                again: flag(properties, AGAIN),
+            },
+        }))
+    }
+}

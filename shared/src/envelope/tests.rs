@@ -1,0 +1,196 @@
+use bytes::Bytes;
+
+use super::bounce::Undelivered;
+use super::errand::{Producer, Write};
+use super::*;
+use crate::clock::Timestamp;
+use crate::grant::{Grant, Policy};
+use crate::id::{Sequence, TerminatorId};
+use crate::protocol::{CloseCode, Reason};
+use crate::revocation::Target;
+use crate::tag::{IdentityTag, ResumeSecret, TokenTag};
+
+fn stamp() -> Stamp {
+    Stamp {
+        connection: connection(7),
+        sequence: Sequence::new(41),
+    }
+}
+
+fn connection(number: u64) -> ConnectionId {
+    ConnectionId {
+        terminator: TerminatorId::random(),
+        number,
+    }
+}
+
+fn alice() -> IdentityTag {
+    IdentityTag::of(&[1; 32])
+}
+
+fn grant() -> Grant {
+    Grant {
+        identity: alice(),
+        until: Timestamp::from_secs(9),
+        refresh_at: Timestamp::from_secs(8),
+        token: TokenTag::of(&[2; 32]),
+        token_id: None,
+        issued_at: None,
+        on_expired_push: Policy::Close,
+        hold_ms: 1,
+        waiting: 3,
+        resumes: Some(connection(1)),
+    }
+}
+
+#[test]
+fn a_question_reads_back_with_all_that_stands_around_it() {
+    let bare = Standing {
+        resume: Some(ResumeSecret::random()),
+        ..Standing::default()
+    };
+    let full = Standing {
+        by: Some(Sequence::new(3)),
+        grant: Some(grant().to_facts()),
+        principal: Some("{}".into()),
+        resume: None,
+        unsettled: true,
+        held: true,
+        again: true,
+    };
+    for notice in [
+        Notice::Message,
+        Notice::Closed { code: None },
+        Notice::Closed { code: Some(4401) },
+        Notice::Release { from: None },
+        Notice::Release {
+            from: Some(connection(2)),
+        },
+    ] {
+        for standing in [&bare, &full] {
+            let question = Question {
+                stamp: stamp(),
+                notice,
+                standing: standing.clone(),
+            };
+            let message = question.to_message(Bytes::new(), "q", Timestamp::from_secs(5));
+            assert_eq!(Question::read(&message.properties), Some(question));
+        }
+    }
+}
+
+#[test]
+fn an_answer_reads_back_with_its_place_and_what_it_changes() {
+    let held = Verdict::Held {
+        reason: Reason::Expired,
+        hold_ms: 300_000,
+    };
+    for answer in [
+        Answer::ONLY,
+        Answer {
+            part: Part { index: 3, more: true },
+            identity: Some(alice()),
+            change: Some(Change::Live {
+                grant: grant(),
+                principal: "{\"claims\":{}}".into(),
+            }),
+            ..Answer::ONLY
+        },
+        Answer {
+            verdict: held,
+            second: true,
+            ..Answer::ONLY
+        },
+        Answer {
+            verdict: Verdict::Again,
+            ..Answer::ONLY
+        },
+        Answer {
+            change: Some(Change::Forgotten),
+            close: Some(CloseCode::IdentityMismatch),
+            left: 5,
+            ..Answer::ONLY
+        },
+    ] {
+        let asked = stamp();
+        let message = answer.to_message(Some(asked.to_string()), Bytes::from_static(b"{}"));
+        assert_eq!(Return::read(&message), Some(Return::Answer(asked, answer)));
+    }
+}
+
+#[test]
+fn an_only_answer_needs_no_header() {
+    let message = Answer::ONLY.to_message(None, Bytes::new());
+    assert!(message.properties.headers.is_empty());
+}
+
+#[test]
+fn an_errand_reads_back_and_so_does_what_is_given_back() {
+    let write = Write {
+        key: "p1".into(),
+        identity: Some(alice()),
+        producer: Some(Producer {
+            reply_to: "q".into(),
+            correlation_id: Some("c".into()),
+        }),
+        released: true,
+        since: Timestamp::from_secs(4),
+    };
+    for errand in [
+        Errand::Write(write.clone()),
+        Errand::Write(Write {
+            producer: None,
+            identity: None,
+            released: false,
+            ..write
+        }),
+        Errand::Fetched { left: 0 },
+        Errand::Wake { from: None },
+        Errand::Wake {
+            from: Some(connection(3)),
+        },
+    ] {
+        let connection = connection(1);
+        let message = errand.to_message(connection, Bytes::new());
+        let original = Return::Errand(connection, errand);
+        assert_eq!(Return::read(&message), Some(original.clone()));
+        for why in [Bounced::Lapsed, Bounced::Gone] {
+            let given_back = Undelivered::read(&why.to_message(message.clone()));
+            assert_eq!(given_back, Some(Undelivered::Bounced(why, original.clone())));
+        }
+        let dead_lettered = Undelivered::read(&message);
+        assert_eq!(dead_lettered, Some(Undelivered::Bounced(Bounced::Gone, original)));
+    }
+}
+
+#[test]
+fn a_fetch_and_a_revocation_read_back() {
+    let fetch = Fetch {
+        connection: connection(1),
+        identity: alice(),
+    };
+    assert_eq!(Undelivered::read(&fetch.to_message()), Some(Undelivered::Fetch(fetch)));
+    let revocation = Revocation {
+        target: Target::Identity(alice()),
+        issued_before: Timestamp::from_secs(1),
+        effective: Timestamp::from_secs(2),
+        until: Timestamp::from_secs(3),
+    };
+    assert_eq!(Return::read(&revoked(&revocation)), Some(Return::Revoked(revocation)));
+}
+
+#[test]
+fn what_is_not_of_the_shape_is_not_read() {
+    let mut message = Answer::ONLY.to_message(Some(stamp().to_string()), Bytes::new());
+    message
+        .properties
+        .headers
+        .push(("index".to_owned(), Value::Integer(-1)));
+    assert_eq!(Return::read(&message), None);
+    assert_eq!(Question::read(&Properties::default()), None);
+    for kind in ["write", "revoked", "something else"] {
+        let mut message = Answer::ONLY.to_message(Some(stamp().connection.to_string()), Bytes::new());
+        message.properties.kind = Some(kind.to_owned());
+        assert_eq!(Return::read(&message), None, "{kind}");
+    }
+}

@@ -1,0 +1,225 @@
+//! What has been taken back before its time.
+//!
+//! Workers and terminators are told of each revocation by a broadcast, and each
+//! keeps a set of those in force. What a revocation concerns is decided by the
+//! same pure function on both sides.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::id::ConnectionId;
+use crate::tag::{IdentityTag, TokenIdTag};
+
+/// The most revocations that are kept: at about 100 bytes each, 10 MB. Beyond it the one that ends first goes.
+const CAPACITY: usize = 100_000;
+
+/// What is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The tokens of a subject of an issuer.
+    Identity(IdentityTag),
+    /// One token, by its `jti`.
+    Token(TokenIdTag),
+    /// One connection; its token stays good for others.
+    Connection(ConnectionId),
+    /// Every token.
+    Everyone,
+}
+
+/// One revocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// What it takes back.
+    pub target: Target,
+    /// Tokens issued from this moment on are not meant.
+    pub issued_before: Timestamp,
+    /// From when it is in force: later than it was said, if there is a grace.
+    pub effective: Timestamp,
+    /// Until when a token that it means could live.
+    pub until: Timestamp,
+}
+
+/// What is asked about: a token, and the connection that lives by it or brought it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Whose token it is.
+    pub identity: IdentityTag,
+    /// Its `jti`.
+    pub token_id: Option<TokenIdTag>,
+    /// Its `iat`.
+    pub issued_at: Option<Timestamp>,
+    /// The connection, if it came by one.
+    pub connection: Option<ConnectionId>,
+}
+
+impl Revocation {
+    /// Whether it means that token or connection.
+    pub fn means(&self, subject: &Subject) -> bool {
+        let targeted = match self.target {
+            Target::Identity(identity) => identity == subject.identity,
+            Target::Token(token) => Some(token) == subject.token_id,
+            Target::Connection(connection) => return Some(connection) == subject.connection,
+            Target::Everyone => true,
+        };
+        // A token that does not say when it was issued may have been issued before.
+        targeted && subject.issued_at.is_none_or(|issued_at| issued_at < self.issued_before)
+    }
+
+    /// Whether both say the same but for their times, of which the stricter counts.
+    fn merge(&mut self, other: &Self) {
+        self.issued_before = self.issued_before.max(other.issued_before);
+        self.effective = self.effective.min(other.effective);
+        self.until = self.until.max(other.until);
+    }
+}
+
+/// All revocations that are known. One for each target: the stricter of two.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations {
+    by_target: HashMap<Target, Revocation>,
+}
+
+impl Revocations {
+    /// Adds one, or makes the one for its target stricter. Those whose tokens have all expired are forgotten.
+    pub fn add(&mut self, revocation: Revocation, now: Timestamp) {
+        match self.by_target.get_mut(&revocation.target) {
+            Some(present) => present.merge(&revocation),
+            None => {
+                self.make_room(now);
+                self.by_target.insert(revocation.target, revocation);
+            }
+        }
+    }
+
+    /// The revocation that means `subject`, if there is one: the one that is in force first.
+    pub fn of(&self, subject: &Subject, now: Timestamp) -> Option<&Revocation> {
+        let targets = [
+            Some(Target::Identity(subject.identity)),
+            subject.token_id.map(Target::Token),
+            subject.connection.map(Target::Connection),
+            Some(Target::Everyone),
+        ];
+        targets
+            .into_iter()
+            .flatten()
+            .filter_map(|target| self.by_target.get(&target))
+            .filter(|revocation| now < revocation.until && revocation.means(subject))
+            .min_by_key(|revocation| revocation.effective)
+    }
+
+    /// Whether `subject` may go on at this moment.
+    pub fn forbid(&self, subject: &Subject, now: Timestamp) -> bool {
+        self.of(subject, now)
+            .is_some_and(|revocation| revocation.effective <= now)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_target.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_target.is_empty()
+    }
+
+    fn make_room(&mut self, now: Timestamp) {
+        if self.by_target.len() < CAPACITY {
+            return;
+        }
+        self.by_target.retain(|_, revocation| now < revocation.until);
+        if self.by_target.len() >= CAPACITY
+            && let Some(first) = self
+                .by_target
+                .values()
+                .min_by_key(|one| one.until)
+                .map(|one| one.target)
+        {
+            self.by_target.remove(&first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+    fn alice(issued_at_s: u64) -> Subject {
+        Subject {
+            identity: IdentityTag::of(&[1; 32]),
+            token_id: Some(TokenIdTag::of(&[2; 32])),
+            issued_at: Some(Timestamp::from_secs(issued_at_s)),
+            connection: None,
+        }
+    }
+
+    fn of(target: Target) -> Revocation {
+        Revocation {
+            target,
+            issued_before: NOW,
+            effective: NOW,
+            until: Timestamp::from_secs(5_000),
+        }
+    }
+
+    #[test]
+    fn a_revocation_means_what_was_issued_before_it_and_nobody_else() {
+        let mut all = Revocations::default();
+        all.add(of(Target::Identity(alice(0).identity)), NOW);
+        assert!(all.forbid(&alice(999), NOW));
+        assert!(!all.forbid(&alice(1_000), NOW));
+        let bob = Subject {
+            identity: IdentityTag::of(&[3; 32]),
+            ..alice(999)
+        };
+        assert!(!all.forbid(&bob, NOW));
+        let undated = Subject {
+            issued_at: None,
+            ..alice(0)
+        };
+        assert!(all.forbid(&undated, NOW));
+    }
+
+    #[test]
+    fn one_token_or_everybody_s_can_be_meant() {
+        let mut all = Revocations::default();
+        all.add(of(Target::Token(TokenIdTag::of(&[2; 32]))), NOW);
+        assert!(all.forbid(&alice(1), NOW));
+        let other = Subject {
+            token_id: None,
+            ..alice(1)
+        };
+        assert!(!all.forbid(&other, NOW));
+        all.add(of(Target::Everyone), NOW);
+        assert!(all.forbid(&other, NOW));
+    }
+
+    #[test]
+    fn a_grace_lets_go_on_until_it_is_over_and_a_stricter_word_ends_it() {
+        let mut all = Revocations::default();
+        let target = Target::Identity(alice(0).identity);
+        let with_grace = Revocation {
+            effective: Timestamp::from_secs(1_010),
+            ..of(target)
+        };
+        all.add(with_grace, NOW);
+        assert!(!all.forbid(&alice(1), NOW));
+        assert_eq!(all.of(&alice(1), NOW), Some(&with_grace));
+        assert!(all.forbid(&alice(1), Timestamp::from_secs(1_010)));
+        all.add(of(target), NOW);
+        assert!(all.forbid(&alice(1), NOW));
+    }
+
+    #[test]
+    fn a_revocation_is_kept_until_the_last_token_that_it_means_has_expired() {
+        let mut all = Revocations::default();
+        all.add(of(Target::Everyone), NOW);
+        assert!(all.forbid(&alice(1), Timestamp::from_secs(4_999)));
+        assert!(!all.forbid(&alice(1), Timestamp::from_secs(5_000)));
+    }
+}

@@ -1,0 +1,23 @@
+//! Why a message was held, refused or let go, and why a socket was closed: for `countersign explain`. Never a token.
+
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::id::Sequence;
+
+/// How many decisions are kept of each connection; the oldest go.
+pub const DECISIONS_KEPT: usize = 64;
+
+/// One decision that a person may ask about. What was simply handled is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When.
+    pub at: Timestamp,
+    /// About which message, if about one.
+    pub sequence: Option<Sequence>,
+    /// The client's own name for the message.
+    pub id: Option<String>,
+    /// What became of it: `held`, `refused`, `released`, `expired`, `closed`, `granted`, `forgotten`, `revoked`, ….
+    pub what: String,
+    /// Why, in a sentence or an error code.
+    pub why: String,
+}

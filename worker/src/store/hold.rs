@@ -1,0 +1,64 @@
+//! What is held until a fresh token comes: messages by connection, and what is to be written by identity.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::envelope::errand::Producer;
+use shared::id::{ConnectionId, Sequence};
+use shared::tag::IdentityTag;
+
+/// How much may be held of one connection, and as much again for one identity; and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// How many.
+    pub messages: u64,
+    /// How many bytes of bodies, all together.
+    pub bytes: u64,
+    /// How long one waits before it is given up.
+    pub ttl: Duration,
+}
+
+/// A client's message that waits, without its token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldMessage {
+    /// Its place in its connection's order.
+    pub sequence: Sequence,
+    /// The client's own name for it.
+    pub id: Option<String>,
+    /// Its `type`.
+    pub kind: String,
+    /// Its payload, one JSON text.
+    pub payload: Option<String>,
+    /// In whose name alone it may be handled: the identity that its expired token proved, or else the connection's.
+    pub owner: Option<IdentityTag>,
+    /// When it was held.
+    pub since: Timestamp,
+}
+
+/// Something to be written that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldWrite {
+    /// By which it is known if it comes twice.
+    pub key: String,
+    /// The text, as it crosses the socket.
+    pub body: String,
+    /// Who wants to know what becomes of it, if it is a push.
+    pub producer: Option<Producer>,
+    /// When it was first given to us.
+    pub since: Timestamp,
+}
+
+/// What became of something that was to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// It is held, now or since an earlier call: it is there once.
+    Held {
+        /// How many are held.
+        count: u64,
+        /// The connection that has taken over what this one had held: it must be told. For messages alone.
+        heir: Option<ConnectionId>,
+    },
+    /// It is not: there is too much already.
+    Overflow,
+}
