@@ -8,23 +8,31 @@
 //! `peer` and `in_flight` see that each is written once. `phase` follows
 //! the broker and the shutdown.
 
+mod binding;
+mod bounce;
 pub mod config;
 mod connection;
 mod forward;
+mod guard;
 mod handshake;
+mod held;
 mod in_flight;
 mod listener;
 mod metrics;
+mod notices;
 mod origin;
+mod outbound;
 mod peer;
 mod phase;
 pub mod program;
+mod recent;
 mod refuse;
 mod registry;
 mod returns;
 mod sockets;
 mod tls;
 mod upgrade;
+mod wheel;
 
 use std::io;
 use std::net::SocketAddr;
