@@ -15,7 +15,7 @@ use shared::tag::{IdentityTag, ResumeSecret, TokenIdTag};
 use tokio::time::Instant;
 
 /// The furthest moment that is told apart from never: beyond every token's life, and within what an `Instant` holds.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+pub(crate) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 /// How long after its end a write that had begun before may still be on its way: with what the timers may be late, less
 /// than the 250 ms that are promised.
 const WRITE_GRACE: Duration = Duration::from_millis(200);
@@ -254,10 +254,7 @@ pub(crate) mod tests {
     fn the_late_answer_to_an_earlier_message_undoes_nothing() {
         let mut binding = Binding::new();
         binding.apply(sequence(2), Change::Forgotten, now());
-        assert_eq!(
-            binding.apply(sequence(1), live(grant(1, 60)), now()),
-            Applied::Stale
-        );
+        assert_eq!(binding.apply(sequence(1), live(grant(1, 60)), now()), Applied::Stale);
         assert!(binding.bound().is_none());
         assert_eq!(binding.by(), Some(sequence(2)));
     }

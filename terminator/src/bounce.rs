@@ -61,7 +61,9 @@ impl Bouncer {
             Ok(()) => delivery.ack(),
             // The bus has ended, and the broker finds the way for us when the return queue has.
             Err(PublishError::Ended) => {}
-            Err(error) => error!(%error, "what was not written cannot be given back; is the queue of the undelivered gone?"),
+            Err(error) => {
+                error!(%error, "what was not written cannot be given back; is the queue of the undelivered gone?")
+            }
         });
         self.publish(why.to_message(message), receipt);
     }

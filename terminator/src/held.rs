@@ -179,9 +179,7 @@ impl Held {
     }
 
     fn tidy(&mut self) {
-        let idle = |inner: &Inner| {
-            inner.entries.is_empty() && inner.resumed.is_empty() && inner.outstanding.is_none()
-        };
+        let idle = |inner: &Inner| inner.entries.is_empty() && inner.resumed.is_empty() && inner.outstanding.is_none();
         if self.0.as_deref().is_some_and(idle) {
             self.0 = None;
         }

@@ -36,7 +36,11 @@ pub(crate) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     /// Waits for the answer of this index.
-    Open { next_index: u32, kind: Kind, second: bool },
+    Open {
+        next_index: u32,
+        kind: Kind,
+        second: bool,
+    },
     Settled,
 }
 
@@ -84,9 +88,7 @@ impl InFlight {
             return Verdict::Duplicate;
         };
         match slot {
-            Slot::Open {
-                next_index, second, ..
-            } if part.index >= *next_index && to_second == *second => {
+            Slot::Open { next_index, second, .. } if part.index >= *next_index && to_second == *second => {
                 *next_index = part.index.saturating_add(1);
                 let settled = !part.more;
                 if settled {
@@ -248,8 +250,14 @@ mod tests {
     #[test]
     fn an_answer_to_what_was_never_asked_is_dropped() {
         let mut in_flight = InFlight::new(4);
-        assert_eq!(in_flight.answer(Sequence::new(9), Part::ONLY, false), Verdict::Duplicate);
-        assert_eq!(in_flight.answer(Sequence::new(0), Part::ONLY, false), Verdict::Duplicate);
+        assert_eq!(
+            in_flight.answer(Sequence::new(9), Part::ONLY, false),
+            Verdict::Duplicate
+        );
+        assert_eq!(
+            in_flight.answer(Sequence::new(0), Part::ONLY, false),
+            Verdict::Duplicate
+        );
     }
 
     #[test]
@@ -287,7 +295,10 @@ mod tests {
         assert!(in_flight.send_back(sequence));
         assert!(!in_flight.send_back(sequence));
         assert_eq!(in_flight.answer(sequence, Part::ONLY, false), Verdict::Duplicate);
-        assert!(!in_flight.refuse(sequence, false), "the first sending's refusal is late");
+        assert!(
+            !in_flight.refuse(sequence, false),
+            "the first sending's refusal is late"
+        );
         assert!(in_flight.is_open(sequence));
         assert_eq!(in_flight.answer(sequence, Part::ONLY, true), LAST);
     }

@@ -4,8 +4,9 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use shared::bus::PublishError;
 use shared::envelope::Bounced;
 use shared::protocol::Reason;
-use shared::protocol::CloseCode;
 
+use crate::ending::Ending;
+use crate::session::Levels;
 use crate::upgrade::Refusal;
 
 /// The terminator's metrics; README lists them with what they mean.
@@ -68,6 +69,24 @@ impl Metrics {
         }
     }
 
+    /// What is shown in gauges of a connection has changed.
+    pub(crate) fn levels(&self, before: Levels, after: Levels) {
+        if before == after {
+            return;
+        }
+        for (gauge, before, after) in [
+            (&self.in_flight, before.in_flight, after.in_flight),
+            (&self.held_inbound, before.held_inbound, after.held_inbound),
+            (&self.held_outbound, before.held_outbound, after.held_outbound),
+        ] {
+            if after > before {
+                gauge.increment((after - before) as f64);
+            } else if after < before {
+                gauge.decrement((before - after) as f64);
+            }
+        }
+    }
+
     /// Something was given back instead of being written.
     pub(crate) fn given_back(&self, why: Bounced) {
         match why {
@@ -92,8 +111,12 @@ impl Metrics {
     }
 
     /// A socket was closed, by us with a code, or by the client.
-    pub(crate) fn connection_closed(&self, code: Option<CloseCode>) {
-        let code = code.map_or_else(|| "client".to_owned(), |code| code.code().to_string());
+    pub(crate) fn connection_closed(&self, ending: Ending) {
+        let code = match ending {
+            Ending::Left => "client".to_owned(),
+            Ending::Close { code, .. } => code.code().to_string(),
+            Ending::Cut(_) => "cut".to_owned(),
+        };
         counter!("countersign_terminator_connections_closed_total", "code" => code).increment(1);
     }
 

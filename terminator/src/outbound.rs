@@ -113,7 +113,10 @@ impl<T> Outbound<T> {
 
     /// How much is kept behind.
     pub(crate) fn behind(&self) -> usize {
-        let fetching = self.detention.as_ref().and_then(|detention| detention.fetching.as_ref());
+        let fetching = self
+            .detention
+            .as_ref()
+            .and_then(|detention| detention.fetching.as_ref());
         fetching.map_or(0, |fetching| fetching.behind.len())
     }
 

@@ -171,6 +171,10 @@ impl World {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.outbound.is_free() && self.returns.is_empty() && self.undelivered.is_empty()
+    }
+
     fn push(&mut self) {
         self.returns.push_back(Returned::Item(self.next, false));
         self.next += 1;
@@ -216,11 +220,9 @@ impl World {
         match self.undelivered.pop_front() {
             Some(Some(item)) => self.hold.push_back(item),
             Some(None) => {
-                for _ in 0..self.at_a_time {
-                    if let Some(item) = self.hold.pop_front() {
-                        self.returns.push_back(Returned::Item(item, true));
-                    }
-                }
+                let sent = self.hold.len().min(self.at_a_time);
+                let released = self.hold.drain(..sent).map(|item| Returned::Item(item, true));
+                self.returns.extend(released);
                 self.returns.push_back(Returned::Fetched(self.hold.len() as u64));
             }
             None => {}
@@ -238,9 +240,11 @@ fn run(mut world: World, steps: Vec<u8>) -> World {
         }
     }
     world.live = true;
-    for _ in 0..2_000 {
+    let mut steps_left = 10_000;
+    while !world.is_idle() && steps_left > 0 {
         world.connection();
         world.worker();
+        steps_left -= 1;
     }
     world
 }
