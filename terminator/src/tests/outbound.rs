@@ -164,9 +164,14 @@ async fn a_fetch_that_is_not_answered_is_asked_for_again() {
     bench.expect_fetch().await;
     bench.push(connection, 1, "behind").await;
     pass(Duration::from_secs(31)).await;
+    bench.expect_given_back(Bounced::Lapsed, "behind").await;
     bench.expect_fetch().await;
+    bench.push(connection, 1, "newer").await;
+    bench.release(connection, 1, "behind").await;
     bench.errand(connection, Errand::Fetched { left: 0 }, "").await;
     assert_eq!(client.text().await, "behind");
+    assert_eq!(client.text().await, "newer");
+    client.expect_nothing().await;
 }
 
 #[tokio::test(start_paused = true)]
