@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use shared::tag::IdentityTag;
+use shared::tag::{IdentityTag, TokenIdTag};
 
 /// Who vouches for a subject: the `iss` of RFC 7519 §4.1.1, compared byte by byte.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,12 +68,21 @@ impl Identity {
 
 /// The tag of an identity that somebody names, and that nobody has proved: for whoever pushes to it or revokes it.
 pub fn tag_of(issuer: &Issuer, subject: &str) -> IdentityTag {
-    // No issuer and no subject holds a NUL, so two identities never have one text.
+    IdentityTag::of(&digest_of(issuer, subject))
+}
+
+/// The tag of one token of an issuer, by its `jti` (RFC 7519 §4.1.7).
+pub fn token_id_tag(issuer: &Issuer, token_id: &str) -> TokenIdTag {
+    TokenIdTag::of(&digest_of(issuer, token_id))
+}
+
+fn digest_of(issuer: &Issuer, name: &str) -> [u8; 32] {
+    // No issuer holds a NUL, so two pairs never have one text.
     let digest = Sha256::new()
         .chain_update(issuer.as_str())
         .chain_update([0])
-        .chain_update(subject);
-    IdentityTag::of(&digest.finalize().into())
+        .chain_update(name);
+    digest.finalize().into()
 }
 
 impl fmt::Display for Issuer {

@@ -29,6 +29,7 @@ mod decision;
 pub mod store;
 
 mod recorded;
+mod revoked;
 
 pub mod handler;
 
