@@ -60,7 +60,7 @@ shared::settings! {
         /// the client for a fresh token and holds it until it comes.
         pub on_expired_push: Policy = "reauthenticate",
         /// How long a message, an answer or a push is held, before it is given up and whoever can act is told so.
-        pub hold_ttl: Duration = "5m" in "1s"..="24h",
+        pub hold_ttl: Duration = "5m" in "1s"..="1h",
         /// How many messages are held of one connection, and how many answers and pushes for one identity. What comes
         /// beyond is refused with `hold_overflow`.
         pub hold_max_messages: u64 = "100" in "1"..="10000",

@@ -169,7 +169,10 @@ pub(crate) fn decide(case: &Case) -> Decision {
 /// There is no connection: its own token is all that counts.
 fn injected(case: &Case) -> Decision {
     if case.purpose != Purpose::Application {
-        return Decision::refuse(ErrorCode::BadRequest, "there is no connection that could be authenticated");
+        return Decision::refuse(
+            ErrorCode::BadRequest,
+            "there is no connection that could be authenticated",
+        );
     }
     match &case.proof {
         Proof::Good(verified) => Decision::InOwnName {

@@ -15,19 +15,24 @@ use std::time::Duration;
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Delivery, Patience};
 use shared::clock::Clock;
+use shared::grant::Policy;
+use shared::revocation::Revocations;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::config::{Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::{Guarded, Handler};
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Rules};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
-use crate::store::Store;
+use crate::revoked::Revoked;
+use crate::standing::Terms;
+use crate::store::{HoldLimits, Store};
 use crate::token::Verifier;
 
 /// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
@@ -64,6 +69,29 @@ pub struct Limits {
     pub handler_timeout: Duration,
     /// How long a worker that stops may take to finish what it has.
     pub drain_timeout: Duration,
+    /// By what a client proves who it is.
+    pub strategy: Strategy,
+    /// What happens to a message that comes without valid authentication.
+    pub on_unauthenticated: Policies,
+    /// What happens to what there is for a connection whose authentication has lapsed.
+    pub on_expired_push: Policy,
+    /// How much is held, and for how long.
+    pub hold: HoldLimits,
+}
+
+impl Limits {
+    fn rules(&self, leeway: Duration) -> Rules {
+        Rules {
+            strategy: self.strategy,
+            on_unauthenticated: self.on_unauthenticated.clone(),
+            hold: self.hold,
+            terms: Terms {
+                leeway,
+                on_expired_push: self.on_expired_push,
+                hold_ttl: self.hold.ttl,
+            },
+        }
+    }
 }
 
 /// The intakes of a worker. Dropped, it gives back what it has not finished.
@@ -141,6 +169,7 @@ impl Rooms {
             limits,
         } = parts;
         let metrics = Arc::new(Metrics::new());
+        let revoked = Arc::new(Revoked::loaded(Revocations::default()));
         // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
         let publisher = bus.publisher(Patience::Endless);
         let undertaker = Arc::new(Undertaker::new(
@@ -154,9 +183,12 @@ impl Rooms {
             pipeline: Pipeline {
                 names: names.clone(),
                 internal: names.internal_exchange().name,
+                rules: limits.rules(verifier.rules().leeway),
                 verifier,
+                revoked,
                 clock: clock.clone(),
-                recorder: Recorder::new(store, metrics.clone()),
+                recorder: Recorder::new(store.clone(), metrics.clone()),
+                store,
                 handler: Guarded::new(handler, limits.handler_timeout),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 publisher: publisher.clone(),

@@ -15,7 +15,7 @@ use shared::telemetry::TelemetryError;
 use crate::config::{JwtAlgorithm, WorkerConfig};
 use crate::identity::Issuer;
 use crate::running::Limits;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, HoldLimits, Store, StoreError};
 use crate::token::source::SourceError;
 use crate::token::verifier::SelfTestError;
 use crate::token::{Algorithm, KeyErrors, KeySource, Keys, Rules, Verifier};
@@ -63,6 +63,14 @@ impl WorkerConfig {
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
             drain_timeout: self.drain_timeout,
+            strategy: self.strategy,
+            on_unauthenticated: self.on_unauthenticated.clone(),
+            on_expired_push: self.on_expired_push,
+            hold: HoldLimits {
+                messages: self.hold_max_messages,
+                bytes: self.hold_max_bytes.bytes() as u64,
+                ttl: self.hold_ttl,
+            },
         }
     }
 }

@@ -105,10 +105,7 @@ fn the_protocols_own_types_are_told_from_the_applications() {
         (r#"{"type":"auth.authenticate"}"#, Purpose::Authenticate),
         (r#"{"type":"auth.forget"}"#, Purpose::Forget),
         // The bytes are there, so that a terminator has waited, wherever they are.
-        (
-            r#"{"type":"\u0061uth.forget","payload":"auth."}"#,
-            Purpose::Forget,
-        ),
+        (r#"{"type":"\u0061uth.forget","payload":"auth."}"#, Purpose::Forget),
         (r#"{"type":"auth"}"#, Purpose::Application),
         (r#"{"type":"Auth.forget"}"#, Purpose::Application),
     ] {
