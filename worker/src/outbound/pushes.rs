@@ -13,6 +13,7 @@ use shared::bus::Delivery;
 use shared::envelope::errand::Producer;
 use shared::tag::IdentityTag;
 use tracing::debug;
+use tracing::field::display;
 
 use super::audience::Recipient;
 use super::given_up::overflow;
@@ -43,6 +44,10 @@ struct Addressed {
 /// A push of which it is decided what becomes of it.
 struct Concluded {
     delivery: Delivery,
+    /// Nothing if it could not be read.
+    id: Option<String>,
+    /// Nothing if it is nobody's.
+    identity: Option<IdentityTag>,
     producer: Option<Producer>,
     outcome: Outcome,
 }
@@ -114,6 +119,8 @@ impl Pushes {
                 let producer = push::producer(&delivery.message.properties, &outbound.names);
                 return Resolved::Concluded(Concluded {
                     delivery,
+                    id: None,
+                    identity: None,
                     producer,
                     outcome: Outcome::Refused { error: fault.error() },
                 });
@@ -137,6 +144,8 @@ impl Pushes {
             }),
             None => Resolved::Concluded(Concluded {
                 delivery,
+                id: Some(push.id),
+                identity,
                 producer: push.producer,
                 outcome: Outcome::NoRecipient,
             }),
@@ -151,14 +160,10 @@ impl Pushes {
             identity,
         } = addressed;
         let outcome = self.outbound.persist(|| self.try_deliver(&push, identity)).await;
-        let connections = match outcome {
-            Outcome::Delivered { connections } => connections,
-            _ => 0,
-        };
-        let (id, word) = (redact::text(&push.id), outcome.as_str());
-        debug!(target: JOURNEY, stage = "push", push = %id, %identity, outcome = word, connections);
         Concluded {
             delivery,
+            id: Some(push.id),
+            identity: Some(identity),
             producer: push.producer,
             outcome,
         }
@@ -222,10 +227,12 @@ impl Pushes {
 
     /// Tells whoever wants to know, and is done. A refusal that nobody would hear goes to the dead letters.
     async fn conclude(self: Arc<Self>, concluded: Concluded) {
+        note(&concluded);
         let Concluded {
             delivery,
             producer,
             outcome,
+            ..
         } = concluded;
         self.outbound.counters.pushed(&outcome);
         self.outbound
@@ -256,6 +263,18 @@ impl Pushes {
         }
         Ok(())
     }
+}
+
+/// Tells its journey.
+fn note(concluded: &Concluded) {
+    let connections = match concluded.outcome {
+        Outcome::Delivered { connections } => connections,
+        _ => 0,
+    };
+    // A producer may write anything there.
+    let id = concluded.id.as_deref().map(redact::text).map(display);
+    let (identity, outcome) = (concluded.identity.map(display), concluded.outcome.as_str());
+    debug!(target: JOURNEY, stage = "push", push = id, identity, outcome, connections);
 }
 
 impl Doing {
