@@ -83,6 +83,12 @@ fn lines(wrong: &[(String, SourceError)]) -> String {
     lines.join("\n")
 }
 
+/// Whose tokens are accepted.
+pub(crate) fn issuers(config: &WorkerConfig) -> Vec<Issuer> {
+    let names = config.jwt_issuer.iter();
+    names.map(|name| Issuer::new(name.as_str())).collect()
+}
+
 /// The verifier, its keys read and checked.
 pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
     Verifier::self_test()?;
@@ -96,11 +102,7 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
     if !wrong.is_empty() {
         return Err(StartError::KeyEntries(wrong));
     }
-    let issuers: Vec<_> = config
-        .jwt_issuer
-        .iter()
-        .map(|name| Issuer::new(name.as_str()))
-        .collect();
+    let issuers = issuers(config);
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
     let keys = Keys::load(&sources, &issuers, &algorithms).map_err(StartError::Keys)?;
     let rules = Rules {
