@@ -9,7 +9,6 @@ use shared::admin::AdminError;
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::clock::Clock;
-use shared::grant::Policy;
 use shared::life::AnotherCryptoProvider;
 use shared::telemetry::TelemetryError;
 
@@ -63,13 +62,15 @@ impl WorkerConfig {
             concurrency: self.concurrency,
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
-            hold: HoldLimits {
-                messages: 100,
-                bytes: 1_024 * 1_024,
-                ttl: std::time::Duration::from_secs(5 * 60),
-            },
-            on_expired_push: Policy::Reauthenticate,
             drain_timeout: self.drain_timeout,
+            strategy: self.strategy,
+            on_unauthenticated: self.on_unauthenticated.clone(),
+            on_expired_push: self.on_expired_push,
+            hold: HoldLimits {
+                messages: self.hold_max_messages,
+                bytes: self.hold_max_bytes.bytes() as u64,
+                ttl: self.hold_ttl,
+            },
         }
     }
 
