@@ -9,6 +9,9 @@ use shared::protocol::{ErrorBody, ErrorCode};
 
 use crate::token::{Rejection, Verified};
 
+/// When to try again while a key is being asked for: most often it is there by then.
+const KEYS_RETRY_MS: u64 = 1_000;
+
 /// What a message brought to prove who sent it.
 pub(crate) enum Proof {
     /// No token.
@@ -58,6 +61,10 @@ pub(crate) fn decide(proof: Proof, sender: Sender) -> Decision {
     let code = match rejection {
         Rejection::Expired => ErrorCode::TokenExpired,
         Rejection::Invalid(_) => ErrorCode::TokenInvalid,
+        Rejection::Unavailable => {
+            let refusal = ErrorBody::new(ErrorCode::AuthUnavailable, rejection.to_string());
+            return Decision::Refuse(refusal.retry_after_ms(KEYS_RETRY_MS));
+        }
     };
     Decision::Refuse(ErrorBody::new(code, rejection.to_string()))
 }
@@ -82,5 +89,10 @@ mod tests {
         let invalid = refusal(Proof::Token(Err(Reason::Signature.into())));
         assert_eq!(invalid.code, ErrorCode::TokenInvalid);
         assert!(invalid.message.contains(&Reason::Signature.to_string()));
+        let unavailable = refusal(Proof::Token(Err(Rejection::Unavailable)));
+        assert_eq!(
+            (unavailable.code, unavailable.temporary, unavailable.retry_after_ms),
+            (ErrorCode::AuthUnavailable, true, Some(KEYS_RETRY_MS))
+        );
     }
 }

@@ -252,5 +252,6 @@ const fn kind(verdict: &Verdict) -> &'static str {
         Ok(_) => "valid",
         Err(Rejection::Expired) => "expired",
         Err(Rejection::Invalid(_)) => "invalid",
+        Err(Rejection::Unavailable) => "unavailable",
     }
 }

@@ -18,6 +18,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "handler-timeout",
     "handshake-timeout",
     "idle-timeout",
+    "jwks-ttl",
     "jwt-algorithms",
     "jwt-audience",
     "jwt-issuer",

@@ -18,6 +18,7 @@ use super::cache::{Cache, Epoch};
 use super::claims::Claims;
 use super::compact::Compact;
 use super::header::Header;
+use super::inquiry::Inquiry;
 use super::key::Key;
 use super::{Algorithm, Digest, Keys, Reason, Rejection, Verdict, Verified};
 use crate::identity::Identity;
@@ -88,6 +89,7 @@ pub struct Verifier {
     keys: RwLock<Arc<Keys>>,
     /// Changes with the keys, under their lock.
     epoch: AtomicU64,
+    inquiry: Inquiry,
 }
 
 impl Verifier {
@@ -98,6 +100,7 @@ impl Verifier {
             cache: Cache::new(cache_capacity),
             keys: RwLock::new(Arc::new(keys)),
             epoch: AtomicU64::new(0),
+            inquiry: Inquiry::settled(),
         }
     }
 
@@ -149,11 +152,40 @@ impl Verifier {
     }
 
     fn verify_anew(&self, token: &str, digest: Digest, now: Timestamp) -> Result<Arc<Verified>, Rejection> {
+        let compact = Compact::parse(token)?;
+        let header = Header::parse(&compact.header)?;
+        // In this order: if all has been asked for, then what was found is among the keys that are looked at.
+        let settled = self.inquiry.is_settled();
         let (epoch, keys) = self.current_keys();
-        let verified = Arc::new(prove(token, digest, &keys, &self.rules.audiences)?);
+        let verified = prove(&compact, &header, digest, &keys, &self.rules.audiences)
+            .map(Arc::new)
+            .map_err(|reason| self.rejection(reason, &keys, settled))?;
         self.rules.in_time(&verified, now)?;
         self.cache.insert(&verified, epoch);
         Ok(verified)
+    }
+
+    /// What it means that these keys do not prove a token.
+    fn rejection(&self, reason: Reason, keys: &Keys, settled: bool) -> Rejection {
+        if reason == Reason::UnknownKey && !settled {
+            self.inquiry.ask();
+            return Rejection::Unavailable;
+        }
+        // Any of these may be otherwise under a key that is still to come; what the claims say will not.
+        let rests_on_keys = matches!(
+            reason,
+            Reason::UnknownKey | Reason::Algorithm | Reason::Signature | Reason::Issuer
+        );
+        if rests_on_keys && keys.is_partial() {
+            Rejection::Unavailable
+        } else {
+            Rejection::Invalid(reason)
+        }
+    }
+
+    /// Where it is asked for keys that are unknown.
+    pub(super) fn inquiry(&self) -> &Inquiry {
+        &self.inquiry
     }
 
     fn current_keys(&self) -> (Epoch, Arc<Keys>) {
@@ -168,9 +200,13 @@ impl Verifier {
 }
 
 /// Everything about a token that does not depend on the clock.
-fn prove(token: &str, digest: Digest, keys: &Keys, audiences: &[String]) -> Result<Verified, Reason> {
-    let compact = Compact::parse(token)?;
-    let header = Header::parse(&compact.header)?;
+fn prove(
+    compact: &Compact<'_>,
+    header: &Header,
+    digest: Digest,
+    keys: &Keys,
+    audiences: &[String],
+) -> Result<Verified, Reason> {
     let candidates = keys.candidates(header.kid.as_deref(), header.algorithm)?;
     let holds = |key: &&Key| key.signed(compact.signed, compact.signature, header.algorithm);
     let mut signers = candidates.into_iter().filter(holds).peekable();
