@@ -4,6 +4,7 @@
 //! exit status. Those that wait for the network get a single-threaded runtime:
 //! the load generator shares its machine with what it measures.
 
+mod asking;
 mod bench;
 mod broker;
 mod dev;
@@ -13,6 +14,8 @@ mod inject;
 mod lines;
 mod message;
 mod print;
+mod push;
+mod revoke;
 mod send;
 mod token;
 mod ws;
@@ -46,6 +49,12 @@ enum Command {
     /// Put messages into the queue, and wait for their answers.
     #[command(after_help = inject::EXAMPLES)]
     Inject(inject::InjectArgs),
+    /// Push something to an identity or a connection, and tell what becomes of it.
+    #[command(after_help = push::EXAMPLES)]
+    Push(push::PushArgs),
+    /// Take tokens back before their time, and wait until that is in force.
+    #[command(after_help = revoke::EXAMPLES)]
+    Revoke(revoke::RevokeArgs),
     /// Send messages over a WebSocket, and print what comes back.
     #[command(after_help = send::EXAMPLES)]
     Send(send::SendArgs),
@@ -87,6 +96,8 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Token(command) => token::run(command),
         Command::Inject(args) => block_on(inject::run(args)),
+        Command::Push(args) => block_on(push::run(args)),
+        Command::Revoke(args) => block_on(revoke::run(args)),
         Command::Send(args) => block_on(send::run(args)),
         Command::Bench(args) => block_on(bench::run(*args)),
         Command::RawEcho(args) => block_on(bench::raw_echo(args)),
