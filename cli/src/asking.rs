@@ -29,7 +29,7 @@ pub(crate) trait Asker {
     /// The next question; nothing after the last. `correlation_id` and `reply_to` are added to it. Cancel-safe.
     async fn next(&mut self) -> Option<anyhow::Result<Message>>;
 
-    /// An answer has come. Questions are numbered from 0; a `question` that is nothing is none of this run.
+    /// An answer has come. A line's questions are numbered from 0; a `question` that is nothing is none of them.
     /// Tells whether it was the last answer to its question.
     fn answered(&mut self, question: Option<Question>, answer: &Message) -> bool;
 
@@ -72,6 +72,8 @@ pub(crate) struct Line {
     names: Names,
     pace: Pace,
     publisher: Publisher,
+    /// How many questions there were: a late answer to one of them must not pass for one to another.
+    asked: u64,
     /// The queue of the answers, and who reads it.
     answers: Option<(String, Consumer)>,
 }
@@ -97,6 +99,7 @@ impl Line {
             names,
             pace,
             publisher,
+            asked: 0,
             answers,
         })
     }
@@ -116,10 +119,12 @@ impl Line {
             reply_to: self.answers.as_ref().map(|(queue, _)| queue.clone()),
             settle,
             pending: VecDeque::new(),
-            first: 0,
+            first: self.asked,
         };
         let mut consumer = self.answers.as_mut().map(|(_, consumer)| consumer);
-        asking.run(&mut consumer, &mut taken).await
+        let ran = asking.run(&mut consumer, &mut taken).await;
+        self.asked = asking.first + asking.pending.len() as u64;
+        ran
     }
 
     /// Hangs up.

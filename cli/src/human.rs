@@ -113,6 +113,13 @@ pub(crate) fn utc(moment: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
+/// `22:01:34.120`, in UTC.
+pub(crate) fn time_of_day(moment: Timestamp) -> String {
+    let ms = moment.as_millis() % (SECONDS_PER_DAY * 1_000);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+    format!("{hour:02}:{minute:02}:{second:02}.{:03}", ms % 1_000)
+}
+
 /// The Gregorian date so many days after 1970-01-01.
 ///
 /// Years are counted from March, so that the leap day is a year's last
