@@ -4,7 +4,7 @@
 //! it carries. The rooms, in the order in which a message passes them:
 //!
 //! - [`config`]: what a worker is told.
-//! - `running`, `intake`: the queues that a worker consumes, and how it ends.
+//! - `running`, `outward`, `intake`: the queues that a worker consumes, and how it ends.
 //! - `pipeline`: one message, from its delivery to its acknowledgement.
 //! - `origin`: whether a terminator sent it, or anybody.
 //! - `message`: what a client may write.
@@ -14,6 +14,8 @@
 //! - [`store`], `recorded`: what is known of its connection, written on change.
 //! - [`handler`]: what the application does with it.
 //! - `answer`: what goes back.
+//! - `outbound`: pushes, and what is held until a connection can be written to.
+//! - `revoke`, `revoked`: what is taken back before its time.
 //! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
 //! - `metrics`: what is counted.
 //! - `start`, `outside`: what a worker that is a process of its own has besides.
@@ -29,6 +31,10 @@ mod decision;
 pub mod store;
 
 mod recorded;
+
+mod outbound;
+mod revoke;
+mod revoked;
 
 pub mod handler;
 
@@ -46,6 +52,7 @@ mod running;
 
 mod intake;
 mod metrics;
+mod outward;
 mod outside;
 mod start;
 
@@ -82,6 +89,7 @@ impl Worker {
         life::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
         let verifier = Arc::new(start::verifier(&config)?);
+        let issuers = start::issuers(&config);
         let store = start::store(&config, clock.clone())?;
         let door = Door::open(config.admin_listen).await?;
         let bus = Arc::new(start::bus(&config));
@@ -89,6 +97,7 @@ impl Worker {
             bus: bus.clone(),
             store: store.clone(),
             verifier,
+            issuers,
             clock,
             limits: config.limits(),
         };

@@ -140,6 +140,22 @@ impl<'a> ClientMessage<'a> {
     }
 }
 
+/// The one JSON text in `body`, read as strictly as a message is: what a producer wants written, whatever it means.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn payload(body: &[u8]) -> Result<&RawValue, Fault> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(Fault::TooLarge);
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Fault::NotUtf8)?;
+    // What fails here is syntax, so the text repeats nothing of it.
+    let payload: &RawValue = serde_json::from_str(text).map_err(|error| Fault::NotJson(error.to_string()))?;
+    // As a member of the message that is made of it, it is one level deeper.
+    scan::scan_within(text, 1)?;
+    Ok(payload)
+}
+
 impl From<Shape> for Fault {
     fn from(shape: Shape) -> Self {
         match shape {

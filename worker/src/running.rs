@@ -1,9 +1,13 @@
-//! A worker that runs: three intakes, and what ends them.
+//! A worker that runs: its intakes, and what ends them.
 //!
 //! ```text
-//! <ns>.messages ── many at a time ──▶ pipeline     (what was delivered before: moved to <ns>.retry)
-//! <ns>.retry ───── one at a time ───▶ pipeline
-//! <ns>.failed ──── one at a time ───▶ undertaker
+//! <ns>.messages ───── many at a time ──────────────────▶ pipeline     (what was delivered before: moved to <ns>.retry)
+//! <ns>.retry ──────── one at a time ───────────────────▶ pipeline
+//! <ns>.failed ─────── one at a time ───────────────────▶ undertaker
+//! <ns>.pushes ─────── by one worker, in order ─────────▶ outbound
+//! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
+//! <ns>.revocations ── one at a time ───────────────────▶ revoke
+//! <ns>.worker.<id> ── as they come, until the very end ▶ revoked
 //! ```
 //!
 //! Nothing in here outlives its [`Worker`](crate::Worker): to drop it is to give back what it has.
@@ -15,6 +19,7 @@ use std::time::Duration;
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Delivery, Patience};
 use shared::clock::Clock;
+use shared::grant::Policy;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -22,12 +27,16 @@ use tracing::{info, warn};
 
 use crate::dead_letter::Undertaker;
 use crate::handler::{Guarded, Handler};
+use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
+use crate::outbound::metrics::Counters;
+use crate::outbound::outcome::Teller;
+use crate::outward::{self, Outward};
 use crate::pipeline::Pipeline;
 use crate::recorded::Recorder;
 use crate::retry::Mover;
-use crate::store::Store;
+use crate::store::{HoldLimits, Store};
 use crate::token::Verifier;
 
 /// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
@@ -36,6 +45,7 @@ const RETRY_PREFETCH: u16 = 1;
 const FAILED_PREFETCH: u16 = 8;
 
 /// What a worker works with.
+#[derive(Clone)]
 pub struct Parts {
     /// Where messages come from, and answers go.
     pub bus: Arc<dyn Bus>,
@@ -43,6 +53,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Who a token speaks for.
     pub verifier: Arc<Verifier>,
+    /// Whose tokens are accepted: to whose subjects can be pushed, and whose can be revoked.
+    pub issuers: Vec<Issuer>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// How much of everything.
@@ -62,6 +74,10 @@ pub struct Limits {
     pub max_deliveries: u32,
     /// How long the handler may take over one message.
     pub handler_timeout: Duration,
+    /// How much is held until a fresh token comes, and for how long.
+    pub hold: HoldLimits,
+    /// What terminators do when they have something for a connection whose authentication has lapsed.
+    pub on_expired_push: Policy,
     /// How long a worker that stops may take to finish what it has.
     pub drain_timeout: Duration,
 }
@@ -88,7 +104,10 @@ impl Running {
         let retry = intake(names.retry(max_deliveries), RETRY_PREFETCH);
         let failed = intake(names.failed(), FAILED_PREFETCH);
         let messages = intake(names.messages(), prefetch);
-        let rooms = Arc::new(Rooms::new(parts, &names, handler));
+        let counters = Arc::new(Counters::new());
+        let teller = outward::teller(&*bus, &names, &counters);
+        let rooms = Arc::new(Rooms::new(parts.clone(), &names, handler, teller.clone()));
+        Outward::new(&parts, &names, counters, teller, rooms.undertaker.clone()).start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
         tasks.spawn(rooms.work_on_failed(failed, ending.kill.clone()));
@@ -122,7 +141,7 @@ impl Running {
     }
 }
 
-/// What the three intakes share.
+/// What the intakes of messages share.
 struct Rooms {
     pipeline: Pipeline,
     mover: Mover,
@@ -132,11 +151,12 @@ struct Rooms {
 }
 
 impl Rooms {
-    fn new(parts: Parts, names: &Names, handler: impl Handler) -> Self {
+    fn new(parts: Parts, names: &Names, handler: impl Handler, teller: Arc<Teller>) -> Self {
         let Parts {
             bus,
             store,
             verifier,
+            issuers: _,
             clock,
             limits,
         } = parts;
@@ -149,6 +169,7 @@ impl Rooms {
             metrics.clone(),
             names,
             limits.max_deliveries,
+            teller,
         ));
         Self {
             pipeline: Pipeline {
@@ -213,7 +234,7 @@ impl Rooms {
     }
 }
 
-async fn one_at_a_time<F: Future<Output = ()>>(
+pub(crate) async fn one_at_a_time<F: Future<Output = ()>>(
     mut intake: Intake,
     kill: CancellationToken,
     take: impl Fn(Delivery) -> F,

@@ -9,13 +9,14 @@ use shared::admin::AdminError;
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::clock::Clock;
+use shared::grant::Policy;
 use shared::life::AnotherCryptoProvider;
 use shared::telemetry::TelemetryError;
 
 use crate::config::{JwtAlgorithm, WorkerConfig};
 use crate::identity::Issuer;
 use crate::running::Limits;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, HoldLimits, Store, StoreError};
 use crate::token::source::SourceError;
 use crate::token::verifier::SelfTestError;
 use crate::token::{Algorithm, KeyErrors, KeySource, Keys, Rules, Verifier};
@@ -62,6 +63,12 @@ impl WorkerConfig {
             concurrency: self.concurrency,
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
+            hold: HoldLimits {
+                messages: 100,
+                bytes: 1_024 * 1_024,
+                ttl: std::time::Duration::from_secs(5 * 60),
+            },
+            on_expired_push: Policy::Reauthenticate,
             drain_timeout: self.drain_timeout,
         }
     }
@@ -73,6 +80,12 @@ fn lines(wrong: &[(String, SourceError)]) -> String {
         .map(|(entry, fault)| format!("jwt-keys {entry:?}: {fault}"))
         .collect();
     lines.join("\n")
+}
+
+/// Whose tokens are accepted.
+pub(crate) fn issuers(config: &WorkerConfig) -> Vec<Issuer> {
+    let names = config.jwt_issuer.iter();
+    names.map(|name| Issuer::new(name.as_str())).collect()
 }
 
 /// The verifier, its keys read and checked.
@@ -88,11 +101,7 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
     if !wrong.is_empty() {
         return Err(StartError::KeyEntries(wrong));
     }
-    let issuers: Vec<_> = config
-        .jwt_issuer
-        .iter()
-        .map(|name| Issuer::new(name.as_str()))
-        .collect();
+    let issuers = issuers(config);
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
     let keys = Keys::load(&sources, &issuers, &algorithms).map_err(StartError::Keys)?;
     let rules = Rules {

@@ -54,6 +54,11 @@ pub use rejection::{Reason, Rejection};
 pub use source::KeySource;
 pub use verifier::{Rules, Verifier};
 
+/// The members of a JSON object in which none stands twice; nothing if it is no such thing.
+pub(crate) fn unique_members(json: &[u8]) -> Option<Map<String, Value>> {
+    members::Members::parse(json).map(|members| members.0)
+}
+
 /// The text of a JWT. It is a bearer's secret: it has no `Display` and no `Serialize`, and its `Debug` shows nothing.
 #[derive(Clone)]
 pub struct Token(Box<str>);

@@ -96,6 +96,10 @@ impl Bus for MemoryBus {
         consumer
     }
 
+    fn is_consumed<'a>(&'a self, queue: &'a str) -> super::Looking<'a> {
+        Box::pin(std::future::ready(self.broker.lock().is_consumed(queue)))
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }

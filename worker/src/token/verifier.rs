@@ -129,6 +129,11 @@ impl Verifier {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// What it asks of every token.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// What that token proves at that moment.
     pub fn verify(&self, token: &str, now: Timestamp) -> Verdict {
         if token.len() > self.rules.max_size {
