@@ -160,7 +160,8 @@ fn tell_decision(decision: &Decision, now: Timestamp) -> String {
     )
 }
 
-fn decision_json(decision: &Decision) -> Value {
+/// A decision for programs.
+pub(crate) fn decision_json(decision: &Decision) -> Value {
     let Decision {
         at,
         sequence,
