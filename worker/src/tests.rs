@@ -3,5 +3,7 @@
 mod bench;
 mod failing;
 mod life;
+mod outbound;
 mod queue;
+mod revocations;
 mod sender;

@@ -40,7 +40,9 @@ impl Outbound {
         for write in &late {
             self.give_up(write, identity, GaveUp::Expired, None).await?;
         }
-        self.forget(identity, &late).await?;
+        if !late.is_empty() {
+            self.forget(identity, &late).await?;
+        }
         Ok(good)
     }
 

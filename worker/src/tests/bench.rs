@@ -14,6 +14,7 @@ use shared::bus::memory::MemoryBus;
 use shared::bus::topology::{Names, Queue, keys};
 use shared::bus::{Bus, Consumer, Delivery, Message, Patience, Properties, Publisher, Route};
 use shared::clock::{Clock, ManualClock, Timestamp};
+use shared::grant::Policy;
 use shared::envelope::{Notice, Question, Standing};
 use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::protocol::ErrorCode;
@@ -32,9 +33,10 @@ use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
 pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// Bound to the queue of messages by the terminators' key, but open to everybody.
 pub(super) const FOREIGN_EXCHANGE: &str = "foreign";
-const ISSUER: &str = "https://issuer.example";
+pub(super) const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "app";
 const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+pub(super) const HOLD_TTL: Duration = Duration::from_secs(300);
 /// Of the paused clock: nothing in a test takes that long.
 const NEVER: Duration = Duration::from_secs(120);
 
@@ -76,6 +78,12 @@ impl Bench {
                 concurrency: 10,
                 max_deliveries: 5,
                 handler_timeout: Duration::from_secs(5),
+                hold: HoldLimits {
+                    messages: 3,
+                    bytes: 10_000,
+                    ttl: HOLD_TTL,
+                },
+                on_expired_push: Policy::Reauthenticate,
                 drain_timeout: Duration::from_secs(20),
             },
             publisher: bus.publisher(Patience::Endless),
@@ -93,6 +101,7 @@ impl Bench {
             bus: self.bus.clone(),
             store: self.store.clone(),
             verifier: Arc::new(verifier()),
+            issuers: vec![Issuer::new(ISSUER)],
             clock: self.clock.clone(),
             limits: self.limits.clone(),
         };
@@ -157,6 +166,15 @@ impl Bench {
         let Message { body, properties } = delivery.take_message();
         delivery.ack();
         (properties, json_of(&body))
+    }
+
+    /// The next message to the terminator, as it lay in its queue.
+    pub(super) async fn returned(&mut self) -> Message {
+        let delivery = tokio::time::timeout(NEVER, self.returns.recv());
+        let mut delivery = delivery.await.expect("nothing came").expect("the bus lives");
+        let message = delivery.take_message();
+        delivery.ack();
+        message
     }
 
     /// Sees that no answer is on its way to the terminator.
@@ -308,6 +326,10 @@ pub(super) struct FlakyStore {
     inner: Arc<dyn Store>,
     pub(super) away: AtomicBool,
     pub(super) writes: Mutex<Vec<(ConnectionId, Authentication)>>,
+    /// Who registers just before the next thing is held.
+    pub(super) registers_before_a_hold: Mutex<Option<(IdentityTag, Registered)>>,
+    /// How often dropping what was held fails.
+    pub(super) failing_drops: AtomicUsize,
 }
 
 impl FlakyStore {
@@ -322,6 +344,8 @@ impl FlakyStore {
             inner: open(&settings, clock).expect("memory needs nothing"),
             away: AtomicBool::new(false),
             writes: Mutex::default(),
+            registers_before_a_hold: Mutex::default(),
+            failing_drops: AtomicUsize::new(0),
         }
     }
 
@@ -379,14 +403,39 @@ impl Store for FlakyStore {
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
         fn drop_messages<'a>(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;
-        fn hold_write<'a>(identity: IdentityTag, write: &'a HeldWrite, limits: &'a HoldLimits) -> Holding;
         fn held_writes<'a>(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
-        fn drop_writes<'a>(identity: IdentityTag, keys: &'a [String]) -> u64;
         fn overdue<'a>(since: Timestamp, most: u64) -> Vec<IdentityTag>;
         fn revoke<'a>(revocation: &'a Revocation) -> ();
         fn revocations<'a>() -> Vec<Revocation>;
         fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
+    }
+
+    fn hold_write<'a>(
+        &'a self,
+        identity: IdentityTag,
+        write: &'a HeldWrite,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            let late = self.registers_before_a_hold.lock().unwrap().take();
+            if let Some((identity, entry)) = late {
+                self.inner.register(identity, entry).await?;
+            }
+            self.inner.hold_write(identity, write, limits).await
+        })
+    }
+
+    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            let fails = |left: usize| left.checked_sub(1);
+            if self.failing_drops.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+                return Err(StoreError::Unavailable("just now".into()));
+            }
+            self.inner.drop_writes(identity, keys).await
+        })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
