@@ -25,6 +25,8 @@ function show(settings) {
     // What was given by a flag may be none of the choices.
     if (![...field.options].some((option) => option.value === settings[name])) field.add(new Option(settings[name], settings[name]));
     field.value = settings[name];
+    const hint = byId(`${id}-hint`);
+    if (hint) hint.textContent = field.selectedOptions[0]?.dataset.hint ?? "";
   }
 }
 
