@@ -11,7 +11,7 @@ use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, Properties, PublishError, Publisher, Route, Value};
 use shared::clock::Clock;
-use shared::envelope::Answer;
+use shared::envelope::{Answer, Notice, Question};
 use shared::protocol::{ErrorBody, ErrorCode};
 
 use crate::answer::error;
@@ -132,13 +132,7 @@ impl Undertaker {
         if was_asked {
             return self.tell_producer(message).await;
         }
-        let id = match ClientMessage::parse(&message.body) {
-            Ok(message) => message.id,
-            Err(malformed) => malformed.id,
-        };
-        let refusal = ErrorBody::new(ErrorCode::Internal, "the message could not be handled");
-        let body = error(id.as_deref(), &refusal, None);
-        let answer = Answer::ONLY.to_message(message.properties.correlation_id.clone(), body);
+        let answer = last_answer(message).to_message(message.properties.correlation_id.clone(), last_word(message));
         match self.publisher.publish(Route::queue(reply_to), answer).await {
             Err(PublishError::Unroutable | PublishError::Malformed) => {
                 self.metrics.answer_lost(Lost::Unroutable);
@@ -171,6 +165,34 @@ impl Undertaker {
     fn first_seen_s(&self, delivery: &Delivery) -> u64 {
         origin::first_seen_s(delivery, &self.internal).unwrap_or_else(|| self.clock.now().as_secs())
     }
+}
+
+/// What is said around the last word: a terminator knows by it which sending of its question is settled.
+fn last_answer(message: &Message) -> Answer {
+    let question = Question::read(&message.properties);
+    Answer {
+        second: question.as_ref().is_some_and(|question| question.standing.again),
+        // As good as all: what could not be released is asked for again.
+        left: question.filter(is_release).map_or(0, |_| u64::from(u32::MAX)),
+        ..Answer::ONLY
+    }
+}
+
+/// The refusal. Of what no client has asked there is nothing to say.
+fn last_word(message: &Message) -> Bytes {
+    if Question::read(&message.properties).is_some_and(|question| is_release(&question)) {
+        return Bytes::new();
+    }
+    let id = match ClientMessage::parse(&message.body) {
+        Ok(message) => message.id,
+        Err(malformed) => malformed.id,
+    };
+    let refusal = ErrorBody::new(ErrorCode::Internal, "the message could not be handled");
+    error(id.as_deref(), &refusal, None)
+}
+
+const fn is_release(question: &Question) -> bool {
+    matches!(question.notice, Notice::Release { .. })
 }
 
 /// The message without its token and without what would make it a question again.

@@ -1,7 +1,7 @@
-//! Authenticates every message by its own token, handles it, answers.
+//! Authenticates every message, handles it, answers.
 //!
 //! A worker trusts nothing that a message says about its sender but the token
-//! it carries. The rooms, in the order in which a message passes them:
+//! it carries, and, through a terminator, what a worker has proved by an earlier one. The rooms, in the order in which a message passes them:
 //!
 //! - [`config`]: what a worker is told.
 //! - `running`, `outward`, `intake`: the queues that a worker consumes, and how it ends.
@@ -10,6 +10,7 @@
 //! - `message`: what a client may write.
 //! - [`token`]: from the text of a JWT to a verdict, and the only place where an
 //!   [`identity`] comes into being.
+//! - `standing`: how its connection stood, and what a connection is granted.
 //! - `decision`: what becomes of it, pure.
 //! - [`store`], `recorded`: what is known of its connection, written on change.
 //! - [`handler`]: what the application does with it.
@@ -27,6 +28,7 @@ pub mod token;
 mod message;
 
 mod decision;
+mod standing;
 
 pub mod store;
 
@@ -52,8 +54,8 @@ mod running;
 
 mod intake;
 mod metrics;
-mod outward;
 mod outside;
+mod outward;
 mod start;
 
 use std::net::SocketAddr;
@@ -89,7 +91,7 @@ impl Worker {
         life::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
         let verifier = Arc::new(start::verifier(&config)?);
-        let issuers = start::issuers(&config);
+        let issuers = config.issuers();
         let store = start::store(&config, clock.clone())?;
         let door = Door::open(config.admin_listen).await?;
         let bus = Arc::new(start::bus(&config));

@@ -48,8 +48,8 @@ impl Outward {
         counters: Arc<Counters>,
         teller: Arc<Teller>,
         undertaker: Arc<Undertaker>,
+        revoked: Arc<Revoked>,
     ) -> Self {
-        let revoked = Arc::new(Revoked::unloaded());
         let rules = parts.verifier.rules();
         let known = Known {
             issuers: parts.issuers.clone(),
@@ -97,7 +97,10 @@ impl Outward {
             counters: outbound.counters.clone(),
         };
         // Its queue is there before the store is read. It is heard to the very end, so that nothing is waited for here.
-        let heard = listening.run(bus.consumer(names.worker_queue(rand::random()), HEARD_PREFETCH), bus.link());
+        let heard = listening.run(
+            bus.consumer(names.worker_queue(rand::random()), HEARD_PREFETCH),
+            bus.link(),
+        );
         tokio::spawn(kill.clone().run_until_cancelled_owned(heard));
 
         let in_order = |queue| Intake::in_order(bus.consumer(queue, OUTBOUND_PREFETCH), ending.clone());

@@ -41,7 +41,9 @@ pub(crate) enum Fault {
     #[error("a revocation is a JSON object, each member once, of at most {MAX_BODY_BYTES} bytes")]
     NotAnObject,
     /// It might have said whom it means.
-    #[error("a revocation has a member that is not known; there are `subject`, `issuer`, `jti`, `connection`, `issued_before` and `grace`")]
+    #[error(
+        "a revocation has a member that is not known; there are `subject`, `issuer`, `jti`, `connection`, `issued_before` and `grace`"
+    )]
     UnknownMember,
     /// A member of the wrong type, or out of its range.
     #[error("`{0}` is not {1}")]
@@ -50,7 +52,9 @@ pub(crate) enum Fault {
     #[error("a revocation names one of `subject`, `jti` and `connection`, not several")]
     SeveralTargets,
     /// Nobody is meant by mistake.
-    #[error("a revocation names a `subject`, a `jti` or a `connection`; to mean everybody, it names `issued_before` alone")]
+    #[error(
+        "a revocation names a `subject`, a `jti` or a `connection`; to mean everybody, it names `issued_before` alone"
+    )]
     NoTarget,
     /// Only with one issuer does a subject say enough.
     #[error("there are several issuers: name the subject's or the token's in `issuer`")]
@@ -157,7 +161,10 @@ fn grace(value: &Value) -> Result<Duration, Fault> {
     };
     duration
         .filter(|grace: &Duration| *grace <= MAX_GRACE)
-        .ok_or(Fault::Malformed(GRACE, "a duration such as `30s`, or seconds, of at most a day"))
+        .ok_or(Fault::Malformed(
+            GRACE,
+            "a duration such as `30s`, or seconds, of at most a day",
+        ))
 }
 
 #[cfg(test)]
@@ -185,8 +192,14 @@ mod tests {
     fn each_kind_of_target_is_read() {
         let issuer = Issuer::new("i");
         for (body, target) in [
-            (r#"{"subject":"alice"}"#, Target::Identity(identity::tag_of(&issuer, "alice"))),
-            (r#"{"jti":"t1","issuer":"i"}"#, Target::Token(identity::token_id_tag(&issuer, "t1"))),
+            (
+                r#"{"subject":"alice"}"#,
+                Target::Identity(identity::tag_of(&issuer, "alice")),
+            ),
+            (
+                r#"{"jti":"t1","issuer":"i"}"#,
+                Target::Token(identity::token_id_tag(&issuer, "t1")),
+            ),
             (r#"{"issued_before":900}"#, Target::Everyone),
         ] {
             assert_eq!(read(body).unwrap().target, target, "{body}");
@@ -220,9 +233,15 @@ mod tests {
             ("{}", Fault::NoTarget),
             (r#"{"grace":"1s"}"#, Fault::NoTarget),
             (r#"{"subject":"a","jti":"b"}"#, Fault::SeveralTargets),
-            (r#"{"subject":null,"issued_before":1}"#, Fault::Malformed(SUBJECT, "a string")),
+            (
+                r#"{"subject":null,"issued_before":1}"#,
+                Fault::Malformed(SUBJECT, "a string"),
+            ),
             (r#"{"issuer":"i","issued_before":1}"#, Fault::StrayIssuer),
-            (r#"{"issuer":"i","connection":"00000000000000aa.1f"}"#, Fault::StrayIssuer),
+            (
+                r#"{"issuer":"i","connection":"00000000000000aa.1f"}"#,
+                Fault::StrayIssuer,
+            ),
             (r#"{"issuer":"j","subject":"a"}"#, Fault::UnknownIssuer),
         ] {
             assert_eq!(read(body), Err(fault), "{body}");

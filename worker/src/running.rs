@@ -25,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::config::{Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::{Guarded, Handler};
 use crate::identity::Issuer;
@@ -33,9 +34,11 @@ use crate::metrics::Metrics;
 use crate::outbound::metrics::Counters;
 use crate::outbound::outcome::Teller;
 use crate::outward::{self, Outward};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Rules};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
+use crate::revoked::Revoked;
+use crate::standing::Terms;
 use crate::store::{HoldLimits, Store};
 use crate::token::Verifier;
 
@@ -43,6 +46,9 @@ use crate::token::Verifier;
 const RETRY_PREFETCH: u16 = 1;
 /// Dead letters are few; they are buried one at a time, and may wait in a small pile.
 const FAILED_PREFETCH: u16 = 8;
+
+/// How long a worker that starts waits to know what is revoked: an answer of the store, and the broker's before it.
+const FIRST_LOAD: Duration = Duration::from_secs(1);
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -80,6 +86,25 @@ pub struct Limits {
     pub on_expired_push: Policy,
     /// How long a worker that stops may take to finish what it has.
     pub drain_timeout: Duration,
+    /// By what a client proves who it is.
+    pub strategy: Strategy,
+    /// What happens to a message that comes without valid authentication.
+    pub on_unauthenticated: Policies,
+}
+
+impl Limits {
+    fn rules(&self, leeway: Duration) -> Rules {
+        Rules {
+            strategy: self.strategy,
+            on_unauthenticated: self.on_unauthenticated.clone(),
+            hold: self.hold,
+            terms: Terms {
+                leeway,
+                on_expired_push: self.on_expired_push,
+                hold_ttl: self.hold.ttl,
+            },
+        }
+    }
 }
 
 /// The intakes of a worker. Dropped, it gives back what it has not finished.
@@ -106,8 +131,15 @@ impl Running {
         let messages = intake(names.messages(), prefetch);
         let counters = Arc::new(Counters::new());
         let teller = outward::teller(&*bus, &names, &counters);
-        let rooms = Arc::new(Rooms::new(parts.clone(), &names, handler, teller.clone()));
-        Outward::new(&parts, &names, counters, teller, rooms.undertaker.clone()).start(&*bus, &ending, &tasks);
+        let revoked = Arc::new(Revoked::unloaded());
+        let rooms = Arc::new(Rooms::new(
+            parts.clone(),
+            &names,
+            handler,
+            teller.clone(),
+            revoked.clone(),
+        ));
+        Outward::new(&parts, &names, counters, teller, rooms.undertaker.clone(), revoked).start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
         tasks.spawn(rooms.work_on_failed(failed, ending.kill.clone()));
@@ -151,7 +183,7 @@ struct Rooms {
 }
 
 impl Rooms {
-    fn new(parts: Parts, names: &Names, handler: impl Handler, teller: Arc<Teller>) -> Self {
+    fn new(parts: Parts, names: &Names, handler: impl Handler, teller: Arc<Teller>, revoked: Arc<Revoked>) -> Self {
         let Parts {
             bus,
             store,
@@ -175,9 +207,12 @@ impl Rooms {
             pipeline: Pipeline {
                 names: names.clone(),
                 internal: names.internal_exchange().name,
+                rules: limits.rules(verifier.rules().leeway),
                 verifier,
+                revoked,
                 clock: clock.clone(),
-                recorder: Recorder::new(store, metrics.clone()),
+                recorder: Recorder::new(store.clone(), metrics.clone()),
+                store,
                 handler: Guarded::new(handler, limits.handler_timeout),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 publisher: publisher.clone(),
@@ -192,6 +227,7 @@ impl Rooms {
     }
 
     async fn work_on_messages(self: Arc<Self>, mut intake: Intake, kill: CancellationToken) {
+        self.know_what_is_revoked(&kill).await;
         let taken = TaskTracker::new();
         let abandon = CancellationToken::new();
         while let Some(delivery) = intake.next().await {
@@ -219,7 +255,16 @@ impl Rooms {
     }
 
     async fn work_on_retry(self: Arc<Self>, intake: Intake, kill: CancellationToken) {
+        self.know_what_is_revoked(&kill).await;
         one_at_a_time(intake, kill, |delivery| self.pipeline.run(delivery)).await;
+    }
+
+    /// A worker that has just started would refuse what it cannot judge; so it waits a moment, but not for a store that is
+    /// away.
+    async fn know_what_is_revoked(&self, kill: &CancellationToken) {
+        let known = tokio::time::timeout(FIRST_LOAD, self.pipeline.revoked.until_loaded());
+        // Whether it is known or not, each message is judged by what is.
+        let _ = kill.run_until_cancelled(known).await;
     }
 
     async fn work_on_failed(self: Arc<Self>, intake: Intake, kill: CancellationToken) {

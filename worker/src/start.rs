@@ -9,7 +9,6 @@ use shared::admin::AdminError;
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::clock::Clock;
-use shared::grant::Policy;
 use shared::life::AnotherCryptoProvider;
 use shared::telemetry::TelemetryError;
 
@@ -63,14 +62,22 @@ impl WorkerConfig {
             concurrency: self.concurrency,
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
-            hold: HoldLimits {
-                messages: 100,
-                bytes: 1_024 * 1_024,
-                ttl: std::time::Duration::from_secs(5 * 60),
-            },
-            on_expired_push: Policy::Reauthenticate,
             drain_timeout: self.drain_timeout,
+            strategy: self.strategy,
+            on_unauthenticated: self.on_unauthenticated.clone(),
+            on_expired_push: self.on_expired_push,
+            hold: HoldLimits {
+                messages: self.hold_max_messages,
+                bytes: self.hold_max_bytes.bytes() as u64,
+                ttl: self.hold_ttl,
+            },
         }
+    }
+
+    /// Whose tokens are accepted.
+    pub fn issuers(&self) -> Vec<Issuer> {
+        let names = self.jwt_issuer.iter();
+        names.map(|name| Issuer::new(name.as_str())).collect()
     }
 }
 
@@ -80,12 +87,6 @@ fn lines(wrong: &[(String, SourceError)]) -> String {
         .map(|(entry, fault)| format!("jwt-keys {entry:?}: {fault}"))
         .collect();
     lines.join("\n")
-}
-
-/// Whose tokens are accepted.
-pub(crate) fn issuers(config: &WorkerConfig) -> Vec<Issuer> {
-    let names = config.jwt_issuer.iter();
-    names.map(|name| Issuer::new(name.as_str())).collect()
 }
 
 /// The verifier, its keys read and checked.
@@ -101,7 +102,7 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
     if !wrong.is_empty() {
         return Err(StartError::KeyEntries(wrong));
     }
-    let issuers = issuers(config);
+    let issuers = config.issuers();
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
     let keys = Keys::load(&sources, &issuers, &algorithms).map_err(StartError::Keys)?;
     let rules = Rules {

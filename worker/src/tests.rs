@@ -1,6 +1,7 @@
 //! What a worker promises, checked through the queue on the embedded bus.
 
 mod bench;
+mod connection;
 mod failing;
 mod life;
 mod outbound;

@@ -167,6 +167,9 @@ impl fmt::Debug for Verified {
 pub struct Verdict {
     /// What the token proved, or why it proves nothing.
     pub result: Result<Arc<Verified>, Rejection>,
+    /// What the token proved until its time was over, if that is all that is wrong with it. Nothing may be done in that
+    /// name; but what is held for a fresh token may wait for one of the same identity alone.
+    pub expired: Option<Arc<Verified>>,
     /// Whether the signature had been verified before, under the present keys.
     pub cached: bool,
 }

@@ -13,7 +13,6 @@ use shared::clock::SystemClock;
 use shared::config;
 use tokio::sync::Mutex;
 use worker::config::WorkerConfig;
-use worker::identity::Issuer;
 use worker::store::Store;
 use worker::token::Verifier;
 use worker::{Echo, Parts, Worker};
@@ -120,7 +119,7 @@ impl Workers {
                 bus: self.bus.clone(),
                 store: self.store.clone(),
                 verifier: self.verifier.clone(),
-                issuers: vec![Issuer::new(dev_key::ISSUER)],
+                issuers: config.issuers(),
                 clock: Arc::new(SystemClock),
                 limits: config.limits(),
             };

@@ -78,7 +78,9 @@ impl Outbound {
             producer: None,
             since: self.clock.now(),
         };
-        let sent = self.submit(stamp.connection, &write(&refusal, None, false), Bytes::from(body)).await;
+        let sent = self
+            .submit(stamp.connection, &write(&refusal, None, false), Bytes::from(body))
+            .await;
         // If its terminator is gone, so is its client.
         confirmed(sent).await?;
         Ok(())
@@ -117,7 +119,10 @@ mod tests {
         };
         assert_eq!(stamp(&format!("{asked}.0")), Some(asked));
         assert_eq!(stamp("p:whatever"), None);
-        assert_eq!(id(r#"{"type":"reply","id":"a\"b","payload":1}"#).as_deref(), Some("a\"b"));
+        assert_eq!(
+            id(r#"{"type":"reply","id":"a\"b","payload":1}"#).as_deref(),
+            Some("a\"b")
+        );
         assert_eq!(id(r#"{"type":"reply"}"#), None);
     }
 }

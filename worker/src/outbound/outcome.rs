@@ -110,7 +110,10 @@ mod tests {
             error: ErrorBody::new(ErrorCode::HoldOverflow, "full"),
         };
         for (outcome, json) in [
-            (Outcome::Delivered { connections: 2 }, r#"{"outcome":"delivered","connections":2}"#),
+            (
+                Outcome::Delivered { connections: 2 },
+                r#"{"outcome":"delivered","connections":2}"#,
+            ),
             (Outcome::Held, r#"{"outcome":"held"}"#),
             (Outcome::NoRecipient, r#"{"outcome":"no_recipient"}"#),
             (Outcome::Expired, r#"{"outcome":"expired"}"#),

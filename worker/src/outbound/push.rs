@@ -173,10 +173,7 @@ fn addressee(properties: &Properties, issuers: &[Issuer]) -> Result<Addressee, F
     match (header(properties, SUBJECT)?, header(properties, CONNECTION)?) {
         (None, None) => Err(Fault::NoAddressee),
         (Some(_), Some(_)) => Err(Fault::TwoAddressees),
-        (None, Some(name)) => name
-            .parse()
-            .map(Addressee::Connection)
-            .map_err(|_| Fault::Connection),
+        (None, Some(name)) => name.parse().map(Addressee::Connection).map_err(|_| Fault::Connection),
         (Some(subject), None) => {
             let issuer = identity::issuer_of(header(properties, ISSUER)?, issuers)?;
             if !identity::is_subject(subject) {
@@ -235,7 +232,10 @@ mod tests {
     fn a_push_is_written_with_its_id_and_its_payload_as_it_came() {
         let push = read(&asked(&[("subject", "alice")], r#" {"n": [1,2]} "#), &["i"]).unwrap();
         assert_eq!(push.body, r#"{"type":"push","id":"m-1","payload":{"n": [1,2]}}"#);
-        assert_eq!(push.to, Addressee::Identity(identity::tag_of(&Issuer::new("i"), "alice")));
+        assert_eq!(
+            push.to,
+            Addressee::Identity(identity::tag_of(&Issuer::new("i"), "alice"))
+        );
         assert!(is_push(&push.key()) && push.since == NOW);
         assert_eq!(push.to_hold().body, push.body);
     }
@@ -278,7 +278,10 @@ mod tests {
         }
         assert_eq!(fault(&[("connection", "nonsense")], "1", of), Fault::Connection);
         for body in ["", "{", "\"\\ud800\"", "1 2"] {
-            assert!(matches!(fault(&[("subject", "a")], body, of), Fault::Payload(_)), "{body}");
+            assert!(
+                matches!(fault(&[("subject", "a")], body, of), Fault::Payload(_)),
+                "{body}"
+            );
         }
         let mut message = asked(&[("subject", "a")], "1");
         message.properties.message_id = Some("x".repeat(129));
@@ -308,7 +311,10 @@ mod tests {
         };
         assert_eq!(producer(&properties, &names), None);
         properties.reply_to = Some("theirs".to_owned());
-        assert_eq!(producer(&properties, &names).unwrap().correlation_id.as_deref(), Some("c"));
+        assert_eq!(
+            producer(&properties, &names).unwrap().correlation_id.as_deref(),
+            Some("c")
+        );
     }
 
     proptest! {

@@ -78,7 +78,11 @@ impl Pushes {
     /// Runs until the worker stops and all that it had taken is done.
     pub(crate) async fn run(self: Arc<Self>, intake: Intake) {
         // Until then nobody knows whom not to write to.
-        if intake.unless_stopped(self.outbound.audience.revoked.until_loaded()).await.is_none() {
+        if intake
+            .unless_stopped(self.outbound.audience.revoked.until_loaded())
+            .await
+            .is_none()
+        {
             return;
         }
         let mut doing = Doing {
@@ -241,12 +245,7 @@ impl Pushes {
         delivery.ack();
     }
 
-    async fn tell(
-        &self,
-        delivery: &Delivery,
-        producer: Option<&Producer>,
-        outcome: &Outcome,
-    ) -> Result<(), Trouble> {
+    async fn tell(&self, delivery: &Delivery, producer: Option<&Producer>, outcome: &Outcome) -> Result<(), Trouble> {
         let Outbound {
             teller,
             undertaker,

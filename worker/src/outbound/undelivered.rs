@@ -58,7 +58,11 @@ enum Job {
 impl Putting {
     /// Runs until the worker stops and all that it had taken is done.
     pub(crate) async fn run(self: Arc<Self>, intake: Intake) {
-        if intake.unless_stopped(self.outbound.audience.revoked.until_loaded()).await.is_none() {
+        if intake
+            .unless_stopped(self.outbound.audience.revoked.until_loaded())
+            .await
+            .is_none()
+        {
             return;
         }
         let mut doing = self.clone().lanes();
@@ -183,7 +187,16 @@ impl Job {
                     since: now,
                 },
             }),
-            Return::Errand(connection, Errand::Write(Write { key, identity, producer, since, .. })) => Some(Self::Hold {
+            Return::Errand(
+                connection,
+                Errand::Write(Write {
+                    key,
+                    identity,
+                    producer,
+                    since,
+                    ..
+                }),
+            ) => Some(Self::Hold {
                 why,
                 connection,
                 identity: identity?,

@@ -60,7 +60,12 @@ impl Revoking {
 
     async fn broadcast(&self, revocation: &Revocation) -> Result<(), Trouble> {
         let route = Route::new(&self.outbound.names.internal_exchange().name, keys::REVOKED);
-        match self.outbound.publisher.publish(route, envelope::revoked(revocation)).await {
+        match self
+            .outbound
+            .publisher
+            .publish(route, envelope::revoked(revocation))
+            .await
+        {
             // Nobody listens, so there is nobody whom it could concern.
             Err(PublishError::Unroutable) => Ok(()),
             outcome => Ok(outcome?),

@@ -1,5 +1,6 @@
 //! A worker with all that is around it, in this process, on a clock that is turned by hand.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,14 +15,16 @@ use shared::bus::memory::MemoryBus;
 use shared::bus::topology::{Names, Queue, keys};
 use shared::bus::{Bus, Consumer, Delivery, Message, Patience, Properties, Publisher, Route};
 use shared::clock::{Clock, ManualClock, Timestamp};
+use shared::envelope::{Answer, Notice, Question, Standing};
 use shared::grant::Policy;
-use shared::envelope::{Notice, Question, Standing};
 use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::protocol::ErrorCode;
 use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 use tokio::sync::Notify;
 
+use super::connection::{hear, stranger};
+use crate::config::{Policies, Strategy};
 use crate::identity::{Identity, Issuer};
 use crate::store::{
     Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
@@ -51,6 +54,7 @@ pub(super) struct Bench {
     pub(super) publisher: Publisher,
     pub(super) terminator: TerminatorId,
     returns: Consumer,
+    standings: Mutex<HashMap<ConnectionId, Standing>>,
 }
 
 impl Bench {
@@ -85,6 +89,8 @@ impl Bench {
                 },
                 on_expired_push: Policy::Reauthenticate,
                 drain_timeout: Duration::from_secs(20),
+                strategy: Strategy::Both,
+                on_unauthenticated: Policies::all(Policy::Reauthenticate),
             },
             publisher: bus.publisher(Patience::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
@@ -92,6 +98,7 @@ impl Bench {
             bus,
             clock,
             terminator,
+            standings: Mutex::default(),
         }
     }
 
@@ -128,11 +135,17 @@ impl Bench {
     }
 
     pub(super) async fn notify(&self, stamp: Stamp, notice: Notice, body: Bytes) {
+        let standing = self.standing_of(stamp.connection);
+        self.question(stamp, notice, standing, body).await;
+    }
+
+    /// What a terminator publishes, saying that of the connection.
+    pub(super) async fn question(&self, stamp: Stamp, notice: Notice, standing: Standing, body: Bytes) {
         let reply_to = self.names.return_queue(self.terminator).name;
         let question = Question {
             stamp,
             notice,
-            standing: Standing::default(),
+            standing,
         };
         let message = question.to_message(body, &reply_to, self.clock.now());
         let route = Route::new(&self.names.internal_exchange().name, keys::FORWARD);
@@ -140,6 +153,12 @@ impl Bench {
             .publish(route, message)
             .await
             .expect("there is a queue for it");
+    }
+
+    /// How the connection stands, as far as its terminator has heard.
+    fn standing_of(&self, connection: ConnectionId) -> Standing {
+        let mut standings = self.standings.lock().unwrap();
+        standings.entry(connection).or_insert_with(stranger).clone()
     }
 
     /// What anybody publishes.
@@ -165,6 +184,11 @@ impl Bench {
         let mut delivery = delivery.await.expect("no answer came").expect("the bus lives");
         let Message { body, properties } = delivery.take_message();
         delivery.ack();
+        if let Some((stamp, answer)) = Answer::read(&properties) {
+            let mut standings = self.standings.lock().unwrap();
+            let standing = standings.entry(stamp.connection).or_insert_with(stranger);
+            hear(standing, stamp, &answer);
+        }
         (properties, json_of(&body))
     }
 
@@ -431,7 +455,11 @@ impl Store for FlakyStore {
         Box::pin(async move {
             self.check()?;
             let fails = |left: usize| left.checked_sub(1);
-            if self.failing_drops.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+            if self
+                .failing_drops
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails)
+                .is_ok()
+            {
                 return Err(StoreError::Unavailable("just now".into()));
             }
             self.inner.drop_writes(identity, keys).await

@@ -130,7 +130,8 @@ impl Bench {
             connection,
             identity: tag(subject),
         };
-        self.publish(self.undelivered(), "", asked.to_message().properties).await;
+        self.publish(self.undelivered(), "", asked.to_message().properties)
+            .await;
     }
 
     fn undelivered(&self) -> Route {

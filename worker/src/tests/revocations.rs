@@ -36,7 +36,9 @@ async fn a_revocation_is_stored_then_broadcast_then_told() {
     let mut bench = Bench::new();
     let _worker = bench.worker();
     let mut outcomes = Outcomes::of(&bench);
-    bench.revoke(r#"{"subject":"alice","grace":"30s"}"#, outcomes.wanted("r")).await;
+    bench
+        .revoke(r#"{"subject":"alice","grace":"30s"}"#, outcomes.wanted("r"))
+        .await;
     let told = bench.returned().await;
     let Some(Return::Revoked(revocation)) = Return::read(&told) else {
         panic!("no revocation: {told:?}")
@@ -50,7 +52,10 @@ async fn a_revocation_is_stored_then_broadcast_then_told() {
     let day = Duration::from_secs(24 * 3_600 + 5);
     assert_eq!(revocation.until, bench.clock.now().saturating_add(day));
     assert_eq!(bench.store.revocations().await.unwrap(), [revocation]);
-    assert_eq!(outcomes.next().await, ("about r".to_owned(), json!({"outcome": "revoked"})));
+    assert_eq!(
+        outcomes.next().await,
+        ("about r".to_owned(), json!({"outcome": "revoked"}))
+    );
     assert!(bench.is_empty(&bench.names.revocations()).await);
 }
 
@@ -61,7 +66,9 @@ async fn what_is_revoked_is_pushed_to_no_more_by_any_worker() {
     let mut outcomes = Outcomes::of(&bench);
     bench.connect(bench.connection(1), "alice", 300).await;
     let name = bench.connection(1).to_string();
-    bench.revoke(&json!({"connection": name}).to_string(), outcomes.wanted("r")).await;
+    bench
+        .revoke(&json!({"connection": name}).to_string(), outcomes.wanted("r"))
+        .await;
     assert_eq!(outcomes.next().await.1["outcome"], "revoked");
     bench.returned().await;
     // Whoever has the queue of pushes now, and whoever has it next.
@@ -119,12 +126,18 @@ async fn a_store_that_is_away_keeps_a_revocation_from_nobody_and_it_is_said_to_b
     settle().await;
     bench.store.set_away(true);
     bench.revoke(r#"{"subject":"alice"}"#, outcomes.wanted("r")).await;
-    assert!(matches!(Return::read(&bench.returned().await), Some(Return::Revoked(_))));
+    assert!(matches!(
+        Return::read(&bench.returned().await),
+        Some(Return::Revoked(_))
+    ));
     let early = tokio::time::timeout(Duration::from_secs(30), outcomes.next()).await;
     assert!(early.is_err());
     bench.store.set_away(false);
     assert_eq!(outcomes.next().await.1["outcome"], "revoked");
-    assert!(matches!(Return::read(&bench.returned().await), Some(Return::Revoked(_))));
+    assert!(matches!(
+        Return::read(&bench.returned().await),
+        Some(Return::Revoked(_))
+    ));
     assert_eq!(bench.store.revocations().await.unwrap().len(), 1);
 }
 
@@ -133,7 +146,9 @@ async fn what_is_no_revocation_revokes_nothing_and_is_refused() {
     let mut bench = Bench::new();
     let _worker = bench.worker();
     let mut outcomes = Outcomes::of(&bench);
-    bench.revoke(r#"{"subjct":"alice","issued_before":1}"#, outcomes.wanted("r")).await;
+    bench
+        .revoke(r#"{"subjct":"alice","issued_before":1}"#, outcomes.wanted("r"))
+        .await;
     let (about, outcome) = outcomes.next().await;
     assert_eq!((about.as_str(), &outcome["outcome"]), ("about r", &json!("refused")));
     assert_eq!(outcome["error"]["code"], "bad_request");

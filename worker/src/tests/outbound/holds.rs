@@ -34,7 +34,11 @@ async fn what_a_lapsed_connection_gives_back_waits_for_it() {
     bench.bounce(Bounced::Lapsed, push).await;
     bench.expect_no_answer().await;
     let keys = [format!("{}.0", bench.stamp(1, 7)), "p:a".to_owned()];
-    assert_eq!(bench.held("alice").await, keys, "in its order, once, and nobody else is told");
+    assert_eq!(
+        bench.held("alice").await,
+        keys,
+        "in its order, once, and nobody else is told"
+    );
     bench.fetch(bench.connection(1), "alice").await;
     for key in keys {
         let (connection, written, released, body) = bench.written().await;
@@ -182,8 +186,14 @@ async fn a_producer_hears_that_what_came_back_does_not_fit_and_a_client_that_its
     bench.bounce(Bounced::Lapsed, answer(&bench, 7, "i")).await;
     let (connection, errand, body) = bench.errand().await;
     assert_eq!(connection, bench.connection(1));
-    assert!(matches!(errand, Errand::Write(Write { identity: None, .. })), "{errand:?}");
-    assert_eq!((&body["id"], &body["error"]["code"]), (&json!("i"), &json!("hold_overflow")));
+    assert!(
+        matches!(errand, Errand::Write(Write { identity: None, .. })),
+        "{errand:?}"
+    );
+    assert_eq!(
+        (&body["id"], &body["error"]["code"]),
+        (&json!("i"), &json!("hold_overflow"))
+    );
     // Of what has nobody at all, a dead letter is kept.
     bench
         .bounce(Bounced::Lapsed, bench.write(bench.connection(1), "alice", "nobody's"))
@@ -211,7 +221,10 @@ async fn what_is_held_too_long_is_given_up_and_told() {
     );
     let (connection, _, body) = bench.errand().await;
     assert_eq!(connection, bench.connection(1));
-    assert_eq!((&body["id"], &body["error"]["code"]), (&json!("i"), &json!("hold_expired")));
+    assert_eq!(
+        (&body["id"], &body["error"]["code"]),
+        (&json!("i"), &json!("hold_expired"))
+    );
     settle().await;
     assert_eq!(bench.held("alice").await, [""; 0]);
 }
@@ -244,7 +257,13 @@ async fn a_word_for_a_connection_that_is_gone_goes_to_its_heir() {
     let digest = [0; 32];
     for (from, heir) in [(first, second), (second, third)] {
         bench.connect(from, "alice", 300).await;
-        assert!(bench.store.resume(from, &digest, &identity("alice"), heir).await.unwrap());
+        assert!(
+            bench
+                .store
+                .resume(from, &digest, &identity("alice"), heir)
+                .await
+                .unwrap()
+        );
     }
     let word = Errand::Wake { from: Some(first) }.to_message(second, "".into());
     bench.bounce(Bounced::Gone, word).await;

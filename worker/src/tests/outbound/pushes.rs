@@ -55,7 +55,11 @@ async fn a_push_for_nobody_waits_for_the_identity_s_next_connection() {
         bench.push(&TO_ALICE, "1", outcomes.wanted(name)).await;
         assert_eq!(outcomes.next().await.1, json!({"outcome": "held"}));
     }
-    assert_eq!(bench.connect(bench.connection(1), "alice", 300).await, 2, "it is told so");
+    assert_eq!(
+        bench.connect(bench.connection(1), "alice", 300).await,
+        2,
+        "it is told so"
+    );
     bench.fetch(bench.connection(1), "alice").await;
     for name in ["a", "b"] {
         let (connection, key, released, _) = bench.written().await;
@@ -87,7 +91,11 @@ async fn a_push_for_lapsed_connections_is_written_to_them_and_held() {
     let mut outcomes = Outcomes::of(&bench);
     bench.connect(bench.connection(1), "alice", -1).await;
     bench.push(&TO_ALICE, "1", outcomes.wanted("a")).await;
-    assert_eq!(bench.written().await.0, bench.connection(1), "its terminator asks or closes");
+    assert_eq!(
+        bench.written().await.0,
+        bench.connection(1),
+        "its terminator asks or closes"
+    );
     assert_eq!(outcomes.next().await.1, json!({"outcome": "held"}));
     assert_eq!(bench.held("alice").await, ["p:a"]);
     bench.expect_no_answer().await;
@@ -145,9 +153,7 @@ async fn a_push_for_a_connection_goes_there_in_the_name_of_whoever_it_is() {
     bench.connect(bench.connection(1), "alice", 300).await;
     bench.connect(bench.connection(2), "alice", 300).await;
     let name = bench.connection(2).to_string();
-    bench
-        .push(&[("connection", &name)], "1", outcomes.wanted("a"))
-        .await;
+    bench.push(&[("connection", &name)], "1", outcomes.wanted("a")).await;
     match bench.errand().await {
         (connection, Errand::Write(write), _) => {
             assert_eq!(connection, bench.connection(2));
@@ -172,9 +178,7 @@ async fn a_push_for_a_connection_that_is_not_there_has_no_recipient() {
     bench.store.close(closed, Sequence::new(9)).await.unwrap();
     bench.connect(gone, "alice", 300).await;
     for name in [bench.connection(99), closed, gone].map(|connection| connection.to_string()) {
-        bench
-            .push(&[("connection", &name)], "1", outcomes.wanted("a"))
-            .await;
+        bench.push(&[("connection", &name)], "1", outcomes.wanted("a")).await;
         assert_eq!(outcomes.next().await.1, json!({"outcome": "no_recipient"}), "{name}");
     }
     assert_eq!(bench.held("alice").await, [""; 0], "nobody else gets it");
@@ -187,9 +191,7 @@ async fn a_push_for_a_lapsed_connection_is_left_to_its_terminator() {
     let mut outcomes = Outcomes::of(&bench);
     bench.connect(bench.connection(1), "alice", -1).await;
     let name = bench.connection(1).to_string();
-    bench
-        .push(&[("connection", &name)], "1", outcomes.wanted("a"))
-        .await;
+    bench.push(&[("connection", &name)], "1", outcomes.wanted("a")).await;
     assert_eq!(outcomes.next().await.1, json!({"outcome": "held"}));
     assert_eq!(bench.written().await.0, bench.connection(1));
 }
