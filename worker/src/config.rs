@@ -1,12 +1,17 @@
 //! What a worker is told: its settings, which are also its manual.
 
+mod key_entry;
+mod policies;
 mod store_url;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::config::{BrokerConfig, Config, LogConfig, OneOrMore, Program, Size};
+use shared::grant::Policy;
 
+pub use key_entry::KeyEntry;
+pub use policies::Policies;
 pub use store_url::StoreUrl;
 
 shared::settings! {
@@ -21,10 +26,15 @@ shared::settings! {
         /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker
         /// that may forget everything when it ends.
         pub store_url: StoreUrl = "redis://127.0.0.1:6379",
-        /// The keys that sign tokens, comma separated, each a file: a JWKS, a public key in PEM, or a secret for HMAC
-        /// of 32 bytes or more, whose one trailing newline does not count. Before the path may stand whose key it is
-        /// and its name: `issuer=ISSUER;kid=KID;PATH`.
-        pub jwt_keys: OneOrMore<String>,
+        /// The keys that sign tokens, comma separated, each a file (a JWKS, a public key in PEM, or a secret for HMAC of
+        /// 32 bytes or more, whose one trailing newline does not count) or the `https://` URL of a JWKS (`http://` on
+        /// this machine alone). Before path or URL may stand whose keys they are, and before a path the key's name:
+        /// `issuer=ISSUER;kid=KID;PATH`. Files that change are read again within seconds. What is new but not fit for
+        /// use is not taken, and the last good keys stay, as they do while a key server is away.
+        pub jwt_keys: OneOrMore<KeyEntry>,
+        /// How often each URL of `jwt-keys` is asked for its keys; a key that was removed is accepted until then.
+        /// Besides, all are asked when a token names a key that is unknown, but only once in 30 s.
+        pub jwks_ttl: Duration = "5m" in "1s"..="24h",
         /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`.
         pub jwt_issuer: OneOrMore<String>,
         /// The audiences we go by, comma separated: a token is accepted if its claim `aud` names one of them.
@@ -43,6 +53,26 @@ shared::settings! {
         /// How many valid tokens are remembered, so that their signature is checked once. Raise it above the number
         /// of clients that are active at a time; one takes about half a kilobyte.
         pub token_cache: usize = "100000" in "1"..="100000000",
+        /// By what a client proves who it is: `per-message` counts only a message's own token (`auth.authenticate` still
+        /// renews the connection, for what is pushed to it), `explicit` only `auth.authenticate` (a token in any other
+        /// message is a `bad_request`), and `both` takes a message's own token or else the connection's.
+        pub strategy: Strategy = "both",
+        /// What happens to a message that comes without valid authentication: `ignore` handles it in the name of whoever
+        /// was once proved on its connection, `close` refuses it and closes the connection (4401), `reauthenticate` asks
+        /// the client for a fresh token and holds the message until it comes. Comma separated may follow TYPE=POLICY for
+        /// types of messages that differ: `reauthenticate,typing=ignore`.
+        pub on_unauthenticated: Policies = "reauthenticate",
+        /// What happens to an answer or a push for a connection whose authentication has lapsed: `ignore` writes it all
+        /// the same, `close` closes the connection (4401) and keeps it for the identity's next one, `reauthenticate` asks
+        /// the client for a fresh token and holds it until it comes.
+        pub on_expired_push: Policy = "reauthenticate",
+        /// How long a message, an answer or a push is held, before it is given up and whoever can act is told so.
+        pub hold_ttl: Duration = "5m" in "1s"..="1h",
+        /// How many messages are held of one connection, and how many answers and pushes for one identity. What comes
+        /// beyond is refused with `hold_overflow`.
+        pub hold_max_messages: u64 = "100" in "1"..="10000",
+        /// How many bytes of either are held.
+        pub hold_max_bytes: Size = "1MiB" in "1KiB"..="64MiB",
         /// What handles a message once it is authenticated: `echo` answers with its payload.
         pub handler: HandlerKind = "echo",
         /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
@@ -78,6 +108,10 @@ Examples:
     worker --jwt-keys 'issuer=https://a.example;/etc/keys/a.pem,issuer=https://b.example;/etc/keys/b.json' \\
         --jwt-issuer https://a.example,https://b.example --jwt-audience chat
 
+  With the keys that an issuer publishes:
+    worker --jwt-keys https://login.example.com/.well-known/jwks.json --jwt-issuer https://login.example.com \\
+        --jwt-audience chat
+
   The passwords out of sight of `ps`:
     COUNTERSIGN_STORE_URL=rediss://worker:PASSWORD@redis COUNTERSIGN_AMQP_URL=amqp://worker:PASSWORD@rabbit/%2f \\
         worker --config /etc/countersign.toml
@@ -88,6 +122,18 @@ Examples:
 
     fn logging(&self) -> &LogConfig {
         &self.logging
+    }
+}
+
+shared::choice! {
+    /// By what a client proves who it is.
+    pub enum Strategy {
+        /// By each message's own token alone.
+        PerMessage = "per-message",
+        /// By `auth.authenticate` alone.
+        Explicit = "explicit",
+        /// By a message's own token, or else by the connection's.
+        Both = "both",
     }
 }
 
@@ -161,6 +207,13 @@ mod tests {
             (512, 256, 5)
         );
         assert!(config.jwt_algorithms.is_empty());
+        assert_eq!(config.strategy, Strategy::Both);
+        assert_eq!(config.on_unauthenticated, Policies::all(Policy::Reauthenticate));
+        assert_eq!(config.on_expired_push, Policy::Reauthenticate);
+        assert_eq!(
+            (config.hold_ttl, config.hold_max_messages, config.hold_max_bytes.bytes()),
+            (Duration::from_secs(300), 100, 1_024 * 1_024)
+        );
     }
 
     #[test]
@@ -195,6 +248,7 @@ mod tests {
     #[test]
     fn keys_keep_their_grammar_for_whoever_reads_them() {
         let config = with(&[("jwt-keys", "issuer=https://a;kid=1;/k/a.pem, /k/b.json")]).unwrap();
-        assert_eq!(config.jwt_keys[..], ["issuer=https://a;kid=1;/k/a.pem", "/k/b.json"]);
+        let entries: Vec<_> = config.jwt_keys.iter().map(KeyEntry::expose).collect();
+        assert_eq!(entries, ["issuer=https://a;kid=1;/k/a.pem", "/k/b.json"]);
     }
 }

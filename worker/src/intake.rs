@@ -19,6 +19,7 @@ pub(crate) struct Intake {
     consumer: Consumer,
     ending: Ending,
     stopping: bool,
+    in_order: bool,
 }
 
 impl Intake {
@@ -27,7 +28,23 @@ impl Intake {
             consumer,
             ending,
             stopping: false,
+            in_order: false,
         }
+    }
+
+    /// Of a queue with a single active consumer. When the worker stops, it leaves the queue only when it is dropped: a
+    /// consumer that is cancelled may be followed by another while it still has something to finish, which that other
+    /// would overtake. What was delivered and not taken by then goes back, in its order.
+    pub(crate) fn in_order(consumer: Consumer, ending: Ending) -> Self {
+        Self {
+            in_order: true,
+            ..Self::new(consumer, ending)
+        }
+    }
+
+    /// Waits for something that is needed before the first delivery; nothing when the worker stops.
+    pub(crate) async fn unless_stopped<T>(&self, needed: impl Future<Output = T>) -> Option<T> {
+        self.ending.stop.run_until_cancelled(needed).await
     }
 
     /// The next delivery; nothing when the worker stops and all that had been delivered was taken.
@@ -37,11 +54,49 @@ impl Intake {
                 biased;
                 () = self.ending.kill.cancelled() => return None,
                 () = self.ending.stop.cancelled(), if !self.stopping => {
+                    if self.in_order {
+                        return None;
+                    }
                     self.stopping = true;
                     self.consumer.stop();
                 }
                 delivery = self.consumer.recv() => return delivery,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::bus::memory::MemoryBus;
+    use shared::bus::topology::Names;
+    use shared::bus::{Bus, Message, Patience, Route};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_intake_in_order_leaves_its_place_to_the_next_only_when_it_is_dropped() {
+        let names = Names::new("test");
+        let bus = MemoryBus::new(&names.common());
+        let queue = names.pushes();
+        for (in_order, stays) in [(true, true), (false, false)] {
+            let ending = Ending::default();
+            let consumer = bus.consumer(queue.clone(), 10);
+            let mut intake = match in_order {
+                true => Intake::in_order(consumer, ending.clone()),
+                false => Intake::new(consumer, ending.clone()),
+            };
+            let publishing = bus.publisher(Patience::Endless);
+            let route = Route::queue(&queue.name);
+            publishing.publish(route, Message::default()).await.unwrap();
+            let unfinished = intake.next().await.expect("it was published");
+            ending.stop.cancel();
+            assert!(intake.next().await.is_none());
+            assert_eq!(bus.is_consumed(&queue.name).await, stays);
+            unfinished.ack();
+            drop(intake);
+            tokio::task::yield_now().await;
+            assert!(!bus.is_consumed(&queue.name).await);
         }
     }
 }

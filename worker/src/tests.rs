@@ -1,7 +1,11 @@
 //! What a worker promises, checked through the queue on the embedded bus.
 
 mod bench;
+mod connection;
 mod failing;
+mod inbound;
 mod life;
+mod outbound;
 mod queue;
+mod revocations;
 mod sender;

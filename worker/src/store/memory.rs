@@ -1,96 +1,79 @@
 //! The store in this process's memory, for `dev` and for tests: gone when the process ends.
+//!
+//! One state under one lock, so that each call is one step. Each concern of the
+//! seam has a room of its own, and all of them keep things in maps whose entries end.
 
-use std::collections::HashMap;
+mod authentications;
+mod connections;
+mod decisions;
+mod expiring;
+mod messages;
+mod revocations;
+mod writes;
+
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use shared::clock::{Clock, Timestamp};
-use shared::id::ConnectionId;
+use shared::id::{ConnectionId, Sequence};
+use shared::revocation::Revocation;
+use shared::tag::IdentityTag;
 
-use super::{Authentication, Recorded, Store, StoreError};
-
-/// The fewest entries at which a sweep is worth its while.
-const SMALLEST_SWEEP: usize = 1_024;
+use self::authentications::Authentications;
+use self::connections::Connections;
+use self::decisions::Decisions;
+use self::messages::Messages;
+use self::revocations::Revocations;
+use self::writes::Writes;
+use super::{
+    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest, Store,
+    StoreError,
+};
+use crate::identity::Identity;
 
 pub(super) struct MemoryStore {
-    leeway: Duration,
     clock: Arc<dyn Clock>,
-    entries: Mutex<Entries>,
+    state: Mutex<State>,
 }
 
-#[derive(Default)]
-struct Entries {
-    by_connection: HashMap<ConnectionId, Entry>,
-    /// How many entries there may be before the expired ones are looked for.
-    sweep_at: usize,
-}
-
-struct Entry {
-    authentication: Authentication,
-    gone_at: Timestamp,
+struct State {
+    authentications: Authentications,
+    connections: Connections,
+    messages: Messages,
+    writes: Writes,
+    revocations: Revocations,
+    decisions: Decisions,
 }
 
 impl MemoryStore {
     pub(super) fn new(leeway: Duration, clock: Arc<dyn Clock>) -> Self {
+        let state = State {
+            authentications: Authentications::new(leeway),
+            connections: Connections::default(),
+            messages: Messages::default(),
+            writes: Writes::default(),
+            revocations: Revocations::default(),
+            decisions: Decisions::default(),
+        };
         Self {
-            leeway,
             clock,
-            entries: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    /// Carries out one step, once it is waited for.
+    fn step<'a, T>(
+        &'a self,
+        act: impl FnOnce(&mut State, Timestamp) -> T + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(async move { Ok(act(&mut self.state(), self.clock.now())) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can leave an entry half written.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, connection: ConnectionId, authentication: &Authentication) -> Recorded {
-        let now = self.clock.now();
-        let mut entries = self.entries();
-        let recorded = judge(entries.get(connection, now), authentication);
-        if recorded != Recorded::Stale {
-            let entry = Entry {
-                authentication: authentication.clone(),
-                gone_at: now.saturating_add(authentication.kept_for(now, self.leeway)),
-            };
-            entries.by_connection.insert(connection, entry);
-            entries.sweep(now);
-        }
-        recorded
-    }
-}
-
-impl Entries {
-    fn get(&self, connection: ConnectionId, now: Timestamp) -> Option<&Authentication> {
-        let entry = self.by_connection.get(&connection)?;
-        (entry.gone_at > now).then_some(&entry.authentication)
-    }
-
-    /// Drops what is expired whenever the number of entries has doubled, which costs each write a constant on average.
-    fn sweep(&mut self, now: Timestamp) {
-        if self.by_connection.len() <= self.sweep_at.max(SMALLEST_SWEEP) {
-            return;
-        }
-        self.by_connection.retain(|_, entry| entry.gone_at > now);
-        self.sweep_at = self.by_connection.len().saturating_mul(2);
-    }
-}
-
-/// What becomes of the write `next` where `present` is. Redis decides the same in `record.lua`.
-fn judge(present: Option<&Authentication>, next: &Authentication) -> Recorded {
-    let Some(present) = present else {
-        return Recorded::Changed;
-    };
-    if next == present {
-        Recorded::Changed
-    } else if next.by() <= present.by() {
-        Recorded::Stale
-    } else if next.agrees_with(present) {
-        Recorded::Unchanged
-    } else {
-        Recorded::Changed
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,23 +83,117 @@ impl Store for MemoryStore {
         connection: ConnectionId,
         authentication: &'a Authentication,
     ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
-        Box::pin(async move { Ok(self.write(connection, authentication)) })
+        self.step(move |state, now| state.authentications.record(connection, authentication, now))
     }
 
     fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
-        Box::pin(async move { Ok(self.entries().get(connection, self.clock.now()).cloned()) })
+        self.step(move |state, now| state.authentications.get(connection, now))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(ready(Ok(())))
+    }
+
+    fn resume<'a>(
+        &'a self,
+        connection: ConnectionId,
+        secret: &'a ResumeDigest,
+        identity: &'a Identity,
+        heir: ConnectionId,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.step(move |state, now| state.authentications.resume(connection, secret, identity, heir, now))
+    }
+
+    fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
+        self.step(move |state, now| state.authentications.heir(connection, now))
+    }
+
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.step(move |state, now| {
+            state.connections.enter(identity, entry, now);
+            state.writes.count(identity, now)
+        })
+    }
+
+    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.step(move |state, now| state.connections.leave(identity, connection, now))
+    }
+
+    fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
+        self.step(move |state, now| state.connections.of(identity, now))
+    }
+
+    fn hold_message<'a>(
+        &'a self,
+        connection: ConnectionId,
+        message: &'a HeldMessage,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
+        self.step(move |state, now| {
+            state
+                .authentications
+                .keep(connection, limits.gone_at(message.since, now), now);
+            let heir = state.authentications.heir(connection, now);
+            state.messages.hold(connection, message, limits, heir, now)
+        })
+    }
+
+    fn held_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<HeldMessage>, StoreError>> {
+        self.step(move |state, now| state.messages.of(connection, now))
+    }
+
+    fn drop_messages<'a>(
+        &'a self,
+        connection: ConnectionId,
+        sequences: &'a [Sequence],
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.step(move |state, now| state.messages.drop(connection, sequences, now))
+    }
+
+    fn hold_write<'a>(
+        &'a self,
+        identity: IdentityTag,
+        write: &'a HeldWrite,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
+        self.step(move |state, now| state.writes.hold(identity, write, limits, now))
+    }
+
+    fn held_writes(&self, identity: IdentityTag, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>> {
+        self.step(move |state, now| state.writes.of(identity, most, now))
+    }
+
+    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.step(move |state, now| state.writes.drop(identity, keys, now))
+    }
+
+    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>> {
+        self.step(move |state, now| state.writes.overdue(since, most, now))
+    }
+
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.step(move |state, now| state.revocations.add(revocation, now))
+    }
+
+    fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
+        self.step(move |state, now| state.revocations.all(now))
+    }
+
+    fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.step(move |state, now| state.decisions.note(connection, decision, now))
+    }
+
+    fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>> {
+        self.step(move |state, now| state.decisions.of(connection, now))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use shared::clock::ManualClock;
-    use shared::id::{Sequence, TerminatorId};
+    use shared::id::TerminatorId;
 
+    use super::expiring::SMALLEST_SWEEP;
     use super::*;
     use crate::store::{AFTERLIFE, conformance};
 
@@ -125,16 +202,19 @@ mod tests {
         conformance::every_claim(&conformance::memory()).await;
     }
 
-    #[test]
-    fn connections_that_came_and_went_do_not_fill_the_memory() {
+    #[tokio::test]
+    async fn connections_that_came_and_went_do_not_fill_the_memory() {
         let clock = Arc::new(ManualClock::default());
         let store = MemoryStore::new(Duration::ZERO, Arc::<ManualClock>::clone(&clock));
         let closed = Authentication::Closed { by: Sequence::FIRST };
         let terminator = TerminatorId::random();
         for number in 0..20 * SMALLEST_SWEEP as u64 {
-            store.write(ConnectionId { terminator, number }, &closed);
+            store
+                .record(ConnectionId { terminator, number }, &closed)
+                .await
+                .unwrap();
             clock.advance(AFTERLIFE / SMALLEST_SWEEP as u32);
         }
-        assert!(store.entries().by_connection.len() <= 3 * SMALLEST_SWEEP);
+        assert!(store.state().authentications.len() <= 3 * SMALLEST_SWEEP);
     }
 }

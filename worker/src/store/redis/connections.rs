@@ -1,0 +1,82 @@
+//! Which connections an identity has.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::id::ConnectionId;
+use shared::tag::{IdentityTag, TokenIdTag};
+
+use super::{RedisStore, keep_ms, unreadable};
+use crate::store::{MOST_CONNECTIONS, Registered, StoreError};
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    until: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    issued_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    token_id: Option<TokenIdTag>,
+}
+
+impl RedisStore {
+    pub(super) async fn enter_connection(&self, identity: IdentityTag, entry: Registered) -> Result<u64, StoreError> {
+        let now = self.clock.now();
+        let stored = Stored {
+            until: entry.until,
+            issued_at: entry.issued_at,
+            token_id: entry.token_id,
+        };
+        let text = serde_json::to_string(&stored).map_err(unreadable)?;
+        let gone_at = entry.gone_at(now);
+        let mut invocation = self.scripts.register.prepare_invoke();
+        for what in ["connections", "ends", "order"] {
+            invocation.key(self.of_identity(identity, what));
+        }
+        invocation
+            .arg(entry.connection.to_string())
+            .arg(text)
+            .arg(gone_at.as_millis())
+            .arg(now.as_millis())
+            .arg(keep_ms(now, gone_at))
+            .arg(MOST_CONNECTIONS);
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+
+    pub(super) async fn remove_connection(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> Result<(), StoreError> {
+        let mut invocation = self.scripts.unregister.prepare_invoke();
+        for what in ["connections", "ends"] {
+            invocation.key(self.of_identity(identity, what));
+        }
+        invocation.arg(connection.to_string());
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+
+    pub(super) async fn read_connections(&self, identity: IdentityTag) -> Result<Vec<Registered>, StoreError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.of_identity(identity, "connections"));
+        let entries: HashMap<String, String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        let now = self.clock.now();
+        let mut found = Vec::with_capacity(entries.len());
+        for (connection, text) in entries {
+            let stored: Stored = serde_json::from_str(&text).map_err(unreadable)?;
+            let entry = Registered {
+                connection: connection.parse().map_err(unreadable)?,
+                until: stored.until,
+                issued_at: stored.issued_at,
+                token_id: stored.token_id,
+            };
+            // The script leaves some that are over for later.
+            if now < entry.gone_at(now) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,135 @@
+//! What is held for each identity. Who has waited too long is found by an index, in `overdue`.
+
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::envelope::errand::Producer;
+use shared::tag::IdentityTag;
+
+use super::{RedisStore, keep_ms, unreadable, without_bytes};
+use crate::store::{HeldWrite, HoldLimits, Holding, StoreError};
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    key: String,
+    body: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    reply_to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    correlation_id: Option<String>,
+    since: Timestamp,
+}
+
+impl RedisStore {
+    /// Holds it, then tells the index: see `overdue` for why in this order.
+    pub(super) async fn append_write(
+        &self,
+        identity: IdentityTag,
+        write: &HeldWrite,
+        limits: &HoldLimits,
+    ) -> Result<Holding, StoreError> {
+        let text = serde_json::to_string(&Stored::from(write)).map_err(unreadable)?;
+        let now = self.clock.now();
+        let keep_ms = keep_ms(now, limits.gone_at(write.since, now));
+        let mut invocation = self.scripts.hold_write.prepare_invoke();
+        for key in self.keys_of_writes(identity) {
+            invocation.key(key);
+        }
+        invocation
+            .arg(&write.key)
+            .arg(text)
+            .arg(write.bytes())
+            .arg(limits.messages)
+            .arg(limits.bytes)
+            .arg(write.since.as_millis())
+            .arg(keep_ms);
+        let count: i64 = self
+            .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await?;
+        let Ok(count) = u64::try_from(count) else {
+            return Ok(Holding::Overflow);
+        };
+        self.expect_overdue(identity, write.since, keep_ms).await?;
+        Ok(Holding::Held { count, heir: None })
+    }
+
+    pub(super) async fn read_writes(&self, identity: IdentityTag, most: u64) -> Result<Vec<HeldWrite>, StoreError> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.of_identity(identity, "order")).arg(0).arg(most - 1);
+        let keys: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("HMGET");
+        command.arg(self.of_identity(identity, "writes"));
+        for key in &keys {
+            command.arg(field(key));
+        }
+        let texts: Vec<Option<String>> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        // One that was dropped between the two is none any more.
+        let present = texts.iter().flatten();
+        present
+            .map(|text| {
+                let stored: Stored = serde_json::from_str(without_bytes(text)?).map_err(unreadable)?;
+                Ok(stored.into())
+            })
+            .collect()
+    }
+
+    pub(super) async fn remove_writes(&self, identity: IdentityTag, keys: &[String]) -> Result<u64, StoreError> {
+        let mut invocation = self.scripts.drop_writes.prepare_invoke();
+        for key in self.keys_of_writes(identity) {
+            invocation.key(key);
+        }
+        for key in keys {
+            invocation.arg(key);
+        }
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+
+    fn keys_of_writes(&self, identity: IdentityTag) -> [String; 3] {
+        ["writes", "order", "age"].map(|what| self.of_identity(identity, what))
+    }
+}
+
+/// The field of a write: none of them can be taken for the hash's own.
+fn field(key: &str) -> String {
+    format!("w:{key}")
+}
+
+impl From<&HeldWrite> for Stored {
+    fn from(write: &HeldWrite) -> Self {
+        let producer = write.producer.as_ref();
+        Self {
+            key: write.key.clone(),
+            body: write.body.clone(),
+            reply_to: producer.map(|producer| producer.reply_to.clone()),
+            correlation_id: producer.and_then(|producer| producer.correlation_id.clone()),
+            since: write.since,
+        }
+    }
+}
+
+impl From<Stored> for HeldWrite {
+    fn from(stored: Stored) -> Self {
+        let Stored {
+            key,
+            body,
+            reply_to,
+            correlation_id,
+            since,
+        } = stored;
+        Self {
+            key,
+            body,
+            producer: reply_to.map(|reply_to| Producer {
+                reply_to,
+                correlation_id,
+            }),
+            since,
+        }
+    }
+}
