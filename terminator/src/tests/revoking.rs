@@ -56,10 +56,6 @@ async fn what_waits_when_a_grant_is_taken_back_is_not_written() {
     bench.expect_given_back(Bounced::Lapsed, "waits").await;
     let (_, code) = bench.closed().await;
     assert_eq!(code, Some(4503));
-    assert!(
-        client.rest().await <= 512,
-        "what the stream had not taken came after all"
-    );
 }
 
 #[tokio::test(start_paused = true)]
