@@ -67,13 +67,10 @@ impl Returns {
             Some(peer) => peer.answer(stamp.sequence, answer, delivery, &self.revoked, now),
             None => Brought::Unknown(delivery),
         };
-        let brought = match brought {
-            Brought::Unknown(delivery) if self.registry.has_come(stamp, part, second) => {
-                delivery.ack();
-                Brought::Duplicate
-            }
-            Brought::Unknown(delivery) => Brought::Gone(delivery),
-            known => known,
+        let wanted = match &brought {
+            // It was written before the connection ended, or has gone back already.
+            Brought::Unknown(_) if self.registry.has_come(stamp, part, second) => false,
+            _ => wanted,
         };
         self.note(brought, wanted);
     }
