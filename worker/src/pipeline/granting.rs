@@ -136,6 +136,9 @@ impl Pipeline {
         if let Err(reason) = self.refuse_all_held(question).await? {
             return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
         }
+        if let Some(identity) = identity {
+            self.outbound.left(identity).await;
+        }
         debug!(target: JOURNEY, stage = "forgotten", %stamp, recorded = ?recorded);
         let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));
         conclusion.answer.change = Some(Change::Forgotten);
