@@ -38,3 +38,4 @@ mod strategies;
 mod tls;
 mod tokens;
 mod topology;
+mod vocabulary;

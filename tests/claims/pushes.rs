@@ -141,6 +141,33 @@ async fn pushes_keep_their_order_across_a_lapse_and_a_renewal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pushes_outlive_the_workers_that_have_them_and_are_written_once_in_order() {
+    const PUSHES: u64 = 400;
+    let mut stack = stack(1, &[]).await;
+    let mut backend = stack.producer().await;
+    let mut client = alice(&stack, 0).await;
+    let mut outcomes = Vec::new();
+    for number in 0..PUSHES {
+        if number % 100 == 50 {
+            // All of them: one of the three has what is pushed.
+            (0..3).for_each(|worker| stack.worker(worker).kill());
+            stack.replace_ended_workers();
+        }
+        outcomes.push(backend.send(&Push::to("alice", number).id(&format!("p{number}"))).await);
+    }
+    let mut come = Vec::new();
+    while come.len() < usize::try_from(PUSHES).expect("small") {
+        come.push(client.push(60.s()).await["payload"].clone());
+    }
+    assert_eq!(come, (0..PUSHES).map(Value::from).collect::<Vec<_>>());
+    for correlation in outcomes {
+        let outcome = backend.outcome_of(&correlation, SOON).await;
+        assert_eq!(outcome["outcome"], "delivered", "{outcome}");
+    }
+    client.expect_nothing_shown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_is_published_twice_is_written_once() {
     let stack = stack(1, &[]).await;
     let mut backend = stack.producer().await;
