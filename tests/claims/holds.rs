@@ -7,11 +7,11 @@ use tests::{Client, Push, Span, Stack, connection_of, eventually};
 
 use crate::lapse::{SOON, asked, brief, fresh, lapsed_explicitly, not_asked, refused, replies};
 
-async fn stack(settings: &[(&str, &str)]) -> Stack {
+pub(crate) async fn stack(settings: &[(&str, &str)]) -> Stack {
     builder(settings).start().await
 }
 
-fn builder(settings: &[(&str, &str)]) -> tests::stack::Builder {
+pub(crate) fn builder(settings: &[(&str, &str)]) -> tests::stack::Builder {
     let builder = Stack::builder().poisoned_workers(2).setting("jwt-leeway", "0s");
     settings
         .iter()
@@ -19,7 +19,7 @@ fn builder(settings: &[(&str, &str)]) -> tests::stack::Builder {
 }
 
 /// Asks so many messages without a token, with payloads from 0.
-async fn ask_many(client: &mut Client, count: u64) -> Vec<String> {
+pub(crate) async fn ask_many(client: &mut Client, count: u64) -> Vec<String> {
     let mut ids = Vec::new();
     for number in 0..count {
         ids.push(client.ask("echo", None, number.into()).await);
@@ -163,36 +163,6 @@ async fn what_waited_too_long_is_told_to_whoever_can_act() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_held_message_is_released_on_another_connection_by_its_key_and_identity_alone() {
-    let stack = stack(&[]).await;
-    let mut first = stack.client().await;
-    let token = brief("alice");
-    let key = first.authenticate(&token.mint()).await["resume"].clone();
-    let key = key.as_str().expect("a key").to_owned();
-    token.lapsed().await;
-    let held = ask_many(&mut first, 3).await;
-    asked(&mut first, 1, 0).await;
-    not_asked(&mut first).await;
-    first.close().await;
-
-    let (mut bob, mut guessing, mut without) = (stack.client().await, stack.client().await, stack.client().await);
-    bob.resume(&fresh("bob"), &key).await;
-    let guess = format!("{}.{:032x}", key.rsplit_once('.').expect("a secret").0, 7);
-    guessing.resume(&fresh("alice"), &guess).await;
-    without.authenticate(&fresh("alice")).await;
-    for client in [&mut bob, &mut guessing, &mut without] {
-        assert_eq!(client.request("echo", None, json!("on")).await["payload"], "on");
-        client.expect_nothing_shown().await;
-    }
-    let mut next = stack.client().await;
-    next.resume(&fresh("alice"), &key).await;
-    assert_eq!(replies(&mut next, 3).await, held, "all, once, in order");
-    for client in [&mut next, &mut bob, &mut guessing, &mut without] {
-        client.expect_nothing_shown().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_a_stranger_is_handled_as_whoever_the_same_connection_turns_out_to_be() {
     let stack = stack(&[]).await;
     let mut client = stack.client().await;
@@ -235,31 +205,6 @@ async fn what_is_held_outlives_every_worker() {
     }
     assert_eq!(alice.pushes(5).await, [0, 1, 2, 3, 4]);
     alice.expect_nothing_shown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_held_outlives_its_terminator() {
-    let mut stack = builder(&[]).terminators(2).start().await;
-    let mut backend = stack.producer().await;
-    let mut alice = stack.client().await;
-    let token = brief("alice");
-    let auth = alice.authenticate(&token.mint()).await;
-    token.lapsed().await;
-    let held = ask_many(&mut alice, 5).await;
-    alice.expect_required("expired", SOON).await;
-    for number in 0..5 {
-        assert_eq!(backend.push_to("alice", number).await, "held");
-    }
-    not_asked(&mut alice).await;
-    stack.terminator(0).kill();
-    let mut next = stack.client_of(1).await;
-    next.resume(&fresh("alice"), auth["resume"].as_str().expect("a key"))
-        .await;
-    for id in &held {
-        assert_eq!(next.answer_to(id, SOON).await["type"], "reply");
-    }
-    assert_eq!(next.pushes(5).await, [0, 1, 2, 3, 4]);
-    next.expect_nothing_shown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,7 @@ mod poison;
 mod policies;
 mod promises;
 mod pushes;
+mod resume;
 mod revocation;
 mod secrecy;
 mod settings;

@@ -135,6 +135,27 @@ async fn to_authenticate_is_refused_but_never_held_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bad_token_ends_the_connection_if_that_is_the_policy() {
+    let stack = stack("both", "close").await;
+    let stranger = Key::generate(tests::Algorithm::Hs256);
+    let expired = token_for("alice").expired_since(60.s()).mint();
+    let forged = token_for("alice").signed_with(&stranger).mint();
+    for kind in ["auth.authenticate", "echo"] {
+        for (token, code, close) in [(&expired, "token_expired", 4401), (&forged, "token_invalid", 4501)] {
+            let mut client = stack.client().await;
+            let id = client.ask(kind, Some(token), json!({})).await;
+            let before = client.expect_close(close, SOON).await;
+            let answer = before.iter().find(|message| message["id"] == id.as_str());
+            assert_eq!(
+                answer.map(|answer| &answer["error"]["code"]),
+                Some(&json!(code)),
+                "{kind}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_behind_auth_authenticate_is_decided_behind_it() {
     for strategy in ["explicit", "both"] {
         let stack = stack(strategy, "ignore").await;
