@@ -69,12 +69,19 @@ pub trait Bus: Send + Sync + 'static {
     /// A new consumer of `queue`, which is declared first. At most `prefetch` deliveries are unsettled at a time.
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer;
 
+    /// Whether somebody consumes the queue of this name just now, as far as can be found out within seconds: a queue that
+    /// is not there is consumed by nobody, and one that cannot be asked about counts as that.
+    fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a>;
+
     /// Whether publications leave and deliveries come just now.
     fn link(&self) -> watch::Receiver<Link>;
 
     /// Waits until all publishers and consumers are dropped and what they had to say is said, then disconnects.
     fn close(&self) -> Closing<'_>;
 }
+
+/// A look at a queue.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
 /// The end of a bus.
 pub type Closing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;

@@ -133,6 +133,9 @@ claims_of_both_homes!(
     a_full_queue_refuses,
     what_is_acknowledged_never_comes_again,
     closing_waits_until_all_is_told,
+    a_look_tells_whether_somebody_consumes,
+    one_of_several_consumers_is_active_and_gets_all_in_order,
+    what_an_active_consumer_leaves_goes_to_the_next_before_all_that_follows,
 );
 
 async fn a_publication_arrives_with_all_that_stood_around_it(home: Home) {
@@ -376,6 +379,85 @@ async fn closing_waits_until_all_is_told(home: Home) {
     next(&mut consumer).await.ack();
     drop((consumer, publisher));
     within(home.bus.close()).await;
+}
+
+async fn a_look_tells_whether_somebody_consumes(home: Home) {
+    let queue = home.queue("looked-at", Limits::default());
+    let other = home.queue("other", Limits::default());
+    let mut witness = home.consumer(&other, 1).await;
+    let looks = async || within(home.bus.is_consumed(&queue.name)).await;
+    assert!(!looks().await, "there is no such queue yet");
+    let consumer = home.consumer(&queue, 1).await;
+    assert!(looks().await);
+    drop(consumer);
+    // It takes its time to leave.
+    within(async {
+        while looks().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!looks().await, "the queue is there, and nobody consumes it");
+    // Whatever was looked for in vain has disturbed nobody.
+    home.publish(&other, "x").await.unwrap();
+    let delivery = next(&mut witness).await;
+    assert!(home.bus.link().borrow().is_up() && !delivery.is_redelivered());
+    delivery.ack();
+}
+
+fn single_active_consumer() -> Limits {
+    Limits {
+        single_active_consumer: true,
+        ..Limits::default()
+    }
+}
+
+async fn one_of_several_consumers_is_active_and_gets_all_in_order(home: Home) {
+    let queue = home.queue("single", single_active_consumer());
+    let mut active = home.consumer(&queue, 10).await;
+    let mut waiting = home.consumer(&queue, 10).await;
+    for number in 0..50 {
+        home.publish(&queue, &number.to_string()).await.unwrap();
+    }
+    for number in 0..50 {
+        let delivery = next(&mut active).await;
+        assert_eq!(text(&delivery), number.to_string());
+        delivery.ack();
+    }
+    let idle = timeout(Duration::from_millis(100), waiting.recv()).await;
+    assert!(idle.is_err(), "two were active at a time");
+}
+
+async fn what_an_active_consumer_leaves_goes_to_the_next_before_all_that_follows(home: Home) {
+    let queue = home.queue("succession", single_active_consumer());
+    let mut active = home.consumer(&queue, 10).await;
+    let mut successor = home.consumer(&queue, 10).await;
+    for number in 0..30 {
+        home.publish(&queue, &number.to_string()).await.unwrap();
+    }
+    next(&mut active).await.ack();
+    let mut unsettled = Vec::new();
+    for number in 1..=5 {
+        unsettled.push(next(&mut active).await);
+        assert_eq!(text(unsettled.last().unwrap()), number.to_string());
+    }
+    // In this order: what is given back must not come to it once more.
+    drop(active);
+    // Whatever order they are dropped in, it is the queue's that counts.
+    for place in [3, 0, 2, 0, 0] {
+        drop(unsettled.remove(place));
+    }
+    for number in 1..30 {
+        let delivery = next(&mut successor).await;
+        // What was acknowledged a moment before its channel closed may come once more.
+        if number == 1 && text(&delivery) == "0" {
+            delivery.ack();
+            assert_eq!(text(&next(&mut successor).await), "1");
+            continue;
+        }
+        assert_eq!(text(&delivery), number.to_string());
+        delivery.ack();
+    }
 }
 
 mod names {

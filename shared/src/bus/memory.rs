@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::broker::Broker;
-use super::delivery::ConsumerHome;
+use super::delivery::{ConsumerHome, Settlement};
 use super::topology::{Queue, Topology};
 use super::{Bus, Consumer, Link, Patience, Publisher};
 
@@ -82,7 +82,10 @@ impl Bus for MemoryBus {
                 tokio::select! {
                     biased;
                     Some((tag, settlement)) = settled.recv() => {
-                        broker.lock().settle(&queue.name, id, tag, settlement, Instant::now());
+                        // What a consumer that is gone gives back goes with it below, in its order.
+                        if settlement == Settlement::Ack || !end.is_cancelled() {
+                            broker.lock().settle(&queue.name, id, tag, settlement, Instant::now());
+                        }
                     }
                     () = end.cancelled() => break,
                     () = stop.cancelled(), if !stopped => {
@@ -94,6 +97,10 @@ impl Bus for MemoryBus {
             broker.lock().leave(&queue, id, Instant::now());
         });
         consumer
+    }
+
+    fn is_consumed<'a>(&'a self, queue: &'a str) -> super::Looking<'a> {
+        Box::pin(std::future::ready(self.broker.lock().is_consumed(queue)))
     }
 
     fn link(&self) -> watch::Receiver<Link> {

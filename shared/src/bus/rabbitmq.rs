@@ -4,7 +4,7 @@
 //! runs out of memory blocks a publisher's connection whole, and acknowledgements
 //! must not wait behind it. Each has a supervisor that connects anew for ever
 //! (`connection`); what lives on a connection is rebuilt with each generation of
-//! it: the topology (`declare`), confirm channels (`publish`), consumers (`consume`).
+//! it: the topology (`declare`), confirm channels (`publish`), consumers (`consume`), looks at queues (`look`).
 //! lapin's own recovery is off: it cannot tell what of ours was still in flight.
 
 mod connection;
@@ -12,6 +12,7 @@ mod consume;
 mod convert;
 mod declare;
 mod link_board;
+mod look;
 mod pending;
 mod publish;
 
@@ -23,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use self::connection::{Connections, Role};
 use self::link_board::LinkBoard;
 use super::topology::{Names, Queue, Topology};
-use super::{Bus, Closing, Consumer, Link, Patience, Publisher};
+use super::{Bus, Closing, Consumer, Link, Looking, Patience, Publisher};
 use crate::config::BrokerConfig;
 
 /// How to reach RabbitMQ.
@@ -91,6 +92,16 @@ impl Bus for RabbitmqBus {
             self.tasks.spawn(consume::run(queue, prefetch, home, consuming, slot));
         }
         consumer
+    }
+
+    fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a> {
+        Box::pin(async move {
+            match self.connections() {
+                // A connection on which we publish may be blocked, and answer nothing.
+                Some((_, consuming)) => look::is_consumed(consuming, queue).await,
+                None => false,
+            }
+        })
     }
 
     fn link(&self) -> watch::Receiver<Link> {

@@ -206,6 +206,14 @@ impl Broker {
         }
     }
 
+    /// Whether a reader of `queue` wants more.
+    pub(super) fn is_consumed(&self, queue: &str) -> bool {
+        let wants = |reader: &Reader| reader.deliveries.as_ref().is_some_and(|sender| !sender.is_closed());
+        self.queues
+            .get(queue)
+            .is_some_and(|stored| stored.consumers.iter().any(wants))
+    }
+
     pub(super) fn depth(&self, queue: &str) -> (usize, usize) {
         self.queues.get(queue).map_or((0, 0), |stored| {
             (

@@ -1,0 +1,153 @@
+//! What this worker knows to be revoked.
+//!
+//! The store has every revocation, and each is also broadcast. A worker first
+//! listens and then reads the store, so that none is missed in between; until it has
+//! read it, it does not know, and says so: what cannot be judged is neither let in
+//! nor logged out.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use shared::clock::Timestamp;
+use shared::revocation::{Revocation, Revocations, Subject};
+use tokio::sync::watch;
+
+/// What the revocations say of a token or a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// None in force means it.
+    Good,
+    /// One in force means it.
+    Revoked,
+    /// Not all are known yet.
+    Unknown,
+}
+
+/// The revocations in force, shared by all who judge.
+pub(crate) struct Revoked {
+    set: RwLock<Revocations>,
+    /// Whether the set holds all that the store has.
+    loaded: watch::Sender<bool>,
+}
+
+impl Revoked {
+    /// Nothing is known yet.
+    pub(crate) fn unloaded() -> Self {
+        Self {
+            set: RwLock::default(),
+            loaded: watch::Sender::new(false),
+        }
+    }
+
+    /// These are all.
+    #[cfg(test)]
+    pub(crate) fn loaded(revocations: Revocations) -> Self {
+        Self {
+            set: RwLock::new(revocations),
+            loaded: watch::Sender::new(true),
+        }
+    }
+
+    /// What is to be said of `subject` at this moment. One that is known to be revoked is, whatever else is not known.
+    pub(crate) fn judge(&self, subject: &Subject, now: Timestamp) -> Judgement {
+        // Asked first: what is loaded between the two questions is then in the set.
+        let loaded = *self.loaded.borrow();
+        if self.read().forbid(subject, now) {
+            Judgement::Revoked
+        } else if loaded {
+            Judgement::Good
+        } else {
+            Judgement::Unknown
+        }
+    }
+
+    /// One was said.
+    pub(crate) fn add(&self, revocation: Revocation, now: Timestamp) {
+        self.write().add(revocation, now);
+    }
+
+    /// The store has these: with what was said since, they are all.
+    pub(crate) fn load(&self, all: Vec<Revocation>, now: Timestamp) {
+        let mut set = self.write();
+        all.into_iter().for_each(|revocation| set.add(revocation, now));
+        drop(set);
+        self.loaded.send_replace(true);
+    }
+
+    /// Some may have been said that did not come here.
+    pub(crate) fn unload(&self) {
+        self.loaded.send_replace(false);
+    }
+
+    /// Waits until all are known.
+    pub(crate) async fn until_loaded(&self) {
+        // The sender is `self`, so it is there.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+    }
+
+    /// How many are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Revocations> {
+        // Nothing under this lock leaves the set half changed.
+        self.set.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Revocations> {
+        self.set.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::revocation::Target;
+    use shared::tag::IdentityTag;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+    fn subject(who: u8) -> Subject {
+        Subject {
+            identity: IdentityTag::of(&[who; 32]),
+            token_id: None,
+            issued_at: Some(Timestamp::from_secs(900)),
+            connection: None,
+        }
+    }
+
+    fn revocation(who: u8) -> Revocation {
+        Revocation {
+            target: Target::Identity(IdentityTag::of(&[who; 32])),
+            issued_before: NOW,
+            effective: NOW,
+            until: Timestamp::from_secs(5_000),
+        }
+    }
+
+    #[test]
+    fn nothing_is_good_until_all_is_known_but_what_is_known_is_in_force() {
+        let revoked = Revoked::unloaded();
+        assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Unknown);
+        revoked.add(revocation(2), NOW);
+        assert_eq!(revoked.judge(&subject(2), NOW), Judgement::Revoked);
+        revoked.load(vec![revocation(3)], NOW);
+        assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Good);
+        assert_eq!(
+            revoked.judge(&subject(2), NOW),
+            Judgement::Revoked,
+            "said before the load"
+        );
+        assert_eq!(revoked.judge(&subject(3), NOW), Judgement::Revoked);
+        assert_eq!(revoked.len(), 2);
+    }
+
+    #[test]
+    fn what_may_have_been_missed_makes_all_unknown_again() {
+        let revoked = Revoked::loaded(Revocations::default());
+        assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Good);
+        revoked.unload();
+        assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Unknown);
+    }
+}
