@@ -92,6 +92,7 @@ impl Rig for Embedded {
                 bus: bus.clone(),
                 store: store.clone(),
                 verifier: verifier.clone(),
+                issuers: issuers(&worker_config),
                 clock: Arc::new(SystemClock),
                 limits: worker_config.limits(),
             };
@@ -157,6 +158,14 @@ fn store_settings(config: &WorkerConfig) -> store::Settings {
     }
 }
 
+fn issuers(config: &WorkerConfig) -> Vec<Issuer> {
+    config
+        .jwt_issuer
+        .iter()
+        .map(|name| Issuer::new(name.as_str()))
+        .collect()
+}
+
 fn verifier(config: &WorkerConfig) -> Verifier {
     Verifier::self_test().expect("a sound build");
     let sources: Vec<KeySource> = config
@@ -164,12 +173,7 @@ fn verifier(config: &WorkerConfig) -> Verifier {
         .iter()
         .map(|entry| entry.parse().expect("a key"))
         .collect();
-    let issuers: Vec<_> = config
-        .jwt_issuer
-        .iter()
-        .map(|name| Issuer::new(name.as_str()))
-        .collect();
-    let keys = Keys::load(&sources, &issuers, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let keys = Keys::load(&sources, &issuers(config), &[]).unwrap_or_else(|errors| panic!("{errors}"));
     let rules = Rules {
         audiences: config.jwt_audience.to_vec(),
         leeway: config.jwt_leeway,
