@@ -18,7 +18,6 @@ use terminator::{Terminator, TerminatorConfig};
 use worker::{
     Parts, Worker,
     config::WorkerConfig,
-    identity::Issuer,
     store,
     token::{KeySource, Keys, Rules, Verifier},
 };
@@ -92,7 +91,7 @@ impl Rig for Embedded {
                 bus: bus.clone(),
                 store: store.clone(),
                 verifier: verifier.clone(),
-                issuers: issuers(&worker_config),
+                issuers: worker_config.issuers(),
                 clock: Arc::new(SystemClock),
                 limits: worker_config.limits(),
             };
@@ -158,22 +157,14 @@ fn store_settings(config: &WorkerConfig) -> store::Settings {
     }
 }
 
-fn issuers(config: &WorkerConfig) -> Vec<Issuer> {
-    config
-        .jwt_issuer
-        .iter()
-        .map(|name| Issuer::new(name.as_str()))
-        .collect()
-}
-
 fn verifier(config: &WorkerConfig) -> Verifier {
     Verifier::self_test().expect("a sound build");
     let sources: Vec<KeySource> = config
         .jwt_keys
         .iter()
-        .map(|entry| entry.parse().expect("a key"))
+        .map(|entry| entry.expose().parse().expect("a key"))
         .collect();
-    let keys = Keys::load(&sources, &issuers(config), &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let keys = Keys::load(&sources, &config.issuers(), &[]).unwrap_or_else(|errors| panic!("{errors}"));
     let rules = Rules {
         audiences: config.jwt_audience.to_vec(),
         leeway: config.jwt_leeway,
