@@ -32,13 +32,13 @@ pub(crate) enum Strategy {
 }
 
 impl Strategy {
-    /// The settings of its stack: no leeway, so that a token lapses when it says, and one policy more.
-    pub(crate) fn with<'a>(self, policy: (&'a str, &'a str)) -> [(&'a str, &'a str); 3] {
+    /// The settings of its stack: no leeway, so that a token lapses when it says, and these.
+    pub(crate) fn with<'a>(self, policies: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         let name = match self {
             Self::PerMessage => "per-message",
             Self::Explicit => "explicit",
         };
-        [("jwt-leeway", "0s"), ("strategy", name), policy]
+        [&[("jwt-leeway", "0s"), ("strategy", name)], policies].concat()
     }
 
     /// Authenticates the connection, or renews it, and returns the `auth` that it is told.

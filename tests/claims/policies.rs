@@ -30,6 +30,8 @@ macro_rules! claims {
 claims! {
     a_message_with_a_lapsed_token_is_handled_if_that_is_ignored = inbound_ignore(PerMessage),
     a_message_on_a_lapsed_connection_is_handled_if_that_is_ignored = inbound_ignore(Explicit),
+    the_answer_to_a_message_with_a_lapsed_token_waits_like_a_push = inbound_ignore_answer(PerMessage),
+    the_answer_to_a_message_on_a_lapsed_connection_waits_like_a_push = inbound_ignore_answer(Explicit),
     a_message_with_a_lapsed_token_closes_the_connection = inbound_close(PerMessage),
     a_message_on_a_lapsed_connection_closes_it = inbound_close(Explicit),
     a_message_with_a_lapsed_token_waits_for_a_fresh_one = inbound_reauthenticate(PerMessage),
@@ -45,8 +47,11 @@ claims! {
     a_push_to_one_connection_is_guarded_like_any_other = to_a_connection(Explicit),
 }
 
+/// What is handled although authentication has lapsed has an answer, which is something for a lapsed connection.
+const BOTH_IGNORED: [(&str, &str); 2] = [("on-unauthenticated", "ignore"), ("on-expired-push", "ignore")];
+
 async fn inbound_ignore<R: Rig>(strategy: Strategy) {
-    let rig = R::start(&strategy.with(("on-unauthenticated", "ignore"))).await;
+    let rig = R::start(&strategy.with(&BOTH_IGNORED)).await;
     let mut stranger = rig.client().await;
     let answer = stranger.request("echo", None, Value::Null).await;
     assert_eq!(answer["error"]["code"], "auth_required", "nobody was proved: {answer}");
@@ -59,8 +64,19 @@ async fn inbound_ignore<R: Rig>(strategy: Strategy) {
     not_asked(&mut alice).await;
 }
 
+async fn inbound_ignore_answer<R: Rig>(strategy: Strategy) {
+    let policies = [("on-unauthenticated", "ignore"), ("on-expired-push", "reauthenticate")];
+    let rig = R::start(&strategy.with(&policies)).await;
+    let (mut alice, old) = lapsed(rig.client().await, strategy, "alice").await;
+    let id = strategy.ask(&mut alice, "whoami", &old, Value::Null).await;
+    asked(&mut alice, 0, 1).await;
+    alice.expect_nothing_shown().await;
+    strategy.log_in(&mut alice, &fresh("alice")).await;
+    assert_eq!(alice.answer_to(&id, SOON).await["payload"]["subject"], "alice");
+}
+
 async fn inbound_close<R: Rig>(strategy: Strategy) {
-    let rig = R::start(&strategy.with(("on-unauthenticated", "close"))).await;
+    let rig = R::start(&strategy.with(&[("on-unauthenticated", "close")])).await;
     let (mut alice, old) = lapsed(rig.client().await, strategy, "alice").await;
     let id = strategy.ask(&mut alice, "echo", &old, 1).await;
     let before = alice.expect_close(4401, SOON).await;
@@ -82,7 +98,7 @@ async fn inbound_close<R: Rig>(strategy: Strategy) {
 }
 
 async fn inbound_reauthenticate<R: Rig>(strategy: Strategy) {
-    let rig = R::start(&strategy.with(("on-unauthenticated", "reauthenticate"))).await;
+    let rig = R::start(&strategy.with(&[("on-unauthenticated", "reauthenticate")])).await;
     let (mut alice, old) = lapsed(rig.client().await, strategy, "alice").await;
     let mut ids = vec![strategy.ask(&mut alice, "whoami", &old, Value::Null).await];
     asked(&mut alice, 1, 0).await;
@@ -98,7 +114,7 @@ async fn inbound_reauthenticate<R: Rig>(strategy: Strategy) {
 }
 
 async fn outbound_ignore<R: Rig>(strategy: Strategy) {
-    let rig = R::start(&strategy.with(("on-expired-push", "ignore"))).await;
+    let rig = R::start(&strategy.with(&[("on-expired-push", "ignore")])).await;
     let mut backend = rig.producer().await;
     let (mut alice, _) = lapsed(rig.client().await, strategy, "alice").await;
     assert_eq!(backend.push_to("alice", "still").await, "delivered");
@@ -107,7 +123,7 @@ async fn outbound_ignore<R: Rig>(strategy: Strategy) {
 }
 
 async fn outbound_close<R: Rig>(strategy: Strategy) {
-    let rig = R::start(&strategy.with(("on-expired-push", "close"))).await;
+    let rig = R::start(&strategy.with(&[("on-expired-push", "close")])).await;
     let mut backend = rig.producer().await;
     let (mut alice, _) = lapsed(rig.client().await, strategy, "alice").await;
     assert_eq!(backend.push_to("alice", "kept").await, "held");
@@ -122,7 +138,7 @@ async fn outbound_close<R: Rig>(strategy: Strategy) {
 }
 
 async fn outbound_reauthenticate<R: Rig>(strategy: Strategy) {
-    let rig = R::start(&strategy.with(("on-expired-push", "reauthenticate"))).await;
+    let rig = R::start(&strategy.with(&[("on-expired-push", "reauthenticate")])).await;
     let mut backend = rig.producer().await;
     let (mut alice, _) = lapsed(rig.client().await, strategy, "alice").await;
     assert_eq!(backend.push(&Push::to("alice", 1).id("first")).await["outcome"], "held");
@@ -142,7 +158,7 @@ async fn outbound_reauthenticate<R: Rig>(strategy: Strategy) {
 /// The policy of some types may be another.
 async fn by_type<R: Rig>(strategy: Strategy) {
     let policy = "close,typing=ignore,order=reauthenticate";
-    let rig = R::start(&strategy.with(("on-unauthenticated", policy))).await;
+    let rig = R::start(&strategy.with(&[("on-unauthenticated", policy), ("on-expired-push", "ignore")])).await;
     let (mut alice, old) = lapsed(rig.client().await, strategy, "alice").await;
     let typing = strategy.ask(&mut alice, "typing", &old, 1).await;
     assert_eq!(alice.answer_to(&typing, SOON).await["payload"], 1);
@@ -162,7 +178,7 @@ async fn by_type<R: Rig>(strategy: Strategy) {
 
 /// A push may name a connection rather than an identity.
 async fn to_a_connection<R: Rig>(strategy: Strategy) {
-    let rig = R::start(&strategy.with(("on-expired-push", "close"))).await;
+    let rig = R::start(&strategy.with(&[("on-expired-push", "close")])).await;
     let mut backend = rig.producer().await;
     let mut alice = rig.client().await;
     let token = brief("alice");
