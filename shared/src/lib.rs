@@ -7,6 +7,8 @@ pub mod backoff;
 pub mod bus;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "simulation")]
+pub mod dice;
 pub mod envelope;
 pub mod grant;
 pub mod id;
