@@ -1,0 +1,53 @@
+//! Simulations: the real terminators and workers in bad weather, under a clock that skips whatever nobody waits for.
+//!
+//! Every operation of the bus and of the store takes a random time, so that each
+//! of their awaits is a place at which the others go on, or at which a process
+//! dies. What happens is drawn from a seed, and happens again from the same seed:
+//!
+//! ```text
+//! SIM_SEED=4711 cargo test -p tests --test simulation      one seed, with all that could be seen
+//! SIM_SEEDS=100000 cargo test -p tests --test simulation   so many of them
+//! ```
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the functions that simulations share are test code, and fail as claims do"
+)]
+
+mod clock;
+mod handler;
+mod oracle;
+mod outside;
+mod run;
+mod scenario;
+mod seat;
+mod store;
+mod token;
+mod trace;
+mod world;
+
+use self::run::{Run, seeds};
+
+/// How many seeds each time: a minute's worth.
+const SEEDS: u64 = 2_000;
+/// How many of them twice.
+const TWICE: u64 = 50;
+
+#[test]
+fn every_promise_is_kept_whatever_the_weather() {
+    let failed = seeds(SEEDS, |seed| {
+        let run = Run::of(seed);
+        (!run.wrong.is_empty()).then(|| run.report())
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn a_seed_does_the_same_again() {
+    let differing = seeds(TWICE, |seed| {
+        let (one, other) = (Run::of(seed), Run::of(seed));
+        (one.digest() != other.digest()).then(|| one.difference(&other))
+    });
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
