@@ -68,8 +68,8 @@ impl Revocation {
         targeted && subject.issued_at.is_none_or(|issued_at| issued_at < self.issued_before)
     }
 
-    /// Whether both say the same but for their times, of which the stricter counts.
-    fn merge(&mut self, other: &Self) {
+    /// Makes it as strict as both are, where they are about the same target.
+    pub fn merge(&mut self, other: &Self) {
         self.issued_before = self.issued_before.max(other.issued_before);
         self.effective = self.effective.min(other.effective);
         self.until = self.until.max(other.until);

@@ -48,6 +48,7 @@ impl Recorder {
             identity: verified.identity.clone(),
             until: verified.expires_at,
             by: sequence,
+            resume: [0; 32],
         };
         let result = self.store.record(connection, &authentication).await;
         self.metrics.store_write(&result);

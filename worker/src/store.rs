@@ -36,8 +36,15 @@ use crate::identity::Identity;
 ///
 /// After an expiry, and after a close, a write of an older message may still be
 /// on its way. It must find what overtook it for as long as that message can sit
-/// in the queue behind a busy or restarting pool of workers.
-const AFTERLIFE: Duration = Duration::from_secs(10 * 60);
+/// in the queue behind a busy or restarting pool of workers. And what is held of a
+/// closed connection, for an hour at most, can be resumed for as long as it waits.
+const AFTERLIFE: Duration = Duration::from_secs(65 * 60);
+
+/// For how long what is held can be read after its time is over, so that whoever waits for it can be told.
+const HOLD_GRACE: Duration = Duration::from_secs(60);
+
+/// The most connections that one identity can have at a time and be pushed to; the one that lapses first gives way.
+const MOST_CONNECTIONS: usize = 10_000;
 
 /// The longest that anything is kept, so that a token without a sensible end does not stay for ever.
 const LONGEST_KEPT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -72,7 +79,7 @@ impl Authentication {
     /// What the state is the work of, and by which it is compared.
     pub const fn by(&self) -> Sequence {
         match self {
-            Self::Live { by, .. } | Self::Closed { by } => *by,
+            Self::Live { by, .. } | Self::Forgotten { by } | Self::Closed { by } => *by,
         }
     }
 
@@ -80,7 +87,7 @@ impl Authentication {
     fn kept_for(&self, now: Timestamp, leeway: Duration) -> Duration {
         let useful = match self {
             Self::Live { until, .. } => until.saturating_add(leeway).saturating_since(now),
-            Self::Closed { .. } => Duration::ZERO,
+            Self::Forgotten { .. } | Self::Closed { .. } => Duration::ZERO,
         };
         useful.saturating_add(AFTERLIFE).min(LONGEST_KEPT)
     }
@@ -89,15 +96,22 @@ impl Authentication {
     fn agrees_with(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Live { identity, until, by: _ },
+                Self::Live {
+                    identity,
+                    until,
+                    by: _,
+                    resume,
+                },
                 Self::Live {
                     identity: of_other,
                     until: until_of_other,
                     by: _,
+                    resume: resume_of_other,
                 },
-            ) => identity == of_other && until == until_of_other,
-            (Self::Closed { by: _ }, Self::Closed { by: _ }) => true,
-            (Self::Live { .. }, Self::Closed { .. }) | (Self::Closed { .. }, Self::Live { .. }) => false,
+            ) => identity == of_other && until == until_of_other && resume == resume_of_other,
+            (Self::Forgotten { by: _ }, Self::Forgotten { by: _ })
+            | (Self::Closed { by: _ }, Self::Closed { by: _ }) => true,
+            _ => false,
         }
     }
 }

@@ -7,6 +7,8 @@
 // A claim is a test, wherever it is called from: to panic is how it speaks.
 #![allow(clippy::expect_used)]
 
+mod holds;
+
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +16,18 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 use shared::clock::{Clock, ManualClock, Timestamp};
 use shared::id::{ConnectionId, Sequence, TerminatorId};
+use shared::revocation::{Revocation, Target};
 
 use super::memory::MemoryStore;
 use super::redis::RedisStore;
-use super::{AFTERLIFE, Authentication, Recorded, Settings, Store, StoreError};
+use super::{AFTERLIFE, Authentication, Recorded, ResumeDigest, Settings, Store, StoreError};
 use crate::identity::{Identity, Issuer, Subject};
 
 /// When the suite begins. Any time would do.
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 const LEEWAY: Duration = Duration::from_secs(5);
 const TOKEN_LIFE: Duration = Duration::from_secs(300);
+const RESUME: ResumeDigest = [7; 32];
 
 /// A store under test, with a hold on its time.
 pub trait Home: Send + Sync {
@@ -89,6 +93,7 @@ pub async fn every_claim(home: &dyn Home) {
     two_connections_do_not_touch_each_other(home).await;
     concurrent_writers_converge_on_the_newest(home).await;
     the_store_is_there(home).await;
+    holds::every_claim(home).await;
 }
 
 async fn what_was_recorded_is_read_back(home: &dyn Home) {
@@ -292,6 +297,7 @@ fn live_as(identity: Identity, until: Duration, by: u64) -> Authentication {
         identity,
         until: START.saturating_add(until),
         by: Sequence::new(by),
+        resume: RESUME,
     }
 }
 

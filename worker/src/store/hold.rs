@@ -36,6 +36,13 @@ pub struct HeldMessage {
     pub since: Timestamp,
 }
 
+impl HeldMessage {
+    /// How much it counts against the limit.
+    pub fn bytes(&self) -> u64 {
+        self.payload.as_ref().map_or(0, String::len) as u64 + self.kind.len() as u64
+    }
+}
+
 /// Something to be written that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldWrite {
@@ -47,6 +54,13 @@ pub struct HeldWrite {
     pub producer: Option<Producer>,
     /// When it was first given to us.
     pub since: Timestamp,
+}
+
+impl HeldWrite {
+    /// How much it counts against the limit.
+    pub fn bytes(&self) -> u64 {
+        self.body.len() as u64
+    }
 }
 
 /// What became of something that was to be held.

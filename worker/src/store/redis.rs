@@ -1,55 +1,96 @@
 //! The store in Redis 7 or Valkey, single or clustered.
 //!
-//! A connection has one key, `<namespace>:{<connection>}:auth`, and each call is
-//! one command that touches this key alone, so that a cluster may put it
-//! anywhere. Compare-and-set is a script, which Redis runs as one step. A user of
-//! its own needs `EVALSHA`, `SCRIPT LOAD`, `HMGET`, `HSET`, `PEXPIRE` and `PING`.
+//! | key | what | room |
+//! |---|---|---|
+//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, whose it is or was, the heir | `authentications` |
+//! | `<ns>:{<connection>}:held` | a hash: held messages by sequence | `messages` |
+//! | `<ns>:{<connection>}:decisions` | a list | here |
+//! | `<ns>:{i:<identity>}:connections` | a hash: entries by connection | `connections` |
+//! | `<ns>:{i:<identity>}:writes`, `:order` | a hash and a sorted set: held writes by key, and their order | `writes` |
+//! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `writes` |
+//! | `<ns>:revocations` | a hash by target | `revocations` |
+//!
+//! The braces are what a cluster picks the slot by: each call is one command or
+//! script of one slot, or several of which each may fail without harm. A script is
+//! one step. A user of its own needs the commands `EVALSHA`, `SCRIPT LOAD`, `PING`,
+//! `HMGET`, `HGET`, `HGETALL`, `HSET`, `HDEL`, `HEXISTS`, `HLEN`, `HVALS`,
+//! `PEXPIRE`, `PTTL`, `DEL`, `ZADD`, `ZCARD`, `ZRANGE`, `ZREM`, `RPUSH`, `LTRIM`
+//! and `LRANGE`.
 
+mod authentications;
+mod connections;
 mod link;
+mod messages;
+mod revocations;
+mod writes;
 
-use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use redis::{RedisResult, Script};
-use serde::{Deserialize, Serialize};
 use shared::clock::{Clock, Timestamp};
 use shared::id::{ConnectionId, Sequence};
+use shared::revocation::Revocation;
+use shared::tag::IdentityTag;
 
 use self::link::{Link, Wire};
-use super::{Authentication, Recorded, Settings, Store, StoreError};
-use crate::identity::{Identity, Issuer, Subject};
+use super::decision::DECISIONS_KEPT;
+use super::{
+    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
+    Settings, Store, StoreError,
+};
+use crate::identity::Identity;
+
+/// How long decisions about a connection are kept after the last one, in milliseconds.
+const DECISIONS_TTL_MS: u64 = 3_600_000;
 
 pub(super) struct RedisStore {
     link: Link,
-    record: Script,
+    scripts: Scripts,
     namespace: String,
     timeout: Duration,
     leeway: Duration,
     clock: Arc<dyn Clock>,
 }
 
-/// The state as it is stored, in JSON, beside the sequence: two texts are equal where what they say is.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "snake_case")]
-enum Stored<'a> {
-    Live {
-        #[serde(borrow)]
-        issuer: Cow<'a, str>,
-        #[serde(borrow)]
-        subject: Cow<'a, str>,
-        until_ms: u64,
-    },
-    Closed,
+/// Each is one step on one slot.
+struct Scripts {
+    record: Script,
+    resume: Script,
+    register: Script,
+    hold_message: Script,
+    drop_messages: Script,
+    hold_write: Script,
+    drop_writes: Script,
+    take_overdue: Script,
+    revoke: Script,
+    note: Script,
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            record: Script::new(include_str!("redis/record.lua")),
+            resume: Script::new(include_str!("redis/resume.lua")),
+            register: Script::new(include_str!("redis/register.lua")),
+            hold_message: Script::new(include_str!("redis/hold_message.lua")),
+            drop_messages: Script::new(include_str!("redis/drop_messages.lua")),
+            hold_write: Script::new(include_str!("redis/hold_write.lua")),
+            drop_writes: Script::new(include_str!("redis/drop_writes.lua")),
+            take_overdue: Script::new(include_str!("redis/take_overdue.lua")),
+            revoke: Script::new(include_str!("redis/revoke.lua")),
+            note: Script::new(include_str!("redis/note.lua")),
+        }
+    }
 }
 
 impl RedisStore {
     pub(super) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         Ok(Self {
             link: Link::open(&settings.url, settings.timeout)?,
-            record: Script::new(include_str!("redis/record.lua")),
+            scripts: Scripts::new(),
             namespace: settings.namespace.clone(),
             timeout: settings.timeout,
             leeway: settings.leeway,
@@ -57,8 +98,16 @@ impl RedisStore {
         })
     }
 
-    fn key(&self, connection: ConnectionId) -> String {
-        key(&self.namespace, connection)
+    fn of_connection(&self, connection: ConnectionId, what: &str) -> String {
+        of_connection(&self.namespace, connection, what)
+    }
+
+    fn of_identity(&self, identity: IdentityTag, what: &str) -> String {
+        format!("{}:{{i:{identity}}}:{what}", self.namespace)
+    }
+
+    fn of_all(&self, what: &str) -> String {
+        format!("{}:{what}", self.namespace)
     }
 
     /// Carries out one call within the timeout, the wait for a connection included.
@@ -70,81 +119,32 @@ impl RedisStore {
         answer.inspect_err(|error| self.link.failed(error)).map_err(unavailable)
     }
 
-    async fn write(&self, connection: ConnectionId, authentication: &Authentication) -> Result<Recorded, StoreError> {
-        let keep = authentication.kept_for(self.clock.now(), self.leeway);
-        let state = serde_json::to_string(&Stored::from(authentication)).map_err(unreadable)?;
-        let mut invocation = self.record.key(self.key(connection));
-        invocation
-            .arg(authentication.by().get())
-            .arg(state)
-            .arg(keep.as_millis().to_string());
-        let outcome: String = self
-            .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await?;
-        match outcome.as_str() {
-            "changed" => Ok(Recorded::Changed),
-            "unchanged" => Ok(Recorded::Unchanged),
-            "stale" => Ok(Recorded::Stale),
-            _ => Err(unreadable("the script answered in words it does not know")),
-        }
+    async fn append_decision(&self, connection: ConnectionId, decision: &Decision) -> Result<(), StoreError> {
+        let text = serde_json::to_string(decision).map_err(unreadable)?;
+        let mut invocation = self.scripts.note.key(self.of_connection(connection, "decisions"));
+        invocation.arg(text).arg(DECISIONS_KEPT).arg(DECISIONS_TTL_MS);
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
     }
 
-    /// Takes `by` from what the connection's key has left to live. Only a test may want that.
-    #[cfg(any(test, feature = "conformance"))]
-    pub(super) async fn age(&self, connection: ConnectionId, by: Duration) -> Result<(), StoreError> {
-        use redis::AsyncCommands;
-        let key = self.key(connection);
-        let left: i64 = self.ask(async |mut wire| wire.pttl(&key).await).await?;
-        let left = left.saturating_sub_unsigned(by.as_millis().try_into().unwrap_or(u64::MAX));
-        self.ask(async |mut wire| wire.pexpire(&key, left).await).await
-    }
-
-    async fn read(&self, connection: ConnectionId) -> Result<Option<Authentication>, StoreError> {
-        let mut command = redis::cmd("HMGET");
-        command.arg(self.key(connection)).arg("by").arg("state");
-        let present: (Option<u64>, Option<String>) =
-            self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        let (Some(by), Some(state)) = present else {
-            return Ok(None);
-        };
-        let stored: Stored<'_> = serde_json::from_str(&state).map_err(unreadable)?;
-        Ok(Some(stored.into_authentication(Sequence::new(by))))
+    async fn read_decisions(&self, connection: ConnectionId) -> Result<Vec<Decision>, StoreError> {
+        let mut command = redis::cmd("LRANGE");
+        command.arg(self.of_connection(connection, "decisions")).arg(0).arg(-1);
+        let texts: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        texts
+            .iter()
+            .map(|text| serde_json::from_str(text).map_err(unreadable))
+            .collect()
     }
 }
 
-impl<'a> From<&'a Authentication> for Stored<'a> {
-    fn from(authentication: &'a Authentication) -> Self {
-        match authentication {
-            Authentication::Live { identity, until, by: _ } => Self::Live {
-                issuer: identity.issuer.as_str().into(),
-                subject: identity.subject.as_str().into(),
-                until_ms: until.as_millis(),
-            },
-            Authentication::Closed { by: _ } => Self::Closed,
-        }
-    }
+fn of_connection(namespace: &str, connection: ConnectionId, what: &str) -> String {
+    format!("{namespace}:{{{connection}}}:{what}")
 }
 
-impl Stored<'_> {
-    fn into_authentication(self, by: Sequence) -> Authentication {
-        match self {
-            Self::Live {
-                issuer,
-                subject,
-                until_ms,
-            } => Authentication::Live {
-                identity: Identity::new(Issuer::new(&*issuer), Subject::new(&*subject)),
-                until: Timestamp::from_millis(until_ms),
-                by,
-            },
-            Self::Closed => Authentication::Closed { by },
-        }
-    }
-}
-
-/// The braces are what a cluster picks the slot by: all keys of one connection share it.
-fn key(namespace: &str, connection: ConnectionId) -> String {
-    format!("{namespace}:{{{connection}}}:auth")
+/// How long something is kept that is gone at `gone_at`, in milliseconds, at least one.
+fn keep_ms(now: Timestamp, gone_at: Timestamp) -> u64 {
+    gone_at.as_millis().saturating_sub(now.as_millis()).max(1)
 }
 
 fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
@@ -161,15 +161,99 @@ impl Store for RedisStore {
         connection: ConnectionId,
         authentication: &'a Authentication,
     ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
-        Box::pin(self.write(connection, authentication))
+        Box::pin(self.write_authentication(connection, authentication))
     }
 
     fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
-        Box::pin(self.read(connection))
+        Box::pin(self.read_authentication(connection))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.ask(async |mut wire| redis::cmd("PING").exec_async(&mut wire).await))
+    }
+
+    fn resume<'a>(
+        &'a self,
+        connection: ConnectionId,
+        secret: &'a ResumeDigest,
+        identity: &'a Identity,
+        heir: ConnectionId,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(self.write_heir(connection, secret, identity, heir))
+    }
+
+    fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
+        Box::pin(self.read_heir(connection))
+    }
+
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.enter_connection(identity, entry))
+    }
+
+    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.remove_connection(identity, connection))
+    }
+
+    fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
+        Box::pin(self.read_connections(identity))
+    }
+
+    fn hold_message<'a>(
+        &'a self,
+        connection: ConnectionId,
+        message: &'a HeldMessage,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
+        Box::pin(self.append_message(connection, message, limits))
+    }
+
+    fn held_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<HeldMessage>, StoreError>> {
+        Box::pin(self.read_messages(connection))
+    }
+
+    fn drop_messages<'a>(
+        &'a self,
+        connection: ConnectionId,
+        sequences: &'a [Sequence],
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.remove_messages(connection, sequences))
+    }
+
+    fn hold_write<'a>(
+        &'a self,
+        identity: IdentityTag,
+        write: &'a HeldWrite,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
+        Box::pin(self.append_write(identity, write, limits))
+    }
+
+    fn held_writes(&self, identity: IdentityTag, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>> {
+        Box::pin(self.read_writes(identity, most))
+    }
+
+    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.remove_writes(identity, keys))
+    }
+
+    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>> {
+        Box::pin(self.find_overdue(since, most))
+    }
+
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.write_revocation(revocation))
+    }
+
+    fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
+        Box::pin(self.read_revocations())
+    }
+
+    fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.append_decision(connection, decision))
+    }
+
+    fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>> {
+        Box::pin(self.read_decisions(connection))
     }
 }
 
@@ -241,6 +325,6 @@ mod tests {
     #[test]
     fn a_key_is_in_the_slot_of_its_connection() {
         let connection = "00000000000000ff.a".parse().unwrap();
-        assert_eq!(key("ns", connection), "ns:{00000000000000ff.a}:auth");
+        assert_eq!(of_connection("ns", connection, "auth"), "ns:{00000000000000ff.a}:auth");
     }
 }

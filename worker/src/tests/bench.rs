@@ -17,10 +17,15 @@ use shared::clock::{Clock, ManualClock, Timestamp};
 use shared::envelope::{Notice, Question, Standing};
 use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::protocol::ErrorCode;
+use shared::revocation::Revocation;
+use shared::tag::IdentityTag;
 use tokio::sync::Notify;
 
-use crate::identity::Issuer;
-use crate::store::{Authentication, Recorded, Settings, Store, StoreError, open};
+use crate::identity::{Identity, Issuer};
+use crate::store::{
+    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
+    Settings, Store, StoreError, open,
+};
 use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
 
@@ -336,6 +341,18 @@ impl FlakyStore {
     }
 }
 
+/// Calls that the store in memory answers, unless it is away.
+macro_rules! forwarded {
+    ($(fn $name:ident<'a>($($argument:ident: $type:ty),*) -> $answer:ty;)+) => {$(
+        fn $name<'a>(&'a self, $($argument: $type),*) -> BoxFuture<'a, Result<$answer, StoreError>> {
+            Box::pin(async move {
+                self.check()?;
+                self.inner.$name($($argument),*).await
+            })
+        }
+    )+};
+}
+
 impl Store for FlakyStore {
     fn record<'a>(
         &'a self,
@@ -351,6 +368,25 @@ impl Store for FlakyStore {
 
     fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
         self.inner.authentication(connection)
+    }
+
+    forwarded! {
+        fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
+        fn heir<'a>(connection: ConnectionId) -> Option<ConnectionId>;
+        fn register<'a>(identity: IdentityTag, entry: Registered) -> u64;
+        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
+        fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
+        fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
+        fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
+        fn drop_messages<'a>(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;
+        fn hold_write<'a>(identity: IdentityTag, write: &'a HeldWrite, limits: &'a HoldLimits) -> Holding;
+        fn held_writes<'a>(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
+        fn drop_writes<'a>(identity: IdentityTag, keys: &'a [String]) -> u64;
+        fn overdue<'a>(since: Timestamp, most: u64) -> Vec<IdentityTag>;
+        fn revoke<'a>(revocation: &'a Revocation) -> ();
+        fn revocations<'a>() -> Vec<Revocation>;
+        fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
+        fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

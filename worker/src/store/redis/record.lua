@@ -1,9 +1,11 @@
 -- Writes a connection's state, if it is by a newer message than what is there.
 --
--- KEYS[1]  the connection's key: a hash of `by` (the message's sequence) and `state`
+-- KEYS[1]  the connection's key: a hash of `by` (the message's sequence), `state`, `owner` and `heir`
 -- ARGV[1]  the sequence, in decimal without leading zeros
 -- ARGV[2]  the state, as text that is equal where the state is
 -- ARGV[3]  for how long to keep it, in milliseconds
+-- ARGV[4]  what becomes of the owner: set, clear, or keep
+-- ARGV[5]  the owner to set: whoever proves the same may name an heir
 --
 -- Returns what became of the write: changed, unchanged or stale.
 
@@ -28,5 +30,10 @@ elseif present_by and state == present_state then
 end
 
 redis.call('HSET', key, 'by', by, 'state', state)
+if ARGV[4] == 'set' then
+    redis.call('HSET', key, 'owner', ARGV[5])
+elseif ARGV[4] == 'clear' then
+    redis.call('HDEL', key, 'owner')
+end
 redis.call('PEXPIRE', key, keep_ms)
 return outcome

@@ -1,0 +1,77 @@
+//! What is held for each identity.
+
+use shared::clock::Timestamp;
+use shared::tag::IdentityTag;
+
+use super::Expiring;
+use crate::store::{HOLD_GRACE, HeldWrite, HoldLimits, Holding};
+
+#[derive(Default)]
+pub(super) struct Writes {
+    by_identity: Expiring<IdentityTag, Vec<HeldWrite>>,
+}
+
+impl Writes {
+    pub(super) fn hold(
+        &mut self,
+        identity: IdentityTag,
+        write: &HeldWrite,
+        limits: &HoldLimits,
+        now: Timestamp,
+    ) -> Holding {
+        let gone_at = write
+            .since
+            .max(now)
+            .saturating_add(limits.ttl)
+            .saturating_add(HOLD_GRACE);
+        let held = self.by_identity.enter(identity, now, gone_at, Vec::new);
+        if !held.iter().any(|other| other.key == write.key) {
+            let bytes: u64 = held.iter().map(HeldWrite::bytes).sum();
+            if held.len() as u64 >= limits.messages || bytes + write.bytes() > limits.bytes {
+                return Holding::Overflow;
+            }
+            held.push(write.clone());
+        }
+        Holding::Held {
+            count: held.len() as u64,
+            heir: None,
+        }
+    }
+
+    pub(super) fn count(&self, identity: IdentityTag, now: Timestamp) -> u64 {
+        self.by_identity.get(&identity, now).map_or(0, |held| held.len() as u64)
+    }
+
+    pub(super) fn of(&self, identity: IdentityTag, most: u64, now: Timestamp) -> Vec<HeldWrite> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let held = self.by_identity.get(&identity, now);
+        held.map(|held| held.iter().take(most).cloned().collect())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn drop(&mut self, identity: IdentityTag, keys: &[String], now: Timestamp) -> u64 {
+        let Some(held) = self.by_identity.get_mut(&identity, now) else {
+            return 0;
+        };
+        held.retain(|write| !keys.contains(&write.key));
+        let left = held.len() as u64;
+        if left == 0 {
+            self.by_identity.remove(&identity);
+        }
+        left
+    }
+
+    pub(super) fn overdue(&self, since: Timestamp, most: u64, now: Timestamp) -> Vec<IdentityTag> {
+        let is_overdue = |held: &Vec<HeldWrite>| held.iter().any(|write| write.since < since);
+        let mut overdue: Vec<_> = self
+            .by_identity
+            .iter(now)
+            .filter(|(_, held)| is_overdue(held))
+            .map(|(identity, _)| *identity)
+            .collect();
+        // A map's order is nobody's: the same state must give the same answer.
+        overdue.sort_unstable();
+        overdue.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        overdue
+    }
+}

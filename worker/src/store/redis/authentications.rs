@@ -1,0 +1,178 @@
+//! Who is on which connection, and who may take over what it leaves.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use shared::clock::Timestamp;
+use shared::id::{ConnectionId, Sequence};
+
+use super::{RedisStore, unreadable};
+use crate::identity::{Identity, Issuer, Subject};
+use crate::store::{Authentication, Recorded, ResumeDigest, StoreError};
+
+/// The state as it is stored, in JSON, beside the sequence: two texts are equal where what they say is.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+enum Stored<'a> {
+    Live {
+        #[serde(borrow)]
+        issuer: Cow<'a, str>,
+        #[serde(borrow)]
+        subject: Cow<'a, str>,
+        until_ms: u64,
+        #[serde(borrow)]
+        resume: Cow<'a, str>,
+    },
+    Forgotten,
+    Closed,
+}
+
+impl RedisStore {
+    pub(super) async fn write_authentication(
+        &self,
+        connection: ConnectionId,
+        authentication: &Authentication,
+    ) -> Result<Recorded, StoreError> {
+        let keep = authentication.kept_for(self.clock.now(), self.leeway);
+        let state = serde_json::to_string(&Stored::from(authentication)).map_err(unreadable)?;
+        let (owner, ownership) = match authentication {
+            Authentication::Live { identity, resume, .. } => (owner(identity, resume)?, "set"),
+            Authentication::Forgotten { .. } => (String::new(), "clear"),
+            Authentication::Closed { .. } => (String::new(), "keep"),
+        };
+        let mut invocation = self.scripts.record.key(self.of_connection(connection, "auth"));
+        invocation
+            .arg(authentication.by().get())
+            .arg(state)
+            .arg(keep.as_millis().to_string())
+            .arg(ownership)
+            .arg(owner);
+        let outcome: String = self
+            .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await?;
+        match outcome.as_str() {
+            "changed" => Ok(Recorded::Changed),
+            "unchanged" => Ok(Recorded::Unchanged),
+            "stale" => Ok(Recorded::Stale),
+            _ => Err(unreadable("the script answered in words it does not know")),
+        }
+    }
+
+    pub(super) async fn read_authentication(
+        &self,
+        connection: ConnectionId,
+    ) -> Result<Option<Authentication>, StoreError> {
+        let mut command = redis::cmd("HMGET");
+        command
+            .arg(self.of_connection(connection, "auth"))
+            .arg("by")
+            .arg("state");
+        let present: (Option<u64>, Option<String>) =
+            self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        let (Some(by), Some(state)) = present else {
+            return Ok(None);
+        };
+        let stored: Stored<'_> = serde_json::from_str(&state).map_err(unreadable)?;
+        stored.into_authentication(Sequence::new(by)).map(Some)
+    }
+
+    pub(super) async fn write_heir(
+        &self,
+        connection: ConnectionId,
+        secret: &ResumeDigest,
+        identity: &Identity,
+        heir: ConnectionId,
+    ) -> Result<bool, StoreError> {
+        let mut invocation = self.scripts.resume.key(self.of_connection(connection, "auth"));
+        invocation.arg(owner(identity, secret)?).arg(heir.to_string());
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+
+    pub(super) async fn read_heir(&self, connection: ConnectionId) -> Result<Option<ConnectionId>, StoreError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.of_connection(connection, "auth")).arg("heir");
+        let heir: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        heir.map(|heir| heir.parse().map_err(unreadable)).transpose()
+    }
+
+    /// Takes `by` from what the connection's key has left to live. Only a test may want that.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(in crate::store) async fn age(
+        &self,
+        connection: ConnectionId,
+        by: std::time::Duration,
+    ) -> Result<(), StoreError> {
+        use redis::AsyncCommands;
+        let key = self.of_connection(connection, "auth");
+        let left: i64 = self.ask(async |mut wire| wire.pttl(&key).await).await?;
+        let left = left.saturating_sub_unsigned(by.as_millis().try_into().unwrap_or(u64::MAX));
+        self.ask(async |mut wire| wire.pexpire(&key, left).await).await
+    }
+}
+
+/// Who it is, and what proves it: equal where both are.
+fn owner(identity: &Identity, resume: &ResumeDigest) -> Result<String, StoreError> {
+    let parts = (identity.issuer.as_str(), identity.subject.as_str(), hex(resume));
+    serde_json::to_string(&parts).map_err(unreadable)
+}
+
+fn hex(digest: &ResumeDigest) -> String {
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn from_hex(text: &str) -> Option<ResumeDigest> {
+    let mut digest = ResumeDigest::default();
+    if text.len() != 2 * digest.len() || !text.is_ascii() {
+        return None;
+    }
+    for (index, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+impl<'a> From<&'a Authentication> for Stored<'a> {
+    fn from(authentication: &'a Authentication) -> Self {
+        match authentication {
+            Authentication::Live {
+                identity,
+                until,
+                by: _,
+                resume,
+            } => Self::Live {
+                issuer: identity.issuer.as_str().into(),
+                subject: identity.subject.as_str().into(),
+                until_ms: until.as_millis(),
+                resume: hex(resume).into(),
+            },
+            Authentication::Forgotten { by: _ } => Self::Forgotten,
+            Authentication::Closed { by: _ } => Self::Closed,
+        }
+    }
+}
+
+impl Stored<'_> {
+    fn into_authentication(self, by: Sequence) -> Result<Authentication, StoreError> {
+        Ok(match self {
+            Self::Live {
+                issuer,
+                subject,
+                until_ms,
+                resume,
+            } => Authentication::Live {
+                identity: Identity::new(Issuer::new(&*issuer), Subject::new(&*subject)),
+                until: Timestamp::from_millis(until_ms),
+                by,
+                resume: from_hex(&resume).ok_or_else(|| unreadable("a digest of another length"))?,
+            },
+            Self::Forgotten => Authentication::Forgotten { by },
+            Self::Closed => Authentication::Closed { by },
+        })
+    }
+}

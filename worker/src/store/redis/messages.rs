@@ -1,0 +1,66 @@
+//! What is held of each connection.
+
+use std::collections::HashMap;
+
+use shared::id::{ConnectionId, Sequence};
+
+use super::{RedisStore, keep_ms, unreadable};
+use crate::store::{HOLD_GRACE, HeldMessage, HoldLimits, Holding, StoreError};
+
+/// In the same hash as the messages: how many bytes they count together.
+const BYTES: &str = "bytes";
+
+impl RedisStore {
+    pub(super) async fn append_message(
+        &self,
+        connection: ConnectionId,
+        message: &HeldMessage,
+        limits: &HoldLimits,
+    ) -> Result<Holding, StoreError> {
+        let text = serde_json::to_string(message).map_err(unreadable)?;
+        let gone_at = message.since.saturating_add(limits.ttl).saturating_add(HOLD_GRACE);
+        let mut invocation = self.scripts.hold_message.prepare_invoke();
+        invocation
+            .key(self.of_connection(connection, "held"))
+            .key(self.of_connection(connection, "auth"))
+            .arg(message.sequence.get())
+            .arg(text)
+            .arg(message.bytes())
+            .arg(limits.messages)
+            .arg(limits.bytes)
+            .arg(keep_ms(self.clock.now(), gone_at));
+        let (count, heir): (u64, Option<String>) = self
+            .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await?;
+        if count == 0 {
+            return Ok(Holding::Overflow);
+        }
+        let heir = heir.map(|heir| heir.parse().map_err(unreadable)).transpose()?;
+        Ok(Holding::Held { count, heir })
+    }
+
+    pub(super) async fn read_messages(&self, connection: ConnectionId) -> Result<Vec<HeldMessage>, StoreError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.of_connection(connection, "held"));
+        let fields: HashMap<String, String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        let messages = fields.iter().filter(|(field, _)| *field != BYTES);
+        let mut held = messages
+            .map(|(_, text)| serde_json::from_str(text).map_err(unreadable))
+            .collect::<Result<Vec<HeldMessage>, _>>()?;
+        held.sort_unstable_by_key(|message| message.sequence);
+        Ok(held)
+    }
+
+    pub(super) async fn remove_messages(
+        &self,
+        connection: ConnectionId,
+        sequences: &[Sequence],
+    ) -> Result<u64, StoreError> {
+        let mut invocation = self.scripts.drop_messages.key(self.of_connection(connection, "held"));
+        for sequence in sequences {
+            invocation.arg(sequence.get());
+        }
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+}

@@ -1,0 +1,13 @@
+-- Names the heir of a connection, if its owner is proved.
+--
+-- KEYS[1]  the connection's key
+-- ARGV[1]  the owner, as it was recorded
+-- ARGV[2]  the heir
+--
+-- Returns 1 if it was, else 0.
+
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then
+    return 0
+end
+redis.call('HSET', KEYS[1], 'heir', ARGV[2])
+return 1
