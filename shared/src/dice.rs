@@ -4,7 +4,23 @@
 //! Generators", OOPSLA 2014), written out here so that a seed that once found a
 //! fault finds it after every update of a library, too. No secret is made of it.
 
+use std::cell::RefCell;
 use std::time::Duration;
+
+thread_local! {
+    static DECIDED: RefCell<Option<Dice>> = const { RefCell::new(None) };
+}
+
+/// From now on whatever is drawn on this thread, names and secrets included, follows from `seed`.
+pub fn decide_everything(seed: u64) {
+    DECIDED.set(Some(Dice::new(seed)));
+}
+
+/// What is drawn on this thread, if that is decided.
+pub(crate) fn decided() -> Option<u128> {
+    let draw = |dice: &mut Dice| (u128::from(dice.number()) << 64) | u128::from(dice.number());
+    DECIDED.with_borrow_mut(|dice| dice.as_mut().map(draw))
+}
 
 /// A source of numbers that only look random.
 #[derive(Clone, Debug)]

@@ -17,7 +17,8 @@ pub struct TerminatorId(u64);
 impl TerminatorId {
     /// Draws a new one.
     pub fn random() -> Self {
-        Self(rand::random())
+        // Its lower half is as good as any.
+        Self(crate::chance::bits() as u64)
     }
 }
 

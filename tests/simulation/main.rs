@@ -18,11 +18,13 @@
 mod clock;
 mod handler;
 mod oracle;
+mod order;
 mod outside;
 mod run;
 mod scenario;
 mod seat;
 mod store;
+mod stub;
 mod token;
 mod trace;
 mod world;
@@ -31,6 +33,8 @@ use self::run::{Run, seeds};
 
 /// How many seeds each time: a minute's worth.
 const SEEDS: u64 = 2_000;
+/// How many histories each time.
+const HISTORIES: u64 = 10_000;
 /// How many of them twice.
 const TWICE: u64 = 50;
 
@@ -38,6 +42,15 @@ const TWICE: u64 = 50;
 fn every_promise_is_kept_whatever_the_weather() {
     let failed = seeds(SEEDS, |seed| {
         let run = Run::of(seed);
+        (!run.wrong.is_empty()).then(|| run.report())
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn whatever_the_order_of_processing_the_effect_is_that_of_the_order_of_sending() {
+    let failed = seeds(HISTORIES, |seed| {
+        let run = Run::of_history(seed);
         (!run.wrong.is_empty()).then(|| run.report())
     });
     assert!(failed.is_empty(), "{}", failed.join("\n"));

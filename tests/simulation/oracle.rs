@@ -7,7 +7,7 @@ mod answers;
 mod eras;
 mod expiry;
 mod identity;
-mod ledger;
+pub(crate) mod ledger;
 mod pushes;
 mod state;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use shared::bus::topology::keys;
-use shared::bus::{Bus as _, Message, Patience, Properties, Publisher, Route, Value};
+use shared::bus::{Bus as _, Message, Patience, Properties, Publication, Route, Value};
 use tests::token::ISSUER;
 use tokio::time::sleep;
 
@@ -49,7 +49,7 @@ pub(crate) async fn produce(world: Arc<World>, producer: usize, pushes: Vec<(Dur
         };
         let route = Route::new(&world.names.exchange().name, keys::PUSH);
         publisher
-            .submit(shared::bus::Publication {
+            .submit(Publication {
                 route,
                 message,
                 receipt: Box::new(|_| {}),
@@ -60,15 +60,17 @@ pub(crate) async fn produce(world: Arc<World>, producer: usize, pushes: Vec<(Dur
 
 /// Takes things back, one after the other, and waits until each is.
 pub(crate) async fn operate(world: Arc<World>, revocations: Vec<(Duration, Revoke)>) {
-    let bus = world.process();
-    let publisher = bus.publisher(Patience::Endless);
-    for (number, (after, revoke)) in revocations.into_iter().enumerate() {
+    for (after, one) in revocations {
         sleep(after).await;
-        revoke_one(&world, &publisher, number, revoke).await;
+        revoke(&world, one).await;
     }
 }
 
-async fn revoke_one(world: &World, publisher: &Publisher, number: usize, Revoke { target, grace }: Revoke) {
+/// Takes something back, and waits until it is.
+pub(crate) async fn revoke(world: &World, Revoke { target, grace }: Revoke) {
+    let bus = world.process();
+    let publisher = bus.publisher(Patience::Endless);
+    let number = world.next_revocation();
     let taken = match target {
         Target::Subject(subject) => Taken::Subject(subject),
         Target::LastToken => Taken::Token(world.mint.last()),

@@ -7,15 +7,17 @@ use std::thread;
 use tokio::runtime::Builder;
 
 use crate::oracle::judge;
-use crate::scenario::Scenario;
+use crate::order::{self, model};
+use crate::scenario::{Scenario, Settings};
 use crate::trace::{Event, Line, digest};
-use crate::world;
+use crate::world::{self, Remains};
 
 /// How many failures are told in full: the first ones are the ones that are looked at.
 const MOST_TOLD: usize = 3;
 
 /// One simulation, over.
 pub(crate) struct Run {
+    settings: Settings,
     seed: u64,
     trace: Vec<(u64, Event)>,
     /// Which promises were broken, and how.
@@ -25,16 +27,35 @@ pub(crate) struct Run {
 impl Run {
     /// The simulation of that seed.
     pub(crate) fn of(seed: u64) -> Self {
-        let scenario = Scenario::of(seed);
-        let settings = scenario.settings.clone();
+        let (mut run, remains) = Self::run(Scenario::of(seed));
+        run.wrong = judge(&run.settings, &run.trace, &remains);
+        run
+    }
+
+    /// The history of that seed.
+    pub(crate) fn of_history(seed: u64) -> Self {
+        let (mut run, remains) = Self::run(order::history(seed));
+        run.wrong = model::judge(&run.settings, &run.trace);
+        run.wrong.extend(judge(&run.settings, &run.trace, &remains));
+        run
+    }
+
+    fn run(scenario: Scenario) -> (Self, Remains) {
+        let (settings, seed) = (scenario.settings.clone(), scenario.seed);
         let runtime = Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .expect("a runtime");
+        shared::dice::decide_everything(seed);
         let (trace, remains) = runtime.block_on(world::run(scenario));
-        let wrong = judge(&settings, &trace, &remains);
-        Self { seed, trace, wrong }
+        let run = Self {
+            settings,
+            seed,
+            trace,
+            wrong: Vec::new(),
+        };
+        (run, remains)
     }
 
     pub(crate) fn digest(&self) -> u64 {
@@ -45,7 +66,7 @@ impl Run {
     pub(crate) fn report(&self) -> String {
         let mut text = format!("SIM_SEED={}: {}\n", self.seed, self.wrong.join("\n    "));
         if chosen().is_some() {
-            text.push_str(&format!("{:#?}\n", Scenario::of(self.seed).settings));
+            text.push_str(&format!("{:#?}\n", self.settings));
             for event in &self.trace {
                 text.push_str(&format!("{}\n", Line(event)));
             }

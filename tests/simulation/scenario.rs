@@ -66,6 +66,8 @@ pub(crate) enum Step {
     Quiet,
     /// Leaves, with a closing handshake or without.
     Leave { abruptly: bool },
+    /// Has something taken back, and waits until that is in force.
+    Revoke(Target),
 }
 
 /// A message.
@@ -241,7 +243,8 @@ fn say(dice: &mut Dice, subject: &'static str) -> Say {
         16..=17 => (Kind::Authenticate, Proof::Expired { subject }),
         18 => (Kind::Authenticate, Proof::Invalid),
         19..=22 => (Kind::Forget, Proof::None),
-        23..=40 => (app(dice), valid),
+        23..=30 => (app(dice), valid),
+        31..=40 => (app(dice), Proof::Same),
         41..=46 => (app(dice), Proof::Expired { subject }),
         47..=48 => (app(dice), Proof::Invalid),
         _ => (app(dice), Proof::None),

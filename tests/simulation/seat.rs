@@ -14,13 +14,16 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use tokio_util::sync::CancellationToken;
 
-use crate::scenario::{Kind, Say, Seat, Step};
-use crate::token::Proof;
+use crate::outside::revoke;
+use crate::scenario::{Kind, Revoke, Say, Seat, Step};
+use crate::token::{Proof, Token};
 use crate::trace::{End, Event, Socket};
 use crate::world::World;
 
 /// How long a person waits for answers at most before doing something else.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long after its acknowledgement a revocation is in force everywhere, and tokens are issued in another second.
+const IN_FORCE: Duration = Duration::from_secs(3);
 /// How long a client waits for a handshake, to open or to close.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
@@ -94,6 +97,11 @@ impl Person {
                     let _ = timeout(PATIENCE, line.state.quiet()).await;
                 }
             }
+            Step::Revoke(target) => {
+                let grace = Duration::ZERO;
+                revoke(&self.world, Revoke { target, grace }).await;
+                sleep(IN_FORCE).await;
+            }
             Step::Leave { abruptly } => {
                 self.order(Order::Leave { abruptly });
                 self.hang_up();
@@ -134,6 +142,7 @@ impl Person {
             subject: self.seat.subject,
             renews: self.seat.renews,
             resume: self.resume.take().filter(|_| resuming),
+            last: None,
             orders: orders.clone(),
             state: state.clone(),
         };
@@ -161,6 +170,8 @@ struct Wire {
     subject: &'static str,
     renews: Option<(Duration, Duration)>,
     resume: Option<String>,
+    /// The good token that was used last.
+    last: Option<Token>,
     orders: mpsc::UnboundedSender<Order>,
     state: Arc<State>,
 }
@@ -238,7 +249,10 @@ impl Wire {
     async fn say(&mut self, say: Say) {
         let Say { kind, proof } = say;
         let id = self.world.next_id(kind);
-        let token = self.world.mint.issue(proof);
+        let token = self.world.mint.issue(proof, self.last.as_ref());
+        if let Proof::Valid { .. } = proof {
+            self.last.clone_from(&token);
+        }
         let mut message = json!({"id": id, "type": kind.name()});
         if let Some(token) = &token {
             message["token"] = token.text.as_str().into();

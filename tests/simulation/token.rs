@@ -28,6 +28,8 @@ pub(crate) enum Proof {
         subject: &'static str,
         lifetime: Duration,
     },
+    /// The good token that the same client used last; no token if it has none.
+    Same,
     /// One that was good.
     Expired { subject: &'static str },
     /// One that never was.
@@ -64,9 +66,10 @@ impl Mint {
     }
 
     /// The token that `proof` asks for.
-    pub(crate) fn issue(&self, proof: Proof) -> Option<Token> {
+    pub(crate) fn issue(&self, proof: Proof, last: Option<&Token>) -> Option<Token> {
         match proof {
             Proof::None => None,
+            Proof::Same => last.cloned(),
             Proof::Valid { subject, lifetime } => Some(self.token(subject, 0, lifetime.as_secs(), true)),
             // It was issued ten minutes ago, and ended a minute ago: beyond every leeway.
             Proof::Expired { subject } => Some(self.token(subject, 600, 540, true)),

@@ -10,7 +10,8 @@ use shared::bus::memory::chaos::{ChaosBus, Role};
 use shared::bus::topology::Names;
 use shared::config;
 use shared::dice::Dice;
-use terminator::{Terminator, TerminatorConfig};
+use terminator::TerminatorConfig;
+use crate::stub::Terminator;
 use tests::token::{AUDIENCE, ISSUER};
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
@@ -54,6 +55,7 @@ pub(crate) struct World {
     workers: Mutex<Vec<Mate>>,
     sockets: AtomicUsize,
     messages: AtomicU64,
+    revocations: AtomicUsize,
 }
 
 /// A terminator and its process.
@@ -174,6 +176,7 @@ impl World {
             workers: Mutex::default(),
             sockets: AtomicUsize::new(0),
             messages: AtomicU64::new(0),
+            revocations: AtomicUsize::new(0),
             settings,
         });
         for which in 0..world.settings.workers {
@@ -206,6 +209,10 @@ impl World {
 
     pub(crate) fn next_socket(&self) -> Socket {
         Socket(self.sockets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_revocation(&self) -> usize {
+        self.revocations.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A message's id, which tells what it asks for.

@@ -8,59 +8,59 @@ use crate::scenario::{Kind, Settings};
 use crate::token::Token;
 use crate::trace::{End, Event, Socket, Taken};
 
-pub(super) struct Ledger<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) sockets: BTreeMap<Socket, Line<'a>>,
-    pub(super) messages: BTreeMap<&'a str, Message<'a>>,
-    pub(super) handled: Vec<Handled<'a>>,
-    pub(super) pushes: BTreeMap<&'a str, Push<'a>>,
-    pub(super) revocations: Vec<Revocation<'a>>,
+pub(crate) struct Ledger<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) sockets: BTreeMap<Socket, Line<'a>>,
+    pub(crate) messages: BTreeMap<&'a str, Message<'a>>,
+    pub(crate) handled: Vec<Handled<'a>>,
+    pub(crate) pushes: BTreeMap<&'a str, Push<'a>>,
+    pub(crate) revocations: Vec<Revocation<'a>>,
     /// When everything had ceased to break.
-    pub(super) calm_ms: u64,
+    pub(crate) calm_ms: u64,
 }
 
 #[derive(Default)]
-pub(super) struct Line<'a> {
-    pub(super) ended: Option<(u64, End)>,
+pub(crate) struct Line<'a> {
+    pub(crate) ended: Option<(u64, End)>,
     /// In the order in which its client wrote them.
-    pub(super) sent: Vec<&'a str>,
-    pub(super) read: Vec<(u64, &'a Json)>,
+    pub(crate) sent: Vec<&'a str>,
+    pub(crate) read: Vec<(u64, &'a Json)>,
 }
 
-pub(super) struct Message<'a> {
-    pub(super) at: u64,
-    pub(super) socket: Socket,
+pub(crate) struct Message<'a> {
+    pub(crate) at: u64,
+    pub(crate) socket: Socket,
     /// Its place in its socket's order.
-    pub(super) place: usize,
-    pub(super) kind: Kind,
-    pub(super) token: Option<&'a Token>,
-    pub(super) resumes: bool,
+    pub(crate) place: usize,
+    pub(crate) kind: Kind,
+    pub(crate) token: Option<&'a Token>,
+    pub(crate) resumes: bool,
 }
 
-pub(super) struct Handled<'a> {
-    pub(super) at: u64,
-    pub(super) id: &'a str,
-    pub(super) subject: &'a str,
+pub(crate) struct Handled<'a> {
+    pub(crate) at: u64,
+    pub(crate) id: &'a str,
+    pub(crate) subject: &'a str,
 }
 
-pub(super) struct Push<'a> {
-    pub(super) at: u64,
-    pub(super) subject: &'static str,
-    pub(super) producer: usize,
+pub(crate) struct Push<'a> {
+    pub(crate) at: u64,
+    pub(crate) subject: &'static str,
+    pub(crate) producer: usize,
     /// Its place among all of its producer's.
-    pub(super) place: usize,
-    pub(super) outcomes: Vec<(u64, &'a Json)>,
+    pub(crate) place: usize,
+    pub(crate) outcomes: Vec<(u64, &'a Json)>,
 }
 
-pub(super) struct Revocation<'a> {
-    pub(super) at: u64,
-    pub(super) taken: &'a Taken,
-    pub(super) grace_ms: u64,
-    pub(super) acknowledged: Option<u64>,
+pub(crate) struct Revocation<'a> {
+    pub(crate) at: u64,
+    pub(crate) taken: &'a Taken,
+    pub(crate) grace_ms: u64,
+    pub(crate) acknowledged: Option<u64>,
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn read(settings: &'a Settings, trace: &'a [(u64, Event)]) -> Self {
+    pub(crate) fn read(settings: &'a Settings, trace: &'a [(u64, Event)]) -> Self {
         let mut ledger = Self {
             settings,
             sockets: BTreeMap::new(),
@@ -133,17 +133,17 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    pub(super) fn leeway_ms(&self) -> u64 {
+    pub(crate) fn leeway_ms(&self) -> u64 {
         u64::try_from(self.settings.leeway.as_millis()).expect("it is short")
     }
 
     /// Until when a token counts.
-    pub(super) fn until(&self, token: &Token) -> u64 {
+    pub(crate) fn until(&self, token: &Token) -> u64 {
         token.expires_ms + self.leeway_ms()
     }
 
     /// What was read in answer to a message on its own socket, each with when.
-    pub(super) fn answers(&self, id: &str) -> impl Iterator<Item = &(u64, &'a Json)> {
+    pub(crate) fn answers(&self, id: &str) -> impl Iterator<Item = &(u64, &'a Json)> {
         let socket = self.messages.get(id).map(|message| message.socket);
         let line = socket.and_then(|socket| self.sockets.get(&socket));
         let read = line.map_or(&[][..], |line| &line.read);
@@ -152,7 +152,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// When a message is known to have been accepted: answered, but not by an error, or handled.
-    pub(super) fn accepted(&self, id: &str) -> Option<u64> {
+    pub(crate) fn accepted(&self, id: &str) -> Option<u64> {
         let answered = self.answers(id).find(|(_, json)| json["type"] != "error");
         let handled = self.handled.iter().find(|handled| handled.id == id);
         let refused = self.answers(id).any(|(_, json)| json["type"] == "error");
@@ -162,7 +162,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// Whether a message with its token was sent before that revocation and is meant by it.
-    pub(super) fn means(&self, revocation: &Revocation<'_>, message: &Message<'_>) -> bool {
+    pub(crate) fn means(&self, revocation: &Revocation<'_>, message: &Message<'_>) -> bool {
         let Some(token) = message.token else { return false };
         let targeted = match revocation.taken {
             Taken::Subject(subject) => *subject == token.subject,

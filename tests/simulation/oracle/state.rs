@@ -66,7 +66,7 @@ fn judge_probe(ledger: &Ledger<'_>, line: &Line<'_>, id: &str, wrong: &mut Vec<S
 }
 
 /// The message by which the socket is authenticated at that time, in the order of sending; nothing if it is nobody's.
-fn bound<'l>(ledger: &'l Ledger<'_>, line: &Line<'_>, at: u64) -> Option<&'l Message<'l>> {
+fn bound<'l>(ledger: &'l Ledger<'_>, line: &'l Line<'_>, at: u64) -> Option<&'l Message<'l>> {
     let mut bound = None;
     for id in &line.sent {
         let message = &ledger.messages[id];

@@ -60,6 +60,8 @@ struct Connection<'a> {
     allowed: BTreeMap<&'a str, BTreeSet<Fate>>,
     /// It must end with this code.
     ends: Option<u16>,
+    /// When what was taken back.
+    revocations: Vec<(u64, &'a Taken)>,
 }
 
 /// In what a trace differs from the model.
@@ -78,14 +80,14 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
     let mut last = 0;
     for id in &line.sent {
         let message = &ledger.messages[id];
-        connection.meanwhile(ledger, last, message.at);
+        connection.meanwhile(last, message.at);
         if connection.ends.is_some() {
             break;
         }
         last = message.at;
         connection.take(id, message);
     }
-    connection.meanwhile(ledger, last, u64::MAX);
+    connection.meanwhile(last, u64::MAX);
     let ended = line.ended.map(|(_, end)| end);
     match (connection.ends, ended) {
         (None, None) => connection.expire(),
@@ -126,22 +128,18 @@ impl<'a> Connection<'a> {
             held: Vec::new(),
             allowed: BTreeMap::new(),
             ends: None,
+            revocations: ledger.revocations.iter().map(|one| (one.at, one.taken)).collect(),
         }
     }
 
     /// What happens between two messages: silence, and revocations, which come when all is silent.
-    fn meanwhile(&mut self, ledger: &Ledger<'_>, last: u64, next: u64) {
+    fn meanwhile(&mut self, last: u64, next: u64) {
         if next.saturating_sub(last) >= SILENCE_MS {
             self.known = self.bound.clone();
         }
         let taken_back = |bound: &Bound| {
-            ledger.revocations.iter().any(|revocation| {
-                (last..next).contains(&revocation.at)
-                    && match revocation.taken {
-                        Taken::Subject(subject) => *subject == bound.subject,
-                        Taken::Token(jti) => *jti == bound.jti,
-                    }
-            })
+            let mut between = self.revocations.iter().filter(|(at, _)| (last..next).contains(at));
+            between.any(|(_, taken)| means(taken, bound.subject, &bound.jti))
         };
         if self.ends.is_none() && self.bound.as_ref().is_some_and(taken_back) {
             self.ends = Some(4503);
@@ -151,7 +149,7 @@ impl<'a> Connection<'a> {
     fn take(&mut self, id: &'a str, message: &Message<'a>) {
         let mut fates = BTreeSet::new();
         match message.kind {
-            Kind::Authenticate => self.authenticate(id, message, &mut fates),
+            Kind::Authenticate => self.authenticate(message, &mut fates),
             Kind::Forget => {
                 self.forget();
                 fates.insert(Fate::Done);
@@ -166,15 +164,19 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn authenticate(&mut self, id: &'a str, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
+    fn authenticate(&mut self, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
         let token = message.token.expect("it always has one");
         match self.judge(token, message.at) {
             Judged::Valid => {
                 fates.insert(Fate::Done);
-                self.bind(id, token, message, fates);
+                self.bind(token, message, fates);
             }
             Judged::Expired => drop(fates.insert(refused("token_expired"))),
             Judged::Invalid => drop(fates.insert(refused("token_invalid"))),
+            Judged::Revoked => {
+                fates.insert(refused("token_revoked"));
+                self.ends = Some(4503);
+            }
         }
         let closes = self.settings.on_unauthenticated == Policy::Close;
         match fates.first() {
@@ -204,7 +206,7 @@ impl<'a> Connection<'a> {
         match self.judge(token, message.at) {
             Judged::Valid => {
                 fates.insert(Fate::Handled(token.subject.to_owned()));
-                self.bind(id, token, message, fates);
+                self.bind(token, message, fates);
             }
             Judged::Invalid => {
                 fates.insert(refused("token_invalid"));
@@ -213,6 +215,10 @@ impl<'a> Connection<'a> {
                 }
             }
             Judged::Expired => self.ask_expired(id, token, fates),
+            Judged::Revoked => {
+                fates.insert(refused("token_revoked"));
+                self.ends = Some(4503);
+            }
         }
     }
 
@@ -265,7 +271,7 @@ impl<'a> Connection<'a> {
     }
 
     /// A good token: it is the connection's from now on, and releases what is held, unless the connection is another's.
-    fn bind(&mut self, _id: &'a str, token: &Token, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
+    fn bind(&mut self, token: &Token, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
         if self.bound.as_ref().is_some_and(|bound| bound.subject != token.subject) {
             fates.insert(refused("identity_mismatch"));
             self.ends = Some(4509);
@@ -313,8 +319,11 @@ impl<'a> Connection<'a> {
     }
 
     fn judge(&self, token: &Token, at: u64) -> Judged {
+        let revoked = |(since, taken): &(u64, &Taken)| *since < at && means(taken, token.subject, &token.jti);
         if !token.genuine {
             Judged::Invalid
+        } else if self.revocations.iter().any(revoked) && token.issued_ms < at.saturating_sub(2_000) {
+            Judged::Revoked
         } else if at < token.expires_ms + self.leeway_ms {
             Judged::Valid
         } else {
@@ -327,4 +336,12 @@ enum Judged {
     Valid,
     Expired,
     Invalid,
+    Revoked,
+}
+
+fn means(taken: &Taken, subject: &str, jti: &str) -> bool {
+    match taken {
+        Taken::Subject(of) => *of == subject,
+        Taken::Token(of) => of == jti,
+    }
 }
