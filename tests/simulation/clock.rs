@@ -1,10 +1,14 @@
 //! The time of a simulation: the runtime's own, which stands still while anything can still happen without it.
 
+use std::time::Duration;
+
 use shared::clock::{Clock, Timestamp};
 use tokio::time::Instant;
 
-/// When every simulation begins.
+/// What the clock shows when a simulation's milliseconds are 0.
 const EPOCH: Timestamp = Timestamp::from_secs(1_800_000_000);
+/// Every simulation begins here: there are tokens from before.
+const BEGIN: Duration = Duration::from_secs(1_000);
 
 /// Follows the runtime's paused clock. Clones show the same.
 #[derive(Clone, Copy, Debug)]
@@ -16,17 +20,12 @@ impl SimClock {
         Self(Instant::now())
     }
 
-    /// Milliseconds since the beginning.
+    /// The present moment in milliseconds of the simulation.
     pub(crate) fn ms(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_millis()).expect("a simulation is short")
+        Self::ms_of(self.now())
     }
 
-    /// What the clock shows so many milliseconds after the beginning.
-    pub(crate) fn at(ms: u64) -> Timestamp {
-        Timestamp::from_millis(EPOCH.as_millis() + ms)
-    }
-
-    /// How many milliseconds after the beginning the clock shows that.
+    /// That moment in milliseconds of the simulation.
     pub(crate) fn ms_of(at: Timestamp) -> u64 {
         at.as_millis().saturating_sub(EPOCH.as_millis())
     }
@@ -34,6 +33,6 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        EPOCH.saturating_add(self.0.elapsed())
+        EPOCH.saturating_add(BEGIN + self.0.elapsed())
     }
 }

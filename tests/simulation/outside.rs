@@ -7,11 +7,14 @@ use serde_json::{Value as Json, json};
 use shared::bus::topology::keys;
 use shared::bus::{Bus as _, Message, Patience, Properties, Publication, Route, Value};
 use tests::token::ISSUER;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::scenario::{Push, Revoke, Target};
 use crate::trace::{Event, Taken};
 use crate::world::World;
+
+/// How long an operator waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Publishes pushes, one after the other, and never waits for one.
 pub(crate) async fn produce(world: Arc<World>, producer: usize, pushes: Vec<(Duration, Push)>) {
@@ -100,7 +103,7 @@ pub(crate) async fn revoke(world: &World, Revoke { target, grace }: Revoke) {
     };
     let route = Route::new(&world.names.exchange().name, keys::REVOKE);
     publisher.publish(route, message).await.expect("there is a queue for it");
-    if let Some(delivery) = answers.recv().await {
+    if let Ok(Some(delivery)) = timeout(PATIENCE, answers.recv()).await {
         world.trace.note(Event::Revoked(number, json_of(&delivery.message)));
         delivery.ack();
     }

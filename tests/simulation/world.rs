@@ -337,11 +337,6 @@ fn worker_config(settings: &Settings) -> WorkerConfig {
         ("jwt-issuer", ISSUER),
         ("jwt-audience", AUDIENCE),
         ("jwt-leeway", &seconds(settings.leeway)),
-        ("strategy", settings.strategy),
-        ("on-unauthenticated", settings.on_unauthenticated.as_str()),
-        ("on-expired-push", settings.on_expired_push.as_str()),
-        ("hold-ttl", &seconds(settings.hold_ttl)),
-        ("hold-max-messages", &settings.hold_max_messages.to_string()),
         ("max-deliveries", MAX_DELIVERIES),
     ])
     .expect("the settings are good")
@@ -351,7 +346,6 @@ fn terminator_config(settings: &Settings) -> TerminatorConfig {
     config::from_pairs([
         ("namespace", "simulation"),
         ("admin-listen", "off"),
-        ("auth-timeout", "off"),
         ("max-in-flight", &settings.max_in_flight.to_string()),
     ])
     .expect("the settings are good")

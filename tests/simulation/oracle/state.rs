@@ -19,7 +19,10 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
             judge_probe(ledger, line, last, wrong);
         }
         for revocation in &ledger.revocations {
-            let Some(acknowledged) = revocation.acknowledged else { continue };
+            let Some(acknowledged) = revocation.acknowledged else {
+                wrong.push("nobody was told what became of a revocation".to_owned());
+                continue;
+            };
             let deadline = acknowledged + revocation.grace_ms + CLOSED_MS;
             let untouched = !line.sent.iter().any(|id| {
                 let message = &ledger.messages[id];
