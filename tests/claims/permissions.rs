@@ -1,12 +1,12 @@
-//! The least permissions of `docs/permissions.md` are enough, and the injector's are too few for harm.
+//! The least permissions of `docs/permissions.md` are enough, and those of whoever is outside are too few for harm.
 
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use lapin::{
     BasicProperties,
-    options::{BasicConsumeOptions, BasicGetOptions},
-    types::FieldTable,
+    options::{BasicConsumeOptions, BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions},
+    types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
 use tests::{Queue, Span, Stack, eventually, shared_broker, token_for};
@@ -26,8 +26,39 @@ fn documented() -> BTreeMap<String, [String; 3]> {
         .collect()
 }
 
-/// A system whose programs have the documented permissions, and the injector's URL.
-async fn permitted() -> (Stack, String) {
+/// The URLs of those who publish from outside.
+struct Outside {
+    injector: String,
+    pusher: String,
+    revoker: String,
+}
+
+/// Publishes under `key`, for a subject or nobody, and returns what comes back by direct reply-to.
+async fn replied(stack: &Stack, url: &str, key: &str, body: Value, subject: Option<&str>) -> Value {
+    let queue = Queue::connect(url, stack.namespace()).await;
+    let direct = "amq.rabbitmq.reply-to";
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let consumer = queue
+        .channel()
+        .basic_consume(direct.into(), "".into(), options, FieldTable::default());
+    let mut answers = consumer.await.unwrap();
+    let mut headers = FieldTable::default();
+    if let Some(subject) = subject {
+        headers.insert("subject".into(), AMQPValue::LongString(subject.into()));
+    }
+    let properties = BasicProperties::default()
+        .with_reply_to(direct.into())
+        .with_headers(headers);
+    queue.publish(key, body.to_string(), properties).await;
+    let answer = tokio::time::timeout(10.s(), answers.next()).await.unwrap();
+    serde_json::from_slice(&answer.unwrap().unwrap().data).unwrap()
+}
+
+/// A system whose programs have the documented permissions, and the URLs of those outside of it.
+async fn permitted() -> (Stack, Outside) {
     let broker = shared_broker().await;
     let suffix = format!("{:08x}", rand::random::<u32>());
     let name = |user: &str| format!("{user}-{suffix}");
@@ -41,12 +72,17 @@ async fn permitted() -> (Stack, String) {
         let [configure, write, read] = permissions.map(|regex| regex.replace("countersign", stack.namespace()));
         broker.add_user(&name(&user), &configure, &write, &read).await;
     }
-    (stack, broker.url_of(&name("injector")))
+    let outside = Outside {
+        injector: broker.url_of(&name("injector")),
+        pusher: broker.url_of(&name("pusher")),
+        revoker: broker.url_of(&name("revoker")),
+    };
+    (stack, outside)
 }
 
 #[tokio::test]
 async fn the_documented_permissions_are_enough_for_all_of_it() {
-    let (mut stack, injector) = permitted().await;
+    let (mut stack, users) = permitted().await;
     stack.start_terminators(1).await;
     stack.start_workers(1).await;
     let token = token_for("alice").mint();
@@ -78,27 +114,13 @@ async fn the_documented_permissions_are_enough_for_all_of_it() {
     assert_eq!(letter.json()["id"], poison.as_str());
     assert_eq!(client.answer_to(&poison, 10.s()).await["error"]["code"], "internal");
 
-    // An injector is answered by a direct reply, for which it needs no permission.
-    let queue = Queue::connect(&injector, stack.namespace()).await;
-    let direct = "amq.rabbitmq.reply-to";
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    let consumer = queue
-        .channel()
-        .basic_consume(direct.into(), "".into(), options, FieldTable::default());
-    let mut answers = consumer.await.unwrap();
-    let body = json!({"type": "echo", "token": token}).to_string();
-    queue
-        .publish("message", body, BasicProperties::default().with_reply_to(direct.into()))
-        .await;
-    let answer = tokio::time::timeout(10.s(), answers.next())
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&answer.data).unwrap()["type"], "reply");
+    // Whoever publishes from outside is answered by a direct reply, for which it needs no permission.
+    let answer = replied(&stack, &users.injector, "message", json!({"type": "echo", "token": token}), None).await;
+    assert_eq!(answer["type"], "reply");
+    let outcome = replied(&stack, &users.pusher, "push", json!({"n": 1}), Some("alice")).await;
+    assert!(["delivered", "held"].contains(&outcome["outcome"].as_str().unwrap()), "{outcome}");
+    let outcome = replied(&stack, &users.revoker, "revoke", json!({"subject": "mallory"}), None).await;
+    assert_eq!(outcome, json!({"outcome": "revoked"}));
     client.close().await;
     let complaints: Vec<_> = stack
         .terminators()
@@ -113,23 +135,74 @@ async fn the_documented_permissions_are_enough_for_all_of_it() {
 }
 
 #[tokio::test]
-async fn an_injector_can_neither_pass_for_a_terminator_nor_read_what_others_sent() {
-    let (mut stack, injector) = permitted().await;
+async fn nobody_outside_can_pass_for_a_terminator_or_a_worker_nor_read_what_others_sent() {
+    let (mut stack, users) = permitted().await;
     stack.start_terminators(1).await;
-    let messages = format!("{}.messages", stack.namespace());
-    let internal = format!("{}.internal", stack.namespace());
-    for (exchange, key) in [(internal.as_str(), "forward"), ("", messages.as_str())] {
-        let queue = Queue::connect(&injector, stack.namespace()).await;
-        let refused = queue
-            .try_publish(exchange, key, "x", BasicProperties::default(), 5.s())
-            .await;
-        assert!(refused.unwrap_err().contains("ACCESS"), "{exchange} {key}");
+    let ours = |name: &str| format!("{}.{name}", stack.namespace());
+    let internal = ours("internal");
+    for url in [&users.injector, &users.pusher, &users.revoker] {
+        for (exchange, key) in [
+            (&*internal, "forward"),
+            (&*internal, "undelivered"),
+            (&*internal, "revoked"),
+            ("", &*ours("messages")),
+            ("", &*ours("pushes")),
+        ] {
+            let queue = Queue::connect(url, stack.namespace()).await;
+            let refused = queue
+                .try_publish(exchange, key, "x", BasicProperties::default(), 5.s())
+                .await;
+            assert!(refused.unwrap_err().contains("ACCESS"), "{url} {exchange} {key}");
+        }
+        for name in ["messages", "pushes", "revocations", "undelivered", "dead"] {
+            let queue = Queue::connect(url, stack.namespace()).await;
+            let refused = queue
+                .channel()
+                .basic_get(ours(name).as_str().into(), BasicGetOptions::default())
+                .await;
+            assert!(refused.unwrap_err().to_string().contains("ACCESS"), "{url} {name}");
+        }
     }
-    let queue = Queue::connect(&injector, stack.namespace()).await;
-    let refused = queue
-        .channel()
-        .basic_get(messages.as_str().into(), BasicGetOptions::default())
+    assert_eq!(stack.queue().await.count(&ours("messages")).await, 0);
+}
+
+#[tokio::test]
+async fn whoever_has_an_exchange_of_its_own_may_push_and_nothing_else() {
+    let (mut stack, _) = permitted().await;
+    stack.start_terminators(1).await;
+    stack.start_workers(1).await;
+    let administrator = stack.queue().await;
+    let exchange = format!("{}-pushers", stack.namespace());
+    let (direct, options) = (lapin::ExchangeKind::Direct, ExchangeDeclareOptions::default());
+    let channel = administrator.channel();
+    channel
+        .exchange_declare(exchange.as_str().into(), direct, options, FieldTable::default())
+        .await
+        .unwrap();
+    let pushes = format!("{}.pushes", stack.namespace());
+    channel
+        .queue_bind(
+            pushes.as_str().into(),
+            exchange.as_str().into(),
+            "push".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let broker = shared_broker().await;
+    let name = format!("narrow-{:08x}", rand::random::<u32>());
+    let url = broker.add_user(&name, "^$", &format!("^{exchange}$"), "^$").await;
+    let queue = Queue::connect(&url, &exchange).await;
+    let mut outcomes = administrator.reply_queue().await;
+    let mut headers = FieldTable::default();
+    headers.insert("subject".into(), AMQPValue::LongString("alice".into()));
+    queue
+        .publish("push", "1", outcomes.properties().with_headers(headers))
         .await;
-    assert!(refused.unwrap_err().to_string().contains("ACCESS"));
-    assert_eq!(stack.queue().await.count(&messages).await, 0);
+    assert_eq!(outcomes.next(10.s()).await.json(), json!({"outcome": "held"}));
+    let refused = queue
+        .try_publish(stack.namespace(), "revoke", "{}", BasicProperties::default(), 5.s())
+        .await;
+    assert!(refused.unwrap_err().contains("ACCESS"));
 }

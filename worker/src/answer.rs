@@ -10,6 +10,7 @@ use shared::clock::Timestamp;
 use shared::protocol::{AuthBody, ErrorBody, ServerKind, ServerMessage};
 
 use crate::handler::Answers;
+use crate::message::ResumeKey;
 use crate::token::Verified;
 
 /// A fresh token had better come when this much of the lifetime is over: 80 %, so that
@@ -17,17 +18,25 @@ use crate::token::Verified;
 const REFRESH_PERCENT: u64 = 80;
 
 /// What the connection's authentication has become by a token.
-pub(crate) fn auth(verified: &Verified, now: Timestamp) -> AuthBody {
-    let expires_in = verified.expires_at.saturating_since(now).as_secs();
+pub(crate) fn auth(verified: &Verified, resume: &ResumeKey, now: Timestamp) -> AuthBody {
     AuthBody {
         subject: verified.identity.subject.as_str().to_owned(),
-        expires_in,
-        refresh_in: refresh_in(expires_in),
-        resume: String::new(),
+        expires_in: expires_in(verified, now),
+        refresh_in: refresh_in(verified, now),
+        resume: resume.to_string(),
     }
 }
 
-const fn refresh_in(expires_in: u64) -> u64 {
+/// Seconds until a fresh token had better come.
+pub(crate) fn refresh_in(verified: &Verified, now: Timestamp) -> u64 {
+    refresh_of(expires_in(verified, now))
+}
+
+fn expires_in(verified: &Verified, now: Timestamp) -> u64 {
+    verified.expires_at.saturating_since(now).as_secs()
+}
+
+const fn refresh_of(expires_in: u64) -> u64 {
     // Divided first, so that an `exp` far away does not overflow; the rest keeps it exact.
     expires_in / 100 * REFRESH_PERCENT + expires_in % 100 * REFRESH_PERCENT / 100
 }
@@ -36,7 +45,7 @@ const fn refresh_in(expires_in: u64) -> u64 {
 pub(crate) fn replies(id: Option<&str>, answers: &Answers, auth: Option<&AuthBody>) -> Vec<Bytes> {
     let payloads = answers.payloads();
     if payloads.is_empty() {
-        return vec![auth.map_or_else(Bytes::new, |auth| auth_ok(id, auth))];
+        return vec![auth.map_or_else(Bytes::new, |auth| auth_ok(id, Some(auth)))];
     }
     let reply = |(index, payload): (usize, &Option<Box<RawValue>>)| {
         body(&ServerMessage {
@@ -58,13 +67,14 @@ pub(crate) fn error(id: Option<&str>, error: &ErrorBody, auth: Option<&AuthBody>
     })
 }
 
-fn auth_ok(id: Option<&str>, auth: &AuthBody) -> Bytes {
+/// The body that says only what the connection's authentication has become; nothing if it has none any more.
+pub(crate) fn auth_ok(id: Option<&str>, auth: Option<&AuthBody>) -> Bytes {
     body(&ServerMessage {
         kind: ServerKind::AuthOk,
         id,
         payload: None,
         error: None,
-        auth: Some(auth),
+        auth,
     })
 }
 
@@ -80,7 +90,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_fresh_token_is_wanted_before_the_old_one_lapses(expires_in: u64) {
-            let refresh_in = refresh_in(expires_in);
+            let refresh_in = refresh_of(expires_in);
             prop_assert!(refresh_in <= expires_in);
             prop_assert_eq!(u128::from(refresh_in), u128::from(expires_in) * 80 / 100);
         }

@@ -1,12 +1,15 @@
 //! What a worker is told: its settings, which are also its manual.
 
+mod policies;
 mod store_url;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::config::{BrokerConfig, Config, LogConfig, OneOrMore, Program, Size};
+use shared::grant::Policy;
 
+pub use policies::Policies;
 pub use store_url::StoreUrl;
 
 shared::settings! {
@@ -43,6 +46,26 @@ shared::settings! {
         /// How many valid tokens are remembered, so that their signature is checked once. Raise it above the number
         /// of clients that are active at a time; one takes about half a kilobyte.
         pub token_cache: usize = "100000" in "1"..="100000000",
+        /// By what a client proves who it is: `per-message` counts only a message's own token (`auth.authenticate` still
+        /// renews the connection, for what is pushed to it), `explicit` only `auth.authenticate` (a token in any other
+        /// message is a `bad_request`), and `both` takes a message's own token or else the connection's.
+        pub strategy: Strategy = "both",
+        /// What happens to a message that comes without valid authentication: `ignore` handles it in the name of whoever
+        /// was once proved on its connection, `close` refuses it and closes the connection (4401), `reauthenticate` asks
+        /// the client for a fresh token and holds the message until it comes. Comma separated may follow TYPE=POLICY for
+        /// types of messages that differ: `reauthenticate,typing=ignore`.
+        pub on_unauthenticated: Policies = "reauthenticate",
+        /// What happens to an answer or a push for a connection whose authentication has lapsed: `ignore` writes it all
+        /// the same, `close` closes the connection (4401) and keeps it for the identity's next one, `reauthenticate` asks
+        /// the client for a fresh token and holds it until it comes.
+        pub on_expired_push: Policy = "reauthenticate",
+        /// How long a message, an answer or a push is held, before it is given up and whoever can act is told so.
+        pub hold_ttl: Duration = "5m" in "1s"..="1h",
+        /// How many messages are held of one connection, and how many answers and pushes for one identity. What comes
+        /// beyond is refused with `hold_overflow`.
+        pub hold_max_messages: u64 = "100" in "1"..="10000",
+        /// How many bytes of either are held.
+        pub hold_max_bytes: Size = "1MiB" in "1KiB"..="64MiB",
         /// What handles a message once it is authenticated: `echo` answers with its payload.
         pub handler: HandlerKind = "echo",
         /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
@@ -88,6 +111,18 @@ Examples:
 
     fn logging(&self) -> &LogConfig {
         &self.logging
+    }
+}
+
+shared::choice! {
+    /// By what a client proves who it is.
+    pub enum Strategy {
+        /// By each message's own token alone.
+        PerMessage = "per-message",
+        /// By `auth.authenticate` alone.
+        Explicit = "explicit",
+        /// By a message's own token, or else by the connection's.
+        Both = "both",
     }
 }
 
@@ -161,6 +196,13 @@ mod tests {
             (512, 256, 5)
         );
         assert!(config.jwt_algorithms.is_empty());
+        assert_eq!(config.strategy, Strategy::Both);
+        assert_eq!(config.on_unauthenticated, Policies::all(Policy::Reauthenticate));
+        assert_eq!(config.on_expired_push, Policy::Reauthenticate);
+        assert_eq!(
+            (config.hold_ttl, config.hold_max_messages, config.hold_max_bytes.bytes()),
+            (Duration::from_secs(300), 100, 1_024 * 1_024)
+        );
     }
 
     #[test]

@@ -11,13 +11,15 @@ use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, Properties, PublishError, Publisher, Route, Value};
 use shared::clock::Clock;
-use shared::envelope::Answer;
+use shared::envelope::{Answer, Notice, Question};
 use shared::protocol::{ErrorBody, ErrorCode};
 
 use crate::answer::error;
 use crate::message::{ClientMessage, MAX_BODY_BYTES};
 use crate::metrics::{Lost, Metrics};
 use crate::origin::{self, HEADER_FIRST_SEEN, text_header};
+use crate::outbound::outcome::{Outcome, Teller};
+use crate::outbound::push::producer;
 use crate::redact;
 
 /// Why it is dead: what the broker says, or the code of the refusal that nobody would have heard.
@@ -26,6 +28,9 @@ const HEADER_REASON: &str = "reason";
 const HEADER_COUNT: &str = "count";
 /// The queue in which it failed.
 const HEADER_QUEUE: &str = "queue";
+
+/// Where the broker says in which queue it gave a message up.
+const HEADER_FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
 
 /// The longest text of an AMQP property (a "short string", AMQP 0-9-1 §4.2.5.3).
 const MAX_PROPERTY_BYTES: usize = 255;
@@ -46,6 +51,7 @@ pub(crate) struct Undertaker {
     internal: String,
     max_deliveries: u32,
     route: Route,
+    teller: Arc<Teller>,
 }
 
 impl Undertaker {
@@ -55,6 +61,7 @@ impl Undertaker {
         metrics: Arc<Metrics>,
         names: &Names,
         max_deliveries: u32,
+        teller: Arc<Teller>,
     ) -> Self {
         let internal = names.internal_exchange().name;
         Self {
@@ -65,6 +72,7 @@ impl Undertaker {
             internal,
             names: names.clone(),
             max_deliveries,
+            teller,
         }
     }
 
@@ -83,11 +91,24 @@ impl Undertaker {
     /// # Errors
     /// If it could not be buried.
     pub(crate) async fn bury_refused(&self, delivery: &Delivery, code: ErrorCode) -> Result<(), PublishError> {
+        self.bury_unheard(delivery, code, self.names.messages().name).await
+    }
+
+    /// The same for what came out of `queue`.
+    ///
+    /// # Errors
+    /// If it could not be buried.
+    pub(crate) async fn bury_unheard(
+        &self,
+        delivery: &Delivery,
+        code: ErrorCode,
+        queue: String,
+    ) -> Result<(), PublishError> {
         let epitaph = Epitaph {
             reason: code.as_str().to_owned(),
             first_seen_s: self.first_seen_s(delivery),
             count: delivery.delivery_count.saturating_add(1),
-            queue: self.names.messages().name,
+            queue,
         };
         self.publish(dead_letter(&delivery.message, epitaph)).await
     }
@@ -103,16 +124,15 @@ impl Undertaker {
         let Some(reply_to) = &message.properties.reply_to else {
             return Ok(());
         };
-        if origin::was_injected(&message.properties) && self.names.is_ours(reply_to) {
+        let queue = text_header(&message.properties, HEADER_FIRST_DEATH_QUEUE).unwrap_or_default();
+        let was_asked = queue == self.names.pushes().name || queue == self.names.revocations().name;
+        if (was_asked || origin::was_injected(&message.properties)) && self.names.is_ours(reply_to) {
             return Ok(());
         }
-        let id = match ClientMessage::parse(&message.body) {
-            Ok(message) => message.id,
-            Err(malformed) => malformed.id,
-        };
-        let refusal = ErrorBody::new(ErrorCode::Internal, "the message could not be handled");
-        let body = error(id.as_deref(), &refusal, None);
-        let answer = Answer::ONLY.to_message(message.properties.correlation_id.clone(), body);
+        if was_asked {
+            return self.tell_producer(message).await;
+        }
+        let answer = last_answer(message).to_message(message.properties.correlation_id.clone(), last_word(message));
         match self.publisher.publish(Route::queue(reply_to), answer).await {
             Err(PublishError::Unroutable | PublishError::Malformed) => {
                 self.metrics.answer_lost(Lost::Unroutable);
@@ -122,6 +142,15 @@ impl Undertaker {
         }
     }
 
+    /// Tells whoever pushed or revoked, in the words for those.
+    async fn tell_producer(&self, message: &Message) -> Result<(), PublishError> {
+        let Some(producer) = producer(&message.properties, &self.names) else {
+            return Ok(());
+        };
+        let error = ErrorBody::new(ErrorCode::Internal, "it could not be handled");
+        self.teller.tell(&producer, &Outcome::Refused { error }).await
+    }
+
     fn epitaph_of_failed(&self, delivery: &Delivery) -> Epitaph {
         let properties = &delivery.message.properties;
         let header = |name| redact::text(text_header(properties, name).unwrap_or("unknown")).into_owned();
@@ -129,13 +158,41 @@ impl Undertaker {
             reason: header("x-first-death-reason"),
             first_seen_s: self.first_seen_s(delivery),
             count: self.max_deliveries,
-            queue: header("x-first-death-queue"),
+            queue: header(HEADER_FIRST_DEATH_QUEUE),
         }
     }
 
     fn first_seen_s(&self, delivery: &Delivery) -> u64 {
         origin::first_seen_s(delivery, &self.internal).unwrap_or_else(|| self.clock.now().as_secs())
     }
+}
+
+/// What is said around the last word: a terminator knows by it which sending of its question is settled.
+fn last_answer(message: &Message) -> Answer {
+    let question = Question::read(&message.properties);
+    Answer {
+        second: question.as_ref().is_some_and(|question| question.standing.again),
+        // As good as all: what could not be released is asked for again.
+        left: question.filter(is_release).map_or(0, |_| u64::from(u32::MAX)),
+        ..Answer::ONLY
+    }
+}
+
+/// The refusal. Of what no client has asked there is nothing to say.
+fn last_word(message: &Message) -> Bytes {
+    if Question::read(&message.properties).is_some_and(|question| is_release(&question)) {
+        return Bytes::new();
+    }
+    let id = match ClientMessage::parse(&message.body) {
+        Ok(message) => message.id,
+        Err(malformed) => malformed.id,
+    };
+    let refusal = ErrorBody::new(ErrorCode::Internal, "the message could not be handled");
+    error(id.as_deref(), &refusal, None)
+}
+
+const fn is_release(question: &Question) -> bool {
+    matches!(question.notice, Notice::Release { .. })
 }
 
 /// The message without its token and without what would make it a question again.

@@ -1,6 +1,7 @@
 //! What an application does with a message whose sender is proved.
 //!
-//! A handler sees the identity of *that message's* token, and never the token.
+//! A handler sees the identity of *that message's* token (or, if it has none, of its
+//! connection's authentication), and never the token.
 //! Whatever it does, its worker lives: an error, a panic or too long a silence
 //! is one `error` to the client.
 
@@ -27,9 +28,9 @@ pub const MAX_ANSWERS: usize = 1_024;
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Request<'a> {
-    /// Whom the message's token speaks for.
+    /// In whose name the message is: whom its token speaks for, or, if it has none, its connection's authentication.
     pub identity: &'a Identity,
-    /// Every claim of the token, as the issuer wrote them.
+    /// Every claim of the token that proved it, as the issuer wrote them.
     pub claims: &'a Map<String, Value>,
     /// The message's `type`: 1 to 128 bytes, not beginning with `auth.`.
     pub kind: &'a str,
@@ -42,23 +43,7 @@ pub struct Request<'a> {
     pub stamp: Option<Stamp>,
 }
 
-impl<'a> Request<'a> {
-    pub(crate) fn new(
-        identity: &'a Identity,
-        claims: &'a Map<String, Value>,
-        message: &'a crate::message::ClientMessage<'a>,
-        stamp: Option<Stamp>,
-    ) -> Self {
-        Self {
-            identity,
-            claims,
-            kind: &message.kind,
-            id: message.id.as_deref(),
-            payload: message.payload,
-            stamp,
-        }
-    }
-
+impl Request<'_> {
     /// The payload as a value of the application's; `null` stands in for one that is missing.
     ///
     /// # Errors

@@ -12,6 +12,9 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use shared::tag::{IdentityTag, TokenIdTag};
 
+/// The longest subject, in bytes: OpenID Connect Core §2 allows 255 characters of ASCII.
+pub(crate) const MAX_SUBJECT_BYTES: usize = 255;
+
 /// Who vouches for a subject: the `iss` of RFC 7519 §4.1.1, compared byte by byte.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Issuer(Arc<str>);
@@ -74,6 +77,32 @@ pub fn tag_of(issuer: &Issuer, subject: &str) -> IdentityTag {
 /// The tag of one token of an issuer, by its `jti` (RFC 7519 §4.1.7).
 pub fn token_id_tag(issuer: &Issuer, token_id: &str) -> TokenIdTag {
     TokenIdTag::of(&digest_of(issuer, token_id))
+}
+
+/// Whether a token could name this subject.
+pub(crate) fn is_subject(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_SUBJECT_BYTES && !name.contains(char::is_control)
+}
+
+/// Why a name does not tell an issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unnamed {
+    /// There is no name, and more than one issuer.
+    Several,
+    /// It is the name of none.
+    Unknown,
+}
+
+/// The issuer of that name, or the only one there is.
+pub(crate) fn issuer_of<'a>(name: Option<&str>, issuers: &'a [Issuer]) -> Result<&'a Issuer, Unnamed> {
+    match (name, issuers) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(Unnamed::Several),
+        (Some(name), issuers) => issuers
+            .iter()
+            .find(|issuer| issuer.as_str() == name)
+            .ok_or(Unnamed::Unknown),
+    }
 }
 
 fn digest_of(issuer: &Issuer, name: &str) -> [u8; 32] {

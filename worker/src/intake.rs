@@ -19,6 +19,7 @@ pub(crate) struct Intake {
     consumer: Consumer,
     ending: Ending,
     stopping: bool,
+    in_order: bool,
 }
 
 impl Intake {
@@ -27,7 +28,23 @@ impl Intake {
             consumer,
             ending,
             stopping: false,
+            in_order: false,
         }
+    }
+
+    /// Of a queue with a single active consumer. When the worker stops, it leaves the queue only when it is dropped: a
+    /// consumer that is cancelled may be followed by another while it still has something to finish, which that other
+    /// would overtake. What was delivered and not taken by then goes back, in its order.
+    pub(crate) fn in_order(consumer: Consumer, ending: Ending) -> Self {
+        Self {
+            in_order: true,
+            ..Self::new(consumer, ending)
+        }
+    }
+
+    /// Waits for something that is needed before the first delivery; nothing when the worker stops.
+    pub(crate) async fn unless_stopped<T>(&self, needed: impl Future<Output = T>) -> Option<T> {
+        self.ending.stop.run_until_cancelled(needed).await
     }
 
     /// The next delivery; nothing when the worker stops and all that had been delivered was taken.
@@ -37,6 +54,9 @@ impl Intake {
                 biased;
                 () = self.ending.kill.cancelled() => return None,
                 () = self.ending.stop.cancelled(), if !self.stopping => {
+                    if self.in_order {
+                        return None;
+                    }
                     self.stopping = true;
                     self.consumer.stop();
                 }

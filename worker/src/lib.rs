@@ -1,19 +1,22 @@
-//! Authenticates every message by its own token, handles it, answers.
+//! Authenticates every message, handles it, answers.
 //!
 //! A worker trusts nothing that a message says about its sender but the token
-//! it carries. The rooms, in the order in which a message passes them:
+//! it carries, and, through a terminator, what a worker has proved by an earlier one. The rooms, in the order in which a message passes them:
 //!
 //! - [`config`]: what a worker is told.
-//! - `running`, `intake`: the queues that a worker consumes, and how it ends.
+//! - `running`, `outward`, `intake`: the queues that a worker consumes, and how it ends.
 //! - `pipeline`: one message, from its delivery to its acknowledgement.
 //! - `origin`: whether a terminator sent it, or anybody.
 //! - `message`: what a client may write.
 //! - [`token`]: from the text of a JWT to a verdict, and the only place where an
 //!   [`identity`] comes into being.
+//! - `standing`: how its connection stood, and what a connection is granted.
 //! - `decision`: what becomes of it, pure.
 //! - [`store`], `recorded`: what is known of its connection, written on change.
 //! - [`handler`]: what the application does with it.
 //! - `answer`: what goes back.
+//! - `outbound`: pushes, and what is held until a connection can be written to.
+//! - `revoke`, `revoked`: what is taken back before its time.
 //! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
 //! - `metrics`: what is counted.
 //! - `start`, `outside`: what a worker that is a process of its own has besides.
@@ -25,10 +28,14 @@ pub mod token;
 mod message;
 
 mod decision;
+mod standing;
 
 pub mod store;
 
 mod recorded;
+
+mod outbound;
+mod revoke;
 mod revoked;
 
 pub mod handler;
@@ -48,6 +55,7 @@ mod running;
 mod intake;
 mod metrics;
 mod outside;
+mod outward;
 mod start;
 
 use std::net::SocketAddr;
@@ -83,6 +91,7 @@ impl Worker {
         life::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
         let verifier = Arc::new(start::verifier(&config)?);
+        let issuers = start::issuers(&config);
         let store = start::store(&config, clock.clone())?;
         let door = Door::open(config.admin_listen).await?;
         let bus = Arc::new(start::bus(&config));
@@ -90,6 +99,7 @@ impl Worker {
             bus: bus.clone(),
             store: store.clone(),
             verifier,
+            issuers,
             clock,
             limits: config.limits(),
         };

@@ -6,6 +6,10 @@
 //! A member that is not known is let pass, so that newer clients may talk to
 //! older workers.
 //!
+//! The types under `auth.` are the protocol's own. A terminator does not parse, but
+//! it lets nothing pass a frame that holds the bytes `auth.`; so a type that spells
+//! them otherwise is refused, because it would not have been waited for.
+//!
 //! The payload is the application's and is kept as it was written. serde_json
 //! skips it without looking at its depth or its escapes, so [`scan`] does, once
 //! over the whole text and without recursion: whoever parses the payload later
@@ -15,9 +19,13 @@ mod members;
 mod scan;
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
+use shared::id::ConnectionId;
 use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, RESERVED_PREFIX};
+use shared::tag::ResumeSecret;
 
 use self::members::{Members, Shape};
 
@@ -27,12 +35,40 @@ pub(crate) const MAX_BODY_BYTES: usize = 1_024 * 1_024;
 /// The longest `type`, in bytes: it is a name, and goes wherever names go.
 const MAX_TYPE_BYTES: usize = 128;
 
+/// Proves who the client is, for the connection.
+const AUTHENTICATE: &str = "auth.authenticate";
+
+/// Logs the connection out.
+const FORGET: &str = "auth.forget";
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The application.
+    Application,
+    /// Us: the token proves who the client is from now on.
+    Authenticate,
+    /// Us: the client is nobody from now on.
+    Forget,
+}
+
+/// By what a client proves that it had another connection: the `resume` that it was told there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ResumeKey {
+    /// The connection that it had.
+    pub(crate) connection: ConnectionId,
+    /// What only its client was told.
+    pub(crate) secret: ResumeSecret,
+}
+
 /// A message that is one.
 pub(crate) struct ClientMessage<'a> {
     /// The client's own name for it.
     pub(crate) id: Option<Cow<'a, str>>,
     /// The application's name for what is to be done.
     pub(crate) kind: Cow<'a, str>,
+    /// Whom it is for, as its `type` says.
+    pub(crate) purpose: Purpose,
     /// The JWT, not yet looked at.
     pub(crate) token: Option<Cow<'a, str>>,
     /// One JSON text, as it was written.
@@ -87,16 +123,29 @@ pub(crate) enum Fault {
     /// The protocol's own types are not for the application.
     #[error("unknown auth. type: types that begin with `{RESERVED_PREFIX}` are the protocol's own")]
     Reserved,
+    /// A terminator must be able to see it without parsing.
+    #[error("a type that begins with `{RESERVED_PREFIX}` must be written without escapes")]
+    Escaped,
+    /// It is not what an answer told as `resume`.
+    #[error("the `resume` of the payload is not one that was told")]
+    Resume,
+}
+
+impl Fault {
+    /// What the client is told.
+    pub(crate) fn error(&self) -> ErrorBody {
+        let code = match self {
+            Self::TooLarge => ErrorCode::TooLarge,
+            _ => ErrorCode::BadRequest,
+        };
+        ErrorBody::new(code, self.to_string())
+    }
 }
 
 impl Malformed<'_> {
     /// What the client is told.
     pub(crate) fn error(&self) -> ErrorBody {
-        let code = match self.fault {
-            Fault::TooLarge => ErrorCode::TooLarge,
-            _ => ErrorCode::BadRequest,
-        };
-        ErrorBody::new(code, self.fault.to_string())
+        self.fault.error()
     }
 }
 
@@ -113,7 +162,7 @@ impl<'a> ClientMessage<'a> {
         let text = std::str::from_utf8(body).map_err(|_| nameless(Fault::NotUtf8))?;
         let (members, shape) = Members::read(text);
         let checked = shape.map_err(Fault::from).and_then(|()| scan::scan(text));
-        checked.and_then(|()| Self::meaning(&members)).map_err(|fault| {
+        checked.and_then(|()| Self::meaning(&members, text)).map_err(|fault| {
             // An id is told even if the rest is beyond repair, but not if there are two.
             let id = members.id.filter(|_| fault != Fault::Repeated("`id`"));
             let id = id.and_then(|raw| name("id", raw, MAX_ID_BYTES).ok());
@@ -121,23 +170,78 @@ impl<'a> ClientMessage<'a> {
         })
     }
 
-    fn meaning(members: &Members<'a>) -> Result<Self, Fault> {
+    fn meaning(members: &Members<'a>, text: &str) -> Result<Self, Fault> {
         if let Some(member) = members.repeated {
             return Err(Fault::Repeated(member));
         }
         let id = members.id.map(|raw| name("id", raw, MAX_ID_BYTES)).transpose()?;
         let kind = name("type", members.kind.ok_or(Fault::NoType)?, MAX_TYPE_BYTES)?;
-        if kind.starts_with(RESERVED_PREFIX) {
-            return Err(Fault::Reserved);
+        let purpose = match &*kind {
+            AUTHENTICATE => Purpose::Authenticate,
+            FORGET => Purpose::Forget,
+            other if other.starts_with(RESERVED_PREFIX) => return Err(Fault::Reserved),
+            _ => Purpose::Application,
+        };
+        if purpose != Purpose::Application && !text.contains(RESERVED_PREFIX) {
+            return Err(Fault::Escaped);
         }
         let token = members.token.map(|raw| string("token", raw)).transpose()?;
         Ok(Self {
             id,
             kind,
+            purpose,
             token,
             payload: members.payload,
         })
     }
+
+    /// The connection that this one resumes, if the payload names one: `{"resume": "<connection>.<secret>"}`.
+    ///
+    /// # Errors
+    /// If there is one that was never told.
+    pub(crate) fn resume(&self) -> Result<Option<ResumeKey>, Fault> {
+        let Some(payload) = self.payload else { return Ok(None) };
+        let payload: Option<AuthenticatePayload<'_>> =
+            serde_json::from_str(payload.get()).map_err(|_| Fault::Resume)?;
+        let Some(text) = payload.and_then(|payload| payload.resume) else {
+            return Ok(None);
+        };
+        let (connection, secret) = text.rsplit_once('.').ok_or(Fault::Resume)?;
+        let (Ok(connection), Ok(secret)) = (connection.parse(), secret.parse()) else {
+            return Err(Fault::Resume);
+        };
+        Ok(Some(ResumeKey { connection, secret }))
+    }
+}
+
+/// What `auth.authenticate` may say besides its token. Members that are not known are let pass.
+#[derive(Deserialize)]
+struct AuthenticatePayload<'a> {
+    #[serde(borrow, default)]
+    resume: Option<Cow<'a, str>>,
+}
+
+/// As the client is told it, and shows it again.
+impl fmt::Display for ResumeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.connection, self.secret)
+    }
+}
+
+/// The one JSON text in `body`, read as strictly as a message is: what a producer wants written, whatever it means.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn payload(body: &[u8]) -> Result<&RawValue, Fault> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(Fault::TooLarge);
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Fault::NotUtf8)?;
+    // What fails here is syntax, so the text repeats nothing of it.
+    let payload: &RawValue = serde_json::from_str(text).map_err(|error| Fault::NotJson(error.to_string()))?;
+    // As a member of the message that is made of it, it is one level deeper.
+    scan::scan_within(text, 1)?;
+    Ok(payload)
 }
 
 impl From<Shape> for Fault {

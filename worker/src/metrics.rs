@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use shared::protocol::ErrorCode;
+use shared::protocol::{CloseCode, ErrorCode, Reason};
 
 use crate::store::{Recorded, StoreError};
 use crate::token::{Rejection, Verdict};
@@ -21,6 +21,46 @@ pub(crate) enum Outcome {
     Error(ErrorCode),
     /// It was the notice of a close.
     Closed,
+    /// It waits for a fresh token.
+    Held,
+    /// It was sent back, because it could not be decided yet.
+    Again,
+    /// It was `auth.authenticate`, and is true.
+    Authenticated,
+    /// It was `auth.forget`.
+    Forgotten,
+    /// It asked for what is held.
+    Released,
+}
+
+/// What became of a message that needs a fresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It is held, for this reason.
+    For(Reason),
+    /// There is too much already.
+    Overflow,
+}
+
+/// What became of a message that was held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Released {
+    /// It was handled.
+    Handled,
+    /// It had waited too long.
+    Expired,
+    /// It was another identity's.
+    Mismatch,
+}
+
+impl Released {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handled => "released",
+            Self::Expired => "expired",
+            Self::Mismatch => "refused",
+        }
+    }
 }
 
 /// Why an answer reached nobody, for good.
@@ -35,6 +75,11 @@ pub(crate) enum Lost {
 pub(crate) struct Metrics {
     handled: Counter,
     closed: Counter,
+    held: Counter,
+    again: Counter,
+    authenticated: Counter,
+    forgotten: Counter,
+    releases: Counter,
     /// In the order of [`ErrorCode::ALL`].
     errors: [Counter; ErrorCode::ALL.len()],
     in_flight: Gauge,
@@ -57,6 +102,21 @@ pub(crate) struct Metrics {
     unroutable: Counter,
     unwanted: Counter,
     given_back: Counter,
+    revoked: Counter,
+    grants: Counter,
+    resumed: Counter,
+    not_resumed: Counter,
+    held_missing: Counter,
+    held_expired: Counter,
+    held_overflow: Counter,
+    released_handled: Counter,
+    released_expired: Counter,
+    released_mismatch: Counter,
+    heirs_woken: Counter,
+    bounced: Counter,
+    /// In the order of [`CloseCode::ALL`].
+    closes: [Counter; CloseCode::ALL.len()],
+    notes_lost: Counter,
 }
 
 impl Metrics {
@@ -66,9 +126,18 @@ impl Metrics {
         let cache = |result: &'static str| counter!("countersign_worker_token_cache_total", "result" => result);
         let write = |result: &'static str| counter!("countersign_worker_store_writes_total", "result" => result);
         let lost = |reason: &'static str| counter!("countersign_worker_answers_lost_total", "reason" => reason);
+        let hold = |result: &'static str| counter!("countersign_worker_holds_total", "result" => result);
+        let released = |result: &'static str| counter!("countersign_worker_held_ended_total", "result" => result);
+        let resume = |result: &'static str| counter!("countersign_worker_resumes_total", "result" => result);
+        let close = |code: CloseCode| counter!("countersign_worker_closes_total", "code" => code.code().to_string());
         Self {
             handled: outcome("handled"),
             closed: outcome("closed"),
+            held: outcome("held"),
+            again: outcome("again"),
+            authenticated: outcome("authenticated"),
+            forgotten: outcome("forgotten"),
+            releases: outcome("release"),
             errors: ErrorCode::ALL.map(|code| outcome(code.as_str())),
             in_flight: gauge!("countersign_worker_in_flight"),
             handling: histogram!("countersign_worker_handling_seconds"),
@@ -90,6 +159,20 @@ impl Metrics {
             unroutable: lost("unroutable"),
             unwanted: lost("unwanted"),
             given_back: counter!("countersign_worker_given_back_total"),
+            revoked: counter!("countersign_worker_tokens_revoked_total"),
+            grants: counter!("countersign_worker_grants_total"),
+            resumed: resume("taken"),
+            not_resumed: resume("refused"),
+            held_missing: hold(Reason::Missing.as_str()),
+            held_expired: hold(Reason::Expired.as_str()),
+            held_overflow: hold("overflow"),
+            released_handled: released("handled"),
+            released_expired: released("expired"),
+            released_mismatch: released("mismatch"),
+            heirs_woken: counter!("countersign_worker_heirs_woken_total"),
+            bounced: counter!("countersign_worker_bounced_total"),
+            closes: CloseCode::ALL.map(close),
+            notes_lost: counter!("countersign_worker_notes_lost_total"),
         }
     }
 
@@ -103,6 +186,11 @@ impl Metrics {
         match outcome {
             Outcome::Handled => self.handled.increment(1),
             Outcome::Closed => self.closed.increment(1),
+            Outcome::Held => self.held.increment(1),
+            Outcome::Again => self.again.increment(1),
+            Outcome::Authenticated => self.authenticated.increment(1),
+            Outcome::Forgotten => self.forgotten.increment(1),
+            Outcome::Released => self.releases.increment(1),
             Outcome::Error(code) => {
                 let place = ErrorCode::ALL.iter().position(|other| *other == code);
                 if let Some(counter) = place.and_then(|place| self.errors.get(place)) {
@@ -136,6 +224,69 @@ impl Metrics {
             Ok(Recorded::Stale) => self.store_stale.increment(1),
             Err(_) => self.store_failures.increment(1),
         }
+    }
+
+    /// The store could not be asked, or not be told.
+    pub(crate) fn store_failed(&self) {
+        self.store_failures.increment(1);
+    }
+
+    /// A token that is good but for its being revoked.
+    pub(crate) fn token_revoked(&self) {
+        self.revoked.increment(1);
+    }
+
+    /// A connection got a grant.
+    pub(crate) fn granted(&self) {
+        self.grants.increment(1);
+    }
+
+    /// A client asked to take over what another connection has left, and may, or may not.
+    pub(crate) fn resumed(&self, taken: bool) {
+        if taken {
+            self.resumed.increment(1);
+        } else {
+            self.not_resumed.increment(1);
+        }
+    }
+
+    pub(crate) fn held(&self, held: Held) {
+        match held {
+            Held::For(Reason::Expired) => self.held_expired.increment(1),
+            Held::For(_) => self.held_missing.increment(1),
+            Held::Overflow => self.held_overflow.increment(1),
+        }
+    }
+
+    pub(crate) fn released(&self, released: Released) {
+        match released {
+            Released::Handled => self.released_handled.increment(1),
+            Released::Expired => self.released_expired.increment(1),
+            Released::Mismatch => self.released_mismatch.increment(1),
+        }
+    }
+
+    /// A connection was told that something is held of one that it has taken over.
+    pub(crate) fn woke_heir(&self) {
+        self.heirs_woken.increment(1);
+    }
+
+    /// An answer was put away because its terminator is gone.
+    pub(crate) fn bounced(&self) {
+        self.bounced.increment(1);
+    }
+
+    /// A connection is told to close.
+    pub(crate) fn closes(&self, code: CloseCode) {
+        let place = CloseCode::ALL.iter().position(|other| *other == code);
+        if let Some(counter) = place.and_then(|place| self.closes.get(place)) {
+            counter.increment(1);
+        }
+    }
+
+    /// A decision could not be kept for the curious.
+    pub(crate) fn note_lost(&self) {
+        self.notes_lost.increment(1);
     }
 
     pub(crate) fn handling_took(&self, time: Duration) {

@@ -1,14 +1,14 @@
 //! Who sent a delivery: a client through a terminator, or anybody else.
 //!
-//! A stamp is believed for the exchange that it came through, never for what it
-//! says. An injector can write any `correlation_id`, but cannot write to
-//! `<namespace>.internal`.
+//! A stamp, and all that a terminator says of the connection, is believed for the
+//! exchange that it came through, never for what it says. An injector can write any
+//! `correlation_id`, but cannot write to `<namespace>.internal`.
 
 use std::fmt;
 
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Properties, Value};
-use shared::envelope::{Notice, Question};
+use shared::envelope::Question;
 use shared::id::Stamp;
 
 /// On a message that was moved to `<namespace>.retry`: the key that it first came with.
@@ -18,44 +18,43 @@ pub(crate) const HEADER_ORIGIN: &str = "origin";
 pub(crate) const HEADER_FIRST_SEEN: &str = "first_seen";
 
 /// Who sent a delivery, and what it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A client's message, through its terminator.
-    Forwarded(Stamp),
-    /// A terminator's notice that a connection is closed.
-    Closed(Stamp),
-    /// A message of anybody's, of no connection.
+    /// A terminator: a client's message, or something about its connection.
+    Terminator(Box<Question>),
+    /// Anybody: a message of no connection.
     Injected,
 }
 
 impl Origin {
     /// Of this delivery, where `internal` is the exchange that injectors cannot write to.
     pub(crate) fn of(delivery: &Delivery, internal: &str) -> Self {
-        let properties = &delivery.message.properties;
         if !is_forwarded(delivery, internal) {
             return Self::Injected;
         }
-        match Question::read(properties).map(|question| (question.stamp, question.notice)) {
-            Some((stamp, Notice::Message | Notice::Release { .. })) => Self::Forwarded(stamp),
-            Some((stamp, Notice::Closed { .. })) => Self::Closed(stamp),
-            // No terminator of ours writes such a thing, so it gets no connection's rights.
-            None => Self::Injected,
+        // What no terminator of ours writes gets no connection's rights.
+        Question::read(&delivery.message.properties)
+            .map_or(Self::Injected, |question| Self::Terminator(Box::new(question)))
+    }
+
+    /// What a terminator says, if it was one.
+    pub(crate) fn question(&self) -> Option<&Question> {
+        match self {
+            Self::Terminator(question) => Some(question),
+            Self::Injected => None,
         }
     }
 
     /// Where its answer goes. What was injected gets none into a queue of ours: it would be taken for an answer to
     /// somebody else's question.
-    pub(crate) fn reply_to<'a>(self, properties: &'a Properties, names: &Names) -> Option<&'a str> {
+    pub(crate) fn reply_to<'a>(&self, properties: &'a Properties, names: &Names) -> Option<&'a str> {
         let reply_to = properties.reply_to.as_deref()?;
-        (self != Self::Injected || !names.is_ours(reply_to)).then_some(reply_to)
+        (*self != Self::Injected || !names.is_ours(reply_to)).then_some(reply_to)
     }
 
     /// Which message of which connection, if it is one.
-    pub(crate) const fn stamp(self) -> Option<Stamp> {
-        match self {
-            Self::Forwarded(stamp) | Self::Closed(stamp) => Some(stamp),
-            Self::Injected => None,
-        }
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.question().map(|question| question.stamp)
     }
 }
 

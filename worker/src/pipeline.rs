@@ -1,40 +1,51 @@
-//! One message, from its delivery to its acknowledgement.
+//! One delivery, from its arrival to its acknowledgement.
 //!
 //! Take, authenticate, decide, record, handle, answer; and only when the answer
 //! is confirmed, acknowledge. Whatever breaks on the way, the broker still has
-//! the message: a delivery that is dropped here comes again.
+//! the message: a delivery that is dropped here comes again. The rooms:
+//!
+//! - `concluding`: what a client's message comes to, as the table of decisions has it.
+//! - `granting`: what a connection has by a token, and how it logs out.
+//! - `holding`: a message that waits for a fresh token.
+//! - `releasing`: what has waited, when the token is there, or the time is over.
+//! - `handling`: the application's part.
+//! - `telling`: what is written or noted besides the answer.
+
+mod concluding;
+mod granting;
+mod handling;
+mod holding;
+mod releasing;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use shared::bus::topology::Names;
-use shared::bus::{Delivery, PublishError, Publisher, Route};
+use shared::bus::topology::{Names, keys};
+use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
 use shared::clock::Clock;
-use shared::envelope::{Answer, Part};
-use shared::id::Stamp;
-use shared::protocol::{AuthBody, ErrorBody, ErrorCode};
+use shared::envelope::{Answer, Bounced, Notice, Part, Question};
+use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tracing::{debug, error};
+use tracing::debug;
 
 use crate::answer;
+use crate::config::{Policies, Strategy};
 use crate::dead_letter::Undertaker;
-use crate::decision::{Decision, Proof, Sender, decide};
-use crate::handler::{Failure, Guarded, Request};
-use crate::message::ClientMessage;
+use crate::handler::Guarded;
 use crate::metrics::{Lost, Metrics, Outcome};
 use crate::origin::Origin;
 use crate::recorded::Recorder;
-use crate::store::Recorded;
-use crate::token::{Rejection, Verdict, Verified, Verifier};
+use crate::revoked::Revoked;
+use crate::standing::{Bound, Terms};
+use crate::store::{self, HoldLimits, Store};
+use crate::token::Verifier;
 
 /// The target of the events that tell a message's journey, one per stage. They hold no token and no payload.
 pub const JOURNEY: &str = "countersign::journey";
-
-/// When to try again while the store is away: it is asked anew each time.
-const STORE_RETRY_MS: u64 = 1_000;
 
 /// What could not be brought to its end is given back only after this, or it would come again at once, and
 /// use up its deliveries within milliseconds.
@@ -44,7 +55,9 @@ pub(crate) struct Pipeline {
     pub(crate) names: Names,
     pub(crate) internal: String,
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) revoked: Arc<Revoked>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) recorder: Recorder,
     pub(crate) handler: Guarded,
     /// How many messages may be handled at a time. To wait for a confirm takes no permit.
@@ -52,24 +65,57 @@ pub(crate) struct Pipeline {
     pub(crate) publisher: Publisher,
     pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) rules: Rules,
 }
 
-/// What a message has come to.
+/// What an operator has decided.
+pub(crate) struct Rules {
+    pub(crate) strategy: Strategy,
+    pub(crate) on_unauthenticated: Policies,
+    pub(crate) hold: HoldLimits,
+    pub(crate) terms: Terms,
+}
+
+/// What a delivery has come to.
 struct Conclusion {
     outcome: Outcome,
     /// At least one.
-    answers: Vec<Bytes>,
+    bodies: Vec<Bytes>,
+    /// What is said around them.
+    answer: Answer,
     /// The refusal, if it never reached the handler: it must not be lost because nobody hears it.
     refused: Option<ErrorCode>,
+    /// What a person may want to know later.
+    noted: Option<store::Decision>,
 }
 
 impl Conclusion {
+    /// One answer and no more to say.
+    fn of(outcome: Outcome, body: Bytes) -> Self {
+        Self {
+            outcome,
+            bodies: vec![body],
+            answer: Answer::ONLY,
+            refused: None,
+            noted: None,
+        }
+    }
+
     fn refused(id: Option<&str>, refusal: &ErrorBody) -> Self {
         Self {
-            outcome: Outcome::Error(refusal.code),
-            answers: vec![answer::error(id, refusal, None)],
             refused: Some(refusal.code),
+            ..Self::of(Outcome::Error(refusal.code), answer::error(id, refusal, None))
         }
+    }
+
+    fn and_close(mut self, close: Option<CloseCode>) -> Self {
+        self.answer.close = close;
+        self
+    }
+
+    fn noted(mut self, decision: store::Decision) -> Self {
+        self.noted = Some(decision);
+        self
     }
 }
 
@@ -79,19 +125,8 @@ impl Pipeline {
         let _in_flight = self.metrics.in_flight();
         let origin = Origin::of(&delivery, &self.internal);
         debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = delivery.message.body.len());
-        if let Origin::Closed(stamp) = origin {
-            self.recorder.forget(stamp).await;
-            self.metrics.ended(Outcome::Closed);
-            return delivery.ack();
-        }
-        let conclusion = {
-            // The semaphore is never closed, so a permit always comes.
-            let _permit = self.permits.acquire().await;
-            self.conclude(&delivery.message.body, origin).await
-        };
-        let outcome = conclusion.outcome;
-        match self.answer(&delivery, origin, conclusion).await {
-            Ok(()) => {
+        match self.bring_to_its_end(&delivery, &origin).await {
+            Ok(outcome) => {
                 self.metrics.ended(outcome);
                 delivery.ack();
             }
@@ -107,100 +142,43 @@ impl Pipeline {
         drop(delivery);
     }
 
-    async fn conclude(&self, body: &[u8], origin: Origin) -> Conclusion {
-        let message = match ClientMessage::parse(body) {
-            Ok(message) => message,
-            Err(malformed) => return Conclusion::refused(malformed.id.as_deref(), &malformed.error()),
+    async fn bring_to_its_end(&self, delivery: &Delivery, origin: &Origin) -> Result<Outcome, PublishError> {
+        let question = origin.question();
+        let conclusion = match question.map(|question| (question, question.notice)) {
+            Some((question, Notice::Closed { code })) => {
+                self.close(question, code).await;
+                return Ok(Outcome::Closed);
+            }
+            Some((question, Notice::Release { from })) => Box::pin(self.release(question, from)).await?,
+            Some((_, Notice::Message)) | None => {
+                // The semaphore is never closed, so a permit always comes.
+                let _permit = self.permits.acquire().await;
+                self.conclude(delivery, origin).await?
+            }
         };
-        let id = message.id.as_deref();
-        let (sender, stamp) = match origin.stamp() {
-            Some(stamp) => (Sender::Connection(stamp), Some(stamp)),
-            None => (Sender::Injector, None),
-        };
-        let (verified, record) = match decide(self.prove(message.token.as_deref(), origin), sender) {
-            Decision::Process { verified, record } => (verified, record),
-            Decision::Refuse(refusal) => return Conclusion::refused(id, &refusal),
-        };
-        let auth = match record {
-            None => None,
-            Some(stamp) => match self.record(stamp, &verified).await {
-                Ok(auth) => auth,
-                Err(refusal) => return Conclusion::refused(id, &refusal),
-            },
-        };
-        let request = Request::new(&verified.identity, &verified.claims, &message, stamp);
-        self.handle(request, origin, auth.as_ref()).await
-    }
-
-    fn prove(&self, token: Option<&str>, origin: Origin) -> Proof {
-        let Some(token) = token else {
-            self.metrics.no_token();
-            debug!(target: JOURNEY, stage = "verdict", stamp = %origin, kind = "none");
-            return Proof::None;
-        };
-        let verdict = self.verifier.verify(token, self.clock.now());
-        self.metrics.verdict(&verdict);
-        debug!(target: JOURNEY, stage = "verdict", stamp = %origin, kind = kind(&verdict), cached = verdict.cached);
-        Proof::Token(verdict.result)
-    }
-
-    /// What the connection's authentication has become, if this message changed it.
-    async fn record(&self, stamp: Stamp, verified: &Verified) -> Result<Option<AuthBody>, ErrorBody> {
-        let recorded = self.recorder.record(stamp, verified).await.map_err(|reason| {
-            debug!(%stamp, %reason, "the store did not take a record");
-            ErrorBody::new(
-                ErrorCode::AuthUnavailable,
-                "whether you are authenticated cannot be recorded just now",
-            )
-            .retry_after_ms(STORE_RETRY_MS)
-        })?;
-        if let Some(recorded) = recorded {
-            debug!(target: JOURNEY, stage = "store", %stamp, recorded = ?recorded);
+        let (outcome, noted) = (conclusion.outcome, conclusion.noted.clone());
+        self.answer(delivery, origin, conclusion).await?;
+        if let (Some(question), Some(decision)) = (question, noted) {
+            // Nobody waits for it any more.
+            self.note(question.stamp.connection, &decision).await;
         }
-        Ok((recorded == Some(Recorded::Changed)).then(|| answer::auth(verified, self.clock.now())))
+        Ok(outcome)
     }
 
-    async fn handle(&self, request: Request<'_>, origin: Origin, auth: Option<&AuthBody>) -> Conclusion {
-        let started = Instant::now();
-        let handled = self.handler.handle(request).await;
-        let took = started.elapsed();
-        self.metrics.handling_took(took);
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        debug!(target: JOURNEY, stage = "handler", stamp = %origin, ok = handled.is_ok(), took_us);
-        match handled {
-            Ok(answers) => Conclusion {
-                outcome: Outcome::Handled,
-                answers: answer::replies(request.id, &answers, auth),
-                refused: None,
-            },
-            Err(failure) => {
-                self.note(&failure, origin);
-                let refusal = failure.into_error();
-                Conclusion {
-                    outcome: Outcome::Error(refusal.code),
-                    answers: vec![answer::error(request.id, &refusal, auth)],
-                    refused: None,
-                }
-            }
-        }
-    }
-
-    fn note(&self, failure: &Failure, origin: Origin) {
-        match failure {
-            Failure::Error(_) => {}
-            Failure::Panic => {
-                self.metrics.handler_panicked();
-                error!(stamp = %origin, "the handler panicked; the client was told `internal`");
-            }
-            Failure::TooManyAnswers => {
-                error!(stamp = %origin, "the handler gave too many answers; the client was told `internal`");
-            }
-            Failure::Timeout => self.metrics.handler_timed_out(),
+    async fn close(&self, question: &Question, code: Option<u16>) {
+        let stamp = question.stamp;
+        let identity = Bound::of(&question.standing).map(|bound| bound.grant.identity);
+        self.recorder.close(stamp, identity).await;
+        if let Some(code) = code {
+            let known = CloseCode::from_code(code.into());
+            let why = format!("{code}: {}", known.map_or("", CloseCode::reason));
+            self.note(stamp.connection, &self.decision(None, None, "closed", why))
+                .await;
         }
     }
 
     /// Sends the answers to whoever asked, and waits until they have arrived.
-    async fn answer(&self, delivery: &Delivery, origin: Origin, conclusion: Conclusion) -> Result<(), PublishError> {
+    async fn answer(&self, delivery: &Delivery, origin: &Origin, conclusion: Conclusion) -> Result<(), PublishError> {
         let properties = &delivery.message.properties;
         let Some(reply_to) = origin.reply_to(properties, &self.names) else {
             return match conclusion.refused {
@@ -212,10 +190,9 @@ impl Pipeline {
             };
         };
         let started = Instant::now();
-        match self
-            .send(reply_to, &properties.correlation_id, conclusion.answers)
-            .await
-        {
+        let messages = parts(&properties.correlation_id, origin, conclusion);
+        match self.send(reply_to, messages.clone()).await {
+            Err(PublishError::Unroutable) if origin.stamp().is_some() => self.give_to_the_hold(messages).await?,
             // Nobody is there any more, or there never was such a queue.
             Err(PublishError::Unroutable | PublishError::Malformed) => self.metrics.answer_lost(Lost::Unroutable),
             outcome => outcome?,
@@ -225,36 +202,51 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn send(
-        &self,
-        reply_to: &str,
-        correlation_id: &Option<String>,
-        mut bodies: Vec<Bytes>,
-    ) -> Result<(), PublishError> {
+    async fn send(&self, reply_to: &str, messages: Vec<Message>) -> Result<(), PublishError> {
         let route = Route::queue(reply_to);
-        if bodies.len() <= 1 {
-            let only = Answer::ONLY.to_message(correlation_id.clone(), bodies.pop().unwrap_or_default());
-            return self.publisher.publish(route, only).await;
-        }
-        let last = bodies.len() - 1;
         // They are submitted in order, and confirmed together.
-        let sends = bodies.into_iter().zip(0_u32..).map(|(body, index)| {
-            let more = (index as usize) < last;
-            let part = Answer {
-                part: Part { index, more },
-                ..Answer::ONLY
-            };
-            let part = part.to_message(correlation_id.clone(), body);
-            self.publisher.publish(route.clone(), part)
-        });
+        let sends = messages
+            .into_iter()
+            .map(|message| self.publisher.publish(route.clone(), message));
         try_join_all(sends).await.map(|_| ())
+    }
+
+    /// The terminator is gone, and its queue with it. What is somebody's waits for their next connection.
+    async fn give_to_the_hold(&self, messages: Vec<Message>) -> Result<(), PublishError> {
+        for message in messages {
+            let is_somebodys = Answer::read(&message.properties).is_some_and(|(_, answer)| answer.identity.is_some());
+            if is_somebodys && !message.body.is_empty() {
+                self.bounce(message).await?;
+            } else {
+                self.metrics.answer_lost(Lost::Unroutable);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts something away whose connection is gone.
+    async fn bounce(&self, message: Message) -> Result<(), PublishError> {
+        let route = Route::new(&self.internal, keys::UNDELIVERED);
+        self.metrics.bounced();
+        self.publisher.publish(route, Bounced::Gone.to_message(message)).await
     }
 }
 
-const fn kind(verdict: &Verdict) -> &'static str {
-    match verdict.result {
-        Ok(_) => "valid",
-        Err(Rejection::Expired) => "expired",
-        Err(Rejection::Invalid(_)) => "invalid",
-    }
+/// The answers as they go to whoever asked. What changes the connection comes with the first, the settlement with the
+/// last.
+fn parts(correlation_id: &Option<String>, origin: &Origin, conclusion: Conclusion) -> Vec<Message> {
+    let Conclusion { bodies, mut answer, .. } = conclusion;
+    let last = bodies.len().saturating_sub(1);
+    let change = answer.change.take();
+    answer.second = origin.question().is_some_and(|question| question.standing.again);
+    let part = |(body, index): (Bytes, u32)| {
+        let more = (index as usize) < last;
+        let part = Answer {
+            part: Part { index, more },
+            change: change.clone().filter(|_| index == 0),
+            ..answer.clone()
+        };
+        part.to_message(correlation_id.clone(), body)
+    };
+    bodies.into_iter().zip(0..).map(part).collect()
 }

@@ -1,26 +1,83 @@
 //! What was last recorded of each connection, so that it is recorded once.
 //!
-//! A client sends the same token with every message until it has a fresh one.
-//! Only the first such message changes anything, so the steady state causes no
-//! traffic to the store. What is forgotten here is merely written again.
+//! A client sends the same token with every message until it has a fresh one, and
+//! its terminator says with each by which token the connection lives. Only while the
+//! terminator does not know of it yet is anything to be done, and of that only the first
+//! time costs the store anything. What is forgotten here is merely written again.
+//!
+//! What was recorded here counts only if it is newer than what the terminator knows:
+//! another worker may have logged the connection out since.
 
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
+use sha2::{Digest as _, Sha256};
+use shared::clock::Timestamp;
 use shared::id::{ConnectionId, Sequence, Stamp};
+use shared::tag::{IdentityTag, ResumeSecret};
 
 use crate::metrics::Metrics;
-use crate::store::{Authentication, Recorded, Store, StoreError};
+use crate::store::{Authentication, Recorded, Registered, ResumeDigest, Store, StoreError};
 use crate::token::{Digest, Verified};
 
 /// How many connections are remembered: at about 100 bytes each, 10 MB. A worker may hear from all of them.
 const CAPACITY: usize = 100_000;
 
+/// That a message proved who its connection is.
+pub(crate) struct Proven<'a> {
+    /// Which message of which connection.
+    pub(crate) stamp: Stamp,
+    /// What it proved.
+    pub(crate) verified: &'a Verified,
+    /// As other connections of the identity are told it.
+    pub(crate) entry: Registered,
+    /// Whose it is.
+    pub(crate) identity: IdentityTag,
+    /// By which the connection can be resumed.
+    pub(crate) resume: &'a ResumeSecret,
+    /// The message that last changed the connection, as far as its terminator knew.
+    pub(crate) known: Option<Sequence>,
+}
+
+/// What has come of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recording {
+    /// What the store said; nothing if it was not asked.
+    pub(crate) recorded: Option<Recorded>,
+    /// How much is held for the identity.
+    pub(crate) waiting: u64,
+}
+
+impl Recording {
+    /// A newer message has overtaken this one.
+    const STALE: Self = Self {
+        recorded: Some(Recorded::Stale),
+        waiting: 0,
+    };
+
+    /// Whether a newer message has overtaken this one.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.recorded == Some(Recorded::Stale)
+    }
+}
+
+/// By which token a connection was last recorded, from here.
+#[derive(Clone, Copy)]
+struct Last {
+    by: Sequence,
+    token: Digest,
+    waiting: u64,
+}
+
 pub(crate) struct Recorder {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
-    /// By which token each connection was last recorded, from here.
-    last: Cache<ConnectionId, (Sequence, Digest)>,
+    last: Cache<ConnectionId, Last>,
+}
+
+/// What the store knows of a connection's secret.
+pub(crate) fn digest_of(secret: &ResumeSecret) -> ResumeDigest {
+    Sha256::digest(secret.to_string()).into()
 }
 
 impl Recorder {
@@ -32,39 +89,119 @@ impl Recorder {
         }
     }
 
-    /// Records that the message `stamp` proved who its connection is.
-    ///
-    /// The answer is nothing if that was recorded before.
+    /// Records who its connection is, and enters it among those of the identity.
     ///
     /// # Errors
     /// If the store did not take it; the message may then not be processed.
-    pub(crate) async fn record(&self, stamp: Stamp, verified: &Verified) -> Result<Option<Recorded>, StoreError> {
-        let Stamp { connection, sequence } = stamp;
-        let last = self.last.get(&connection);
-        if last.is_some_and(|(_, digest)| digest == verified.digest) {
-            return Ok(None);
+    pub(crate) async fn record(&self, proven: Proven<'_>) -> Result<Recording, StoreError> {
+        let Stamp { connection, sequence } = proven.stamp;
+        let is_current = |last: &Last| last.token == proven.verified.digest && Some(last.by) > proven.known;
+        if let Some(last) = self.last.get(&connection).filter(is_current) {
+            return Ok(Recording {
+                recorded: None,
+                waiting: last.waiting,
+            });
         }
         let authentication = Authentication::Live {
-            identity: verified.identity.clone(),
-            until: verified.expires_at,
+            identity: proven.verified.identity.clone(),
+            until: proven.verified.expires_at,
             by: sequence,
-            resume: [0; 32],
+            resume: digest_of(proven.resume),
         };
-        let result = self.store.record(connection, &authentication).await;
-        self.metrics.store_write(&result);
-        let recorded = result?;
-        // Of two that were written at the same time, the newer is the one that counts.
-        let is_newer = self.last.get(&connection).is_none_or(|(by, _)| by < sequence);
-        if recorded != Recorded::Stale && is_newer {
-            self.last.insert(connection, (sequence, verified.digest));
+        let recorded = self.write(connection, &authentication).await?;
+        if recorded == Recorded::Stale {
+            return Ok(Recording::STALE);
         }
-        Ok(Some(recorded))
+        let waiting = self.store.register(proven.identity, proven.entry).await?;
+        if self.is_over(proven.stamp).await? {
+            // It closed while it was entered, and whoever closed it may have looked before.
+            self.store.unregister(proven.identity, connection).await?;
+            return Ok(Recording::STALE);
+        }
+        self.remember(connection, sequence, proven.verified.digest, waiting);
+        Ok(Recording {
+            recorded: Some(recorded),
+            waiting,
+        })
+    }
+
+    /// The client has logged out. Tells whether a newer message has overtaken that.
+    ///
+    /// # Errors
+    /// If the store did not take it: the client is logged in as it was.
+    pub(crate) async fn forget(&self, stamp: Stamp, identity: Option<IdentityTag>) -> Result<Recorded, StoreError> {
+        let Stamp { connection, sequence } = stamp;
+        self.last.remove(&connection);
+        let recorded = self
+            .write(connection, &Authentication::Forgotten { by: sequence })
+            .await?;
+        if let Some(identity) = identity.filter(|_| recorded != Recorded::Stale) {
+            self.store.unregister(identity, connection).await?;
+        }
+        Ok(recorded)
     }
 
     /// The connection is closed. A store that is away forgets it by itself, when its token has expired.
-    pub(crate) async fn forget(&self, stamp: Stamp) {
+    pub(crate) async fn close(&self, stamp: Stamp, identity: Option<IdentityTag>) {
         self.last.remove(&stamp.connection);
-        let result = self.store.close(stamp.connection, stamp.sequence).await;
+        if let Err(reason) = self.try_close(stamp, identity).await {
+            self.metrics.store_failed();
+            tracing::debug!(connection = %stamp.connection, %reason, "the store was not told of a close");
+        }
+    }
+
+    async fn try_close(&self, stamp: Stamp, identity: Option<IdentityTag>) -> Result<(), StoreError> {
+        let Stamp { connection, sequence } = stamp;
+        let identity = match identity {
+            Some(identity) => Some(identity),
+            // The answer that would have told the terminator may not have reached it any more.
+            None => match self.store.authentication(connection).await? {
+                Some(Authentication::Live { identity, .. }) => Some(identity.tag()),
+                _ => None,
+            },
+        };
+        self.write(connection, &Authentication::Closed { by: sequence }).await?;
+        match identity {
+            Some(identity) => self.store.unregister(identity, connection).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&self, connection: ConnectionId, state: &Authentication) -> Result<Recorded, StoreError> {
+        let result = self.store.record(connection, state).await;
         self.metrics.store_write(&result);
+        result
+    }
+
+    /// Whether the connection is closed, or logged out, by something newer than that message.
+    async fn is_over(&self, stamp: Stamp) -> Result<bool, StoreError> {
+        let state = self.store.authentication(stamp.connection).await?;
+        Ok(match state {
+            Some(Authentication::Closed { by } | Authentication::Forgotten { by }) => by > stamp.sequence,
+            Some(Authentication::Live { .. }) | None => false,
+        })
+    }
+
+    fn remember(&self, connection: ConnectionId, by: Sequence, token: Digest, waiting: u64) {
+        // Of two that were written at the same time, the newer is the one that counts.
+        if self.last.get(&connection).is_none_or(|last| last.by < by) {
+            self.last.insert(connection, Last { by, token, waiting });
+        }
+    }
+}
+
+impl Proven<'_> {
+    /// As the identity's index has it.
+    pub(crate) fn entry(
+        connection: ConnectionId,
+        until: Timestamp,
+        subject: &shared::revocation::Subject,
+    ) -> Registered {
+        Registered {
+            connection,
+            until,
+            issued_at: subject.issued_at,
+            token_id: subject.token_id,
+        }
     }
 }

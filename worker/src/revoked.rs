@@ -39,6 +39,7 @@ impl Revoked {
     }
 
     /// These are all.
+    #[cfg(test)]
     pub(crate) fn loaded(revocations: Revocations) -> Self {
         Self {
             set: RwLock::new(revocations),

@@ -1,9 +1,13 @@
-//! A worker that runs: three intakes, and what ends them.
+//! A worker that runs: its intakes, and what ends them.
 //!
 //! ```text
-//! <ns>.messages ── many at a time ──▶ pipeline     (what was delivered before: moved to <ns>.retry)
-//! <ns>.retry ───── one at a time ───▶ pipeline
-//! <ns>.failed ──── one at a time ───▶ undertaker
+//! <ns>.messages ───── many at a time ──────────────────▶ pipeline     (what was delivered before: moved to <ns>.retry)
+//! <ns>.retry ──────── one at a time ───────────────────▶ pipeline
+//! <ns>.failed ─────── one at a time ───────────────────▶ undertaker
+//! <ns>.pushes ─────── by one worker, in order ─────────▶ outbound
+//! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
+//! <ns>.revocations ── one at a time ───────────────────▶ revoke
+//! <ns>.worker.<id> ── as they come, until the very end ▶ revoked
 //! ```
 //!
 //! Nothing in here outlives its [`Worker`](crate::Worker): to drop it is to give back what it has.
@@ -15,19 +19,27 @@ use std::time::Duration;
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Delivery, Patience};
 use shared::clock::Clock;
+use shared::grant::Policy;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::config::{Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::{Guarded, Handler};
+use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
+use crate::outbound::metrics::Counters;
+use crate::outbound::outcome::Teller;
+use crate::outward::{self, Outward};
+use crate::pipeline::{Pipeline, Rules};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
-use crate::store::Store;
+use crate::revoked::Revoked;
+use crate::standing::Terms;
+use crate::store::{HoldLimits, Store};
 use crate::token::Verifier;
 
 /// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
@@ -35,7 +47,11 @@ const RETRY_PREFETCH: u16 = 1;
 /// Dead letters are few; they are buried one at a time, and may wait in a small pile.
 const FAILED_PREFETCH: u16 = 8;
 
+/// How long a worker that starts waits to know what is revoked: an answer of the store, and the broker's before it.
+const FIRST_LOAD: Duration = Duration::from_secs(1);
+
 /// What a worker works with.
+#[derive(Clone)]
 pub struct Parts {
     /// Where messages come from, and answers go.
     pub bus: Arc<dyn Bus>,
@@ -43,6 +59,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Who a token speaks for.
     pub verifier: Arc<Verifier>,
+    /// Whose tokens are accepted: to whose subjects can be pushed, and whose can be revoked.
+    pub issuers: Vec<Issuer>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// How much of everything.
@@ -62,8 +80,31 @@ pub struct Limits {
     pub max_deliveries: u32,
     /// How long the handler may take over one message.
     pub handler_timeout: Duration,
+    /// How much is held until a fresh token comes, and for how long.
+    pub hold: HoldLimits,
+    /// What terminators do when they have something for a connection whose authentication has lapsed.
+    pub on_expired_push: Policy,
     /// How long a worker that stops may take to finish what it has.
     pub drain_timeout: Duration,
+    /// By what a client proves who it is.
+    pub strategy: Strategy,
+    /// What happens to a message that comes without valid authentication.
+    pub on_unauthenticated: Policies,
+}
+
+impl Limits {
+    fn rules(&self, leeway: Duration) -> Rules {
+        Rules {
+            strategy: self.strategy,
+            on_unauthenticated: self.on_unauthenticated.clone(),
+            hold: self.hold,
+            terms: Terms {
+                leeway,
+                on_expired_push: self.on_expired_push,
+                hold_ttl: self.hold.ttl,
+            },
+        }
+    }
 }
 
 /// The intakes of a worker. Dropped, it gives back what it has not finished.
@@ -88,7 +129,17 @@ impl Running {
         let retry = intake(names.retry(max_deliveries), RETRY_PREFETCH);
         let failed = intake(names.failed(), FAILED_PREFETCH);
         let messages = intake(names.messages(), prefetch);
-        let rooms = Arc::new(Rooms::new(parts, &names, handler));
+        let counters = Arc::new(Counters::new());
+        let teller = outward::teller(&*bus, &names, &counters);
+        let revoked = Arc::new(Revoked::unloaded());
+        let rooms = Arc::new(Rooms::new(
+            parts.clone(),
+            &names,
+            handler,
+            teller.clone(),
+            revoked.clone(),
+        ));
+        Outward::new(&parts, &names, counters, teller, rooms.undertaker.clone(), revoked).start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
         tasks.spawn(rooms.work_on_failed(failed, ending.kill.clone()));
@@ -122,7 +173,7 @@ impl Running {
     }
 }
 
-/// What the three intakes share.
+/// What the intakes of messages share.
 struct Rooms {
     pipeline: Pipeline,
     mover: Mover,
@@ -132,11 +183,12 @@ struct Rooms {
 }
 
 impl Rooms {
-    fn new(parts: Parts, names: &Names, handler: impl Handler) -> Self {
+    fn new(parts: Parts, names: &Names, handler: impl Handler, teller: Arc<Teller>, revoked: Arc<Revoked>) -> Self {
         let Parts {
             bus,
             store,
             verifier,
+            issuers: _,
             clock,
             limits,
         } = parts;
@@ -149,14 +201,18 @@ impl Rooms {
             metrics.clone(),
             names,
             limits.max_deliveries,
+            teller,
         ));
         Self {
             pipeline: Pipeline {
                 names: names.clone(),
                 internal: names.internal_exchange().name,
+                rules: limits.rules(verifier.rules().leeway),
                 verifier,
+                revoked,
                 clock: clock.clone(),
-                recorder: Recorder::new(store, metrics.clone()),
+                recorder: Recorder::new(store.clone(), metrics.clone()),
+                store,
                 handler: Guarded::new(handler, limits.handler_timeout),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 publisher: publisher.clone(),
@@ -171,6 +227,7 @@ impl Rooms {
     }
 
     async fn work_on_messages(self: Arc<Self>, mut intake: Intake, kill: CancellationToken) {
+        self.know_what_is_revoked(&kill).await;
         let taken = TaskTracker::new();
         let abandon = CancellationToken::new();
         while let Some(delivery) = intake.next().await {
@@ -198,7 +255,16 @@ impl Rooms {
     }
 
     async fn work_on_retry(self: Arc<Self>, intake: Intake, kill: CancellationToken) {
+        self.know_what_is_revoked(&kill).await;
         one_at_a_time(intake, kill, |delivery| self.pipeline.run(delivery)).await;
+    }
+
+    /// A worker that has just started would refuse what it cannot judge; so it waits a moment, but not for a store that is
+    /// away.
+    async fn know_what_is_revoked(&self, kill: &CancellationToken) {
+        let known = tokio::time::timeout(FIRST_LOAD, self.pipeline.revoked.until_loaded());
+        // Whether it is known or not, each message is judged by what is.
+        let _ = kill.run_until_cancelled(known).await;
     }
 
     async fn work_on_failed(self: Arc<Self>, intake: Intake, kill: CancellationToken) {
@@ -213,7 +279,7 @@ impl Rooms {
     }
 }
 
-async fn one_at_a_time<F: Future<Output = ()>>(
+pub(crate) async fn one_at_a_time<F: Future<Output = ()>>(
     mut intake: Intake,
     kill: CancellationToken,
     take: impl Fn(Delivery) -> F,

@@ -15,7 +15,7 @@ use shared::telemetry::TelemetryError;
 use crate::config::{JwtAlgorithm, WorkerConfig};
 use crate::identity::Issuer;
 use crate::running::Limits;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, HoldLimits, Store, StoreError};
 use crate::token::source::SourceError;
 use crate::token::verifier::SelfTestError;
 use crate::token::{Algorithm, KeyErrors, KeySource, Keys, Rules, Verifier};
@@ -63,6 +63,14 @@ impl WorkerConfig {
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
             drain_timeout: self.drain_timeout,
+            strategy: self.strategy,
+            on_unauthenticated: self.on_unauthenticated.clone(),
+            on_expired_push: self.on_expired_push,
+            hold: HoldLimits {
+                messages: self.hold_max_messages,
+                bytes: self.hold_max_bytes.bytes() as u64,
+                ttl: self.hold_ttl,
+            },
         }
     }
 }
@@ -73,6 +81,12 @@ fn lines(wrong: &[(String, SourceError)]) -> String {
         .map(|(entry, fault)| format!("jwt-keys {entry:?}: {fault}"))
         .collect();
     lines.join("\n")
+}
+
+/// Whose tokens are accepted.
+pub(crate) fn issuers(config: &WorkerConfig) -> Vec<Issuer> {
+    let names = config.jwt_issuer.iter();
+    names.map(|name| Issuer::new(name.as_str())).collect()
 }
 
 /// The verifier, its keys read and checked.
@@ -88,11 +102,7 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
     if !wrong.is_empty() {
         return Err(StartError::KeyEntries(wrong));
     }
-    let issuers: Vec<_> = config
-        .jwt_issuer
-        .iter()
-        .map(|name| Issuer::new(name.as_str()))
-        .collect();
+    let issuers = issuers(config);
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
     let keys = Keys::load(&sources, &issuers, &algorithms).map_err(StartError::Keys)?;
     let rules = Rules {

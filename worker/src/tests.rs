@@ -1,7 +1,10 @@
 //! What a worker promises, checked through the queue on the embedded bus.
 
 mod bench;
+mod connection;
 mod failing;
 mod life;
+mod outbound;
 mod queue;
+mod revocations;
 mod sender;

@@ -54,6 +54,11 @@ pub use rejection::{Reason, Rejection};
 pub use source::KeySource;
 pub use verifier::{Rules, Verifier};
 
+/// The members of a JSON object in which none stands twice; nothing if it is no such thing.
+pub(crate) fn unique_members(json: &[u8]) -> Option<Map<String, Value>> {
+    members::Members::parse(json).map(|members| members.0)
+}
+
 /// The text of a JWT. It is a bearer's secret: it has no `Display` and no `Serialize`, and its `Debug` shows nothing.
 #[derive(Clone)]
 pub struct Token(Box<str>);
@@ -162,6 +167,9 @@ impl fmt::Debug for Verified {
 pub struct Verdict {
     /// What the token proved, or why it proves nothing.
     pub result: Result<Arc<Verified>, Rejection>,
+    /// What the token proved until its time was over, if that is all that is wrong with it. Nothing may be done in that
+    /// name; but what is held for a fresh token may wait for one of the same identity alone.
+    pub expired: Option<Arc<Verified>>,
     /// Whether the signature had been verified before, under the present keys.
     pub cached: bool,
 }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::broker::Broker;
-use super::delivery::ConsumerHome;
+use super::delivery::{ConsumerHome, Settlement};
 use super::topology::{Queue, Topology};
 use super::{Bus, Consumer, Link, Patience, Publisher};
 
@@ -84,7 +84,10 @@ impl Bus for MemoryBus {
                 tokio::select! {
                     biased;
                     Some((tag, settlement)) = settled.recv() => {
-                        broker.lock().settle(&queue.name, id, tag, settlement, Instant::now());
+                        // What a consumer that is gone gives back goes with it below, in its order.
+                        if settlement == Settlement::Ack || !end.is_cancelled() {
+                            broker.lock().settle(&queue.name, id, tag, settlement, Instant::now());
+                        }
                     }
                     () = end.cancelled() => break,
                     () = stop.cancelled(), if !stopped => {

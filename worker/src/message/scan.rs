@@ -10,8 +10,13 @@ pub(super) const MAX_DEPTH: u32 = 127;
 
 /// Refuses a text that nests too deep or has a lone surrogate.
 pub(super) fn scan(json: &str) -> Result<(), Fault> {
+    scan_within(json, 0)
+}
+
+/// The same for a text that will stand `depth` levels deep in another.
+pub(super) fn scan_within(json: &str, depth: u32) -> Result<(), Fault> {
     let bytes = json.as_bytes();
-    let (mut at, mut depth) = (0, 0_u32);
+    let (mut at, mut depth) = (0, depth);
     while let Some(&byte) = bytes.get(at) {
         at += 1;
         match byte {

@@ -58,11 +58,16 @@ fn each_fault_has_its_name_and_keeps_the_id_where_there_is_one() {
             (i.clone(), Fault::Repeated("one that has no meaning here")),
         ),
         (r#"{"id":"i","id":"j","type":"x"}"#, (None, Fault::Repeated("`id`"))),
-        (r#"{"id":"i","type":"auth.authenticate"}"#, (i.clone(), Fault::Reserved)),
+        (r#"{"id":"i","type":"auth.new"}"#, (i.clone(), Fault::Reserved)),
         (
             r#"{"id":"i","type":"\u0061uth\u002enew"}"#,
             (i.clone(), Fault::Reserved),
         ),
+        (
+            r#"{"id":"i","type":"\u0061uth.authenticate"}"#,
+            (i.clone(), Fault::Escaped),
+        ),
+        (r#"{"id":"i","type":"auth\u002eforget"}"#, (i.clone(), Fault::Escaped)),
         (
             r#"{"id":"i","type":"x","payload":"\ud800"}"#,
             (i.clone(), Fault::LoneSurrogate),
@@ -92,6 +97,49 @@ fn each_fault_has_its_name_and_keeps_the_id_where_there_is_one() {
         .err()
         .map(|malformed| malformed.fault);
     assert_eq!(not_utf8, Some(Fault::NotUtf8));
+}
+
+#[test]
+fn the_protocols_own_types_are_told_from_the_applications() {
+    for (body, purpose) in [
+        (r#"{"type":"auth.authenticate"}"#, Purpose::Authenticate),
+        (r#"{"type":"auth.forget"}"#, Purpose::Forget),
+        // The bytes are there, so that a terminator has waited, wherever they are.
+        (r#"{"type":"\u0061uth.forget","payload":"auth."}"#, Purpose::Forget),
+        (r#"{"type":"auth"}"#, Purpose::Application),
+        (r#"{"type":"Auth.forget"}"#, Purpose::Application),
+    ] {
+        let message = ClientMessage::parse(body.as_bytes()).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+        assert_eq!(message.purpose, purpose, "{body}");
+    }
+}
+
+#[test]
+fn a_resume_key_is_read_as_it_was_told_or_refused() {
+    let key = ResumeKey {
+        connection: "0123456789abcdef.2a".parse().unwrap(),
+        secret: ResumeSecret::random(),
+    };
+    let resume = |payload: &str| {
+        let body = format!(r#"{{"type":"auth.authenticate","payload":{payload}}}"#);
+        let message = ClientMessage::parse(body.as_bytes()).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+        message.resume()
+    };
+    assert_eq!(resume(&format!(r#"{{"resume":"{key}","new":1}}"#)), Ok(Some(key)));
+    for none in ["null", "{}", r#"{"resume":null}"#] {
+        assert_eq!(resume(none), Ok(None), "{none}");
+    }
+    for wrong in [
+        "1",
+        "[1]",
+        r#"{"resume":1}"#,
+        r#"{"resume":""}"#,
+        r#"{"resume":"a.b"}"#,
+        &format!(r#"{{"resume":"{key}","resume":"{key}"}}"#),
+        &format!(r#"{{"resume":"{key}0"}}"#),
+    ] {
+        assert_eq!(resume(wrong), Err(Fault::Resume), "{wrong}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A worker with all that is around it, in this process, on a clock that is turned by hand.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,13 +15,16 @@ use shared::bus::memory::MemoryBus;
 use shared::bus::topology::{Names, Queue, keys};
 use shared::bus::{Bus, Consumer, Delivery, Message, Patience, Properties, Publisher, Route};
 use shared::clock::{Clock, ManualClock, Timestamp};
-use shared::envelope::{Notice, Question, Standing};
+use shared::envelope::{Answer, Notice, Question, Standing};
+use shared::grant::Policy;
 use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::protocol::ErrorCode;
 use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 use tokio::sync::Notify;
 
+use super::connection::{hear, stranger};
+use crate::config::{Policies, Strategy};
 use crate::identity::{Identity, Issuer};
 use crate::store::{
     Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
@@ -32,9 +36,10 @@ use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
 pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// Bound to the queue of messages by the terminators' key, but open to everybody.
 pub(super) const FOREIGN_EXCHANGE: &str = "foreign";
-const ISSUER: &str = "https://issuer.example";
+pub(super) const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "app";
 const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+pub(super) const HOLD_TTL: Duration = Duration::from_secs(300);
 /// Of the paused clock: nothing in a test takes that long.
 const NEVER: Duration = Duration::from_secs(120);
 
@@ -49,6 +54,7 @@ pub(super) struct Bench {
     pub(super) publisher: Publisher,
     pub(super) terminator: TerminatorId,
     returns: Consumer,
+    standings: Mutex<HashMap<ConnectionId, Standing>>,
 }
 
 impl Bench {
@@ -76,7 +82,15 @@ impl Bench {
                 concurrency: 10,
                 max_deliveries: 5,
                 handler_timeout: Duration::from_secs(5),
+                hold: HoldLimits {
+                    messages: 3,
+                    bytes: 10_000,
+                    ttl: HOLD_TTL,
+                },
+                on_expired_push: Policy::Reauthenticate,
                 drain_timeout: Duration::from_secs(20),
+                strategy: Strategy::Both,
+                on_unauthenticated: Policies::all(Policy::Reauthenticate),
             },
             publisher: bus.publisher(Patience::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
@@ -84,6 +98,7 @@ impl Bench {
             bus,
             clock,
             terminator,
+            standings: Mutex::default(),
         }
     }
 
@@ -93,6 +108,7 @@ impl Bench {
             bus: self.bus.clone(),
             store: self.store.clone(),
             verifier: Arc::new(verifier()),
+            issuers: vec![Issuer::new(ISSUER)],
             clock: self.clock.clone(),
             limits: self.limits.clone(),
         };
@@ -119,11 +135,17 @@ impl Bench {
     }
 
     pub(super) async fn notify(&self, stamp: Stamp, notice: Notice, body: Bytes) {
+        let standing = self.standing_of(stamp.connection);
+        self.question(stamp, notice, standing, body).await;
+    }
+
+    /// What a terminator publishes, saying that of the connection.
+    pub(super) async fn question(&self, stamp: Stamp, notice: Notice, standing: Standing, body: Bytes) {
         let reply_to = self.names.return_queue(self.terminator).name;
         let question = Question {
             stamp,
             notice,
-            standing: Standing::default(),
+            standing,
         };
         let message = question.to_message(body, &reply_to, self.clock.now());
         let route = Route::new(&self.names.internal_exchange().name, keys::FORWARD);
@@ -131,6 +153,12 @@ impl Bench {
             .publish(route, message)
             .await
             .expect("there is a queue for it");
+    }
+
+    /// How the connection stands, as far as its terminator has heard.
+    fn standing_of(&self, connection: ConnectionId) -> Standing {
+        let mut standings = self.standings.lock().unwrap();
+        standings.entry(connection).or_insert_with(stranger).clone()
     }
 
     /// What anybody publishes.
@@ -156,7 +184,21 @@ impl Bench {
         let mut delivery = delivery.await.expect("no answer came").expect("the bus lives");
         let Message { body, properties } = delivery.take_message();
         delivery.ack();
+        if let Some((stamp, answer)) = Answer::read(&properties) {
+            let mut standings = self.standings.lock().unwrap();
+            let standing = standings.entry(stamp.connection).or_insert_with(stranger);
+            hear(standing, stamp, &answer);
+        }
         (properties, json_of(&body))
+    }
+
+    /// The next message to the terminator, as it lay in its queue.
+    pub(super) async fn returned(&mut self) -> Message {
+        let delivery = tokio::time::timeout(NEVER, self.returns.recv());
+        let mut delivery = delivery.await.expect("nothing came").expect("the bus lives");
+        let message = delivery.take_message();
+        delivery.ack();
+        message
     }
 
     /// Sees that no answer is on its way to the terminator.
@@ -308,6 +350,10 @@ pub(super) struct FlakyStore {
     inner: Arc<dyn Store>,
     pub(super) away: AtomicBool,
     pub(super) writes: Mutex<Vec<(ConnectionId, Authentication)>>,
+    /// Who registers just before the next thing is held.
+    pub(super) registers_before_a_hold: Mutex<Option<(IdentityTag, Registered)>>,
+    /// How often dropping what was held fails.
+    pub(super) failing_drops: AtomicUsize,
 }
 
 impl FlakyStore {
@@ -322,6 +368,8 @@ impl FlakyStore {
             inner: open(&settings, clock).expect("memory needs nothing"),
             away: AtomicBool::new(false),
             writes: Mutex::default(),
+            registers_before_a_hold: Mutex::default(),
+            failing_drops: AtomicUsize::new(0),
         }
     }
 
@@ -379,14 +427,43 @@ impl Store for FlakyStore {
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
         fn drop_messages<'a>(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;
-        fn hold_write<'a>(identity: IdentityTag, write: &'a HeldWrite, limits: &'a HoldLimits) -> Holding;
         fn held_writes<'a>(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
-        fn drop_writes<'a>(identity: IdentityTag, keys: &'a [String]) -> u64;
         fn overdue<'a>(since: Timestamp, most: u64) -> Vec<IdentityTag>;
         fn revoke<'a>(revocation: &'a Revocation) -> ();
         fn revocations<'a>() -> Vec<Revocation>;
         fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
+    }
+
+    fn hold_write<'a>(
+        &'a self,
+        identity: IdentityTag,
+        write: &'a HeldWrite,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            let late = self.registers_before_a_hold.lock().unwrap().take();
+            if let Some((identity, entry)) = late {
+                self.inner.register(identity, entry).await?;
+            }
+            self.inner.hold_write(identity, write, limits).await
+        })
+    }
+
+    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            let fails = |left: usize| left.checked_sub(1);
+            if self
+                .failing_drops
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails)
+                .is_ok()
+            {
+                return Err(StoreError::Unavailable("just now".into()));
+            }
+            self.inner.drop_writes(identity, keys).await
+        })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {

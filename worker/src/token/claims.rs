@@ -9,7 +9,7 @@ use shared::clock::Timestamp;
 
 use super::members::Members;
 use super::{Reason, TokenId};
-use crate::identity::Subject;
+use crate::identity::{Subject, is_subject};
 
 /// OpenID Connect Core §2 allows 255 for `sub`; with RFC 7519 silent, it bounds `jti` as well.
 const MAX_NAME_BYTES: usize = 255;
@@ -76,7 +76,7 @@ fn short_string(value: &Value) -> Option<&str> {
 }
 
 fn subject(value: &Value) -> Option<&str> {
-    short_string(value).filter(|text| !text.is_empty() && !text.contains(char::is_control))
+    string(value).filter(|text| is_subject(text))
 }
 
 /// A NumericDate (RFC 7519 §2) in whole seconds: a fraction would have to be rounded, and each way favours someone.

@@ -129,31 +129,35 @@ impl Verifier {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// What it asks of every token.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// What that token proves at that moment.
     pub fn verify(&self, token: &str, now: Timestamp) -> Verdict {
         if token.len() > self.rules.max_size {
-            return Verdict {
-                result: Err(Reason::TooLarge.into()),
-                cached: false,
-            };
+            return Verdict::invalid(Reason::TooLarge);
         }
         let digest = Digest::of(token);
         if let Some(verified) = self.cache.get(&digest, self.epoch.load(Ordering::Acquire)) {
-            let result = self.rules.in_time(&verified, now).map(|()| verified);
-            return Verdict { result, cached: true };
+            let in_time = self.rules.in_time(&verified, now);
+            return Verdict::of(verified, in_time, true);
         }
-        Verdict {
-            result: self.verify_anew(token, digest, now),
-            cached: false,
-        }
+        self.verify_anew(token, digest, now)
     }
 
-    fn verify_anew(&self, token: &str, digest: Digest, now: Timestamp) -> Result<Arc<Verified>, Rejection> {
+    fn verify_anew(&self, token: &str, digest: Digest, now: Timestamp) -> Verdict {
         let (epoch, keys) = self.current_keys();
-        let verified = Arc::new(prove(token, digest, &keys, &self.rules.audiences)?);
-        self.rules.in_time(&verified, now)?;
-        self.cache.insert(&verified, epoch);
-        Ok(verified)
+        let verified = match prove(token, digest, &keys, &self.rules.audiences) {
+            Ok(verified) => Arc::new(verified),
+            Err(reason) => return Verdict::invalid(reason),
+        };
+        let in_time = self.rules.in_time(&verified, now);
+        if in_time.is_ok() {
+            self.cache.insert(&verified, epoch);
+        }
+        Verdict::of(verified, in_time, false)
     }
 
     fn current_keys(&self) -> (Epoch, Arc<Keys>) {
@@ -164,6 +168,26 @@ impl Verifier {
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.cache.len()
+    }
+}
+
+impl Verdict {
+    /// It proves nothing, whatever the time.
+    fn invalid(reason: Reason) -> Self {
+        Self {
+            result: Err(reason.into()),
+            expired: None,
+            cached: false,
+        }
+    }
+
+    /// It proves something, if it is in time.
+    fn of(verified: Arc<Verified>, in_time: Result<(), Rejection>, cached: bool) -> Self {
+        Self {
+            expired: (in_time == Err(Rejection::Expired)).then(|| verified.clone()),
+            result: in_time.map(|()| verified),
+            cached,
+        }
     }
 }
 

@@ -280,6 +280,10 @@ impl<'a> Subscription<'a> {
     async fn finish(&mut self, settlements: &mut Vec<(u64, Settlement)>) -> Outcome {
         self.settled.close();
         while self.settled.recv_many(settlements, BATCH).await > 0 {
+            if self.home.end.is_cancelled() {
+                // What a consumer that is gone gives back goes with its channel: then the broker keeps the order.
+                settlements.retain(|(_, settlement)| *settlement == Settlement::Ack);
+            }
             if self.tell(settlements).await.is_err() {
                 break;
             }

@@ -1,0 +1,516 @@
+//! The table, row by row, and what holds for every case there is.
+
+use shared::clock::Timestamp;
+
+use super::*;
+use crate::identity::{Identity, Issuer, Subject};
+use crate::token::Digest;
+
+fn verified(subject: &str, token: &str) -> Arc<Verified> {
+    Arc::new(Verified {
+        identity: Identity::new(Issuer::new("i"), Subject::new(subject)),
+        expires_at: Timestamp::from_secs(1),
+        not_before: None,
+        issued_at: None,
+        token_id: None,
+        claims: serde_json::Map::new(),
+        digest: Digest::of(token),
+    })
+}
+
+fn tag(subject: &str) -> IdentityTag {
+    verified(subject, "").identity.tag()
+}
+
+fn bound(subject: &str, token: &str, live: bool) -> Standing {
+    Standing {
+        identity: tag(subject),
+        token: TokenTag::of(Digest::of(token).as_bytes()),
+        live,
+        was_live: live,
+        judgement: Judgement::Good,
+    }
+}
+
+fn live() -> Option<Standing> {
+    Some(bound("alice", "one", true))
+}
+
+fn lapsed() -> Option<Standing> {
+    Some(bound("alice", "one", false))
+}
+
+const NOBODY: Stand = Stand {
+    bound: None,
+    unsettled: false,
+    held: false,
+    again: false,
+};
+
+fn on(bound: Option<Standing>) -> Stand {
+    Stand { bound, ..NOBODY }
+}
+
+fn good(subject: &str, token: &str) -> Proof {
+    Proof::Good(verified(subject, token))
+}
+
+/// An ordinary message, where both strategies are in force.
+fn message(proof: Proof, stand: Stand, policy: Policy) -> Case {
+    Case {
+        purpose: Purpose::Application,
+        proof,
+        sender: Sender::Connection(stand),
+        strategy: Strategy::Both,
+        policy,
+    }
+}
+
+fn explicit(case: Case) -> Case {
+    Case {
+        strategy: Strategy::Explicit,
+        ..case
+    }
+}
+
+fn per_message(case: Case) -> Case {
+    Case {
+        strategy: Strategy::PerMessage,
+        ..case
+    }
+}
+
+fn authenticate(proof: Proof, stand: Stand, policy: Policy) -> Case {
+    Case {
+        purpose: Purpose::Authenticate,
+        ..message(proof, stand, policy)
+    }
+}
+
+fn forget(proof: Proof, stand: Stand) -> Case {
+    Case {
+        purpose: Purpose::Forget,
+        ..message(proof, stand, Policy::Close)
+    }
+}
+
+/// A decision in few words.
+fn told(case: &Case) -> String {
+    match decide(case) {
+        Decision::InOwnName { verified, renews } => {
+            format!(
+                "as {}{}",
+                verified.identity.subject,
+                if renews { ", renewed" } else { "" }
+            )
+        }
+        Decision::InConnectionsName => "as the connection".to_owned(),
+        Decision::Authenticate(verified) => format!("granted to {}", verified.identity.subject),
+        Decision::Forget => "forgotten".to_owned(),
+        Decision::Again => "again".to_owned(),
+        Decision::Hold { owner, reason } => {
+            let owner = match owner {
+                None => "anybody",
+                Some(owner) if owner == tag("alice") => "alice",
+                Some(_) => "bob",
+            };
+            format!("held for {owner}, {}", reason.as_str())
+        }
+        Decision::Refuse { error, close: None } => error.code.as_str().to_owned(),
+        Decision::Refuse {
+            error,
+            close: Some(close),
+        } => format!("{}, {}", error.code.as_str(), close.code()),
+    }
+}
+
+fn every_row(rows: impl IntoIterator<Item = (Case, &'static str)>) {
+    for (case, expected) in rows {
+        assert_eq!(told(&case), expected, "{case:?}");
+    }
+}
+
+use Policy::{Close, Ignore, Reauthenticate};
+
+#[test]
+fn a_message_with_a_good_token_is_its_own() {
+    let again = |held| Stand { held, ..on(live()) };
+    every_row([
+        (message(good("alice", "one"), NOBODY, Close), "as alice, renewed"),
+        (message(good("alice", "one"), on(live()), Close), "as alice"),
+        (message(good("alice", "two"), on(live()), Close), "as alice, renewed"),
+        (message(good("alice", "one"), again(true), Close), "as alice, renewed"),
+        (message(good("alice", "two"), on(lapsed()), Close), "as alice, renewed"),
+        (
+            message(good("bob", "two"), on(live()), Ignore),
+            "identity_mismatch, 4509",
+        ),
+        (
+            message(good("bob", "two"), on(lapsed()), Ignore),
+            "identity_mismatch, 4509",
+        ),
+        (
+            per_message(message(good("alice", "two"), on(live()), Close)),
+            "as alice, renewed",
+        ),
+        (
+            explicit(message(good("alice", "one"), on(live()), Ignore)),
+            "bad_request",
+        ),
+    ]);
+}
+
+#[test]
+fn a_token_that_proves_nothing_is_refused_and_never_held() {
+    let invalid = || Proof::Invalid(token::Reason::Signature);
+    every_row([
+        (message(invalid(), on(live()), Ignore), "token_invalid"),
+        (message(invalid(), on(live()), Reauthenticate), "token_invalid"),
+        (message(invalid(), on(live()), Close), "token_invalid, 4501"),
+        (message(Proof::Revoked, NOBODY, Ignore), "token_revoked, 4503"),
+        (message(Proof::Unknown, on(live()), Close), "auth_unavailable"),
+        (explicit(message(invalid(), NOBODY, Close)), "bad_request"),
+    ]);
+}
+
+#[test]
+fn an_expired_token_is_as_good_as_none_but_says_for_whom() {
+    let of = |subject| Proof::Expired(tag(subject));
+    every_row([
+        (message(of("alice"), NOBODY, Reauthenticate), "held for alice, expired"),
+        (
+            message(of("alice"), on(live()), Reauthenticate),
+            "held for alice, expired",
+        ),
+        (
+            message(of("alice"), on(lapsed()), Reauthenticate),
+            "held for alice, expired",
+        ),
+        (message(of("bob"), on(live()), Reauthenticate), "token_expired"),
+        (message(of("bob"), on(lapsed()), Ignore), "token_expired"),
+        (message(of("alice"), NOBODY, Ignore), "token_expired"),
+        (message(of("alice"), on(lapsed()), Ignore), "as the connection"),
+        (message(of("alice"), NOBODY, Close), "token_expired, 4401"),
+        (message(of("alice"), on(live()), Close), "token_expired, 4401"),
+        (explicit(message(of("alice"), NOBODY, Close)), "bad_request"),
+    ]);
+}
+
+#[test]
+fn a_message_without_a_token_lives_by_its_connections_grant() {
+    let none = |bound, policy| message(Proof::None, on(bound), policy);
+    every_row([
+        (none(live(), Close), "as the connection"),
+        (explicit(none(live(), Close)), "as the connection"),
+        (none(None, Ignore), "auth_required"),
+        (none(None, Close), "auth_required, 4401"),
+        (none(None, Reauthenticate), "held for anybody, missing"),
+        (none(lapsed(), Ignore), "as the connection"),
+        (none(lapsed(), Close), "auth_required, 4401"),
+        (none(lapsed(), Reauthenticate), "held for alice, expired"),
+        (explicit(none(None, Reauthenticate)), "held for anybody, missing"),
+    ]);
+}
+
+#[test]
+fn where_each_message_needs_its_own_token_the_connections_counts_for_little() {
+    let none = |bound, policy| per_message(message(Proof::None, on(bound), policy));
+    every_row([
+        (none(live(), Reauthenticate), "held for alice, missing"),
+        (none(live(), Close), "auth_required, 4401"),
+        (none(live(), Ignore), "as the connection"),
+        (none(lapsed(), Reauthenticate), "held for alice, expired"),
+        (none(None, Ignore), "auth_required"),
+    ]);
+}
+
+#[test]
+fn what_cannot_be_decided_before_its_predecessors_is_sent_back_once() {
+    let unsettled = |bound| Stand {
+        unsettled: true,
+        ..on(bound)
+    };
+    let lapsed_on_the_way = || {
+        on(lapsed().map(|bound| Standing {
+            was_live: true,
+            ..bound
+        }))
+    };
+    let again = |stand| Stand { again: true, ..stand };
+    let none = |stand| message(Proof::None, stand, Reauthenticate);
+    every_row([
+        (none(unsettled(None)), "again"),
+        (none(unsettled(lapsed())), "again"),
+        (none(unsettled(live())), "as the connection"),
+        (none(again(unsettled(None))), "held for anybody, missing"),
+        (none(lapsed_on_the_way()), "again"),
+        (none(again(lapsed_on_the_way())), "held for alice, expired"),
+        (message(Proof::None, unsettled(lapsed()), Ignore), "again"),
+        (per_message(none(unsettled(None))), "held for anybody, missing"),
+        (forget(Proof::None, unsettled(live())), "again"),
+        (forget(Proof::None, again(unsettled(live()))), "forgotten"),
+    ]);
+}
+
+#[test]
+fn what_is_revoked_serves_nobody_and_what_is_unknown_is_neither_let_in_nor_logged_out() {
+    let judged = |bound: Option<Standing>, judgement| on(bound.map(|bound| Standing { judgement, ..bound }));
+    let revoked = |bound| judged(bound, Judgement::Revoked);
+    let unknown = |bound| judged(bound, Judgement::Unknown);
+    every_row([
+        (message(Proof::None, revoked(live()), Ignore), "token_revoked, 4503"),
+        (message(Proof::None, revoked(lapsed()), Ignore), "token_revoked, 4503"),
+        (
+            message(Proof::None, revoked(live()), Reauthenticate),
+            "token_revoked, 4503",
+        ),
+        (
+            message(
+                Proof::None,
+                Stand {
+                    unsettled: true,
+                    ..revoked(live())
+                },
+                Ignore,
+            ),
+            "again",
+        ),
+        (message(Proof::None, unknown(live()), Close), "auth_unavailable"),
+        (message(Proof::None, unknown(lapsed()), Ignore), "auth_unavailable"),
+        (
+            message(Proof::None, unknown(lapsed()), Reauthenticate),
+            "held for alice, expired",
+        ),
+        (forget(Proof::None, revoked(live())), "forgotten"),
+    ]);
+}
+
+#[test]
+fn authentication_is_never_held_and_never_sent_back() {
+    let unsettled = Stand {
+        unsettled: true,
+        ..NOBODY
+    };
+    every_row([
+        (authenticate(good("alice", "one"), unsettled, Close), "granted to alice"),
+        (
+            per_message(authenticate(good("alice", "one"), NOBODY, Close)),
+            "granted to alice",
+        ),
+        (
+            explicit(authenticate(good("alice", "one"), on(live()), Close)),
+            "granted to alice",
+        ),
+        (
+            authenticate(good("bob", "two"), on(lapsed()), Close),
+            "identity_mismatch, 4509",
+        ),
+        (authenticate(Proof::None, on(live()), Close), "bad_request"),
+        (
+            authenticate(Proof::Expired(tag("alice")), on(live()), Reauthenticate),
+            "token_expired",
+        ),
+        (
+            authenticate(Proof::Expired(tag("alice")), on(live()), Close),
+            "token_expired, 4401",
+        ),
+        (
+            authenticate(Proof::Invalid(token::Reason::Claims), unsettled, Close),
+            "token_invalid, 4501",
+        ),
+        (
+            authenticate(Proof::Invalid(token::Reason::Claims), unsettled, Ignore),
+            "token_invalid",
+        ),
+        (authenticate(Proof::Revoked, unsettled, Ignore), "token_revoked, 4503"),
+        (authenticate(Proof::Unknown, unsettled, Close), "auth_unavailable"),
+        (forget(good("alice", "one"), on(live())), "bad_request"),
+        (forget(Proof::None, NOBODY), "forgotten"),
+    ]);
+}
+
+#[test]
+fn an_injected_message_has_only_its_own_token() {
+    let injected = |purpose, proof| Case {
+        purpose,
+        sender: Sender::Injector,
+        ..explicit(message(proof, NOBODY, Close))
+    };
+    every_row([
+        (injected(Purpose::Application, good("alice", "one")), "as alice"),
+        (injected(Purpose::Application, Proof::None), "auth_required"),
+        (
+            injected(Purpose::Application, Proof::Expired(tag("alice"))),
+            "token_expired",
+        ),
+        (
+            injected(Purpose::Application, Proof::Invalid(token::Reason::Claims)),
+            "token_invalid",
+        ),
+        (injected(Purpose::Application, Proof::Revoked), "token_revoked"),
+        (injected(Purpose::Application, Proof::Unknown), "auth_unavailable"),
+        (injected(Purpose::Authenticate, good("alice", "one")), "bad_request"),
+        (injected(Purpose::Forget, Proof::None), "bad_request"),
+    ]);
+}
+
+/// Every case that there is: some ten thousand.
+fn all_cases() -> Vec<Case> {
+    let flags = [false, true];
+    let mut bounds = vec![None];
+    for (live, was_live) in [(true, true), (false, true), (false, false)] {
+        for judgement in [Judgement::Good, Judgement::Revoked, Judgement::Unknown] {
+            bounds.push(Some(Standing {
+                was_live,
+                judgement,
+                ..bound("alice", "one", live)
+            }));
+        }
+    }
+    let mut senders = vec![Sender::Injector];
+    for bound in bounds {
+        for (unsettled, held, again) in flags.map(|a| flags.map(|b| flags.map(|c| (a, b, c)))).concat().concat() {
+            senders.push(Sender::Connection(Stand {
+                bound,
+                unsettled,
+                held,
+                again,
+            }));
+        }
+    }
+    let proofs = [
+        Proof::None,
+        good("alice", "one"),
+        good("alice", "two"),
+        good("bob", "two"),
+        Proof::Revoked,
+        Proof::Expired(tag("alice")),
+        Proof::Expired(tag("bob")),
+        Proof::Invalid(token::Reason::Claims),
+        Proof::Unknown,
+    ];
+    let mut all = Vec::new();
+    for sender in senders {
+        for proof in &proofs {
+            for purpose in [Purpose::Application, Purpose::Authenticate, Purpose::Forget] {
+                for strategy in [Strategy::PerMessage, Strategy::Explicit, Strategy::Both] {
+                    for policy in [Ignore, Close, Reauthenticate] {
+                        all.push(Case {
+                            purpose,
+                            proof: proof.clone(),
+                            sender,
+                            strategy,
+                            policy,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+fn bound_of(case: &Case) -> Option<Standing> {
+    match case.sender {
+        Sender::Connection(stand) => stand.bound,
+        Sender::Injector => None,
+    }
+}
+
+/// Whoever of the two is let in is proved, now or (under `ignore`) once, and not revoked.
+fn is_let_in_rightly(case: &Case, decision: &Decision) -> bool {
+    match decision {
+        Decision::InOwnName { .. } | Decision::Authenticate(_) => matches!(case.proof, Proof::Good(_)),
+        Decision::InConnectionsName => bound_of(case).is_some_and(|bound| {
+            let proved = bound.live && case.strategy != Strategy::PerMessage;
+            bound.judgement == Judgement::Good && (proved || case.policy == Ignore)
+        }),
+        _ => true,
+    }
+}
+
+#[test]
+fn in_no_case_is_anybody_let_in_who_is_not_proved() {
+    for case in all_cases() {
+        assert!(is_let_in_rightly(&case, &decide(&case)), "{case:?}: {}", told(&case));
+    }
+}
+
+#[test]
+fn in_no_case_is_one_identity_taken_for_another() {
+    for case in all_cases() {
+        let bound = bound_of(&case).map(|bound| bound.identity);
+        match decide(&case) {
+            Decision::InOwnName { verified, .. } | Decision::Authenticate(verified) => {
+                assert!(bound.is_none_or(|bound| bound == verified.identity.tag()), "{case:?}");
+            }
+            Decision::Hold { owner, .. } if bound.is_some() => assert_eq!(owner, bound, "{case:?}"),
+            Decision::InConnectionsName => {
+                assert!(
+                    !matches!(&case.proof, Proof::Expired(owner) if Some(*owner) != bound),
+                    "{case:?}"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn in_no_case_is_a_message_sent_back_twice_or_with_a_token() {
+    for case in all_cases() {
+        if decide(&case) == Decision::Again {
+            let Sender::Connection(stand) = case.sender else {
+                panic!("there is nobody to send it back to")
+            };
+            assert!(!stand.again && matches!(case.proof, Proof::None), "{case:?}");
+            assert_ne!(case.purpose, Purpose::Authenticate);
+        }
+    }
+}
+
+#[test]
+fn only_under_reauthenticate_is_anything_held_and_never_what_is_the_protocols_own() {
+    for case in all_cases() {
+        if let Decision::Hold { .. } = decide(&case) {
+            assert_eq!((case.policy, case.purpose), (Reauthenticate, Purpose::Application));
+            assert!(matches!(case.proof, Proof::None | Proof::Expired(_)), "{case:?}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_closed_by_policy_or_for_what_no_policy_excuses() {
+    for case in all_cases() {
+        let Decision::Refuse {
+            error,
+            close: Some(close),
+        } = decide(&case)
+        else {
+            continue;
+        };
+        assert!(matches!(case.sender, Sender::Connection(_)), "{case:?}");
+        let expected = match error.code {
+            ErrorCode::TokenRevoked => CloseCode::Revoked,
+            ErrorCode::IdentityMismatch => CloseCode::IdentityMismatch,
+            ErrorCode::TokenInvalid if case.policy == Close => CloseCode::TokenInvalid,
+            ErrorCode::AuthRequired | ErrorCode::TokenExpired if case.policy == Close => CloseCode::AuthRequired,
+            other => panic!("{other:?} closes: {case:?}"),
+        };
+        assert_eq!(close, expected, "{case:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_found_out_is_temporary_and_says_when_to_come_again() {
+    for case in all_cases() {
+        if let Decision::Refuse { error, close } = decide(&case)
+            && error.code == ErrorCode::AuthUnavailable
+        {
+            assert_eq!(
+                (error.temporary, error.retry_after_ms, close),
+                (true, Some(RETRY_MS), None)
+            );
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What goes out on nobody's question: pushes, and what was held.
+//!
+//! ```text
+//! <ns>.pushes ─────── in order for each identity ─▶ return queues, or the hold
+//! <ns>.undelivered ── in order for each identity ─▶ the hold, and out of it again
+//! every few seconds ─ the reaper ─────────────────▶ what was held too long
+//! ```
+//!
+//! A push and a connection may pass each other by: the one looks for connections
+//! while the other registers. So both write first and look second. Whatever is put
+//! into the hold is followed by a look for connections, which are told; whoever
+//! registers is told how much is held. One of the two sees the other, and both may: what comes
+//! twice is known by its key.
+//!
+//! Nothing in here may be passed over while the store or the broker is away, or what
+//! comes behind it would overtake it. So nothing is given back: it is tried again, until
+//! the worker ends.
+
+pub(crate) mod audience;
+mod fetch;
+mod given_up;
+mod lanes;
+pub(crate) mod metrics;
+pub(crate) mod outcome;
+pub(crate) mod push;
+pub(crate) mod pushes;
+pub(crate) mod reaper;
+pub(crate) mod undelivered;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::bus::topology::Names;
+use shared::bus::{Publication, PublishError, Publisher, Route};
+use shared::clock::{Clock, Timestamp};
+use shared::envelope::Errand;
+use shared::envelope::errand::Write;
+use shared::id::ConnectionId;
+use shared::tag::IdentityTag;
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use self::audience::{Audience, Recipient};
+use self::metrics::Counters;
+use self::outcome::Teller;
+use crate::dead_letter::Undertaker;
+use crate::pipeline::JOURNEY;
+use crate::redact;
+use crate::store::{HeldWrite, HoldLimits, Holding, Store, StoreError};
+
+/// When what could not be done is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why something could not be done now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker is away for good.
+    #[error(transparent)]
+    Broker(#[from] PublishError),
+}
+
+/// Whether an errand arrived in its terminator's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    Arrived,
+    /// There is no such queue, and so no such terminator.
+    Gone,
+    /// The queue did not take it.
+    Refused,
+}
+
+/// Something submitted, of which the broker will tell whether it arrived.
+type Sent = oneshot::Receiver<Result<(), PublishError>>;
+
+/// What all of this works with.
+pub(crate) struct Outbound {
+    pub(crate) names: Names,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// One for all errands, so that those for a connection arrive in their order.
+    pub(crate) publisher: Publisher,
+    pub(crate) audience: Audience,
+    pub(crate) teller: Arc<Teller>,
+    pub(crate) undertaker: Arc<Undertaker>,
+    pub(crate) hold: HoldLimits,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Outbound {
+    /// Tells the connections of an identity that may be written to that something is held for them. It is for whoever
+    /// has put something there, and for whoever took away the one connection that would have asked for it.
+    ///
+    /// # Errors
+    /// If the store or the broker could not be asked.
+    pub(crate) async fn wake(&self, identity: IdentityTag) -> Result<(), Trouble> {
+        let recipients = self.audience.of(identity).await?;
+        self.wake_all(identity, &recipients).await
+    }
+
+    /// Those too whose terminator does not listen just now: it will find the word when it is back.
+    async fn wake_all(&self, identity: IdentityTag, recipients: &[Recipient]) -> Result<(), Trouble> {
+        for recipient in recipients.iter().filter(|recipient| recipient.in_force) {
+            let errand = Errand::Wake { from: None };
+            let sent = self.submit(recipient.connection, &errand, Bytes::new()).await;
+            self.counters.woke();
+            self.arrival(identity, recipient.connection, sent).await?;
+        }
+        Ok(())
+    }
+
+    /// Holds something for an identity.
+    async fn put_away(&self, identity: IdentityTag, write: &HeldWrite) -> Result<Holding, Trouble> {
+        let holding = self.store.hold_write(identity, write, &self.hold).await?;
+        if let Holding::Held { count, .. } = holding {
+            self.counters.held();
+            debug!(target: JOURNEY, stage = "held", key = %redact::text(&write.key), %identity, count);
+        }
+        Ok(holding)
+    }
+
+    /// Whether something first given to us then has waited too long.
+    fn is_over(&self, since: Timestamp) -> bool {
+        since.saturating_add(self.hold.ttl) <= self.clock.now()
+    }
+
+    /// Hands an errand over to the publisher: in order, if one is handed over after the other.
+    async fn submit(&self, connection: ConnectionId, errand: &Errand, body: Bytes) -> Sent {
+        let (settle, settled) = oneshot::channel();
+        let queue = self.names.return_queue(connection.terminator).name;
+        let publication = Publication {
+            route: Route::queue(&queue),
+            message: errand.to_message(connection, body),
+            receipt: Box::new(move |outcome| {
+                // Whoever no longer waits does not want to know.
+                let _ = settle.send(outcome);
+            }),
+        };
+        self.publisher.submit(publication).await;
+        settled
+    }
+
+    /// Waits until it is known whether it arrived. A connection whose terminator's queue is gone leaves the index.
+    async fn arrival(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        sent: Sent,
+    ) -> Result<Arrival, PublishError> {
+        let arrival = confirmed(sent).await?;
+        if arrival == Arrival::Gone {
+            self.counters.unregistered();
+            // If the store is away, whoever comes next finds it again.
+            let _ = self.store.unregister(identity, connection).await;
+        }
+        Ok(arrival)
+    }
+
+    /// Does `attempt` until it succeeds.
+    pub(crate) async fn persist<T, F>(&self, attempt: impl Fn() -> F) -> T
+    where
+        F: Future<Output = Result<T, Trouble>>,
+    {
+        loop {
+            match attempt().await {
+                Ok(done) => return done,
+                Err(reason) => {
+                    self.counters.retried();
+                    debug!(%reason, "something in order could not be done, and is tried again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until it is known whether it arrived.
+async fn confirmed(sent: Sent) -> Result<Arrival, PublishError> {
+    match sent.await.unwrap_or(Err(PublishError::Ended)) {
+        Ok(()) => Ok(Arrival::Arrived),
+        Err(PublishError::Unroutable) => Ok(Arrival::Gone),
+        Err(PublishError::Refused | PublishError::Malformed) => Ok(Arrival::Refused),
+        Err(reason @ (PublishError::Away | PublishError::Ended)) => Err(reason),
+    }
+}
+
+/// How something held, or to be held, is written.
+fn write(held: &HeldWrite, identity: Option<IdentityTag>, released: bool) -> Errand {
+    Errand::Write(Write {
+        key: held.key.clone(),
+        identity,
+        producer: held.producer.clone(),
+        released,
+        since: held.since,
+    })
+}

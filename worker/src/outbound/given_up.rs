@@ -1,0 +1,128 @@
+//! What will never be written, and who is told.
+//!
+//! A push has a producer, who learns its outcome. An answer has a client, whose
+//! connection learns it by the answer's `id`, whoever may read that: there is nothing
+//! else in it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use shared::bus::Delivery;
+use shared::id::Stamp;
+use shared::protocol::{ErrorBody, ErrorCode, ServerMessage};
+use shared::tag::IdentityTag;
+use tracing::debug;
+
+use super::metrics::GaveUp;
+use super::outcome::Outcome;
+use super::{Outbound, Trouble, confirmed, push, write};
+use crate::pipeline::JOURNEY;
+use crate::redact;
+use crate::store::HeldWrite;
+
+/// What the producer of a push is told that does not fit into the hold.
+pub(super) fn overflow() -> Outcome {
+    Outcome::Refused {
+        error: error(GaveUp::Overflow),
+    }
+}
+
+fn error(why: GaveUp) -> ErrorBody {
+    match why {
+        GaveUp::Overflow => ErrorBody::new(ErrorCode::HoldOverflow, "too much waits for a fresh token already"),
+        GaveUp::Expired => ErrorBody::new(ErrorCode::HoldExpired, "no fresh token came in time"),
+    }
+}
+
+impl Outbound {
+    /// Tells whoever can do something about it. What is in `delivery` and has nobody goes to the dead letters, unless its
+    /// time was over.
+    pub(super) async fn give_up(
+        &self,
+        held: &HeldWrite,
+        identity: IdentityTag,
+        why: GaveUp,
+        delivery: Option<&Delivery>,
+    ) -> Result<(), Trouble> {
+        self.counters.gave_up(why);
+        debug!(target: JOURNEY, stage = "given_up", key = %redact::text(&held.key), %identity, why = ?why);
+        if !push::is_push(&held.key) {
+            return self.refuse_answer(held, why).await;
+        }
+        let outcome = match why {
+            GaveUp::Overflow => overflow(),
+            GaveUp::Expired => Outcome::Expired,
+        };
+        match (&held.producer, delivery, why) {
+            (Some(producer), _, _) => self.teller.tell(producer, &outcome).await?,
+            (None, Some(delivery), GaveUp::Overflow) => {
+                let queue = self.names.undelivered().name;
+                let code = ErrorCode::HoldOverflow;
+                self.undertaker.bury_unheard(delivery, code, queue).await?;
+            }
+            (None, _, _) => {}
+        }
+        Ok(())
+    }
+
+    async fn refuse_answer(&self, held: &HeldWrite, why: GaveUp) -> Result<(), Trouble> {
+        let Some(stamp) = stamp(&held.key) else {
+            return Ok(());
+        };
+        let (id, error) = (id(&held.body), error(why));
+        let body = ServerMessage::error(id.as_deref(), &error).to_json();
+        let refusal = HeldWrite {
+            key: format!("{}.x", held.key),
+            body: String::new(),
+            producer: None,
+            since: self.clock.now(),
+        };
+        let sent = self
+            .submit(stamp.connection, &write(&refusal, None, false), Bytes::from(body))
+            .await;
+        // If its terminator is gone, so is its client.
+        confirmed(sent).await?;
+        Ok(())
+    }
+}
+
+/// The question that something of the key `<stamp>.<index>` answers.
+fn stamp(key: &str) -> Option<Stamp> {
+    key.rsplit_once('.')?.0.parse().ok()
+}
+
+/// The `id` of the message that an answer answers.
+fn id(body: &str) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        id: Option<Cow<'a, str>>,
+    }
+    serde_json::from_str::<Named<'_>>(body).ok()?.id
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::{ConnectionId, Sequence, TerminatorId};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_s_key_tells_its_question_and_its_body_the_client_s_name_for_it() {
+        let asked = Stamp {
+            connection: ConnectionId {
+                terminator: TerminatorId::random(),
+                number: 0x1f,
+            },
+            sequence: Sequence::new(7),
+        };
+        assert_eq!(stamp(&format!("{asked}.0")), Some(asked));
+        assert_eq!(stamp("p:whatever"), None);
+        assert_eq!(
+            id(r#"{"type":"reply","id":"a\"b","payload":1}"#).as_deref(),
+            Some("a\"b")
+        );
+        assert_eq!(id(r#"{"type":"reply"}"#), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! What is counted of what goes out on nobody's question.
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::outcome::Outcome;
+
+/// What came out of `<ns>.undelivered`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    /// Something for a connection that has lapsed.
+    Lapsed,
+    /// Something for a connection that is gone.
+    Gone,
+    /// A connection that asks for what is held.
+    Fetch,
+    /// A word that did not reach its connection.
+    Wake,
+    /// What nobody needs any more.
+    Ignored,
+}
+
+/// Why something that was to be held, or was, is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GaveUp {
+    /// There is too much already.
+    Overflow,
+    /// Its time is over.
+    Expired,
+}
+
+pub(crate) struct Counters {
+    delivered: Counter,
+    held: Counter,
+    no_recipient: Counter,
+    refused: Counter,
+    writes: Counter,
+    lapsed: Counter,
+    gone: Counter,
+    fetch: Counter,
+    wake: Counter,
+    ignored: Counter,
+    holds: Counter,
+    released: Counter,
+    overflows: Counter,
+    expired: Counter,
+    wakes: Counter,
+    unregistered: Counter,
+    outcomes_lost: Counter,
+    retries: Counter,
+    revoked: Counter,
+    revocations_refused: Counter,
+    heard: Counter,
+    known: Gauge,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        let push = |outcome: &'static str| counter!("countersign_worker_pushes_total", "outcome" => outcome);
+        let came = |kind: &'static str| counter!("countersign_worker_undelivered_total", "kind" => kind);
+        let gave_up = |reason: &'static str| counter!("countersign_worker_holds_given_up_total", "reason" => reason);
+        let revocation = |outcome: &'static str| counter!("countersign_worker_revocations_total", "outcome" => outcome);
+        Self {
+            delivered: push("delivered"),
+            held: push("held"),
+            no_recipient: push("no_recipient"),
+            refused: push("refused"),
+            writes: counter!("countersign_worker_push_writes_total"),
+            lapsed: came("lapsed"),
+            gone: came("gone"),
+            fetch: came("fetch"),
+            wake: came("wake"),
+            ignored: came("ignored"),
+            holds: counter!("countersign_worker_writes_held_total"),
+            released: counter!("countersign_worker_writes_released_total"),
+            overflows: gave_up("overflow"),
+            expired: gave_up("expired"),
+            wakes: counter!("countersign_worker_wakes_total"),
+            unregistered: counter!("countersign_worker_connections_unregistered_total"),
+            outcomes_lost: counter!("countersign_worker_outcomes_lost_total"),
+            retries: counter!("countersign_worker_outbound_retries_total"),
+            revoked: revocation("revoked"),
+            revocations_refused: revocation("refused"),
+            heard: counter!("countersign_worker_revocations_heard_total"),
+            known: gauge!("countersign_worker_revocations_known"),
+        }
+    }
+
+    /// A push has come to this.
+    pub(crate) fn pushed(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Delivered { .. } => self.delivered.increment(1),
+            Outcome::Held => self.held.increment(1),
+            Outcome::NoRecipient => self.no_recipient.increment(1),
+            Outcome::Refused { .. } => self.refused.increment(1),
+            // Neither is said of a push that just came.
+            Outcome::Expired | Outcome::Revoked => {}
+        }
+    }
+
+    /// So many writes of pushes went to return queues.
+    pub(crate) fn wrote(&self, count: usize) {
+        self.writes.increment(count as u64);
+    }
+
+    pub(crate) fn came(&self, what: Came) {
+        match what {
+            Came::Lapsed => self.lapsed.increment(1),
+            Came::Gone => self.gone.increment(1),
+            Came::Fetch => self.fetch.increment(1),
+            Came::Wake => self.wake.increment(1),
+            Came::Ignored => self.ignored.increment(1),
+        }
+    }
+
+    /// Something is held, or was already.
+    pub(crate) fn held(&self) {
+        self.holds.increment(1);
+    }
+
+    /// So much left the hold for a connection.
+    pub(crate) fn released(&self, count: usize) {
+        self.released.increment(count as u64);
+    }
+
+    pub(crate) fn gave_up(&self, why: GaveUp) {
+        match why {
+            GaveUp::Overflow => self.overflows.increment(1),
+            GaveUp::Expired => self.expired.increment(1),
+        }
+    }
+
+    /// A connection was told that something waits.
+    pub(crate) fn woke(&self) {
+        self.wakes.increment(1);
+    }
+
+    /// A connection left the index because its terminator's queue is gone.
+    pub(crate) fn unregistered(&self) {
+        self.unregistered.increment(1);
+    }
+
+    /// An outcome reached nobody.
+    pub(crate) fn outcome_lost(&self) {
+        self.outcomes_lost.increment(1);
+    }
+
+    /// Something in order could not be done, and is tried again.
+    pub(crate) fn retried(&self) {
+        self.retries.increment(1);
+    }
+
+    /// What was asked to be revoked is, or is refused.
+    pub(crate) fn revocation(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Revoked => self.revoked.increment(1),
+            _ => self.revocations_refused.increment(1),
+        }
+    }
+
+    /// A revocation was broadcast.
+    pub(crate) fn heard(&self) {
+        self.heard.increment(1);
+    }
+
+    /// So many revocations are known.
+    pub(crate) fn known(&self, count: usize) {
+        self.known.set(count as f64);
+    }
+}

@@ -1,0 +1,131 @@
+//! What the producer of a push, or of a revocation, is told of it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use shared::bus::topology::Names;
+use shared::bus::{Message, Properties, PublishError, Publisher, Route};
+use shared::envelope::JSON;
+use shared::envelope::errand::Producer;
+use shared::protocol::ErrorBody;
+
+use super::metrics::Counters;
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It is on its way to so many live connections.
+    Delivered {
+        /// How many.
+        connections: usize,
+    },
+    /// It waits for the identity's next live connection.
+    Held,
+    /// The connection that it was for is not there.
+    NoRecipient,
+    /// It is not taken.
+    Refused {
+        /// Why.
+        error: ErrorBody,
+    },
+    /// It was held, and given up.
+    Expired,
+    /// What was to be revoked is.
+    Revoked,
+}
+
+impl Outcome {
+    /// The word on the wire.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delivered { .. } => "delivered",
+            Self::Held => "held",
+            Self::NoRecipient => "no_recipient",
+            Self::Refused { .. } => "refused",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    fn to_message(&self, correlation_id: Option<String>) -> Message {
+        Message {
+            // Nothing in it can fail to be written.
+            body: serde_json::to_vec(self).unwrap_or_default().into(),
+            properties: Properties {
+                content_type: Some(JSON.to_owned()),
+                correlation_id,
+                ..Properties::default()
+            },
+        }
+    }
+}
+
+/// Tells outcomes.
+pub(crate) struct Teller {
+    publisher: Publisher,
+    names: Names,
+    counters: Arc<Counters>,
+}
+
+impl Teller {
+    pub(crate) fn new(publisher: Publisher, names: Names, counters: Arc<Counters>) -> Self {
+        Self {
+            publisher,
+            names,
+            counters,
+        }
+    }
+
+    /// Tells it, and waits until it has arrived. A producer who is gone, or whose queue is full, has lost it: whoever pushes
+    /// must not be able to hold up the pushes of others.
+    ///
+    /// # Errors
+    /// If the broker could not be told.
+    pub(crate) async fn tell(&self, producer: &Producer, outcome: &Outcome) -> Result<(), PublishError> {
+        // It was asked when it came, but has been through other hands since.
+        if self.names.is_ours(&producer.reply_to) {
+            return Ok(());
+        }
+        let message = outcome.to_message(producer.correlation_id.clone());
+        match self.publisher.publish(Route::queue(&producer.reply_to), message).await {
+            Err(PublishError::Unroutable | PublishError::Malformed | PublishError::Refused) => {
+                self.counters.outcome_lost();
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::protocol::ErrorCode;
+
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_one_word_and_what_belongs_to_it() {
+        let refused = Outcome::Refused {
+            error: ErrorBody::new(ErrorCode::HoldOverflow, "full"),
+        };
+        for (outcome, json) in [
+            (
+                Outcome::Delivered { connections: 2 },
+                r#"{"outcome":"delivered","connections":2}"#,
+            ),
+            (Outcome::Held, r#"{"outcome":"held"}"#),
+            (Outcome::NoRecipient, r#"{"outcome":"no_recipient"}"#),
+            (Outcome::Expired, r#"{"outcome":"expired"}"#),
+            (Outcome::Revoked, r#"{"outcome":"revoked"}"#),
+            (
+                refused,
+                r#"{"outcome":"refused","error":{"code":"hold_overflow","message":"full","temporary":false}}"#,
+            ),
+        ] {
+            let message = outcome.to_message(Some("c".to_owned()));
+            assert_eq!(message.body, json);
+            assert!(json.contains(outcome.as_str()));
+        }
+    }
+}

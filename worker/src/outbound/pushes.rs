@@ -1,0 +1,289 @@
+//! What producers push, from `<ns>.pushes` to the return queues of its connections.
+//!
+//! One worker at a time has the queue. What is for one identity is done in its
+//! order, each push confirmed before the next is looked at; different identities go
+//! side by side.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use shared::bus::Delivery;
+use shared::envelope::errand::Producer;
+use shared::tag::IdentityTag;
+use tracing::debug;
+use tracing::field::display;
+
+use super::audience::Recipient;
+use super::given_up::overflow;
+use super::lanes::Lanes;
+use super::metrics::GaveUp;
+use super::outcome::Outcome;
+use super::push::{self, Addressee, Push};
+use super::{Arrival, Outbound, Trouble, write};
+use crate::identity::Issuer;
+use crate::intake::Intake;
+use crate::pipeline::JOURNEY;
+use crate::redact;
+use crate::store::{Authentication, Holding};
+
+pub(crate) struct Pushes {
+    pub(crate) outbound: Arc<Outbound>,
+    /// Whose subjects may be pushed to.
+    pub(crate) issuers: Vec<Issuer>,
+}
+
+/// A push with the identity in whose name it may be written.
+struct Addressed {
+    delivery: Delivery,
+    push: Push,
+    identity: IdentityTag,
+}
+
+/// A push of which it is decided what becomes of it.
+struct Concluded {
+    delivery: Delivery,
+    /// Nothing if it could not be read.
+    id: Option<String>,
+    /// Nothing if it is nobody's.
+    identity: Option<IdentityTag>,
+    producer: Option<Producer>,
+    outcome: Outcome,
+}
+
+enum Resolved {
+    Addressed(Addressed),
+    Concluded(Concluded),
+}
+
+/// Everything that is being done, each part with the deliveries that it is about.
+struct Doing {
+    /// In the order in which they came.
+    resolving: FuturesOrdered<BoxFuture<'static, Resolved>>,
+    delivering: Lanes<IdentityTag, Addressed, Concluded>,
+    concluding: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+enum Event {
+    Came(Delivery),
+    Resolved(Resolved),
+    Delivered(Concluded),
+    Acknowledged,
+    /// Nothing new comes.
+    Stopped,
+}
+
+impl Pushes {
+    /// Runs until the worker stops and all that it had taken is done.
+    pub(crate) async fn run(self: Arc<Self>, intake: Intake) {
+        // Until then nobody knows whom not to write to.
+        if intake
+            .unless_stopped(self.outbound.audience.revoked.until_loaded())
+            .await
+            .is_none()
+        {
+            return;
+        }
+        let mut doing = Doing {
+            resolving: FuturesOrdered::new(),
+            delivering: self.clone().lanes(),
+            concluding: FuturesUnordered::new(),
+        };
+        // Dropped before what is being done: what that gives back must not come here once more.
+        let mut intake = intake;
+        let mut stopped = false;
+        loop {
+            match doing.next_event(&mut intake, stopped).await {
+                Event::Came(delivery) => doing.resolving.push_back(Box::pin(self.clone().resolve(delivery))),
+                Event::Resolved(Resolved::Addressed(addressed)) => {
+                    doing.delivering.push(addressed.identity, addressed);
+                }
+                Event::Resolved(Resolved::Concluded(concluded)) | Event::Delivered(concluded) => {
+                    doing.concluding.push(Box::pin(self.clone().conclude(concluded)));
+                }
+                Event::Acknowledged => {}
+                Event::Stopped if stopped => return,
+                Event::Stopped => stopped = true,
+            }
+        }
+    }
+
+    fn lanes(self: Arc<Self>) -> Lanes<IdentityTag, Addressed, Concluded> {
+        Lanes::new(move |addressed| Box::pin(self.clone().deliver(addressed)))
+    }
+
+    /// Finds out in whose name it may be written.
+    async fn resolve(self: Arc<Self>, delivery: Delivery) -> Resolved {
+        let outbound = &self.outbound;
+        let read = Push::read(&delivery.message, &outbound.names, &self.issuers, outbound.clock.now());
+        let push = match read {
+            Ok(push) => push,
+            Err(fault) => {
+                let producer = push::producer(&delivery.message.properties, &outbound.names);
+                return Resolved::Concluded(Concluded {
+                    delivery,
+                    id: None,
+                    identity: None,
+                    producer,
+                    outcome: Outcome::Refused { error: fault.error() },
+                });
+            }
+        };
+        let identity = match push.to {
+            Addressee::Identity(identity) => Some(identity),
+            Addressee::Connection(connection) => {
+                let look = || async move { Ok(outbound.store.authentication(connection).await?) };
+                match outbound.persist(look).await {
+                    Some(Authentication::Live { identity, .. }) => Some(identity.tag()),
+                    Some(Authentication::Forgotten { .. } | Authentication::Closed { .. }) | None => None,
+                }
+            }
+        };
+        match identity {
+            Some(identity) => Resolved::Addressed(Addressed {
+                delivery,
+                push,
+                identity,
+            }),
+            None => Resolved::Concluded(Concluded {
+                delivery,
+                id: Some(push.id),
+                identity,
+                producer: push.producer,
+                outcome: Outcome::NoRecipient,
+            }),
+        }
+    }
+
+    /// Brings it to return queues, or into the hold.
+    async fn deliver(self: Arc<Self>, addressed: Addressed) -> Concluded {
+        let Addressed {
+            delivery,
+            push,
+            identity,
+        } = addressed;
+        let outcome = self.outbound.persist(|| self.try_deliver(&push, identity)).await;
+        Concluded {
+            delivery,
+            id: Some(push.id),
+            identity: Some(identity),
+            producer: push.producer,
+            outcome,
+        }
+    }
+
+    async fn try_deliver(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, Trouble> {
+        let mut recipients = self.outbound.audience.of(identity).await?;
+        if let Addressee::Connection(connection) = push.to {
+            recipients.retain(|recipient| recipient.connection == connection);
+        }
+        let arrived = self.write(push, identity, &recipients).await?;
+        let connections = arrived.iter().filter(|recipient| recipient.is_live()).count();
+        match push.to {
+            _ if connections > 0 => Ok(Outcome::Delivered { connections }),
+            Addressee::Identity(_) => self.hold(push, identity).await,
+            Addressee::Connection(_) if arrived.is_empty() => Ok(Outcome::NoRecipient),
+            // Its terminator gives it back as lapsed, or the broker what was not fetched in time.
+            Addressee::Connection(_) => Ok(Outcome::Held),
+        }
+    }
+
+    /// Writes it to the recipients, those that have lapsed too: their terminators know what to do about that. Tells at
+    /// whose it arrived.
+    async fn write(
+        &self,
+        push: &Push,
+        identity: IdentityTag,
+        recipients: &[Recipient],
+    ) -> Result<Vec<Recipient>, Trouble> {
+        let errand = write(&push.to_hold(), Some(identity), false);
+        let body = push.bytes();
+        let mut sent = Vec::with_capacity(recipients.len());
+        for recipient in recipients {
+            let sending = self.outbound.submit(recipient.connection, &errand, body.clone()).await;
+            sent.push((*recipient, sending));
+        }
+        let mut arrived = Vec::with_capacity(sent.len());
+        for (recipient, sending) in sent {
+            let arrival = self.outbound.arrival(identity, recipient.connection, sending).await?;
+            if arrival == Arrival::Arrived {
+                arrived.push(recipient);
+            }
+        }
+        self.outbound.counters.wrote(arrived.len());
+        Ok(arrived)
+    }
+
+    /// Nobody can be written to now. What is held is there before the look for whoever has come meanwhile.
+    async fn hold(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, Trouble> {
+        match self.outbound.put_away(identity, &push.to_hold()).await? {
+            Holding::Held { .. } => {
+                self.outbound.wake(identity).await?;
+                Ok(Outcome::Held)
+            }
+            Holding::Overflow => {
+                self.outbound.counters.gave_up(GaveUp::Overflow);
+                Ok(overflow())
+            }
+        }
+    }
+
+    /// Tells whoever wants to know, and is done. A refusal that nobody would hear goes to the dead letters.
+    async fn conclude(self: Arc<Self>, concluded: Concluded) {
+        note(&concluded);
+        let Concluded {
+            delivery,
+            producer,
+            outcome,
+            ..
+        } = concluded;
+        self.outbound.counters.pushed(&outcome);
+        self.outbound
+            .persist(|| self.tell(&delivery, producer.as_ref(), &outcome))
+            .await;
+        delivery.ack();
+    }
+
+    async fn tell(&self, delivery: &Delivery, producer: Option<&Producer>, outcome: &Outcome) -> Result<(), Trouble> {
+        let Outbound {
+            teller,
+            undertaker,
+            names,
+            ..
+        } = &*self.outbound;
+        match (producer, outcome) {
+            (Some(producer), _) => teller.tell(producer, outcome).await?,
+            (None, Outcome::Refused { error }) => {
+                let queue = names.pushes().name;
+                undertaker.bury_unheard(delivery, error.code, queue).await?;
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Tells its journey.
+fn note(concluded: &Concluded) {
+    let connections = match concluded.outcome {
+        Outcome::Delivered { connections } => connections,
+        _ => 0,
+    };
+    // A producer may write anything there.
+    let id = concluded.id.as_deref().map(redact::text).map(display);
+    let (identity, outcome) = (concluded.identity.map(display), concluded.outcome.as_str());
+    debug!(target: JOURNEY, stage = "push", push = id, identity, outcome, connections);
+}
+
+impl Doing {
+    async fn next_event(&mut self, intake: &mut Intake, stopped: bool) -> Event {
+        tokio::select! {
+            Some(()) = self.concluding.next() => Event::Acknowledged,
+            Some(concluded) = self.delivering.next() => Event::Delivered(concluded),
+            Some(resolved) = self.resolving.next() => Event::Resolved(resolved),
+            delivery = intake.next(), if !stopped => delivery.map_or(Event::Stopped, Event::Came),
+            else => Event::Stopped,
+        }
+    }
+}

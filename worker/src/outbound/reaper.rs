@@ -1,0 +1,39 @@
+//! What was held too long, and what nobody asked for meanwhile.
+//!
+//! Every worker reaps, each at moments of its own: so that one is enough, and two seldom
+//! tell the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::clock::Timestamp;
+use tracing::debug;
+
+use super::{Outbound, Trouble};
+
+/// How often a worker looks, give or take a half: what is told late by seconds has waited for minutes.
+const PERIOD: Duration = Duration::from_secs(5);
+/// How many identities are looked at in one go. The rest comes next time.
+const IDENTITIES_AT_A_TIME: u64 = 256;
+
+impl Outbound {
+    /// Runs for ever.
+    pub(crate) async fn reap(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(PERIOD.mul_f64(0.5 + rand::random::<f64>())).await;
+            if let Err(reason) = self.reap_once().await {
+                self.counters.retried();
+                debug!(%reason, "what was held too long could not be given up, and is tried again");
+            }
+        }
+    }
+
+    async fn reap_once(&self) -> Result<(), Trouble> {
+        let ttl_ms = u64::try_from(self.hold.ttl.as_millis()).unwrap_or(u64::MAX);
+        let since = Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(ttl_ms));
+        for identity in self.store.overdue(since, IDENTITIES_AT_A_TIME).await? {
+            self.expire(identity).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! What was not written, from `<ns>.undelivered` into the hold, and what is asked for out of it.
+//!
+//! One worker at a time has the queue, and does what is for one identity in its
+//! order: so whatever a terminator gave back before it asks for what is held has
+//! been put away when it asks.
+//!
+//! Whatever comes from a connection that is gone is followed by a look for others of
+//! its identity. A connection that has lapsed asks for it itself, when it is renewed;
+//! only if it is gone meanwhile are others told.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use shared::bus::{Delivery, Message};
+use shared::clock::Timestamp;
+use shared::envelope::bounce::Undelivered;
+use shared::envelope::errand::Write;
+use shared::envelope::{Bounced, Errand, Fetch, Return};
+use shared::id::ConnectionId;
+use shared::tag::IdentityTag;
+
+use super::lanes::Lanes;
+use super::metrics::{Came, GaveUp};
+use super::{Arrival, Outbound, Trouble, confirmed};
+use crate::intake::Intake;
+use crate::store::{HeldWrite, Holding};
+
+/// How many heirs in a row may be gone: a client that came back so often within minutes comes back again.
+const MOST_HEIRS: usize = 8;
+
+pub(crate) struct Putting {
+    pub(crate) outbound: Arc<Outbound>,
+}
+
+/// What is done in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Lane {
+    Identity(IdentityTag),
+    Connection(ConnectionId),
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Job {
+    /// Something was not written.
+    Hold {
+        why: Bounced,
+        connection: ConnectionId,
+        identity: IdentityTag,
+        write: HeldWrite,
+    },
+    /// A connection asks for what is held for it.
+    Fetch(Fetch),
+    /// A connection was to be told that messages of another may be handled on it.
+    Wake { gone: ConnectionId, from: ConnectionId },
+}
+
+impl Putting {
+    /// Runs until the worker stops and all that it had taken is done.
+    pub(crate) async fn run(self: Arc<Self>, intake: Intake) {
+        if intake
+            .unless_stopped(self.outbound.audience.revoked.until_loaded())
+            .await
+            .is_none()
+        {
+            return;
+        }
+        let mut doing = self.clone().lanes();
+        // Dropped before what is being done: what that gives back must not come here once more.
+        let mut intake = intake;
+        let mut stopped = false;
+        loop {
+            tokio::select! {
+                Some(()) = doing.next() => {}
+                delivery = intake.next(), if !stopped => match delivery {
+                    Some(delivery) => self.take(delivery, &mut doing),
+                    None => stopped = true,
+                },
+                else => return,
+            }
+        }
+    }
+
+    fn lanes(self: Arc<Self>) -> Lanes<Lane, (Delivery, Job), ()> {
+        Lanes::new(move |(delivery, job)| -> BoxFuture<'static, ()> {
+            let putting = self.clone();
+            Box::pin(async move {
+                let outbound = &putting.outbound;
+                outbound.persist(|| putting.try_do(&delivery, &job)).await;
+                delivery.ack();
+            })
+        })
+    }
+
+    fn take(&self, delivery: Delivery, doing: &mut Lanes<Lane, (Delivery, Job), ()>) {
+        let outbound = &self.outbound;
+        match Job::of(&delivery.message, outbound.clock.now()) {
+            Some(job) => {
+                outbound.counters.came(job.kind());
+                doing.push(job.lane(), (delivery, job));
+            }
+            None => {
+                outbound.counters.came(Came::Ignored);
+                delivery.ack();
+            }
+        }
+    }
+
+    async fn try_do(&self, delivery: &Delivery, job: &Job) -> Result<(), Trouble> {
+        match job {
+            Job::Hold {
+                why,
+                connection,
+                identity,
+                write,
+            } => self.hold(delivery, *why, *connection, *identity, write).await,
+            Job::Fetch(fetch) => self.outbound.fetch(*fetch).await,
+            Job::Wake { gone, from } => self.wake_heir(*gone, *from).await,
+        }
+    }
+
+    async fn hold(
+        &self,
+        delivery: &Delivery,
+        why: Bounced,
+        connection: ConnectionId,
+        identity: IdentityTag,
+        write: &HeldWrite,
+    ) -> Result<(), Trouble> {
+        let outbound = &self.outbound;
+        if outbound.is_over(write.since) {
+            return outbound.give_up(write, identity, GaveUp::Expired, Some(delivery)).await;
+        }
+        if outbound.put_away(identity, write).await? == Holding::Overflow {
+            return outbound
+                .give_up(write, identity, GaveUp::Overflow, Some(delivery))
+                .await;
+        }
+        let recipients = outbound.audience.of(identity).await?;
+        let asks_itself = || recipients.iter().any(|recipient| recipient.connection == connection);
+        if why == Bounced::Gone || !asks_itself() {
+            outbound.wake_all(identity, &recipients).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells whoever has taken over from a connection that is gone.
+    async fn wake_heir(&self, gone: ConnectionId, from: ConnectionId) -> Result<(), Trouble> {
+        let mut gone = gone;
+        for _ in 0..MOST_HEIRS {
+            let Some(heir) = self.outbound.store.heir(gone).await? else {
+                return Ok(());
+            };
+            let errand = Errand::Wake { from: Some(from) };
+            let sent = self.outbound.submit(heir, &errand, bytes::Bytes::new()).await;
+            if confirmed(sent).await? != Arrival::Gone {
+                self.outbound.counters.woke();
+                return Ok(());
+            }
+            gone = heir;
+        }
+        Ok(())
+    }
+}
+
+impl Job {
+    /// What to do about a message; nothing if nobody waits for it.
+    fn of(message: &Message, now: Timestamp) -> Option<Self> {
+        let (why, original) = match Undelivered::read(message)? {
+            Undelivered::Fetch(fetch) => return Some(Self::Fetch(fetch)),
+            Undelivered::Bounced(why, original) => (why, original),
+        };
+        let body = || {
+            let text = std::str::from_utf8(&message.body).ok()?;
+            // An empty answer only settles its question, and its terminator has seen it.
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        match original {
+            Return::Answer(stamp, answer) => Some(Self::Hold {
+                why,
+                connection: stamp.connection,
+                identity: answer.identity?,
+                write: HeldWrite {
+                    key: format!("{stamp}.{}", answer.part.index),
+                    body: body()?,
+                    producer: None,
+                    since: now,
+                },
+            }),
+            Return::Errand(
+                connection,
+                Errand::Write(Write {
+                    key,
+                    identity,
+                    producer,
+                    since,
+                    ..
+                }),
+            ) => Some(Self::Hold {
+                why,
+                connection,
+                identity: identity?,
+                write: HeldWrite {
+                    key,
+                    body: body()?,
+                    producer,
+                    since,
+                },
+            }),
+            Return::Errand(gone, Errand::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
+            // Others of the identity were told too, and whoever comes is told when it registers.
+            Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. }) | Return::Revoked(_) => None,
+        }
+    }
+
+    const fn lane(&self) -> Lane {
+        match self {
+            Self::Hold { identity, .. } => Lane::Identity(*identity),
+            Self::Fetch(fetch) => Lane::Identity(fetch.identity),
+            Self::Wake { from, .. } => Lane::Connection(*from),
+        }
+    }
+
+    const fn kind(&self) -> Came {
+        match self {
+            Self::Hold {
+                why: Bounced::Lapsed, ..
+            } => Came::Lapsed,
+            Self::Hold { why: Bounced::Gone, .. } => Came::Gone,
+            Self::Fetch(_) => Came::Fetch,
+            Self::Wake { .. } => Came::Wake,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The intakes that are not about a client's message: pushes, what comes back, revocations.
+
+use std::sync::{Arc, Mutex};
+
+use shared::bus::topology::Names;
+use shared::bus::{Bus, Patience};
+use tokio_util::task::TaskTracker;
+
+use crate::dead_letter::Undertaker;
+use crate::intake::{Ending, Intake};
+use crate::outbound::Outbound;
+use crate::outbound::audience::Audience;
+use crate::outbound::metrics::Counters;
+use crate::outbound::outcome::Teller;
+use crate::outbound::pushes::Pushes;
+use crate::outbound::undelivered::Putting;
+use crate::revoke::Known;
+use crate::revoke::intake::Revoking;
+use crate::revoke::listening::Listening;
+use crate::revoked::Revoked;
+use crate::running::{Parts, one_at_a_time};
+
+/// Different identities go side by side, so this many round trips to store and broker are under way at a time.
+const OUTBOUND_PREFETCH: u16 = 256;
+/// Revocations are few, and each is a matter of milliseconds.
+const REVOCATIONS_PREFETCH: u16 = 8;
+/// What is heard is only added to a set.
+const HEARD_PREFETCH: u16 = 256;
+
+/// What these intakes share with those of messages.
+pub(crate) struct Outward {
+    pub(crate) revoked: Arc<Revoked>,
+    pub(crate) outbound: Arc<Outbound>,
+    known: Known,
+}
+
+/// Who tells outcomes, for a worker on that bus.
+pub(crate) fn teller(bus: &dyn Bus, names: &Names, counters: &Arc<Counters>) -> Arc<Teller> {
+    // What came in order cannot be passed over, so whoever waits for a confirm waits for as long as it takes.
+    let publisher = bus.publisher(Patience::Endless);
+    Arc::new(Teller::new(publisher, names.clone(), counters.clone()))
+}
+
+impl Outward {
+    pub(crate) fn new(
+        parts: &Parts,
+        names: &Names,
+        counters: Arc<Counters>,
+        teller: Arc<Teller>,
+        undertaker: Arc<Undertaker>,
+        revoked: Arc<Revoked>,
+    ) -> Self {
+        let rules = parts.verifier.rules();
+        let known = Known {
+            issuers: parts.issuers.clone(),
+            longest_life: rules.max_lifetime.saturating_add(rules.leeway),
+        };
+        let audience = Audience {
+            bus: parts.bus.clone(),
+            store: parts.store.clone(),
+            names: names.clone(),
+            clock: parts.clock.clone(),
+            revoked: revoked.clone(),
+            on_expired_push: parts.limits.on_expired_push,
+            looks: Mutex::default(),
+        };
+        let outbound = Outbound {
+            names: names.clone(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            publisher: parts.bus.publisher(Patience::Endless),
+            audience,
+            teller,
+            undertaker,
+            hold: parts.limits.hold,
+            counters,
+        };
+        Self {
+            revoked,
+            outbound: Arc::new(outbound),
+            known,
+        }
+    }
+
+    /// Begins to consume; the broker may come later.
+    pub(crate) fn start(self, bus: &dyn Bus, ending: &Ending, tasks: &TaskTracker) {
+        let Self {
+            revoked,
+            outbound,
+            known,
+        } = self;
+        let (names, kill) = (&outbound.names, &ending.kill);
+        let listening = Listening {
+            revoked: revoked.clone(),
+            store: outbound.store.clone(),
+            clock: outbound.clock.clone(),
+            counters: outbound.counters.clone(),
+        };
+        // Its queue is there before the store is read. It is heard to the very end, so that nothing is waited for here.
+        let heard = listening.run(
+            bus.consumer(names.worker_queue(rand::random()), HEARD_PREFETCH),
+            bus.link(),
+        );
+        tokio::spawn(kill.clone().run_until_cancelled_owned(heard));
+
+        let in_order = |queue| Intake::in_order(bus.consumer(queue, OUTBOUND_PREFETCH), ending.clone());
+        let pushes = Arc::new(Pushes {
+            outbound: outbound.clone(),
+            issuers: known.issuers.clone(),
+        });
+        let putting = Arc::new(Putting {
+            outbound: outbound.clone(),
+        });
+        let pushing = pushes.run(in_order(names.pushes()));
+        let putting = putting.run(in_order(names.undelivered()));
+        tasks.spawn(kill.clone().run_until_cancelled_owned(pushing));
+        tasks.spawn(kill.clone().run_until_cancelled_owned(putting));
+        tasks.spawn(ending.stop.clone().run_until_cancelled_owned(outbound.clone().reap()));
+
+        let revocations = Intake::new(bus.consumer(names.revocations(), REVOCATIONS_PREFETCH), ending.clone());
+        let revoking = Revoking {
+            outbound: outbound.clone(),
+            revoked,
+            known,
+        };
+        let kill = kill.clone();
+        tasks.spawn(async move { one_at_a_time(revocations, kill, |delivery| revoking.take(delivery)).await });
+    }
+}

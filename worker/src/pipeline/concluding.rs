@@ -1,0 +1,262 @@
+//! What a client's message comes to: read, proved, decided, carried out.
+
+use shared::bus::{Delivery, PublishError};
+use shared::clock::Timestamp;
+use shared::envelope::{Question, Verdict};
+use shared::id::ConnectionId;
+use shared::protocol::{AuthBody, CloseCode, ErrorBody, ErrorCode};
+use shared::tag::TokenTag;
+use tracing::debug;
+
+use super::telling::is_noted;
+use super::{Conclusion, JOURNEY, Pipeline};
+use crate::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
+use crate::handler::Request;
+use crate::identity::Identity;
+use crate::message::ClientMessage;
+use crate::metrics::Outcome;
+use crate::origin::Origin;
+use crate::revoked::Judgement;
+use crate::standing::{Bound, subject_of};
+use crate::token::{Rejection, Verified};
+
+/// A message, and what is known of it.
+pub(super) struct Asked<'a> {
+    pub(super) message: ClientMessage<'a>,
+    pub(super) origin: &'a Origin,
+    /// The grant of its connection, in force or lapsed.
+    pub(super) bound: Option<Bound>,
+    /// When it is decided.
+    pub(super) now: Timestamp,
+}
+
+impl Asked<'_> {
+    pub(super) fn id(&self) -> Option<&str> {
+        self.message.id.as_deref()
+    }
+
+    /// The same message, handed to the application.
+    fn request<'b>(
+        &'b self,
+        identity: &'b Identity,
+        claims: &'b serde_json::Map<String, serde_json::Value>,
+    ) -> Request<'b> {
+        Request {
+            identity,
+            claims,
+            kind: &self.message.kind,
+            id: self.id(),
+            payload: self.message.payload,
+            stamp: self.origin.stamp(),
+        }
+    }
+}
+
+impl Pipeline {
+    /// What the message has come to.
+    ///
+    /// # Errors
+    /// If it could not be brought to an end.
+    pub(super) async fn conclude(&self, delivery: &Delivery, origin: &Origin) -> Result<Conclusion, PublishError> {
+        let body = &delivery.message.body;
+        let message = match ClientMessage::parse(body) {
+            Ok(message) => message,
+            Err(malformed) => return Ok(Conclusion::refused(malformed.id.as_deref(), &malformed.error())),
+        };
+        let asked = Asked {
+            message,
+            origin,
+            bound: origin.question().and_then(|question| Bound::of(&question.standing)),
+            now: self.clock.now(),
+        };
+        let received = delivery.message.properties.timestamp_s.map(Timestamp::from_secs);
+        let case = self.case(&asked, received);
+        let Some(question) = origin.question() else {
+            return Ok(self.conclude_injected(&asked, decide(&case)).await);
+        };
+        Ok(match decide(&case) {
+            Decision::InOwnName { verified, renews } => self.in_own_name(&asked, question, &verified, renews).await,
+            Decision::InConnectionsName => self.in_connections_name(&asked).await,
+            Decision::Authenticate(verified) => self.authenticate(&asked, question, &verified).await,
+            Decision::Forget => self.log_out(&asked, question).await?,
+            Decision::Again => {
+                debug!(target: JOURNEY, stage = "again", stamp = %origin);
+                let mut again = Conclusion::of(Outcome::Again, body.clone());
+                again.answer.verdict = Verdict::Again;
+                again
+            }
+            Decision::Hold { owner, reason } => self.hold(&asked, question, owner, reason).await?,
+            Decision::Refuse { error, close } => self.refuse(&asked, &error, close),
+        })
+    }
+
+    async fn conclude_injected(&self, asked: &Asked<'_>, decision: Decision) -> Conclusion {
+        match decision {
+            Decision::InOwnName { verified, .. } => {
+                self.process(asked, &verified.identity, &verified.claims, None).await
+            }
+            Decision::Refuse { error, .. } => Conclusion::refused(asked.id(), &error),
+            // All others are about a connection, and there is none.
+            _ => {
+                let error = ErrorBody::new(ErrorCode::AuthRequired, "the message carries no token");
+                Conclusion::refused(asked.id(), &error)
+            }
+        }
+    }
+
+    fn case(&self, asked: &Asked<'_>, received: Option<Timestamp>) -> Case {
+        let question = asked.origin.question();
+        let proof = self.prove(asked, question.map(|question| question.stamp.connection));
+        let sender = question.map_or(Sender::Injector, |question| {
+            Sender::Connection(self.stand(asked, question, &proof, received))
+        });
+        Case {
+            purpose: asked.message.purpose,
+            proof,
+            sender,
+            strategy: self.rules.strategy,
+            policy: self.rules.on_unauthenticated.of(&asked.message.kind),
+        }
+    }
+
+    fn stand(&self, asked: &Asked<'_>, question: &Question, proof: &Proof, received: Option<Timestamp>) -> Stand {
+        let bound = asked.bound.as_ref().map(|bound| decision::Standing {
+            identity: bound.grant.identity,
+            token: bound.grant.token,
+            live: bound.grant.is_live(asked.now),
+            was_live: bound.grant.is_live(received.unwrap_or(asked.now)),
+            judgement: match proof {
+                // Its own token counts, and was judged.
+                Proof::Good(_) => Judgement::Good,
+                _ => self.revoked.judge(&bound.subject(question.stamp.connection), asked.now),
+            },
+        });
+        Stand {
+            bound,
+            unsettled: question.standing.unsettled,
+            held: question.standing.held,
+            again: question.standing.again,
+        }
+    }
+
+    /// What the message's own token proves.
+    fn prove(&self, asked: &Asked<'_>, connection: Option<ConnectionId>) -> Proof {
+        let Some(token) = asked.message.token.as_deref() else {
+            self.metrics.no_token();
+            debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = "none");
+            return Proof::None;
+        };
+        let verdict = self.verifier.verify(token, asked.now);
+        self.metrics.verdict(&verdict);
+        let cached = verdict.cached;
+        let proof = match (verdict.result, verdict.expired) {
+            (Ok(verified), _) => self.judged(verified, asked, connection),
+            (Err(Rejection::Expired), Some(expired)) => Proof::Expired(expired.identity.tag()),
+            // The verifier tells whose it was; if it did not, the token would prove nothing.
+            (Err(Rejection::Expired), None) => Proof::Unknown,
+            (Err(Rejection::Invalid(reason)), _) => Proof::Invalid(reason),
+        };
+        debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = kind(&proof), cached);
+        proof
+    }
+
+    fn judged(&self, verified: std::sync::Arc<Verified>, asked: &Asked<'_>, connection: Option<ConnectionId>) -> Proof {
+        let tag = TokenTag::of(verified.digest.as_bytes());
+        let known = asked.bound.as_ref().filter(|bound| bound.grant.token == tag);
+        let subject = match (known, connection) {
+            // The steady state needs no digests: the facts hold them.
+            (Some(bound), Some(connection)) => bound.subject(connection),
+            _ => subject_of(&verified, connection),
+        };
+        match self.revoked.judge(&subject, asked.now) {
+            Judgement::Good => Proof::Good(verified),
+            Judgement::Revoked => {
+                self.metrics.token_revoked();
+                Proof::Revoked
+            }
+            Judgement::Unknown => Proof::Unknown,
+        }
+    }
+
+    async fn in_own_name(
+        &self,
+        asked: &Asked<'_>,
+        question: &Question,
+        verified: &Verified,
+        renews: bool,
+    ) -> Conclusion {
+        let granted = if renews {
+            match self.grant(asked, question, verified, None).await {
+                Ok(granted) => Some(granted),
+                Err(refusal) => return Conclusion::refused(asked.id(), &refusal),
+            }
+        } else {
+            None
+        };
+        // A token that renews nothing is the one that the connection lives by.
+        let identity = match (&granted, &asked.bound) {
+            (Some(granted), _) => Some(granted.identity),
+            (None, bound) => bound.as_ref().map(|bound| bound.grant.identity),
+        };
+        let auth = granted.as_ref().and_then(|granted| granted.auth.as_ref());
+        let mut conclusion = self.process(asked, &verified.identity, &verified.claims, auth).await;
+        conclusion.answer.identity = identity;
+        conclusion.answer.change = granted.map(|granted| granted.change);
+        conclusion
+    }
+
+    async fn in_connections_name(&self, asked: &Asked<'_>) -> Conclusion {
+        let bound = asked.bound.as_ref();
+        let Some((identity, principal)) = bound.and_then(|bound| Some((bound.grant.identity, bound.principal()?)))
+        else {
+            let error = ErrorBody::new(
+                ErrorCode::AuthRequired,
+                "who this connection is cannot be read; authenticate anew",
+            );
+            return self.refuse(asked, &error, None);
+        };
+        let mut conclusion = self.process(asked, &principal.identity, &principal.claims, None).await;
+        conclusion.answer.identity = Some(identity);
+        conclusion
+    }
+
+    async fn process(
+        &self,
+        asked: &Asked<'_>,
+        identity: &Identity,
+        claims: &serde_json::Map<String, serde_json::Value>,
+        auth: Option<&AuthBody>,
+    ) -> Conclusion {
+        let request = asked.request(identity, claims);
+        let (outcome, bodies) = self.handle(request, asked.origin, auth).await;
+        Conclusion {
+            bodies,
+            ..Conclusion::of(outcome, bytes::Bytes::new())
+        }
+    }
+
+    /// Refuses a message of a connection.
+    pub(super) fn refuse(&self, asked: &Asked<'_>, error: &ErrorBody, close: Option<CloseCode>) -> Conclusion {
+        let conclusion = Conclusion::refused(asked.id(), error).and_close(close);
+        if let Some(code) = close {
+            self.metrics.closes(code);
+            debug!(target: JOURNEY, stage = "closing", stamp = %asked.origin, code = code.code());
+        }
+        if !is_noted(error.code) {
+            return conclusion;
+        }
+        let why = format!("{}: {}", error.code.as_str(), error.message);
+        conclusion.noted(self.decision(asked.origin.stamp(), asked.id(), "refused", why))
+    }
+}
+
+const fn kind(proof: &Proof) -> &'static str {
+    match proof {
+        Proof::None => "none",
+        Proof::Good(_) => "valid",
+        Proof::Revoked => "revoked",
+        Proof::Expired(_) => "expired",
+        Proof::Invalid(_) => "invalid",
+        Proof::Unknown => "unknown",
+    }
+}

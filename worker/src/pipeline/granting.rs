@@ -1,0 +1,191 @@
+//! What a connection has by a token, and how it logs out.
+
+use shared::bus::PublishError;
+use shared::envelope::{Change, Question};
+use shared::grant::Grant;
+use shared::id::ConnectionId;
+use shared::protocol::{AuthBody, ErrorBody, ErrorCode};
+use shared::tag::{IdentityTag, ResumeSecret};
+use tracing::debug;
+
+use super::concluding::Asked;
+use super::{Conclusion, JOURNEY, Pipeline};
+use crate::answer;
+use crate::decision::unavailable;
+use crate::message::ResumeKey;
+use crate::metrics::Outcome;
+use crate::recorded::{Proven, digest_of};
+use crate::standing::{Principal, subject_of};
+use crate::store::{Recorded, StoreError};
+use crate::token::Verified;
+
+/// What a message has made of its connection.
+pub(super) struct Granted {
+    pub(super) identity: IdentityTag,
+    pub(super) change: Change,
+    /// What the client is told of it, unless a newer message has changed the connection already.
+    pub(super) auth: Option<AuthBody>,
+}
+
+impl Pipeline {
+    /// Grants the connection what the token earns it, on record.
+    ///
+    /// # Errors
+    /// What the client is told if that cannot be recorded: nothing has changed, and the message may not be handled.
+    pub(super) async fn grant(
+        &self,
+        asked: &Asked<'_>,
+        question: &Question,
+        verified: &Verified,
+        resumes: Option<ConnectionId>,
+    ) -> Result<Granted, ErrorBody> {
+        let stamp = question.stamp;
+        let terms = &self.rules.terms;
+        let resume = secret_of(asked, question);
+        let grant = terms.grant(verified, asked.now);
+        let proven = Proven {
+            stamp,
+            verified,
+            entry: Proven::entry(stamp.connection, grant.until, &subject_of(verified, None)),
+            identity: grant.identity,
+            resume: &resume,
+            known: question.standing.by,
+        };
+        let recording = self
+            .recorder
+            .record(proven)
+            .await
+            .map_err(|reason| self.away(asked, &reason))?;
+        self.metrics.granted();
+        debug!(target: JOURNEY, stage = "granted", %stamp, recorded = ?recording.recorded, waiting = recording.waiting);
+        let key = ResumeKey {
+            connection: stamp.connection,
+            secret: resume,
+        };
+        Ok(Granted {
+            identity: grant.identity,
+            auth: (!recording.is_stale()).then(|| answer::auth(verified, &key, asked.now)),
+            change: Change::Live {
+                grant: Grant {
+                    waiting: recording.waiting,
+                    resumes,
+                    ..grant
+                },
+                principal: Principal::to_text(verified, &resume),
+            },
+        })
+    }
+
+    /// `auth.authenticate`, with a token that is good.
+    pub(super) async fn authenticate(&self, asked: &Asked<'_>, question: &Question, verified: &Verified) -> Conclusion {
+        let resumes = match asked.message.resume() {
+            Ok(key) => self.take_over(question.stamp.connection, key, verified).await,
+            Err(fault) => return Conclusion::refused(asked.id(), &fault.error()),
+        };
+        let resumes = match resumes {
+            Ok(resumes) => resumes,
+            Err(reason) => return Conclusion::refused(asked.id(), &self.away(asked, &reason)),
+        };
+        let granted = match self.grant(asked, question, verified, resumes).await {
+            Ok(granted) => granted,
+            Err(refusal) => return Conclusion::refused(asked.id(), &refusal),
+        };
+        let body = answer::auth_ok(asked.id(), granted.auth.as_ref());
+        let mut conclusion = Conclusion::of(Outcome::Authenticated, body);
+        conclusion.answer.change = Some(granted.change);
+        let why = resumes.map_or_else(
+            || "auth.authenticate".to_owned(),
+            |old| format!("auth.authenticate, resuming {old}"),
+        );
+        conclusion.noted(self.decision(Some(question.stamp), asked.id(), "granted", why))
+    }
+
+    /// The connection whose held messages this one takes over, if the client has proved that it may.
+    async fn take_over(
+        &self,
+        connection: ConnectionId,
+        key: Option<ResumeKey>,
+        verified: &Verified,
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        // Whoever resumes the connection that it is has nothing to take over.
+        let Some(key) = key.filter(|key| key.connection != connection) else {
+            return Ok(None);
+        };
+        let digest = digest_of(&key.secret);
+        let taken = self
+            .store
+            .resume(key.connection, &digest, &verified.identity, connection)
+            .await?;
+        self.metrics.resumed(taken);
+        debug!(target: JOURNEY, stage = "resume", %connection, from = %key.connection, taken);
+        Ok(taken.then_some(key.connection))
+    }
+
+    /// `auth.forget`, when all that came before it is settled.
+    ///
+    /// # Errors
+    /// If what is held of the connection could not be refused.
+    pub(super) async fn log_out(&self, asked: &Asked<'_>, question: &Question) -> Result<Conclusion, PublishError> {
+        let stamp = question.stamp;
+        let identity = asked.bound.as_ref().map(|bound| bound.grant.identity);
+        let recorded = match self.recorder.forget(stamp, identity).await {
+            Ok(recorded) => recorded,
+            Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
+        };
+        // What a newer message is about is none of this one's business: it came again, or the connection is closed.
+        if recorded != Recorded::Stale
+            && let Err(reason) = self.refuse_all_held(question).await?
+        {
+            return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
+        }
+        debug!(target: JOURNEY, stage = "forgotten", %stamp, recorded = ?recorded);
+        let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));
+        conclusion.answer.change = Some(Change::Forgotten);
+        Ok(conclusion.noted(self.decision(Some(stamp), asked.id(), "forgotten", "auth.forget")))
+    }
+
+    /// What waits for a fresh token of somebody who has left is refused.
+    async fn refuse_all_held(&self, question: &Question) -> Result<Result<(), StoreError>, PublishError> {
+        let connection = question.stamp.connection;
+        let held = match self.store.held_messages(connection).await {
+            Ok(held) => held,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let refusal = ErrorBody::new(
+            ErrorCode::AuthRequired,
+            "the connection was logged out while the message waited for a token",
+        );
+        let mut refused = Vec::new();
+        for message in held {
+            let stamp = shared::id::Stamp {
+                connection,
+                sequence: message.sequence,
+            };
+            if stamp.sequence < question.stamp.sequence {
+                self.refuse_held(connection, stamp, &message, &refusal).await?;
+                refused.push(stamp.sequence);
+            }
+        }
+        if refused.is_empty() {
+            return Ok(Ok(()));
+        }
+        Ok(self.store.drop_messages(connection, &refused).await.map(|_| ()))
+    }
+
+    /// What a client is told while the store is away.
+    pub(super) fn away(&self, asked: &Asked<'_>, reason: &StoreError) -> ErrorBody {
+        self.metrics.store_failed();
+        debug!(stamp = %asked.origin, %reason, "the store could not be asked");
+        unavailable("whether you are authenticated cannot be recorded just now")
+    }
+}
+
+/// By which the connection can be resumed: its terminator drew it, and gives it back in one way or the other.
+fn secret_of(asked: &Asked<'_>, question: &Question) -> ResumeSecret {
+    let of_principal = || Some(asked.bound.as_ref()?.principal()?.resume);
+    question
+        .standing
+        .resume
+        .or_else(of_principal)
+        .unwrap_or_else(ResumeSecret::random)
+}

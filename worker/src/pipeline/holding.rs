@@ -1,0 +1,87 @@
+//! A message that waits for a fresh token: kept without the one that it came with.
+
+use bytes::Bytes;
+use shared::bus::PublishError;
+use shared::envelope::{Errand, Question, Verdict};
+use shared::id::ConnectionId;
+use shared::protocol::{ErrorBody, ErrorCode, Reason};
+use shared::tag::IdentityTag;
+use tracing::debug;
+
+use super::concluding::Asked;
+use super::{Conclusion, JOURNEY, Pipeline};
+use crate::metrics::{Held, Outcome};
+use crate::store::{HeldMessage, Holding};
+
+/// How far the connections are followed that took over from each other.
+pub(super) const MOST_HEIRS: usize = 16;
+
+impl Pipeline {
+    /// Holds a message, or refuses it if that cannot be.
+    ///
+    /// # Errors
+    /// If whoever waits for it could not be told.
+    pub(super) async fn hold(
+        &self,
+        asked: &Asked<'_>,
+        question: &Question,
+        owner: Option<IdentityTag>,
+        reason: Reason,
+    ) -> Result<Conclusion, PublishError> {
+        let stamp = question.stamp;
+        let message = HeldMessage {
+            sequence: stamp.sequence,
+            id: asked.message.id.as_deref().map(str::to_owned),
+            kind: asked.message.kind.clone().into_owned(),
+            payload: asked.message.payload.map(|payload| payload.get().to_owned()),
+            owner,
+            since: asked.now,
+        };
+        let limits = &self.rules.hold;
+        let (count, heir) = match self.store.hold_message(stamp.connection, &message, limits).await {
+            Ok(Holding::Held { count, heir }) => (count, heir),
+            Ok(Holding::Overflow) => {
+                self.metrics.held(Held::Overflow);
+                let error = ErrorBody::new(
+                    ErrorCode::HoldOverflow,
+                    "the message needs a fresh token, and too much waits for one already",
+                );
+                return Ok(self.refuse(asked, &error, None));
+            }
+            Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
+        };
+        if let Some(heir) = heir {
+            self.wake(stamp.connection, heir).await?;
+        }
+        self.metrics.held(Held::For(reason));
+        debug!(target: JOURNEY, stage = "held", %stamp, reason = reason.as_str(), count);
+        let mut conclusion = Conclusion::of(Outcome::Held, Bytes::new());
+        let hold_ms = u64::try_from(limits.ttl.as_millis()).unwrap_or(u64::MAX);
+        conclusion.answer.verdict = Verdict::Held { reason, hold_ms };
+        Ok(conclusion.noted(self.decision(Some(stamp), asked.id(), "held", reason.as_str())))
+    }
+
+    /// Tells the connection that took over from a closed one that something more is held of it. It was put there first, so
+    /// that whoever is told too early is told again.
+    async fn wake(&self, connection: ConnectionId, mut heir: ConnectionId) -> Result<(), PublishError> {
+        let errand = Errand::Wake { from: Some(connection) };
+        for _ in 0..MOST_HEIRS {
+            self.metrics.woke_heir();
+            if self.send_errand(heir, &errand, Bytes::new()).await? {
+                break;
+            }
+            // Its terminator is gone. It may have been taken over in its turn.
+            match self.store.heir(heir).await {
+                Ok(Some(next)) => heir = next,
+                Ok(None) => break,
+                Err(reason) => {
+                    // The message is held, so it is not refused; if nobody comes for it, it is given up in time.
+                    self.metrics.store_failed();
+                    debug!(%heir, %reason, "it is not known who has taken over");
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

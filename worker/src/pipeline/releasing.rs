@@ -1,0 +1,323 @@
+//! What was held, when a fresh token is there or the time is over.
+//!
+//! A terminator asks when a grant is in force and all that came before it is
+//! settled, so nothing that the release is for can still be on its way into the
+//! hold. What is released is authorised now, by that grant, and not by what was proved
+//! when it was held. It is handled in its order, one at a time; what is dead before
+//! it is dropped is handled again, and written once, by its key.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use shared::bus::PublishError;
+use shared::clock::Timestamp;
+use shared::envelope::errand::Write;
+use shared::envelope::{Errand, Question};
+use shared::id::{ConnectionId, Sequence, Stamp};
+use shared::protocol::{ErrorBody, ErrorCode};
+use shared::tag::IdentityTag;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::holding::MOST_HEIRS;
+use super::{Conclusion, JOURNEY, Pipeline};
+use crate::handler::Request;
+use crate::metrics::{Outcome, Released};
+use crate::revoked::Judgement;
+use crate::standing::{Bound, Principal};
+use crate::store::{HeldMessage, StoreError};
+
+/// The most that one release handles: the terminator asks for the rest.
+const MOST_RELEASED: usize = 32;
+
+/// A release begins nothing new after this, so that it does not keep a worker that stops.
+const LONGEST_RELEASE: Duration = Duration::from_secs(30);
+
+/// Why a release came to an end before its time.
+enum Stop {
+    /// What is held could not be asked for, or not be dropped.
+    Store(StoreError),
+    /// It cannot be said whether an answer arrived.
+    Broker(PublishError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(reason: StoreError) -> Self {
+        Self::Store(reason)
+    }
+}
+
+impl From<PublishError> for Stop {
+    fn from(reason: PublishError) -> Self {
+        Self::Broker(reason)
+    }
+}
+
+/// For whom something is released.
+struct Heir {
+    identity: IdentityTag,
+    principal: Principal,
+}
+
+/// What becomes of one held message: pure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is given up.
+    Expires,
+    /// It waits on.
+    Stays,
+    /// It was another identity's, which is not there.
+    Mismatch,
+    /// It is handled.
+    Goes,
+}
+
+/// A release: of which connection, in whose name, and of what came before which message, if not of all.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    now: Timestamp,
+    ttl: Duration,
+    /// Nothing, if there is no grant in force.
+    identity: Option<IdentityTag>,
+    before: Option<Sequence>,
+}
+
+impl Terms {
+    fn fate(&self, message: &HeldMessage) -> Fate {
+        if message.since.saturating_add(self.ttl) <= self.now {
+            return Fate::Expires;
+        }
+        match self.identity {
+            None => Fate::Stays,
+            // Only what is newer than it proves anything of it.
+            Some(_) if self.before.is_some_and(|before| message.sequence >= before) => Fate::Stays,
+            Some(identity) if message.owner.is_some_and(|owner| owner != identity) => Fate::Mismatch,
+            Some(_) => Fate::Goes,
+        }
+    }
+}
+
+impl Pipeline {
+    /// A terminator asks for what is held, of its connection or of one that this connection has taken over.
+    ///
+    /// # Errors
+    /// If it cannot be said whether what was told has arrived.
+    pub(super) async fn release(
+        &self,
+        question: &Question,
+        from: Option<ConnectionId>,
+    ) -> Result<Conclusion, PublishError> {
+        let left = match self.try_release(question, from).await {
+            Ok(left) => left,
+            Err(Stop::Broker(reason)) => return Err(reason),
+            Err(Stop::Store(reason)) => {
+                self.metrics.store_failed();
+                debug!(stamp = %question.stamp, %reason, "what is held cannot be released just now");
+                // As good as all: the terminator asks again after a while.
+                u64::from(u32::MAX)
+            }
+        };
+        let mut conclusion = Conclusion::of(Outcome::Released, Bytes::new());
+        conclusion.answer.left = left;
+        Ok(conclusion)
+    }
+
+    /// How many are left.
+    async fn try_release(&self, question: &Question, from: Option<ConnectionId>) -> Result<u64, Stop> {
+        let connection = question.stamp.connection;
+        if let Some(from) = from
+            && !self.has_taken_over(connection, from).await?
+        {
+            return Ok(0);
+        }
+        let source = from.unwrap_or(connection);
+        let held = self.store.held_messages(source).await?;
+        let now = self.clock.now();
+        let heir = self.heir_of(question, now);
+        let terms = Terms {
+            now,
+            ttl: self.rules.hold.ttl,
+            identity: heir.as_ref().map(|heir| heir.identity),
+            // A connection without a change has released nothing; one that takes over takes all.
+            before: from.is_none().then(|| question.standing.by.unwrap_or(Sequence::FIRST)),
+        };
+        let mut left = held.len() as u64;
+        let (started, mut handled) = (Instant::now(), 0);
+        for message in &held {
+            let fate = terms.fate(message);
+            let enough = handled >= MOST_RELEASED || started.elapsed() >= LONGEST_RELEASE;
+            if fate == Fate::Stays || (fate == Fate::Goes && enough) {
+                continue;
+            }
+            handled += usize::from(fate == Fate::Goes);
+            let stamp = Stamp {
+                connection: source,
+                sequence: message.sequence,
+            };
+            self.end_hold(connection, stamp, message, fate, heir.as_ref()).await?;
+            left = self.store.drop_messages(source, &[message.sequence]).await?;
+        }
+        Ok(left)
+    }
+
+    /// In whose name things are released; nothing if there is no grant in force.
+    fn heir_of(&self, question: &Question, now: Timestamp) -> Option<Heir> {
+        let bound = Bound::of(&question.standing).filter(|bound| bound.grant.is_live(now))?;
+        let judgement = self.revoked.judge(&bound.subject(question.stamp.connection), now);
+        (judgement == Judgement::Good).then_some(())?;
+        Some(Heir {
+            identity: bound.grant.identity,
+            principal: bound.principal()?,
+        })
+    }
+
+    /// Whether that connection, or one that has taken over from it and so on, was taken over by this one.
+    async fn has_taken_over(&self, connection: ConnectionId, from: ConnectionId) -> Result<bool, StoreError> {
+        let mut at = from;
+        for _ in 0..MOST_HEIRS {
+            match self.store.heir(at).await? {
+                Some(heir) if heir == connection => return Ok(true),
+                Some(heir) => at = heir,
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Handles a message that was held, or refuses it; whoever is on `connection` is told.
+    async fn end_hold(
+        &self,
+        connection: ConnectionId,
+        stamp: Stamp,
+        message: &HeldMessage,
+        fate: Fate,
+        heir: Option<&Heir>,
+    ) -> Result<(), PublishError> {
+        let (code, why, released) = match (fate, heir) {
+            (Fate::Goes, Some(heir)) => return self.release_one(connection, stamp, message, heir).await,
+            (Fate::Mismatch, _) => (
+                ErrorCode::IdentityMismatch,
+                "the message was another identity's than the connection's",
+                Released::Mismatch,
+            ),
+            _ => (
+                ErrorCode::HoldExpired,
+                "no fresh token came while the message waited for one",
+                Released::Expired,
+            ),
+        };
+        self.refuse_held(connection, stamp, message, &ErrorBody::new(code, why))
+            .await?;
+        self.metrics.released(released);
+        debug!(target: JOURNEY, stage = released.as_str(), %stamp);
+        let decision = self.decision(Some(stamp), message.id.as_deref(), released.as_str(), why);
+        self.note(stamp.connection, &decision).await;
+        Ok(())
+    }
+
+    async fn release_one(
+        &self,
+        connection: ConnectionId,
+        stamp: Stamp,
+        message: &HeldMessage,
+        heir: &Heir,
+    ) -> Result<(), PublishError> {
+        let payload = message
+            .payload
+            .clone()
+            .and_then(|text| RawValue::from_string(text).ok());
+        let request = Request {
+            identity: &heir.principal.identity,
+            claims: &heir.principal.claims,
+            kind: &message.kind,
+            id: message.id.as_deref(),
+            payload: payload.as_deref(),
+            stamp: Some(stamp),
+        };
+        let (outcome, bodies) = {
+            // The semaphore is never closed, so a permit always comes.
+            let _permit = self.permits.acquire().await;
+            self.handle(request, &stamp, None).await
+        };
+        self.metrics.ended(outcome);
+        for (index, body) in bodies.into_iter().enumerate().filter(|(_, body)| !body.is_empty()) {
+            let errand = Errand::Write(Write {
+                key: format!("{stamp}.{index}"),
+                identity: Some(heir.identity),
+                producer: None,
+                released: true,
+                since: message.since,
+            });
+            if !self.send_errand(connection, &errand, body.clone()).await? {
+                self.bounce(errand.to_message(connection, body)).await?;
+            }
+        }
+        self.metrics.released(Released::Handled);
+        debug!(target: JOURNEY, stage = "released", %stamp, by = %connection);
+        let decision = self.decision(
+            Some(stamp),
+            message.id.as_deref(),
+            "released",
+            format!("by {connection}"),
+        );
+        self.note(stamp.connection, &decision).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+    fn alice() -> IdentityTag {
+        IdentityTag::of(&[1; 32])
+    }
+
+    fn held(sequence: u64, owner: Option<IdentityTag>, since_s: u64) -> HeldMessage {
+        HeldMessage {
+            sequence: Sequence::new(sequence),
+            id: None,
+            kind: "echo".to_owned(),
+            payload: None,
+            owner,
+            since: Timestamp::from_secs(since_s),
+        }
+    }
+
+    fn terms(identity: Option<IdentityTag>, before: Option<u64>) -> Terms {
+        Terms {
+            now: NOW,
+            ttl: Duration::from_secs(60),
+            identity,
+            before: before.map(Sequence::new),
+        }
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_given_up_whoever_is_there() {
+        for identity in [None, Some(alice())] {
+            for before in [None, Some(1), Some(9)] {
+                assert_eq!(terms(identity, before).fate(&held(5, None, 940)), Fate::Expires);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_released_to_nobody_or_by_an_older_proof() {
+        assert_eq!(terms(None, Some(9)).fate(&held(5, None, 941)), Fate::Stays);
+        assert_eq!(terms(Some(alice()), Some(5)).fate(&held(5, None, 941)), Fate::Stays);
+        assert_eq!(terms(Some(alice()), Some(6)).fate(&held(5, None, 941)), Fate::Goes);
+        assert_eq!(terms(Some(alice()), None).fate(&held(5, None, 941)), Fate::Goes);
+    }
+
+    #[test]
+    fn what_somebody_has_proved_is_released_to_them_alone() {
+        let bob = IdentityTag::of(&[2; 32]);
+        let terms = terms(Some(alice()), Some(9));
+        assert_eq!(terms.fate(&held(5, Some(alice()), 941)), Fate::Goes);
+        assert_eq!(terms.fate(&held(5, Some(bob), 941)), Fate::Mismatch);
+    }
+}

@@ -1,0 +1,100 @@
+//! What is written or noted besides the answer.
+
+use bytes::Bytes;
+use shared::bus::{PublishError, Route};
+use shared::envelope::Errand;
+use shared::envelope::errand::Write;
+use shared::id::{ConnectionId, Stamp};
+use shared::protocol::{ErrorBody, ErrorCode};
+use tracing::debug;
+
+use super::Pipeline;
+use crate::metrics::Lost;
+use crate::store::{Decision, HeldMessage};
+use crate::{answer, redact};
+
+impl Pipeline {
+    /// Has the connection's terminator do something, and waits until that has arrived. Tells whether there is one.
+    ///
+    /// # Errors
+    /// If it cannot be said whether it has arrived.
+    pub(super) async fn send_errand(
+        &self,
+        connection: ConnectionId,
+        errand: &Errand,
+        body: Bytes,
+    ) -> Result<bool, PublishError> {
+        let queue = self.names.return_queue(connection.terminator).name;
+        let message = errand.to_message(connection, body);
+        match self.publisher.publish(Route::queue(&queue), message).await {
+            Ok(()) => Ok(true),
+            Err(PublishError::Unroutable) => Ok(false),
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Refuses a message that was held, to whoever is on that connection.
+    ///
+    /// # Errors
+    /// If it cannot be said whether they are told.
+    pub(super) async fn refuse_held(
+        &self,
+        connection: ConnectionId,
+        held: Stamp,
+        message: &HeldMessage,
+        refusal: &ErrorBody,
+    ) -> Result<(), PublishError> {
+        let write = Write {
+            key: format!("{held}.x"),
+            identity: None,
+            producer: None,
+            released: false,
+            since: message.since,
+        };
+        let body = answer::error(message.id.as_deref(), refusal, None);
+        if !self.send_errand(connection, &Errand::Write(write), body).await? {
+            self.metrics.answer_lost(Lost::Unroutable);
+        }
+        Ok(())
+    }
+
+    /// A decision that a person may ask about.
+    pub(super) fn decision(
+        &self,
+        stamp: Option<Stamp>,
+        id: Option<&str>,
+        what: &str,
+        why: impl Into<String>,
+    ) -> Decision {
+        Decision {
+            at: self.clock.now(),
+            sequence: stamp.map(|stamp| stamp.sequence),
+            // A client may put anything there, a token too.
+            id: id.map(|id| redact::text(id).into_owned()),
+            what: what.to_owned(),
+            why: why.into(),
+        }
+    }
+
+    /// Keeps a decision. That it cannot be kept is nobody's loss but the curious person's.
+    pub(super) async fn note(&self, connection: ConnectionId, decision: &Decision) {
+        if let Err(reason) = self.store.note(connection, decision).await {
+            self.metrics.note_lost();
+            debug!(%connection, %reason, "a decision is not kept");
+        }
+    }
+}
+
+/// Whether a refusal is about authentication, and known to be right: a person may ask why.
+pub(super) const fn is_noted(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::AuthRequired
+            | ErrorCode::TokenExpired
+            | ErrorCode::TokenInvalid
+            | ErrorCode::TokenRevoked
+            | ErrorCode::IdentityMismatch
+            | ErrorCode::HoldOverflow
+            | ErrorCode::HoldExpired
+    )
+}

@@ -1,0 +1,196 @@
+//! A connection as its terminator keeps it: it stamps what it has been told, and forgets nothing of it.
+
+use bytes::Bytes;
+use serde_json::{Value as Json, json};
+use shared::envelope::errand::Write;
+use shared::envelope::{Answer, Change, Errand, Notice, Return, Standing, Verdict};
+use shared::grant::Grant;
+use shared::id::{ConnectionId, Sequence, Stamp};
+use shared::tag::ResumeSecret;
+
+use super::bench::{Bench, json_of, token_for};
+
+/// One connection of the bench's terminator.
+pub(super) struct Conn {
+    pub(super) id: ConnectionId,
+    sequence: u64,
+    pub(super) standing: Standing,
+}
+
+/// What a worker answered to one message.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) stamp: Stamp,
+    pub(super) answer: Answer,
+    pub(super) body: Json,
+}
+
+impl Said {
+    /// The code of its error; `null` if it is none.
+    pub(super) fn code(&self) -> &Json {
+        &self.body["error"]["code"]
+    }
+
+    pub(super) fn close(&self) -> Option<u16> {
+        self.answer.close.map(shared::protocol::CloseCode::code)
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.answer.verdict, Verdict::Held { .. })
+    }
+
+    pub(super) fn grant(&self) -> &Grant {
+        match &self.answer.change {
+            Some(Change::Live { grant, .. }) => grant,
+            other => panic!("it grants nothing: {other:?}"),
+        }
+    }
+}
+
+impl Conn {
+    pub(super) fn new(bench: &Bench, number: u64) -> Self {
+        Self {
+            id: bench.connection(number),
+            sequence: 0,
+            standing: stranger(),
+        }
+    }
+
+    /// The stamp of the next message.
+    pub(super) fn stamp(&mut self) -> Stamp {
+        self.sequence += 1;
+        Stamp {
+            connection: self.id,
+            sequence: Sequence::new(self.sequence),
+        }
+    }
+
+    /// Takes note of an answer, as a terminator does.
+    pub(super) fn hear(&mut self, stamp: Stamp, answer: &Answer) {
+        hear(&mut self.standing, stamp, answer);
+    }
+}
+
+/// A connection that nothing is known of.
+pub(super) fn stranger() -> Standing {
+    Standing {
+        resume: Some(ResumeSecret::random()),
+        ..Standing::default()
+    }
+}
+
+/// Takes note of an answer, as a terminator does.
+pub(super) fn hear(standing: &mut Standing, stamp: Stamp, answer: &Answer) {
+    standing.held |= matches!(answer.verdict, Verdict::Held { .. });
+    if standing.by.is_some_and(|by| by >= stamp.sequence) {
+        return;
+    }
+    match &answer.change {
+        None => return,
+        Some(Change::Live { grant, principal }) => {
+            let known = Grant {
+                waiting: 0,
+                resumes: None,
+                ..grant.clone()
+            };
+            standing.grant = Some(known.to_facts());
+            standing.principal = Some(principal.clone());
+            standing.resume = None;
+        }
+        Some(Change::Forgotten) => {
+            *standing = stranger();
+        }
+    }
+    standing.by = Some(stamp.sequence);
+}
+
+impl Bench {
+    /// Sends a message on a connection, and waits for its one answer.
+    pub(super) async fn say(&mut self, conn: &mut Conn, body: impl Into<Bytes>) -> Said {
+        let standing = conn.standing.clone();
+        self.say_standing(conn, standing, body).await
+    }
+
+    /// The same, the terminator saying something else of the connection.
+    pub(super) async fn say_standing(&mut self, conn: &mut Conn, standing: Standing, body: impl Into<Bytes>) -> Said {
+        let stamp = conn.stamp();
+        self.ask_at(conn, stamp, Notice::Message, standing, body.into()).await
+    }
+
+    /// Asks under a stamp that may have been used already.
+    pub(super) async fn ask_at(
+        &mut self,
+        conn: &mut Conn,
+        stamp: Stamp,
+        notice: Notice,
+        standing: Standing,
+        body: Bytes,
+    ) -> Said {
+        self.question(stamp, notice, standing, body).await;
+        let said = self.said().await;
+        assert_eq!(said.stamp, stamp);
+        conn.hear(stamp, &said.answer);
+        said
+    }
+
+    /// The next answer.
+    pub(super) async fn said(&mut self) -> Said {
+        let message = self.returned().await;
+        match Return::read(&message) {
+            Some(Return::Answer(stamp, answer)) => Said {
+                stamp,
+                answer,
+                body: json_of(&message.body),
+            },
+            other => panic!("it is no answer: {other:?}"),
+        }
+    }
+
+    /// The next errand, which is to write something.
+    pub(super) async fn errand_to_write(&mut self) -> (ConnectionId, Write, Json) {
+        match self.errand().await {
+            (connection, Errand::Write(write), body) => (connection, write, body),
+            other => panic!("it is nothing to write: {other:?}"),
+        }
+    }
+
+    /// Asks for what is held, of this connection or of another. What comes of it comes before its settlement.
+    pub(super) async fn release(&mut self, conn: &mut Conn, from: Option<ConnectionId>) -> Stamp {
+        let stamp = conn.stamp();
+        let standing = Standing {
+            held: false,
+            ..conn.standing.clone()
+        };
+        self.question(stamp, Notice::Release { from }, standing, Bytes::new())
+            .await;
+        stamp
+    }
+
+    /// The same, when nothing comes of it: how many are left.
+    pub(super) async fn release_of_nothing(&mut self, conn: &mut Conn, from: Option<ConnectionId>) -> u64 {
+        let stamp = self.release(conn, from).await;
+        self.settled(stamp).await
+    }
+
+    /// How many a release has left.
+    pub(super) async fn settled(&mut self, release: Stamp) -> u64 {
+        let said = self.said().await;
+        assert_eq!((said.stamp, &said.body), (release, &Json::Null));
+        said.answer.left
+    }
+}
+
+/// `auth.authenticate` with a good token.
+pub(super) fn authenticate(subject: &str, expires_in: i64) -> String {
+    json!({"id": "a", "type": "auth.authenticate", "token": token_for(subject, expires_in)}).to_string()
+}
+
+/// An ordinary message without a token.
+pub(super) fn bare(id: &str) -> String {
+    json!({"id": id, "type": "echo", "payload": id}).to_string()
+}
+
+/// An ordinary message with a token.
+pub(super) fn with_token(id: &str, subject: &str, expires_in: i64) -> String {
+    json!({"id": id, "type": "echo", "token": token_for(subject, expires_in), "payload": id}).to_string()
+}
