@@ -17,8 +17,7 @@ pub struct TerminatorId(u64);
 impl TerminatorId {
     /// Draws a new one.
     pub fn random() -> Self {
-        // Its lower half is as good as any.
-        Self(crate::chance::bits() as u64)
+        Self(crate::chance::number())
     }
 }
 

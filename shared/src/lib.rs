@@ -5,7 +5,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod bus;
-mod chance;
+pub mod chance;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "simulation")]

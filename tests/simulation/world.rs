@@ -17,6 +17,7 @@ use tokio::io::DuplexStream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use worker::config::WorkerConfig;
+use worker::identity::Issuer;
 use worker::store::{self, Store};
 use worker::token::Verifier;
 use worker::{Parts, Worker};
@@ -239,6 +240,7 @@ impl World {
             bus: bus.clone(),
             store: Arc::new(store),
             verifier: self.verifier.clone(),
+            issuers: vec![Issuer::new(ISSUER)],
             clock: Arc::new(self.clock),
             limits: worker_config(&self.settings).limits(),
         };
@@ -337,6 +339,11 @@ fn worker_config(settings: &Settings) -> WorkerConfig {
         ("jwt-issuer", ISSUER),
         ("jwt-audience", AUDIENCE),
         ("jwt-leeway", &seconds(settings.leeway)),
+        ("strategy", settings.strategy),
+        ("on-unauthenticated", settings.on_unauthenticated.as_str()),
+        ("on-expired-push", settings.on_expired_push.as_str()),
+        ("hold-ttl", &seconds(settings.hold_ttl)),
+        ("hold-max-messages", &settings.hold_max_messages.to_string()),
         ("max-deliveries", MAX_DELIVERIES),
     ])
     .expect("the settings are good")

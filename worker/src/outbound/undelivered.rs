@@ -70,7 +70,9 @@ impl Putting {
         let mut intake = intake;
         let mut stopped = false;
         loop {
+            // What is done makes room before more is taken.
             tokio::select! {
+                biased;
                 Some(()) = doing.next() => {}
                 delivery = intake.next(), if !stopped => match delivery {
                     Some(delivery) => self.take(delivery, &mut doing),
