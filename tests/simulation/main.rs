@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! SIM_SEED=4711 cargo test -p tests --test simulation      one seed, with all that could be seen
+//! SIM_SEED=4711 SIM_TELL=1 …                                also if nothing is wrong
 //! SIM_SEEDS=100000 cargo test -p tests --test simulation   so many of them
 //! ```
 #![allow(
@@ -20,6 +21,7 @@ mod handler;
 mod oracle;
 mod order;
 mod outside;
+mod reach;
 mod run;
 mod scenario;
 mod seat;
@@ -29,7 +31,8 @@ mod token;
 mod trace;
 mod world;
 
-use self::run::{Run, seeds};
+use self::reach::Reach;
+use self::run::{Run, one_seed, seeds, told};
 
 /// How many seeds each time: a minute's worth.
 const SEEDS: u64 = 2_000;
@@ -40,11 +43,15 @@ const TWICE: u64 = 50;
 
 #[test]
 fn every_promise_is_kept_whatever_the_weather() {
+    let reach = Reach::default();
     let failed = seeds(SEEDS, |seed| {
         let run = Run::of(seed);
-        (!run.wrong.is_empty()).then(|| run.report())
+        reach.count(&run.trace);
+        (!run.wrong.is_empty() || told()).then(|| run.report())
     });
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+    println!("{}", reach.table());
+    assert!(one_seed() || reach.missing().is_empty(), "never seen: {:?}", reach.missing());
 }
 
 #[test]

@@ -19,7 +19,7 @@ const MOST_TOLD: usize = 3;
 pub(crate) struct Run {
     settings: Settings,
     seed: u64,
-    trace: Vec<(u64, Event)>,
+    pub(crate) trace: Vec<(u64, Event)>,
     /// Which promises were broken, and how.
     pub(crate) wrong: Vec<String>,
 }
@@ -112,6 +112,16 @@ pub(crate) fn seeds(usual: u64, look: impl Fn(u64) -> Option<String> + Sync) -> 
         }
     });
     found.into_inner().expect("no holder panics")
+}
+
+/// Whether a seed is to be told of though nothing is wrong.
+pub(crate) fn told() -> bool {
+    number("SIM_TELL").is_some()
+}
+
+/// Whether there is one seed alone.
+pub(crate) fn one_seed() -> bool {
+    chosen().is_some()
 }
 
 /// The one seed that is asked for.

@@ -64,6 +64,8 @@ pub(crate) enum Step {
     Say(Say),
     /// Waits until everything that was asked is answered.
     Quiet,
+    /// Does not read for a while.
+    Doze(Duration),
     /// Leaves, with a closing handshake or without.
     Leave { abruptly: bool },
     /// Has something taken back, and waits until that is in force.
@@ -223,7 +225,8 @@ fn step(dice: &mut Dice, subject: &'static str) -> Step {
         4..=12 => Step::Connect {
             resuming: dice.chance(60),
         },
-        13..=16 => Step::Quiet,
+        13..=15 => Step::Quiet,
+        16..=17 => Step::Doze(Duration::from_millis(dice.between(100, 8_000))),
         _ => Step::Say(say(dice, subject)),
     }
 }

@@ -55,7 +55,12 @@ pub(crate) enum Event {
         resumes: bool,
     },
     /// A client read one.
-    Received(Socket, Json),
+    Received {
+        socket: Socket,
+        json: Json,
+        /// Whether it may have waited until the client read again.
+        waited: bool,
+    },
     /// A socket ended.
     Closed(Socket, End),
     /// The application was given a message.
@@ -134,7 +139,10 @@ impl fmt::Display for Line<'_> {
                     None => Ok(()),
                 }
             }
-            Event::Received(socket, json) => write!(f, "{socket:?} reads {json}"),
+            Event::Received { socket, json, waited } => {
+                let late = if *waited { " late" } else { "" };
+                write!(f, "{socket:?} reads{late} {json}")
+            }
             other => write!(f, "{other:?}"),
         }
     }

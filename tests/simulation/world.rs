@@ -31,8 +31,9 @@ use crate::store::ChaosStore;
 use crate::token::{Mint, Proof, verifier};
 use crate::trace::{Event, Socket, Trace};
 
-/// What fits between a client and its terminator, each way.
-const PIPE_BYTES: usize = 64 * 1_024;
+/// What fits between a client and its terminator, each way: no more than one or two answers, so that a client that does
+/// not read is soon waited for.
+pub(crate) const PIPE_BYTES: usize = 256;
 /// How often a message may be delivered: nothing of what happens here is the message's own fault.
 const MAX_DELIVERIES: &str = "20";
 /// How long after the last fault everything that can be handled is.

@@ -14,7 +14,8 @@ const LATE_REVOKED_MS: u64 = 1_000;
 
 pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
     for (socket, line) in &ledger.sockets {
-        for (at, json) in &line.read {
+        let prompt = line.read.iter().zip(&line.waited).filter(|(_, waited)| !**waited);
+        for ((at, json), _) in prompt {
             let Some(subject) = subject(ledger, json) else { continue };
             if let Err(why) = may_read(ledger, line, *at, subject) {
                 wrong.push(format!("P4: {at} ms: {socket:?} read what is {subject}'s: {why}: {json}"));

@@ -25,6 +25,8 @@ pub(crate) struct Line<'a> {
     /// In the order in which its client wrote them.
     pub(crate) sent: Vec<&'a str>,
     pub(crate) read: Vec<(u64, &'a Json)>,
+    /// Whether each of these may have waited until its client read again.
+    pub(crate) waited: Vec<bool>,
 }
 
 pub(crate) struct Message<'a> {
@@ -98,7 +100,11 @@ impl<'a> Ledger<'a> {
                 line.sent.push(id);
                 self.messages.insert(id, message);
             }
-            Event::Received(socket, json) => self.sockets.entry(*socket).or_default().read.push((at, json)),
+            Event::Received { socket, json, waited } => {
+                let line = self.sockets.entry(*socket).or_default();
+                line.read.push((at, json));
+                line.waited.push(*waited);
+            }
             Event::Closed(socket, end) => self.sockets.entry(*socket).or_default().ended = Some((at, *end)),
             Event::Handled { id, subject } => self.handled.push(Handled { at, id, subject }),
             Event::Pushing { id, subject, producer } => {
