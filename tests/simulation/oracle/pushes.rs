@@ -62,14 +62,16 @@ fn judge_one(
             }
         }
         // What was written to a socket that broke may be lost with it.
-        None if outcome("delivered").is_some() && breaks(ledger, push.at) => {}
+        None if outcome("delivered").is_some() && breaks(ledger, push) => {}
         None => wrong.push(format!("P7: {id} is lost: {:?}", push.outcomes)),
     }
 }
 
-fn breaks(ledger: &Ledger<'_>, since: u64) -> bool {
+/// Whether a socket of its identity ended without our doing after it was sent.
+fn breaks(ledger: &Ledger<'_>, push: &Push<'_>) -> bool {
     ledger.sockets.values().any(|line| {
-        line.ended
-            .is_some_and(|(at, end)| at >= since && matches!(end, End::Client | End::Crash))
+        let broke = |(at, end)| at >= push.at && matches!(end, End::Client | End::Crash);
+        let mut tokens = line.sent.iter().filter_map(|id| ledger.messages[id].token);
+        line.ended.is_some_and(broke) && tokens.any(|token| token.subject == push.subject)
     })
 }

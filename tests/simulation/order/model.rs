@@ -60,6 +60,8 @@ struct Connection<'a> {
     allowed: BTreeMap<&'a str, BTreeSet<Fate>>,
     /// It must end with this code.
     ends: Option<u16>,
+    /// What becomes of it from here on is a matter of chance.
+    unsure: bool,
     /// When what was taken back.
     revocations: Vec<(u64, &'a Taken)>,
 }
@@ -81,7 +83,7 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
     for id in &line.sent {
         let message = &ledger.messages[id];
         connection.meanwhile(last, message.at);
-        if connection.ends.is_some() {
+        if connection.ends.is_some() || connection.unsure {
             break;
         }
         last = message.at;
@@ -90,6 +92,7 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
     connection.meanwhile(last, u64::MAX);
     let ended = line.ended.map(|(_, end)| end);
     match (connection.ends, ended) {
+        _ if connection.unsure => connection.cut(),
         (None, None) => connection.expire(),
         // A client that leaves may miss what it asked, as may one that is cut off while it is being answered.
         (Some(code), Some(End::Server(told))) if code == told => connection.cut(),
@@ -128,6 +131,7 @@ impl<'a> Connection<'a> {
             held: Vec::new(),
             allowed: BTreeMap::new(),
             ends: None,
+            unsure: false,
             revocations: ledger.revocations.iter().map(|one| (one.at, one.taken)).collect(),
         }
     }
@@ -165,7 +169,10 @@ impl<'a> Connection<'a> {
     }
 
     fn authenticate(&mut self, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
-        let token = message.token.expect("it always has one");
+        let Some(token) = message.token else {
+            fates.insert(refused("bad_request"));
+            return;
+        };
         match self.judge(token, message.at) {
             Judged::Valid => {
                 fates.insert(Fate::Done);
@@ -224,9 +231,11 @@ impl<'a> Connection<'a> {
 
     fn ask_expired(&mut self, id: &'a str, token: &Token, fates: &mut BTreeSet<Fate>) {
         let stranger = |bound: &Option<Bound>| bound.as_ref().is_some_and(|bound| bound.subject != token.subject);
-        if stranger(&self.bound) && self.settings.on_unauthenticated != Policy::Close {
+        if stranger(&self.bound) {
             fates.insert(refused("token_expired"));
-            if !stranger(&self.known) {
+            if !stranger(&self.known) && self.settings.on_unauthenticated == Policy::Close {
+                self.unsure = true;
+            } else if !stranger(&self.known) {
                 // Its terminator may not have known yet whose the connection is: held, and found out at its release.
                 fates.extend([refused("identity_mismatch"), refused("auth_required"), refused("hold_expired")]);
                 fates.insert(Fate::Silence);
