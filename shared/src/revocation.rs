@@ -13,7 +13,7 @@ use crate::id::ConnectionId;
 use crate::tag::{IdentityTag, TokenIdTag};
 
 /// The most revocations that are kept: at about 100 bytes each, 10 MB. Beyond it the one that ends first goes.
-const CAPACITY: usize = 100_000;
+pub const CAPACITY: usize = 100_000;
 
 /// What is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

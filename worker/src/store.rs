@@ -43,8 +43,19 @@ const AFTERLIFE: Duration = Duration::from_secs(65 * 60);
 /// For how long what is held can be read after its time is over, so that whoever waits for it can be told.
 const HOLD_GRACE: Duration = Duration::from_secs(60);
 
+/// For how long a connection stays among those of its identity after its authentication has lapsed. Its socket may
+/// be open all the while: then it is asked for a fresh token when something comes, or, under `ignore`, written to.
+const LAPSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The most connections that one identity can have at a time and be pushed to; the one that lapses first gives way.
 const MOST_CONNECTIONS: usize = 10_000;
+
+/// How many dropped messages of a connection are remembered; the oldest are forgotten. One may come once more if the
+/// worker that held it died before it had said so, and a terminator has far fewer of one connection unanswered.
+const DROPPED_KEPT: usize = 1_024;
+
+/// For how long decisions about a connection are kept after the last one.
+const DECISIONS_TTL: Duration = Duration::from_secs(60 * 60);
 
 /// The longest that anything is kept, so that a token without a sensible end does not stay for ever.
 const LONGEST_KEPT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -132,6 +143,14 @@ pub struct Registered {
     pub token_id: Option<shared::tag::TokenIdTag>,
 }
 
+impl Registered {
+    /// When it is no longer told of, as far as that is known now.
+    fn gone_at(&self, now: Timestamp) -> Timestamp {
+        let longest = now.saturating_add(LONGEST_KEPT);
+        self.until.saturating_add(LAPSED_KEPT).min(longest)
+    }
+}
+
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
@@ -187,6 +206,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lets `heir` take over what is held of `connection`, if it shows the secret that was told to `identity` there.
     /// Tells whether it may. From then on [`hold_message`](Self::hold_message) of `connection` names the heir.
+    ///
+    /// It can be done for as long as anything is held, also when the connection is closed; but not when it was
+    /// forgotten after that identity, in whatever order that was recorded. Who forgets or is another has no heir either.
     fn resume<'a>(
         &'a self,
         connection: ConnectionId,
@@ -205,10 +227,11 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a connection out of those of an identity.
     fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// All connections of an identity, those that have lapsed lately included, in no order.
+    /// All connections of an identity, those that have lapsed within a day included, in no order.
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>>;
 
-    /// Holds a message of a connection, once for each sequence.
+    /// Holds a message of a connection, once for each sequence: one that was held and dropped is not held again, as it
+    /// has had its answer. It is told to be held, since that is what its first holder may not have said.
     fn hold_message<'a>(
         &'a self,
         connection: ConnectionId,
@@ -226,7 +249,8 @@ pub trait Store: Send + Sync + 'static {
         sequences: &'a [Sequence],
     ) -> BoxFuture<'a, Result<u64, StoreError>>;
 
-    /// Holds something to be written to an identity, once for each key.
+    /// Holds something to be written to an identity, once for each key. What was dropped may be held again. If it fails,
+    /// it must be repeated: it may be held, and unknown to [`overdue`](Self::overdue).
     fn hold_write<'a>(
         &'a self,
         identity: IdentityTag,
@@ -240,10 +264,11 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets held writes. Tells how many are left.
     fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>>;
 
-    /// Identities of whose held writes the oldest was held before `since`, `most` at most. It may name one that has none.
+    /// Identities for whom something is held that was first given to us before `since`, `most` at most. It may name one
+    /// for whom nothing is held any more.
     fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>>;
 
-    /// Records a revocation, until its last token has expired.
+    /// Records a revocation, until its last token has expired; of two for one target, the stricter of each of their times.
     fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// All revocations that are recorded.

@@ -1,26 +1,40 @@
 //! What every home of the store promises, as one suite for all of them.
 //!
-//! A claim takes a [`Home`], draws connections of its own, and panics where the
-//! home breaks it. Claims may therefore run side by side, on a Redis that others
-//! use too.
+//! A claim takes a [`Home`], draws connections and identities of its own, and
+//! panics where the home breaks it. Time is the home's, and what is stored under its
+//! namespace is as old as it says; so a home is for one suite at a time, on a Redis
+//! that others use too.
 
 // A claim is a test, wherever it is called from: to panic is how it speaks.
 #![allow(clippy::expect_used)]
 
-mod holds;
+mod authentications;
+mod connections;
+mod decisions;
+mod messages;
+mod overdue;
+mod resuming;
+mod revocations;
+mod writes;
 
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, join, join_all, join3};
 use shared::clock::{Clock, ManualClock, Timestamp};
+use shared::envelope::errand::Producer;
 use shared::id::{ConnectionId, Sequence, TerminatorId};
 use shared::revocation::{Revocation, Target};
+use shared::tag::{IdentityTag, TokenIdTag};
 
 use super::memory::MemoryStore;
+pub use super::redis::COMMANDS;
 use super::redis::RedisStore;
-use super::{AFTERLIFE, Authentication, Recorded, ResumeDigest, Settings, Store, StoreError};
+use super::{
+    AFTERLIFE, Authentication, DECISIONS_TTL, Decision, HOLD_GRACE, HeldMessage, HeldWrite, HoldLimits, Holding,
+    LAPSED_KEPT, MOST_CONNECTIONS, Recorded, Registered, ResumeDigest, Settings, Store, StoreError,
+};
 use crate::identity::{Identity, Issuer, Subject};
 
 /// When the suite begins. Any time would do.
@@ -28,6 +42,12 @@ const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 const LEEWAY: Duration = Duration::from_secs(5);
 const TOKEN_LIFE: Duration = Duration::from_secs(300);
 const RESUME: ResumeDigest = [7; 32];
+
+const LIMITS: HoldLimits = HoldLimits {
+    messages: 3,
+    bytes: 100,
+    ttl: Duration::from_secs(300),
+};
 
 /// A store under test, with a hold on its time.
 pub trait Home: Send + Sync {
@@ -37,8 +57,8 @@ pub trait Home: Send + Sync {
     /// The clock that the store was given.
     fn clock(&self) -> &ManualClock;
 
-    /// Makes what is stored of `connection` older, where the store has a clock that is not the given one.
-    fn age(&self, connection: ConnectionId, by: Duration) -> BoxFuture<'_, ()>;
+    /// Makes all that is stored older, where the store has a clock that is not the given one.
+    fn age(&self, by: Duration) -> BoxFuture<'_, ()>;
 }
 
 struct MemoryHome {
@@ -81,174 +101,15 @@ pub fn redis(url: &str, namespace: &str, timeout: Duration) -> Result<impl Home 
 ///
 /// At the first claim that does not hold, and if the store is unavailable.
 pub async fn every_claim(home: &dyn Home) {
-    what_was_recorded_is_read_back(home).await;
-    a_newer_message_wins_and_an_older_one_is_stale(home).await;
-    every_order_of_arrival_ends_in_the_same_state(home).await;
-    the_same_verdict_again_is_no_change(home).await;
-    a_repeated_write_is_answered_like_the_first(home).await;
-    sequences_are_compared_exactly(home).await;
-    a_closed_connection_is_not_brought_back(home).await;
-    nothing_is_kept_long_after_its_expiry(home).await;
-    a_tombstone_is_not_kept_for_ever(home).await;
-    two_connections_do_not_touch_each_other(home).await;
-    concurrent_writers_converge_on_the_newest(home).await;
     the_store_is_there(home).await;
-    holds::every_claim(home).await;
-}
-
-async fn what_was_recorded_is_read_back(home: &dyn Home) {
-    let connection = a_connection();
-    assert_eq!(read(home, connection).await, None);
-    let names = [
-        ("https://issuer.example", "alice"),
-        ("", "\"quoted\\ \u{1F511} \n:{}"),
-        ("a:b", "c"),
-        ("a", "b:c"),
-    ];
-    for (number, (issuer, subject)) in (1..).zip(names) {
-        let identity = Identity::new(Issuer::new(issuer), Subject::new(subject));
-        let state = live_as(identity, TOKEN_LIFE, number);
-        assert_eq!(record(home, connection, &state).await, Recorded::Changed);
-        assert_eq!(read(home, connection).await, Some(state));
-    }
-}
-
-async fn a_newer_message_wins_and_an_older_one_is_stale(home: &dyn Home) {
-    let connection = a_connection();
-    assert_eq!(record(home, connection, &live("alice", 5)).await, Recorded::Changed);
-    assert_eq!(record(home, connection, &live("bob", 4)).await, Recorded::Stale);
-    assert_eq!(read(home, connection).await, Some(live("alice", 5)));
-    assert_eq!(record(home, connection, &live("bob", 6)).await, Recorded::Changed);
-    assert_eq!(record(home, connection, &live("alice", 5)).await, Recorded::Stale);
-    assert_eq!(read(home, connection).await, Some(live("bob", 6)));
-}
-
-async fn every_order_of_arrival_ends_in_the_same_state(home: &dyn Home) {
-    let history = [
-        live("alice", 1),
-        live("alice", 2),
-        live("bob", 9),
-        live("alice", 10),
-        closed(11),
-    ];
-    for length in 1..=history.len() {
-        let (told, last) = (&history[..length], &history[length - 1]);
-        for order in permutations(told) {
-            let connection = a_connection();
-            for state in &order {
-                record(home, connection, state).await;
-            }
-            assert_eq!(
-                read(home, connection).await.as_ref(),
-                Some(last),
-                "in the order {order:?}"
-            );
-        }
-    }
-}
-
-async fn the_same_verdict_again_is_no_change(home: &dyn Home) {
-    let connection = a_connection();
-    assert_eq!(record(home, connection, &live("alice", 1)).await, Recorded::Changed);
-    assert_eq!(record(home, connection, &live("alice", 2)).await, Recorded::Unchanged);
-    assert_eq!(
-        read(home, connection).await,
-        Some(live("alice", 2)),
-        "the sequence advances nevertheless"
-    );
-
-    let renewed = live_as(someone("alice"), TOKEN_LIFE * 2, 3);
-    assert_eq!(record(home, connection, &renewed).await, Recorded::Changed);
-    let of_another_issuer = Identity::new(Issuer::new("https://other.example"), Subject::new("alice"));
-    let other = live_as(of_another_issuer, TOKEN_LIFE * 2, 4);
-    assert_eq!(record(home, connection, &other).await, Recorded::Changed);
-    assert_eq!(record(home, connection, &closed(5)).await, Recorded::Changed);
-    assert_eq!(record(home, connection, &closed(6)).await, Recorded::Unchanged);
-}
-
-async fn a_repeated_write_is_answered_like_the_first(home: &dyn Home) {
-    let connection = a_connection();
-    assert_eq!(record(home, connection, &live("alice", 3)).await, Recorded::Changed);
-    assert_eq!(record(home, connection, &live("alice", 3)).await, Recorded::Changed);
-    assert_eq!(record(home, connection, &live("bob", 3)).await, Recorded::Stale);
-    assert_eq!(read(home, connection).await, Some(live("alice", 3)));
-}
-
-async fn sequences_are_compared_exactly(home: &dyn Home) {
-    // Text would put 10 before 9; a double cannot tell 2^53 from 2^53 + 1.
-    let exact_in_a_double = 1_u64 << 53;
-    for (older, newer) in [
-        (9, 10),
-        (exact_in_a_double, exact_in_a_double + 1),
-        (u64::MAX - 1, u64::MAX),
-    ] {
-        let connection = a_connection();
-        assert_eq!(record(home, connection, &live("alice", older)).await, Recorded::Changed);
-        assert_eq!(record(home, connection, &live("bob", newer)).await, Recorded::Changed);
-        assert_eq!(record(home, connection, &live("alice", older)).await, Recorded::Stale);
-        assert_eq!(read(home, connection).await, Some(live("bob", newer)));
-    }
-}
-
-async fn a_closed_connection_is_not_brought_back(home: &dyn Home) {
-    for seen_before in [true, false] {
-        let connection = a_connection();
-        if seen_before {
-            record(home, connection, &live("alice", 1)).await;
-        }
-        let outcome = home.store().close(connection, Sequence::new(3)).await;
-        assert_eq!(outcome.expect("the store answers"), Recorded::Changed);
-        pass(home, connection, AFTERLIFE / 2).await;
-        assert_eq!(record(home, connection, &live("alice", 2)).await, Recorded::Stale);
-        assert_eq!(read(home, connection).await, Some(closed(3)));
-    }
-}
-
-async fn nothing_is_kept_long_after_its_expiry(home: &dyn Home) {
-    let connection = a_connection();
-    let state = live_as_of(home, "alice", 1);
-    record(home, connection, &state).await;
-    pass(home, connection, TOKEN_LIFE + AFTERLIFE + LEEWAY / 2).await;
-    assert_eq!(read(home, connection).await, Some(state), "a late write must find it");
-    pass(home, connection, LEEWAY / 2).await;
-    assert_eq!(read(home, connection).await, None);
-    let next = live_as_of(home, "bob", 2);
-    assert_eq!(record(home, connection, &next).await, Recorded::Changed);
-}
-
-async fn a_tombstone_is_not_kept_for_ever(home: &dyn Home) {
-    let connection = a_connection();
-    record(home, connection, &live_as_of(home, "alice", 1)).await;
-    record(home, connection, &closed(2)).await;
-    pass(home, connection, AFTERLIFE).await;
-    assert_eq!(read(home, connection).await, None);
-}
-
-async fn two_connections_do_not_touch_each_other(home: &dyn Home) {
-    let terminator = TerminatorId::random();
-    let [one, other] = [1, 2].map(|number| ConnectionId { terminator, number });
-    record(home, one, &live("alice", 7)).await;
-    assert_eq!(read(home, other).await, None);
-    assert_eq!(record(home, other, &live("bob", 1)).await, Recorded::Changed);
-    assert_eq!(record(home, other, &closed(2)).await, Recorded::Changed);
-    assert_eq!(read(home, one).await, Some(live("alice", 7)));
-}
-
-async fn concurrent_writers_converge_on_the_newest(home: &dyn Home) {
-    const WRITES: u64 = 64;
-    let connection = a_connection();
-    // A stride that shares no factor with the number of writes visits each once, out of order.
-    let states: Vec<_> = (0..WRITES)
-        .map(|n| n * 37 % WRITES + 1)
-        .map(|sequence| live(&format!("subject-{sequence}"), sequence))
-        .collect();
-    let outcomes = join_all(states.iter().map(|state| record(home, connection, state))).await;
-    let newest = live(&format!("subject-{WRITES}"), WRITES);
-    assert_eq!(read(home, connection).await.as_ref(), Some(&newest));
-    for (state, outcome) in states.iter().zip(outcomes) {
-        assert_ne!(outcome, Recorded::Unchanged, "no two said the same");
-        assert!(*state != newest || outcome == Recorded::Changed);
-    }
+    authentications::every_claim(home).await;
+    resuming::every_claim(home).await;
+    messages::every_claim(home).await;
+    writes::every_claim(home).await;
+    overdue::every_claim(home).await;
+    connections::every_claim(home).await;
+    revocations::every_claim(home).await;
+    decisions::every_claim(home).await;
 }
 
 async fn the_store_is_there(home: &dyn Home) {
@@ -266,9 +127,9 @@ async fn read(home: &dyn Home, connection: ConnectionId) -> Option<Authenticatio
         .expect("the store answers")
 }
 
-async fn pass(home: &dyn Home, connection: ConnectionId, time: Duration) {
+async fn pass(home: &dyn Home, time: Duration) {
     home.clock().advance(time);
-    home.age(connection, time).await;
+    home.age(time).await;
 }
 
 fn a_connection() -> ConnectionId {
@@ -286,12 +147,6 @@ fn live(subject: &str, by: u64) -> Authentication {
     live_as(someone(subject), TOKEN_LIFE, by)
 }
 
-/// By a token that lives from the home's present moment.
-fn live_as_of(home: &dyn Home, subject: &str, by: u64) -> Authentication {
-    let age = home.clock().now().saturating_since(START);
-    live_as(someone(subject), age + TOKEN_LIFE, by)
-}
-
 fn live_as(identity: Identity, until: Duration, by: u64) -> Authentication {
     Authentication::Live {
         identity,
@@ -303,6 +158,52 @@ fn live_as(identity: Identity, until: Duration, by: u64) -> Authentication {
 
 fn closed(by: u64) -> Authentication {
     Authentication::Closed { by: Sequence::new(by) }
+}
+
+/// An identity that nobody else uses.
+fn an_identity() -> IdentityTag {
+    someone(&a_connection().to_string()).tag()
+}
+
+const fn counted(count: u64) -> Holding {
+    Holding::Held { count, heir: None }
+}
+
+fn message(home: &dyn Home, sequence: u64, payload: &str) -> HeldMessage {
+    HeldMessage {
+        sequence: Sequence::new(sequence),
+        id: Some("i".to_owned()),
+        kind: "k".to_owned(),
+        payload: Some(payload.to_owned()),
+        owner: Some(IdentityTag::of(&[1; 32])),
+        since: home.clock().now(),
+    }
+}
+
+async fn hold(home: &dyn Home, connection: ConnectionId, message: &HeldMessage) -> Holding {
+    let held = home.store().hold_message(connection, message, &LIMITS).await;
+    held.expect("the store answers")
+}
+
+async fn messages(home: &dyn Home, connection: ConnectionId) -> Vec<HeldMessage> {
+    home.store().held_messages(connection).await.expect("the store answers")
+}
+
+fn write(home: &dyn Home, key: &str, body: &str) -> HeldWrite {
+    HeldWrite {
+        key: key.to_owned(),
+        body: body.to_owned(),
+        producer: Some(Producer {
+            reply_to: "q".to_owned(),
+            correlation_id: None,
+        }),
+        since: home.clock().now(),
+    }
+}
+
+async fn hold_write(home: &dyn Home, identity: IdentityTag, write: &HeldWrite) -> Holding {
+    let held = home.store().hold_write(identity, write, &LIMITS).await;
+    held.expect("the store answers")
 }
 
 fn permutations(of: &[Authentication]) -> Vec<Vec<Authentication>> {
@@ -329,7 +230,7 @@ impl Home for MemoryHome {
         &self.clock
     }
 
-    fn age(&self, _: ConnectionId, _: Duration) -> BoxFuture<'_, ()> {
+    fn age(&self, _: Duration) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
 }
@@ -343,7 +244,7 @@ impl Home for RedisHome {
         &self.clock
     }
 
-    fn age(&self, connection: ConnectionId, by: Duration) -> BoxFuture<'_, ()> {
-        Box::pin(async move { self.store.age(connection, by).await.expect("the store answers") })
+    fn age(&self, by: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.store.age(by).await.expect("the store answers") })
     }
 }

@@ -8,6 +8,8 @@ use shared::envelope::errand::Producer;
 use shared::id::{ConnectionId, Sequence};
 use shared::tag::IdentityTag;
 
+use super::HOLD_GRACE;
+
 /// How much may be held of one connection, and as much again for one identity; and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
@@ -17,6 +19,14 @@ pub struct HoldLimits {
     pub bytes: u64,
     /// How long one waits before it is given up.
     pub ttl: Duration,
+}
+
+impl HoldLimits {
+    /// Until when to keep what is held since then: beyond its time, so that whoever waits for it can be told.
+    pub(super) fn gone_at(&self, since: Timestamp, now: Timestamp) -> Timestamp {
+        // What came back from elsewhere may be past its time already, and is still told.
+        since.saturating_add(self.ttl).max(now).saturating_add(HOLD_GRACE)
+    }
 }
 
 /// A client's message that waits, without its token.
@@ -39,7 +49,8 @@ pub struct HeldMessage {
 impl HeldMessage {
     /// How much it counts against the limit.
     pub fn bytes(&self) -> u64 {
-        self.payload.as_ref().map_or(0, String::len) as u64 + self.kind.len() as u64
+        let texts = [Some(&self.kind), self.id.as_ref(), self.payload.as_ref()];
+        texts.into_iter().flatten().map(|text| text.len() as u64).sum()
     }
 }
 

@@ -2,25 +2,25 @@
 //!
 //! | key | what | room |
 //! |---|---|---|
-//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, whose it is or was, the heir | `authentications` |
-//! | `<ns>:{<connection>}:held` | a hash: held messages by sequence | `messages` |
-//! | `<ns>:{<connection>}:decisions` | a list | here |
-//! | `<ns>:{i:<identity>}:connections` | a hash: entries by connection | `connections` |
-//! | `<ns>:{i:<identity>}:writes`, `:order` | a hash and a sorted set: held writes by key, and their order | `writes` |
-//! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `writes` |
-//! | `<ns>:revocations` | a hash by target | `revocations` |
+//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume it, the heir | `authentications` |
+//! | `<ns>:{<connection>}:held`, `:dropped` | a hash of held messages by sequence; a sorted set of those that were | `messages` |
+//! | `<ns>:{<connection>}:decisions` | a list | `decisions` |
+//! | `<ns>:{i:<identity>}:connections`, `:ends` | a hash of entries by connection; a sorted set by when they go | `connections` |
+//! | `<ns>:{i:<identity>}:writes`, `:order`, `:age` | a hash of held writes by key; two sorted sets of the keys | `writes` |
+//! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `overdue` |
+//! | `<ns>:{revocations}`, `…:ends` | a hash by target; a sorted set by when they go | `revocations` |
 //!
 //! The braces are what a cluster picks the slot by: each call is one command or
 //! script of one slot, or several of which each may fail without harm. A script is
-//! one step. A user of its own needs the commands `EVALSHA`, `SCRIPT LOAD`, `PING`,
-//! `HMGET`, `HGET`, `HGETALL`, `HSET`, `HDEL`, `HEXISTS`, `HLEN`, `HVALS`,
-//! `PEXPIRE`, `PTTL`, `DEL`, `ZADD`, `ZCARD`, `ZRANGE`, `ZREM`, `RPUSH`, `LTRIM`
-//! and `LRANGE`.
+//! one step. Every key ends by itself, and nothing grows without a bound. A user of
+//! its own needs no more than the [`COMMANDS`], on the keys of the namespace.
 
 mod authentications;
 mod connections;
+mod decisions;
 mod link;
 mod messages;
+mod overdue;
 mod revocations;
 mod writes;
 
@@ -36,15 +36,40 @@ use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 
 use self::link::{Link, Wire};
-use super::decision::DECISIONS_KEPT;
 use super::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
-    Settings, Store, StoreError,
+    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, LONGEST_KEPT, Recorded, Registered,
+    ResumeDigest, Settings, Store, StoreError,
 };
 use crate::identity::Identity;
 
-/// How long decisions about a connection are kept after the last one, in milliseconds.
-const DECISIONS_TTL_MS: u64 = 3_600_000;
+/// What a Redis user of the store's own must be allowed to call, besides what every client's connection begins with.
+#[cfg(any(test, feature = "conformance"))]
+pub const COMMANDS: &[&str] = &[
+    "EVALSHA",
+    "SCRIPT LOAD",
+    "PING",
+    "EXISTS",
+    "DEL",
+    "PTTL",
+    "PEXPIRE",
+    "HGET",
+    "HMGET",
+    "HGETALL",
+    "HSCAN",
+    "HSET",
+    "HDEL",
+    "HEXISTS",
+    "HLEN",
+    "ZADD",
+    "ZCARD",
+    "ZRANGE",
+    "ZSCORE",
+    "ZREM",
+    "ZREMRANGEBYRANK",
+    "RPUSH",
+    "LTRIM",
+    "LRANGE",
+];
 
 pub(super) struct RedisStore {
     link: Link,
@@ -60,28 +85,38 @@ struct Scripts {
     record: Script,
     resume: Script,
     register: Script,
+    unregister: Script,
     hold_message: Script,
     drop_messages: Script,
     hold_write: Script,
     drop_writes: Script,
-    take_overdue: Script,
+    expect_overdue: Script,
     revoke: Script,
+    forget_revocations: Script,
     note: Script,
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("redis/common.lua"), include_str!($file)))
+    };
 }
 
 impl Scripts {
     fn new() -> Self {
         Self {
-            record: Script::new(include_str!("redis/record.lua")),
-            resume: Script::new(include_str!("redis/resume.lua")),
-            register: Script::new(include_str!("redis/register.lua")),
-            hold_message: Script::new(include_str!("redis/hold_message.lua")),
-            drop_messages: Script::new(include_str!("redis/drop_messages.lua")),
-            hold_write: Script::new(include_str!("redis/hold_write.lua")),
-            drop_writes: Script::new(include_str!("redis/drop_writes.lua")),
-            take_overdue: Script::new(include_str!("redis/take_overdue.lua")),
-            revoke: Script::new(include_str!("redis/revoke.lua")),
-            note: Script::new(include_str!("redis/note.lua")),
+            record: script!("redis/record.lua"),
+            resume: script!("redis/resume.lua"),
+            register: script!("redis/register.lua"),
+            unregister: script!("redis/unregister.lua"),
+            hold_message: script!("redis/hold_message.lua"),
+            drop_messages: script!("redis/drop_messages.lua"),
+            hold_write: script!("redis/hold_write.lua"),
+            drop_writes: script!("redis/drop_writes.lua"),
+            expect_overdue: script!("redis/expect_overdue.lua"),
+            revoke: script!("redis/revoke.lua"),
+            forget_revocations: script!("redis/forget_revocations.lua"),
+            note: script!("redis/note.lua"),
         }
     }
 }
@@ -119,22 +154,22 @@ impl RedisStore {
         answer.inspect_err(|error| self.link.failed(error)).map_err(unavailable)
     }
 
-    async fn append_decision(&self, connection: ConnectionId, decision: &Decision) -> Result<(), StoreError> {
-        let text = serde_json::to_string(decision).map_err(unreadable)?;
-        let mut invocation = self.scripts.note.key(self.of_connection(connection, "decisions"));
-        invocation.arg(text).arg(DECISIONS_KEPT).arg(DECISIONS_TTL_MS);
-        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await
-    }
-
-    async fn read_decisions(&self, connection: ConnectionId) -> Result<Vec<Decision>, StoreError> {
-        let mut command = redis::cmd("LRANGE");
-        command.arg(self.of_connection(connection, "decisions")).arg(0).arg(-1);
-        let texts: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        texts
-            .iter()
-            .map(|text| serde_json::from_str(text).map_err(unreadable))
-            .collect()
+    /// Makes every key of the namespace older. Only a test may want that.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) async fn age(&self, by: Duration) -> Result<(), StoreError> {
+        use redis::AsyncCommands as _;
+        let pattern = format!("{}:*", self.namespace);
+        let keys: Vec<String> = self.ask(async |mut wire| wire.keys(&pattern).await).await?;
+        for key in keys {
+            let left: i64 = self.ask(async |mut wire| wire.pttl(&key).await).await?;
+            if left == -1 {
+                return Err(unreadable(format!("{key} does not end by itself")));
+            }
+            let left = left.saturating_sub_unsigned(millis(by));
+            self.ask(async |mut wire| wire.pexpire::<_, ()>(&key, left).await)
+                .await?;
+        }
+        Ok(())
     }
 }
 
@@ -142,9 +177,21 @@ fn of_connection(namespace: &str, connection: ConnectionId, what: &str) -> Strin
     format!("{namespace}:{{{connection}}}:{what}")
 }
 
-/// How long something is kept that is gone at `gone_at`, in milliseconds, at least one.
+/// How long something is kept that is gone at `gone_at`, in milliseconds: at least one, and not for ever.
 fn keep_ms(now: Timestamp, gone_at: Timestamp) -> u64 {
-    gone_at.as_millis().saturating_sub(now.as_millis()).max(1)
+    millis(gone_at.saturating_since(now).min(LONGEST_KEPT)).max(1)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is held, behind how many bytes it counts, by which a script need not read it.
+fn without_bytes(text: &str) -> Result<&str, StoreError> {
+    let (_, text) = text
+        .split_once(':')
+        .ok_or_else(|| unreadable("something held that does not say how much it counts"))?;
+    Ok(text)
 }
 
 fn unavailable(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use shared::clock::Timestamp;
-use shared::id::ConnectionId;
+use shared::id::{ConnectionId, Sequence};
 
-use super::Expiring;
+use super::expiring::Expiring;
 use crate::identity::Identity;
-use crate::store::{Authentication, Recorded, ResumeDigest};
+use crate::store::{AFTERLIFE, Authentication, Recorded, ResumeDigest};
 
 pub(super) struct Authentications {
     leeway: Duration,
@@ -16,9 +16,35 @@ pub(super) struct Authentications {
 
 struct Entry {
     authentication: Authentication,
-    /// Who it is, or was before it closed, and what proves it.
+    /// A close hides who was there before it, so the owner has an order of its own: a log-out that comes after the close
+    /// still takes the right to resume away.
+    owned_by: Option<Sequence>,
+    /// Who it is, or was before it closed, and what proves it; nobody if it was forgotten.
     owner: Option<(Identity, ResumeDigest)>,
     heir: Option<ConnectionId>,
+}
+
+impl Entry {
+    fn new(authentication: Authentication) -> Self {
+        Self {
+            authentication,
+            owned_by: None,
+            owner: None,
+            heir: None,
+        }
+    }
+
+    /// Takes notice of whose the connection is by that message.
+    fn own(&mut self, by: Sequence, owner: Option<(Identity, ResumeDigest)>) {
+        if self.owned_by.is_some_and(|present| by <= present) {
+            return;
+        }
+        if self.owner != owner {
+            self.heir = None;
+        }
+        self.owned_by = Some(by);
+        self.owner = owner;
+    }
 }
 
 impl Authentications {
@@ -30,24 +56,34 @@ impl Authentications {
     }
 
     pub(super) fn record(&mut self, connection: ConnectionId, next: &Authentication, now: Timestamp) -> Recorded {
-        let present = self.by_connection.get(&connection, now);
-        let recorded = judge(present.map(|entry| &entry.authentication), next);
-        if recorded == Recorded::Stale {
-            return recorded;
-        }
-        let owner = match next {
-            Authentication::Live { identity, resume, .. } => Some((identity.clone(), *resume)),
-            Authentication::Forgotten { .. } => None,
-            Authentication::Closed { .. } => present.and_then(|entry| entry.owner.clone()),
-        };
-        let entry = Entry {
-            authentication: next.clone(),
-            owner,
-            heir: present.and_then(|entry| entry.heir),
-        };
         let gone_at = now.saturating_add(next.kept_for(now, self.leeway));
-        self.by_connection.put(connection, entry, now, gone_at);
+        let (mut entry, until, recorded) = match self.by_connection.take(&connection, now) {
+            Some((entry, until)) => {
+                let recorded = judge(&entry.authentication, next);
+                (entry, until, recorded)
+            }
+            None => (Entry::new(next.clone()), gone_at, Recorded::Changed),
+        };
+        match next {
+            Authentication::Live {
+                identity, resume, by, ..
+            } => entry.own(*by, Some((identity.clone(), *resume))),
+            Authentication::Forgotten { by } => entry.own(*by, None),
+            Authentication::Closed { .. } => {}
+        }
+        let until = if recorded == Recorded::Stale {
+            until
+        } else {
+            entry.authentication = next.clone();
+            gone_at
+        };
+        self.by_connection.put(connection, entry, now, until);
         recorded
+    }
+
+    /// Keeps what is known of the connection, if anything is, until then at least.
+    pub(super) fn keep(&mut self, connection: ConnectionId, until: Timestamp, now: Timestamp) {
+        self.by_connection.extend(&connection, now, until);
     }
 
     pub(super) fn get(&self, connection: ConnectionId, now: Timestamp) -> Option<Authentication> {
@@ -66,11 +102,16 @@ impl Authentications {
         let Some(entry) = self.by_connection.get_mut(&connection, now) else {
             return false;
         };
-        let proved = entry.owner.as_ref() == Some(&(identity.clone(), *secret));
-        if proved {
-            entry.heir = Some(heir);
+        let proved = entry
+            .owner
+            .as_ref()
+            .is_some_and(|(owner, proof)| owner == identity && proof == secret);
+        if !proved || heir == connection {
+            return false;
         }
-        proved
+        entry.heir = Some(heir);
+        self.keep(connection, now.saturating_add(AFTERLIFE), now);
+        true
     }
 
     pub(super) fn heir(&self, connection: ConnectionId, now: Timestamp) -> Option<ConnectionId> {
@@ -84,10 +125,7 @@ impl Authentications {
 }
 
 /// What becomes of the write `next` where `present` is. Redis decides the same in `record.lua`.
-fn judge(present: Option<&Authentication>, next: &Authentication) -> Recorded {
-    let Some(present) = present else {
-        return Recorded::Changed;
-    };
+fn judge(present: &Authentication, next: &Authentication) -> Recorded {
     if next == present {
         Recorded::Changed
     } else if next.by() <= present.by() {

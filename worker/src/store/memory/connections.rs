@@ -6,8 +6,8 @@ use shared::clock::Timestamp;
 use shared::id::ConnectionId;
 use shared::tag::IdentityTag;
 
-use super::Expiring;
-use crate::store::{AFTERLIFE, MOST_CONNECTIONS, Registered};
+use super::expiring::Expiring;
+use crate::store::{MOST_CONNECTIONS, Registered};
 
 #[derive(Default)]
 pub(super) struct Connections {
@@ -16,9 +16,8 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn enter(&mut self, identity: IdentityTag, entry: Registered, now: Timestamp) {
-        let gone_at = entry.until.max(now).saturating_add(AFTERLIFE);
-        let entries = self.by_identity.enter(identity, now, gone_at, BTreeMap::new);
-        entries.retain(|_, other| other.until.saturating_add(AFTERLIFE) > now);
+        let entries = self.by_identity.enter(identity, now, entry.gone_at(now), BTreeMap::new);
+        entries.retain(|_, other| now < other.gone_at(now));
         entries.insert(entry.connection, entry);
         if entries.len() > MOST_CONNECTIONS
             && let Some(stalest) = entries
@@ -46,9 +45,6 @@ impl Connections {
             .get(&identity, now)
             .into_iter()
             .flat_map(BTreeMap::values);
-        entries
-            .filter(|entry| entry.until.saturating_add(AFTERLIFE) > now)
-            .copied()
-            .collect()
+        entries.filter(|entry| now < entry.gone_at(now)).copied().collect()
     }
 }

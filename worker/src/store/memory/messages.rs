@@ -1,16 +1,18 @@
 //! What is held of each connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shared::clock::Timestamp;
 use shared::id::{ConnectionId, Sequence};
 
-use super::Expiring;
-use crate::store::{HOLD_GRACE, HeldMessage, HoldLimits, Holding};
+use super::expiring::Expiring;
+use crate::store::{AFTERLIFE, DROPPED_KEPT, HeldMessage, HoldLimits, Holding};
 
 #[derive(Default)]
 pub(super) struct Messages {
     by_connection: Expiring<ConnectionId, BTreeMap<Sequence, HeldMessage>>,
+    /// What was held and is not any more.
+    dropped: Expiring<ConnectionId, BTreeSet<Sequence>>,
 }
 
 impl Messages {
@@ -22,15 +24,25 @@ impl Messages {
         heir: Option<ConnectionId>,
         now: Timestamp,
     ) -> Holding {
-        let gone_at = message.since.saturating_add(limits.ttl).saturating_add(HOLD_GRACE);
-        let held = self.by_connection.enter(connection, now, gone_at, BTreeMap::new);
-        if !held.contains_key(&message.sequence) {
-            let bytes: u64 = held.values().map(HeldMessage::bytes).sum();
-            if held.len() as u64 >= limits.messages || bytes + message.bytes() > limits.bytes {
+        let was_held = self
+            .dropped
+            .get(&connection, now)
+            .is_some_and(|dropped| dropped.contains(&message.sequence));
+        if was_held {
+            let count = self.by_connection.get(&connection, now).map_or(0, BTreeMap::len) as u64;
+            return Holding::Held { count, heir };
+        }
+        let held = self.by_connection.get(&connection, now);
+        if held.is_none_or(|held| !held.contains_key(&message.sequence)) {
+            let count = held.map_or(0, BTreeMap::len) as u64;
+            let bytes: u64 = held.into_iter().flatten().map(|(_, one)| one.bytes()).sum();
+            if count >= limits.messages || bytes + message.bytes() > limits.bytes {
                 return Holding::Overflow;
             }
-            held.insert(message.sequence, message.clone());
         }
+        let gone_at = limits.gone_at(message.since, now);
+        let held = self.by_connection.enter(connection, now, gone_at, BTreeMap::new);
+        held.entry(message.sequence).or_insert_with(|| message.clone());
         Holding::Held {
             count: held.len() as u64,
             heir,
@@ -46,8 +58,17 @@ impl Messages {
         let Some(held) = self.by_connection.get_mut(&connection, now) else {
             return 0;
         };
-        for sequence in sequences {
-            held.remove(sequence);
+        let gone: Vec<_> = sequences
+            .iter()
+            .filter(|sequence| held.remove(sequence).is_some())
+            .collect();
+        if !gone.is_empty() {
+            let until = now.saturating_add(AFTERLIFE);
+            let dropped = self.dropped.enter(connection, now, until, BTreeSet::new);
+            dropped.extend(gone);
+            while dropped.len() > DROPPED_KEPT {
+                dropped.pop_first();
+            }
         }
         let left = held.len() as u64;
         if left == 0 {

@@ -3,8 +3,8 @@
 use shared::clock::Timestamp;
 use shared::tag::IdentityTag;
 
-use super::Expiring;
-use crate::store::{HOLD_GRACE, HeldWrite, HoldLimits, Holding};
+use super::expiring::Expiring;
+use crate::store::{HeldWrite, HoldLimits, Holding};
 
 #[derive(Default)]
 pub(super) struct Writes {
@@ -19,17 +19,17 @@ impl Writes {
         limits: &HoldLimits,
         now: Timestamp,
     ) -> Holding {
-        let gone_at = write
-            .since
-            .max(now)
-            .saturating_add(limits.ttl)
-            .saturating_add(HOLD_GRACE);
-        let held = self.by_identity.enter(identity, now, gone_at, Vec::new);
-        if !held.iter().any(|other| other.key == write.key) {
+        let held = self.by_identity.get(&identity, now).map_or(&[][..], Vec::as_slice);
+        let is_new = !held.iter().any(|other| other.key == write.key);
+        if is_new {
             let bytes: u64 = held.iter().map(HeldWrite::bytes).sum();
             if held.len() as u64 >= limits.messages || bytes + write.bytes() > limits.bytes {
                 return Holding::Overflow;
             }
+        }
+        let gone_at = limits.gone_at(write.since, now);
+        let held = self.by_identity.enter(identity, now, gone_at, Vec::new);
+        if is_new {
             held.push(write.clone());
         }
         Holding::Held {

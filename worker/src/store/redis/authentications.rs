@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::id::{ConnectionId, Sequence};
 
-use super::{RedisStore, unreadable};
+use super::{RedisStore, millis, unreadable};
 use crate::identity::{Identity, Issuer, Subject};
-use crate::store::{Authentication, Recorded, ResumeDigest, StoreError};
+use crate::store::{AFTERLIFE, Authentication, Recorded, ResumeDigest, StoreError};
 
 /// The state as it is stored, in JSON, beside the sequence: two texts are equal where what they say is.
 #[derive(Serialize, Deserialize)]
@@ -36,18 +36,16 @@ impl RedisStore {
     ) -> Result<Recorded, StoreError> {
         let keep = authentication.kept_for(self.clock.now(), self.leeway);
         let state = serde_json::to_string(&Stored::from(authentication)).map_err(unreadable)?;
-        let (owner, ownership) = match authentication {
-            Authentication::Live { identity, resume, .. } => (owner(identity, resume)?, "set"),
-            Authentication::Forgotten { .. } => (String::new(), "clear"),
-            Authentication::Closed { .. } => (String::new(), "keep"),
+        let owner = match authentication {
+            Authentication::Live { identity, resume, .. } => Some(owner(identity, resume)?),
+            Authentication::Forgotten { .. } => Some(String::new()),
+            Authentication::Closed { .. } => None,
         };
         let mut invocation = self.scripts.record.key(self.of_connection(connection, "auth"));
-        invocation
-            .arg(authentication.by().get())
-            .arg(state)
-            .arg(keep.as_millis().to_string())
-            .arg(ownership)
-            .arg(owner);
+        invocation.arg(authentication.by().get()).arg(state).arg(millis(keep));
+        if let Some(owner) = owner {
+            invocation.arg(owner);
+        }
         let outcome: String = self
             .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await?;
@@ -84,8 +82,14 @@ impl RedisStore {
         identity: &Identity,
         heir: ConnectionId,
     ) -> Result<bool, StoreError> {
+        if heir == connection {
+            return Ok(false);
+        }
         let mut invocation = self.scripts.resume.key(self.of_connection(connection, "auth"));
-        invocation.arg(owner(identity, secret)?).arg(heir.to_string());
+        invocation
+            .arg(owner(identity, secret)?)
+            .arg(heir.to_string())
+            .arg(millis(AFTERLIFE));
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
     }
@@ -95,20 +99,6 @@ impl RedisStore {
         command.arg(self.of_connection(connection, "auth")).arg("heir");
         let heir: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
         heir.map(|heir| heir.parse().map_err(unreadable)).transpose()
-    }
-
-    /// Takes `by` from what the connection's key has left to live. Only a test may want that.
-    #[cfg(any(test, feature = "conformance"))]
-    pub(in crate::store) async fn age(
-        &self,
-        connection: ConnectionId,
-        by: std::time::Duration,
-    ) -> Result<(), StoreError> {
-        use redis::AsyncCommands;
-        let key = self.of_connection(connection, "auth");
-        let left: i64 = self.ask(async |mut wire| wire.pttl(&key).await).await?;
-        let left = left.saturating_sub_unsigned(by.as_millis().try_into().unwrap_or(u64::MAX));
-        self.ask(async |mut wire| wire.pexpire(&key, left).await).await
     }
 }
 

@@ -8,7 +8,7 @@ use shared::id::ConnectionId;
 use shared::tag::{IdentityTag, TokenIdTag};
 
 use super::{RedisStore, keep_ms, unreadable};
-use crate::store::{AFTERLIFE, MOST_CONNECTIONS, Registered, StoreError};
+use crate::store::{MOST_CONNECTIONS, Registered, StoreError};
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -28,21 +28,18 @@ impl RedisStore {
             token_id: entry.token_id,
         };
         let text = serde_json::to_string(&stored).map_err(unreadable)?;
-        let gone_at = entry.until.max(now).saturating_add(AFTERLIFE);
-        let keys = [
-            self.of_identity(identity, "connections"),
-            self.of_identity(identity, "order"),
-        ];
+        let gone_at = entry.gone_at(now);
         let mut invocation = self.scripts.register.prepare_invoke();
-        for key in keys {
-            invocation.key(key);
+        for what in ["connections", "ends", "order"] {
+            invocation.key(self.of_identity(identity, what));
         }
         invocation
             .arg(entry.connection.to_string())
             .arg(text)
+            .arg(gone_at.as_millis())
+            .arg(now.as_millis())
             .arg(keep_ms(now, gone_at))
-            .arg(MOST_CONNECTIONS)
-            .arg(now.as_millis().saturating_sub(millis(AFTERLIFE)));
+            .arg(MOST_CONNECTIONS);
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
     }
@@ -52,11 +49,13 @@ impl RedisStore {
         identity: IdentityTag,
         connection: ConnectionId,
     ) -> Result<(), StoreError> {
-        let mut command = redis::cmd("HDEL");
-        command
-            .arg(self.of_identity(identity, "connections"))
-            .arg(connection.to_string());
-        self.ask(async |mut wire| command.exec_async(&mut wire).await).await
+        let mut invocation = self.scripts.unregister.prepare_invoke();
+        for what in ["connections", "ends"] {
+            invocation.key(self.of_identity(identity, what));
+        }
+        invocation.arg(connection.to_string());
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
     }
 
     pub(super) async fn read_connections(&self, identity: IdentityTag) -> Result<Vec<Registered>, StoreError> {
@@ -67,19 +66,17 @@ impl RedisStore {
         let mut found = Vec::with_capacity(entries.len());
         for (connection, text) in entries {
             let stored: Stored = serde_json::from_str(&text).map_err(unreadable)?;
-            if stored.until.saturating_add(AFTERLIFE) > now {
-                found.push(Registered {
-                    connection: connection.parse().map_err(unreadable)?,
-                    until: stored.until,
-                    issued_at: stored.issued_at,
-                    token_id: stored.token_id,
-                });
+            let entry = Registered {
+                connection: connection.parse().map_err(unreadable)?,
+                until: stored.until,
+                issued_at: stored.issued_at,
+                token_id: stored.token_id,
+            };
+            // The script leaves some that are over for later.
+            if now < entry.gone_at(now) {
+                found.push(entry);
             }
         }
         Ok(found)
     }
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

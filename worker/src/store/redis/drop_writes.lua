@@ -1,24 +1,28 @@
 -- Forgets held writes.
 --
--- KEYS[1]  what is held: a hash of JSON by `w:<key>`, `bytes`, and `next`
--- KEYS[2]  their order: a sorted set of keys
+-- KEYS[1]  what is held: a hash of `<bytes>:<JSON>` by `w:<key>`; `bytes`, the sum; and `next`, which numbers them
+-- KEYS[2]  their order: a sorted set of keys by number
+-- KEYS[3]  their age: a sorted set of keys by when they were first given to us
 -- ARGV     the keys
 --
 -- Returns how many are left.
 
-local writes, order = KEYS[1], KEYS[2]
+local writes, order, age = KEYS[1], KEYS[2], KEYS[3]
+local held_bytes = tonumber(redis.call('HGET', writes, 'bytes') or '0')
 for _, name in ipairs(ARGV) do
     local text = redis.call('HGET', writes, 'w:' .. name)
     if text then
-        local bytes = #cjson.decode(text).body
+        held_bytes = held_bytes - tonumber(string.match(text, '^%d+'))
         redis.call('HDEL', writes, 'w:' .. name)
-        redis.call('HSET', writes, 'bytes', tonumber(redis.call('HGET', writes, 'bytes')) - bytes)
+        redis.call('ZREM', order, name)
+        redis.call('ZREM', age, name)
     end
-    redis.call('ZREM', order, name)
 end
 
 local left = redis.call('ZCARD', order)
 if left == 0 then
-    redis.call('DEL', writes, order)
+    redis.call('DEL', writes, order, age)
+else
+    redis.call('HSET', writes, 'bytes', held_bytes)
 end
 return left

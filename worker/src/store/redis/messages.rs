@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use shared::id::{ConnectionId, Sequence};
 
-use super::{RedisStore, keep_ms, unreadable};
-use crate::store::{HOLD_GRACE, HeldMessage, HoldLimits, Holding, StoreError};
+use super::{RedisStore, keep_ms, millis, unreadable, without_bytes};
+use crate::store::{AFTERLIFE, DROPPED_KEPT, HeldMessage, HoldLimits, Holding, StoreError};
 
 /// In the same hash as the messages: how many bytes they count together.
 const BYTES: &str = "bytes";
@@ -18,23 +18,24 @@ impl RedisStore {
         limits: &HoldLimits,
     ) -> Result<Holding, StoreError> {
         let text = serde_json::to_string(message).map_err(unreadable)?;
-        let gone_at = message.since.saturating_add(limits.ttl).saturating_add(HOLD_GRACE);
+        let now = self.clock.now();
         let mut invocation = self.scripts.hold_message.prepare_invoke();
+        for what in ["held", "dropped", "auth"] {
+            invocation.key(self.of_connection(connection, what));
+        }
         invocation
-            .key(self.of_connection(connection, "held"))
-            .key(self.of_connection(connection, "auth"))
             .arg(message.sequence.get())
             .arg(text)
             .arg(message.bytes())
             .arg(limits.messages)
             .arg(limits.bytes)
-            .arg(keep_ms(self.clock.now(), gone_at));
-        let (count, heir): (u64, Option<String>) = self
+            .arg(keep_ms(now, limits.gone_at(message.since, now)));
+        let (count, heir): (i64, Option<String>) = self
             .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await?;
-        if count == 0 {
+        let Ok(count) = u64::try_from(count) else {
             return Ok(Holding::Overflow);
-        }
+        };
         let heir = heir.map(|heir| heir.parse().map_err(unreadable)).transpose()?;
         Ok(Holding::Held { count, heir })
     }
@@ -45,7 +46,7 @@ impl RedisStore {
         let fields: HashMap<String, String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
         let messages = fields.iter().filter(|(field, _)| *field != BYTES);
         let mut held = messages
-            .map(|(_, text)| serde_json::from_str(text).map_err(unreadable))
+            .map(|(_, text)| serde_json::from_str(without_bytes(text)?).map_err(unreadable))
             .collect::<Result<Vec<HeldMessage>, _>>()?;
         held.sort_unstable_by_key(|message| message.sequence);
         Ok(held)
@@ -56,7 +57,11 @@ impl RedisStore {
         connection: ConnectionId,
         sequences: &[Sequence],
     ) -> Result<u64, StoreError> {
-        let mut invocation = self.scripts.drop_messages.key(self.of_connection(connection, "held"));
+        let mut invocation = self.scripts.drop_messages.prepare_invoke();
+        for what in ["held", "dropped"] {
+            invocation.key(self.of_connection(connection, what));
+        }
+        invocation.arg(millis(AFTERLIFE)).arg(DROPPED_KEPT);
         for sequence in sequences {
             invocation.arg(sequence.get());
         }

@@ -1,39 +1,37 @@
 -- Writes a connection's state, if it is by a newer message than what is there.
 --
--- KEYS[1]  the connection's key: a hash of `by` (the message's sequence), `state`, `owner` and `heir`
+-- KEYS[1]  the connection's key: a hash of `by` (the message's sequence) and `state`;
+--          of `owned_by` and `owner`, who may name an heir, or nothing if nobody; and of `heir`
 -- ARGV[1]  the sequence, in decimal without leading zeros
 -- ARGV[2]  the state, as text that is equal where the state is
 -- ARGV[3]  for how long to keep it, in milliseconds
--- ARGV[4]  what becomes of the owner: set, clear, or keep
--- ARGV[5]  the owner to set: whoever proves the same may name an heir
+-- ARGV[4]  the owner by this message, or nothing if it is nobody's from now on; absent if it does not say
 --
 -- Returns what became of the write: changed, unchanged or stale.
 
--- Lua's numbers are exact only up to 2^53. A longer numeral is the larger
--- number, and of two equally long ones the text's order is the numbers'.
-local function newer(a, b)
-    return #a > #b or (#a == #b and a > b)
-end
-
-local key, by, state, keep_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local present = redis.call('HMGET', key, 'by', 'state')
-local present_by, present_state = present[1], present[2]
+local key, by, state, keep_ms, owner = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local present = redis.call('HMGET', key, 'by', 'state', 'owned_by', 'owner')
+local present_by, present_state, owned_by, present_owner = present[1], present[2], present[3], present[4]
 
 local outcome = 'changed'
 if present_by and not newer(by, present_by) then
-    if by == present_by and state == present_state then
-        return 'changed'
+    if by ~= present_by or state ~= present_state then
+        outcome = 'stale'
     end
-    return 'stale'
 elseif present_by and state == present_state then
     outcome = 'unchanged'
 end
-
-redis.call('HSET', key, 'by', by, 'state', state)
-if ARGV[4] == 'set' then
-    redis.call('HSET', key, 'owner', ARGV[5])
-elseif ARGV[4] == 'clear' then
-    redis.call('HDEL', key, 'owner')
+if outcome ~= 'stale' then
+    redis.call('HSET', key, 'by', by, 'state', state)
+    redis.call('PEXPIRE', key, keep_ms)
 end
-redis.call('PEXPIRE', key, keep_ms)
+
+-- A close hides who was there before it, so the owner has an order of its own:
+-- a log-out that comes after the close still takes the right to resume away.
+if owner and not (owned_by and not newer(by, owned_by)) then
+    if owner ~= present_owner then
+        redis.call('HDEL', key, 'heir')
+    end
+    redis.call('HSET', key, 'owned_by', by, 'owner', owner)
+end
 return outcome

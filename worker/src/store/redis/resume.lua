@@ -3,6 +3,7 @@
 -- KEYS[1]  the connection's key
 -- ARGV[1]  the owner, as it was recorded
 -- ARGV[2]  the heir
+-- ARGV[3]  for how long the heir must be known, in milliseconds
 --
 -- Returns 1 if it was, else 0.
 
@@ -10,4 +11,5 @@ if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then
     return 0
 end
 redis.call('HSET', KEYS[1], 'heir', ARGV[2])
+keep_at_least(KEYS[1], tonumber(ARGV[3]))
 return 1

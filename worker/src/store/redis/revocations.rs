@@ -4,47 +4,66 @@
 use std::collections::HashMap;
 
 use shared::clock::Timestamp;
-use shared::revocation::{Revocation, Target};
+use shared::revocation::{CAPACITY, Revocation, Target};
 
 use super::{RedisStore, keep_ms, unreadable};
 use crate::store::StoreError;
 
+/// How many are forgotten at a reading, and how many are read at a time: either keeps Redis busy for about a millisecond.
+const AT_A_TIME: usize = 1_000;
+
 impl RedisStore {
     pub(super) async fn write_revocation(&self, revocation: &Revocation) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if revocation.until <= now {
+            return Ok(());
+        }
         let target = serde_json::to_string(&revocation.target).map_err(unreadable)?;
-        let mut invocation = self.scripts.revoke.key(self.of_all("revocations"));
+        let mut invocation = self.scripts.revoke.prepare_invoke();
+        for key in self.keys_of_revocations() {
+            invocation.key(key);
+        }
         invocation
             .arg(target)
             .arg(revocation.issued_before.as_millis())
             .arg(revocation.effective.as_millis())
             .arg(revocation.until.as_millis())
-            .arg(keep_ms(self.clock.now(), revocation.until));
+            .arg(keep_ms(now, revocation.until))
+            .arg(CAPACITY);
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
     }
 
     pub(super) async fn read_revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        let key = self.of_all("revocations");
-        let mut command = redis::cmd("HGETALL");
-        command.arg(&key);
-        let fields: HashMap<String, String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
         let now = self.clock.now();
-        let (mut in_force, mut over) = (Vec::new(), redis::cmd("HDEL"));
-        over.arg(&key);
-        let mut any_over = false;
-        for (target, times) in &fields {
-            let revocation = read(target, times)?;
-            if now < revocation.until {
-                in_force.push(revocation);
-            } else {
-                any_over = true;
-                over.arg(target);
+        let [all, ends] = self.keys_of_revocations();
+        let mut invocation = self.scripts.forget_revocations.key(&all);
+        invocation.key(ends).arg(now.as_millis()).arg(AT_A_TIME);
+        self.ask(async |mut wire| invocation.invoke_async::<()>(&mut wire).await)
+            .await?;
+        // What was there before the scan is in it, some of it perhaps twice.
+        let mut in_force = HashMap::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut command = redis::cmd("HSCAN");
+            command.arg(&all).arg(cursor).arg("COUNT").arg(AT_A_TIME);
+            let (next, fields): (u64, HashMap<String, String>) =
+                self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+            for (target, times) in &fields {
+                let revocation = read(target, times)?;
+                if now < revocation.until {
+                    in_force.insert(revocation.target, revocation);
+                }
             }
+            if next == 0 {
+                return Ok(in_force.into_values().collect());
+            }
+            cursor = next;
         }
-        if any_over {
-            self.ask(async |mut wire| over.exec_async(&mut wire).await).await?;
-        }
-        Ok(in_force)
+    }
+
+    fn keys_of_revocations(&self) -> [String; 2] {
+        ["{revocations}", "{revocations}:ends"].map(|what| self.of_all(what))
     }
 }
 

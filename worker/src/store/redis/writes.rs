@@ -1,16 +1,12 @@
-//! What is held for each identity.
-//!
-//! The writes of an identity share a slot. The index of those that are overdue has
-//! a slot of its own: it is written first, so that nothing is held that it does not
-//! know; what it names in vain costs one look.
+//! What is held for each identity. Who has waited too long is found by an index, in `overdue`.
 
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::envelope::errand::Producer;
 use shared::tag::IdentityTag;
 
-use super::{RedisStore, keep_ms, unreadable};
-use crate::store::{HOLD_GRACE, HeldWrite, HoldLimits, Holding, StoreError};
+use super::{RedisStore, keep_ms, unreadable, without_bytes};
+use crate::store::{HeldWrite, HoldLimits, Holding, StoreError};
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -24,36 +20,35 @@ struct Stored {
 }
 
 impl RedisStore {
+    /// Holds it, then tells the index: see `overdue` for why in this order.
     pub(super) async fn append_write(
         &self,
         identity: IdentityTag,
         write: &HeldWrite,
         limits: &HoldLimits,
     ) -> Result<Holding, StoreError> {
-        self.expect_overdue(identity, write.since).await?;
         let text = serde_json::to_string(&Stored::from(write)).map_err(unreadable)?;
         let now = self.clock.now();
-        let gone_at = write
-            .since
-            .max(now)
-            .saturating_add(limits.ttl)
-            .saturating_add(HOLD_GRACE);
+        let keep_ms = keep_ms(now, limits.gone_at(write.since, now));
         let mut invocation = self.scripts.hold_write.prepare_invoke();
+        for key in self.keys_of_writes(identity) {
+            invocation.key(key);
+        }
         invocation
-            .key(self.of_identity(identity, "writes"))
-            .key(self.of_identity(identity, "order"))
             .arg(&write.key)
             .arg(text)
             .arg(write.bytes())
             .arg(limits.messages)
             .arg(limits.bytes)
-            .arg(keep_ms(now, gone_at));
-        let count: u64 = self
+            .arg(write.since.as_millis())
+            .arg(keep_ms);
+        let count: i64 = self
             .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await?;
-        if count == 0 {
+        let Ok(count) = u64::try_from(count) else {
             return Ok(Holding::Overflow);
-        }
+        };
+        self.expect_overdue(identity, write.since, keep_ms).await?;
         Ok(Holding::Held { count, heir: None })
     }
 
@@ -77,7 +72,7 @@ impl RedisStore {
         let present = texts.iter().flatten();
         present
             .map(|text| {
-                let stored: Stored = serde_json::from_str(text).map_err(unreadable)?;
+                let stored: Stored = serde_json::from_str(without_bytes(text)?).map_err(unreadable)?;
                 Ok(stored.into())
             })
             .collect()
@@ -85,9 +80,9 @@ impl RedisStore {
 
     pub(super) async fn remove_writes(&self, identity: IdentityTag, keys: &[String]) -> Result<u64, StoreError> {
         let mut invocation = self.scripts.drop_writes.prepare_invoke();
-        invocation
-            .key(self.of_identity(identity, "writes"))
-            .key(self.of_identity(identity, "order"));
+        for key in self.keys_of_writes(identity) {
+            invocation.key(key);
+        }
         for key in keys {
             invocation.arg(key);
         }
@@ -95,36 +90,8 @@ impl RedisStore {
             .await
     }
 
-    /// Takes identities out of the index, and puts those back of which something is still held.
-    pub(super) async fn find_overdue(&self, since: Timestamp, most: u64) -> Result<Vec<IdentityTag>, StoreError> {
-        let mut invocation = self.scripts.take_overdue.key(self.of_all("overdue"));
-        invocation.arg(since.as_millis()).arg(most);
-        let named: Vec<String> = self
-            .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await?;
-        let mut overdue = Vec::new();
-        for identity in named {
-            let identity = identity.parse().map_err(unreadable)?;
-            let Some(oldest) = self.read_writes(identity, 1).await?.pop() else {
-                continue;
-            };
-            self.expect_overdue(identity, oldest.since).await?;
-            if oldest.since < since {
-                overdue.push(identity);
-            }
-        }
-        Ok(overdue)
-    }
-
-    async fn expect_overdue(&self, identity: IdentityTag, since: Timestamp) -> Result<(), StoreError> {
-        let mut command = redis::cmd("ZADD");
-        // An earlier moment stays.
-        command
-            .arg(self.of_all("overdue"))
-            .arg("NX")
-            .arg(since.as_millis())
-            .arg(identity.to_string());
-        self.ask(async |mut wire| command.exec_async(&mut wire).await).await
+    fn keys_of_writes(&self, identity: IdentityTag) -> [String; 3] {
+        ["writes", "order", "age"].map(|what| self.of_identity(identity, what))
     }
 }
 

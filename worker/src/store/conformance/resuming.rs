@@ -1,0 +1,146 @@
+//! Who may take over what a connection leaves.
+
+use super::*;
+
+pub(super) async fn every_claim(home: &dyn Home) {
+    an_heir_is_named_by_whoever_proves_the_same(home).await;
+    whoever_holds_is_told_of_the_heir(home).await;
+    a_log_out_takes_the_right_to_resume_whenever_it_is_recorded(home).await;
+    an_heir_inherits_nothing_that_is_somebody_else_s(home).await;
+    it_can_be_resumed_for_as_long_as_anything_is_held(home).await;
+}
+
+/// Each message has a secret of its own, to tell whose proof counts.
+fn proved(by: u64, subject: &str) -> Authentication {
+    Authentication::Live {
+        identity: someone(subject),
+        until: START.saturating_add(TOKEN_LIFE),
+        by: Sequence::new(by),
+        resume: secret(by),
+    }
+}
+
+fn secret(by: u64) -> ResumeDigest {
+    [u8::try_from(by).expect("a small number"); 32]
+}
+
+const fn forgotten(by: u64) -> Authentication {
+    Authentication::Forgotten { by: Sequence::new(by) }
+}
+
+async fn resume(home: &dyn Home, connection: ConnectionId, secret: ResumeDigest, heir: ConnectionId) -> bool {
+    let alice = someone("alice");
+    let resumed = home.store().resume(connection, &secret, &alice, heir).await;
+    resumed.expect("the store answers")
+}
+
+async fn heir(home: &dyn Home, connection: ConnectionId) -> Option<ConnectionId> {
+    home.store().heir(connection).await.expect("the store answers")
+}
+
+async fn a_log_out_takes_the_right_to_resume_whenever_it_is_recorded(home: &dyn Home) {
+    for order in permutations(&[proved(1, "alice"), forgotten(2), closed(3)]) {
+        let connection = a_connection();
+        for state in &order {
+            record(home, connection, state).await;
+        }
+        let resumed = resume(home, connection, secret(1), a_connection()).await;
+        assert!(!resumed, "in the order {order:?}");
+        assert_eq!(read(home, connection).await, Some(closed(3)));
+    }
+    for order in permutations(&[proved(1, "alice"), forgotten(2), proved(3, "alice"), closed(4)]) {
+        let connection = a_connection();
+        for state in &order {
+            record(home, connection, state).await;
+        }
+        let by_the_first = resume(home, connection, secret(1), a_connection()).await;
+        let by_the_last = resume(home, connection, secret(3), a_connection()).await;
+        assert_eq!((by_the_first, by_the_last), (false, true), "in the order {order:?}");
+    }
+}
+
+async fn an_heir_inherits_nothing_that_is_somebody_else_s(home: &dyn Home) {
+    for next in [forgotten(2), proved(2, "bob")] {
+        let (connection, after) = (a_connection(), a_connection());
+        record(home, connection, &proved(1, "alice")).await;
+        assert!(resume(home, connection, secret(1), after).await);
+        assert_eq!(heir(home, connection).await, Some(after));
+        record(home, connection, &next).await;
+        assert_eq!(heir(home, connection).await, None);
+        assert_eq!(hold(home, connection, &message(home, 9, "1")).await, counted(1));
+    }
+    // Whoever is still the same keeps the heir, and nobody is an heir of themselves.
+    let (connection, after) = (a_connection(), a_connection());
+    record(home, connection, &live("alice", 1)).await;
+    assert!(!resume(home, connection, RESUME, connection).await);
+    assert!(resume(home, connection, RESUME, after).await);
+    record(home, connection, &live_as(someone("alice"), TOKEN_LIFE * 2, 2)).await;
+    assert_eq!(heir(home, connection).await, Some(after));
+}
+
+async fn it_can_be_resumed_for_as_long_as_anything_is_held(home: &dyn Home) {
+    let (connection, after) = (a_connection(), a_connection());
+    let limits = HoldLimits {
+        ttl: AFTERLIFE,
+        ..LIMITS
+    };
+    record(home, connection, &live("alice", 1)).await;
+    record(home, connection, &closed(3)).await;
+    pass(home, AFTERLIFE / 2).await;
+    let late = message(home, 2, "1");
+    let held = home.store().hold_message(connection, &late, &limits).await;
+    assert_eq!(held.expect("the store answers"), counted(1));
+    pass(home, AFTERLIFE).await;
+    assert!(resume(home, connection, RESUME, after).await);
+    assert_eq!(messages(home, connection).await, [late]);
+    // Something held even later must still find the heir.
+    pass(home, AFTERLIFE - Duration::from_secs(1)).await;
+    assert_eq!(heir(home, connection).await, Some(after));
+    pass(home, Duration::from_secs(1)).await;
+    assert_eq!(heir(home, connection).await, None);
+}
+
+async fn an_heir_is_named_by_whoever_proves_the_same(home: &dyn Home) {
+    let heir = a_connection();
+    let resume = async |connection, secret: [u8; 32], identity: &Identity| {
+        let resumed = home.store().resume(connection, &secret, identity, heir).await;
+        resumed.expect("the store answers")
+    };
+    let connection = a_connection();
+    assert!(!resume(connection, RESUME, &someone("alice")).await, "nobody knows it");
+    record(home, connection, &live("alice", 1)).await;
+    assert!(!resume(connection, [1; 32], &someone("alice")).await);
+    assert!(!resume(connection, RESUME, &someone("bob")).await);
+    assert_eq!(home.store().heir(connection).await.expect("the store answers"), None);
+    assert!(resume(connection, RESUME, &someone("alice")).await);
+    assert_eq!(
+        home.store().heir(connection).await.expect("the store answers"),
+        Some(heir)
+    );
+    record(home, connection, &closed(2)).await;
+    assert!(
+        resume(connection, RESUME, &someone("alice")).await,
+        "also when it is closed"
+    );
+
+    let logged_out = a_connection();
+    record(home, logged_out, &live("alice", 1)).await;
+    record(home, logged_out, &Authentication::Forgotten { by: Sequence::new(2) }).await;
+    assert!(!resume(logged_out, RESUME, &someone("alice")).await);
+}
+
+async fn whoever_holds_is_told_of_the_heir(home: &dyn Home) {
+    let (connection, heir) = (a_connection(), a_connection());
+    record(home, connection, &live("alice", 1)).await;
+    assert_eq!(hold(home, connection, &message(home, 2, "1")).await, counted(1));
+    let alice = someone("alice");
+    let resumed = home.store().resume(connection, &RESUME, &alice, heir).await;
+    assert!(resumed.expect("the store answers"));
+    record(home, connection, &closed(5)).await;
+    let late = hold(home, connection, &message(home, 3, "1")).await;
+    let told = Holding::Held {
+        count: 2,
+        heir: Some(heir),
+    };
+    assert_eq!(late, told);
+}

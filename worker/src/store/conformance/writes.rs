@@ -1,0 +1,74 @@
+//! What is held for an identity.
+
+use super::*;
+
+pub(super) async fn every_claim(home: &dyn Home) {
+    writes_are_held_once_and_read_in_the_order_of_their_coming(home).await;
+    writes_are_held_within_limits_whoever_holds_them(home).await;
+    writes_outlast_their_time_by_a_while(home).await;
+}
+
+async fn writes_outlast_their_time_by_a_while(home: &dyn Home) {
+    let alice = an_identity();
+    let first = write(home, "k", "x");
+    hold_write(home, alice, &first).await;
+    pass(home, LIMITS.ttl + HOLD_GRACE / 2).await;
+    assert_eq!(writes(home, alice, 10).await, [first.clone()]);
+    // It was elsewhere until its time was over, and whoever waits for it is still told.
+    let back = HeldWrite {
+        key: "back".to_owned(),
+        ..first.clone()
+    };
+    hold_write(home, alice, &back).await;
+    pass(home, HOLD_GRACE - Duration::from_secs(1)).await;
+    assert_eq!(writes(home, alice, 10).await, [first, back]);
+    pass(home, Duration::from_secs(1)).await;
+    assert_eq!(writes(home, alice, 10).await, []);
+}
+
+async fn writes_are_held_once_and_read_in_the_order_of_their_coming(home: &dyn Home) {
+    let alice = an_identity();
+    for key in ["b", "a", "b", "bytes", "next"].iter().take(4) {
+        hold_write(home, alice, &write(home, key, "x")).await;
+    }
+    let (b, a, bytes) = (write(home, "b", "x"), write(home, "a", "x"), write(home, "bytes", "x"));
+    assert_eq!(writes(home, alice, 10).await, [b.clone(), a, bytes.clone()]);
+    assert_eq!(writes(home, alice, 1).await, [b]);
+    let left = home.store().drop_writes(alice, &["b".to_owned(), "a".to_owned()]).await;
+    assert_eq!(left.expect("the store answers"), 1);
+    hold_write(home, alice, &write(home, "b", "x")).await;
+    assert_eq!(writes(home, alice, 10).await, [bytes, write(home, "b", "x")]);
+    let all = ["b".to_owned(), "bytes".to_owned(), "none".to_owned()];
+    let left = home.store().drop_writes(alice, &all).await;
+    assert_eq!(left.expect("the store answers"), 0);
+    assert_eq!(writes(home, alice, 10).await, []);
+}
+
+async fn writes_are_held_within_limits_whoever_holds_them(home: &dyn Home) {
+    let alice = an_identity();
+    let many: Vec<_> = (0..10).map(|n| write(home, &format!("k{n}"), "x")).collect();
+    let outcomes = join_all(many.iter().map(|one| hold_write(home, alice, one))).await;
+    let held = outcomes.iter().filter(|outcome| **outcome != Holding::Overflow).count();
+    assert_eq!(held as u64, LIMITS.messages);
+    assert_eq!(writes(home, alice, 10).await.len(), held);
+
+    let bob = an_identity();
+    let large = "y".repeat(60);
+    assert_eq!(hold_write(home, bob, &write(home, "1", &large)).await, counted(1));
+    assert_eq!(
+        hold_write(home, bob, &write(home, "2", &large)).await,
+        Holding::Overflow
+    );
+    home.store()
+        .drop_writes(bob, &["1".to_owned()])
+        .await
+        .expect("the store answers");
+    assert_eq!(hold_write(home, bob, &write(home, "2", &large)).await, counted(1));
+}
+
+async fn writes(home: &dyn Home, identity: IdentityTag, most: u64) -> Vec<HeldWrite> {
+    home.store()
+        .held_writes(identity, most)
+        .await
+        .expect("the store answers")
+}
