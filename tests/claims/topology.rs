@@ -181,11 +181,17 @@ async fn queues_are_declared_as_documented() {
         ("retry", json!(3), FOR_EVER, json!("failed")),
         ("failed", json!(5), FOR_EVER, Value::Null),
         ("dead", Value::Null, json!(3 * 24 * 3_600 * 1_000), Value::Null),
-        ("undelivered", Value::Null, json!(300_000), Value::Null),
+        ("undelivered", json!(20), json!(24 * 3_600 * 1_000), Value::Null),
+        ("pushes", json!(20), FOR_EVER, json!("failed")),
+        ("revocations", json!(20), FOR_EVER, json!("failed")),
+        ("worker.", Value::Null, FOR_EVER, Value::Null),
         ("return.", Value::Null, json!(60_000), json!("undelivered")),
     ] {
         let argument = |name: &str| argument(&arguments(suffix), name);
         assert_eq!(argument("x-queue-type"), "quorum", "{suffix}");
+        let in_order = ["undelivered", "pushes"].contains(&suffix);
+        let single = if in_order { json!(true) } else { Value::Null };
+        assert_eq!(argument("x-single-active-consumer"), single, "{suffix}");
         assert_eq!(argument("x-delivery-limit"), limit, "{suffix}");
         assert_eq!(argument("x-message-ttl"), ttl, "{suffix}");
         assert_eq!(argument("x-dead-letter-routing-key"), dead_letter, "{suffix}");

@@ -91,7 +91,7 @@ impl Worker {
         life::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
         let verifier = Arc::new(start::verifier(&config)?);
-        let issuers = start::issuers(&config);
+        let issuers = config.issuers();
         let store = start::store(&config, clock.clone())?;
         let door = Door::open(config.admin_listen).await?;
         let bus = Arc::new(start::bus(&config));

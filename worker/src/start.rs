@@ -73,6 +73,12 @@ impl WorkerConfig {
             },
         }
     }
+
+    /// Whose tokens are accepted.
+    pub fn issuers(&self) -> Vec<Issuer> {
+        let names = self.jwt_issuer.iter();
+        names.map(|name| Issuer::new(name.as_str())).collect()
+    }
 }
 
 fn lines(wrong: &[(String, SourceError)]) -> String {
@@ -81,12 +87,6 @@ fn lines(wrong: &[(String, SourceError)]) -> String {
         .map(|(entry, fault)| format!("jwt-keys {entry:?}: {fault}"))
         .collect();
     lines.join("\n")
-}
-
-/// Whose tokens are accepted.
-pub(crate) fn issuers(config: &WorkerConfig) -> Vec<Issuer> {
-    let names = config.jwt_issuer.iter();
-    names.map(|name| Issuer::new(name.as_str())).collect()
 }
 
 /// The verifier, its keys read and checked.
@@ -102,7 +102,7 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
     if !wrong.is_empty() {
         return Err(StartError::KeyEntries(wrong));
     }
-    let issuers = issuers(config);
+    let issuers = config.issuers();
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
     let keys = Keys::load(&sources, &issuers, &algorithms).map_err(StartError::Keys)?;
     let rules = Rules {

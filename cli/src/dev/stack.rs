@@ -93,6 +93,7 @@ impl Stack {
                 bus: workers_bus.clone(),
                 store: store.clone(),
                 verifier: verifier.clone(),
+                issuers: config.issuers(),
                 clock: Arc::new(SystemClock),
                 limits: config.limits(),
             };

@@ -266,11 +266,15 @@ impl<'a> Subscription<'a> {
     }
 
     async fn tell(&mut self, settlements: &mut Vec<(u64, Settlement)>) -> lapin::Result<()> {
-        for (tag, settlement) in settlements.drain(..) {
-            self.batch.settled(tag, settlement);
+        while let Ok(settlement) = self.settled.try_recv() {
+            settlements.push(settlement);
         }
-        while let Ok((tag, settlement)) = self.settled.try_recv() {
-            self.batch.settled(tag, settlement);
+        let leaving = self.home.end.is_cancelled();
+        for (tag, settlement) in settlements.drain(..) {
+            // What a consumer that is gone gives back goes with its channel: then the broker keeps the order.
+            if settlement == Settlement::Ack || !leaving {
+                self.batch.settled(tag, settlement);
+            }
         }
         let frames = self.batch.flush().into_iter().map(|frame| send(self.channel, frame));
         join_all(frames).await.into_iter().collect()
@@ -280,10 +284,6 @@ impl<'a> Subscription<'a> {
     async fn finish(&mut self, settlements: &mut Vec<(u64, Settlement)>) -> Outcome {
         self.settled.close();
         while self.settled.recv_many(settlements, BATCH).await > 0 {
-            if self.home.end.is_cancelled() {
-                // What a consumer that is gone gives back goes with its channel: then the broker keeps the order.
-                settlements.retain(|(_, settlement)| *settlement == Settlement::Ack);
-            }
             if self.tell(settlements).await.is_err() {
                 break;
             }
