@@ -26,7 +26,6 @@ mod run;
 mod scenario;
 mod seat;
 mod store;
-mod stub;
 mod token;
 mod trace;
 mod world;
@@ -51,7 +50,11 @@ fn every_promise_is_kept_whatever_the_weather() {
     });
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     println!("{}", reach.table());
-    assert!(one_seed() || reach.missing().is_empty(), "never seen: {:?}", reach.missing());
+    assert!(
+        one_seed() || reach.missing().is_empty(),
+        "never seen: {:?}",
+        reach.missing()
+    );
 }
 
 #[test]

@@ -102,7 +102,10 @@ pub(crate) async fn revoke(world: &World, Revoke { target, grace }: Revoke) {
         },
     };
     let route = Route::new(&world.names.exchange().name, keys::REVOKE);
-    publisher.publish(route, message).await.expect("there is a queue for it");
+    publisher
+        .publish(route, message)
+        .await
+        .expect("there is a queue for it");
     if let Ok(Some(delivery)) = timeout(PATIENCE, answers.recv()).await {
         world.trace.note(Event::Revoked(number, json_of(&delivery.message)));
         delivery.ack();

@@ -84,7 +84,10 @@ impl Reach {
     /// How often each was seen.
     pub(crate) fn table(&self) -> String {
         let counts = self.0.lock().expect("no holder panics");
-        let lines: Vec<_> = counts.iter().map(|(word, count)| format!("{count:>9} {word}")).collect();
+        let lines: Vec<_> = counts
+            .iter()
+            .map(|(word, count)| format!("{count:>9} {word}"))
+            .collect();
         lines.join("\n")
     }
 }

@@ -209,11 +209,7 @@ impl Seat {
             let step = step(dice, subject);
             steps.push((gap(dice), step));
         }
-        Self {
-            subject,
-            renews,
-            steps,
-        }
+        Self { subject, renews, steps }
     }
 }
 

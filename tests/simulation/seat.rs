@@ -225,7 +225,10 @@ impl Wire {
         let done = CancellationToken::new();
         let (left, leaving) = oneshot::channel();
         // A client reads while it writes; else both sides might wait for the other to read.
-        let writer = tokio::spawn(done.clone().run_until_cancelled_owned(wire.clone().write(writing, ordered, left)));
+        let writer = tokio::spawn(
+            done.clone()
+                .run_until_cancelled_owned(wire.clone().write(writing, ordered, left)),
+        );
         let end = tokio::select! {
             biased;
             () = gone.cancelled() => End::Crash,
@@ -352,7 +355,11 @@ impl Wire {
             message["token"] = token.text.as_str().into();
         }
         let mut state = self.state.lock();
-        let resume = if kind == Kind::Authenticate { state.resuming.take() } else { None };
+        let resume = if kind == Kind::Authenticate {
+            state.resuming.take()
+        } else {
+            None
+        };
         if let Some(resume) = &resume {
             message["payload"] = json!({"resume": resume});
         }

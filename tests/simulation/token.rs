@@ -24,10 +24,7 @@ pub(crate) enum Proof {
     /// No token.
     None,
     /// A token of that subject which lives for so long.
-    Valid {
-        subject: &'static str,
-        lifetime: Duration,
-    },
+    Valid { subject: &'static str, lifetime: Duration },
     /// The good token that the same client used last; no token if it has none.
     Same,
     /// One that was good.

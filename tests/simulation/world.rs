@@ -10,8 +10,8 @@ use shared::bus::memory::chaos::{ChaosBus, Role};
 use shared::bus::topology::Names;
 use shared::config;
 use shared::dice::Dice;
-use terminator::TerminatorConfig;
-use crate::stub::Terminator;
+use shared::id::TerminatorId;
+use terminator::{Terminator, TerminatorConfig};
 use tests::token::{AUDIENCE, ISSUER};
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
@@ -269,7 +269,14 @@ impl World {
 
     async fn start_terminator(&self, which: usize) {
         let bus = self.process();
-        let terminator = Terminator::simulate(terminator_config(&self.settings), bus.clone(), Arc::new(self.clock));
+        let parts = terminator::Parts {
+            bus: bus.clone(),
+            clock: Arc::new(self.clock),
+            id: TerminatorId::random(),
+        };
+        let terminator = Terminator::without_socket(terminator_config(&self.settings), parts)
+            .await
+            .expect("it listens to nobody");
         let edge = Edge { bus, terminator };
         let mut terminators = self.terminators.lock().expect("no holder panics");
         match terminators.get_mut(which) {
@@ -354,6 +361,7 @@ fn terminator_config(settings: &Settings) -> TerminatorConfig {
     config::from_pairs([
         ("namespace", "simulation"),
         ("admin-listen", "off"),
+        ("auth-timeout", "off"),
         ("max-in-flight", &settings.max_in_flight.to_string()),
     ])
     .expect("the settings are good")

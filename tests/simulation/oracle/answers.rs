@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::STABLE_MS;
-use super::eras::Eras;
+use super::eras::{Eras, authenticates};
 use super::ledger::{Ledger, Line, Message};
 use crate::scenario::Kind;
 use crate::trace::Socket;
@@ -37,11 +37,16 @@ fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &m
             continue;
         };
         if message.socket != socket && !may_move(ledger, socket, message, json) {
-            wrong.push(format!("P5: {at} ms: {socket:?} was answered {id}, which it did not ask"));
+            wrong.push(format!(
+                "P5: {at} ms: {socket:?} was answered {id}, which it did not ask"
+            ));
         }
         let before = seen.entry(id).or_default();
         let fits = match before.last() {
             None => true,
+            // The store held it without saying so, and then could not be told to forget it.
+            Some(Answer::Unavailable) if ledger.settings.store_fails > 0 => true,
+            Some(Answer::Unavailable) => false,
             Some(Answer::Part(last)) => matches!(answer, Answer::Part(part) if part > *last),
             Some(Answer::Whole) => false,
         };
@@ -57,12 +62,15 @@ enum Answer {
     /// One reply of several.
     Part(u64),
     Whole,
+    /// It is not known whether the store did what it was asked.
+    Unavailable,
 }
 
 impl Answer {
     fn of(json: &Json) -> Option<Self> {
         match json["type"].as_str()? {
             "reply" => Some(json["payload"]["n"].as_u64().map_or(Self::Whole, Self::Part)),
+            "error" if json["error"]["code"] == "auth_unavailable" => Some(Self::Unavailable),
             "error" | "auth.ok" => Some(Self::Whole),
             _ => None,
         }
@@ -73,7 +81,11 @@ impl Answer {
 fn may_move(ledger: &Ledger<'_>, socket: Socket, message: &Message<'_>, json: &Json) -> bool {
     let here = || ledger.sockets[&socket].sent.iter().map(|id| &ledger.messages[id]);
     match json["payload"]["as"].as_str() {
-        Some(subject) => here().any(|other| other.token.is_some_and(|token| token.genuine && token.subject == subject)),
+        Some(subject) => here().any(|other| {
+            other
+                .token
+                .is_some_and(|token| token.genuine && token.subject == subject)
+        }),
         None => message.socket < socket && here().any(|other| other.resumes),
     }
 }
@@ -93,7 +105,10 @@ fn all_answered(ledger: &Ledger<'_>, eras: &Eras, id: &str, wrong: &mut Vec<Stri
         return;
     }
     let Some(handled) = handled else {
-        wrong.push(format!("P1: {id} on {:?} is neither handled nor refused", message.socket));
+        wrong.push(format!(
+            "P1: {id} on {:?} is neither handled nor refused",
+            message.socket
+        ));
         return;
     };
     // Handled, and the answer was held because the authentication had lapsed: lost only if it never came back in time.
@@ -122,8 +137,26 @@ fn released_when_possible(
     let Some(message) = json["id"].as_str().and_then(|id| ledger.messages.get(id)) else {
         return;
     };
-    let longest = eras.on(socket).iter().map(|era| era.within(message.at, at)).max();
-    if message.socket == socket && longest >= Some(STABLE_MS) {
+    // A fresh token releases it. One that was used before does so only if its terminator knew by then that something is
+    // held; the client has been asked for another.
+    let line = &ledger.sockets[&socket];
+    let fresh = |proof: &Message<'_>| {
+        let mut before = line.sent[..proof.place].iter().map(|id| &ledger.messages[id]);
+        let jti = |message: &Message<'_>| message.token.map(|token| token.jti.clone());
+        proof.kind == Kind::Authenticate || !before.any(|other| jti(other) == jti(proof))
+    };
+    let released = line.sent[message.place..].iter().any(|id| {
+        let proof = &ledger.messages[id];
+        let accepted = ledger
+            .accepted(id)
+            .filter(|_| authenticates(ledger, proof) && fresh(proof));
+        accepted.is_some_and(|since| {
+            eras.on(socket)
+                .iter()
+                .any(|era| era.from <= since && era.within(since, at) >= STABLE_MS)
+        })
+    });
+    if message.socket == socket && released {
         wrong.push(format!(
             "P1: {at} ms: {} on {socket:?} was given up, though it could have been released",
             json["id"]

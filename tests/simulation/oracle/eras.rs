@@ -56,11 +56,14 @@ fn eras(ledger: &Ledger<'_>, socket: Socket) -> Vec<Era> {
         let mut until = ledger.until(token);
         // Whatever came after it on this socket and might have changed it.
         let after = line.sent.iter().map(|id| &ledger.messages[id]);
-        let changes = after.filter(|other| other.place > message.place && (other.token.is_some() || other.kind == Kind::Forget));
+        let changes =
+            after.filter(|other| other.place > message.place && (other.token.is_some() || other.kind == Kind::Forget));
         until = changes.map(|other| other.at).fold(until, u64::min);
         until = line.ended.map_or(until, |(at, _)| until.min(at));
         for revocation in &ledger.revocations {
-            if ledger.means(revocation, message) || message.at >= revocation.at && may_be_meant(revocation.acknowledged, message.at) {
+            if ledger.means(revocation, message)
+                || message.at >= revocation.at && may_be_meant(revocation.acknowledged, message.at)
+            {
                 until = until.min(revocation.at);
             }
         }

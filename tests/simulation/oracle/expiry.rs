@@ -18,7 +18,9 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
         for ((at, json), _) in prompt {
             let Some(subject) = subject(ledger, json) else { continue };
             if let Err(why) = may_read(ledger, line, *at, subject) {
-                wrong.push(format!("P4: {at} ms: {socket:?} read what is {subject}'s: {why}: {json}"));
+                wrong.push(format!(
+                    "P4: {at} ms: {socket:?} read what is {subject}'s: {why}: {json}"
+                ));
             }
         }
     }
@@ -34,7 +36,10 @@ fn subject<'j>(ledger: &Ledger<'_>, json: &'j Json) -> Option<&'j str> {
 }
 
 fn may_read(ledger: &Ledger<'_>, line: &Line<'_>, at: u64, subject: &str) -> Result<(), &'static str> {
-    let logged_out = line.read.iter().filter(|(read, json)| *read <= at && json["type"] == "auth.ok");
+    let logged_out = line
+        .read
+        .iter()
+        .filter(|(read, json)| *read <= at && json["type"] == "auth.ok");
     let logged_out = logged_out
         .filter_map(|(read, json)| Some((read, ledger.messages.get(json["id"].as_str()?)?)))
         // In the same moment the order in which the two were read cannot be told here.

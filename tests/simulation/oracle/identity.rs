@@ -38,8 +38,8 @@ fn judge_one(ledger: &Ledger<'_>, handled: &Handled<'_>) -> Result<(), String> {
     let mut proofs = own.into_iter().chain(proofs(ledger, message));
     let fits = |proof: &Message<'_>| {
         let token = proof.token.expect("it is a proof");
-        let in_time = ledger.settings.on_unauthenticated == Policy::Ignore
-            || handled.at <= ledger.until(token) + ON_ITS_WAY_MS;
+        let in_time =
+            ledger.settings.on_unauthenticated == Policy::Ignore || handled.at <= ledger.until(token) + ON_ITS_WAY_MS;
         let taken_back = ledger.revocations.iter().any(|revocation| {
             ledger.means(revocation, proof)
                 && revocation
@@ -60,7 +60,11 @@ fn proofs<'l>(ledger: &'l Ledger<'_>, message: &'l Message<'_>) -> impl Iterator
             && if proof.socket == message.socket {
                 !forgotten_between(ledger, proof, message)
             } else {
-                proof.socket > message.socket && ledger.sockets[&proof.socket].sent.iter().any(|id| ledger.messages[id].resumes)
+                proof.socket > message.socket
+                    && ledger.sockets[&proof.socket]
+                        .sent
+                        .iter()
+                        .any(|id| ledger.messages[id].resumes)
             }
     })
 }

@@ -22,24 +22,27 @@ pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
                 continue;
             }
             sockets.push(*socket);
-            if last.insert(push.producer, push.place).is_some_and(|last| last > push.place) {
+            if last
+                .insert(push.producer, push.place)
+                .is_some_and(|last| last > push.place)
+            {
                 wrong.push(format!("P7: {at} ms: {socket:?} read {id} after a later one"));
             }
         }
     }
     for (id, push) in &ledger.pushes {
-        judge_one(ledger, eras, id, push, read.get(id).map_or(&[], |sockets| sockets), wrong);
+        judge_one(
+            ledger,
+            eras,
+            id,
+            push,
+            read.get(id).map_or(&[], |sockets| sockets),
+            wrong,
+        );
     }
 }
 
-fn judge_one(
-    ledger: &Ledger<'_>,
-    eras: &Eras,
-    id: &str,
-    push: &Push<'_>,
-    read: &[Socket],
-    wrong: &mut Vec<String>,
-) {
+fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: &[Socket], wrong: &mut Vec<String>) {
     let outcome = |word: &str| push.outcomes.iter().find(|(_, json)| json["outcome"] == word);
     if push.outcomes.is_empty() {
         wrong.push(format!("P7: nobody was told what became of {id}"));
@@ -56,7 +59,9 @@ fn judge_one(
     }
     match outcome("expired") {
         Some((at, _)) => {
-            let missed = eras.by(push.subject).find(|(_, era)| era.within(push.at, *at) >= STABLE_MS);
+            let missed = eras
+                .by(push.subject)
+                .find(|(_, era)| era.within(push.at, *at) >= STABLE_MS);
             if let Some((socket, _)) = missed {
                 wrong.push(format!("P7: {id} was given up, though {socket:?} was there"));
             }

@@ -50,7 +50,9 @@ fn judge_probe(ledger: &Ledger<'_>, line: &Line<'_>, id: &str, wrong: &mut Vec<S
     if probe.kind != Kind::One || probe.token.is_some() || ledger.settings.strategy == "per-message" {
         return;
     }
-    let Some(bound) = bound(ledger, line, probe.at) else { return };
+    let Some(bound) = bound(ledger, line, probe.at) else {
+        return;
+    };
     let Some(token) = bound.token else { return };
     let revoked = ledger.revocations.iter().any(|revocation| {
         let issued = bound.at;

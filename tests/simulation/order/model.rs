@@ -96,7 +96,9 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
         (None, None) => connection.expire(),
         // A client that leaves may miss what it asked, as may one that is cut off while it is being answered.
         (Some(code), Some(End::Server(told))) if code == told => connection.cut(),
-        (expected, ended) => wrong.push(format!("{socket:?} should end with {expected:?}, and did with {ended:?}")),
+        (expected, ended) => wrong.push(format!(
+            "{socket:?} should end with {expected:?}, and did with {ended:?}"
+        )),
     }
     for (id, allowed) in &connection.allowed {
         let fate = fate(ledger, id);
@@ -237,7 +239,11 @@ impl<'a> Connection<'a> {
                 self.unsure = true;
             } else if !stranger(&self.known) {
                 // Its terminator may not have known yet whose the connection is: held, and found out at its release.
-                fates.extend([refused("identity_mismatch"), refused("auth_required"), refused("hold_expired")]);
+                fates.extend([
+                    refused("identity_mismatch"),
+                    refused("auth_required"),
+                    refused("hold_expired"),
+                ]);
                 fates.insert(Fate::Silence);
             }
             return;
