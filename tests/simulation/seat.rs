@@ -302,11 +302,13 @@ impl Wire {
 
     /// What a client library does when it is asked for a token: it asks its provider, once at a time.
     fn renew(&self) {
-        let Some((after, lifetime)) = self.renews else { return };
+        let Some((after, lifetime)) = self.renews.filter(|_| !self.world.is_over()) else {
+            return;
+        };
         if std::mem::replace(&mut self.state.lock().renewing, true) {
             return;
         }
-        let (orders, state) = (self.orders.clone(), self.state.clone());
+        let (world, orders, state) = (self.world.clone(), self.orders.clone(), self.state.clone());
         let proof = Proof::Valid {
             subject: self.subject,
             lifetime,
@@ -315,8 +317,10 @@ impl Wire {
             sleep(after).await;
             state.lock().renewing = false;
             let kind = Kind::Authenticate;
-            // It may have been cut off meanwhile.
-            let _ = orders.send(Order::Say(Say { kind, proof }));
+            if !world.is_over() {
+                // It may have been cut off meanwhile.
+                let _ = orders.send(Order::Say(Say { kind, proof }));
+            }
         });
     }
 

@@ -1,7 +1,7 @@
 //! One simulation, assembled and run: the real terminators and workers, each with its own way through the weather to the
 //! one broker and the one store.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,6 +58,7 @@ pub(crate) struct World {
     sockets: AtomicUsize,
     messages: AtomicU64,
     revocations: AtomicUsize,
+    over: AtomicBool,
 }
 
 /// A terminator and its process.
@@ -115,6 +116,7 @@ pub(crate) async fn run(scenario: Scenario) -> (Vec<(u64, Event)>, Remains) {
     for person in &mut seats {
         person.step(probe.clone()).await;
     }
+    world.over.store(true, Ordering::Relaxed);
     sleep(world.settings.hold_ttl + CALM + RETURN_TTL).await;
     (world.trace.take(), world.remains())
 }
@@ -179,6 +181,7 @@ impl World {
             sockets: AtomicUsize::new(0),
             messages: AtomicU64::new(0),
             revocations: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
             settings,
         });
         for which in 0..world.settings.workers {
@@ -215,6 +218,11 @@ impl World {
 
     pub(crate) fn next_revocation(&self) -> usize {
         self.revocations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether clients do nothing any more of their own accord: what is held then is given up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 
     /// A message's id, which tells what it asks for.

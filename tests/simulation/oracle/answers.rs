@@ -8,6 +8,7 @@ use super::STABLE_MS;
 use super::eras::{Eras, authenticates};
 use super::ledger::{Ledger, Line, Message};
 use crate::scenario::Kind;
+use crate::seat::is_two;
 use crate::trace::Socket;
 
 pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
@@ -47,8 +48,14 @@ fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &m
             // The store held it without saying so, and then could not be told to forget it.
             Some(Answer::Unavailable) if ledger.settings.store_fails > 0 => true,
             Some(Answer::Unavailable) => false,
-            Some(Answer::Part(last)) => matches!(answer, Answer::Part(part) if part > *last),
+            Some(Answer::Part(last)) => match answer {
+                Answer::Part(part) => part > *last,
+                Answer::GivenUp => is_two(Some(id)) && before.len() == 1,
+                Answer::Unavailable | Answer::Whole => false,
+            },
             Some(Answer::Whole) => false,
+            // Each of two replies may be held, and be given up in its turn.
+            Some(Answer::GivenUp) => answer == Answer::GivenUp && is_two(Some(id)) && before.len() == 1,
         };
         if !fits {
             wrong.push(format!("P5: {at} ms: {socket:?} was answered {id} once more"));
@@ -62,6 +69,8 @@ enum Answer {
     /// One reply of several.
     Part(u64),
     Whole,
+    /// It was held for too long.
+    GivenUp,
     /// It is not known whether the store did what it was asked.
     Unavailable,
 }
@@ -71,6 +80,7 @@ impl Answer {
         match json["type"].as_str()? {
             "reply" => Some(json["payload"]["n"].as_u64().map_or(Self::Whole, Self::Part)),
             "error" if json["error"]["code"] == "auth_unavailable" => Some(Self::Unavailable),
+            "error" if json["error"]["code"] == "hold_expired" => Some(Self::GivenUp),
             "error" | "auth.ok" => Some(Self::Whole),
             _ => None,
         }
