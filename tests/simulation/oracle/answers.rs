@@ -45,13 +45,10 @@ fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &m
         let before = seen.entry(id).or_default();
         let fits = match before.last() {
             None => true,
-            // The store held it without saying so, and then could not be told to forget it.
-            Some(Answer::Unavailable) if ledger.settings.store_fails > 0 => true,
-            Some(Answer::Unavailable) => false,
             Some(Answer::Part(last)) => match answer {
                 Answer::Part(part) => part > *last,
                 Answer::GivenUp => is_two(Some(id)) && before.len() == 1,
-                Answer::Unavailable | Answer::Whole => false,
+                Answer::Whole => false,
             },
             Some(Answer::Whole) => false,
             // Each of two replies may be held, and be given up in its turn.
@@ -71,15 +68,12 @@ enum Answer {
     Whole,
     /// It was held for too long.
     GivenUp,
-    /// It is not known whether the store did what it was asked.
-    Unavailable,
 }
 
 impl Answer {
     fn of(json: &Json) -> Option<Self> {
         match json["type"].as_str()? {
             "reply" => Some(json["payload"]["n"].as_u64().map_or(Self::Whole, Self::Part)),
-            "error" if json["error"]["code"] == "auth_unavailable" => Some(Self::Unavailable),
             "error" if json["error"]["code"] == "hold_expired" => Some(Self::GivenUp),
             "error" | "auth.ok" => Some(Self::Whole),
             _ => None,
