@@ -33,6 +33,7 @@ mod notices;
 mod origin;
 mod outbound;
 mod outgoing;
+mod past;
 mod peer;
 mod phase;
 pub mod program;
