@@ -100,11 +100,9 @@ impl Session {
         if delivery.message.body.is_empty() {
             return delivery.ack();
         }
+        // A refusal is remembered too: the store may hold the message although it did not say so.
         let stamp = delivery.message.properties.correlation_id.as_deref();
-        let key = answer
-            .identity
-            .and(stamp)
-            .map(|stamp| self.common.keys.of_answer(stamp, answer.part.index));
+        let key = stamp.map(|stamp| self.common.keys.of_answer(stamp, answer.part.index));
         self.accept(Outgoing {
             text: delivery.message.body.clone(),
             identity: answer.identity,
