@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tests::Stack;
 
 use crate::{
-    holds::{ask_many, builder, stack},
-    lapse::{SOON, asked, brief, fresh, not_asked, replies},
+    holds::{all_held, ask_many, builder, stack},
+    lapse::{SOON, brief, fresh, replies},
 };
 
 /// A connection that has lapsed, and the key to what it will leave.
@@ -22,8 +22,7 @@ async fn a_held_message_is_released_on_another_connection_by_its_key_and_identit
     let stack = stack(&[]).await;
     let (mut first, key) = lapsed_with_key(&stack, "alice").await;
     let held = ask_many(&mut first, 3).await;
-    asked(&mut first, 1, 0).await;
-    not_asked(&mut first).await;
+    all_held(&stack, 3).await;
     first.close().await;
 
     let (mut bob, mut guessing, mut without) = (stack.client().await, stack.client().await, stack.client().await);
@@ -53,7 +52,7 @@ async fn what_is_held_outlives_its_terminator() {
     for number in 0..5 {
         assert_eq!(backend.push_to("alice", number).await, "held");
     }
-    not_asked(&mut alice).await;
+    all_held(&stack, 5).await;
     stack.terminator(0).kill();
     let mut next = stack.client_of(1).await;
     next.resume(&fresh("alice"), &key).await;
@@ -75,12 +74,12 @@ async fn what_is_held_only_after_it_was_taken_over_comes_through_too() {
         let authenticate =
             json!({"id": "in", "type": "auth.authenticate", "token": fresh("alice"), "payload": {"resume": key}});
         next.send_json(&authenticate).await;
-        let held = ask_many(&mut first, 3).await;
-        crate::kills::in_flight(&stack.terminators()[0], 4.0).await;
+        let held = ask_many(&mut first, 1).await;
+        crate::kills::in_flight(&stack.terminators()[0], 2.0).await;
         first.close().await;
         stack.worker(0).thaw();
         assert_eq!(next.answer_to("in", SOON).await["type"], "auth.ok");
-        assert_eq!(replies(&mut next, 3).await, held);
+        assert_eq!(replies(&mut next, 1).await, held);
         next.expect_nothing_shown().await;
     }
 }
@@ -90,8 +89,7 @@ async fn a_key_is_good_for_one_heir_at_a_time_and_for_what_is_still_held() {
     let stack = stack(&[]).await;
     let (mut first, key) = lapsed_with_key(&stack, "alice").await;
     let held = ask_many(&mut first, 2).await;
-    asked(&mut first, 1, 0).await;
-    not_asked(&mut first).await;
+    all_held(&stack, 2).await;
     first.close().await;
     let (mut one, mut other) = (stack.client().await, stack.client().await);
     one.resume(&fresh("alice"), &key).await;

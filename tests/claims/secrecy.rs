@@ -56,6 +56,7 @@ async fn no_part_of_a_token_is_left_anywhere() {
             buried += &queue.dead_letter(10.s()).await.everything();
         }
     }
+    let lived = a_whole_life(&stack, &mut backend).await;
     queue
         .publish(
             "message",
@@ -63,7 +64,6 @@ async fn no_part_of_a_token_is_left_anywhere() {
             BasicProperties::default(),
         )
         .await;
-    let lived = a_whole_life(&stack, &mut backend).await;
     let mut logs = String::new();
     let letter = eventually(20.s(), "the poison is buried", async || {
         if stack.worker(0).has_ended() {

@@ -70,7 +70,7 @@ async fn measure(count: usize, end: End, weather: Weather) {
         .store(&store)
         .setting("jwt-leeway", "0s")
         .setting("max-connections-per-ip", "off")
-        .setting("hold-max-messages", "100000")
+        .setting("hold-max-messages", "10000")
         .setting("hold-max-bytes", "64MiB")
         .start()
         .await;
