@@ -88,6 +88,12 @@ impl Watcher {
 
     /// The stages until all of these have come, and all that came between.
     async fn stages(&mut self, wanted: &[&str]) -> Vec<Value> {
+        // Each line comes in time while nothing happens, too: the stream keeps itself alive.
+        let told = timeout(PATIENCE, self.stages_until(wanted)).await;
+        told.unwrap_or_else(|_| panic!("not all of {wanted:?} came"))
+    }
+
+    async fn stages_until(&mut self, wanted: &[&str]) -> Vec<Value> {
         let mut missing = wanted.to_vec();
         let mut stages = Vec::new();
         while !missing.is_empty() {
@@ -131,7 +137,7 @@ async fn a_message_is_answered_and_every_stage_of_its_journey_is_seen() {
             "terminator queue",
             "worker worker",
             "worker verdict",
-            "worker store",
+            "worker granted",
             "worker handler",
             "worker return",
             "terminator return",

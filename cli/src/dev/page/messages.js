@@ -6,7 +6,7 @@
 // has the sequence n, and which connection is ours shows at our first message.
 
 import { byId, element, pretty } from "./dom.js";
-import { SENT, drawTrack, hasArrived, inside, keyOf, waitsAt } from "./journey.js";
+import { SENT, drawTrack, hasArrived, inside, keyOf, waits } from "./journey.js";
 
 const MOST_ENTRIES = 100;
 const MOST_STRANGERS = 10_000;
@@ -76,8 +76,7 @@ function outcome(entry) {
   if (answer?.error) return { text: answer.error.code, kind: "bad", done: true };
   if (answer) return { text: answer.type, kind: entry.path === "server" && answer.type === "auth.required" ? "wait" : "good", done: true };
   if (entry.failed) return { text: entry.failed, kind: "bad", done: true };
-  const waits = waitsAt(entry);
-  if (waits) return { text: waits.toLowerCase(), kind: "wait" };
+  if (waits(entry)) return { text: "held", kind: "wait" };
   if (entry.path === "other") return hasArrived(entry) ? { text: "answered", kind: "", done: true } : { text: "on its way", kind: "wait" };
   return { text: "on its way", kind: "wait" };
 }
@@ -87,7 +86,7 @@ function pushed(entry, told) {
   if (entry.stages.has("worker given_up")) return { text: "given up", kind: "bad", done: true };
   if (told?.error) return { text: told.error.code, kind: "bad", done: true };
   if (told?.outcome === "no_recipient") return { text: "no recipient", kind: "bad", done: true };
-  if (waitsAt(entry) || told?.outcome === "held") return { text: "held", kind: "wait" };
+  if (waits(entry) || told?.outcome === "held") return { text: "held", kind: "wait" };
   return { text: "on its way", kind: "wait" };
 }
 
@@ -96,9 +95,11 @@ function pushed(entry, told) {
 export function onStage(stage) {
   const entry = byStamp.get(stage.stamp) ?? welcome(stage);
   if (!entry) return;
-  // A message that is processed again passes a station twice; when it first did is what counts.
+  // A message that is processed again passes a station twice; when it first did is what counts. What was held comes
+  // back once more than it was settled.
   const key = keyOf(stage);
-  if (!entry.stages.has(key)) entry.stages.set(key, stage);
+  const last = key === "terminator return" && entry.stages.has("worker held");
+  if (last || !entry.stages.has(key)) entry.stages.set(key, stage);
   entry.began_us ??= stage.at_us;
   draw(entry);
 }
@@ -205,6 +206,6 @@ function answerText(entry) {
   if (entry.answer) return pretty(entry.answer);
   if (entry.failed) return "The connection closed before an answer came.";
   if (entry.path === "other") return "Only the client that asked gets it.";
-  if (waitsAt(entry)) return "It waits for a fresh token.";
+  if (waits(entry)) return "It waits for a fresh token.";
   return "…";
 }
