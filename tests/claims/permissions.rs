@@ -115,10 +115,20 @@ async fn the_documented_permissions_are_enough_for_all_of_it() {
     assert_eq!(client.answer_to(&poison, 10.s()).await["error"]["code"], "internal");
 
     // Whoever publishes from outside is answered by a direct reply, for which it needs no permission.
-    let answer = replied(&stack, &users.injector, "message", json!({"type": "echo", "token": token}), None).await;
+    let answer = replied(
+        &stack,
+        &users.injector,
+        "message",
+        json!({"type": "echo", "token": token}),
+        None,
+    )
+    .await;
     assert_eq!(answer["type"], "reply");
     let outcome = replied(&stack, &users.pusher, "push", json!({"n": 1}), Some("alice")).await;
-    assert!(["delivered", "held"].contains(&outcome["outcome"].as_str().unwrap()), "{outcome}");
+    assert!(
+        ["delivered", "held"].contains(&outcome["outcome"].as_str().unwrap()),
+        "{outcome}"
+    );
     let outcome = replied(&stack, &users.revoker, "revoke", json!({"subject": "mallory"}), None).await;
     assert_eq!(outcome, json!({"outcome": "revoked"}));
     client.close().await;

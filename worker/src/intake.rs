@@ -65,3 +65,38 @@ impl Intake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::bus::memory::MemoryBus;
+    use shared::bus::topology::Names;
+    use shared::bus::{Bus, Message, Patience, Route};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_intake_in_order_leaves_its_place_to_the_next_only_when_it_is_dropped() {
+        let names = Names::new("test");
+        let bus = MemoryBus::new(&names.common());
+        let queue = names.pushes();
+        for (in_order, stays) in [(true, true), (false, false)] {
+            let ending = Ending::default();
+            let consumer = bus.consumer(queue.clone(), 10);
+            let mut intake = match in_order {
+                true => Intake::in_order(consumer, ending.clone()),
+                false => Intake::new(consumer, ending.clone()),
+            };
+            let publishing = bus.publisher(Patience::Endless);
+            let route = Route::queue(&queue.name);
+            publishing.publish(route, Message::default()).await.unwrap();
+            let unfinished = intake.next().await.expect("it was published");
+            ending.stop.cancel();
+            assert!(intake.next().await.is_none());
+            assert_eq!(bus.is_consumed(&queue.name).await, stays);
+            unfinished.ack();
+            drop(intake);
+            tokio::task::yield_now().await;
+            assert!(!bus.is_consumed(&queue.name).await);
+        }
+    }
+}

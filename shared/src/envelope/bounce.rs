@@ -78,6 +78,10 @@ impl Fetch {
 }
 
 /// What comes out of `<ns>.undelivered`.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on its way through a function"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Undelivered {
     /// Something that was not written.

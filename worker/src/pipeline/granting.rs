@@ -138,6 +138,9 @@ impl Pipeline {
         {
             return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
         }
+        if let Some(identity) = identity {
+            self.outbound.left(identity).await;
+        }
         debug!(target: JOURNEY, stage = "forgotten", %stamp, recorded = ?recorded);
         let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));
         conclusion.answer.change = Some(Change::Forgotten);

@@ -237,6 +237,18 @@ impl Bench {
         settle().await;
     }
 
+    /// The terminator is gone, and its queue with it.
+    pub(super) async fn lose_the_terminator(&mut self) {
+        self.returns = self.bus.consumer(self.names.inject_queue(99), 1);
+        // Longer than an unused queue is kept.
+        tokio::time::sleep(Duration::from_secs(200)).await;
+    }
+
+    /// Reads what is given back, instead of the workers that start later.
+    pub(super) fn undelivered_consumer(&self) -> Consumer {
+        self.bus.consumer(self.names.undelivered(), 10)
+    }
+
     /// Whether nothing of that queue waits or is unsettled.
     pub(super) async fn is_empty(&self, queue: &Queue) -> bool {
         settle().await;
@@ -349,11 +361,17 @@ async fn act(request: Request<'_>, app: &App) -> Result<Answers, HandlerError> {
 pub(super) struct FlakyStore {
     inner: Arc<dyn Store>,
     pub(super) away: AtomicBool,
+    /// How often it was asked about, or told of, a connection.
+    pub(super) calls: AtomicUsize,
     pub(super) writes: Mutex<Vec<(ConnectionId, Authentication)>>,
     /// Who registers just before the next thing is held.
     pub(super) registers_before_a_hold: Mutex<Option<(IdentityTag, Registered)>>,
     /// How often dropping what was held fails.
     pub(super) failing_drops: AtomicUsize,
+    /// The same for messages.
+    pub(super) failing_message_drops: AtomicUsize,
+    /// Which connection is closed, by which sequence, just before the next connection is entered.
+    pub(super) closes_before_a_register: Mutex<Option<(ConnectionId, Sequence)>>,
 }
 
 impl FlakyStore {
@@ -367,9 +385,12 @@ impl FlakyStore {
         Self {
             inner: open(&settings, clock).expect("memory needs nothing"),
             away: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
             writes: Mutex::default(),
             registers_before_a_hold: Mutex::default(),
             failing_drops: AtomicUsize::new(0),
+            failing_message_drops: AtomicUsize::new(0),
+            closes_before_a_register: Mutex::default(),
         }
     }
 
@@ -394,6 +415,9 @@ macro_rules! forwarded {
     ($(fn $name:ident<'a>($($argument:ident: $type:ty),*) -> $answer:ty;)+) => {$(
         fn $name<'a>(&'a self, $($argument: $type),*) -> BoxFuture<'a, Result<$answer, StoreError>> {
             Box::pin(async move {
+                if !matches!(stringify!($name), "overdue" | "revocations") {
+                    self.calls.fetch_add(1, Ordering::SeqCst);
+                }
                 self.check()?;
                 self.inner.$name($($argument),*).await
             })
@@ -408,6 +432,7 @@ impl Store for FlakyStore {
         authentication: &'a Authentication,
     ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
         Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::SeqCst);
             self.check()?;
             self.writes.lock().unwrap().push((connection, authentication.clone()));
             self.inner.record(connection, authentication).await
@@ -415,24 +440,51 @@ impl Store for FlakyStore {
     }
 
     fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         self.inner.authentication(connection)
     }
 
     forwarded! {
         fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         fn heir<'a>(connection: ConnectionId) -> Option<ConnectionId>;
-        fn register<'a>(identity: IdentityTag, entry: Registered) -> u64;
         fn unregister<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
-        fn drop_messages<'a>(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;
         fn held_writes<'a>(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
         fn overdue<'a>(since: Timestamp, most: u64) -> Vec<IdentityTag>;
         fn revoke<'a>(revocation: &'a Revocation) -> ();
         fn revocations<'a>() -> Vec<Revocation>;
         fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
+    }
+
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            self.check()?;
+            let closed = self.closes_before_a_register.lock().unwrap().take();
+            if let Some((connection, by)) = closed {
+                self.inner.close(connection, by).await?;
+            }
+            self.inner.register(identity, entry).await
+        })
+    }
+
+    fn drop_messages<'a>(
+        &'a self,
+        connection: ConnectionId,
+        sequences: &'a [Sequence],
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            let fails = |left: usize| left.checked_sub(1);
+            let failing = &self.failing_message_drops;
+            if failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+                return Err(StoreError::Unavailable("just now".into()));
+            }
+            self.inner.drop_messages(connection, sequences).await
+        })
     }
 
     fn hold_write<'a>(

@@ -1,5 +1,6 @@
 //! Pushes, what comes back, and what is held.
 
+mod counting;
 mod holds;
 mod pushes;
 

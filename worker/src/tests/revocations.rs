@@ -63,6 +63,8 @@ async fn a_revocation_is_stored_then_broadcast_then_told() {
 async fn what_is_revoked_is_pushed_to_no_more_by_any_worker() {
     let mut bench = Bench::new();
     let mut workers = vec![bench.worker(), bench.worker()];
+    // Both have read the store, so that what comes now is only heard.
+    settle().await;
     let mut outcomes = Outcomes::of(&bench);
     bench.connect(bench.connection(1), "alice", 300).await;
     let name = bench.connection(1).to_string();

@@ -4,9 +4,11 @@ use serde_json::{Value as Json, json};
 use shared::bus::topology::keys;
 use shared::bus::{Properties, Route, Value};
 use shared::envelope::Notice;
+use shared::grant::Policy;
 use shared::id::Sequence;
 
 use super::bench::{Bench, FOREIGN_EXCHANGE, message, settle, token_for};
+use crate::config::Policies;
 use crate::store::{Authentication, Store};
 
 #[tokio::test(start_paused = true)]
@@ -16,7 +18,9 @@ async fn the_first_answer_tells_what_the_authentication_has_become_and_the_secon
     let first = bench
         .ask(bench.stamp(1, 1), message("a", "echo", "alice", &json!([1])))
         .await;
-    let auth = json!({"subject": "alice", "expires_in": 300, "refresh_in": 240});
+    let resume = first["auth"]["resume"].as_str().unwrap().to_owned();
+    assert!(resume.starts_with(&format!("{}.", bench.connection(1))), "{resume}");
+    let auth = json!({"subject": "alice", "expires_in": 300, "refresh_in": 240, "resume": resume});
     assert_eq!(first, json!({"type": "reply", "id": "a", "payload": [1], "auth": auth}));
     let second = bench
         .ask(bench.stamp(1, 2), message("b", "echo", "alice", &json!({"x": 2})))
@@ -29,15 +33,14 @@ async fn the_first_answer_tells_what_the_authentication_has_become_and_the_secon
 async fn a_fresh_token_is_recorded_once_and_told() {
     let mut bench = Bench::new();
     let _worker = bench.worker();
-    bench
+    let first = bench
         .ask(bench.stamp(1, 1), message("a", "echo", "alice", &Json::Null))
         .await;
+    let resume = &first["auth"]["resume"];
     let body = json!({"type": "echo", "token": token_for("alice", 600)}).to_string();
     let fresh = bench.ask(bench.stamp(1, 2), body.clone()).await;
-    assert_eq!(
-        fresh,
-        json!({"type": "reply", "auth": {"subject": "alice", "expires_in": 600, "refresh_in": 480}})
-    );
+    let auth = json!({"subject": "alice", "expires_in": 600, "refresh_in": 480, "resume": resume});
+    assert_eq!(fresh, json!({"type": "reply", "auth": auth}));
     assert_eq!(bench.ask(bench.stamp(1, 3), body).await, json!({"type": "reply"}));
     assert_eq!(bench.store.writes(), 2);
 }
@@ -45,6 +48,7 @@ async fn a_fresh_token_is_recorded_once_and_told() {
 #[tokio::test(start_paused = true)]
 async fn a_message_without_a_good_token_is_refused_and_never_handled() {
     let mut bench = Bench::new();
+    bench.limits.on_unauthenticated = Policies::all(Policy::Ignore);
     let _worker = bench.worker();
     let ask = |token: Option<String>| json!({"id": "i", "type": "echo", "token": token}).to_string();
     let mut forged = token_for("alice", 300);
@@ -73,6 +77,7 @@ async fn a_message_without_a_good_token_is_refused_and_never_handled() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_expires_between_two_messages_serves_only_the_first() {
     let mut bench = Bench::new();
+    bench.limits.on_unauthenticated = Policies::all(Policy::Close);
     let _worker = bench.worker();
     let body = message("a", "echo", "alice", &Json::Null);
     assert_eq!(bench.ask(bench.stamp(1, 1), body.clone()).await["type"], "reply");
@@ -87,9 +92,9 @@ async fn a_token_that_expires_between_two_messages_serves_only_the_first() {
 async fn each_message_is_handled_in_the_name_of_its_own_token() {
     let mut bench = Bench::new();
     let _worker = bench.worker();
-    for (sequence, subject) in [(1, "alice"), (2, "bob"), (3, "alice")] {
+    for (connection, subject) in [(1, "alice"), (2, "bob"), (3, "alice")] {
         bench
-            .ask(bench.stamp(1, sequence), message("i", "echo", subject, &Json::Null))
+            .ask(bench.stamp(connection, 1), message("i", "echo", subject, &Json::Null))
             .await;
     }
     let subjects: Vec<_> = bench.app.seen().into_iter().map(|seen| seen.subject).collect();
@@ -177,6 +182,7 @@ async fn a_closed_connection_is_forgotten_and_no_late_message_brings_it_back() {
 async fn while_the_store_is_away_nothing_is_handled_and_afterwards_everything_is() {
     let mut bench = Bench::new();
     let _worker = bench.worker();
+    settle().await;
     bench.store.set_away(true);
     let body = message("a", "echo", "alice", &Json::Null);
     let refused = bench.ask(bench.stamp(1, 1), body.clone()).await;

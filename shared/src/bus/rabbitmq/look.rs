@@ -36,10 +36,7 @@ async fn consumers(generation: &Generation, queue: &str) -> Option<u32> {
         nowait: false,      // The answer is what we want.
     };
     // If there is no such queue, the channel is gone with this.
-    let state = channel
-        .queue_declare(name, options, FieldTable::default())
-        .await
-        .ok()?;
+    let state = channel.queue_declare(name, options, FieldTable::default()).await.ok()?;
     let count = state.consumer_count();
     let _ = channel.close(200, "looked".into()).await;
     Some(count)

@@ -1,0 +1,168 @@
+//! That everything is counted that an operator may want to know of.
+
+use bytes::Bytes;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use serde_json::json;
+use shared::envelope::{Notice, Standing};
+use shared::grant::Policy;
+
+use super::super::bench::{Bench, HOLD_TTL, settle, token_for};
+use super::super::connection::{Conn, bare, stranger, with_token};
+use crate::Worker;
+use crate::config::Policies;
+
+struct Counted {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Counted {
+    fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        Self {
+            handle: recorder.handle(),
+            recorder,
+        }
+    }
+
+    fn worker(&self, bench: &Bench) -> Worker {
+        metrics::with_local_recorder(&self.recorder, || bench.worker())
+    }
+
+    async fn expect(&self, lines: &[&str]) {
+        settle().await;
+        let text = self.handle.render();
+        for line in lines {
+            let line = format!("countersign_worker_{line}");
+            assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_and_released_is_counted() {
+    let counted = Counted::new();
+    let mut bench = Bench::new();
+    let _worker = counted.worker(&bench);
+    let mut conn = Conn::new(&bench, 1);
+    bench.say(&mut conn, with_token("bobs", "bob", -60)).await;
+    bench.say(&mut conn, bare("a")).await;
+    bench.clock.advance(HOLD_TTL / 2);
+    bench.say(&mut conn, bare("b")).await;
+    assert_eq!(bench.say(&mut conn, bare("c")).await.code(), "hold_overflow");
+    bench.renew(&mut conn, "alice").await;
+    let release = bench.release(&mut conn, None).await;
+    for _ in 0..3 {
+        bench.errand_to_write().await;
+    }
+    bench.settled(release).await;
+    let mut other = Conn::new(&bench, 2);
+    bench.say(&mut other, bare("d")).await;
+    bench.clock.advance(HOLD_TTL);
+    let release = bench.release(&mut other, None).await;
+    bench.errand_to_write().await;
+    bench.settled(release).await;
+    counted
+        .expect(&[
+            r#"messages_total{outcome="held"} 4"#,
+            r#"messages_total{outcome="hold_overflow"} 1"#,
+            r#"messages_total{outcome="release"} 2"#,
+            r#"messages_total{outcome="authenticated"} 1"#,
+            r#"messages_total{outcome="handled"} 2"#,
+            r#"holds_total{result="missing"} 3"#,
+            r#"holds_total{result="expired"} 1"#,
+            r#"holds_total{result="overflow"} 1"#,
+            r#"held_ended_total{result="handled"} 2"#,
+            r#"held_ended_total{result="mismatch"} 1"#,
+            r#"held_ended_total{result="expired"} 1"#,
+            "grants_total 1",
+        ])
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_back_forgotten_revoked_and_closed_is_counted() {
+    let counted = Counted::new();
+    let mut bench = Bench::new();
+    bench.limits.on_unauthenticated = Policies::all(Policy::Close);
+    let _worker = counted.worker(&bench);
+    let mut conn = bench.authenticated(1, "alice").await;
+    let unsettled = Standing {
+        unsettled: true,
+        ..conn.standing.clone()
+    };
+    bench
+        .say_standing(&mut conn, unsettled, r#"{"type":"auth.forget"}"#)
+        .await;
+    bench.say(&mut conn, r#"{"type":"auth.forget"}"#).await;
+    bench.say(&mut conn, bare("m")).await;
+    bench
+        .say(&mut conn, json!({"type": "x", "token": "no"}).to_string())
+        .await;
+    let mut bob = bench.authenticated(2, "bob").await;
+    bench.say(&mut bob, with_token("m", "alice", 300)).await;
+    let route = shared::bus::Route::new(&bench.names.exchange().name, shared::bus::topology::keys::REVOKE);
+    bench
+        .publish(route, r#"{"subject":"bob"}"#, shared::bus::Properties::default())
+        .await;
+    bench.returned().await;
+    settle().await;
+    bench.say(&mut bob, with_token("m", "bob", 300)).await;
+    counted
+        .expect(&[
+            r#"messages_total{outcome="again"} 1"#,
+            r#"messages_total{outcome="forgotten"} 1"#,
+            "tokens_revoked_total 1",
+            r#"closes_total{code="4401"} 1"#,
+            r#"closes_total{code="4501"} 1"#,
+            r#"closes_total{code="4503"} 1"#,
+            r#"closes_total{code="4509"} 1"#,
+        ])
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_over_and_what_is_lost_is_counted() {
+    let counted = Counted::new();
+    let mut bench = Bench::new();
+    let worker = counted.worker(&bench);
+    let mut old = bench.authenticated(1, "alice").await;
+    let key = bench.renew(&mut old, "alice").await.body["auth"]["resume"].clone();
+    for (number, key) in [(2, &key), (3, &json!(format!("{}.{:032x}", old.id, 7)))] {
+        let mut conn = Conn::new(&bench, number);
+        let token = token_for("alice", 300);
+        let body = json!({"type": "auth.authenticate", "token": token, "payload": {"resume": key}});
+        bench.say(&mut conn, body.to_string()).await;
+    }
+    let stamp = old.stamp();
+    bench
+        .question(stamp, Notice::Message, stranger(), bare("m").into())
+        .await;
+    bench.errand().await;
+    bench.said().await;
+    bench.store.set_away(true);
+    let stamp = old.stamp();
+    let notice = Notice::Closed { code: Some(1_001) };
+    bench.question(stamp, notice, old.standing.clone(), Bytes::new()).await;
+    settle().await;
+    bench.store.set_away(false);
+    counted
+        .expect(&[
+            r#"resumes_total{result="taken"} 1"#,
+            r#"resumes_total{result="refused"} 1"#,
+            "heirs_woken_total 1",
+            "notes_lost_total 1",
+            "bounced_total 0",
+        ])
+        .await;
+    drop(worker);
+    settle().await;
+    let counted = Counted::new();
+    bench.lose_the_terminator().await;
+    let _worker = counted.worker(&bench);
+    let mut conn = Conn::new(&bench, 4);
+    let stamp = conn.stamp();
+    let body = with_token("m", "alice", 300);
+    bench.question(stamp, Notice::Message, stranger(), body.into()).await;
+    counted.expect(&["bounced_total 1"]).await;
+}

@@ -1,0 +1,188 @@
+//! What happens to a message without valid authentication: the three policies, each with nobody and with somebody who has
+//! lapsed.
+
+use serde_json::json;
+use shared::config::Value;
+use shared::envelope::Verdict;
+use shared::grant::Policy;
+use shared::protocol::Reason;
+use shared::revocation::{Revocation, Target};
+
+use super::super::bench::{Bench, HOLD_TTL, settle, token_for};
+use super::super::connection::{Conn, Said, bare, with_token};
+use super::super::outbound::tag;
+use crate::config::{Policies, Strategy};
+use crate::store::Store;
+
+fn bench_with(policy: Policy) -> Bench {
+    let mut bench = Bench::new();
+    bench.limits.on_unauthenticated = Policies::all(policy);
+    bench
+}
+
+fn held_for(said: &Said) -> Option<Reason> {
+    match said.answer.verdict {
+        Verdict::Held { reason, hold_ms } => {
+            assert_eq!(u128::from(hold_ms), HOLD_TTL.as_millis());
+            Some(reason)
+        }
+        _ => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ignore_refuses_whoever_was_never_proved_and_serves_whoever_was_once() {
+    for strategy in [Strategy::Both, Strategy::Explicit, Strategy::PerMessage] {
+        let mut bench = bench_with(Policy::Ignore);
+        bench.limits.strategy = strategy;
+        let _worker = bench.worker();
+        let mut nobody = Conn::new(&bench, 1);
+        let said = bench.say(&mut nobody, bare("m")).await;
+        assert_eq!((said.code(), said.close()), (&json!("auth_required"), None));
+        let mut alice = bench.lapsed(2, "alice").await;
+        let said = bench.say(&mut alice, bare("m")).await;
+        assert_eq!(
+            (&said.body["payload"], said.answer.identity),
+            (&json!("m"), Some(tag("alice")))
+        );
+        assert_eq!(said.answer.change, None);
+        if strategy != Strategy::Explicit {
+            let said = bench.say(&mut nobody, with_token("m", "alice", 300)).await;
+            assert_eq!((said.code(), said.close()), (&json!("token_expired"), None));
+            let said = bench.say(&mut alice, with_token("m", "alice", 300)).await;
+            assert_eq!(said.body["type"], "reply", "an expired token of who was proved");
+            let said = bench.say(&mut alice, with_token("m", "bob", 300)).await;
+            assert_eq!((said.code(), said.close()), (&json!("token_expired"), None));
+        }
+        assert!(bench.app.seen().iter().all(|seen| seen.subject == "alice"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_refuses_and_ends_the_connection() {
+    for strategy in [Strategy::Both, Strategy::Explicit, Strategy::PerMessage] {
+        let mut bench = bench_with(Policy::Close);
+        bench.limits.strategy = strategy;
+        let _worker = bench.worker();
+        let mut alice = bench.lapsed(2, "alice").await;
+        let mut nobody = Conn::new(&bench, 1);
+        for conn in [&mut nobody, &mut alice] {
+            let said = bench.say(conn, bare("m")).await;
+            assert_eq!((said.code(), said.close()), (&json!("auth_required"), Some(4401)));
+            let said = bench
+                .say(
+                    conn,
+                    json!({"type": "auth.authenticate", "token": token_for("alice", 300)}).to_string(),
+                )
+                .await;
+            assert_eq!((said.code(), said.close()), (&json!("token_expired"), Some(4401)));
+            let said = bench
+                .say(conn, json!({"type": "auth.authenticate", "token": "no"}).to_string())
+                .await;
+            assert_eq!((said.code(), said.close()), (&json!("token_invalid"), Some(4501)));
+            if strategy != Strategy::Explicit {
+                let said = bench.say(conn, with_token("m", "alice", 300)).await;
+                assert_eq!((said.code(), said.close()), (&json!("token_expired"), Some(4401)));
+                let said = bench.say(conn, json!({"type": "x", "token": "no"}).to_string()).await;
+                assert_eq!((said.code(), said.close()), (&json!("token_invalid"), Some(4501)));
+            }
+        }
+        assert_eq!(bench.app.seen(), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reauthenticate_holds_and_says_why_and_refuses_what_a_fresh_token_would_not_mend() {
+    for strategy in [Strategy::Both, Strategy::Explicit, Strategy::PerMessage] {
+        let mut bench = bench_with(Policy::Reauthenticate);
+        bench.limits.strategy = strategy;
+        let _worker = bench.worker();
+        let mut alice = bench.lapsed(2, "alice").await;
+        let mut nobody = Conn::new(&bench, 1);
+        let said = bench.say(&mut nobody, bare("m")).await;
+        assert_eq!((held_for(&said), &said.body), (Some(Reason::Missing), &json!(null)));
+        let said = bench.say(&mut alice, bare("m")).await;
+        assert_eq!(held_for(&said), Some(Reason::Expired));
+        if strategy != Strategy::Explicit {
+            let said = bench.say(&mut nobody, with_token("m", "alice", 300)).await;
+            assert_eq!(held_for(&said), Some(Reason::Expired));
+            let said = bench
+                .say(&mut nobody, json!({"type": "x", "token": "no"}).to_string())
+                .await;
+            assert_eq!((said.code(), said.close()), (&json!("token_invalid"), None));
+            let said = bench.say(&mut alice, with_token("m", "bob", 300)).await;
+            assert_eq!((said.code(), said.close()), (&json!("token_expired"), None));
+        }
+        let owners: Vec<_> = [&nobody, &alice].into_iter().map(|conn| conn.id).collect();
+        let of_nobody = bench.store.held_messages(owners[0]).await.unwrap();
+        let of_alice = bench.store.held_messages(owners[1]).await.unwrap();
+        assert_eq!(of_nobody[0].owner, None);
+        assert!(of_nobody[1..].iter().all(|held| held.owner == Some(tag("alice"))));
+        assert_eq!(of_alice[0].owner, Some(tag("alice")));
+        assert_eq!(bench.app.seen(), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_may_have_a_policy_of_its_own() {
+    let mut bench = Bench::new();
+    bench.limits.on_unauthenticated = Policies::parse("reauthenticate,typing=ignore,order=close").unwrap();
+    let _worker = bench.worker();
+    let mut conn = bench.lapsed(1, "alice").await;
+    assert_eq!(bench.say(&mut conn, r#"{"type":"typing"}"#).await.body["type"], "reply");
+    assert_eq!(bench.say(&mut conn, r#"{"type":"order"}"#).await.close(), Some(4401));
+    assert!(bench.say(&mut conn, r#"{"type":"other"}"#).await.is_held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_revoked_serves_nobody_and_ends_the_connection() {
+    let mut bench = bench_with(Policy::Ignore);
+    let _worker = bench.worker();
+    let mut conn = bench.authenticated(1, "alice").await;
+    let body = r#"{"subject":"alice"}"#;
+    let route = shared::bus::Route::new(&bench.names.exchange().name, shared::bus::topology::keys::REVOKE);
+    bench.publish(route, body, shared::bus::Properties::default()).await;
+    // The broadcast.
+    bench.returned().await;
+    settle().await;
+    let mut other = Conn::new(&bench, 2);
+    for said in [
+        bench.say(&mut conn, bare("m")).await,
+        bench.say(&mut conn, with_token("m", "alice", 300)).await,
+        bench.say(&mut other, with_token("m", "alice", 400)).await,
+    ] {
+        assert_eq!((said.code(), said.close()), (&json!("token_revoked"), Some(4503)));
+    }
+    assert_eq!(
+        bench.say(&mut other, with_token("m", "bob", 300)).await.body["type"],
+        "reply"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_let_in_before_it_is_known_what_is_revoked_and_what_is_stored_counts() {
+    let mut bench = bench_with(Policy::Ignore);
+    let now = shared::clock::Clock::now(&*bench.clock);
+    let revocation = Revocation {
+        target: Target::Identity(tag("alice")),
+        issued_before: now,
+        effective: now,
+        until: now.saturating_add(std::time::Duration::from_secs(9_999)),
+    };
+    bench.store.revoke(&revocation).await.unwrap();
+    bench.store.set_away(true);
+    let _worker = bench.worker();
+    let mut conn = Conn::new(&bench, 1);
+    let said = bench.say(&mut conn, with_token("m", "bob", 300)).await;
+    assert_eq!((said.code(), said.close()), (&json!("auth_unavailable"), None));
+    assert_ne!(said.body["error"]["retry_after_ms"], json!(null));
+    bench.store.set_away(false);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(
+        bench.say(&mut conn, with_token("m", "bob", 300)).await.body["type"],
+        "reply"
+    );
+    let mut alice = Conn::new(&bench, 2);
+    let said = bench.say(&mut alice, with_token("m", "alice", 300)).await;
+    assert_eq!(said.code(), "token_revoked");
+}
