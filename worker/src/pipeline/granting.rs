@@ -16,7 +16,7 @@ use crate::message::ResumeKey;
 use crate::metrics::Outcome;
 use crate::recorded::{Proven, digest_of};
 use crate::standing::{Principal, subject_of};
-use crate::store::{Recorded, StoreError};
+use crate::store::StoreError;
 use crate::token::Verified;
 
 /// What a message has made of its connection.
@@ -132,10 +132,8 @@ impl Pipeline {
             Ok(recorded) => recorded,
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
-        // What a newer message is about is none of this one's business: it came again, or the connection is closed.
-        if recorded != Recorded::Stale
-            && let Err(reason) = self.refuse_all_held(question).await?
-        {
+        // If it came again, or the connection is closed: what is older than it is refused all the same.
+        if let Err(reason) = self.refuse_all_held(question).await? {
             return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
         }
         if let Some(identity) = identity {

@@ -186,3 +186,24 @@ async fn nobody_is_let_in_before_it_is_known_what_is_revoked_and_what_is_stored_
     let said = bench.say(&mut alice, with_token("m", "alice", 300)).await;
     assert_eq!(said.code(), "token_revoked");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_starts_waits_a_moment_to_know_what_is_revoked_rather_than_refuse() {
+    let mut bench = Bench::new();
+    let mut conn = Conn::new(&bench, 1);
+    let stamp = conn.stamp();
+    let body = with_token("m", "alice", 300);
+    bench
+        .question(
+            stamp,
+            shared::envelope::Notice::Message,
+            conn.standing.clone(),
+            body.into(),
+        )
+        .await;
+    bench.store.set_away(true);
+    let _worker = bench.worker();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    bench.store.set_away(false);
+    assert_eq!(bench.said().await.body["type"], "reply");
+}
