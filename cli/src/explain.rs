@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use shared::clock::{Clock as _, SystemClock, Timestamp};
 use shared::id::ConnectionId;
+use shared::protocol::Reason;
 use worker::identity::{Issuer, tag_of};
 use worker::store::{Decision, Store};
 
@@ -189,10 +190,22 @@ fn tell_decision(decision: &Decision, now: Timestamp) -> String {
         (None, None) => "the connection".to_owned(),
     };
     let ago = human::relative(*at, now);
+    let why = in_words(why);
     format!(
         "  {}  {ago:<18}  {what:<9}  {message:<24}  {why}",
         human::time_of_day(*at)
     )
+}
+
+/// The words of `auth.required` in a sentence; what else there is says it itself.
+fn in_words(why: &str) -> &str {
+    match why.parse() {
+        Ok(Reason::Missing) => "no token authenticated it: it had none, and its connection's did not count",
+        Ok(Reason::Expired) => "the token had expired",
+        Ok(Reason::Expiring) => "the token was about to expire",
+        Ok(Reason::Revoked) => "the token was revoked",
+        Err(_) => why,
+    }
 }
 
 /// A decision for programs.
@@ -246,6 +259,12 @@ mod tests {
         }
         let json = story(vec![held()]).to_json();
         assert_eq!(json["decisions"][0]["sequence"], 7);
+    }
+
+    #[test]
+    fn a_word_of_the_protocol_is_told_in_a_sentence() {
+        assert!(in_words("missing").starts_with("no token"));
+        assert_eq!(in_words("token_expired"), "token_expired");
     }
 
     #[test]
