@@ -31,6 +31,8 @@ pub mod stack;
 
 pub mod key;
 
+pub mod key_server;
+
 pub mod token;
 
 pub mod client;
@@ -43,6 +45,7 @@ pub mod load;
 
 pub use client::Client;
 pub use key::{Algorithm, Key, test_keys};
+pub use key_server::KeyServer;
 pub use load::Load;
 pub use program::Program;
 pub use queue::Queue;

@@ -153,7 +153,7 @@ impl Pipeline {
             (Ok(verified), _) => self.judged(verified, asked, connection),
             (Err(Rejection::Expired), Some(expired)) => Proof::Expired(expired.identity.tag()),
             // The verifier tells whose it was; if it did not, the token would prove nothing.
-            (Err(Rejection::Expired), None) => Proof::Unknown,
+            (Err(Rejection::Expired), None) | (Err(Rejection::Unavailable), _) => Proof::Unknown,
             (Err(Rejection::Invalid(reason)), _) => Proof::Invalid(reason),
         };
         debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = kind(&proof), cached);

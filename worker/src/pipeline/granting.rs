@@ -111,6 +111,11 @@ impl Pipeline {
         let Some(key) = key.filter(|key| key.connection != connection) else {
             return Ok(None);
         };
+        // Whoever has an heir inherits nothing any more: else a client with two secrets could make two connections heirs
+        // of each other, and what is told to an heir would be told for ever.
+        if self.store.heir(connection).await?.is_some() {
+            return Ok(None);
+        }
         let digest = digest_of(&key.secret);
         let taken = self
             .store

@@ -147,3 +147,16 @@ async fn while_the_store_is_away_nobody_resumes_and_nobody_is_logged_in() {
     let said = bench.say(&mut conn, resuming("alice", &key)).await;
     assert_eq!((said.code(), &said.answer.change), (&json!("auth_unavailable"), &None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_two_connections_are_heirs_of_each_other() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let (old, key) = left_behind(&mut bench).await;
+    let mut heir = Conn::new(&bench, 2);
+    let key_of_heir = key_of(&bench.say(&mut heir, resuming("alice", &key)).await);
+    let mut old = old;
+    bench.say(&mut old, resuming("alice", &key_of_heir)).await;
+    assert_eq!(bench.store.heir(heir.id).await.unwrap(), None);
+    assert_eq!(bench.store.heir(old.id).await.unwrap(), Some(heir.id));
+}
