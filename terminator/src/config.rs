@@ -42,6 +42,9 @@ shared::settings! {
         pub send_queue_bytes: Size = "1MiB" in "4KiB"..="64MiB",
         /// How long a client may take from connecting to the end of the WebSocket handshake, TLS included.
         pub handshake_timeout: Duration = "10s" in "100ms"..="5m",
+        /// How long a connection may be open before it has ever proved who it is, or `off`. One that has not by then, and has
+        /// nothing on its way, is closed with 4408.
+        pub auth_timeout: Option<Duration> = "15s" in "100ms"..="1h",
         /// How long nothing may come from a client, not even the answer to a ping, before its connection counts as
         /// dead. It is asked by a ping at half that time. Keep it below the idle timeout of every proxy in between.
         pub idle_timeout: Duration = "60s" in "1s"..="1h",

@@ -5,7 +5,6 @@
 //! place (`next_event`) and owns the socket alone, so nothing is split and
 //! nothing but this task writes to it.
 
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,29 +14,23 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use shared::bus::{Publication, PublishError};
-use shared::protocol::{CloseCode, ErrorBody, ErrorCode, ServerMessage};
+use shared::protocol::CloseCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as FrameCode;
-use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
-use tracing::{debug, trace};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tracing::debug;
 
+use crate::bounce::Back;
+use crate::ending::Ending;
+use crate::farewell;
 use crate::forward::Forwarder;
-use crate::handshake::linger;
-use crate::listener::Stream;
-use crate::peer::Outgoing;
 use crate::phase::Phase;
 use crate::refuse::refusal;
 use crate::registry::Entry;
-
-/// The time for one batch of writes to a socket whose buffer is full.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
-/// The time for a last error and the closing handshake (RFC 6455 §7.1.2).
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is still read and dropped from a client that broke the rules: 64 MiB, four of the largest messages.
-const MOST_LINGER_BYTES: u64 = 64 * 1_024 * 1_024;
+use crate::session::Session;
+use crate::stream::Stream;
+use crate::write::{WRITE_TIMEOUT, Writing};
 
 /// What a connection needs to know of its terminator's settings.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +41,9 @@ pub(crate) struct Rules {
 
 /// One client socket.
 pub(crate) struct Connection {
-    socket: WebSocketStream<Stream>,
-    entry: Entry,
-    forwarder: Arc<Forwarder>,
+    pub(crate) socket: WebSocketStream<Stream>,
+    pub(crate) entry: Entry,
+    pub(crate) forwarder: Arc<Forwarder>,
     phase: watch::Receiver<Phase>,
     idle_timeout: Duration,
     limiter: Option<Box<DefaultDirectRateLimiter>>,
@@ -59,8 +52,10 @@ pub(crate) struct Connection {
     last_heard: Instant,
     pinged: bool,
     leaving: Leaving,
-    /// A message that found no room on its way to the broker; nothing is read meanwhile.
-    parked: Option<Box<Publication>>,
+    /// A question that found no room on its way to the broker; nothing is read meanwhile.
+    pub(crate) parked: Option<Box<Publication>>,
+    /// What is in the socket's buffer may be written until the limit of its grant only.
+    pub(crate) unflushed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,15 +75,6 @@ enum Event {
     Room,
     Phase,
     Timer,
-}
-
-/// How a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// The client left, or its network did.
-    Left,
-    /// We close.
-    Close(CloseCode),
 }
 
 impl Connection {
@@ -113,23 +99,16 @@ impl Connection {
             pinged: false,
             leaving: Leaving::No,
             parked: None,
+            unflushed: false,
         }
     }
 
     /// Serves the socket until it ends, closes it, and tells the workers.
     pub(crate) async fn run(mut self) {
         let ending = self.serve().await;
-        let code = match ending {
-            Ending::Left => None,
-            Ending::Close(code) => {
-                // Whoever does not take the good-bye in time goes without.
-                let _ = timeout(CLOSE_TIMEOUT, Box::pin(self.close(code))).await;
-                Some(code)
-            }
-        };
-        self.forwarder.metrics.connection_closed(code);
+        self.forwarder.metrics.connection_closed(ending);
         debug!(connection = %self.entry.peer.id(), ?ending, "connection closed");
-        Box::pin(self.tell_workers()).await;
+        Box::pin(farewell::take_leave(self, ending)).await;
     }
 
     async fn serve(&mut self) -> Ending {
@@ -139,10 +118,10 @@ impl Connection {
         loop {
             let ended = match self.next_event().await {
                 Event::Frame(frame) => self.on_frame(frame),
-                Event::Broken(error) => Some(ending_of(&error)),
+                Event::Broken(error) => Some(Ending::of(&error)),
                 Event::Left => Some(Ending::Left),
-                Event::Woken => self.write_outgoing().await,
-                Event::Room => self.submit_parked(),
+                Event::Woken => self.on_woken().await,
+                Event::Room => self.on_room(),
                 Event::Phase => self.on_phase(),
                 Event::Timer => self.on_timer().await,
             };
@@ -171,18 +150,21 @@ impl Connection {
     /// A socket that is not read holds its client back by TCP.
     fn may_read(&self) -> bool {
         let forwarding = !matches!(*self.phase.borrow(), Phase::Waiting | Phase::Over);
-        forwarding && self.parked.is_none() && self.leaving != Leaving::WhenQuiet && self.entry.peer.has_room()
+        forwarding
+            && self.parked.is_none()
+            && self.leaving != Leaving::WhenQuiet
+            && self.entry.peer.look(Session::may_read)
     }
 
     fn on_frame(&mut self, frame: Message) -> Option<Ending> {
         self.last_heard = Instant::now();
         self.pinged = false;
         if self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
-            return Some(Ending::Close(CloseCode::RateLimited));
+            return Some(Ending::close(CloseCode::RateLimited));
         }
         match frame {
             Message::Text(text) => self.on_text(text.into()),
-            Message::Binary(_) => return Some(Ending::Close(CloseCode::Unsupported)),
+            Message::Binary(_) => return Some(Ending::close(CloseCode::Unsupported)),
             // A ping is answered by the library, and a close ends the stream.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
         }
@@ -205,40 +187,66 @@ impl Connection {
         self.parked = self.forwarder.publisher.try_submit(publication).err();
     }
 
-    fn submit_parked(&mut self) -> Option<Ending> {
-        if let Some(publication) = self.parked.take() {
-            self.submit(*publication);
-        }
+    fn on_room(&mut self) -> Option<Ending> {
+        self.submit_parked();
+        self.ask_workers();
         None
     }
 
-    async fn write_outgoing(&mut self) -> Option<Ending> {
+    pub(crate) fn submit_parked(&mut self) {
+        if let Some(publication) = self.parked.take() {
+            self.submit(*publication);
+        }
+    }
+
+    /// Asks what the connection has to ask on its own account, as far as there is room.
+    pub(crate) fn ask_workers(&mut self) {
+        while self.parked.is_none()
+            && let Some(next) = self.entry.peer.next_question()
+        {
+            let publication = self.forwarder.next(&self.entry.peer, next);
+            self.submit(publication);
+        }
+    }
+
+    async fn on_woken(&mut self) -> Option<Ending> {
         loop {
-            if self.entry.peer.is_too_slow() {
-                return Some(Ending::Close(CloseCode::SlowReader));
+            self.ask_workers();
+            if self.entry.peer.look(Session::is_closing) {
+                self.refuse_parked();
             }
-            let outgoing = self.entry.peer.take_outgoing();
-            if outgoing.is_empty() {
+            let batch = self.entry.peer.take();
+            if batch.is_empty() {
                 return None;
             }
-            let peer = self.entry.peer.clone();
-            let written = tokio::select! {
-                biased;
-                written = timeout(WRITE_TIMEOUT, write_all(&mut self.socket, outgoing)) => written,
-                () = async { while !peer.is_too_slow() { peer.wake.notified().await } } => continue,
-            };
-            match written {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Some(ending_of(&error)),
-                Err(_) => return Some(Ending::Close(CloseCode::SlowReader)),
+            for back in batch.back {
+                self.forwarder.bouncer.send(back);
             }
+            if batch.ending.is_some() {
+                return batch.ending;
+            }
+            let mut writing = Writing::new(batch.writes);
+            if let Err(ending) = writing.run(&mut self.socket, &self.entry.peer).await {
+                self.unflushed = writing.is_guarded();
+                for delivery in writing.rest() {
+                    self.forwarder.bouncer.send(Back::Bounce(delivery, ending.bounced()));
+                }
+                return Some(ending);
+            }
+        }
+    }
+
+    /// A connection that closes forwards nothing more, and says so.
+    pub(crate) fn refuse_parked(&mut self) {
+        if let Some(publication) = self.parked.take() {
+            (publication.receipt)(Err(PublishError::Ended));
         }
     }
 
     fn on_phase(&mut self) -> Option<Ending> {
         let phase = *self.phase.borrow_and_update();
         match phase {
-            Phase::Over => return Some(Ending::Close(CloseCode::Restart)),
+            Phase::Over => return Some(Ending::close(CloseCode::Restart)),
             Phase::Draining { spread } if self.leaving == Leaving::No => {
                 self.leaving = Leaving::Soon;
                 self.timer
@@ -250,10 +258,11 @@ impl Connection {
         None
     }
 
-    /// A drained connection leaves when all that it asked is answered.
+    /// A drained connection leaves when all that it asked is answered. What is held for it waits for the next.
     fn left_in_peace(&self) -> Option<Ending> {
-        let quiet = self.leaving == Leaving::WhenQuiet && self.parked.is_none() && self.entry.peer.is_quiet();
-        quiet.then_some(Ending::Close(CloseCode::Restart))
+        let may_leave = self.leaving == Leaving::WhenQuiet && self.parked.is_none();
+        let quiet = may_leave && self.entry.peer.look(Session::is_quiet);
+        quiet.then_some(Ending::close(CloseCode::Restart))
     }
 
     async fn on_timer(&mut self) -> Option<Ending> {
@@ -266,13 +275,13 @@ impl Connection {
         }
         let silent = self.last_heard.elapsed();
         if silent >= self.idle_timeout {
-            return Some(Ending::Close(CloseCode::GoingAway));
+            return Some(Ending::close(CloseCode::GoingAway));
         }
         if silent >= self.idle_timeout / 2 && !self.pinged {
             self.pinged = true;
             let ping = self.socket.send(Message::Ping(Bytes::new()));
             if timeout(WRITE_TIMEOUT, ping).await.is_err() {
-                return Some(Ending::Close(CloseCode::SlowReader));
+                return Some(Ending::close(CloseCode::SlowReader));
             }
         }
         let next = if self.pinged {
@@ -283,85 +292,23 @@ impl Connection {
         self.timer.as_mut().reset(self.last_heard + next);
         None
     }
-
-    /// Says why, closes, and waits for the client to agree.
-    async fn close(&mut self, code: CloseCode) {
-        if let Some(error) = last_error(code) {
-            let text = ServerMessage::error(None, &error).to_json();
-            if self.socket.send(Message::text(text)).await.is_err() {
-                return;
-            }
-        }
-        let frame = CloseFrame {
-            code: FrameCode::from(code.code()),
-            reason: code.reason().into(),
-        };
-        if self.socket.close(Some(frame)).await.is_ok() {
-            while let Some(Ok(_)) = self.socket.next().await {
-                trace!("a frame after our close");
-            }
-            // Behind frames that could not be read, more may be on its way.
-            let _ = linger(self.socket.get_mut(), MOST_LINGER_BYTES).await;
-        }
-    }
-
-    /// Workers that have heard of this connection are told that it is gone.
-    async fn tell_workers(self) {
-        let Self {
-            entry,
-            forwarder,
-            parked,
-            ..
-        } = self;
-        if let Some(publication) = parked {
-            forwarder.publisher.submit(*publication).await;
-        }
-        let peer = entry.peer.clone();
-        drop(entry);
-        if let Some(notice) = forwarder.closed(&peer) {
-            forwarder.publisher.submit(notice).await;
-        }
-    }
 }
 
-async fn write_all(socket: &mut WebSocketStream<Stream>, outgoing: VecDeque<Outgoing>) -> Result<(), Error> {
-    let mut deliveries = Vec::with_capacity(outgoing.len());
-    for Outgoing { text, delivery } in outgoing {
-        // Workers write JSON; only a forged answer is no text, and it is dropped.
-        if let Ok(text) = Utf8Bytes::try_from(text) {
-            socket.feed(Message::Text(text)).await?;
-        }
-        deliveries.extend(delivery);
-    }
-    socket.flush().await?;
-    for delivery in deliveries {
-        if let Some(stamp) = &delivery.message.properties.correlation_id {
-            debug!(target: "countersign::journey", stage = "socket", stamp, "written");
-        }
-        delivery.ack();
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// How a socket that failed is to end (RFC 6455 §7.4.1).
-fn ending_of(error: &Error) -> Ending {
-    use tokio_tungstenite::tungstenite::error::ProtocolError;
-    match error {
-        Error::Capacity(_) => Ending::Close(CloseCode::TooBig),
-        Error::Utf8(_) => Ending::Close(CloseCode::InvalidText),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ending::Left,
-        Error::Protocol(_) => Ending::Close(CloseCode::Protocol),
-        _ => Ending::Left,
+    /// A hundred thousand idle sockets are a hundred thousand of these.
+    #[test]
+    fn the_task_of_a_connection_is_small() {
+        const fn size<F: Future>(_: fn(Connection) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(Connection::run) <= 1_600, "{}", size(Connection::run));
+        assert!(
+            size_of::<crate::peer::Peer>() <= 448,
+            "{}",
+            size_of::<crate::peer::Peer>()
+        );
     }
-}
-
-/// The error that goes before a close, where one of the protocol's words fits.
-fn last_error(code: CloseCode) -> Option<ErrorBody> {
-    let word = match code {
-        CloseCode::TooBig => ErrorCode::TooLarge,
-        CloseCode::Unsupported => ErrorCode::BadRequest,
-        CloseCode::RateLimited => ErrorCode::RateLimited,
-        _ => return None,
-    };
-    Some(ErrorBody::new(word, code.reason()))
 }

@@ -3,96 +3,147 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use shared::bus::topology::{Names, keys};
-use shared::bus::{Publication, PublishError, Publisher, Route};
-use shared::clock::{Clock, SystemClock};
+use shared::bus::{Publication, PublishError, Publisher, Receipt, Route};
 use shared::envelope::{Notice, Question, Standing};
 use shared::id::{Sequence, Stamp};
+use shared::protocol::{CloseCode, RESERVED_PREFIX};
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::bounce::Bouncer;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
-use crate::refuse::refusal;
+use crate::session::{Next, What};
 
 /// What all connections of a terminator share to forward their messages.
 pub(crate) struct Forwarder {
     pub(crate) publisher: Publisher,
+    pub(crate) bouncer: Bouncer,
     pub(crate) metrics: Arc<Metrics>,
     route: Route,
     return_queue: String,
+    barrier: Finder<'static>,
 }
 
 impl Forwarder {
-    pub(crate) fn new(publisher: Publisher, names: &Names, return_queue: String, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        publisher: Publisher,
+        bouncer: Bouncer,
+        names: &Names,
+        return_queue: String,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let route = Route::new(&names.internal_exchange().name, keys::FORWARD);
         Self {
             publisher,
+            bouncer,
             metrics,
             route,
             return_queue,
+            barrier: Finder::new(RESERVED_PREFIX),
         }
     }
 
     /// Opens a question, and makes the publication that asks it. If the broker refuses, the client is told.
+    ///
+    /// A text that has the reserved prefix in it, wherever, may change who the connection is: nothing is read behind it
+    /// until it is settled.
     pub(crate) fn message(&self, peer: &Arc<Peer>, text: Bytes) -> Publication {
-        let stamp = Stamp {
-            connection: peer.id(),
-            sequence: peer.forward(),
-        };
-        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), "taken from the socket");
-        self.metrics.in_flight.increment(1.0);
-        let question = Question {
-            stamp,
-            notice: Notice::Message,
-            standing: Standing::default(),
-        };
-        let message = question.to_message(text.clone(), &self.return_queue, SystemClock.now());
-        let (peer, metrics, since) = (peer.clone(), self.metrics.clone(), Instant::now());
+        let barrier = self.barrier.find(&text).is_some();
+        let (sequence, standing) = peer.forward(barrier);
+        let stamp = stamp(peer, sequence);
+        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), barrier, "taken from the socket");
+        self.question(peer, stamp, standing, text)
+    }
+
+    /// The publication that asks what is to be asked on the connection's own account.
+    pub(crate) fn next(&self, peer: &Arc<Peer>, next: Next) -> Publication {
+        let stamp = stamp(peer, next.sequence);
+        match next.what {
+            What::Again(body) => {
+                debug!(target: "countersign::journey", stage = "again", %stamp, "forwarded a second time");
+                self.question(peer, stamp, next.standing, body)
+            }
+            What::Release { from } => {
+                debug!(target: "countersign::journey", stage = "release", %stamp, from = from.map(tracing::field::display), "what is held may be handled");
+                let peer_of_receipt = peer.clone();
+                let receipt: Receipt = Box::new(move |outcome| {
+                    if let Err(error) = outcome {
+                        peer_of_receipt.refused(stamp.sequence, false, &Bytes::new(), error);
+                    }
+                });
+                self.publication(
+                    peer,
+                    stamp,
+                    Notice::Release { from },
+                    next.standing,
+                    Bytes::new(),
+                    receipt,
+                )
+            }
+        }
+    }
+
+    /// The publication that tells the workers of a connection's end; nothing if they never heard of it.
+    pub(crate) fn closed(&self, peer: &Peer, code: Option<CloseCode>) -> Option<Publication> {
+        let (sequence, standing) = peer.look(|session| (session.next_sequence(), session.standing()));
+        if sequence == Sequence::FIRST {
+            return None;
+        }
+        let code = code.map(CloseCode::code);
+        // If it is lost, the connection's state ends with its token.
+        let receipt = Box::new(|_| {});
+        let stamp = stamp(peer, sequence);
+        Some(self.publication(peer, stamp, Notice::Closed { code }, standing, Bytes::new(), receipt))
+    }
+
+    fn question(&self, peer: &Arc<Peer>, stamp: Stamp, standing: Standing, text: Bytes) -> Publication {
+        let (body, second, since) = (text.clone(), standing.again, Instant::now());
+        let (peer_of_receipt, metrics) = (peer.clone(), self.metrics.clone());
         let receipt = Box::new(move |outcome| match outcome {
             Ok(()) => {
                 debug!(target: "countersign::journey", stage = "queue", %stamp, "confirmed by the queue");
                 metrics.messages_confirmed.increment(1);
                 metrics.confirm_seconds.record(since.elapsed().as_secs_f64());
             }
-            Err(error) => refuse(&peer, &metrics, stamp.sequence, &text, error),
+            Err(error) => refuse(&peer_of_receipt, &metrics, stamp.sequence, second, &text, error),
         });
+        self.publication(peer, stamp, Notice::Message, standing, body, receipt)
+    }
+
+    fn publication(
+        &self,
+        peer: &Peer,
+        stamp: Stamp,
+        notice: Notice,
+        standing: Standing,
+        body: Bytes,
+        receipt: Receipt,
+    ) -> Publication {
+        let question = Question {
+            stamp,
+            notice,
+            standing,
+        };
         Publication {
             route: self.route.clone(),
-            message,
+            message: question.to_message(body, &self.return_queue, peer.common().clock.now()),
             receipt,
         }
     }
+}
 
-    /// The publication that tells the workers of a connection's end; nothing if they never heard of it.
-    pub(crate) fn closed(&self, peer: &Peer) -> Option<Publication> {
-        self.metrics.in_flight.decrement(peer.abandon() as f64);
-        let sequence = peer.next_sequence();
-        if sequence == Sequence::FIRST {
-            return None;
-        }
-        let stamp = Stamp {
-            connection: peer.id(),
-            sequence,
-        };
-        let question = Question {
-            stamp,
-            notice: Notice::Closed { code: None },
-            standing: Standing::default(),
-        };
-        let message = question.to_message(Bytes::new(), &self.return_queue, SystemClock.now());
-        // If it is lost, the connection's state ends with its token.
-        Some(Publication {
-            route: self.route.clone(),
-            message,
-            receipt: Box::new(|_| {}),
-        })
+fn stamp(peer: &Peer, sequence: Sequence) -> Stamp {
+    Stamp {
+        connection: peer.id(),
+        sequence,
     }
 }
 
-fn refuse(peer: &Peer, metrics: &Metrics, sequence: Sequence, text: &Bytes, error: PublishError) {
-    if peer.refuse(sequence, || refusal(text, error)) {
-        metrics.in_flight.decrement(1.0);
+fn refuse(peer: &Peer, metrics: &Metrics, sequence: Sequence, second: bool, text: &Bytes, error: PublishError) {
+    if peer.refused(sequence, second, text, error) {
         metrics.message_refused(error);
     }
 }

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::listener::Stream;
 use crate::origin::AllowedOrigins;
+use crate::stream::Stream;
 use crate::upgrade::{self, Refusal, Request};
 
 /// The longest request head; browsers with many cookies send some 4 KiB.

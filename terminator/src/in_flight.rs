@@ -17,8 +17,20 @@ pub(crate) struct InFlight {
     /// The sequence of the first slot.
     first: Sequence,
     slots: VecDeque<Slot>,
+    /// Open messages.
     open: usize,
+    /// Open releases: they are ours, so they do not count against the client's share.
+    releases: usize,
     most: usize,
+}
+
+/// Whose question it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The client's: a message.
+    Message,
+    /// Ours: that what is held be handled.
+    Release,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +38,8 @@ enum Slot {
     /// Waits for the answer of this index.
     Open {
         next_index: u32,
+        kind: Kind,
+        second: bool,
     },
     Settled,
 }
@@ -35,7 +49,7 @@ enum Slot {
 pub(crate) enum Verdict {
     /// It is new; `settled` if it was the last of its question.
     Deliver { settled: bool },
-    /// It was delivered, or refused, before.
+    /// It was delivered, or refused, before; or it answers what was sent back.
     Duplicate,
 }
 
@@ -46,15 +60,20 @@ impl InFlight {
             first: Sequence::FIRST,
             slots: VecDeque::new(),
             open: 0,
+            releases: 0,
             most,
         }
     }
 
     /// Opens a question.
-    pub(crate) fn forward(&mut self) -> Sequence {
+    pub(crate) fn forward(&mut self, kind: Kind) -> Sequence {
         let sequence = self.next();
-        self.slots.push_back(Slot::Open { next_index: 0 });
-        self.open += 1;
+        self.slots.push_back(Slot::Open {
+            next_index: 0,
+            kind,
+            second: false,
+        });
+        *self.count(kind) += 1;
         sequence
     }
 
@@ -63,13 +82,13 @@ impl InFlight {
         Sequence::new(self.first.get() + self.slots.len() as u64)
     }
 
-    /// Takes note of an answer. The last of its question closes it.
-    pub(crate) fn answer(&mut self, sequence: Sequence, part: Part) -> Verdict {
+    /// Takes note of an answer to the first or second sending. The last of its question closes it.
+    pub(crate) fn answer(&mut self, sequence: Sequence, part: Part, to_second: bool) -> Verdict {
         let Some(slot) = self.slot(sequence) else {
             return Verdict::Duplicate;
         };
         match slot {
-            Slot::Open { next_index } if part.index >= *next_index => {
+            Slot::Open { next_index, second, .. } if part.index >= *next_index && to_second == *second => {
                 *next_index = part.index.saturating_add(1);
                 let settled = !part.more;
                 if settled {
@@ -81,16 +100,29 @@ impl InFlight {
         }
     }
 
-    /// Closes a question that will not be answered. Tells whether it was open.
-    pub(crate) fn refuse(&mut self, sequence: Sequence) -> bool {
-        let open = matches!(self.slot(sequence), Some(Slot::Open { .. }));
+    /// The question was sent back: it is to be sent a second time, and only the answer to that counts. Tells whether it
+    /// was the first time. What was answered of it already is not written again.
+    pub(crate) fn send_back(&mut self, sequence: Sequence) -> bool {
+        match self.slot(sequence) {
+            Some(Slot::Open {
+                kind: Kind::Message,
+                second,
+                ..
+            }) => !std::mem::replace(second, true),
+            _ => false,
+        }
+    }
+
+    /// Closes a question of which the first or second sending will not be answered. Tells whether it was open.
+    pub(crate) fn refuse(&mut self, sequence: Sequence, sending: bool) -> bool {
+        let open = matches!(self.slot(sequence), Some(Slot::Open { second, .. }) if *second == sending);
         if open {
             self.settle(sequence);
         }
         open
     }
 
-    /// Whether another question may be asked. Settled ones behind an open one count too, or one that is never
+    /// Whether another message may be sent. Settled ones behind an open one count too, or one that is never
     /// answered would let the rest grow without bound.
     pub(crate) fn has_room(&self) -> bool {
         self.open < self.most && self.slots.len() < self.most.saturating_mul(SETTLED_PER_OPEN)
@@ -98,25 +130,66 @@ impl InFlight {
 
     /// Whether nothing is open.
     pub(crate) fn is_empty(&self) -> bool {
-        self.open == 0
+        self.open == 0 && self.releases == 0
     }
 
-    /// Closes all that is open, and tells how many that were.
-    pub(crate) fn abandon(&mut self) -> usize {
+    /// How many messages are open.
+    pub(crate) fn open_messages(&self) -> usize {
+        self.open
+    }
+
+    /// Whether that question is open.
+    pub(crate) fn is_open(&self, sequence: Sequence) -> bool {
+        self.place(sequence)
+            .and_then(|place| self.slots.get(place))
+            .is_some_and(|slot| *slot != Slot::Settled)
+    }
+
+    /// The first message that is open. What has settled in front of the first open question is not kept, so only a
+    /// release makes this look further.
+    pub(crate) fn oldest_open(&self) -> Option<Sequence> {
+        let is_message = |slot: &Slot| {
+            matches!(
+                slot,
+                Slot::Open {
+                    kind: Kind::Message,
+                    ..
+                }
+            )
+        };
+        let place = self.slots.iter().position(is_message)?;
+        Some(Sequence::new(self.first.get() + place as u64))
+    }
+
+    /// Closes all that is open.
+    pub(crate) fn abandon(&mut self) {
         self.first = self.next();
         self.slots = VecDeque::new();
-        std::mem::take(&mut self.open)
+        self.open = 0;
+        self.releases = 0;
+    }
+
+    fn count(&mut self, kind: Kind) -> &mut usize {
+        match kind {
+            Kind::Message => &mut self.open,
+            Kind::Release => &mut self.releases,
+        }
+    }
+
+    fn place(&self, sequence: Sequence) -> Option<usize> {
+        usize::try_from(sequence.get().checked_sub(self.first.get())?).ok()
     }
 
     fn slot(&mut self, sequence: Sequence) -> Option<&mut Slot> {
-        let index = usize::try_from(sequence.get().checked_sub(self.first.get())?).ok()?;
-        self.slots.get_mut(index)
+        let place = self.place(sequence)?;
+        self.slots.get_mut(place)
     }
 
     fn settle(&mut self, sequence: Sequence) {
-        if let Some(slot) = self.slot(sequence) {
-            *slot = Slot::Settled;
-            self.open -= 1;
+        if let Some(slot) = self.slot(sequence)
+            && let Slot::Open { kind, .. } = std::mem::replace(slot, Slot::Settled)
+        {
+            *self.count(kind) -= 1;
         }
         while self.slots.front() == Some(&Slot::Settled) {
             self.slots.pop_front();
@@ -146,62 +219,112 @@ mod tests {
     #[test]
     fn an_answer_that_comes_twice_is_written_once() {
         let mut in_flight = InFlight::new(4);
-        let sequence = in_flight.forward();
-        assert_eq!(in_flight.answer(sequence, Part::ONLY), LAST);
-        assert_eq!(in_flight.answer(sequence, Part::ONLY), Verdict::Duplicate);
+        let sequence = in_flight.forward(Kind::Message);
+        assert_eq!(in_flight.answer(sequence, Part::ONLY, false), LAST);
+        assert_eq!(in_flight.answer(sequence, Part::ONLY, false), Verdict::Duplicate);
         assert!(in_flight.is_empty());
     }
 
     #[test]
     fn a_worker_that_died_between_two_answers_has_its_first_told_once() {
         let mut in_flight = InFlight::new(4);
-        let sequence = in_flight.forward();
+        let sequence = in_flight.forward(Kind::Message);
         assert_eq!(
-            in_flight.answer(sequence, FIRST_OF_TWO),
+            in_flight.answer(sequence, FIRST_OF_TWO, false),
             Verdict::Deliver { settled: false }
         );
-        assert_eq!(in_flight.answer(sequence, FIRST_OF_TWO), Verdict::Duplicate);
-        assert_eq!(in_flight.answer(sequence, SECOND_OF_TWO), LAST);
-        assert_eq!(in_flight.answer(sequence, SECOND_OF_TWO), Verdict::Duplicate);
+        assert_eq!(in_flight.answer(sequence, FIRST_OF_TWO, false), Verdict::Duplicate);
+        assert_eq!(in_flight.answer(sequence, SECOND_OF_TWO, false), LAST);
+        assert_eq!(in_flight.answer(sequence, SECOND_OF_TWO, false), Verdict::Duplicate);
     }
 
     #[test]
     fn an_answer_to_what_was_refused_is_dropped() {
         let mut in_flight = InFlight::new(4);
-        let sequence = in_flight.forward();
-        assert!(in_flight.refuse(sequence));
-        assert!(!in_flight.refuse(sequence));
-        assert_eq!(in_flight.answer(sequence, Part::ONLY), Verdict::Duplicate);
+        let sequence = in_flight.forward(Kind::Message);
+        assert!(in_flight.refuse(sequence, false));
+        assert!(!in_flight.refuse(sequence, false));
+        assert_eq!(in_flight.answer(sequence, Part::ONLY, false), Verdict::Duplicate);
     }
 
     #[test]
     fn an_answer_to_what_was_never_asked_is_dropped() {
         let mut in_flight = InFlight::new(4);
-        assert_eq!(in_flight.answer(Sequence::new(9), Part::ONLY), Verdict::Duplicate);
-        assert_eq!(in_flight.answer(Sequence::new(0), Part::ONLY), Verdict::Duplicate);
+        assert_eq!(
+            in_flight.answer(Sequence::new(9), Part::ONLY, false),
+            Verdict::Duplicate
+        );
+        assert_eq!(
+            in_flight.answer(Sequence::new(0), Part::ONLY, false),
+            Verdict::Duplicate
+        );
     }
 
     #[test]
     fn there_is_room_again_when_something_is_answered() {
         let mut in_flight = InFlight::new(2);
-        let first = in_flight.forward();
-        in_flight.forward();
+        let first = in_flight.forward(Kind::Message);
+        in_flight.forward(Kind::Message);
         assert!(!in_flight.has_room());
-        in_flight.answer(first, Part::ONLY);
+        in_flight.answer(first, Part::ONLY, false);
         assert!(in_flight.has_room());
     }
 
     #[test]
     fn one_question_that_is_never_answered_does_not_let_the_rest_grow_without_bound() {
         let mut in_flight = InFlight::new(2);
-        in_flight.forward();
+        in_flight.forward(Kind::Message);
         let mut answered = 0;
         while in_flight.has_room() {
-            let sequence = in_flight.forward();
-            in_flight.answer(sequence, Part::ONLY);
+            let sequence = in_flight.forward(Kind::Message);
+            in_flight.answer(sequence, Part::ONLY, false);
             answered += 1;
             assert!(answered < 1_000);
         }
+    }
+
+    #[test]
+    fn a_slot_is_small() {
+        assert_eq!(size_of::<Slot>(), 8);
+    }
+
+    #[test]
+    fn what_was_sent_back_is_answered_by_its_second_sending_only() {
+        let mut in_flight = InFlight::new(4);
+        let sequence = in_flight.forward(Kind::Message);
+        assert!(in_flight.send_back(sequence));
+        assert!(!in_flight.send_back(sequence));
+        assert_eq!(in_flight.answer(sequence, Part::ONLY, false), Verdict::Duplicate);
+        assert!(
+            !in_flight.refuse(sequence, false),
+            "the first sending's refusal is late"
+        );
+        assert!(in_flight.is_open(sequence));
+        assert_eq!(in_flight.answer(sequence, Part::ONLY, true), LAST);
+    }
+
+    #[test]
+    fn what_was_answered_in_part_and_is_sent_back_goes_on_where_it_was() {
+        let mut in_flight = InFlight::new(4);
+        let sequence = in_flight.forward(Kind::Message);
+        in_flight.answer(sequence, FIRST_OF_TWO, false);
+        assert!(in_flight.send_back(sequence));
+        assert_eq!(in_flight.answer(sequence, FIRST_OF_TWO, true), Verdict::Duplicate);
+        assert_eq!(in_flight.answer(sequence, SECOND_OF_TWO, true), LAST);
+    }
+
+    #[test]
+    fn a_release_takes_no_share_of_the_clients() {
+        let mut in_flight = InFlight::new(1);
+        let release = in_flight.forward(Kind::Release);
+        assert!(in_flight.has_room() && !in_flight.is_empty());
+        let message = in_flight.forward(Kind::Message);
+        assert!(!in_flight.has_room());
+        assert_eq!(in_flight.oldest_open(), Some(message));
+        in_flight.answer(message, Part::ONLY, false);
+        assert_eq!(in_flight.oldest_open(), None);
+        in_flight.answer(release, Part::ONLY, false);
+        assert!(in_flight.is_empty());
     }
 
     proptest! {
@@ -209,11 +332,11 @@ mod tests {
         #[test]
         fn each_question_is_answered_once(order in proptest::collection::vec(0_u64..20, 0..200)) {
             let mut in_flight = InFlight::new(20);
-            let asked: Vec<_> = (0..20).map(|_| in_flight.forward()).collect();
+            let asked: Vec<_> = (0..20).map(|_| in_flight.forward(Kind::Message)).collect();
             let mut delivered: BTreeMap<Sequence, u32> = BTreeMap::new();
             for which in &order {
                 let sequence = asked[usize::try_from(*which).unwrap()];
-                if in_flight.answer(sequence, Part::ONLY) == LAST {
+                if in_flight.answer(sequence, Part::ONLY, false) == LAST {
                     *delivered.entry(sequence).or_default() += 1;
                 }
             }

@@ -4,27 +4,50 @@
 //!
 //! In the order of a message's life: `listener` accepts, `handshake` and
 //! `upgrade` open the socket (`origin` says whose), `connection` serves
-//! it, `forward` stamps and publishes, `returns` brings the answers,
-//! `peer` and `in_flight` see that each is written once. `phase` follows
+//! it, `forward` stamps and publishes, `returns` brings the answers to the
+//! `peer`, `write` writes them, and `farewell` is the end. `phase` follows
 //! the broker and the shutdown.
+//!
+//! What a connection has become is its `session`, made of pure rooms: `in_flight`
+//! and `recent` see that each answer is written once, `binding` knows whose the
+//! connection is, `guard` says what may be written to it, `held` and `outbound`
+//! when to ask for what could not be handled or written. `bounce` gives back,
+//! `wheel` tells when a moment has come.
 
+mod binding;
+mod bounce;
+mod common;
 pub mod config;
 mod connection;
+mod ending;
+mod farewell;
 mod forward;
+mod guard;
 mod handshake;
+mod held;
 mod in_flight;
 mod listener;
 mod metrics;
+mod notices;
 mod origin;
+mod outbound;
+mod outgoing;
 mod peer;
 mod phase;
 pub mod program;
+mod recent;
 mod refuse;
 mod registry;
 mod returns;
+mod session;
+#[cfg(any(test, feature = "simulation"))]
+mod simulation;
 mod sockets;
+mod stream;
 mod tls;
 mod upgrade;
+mod wheel;
+mod write;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,24 +59,29 @@ use shared::admin::{Admin, AdminError, Readiness, watch_broker};
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
+use shared::clock::{Clock, SystemClock};
 use shared::id::TerminatorId;
 use shared::telemetry::{self, TelemetryError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::bounce::Bouncer;
+use self::common::{Common, Shares};
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
 use self::forward::Forwarder;
-use self::listener::{Limits, Listener};
+use self::listener::{Doorkeeper, Limits, Listener};
 use self::metrics::Metrics;
 use self::origin::AllowedOrigins;
 use self::phase::Phase;
 use self::registry::Registry;
+use self::returns::Returns;
 use self::sockets::Sockets;
 pub use self::tls::TlsError;
 
@@ -68,6 +96,8 @@ pub struct Terminator {
     admin: Admin,
     shutdown: CancellationToken,
     served: JoinHandle<bool>,
+    #[cfg(any(test, feature = "simulation"))]
+    door: simulation::Door,
 }
 
 /// Why a terminator does not start.
@@ -118,6 +148,19 @@ impl Terminator {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub async fn bind_on(config: TerminatorConfig, bus: Arc<dyn Bus>) -> Result<Self, StartError> {
+        let parts = Parts {
+            bus,
+            clock: Arc::new(SystemClock),
+            id: TerminatorId::random(),
+        };
+        Self::bind_with(config, parts).await
+    }
+
+    /// Starts a terminator on parts that are there already.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub async fn bind_with(config: TerminatorConfig, parts: Parts) -> Result<Self, StartError> {
         raise_file_limit();
         let tls = match (&config.tls_cert, &config.tls_key) {
             (Some(certificate), Some(key)) => Some(tls::acceptor(certificate, key)?),
@@ -129,22 +172,27 @@ impl Terminator {
         };
         let socket = TcpListener::bind(config.listen).await.map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
+        Self::start(config, parts, tls, Some(socket), addr).await
+    }
+
+    async fn start(
+        config: TerminatorConfig,
+        parts: Parts,
+        tls: Option<TlsAcceptor>,
+        socket: Option<TcpListener>,
+        addr: SocketAddr,
+    ) -> Result<Self, StartError> {
         let readiness = Readiness::new();
         let admin = Admin::bind(config.admin_listen, readiness.clone(), telemetry::metrics()?).await?;
         let shutdown = CancellationToken::new();
-        let run = Run {
-            config,
-            bus,
-            socket,
-            tls,
-            readiness,
-            shutdown: shutdown.clone(),
-        };
+        let house = House::open(config, parts, tls);
         Ok(Self {
             addr,
             admin,
-            shutdown,
-            served: tokio::spawn(run.serve()),
+            shutdown: shutdown.clone(),
+            #[cfg(any(test, feature = "simulation"))]
+            door: simulation::Door::of(&house),
+            served: tokio::spawn(house.serve(socket, readiness, shutdown)),
         })
     }
 
@@ -172,84 +220,66 @@ impl Terminator {
     }
 }
 
-/// All that a terminator runs on.
-struct Run {
-    config: TerminatorConfig,
-    bus: Arc<dyn Bus>,
-    socket: TcpListener,
-    tls: Option<tokio_rustls::TlsAcceptor>,
-    readiness: Readiness,
-    shutdown: CancellationToken,
+/// What a terminator stands on, but for its settings.
+pub struct Parts {
+    /// The way to the workers.
+    pub bus: Arc<dyn Bus>,
+    /// By which tokens are dated.
+    pub clock: Arc<dyn Clock>,
+    /// Whose connections they are.
+    pub id: TerminatorId,
 }
 
-impl Run {
-    async fn serve(self) -> bool {
+/// All that a terminator runs on, from the moment when connections may come.
+struct House {
+    bus: Arc<dyn Bus>,
+    doorkeeper: Arc<Doorkeeper>,
+    phase: Arc<watch::Sender<Phase>>,
+    connections: TaskTracker,
+    /// Those that run until the last connection has gone.
+    background: Vec<JoinHandle<()>>,
+    broker_patience: Duration,
+    drain_timeout: Duration,
+}
+
+impl House {
+    /// Opens it. The phase is [`Phase::Waiting`] until it is served.
+    fn open(config: TerminatorConfig, parts: Parts, tls: Option<TlsAcceptor>) -> Self {
+        let Parts { bus, clock, id } = parts;
         let metrics = Arc::new(Metrics::new());
-        let names = Names::new(self.config.broker.namespace.as_str());
-        let terminator = TerminatorId::random();
-        let registry = Arc::new(Registry::new(terminator));
-        let return_queue = names.return_queue(terminator);
-        info!(%terminator, return_queue = return_queue.name, "terminator starts");
+        let names = Names::new(config.broker.namespace.as_str());
+        let return_queue = names.return_queue(id);
+        info!(terminator = %id, return_queue = return_queue.name, "terminator starts");
+        let shares = Shares {
+            max_in_flight: config.max_in_flight,
+            send_queue_bytes: config.send_queue_bytes.bytes(),
+            auth_timeout: config.auth_timeout,
+        };
+        let common = Arc::new(Common::new(clock, metrics.clone(), shares));
+        let registry = Arc::new(Registry::new(id, common));
 
         // The consumer first: what it declares must be there before anybody is asked to answer into it.
-        let answers = self.bus.consumer(return_queue.clone(), returns::PREFETCH);
-        let publisher = self.bus.publisher(Patience::Limited(self.config.broker_patience));
-        let forwarder = Arc::new(Forwarder::new(publisher, &names, return_queue.name, metrics.clone()));
+        let answers = bus.consumer(return_queue.clone(), returns::PREFETCH);
+        let publisher = bus.publisher(Patience::Limited(config.broker_patience));
+        let (bouncer, given_back) = Bouncer::new(&names, metrics.clone());
+        let forwarder = Forwarder::new(publisher, bouncer.clone(), &names, return_queue.name, metrics);
         let (phase, phases) = watch::channel(Phase::Waiting);
-        let phase = Arc::new(phase);
-
-        let background = TaskTracker::new();
-        let returning = tokio::spawn(returns::run(answers, registry.clone(), metrics.clone()));
-        background.spawn(phase::follow(
-            self.bus.link(),
-            phase.clone(),
-            self.config.broker_patience,
-        ));
-        background.spawn(watch_broker(
-            "terminator",
-            self.readiness.check("broker"),
-            self.bus.link(),
-        ));
-
-        let connections = TaskTracker::new();
-        let (bus, readiness, shutdown) = (self.bus.clone(), self.readiness.clone(), self.shutdown.clone());
-        let drain_timeout = self.config.drain_timeout;
-        let listener = self.listener(registry, forwarder, phases, connections.clone());
-        let listening = background.spawn(listener.run(shutdown.clone()));
-        shutdown.cancelled().await;
-
-        readiness.draining();
-        let _ = listening.await;
-        let in_time = drain(&connections, &phase, drain_timeout).await;
-        // Publishers have gone with their connections; the consumer must go before the bus can close.
-        returning.abort();
-        let _ = returning.await;
-        drop(phase);
-        if timeout(FAREWELL_TIMEOUT, bus.close()).await.is_err() {
-            warn!("the broker did not take our last words in time");
-        }
-        in_time
-    }
-
-    fn listener(
-        self,
-        registry: Arc<Registry>,
-        forwarder: Arc<Forwarder>,
-        phase: watch::Receiver<Phase>,
-        tasks: TaskTracker,
-    ) -> Listener {
-        let config = self.config;
-        let sockets = Arc::new(Sockets {
+        // What is given back waits as long as it must; it ends when nobody can give back any more.
+        tokio::spawn(bounce::run(given_back, bus.publisher(Patience::Endless)));
+        let background = vec![
+            tokio::spawn(Returns::new(registry.clone(), bouncer).run(answers)),
+            tokio::spawn(wheel::turn(registry.clone(), phases.clone())),
+        ];
+        let (broker_patience, drain_timeout) = (config.broker_patience, config.drain_timeout);
+        let sockets = Sockets {
             registry,
-            forwarder,
-            phase,
+            forwarder: Arc::new(forwarder),
+            phase: phases,
             rules: Rules {
                 idle_timeout: config.idle_timeout,
                 messages_per_second: config.messages_per_second.and_then(NonZeroU32::new),
             },
-            max_in_flight: config.max_in_flight,
-            send_queue_bytes: config.send_queue_bytes.bytes(),
-        });
+        };
         let limits = Limits {
             allowed_origins: AllowedOrigins(config.allowed_origins),
             max_connections: config.max_connections,
@@ -257,13 +287,47 @@ impl Run {
             max_message_size: config.max_message_size.bytes(),
             handshake_timeout: config.handshake_timeout,
         };
-        Listener {
-            socket: self.socket,
-            tls: self.tls,
-            limits,
-            sockets,
-            tasks,
+        Self {
+            bus,
+            doorkeeper: Arc::new(Doorkeeper::new(tls, limits, Arc::new(sockets))),
+            phase: Arc::new(phase),
+            connections: TaskTracker::new(),
+            background,
+            broker_patience,
+            drain_timeout,
         }
+    }
+
+    /// Serves who comes until the shutdown, and then lets all go. Tells whether all went in time.
+    async fn serve(self, socket: Option<TcpListener>, readiness: Readiness, shutdown: CancellationToken) -> bool {
+        let followers = TaskTracker::new();
+        followers.spawn(phase::follow(self.bus.link(), self.phase.clone(), self.broker_patience));
+        let broker = readiness.check("broker");
+        followers.spawn(watch_broker("terminator", broker, self.bus.link()));
+        let listening = socket.map(|socket| Listener {
+            socket,
+            doorkeeper: self.doorkeeper.clone(),
+            tasks: self.connections.clone(),
+        });
+        let listening = listening.map(|listener| tokio::spawn(listener.run(shutdown.clone())));
+        shutdown.cancelled().await;
+
+        readiness.draining();
+        if let Some(listening) = listening {
+            let _ = listening.await;
+        }
+        let in_time = drain(&self.connections, &self.phase, self.drain_timeout).await;
+        // Publishers must go before the bus can close: they go with their connections, with the door and with these.
+        drop(self.doorkeeper);
+        for task in self.background {
+            task.abort();
+            let _ = task.await;
+        }
+        drop(self.phase);
+        if timeout(FAREWELL_TIMEOUT, self.bus.close()).await.is_err() {
+            warn!("the broker did not take our last words in time");
+        }
+        in_time
     }
 }
 
@@ -300,7 +364,9 @@ fn raise_file_limit() {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+#[cfg(test)]
+mod spreading {
     use super::*;
 
     #[test]

@@ -10,7 +10,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +18,7 @@ use tracing::{debug, warn};
 use crate::handshake::{self, Failure};
 use crate::origin::AllowedOrigins;
 use crate::sockets::Sockets;
+use crate::stream::Stream;
 use crate::upgrade::Refusal;
 
 /// How many connections may be in their handshake, or be turned away, at a time.
@@ -26,15 +26,10 @@ const MOST_HANDSHAKES: usize = 1_024;
 /// The wait after an `accept` that failed, as it does without file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A client's connection, encrypted or not.
-pub(crate) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
-
-/// The listening socket and its limits.
+/// The listening socket, and who decides who comes in.
 pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
-    pub(crate) tls: Option<TlsAcceptor>,
-    pub(crate) limits: Limits,
-    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) doorkeeper: Arc<Doorkeeper>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -49,7 +44,7 @@ pub(crate) struct Limits {
 }
 
 /// What every handshake needs.
-struct Doorkeeper {
+pub(crate) struct Doorkeeper {
     tls: Option<TlsAcceptor>,
     limits: Limits,
     connections: Arc<Semaphore>,
@@ -61,24 +56,16 @@ impl Listener {
     /// Accepts until told to stop.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
-        let doorkeeper = Arc::new(Doorkeeper {
-            tls: self.tls,
-            connections: Arc::new(Semaphore::new(self.limits.max_connections)),
-            addresses: Arc::new(Addresses {
-                most: self.limits.max_connections_per_ip,
-                open: Mutex::default(),
-            }),
-            limits: self.limits,
-            sockets: self.sockets,
-        });
         loop {
             let accepted = tokio::select! {
-                accepted = accept(&self.socket, &handshakes) => accepted,
+                biased;
                 () = stop.cancelled() => return,
+                accepted = accept(&self.socket, &handshakes) => accepted,
             };
             match accepted {
                 Ok((stream, address, permit)) => {
-                    self.tasks.spawn(doorkeeper.clone().admit(stream, address, permit));
+                    self.tasks
+                        .spawn(self.doorkeeper.clone().accepted(stream, address, permit));
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept connections; is the limit of open files too low?");
@@ -100,12 +87,42 @@ async fn accept(
 }
 
 impl Doorkeeper {
-    /// One connection, from its acceptance to its end.
-    async fn admit(self: Arc<Self>, stream: TcpStream, address: SocketAddr, handshake: OwnedSemaphorePermit) {
+    pub(crate) fn new(tls: Option<TlsAcceptor>, limits: Limits, sockets: Arc<Sockets>) -> Self {
+        Self {
+            tls,
+            connections: Arc::new(Semaphore::new(limits.max_connections)),
+            addresses: Arc::new(Addresses {
+                most: limits.max_connections_per_ip,
+                open: Mutex::default(),
+            }),
+            limits,
+            sockets,
+        }
+    }
+
+    /// One TCP connection, from its acceptance to its end.
+    async fn accepted(self: Arc<Self>, stream: TcpStream, address: SocketAddr, handshake: OwnedSemaphorePermit) {
         // Answers are small and must not wait for company.
         let _ = stream.set_nodelay(true);
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        let encrypted = timeout_at(deadline, Box::pin(self.encrypt(stream))).await;
+        match encrypted {
+            Ok(Ok(stream)) => self.admit(stream, address.ip(), deadline, Some(handshake)).await,
+            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+            Err(_) => {}
+        }
+    }
+
+    /// A stream that is there already, through the handshake and to its end.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) async fn admit_stream(&self, stream: Stream) {
+        let deadline = Instant::now() + self.limits.handshake_timeout;
+        self.admit(stream, IpAddr::from([127, 0, 0, 1]), deadline, None).await;
+    }
+
+    async fn admit(&self, stream: Stream, address: IpAddr, deadline: Instant, handshake: Option<OwnedSemaphorePermit>) {
         // The handshake's state is large and short-lived: boxed, it does not make the connection's task large for ever.
-        let Some((stream, seat, rest, config)) = Box::pin(self.open(stream, address)).await else {
+        let Some((stream, seat, rest, config)) = Box::pin(self.open(stream, address, deadline)).await else {
             return;
         };
         drop(handshake);
@@ -116,24 +133,16 @@ impl Doorkeeper {
 
     async fn open(
         &self,
-        stream: TcpStream,
-        address: SocketAddr,
+        mut stream: Stream,
+        address: IpAddr,
+        deadline: Instant,
     ) -> Option<(
         Stream,
         Seat,
         Vec<u8>,
         tokio_tungstenite::tungstenite::protocol::WebSocketConfig,
     )> {
-        let deadline = Instant::now() + self.limits.handshake_timeout;
-        let mut stream = match timeout_at(deadline, self.encrypt(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                debug!(%error, "TLS handshake failed");
-                return None;
-            }
-            Err(_) => return None,
-        };
-        let opened = match self.seat(address.ip()) {
+        let opened = match self.seat(address) {
             Ok(seat) => {
                 let allowed = &self.limits.allowed_origins;
                 let accepted = handshake::accept(&mut stream, allowed, self.limits.max_message_size);

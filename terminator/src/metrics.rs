@@ -2,8 +2,11 @@
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use shared::bus::PublishError;
-use shared::protocol::CloseCode;
+use shared::envelope::Bounced;
+use shared::protocol::Reason;
 
+use crate::ending::Ending;
+use crate::session::Levels;
 use crate::upgrade::Refusal;
 
 /// The terminator's metrics; README lists them with what they mean.
@@ -19,6 +22,21 @@ pub(crate) struct Metrics {
     pub(crate) answers_orphaned: Counter,
     pub(crate) answers_malformed: Counter,
     pub(crate) redeliveries: Counter,
+    /// Messages of clients that wait with the workers for a fresh token.
+    pub(crate) held_inbound: Gauge,
+    /// What is kept behind until what is before it has been fetched.
+    pub(crate) held_outbound: Gauge,
+    pub(crate) lapses: Counter,
+    pub(crate) sent_again: Counter,
+    pub(crate) releases: Counter,
+    pub(crate) fetches: Counter,
+    pub(crate) revocations: Counter,
+    given_back_lapsed: Counter,
+    given_back_gone: Counter,
+    asked_missing: Counter,
+    asked_expiring: Counter,
+    asked_expired: Counter,
+    asked_revoked: Counter,
 }
 
 impl Metrics {
@@ -35,6 +53,52 @@ impl Metrics {
             answers_orphaned: answers("orphaned"),
             answers_malformed: answers("malformed"),
             redeliveries: counter!("countersign_terminator_redeliveries_total"),
+            held_inbound: gauge!("countersign_terminator_held_inbound"),
+            held_outbound: gauge!("countersign_terminator_held_outbound"),
+            lapses: counter!("countersign_terminator_lapses_total"),
+            sent_again: counter!("countersign_terminator_messages_sent_again_total"),
+            releases: counter!("countersign_terminator_releases_total"),
+            fetches: counter!("countersign_terminator_fetches_total"),
+            revocations: counter!("countersign_terminator_revocations_total"),
+            given_back_lapsed: given_back("lapsed"),
+            given_back_gone: given_back("gone"),
+            asked_missing: asked(Reason::Missing),
+            asked_expiring: asked(Reason::Expiring),
+            asked_expired: asked(Reason::Expired),
+            asked_revoked: asked(Reason::Revoked),
+        }
+    }
+
+    /// What is shown in gauges of a connection has changed.
+    pub(crate) fn levels(&self, before: Levels, after: Levels) {
+        for (gauge, before, after) in [
+            (&self.in_flight, before.in_flight, after.in_flight),
+            (&self.held_inbound, before.held_inbound, after.held_inbound),
+            (&self.held_outbound, before.held_outbound, after.held_outbound),
+        ] {
+            if after > before {
+                gauge.increment((after - before) as f64);
+            } else if after < before {
+                gauge.decrement((before - after) as f64);
+            }
+        }
+    }
+
+    /// Something was given back instead of being written.
+    pub(crate) fn given_back(&self, why: Bounced) {
+        match why {
+            Bounced::Lapsed => self.given_back_lapsed.increment(1),
+            Bounced::Gone => self.given_back_gone.increment(1),
+        }
+    }
+
+    /// A client was asked for a fresh token.
+    pub(crate) fn asked(&self, reason: Reason) {
+        match reason {
+            Reason::Missing => self.asked_missing.increment(1),
+            Reason::Expiring => self.asked_expiring.increment(1),
+            Reason::Expired => self.asked_expired.increment(1),
+            Reason::Revoked => self.asked_revoked.increment(1),
         }
     }
 
@@ -44,8 +108,12 @@ impl Metrics {
     }
 
     /// A socket was closed, by us with a code, or by the client.
-    pub(crate) fn connection_closed(&self, code: Option<CloseCode>) {
-        let code = code.map_or_else(|| "client".to_owned(), |code| code.code().to_string());
+    pub(crate) fn connection_closed(&self, ending: Ending) {
+        let code = match ending {
+            Ending::Left => "client".to_owned(),
+            Ending::Close { code, .. } => code.code().to_string(),
+            Ending::Cut(_) => "cut".to_owned(),
+        };
         counter!("countersign_terminator_connections_closed_total", "code" => code).increment(1);
     }
 
@@ -64,4 +132,12 @@ impl Metrics {
 
 fn answers(outcome: &'static str) -> Counter {
     counter!("countersign_terminator_answers_total", "outcome" => outcome)
+}
+
+fn given_back(reason: &'static str) -> Counter {
+    counter!("countersign_terminator_given_back_total", "reason" => reason)
+}
+
+fn asked(reason: Reason) -> Counter {
+    counter!("countersign_terminator_fresh_tokens_asked_total", "reason" => reason.as_str())
 }

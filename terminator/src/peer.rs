@@ -1,57 +1,41 @@
-//! What others may do to a connection: bring it an answer, or tell it that a message of its was refused.
+//! What others may do to a connection: bring it an answer, tell it that a message of its was refused, let its moment come.
 //!
-//! The connection's own task owns the socket; everybody else leaves things here and wakes it.
+//! The connection's own task owns the socket; everybody else changes its
+//! [`Session`] here, under a lock that nobody waits under, and wakes it.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use shared::bus::Delivery;
-use shared::envelope::Part;
+use shared::bus::{Delivery, PublishError};
+use shared::envelope::{Answer, Errand, Standing};
 use shared::id::{ConnectionId, Sequence};
+use shared::revocation::{Revocation, Revocations};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::in_flight::{InFlight, Verdict};
-
-/// The most texts that may wait for one socket, whatever their size. Answers that wait are not yet acknowledged, and the
-/// broker gives out at most [`crate::returns::PREFETCH`] of those: one slow reader may not take more than a sixteenth.
-const MOST_OUTGOING: usize = 512;
+use crate::binding::Now;
+use crate::common::Common;
+use crate::ending::Ending;
+use crate::outgoing::Batch;
+use crate::session::{Brought, Dismissed, Next, Session};
+use crate::wheel::Tick;
 
 /// One connection, as others see it.
 pub(crate) struct Peer {
     id: ConnectionId,
-    state: Mutex<State>,
+    common: Arc<Common>,
+    session: Mutex<Session>,
     /// Something was left for the connection's task.
     pub(crate) wake: Notify,
 }
 
-struct State {
-    in_flight: InFlight,
-    outgoing: VecDeque<Outgoing>,
-    outgoing_bytes: usize,
-    most_bytes: usize,
-    too_slow: bool,
-}
-
-/// A text to write to the socket.
-pub(crate) struct Outgoing {
-    pub(crate) text: Bytes,
-    /// What to acknowledge when it is written.
-    pub(crate) delivery: Option<Delivery>,
-}
-
 impl Peer {
-    pub(crate) fn new(id: ConnectionId, most_in_flight: usize, most_bytes: usize) -> Self {
-        let state = State {
-            in_flight: InFlight::new(most_in_flight),
-            outgoing: VecDeque::new(),
-            outgoing_bytes: 0,
-            most_bytes,
-            too_slow: false,
-        };
+    pub(crate) fn new(id: ConnectionId, common: Arc<Common>) -> Self {
+        let session = Session::new(common.clone(), id, Instant::now());
         Self {
             id,
-            state: Mutex::new(state),
+            common,
+            session: Mutex::new(session),
             wake: Notify::new(),
         }
     }
@@ -60,88 +44,115 @@ impl Peer {
         self.id
     }
 
-    /// The connection has sent a message; its sequence.
-    pub(crate) fn forward(&self) -> Sequence {
-        self.lock().in_flight.forward()
-    }
-
-    /// The sequence that its next message would have.
-    pub(crate) fn next_sequence(&self) -> Sequence {
-        self.lock().in_flight.next()
-    }
-
-    /// Whether it may send another message.
-    pub(crate) fn has_room(&self) -> bool {
-        self.lock().in_flight.has_room()
-    }
-
-    /// Whether all that it sent is answered and all answers are fetched.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let state = self.lock();
-        state.in_flight.is_empty() && state.outgoing.is_empty()
+    pub(crate) fn common(&self) -> &Common {
+        &self.common
     }
 
     /// An answer came for it.
-    pub(crate) fn deliver(&self, sequence: Sequence, part: Part, mut delivery: Delivery) -> Verdict {
-        let mut state = self.lock();
-        let verdict = state.in_flight.answer(sequence, part);
-        let text = std::mem::take(&mut delivery.message.body);
-        if verdict == Verdict::Duplicate || text.is_empty() {
-            drop(state);
-            delivery.ack();
-        } else {
-            state.push(Outgoing {
-                text,
-                delivery: Some(delivery),
-            });
-            drop(state);
-        }
+    pub(crate) fn answer(
+        &self,
+        sequence: Sequence,
+        answer: Answer,
+        delivery: Delivery,
+        revoked: &Revocations,
+        now: Now,
+    ) -> Brought {
+        let brought = self.change(|session| session.answer(sequence, answer, delivery, revoked, now));
         self.wake.notify_one();
-        verdict
+        brought
     }
 
-    /// A message of its will not be answered; `text` says why. Tells whether it was still open.
-    pub(crate) fn refuse(&self, sequence: Sequence, text: impl FnOnce() -> Bytes) -> bool {
-        let open = self.lock().in_flight.refuse(sequence);
-        if open {
-            self.tell(text());
+    /// A worker has something done for it.
+    pub(crate) fn errand(&self, errand: Errand, delivery: Delivery) -> Brought {
+        let brought = self.change(|session| session.errand(errand, delivery));
+        self.wake.notify_one();
+        brought
+    }
+
+    /// Something is taken back.
+    pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) {
+        self.change(|session| session.revoke(revocation, now));
+        self.wake.notify_one();
+    }
+
+    /// A question of its will not be answered. Tells whether its client was waiting for that.
+    pub(crate) fn refused(&self, sequence: Sequence, second: bool, body: &Bytes, error: PublishError) -> bool {
+        let told = self.change(|session| session.refused(sequence, second, body, error, Instant::now()));
+        self.wake.notify_one();
+        told
+    }
+
+    /// Its moment on the wheel has come.
+    pub(crate) fn fire(&self, tick: Tick, now: Instant, forwarding: bool) {
+        if self.change(|session| session.fire(tick, now, forwarding)) {
+            self.wake.notify_one();
         }
-        open
     }
 
     /// Something is to be written to it.
     pub(crate) fn tell(&self, text: Bytes) {
-        self.lock().push(Outgoing { text, delivery: None });
+        self.change(|session| session.tell(text));
         self.wake.notify_one();
     }
 
-    /// It is gone: nothing is awaited any more. Tells how much was.
-    pub(crate) fn abandon(&self) -> usize {
-        self.lock().in_flight.abandon()
+    /// It has sent a message.
+    pub(crate) fn forward(&self, barrier: bool) -> (Sequence, Standing) {
+        self.change(|session| session.forward(barrier))
     }
 
-    /// What is to be written, for the connection's task to take.
-    pub(crate) fn take_outgoing(&self) -> VecDeque<Outgoing> {
-        let mut state = self.lock();
-        state.outgoing_bytes = 0;
-        std::mem::take(&mut state.outgoing)
+    /// What is to be asked of the workers next.
+    pub(crate) fn next_question(&self) -> Option<Next> {
+        self.change(|session| session.next_question(Instant::now()))
     }
 
-    /// Whether more was left for it than it reads.
-    pub(crate) fn is_too_slow(&self) -> bool {
-        self.lock().too_slow
+    /// What is to be done for its socket now.
+    pub(crate) fn take(&self) -> Batch {
+        self.change(|session| session.take(Instant::now()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// It has ended like that.
+    pub(crate) fn dismiss(&self, ending: Ending) -> Dismissed {
+        self.change(|session| session.dismiss(ending))
+    }
+
+    /// Looks at it.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Has it armed for what it waits for, as it is from its beginning.
+    pub(crate) fn arm(&self) {
+        self.change(|_| ());
+    }
+
+    /// Waits until it is to end at once.
+    pub(crate) async fn urgent(&self) {
+        while !self.look(Session::is_urgent) {
+            self.wake.notified().await;
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
+        let mut session = self.lock();
+        let before = session.levels();
+        let result = change(&mut session);
+        session.arm();
+        let after = session.levels();
+        drop(session);
+        self.common.levels(before, after);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Session> {
         // Nothing under this lock panics half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn push(&mut self, outgoing: Outgoing) {
-        self.outgoing_bytes += outgoing.text.len();
-        self.outgoing.push_back(outgoing);
-        self.too_slow |= self.outgoing_bytes > self.most_bytes || self.outgoing.len() > MOST_OUTGOING;
+#[cfg(test)]
+impl Peer {
+    /// Gives it a grant, as the answer to its first message would.
+    pub(crate) fn bind(&self, grant: shared::grant::Grant, now: Now) {
+        self.change(|session| session.bind(grant, now));
     }
 }

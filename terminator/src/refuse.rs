@@ -1,4 +1,4 @@
-//! Telling a client that the broker would not take its message.
+//! Telling a client that its message goes no further: the broker would not take it, or the connection ends first.
 //!
 //! The one time that the terminator looks into a message: the refusal names it by its `id`.
 
@@ -31,9 +31,28 @@ pub(crate) fn refusal(body: &[u8], error: PublishError) -> Bytes {
         PublishError::Malformed => ErrorBody::new(ErrorCode::Internal, sentence),
         _ => ErrorBody::new(ErrorCode::Busy, sentence).retry_after_ms(RETRY_AFTER_MS),
     };
+    naming(body, &body_of_error)
+}
+
+/// The refusal of the message `body`, because its connection is closed for its authentication.
+pub(crate) fn unauthenticated(body: &[u8]) -> Bytes {
+    let sentence = "the connection was closed for its authentication before the message could be decided";
+    naming(body, &ErrorBody::new(ErrorCode::AuthRequired, sentence))
+}
+
+/// The refusal of the message `body`, which nobody could decide.
+pub(crate) fn undecided(body: &[u8]) -> Bytes {
+    naming(
+        body,
+        &ErrorBody::new(ErrorCode::Internal, "the message could not be decided"),
+    )
+}
+
+/// An error that names the message `body` by its `id`, if that can be found.
+fn naming(body: &[u8], error: &ErrorBody) -> Bytes {
     let id = serde_json::from_slice::<IdOnly<'_>>(body).ok().map(|found| found.id);
     let id = id.as_deref().filter(|id| id.len() <= MAX_ID_BYTES);
-    ServerMessage::error(id, &body_of_error).to_json().into()
+    ServerMessage::error(id, error).to_json().into()
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use shared::id::{ConnectionId, TerminatorId};
 
+use crate::common::Common;
 use crate::peer::Peer;
 
 /// All connections of one terminator.
 pub(crate) struct Registry {
     terminator: TerminatorId,
+    common: Arc<Common>,
     last: AtomicU64,
     peers: RwLock<HashMap<u64, Arc<Peer>>>,
 }
@@ -22,26 +24,32 @@ pub(crate) struct Entry {
 }
 
 impl Registry {
-    pub(crate) fn new(terminator: TerminatorId) -> Self {
+    pub(crate) fn new(terminator: TerminatorId, common: Arc<Common>) -> Self {
         Self {
             terminator,
+            common,
             last: AtomicU64::new(0),
             peers: RwLock::default(),
         }
     }
 
+    pub(crate) const fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
     /// Admits a connection.
-    pub(crate) fn admit(self: &Arc<Self>, most_in_flight: usize, most_bytes: usize) -> Entry {
+    pub(crate) fn admit(self: &Arc<Self>) -> Entry {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let id = ConnectionId {
             terminator: self.terminator,
             number,
         };
-        let peer = Arc::new(Peer::new(id, most_in_flight, most_bytes));
+        let peer = Arc::new(Peer::new(id, self.common.clone()));
         self.peers
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(number, peer.clone());
+        peer.arm();
         Entry {
             registry: self.clone(),
             peer,
@@ -53,11 +61,25 @@ impl Registry {
         if id.terminator != self.terminator {
             return None;
         }
+        self.numbered(id.number)
+    }
+
+    /// The connection of this number, if it is still open.
+    pub(crate) fn numbered(&self, number: u64) -> Option<Arc<Peer>> {
         self.peers
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(&id.number)
+            .get(&number)
             .cloned()
+    }
+
+    /// All that are open, in the order in which they were opened.
+    pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = peers.values().cloned().collect();
+        drop(peers);
+        all.sort_unstable_by_key(|peer| peer.id().number);
+        all
     }
 }
 
@@ -71,11 +93,12 @@ impl Drop for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::common;
 
-    #[test]
-    fn a_connection_is_found_until_it_ends_and_only_by_its_own_name() {
-        let registry = Arc::new(Registry::new(TerminatorId::random()));
-        let entry = registry.admit(1, 1);
+    #[tokio::test]
+    async fn a_connection_is_found_until_it_ends_and_only_by_its_own_name() {
+        let registry = Arc::new(Registry::new(TerminatorId::random(), common()));
+        let entry = registry.admit();
         let id = entry.peer.id();
         assert!(registry.find(id).is_some());
         assert!(
@@ -88,5 +111,13 @@ mod tests {
         );
         drop(entry);
         assert!(registry.find(id).is_none());
+    }
+
+    #[tokio::test]
+    async fn all_are_told_in_the_same_order_every_time() {
+        let registry = Arc::new(Registry::new(TerminatorId::random(), common()));
+        let entries: Vec<_> = (0..100).map(|_| registry.admit()).collect();
+        let numbers: Vec<_> = registry.all().iter().map(|peer| peer.id().number).collect();
+        assert!(numbers.is_sorted() && numbers.len() == entries.len());
     }
 }

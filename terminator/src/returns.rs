@@ -1,43 +1,110 @@
-//! The way back: answers out of the return queue, each to the connection that asked.
+//! The way back: answers and errands out of the return queue, each to its connection, and what is taken back to all.
 
 use std::sync::Arc;
 
 use shared::bus::{Consumer, Delivery};
-use shared::envelope::Return;
-use tracing::debug;
+use shared::envelope::{Bounced, Errand, Return};
+use shared::id::ConnectionId;
+use shared::revocation::{Revocation, Revocations};
+use tracing::{debug, info};
 
-use crate::in_flight::Verdict;
-use crate::metrics::Metrics;
+use crate::bounce::{Back, Bouncer};
+use crate::common::Common;
 use crate::registry::Registry;
+use crate::session::Brought;
 
 /// How many answers the broker gives out that are not yet written to their sockets.
 pub(crate) const PREFETCH: u16 = 8_192;
 
-/// Runs until the consumer has no more.
-pub(crate) async fn run(mut answers: Consumer, registry: Arc<Registry>, metrics: Arc<Metrics>) {
-    while let Some(delivery) = answers.recv().await {
-        bring(delivery, &registry, &metrics);
-    }
+/// What the one task holds that empties the return queue.
+pub(crate) struct Returns {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) bouncer: Bouncer,
+    /// What has been taken back. Only this task brings grants, so it alone need know.
+    revoked: Revocations,
 }
 
-fn bring(delivery: Delivery, registry: &Registry, metrics: &Metrics) {
-    if delivery.is_redelivered() {
-        metrics.redeliveries.increment(1);
-    }
-    let Some(Return::Answer(stamp, answer)) = Return::read(&delivery.message) else {
-        metrics.answers_malformed.increment(1);
-        return delivery.ack();
-    };
-    debug!(target: "countersign::journey", stage = "return", %stamp, "an answer came");
-    let Some(peer) = registry.find(stamp.connection) else {
-        metrics.answers_orphaned.increment(1);
-        return delivery.ack();
-    };
-    match peer.deliver(stamp.sequence, answer.part, delivery) {
-        Verdict::Deliver { settled } => {
-            metrics.answers_delivered.increment(1);
-            metrics.in_flight.decrement(if settled { 1.0 } else { 0.0 });
+impl Returns {
+    pub(crate) fn new(registry: Arc<Registry>, bouncer: Bouncer) -> Self {
+        Self {
+            registry,
+            bouncer,
+            revoked: Revocations::default(),
         }
-        Verdict::Duplicate => metrics.answers_duplicate.increment(1),
+    }
+
+    /// Runs until the consumer has no more.
+    pub(crate) async fn run(mut self, mut answers: Consumer) {
+        while let Some(delivery) = answers.recv().await {
+            self.bring(delivery);
+        }
+    }
+
+    fn bring(&mut self, delivery: Delivery) {
+        if delivery.is_redelivered() {
+            self.common().metrics.redeliveries.increment(1);
+        }
+        let Some(returned) = Return::read(&delivery.message) else {
+            self.common().metrics.answers_malformed.increment(1);
+            return delivery.ack();
+        };
+        match returned {
+            Return::Revoked(revocation) => {
+                self.revoke(&revocation);
+                delivery.ack();
+            }
+            Return::Answer(stamp, answer) => {
+                debug!(target: "countersign::journey", stage = "return", %stamp, "an answer came");
+                let wanted = answer.identity.is_some() && !delivery.message.body.is_empty();
+                let now = self.common().now();
+                let brought = match self.registry.find(stamp.connection) {
+                    Some(peer) => peer.answer(stamp.sequence, answer, delivery, &self.revoked, now),
+                    None => Brought::Gone(delivery),
+                };
+                self.note(brought, wanted);
+            }
+            Return::Errand(connection, errand) => self.errand(connection, errand, delivery),
+        }
+    }
+
+    fn errand(&self, connection: ConnectionId, errand: Errand, delivery: Delivery) {
+        let wanted = match &errand {
+            Errand::Write(write) => write.identity.is_some(),
+            Errand::Wake { .. } => true,
+            Errand::Fetched { .. } => false,
+        };
+        let brought = match self.registry.find(connection) {
+            Some(peer) => peer.errand(errand, delivery),
+            None => Brought::Gone(delivery),
+        };
+        self.note(brought, wanted);
+    }
+
+    /// Counts what came. What came for nobody goes back if somebody else may have it.
+    fn note(&self, brought: Brought, wanted: bool) {
+        let metrics = &self.common().metrics;
+        match brought {
+            Brought::Taken => metrics.answers_delivered.increment(1),
+            Brought::Duplicate => metrics.answers_duplicate.increment(1),
+            Brought::Gone(delivery) if wanted => self.bouncer.send(Back::Bounce(delivery, Bounced::Gone)),
+            Brought::Gone(delivery) => {
+                metrics.answers_orphaned.increment(1);
+                delivery.ack();
+            }
+        }
+    }
+
+    fn revoke(&mut self, revocation: &Revocation) {
+        info!(target = ?revocation.target, effective = revocation.effective.as_millis(), "something is taken back");
+        self.common().metrics.revocations.increment(1);
+        let now = self.common().now();
+        self.revoked.add(*revocation, now.wall);
+        for peer in self.registry.all() {
+            peer.revoke(revocation, now);
+        }
+    }
+
+    fn common(&self) -> &Common {
+        self.registry.common()
     }
 }

@@ -7,10 +7,10 @@ use tokio_tungstenite::WebSocketStream;
 
 use crate::connection::{Connection, Rules};
 use crate::forward::Forwarder;
-use crate::listener::Stream;
 use crate::metrics::Metrics;
 use crate::phase::Phase;
 use crate::registry::Registry;
+use crate::stream::Stream;
 
 /// All that the sockets of one terminator have in common.
 pub(crate) struct Sockets {
@@ -18,14 +18,12 @@ pub(crate) struct Sockets {
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) rules: Rules,
-    pub(crate) max_in_flight: usize,
-    pub(crate) send_queue_bytes: usize,
 }
 
 impl Sockets {
     /// Serves a socket until it ends.
     pub(crate) async fn serve(&self, socket: WebSocketStream<Stream>) {
-        let entry = self.registry.admit(self.max_in_flight, self.send_queue_bytes);
+        let entry = self.registry.admit();
         self.metrics().connections_opened.increment(1);
         let _open = Open::new(self.metrics());
         Connection::new(socket, entry, self.forwarder.clone(), self.phase.clone(), self.rules)

@@ -1,0 +1,349 @@
+//! Who a connection is, and by which of its messages: pure.
+//!
+//! Answers come in any order; what they say of the connection counts by the
+//! sequence of the message that they answer, never by when they came. So a
+//! log-out is not undone by the late answer to a message that was sent before it.
+
+use std::time::Duration;
+
+use shared::clock::Timestamp;
+use shared::envelope::{Change, Standing};
+use shared::grant::{Grant, Policy};
+use shared::id::{ConnectionId, Sequence};
+use shared::revocation::Subject;
+use shared::tag::{IdentityTag, ResumeSecret, TokenIdTag};
+use tokio::time::Instant;
+
+/// The furthest moment that is told apart from never: beyond every token's life, and within what an `Instant` holds.
+pub(crate) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+/// How long after its end a write that had begun before may still be on its way: with what the timers may be late, less
+/// than the 250 ms that are promised.
+const WRITE_GRACE: Duration = Duration::from_millis(200);
+
+/// One moment on both clocks: the one that tokens are dated by, and the one that nobody can turn back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) wall: Timestamp,
+}
+
+impl Now {
+    /// That moment, as seen from now, on the clock that nobody can turn back. What is past is now.
+    pub(crate) fn instant_of(self, moment: Timestamp) -> Instant {
+        self.instant + moment.saturating_since(self.wall).min(FAR)
+    }
+}
+
+/// A connection's authentication.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    by: Option<Sequence>,
+    resume: ResumeSecret,
+    bound: Option<Box<Bound>>,
+    ever_bound: bool,
+}
+
+/// What is kept of a grant.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) identity: IdentityTag,
+    pub(crate) on_expired_push: Policy,
+    pub(crate) hold: Duration,
+    pub(crate) deadline: Instant,
+    pub(crate) refresh_at: Instant,
+    /// From when on a revocation forbids it.
+    pub(crate) revoked_at: Option<Instant>,
+    /// Whether the client was told that a fresh token had better come.
+    pub(crate) refresh_told: bool,
+    /// Whether its lapse was counted.
+    pub(crate) lapse_noted: bool,
+    token_id: Option<TokenIdTag>,
+    issued_at: Option<Timestamp>,
+    facts: Box<str>,
+    principal: Box<str>,
+}
+
+/// What came of a change.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// Nothing: a later message has changed the connection already.
+    Stale,
+    /// The connection has this grant, with so much waiting, and takes over what that connection has left held.
+    Live {
+        waiting: u64,
+        resumes: Option<ConnectionId>,
+    },
+    /// It has none any more.
+    Forgotten,
+    /// It is another identity's.
+    Stranger,
+}
+
+impl Binding {
+    pub(crate) fn new() -> Self {
+        Self {
+            by: None,
+            resume: ResumeSecret::random(),
+            bound: None,
+            ever_bound: false,
+        }
+    }
+
+    /// Takes note of what the message `sequence` has made of the connection.
+    pub(crate) fn apply(&mut self, sequence: Sequence, change: Change, now: Now) -> Applied {
+        let newer = self.by.is_none_or(|by| sequence > by);
+        match change {
+            // Whichever of the two came first by sequence: one socket had tokens of two.
+            Change::Live { grant, .. } if self.is_of_another(grant.identity) => Applied::Stranger,
+            Change::Live { .. } | Change::Forgotten if !newer => Applied::Stale,
+            Change::Live { grant, principal } => {
+                self.by = Some(sequence);
+                self.ever_bound = true;
+                let (waiting, resumes) = (grant.waiting, grant.resumes);
+                self.bound = Some(Box::new(Bound::new(grant, principal, now)));
+                Applied::Live { waiting, resumes }
+            }
+            Change::Forgotten => {
+                self.by = Some(sequence);
+                self.bound = None;
+                // Whoever knew the old one was told it as somebody who has left.
+                self.resume = ResumeSecret::random();
+                Applied::Forgotten
+            }
+        }
+    }
+
+    /// The grant, in force or lapsed.
+    pub(crate) fn bound(&self) -> Option<&Bound> {
+        self.bound.as_deref()
+    }
+
+    pub(crate) fn bound_mut(&mut self) -> Option<&mut Bound> {
+        self.bound.as_deref_mut()
+    }
+
+    /// The message that last changed it.
+    pub(crate) fn by(&self) -> Option<Sequence> {
+        self.by
+    }
+
+    /// Whether it ever had a grant.
+    pub(crate) fn was_ever_bound(&self) -> bool {
+        self.ever_bound
+    }
+
+    /// Whether a grant is in force.
+    pub(crate) fn is_live(&self, now: Instant) -> bool {
+        self.bound().is_some_and(|bound| bound.is_live(now))
+    }
+
+    /// What a worker is told of it with a message.
+    pub(crate) fn standing(&self) -> Standing {
+        let bound = self.bound();
+        Standing {
+            by: self.by,
+            grant: bound.map(|bound| bound.facts.to_string()),
+            principal: bound.map(|bound| bound.principal.to_string()),
+            resume: bound.is_none().then_some(self.resume),
+            unsettled: false,
+            held: false,
+            again: false,
+        }
+    }
+
+    fn is_of_another(&self, identity: IdentityTag) -> bool {
+        self.bound().is_some_and(|bound| bound.identity != identity)
+    }
+}
+
+impl Bound {
+    fn new(grant: Grant, principal: String, now: Now) -> Self {
+        // Workers need not hear again what they have said once of the moment of registration.
+        let facts = Grant {
+            waiting: 0,
+            resumes: None,
+            ..grant.clone()
+        };
+        Self {
+            identity: grant.identity,
+            on_expired_push: grant.on_expired_push,
+            hold: Duration::from_millis(grant.hold_ms).min(FAR),
+            deadline: now.instant_of(grant.until),
+            refresh_at: now.instant_of(grant.refresh_at),
+            revoked_at: None,
+            refresh_told: false,
+            lapse_noted: false,
+            token_id: grant.token_id,
+            issued_at: grant.issued_at,
+            facts: facts.to_facts().into(),
+            principal: principal.into(),
+        }
+    }
+
+    pub(crate) fn is_revoked(&self, now: Instant) -> bool {
+        self.revoked_at.is_some_and(|revoked_at| now >= revoked_at)
+    }
+
+    pub(crate) fn is_live(&self, now: Instant) -> bool {
+        now < self.deadline && !self.is_revoked(now)
+    }
+
+    /// Until when a write in its name that has begun may take, if there is a limit.
+    pub(crate) fn write_limit(&self) -> Option<Instant> {
+        let lapse = (self.on_expired_push != Policy::Ignore).then_some(self.deadline);
+        let end = lapse.into_iter().chain(self.revoked_at).min()?;
+        Some(end + WRITE_GRACE)
+    }
+
+    /// What a revocation must mean to concern it.
+    pub(crate) fn subject(&self, connection: ConnectionId) -> Subject {
+        Subject {
+            identity: self.identity,
+            token_id: self.token_id,
+            issued_at: self.issued_at,
+            connection: Some(connection),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use shared::tag::TokenTag;
+
+    pub(crate) fn identity(number: u8) -> IdentityTag {
+        IdentityTag::of(&[number; 32])
+    }
+
+    pub(crate) fn now() -> Now {
+        Now {
+            instant: Instant::now(),
+            wall: Timestamp::from_secs(1_000),
+        }
+    }
+
+    /// A grant of that identity, until so many seconds from [`now`].
+    pub(crate) fn grant(of: u8, seconds: u64) -> Grant {
+        Grant {
+            identity: identity(of),
+            until: Timestamp::from_secs(1_000 + seconds),
+            refresh_at: Timestamp::from_secs(1_000 + seconds * 8 / 10),
+            token: TokenTag::of(&[9; 32]),
+            token_id: None,
+            issued_at: None,
+            on_expired_push: Policy::Reauthenticate,
+            hold_ms: 60_000,
+            waiting: 0,
+            resumes: None,
+        }
+    }
+
+    pub(crate) fn live(grant: Grant) -> Change {
+        Change::Live {
+            grant,
+            principal: "{}".to_owned(),
+        }
+    }
+
+    fn sequence(number: u64) -> Sequence {
+        Sequence::new(number)
+    }
+
+    #[test]
+    fn the_late_answer_to_an_earlier_message_undoes_nothing() {
+        let mut binding = Binding::new();
+        binding.apply(sequence(2), Change::Forgotten, now());
+        assert_eq!(binding.apply(sequence(1), live(grant(1, 60)), now()), Applied::Stale);
+        assert!(binding.bound().is_none());
+        assert_eq!(binding.by(), Some(sequence(2)));
+    }
+
+    #[test]
+    fn a_renewed_grant_does_not_end_when_the_old_one_would_have() {
+        let now = now();
+        let mut binding = Binding::new();
+        binding.apply(sequence(1), live(grant(1, 10)), now);
+        binding.apply(sequence(2), live(grant(1, 60)), now);
+        assert!(binding.is_live(now.instant + Duration::from_secs(59)));
+        assert!(!binding.is_live(now.instant + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn two_identities_on_one_socket_are_told_apart_in_either_order() {
+        for other in [1, 3] {
+            let mut binding = Binding::new();
+            binding.apply(sequence(2), live(grant(1, 10)), now());
+            assert_eq!(
+                binding.apply(sequence(other), live(grant(2, 10)), now()),
+                Applied::Stranger
+            );
+            assert_eq!(binding.bound().map(|bound| bound.identity), Some(identity(1)));
+        }
+    }
+
+    #[test]
+    fn after_a_log_out_another_may_log_in_and_the_secret_is_a_new_one() {
+        let mut binding = Binding::new();
+        let first = binding.standing().resume;
+        assert!(first.is_some());
+        binding.apply(sequence(1), live(grant(1, 10)), now());
+        assert_eq!(binding.standing().resume, None);
+        binding.apply(sequence(2), Change::Forgotten, now());
+        let second = binding.standing().resume;
+        assert!(second.is_some() && second != first);
+        assert!(matches!(
+            binding.apply(sequence(3), live(grant(2, 10)), now()),
+            Applied::Live { .. }
+        ));
+    }
+
+    #[test]
+    fn a_worker_is_told_the_grant_but_not_what_was_said_once() {
+        let mut binding = Binding::new();
+        let resumed = Grant {
+            waiting: 3,
+            ..grant(1, 10)
+        };
+        binding.apply(sequence(1), live(resumed), now());
+        let standing = binding.standing();
+        assert_eq!(standing.grant, Some(grant(1, 10).to_facts()));
+        assert_eq!(standing.by, Some(sequence(1)));
+    }
+
+    #[test]
+    fn a_token_without_end_does_not_overflow_the_clock() {
+        let mut binding = Binding::new();
+        let endless = Grant {
+            until: Timestamp::from_millis(u64::MAX),
+            refresh_at: Timestamp::from_millis(u64::MAX),
+            hold_ms: u64::MAX,
+            ..grant(1, 1)
+        };
+        binding.apply(sequence(1), live(endless), now());
+        assert!(binding.is_live(now().instant));
+    }
+
+    proptest! {
+        /// Whatever the order in which answers come, the connection ends up as the last message by sequence made it.
+        #[test]
+        fn the_newest_change_counts(
+            forgets in proptest::collection::vec(any::<bool>(), 1..20),
+            order in proptest::collection::vec(any::<prop::sample::Index>(), 1..60),
+        ) {
+            let mut binding = Binding::new();
+            let mut newest = 0;
+            for place in order {
+                let index = place.index(forgets.len());
+                let number = index as u64 + 1;
+                let change = if forgets[index] { Change::Forgotten } else { live(grant(1, number)) };
+                let applied = binding.apply(sequence(number), change, now());
+                prop_assert_eq!(applied == Applied::Stale, number <= newest);
+                newest = newest.max(number);
+            }
+            let last = usize::try_from(newest).unwrap() - 1;
+            prop_assert_eq!(binding.bound().is_none(), forgets[last]);
+            prop_assert_eq!(binding.by(), Some(sequence(newest)));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The end of a connection: what was not written goes back, the client is told, and so are the workers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use shared::protocol::{CloseCode, ServerMessage};
+use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as FrameCode;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tracing::trace;
+
+use crate::connection::Connection;
+use crate::ending::Ending;
+use crate::handshake::linger;
+use crate::notices::last_error;
+use crate::session::{Dismissed, Session};
+use crate::stream::Stream;
+
+/// The time for the last errors and the closing handshake (RFC 6455 §7.1.2).
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is still read and dropped from a client that broke the rules: 64 MiB, four of the largest messages.
+const MOST_LINGER_BYTES: u64 = 64 * 1_024 * 1_024;
+/// How long what a client that has left had sent waits for what it had sent before.
+const SEE_OFF_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ends a connection.
+pub(crate) async fn take_leave(mut connection: Connection, ending: Ending) {
+    if ending == Ending::Left {
+        see_off(&mut connection).await;
+    }
+    if ending.is_for_authentication() {
+        connection.refuse_parked();
+    }
+    // From here on, what comes for it goes where the rest goes.
+    let Dismissed { texts, back } = connection.entry.peer.dismiss(ending);
+    for back in back {
+        connection.forwarder.bouncer.send(back);
+    }
+    if let Ending::Close { code, say } = ending {
+        let deadline = deadline(&connection);
+        if Instant::now() < deadline {
+            // Whoever does not take the good-bye in time goes without.
+            let _ = timeout_at(deadline, close(&mut connection.socket, texts, code, say)).await;
+        }
+    }
+    tell_workers(connection, ending).await;
+}
+
+/// Until when the socket may be written to. What it has not taken of what was in the name of an identity goes first.
+fn deadline(connection: &Connection) -> Instant {
+    let deadline = Instant::now() + CLOSE_TIMEOUT;
+    let limit = connection.entry.peer.look(Session::write_limit);
+    limit
+        .filter(|_| connection.unflushed)
+        .map_or(deadline, |limit| limit.min(deadline))
+}
+
+/// The client has left, but what it sent before may still wait to be decided after what it sent before that.
+async fn see_off(connection: &mut Connection) {
+    let deadline = Instant::now() + SEE_OFF_TIMEOUT;
+    let waits = async {
+        while connection.entry.peer.look(Session::has_again) {
+            connection.ask_workers();
+            tokio::select! {
+                biased;
+                () = connection.entry.peer.wake.notified() => {}
+                () = connection.forwarder.publisher.ready(), if connection.parked.is_some() => connection.submit_parked(),
+            }
+        }
+    };
+    // What has waited that long was sent by nobody who could know its answer.
+    let _ = timeout_at(deadline, waits).await;
+}
+
+/// Says why, closes, and waits for the client to agree.
+async fn close(socket: &mut WebSocketStream<Stream>, texts: Vec<Bytes>, code: CloseCode, say: bool) {
+    let error = last_error(code).filter(|_| say);
+    let error = error.map(|error| Bytes::from(ServerMessage::error(None, &error).to_json()));
+    // Whoever reads too slowly is not given more.
+    let texts = if code == CloseCode::SlowReader {
+        Vec::new()
+    } else {
+        texts
+    };
+    for text in texts.into_iter().chain(error) {
+        // Only a forged answer is no text, and it is dropped.
+        if let Ok(text) = Utf8Bytes::try_from(text)
+            && socket.send(Message::Text(text)).await.is_err()
+        {
+            return;
+        }
+    }
+    let frame = CloseFrame {
+        code: FrameCode::from(code.code()),
+        reason: code.reason().into(),
+    };
+    if socket.close(Some(frame)).await.is_ok() {
+        while let Some(Ok(_)) = socket.next().await {
+            trace!("a frame after our close");
+        }
+        // Behind frames that could not be read, more may be on its way.
+        let _ = linger(socket.get_mut(), MOST_LINGER_BYTES).await;
+    }
+}
+
+/// Workers that have heard of this connection are told that it is gone.
+async fn tell_workers(connection: Connection, ending: Ending) {
+    let Connection {
+        socket,
+        entry,
+        forwarder,
+        parked,
+        ..
+    } = connection;
+    // The broker may be a while; the client need not be.
+    drop(socket);
+    if let Some(publication) = parked {
+        forwarder.publisher.submit(*publication).await;
+    }
+    let peer = entry.peer.clone();
+    drop(entry);
+    if let Some(notice) = forwarder.closed(&peer, ending.code()) {
+        forwarder.publisher.submit(notice).await;
+    }
+}

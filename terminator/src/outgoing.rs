@@ -1,0 +1,105 @@
+//! What waits to be written to one socket.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use shared::bus::Delivery;
+use shared::tag::IdentityTag;
+
+use crate::bounce::Back;
+use crate::ending::Ending;
+use crate::recent::Key;
+
+/// The most texts that may wait for one socket, whatever their size. Answers that wait are not yet acknowledged, and the
+/// broker gives out at most [`crate::returns::PREFETCH`] of those: one slow reader may not take more than a sixteenth.
+const MOST_OUTGOING: usize = 512;
+
+/// A text to write to the socket.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) text: Bytes,
+    /// In whose name it may be written; nothing if it is for whoever reads it.
+    pub(crate) identity: Option<IdentityTag>,
+    /// By which it is known if it comes again.
+    pub(crate) key: Option<Key>,
+    /// It goes before what waits for a fetch.
+    pub(crate) ahead: bool,
+    /// What to acknowledge when it is written.
+    pub(crate) delivery: Option<Delivery>,
+}
+
+impl Outgoing {
+    /// A text of our own.
+    pub(crate) const fn notice(text: Bytes) -> Self {
+        Self {
+            text,
+            identity: None,
+            key: None,
+            ahead: false,
+            delivery: None,
+        }
+    }
+}
+
+/// One thing in the queue.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Text(Outgoing),
+    /// All that was held has come before this, but for so many.
+    Fetched {
+        left: u64,
+    },
+}
+
+/// The queue of one socket.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Adds something. Tells whether that is not more than may wait.
+    #[must_use]
+    pub(crate) fn push(&mut self, entry: Entry, most_bytes: usize) -> bool {
+        if let Entry::Text(outgoing) = &entry {
+            self.bytes += outgoing.text.len();
+        }
+        self.entries.push_back(entry);
+        self.bytes <= most_bytes && self.entries.len() <= MOST_OUTGOING
+    }
+
+    /// Puts texts before all that waits. They have been counted once.
+    pub(crate) fn push_front(&mut self, texts: VecDeque<Outgoing>) {
+        for outgoing in texts.into_iter().rev() {
+            self.entries.push_front(Entry::Text(outgoing));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All that waits. What comes next waits in a queue of its own.
+    pub(crate) fn take(&mut self) -> VecDeque<Entry> {
+        self.bytes = 0;
+        std::mem::take(&mut self.entries)
+    }
+}
+
+/// What is to be done for a socket now, in this order.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// What goes back to the workers.
+    pub(crate) back: Vec<Back>,
+    /// What is written.
+    pub(crate) writes: VecDeque<Outgoing>,
+    /// How the connection ends, if it does.
+    pub(crate) ending: Option<Ending>,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.back.is_empty() && self.writes.is_empty() && self.ending.is_none()
+    }
+}

@@ -1,0 +1,320 @@
+//! What a connection has become by all that it sent and all that came for it: its
+//! questions, its authentication, what is held, and what waits to be written.
+//!
+//! Nothing here waits and nothing touches a socket. Whatever happens to a
+//! connection is one call, with the time as an argument: a message of its own
+//! ([`forward`](Session::forward)), something from the return queue
+//! ([`returned`]), a moment that has come ([`timing`]). What follows is taken
+//! out by the connection's task: what to ask the workers
+//! ([`next_question`](Session::next_question)) and what to write ([`writing`]).
+
+mod returned;
+mod timing;
+mod writing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::bus::PublishError;
+use shared::envelope::Standing;
+use shared::id::{ConnectionId, Sequence};
+use shared::protocol::CloseCode;
+use tokio::time::Instant;
+
+use crate::binding::Binding;
+use crate::common::Common;
+use crate::ending::Ending;
+use crate::held::{Held, Stand};
+use crate::in_flight::{InFlight, Kind};
+use crate::outbound::Outbound;
+use crate::outgoing::{Entry, Outgoing, Queue};
+use crate::recent::Recent;
+use crate::refuse::{refusal, unauthenticated};
+use crate::wheel::Tick;
+
+pub(crate) use self::returned::Brought;
+pub(crate) use self::writing::Dismissed;
+
+/// How long a connection that is to be closed waits for the answers to what it sent.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The state of one connection.
+pub(crate) struct Session {
+    common: Arc<Common>,
+    id: ConnectionId,
+    in_flight: InFlight,
+    binding: Binding,
+    /// Nothing behind this message is read until it is settled.
+    barrier: Option<Sequence>,
+    /// Messages that workers have sent back, until all before them is settled.
+    again: BTreeMap<Sequence, Bytes>,
+    held: Held,
+    outbound: Outbound<Outgoing>,
+    outgoing: Queue,
+    recent: Recent,
+    /// Whether the client was asked for a fresh token since the last one came.
+    asked: bool,
+    /// When to see whether it has ever authenticated.
+    auth_due: Option<Instant>,
+    life: Life,
+    /// For when it is armed on the wheel.
+    armed: Option<Tick>,
+    /// What it waits for has changed.
+    rearm: bool,
+}
+
+/// How far a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// Nothing is read any more; what is in flight may settle until then, and then it ends.
+    Closing {
+        until: Instant,
+        ending: Ending,
+    },
+    /// It ends now.
+    Ending(Ending),
+    /// It has ended: what comes for it now comes for nobody.
+    Gone,
+}
+
+/// What is to be asked of the workers.
+pub(crate) struct Next {
+    pub(crate) sequence: Sequence,
+    pub(crate) standing: Standing,
+    pub(crate) what: What,
+}
+
+pub(crate) enum What {
+    /// A message that was sent back, for the second time.
+    Again(Bytes),
+    /// That what is held be handled.
+    Release { from: Option<ConnectionId> },
+}
+
+/// What of a connection is shown in gauges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Levels {
+    pub(crate) in_flight: usize,
+    pub(crate) held_inbound: usize,
+    pub(crate) held_outbound: usize,
+}
+
+impl Session {
+    pub(crate) fn new(common: Arc<Common>, id: ConnectionId, now: Instant) -> Self {
+        let shares = common.shares;
+        Self {
+            common,
+            id,
+            in_flight: InFlight::new(shares.max_in_flight),
+            binding: Binding::new(),
+            barrier: None,
+            again: BTreeMap::new(),
+            held: Held::default(),
+            outbound: Outbound::new(shares.send_queue_bytes),
+            outgoing: Queue::default(),
+            recent: Recent::default(),
+            asked: false,
+            auth_due: shares.auth_timeout.map(|timeout| now + timeout),
+            life: Life::Open,
+            armed: None,
+            rearm: true,
+        }
+    }
+
+    /// The client has sent a message; if it is a barrier, nothing behind it is read until it is settled.
+    pub(crate) fn forward(&mut self, barrier: bool) -> (Sequence, Standing) {
+        let standing = Standing {
+            unsettled: self.in_flight.open_messages() > 0,
+            ..self.standing()
+        };
+        let sequence = self.in_flight.forward(Kind::Message);
+        if barrier {
+            self.barrier = Some(sequence);
+        }
+        (sequence, standing)
+    }
+
+    /// How it stands, when nothing is unsettled.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            held: self.held.len() > 0,
+            ..self.binding.standing()
+        }
+    }
+
+    /// Whether another message may be read.
+    pub(crate) fn may_read(&self) -> bool {
+        let behind_barrier = self.barrier.is_some_and(|barrier| self.in_flight.is_open(barrier));
+        self.life == Life::Open && !behind_barrier && self.in_flight.has_room()
+    }
+
+    /// What is to be asked of the workers next. It is asked, then.
+    pub(crate) fn next_question(&mut self, now: Instant) -> Option<Next> {
+        if self.life != Life::Open {
+            return None;
+        }
+        self.next_again().or_else(|| self.next_release(now))
+    }
+
+    /// The message that was sent back and has none before it that is unsettled.
+    fn next_again(&mut self) -> Option<Next> {
+        let first = self.again.first_entry()?;
+        if self.in_flight.oldest_open() != Some(*first.key()) {
+            return None;
+        }
+        let (sequence, body) = first.remove_entry();
+        self.common.metrics.sent_again.increment(1);
+        Some(Next {
+            sequence,
+            standing: Standing {
+                again: true,
+                ..self.standing()
+            },
+            what: What::Again(body),
+        })
+    }
+
+    fn next_release(&mut self, now: Instant) -> Option<Next> {
+        let stand = Stand {
+            now,
+            live: self.binding.is_live(now),
+            by: self.binding.by(),
+            oldest_open: self.in_flight.oldest_open(),
+        };
+        let due = self.held.due(stand)?;
+        let standing = self.standing();
+        let sequence = self.in_flight.forward(Kind::Release);
+        self.held.ask(due, sequence, stand);
+        self.common.metrics.releases.increment(1);
+        Some(Next {
+            sequence,
+            standing,
+            what: What::Release { from: due.from },
+        })
+    }
+
+    /// The queue did not take the first or `second` sending of a question. A client that waits for the answer is told;
+    /// `body` is what it sent. Tells whether it was.
+    pub(crate) fn refused(
+        &mut self,
+        sequence: Sequence,
+        second: bool,
+        body: &Bytes,
+        error: PublishError,
+        now: Instant,
+    ) -> bool {
+        let release = self.held.is_release(sequence);
+        if !self.in_flight.refuse(sequence, second) {
+            return false;
+        }
+        if release {
+            self.held.refused(now);
+            self.rearm = true;
+            return false;
+        }
+        let text = if self.ends_for_authentication() {
+            unauthenticated(body)
+        } else {
+            refusal(body, error)
+        };
+        self.tell(text);
+        true
+    }
+
+    /// Something of our own is to be written.
+    pub(crate) fn tell(&mut self, text: Bytes) {
+        self.push(Entry::Text(Outgoing::notice(text)));
+    }
+
+    /// The sequence that its next message would have.
+    pub(crate) fn next_sequence(&self) -> Sequence {
+        self.in_flight.next()
+    }
+
+    /// Whether all that it sent is answered and all answers are written.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty() && self.outgoing.is_empty()
+    }
+
+    /// Whether messages wait to be sent a second time.
+    pub(crate) fn has_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Whether it ends now, whatever it is about.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.ending().is_some()
+    }
+
+    /// How it ends, if it is to end at once.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        match self.life {
+            Life::Ending(ending) => Some(ending),
+            Life::Open | Life::Closing { .. } | Life::Gone => None,
+        }
+    }
+
+    /// With which code it ends if its grant is over.
+    pub(crate) fn end_of_grant(&self, now: Instant) -> CloseCode {
+        match self.binding.bound() {
+            Some(bound) if bound.is_revoked(now) => CloseCode::Revoked,
+            Some(_) | None => CloseCode::AuthRequired,
+        }
+    }
+
+    /// Whether it takes its leave, now or when what is in flight has settled.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.life != Life::Open
+    }
+
+    /// Until when a write in the name of its identity that has begun may take, if there is a limit.
+    pub(crate) fn write_limit(&self) -> Option<Instant> {
+        self.binding.bound().and_then(|bound| bound.write_limit())
+    }
+
+    pub(crate) fn levels(&self) -> Levels {
+        Levels {
+            in_flight: self.in_flight.open_messages(),
+            held_inbound: self.held.len(),
+            held_outbound: self.outbound.behind(),
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if !self.outgoing.push(entry, self.common.shares.send_queue_bytes) {
+            self.end(CloseCode::SlowReader);
+        }
+    }
+
+    /// It ends at once.
+    fn end(&mut self, code: CloseCode) {
+        if matches!(self.life, Life::Open | Life::Closing { .. }) {
+            self.life = Life::Ending(Ending::close(code));
+        }
+    }
+
+    /// It ends when what is in flight has settled.
+    fn close(&mut self, ending: Ending, now: Instant) {
+        if self.life != Life::Open {
+            return;
+        }
+        self.life = Life::Closing {
+            until: now + SETTLE_TIMEOUT,
+            ending,
+        };
+        self.rearm = true;
+        for (sequence, body) in std::mem::take(&mut self.again) {
+            self.refused(sequence, true, &body, PublishError::Ended, now);
+        }
+    }
+
+    fn ends_for_authentication(&self) -> bool {
+        match self.life {
+            Life::Closing { ending, .. } | Life::Ending(ending) => ending.is_for_authentication(),
+            Life::Open | Life::Gone => false,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What comes out of the return queue for a connection.
+
+use std::time::Duration;
+
+use shared::bus::{Delivery, PublishError};
+use shared::envelope::errand::Write;
+use shared::envelope::{Answer, Change, Errand, Verdict as Fate};
+use shared::id::Sequence;
+use shared::protocol::{CloseCode, Reason};
+use shared::revocation::Revocations;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Life, Session};
+use crate::binding::{Applied, Now};
+use crate::ending::Ending;
+use crate::in_flight::Verdict;
+use crate::outgoing::{Entry, Outgoing};
+use crate::refuse::undecided;
+
+/// What became of something that came.
+#[derive(Debug)]
+pub(crate) enum Brought {
+    /// It was taken.
+    Taken,
+    /// It had come before.
+    Duplicate,
+    /// The connection has ended meanwhile.
+    Gone(Delivery),
+}
+
+impl Session {
+    /// An answer came to the question `sequence`.
+    pub(crate) fn answer(
+        &mut self,
+        sequence: Sequence,
+        mut answer: Answer,
+        delivery: Delivery,
+        revoked: &Revocations,
+        now: Now,
+    ) -> Brought {
+        if self.life == Life::Gone {
+            return Brought::Gone(delivery);
+        }
+        let release = self.held.is_release(sequence);
+        if answer.verdict == Fate::Again && !release {
+            return self.sent_back(sequence, answer.second, delivery, now.instant);
+        }
+        let settled = match self.in_flight.answer(sequence, answer.part, answer.second) {
+            Verdict::Deliver { settled } => settled,
+            Verdict::Duplicate => {
+                delivery.ack();
+                return Brought::Duplicate;
+            }
+        };
+        // The change comes before the body, which may be in the name of whoever it is now.
+        let bound = answer
+            .change
+            .take()
+            .is_some_and(|change| self.change(sequence, change, now));
+        if release && settled {
+            self.held.settle(answer.left, now.instant);
+            self.rearm = true;
+        } else if let Fate::Held { reason, hold_ms } = answer.verdict
+            && settled
+        {
+            self.hold(sequence, reason, Duration::from_millis(hold_ms), now.instant);
+        }
+        let silent = delivery.message.body.is_empty();
+        self.bring_answer(&answer, delivery);
+        if bound {
+            self.heed(revoked, now);
+        }
+        if let Some(code) = answer.close {
+            // The body is the error, if there is one.
+            self.close(Ending::Close { code, say: silent }, now.instant);
+        }
+        Brought::Taken
+    }
+
+    /// A worker has something done for the connection.
+    pub(crate) fn errand(&mut self, errand: Errand, delivery: Delivery) -> Brought {
+        if self.life == Life::Gone {
+            return Brought::Gone(delivery);
+        }
+        match errand {
+            Errand::Write(write) => return self.bring_write(&write, delivery),
+            Errand::Fetched { left } => self.push(Entry::Fetched { left }),
+            Errand::Wake { from: None } => self.outbound.wake(0),
+            Errand::Wake { from: Some(from) } => self.held.resume(from),
+        }
+        delivery.ack();
+        Brought::Taken
+    }
+
+    fn bring_answer(&mut self, answer: &Answer, delivery: Delivery) {
+        if delivery.message.body.is_empty() {
+            return delivery.ack();
+        }
+        let stamp = delivery.message.properties.correlation_id.as_deref();
+        let key = answer
+            .identity
+            .and(stamp)
+            .map(|stamp| self.common.keys.of_answer(stamp, answer.part.index));
+        self.accept(Outgoing {
+            text: delivery.message.body.clone(),
+            identity: answer.identity,
+            key,
+            ahead: false,
+            delivery: Some(delivery),
+        });
+    }
+
+    fn bring_write(&mut self, write: &Write, delivery: Delivery) -> Brought {
+        let key = self.common.keys.of(&write.key);
+        if self.recent.contains(key) {
+            delivery.ack();
+            return Brought::Duplicate;
+        }
+        self.accept(Outgoing {
+            text: delivery.message.body.clone(),
+            identity: write.identity,
+            key: Some(key),
+            ahead: write.released,
+            delivery: Some(delivery),
+        });
+        Brought::Taken
+    }
+
+    fn accept(&mut self, outgoing: Outgoing) {
+        if let Some(key) = outgoing.key {
+            self.recent.remember(key);
+        }
+        self.push(Entry::Text(outgoing));
+    }
+
+    /// A question was sent back: it waits until all before it is settled.
+    fn sent_back(&mut self, sequence: Sequence, second: bool, mut delivery: Delivery, now: Instant) -> Brought {
+        let body = std::mem::take(&mut delivery.message.body);
+        delivery.ack();
+        if second {
+            // There is nothing left that it could wait for.
+            let open = self.in_flight.refuse(sequence, true);
+            if open {
+                self.tell(undecided(&body));
+            }
+            return if open { Brought::Taken } else { Brought::Duplicate };
+        }
+        if !self.in_flight.send_back(sequence) {
+            return Brought::Duplicate;
+        }
+        debug!(target: "countersign::journey", stage = "again", connection = %self.id, %sequence, "waits for what was sent before it");
+        if self.is_closing() {
+            self.refused(sequence, true, &body, PublishError::Ended, now);
+        } else {
+            self.again.insert(sequence, body);
+        }
+        Brought::Taken
+    }
+
+    /// Takes note of what has become of the connection. Tells whether it has a new grant.
+    fn change(&mut self, sequence: Sequence, change: Change, now: Now) -> bool {
+        let applied = self.binding.apply(sequence, change, now);
+        match applied {
+            Applied::Stale => return false,
+            Applied::Stranger => {
+                self.end(CloseCode::IdentityMismatch);
+                return false;
+            }
+            Applied::Live { waiting, resumes } => {
+                if waiting > 0 {
+                    self.outbound.wake(waiting);
+                }
+                if let Some(from) = resumes {
+                    self.held.resume(from);
+                }
+            }
+            Applied::Forgotten => {
+                // Whoever logged it out has refused what was held; what was to be written waits for its owner.
+                self.held.clear();
+                let behind = self.outbound.forget();
+                self.outgoing.push_front(behind);
+            }
+        }
+        self.asked = false;
+        self.rearm = true;
+        matches!(applied, Applied::Live { .. })
+    }
+
+    fn hold(&mut self, sequence: Sequence, reason: Reason, hold: Duration, now: Instant) {
+        debug!(target: "countersign::journey", stage = "held", connection = %self.id, %sequence, ?reason, "waits for a fresh token");
+        self.held.hold(sequence, now + hold.min(crate::binding::FAR));
+        self.rearm = true;
+        self.ask(reason, now);
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    pub(crate) fn bind(&mut self, grant: shared::grant::Grant, now: Now) {
+        let change = Change::Live {
+            grant,
+            principal: String::new(),
+        };
+        self.change(Sequence::FIRST, change, now);
+    }
+}

@@ -1,0 +1,159 @@
+//! What happens to a connection because a moment has come, or something was taken back.
+
+use std::time::Duration;
+
+use shared::protocol::{CloseCode, Held, Reason};
+use shared::revocation::{Revocation, Revocations};
+use tokio::time::Instant;
+
+use super::{Life, Session};
+use crate::binding::Now;
+use crate::notices::auth_required;
+use crate::wheel::Tick;
+
+/// When to look again at a connection that never authenticated and has something in flight.
+const AUTH_RECHECK: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// Its moment on the wheel has come; `forwarding` if its messages can reach the workers just now. Tells whether its
+    /// task has something to do.
+    pub(crate) fn fire(&mut self, tick: Tick, now: Instant, forwarding: bool) -> bool {
+        if self.armed != Some(tick) {
+            return false;
+        }
+        self.armed = None;
+        self.rearm = true;
+        let due = self.next_moment(now).is_some_and(|moment| moment <= now);
+        if due {
+            self.check_auth_timeout(now, forwarding);
+            self.check_grant(now);
+            if !forwarding && self.outbound.fetch_ends().is_some_and(|end| end <= now) {
+                self.outbound.postpone(now);
+            }
+        }
+        due
+    }
+
+    /// Arms it for its next moment, if that has changed.
+    pub(crate) fn arm(&mut self) {
+        if !std::mem::take(&mut self.rearm) {
+            return;
+        }
+        if let Some(moment) = self.next_moment(Instant::now()) {
+            self.armed = Some(self.common.wheel.arm(self.id.number, moment, self.armed));
+        }
+    }
+
+    /// Something is taken back.
+    pub(crate) fn revoke(&mut self, revocation: &Revocation, now: Now) {
+        let concerned = self
+            .binding
+            .bound()
+            .is_some_and(|bound| revocation.means(&bound.subject(self.id)));
+        if concerned {
+            self.revoked(revocation, now);
+        }
+    }
+
+    /// Sees whether the grant that has just come was taken back before.
+    pub(super) fn heed(&mut self, revoked: &Revocations, now: Now) {
+        let subject = self.binding.bound().map(|bound| bound.subject(self.id));
+        let found = subject.and_then(|subject| revoked.of(&subject, now.wall)).copied();
+        if let Some(revocation) = found {
+            self.revoked(&revocation, now);
+        }
+    }
+
+    /// Asks for a fresh token, once until one comes.
+    pub(super) fn ask(&mut self, reason: Reason, now: Instant) {
+        if !std::mem::replace(&mut self.asked, true) {
+            self.require(reason, self.hold_ends(now).saturating_duration_since(now));
+        }
+    }
+
+    fn revoked(&mut self, revocation: &Revocation, now: Now) {
+        let Some(bound) = self.binding.bound_mut() else { return };
+        let effective = now.instant_of(revocation.effective);
+        if bound.revoked_at.is_some_and(|known| known <= effective) {
+            return;
+        }
+        bound.revoked_at = Some(effective);
+        self.rearm = true;
+        if effective <= now.instant {
+            self.end(CloseCode::Revoked);
+        } else {
+            self.require(Reason::Revoked, effective.saturating_duration_since(now.instant));
+        }
+    }
+
+    fn check_auth_timeout(&mut self, now: Instant, forwarding: bool) {
+        let Some(due) = self.auth_due else { return };
+        if self.binding.was_ever_bound() {
+            self.auth_due = None;
+        } else if due <= now {
+            if forwarding && self.in_flight.is_empty() {
+                self.end(CloseCode::AuthTimeout);
+            }
+            self.auth_due = Some(now + AUTH_RECHECK);
+        }
+    }
+
+    fn check_grant(&mut self, now: Instant) {
+        let Some(bound) = self.binding.bound_mut() else { return };
+        let live = bound.is_live(now);
+        let revoked = bound.is_revoked(now);
+        let graced = bound.revoked_at.is_some();
+        let left = bound.deadline.saturating_duration_since(now);
+        let lapses = now >= bound.deadline && !std::mem::replace(&mut bound.lapse_noted, true);
+        let refresh = now >= bound.refresh_at && !std::mem::replace(&mut bound.refresh_told, true);
+        if lapses {
+            self.common.metrics.lapses.increment(1);
+        }
+        if revoked {
+            self.end(CloseCode::Revoked);
+        } else if refresh && live && !graced && self.life == Life::Open {
+            self.require(Reason::Expiring, left);
+        }
+    }
+
+    fn require(&mut self, reason: Reason, deadline: Duration) {
+        self.common.metrics.asked(reason);
+        let held = Held {
+            inbound: self.held.len() as u64,
+            outbound: self.outbound.waiting(),
+        };
+        self.tell(auth_required(reason, deadline, held));
+    }
+
+    /// When the first of what is held is given up, or the connection itself.
+    fn hold_ends(&self, now: Instant) -> Instant {
+        let bound = self.binding.bound();
+        let hold = bound.map_or(Duration::ZERO, |bound| bound.hold);
+        let inbound = self.held.oldest_until();
+        let outbound = self.outbound.since().map(|since| since + hold);
+        let never_bound = self.auth_due.filter(|_| !self.binding.was_ever_bound());
+        let ends = [inbound, outbound, never_bound];
+        ends.into_iter().flatten().min().unwrap_or_else(|| now + hold)
+    }
+
+    /// When something is to be done for it next, if nothing else happens.
+    fn next_moment(&self, now: Instant) -> Option<Instant> {
+        let (held, closing) = match self.life {
+            Life::Open => (self.held.next_moment(now), None),
+            Life::Closing { until, .. } => (None, Some(until)),
+            Life::Ending(_) | Life::Gone => return None,
+        };
+        let never_bound = self.auth_due.filter(|_| !self.binding.was_ever_bound());
+        let bound = self.binding.bound();
+        let moments = [
+            held,
+            closing,
+            never_bound,
+            bound.filter(|bound| !bound.refresh_told).map(|bound| bound.refresh_at),
+            bound.filter(|bound| !bound.lapse_noted).map(|bound| bound.deadline),
+            bound.and_then(|bound| bound.revoked_at),
+            self.outbound.fetch_ends(),
+        ];
+        moments.into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,185 @@
+//! What is written to a connection, and what goes back to the workers instead.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use shared::envelope::{Bounced, Fetch};
+use shared::grant::Policy;
+use shared::protocol::{CloseCode, Reason};
+use tokio::time::Instant;
+
+use super::{Life, Session};
+use crate::bounce::Back;
+use crate::ending::Ending;
+use crate::guard::{Guard, guard};
+use crate::outbound::{Fetched, Way};
+use crate::outgoing::{Batch, Entry, Outgoing};
+use crate::refuse::{refusal, unauthenticated};
+
+/// What is left of a connection that has ended.
+pub(crate) struct Dismissed {
+    /// What it may still be told.
+    pub(crate) texts: Vec<Bytes>,
+    /// What goes back to the workers, in this order.
+    pub(crate) back: Vec<Back>,
+}
+
+impl Session {
+    /// What is to be done for the socket now. What is in the name of an identity passes the guard here, right before it
+    /// is written.
+    pub(crate) fn take(&mut self, now: Instant) -> Batch {
+        let mut batch = Batch::default();
+        if let Life::Ending(ending) = self.life {
+            batch.ending = Some(ending);
+            return batch;
+        }
+        let mut queue = self.outgoing.take();
+        if !self.outbound.is_free() {
+            let fetched = self.outbound.check(self.may_fetch(now), now);
+            self.follow(fetched, &mut queue, &mut batch, now);
+        }
+        while let Some(entry) = queue.pop_front() {
+            match entry {
+                Entry::Text(outgoing) => self.route(outgoing, &mut batch, now),
+                Entry::Fetched { left } => {
+                    let fetched = self.outbound.fetched(left, self.may_fetch(now), now);
+                    self.follow(fetched, &mut queue, &mut batch, now);
+                }
+            }
+        }
+        self.begin_fetch(&mut batch, now);
+        if batch.writes.is_empty() && self.outgoing.is_empty() {
+            batch.ending = self.settled(now);
+        }
+        batch
+    }
+
+    /// It has ended: what was to be written is given back, for that reason, and nothing is accepted any more.
+    pub(crate) fn dismiss(&mut self, ending: Ending) -> Dismissed {
+        self.life = Life::Gone;
+        self.in_flight.abandon();
+        self.held = crate::held::Held::default();
+        let mut waiting = VecDeque::new();
+        let mut rest = VecDeque::new();
+        let mut texts = Vec::new();
+        let behind = self.outbound.forget();
+        for entry in self.outgoing.take() {
+            let Entry::Text(outgoing) = entry else { continue };
+            match (outgoing.identity, outgoing.delivery) {
+                (Some(_), Some(delivery)) if outgoing.ahead => waiting.push_back(delivery),
+                (Some(_), Some(delivery)) => rest.push_back(delivery),
+                (_, delivery) => {
+                    texts.push(outgoing.text);
+                    // There is nobody else who should see it.
+                    delivery.into_iter().for_each(shared::bus::Delivery::ack);
+                }
+            }
+        }
+        waiting.extend(behind.into_iter().filter_map(|outgoing| outgoing.delivery));
+        waiting.extend(rest);
+        for body in std::mem::take(&mut self.again).into_values() {
+            texts.push(if ending.is_for_authentication() {
+                unauthenticated(&body)
+            } else {
+                refusal(&body, shared::bus::PublishError::Ended)
+            });
+        }
+        let why = ending.bounced();
+        Dismissed {
+            texts,
+            back: waiting
+                .into_iter()
+                .map(|delivery| Back::Bounce(delivery, why))
+                .collect(),
+        }
+    }
+
+    fn route(&mut self, outgoing: Outgoing, batch: &mut Batch, now: Instant) {
+        let Some(identity) = outgoing.identity else {
+            return batch.writes.push_back(outgoing);
+        };
+        self.begin_fetch(batch, now);
+        let verdict = guard(self.binding.bound(), identity, now);
+        let (bytes, room) = (outgoing.text.len(), self.common.has_room_behind());
+        match self.outbound.route(verdict, outgoing.ahead, bytes, room, now) {
+            Way::Write => batch.writes.push_back(outgoing),
+            Way::Behind => self.outbound.keep(outgoing, bytes),
+            Way::Back(why) => self.give_back(outgoing, why, batch),
+        }
+        if verdict == Guard::Lapsed {
+            self.lapsed(now);
+        }
+    }
+
+    /// The authentication has lapsed, and something was not written for it.
+    fn lapsed(&mut self, now: Instant) {
+        match self.binding.bound().map(|bound| bound.on_expired_push) {
+            Some(Policy::Close) => self.close(Ending::close(CloseCode::AuthRequired), now),
+            Some(Policy::Reauthenticate) => self.ask(Reason::Expired, now),
+            Some(Policy::Ignore) | None => {}
+        }
+    }
+
+    fn give_back(&mut self, outgoing: Outgoing, why: Bounced, batch: &mut Batch) {
+        // It will come again under the same key.
+        if let Some(key) = outgoing.key {
+            self.recent.forget(key);
+        }
+        batch
+            .back
+            .extend(outgoing.delivery.map(|delivery| Back::Bounce(delivery, why)));
+    }
+
+    /// Does what follows from the end of a fetch.
+    fn follow(&mut self, fetched: Fetched<Outgoing>, queue: &mut VecDeque<Entry>, batch: &mut Batch, now: Instant) {
+        let given_back = !fetched.back.is_empty();
+        for outgoing in fetched.back {
+            self.give_back(outgoing, Bounced::Lapsed, batch);
+        }
+        if given_back && self.own(now) == Some(Guard::Lapsed) {
+            self.lapsed(now);
+        }
+        if fetched.again {
+            self.publish_fetch(batch);
+        }
+        for mut outgoing in fetched.write.into_iter().rev() {
+            outgoing.ahead = true;
+            queue.push_front(Entry::Text(outgoing));
+        }
+    }
+
+    fn begin_fetch(&mut self, batch: &mut Batch, now: Instant) {
+        if !self.outbound.is_free() && self.may_fetch(now) && self.outbound.fetch(now) {
+            self.publish_fetch(batch);
+        }
+    }
+
+    fn publish_fetch(&mut self, batch: &mut Batch) {
+        self.rearm = true;
+        let connection = self.id;
+        let identity = self.binding.bound().map(|bound| bound.identity);
+        batch
+            .back
+            .extend(identity.map(|identity| Back::Fetch(Fetch { connection, identity })));
+    }
+
+    /// Whether what would be fetched could be written.
+    fn may_fetch(&self, now: Instant) -> bool {
+        self.life == Life::Open && self.own(now) == Some(Guard::Write)
+    }
+
+    /// What the guard says of what is in the name of the connection's own identity, if it has one.
+    fn own(&self, now: Instant) -> Option<Guard> {
+        let bound = self.binding.bound();
+        bound.map(|one| guard(bound, one.identity, now))
+    }
+
+    /// How it ends, if all that it waited for to end has come.
+    fn settled(&self, now: Instant) -> Option<Ending> {
+        match self.life {
+            Life::Closing { until, ending } if self.in_flight.is_empty() || now >= until => Some(ending),
+            Life::Ending(ending) => Some(ending),
+            Life::Open | Life::Closing { .. } | Life::Gone => None,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! A terminator without a listening socket, for simulators: streams in memory come through the real handshake.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Weak};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::either::Either;
+use tokio_util::task::TaskTracker;
+
+use crate::listener::Doorkeeper;
+use crate::{House, Parts, StartError, Terminator, TerminatorConfig};
+
+/// The way in.
+pub(crate) struct Door {
+    /// The door closes with the house, not with whoever holds the handle.
+    doorkeeper: Weak<Doorkeeper>,
+    connections: TaskTracker,
+}
+
+impl Door {
+    pub(crate) fn of(house: &House) -> Self {
+        Self {
+            doorkeeper: Arc::downgrade(&house.doorkeeper),
+            connections: house.connections.clone(),
+        }
+    }
+}
+
+impl Terminator {
+    /// Starts a terminator that listens to nobody: [`serve_stream`](Self::serve_stream) brings it its clients. It has no
+    /// admin address unless the settings give it one, and its [`addr`](Self::addr) means nothing.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    #[doc(hidden)]
+    pub async fn without_socket(config: TerminatorConfig, parts: Parts) -> Result<Self, StartError> {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Self::start(config, parts, None, None, nowhere).await
+    }
+
+    /// Serves a client at the other end of that stream, from its HTTP request on, until the connection ends.
+    #[doc(hidden)]
+    pub fn serve_stream(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        if let Some(doorkeeper) = self.door.doorkeeper.upgrade() {
+            self.door
+                .connections
+                .spawn(async move { doorkeeper.admit_stream(Either::Right(Box::new(stream))).await });
+        }
+    }
+}

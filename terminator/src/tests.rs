@@ -1,0 +1,26 @@
+//! The terminator as a whole, in this process: real sockets' frames over streams in memory, a test in the place of the
+//! workers, and a clock that stands still while nobody waits.
+
+mod bench;
+mod closing;
+mod inbound;
+mod outbound;
+mod revoking;
+mod timing;
+
+use std::sync::Arc;
+
+use shared::clock::SystemClock;
+
+use crate::common::{Common, Shares};
+use crate::metrics::Metrics;
+
+/// What connections have in common, where a test needs no terminator.
+pub(crate) fn common() -> Arc<Common> {
+    let shares = Shares {
+        max_in_flight: 8,
+        send_queue_bytes: 1_024,
+        auth_timeout: None,
+    };
+    Arc::new(Common::new(Arc::new(SystemClock), Arc::new(Metrics::new()), shares))
+}

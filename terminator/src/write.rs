@@ -1,0 +1,128 @@
+//! Writing a batch to a socket: no longer than it may take.
+//!
+//! A batch has passed the guard when it was taken. A socket that does not take it
+//! all at once keeps the rest in a buffer, and may be asked to take it when what
+//! is in there must not be written any more. So there is a limit to the whole
+//! batch, and a socket that is still blocked then is of no more use.
+
+use std::collections::VecDeque;
+use std::str::Utf8Error;
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use shared::bus::Delivery;
+use shared::protocol::CloseCode;
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+use tracing::debug;
+
+use crate::ending::Ending;
+use crate::outgoing::Outgoing;
+use crate::peer::Peer;
+use crate::session::Session;
+use crate::stream::Stream;
+
+/// The time for one batch of writes to a socket whose buffer is full.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What is being written.
+pub(crate) struct Writing {
+    waiting: VecDeque<Outgoing>,
+    /// What is in the socket's buffer, and whether it is in the name of an identity.
+    fed: Vec<(Delivery, bool)>,
+    /// Whether anything of it is in the name of an identity.
+    guarded: bool,
+}
+
+impl Writing {
+    pub(crate) fn new(batch: VecDeque<Outgoing>) -> Self {
+        Self {
+            guarded: batch.iter().any(|outgoing| outgoing.identity.is_some()),
+            waiting: batch,
+            fed: Vec::new(),
+        }
+    }
+
+    /// Writes it all, and acknowledges it. If it cannot, the connection ends, and the rest is in [`rest`](Self::rest).
+    pub(crate) async fn run(&mut self, socket: &mut WebSocketStream<Stream>, peer: &Peer) -> Result<(), Ending> {
+        let guarded = self.guarded;
+        let timeout = Instant::now() + WRITE_TIMEOUT;
+        let mut writing = std::pin::pin!(self.write(socket));
+        loop {
+            let limit = limit(guarded, timeout, peer);
+            tokio::select! {
+                biased;
+                written = &mut writing => return written.map_err(|error| Ending::of(&error)),
+                () = peer.urgent() => return Err(interrupted(guarded, peer)),
+                () = sleep_until(limit) => {}
+            }
+            // The grant may have been renewed meanwhile.
+            let now = Instant::now();
+            if now >= timeout {
+                return Err(Ending::close(CloseCode::SlowReader));
+            }
+            if now >= self::limit(guarded, timeout, peer) {
+                return Err(Ending::Cut(peer.look(|session| session.end_of_grant(now))));
+            }
+        }
+    }
+
+    /// Whether what is in the socket's buffer is in the name of an identity.
+    pub(crate) const fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
+    /// What was to be written in the name of an identity, and was not, or not for certain.
+    pub(crate) fn rest(self) -> impl Iterator<Item = Delivery> {
+        let fed = self
+            .fed
+            .into_iter()
+            .filter_map(|(delivery, guarded)| guarded.then_some(delivery));
+        let waiting = self.waiting.into_iter().filter(|outgoing| outgoing.identity.is_some());
+        fed.chain(waiting.filter_map(|outgoing| outgoing.delivery))
+    }
+
+    /// The next text. What is to be acknowledged for it waits until it is flushed.
+    fn next_text(&mut self) -> Option<Result<Utf8Bytes, Utf8Error>> {
+        let outgoing = self.waiting.pop_front()?;
+        let guarded = outgoing.identity.is_some();
+        self.fed.extend(outgoing.delivery.map(|delivery| (delivery, guarded)));
+        Some(Utf8Bytes::try_from(outgoing.text))
+    }
+
+    async fn write(&mut self, socket: &mut WebSocketStream<Stream>) -> Result<(), Error> {
+        while let Some(text) = self.next_text() {
+            // Workers write JSON; only a forged answer is no text, and it is dropped.
+            if let Ok(text) = text {
+                socket.feed(Message::Text(text)).await?;
+            }
+        }
+        socket.flush().await?;
+        for (delivery, _) in self.fed.drain(..) {
+            if let Some(stamp) = &delivery.message.properties.correlation_id {
+                debug!(target: "countersign::journey", stage = "socket", stamp, "written");
+            }
+            delivery.ack();
+        }
+        Ok(())
+    }
+}
+
+/// Until when a batch may take, as it is known now.
+fn limit(guarded: bool, timeout: Instant, peer: &Peer) -> Instant {
+    let of_grant = guarded.then(|| peer.look(Session::write_limit)).flatten();
+    of_grant.map_or(timeout, |limit| limit.min(timeout))
+}
+
+/// How a connection ends that is to end at once while its socket is blocked. To say good-bye, the socket would have to
+/// take what is in its buffer first.
+fn interrupted(guarded: bool, peer: &Peer) -> Ending {
+    match peer.look(Session::ending) {
+        Some(ending) if guarded && ending.is_for_authentication() => {
+            Ending::Cut(ending.code().unwrap_or(CloseCode::AuthRequired))
+        }
+        Some(ending) => ending,
+        None => Ending::close(CloseCode::SlowReader),
+    }
+}
