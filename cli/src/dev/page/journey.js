@@ -35,10 +35,8 @@ const TRACKS = {
     { name: "Push", at: "countersign publish" },
     { name: "Queue", at: "countersign queue" },
     { name: "Worker", at: "worker push" },
-    { name: "Given back", at: "terminator bounced", rare: true, waits: true },
     { name: "Held", at: "worker held-out", rare: true, waits: true },
     { name: "Given up", at: "worker given_up", rare: true },
-    { name: "Socket", at: "terminator socket" },
     { name: "This page", at: "page received" },
   ],
 };
@@ -53,10 +51,9 @@ export function keyOf(stage) {
 }
 
 const track = (entry) => TRACKS[entry.path] ?? TRACKS.socket;
-const last = (entry) => (entry.path === "push" ? "terminator socket" : track(entry).at(-1).at);
-const done = (entry) => entry.stages.has("page received") || entry.stages.has(last(entry));
+const last = (entry) => track(entry).at(-1).at;
 
-export const hasArrived = done;
+export const hasArrived = (entry) => entry.stages.has(last(entry)) || entry.stages.has("worker released");
 
 // What ends a wait of a client's message, and of something for a client.
 const FREED_IN = ["worker handler", "worker released", "worker expired", "worker refused"];
@@ -69,20 +66,31 @@ export function waits(entry) {
   return passed("terminator bounced", "worker held-out") && !passed(...FREED_OUT);
 }
 
-// A message that is held is settled at once, which is no answer.
-const isSettlement = (entry, at) => at === "terminator return" && entry.stages.has("worker held") && !entry.stages.has("terminator socket");
+// Whether it waited once, or does.
+export const hasWaited = (entry) => ["worker held", "worker held-out", "terminator bounced"].some((at) => entry.stages.has(at));
+
+// A message that is held is settled at once, which is no answer; its answer comes another way.
+const isSettlement = (entry, at) => at === "terminator return" && entry.stages.has("worker held");
+
+// It has arrived here. What a hold has let go is told by nobody but who gets it.
+export function received(entry) {
+  const at = last(entry);
+  if (entry.stages.has(at)) return;
+  const since_us = entry.sentAt === undefined ? 0 : (performance.now() - entry.sentAt) * 1000;
+  entry.stages.set(at, { at_us: (entry.began_us ?? 0) + since_us, fields: {} });
+}
 
 // From the first stage to the last one.
 export function inside(entry) {
-  const end = entry.stages.get("page received") ?? entry.stages.get(last(entry));
+  const end = entry.stages.get(last(entry));
   return entry.began_us === null || !end ? "" : duration(end.at_us - entry.began_us);
 }
 
 export function drawTrack(entry) {
-  const passed = (at) => (isSettlement(entry, at) ? undefined : entry.stages.get(at));
-  const stations = track(entry).filter(({ at, rare }) => !rare || passed(at));
+  const passed = (at) => entry.stages.get(at);
+  const stations = track(entry).filter(({ at, rare }) => !isSettlement(entry, at) && (!rare || passed(at)));
   const furthest = stations.findLastIndex(({ at }) => passed(at));
-  const arrived = done(entry);
+  const arrived = hasArrived(entry);
   const waiting = waits(entry);
   const drawn = stations.map((station, index) => {
     const stage = passed(station.at);

@@ -5,7 +5,7 @@
 // joins them is the stamp, <terminator>.<connection>.<sequence>: our n-th message
 // has the sequence n, and which connection is ours shows at our first message.
 
-import { byId, element, pretty } from "./dom.js";
+import { byId, duration, element, pretty } from "./dom.js";
 import { SENT, drawTrack, hasArrived, inside, keyOf, waits } from "./journey.js";
 
 const MOST_ENTRIES = 100;
@@ -40,8 +40,6 @@ export function addEntry(entry) {
   else draw(entry);
   return entry;
 }
-
-export const entryOf = (stamp) => byStamp.get(stamp);
 
 // The entry of this journey, made if need be.
 export function ensureEntry(stamp, entry) {
@@ -82,11 +80,12 @@ function outcome(entry) {
 }
 
 function pushed(entry, told) {
-  if (hasArrived(entry)) return { text: "delivered", kind: "good", done: true };
+  if (hasArrived(entry)) return { text: "arrived", kind: "good", done: true };
   if (entry.stages.has("worker given_up")) return { text: "given up", kind: "bad", done: true };
   if (told?.error) return { text: told.error.code, kind: "bad", done: true };
   if (told?.outcome === "no_recipient") return { text: "no recipient", kind: "bad", done: true };
   if (waits(entry) || told?.outcome === "held") return { text: "held", kind: "wait" };
+  if (told?.outcome === "delivered") return { text: `delivered to ${told.connections}`, kind: "good", done: true };
   return { text: "on its way", kind: "wait" };
 }
 
@@ -95,11 +94,9 @@ function pushed(entry, told) {
 export function onStage(stage) {
   const entry = byStamp.get(stage.stamp) ?? welcome(stage);
   if (!entry) return;
-  // A message that is processed again passes a station twice; when it first did is what counts. What was held comes
-  // back once more than it was settled.
+  // A message that is processed again passes a station twice; when it first did is what counts.
   const key = keyOf(stage);
-  const last = key === "terminator return" && entry.stages.has("worker held");
-  if (last || !entry.stages.has(key)) entry.stages.set(key, stage);
+  if (!entry.stages.has(key)) entry.stages.set(key, stage);
   entry.began_us ??= stage.at_us;
   draw(entry);
 }
@@ -197,8 +194,8 @@ export function drawSelected() {
 }
 
 function answerTitle(entry) {
-  const title = entry.path === "push" ? "Outcome" : "Answer";
-  return entry.took_ms === undefined ? title : `${title}, after ${entry.took_ms.toFixed(1)} ms in this browser`;
+  const title = { push: "Outcome", server: "Received" }[entry.path] ?? "Answer";
+  return entry.took_ms === undefined ? title : `${title}, after ${duration(entry.took_ms * 1000)} in this browser`;
 }
 
 function answerText(entry) {
