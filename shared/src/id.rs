@@ -17,7 +17,7 @@ pub struct TerminatorId(u64);
 impl TerminatorId {
     /// Draws a new one.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(crate::chance::number())
     }
 }
 

@@ -5,8 +5,11 @@
 pub mod admin;
 pub mod backoff;
 pub mod bus;
+pub mod chance;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "simulation")]
+pub mod dice;
 pub mod envelope;
 pub mod grant;
 pub mod id;

@@ -87,7 +87,7 @@ pub struct ResumeSecret(u128);
 impl ResumeSecret {
     /// Draws a new one.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(crate::chance::bits())
     }
 }
 

@@ -138,6 +138,11 @@ impl InFlight {
         self.open
     }
 
+    /// Whether a release is open.
+    pub(crate) fn is_releasing(&self) -> bool {
+        self.releases > 0
+    }
+
     /// Whether that question is open.
     pub(crate) fn is_open(&self, sequence: Sequence) -> bool {
         self.place(sequence)

@@ -125,9 +125,12 @@ impl Session {
     }
 
     /// The client has sent a message; if it is a barrier, nothing behind it is read until it is settled.
+    ///
+    /// For a barrier a release is unsettled business too, and none is begun while it is open: a log-out refuses what is
+    /// held, which nobody else may be handling meanwhile.
     pub(crate) fn forward(&mut self, barrier: bool) -> (Sequence, Standing) {
         let standing = Standing {
-            unsettled: self.in_flight.open_messages() > 0,
+            unsettled: self.in_flight.open_messages() > 0 || (barrier && self.in_flight.is_releasing()),
             ..self.standing()
         };
         let sequence = self.in_flight.forward(Kind::Message);
@@ -147,8 +150,11 @@ impl Session {
 
     /// Whether another message may be read.
     pub(crate) fn may_read(&self) -> bool {
-        let behind_barrier = self.barrier.is_some_and(|barrier| self.in_flight.is_open(barrier));
-        self.life == Life::Open && !behind_barrier && self.in_flight.has_room()
+        self.life == Life::Open && !self.is_behind_barrier() && self.in_flight.has_room()
+    }
+
+    fn is_behind_barrier(&self) -> bool {
+        self.barrier.is_some_and(|barrier| self.in_flight.is_open(barrier))
     }
 
     /// What is to be asked of the workers next. It is asked, then.
@@ -161,6 +167,9 @@ impl Session {
 
     /// The message that was sent back and has none before it that is unsettled.
     fn next_again(&mut self) -> Option<Next> {
+        if self.in_flight.is_releasing() {
+            return None;
+        }
         let first = self.again.first_entry()?;
         if self.in_flight.oldest_open() != Some(*first.key()) {
             return None;
@@ -171,13 +180,17 @@ impl Session {
             sequence,
             standing: Standing {
                 again: true,
-                ..self.standing()
+                held: self.held.len() > 0,
+                ..self.binding.standing_at(sequence)
             },
             what: What::Again(body),
         })
     }
 
     fn next_release(&mut self, now: Instant) -> Option<Next> {
+        if self.is_behind_barrier() {
+            return None;
+        }
         let stand = Stand {
             now,
             live: self.binding.is_live(now),

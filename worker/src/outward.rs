@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
+use shared::chance;
 use tokio_util::task::TaskTracker;
 
 use crate::dead_letter::Undertaker;
@@ -98,7 +99,7 @@ impl Outward {
         };
         // Its queue is there before the store is read. It is heard to the very end, so that nothing is waited for here.
         let heard = listening.run(
-            bus.consumer(names.worker_queue(rand::random()), HEARD_PREFETCH),
+            bus.consumer(names.worker_queue(chance::number()), HEARD_PREFETCH),
             bus.link(),
         );
         tokio::spawn(kill.clone().run_until_cancelled_owned(heard));

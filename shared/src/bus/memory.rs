@@ -5,6 +5,8 @@
 //! All of it is one state under one lock; nothing in here waits while it holds it.
 
 mod broker;
+#[cfg(feature = "simulation")]
+pub mod chaos;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

@@ -53,6 +53,9 @@ impl Session {
                 return Brought::Duplicate;
             }
         };
+        if settled {
+            self.binding.settled(self.in_flight.oldest_open());
+        }
         // The change comes before the body, which may be in the name of whoever it is now.
         let bound = answer
             .change
@@ -97,11 +100,9 @@ impl Session {
         if delivery.message.body.is_empty() {
             return delivery.ack();
         }
+        // A refusal is remembered too: the store may hold the message although it did not say so.
         let stamp = delivery.message.properties.correlation_id.as_deref();
-        let key = answer
-            .identity
-            .and(stamp)
-            .map(|stamp| self.common.keys.of_answer(stamp, answer.part.index));
+        let key = stamp.map(|stamp| self.common.keys.of_answer(stamp, answer.part.index));
         self.accept(Outgoing {
             text: delivery.message.body.clone(),
             identity: answer.identity,
@@ -160,7 +161,7 @@ impl Session {
 
     /// Takes note of what has become of the connection. Tells whether it has a new grant.
     fn change(&mut self, sequence: Sequence, change: Change, now: Now) -> bool {
-        let applied = self.binding.apply(sequence, change, now);
+        let applied = self.binding.apply(sequence, change, self.in_flight.oldest_open(), now);
         match applied {
             Applied::Stale => return false,
             Applied::Stranger => {
@@ -191,7 +192,11 @@ impl Session {
         debug!(target: "countersign::journey", stage = "held", connection = %self.id, %sequence, ?reason, "waits for a fresh token");
         self.held.hold(sequence, now + hold.min(crate::binding::FAR));
         self.rearm = true;
-        self.ask(reason, now);
+        // A later message may have brought the fresh token already.
+        let renewed = self.binding.by().is_some_and(|by| sequence < by) && self.binding.is_live(now);
+        if !renewed {
+            self.ask(reason, now);
+        }
     }
 }
 

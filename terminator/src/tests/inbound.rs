@@ -190,6 +190,31 @@ async fn a_client_is_asked_once_for_a_token_and_what_is_held_is_released_by_it()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_out_and_a_release_wait_for_each_other() {
+    let mut bench = Bench::new().await;
+    let mut client = bench.client().await;
+    hold_three(&mut bench, &mut client).await;
+    client.expect_required("missing").await;
+    bench.renew(&mut client, grant(1, 60, Policy::Close)).await;
+    let (release, _) = bench.question().await;
+    client.send("auth.forget").await;
+    let (forget, body) = bench.question().await;
+    assert!(forget.standing.unsettled, "what is held is being handled");
+    bench.answer(forget.stamp, AGAIN, &body).await;
+    bench.expect_no_question().await;
+    bench.answer(release.stamp, released(1), "").await;
+    let (forget, _) = bench.question().await;
+    assert!(forget.standing.again, "the log-out goes before the rest of the release");
+    bench.expect_no_question().await;
+    let forgotten = Answer {
+        change: Some(Change::Forgotten),
+        ..SECOND
+    };
+    bench.answer(forget.stamp, forgotten, "").await;
+    bench.expect_no_question().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_release_waits_for_all_that_was_sent_before_the_token() {
     let mut bench = Bench::new().await;
     let mut client = bench.client().await;

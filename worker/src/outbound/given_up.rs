@@ -73,7 +73,8 @@ impl Outbound {
         let (id, error) = (id(&held.body), error(why));
         let body = ServerMessage::error(id.as_deref(), &error).to_json();
         let refusal = HeldWrite {
-            key: format!("{}.x", held.key),
+            // If it was written after all, nothing more is told of it.
+            key: held.key.clone(),
             body: String::new(),
             producer: None,
             since: self.clock.now(),

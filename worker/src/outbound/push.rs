@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use shared::bus::topology::Names;
 use shared::bus::{Message, Properties, Value};
+use shared::chance;
 use shared::clock::Timestamp;
 use shared::envelope::errand::Producer;
 use shared::id::ConnectionId;
@@ -114,7 +115,7 @@ impl Push {
         let id = match properties.message_id.as_deref() {
             Some(id) if id.len() > MAX_ID_BYTES => return Err(Fault::Id),
             Some(id) if !id.is_empty() => id.to_owned(),
-            _ => format!("{:032x}", rand::random::<u128>()),
+            _ => format!("{:032x}", chance::bits()),
         };
         let body = ServerMessage {
             kind: ServerKind::Push,

@@ -278,7 +278,9 @@ fn note(concluded: &Concluded) {
 
 impl Doing {
     async fn next_event(&mut self, intake: &mut Intake, stopped: bool) -> Event {
+        // What is done makes room before more is taken.
         tokio::select! {
+            biased;
             Some(()) = self.concluding.next() => Event::Acknowledged,
             Some(concluded) = self.delivering.next() => Event::Delivered(concluded),
             Some(resolved) = self.resolving.next() => Event::Resolved(resolved),

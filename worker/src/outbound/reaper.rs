@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::chance;
 use shared::clock::Timestamp;
 use tracing::debug;
 
@@ -20,7 +21,7 @@ impl Outbound {
     /// Runs for ever.
     pub(crate) async fn reap(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(PERIOD.mul_f64(0.5 + rand::random::<f64>())).await;
+            tokio::time::sleep(PERIOD.mul_f64(0.5 + chance::share())).await;
             if let Err(reason) = self.reap_once().await {
                 self.counters.retried();
                 debug!(%reason, "what was held too long could not be given up, and is tried again");

@@ -8,9 +8,11 @@
 //! its identity. A connection that has lapsed asks for it itself, when it is renewed;
 //! only if it is gone meanwhile are others told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
 use shared::bus::{Delivery, Message};
 use shared::clock::Timestamp;
 use shared::envelope::bounce::Undelivered;
@@ -70,7 +72,9 @@ impl Putting {
         let mut intake = intake;
         let mut stopped = false;
         loop {
+            // What is done makes room before more is taken.
             tokio::select! {
+                biased;
                 Some(()) = doing.next() => {}
                 delivery = intake.next(), if !stopped => match delivery {
                     Some(delivery) => self.take(delivery, &mut doing),
@@ -163,6 +167,21 @@ impl Putting {
     }
 }
 
+/// An answer without what it says of its own connection's authentication: it may be told to another connection of its
+/// identity, or later. Nothing if it says nothing else.
+fn without_auth(text: String) -> Option<String> {
+    let Ok(mut members) = serde_json::from_str::<BTreeMap<&str, &RawValue>>(&text) else {
+        return Some(text);
+    };
+    if members.get("type").is_some_and(|kind| kind.get() == r#""auth.ok""#) {
+        return None;
+    }
+    match members.remove("auth") {
+        Some(_) => serde_json::to_string(&members).ok(),
+        None => Some(text),
+    }
+}
+
 impl Job {
     /// What to do about a message; nothing if nobody waits for it.
     fn of(message: &Message, now: Timestamp) -> Option<Self> {
@@ -182,7 +201,7 @@ impl Job {
                 identity: answer.identity?,
                 write: HeldWrite {
                     key: format!("{stamp}.{}", answer.part.index),
-                    body: body()?,
+                    body: without_auth(body()?)?,
                     producer: None,
                     since: now,
                 },
@@ -230,5 +249,26 @@ impl Job {
             Self::Fetch(_) => Came::Fetch,
             Self::Wake { .. } => Came::Wake,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(text: &str) -> Option<String> {
+        without_auth(text.to_owned())
+    }
+
+    #[test]
+    fn what_an_answer_says_of_its_own_connection_is_not_told_to_another() {
+        let reply = r#"{"type":"reply","id":"1","payload":{"auth":1.50},"auth":{"subject":"alice"}}"#;
+        assert_eq!(
+            kept(reply).as_deref(),
+            Some(r#"{"id":"1","payload":{"auth":1.50},"type":"reply"}"#)
+        );
+        assert_eq!(kept(r#"{"type":"auth.ok","id":"1","auth":{"subject":"alice"}}"#), None);
+        let plain = r#"{"type":"reply","payload":"auth"}"#;
+        assert_eq!(kept(plain).as_deref(), Some(plain));
     }
 }

@@ -216,7 +216,10 @@ impl Pipeline {
             return self.refuse(asked, &error, None);
         };
         let mut conclusion = self.process(asked, &principal.identity, &principal.claims, None).await;
-        conclusion.answer.identity = Some(identity);
+        // The policy that lets a message in although its connection has lapsed lets its answer out; what else is for the
+        // connection is for `on-expired-push` to say.
+        let lapsed = bound.is_some_and(|bound| !bound.grant.is_live(asked.now));
+        conclusion.answer.identity = (!lapsed).then_some(identity);
         conclusion
     }
 

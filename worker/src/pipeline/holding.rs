@@ -48,7 +48,10 @@ impl Pipeline {
                 );
                 return Ok(self.refuse(asked, &error, None));
             }
-            Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
+            Err(reason) => {
+                self.take_back(question).await;
+                return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
+            }
         };
         if let Some(heir) = heir {
             self.wake(stamp.connection, heir).await?;
@@ -59,6 +62,14 @@ impl Pipeline {
         let hold_ms = u64::try_from(limits.ttl.as_millis()).unwrap_or(u64::MAX);
         conclusion.answer.verdict = Verdict::Held { reason, hold_ms };
         Ok(conclusion.noted(self.decision(Some(stamp), asked.id(), "held", reason.as_str())))
+    }
+
+    /// The store may have held a message although it did not say so. It is refused, so it must not be released later.
+    async fn take_back(&self, question: &Question) {
+        let stamp = question.stamp;
+        if let Err(reason) = self.store.drop_messages(stamp.connection, &[stamp.sequence]).await {
+            debug!(%stamp, %reason, "it is not known whether a message that was refused is held");
+        }
     }
 
     /// Tells the connection that took over from a closed one that something more is held of it. It was put there first, so

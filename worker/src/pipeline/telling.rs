@@ -45,7 +45,8 @@ impl Pipeline {
         refusal: &ErrorBody,
     ) -> Result<(), PublishError> {
         let write = Write {
-            key: format!("{held}.x"),
+            // Of a message that was answered already, by whoever could not then forget that it was held, nothing more is told.
+            key: format!("{held}.0"),
             identity: None,
             producer: None,
             released: false,

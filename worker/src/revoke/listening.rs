@@ -37,6 +37,7 @@ impl Listening {
     /// Runs for ever. `consumer` is that of the worker's own queue, on the bus that `link` is of.
     pub(crate) async fn run(self, mut consumer: Consumer, link: watch::Receiver<Link>) {
         tokio::select! {
+            biased;
             () = self.hear(&mut consumer) => {}
             () = self.read(link) => {}
         }
@@ -58,6 +59,7 @@ impl Listening {
             self.until_up(&mut link).await;
             self.load().await;
             tokio::select! {
+                biased;
                 () = sleep(RELOAD_PERIOD) => {}
                 () = until(&mut link, false) => {}
             }
@@ -70,6 +72,7 @@ impl Listening {
         tokio::pin!(patience);
         loop {
             tokio::select! {
+                biased;
                 () = until(link, true) => return,
                 () = &mut patience, if !patience.is_elapsed() => self.revoked.unload(),
             }

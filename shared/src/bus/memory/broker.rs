@@ -15,7 +15,8 @@ type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
 pub(super) struct Broker {
     /// Exchange and key to the names of queues.
     bindings: HashMap<Route, Vec<String>>,
-    queues: HashMap<String, Stored>,
+    /// By name, so that whatever is done to all of them is done in the same order each time.
+    queues: BTreeMap<String, Stored>,
     consumers: u64,
 }
 

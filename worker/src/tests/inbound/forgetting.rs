@@ -76,7 +76,7 @@ async fn what_was_held_for_whoever_logs_out_is_refused() {
         .question(stamp, Notice::Message, conn.standing.clone(), FORGET.into())
         .await;
     let (to, write, body) = bench.errand_to_write().await;
-    assert_eq!((to, write.key, write.identity), (conn.id, format!("{held}.x"), None));
+    assert_eq!((to, write.key, write.identity), (conn.id, format!("{held}.0"), None));
     assert_eq!(
         (&body["id"], &body["error"]["code"]),
         (&json!("m"), &json!("auth_required"))

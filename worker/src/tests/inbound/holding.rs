@@ -120,7 +120,7 @@ async fn a_message_that_another_identity_had_proved_is_refused_to_the_one_that_c
     bench.renew(&mut conn, "alice").await;
     let release = bench.release(&mut conn, None).await;
     let (_, write, body) = bench.errand_to_write().await;
-    assert_eq!((write.key, write.identity), (format!("{}.x", said.stamp), None));
+    assert_eq!((write.key, write.identity), (format!("{}.0", said.stamp), None));
     assert_eq!(
         (&body["id"], &body["error"]["code"]),
         (&json!("m"), &json!("identity_mismatch"))

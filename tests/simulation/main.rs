@@ -1,0 +1,76 @@
+//! Simulations: the real terminators and workers in bad weather, under a clock that skips whatever nobody waits for.
+//!
+//! Every operation of the bus and of the store takes a random time, so that each
+//! of their awaits is a place at which the others go on, or at which a process
+//! dies. What happens is drawn from a seed, and happens again from the same seed:
+//!
+//! ```text
+//! SIM_SEED=4711 cargo test -p tests --test simulation      one seed, with all that could be seen
+//! SIM_SEED=4711 SIM_TELL=1 …                                also if nothing is wrong
+//! SIM_SEEDS=100000 cargo test -p tests --test simulation   so many of them
+//! ```
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the functions that simulations share are test code, and fail as claims do"
+)]
+
+mod clock;
+mod handler;
+mod oracle;
+mod order;
+mod outside;
+mod reach;
+mod run;
+mod scenario;
+mod seat;
+mod store;
+mod token;
+mod trace;
+mod world;
+
+use self::reach::Reach;
+use self::run::{Run, one_seed, seeds, told};
+
+/// How many seeds each time: a minute's worth.
+const SEEDS: u64 = 2_000;
+/// How many histories each time.
+const HISTORIES: u64 = 10_000;
+/// How many of them twice.
+const TWICE: u64 = 50;
+
+#[test]
+fn every_promise_is_kept_whatever_the_weather() {
+    let reach = Reach::default();
+    let failed = seeds(SEEDS, |seed| {
+        let run = Run::of(seed);
+        reach.count(&run.trace);
+        (!run.wrong.is_empty() || told()).then(|| run.report())
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    println!("{}", reach.table());
+    assert!(
+        one_seed() || reach.missing().is_empty(),
+        "never seen: {:?}",
+        reach.missing()
+    );
+}
+
+#[test]
+fn whatever_the_order_of_processing_the_effect_is_that_of_the_order_of_sending() {
+    let failed = seeds(HISTORIES, |seed| {
+        let run = Run::of_history(seed);
+        (!run.wrong.is_empty()).then(|| run.report())
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn a_seed_does_the_same_again() {
+    let differing = seeds(TWICE, |seed| {
+        let (one, other) = (Run::of(seed), Run::of(seed));
+        (one.digest() != other.digest()).then(|| one.difference(&other))
+    });
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}

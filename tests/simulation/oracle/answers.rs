@@ -1,0 +1,169 @@
+//! P1 and P5: every message is answered, once, where it was asked; and what is held is released when it can be.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::STABLE_MS;
+use super::eras::{Eras, authenticates};
+use super::ledger::{Ledger, Line, Message};
+use crate::scenario::Kind;
+use crate::seat::is_two;
+use crate::trace::Socket;
+
+pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
+    for (socket, line) in &ledger.sockets {
+        nothing_twice(ledger, *socket, line, wrong);
+        if line.ended.is_none() {
+            for id in &line.sent {
+                all_answered(ledger, eras, id, wrong);
+            }
+        }
+        for (at, json) in &line.read {
+            if json["error"]["code"] == "hold_expired" {
+                released_when_possible(ledger, eras, *socket, *at, json, wrong);
+            }
+        }
+    }
+}
+
+fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &mut Vec<String>) {
+    let mut seen: BTreeMap<&str, Vec<Answer>> = BTreeMap::new();
+    for (at, json) in &line.read {
+        let (Some(id), Some(answer)) = (json["id"].as_str(), Answer::of(json)) else {
+            continue;
+        };
+        let Some(message) = ledger.messages.get(id) else {
+            wrong.push(format!("P5: {at} ms: {socket:?} was answered what nobody asked: {id}"));
+            continue;
+        };
+        if message.socket != socket && !may_move(ledger, socket, message, json) {
+            wrong.push(format!(
+                "P5: {at} ms: {socket:?} was answered {id}, which it did not ask"
+            ));
+        }
+        let before = seen.entry(id).or_default();
+        let fits = match before.last() {
+            None => true,
+            Some(Answer::Part(last)) => match answer {
+                Answer::Part(part) => part > *last,
+                Answer::GivenUp => is_two(Some(id)) && before.len() == 1,
+                Answer::Whole => false,
+            },
+            Some(Answer::Whole) => false,
+            // Each of two replies may be held, and be given up in its turn.
+            Some(Answer::GivenUp) => answer == Answer::GivenUp && is_two(Some(id)) && before.len() == 1,
+        };
+        if !fits {
+            wrong.push(format!("P5: {at} ms: {socket:?} was answered {id} once more"));
+        }
+        before.push(answer);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// One reply of several.
+    Part(u64),
+    Whole,
+    /// It was held for too long.
+    GivenUp,
+}
+
+impl Answer {
+    fn of(json: &Json) -> Option<Self> {
+        match json["type"].as_str()? {
+            "reply" => Some(json["payload"]["n"].as_u64().map_or(Self::Whole, Self::Part)),
+            "error" if json["error"]["code"] == "hold_expired" => Some(Self::GivenUp),
+            "error" | "auth.ok" => Some(Self::Whole),
+            _ => None,
+        }
+    }
+}
+
+/// Answers that were held go to the identity's next connection, and those of a message that was held to whoever resumed.
+fn may_move(ledger: &Ledger<'_>, socket: Socket, message: &Message<'_>, json: &Json) -> bool {
+    let here = || ledger.sockets[&socket].sent.iter().map(|id| &ledger.messages[id]);
+    match json["payload"]["as"].as_str() {
+        Some(subject) => here().any(|other| {
+            other
+                .token
+                .is_some_and(|token| token.genuine && token.subject == subject)
+        }),
+        None => message.socket < socket && here().any(|other| other.resumes),
+    }
+}
+
+fn all_answered(ledger: &Ledger<'_>, eras: &Eras, id: &str, wrong: &mut Vec<String>) {
+    let message = &ledger.messages[id];
+    let answers: Vec<_> = ledger.answers(id).collect();
+    let refused = answers.iter().any(|(_, json)| json["type"] == "error");
+    let replies = answers.len();
+    let handled = ledger.handled.iter().find(|handled| handled.id == id);
+    let done = match message.kind {
+        Kind::Authenticate | Kind::Forget | Kind::One => replies == 1,
+        Kind::Two => refused || replies == 2,
+        Kind::Silent => refused || handled.is_some(),
+    };
+    if done {
+        return;
+    }
+    let Some(handled) = handled else {
+        wrong.push(format!(
+            "P1: {id} on {:?} is neither handled nor refused",
+            message.socket
+        ));
+        return;
+    };
+    // Handled, and the answer was held because the authentication had lapsed: lost only if it never came back in time.
+    let ttl_ms = u64::try_from(ledger.settings.hold_ttl.as_millis()).expect("it is short");
+    let stable = eras
+        .by(handled.subject)
+        .any(|(_, era)| era.within(handled.at, handled.at + ttl_ms) >= STABLE_MS);
+    let elsewhere = ledger
+        .sockets
+        .values()
+        .flat_map(|line| &line.read)
+        .any(|(_, json)| json["id"] == id);
+    if stable && !elsewhere {
+        wrong.push(format!("P1: the answer to {id} on {:?} never came", message.socket));
+    }
+}
+
+fn released_when_possible(
+    ledger: &Ledger<'_>,
+    eras: &Eras,
+    socket: Socket,
+    at: u64,
+    json: &Json,
+    wrong: &mut Vec<String>,
+) {
+    let Some(message) = json["id"].as_str().and_then(|id| ledger.messages.get(id)) else {
+        return;
+    };
+    // A fresh token releases it. One that was used before does so only if its terminator knew by then that something is
+    // held; the client has been asked for another.
+    let line = &ledger.sockets[&socket];
+    let fresh = |proof: &Message<'_>| {
+        let mut before = line.sent[..proof.place].iter().map(|id| &ledger.messages[id]);
+        let jti = |message: &Message<'_>| message.token.map(|token| token.jti.clone());
+        proof.kind == Kind::Authenticate || !before.any(|other| jti(other) == jti(proof))
+    };
+    let released = line.sent[message.place..].iter().any(|id| {
+        let proof = &ledger.messages[id];
+        let accepted = ledger
+            .accepted(id)
+            .filter(|_| authenticates(ledger, proof) && fresh(proof));
+        accepted.is_some_and(|since| {
+            eras.on(socket)
+                .iter()
+                .any(|era| era.from <= since && era.within(since, at) >= STABLE_MS)
+        })
+    });
+    if message.socket == socket && released {
+        wrong.push(format!(
+            "P1: {at} ms: {} on {socket:?} was given up, though it could have been released",
+            json["id"]
+        ));
+    }
+}

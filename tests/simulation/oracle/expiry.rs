@@ -1,0 +1,81 @@
+//! P4: nothing reaches a socket whose authentication has lapsed, was taken back, or was given up.
+
+use serde_json::Value as Json;
+use shared::grant::Policy;
+
+use super::eras::authenticates;
+use super::ledger::{Ledger, Line, Message};
+use crate::scenario::Kind;
+
+/// How late something may be written after an expiry.
+const LATE_MS: u64 = 250;
+/// How late after a revocation was acknowledged.
+const LATE_REVOKED_MS: u64 = 1_000;
+
+pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
+    for (socket, line) in &ledger.sockets {
+        let prompt = line.read.iter().zip(&line.waited).filter(|(_, waited)| !**waited);
+        for ((at, json), _) in prompt {
+            let Some(subject) = subject(ledger, json) else { continue };
+            if let Err(why) = may_read(ledger, line, *at, subject) {
+                wrong.push(format!(
+                    "P4: {at} ms: {socket:?} read what is {subject}'s: {why}: {json}"
+                ));
+            }
+        }
+    }
+}
+
+/// In whose name something is written, if in anybody's.
+fn subject<'j>(ledger: &Ledger<'_>, json: &'j Json) -> Option<&'j str> {
+    match json["type"].as_str()? {
+        "reply" => json["payload"]["as"].as_str(),
+        "push" => ledger.pushes.get(json["id"].as_str()?).map(|push| push.subject),
+        _ => None,
+    }
+}
+
+fn may_read(ledger: &Ledger<'_>, line: &Line<'_>, at: u64, subject: &str) -> Result<(), &'static str> {
+    let logged_out = line
+        .read
+        .iter()
+        .filter(|(read, json)| *read <= at && json["type"] == "auth.ok");
+    let logged_out = logged_out
+        .filter_map(|(read, json)| Some((read, ledger.messages.get(json["id"].as_str()?)?)))
+        // In the same moment the order in which the two were read cannot be told here.
+        .filter(|(read, message)| message.kind == Kind::Forget && **read < at)
+        .map(|(_, message)| message.place)
+        .max();
+    let proofs: Vec<_> = line
+        .sent
+        .iter()
+        .map(|id| &ledger.messages[id])
+        .filter(|proof| proof.at <= at && authenticates(ledger, proof))
+        .filter(|proof| proof.token.is_some_and(|token| token.subject == subject))
+        .collect();
+    if proofs.is_empty() {
+        return Err("it was never theirs");
+    }
+    let since: Vec<_> = proofs.iter().filter(|proof| Some(proof.place) > logged_out).collect();
+    if since.is_empty() {
+        return Err("it was logged out");
+    }
+    let kept: Vec<_> = since.iter().filter(|proof| !taken_back(ledger, proof, at)).collect();
+    if kept.is_empty() {
+        return Err("it was taken back");
+    }
+    let in_time = |proof: &Message<'_>| proof.token.is_some_and(|token| at <= ledger.until(token) + LATE_MS);
+    if ledger.settings.on_expired_push == Policy::Ignore || kept.iter().any(|proof| in_time(proof)) {
+        Ok(())
+    } else {
+        Err("it had lapsed")
+    }
+}
+
+fn taken_back(ledger: &Ledger<'_>, proof: &Message<'_>, at: u64) -> bool {
+    ledger.revocations.iter().any(|revocation| {
+        let acknowledged = revocation.acknowledged;
+        ledger.means(revocation, proof)
+            && acknowledged.is_some_and(|since| at > since + revocation.grace_ms + LATE_REVOKED_MS)
+    })
+}

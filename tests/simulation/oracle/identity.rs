@@ -1,0 +1,78 @@
+//! P2 and P6: the application sees the right identity, or none.
+
+use super::eras::authenticates;
+use super::ledger::{Handled, Ledger, Message};
+use crate::scenario::Kind;
+use shared::grant::Policy;
+
+/// From the moment at which a message is judged to the one at which the application has it: operations of the store lie
+/// between, and other messages.
+const ON_ITS_WAY_MS: u64 = 2_000;
+
+pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
+    for handled in &ledger.handled {
+        if let Err(why) = judge_one(ledger, handled) {
+            wrong.push(format!(
+                "P2: {} ms: {} was handled as {}: {why}",
+                handled.at, handled.id, handled.subject
+            ));
+        }
+    }
+}
+
+fn judge_one(ledger: &Ledger<'_>, handled: &Handled<'_>) -> Result<(), String> {
+    let message = ledger.messages.get(handled.id).ok_or("nobody sent it")?;
+    if let Some(token) = message.token {
+        if !token.genuine {
+            return Err("its token is a forgery".to_owned());
+        }
+        if ledger.settings.strategy == "explicit" {
+            return Err("it has a token, and the strategy is explicit".to_owned());
+        }
+        if token.subject != handled.subject {
+            return Err(format!("its token is {}'s", token.subject));
+        }
+    }
+    // Its own token, and those that could stand for it: on its connection with no log-out between, or where it was resumed.
+    let own = message.token.is_some().then_some(message);
+    let mut proofs = own.into_iter().chain(proofs(ledger, message));
+    let fits = |proof: &Message<'_>| {
+        let token = proof.token.expect("it is a proof");
+        let in_time =
+            ledger.settings.on_unauthenticated == Policy::Ignore || handled.at <= ledger.until(token) + ON_ITS_WAY_MS;
+        let taken_back = ledger.revocations.iter().any(|revocation| {
+            ledger.means(revocation, proof)
+                && revocation
+                    .acknowledged
+                    .is_some_and(|at| handled.at > at + revocation.grace_ms + ON_ITS_WAY_MS)
+        });
+        token.subject == handled.subject && proof.at <= handled.at && in_time && !taken_back
+    };
+    if proofs.any(fits) {
+        return Ok(());
+    }
+    Err("no token that says so was in force".to_owned())
+}
+
+fn proofs<'l>(ledger: &'l Ledger<'_>, message: &'l Message<'_>) -> impl Iterator<Item = &'l Message<'l>> {
+    ledger.messages.values().filter(move |proof| {
+        authenticates(ledger, proof)
+            && if proof.socket == message.socket {
+                !forgotten_between(ledger, proof, message)
+            } else {
+                proof.socket > message.socket
+                    && ledger.sockets[&proof.socket]
+                        .sent
+                        .iter()
+                        .any(|id| ledger.messages[id].resumes)
+            }
+    })
+}
+
+/// Whether a log-out that was not refused lies between the two.
+fn forgotten_between(ledger: &Ledger<'_>, one: &Message<'_>, other: &Message<'_>) -> bool {
+    let (first, last) = (one.place.min(other.place), one.place.max(other.place));
+    ledger.sockets[&one.socket].sent[first..=last].iter().any(|id| {
+        ledger.messages[id].kind == Kind::Forget && !ledger.answers(id).any(|(_, json)| json["type"] == "error")
+    })
+}

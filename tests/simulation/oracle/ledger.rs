@@ -1,0 +1,179 @@
+//! A trace, sorted by what its events are about.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use crate::scenario::{Kind, Settings};
+use crate::token::Token;
+use crate::trace::{End, Event, Socket, Taken};
+
+pub(crate) struct Ledger<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) sockets: BTreeMap<Socket, Line<'a>>,
+    pub(crate) messages: BTreeMap<&'a str, Message<'a>>,
+    pub(crate) handled: Vec<Handled<'a>>,
+    pub(crate) pushes: BTreeMap<&'a str, Push<'a>>,
+    pub(crate) revocations: Vec<Revocation<'a>>,
+    /// When everything had ceased to break.
+    pub(crate) calm_ms: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Line<'a> {
+    pub(crate) ended: Option<(u64, End)>,
+    /// In the order in which its client wrote them.
+    pub(crate) sent: Vec<&'a str>,
+    pub(crate) read: Vec<(u64, &'a Json)>,
+    /// Whether each of these may have waited until its client read again.
+    pub(crate) waited: Vec<bool>,
+}
+
+pub(crate) struct Message<'a> {
+    pub(crate) at: u64,
+    pub(crate) socket: Socket,
+    /// Its place in its socket's order.
+    pub(crate) place: usize,
+    pub(crate) kind: Kind,
+    pub(crate) token: Option<&'a Token>,
+    pub(crate) resumes: bool,
+}
+
+pub(crate) struct Handled<'a> {
+    pub(crate) at: u64,
+    pub(crate) id: &'a str,
+    pub(crate) subject: &'a str,
+}
+
+pub(crate) struct Push<'a> {
+    pub(crate) at: u64,
+    pub(crate) subject: &'static str,
+    pub(crate) producer: usize,
+    /// Its place among all of its producer's.
+    pub(crate) place: usize,
+    pub(crate) outcomes: Vec<(u64, &'a Json)>,
+}
+
+pub(crate) struct Revocation<'a> {
+    pub(crate) at: u64,
+    pub(crate) taken: &'a Taken,
+    pub(crate) grace_ms: u64,
+    pub(crate) acknowledged: Option<u64>,
+}
+
+impl<'a> Ledger<'a> {
+    pub(crate) fn read(settings: &'a Settings, trace: &'a [(u64, Event)]) -> Self {
+        let mut ledger = Self {
+            settings,
+            sockets: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            handled: Vec::new(),
+            pushes: BTreeMap::new(),
+            revocations: Vec::new(),
+            calm_ms: 0,
+        };
+        for (at, event) in trace {
+            ledger.enter(*at, event);
+        }
+        ledger
+    }
+
+    fn enter(&mut self, at: u64, event: &'a Event) {
+        match event {
+            Event::Opened(socket) => drop(self.sockets.insert(*socket, Line::default())),
+            Event::Sent {
+                socket,
+                id,
+                kind,
+                token,
+                resumes,
+            } => {
+                let line = self.sockets.entry(*socket).or_default();
+                let message = Message {
+                    at,
+                    socket: *socket,
+                    place: line.sent.len(),
+                    kind: *kind,
+                    token: token.as_ref(),
+                    resumes: *resumes,
+                };
+                line.sent.push(id);
+                self.messages.insert(id, message);
+            }
+            Event::Received { socket, json, waited } => {
+                let line = self.sockets.entry(*socket).or_default();
+                line.read.push((at, json));
+                line.waited.push(*waited);
+            }
+            Event::Closed(socket, end) => self.sockets.entry(*socket).or_default().ended = Some((at, *end)),
+            Event::Handled { id, subject } => self.handled.push(Handled { at, id, subject }),
+            Event::Pushing { id, subject, producer } => {
+                let place = self.pushes.values().filter(|push| push.producer == *producer).count();
+                let push = Push {
+                    at,
+                    subject,
+                    producer: *producer,
+                    place,
+                    outcomes: Vec::new(),
+                };
+                self.pushes.insert(id, push);
+            }
+            Event::Outcome(id, json) => {
+                if let Some(push) = self.pushes.get_mut(id.as_str()) {
+                    push.outcomes.push((at, json));
+                }
+            }
+            Event::Revoking { taken, grace_ms, .. } => self.revocations.push(Revocation {
+                at,
+                taken,
+                grace_ms: *grace_ms,
+                acknowledged: None,
+            }),
+            Event::Revoked(number, _) => {
+                if let Some(revocation) = self.revocations.get_mut(*number) {
+                    revocation.acknowledged = Some(at);
+                }
+            }
+            Event::Fault(_) => {}
+            Event::Calm => self.calm_ms = at,
+        }
+    }
+
+    pub(crate) fn leeway_ms(&self) -> u64 {
+        u64::try_from(self.settings.leeway.as_millis()).expect("it is short")
+    }
+
+    /// Until when a token counts.
+    pub(crate) fn until(&self, token: &Token) -> u64 {
+        token.expires_ms + self.leeway_ms()
+    }
+
+    /// What was read in answer to a message on its own socket, each with when.
+    pub(crate) fn answers(&self, id: &str) -> impl Iterator<Item = &(u64, &'a Json)> {
+        let socket = self.messages.get(id).map(|message| message.socket);
+        let line = socket.and_then(|socket| self.sockets.get(&socket));
+        let read = line.map_or(&[][..], |line| &line.read);
+        read.iter()
+            .filter(move |(_, json)| json["id"] == id && json["type"] != "push")
+    }
+
+    /// When a message is known to have been accepted: answered, but not by an error, or handled.
+    pub(crate) fn accepted(&self, id: &str) -> Option<u64> {
+        let answered = self.answers(id).find(|(_, json)| json["type"] != "error");
+        let handled = self.handled.iter().find(|handled| handled.id == id);
+        let refused = self.answers(id).any(|(_, json)| json["type"] == "error");
+        answered
+            .map(|(at, _)| *at)
+            .or(handled.filter(|_| !refused).map(|handled| handled.at))
+    }
+
+    /// Whether a message with its token was sent before that revocation and is meant by it.
+    pub(crate) fn means(&self, revocation: &Revocation<'_>, message: &Message<'_>) -> bool {
+        let Some(token) = message.token else { return false };
+        let targeted = match revocation.taken {
+            Taken::Subject(subject) => *subject == token.subject,
+            Taken::Token(jti) => *jti == token.jti,
+        };
+        targeted && message.at < revocation.at
+    }
+}

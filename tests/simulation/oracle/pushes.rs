@@ -1,0 +1,82 @@
+//! P7: a push reaches each live connection of its identity, or the next one, in its producer's order, once.
+
+use std::collections::BTreeMap;
+
+use super::STABLE_MS;
+use super::eras::Eras;
+use super::ledger::{Ledger, Push};
+use crate::trace::{End, Socket};
+
+pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
+    let mut read: BTreeMap<&str, Vec<Socket>> = BTreeMap::new();
+    for (socket, line) in &ledger.sockets {
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        for (at, json) in line.read.iter().filter(|(_, json)| json["type"] == "push") {
+            let Some((id, push)) = json["id"].as_str().and_then(|id| ledger.pushes.get_key_value(id)) else {
+                wrong.push(format!("P7: {at} ms: {socket:?} read a push that nobody sent: {json}"));
+                continue;
+            };
+            let sockets = read.entry(id).or_default();
+            if sockets.contains(socket) {
+                wrong.push(format!("P7: {at} ms: {socket:?} read {id} once more"));
+                continue;
+            }
+            sockets.push(*socket);
+            if last
+                .insert(push.producer, push.place)
+                .is_some_and(|last| last > push.place)
+            {
+                wrong.push(format!("P7: {at} ms: {socket:?} read {id} after a later one"));
+            }
+        }
+    }
+    for (id, push) in &ledger.pushes {
+        judge_one(
+            ledger,
+            eras,
+            id,
+            push,
+            read.get(id).map_or(&[], |sockets| sockets),
+            wrong,
+        );
+    }
+}
+
+fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: &[Socket], wrong: &mut Vec<String>) {
+    let outcome = |word: &str| push.outcomes.iter().find(|(_, json)| json["outcome"] == word);
+    if push.outcomes.is_empty() {
+        wrong.push(format!("P7: nobody was told what became of {id}"));
+    }
+    let refused = outcome("refused").is_some();
+    for (socket, era) in eras.by(push.subject) {
+        let there = era.from <= push.at && era.until >= push.at + STABLE_MS;
+        if there && !refused && !read.contains(&socket) {
+            wrong.push(format!("P7: {id} never reached {socket:?}, which was there"));
+        }
+    }
+    if !read.is_empty() || refused {
+        return;
+    }
+    match outcome("expired") {
+        Some((at, _)) => {
+            let missed = eras
+                .by(push.subject)
+                .find(|(_, era)| era.within(push.at, *at) >= STABLE_MS);
+            if let Some((socket, _)) = missed {
+                wrong.push(format!("P7: {id} was given up, though {socket:?} was there"));
+            }
+        }
+        // What was written to a socket that broke may be lost with it.
+        None if outcome("delivered").is_some() && breaks(ledger, push) => {}
+        None => wrong.push(format!("P7: {id} is lost: {:?}", push.outcomes)),
+    }
+}
+
+/// Whether a socket of its identity ended without our doing after it was sent.
+fn breaks(ledger: &Ledger<'_>, push: &Push<'_>) -> bool {
+    ledger.sockets.values().any(|line| {
+        let broke = |(at, end)| at >= push.at && matches!(end, End::Client | End::Crash);
+        let mut tokens = line.sent.iter().filter_map(|id| ledger.messages[id].token);
+        line.ended.is_some_and(broke) && tokens.any(|token| token.subject == push.subject)
+    })
+}

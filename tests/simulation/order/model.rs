@@ -1,0 +1,362 @@
+//! What becomes of a connection's messages if each is decided before the next is sent.
+//!
+//! It allows more than one outcome in two places, and says which. A message with
+//! a token of its own is judged by that token together with what its terminator
+//! knew of the connection when it forwarded it, which may lack what was still
+//! under way: the messages since the last `auth.` message, behind which nothing is
+//! forwarded, or since the last silence. And whether a token that is used again
+//! releases what is held depends on whether the terminator knew that something is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+use shared::grant::Policy;
+
+use crate::oracle::ledger::{Ledger, Message};
+use crate::scenario::{Kind, Settings};
+use crate::token::Token;
+use crate::trace::{End, Event, Socket, Taken};
+
+/// Silence that is long enough for everything to be settled.
+const SILENCE_MS: u64 = 9_000;
+
+/// What is seen of a message's fate.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fate {
+    /// It was handled in that name.
+    Handled(String),
+    /// It was refused with that code.
+    Refused(String),
+    /// It was an `auth.` message, and done.
+    Done,
+    /// Nothing was heard of it.
+    Silence,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bound {
+    subject: &'static str,
+    until: u64,
+    jti: String,
+    /// By the message at that place.
+    by: usize,
+}
+
+struct Held<'a> {
+    id: &'a str,
+    owner: Option<&'static str>,
+    /// What it may have come to already, if its release was a matter of chance.
+    perhaps: BTreeSet<Fate>,
+}
+
+/// One connection, as the model has it.
+struct Connection<'a> {
+    settings: &'a Settings,
+    leeway_ms: u64,
+    bound: Option<Bound>,
+    /// What a terminator knows for certain.
+    known: Option<Bound>,
+    held: Vec<Held<'a>>,
+    allowed: BTreeMap<&'a str, BTreeSet<Fate>>,
+    /// It must end with this code.
+    ends: Option<u16>,
+    /// What becomes of it from here on is a matter of chance.
+    unsure: bool,
+    /// When what was taken back.
+    revocations: Vec<(u64, &'a Taken)>,
+}
+
+/// In what a trace differs from the model.
+pub(crate) fn judge(settings: &Settings, trace: &[(u64, Event)]) -> Vec<String> {
+    let ledger = Ledger::read(settings, trace);
+    let mut wrong = Vec::new();
+    for socket in ledger.sockets.keys() {
+        judge_socket(&ledger, *socket, &mut wrong);
+    }
+    wrong
+}
+
+fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
+    let line = &ledger.sockets[&socket];
+    let mut connection = Connection::new(ledger);
+    let mut last = 0;
+    for id in &line.sent {
+        let message = &ledger.messages[id];
+        connection.meanwhile(last, message.at);
+        if connection.ends.is_some() || connection.unsure {
+            break;
+        }
+        last = message.at;
+        connection.take(id, message);
+    }
+    connection.meanwhile(last, u64::MAX);
+    let ended = line.ended.map(|(_, end)| end);
+    match (connection.ends, ended) {
+        _ if connection.unsure => connection.cut(),
+        (None, None) => connection.expire(),
+        // A client that leaves may miss what it asked, as may one that is cut off while it is being answered.
+        (Some(code), Some(End::Server(told))) if code == told => connection.cut(),
+        (expected, ended) => wrong.push(format!(
+            "{socket:?} should end with {expected:?}, and did with {ended:?}"
+        )),
+    }
+    for (id, allowed) in &connection.allowed {
+        let fate = fate(ledger, id);
+        if !allowed.contains(&fate) {
+            wrong.push(format!("{id} on {socket:?} should be {allowed:?}, and was {fate:?}"));
+        }
+    }
+}
+
+fn fate(ledger: &Ledger<'_>, id: &str) -> Fate {
+    let answers: Vec<&Json> = ledger.answers(id).map(|(_, json)| *json).collect();
+    match answers.as_slice() {
+        [] => Fate::Silence,
+        [one] if one["type"] == "error" => Fate::Refused(one["error"]["code"].as_str().unwrap_or_default().to_owned()),
+        [one] if one["type"] == "auth.ok" => Fate::Done,
+        [one] => Fate::Handled(one["payload"]["as"].as_str().unwrap_or_default().to_owned()),
+        several => Fate::Refused(format!("answered {} times", several.len())),
+    }
+}
+
+fn refused(code: &str) -> Fate {
+    Fate::Refused(code.to_owned())
+}
+
+impl<'a> Connection<'a> {
+    fn new(ledger: &Ledger<'a>) -> Self {
+        Self {
+            settings: ledger.settings,
+            leeway_ms: ledger.leeway_ms(),
+            bound: None,
+            known: None,
+            held: Vec::new(),
+            allowed: BTreeMap::new(),
+            ends: None,
+            unsure: false,
+            revocations: ledger.revocations.iter().map(|one| (one.at, one.taken)).collect(),
+        }
+    }
+
+    /// What happens between two messages: silence, and revocations, which come when all is silent.
+    fn meanwhile(&mut self, last: u64, next: u64) {
+        if next.saturating_sub(last) >= SILENCE_MS {
+            self.known = self.bound.clone();
+        }
+        let taken_back = |bound: &Bound| {
+            let mut between = self.revocations.iter().filter(|(at, _)| (last..next).contains(at));
+            between.any(|(_, taken)| means(taken, bound.subject, &bound.jti))
+        };
+        if self.ends.is_none() && self.bound.as_ref().is_some_and(taken_back) {
+            self.ends = Some(4503);
+        }
+    }
+
+    fn take(&mut self, id: &'a str, message: &Message<'a>) {
+        let mut fates = BTreeSet::new();
+        match message.kind {
+            Kind::Authenticate => self.authenticate(message, &mut fates),
+            Kind::Forget => {
+                self.forget();
+                fates.insert(Fate::Done);
+            }
+            Kind::One | Kind::Two | Kind::Silent => self.ask(id, message, &mut fates),
+        }
+        if !fates.is_empty() {
+            self.allowed.insert(id, fates);
+        }
+        if message.kind != Kind::One {
+            self.known = self.bound.clone();
+        }
+    }
+
+    fn authenticate(&mut self, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
+        let Some(token) = message.token else {
+            fates.insert(refused("bad_request"));
+            return;
+        };
+        match self.judge(token, message.at) {
+            Judged::Valid => {
+                fates.insert(Fate::Done);
+                self.bind(token, message, fates);
+            }
+            Judged::Expired => drop(fates.insert(refused("token_expired"))),
+            Judged::Invalid => drop(fates.insert(refused("token_invalid"))),
+            Judged::Revoked => {
+                fates.insert(refused("token_revoked"));
+                self.ends = Some(4503);
+            }
+        }
+        let closes = self.settings.on_unauthenticated == Policy::Close;
+        match fates.first() {
+            Some(Fate::Refused(code)) if closes && code == "token_expired" => self.ends = Some(4401),
+            Some(Fate::Refused(code)) if closes && code == "token_invalid" => self.ends = Some(4501),
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self) {
+        self.bound = None;
+        for held in std::mem::take(&mut self.held) {
+            let mut fates = held.perhaps;
+            fates.insert(refused("auth_required"));
+            self.allowed.insert(held.id, fates);
+        }
+    }
+
+    fn ask(&mut self, id: &'a str, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
+        let Some(token) = message.token else {
+            return self.ask_without(id, message, fates);
+        };
+        if self.settings.strategy == "explicit" {
+            fates.insert(refused("bad_request"));
+            return;
+        }
+        match self.judge(token, message.at) {
+            Judged::Valid => {
+                fates.insert(Fate::Handled(token.subject.to_owned()));
+                self.bind(token, message, fates);
+            }
+            Judged::Invalid => {
+                fates.insert(refused("token_invalid"));
+                if self.settings.on_unauthenticated == Policy::Close {
+                    self.ends = Some(4501);
+                }
+            }
+            Judged::Expired => self.ask_expired(id, token, fates),
+            Judged::Revoked => {
+                fates.insert(refused("token_revoked"));
+                self.ends = Some(4503);
+            }
+        }
+    }
+
+    fn ask_expired(&mut self, id: &'a str, token: &Token, fates: &mut BTreeSet<Fate>) {
+        let stranger = |bound: &Option<Bound>| bound.as_ref().is_some_and(|bound| bound.subject != token.subject);
+        if stranger(&self.bound) {
+            fates.insert(refused("token_expired"));
+            if !stranger(&self.known) && self.settings.on_unauthenticated == Policy::Close {
+                self.unsure = true;
+            } else if !stranger(&self.known) {
+                // Its terminator may not have known yet whose the connection is: held, and found out at its release.
+                fates.extend([
+                    refused("identity_mismatch"),
+                    refused("auth_required"),
+                    refused("hold_expired"),
+                ]);
+                fates.insert(Fate::Silence);
+            }
+            return;
+        }
+        self.unauthenticated(id, Some(token.subject), "token_expired", fates);
+    }
+
+    fn ask_without(&mut self, id: &'a str, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
+        let live = self.bound.as_ref().filter(|bound| message.at < bound.until);
+        match live.filter(|_| self.settings.strategy != "per-message") {
+            Some(bound) => drop(fates.insert(Fate::Handled(bound.subject.to_owned()))),
+            None => {
+                let owner = self.bound.as_ref().map(|bound| bound.subject);
+                self.unauthenticated(id, owner, "auth_required", fates);
+            }
+        }
+    }
+
+    fn unauthenticated(&mut self, id: &'a str, owner: Option<&'static str>, code: &str, fates: &mut BTreeSet<Fate>) {
+        match self.settings.on_unauthenticated {
+            Policy::Ignore => {
+                match &self.bound {
+                    Some(bound) => fates.insert(Fate::Handled(bound.subject.to_owned())),
+                    None => fates.insert(refused(code)),
+                };
+                if self.bound.is_some() && self.known.is_none() && code == "token_expired" {
+                    fates.insert(refused(code));
+                }
+            }
+            Policy::Close => {
+                fates.insert(refused(code));
+                self.ends = Some(4401);
+            }
+            Policy::Reauthenticate => self.held.push(Held {
+                id,
+                owner,
+                perhaps: BTreeSet::new(),
+            }),
+        }
+    }
+
+    /// A good token: it is the connection's from now on, and releases what is held, unless the connection is another's.
+    fn bind(&mut self, token: &Token, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
+        if self.bound.as_ref().is_some_and(|bound| bound.subject != token.subject) {
+            fates.insert(refused("identity_mismatch"));
+            self.ends = Some(4509);
+            return;
+        }
+        let same = |bound: &Option<Bound>| bound.as_ref().is_some_and(|bound| bound.jti == token.jti);
+        let perhaps = message.kind == Kind::One && (same(&self.bound) || same(&self.known));
+        let held = std::mem::take(&mut self.held);
+        for mut held in held {
+            let released = if held.owner.is_none_or(|owner| owner == token.subject) {
+                Fate::Handled(token.subject.to_owned())
+            } else {
+                refused("identity_mismatch")
+            };
+            held.perhaps.insert(released);
+            if perhaps {
+                self.held.push(held);
+            } else {
+                self.allowed.insert(held.id, held.perhaps);
+            }
+        }
+        self.bound = Some(Bound {
+            subject: token.subject,
+            until: token.expires_ms + self.leeway_ms,
+            jti: token.jti.clone(),
+            by: message.place,
+        });
+    }
+
+    /// What is still held when nothing comes any more is given up.
+    fn expire(&mut self) {
+        for held in std::mem::take(&mut self.held) {
+            let mut fates = held.perhaps;
+            fates.insert(refused("hold_expired"));
+            self.allowed.insert(held.id, fates);
+        }
+    }
+
+    /// The socket was closed: what was under way may have been answered before, or not.
+    fn cut(&mut self) {
+        for fates in self.allowed.values_mut() {
+            fates.insert(Fate::Silence);
+        }
+        self.held.clear();
+    }
+
+    fn judge(&self, token: &Token, at: u64) -> Judged {
+        let revoked = |(since, taken): &(u64, &Taken)| *since < at && means(taken, token.subject, &token.jti);
+        if !token.genuine {
+            Judged::Invalid
+        } else if self.revocations.iter().any(revoked) && token.issued_ms < at.saturating_sub(2_000) {
+            Judged::Revoked
+        } else if at < token.expires_ms + self.leeway_ms {
+            Judged::Valid
+        } else {
+            Judged::Expired
+        }
+    }
+}
+
+enum Judged {
+    Valid,
+    Expired,
+    Invalid,
+    Revoked,
+}
+
+fn means(taken: &Taken, subject: &str, jti: &str) -> bool {
+    match taken {
+        Taken::Subject(of) => *of == subject,
+        Taken::Token(of) => of == jti,
+    }
+}

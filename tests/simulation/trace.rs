@@ -1,0 +1,158 @@
+//! All that could be seen from outside, in its order: what the oracle judges, and what makes two runs the same.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value as Json;
+
+use crate::clock::SimClock;
+use crate::scenario::Kind;
+use crate::token::Token;
+
+/// A client's socket; counts all of a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Socket(pub(crate) usize);
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "socket {}", self.0)
+    }
+}
+
+/// How a socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// We closed it with this code.
+    Server(u16),
+    /// Its client left.
+    Client,
+    /// Its terminator died.
+    Crash,
+}
+
+/// What an operator takes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// All tokens of a subject.
+    Subject(&'static str),
+    /// The token of that `jti`.
+    Token(String),
+}
+
+/// Something that could be seen.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A client has a socket.
+    Opened(Socket),
+    /// A client wrote a message.
+    Sent {
+        socket: Socket,
+        id: String,
+        kind: Kind,
+        token: Option<Token>,
+        /// Whether it asks for what another connection has left.
+        resumes: bool,
+    },
+    /// A client read one.
+    Received {
+        socket: Socket,
+        json: Json,
+        /// Whether it may have waited until the client read again.
+        waited: bool,
+    },
+    /// A socket ended.
+    Closed(Socket, End),
+    /// The application was given a message.
+    Handled { id: String, subject: String },
+    /// A producer publishes a push.
+    Pushing {
+        id: String,
+        subject: &'static str,
+        producer: usize,
+    },
+    /// A producer was told what became of one.
+    Outcome(String, Json),
+    /// An operator takes something back.
+    Revoking { number: usize, taken: Taken, grace_ms: u64 },
+    /// An operator was told that it is taken back.
+    Revoked(usize, Json),
+    /// Something breaks, or is mended.
+    Fault(String),
+    /// From now on nothing breaks.
+    Calm,
+}
+
+/// Who writes events, and when.
+#[derive(Clone)]
+pub(crate) struct Trace {
+    clock: SimClock,
+    events: Arc<Mutex<Vec<(u64, Event)>>>,
+}
+
+impl Trace {
+    pub(crate) fn new(clock: SimClock) -> Self {
+        Self {
+            clock,
+            events: Arc::default(),
+        }
+    }
+
+    pub(crate) fn note(&self, event: Event) {
+        let now = self.clock.ms();
+        self.events.lock().expect("no holder panics").push((now, event));
+    }
+
+    /// All events, each with its milliseconds since the beginning.
+    pub(crate) fn take(&self) -> Vec<(u64, Event)> {
+        std::mem::take(&mut *self.events.lock().expect("no holder panics"))
+    }
+}
+
+/// Without the token's text, which nobody wants to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Line<'a>(pub(crate) &'a (u64, Event));
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, event) = self.0;
+        write!(f, "{at:>7} ms  ")?;
+        match event {
+            Event::Sent {
+                socket,
+                id,
+                kind,
+                token,
+                resumes,
+            } => {
+                write!(f, "{socket:?} sends {id} {kind:?}")?;
+                if *resumes {
+                    write!(f, ", resuming")?;
+                }
+                match token {
+                    Some(token) if token.genuine => write!(
+                        f,
+                        ", {} of {}, {} to {} ms",
+                        token.jti, token.subject, token.issued_ms, token.expires_ms
+                    ),
+                    Some(_) => write!(f, ", a forgery"),
+                    None => Ok(()),
+                }
+            }
+            Event::Received { socket, json, waited } => {
+                let late = if *waited { " late" } else { "" };
+                write!(f, "{socket:?} reads{late} {json}")
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+/// A number that two traces have in common only if they are the same.
+pub(crate) fn digest(trace: &[(u64, Event)]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for event in trace {
+        Line(event).to_string().hash(&mut hasher);
+    }
+    hasher.finish()
+}
