@@ -22,11 +22,22 @@ pub(crate) enum Judgement {
     Unknown,
 }
 
+/// How much of what the store has is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It was not asked yet.
+    NotAsked,
+    /// It was asked and did not answer, or some may have been said meanwhile.
+    Away,
+    /// All of it.
+    All,
+}
+
 /// The revocations in force, shared by all who judge.
 pub(crate) struct Revoked {
     set: RwLock<Revocations>,
-    /// Whether the set holds all that the store has.
-    loaded: watch::Sender<bool>,
+    /// How much of what the store has is in the set.
+    known: watch::Sender<Known>,
 }
 
 impl Revoked {
@@ -34,7 +45,7 @@ impl Revoked {
     pub(crate) fn unloaded() -> Self {
         Self {
             set: RwLock::default(),
-            loaded: watch::Sender::new(false),
+            known: watch::Sender::new(Known::NotAsked),
         }
     }
 
@@ -43,17 +54,17 @@ impl Revoked {
     pub(crate) fn loaded(revocations: Revocations) -> Self {
         Self {
             set: RwLock::new(revocations),
-            loaded: watch::Sender::new(true),
+            known: watch::Sender::new(Known::All),
         }
     }
 
     /// What is to be said of `subject` at this moment. One that is known to be revoked is, whatever else is not known.
     pub(crate) fn judge(&self, subject: &Subject, now: Timestamp) -> Judgement {
         // Asked first: what is loaded between the two questions is then in the set.
-        let loaded = *self.loaded.borrow();
+        let all = *self.known.borrow() == Known::All;
         if self.read().forbid(subject, now) {
             Judgement::Revoked
-        } else if loaded {
+        } else if all {
             Judgement::Good
         } else {
             Judgement::Unknown
@@ -70,18 +81,35 @@ impl Revoked {
         let mut set = self.write();
         all.into_iter().for_each(|revocation| set.add(revocation, now));
         drop(set);
-        self.loaded.send_replace(true);
+        self.known.send_replace(Known::All);
+    }
+
+    /// The store did not answer. What was known is known still.
+    pub(crate) fn missed(&self) {
+        self.known.send_if_modified(|known| {
+            let first = *known == Known::NotAsked;
+            if first {
+                *known = Known::Away;
+            }
+            first
+        });
     }
 
     /// Some may have been said that did not come here.
     pub(crate) fn unload(&self) {
-        self.loaded.send_replace(false);
+        self.known.send_replace(Known::Away);
     }
 
     /// Waits until all are known.
     pub(crate) async fn until_loaded(&self) {
         // The sender is `self`, so it is there.
-        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
+        let _ = self.known.subscribe().wait_for(|known| *known == Known::All).await;
+    }
+
+    /// Waits until the store was asked, whether it answered or not.
+    pub(crate) async fn until_asked(&self) {
+        // The sender is `self`, so it is there.
+        let _ = self.known.subscribe().wait_for(|known| *known != Known::NotAsked).await;
     }
 
     /// How many are kept.

@@ -21,6 +21,7 @@ use shared::bus::{Bus, Delivery, Patience};
 use shared::clock::Clock;
 use shared::grant::Policy;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -44,8 +45,11 @@ const RETRY_PREFETCH: u16 = 1;
 /// Dead letters are few; they are buried one at a time, and may wait in a small pile.
 const FAILED_PREFETCH: u16 = 8;
 
-/// How long a worker that starts waits to know what is revoked: an answer of the store, and the broker's before it.
-const FIRST_LOAD: Duration = Duration::from_secs(1);
+/// How long a worker that starts waits until the store was asked what is revoked, which needs the broker first: longer than
+/// a broker that starts takes to declare all queues.
+const FIRST_LOAD: Duration = Duration::from_secs(15);
+/// The same for a store that did not answer at once.
+const SECOND_LOAD: Duration = Duration::from_secs(1);
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -150,10 +154,7 @@ impl Running {
     /// Waits until it was told to stop and has finished, or had to give back, what it had.
     pub(crate) async fn join(&self) {
         self.ending.stop.cancelled().await;
-        if tokio::time::timeout(self.drain_timeout, self.tasks.wait())
-            .await
-            .is_ok()
-        {
+        if timeout(self.drain_timeout, self.tasks.wait()).await.is_ok() {
             info!("all that was taken is finished");
             return;
         }
@@ -245,8 +246,12 @@ impl Rooms {
     /// A worker that has just started would refuse what it cannot judge; so it waits a moment, but not for a store that is
     /// away.
     async fn know_what_is_revoked(&self, kill: &CancellationToken) {
-        let known = tokio::time::timeout(FIRST_LOAD, self.pipeline.revoked.until_loaded());
-        // Whether it is known or not, each message is judged by what is.
+        let revoked = &self.pipeline.revoked;
+        let known = async {
+            // Whether it is known or not, each message is judged by what is.
+            let _ = timeout(FIRST_LOAD, revoked.until_asked()).await;
+            let _ = timeout(SECOND_LOAD, revoked.until_loaded()).await;
+        };
         let _ = kill.run_until_cancelled(known).await;
     }
 

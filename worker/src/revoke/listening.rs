@@ -90,6 +90,7 @@ impl Listening {
                 }
                 Err(reason) => {
                     self.counters.retried();
+                    self.revoked.missed();
                     info!(%reason, "the revocations cannot be read; will keep trying");
                     sleep(RETRY_PAUSE).await;
                 }
