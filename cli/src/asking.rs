@@ -5,24 +5,25 @@
 //! goes with it. What the questions are, and what an answer means, is for an
 //! [`Asker`] to say.
 
+mod bar;
+mod one;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
 use shared::bus::rabbitmq::RabbitmqBus;
 use shared::bus::topology::{Names, Topology};
 use shared::bus::{Bus as _, Consumer, Delivery, Message, Patience, Publication, PublishError, Publisher, Route};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 
+pub(crate) use self::bar::progress;
+pub(crate) use self::one::One;
 use crate::broker::{self, BrokerArgs};
 
 /// For the last acknowledgements.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// From here on a progress bar is worth its room.
-const MANY: u64 = 20;
 
 /// What is asked, and what is made of the answers.
 pub(crate) trait Asker {
@@ -286,59 +287,4 @@ impl<A: Asker> Asking<'_, A> {
     fn index(&self, number: u64) -> Option<usize> {
         usize::try_from(number.checked_sub(self.first)?).ok()
     }
-}
-
-/// One question, for who has but one.
-pub(crate) struct One {
-    question: Option<Message>,
-    /// What came of it: nothing until it is settled.
-    pub(crate) reply: Option<Result<Message, Fate>>,
-}
-
-impl One {
-    /// That question.
-    pub(crate) const fn new(question: Message) -> Self {
-        Self {
-            question: Some(question),
-            reply: None,
-        }
-    }
-}
-
-impl Asker for One {
-    async fn next(&mut self) -> Option<anyhow::Result<Message>> {
-        self.question.take().map(Ok)
-    }
-
-    fn answered(&mut self, question: Option<Question>, answer: &Message) -> bool {
-        let ours = question.is_some_and(|question| question.waits);
-        if ours {
-            self.reply = Some(Ok(answer.clone()));
-        }
-        ours
-    }
-
-    fn settled(&mut self, _: u64, fate: Fate) {
-        self.reply = Some(Err(fate));
-    }
-}
-
-/// A bar for `count` questions; hidden if they are few, or if nobody sees it.
-pub(crate) fn progress(count: Option<u64>, done: &str) -> ProgressBar {
-    let (bar, style) = match count {
-        Some(count) if count >= MANY => (
-            ProgressBar::new(count),
-            format!("{{bar:40}} {{pos}}/{{len}} {done}, {{per_sec}}, {{eta}}"),
-        ),
-        Some(_) => return ProgressBar::hidden(),
-        None => (
-            ProgressBar::no_length(),
-            format!("{{spinner}} {{pos}} {done}, {{per_sec}}"),
-        ),
-    };
-    // Without a style that parses, the bar's own will do. On what is no terminal it stays hidden.
-    if let Ok(style) = ProgressStyle::with_template(&style) {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use shared::clock::{Clock as _, SystemClock, Timestamp};
 use shared::id::ConnectionId;
+use shared::protocol::Reason;
 use worker::identity::{Issuer, tag_of};
 use worker::store::{Decision, Store};
 
@@ -30,9 +31,8 @@ Exit status: 0 there is something to tell, 1 nothing, 2 the store could not be a
 /// About what.
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// A connection's id, or a subject as in the claim `sub`.
-    #[arg(value_name = "CONNECTION|SUBJECT")]
-    about: String,
+    #[command(flatten)]
+    about: AboutArgs,
     #[command(flatten)]
     issuers: IssuerArgs,
     /// Only what was decided about this message: the client's own id of it, or its sequence.
@@ -43,6 +43,27 @@ pub(crate) struct ExplainArgs {
     /// Print JSON, an object for each connection on a line of its own.
     #[arg(long)]
     json: bool,
+}
+
+/// A connection, or all of a subject.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct AboutArgs {
+    /// A connection's id, or a subject as in the claim `sub`.
+    #[arg(value_name = "CONNECTION|SUBJECT")]
+    about: Option<String>,
+    /// A subject, whatever it looks like.
+    #[arg(long)]
+    subject: Option<String>,
+    /// A connection's id.
+    #[arg(long, value_name = "ID", value_parser = human::parse_connection)]
+    connection: Option<ConnectionId>,
+}
+
+/// What is meant by them.
+enum About<'a> {
+    Connection(ConnectionId),
+    Subject(&'a str),
 }
 
 /// What was decided about one connection.
@@ -59,12 +80,19 @@ struct Story {
 /// If the store does not answer.
 pub(crate) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let store = args.store.open().await?;
-    let connections = args.connections(&*store).await?;
-    if connections.is_empty() && !args.json {
+    let about = args.about.read();
+    let connections = match about {
+        About::Connection(connection) => vec![connection],
+        About::Subject(subject) => args.connections(&*store, subject).await?,
+    };
+    if let About::Subject(subject) = about
+        && connections.is_empty()
+        && !args.json
+    {
         print::note(&format!(
             "no connection of {} is known, of {}; if the subject is right, --issuer says another issuer, and a \
              connection that is gone is explained by its id",
-            args.about,
+            subject,
             args.issuers.issuer.join(" or ")
         ));
     }
@@ -81,14 +109,22 @@ pub(crate) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(told == 0)))
 }
 
-impl ExplainArgs {
-    async fn connections(&self, store: &dyn Store) -> anyhow::Result<Vec<ConnectionId>> {
-        if let Ok(connection) = self.about.parse() {
-            return Ok(vec![connection]);
+impl AboutArgs {
+    fn read(&self) -> About<'_> {
+        let about = self.about.as_deref().or(self.subject.as_deref()).unwrap_or_default();
+        let named = self.about.as_deref().and_then(|about| about.parse().ok());
+        match self.connection.or(named) {
+            Some(connection) => About::Connection(connection),
+            None => About::Subject(about),
         }
+    }
+}
+
+impl ExplainArgs {
+    async fn connections(&self, store: &dyn Store, subject: &str) -> anyhow::Result<Vec<ConnectionId>> {
         let mut connections = Vec::new();
         for issuer in &self.issuers.issuer {
-            let identity = tag_of(&Issuer::new(issuer.as_str()), &self.about);
+            let identity = tag_of(&Issuer::new(issuer.as_str()), subject);
             let registered = store.connections(identity).await?;
             connections.extend(registered.into_iter().map(|entry| entry.connection));
         }
@@ -154,10 +190,22 @@ fn tell_decision(decision: &Decision, now: Timestamp) -> String {
         (None, None) => "the connection".to_owned(),
     };
     let ago = human::relative(*at, now);
+    let why = in_words(why);
     format!(
         "  {}  {ago:<18}  {what:<9}  {message:<24}  {why}",
         human::time_of_day(*at)
     )
+}
+
+/// The words of `auth.required` in a sentence; what else there is says it itself.
+fn in_words(why: &str) -> &str {
+    match why.parse() {
+        Ok(Reason::Missing) => "no token authenticated it: it had none, and its connection's did not count",
+        Ok(Reason::Expired) => "the token had expired",
+        Ok(Reason::Expiring) => "the token was about to expire",
+        Ok(Reason::Revoked) => "the token was revoked",
+        Err(_) => why,
+    }
 }
 
 /// A decision for programs.
@@ -211,6 +259,28 @@ mod tests {
         }
         let json = story(vec![held()]).to_json();
         assert_eq!(json["decisions"][0]["sequence"], 7);
+    }
+
+    #[test]
+    fn a_word_of_the_protocol_is_told_in_a_sentence() {
+        assert!(in_words("missing").starts_with("no token"));
+        assert_eq!(in_words("token_expired"), "token_expired");
+    }
+
+    #[test]
+    fn what_looks_like_a_connection_is_one_unless_it_is_said_to_be_a_subject() {
+        #[derive(clap::Parser)]
+        struct CommandLine {
+            #[command(flatten)]
+            about: AboutArgs,
+        }
+        let is_connection = |flags: &[&str]| {
+            let line = std::iter::once("explain").chain(flags.iter().copied());
+            let about = <CommandLine as clap::Parser>::try_parse_from(line).unwrap().about;
+            matches!(about.read(), About::Connection(_))
+        };
+        assert!(is_connection(&["0123456789abcdef.1f"]) && is_connection(&["--connection", "0123456789abcdef.1f"]));
+        assert!(!is_connection(&["alice"]) && !is_connection(&["--subject", "0123456789abcdef.1f"]));
     }
 
     #[test]

@@ -16,6 +16,10 @@ use tracing::{debug, error};
 use crate::metrics::Metrics;
 
 /// What a connection does not write but leave to the workers, in this order.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "requests for what is held are few, and gone at once"
+)]
 pub(crate) enum Back {
     /// This was not written.
     Bounce(Delivery, Bounced),

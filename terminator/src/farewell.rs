@@ -117,12 +117,12 @@ async fn tell_workers(connection: Connection, ending: Ending) {
     } = connection;
     // The broker may be a while; the client need not be.
     drop(socket);
+    let notice = forwarder.closed(&entry.peer, ending.code());
+    drop(entry);
     if let Some(publication) = parked {
         forwarder.publisher.submit(*publication).await;
     }
-    let peer = entry.peer.clone();
-    drop(entry);
-    if let Some(notice) = forwarder.closed(&peer, ending.code()) {
+    if let Some(notice) = notice {
         forwarder.publisher.submit(notice).await;
     }
 }

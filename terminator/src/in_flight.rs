@@ -166,14 +166,6 @@ impl InFlight {
         Some(Sequence::new(self.first.get() + place as u64))
     }
 
-    /// Closes all that is open.
-    pub(crate) fn abandon(&mut self) {
-        self.first = self.next();
-        self.slots = VecDeque::new();
-        self.open = 0;
-        self.releases = 0;
-    }
-
     fn count(&mut self, kind: Kind) -> &mut usize {
         match kind {
             Kind::Message => &mut self.open,

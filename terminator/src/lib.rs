@@ -19,6 +19,7 @@ mod bounce;
 mod common;
 pub mod config;
 mod connection;
+mod departed;
 mod ending;
 mod farewell;
 mod forward;

@@ -145,6 +145,17 @@ impl<T> Outbound<T> {
         }
     }
 
+    /// Something that comes out of the hold cannot be written now, whatever the guard says: it goes back there.
+    pub(crate) fn lose(&mut self, guard: Guard, now: Instant) -> Bounced {
+        let why = if guard == Guard::Stranger {
+            Bounced::Gone
+        } else {
+            Bounced::Lapsed
+        };
+        self.give_back(why, true, now);
+        why
+    }
+
     /// Keeps behind what [`route`](Self::route) has sent there.
     pub(crate) fn keep(&mut self, item: T, bytes: usize) {
         if let Some(fetching) = self.fetching() {

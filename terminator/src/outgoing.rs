@@ -24,6 +24,8 @@ pub(crate) struct Outgoing {
     pub(crate) key: Option<Key>,
     /// It goes before what waits for a fetch.
     pub(crate) ahead: bool,
+    /// There was no room for it, and it need not come now: it is given back when its turn comes.
+    pub(crate) late: bool,
     /// What to acknowledge when it is written.
     pub(crate) delivery: Option<Delivery>,
 }
@@ -36,12 +38,17 @@ impl Outgoing {
             identity: None,
             key: None,
             ahead: false,
+            late: false,
             delivery: None,
         }
     }
 }
 
 /// One thing in the queue.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are texts, and a box for each would cost more"
+)]
 #[derive(Debug)]
 pub(crate) enum Entry {
     Text(Outgoing),
@@ -55,18 +62,30 @@ pub(crate) enum Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     entries: VecDeque<Entry>,
+    texts: usize,
     bytes: usize,
 }
 
 impl Queue {
-    /// Adds something. Tells whether that is not more than may wait.
+    /// Adds something. Tells whether that is not more than may wait; one text may, however large it is.
     #[must_use]
     pub(crate) fn push(&mut self, entry: Entry, most_bytes: usize) -> bool {
-        if let Entry::Text(outgoing) = &entry {
-            self.bytes += outgoing.text.len();
+        match &entry {
+            // It is on its way back.
+            Entry::Text(outgoing) if outgoing.late => {}
+            Entry::Text(outgoing) => {
+                self.bytes += outgoing.text.len();
+                self.texts += 1;
+            }
+            Entry::Fetched { .. } => {}
         }
         self.entries.push_back(entry);
-        self.bytes <= most_bytes && self.entries.len() <= MOST_OUTGOING
+        self.texts <= 1 || (self.bytes <= most_bytes && self.texts <= MOST_OUTGOING)
+    }
+
+    /// Whether a text of so many bytes may wait too.
+    pub(crate) fn has_room(&self, bytes: usize, most_bytes: usize) -> bool {
+        self.texts == 0 || (self.bytes + bytes <= most_bytes && self.texts < MOST_OUTGOING)
     }
 
     /// Puts texts before all that waits. They have been counted once.
@@ -83,6 +102,7 @@ impl Queue {
     /// All that waits. What comes next waits in a queue of its own.
     pub(crate) fn take(&mut self) -> VecDeque<Entry> {
         self.bytes = 0;
+        self.texts = 0;
         std::mem::take(&mut self.entries)
     }
 }

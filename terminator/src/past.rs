@@ -13,6 +13,10 @@ use shared::id::Sequence;
 const BEFORE_ALL: Sequence = Sequence::new(0);
 
 /// Earlier states, by the message that made them; nobody, where it has a grant no more or not yet.
+#[expect(
+    clippy::box_collection,
+    reason = "nearly every connection has none, and then it is one word instead of three"
+)]
 #[derive(Debug, Default)]
 pub(crate) struct Past(Option<Box<BTreeMap<Sequence, Option<Texts>>>>);
 

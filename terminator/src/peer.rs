@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::binding::Now;
 use crate::common::Common;
 use crate::ending::Ending;
+use crate::in_flight::InFlight;
 use crate::outgoing::Batch;
 use crate::session::{Brought, Dismissed, Next, Session};
 use crate::wheel::Tick;
@@ -113,6 +114,12 @@ impl Peer {
     /// It has ended like that.
     pub(crate) fn dismiss(&self, ending: Ending) -> Dismissed {
         self.change(|session| session.dismiss(ending))
+    }
+
+    /// The questions that it leaves open; nothing if it never asked any. Whoever still brings it something is to look for
+    /// them where they are remembered.
+    pub(crate) fn bequeath(&self) -> Option<InFlight> {
+        self.change(Session::bequeath)
     }
 
     /// Looks at it.

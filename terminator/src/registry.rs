@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use shared::id::{ConnectionId, TerminatorId};
+use shared::envelope::Part;
+use shared::id::{ConnectionId, Stamp, TerminatorId};
+use tokio::time::Instant;
 
 use crate::common::Common;
+use crate::departed::Departed;
 use crate::peer::Peer;
 
 /// All connections of one terminator.
@@ -15,6 +18,7 @@ pub(crate) struct Registry {
     common: Arc<Common>,
     last: AtomicU64,
     peers: RwLock<HashMap<u64, Arc<Peer>>>,
+    departed: Mutex<Departed>,
 }
 
 /// A connection's place in the registry, given up when dropped.
@@ -30,6 +34,7 @@ impl Registry {
             common,
             last: AtomicU64::new(0),
             peers: RwLock::default(),
+            departed: Mutex::default(),
         }
     }
 
@@ -73,6 +78,13 @@ impl Registry {
             .cloned()
     }
 
+    /// Whether an answer for a connection that is not open any more has come before.
+    pub(crate) fn has_come(&self, stamp: Stamp, part: Part, second: bool) -> bool {
+        let Stamp { connection, sequence } = stamp;
+        let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.terminator == self.terminator && departed.is_duplicate(connection.number, sequence, part, second)
+    }
+
     /// All that are open, in the order in which they were opened.
     pub(crate) fn all(&self) -> Vec<Arc<Peer>> {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
@@ -85,8 +97,14 @@ impl Registry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        let number = self.peer.id().number;
+        // First remembered, then gone: nobody finds it in neither.
+        if let Some(in_flight) = self.peer.bequeath() {
+            let mut departed = self.registry.departed.lock().unwrap_or_else(PoisonError::into_inner);
+            departed.remember(number, in_flight, Instant::now());
+        }
         let mut peers = self.registry.peers.write().unwrap_or_else(PoisonError::into_inner);
-        peers.remove(&self.peer.id().number);
+        peers.remove(&number);
     }
 }
 

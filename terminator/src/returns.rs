@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use shared::bus::{Consumer, Delivery};
-use shared::envelope::{Bounced, Errand, Return};
-use shared::id::ConnectionId;
+use shared::envelope::{Answer, Bounced, Errand, Return};
+use shared::id::{ConnectionId, Stamp};
 use shared::revocation::{Revocation, Revocations};
 use tracing::{debug, info};
 
@@ -53,18 +53,26 @@ impl Returns {
                 self.revoke(&revocation);
                 delivery.ack();
             }
-            Return::Answer(stamp, answer) => {
-                debug!(target: "countersign::journey", stage = "return", %stamp, "an answer came");
-                let wanted = answer.identity.is_some() && !delivery.message.body.is_empty();
-                let now = self.common().now();
-                let brought = match self.registry.find(stamp.connection) {
-                    Some(peer) => peer.answer(stamp.sequence, answer, delivery, &self.revoked, now),
-                    None => Brought::Gone(delivery),
-                };
-                self.note(brought, wanted);
-            }
+            Return::Answer(stamp, answer) => self.answer(stamp, answer, delivery),
             Return::Errand(connection, errand) => self.errand(connection, errand, delivery),
         }
+    }
+
+    fn answer(&self, stamp: Stamp, answer: Answer, delivery: Delivery) {
+        debug!(target: "countersign::journey", stage = "return", %stamp, "an answer came");
+        let wanted = answer.identity.is_some() && !delivery.message.body.is_empty();
+        let (part, second) = (answer.part, answer.second);
+        let now = self.common().now();
+        let brought = match self.registry.find(stamp.connection) {
+            Some(peer) => peer.answer(stamp.sequence, answer, delivery, &self.revoked, now),
+            None => Brought::Unknown(delivery),
+        };
+        let wanted = match &brought {
+            // It was written before the connection ended, or has gone back already.
+            Brought::Unknown(_) if self.registry.has_come(stamp, part, second) => false,
+            _ => wanted,
+        };
+        self.note(brought, wanted);
     }
 
     fn errand(&self, connection: ConnectionId, errand: Errand, delivery: Delivery) {
@@ -86,8 +94,10 @@ impl Returns {
         match brought {
             Brought::Taken => metrics.answers_delivered.increment(1),
             Brought::Duplicate => metrics.answers_duplicate.increment(1),
-            Brought::Gone(delivery) if wanted => self.bouncer.send(Back::Bounce(delivery, Bounced::Gone)),
-            Brought::Gone(delivery) => {
+            Brought::Gone(delivery) | Brought::Unknown(delivery) if wanted => {
+                self.bouncer.send(Back::Bounce(delivery, Bounced::Gone))
+            }
+            Brought::Gone(delivery) | Brought::Unknown(delivery) => {
                 metrics.answers_orphaned.increment(1);
                 delivery.ack();
             }

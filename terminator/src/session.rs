@@ -78,6 +78,8 @@ enum Life {
     Ending(Ending),
     /// It has ended: what comes for it now comes for nobody.
     Gone,
+    /// And others know what it has left open.
+    Forgotten,
 }
 
 /// What is to be asked of the workers.
@@ -247,6 +249,13 @@ impl Session {
         self.in_flight.next()
     }
 
+    /// What it leaves open, for whoever remembers it; nothing if it never asked anything.
+    pub(crate) fn bequeath(&mut self) -> Option<InFlight> {
+        self.life = Life::Forgotten;
+        let in_flight = std::mem::replace(&mut self.in_flight, InFlight::new(0));
+        (in_flight.next() != Sequence::FIRST).then_some(in_flight)
+    }
+
     /// Whether all that it sent is answered and all answers are written.
     pub(crate) fn is_quiet(&self) -> bool {
         self.in_flight.is_empty() && self.outgoing.is_empty()
@@ -266,7 +275,7 @@ impl Session {
     pub(crate) fn ending(&self) -> Option<Ending> {
         match self.life {
             Life::Ending(ending) => Some(ending),
-            Life::Open | Life::Closing { .. } | Life::Gone => None,
+            Life::Open | Life::Closing { .. } | Life::Gone | Life::Forgotten => None,
         }
     }
 
@@ -289,6 +298,9 @@ impl Session {
     }
 
     pub(crate) fn levels(&self) -> Levels {
+        if matches!(self.life, Life::Gone | Life::Forgotten) {
+            return Levels::default();
+        }
         Levels {
             in_flight: self.in_flight.open_messages(),
             held_inbound: self.held.len(),
@@ -327,7 +339,7 @@ impl Session {
     fn ends_for_authentication(&self) -> bool {
         match self.life {
             Life::Closing { ending, .. } | Life::Ending(ending) => ending.is_for_authentication(),
-            Life::Open | Life::Gone => false,
+            Life::Open | Life::Gone | Life::Forgotten => false,
         }
     }
 }

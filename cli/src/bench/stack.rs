@@ -190,7 +190,7 @@ async fn return_queue(amqp_url: &str, namespace: &str, url: &WsUrl) -> anyhow::R
     found
 }
 
-/// Deletes all that is under a namespace. What cannot be deleted is told, and the rest goes on.
+/// Deletes all that is under a namespace, but for the workers' own queues, which go by themselves. What cannot be deleted is told, and the rest goes on.
 pub(crate) async fn delete_namespace(amqp_url: &str, namespace: &str, further: &[String]) {
     match timeout(DELETE_TIMEOUT, delete(amqp_url, namespace, further)).await {
         Ok(Ok(())) => {}

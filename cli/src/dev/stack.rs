@@ -119,6 +119,8 @@ async fn start_terminator(args: &DevArgs, broker: &Broker, page: SocketAddr) -> 
         ("listen", &listen),
         ("admin-listen", "off"),
         ("allowed-origins", &origins),
+        // Whoever tries things out thinks for longer than a client does.
+        ("auth-timeout", "off"),
         ("drain-timeout", DRAIN_TIMEOUT),
     ])
     .map_err(|errors| anyhow!("{errors}"))?;

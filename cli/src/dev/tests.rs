@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tracing::subscriber::DefaultGuard;
@@ -60,6 +61,30 @@ async fn post(dev: &Dev, path: &str, body: &Value) -> (String, Value) {
     (head.to_owned(), serde_json::from_str(body).unwrap_or_default())
 }
 
+/// What it answers to a question without a body.
+async fn get(dev: &Dev, path: &str) -> (String, Value) {
+    let headers = format!("Host: {}\r\n", dev.addresses.page);
+    let answer = ask(dev, &format!("GET {path}"), &headers, "").await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), serde_json::from_str(body).unwrap_or_default())
+}
+
+/// A socket as the page opens it.
+async fn socket(dev: &Dev) -> WebSocketStream<TcpStream> {
+    let mut request = format!("ws://{}", dev.addresses.socket).into_client_request().unwrap();
+    let origin = format!("http://{}", dev.addresses.page).parse().unwrap();
+    request.headers_mut().insert("Origin", origin);
+    let stream = TcpStream::connect(dev.addresses.socket).await.unwrap();
+    tokio_tungstenite::client_async(request, stream).await.unwrap().0
+}
+
+/// What comes next on it after a message.
+async fn said(socket: &mut WebSocketStream<TcpStream>, message: &Value) -> Value {
+    socket.send(Message::text(message.to_string())).await.unwrap();
+    let answer = timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+    serde_json::from_str(answer.to_text().unwrap()).unwrap()
+}
+
 async fn token_for(dev: &Dev, subject: &str) -> String {
     let (_, minted) = post(dev, "/token", &json!({"subject": subject, "expires_in_s": 60})).await;
     minted["token"].as_str().unwrap().to_owned()
@@ -88,6 +113,12 @@ impl Watcher {
 
     /// The stages until all of these have come, and all that came between.
     async fn stages(&mut self, wanted: &[&str]) -> Vec<Value> {
+        // Each line comes in time while nothing happens, too: the stream keeps itself alive.
+        let told = timeout(PATIENCE, self.stages_until(wanted)).await;
+        told.unwrap_or_else(|_| panic!("not all of {wanted:?} came"))
+    }
+
+    async fn stages_until(&mut self, wanted: &[&str]) -> Vec<Value> {
         let mut missing = wanted.to_vec();
         let mut stages = Vec::new();
         while !missing.is_empty() {
@@ -109,16 +140,9 @@ async fn a_message_is_answered_and_every_stage_of_its_journey_is_seen() {
     let (dev, _gathering) = dev().await;
     let mut watcher = Watcher::of(&dev).await;
     let token = token_for(&dev, "alice").await;
-    let mut request = format!("ws://{}", dev.addresses.socket).into_client_request().unwrap();
-    let origin = format!("http://{}", dev.addresses.page).parse().unwrap();
-    request.headers_mut().insert("Origin", origin);
-    let stream = TcpStream::connect(dev.addresses.socket).await.unwrap();
-    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
-
+    let mut socket = socket(&dev).await;
     let message = json!({"id": "1", "type": "greeting", "token": token, "payload": {"text": "hello"}});
-    socket.send(Message::text(message.to_string())).await.unwrap();
-    let answer = timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
-    let answer: Value = serde_json::from_str(answer.to_text().unwrap()).unwrap();
+    let answer = said(&mut socket, &message).await;
     assert_eq!(
         (&answer["type"], &answer["payload"]["text"]),
         (&json!("reply"), &json!("hello"))
@@ -131,7 +155,7 @@ async fn a_message_is_answered_and_every_stage_of_its_journey_is_seen() {
             "terminator queue",
             "worker worker",
             "worker verdict",
-            "worker store",
+            "worker granted",
             "worker handler",
             "worker return",
             "terminator return",
@@ -174,6 +198,62 @@ async fn an_injected_message_is_answered_and_has_a_journey_of_its_own() {
             .await;
         assert!(stages.iter().all(|stage| stage["stamp"] == stamp), "{stages:?}");
     }
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn other_policies_are_in_force_while_the_socket_stays_open() {
+    let (dev, _gathering) = dev().await;
+    let (_, settings) = get(&dev, "/settings").await;
+    let expected = json!({
+        "strategy": "both", "on-unauthenticated": "reauthenticate", "on-expired-push": "reauthenticate", "hold-ttl": "5m"
+    });
+    assert_eq!(settings, expected);
+    let mut socket = socket(&dev).await;
+    let message = json!({"id": "1", "type": "greeting", "token": token_for(&dev, "alice").await});
+    assert_eq!(said(&mut socket, &message).await["type"], "reply");
+
+    let mut explicit = expected.clone();
+    explicit["strategy"] = json!("explicit");
+    assert_eq!(post(&dev, "/settings", &explicit).await.1, explicit);
+    assert_eq!(get(&dev, "/settings").await.1, explicit);
+    assert_eq!(said(&mut socket, &message).await["error"]["code"], "bad_request");
+
+    explicit["on-unauthenticated"] = json!("shrug");
+    let (head, _) = post(&dev, "/settings", &explicit).await;
+    assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    assert_eq!(get(&dev, "/settings").await.1["on-unauthenticated"], "reauthenticate");
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn a_push_that_finds_nobody_is_seen_to_be_held() {
+    let (dev, _gathering) = dev().await;
+    let mut watcher = Watcher::of(&dev).await;
+    let (_, told) = post(&dev, "/push", &json!({"subject": "alice", "payload": {"news": 1}})).await;
+    assert_eq!(told["outcome"], json!({"outcome": "held"}));
+    let stages = watcher
+        .stages(&["countersign publish", "countersign queue", "worker held", "worker push"])
+        .await;
+    assert!(stages.iter().all(|stage| stage["stamp"] == told["stamp"]), "{stages:?}");
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn who_is_on_a_connection_is_told_and_a_revocation_is_in_force() {
+    let (dev, _gathering) = dev().await;
+    let mut socket = socket(&dev).await;
+    let message = json!({"id": "1", "type": "auth.authenticate", "token": token_for(&dev, "alice").await});
+    let answer = said(&mut socket, &message).await;
+    let (connection, _) = answer["auth"]["resume"].as_str().unwrap().rsplit_once('.').unwrap();
+    let (_, known) = get(&dev, &format!("/connection?id={connection}")).await;
+    assert_eq!((&known["state"], &known["subject"]), (&json!("live"), &json!("alice")));
+    assert_eq!(known["held"], json!({"inbound": 0, "outbound": 0}));
+    assert_eq!(known["decisions"][0]["what"], "granted");
+    assert!(get(&dev, "/connection?id=nonsense").await.0.starts_with("HTTP/1.1 400"));
+
+    let (_, told) = post(&dev, "/revoke", &json!({"connection": connection})).await;
+    assert_eq!(told["outcome"], json!({"outcome": "revoked"}));
     dev.end().await;
 }
 

@@ -179,11 +179,7 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
             print::line(&heading());
         }
         listed += 1;
-        print::line(&if args.json {
-            letter.to_json(false).to_string()
-        } else {
-            letter.row()
-        });
+        print::line(&if args.json { letter.to_json(false) } else { letter.row() });
     }
     let left = pile.left();
     pile.give_back().await?;
@@ -201,7 +197,7 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
     pile.give_back().await?;
     let letter = found?;
     print::line(&if args.json {
-        letter.to_json(true).to_string()
+        letter.to_json(true)
     } else {
         letter.describe()
     });

@@ -68,9 +68,9 @@ fn required(heard: &Heard) -> String {
     let left = human::duration(Duration::from_millis(heard.deadline_ms));
     let Held { inbound, outbound } = heard.held;
     let (why, until) = match heard.reason.as_deref() {
-        Some("missing") => ("no token has authenticated this", "what is held waits for"),
+        Some("missing") => ("no token has authenticated this", "what is held waits for another"),
         Some("expiring") => ("the token is about to expire", "it is good for another"),
-        Some("expired") => ("the token has expired", "what is held waits for"),
+        Some("expired") => ("the token has expired", "what is held waits for another"),
         Some("revoked") => ("the token was revoked", "this connection is closed in"),
         _ => ("a fresh token is wanted", "until then there are"),
     };

@@ -25,8 +25,10 @@ pub(crate) enum Brought {
     Taken,
     /// It had come before.
     Duplicate,
-    /// The connection has ended meanwhile.
+    /// The connection has ended meanwhile, and it had not come before.
     Gone(Delivery),
+    /// The connection has ended meanwhile, and others know whether it had come before.
+    Unknown(Delivery),
 }
 
 impl Session {
@@ -39,8 +41,18 @@ impl Session {
         revoked: &Revocations,
         now: Now,
     ) -> Brought {
-        if self.life == Life::Gone {
-            return Brought::Gone(delivery);
+        match self.life {
+            Life::Gone => {
+                return match self.in_flight.answer(sequence, answer.part, answer.second) {
+                    Verdict::Deliver { .. } => Brought::Gone(delivery),
+                    Verdict::Duplicate => {
+                        delivery.ack();
+                        Brought::Duplicate
+                    }
+                };
+            }
+            Life::Forgotten => return Brought::Unknown(delivery),
+            Life::Open | Life::Closing { .. } | Life::Ending(_) => {}
         }
         let release = self.held.is_release(sequence);
         if answer.verdict == Fate::Again && !release {
@@ -83,7 +95,7 @@ impl Session {
 
     /// A worker has something done for the connection.
     pub(crate) fn errand(&mut self, errand: Errand, delivery: Delivery) -> Brought {
-        if self.life == Life::Gone {
+        if matches!(self.life, Life::Gone | Life::Forgotten) {
             return Brought::Gone(delivery);
         }
         match errand {
@@ -108,6 +120,7 @@ impl Session {
             identity: answer.identity,
             key,
             ahead: false,
+            late: false,
             delivery: Some(delivery),
         });
     }
@@ -118,8 +131,12 @@ impl Session {
             delivery.ack();
             return Brought::Duplicate;
         }
+        let text = delivery.message.body.clone();
+        // What comes out of a hold can go back there: nobody is closed for not reading that all at once.
+        let room = self.outgoing.has_room(text.len(), self.common.shares.send_queue_bytes);
         self.accept(Outgoing {
-            text: delivery.message.body.clone(),
+            late: write.released && write.identity.is_some() && !room,
+            text,
             identity: write.identity,
             key: Some(key),
             ahead: write.released,

@@ -141,7 +141,7 @@ impl Session {
         let (held, closing) = match self.life {
             Life::Open => (self.held.next_moment(now), None),
             Life::Closing { until, .. } => (None, Some(until)),
-            Life::Ending(_) | Life::Gone => return None,
+            Life::Ending(_) | Life::Gone | Life::Forgotten => return None,
         };
         let never_bound = self.auth_due.filter(|_| !self.binding.was_ever_bound());
         let bound = self.binding.bound();

@@ -57,7 +57,6 @@ impl Session {
     /// It has ended: what was to be written is given back, for that reason, and nothing is accepted any more.
     pub(crate) fn dismiss(&mut self, ending: Ending) -> Dismissed {
         self.life = Life::Gone;
-        self.in_flight.abandon();
         self.held = crate::held::Held::default();
         let mut waiting = VecDeque::new();
         let mut rest = VecDeque::new();
@@ -100,19 +99,25 @@ impl Session {
         };
         self.begin_fetch(batch, now);
         let verdict = guard(self.binding.bound(), identity, now);
+        if outgoing.late {
+            let why = self.outbound.lose(verdict, now);
+            self.give_back(outgoing, why, batch);
+            return self.heed_guard(verdict, now);
+        }
         let (bytes, room) = (outgoing.text.len(), self.common.has_room_behind());
         match self.outbound.route(verdict, outgoing.ahead, bytes, room, now) {
             Way::Write => batch.writes.push_back(outgoing),
             Way::Behind => self.outbound.keep(outgoing, bytes),
             Way::Back(why) => self.give_back(outgoing, why, batch),
         }
-        if verdict == Guard::Lapsed {
-            self.lapsed(now);
-        }
+        self.heed_guard(verdict, now);
     }
 
-    /// The authentication has lapsed, and something was not written for it.
-    fn lapsed(&mut self, now: Instant) {
+    /// Does what is to be done if the authentication has lapsed and something was not written for it.
+    fn heed_guard(&mut self, verdict: Guard, now: Instant) {
+        if verdict != Guard::Lapsed {
+            return;
+        }
         match self.binding.bound().map(|bound| bound.on_expired_push) {
             Some(Policy::Close) => self.close(Ending::close(CloseCode::AuthRequired), now),
             Some(Policy::Reauthenticate) => self.ask(Reason::Expired, now),
@@ -136,8 +141,8 @@ impl Session {
         for outgoing in fetched.back {
             self.give_back(outgoing, Bounced::Lapsed, batch);
         }
-        if given_back && self.own(now) == Some(Guard::Lapsed) {
-            self.lapsed(now);
+        if given_back && let Some(verdict) = self.own(now) {
+            self.heed_guard(verdict, now);
         }
         if fetched.again {
             self.publish_fetch(batch);
@@ -179,7 +184,7 @@ impl Session {
         match self.life {
             Life::Closing { until, ending } if self.in_flight.is_empty() || now >= until => Some(ending),
             Life::Ending(ending) => Some(ending),
-            Life::Open | Life::Closing { .. } | Life::Gone => None,
+            Life::Open | Life::Closing { .. } | Life::Gone | Life::Forgotten => None,
         }
     }
 }

@@ -184,6 +184,13 @@ impl Bench {
         (Undelivered::read(&message).expect("it is one or the other"), body)
     }
 
+    /// What was given back or asked for already, if anything was.
+    pub(super) async fn undelivered_at_once(&mut self) -> Option<(Undelivered, String)> {
+        settle().await;
+        let waiting = self.bus.depth(&self.names.undelivered().name) != (0, 0);
+        if waiting { Some(self.undelivered().await) } else { None }
+    }
+
     pub(super) async fn expect_given_back(&mut self, why: Bounced, text: &str) {
         let (undelivered, body) = self.undelivered().await;
         assert_eq!(body, text);

@@ -281,3 +281,57 @@ async fn whoever_reads_too_slowly_is_closed_and_what_it_has_not_read_is_kept() {
         bench.expect_given_back(Bounced::Gone, text).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_closed_for_not_reading_at_once_what_comes_out_of_a_hold() {
+    let mut bench = Bench::with(&[("send-queue-bytes", "4KiB")]).await;
+    let client = bench.client_with(512).await;
+    let waiting = Grant {
+        waiting: 6,
+        ..grant(1, 600, Policy::Reauthenticate)
+    };
+    let (mut client, connection) = bench.authenticate(client, waiting).await;
+    bench.expect_fetch().await;
+    let texts: Vec<_> = (0..6).map(|number| format!("{number}{}", "x".repeat(1_500))).collect();
+    let mut held = texts.clone();
+    let mut came = Vec::new();
+    // A worker's part: it sends all that it holds, and puts away what comes back.
+    while came.len() < texts.len() {
+        for text in std::mem::take(&mut held) {
+            bench.release(connection, 1, &text).await;
+        }
+        bench.errand(connection, Errand::Fetched { left: 0 }, "").await;
+        came.push(client.text().await);
+        if came.len() == texts.len() {
+            break;
+        }
+        while let Some(undelivered) = bench.undelivered_at_once().await {
+            match undelivered {
+                (Undelivered::Bounced(Bounced::Lapsed, _), text) => held.push(text),
+                (Undelivered::Fetch(_), _) => break,
+                (other, _) => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(came, texts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_written_before_the_end_is_not_held_for_others_when_it_comes_again() {
+    let mut bench = Bench::new().await;
+    let (mut client, _) = bench.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    client.send("answered").await;
+    client.send("open").await;
+    let (answered, _) = bench.question().await;
+    let (open, _) = bench.question().await;
+    bench.answer(answered.stamp, reply(1), "answer").await;
+    assert_eq!(client.text().await, "answer");
+    drop(client);
+    bench.closed().await;
+    bench.answer(answered.stamp, reply(1), "answer").await;
+    bench.answer(open.stamp, reply(1), "too late").await;
+    bench.answer(open.stamp, reply(1), "too late").await;
+    bench.expect_given_back(Bounced::Gone, "too late").await;
+    bench.expect_nothing_given_back().await;
+    assert!(bench.is_all_settled().await);
+}

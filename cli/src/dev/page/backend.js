@@ -35,7 +35,7 @@ export async function changeSettings() {
   const wanted = Object.fromEntries(Object.entries(SETTINGS).map(([name, id]) => [name, byId(id).value]));
   byId("settings-state").textContent = "other workers begin …";
   show(await post("settings", wanted));
-  byId("settings-state").textContent = "in force; the page has connected anew, since a grant keeps the policies it was given with";
+  byId("settings-state").textContent = "in force; connected anew, because a grant keeps the policies that it was given with";
   if (isOpen()) disconnect();
   connect();
 }

@@ -1,7 +1,8 @@
 // Our connection: what is said on it, who is on it, and what waits for it.
 
 import { byId, clock, element } from "./dom.js";
-import { addEntry, draw, entryOf, setConnection } from "./messages.js";
+import { hasWaited, received, waits } from "./journey.js";
+import { addEntry, draw, ensureEntry, setConnection } from "./messages.js";
 import { TOKENS, shown } from "./tokens.js";
 
 const MOST_KEPT = 100;
@@ -13,6 +14,9 @@ let about = null;
 let connection = null;
 // What the last connection that closed had: who proves to be the same may take over what it left held.
 let left = null;
+// The messages that were held when their connection closed, by their ids: no two of the page's messages have the same.
+const heldBehind = new Map();
+let messages = 0;
 
 setConnection(() => connection);
 
@@ -41,10 +45,13 @@ export function connect(to) {
 export const disconnect = () => connection.socket.close(1000);
 
 function onClose(mine, { code, reason }) {
-  for (const entry of mine.ids.values()) {
-    entry.failed = "no answer";
+  for (const [id, entry] of mine.ids) {
+    // What is held is not lost: it may be answered on another connection.
+    if (waits(entry)) heldBehind.set(id, entry);
+    else entry.failed = "no answer";
     draw(entry);
   }
+  while (heldBehind.size > MOST_KEPT) heldBehind.delete(heldBehind.keys().next().value);
   mine.ids.clear();
   if (mine.resume) left = mine.resume;
   if (connection !== mine) return;
@@ -67,19 +74,22 @@ function onFrame(mine, text) {
   if (message.auth) authenticated(mine, message.auth);
   else if (message.type === "auth.ok") mine.resume = null;
   if (message.type === "auth.required") required(mine, message);
-  if (message.type === "push") received(message);
+  if (message.type === "push") pushed(message);
   else if (!answered(mine, message)) addEntry({ path: "server", what: "from the server", how: "unasked", answer: message });
   look();
 }
 
 // Tells whether it answers a message of ours.
 function answered(mine, answer) {
-  const entry = mine.ids.get(answer.id);
+  const entry = mine.ids.get(answer.id) ?? heldBehind.get(answer.id);
   if (!entry) return false;
   mine.ids.delete(answer.id);
+  heldBehind.delete(answer.id);
   entry.answer = answer;
   entry.took_ms = performance.now() - entry.sentAt;
-  mine.times.push(entry.took_ms);
+  // How long something waited for a person says nothing of how fast it goes.
+  if (hasWaited(entry)) received(entry);
+  else mine.times.push(entry.took_ms);
   if (mine.times.length > MOST_TIMES) mine.times.shift();
   if (answer.error) mine.refused += 1;
   else mine.replies += 1;
@@ -89,10 +99,9 @@ function answered(mine, answer) {
 }
 
 // A push of this page has an entry already; one of somebody else gets its own.
-function received(push) {
-  const entry = entryOf(`p:${push.id}`) ?? addEntry({ path: "push", what: "pushed", how: "by somebody", stamp: `p:${push.id}`, question: push });
-  const at_us = entry.began_us === null || entry.sentAt === undefined ? (entry.began_us ?? 0) : entry.began_us + (performance.now() - entry.sentAt) * 1000;
-  if (!entry.stages.has("page received")) entry.stages.set("page received", { at_us, fields: {} });
+function pushed(push) {
+  const entry = ensureEntry(`p:${push.id}`, { path: "push", what: "pushed", how: "by somebody", question: push });
+  received(entry);
   draw(entry);
 }
 
@@ -118,7 +127,8 @@ export async function send(kind, message) {
   const mine = connection;
   if (!isOpen()) return;
   mine.count += 1;
-  const whole = { id: String(mine.count), ...message, token: jwt };
+  messages += 1;
+  const whole = { id: String(messages), ...message, token: jwt };
   const text = JSON.stringify(whole);
   const bytes = new TextEncoder().encode(text).length;
   const entry = addEntry({ path: "socket", what: message.type, how: TOKENS[kind].how(), question: shown(whole), bytes });
@@ -161,6 +171,12 @@ const REASONS = {
   revoked: "The token was revoked.",
 };
 
+const LIMITS = {
+  expiring: "It is good for another",
+  expired: "What is held first is given up in",
+  revoked: "This connection is closed in",
+};
+
 function drawStanding() {
   const { known, required: wanted, socket } = connection ?? {};
   const open = socket?.readyState === WebSocket.OPEN;
@@ -172,7 +188,7 @@ function drawStanding() {
   byId("held-in").textContent = known?.held.inbound ?? 0;
   byId("held-out").textContent = known?.held.outbound ?? 0;
   for (const id of ["held-in", "held-out"]) byId(id).dataset.some = String(Number(byId(id).textContent) > 0);
-  drawWanted(wanted, open);
+  drawWanted(wanted, known, open);
   byId("resume-row").hidden = !(left && open);
   drawDecisions(known?.decisions ?? []);
 }
@@ -185,15 +201,16 @@ function who(known, open) {
   return known.until * 1000 > Date.now() ? known.subject : `${known.subject}, lapsed`;
 }
 
-function drawWanted(wanted, open) {
+function drawWanted(wanted, known, open) {
   const banner = byId("wanted");
   banner.hidden = !wanted || !open;
   if (banner.hidden) return;
-  const { inbound, outbound } = wanted.held;
+  const { inbound, outbound } = known?.held ?? wanted.held;
   const seconds = (wanted.until - performance.now()) / 1000;
+  const over = wanted.reason === "expiring" && seconds <= 0;
   const waiting = inbound + outbound > 0 ? ` ${inbound} from here and ${outbound} for here wait.` : "";
-  const limit = wanted.reason === "expiring" ? "It is good for another" : wanted.reason === "revoked" ? "This connection is closed in" : "What is held is given up in";
-  byId("wanted-text").textContent = `${REASONS[wanted.reason] ?? ""}${waiting} ${limit} ${clock(seconds)}.`;
+  const limit = over ? "" : ` ${LIMITS[wanted.reason] ?? LIMITS.expired} ${clock(seconds)}.`;
+  byId("wanted-text").textContent = `${REASONS[over ? "expired" : wanted.reason] ?? ""}${waiting}${limit}`;
 }
 
 function drawDecisions(decisions) {

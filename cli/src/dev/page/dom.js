@@ -21,8 +21,8 @@ export async function post(path, body) {
 
 export const pretty = (value) => JSON.stringify(value, null, 2);
 
-// Milliseconds until ten seconds, seconds from there on: what is held waits as long as a person does.
-export const duration = (us) => (us < 10_000_000 ? `${(us / 1000).toFixed(2)} ms` : `${(us / 1_000_000).toFixed(1)} s`);
+// Milliseconds up to a second, seconds from there on: what is held waits as long as a person does.
+export const duration = (us) => (us < 1_000_000 ? `${(us / 1000).toFixed(2)} ms` : `${(us / 1_000_000).toFixed(2)} s`);
 
 export function clock(seconds) {
   const whole = Math.max(0, Math.ceil(seconds));

@@ -10,10 +10,12 @@ const TRACKS = {
     { name: "Queue", at: "terminator queue" },
     { name: "Worker", at: "worker worker" },
     { name: "Verdict", at: "worker verdict" },
-    { name: "Sent again", at: "terminator again", rare: true },
+    { name: "Sent again", at: "worker again", rare: true },
     { name: "Held", at: "worker held", rare: true, waits: true },
-    { name: "Released", at: "worker released", rare: true },
-    { name: "Store", at: "worker store" },
+    { name: "Given up", at: "worker expired", rare: true },
+    { name: "Given up", at: "worker refused", rare: true },
+    { name: "Logged out", at: "worker forgotten", rare: true },
+    { name: "Grant", at: "worker granted" },
     { name: "Handler", at: "worker handler" },
     { name: "Return", at: "terminator return" },
     { name: "Given back", at: "terminator bounced", rare: true, waits: true },
@@ -25,7 +27,6 @@ const TRACKS = {
     { name: "Queue", at: "countersign queue" },
     { name: "Worker", at: "worker worker" },
     { name: "Verdict", at: "worker verdict" },
-    { name: "Store", at: "worker store" },
     { name: "Handler", at: "worker handler" },
     { name: "Reply", at: "worker return" },
     { name: "Fetched", at: "countersign fetch" },
@@ -34,10 +35,8 @@ const TRACKS = {
     { name: "Push", at: "countersign publish" },
     { name: "Queue", at: "countersign queue" },
     { name: "Worker", at: "worker push" },
-    { name: "Given back", at: "terminator bounced", rare: true, waits: true },
     { name: "Held", at: "worker held-out", rare: true, waits: true },
     { name: "Given up", at: "worker given_up", rare: true },
-    { name: "Socket", at: "terminator socket" },
     { name: "This page", at: "page received" },
   ],
 };
@@ -52,39 +51,56 @@ export function keyOf(stage) {
 }
 
 const track = (entry) => TRACKS[entry.path] ?? TRACKS.socket;
-const last = (entry) => (entry.path === "push" ? "terminator socket" : track(entry).at(-1).at);
-const done = (entry) => entry.stages.has("page received") || entry.stages.has(last(entry));
+const last = (entry) => track(entry).at(-1).at;
 
-export const hasArrived = done;
+export const hasArrived = (entry) => entry.stages.has(last(entry)) || entry.stages.has("worker released");
 
-// Where it waits just now, if it does.
-export function waitsAt(entry) {
-  if (done(entry)) return null;
-  const passed = track(entry).filter(({ at }) => entry.stages.has(at));
-  const furthest = passed.toSorted((a, b) => entry.stages.get(a.at).at_us - entry.stages.get(b.at).at_us).at(-1);
-  return furthest?.waits ? furthest.name : null;
+// What ends a wait of a client's message, and of something for a client.
+const FREED_IN = ["worker handler", "worker released", "worker expired", "worker refused"];
+const FREED_OUT = ["terminator socket", "page received", "worker given_up"];
+
+// Whether it waits just now for a fresh token.
+export function waits(entry) {
+  const passed = (...ats) => ats.some((at) => entry.stages.has(at));
+  if (passed("worker held") && !passed(...FREED_IN)) return true;
+  return passed("terminator bounced", "worker held-out") && !passed(...FREED_OUT);
+}
+
+// Whether it waited once, or does.
+export const hasWaited = (entry) => ["worker held", "worker held-out", "terminator bounced"].some((at) => entry.stages.has(at));
+
+// A message that is held is settled at once, which is no answer; its answer comes another way.
+const isSettlement = (entry, at) => at === "terminator return" && entry.stages.has("worker held");
+
+// It has arrived here. What a hold has let go is told by nobody but who gets it.
+export function received(entry) {
+  const at = last(entry);
+  if (entry.stages.has(at)) return;
+  const since_us = entry.sentAt === undefined ? 0 : (performance.now() - entry.sentAt) * 1000;
+  entry.stages.set(at, { at_us: (entry.began_us ?? 0) + since_us, fields: {} });
 }
 
 // From the first stage to the last one.
 export function inside(entry) {
-  const end = entry.stages.get("page received") ?? entry.stages.get(last(entry));
+  const end = entry.stages.get(last(entry));
   return entry.began_us === null || !end ? "" : duration(end.at_us - entry.began_us);
 }
 
 export function drawTrack(entry) {
-  const stations = track(entry).filter(({ at, rare }) => !rare || entry.stages.has(at));
-  const furthest = stations.findLastIndex(({ at }) => entry.stages.has(at));
-  const arrived = done(entry);
-  const waits = waitsAt(entry);
+  const passed = (at) => entry.stages.get(at);
+  const stations = track(entry).filter(({ at, rare }) => !isSettlement(entry, at) && (!rare || passed(at)));
+  const furthest = stations.findLastIndex(({ at }) => passed(at));
+  const arrived = hasArrived(entry);
+  const waiting = waits(entry);
   const drawn = stations.map((station, index) => {
-    const stage = entry.stages.get(station.at);
+    const stage = passed(station.at);
     const { note, refused } = remark(entry, station, stage, arrived);
     const states = [
       "station",
       stage ? "passed" : arrived ? "skipped" : "",
       refused ? "refused" : "",
       stage && station.waits ? "held" : "",
-      stage && index === furthest && waits ? "waiting" : "",
+      stage && index === furthest && waiting ? "waiting" : "",
       index <= furthest ? "beyond" : "",
     ];
     const item = element("li", states.filter(Boolean).join(" "));
@@ -109,8 +125,8 @@ function reconcile(list, drawn) {
   while (list.children.length > drawn.length) list.lastChild.remove();
 }
 
-const VERDICTS = { valid: "valid", expired: "expired", invalid: "not valid", none: "no token", grant: "the connection's", live: "the connection's" };
-const RECORDED = { Changed: "recorded", Unchanged: "unchanged", Stale: "a newer one stands" };
+const VERDICTS = { valid: "valid", expired: "expired", invalid: "not valid", none: "no token", revoked: "revoked", unknown: "cannot be told" };
+const RECORDED = { "Some(Changed)": "recorded", "Some(Unchanged)": "unchanged", "Some(Stale)": "a newer one stands" };
 
 // What is to be said of a station beyond its time.
 function remark(entry, station, stage, arrived) {
@@ -122,14 +138,16 @@ function remark(entry, station, stage, arrived) {
       return { note: stage ? `${fields.bytes} bytes` : "" };
     case "worker verdict":
       if (!stage) return { note: arrived ? "not judged" : "" };
-      if (["invalid", "expired"].includes(fields.kind)) return { note: VERDICTS[fields.kind], refused: true };
+      if (["invalid", "expired", "revoked", "unknown"].includes(fields.kind)) return { note: VERDICTS[fields.kind], refused: true };
       if (fields.kind !== "valid") return { note: VERDICTS[fields.kind] ?? fields.kind };
       return { note: fields.cached === "true" ? "valid, cached" : "valid, checked" };
-    case "worker store":
-      if (stage) return { note: RECORDED[fields.recorded] ?? fields.recorded };
-      if (!arrived) return { note: "" };
-      if (!entry.stages.has("worker handler")) return { note: "not reached" };
-      return { note: entry.path === "queue" ? "no connection" : "nothing new" };
+    case "worker granted":
+      if (stage) return { note: RECORDED[fields.recorded] ?? "" };
+      return { note: arrived && entry.stages.has("worker handler") ? "nothing new" : "" };
+    case "worker expired":
+      return { note: "no token in time", refused: true };
+    case "worker refused":
+      return { note: "another identity", refused: true };
     case "worker handler":
       if (!stage) return { note: arrived ? "not reached" : "" };
       return fields.ok === "true" ? { note: `took ${fields.took_us} µs` } : { note: "failed", refused: true };

@@ -5,8 +5,8 @@
 // joins them is the stamp, <terminator>.<connection>.<sequence>: our n-th message
 // has the sequence n, and which connection is ours shows at our first message.
 
-import { byId, element, pretty } from "./dom.js";
-import { SENT, drawTrack, hasArrived, inside, keyOf, waitsAt } from "./journey.js";
+import { byId, duration, element, pretty } from "./dom.js";
+import { SENT, drawTrack, hasArrived, inside, keyOf, waits } from "./journey.js";
 
 const MOST_ENTRIES = 100;
 const MOST_STRANGERS = 10_000;
@@ -41,8 +41,6 @@ export function addEntry(entry) {
   return entry;
 }
 
-export const entryOf = (stamp) => byStamp.get(stamp);
-
 // The entry of this journey, made if need be.
 export function ensureEntry(stamp, entry) {
   return byStamp.get(stamp) ?? addEntry({ ...entry, stamp });
@@ -76,18 +74,18 @@ function outcome(entry) {
   if (answer?.error) return { text: answer.error.code, kind: "bad", done: true };
   if (answer) return { text: answer.type, kind: entry.path === "server" && answer.type === "auth.required" ? "wait" : "good", done: true };
   if (entry.failed) return { text: entry.failed, kind: "bad", done: true };
-  const waits = waitsAt(entry);
-  if (waits) return { text: waits.toLowerCase(), kind: "wait" };
+  if (waits(entry)) return { text: "held", kind: "wait" };
   if (entry.path === "other") return hasArrived(entry) ? { text: "answered", kind: "", done: true } : { text: "on its way", kind: "wait" };
   return { text: "on its way", kind: "wait" };
 }
 
 function pushed(entry, told) {
-  if (hasArrived(entry)) return { text: "delivered", kind: "good", done: true };
+  if (hasArrived(entry)) return { text: "arrived", kind: "good", done: true };
   if (entry.stages.has("worker given_up")) return { text: "given up", kind: "bad", done: true };
   if (told?.error) return { text: told.error.code, kind: "bad", done: true };
   if (told?.outcome === "no_recipient") return { text: "no recipient", kind: "bad", done: true };
-  if (waitsAt(entry) || told?.outcome === "held") return { text: "held", kind: "wait" };
+  if (waits(entry) || told?.outcome === "held") return { text: "held", kind: "wait" };
+  if (told?.outcome === "delivered") return { text: `delivered to ${told.connections}`, kind: "good", done: true };
   return { text: "on its way", kind: "wait" };
 }
 
@@ -196,8 +194,8 @@ export function drawSelected() {
 }
 
 function answerTitle(entry) {
-  const title = entry.path === "push" ? "Outcome" : "Answer";
-  return entry.took_ms === undefined ? title : `${title}, after ${entry.took_ms.toFixed(1)} ms in this browser`;
+  const title = { push: "Outcome", server: "Received" }[entry.path] ?? "Answer";
+  return entry.took_ms === undefined ? title : `${title}, after ${duration(entry.took_ms * 1000)} in this browser`;
 }
 
 function answerText(entry) {
@@ -205,6 +203,6 @@ function answerText(entry) {
   if (entry.answer) return pretty(entry.answer);
   if (entry.failed) return "The connection closed before an answer came.";
   if (entry.path === "other") return "Only the client that asked gets it.";
-  if (waitsAt(entry)) return "It waits for a fresh token.";
+  if (waits(entry)) return "It waits for a fresh token.";
   return "…";
 }

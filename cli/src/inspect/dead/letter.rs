@@ -2,6 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use shared::clock::{Clock as _, SystemClock, Timestamp};
 
@@ -70,13 +71,9 @@ impl Letter {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The body as JSON, or as the text that it is instead.
-    fn body_json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into())
-    }
-
-    /// For programs.
-    pub(super) fn to_json(&self, with_body: bool) -> Value {
+    /// For programs: one JSON object. The body is in it as it stands, to the last digit of its numbers, or as a string if
+    /// it is no JSON.
+    pub(super) fn to_json(&self, with_body: bool) -> String {
         let peek = self.peek();
         let mut json = json!({
             "number": self.number,
@@ -91,11 +88,20 @@ impl Letter {
             "correlation_id": self.correlation_id,
             "bytes": self.body.len(),
         });
-        if with_body && let Some(members) = json.as_object_mut() {
-            members.insert("headers".to_owned(), self.headers.clone().into());
-            members.insert("body".to_owned(), self.body_json());
+        if !with_body {
+            return json.to_string();
         }
-        json
+        json["headers"] = self.headers.clone().into();
+        let body = match serde_json::from_slice::<&RawValue>(&self.body) {
+            Ok(body) => body.get().to_owned(),
+            Err(_) => Value::from(self.body_text()).to_string(),
+        };
+        let head = json.to_string();
+        format!("{},\"body\":{body}}}", head.strip_suffix('}').unwrap_or(&head))
+    }
+
+    fn body_text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// A line of the list.
@@ -133,10 +139,7 @@ impl Letter {
             other => format!("{name:<11} {other}"),
         }));
         lines.push(format!("body        {} bytes, without its token", self.body.len()));
-        lines.push(match self.body_json() {
-            Value::String(text) => text,
-            json => format!("{json:#}"),
-        });
+        lines.push(self.body_text());
         lines.join("\n")
     }
 }
@@ -195,9 +198,18 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_json_is_shown_as_it_is() {
-        assert_eq!(letter("nonsense").to_json(true)["body"], "nonsense");
-        assert!(letter("nonsense").describe().ends_with("nonsense"));
-        assert!(letter("{}").to_json(false).get("body").is_none());
+    fn a_body_is_shown_as_it_stands() {
+        let shown = |body: &str| {
+            let letter = letter(body);
+            assert!(letter.describe().ends_with(body));
+            letter.to_json(true)
+        };
+        assert!(shown(r#"{"n":1.000000000000000000001}"#).ends_with(r#","body":{"n":1.000000000000000000001}}"#));
+        let json: Value = serde_json::from_str(&shown("non\"sense")).unwrap();
+        assert_eq!(
+            (&json["body"], &json["headers"]["count"]),
+            (&"non\"sense".into(), &5.into())
+        );
+        assert!(!letter("{}").to_json(false).contains("body"));
     }
 }
