@@ -199,12 +199,13 @@ async fn confirmed(sent: Sent) -> Result<Arrival, PublishError> {
 }
 
 /// How something held, or to be held, is written.
-fn write(held: &HeldWrite, identity: Option<IdentityTag>, released: bool) -> Errand {
-    Errand::Write(Write {
+fn write(held: &HeldWrite, identity: Option<IdentityTag>) -> Write {
+    Write {
         key: held.key.clone(),
         identity,
         producer: held.producer.clone(),
-        released,
+        alone: false,
+        released: false,
         since: held.since,
-    })
+    }
 }

@@ -5,6 +5,7 @@
 //! | `write` | | write the body, once: `message_id` is its key |
 //! | | `for` | the identity in whose name it may be written, and only then; absent: whoever reads it |
 //! | | `outcome-to`, `outcome-id` | where, and under which `correlation_id`, the producer of a push is told of its outcome |
+//! | | `alone` | no live connection of the identity has it: any that comes may have it |
 //! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
 //! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
 //! | `wake` | `from` | something is held that the connection may ask for: of that connection, or for its identity |
@@ -27,6 +28,7 @@ const TYPE_WAKE: &str = "wake";
 const FOR: &str = "for";
 const OUTCOME_TO: &str = "outcome-to";
 const OUTCOME_ID: &str = "outcome-id";
+const ALONE: &str = "alone";
 const RELEASED: &str = "released";
 const LEFT: &str = "left";
 const FROM: &str = "from";
@@ -57,6 +59,8 @@ pub struct Write {
     pub identity: Option<IdentityTag>,
     /// Who wants to know what becomes of it, if it is a push.
     pub producer: Option<Producer>,
+    /// Whether no live connection of its identity has it. If it is not written either, whoever comes may have it.
+    pub alone: bool,
     /// Whether it comes out of a hold.
     pub released: bool,
     /// When it was first given to us; whole seconds cross the broker.
@@ -92,6 +96,7 @@ impl Errand {
                         OUTCOME_ID,
                         producer.and_then(|producer| producer.correlation_id.as_ref()),
                     )
+                    .flag(ALONE, write.alone)
                     .flag(RELEASED, write.released);
                 (TYPE_WRITE, headers)
             }
@@ -119,6 +124,7 @@ impl Errand {
                     reply_to: reply_to.to_owned(),
                     correlation_id: text(properties, OUTCOME_ID).ok().flatten().map(str::to_owned),
                 }),
+                alone: flag(properties, ALONE),
                 released: flag(properties, RELEASED),
                 since: Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
             })),

@@ -133,6 +133,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
             reply_to: "q".into(),
             correlation_id: Some("c".into()),
         }),
+        alone: true,
         released: true,
         since: Timestamp::from_secs(4),
     };
@@ -141,6 +142,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
         Errand::Write(Write {
             producer: None,
             identity: None,
+            alone: false,
             released: false,
             ..write
         }),

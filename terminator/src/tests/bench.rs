@@ -353,6 +353,7 @@ pub(super) fn write(of: u8, key: &str, released: bool) -> Write {
         key: key.to_owned(),
         identity: Some(identity(of)),
         producer: None,
+        alone: false,
         released,
         since: START,
     }

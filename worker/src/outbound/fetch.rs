@@ -4,6 +4,7 @@
 //! sends it once more, and the terminator knows it by its key.
 
 use bytes::Bytes;
+use shared::envelope::errand::Write;
 use shared::envelope::{Errand, Fetch};
 use shared::tag::IdentityTag;
 use tracing::debug;
@@ -51,7 +52,10 @@ impl Outbound {
         let Fetch { connection, identity } = fetch;
         let mut sent = Vec::with_capacity(held.len());
         for one in held {
-            let errand = write(one, Some(identity), true);
+            let errand = Errand::Write(Write {
+                released: true,
+                ..write(one, Some(identity))
+            });
             let body = Bytes::copy_from_slice(one.body.as_bytes());
             sent.push(self.submit(connection, &errand, body).await);
         }

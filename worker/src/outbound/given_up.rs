@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Deserialize;
 use shared::bus::Delivery;
+use shared::envelope::Errand;
 use shared::id::Stamp;
 use shared::protocol::{ErrorBody, ErrorCode, ServerMessage};
 use shared::tag::IdentityTag;
@@ -80,7 +81,11 @@ impl Outbound {
             since: self.clock.now(),
         };
         let sent = self
-            .submit(stamp.connection, &write(&refusal, None, false), Bytes::from(body))
+            .submit(
+                stamp.connection,
+                &Errand::Write(write(&refusal, None)),
+                Bytes::from(body),
+            )
             .await;
         // If its terminator is gone, so is its client.
         confirmed(sent).await?;

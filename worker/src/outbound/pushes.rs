@@ -10,7 +10,8 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use shared::bus::Delivery;
-use shared::envelope::errand::Producer;
+use shared::envelope::Errand;
+use shared::envelope::errand::{Producer, Write};
 use shared::tag::IdentityTag;
 use tracing::debug;
 use tracing::field::display;
@@ -182,9 +183,12 @@ impl Pushes {
         let connections = arrived.iter().filter(|recipient| recipient.is_live()).count();
         match push.to {
             _ if connections > 0 => Ok(Outcome::Delivered { connections }),
+            // A terminator gives it back as lapsed, behind what it has given back before: were it held here, it would
+            // overtake that. Whoever has come meanwhile is told then.
+            _ if arrived.iter().any(|recipient| recipient.listening) => Ok(Outcome::Held),
             Addressee::Identity(_) => self.hold(push, identity).await,
             Addressee::Connection(_) if arrived.is_empty() => Ok(Outcome::NoRecipient),
-            // Its terminator gives it back as lapsed, or the broker what was not fetched in time.
+            // The broker gives back what is not fetched in time.
             Addressee::Connection(_) => Ok(Outcome::Held),
         }
     }
@@ -197,7 +201,10 @@ impl Pushes {
         identity: IdentityTag,
         recipients: &[Recipient],
     ) -> Result<Vec<Recipient>, Trouble> {
-        let errand = write(&push.to_hold(), Some(identity), false);
+        let errand = Errand::Write(Write {
+            alone: !recipients.iter().any(Recipient::is_live),
+            ..write(&push.to_hold(), Some(identity))
+        });
         let body = push.bytes();
         let mut sent = Vec::with_capacity(recipients.len());
         for recipient in recipients {

@@ -49,6 +49,8 @@ enum Job {
         why: Bounced,
         connection: ConnectionId,
         identity: IdentityTag,
+        /// Whether no live connection has it.
+        alone: bool,
         write: HeldWrite,
     },
     /// A connection asks for what is held for it.
@@ -116,8 +118,9 @@ impl Putting {
                 why,
                 connection,
                 identity,
+                alone,
                 write,
-            } => self.hold(delivery, *why, *connection, *identity, write).await,
+            } => self.hold(delivery, *why, *connection, *identity, *alone, write).await,
             Job::Fetch(fetch) => self.outbound.fetch(*fetch).await,
             Job::Wake { gone, from } => self.wake_heir(*gone, *from).await,
         }
@@ -129,6 +132,7 @@ impl Putting {
         why: Bounced,
         connection: ConnectionId,
         identity: IdentityTag,
+        alone: bool,
         write: &HeldWrite,
     ) -> Result<(), Trouble> {
         let outbound = &self.outbound;
@@ -140,12 +144,12 @@ impl Putting {
                 .give_up(write, identity, GaveUp::Overflow, Some(delivery))
                 .await;
         }
-        let recipients = outbound.audience.of(identity).await?;
-        let asks_itself = || recipients.iter().any(|recipient| recipient.connection == connection);
-        if why == Bounced::Gone || !asks_itself() {
-            outbound.wake_all(identity, &recipients).await?;
+        let mut recipients = outbound.audience.of(identity).await?;
+        if why == Bounced::Lapsed && recipients.iter().any(|recipient| recipient.connection == connection) {
+            // It asks by itself as soon as it is renewed, and others that were live have it.
+            recipients.retain(|recipient| alone && recipient.connection != connection);
         }
-        Ok(())
+        outbound.wake_all(identity, &recipients).await
     }
 
     /// Tells whoever has taken over from a connection that is gone.
@@ -199,6 +203,7 @@ impl Job {
                 why,
                 connection: stamp.connection,
                 identity: answer.identity?,
+                alone: false,
                 write: HeldWrite {
                     key: format!("{stamp}.{}", answer.part.index),
                     body: without_auth(body()?)?,
@@ -212,6 +217,7 @@ impl Job {
                     key,
                     identity,
                     producer,
+                    alone,
                     since,
                     ..
                 }),
@@ -219,6 +225,7 @@ impl Job {
                 why,
                 connection,
                 identity: identity?,
+                alone,
                 write: HeldWrite {
                     key,
                     body: body()?,

@@ -246,6 +246,7 @@ impl Pipeline {
                 key: format!("{stamp}.{index}"),
                 identity: Some(heir.identity),
                 producer: None,
+                alone: false,
                 released: true,
                 since: message.since,
             });

@@ -49,6 +49,7 @@ impl Pipeline {
             key: format!("{held}.0"),
             identity: None,
             producer: None,
+            alone: false,
             released: false,
             since: message.since,
         };

@@ -145,6 +145,7 @@ impl Bench {
             key: format!("p:{name}"),
             identity: Some(tag(subject)),
             producer: None,
+            alone: false,
             released: false,
             since: self.clock.now(),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use shared::bus::topology::keys;
 use shared::bus::{Bus, Properties, Route, Value};
-use shared::envelope::Errand;
+use shared::envelope::{Bounced, Errand};
 use shared::grant::Policy;
 use shared::id::{ConnectionId, Sequence, TerminatorId};
 
@@ -85,18 +85,23 @@ async fn whoever_registers_while_a_push_is_put_away_is_told_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_for_lapsed_connections_is_written_to_them_and_held() {
+async fn a_push_for_lapsed_connections_alone_is_held_when_it_comes_back_and_told_to_whoever_came_meanwhile() {
     let mut bench = Bench::new();
     let _worker = bench.worker();
     let mut outcomes = Outcomes::of(&bench);
     bench.connect(bench.connection(1), "alice", -1).await;
     bench.push(&TO_ALICE, "1", outcomes.wanted("a")).await;
-    assert_eq!(
-        bench.written().await.0,
-        bench.connection(1),
-        "its terminator asks or closes"
-    );
+    let came = bench.returned().await;
     assert_eq!(outcomes.next().await.1, json!({"outcome": "held"}));
+    assert_eq!(
+        bench.held("alice").await,
+        [""; 0],
+        "it would overtake what its terminator has still to give back"
+    );
+    bench.connect(bench.connection(2), "alice", 300).await;
+    bench.bounce(Bounced::Lapsed, came).await;
+    let (connection, errand, _) = bench.errand().await;
+    assert_eq!((connection, errand), (bench.connection(2), Errand::Wake { from: None }));
     assert_eq!(bench.held("alice").await, ["p:a"]);
     bench.expect_no_answer().await;
 }
