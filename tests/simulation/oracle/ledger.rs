@@ -143,6 +143,11 @@ impl<'a> Ledger<'a> {
         u64::try_from(self.settings.leeway.as_millis()).expect("it is short")
     }
 
+    /// How long a connection must be authenticated to get for certain whatever there is for it.
+    pub(crate) fn patience_ms(&self) -> u64 {
+        u64::try_from(self.settings.patience.as_millis()).expect("it is short")
+    }
+
     /// Until when a token counts.
     pub(crate) fn until(&self, token: &Token) -> u64 {
         token.expires_ms + self.leeway_ms()
