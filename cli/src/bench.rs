@@ -22,13 +22,13 @@ use shared::config::redacted;
 use shared::life::Signals;
 
 use self::cpu::Process;
-use self::fleet::{Fleet, Losses};
+use self::fleet::{Auth, Fleet, Losses};
 use self::measure::Figures;
 pub(crate) use self::options::{BenchArgs, EXAMPLES};
 use self::processes::{Child, this_executable};
 use self::raw::{Producer, RawQueues};
 pub(crate) use self::raw::{RawEchoArgs, run_echo as raw_echo};
-use self::report::Report;
+use self::report::{EndToEnd, LOAD, Report};
 use self::stack::Stack;
 use crate::print;
 use crate::token::Signer;
@@ -78,27 +78,34 @@ async fn measure(args: &BenchArgs, stack: Option<&Stack>, raw: Option<&RawQueues
         Some(queues) => Some(RawPath::open(args, queues).await?),
         None => None,
     };
-    let load = target.as_ref().filter(|_| args.measures_load());
-    let (mut end_to_end, mut bare) = (Figures::new()?, Figures::new()?);
-    let mut losses = Losses::default();
-    let progress = progress(args, load.is_some());
+    let mut bare = Figures::new()?;
+    let mut loads = Vec::new();
+    for auth in args.auths() {
+        loads.push((*auth, Figures::new()?, Losses::default()));
+    }
+    let progress = progress(args);
     for _ in 0..args.slices() {
         if let Some(raw) = &mut raw {
             progress.set_message("bare AMQP echo");
             bare.add(&raw.slice(args).await?)?;
             progress.inc(1);
         }
-        if let Some(target) = load {
-            progress.set_message("end to end");
-            let (figures, lost) = target.slice(args).await?;
-            end_to_end.add(&figures)?;
+        let Some(target) = &target else { continue };
+        for (auth, figures, losses) in &mut loads {
+            progress.set_message(auth.title());
+            let (of_slice, lost) = target.slice(args, *auth).await?;
+            figures.add(&of_slice)?;
             losses.add(&lost);
             progress.inc(1);
         }
     }
     progress.finish_and_clear();
     report.raw = raw.map(|_| report::Raw::new(&bare));
-    report.end_to_end = load.map(|_| report::EndToEnd::new(&end_to_end, losses));
+    let mut loads = loads
+        .iter()
+        .map(|(auth, figures, losses)| EndToEnd::new(*auth, figures, *losses));
+    report.end_to_end = loads.next();
+    report.explicit = loads.next();
     report.compare();
     if let (Some(count), Some(target)) = (args.idle, &target) {
         report.idle = Some(idle::measure(&target.url, &target.signer, count.get(), target.terminator()?).await?);
@@ -106,8 +113,8 @@ async fn measure(args: &BenchArgs, stack: Option<&Stack>, raw: Option<&RawQueues
     Ok(report)
 }
 
-fn progress(args: &BenchArgs, load: bool) -> ProgressBar {
-    let slices = args.slices() as u64 * (u64::from(args.raw) + u64::from(load));
+fn progress(args: &BenchArgs) -> ProgressBar {
+    let slices = u64::from(args.slices()) * (u64::from(args.raw) + args.auths().len() as u64);
     let bar = ProgressBar::new(slices);
     // Without a style that parses, the bar's own will do. On what is no terminal it stays hidden.
     if let Ok(style) = ProgressStyle::with_template("{spinner} slice {pos}/{len} {elapsed} {msg}") {
@@ -128,7 +135,7 @@ impl Target {
     fn stack(args: &BenchArgs, stack: &Stack) -> anyhow::Result<Self> {
         let mut processes = stack.processes();
         processes.extend(broker(args.amqp_url()));
-        processes.push(this_process("load"));
+        processes.push(this_process(LOAD));
         Ok(Self {
             url: stack.url().clone(),
             signer: Signer::development()?,
@@ -138,7 +145,7 @@ impl Target {
 
     /// Of a terminator that runs already, only what is on this machine can be watched.
     fn running(args: &BenchArgs, url: WsUrl) -> anyhow::Result<Self> {
-        let mut processes = vec![this_process("load")];
+        let mut processes = vec![this_process(LOAD)];
         if let Some(pid) = url.loopback().and_then(|(ip, port)| cpu::listener(ip, port)) {
             processes.push(Process {
                 name: TERMINATOR.to_owned(),
@@ -153,8 +160,8 @@ impl Target {
         })
     }
 
-    async fn slice(&self, args: &BenchArgs) -> anyhow::Result<(Figures, Losses)> {
-        let fleet = Fleet::open(&self.url, &self.signer, &args.plan()).await?;
+    async fn slice(&self, args: &BenchArgs, auth: Auth) -> anyhow::Result<(Figures, Losses)> {
+        let fleet = Fleet::open(&self.url, &self.signer, &args.plan(auth)).await?;
         measure::slice(args.slice(), &self.processes, |phases, latencies| {
             fleet.load(phases, latencies)
         })

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use clap::Args;
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Topology;
 use shared::bus::{Bus as _, Link};
@@ -10,6 +11,24 @@ use tokio::time::timeout;
 
 /// The time for reaching the broker and declaring what is needed: quorum queues of a starting cluster take seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Which broker, and what on it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// The broker; several nodes of a cluster are separated by commas.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "COUNTERSIGN_AMQP_URL",
+        hide_env_values = true,
+        value_delimiter = ',',
+        default_value = "amqp://127.0.0.1:5672/%2f"
+    )]
+    pub(crate) amqp_url: Vec<String>,
+    /// The prefix of every exchange and queue.
+    #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign")]
+    pub(crate) namespace: String,
+}
 
 /// Connects, and declares `topology`.
 ///

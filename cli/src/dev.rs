@@ -5,15 +5,20 @@
 //! Everybody knows that key: whoever reaches the port may be whomever they like,
 //! and so nobody but this machine does.
 
+mod asker;
 mod inject;
 mod journey;
 mod mint;
 mod page;
+mod push;
+mod settings;
 mod stack;
 mod watch;
+mod workers;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -23,11 +28,15 @@ use shared::config::{LogConfig, LogFilter, LogFormat, Namespace, Value as _};
 use shared::life::{self, Drained, Signals};
 use shared::telemetry;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use self::asker::Asker;
 use self::inject::Injector;
 use self::journey::Journeys;
-use self::page::{Addresses, Page, Server};
+use self::page::{Addresses, MAX_WATCHERS, Page, Server};
 use self::stack::{Broker, Stack};
+use self::workers::{Policies, worker_config};
 use crate::print;
 use crate::token::mint::Signer;
 
@@ -38,6 +47,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   countersign dev
   countersign dev --listen 127.0.0.1:8081 --page-listen 127.0.0.1:8001
+  countersign dev --strategy explicit --on-unauthenticated close --on-expired-push ignore
   countersign dev --amqp-url amqp://127.0.0.1:5672/%2f --store-url redis://127.0.0.1:6379
 
 For development only: its key is public, so it listens on this machine alone.";
@@ -60,6 +70,8 @@ pub(crate) struct DevArgs {
     /// The prefix of every queue, exchange and store key.
     #[arg(long, value_name = "NAME", default_value = "countersign", value_parser = Namespace::parse)]
     namespace: Namespace,
+    #[command(flatten)]
+    policies: Policies,
     /// What is logged, to standard error: error, warn, info, debug, or by part: info,worker=debug.
     #[arg(long, value_name = "FILTER", default_value = "warn", value_parser = LogFilter::parse)]
     log: LogFilter,
@@ -122,15 +134,27 @@ impl Dev {
         })?;
         let page = page_listener.local_addr()?;
         let names = Names::new(args.namespace.as_str());
-        let config = stack::worker_config(args)?;
+        let config = worker_config(args, &args.policies)?;
         let broker = Broker::new(args, &config);
         let stack = Stack::start(args, &config, &broker, page).await?;
         let addresses = Addresses {
             page,
             socket: stack.addr(),
         };
-        let injector = Injector::new(&*broker.bus("page"), &names);
-        let page = Page::new(addresses, Signer::development()?, injector, journeys).serve(page_listener);
+        let bus = broker.bus("page");
+        let page = Page {
+            signer: Signer::development()?,
+            injector: Injector::new(Asker::new(&*bus, &names)),
+            backend: Asker::new(&*bus, &names),
+            workers: stack.workers.clone(),
+            store: stack.store.clone(),
+            leeway: config.jwt_leeway,
+            journeys,
+            watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
+            closing: CancellationToken::new(),
+            addresses,
+        };
+        let page = page.serve(page_listener);
         Ok(Self { addresses, page, stack })
     }
 

@@ -4,16 +4,23 @@
 //! exit status. Those that wait for the network get a single-threaded runtime:
 //! the load generator shares its machine with what it measures.
 
+mod asking;
 mod bench;
 mod broker;
 mod dev;
 mod dev_key;
+mod explain;
 mod human;
 mod inject;
+mod inspect;
+mod known;
 mod lines;
 mod message;
 mod print;
+mod push;
+mod revoke;
 mod send;
+mod store;
 mod token;
 mod ws;
 
@@ -46,6 +53,18 @@ enum Command {
     /// Put messages into the queue, and wait for their answers.
     #[command(after_help = inject::EXAMPLES)]
     Inject(inject::InjectArgs),
+    /// Push something to an identity or a connection, and tell what becomes of it.
+    #[command(after_help = push::EXAMPLES)]
+    Push(push::PushArgs),
+    /// Take tokens back before their time, and wait until that is in force.
+    #[command(after_help = revoke::EXAMPLES)]
+    Revoke(revoke::RevokeArgs),
+    /// Look at connections, at what is held, and at dead letters.
+    #[command(subcommand)]
+    Inspect(inspect::InspectCommand),
+    /// Tell why a message was held, refused or let go, or a connection closed.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::ExplainArgs),
     /// Send messages over a WebSocket, and print what comes back.
     #[command(after_help = send::EXAMPLES)]
     Send(send::SendArgs),
@@ -87,6 +106,10 @@ fn main() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Token(command) => token::run(command),
         Command::Inject(args) => block_on(inject::run(args)),
+        Command::Push(args) => block_on(push::run(args)),
+        Command::Revoke(args) => block_on(revoke::run(args)),
+        Command::Inspect(command) => block_on(inspect::run(command)),
+        Command::Explain(args) => block_on(explain::run(args)),
         Command::Send(args) => block_on(send::run(args)),
         Command::Bench(args) => block_on(bench::run(*args)),
         Command::RawEcho(args) => block_on(bench::raw_echo(args)),

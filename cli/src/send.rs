@@ -2,6 +2,7 @@
 
 mod close_meaning;
 mod conversation;
+mod notice;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,9 +18,12 @@ use crate::{human, lines, ws};
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   countersign send --payload '{\"x\":1}' --token \"$(countersign token mint alice)\"
-  countersign send --type auth.authenticate --token \"$(countersign token mint alice)\"
+  countersign send --authenticate --payload '{\"x\":1}' --token \"$(countersign token mint alice)\"
+      the token once, in auth.authenticate, and the message without one
   countersign send --interactive --token \"$(countersign token mint alice)\"
-      each line is a payload, or, if it is an object with a \"type\", a whole message
+      each line is a payload, or, if it is an object with a \"type\", a whole message; pushes show as they come
+
+What the server sends is printed as it is, one message a line; what it means is told on standard error.
 
 Exit status: 0 all were answered without error, 1 some were refused, 2 some were not answered.";
 
@@ -36,6 +40,9 @@ pub(crate) struct SendArgs {
     url: WsUrl,
     #[command(flatten)]
     message: MessageArgs,
+    /// Send the token once, in an auth.authenticate before all else, and no token on messages.
+    #[arg(long, requires = "token")]
+    authenticate: bool,
     /// Send the lines of standard input, and print whatever comes until they end.
     #[arg(long, short, conflicts_with_all = ["payload", "id"])]
     interactive: bool,
@@ -50,7 +57,12 @@ pub(crate) struct SendArgs {
 /// If there is no connection.
 pub(crate) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let socket = ws::connect(&args.url, None).await?;
-    let mut conversation = Conversation::new(socket, args.message, args.timeout);
+    let mut template = args.message;
+    let first = args.authenticate.then(|| template.token.take()).flatten();
+    let mut conversation = Conversation::new(socket, template, args.timeout);
+    if let Some(token) = first {
+        conversation.authenticate(&token).await?;
+    }
     if args.interactive {
         conversation.interactive(lines::read(Path::new("-"))?).await?;
     } else {

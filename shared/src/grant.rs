@@ -78,6 +78,16 @@ impl Grant {
         serde_json::from_str(facts).ok()
     }
 
+    /// Without what was true only of the moment when it was registered.
+    #[must_use]
+    pub fn without_news(&self) -> Self {
+        Self {
+            waiting: 0,
+            resumes: None,
+            ..self.clone()
+        }
+    }
+
     /// Whether it is in force at that moment.
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.until

@@ -14,6 +14,8 @@ use shared::revocation::Subject;
 use shared::tag::{IdentityTag, ResumeSecret, TokenIdTag};
 use tokio::time::Instant;
 
+use crate::past::{Past, Texts};
+
 /// The furthest moment that is told apart from never: beyond every token's life, and within what an `Instant` holds.
 pub(crate) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 /// How long after its end a write that had begun before may still be on its way: with what the timers may be late, less
@@ -40,6 +42,8 @@ pub(crate) struct Binding {
     by: Option<Sequence>,
     resume: ResumeSecret,
     bound: Option<Box<Bound>>,
+    /// For messages that are decided late.
+    past: Past,
     ever_bound: bool,
 }
 
@@ -59,8 +63,7 @@ pub(crate) struct Bound {
     pub(crate) lapse_noted: bool,
     token_id: Option<TokenIdTag>,
     issued_at: Option<Timestamp>,
-    facts: Box<str>,
-    principal: Box<str>,
+    texts: Texts,
 }
 
 /// What came of a change.
@@ -85,17 +88,49 @@ impl Binding {
             by: None,
             resume: ResumeSecret::random(),
             bound: None,
+            past: Past::default(),
             ever_bound: false,
         }
     }
 
-    /// Takes note of what the message `sequence` has made of the connection.
-    pub(crate) fn apply(&mut self, sequence: Sequence, change: Change, now: Now) -> Applied {
+    /// Takes note of what the message `sequence` has made of the connection. `oldest_open` is the first message that is not
+    /// settled.
+    pub(crate) fn apply(
+        &mut self,
+        sequence: Sequence,
+        change: Change,
+        oldest_open: Option<Sequence>,
+        now: Now,
+    ) -> Applied {
         let newer = self.by.is_none_or(|by| sequence > by);
         match change {
             // Whichever of the two came first by sequence: one socket had tokens of two.
             Change::Live { grant, .. } if self.is_of_another(grant.identity) => Applied::Stranger,
-            Change::Live { .. } | Change::Forgotten if !newer => Applied::Stale,
+            change if !newer => {
+                self.past.remember_change(sequence, change);
+                self.settled(oldest_open);
+                Applied::Stale
+            }
+            change => {
+                let texts = self.bound.take().map(|bound| bound.texts);
+                self.past.remember(self.by, texts);
+                let applied = self.become_of(sequence, change, now);
+                self.settled(oldest_open);
+                applied
+            }
+        }
+    }
+
+    /// All before `oldest_open` is settled, or all there is.
+    pub(crate) fn settled(&mut self, oldest_open: Option<Sequence>) {
+        match oldest_open.filter(|oldest| self.by.is_some_and(|by| *oldest < by)) {
+            Some(oldest) => self.past.forget_before(oldest),
+            None => self.past.clear(),
+        }
+    }
+
+    fn become_of(&mut self, sequence: Sequence, change: Change, now: Now) -> Applied {
+        match change {
             Change::Live { grant, principal } => {
                 self.by = Some(sequence);
                 self.ever_bound = true;
@@ -139,12 +174,23 @@ impl Binding {
 
     /// What a worker is told of it with a message.
     pub(crate) fn standing(&self) -> Standing {
-        let bound = self.bound();
+        self.standing_of(self.by, self.bound().map(|bound| &bound.texts))
+    }
+
+    /// What a worker is told with a message that it decides late: what the connection was when that was read.
+    pub(crate) fn standing_at(&self, sequence: Sequence) -> Standing {
+        match self.past.before(sequence) {
+            Some((by, texts)) if self.by.is_some_and(|now| sequence < now) => self.standing_of(by, texts),
+            Some(_) | None => self.standing(),
+        }
+    }
+
+    fn standing_of(&self, by: Option<Sequence>, texts: Option<&Texts>) -> Standing {
         Standing {
-            by: self.by,
-            grant: bound.map(|bound| bound.facts.to_string()),
-            principal: bound.map(|bound| bound.principal.to_string()),
-            resume: bound.is_none().then_some(self.resume),
+            by,
+            grant: texts.map(|texts| texts.facts.to_string()),
+            principal: texts.map(|texts| texts.principal.to_string()),
+            resume: texts.is_none().then_some(self.resume),
             unsettled: false,
             held: false,
             again: false,
@@ -158,12 +204,6 @@ impl Binding {
 
 impl Bound {
     fn new(grant: Grant, principal: String, now: Now) -> Self {
-        // Workers need not hear again what they have said once of the moment of registration.
-        let facts = Grant {
-            waiting: 0,
-            resumes: None,
-            ..grant.clone()
-        };
         Self {
             identity: grant.identity,
             on_expired_push: grant.on_expired_push,
@@ -175,8 +215,10 @@ impl Bound {
             lapse_noted: false,
             token_id: grant.token_id,
             issued_at: grant.issued_at,
-            facts: facts.to_facts().into(),
-            principal: principal.into(),
+            texts: Texts {
+                facts: grant.without_news().to_facts().into(),
+                principal: principal.into(),
+            },
         }
     }
 
@@ -253,18 +295,53 @@ pub(crate) mod tests {
     #[test]
     fn the_late_answer_to_an_earlier_message_undoes_nothing() {
         let mut binding = Binding::new();
-        binding.apply(sequence(2), Change::Forgotten, now());
-        assert_eq!(binding.apply(sequence(1), live(grant(1, 60)), now()), Applied::Stale);
+        binding.apply(sequence(2), Change::Forgotten, None, now());
+        assert_eq!(
+            binding.apply(sequence(1), live(grant(1, 60)), None, now()),
+            Applied::Stale
+        );
         assert!(binding.bound().is_none());
         assert_eq!(binding.by(), Some(sequence(2)));
+    }
+
+    #[test]
+    fn a_message_that_is_decided_late_is_decided_by_what_was_sent_before_it() {
+        let (mut binding, open) = (Binding::new(), Some(sequence(2)));
+        // The second message waits for the first, and the third and fourth are quicker than both.
+        binding.apply(sequence(4), live(grant(1, 40)), Some(sequence(1)), now());
+        assert_eq!(
+            binding.standing_at(sequence(2)).grant,
+            None,
+            "the first may still bring a token"
+        );
+        assert_eq!(
+            binding.apply(sequence(1), live(grant(1, 10)), open, now()),
+            Applied::Stale
+        );
+        assert_eq!(
+            binding.apply(sequence(3), live(grant(1, 30)), open, now()),
+            Applied::Stale
+        );
+        let second = binding.standing_at(sequence(2));
+        assert_eq!(
+            (second.by, second.grant),
+            (Some(sequence(1)), Some(grant(1, 10).to_facts()))
+        );
+        assert_eq!(binding.standing_at(sequence(5)).grant, Some(grant(1, 40).to_facts()));
+        binding.settled(None);
+        assert_eq!(
+            binding.standing_at(sequence(2)),
+            binding.standing(),
+            "nothing is kept for nobody"
+        );
     }
 
     #[test]
     fn a_renewed_grant_does_not_end_when_the_old_one_would_have() {
         let now = now();
         let mut binding = Binding::new();
-        binding.apply(sequence(1), live(grant(1, 10)), now);
-        binding.apply(sequence(2), live(grant(1, 60)), now);
+        binding.apply(sequence(1), live(grant(1, 10)), None, now);
+        binding.apply(sequence(2), live(grant(1, 60)), None, now);
         assert!(binding.is_live(now.instant + Duration::from_secs(59)));
         assert!(!binding.is_live(now.instant + Duration::from_secs(60)));
     }
@@ -273,9 +350,9 @@ pub(crate) mod tests {
     fn two_identities_on_one_socket_are_told_apart_in_either_order() {
         for other in [1, 3] {
             let mut binding = Binding::new();
-            binding.apply(sequence(2), live(grant(1, 10)), now());
+            binding.apply(sequence(2), live(grant(1, 10)), None, now());
             assert_eq!(
-                binding.apply(sequence(other), live(grant(2, 10)), now()),
+                binding.apply(sequence(other), live(grant(2, 10)), None, now()),
                 Applied::Stranger
             );
             assert_eq!(binding.bound().map(|bound| bound.identity), Some(identity(1)));
@@ -287,13 +364,13 @@ pub(crate) mod tests {
         let mut binding = Binding::new();
         let first = binding.standing().resume;
         assert!(first.is_some());
-        binding.apply(sequence(1), live(grant(1, 10)), now());
+        binding.apply(sequence(1), live(grant(1, 10)), None, now());
         assert_eq!(binding.standing().resume, None);
-        binding.apply(sequence(2), Change::Forgotten, now());
+        binding.apply(sequence(2), Change::Forgotten, None, now());
         let second = binding.standing().resume;
         assert!(second.is_some() && second != first);
         assert!(matches!(
-            binding.apply(sequence(3), live(grant(2, 10)), now()),
+            binding.apply(sequence(3), live(grant(2, 10)), None, now()),
             Applied::Live { .. }
         ));
     }
@@ -305,7 +382,7 @@ pub(crate) mod tests {
             waiting: 3,
             ..grant(1, 10)
         };
-        binding.apply(sequence(1), live(resumed), now());
+        binding.apply(sequence(1), live(resumed), None, now());
         let standing = binding.standing();
         assert_eq!(standing.grant, Some(grant(1, 10).to_facts()));
         assert_eq!(standing.by, Some(sequence(1)));
@@ -320,7 +397,7 @@ pub(crate) mod tests {
             hold_ms: u64::MAX,
             ..grant(1, 1)
         };
-        binding.apply(sequence(1), live(endless), now());
+        binding.apply(sequence(1), live(endless), None, now());
         assert!(binding.is_live(now().instant));
     }
 
@@ -337,7 +414,7 @@ pub(crate) mod tests {
                 let index = place.index(forgets.len());
                 let number = index as u64 + 1;
                 let change = if forgets[index] { Change::Forgotten } else { live(grant(1, number)) };
-                let applied = binding.apply(sequence(number), change, now());
+                let applied = binding.apply(sequence(number), change, None, now());
                 prop_assert_eq!(applied == Applied::Stale, number <= newest);
                 newest = newest.max(number);
             }

@@ -1,6 +1,7 @@
 //! What all connections of one terminator have in common.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::clock::Clock;
@@ -9,7 +10,13 @@ use tokio::time::Instant;
 use crate::binding::Now;
 use crate::metrics::Metrics;
 use crate::recent::Keys;
+use crate::returns::PREFETCH;
+use crate::session::Levels;
 use crate::wheel::Wheel;
+
+/// The most that may be kept behind fetches, all connections together. It is not acknowledged, and the broker gives out no
+/// more than a certain number of those: half of them is left for what ends the fetches.
+const MOST_BEHIND: usize = PREFETCH as usize / 2;
 
 /// What all connections of one terminator have in common.
 pub(crate) struct Common {
@@ -18,6 +25,8 @@ pub(crate) struct Common {
     pub(crate) wheel: Wheel,
     pub(crate) keys: Keys,
     pub(crate) shares: Shares,
+    /// How much is kept behind fetches.
+    behind: AtomicUsize,
 }
 
 /// How much one connection may take.
@@ -39,7 +48,23 @@ impl Common {
             wheel: Wheel::new(Instant::now()),
             keys: Keys::default(),
             shares,
+            behind: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether more may be kept behind fetches.
+    pub(crate) fn has_room_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed) < MOST_BEHIND
+    }
+
+    /// What a connection takes of all has changed.
+    pub(crate) fn levels(&self, before: Levels, after: Levels) {
+        if before == after {
+            return;
+        }
+        self.behind.fetch_add(after.held_outbound, Ordering::Relaxed);
+        self.behind.fetch_sub(before.held_outbound, Ordering::Relaxed);
+        self.metrics.levels(before, after);
     }
 
     pub(crate) fn now(&self) -> Now {

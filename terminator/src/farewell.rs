@@ -40,8 +40,11 @@ pub(crate) async fn take_leave(mut connection: Connection, ending: Ending) {
         connection.forwarder.bouncer.send(back);
     }
     if let Ending::Close { code, say } = ending {
-        // Whoever does not take the good-bye in time goes without.
-        let _ = timeout_at(deadline(&connection), close(&mut connection.socket, texts, code, say)).await;
+        let deadline = deadline(&connection);
+        if Instant::now() < deadline {
+            // Whoever does not take the good-bye in time goes without.
+            let _ = timeout_at(deadline, close(&mut connection.socket, texts, code, say)).await;
+        }
     }
     tell_workers(connection, ending).await;
 }

@@ -48,7 +48,7 @@ mod tests {
             on_expired_push: policy,
             ..grant(1, 10)
         };
-        binding.apply(Sequence::FIRST, live(grant), now);
+        binding.apply(Sequence::FIRST, live(grant), None, now);
         binding
     }
 

@@ -32,6 +32,7 @@ mod notices;
 mod origin;
 mod outbound;
 mod outgoing;
+mod past;
 mod peer;
 mod phase;
 pub mod program;

@@ -71,9 +71,6 @@ impl Metrics {
 
     /// What is shown in gauges of a connection has changed.
     pub(crate) fn levels(&self, before: Levels, after: Levels) {
-        if before == after {
-            return;
-        }
         for (gauge, before, after) in [
             (&self.in_flight, before.in_flight, after.in_flight),
             (&self.held_inbound, before.held_inbound, after.held_inbound),

@@ -132,15 +132,15 @@ impl<T> Outbound<T> {
     }
 
     /// Decides on something of so many bytes, of which the guard says `guard`; `ahead` if it comes out of the hold. If it
-    /// goes behind, [`keep`](Self::keep) must follow.
-    pub(crate) fn route(&mut self, guard: Guard, ahead: bool, bytes: usize, now: Instant) -> Way {
+    /// goes behind, [`keep`](Self::keep) must follow; `room` tells whether all connections together leave some.
+    pub(crate) fn route(&mut self, guard: Guard, ahead: bool, bytes: usize, room: bool, now: Instant) -> Way {
         match guard {
             // What had been fetched behind something that was lost again comes again behind it.
             Guard::Write if ahead && self.has_lost_again() => self.give_back(Bounced::Lapsed, ahead, now),
             Guard::Write if ahead || self.is_free() => Way::Write,
             Guard::Stranger => self.give_back(Bounced::Gone, ahead, now),
             Guard::Lapsed if ahead => self.give_back(Bounced::Lapsed, ahead, now),
-            Guard::Write | Guard::Lapsed if self.has_room_behind(bytes) => Way::Behind,
+            Guard::Write | Guard::Lapsed if room && self.has_room_behind(bytes) => Way::Behind,
             Guard::Write | Guard::Lapsed => self.give_back(Bounced::Lapsed, ahead, now),
         }
     }
@@ -213,21 +213,24 @@ impl<T> Outbound<T> {
         }
     }
 
-    /// Sees whether the fetch that is under way was lost.
+    /// Sees whether the fetch that is under way was lost. What was kept behind is given back: it takes a share of what the
+    /// broker gives out, and the answer may wait for that.
     pub(crate) fn check(&mut self, may_write: bool, now: Instant) -> Fetched<T> {
         let overdue = self.fetch_ends().is_some_and(|end| now >= end);
-        let Some(fetching) = self.fetching().filter(|_| overdue) else {
+        let detention = self.detention.as_deref_mut().filter(|_| overdue);
+        let Some((fetching, detention)) = detention.and_then(|one| Some((one.fetching.take()?, one))) else {
             return Fetched::default();
         };
-        if may_write {
-            fetching.since = now;
-            return Fetched {
-                again: true,
-                ..Fetched::default()
-            };
+        if !may_write {
+            return self.end_fetch(fetching, 1);
         }
-        let fetching = self.detention.as_deref_mut().and_then(|one| one.fetching.take());
-        fetching.map_or_else(Fetched::default, |fetching| self.end_fetch(fetching, 1))
+        detention.waiting += fetching.behind.len() as u64;
+        detention.fetching = Some(Fetching::new(now));
+        Fetched {
+            back: fetching.behind,
+            again: true,
+            ..Fetched::default()
+        }
     }
 
     /// The broker is away: the fetch is not lost but late.

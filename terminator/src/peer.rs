@@ -139,7 +139,7 @@ impl Peer {
         session.arm();
         let after = session.levels();
         drop(session);
-        self.common.metrics.levels(before, after);
+        self.common.levels(before, after);
         result
     }
 

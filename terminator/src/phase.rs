@@ -40,6 +40,7 @@ pub(crate) async fn follow(mut link: watch::Receiver<Link>, phase: Arc<watch::Se
         set(&phase, next);
         let wait_until = patience_ends.filter(|_| next == Phase::Waiting);
         tokio::select! {
+            biased;
             changed = link.changed() => if changed.is_err() { return },
             () = sleep_until(wait_until.unwrap_or_else(Instant::now)), if wait_until.is_some() => {}
             () = phase.closed() => return,

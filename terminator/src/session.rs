@@ -180,7 +180,8 @@ impl Session {
             sequence,
             standing: Standing {
                 again: true,
-                ..self.standing()
+                held: self.held.len() > 0,
+                ..self.binding.standing_at(sequence)
             },
             what: What::Again(body),
         })

@@ -10,7 +10,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
-use tests::{Key, Span, Stack, Store, eventually, queue::amqp_tool, token_for};
+use tests::{Key, Span, Stack, Store, connection_of, eventually, queue::amqp_tool, token_for};
 
 fn message(kind: &str, token: &str) -> Value {
     json!({"id": "i", "type": kind, "token": token, "payload": {"n": 1}})
@@ -240,9 +240,8 @@ async fn a_forged_stamp_changes_no_connection_and_writes_to_no_socket() {
     let (store, namespace) = (stack.store(), stack.namespace());
     let mut alice = stack.client().await;
     let alices = token_for("alice").mint();
-    assert_eq!(alice.request("echo", Some(&alices), json!(1)).await["type"], "reply");
+    let connection = connection_of(&alice.request("echo", Some(&alices), json!(1)).await["auth"]);
     let state = stored(store, namespace).await;
-    let connection = state.split(['{', '}']).nth(1).unwrap().to_owned();
     let (terminator, _) = connection.split_once('.').unwrap();
     let queue = stack.queue().await;
     let mut replies = queue.reply_queue().await;
@@ -292,9 +291,7 @@ async fn an_injected_answer_never_takes_the_place_of_a_worker_s() {
     let stack = Stack::builder().poisoned_workers(1).start().await;
     let mut alice = stack.client().await;
     let alices = token_for("alice").mint();
-    alice.request("echo", Some(&alices), json!(1)).await;
-    let state = stored(stack.store(), stack.namespace()).await;
-    let connection = state.split(['{', '}']).nth(1).unwrap().to_owned();
+    let connection = connection_of(&alice.request("echo", Some(&alices), json!(1)).await["auth"]);
     let (terminator, _) = connection.split_once('.').unwrap();
     // This question is open while the forged one is answered.
     let asked = alice.ask("slow", Some(&alices), json!("alice's")).await;

@@ -1,14 +1,16 @@
-//! A worker does not start on keys that are weak, ambiguous or not there, and says which.
+//! A worker does not start on keys that are weak, ambiguous or not there, and says which; and it keeps up with keys that
+//! change, from a file or from a key server.
 
 use std::fs;
 
 use serde_json::{Value, json};
 use tests::{
-    Key, Program, Span,
+    Algorithm, Client, Key, KeyServer, Program, Span, Stack, eventually,
     key::jwks,
     program::Kind,
     test_keys,
     token::{AUDIENCE, ISSUER},
+    token_for,
 };
 
 /// 1,024 bits: what nobody may sign with any more (RFC 7518, section 3.3).
@@ -131,7 +133,7 @@ async fn a_worker_does_not_start_on_a_key_that_is_unfit_and_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_does_not_start_on_keys_that_are_not_files_or_not_there() {
+async fn a_worker_does_not_start_on_keys_that_are_not_there_or_that_anybody_could_change() {
     let keys = test_keys();
     let secret = keys.secret_file().display().to_string();
     let pem = keys.pem_file(&keys.rs256).display().to_string();
@@ -141,8 +143,12 @@ async fn a_worker_does_not_start_on_keys_that_are_not_files_or_not_there() {
         (missing.to_owned(), vec![missing]),
         (folder.clone(), vec![&*folder]),
         (
-            "https://keys.example/jwks.json".into(),
-            vec!["https://keys.example/jwks.json"],
+            "http://keys.example/jwks.json".into(),
+            vec!["http://keys.example/jwks.json"],
+        ),
+        (
+            "https://somebody:hunter2@keys.example/jwks.json".into(),
+            vec!["https://somebody:***@keys.example/jwks.json"],
         ),
         (format!("{secret},{pem}"), vec![&*secret]),
         (
@@ -163,4 +169,150 @@ async fn a_worker_does_not_start_on_keys_that_are_not_files_or_not_there() {
             assert!(line.starts_with("jwt-keys") && line.contains(name), "{entry}: {line}");
         }
     }
+}
+
+/// What a client is told who brings a token signed with `key`: a code, or nothing if all is well.
+async fn code(client: &mut Client, key: &Key) -> Value {
+    let token = token_for("alice").signed_with(key).mint();
+    code_of(client, &token).await
+}
+
+async fn code_of(client: &mut Client, token: &str) -> Value {
+    let answer = client.request("echo", Some(token), Value::Null).await;
+    answer["error"]["code"].clone()
+}
+
+async fn eventually_code(client: &mut Client, key: &Key, expected: impl Into<Value>) {
+    let expected = expected.into();
+    let what = format!("a token is answered {expected}");
+    eventually(60.s(), &what, async || {
+        let seen = code(client, key).await;
+        if seen == expected { Ok(()) } else { Err(seen) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_keeps_up_with_its_key_server_and_outlives_it() {
+    let [first, second, third] = [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256].map(Key::generate);
+    let mut server = KeyServer::away();
+    let builder = Stack::builder().workers(0).setting("jwt-keys", &server.url());
+    let mut stack = builder
+        .setting("jwt-algorithms", "")
+        .setting("jwks-ttl", "1s")
+        .start()
+        .await;
+    stack.spawn_workers(1);
+
+    // Away from the start: a worker runs, says what it lacks, and tells clients to come again.
+    let lack = eventually(30.s(), "the worker says what it lacks", async || {
+        match stack.workers()[0].is_ready().await {
+            Err(lack) if lack.contains(&server.url()) => Ok(lack),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert!(lack.starts_with("503"), "{lack}");
+    let mut client = stack.client().await;
+    let token = token_for("alice").signed_with(&first).mint();
+    let answer = client.request("echo", Some(&token), Value::Null).await;
+    assert_eq!(answer["error"]["code"], "auth_unavailable");
+    assert_eq!(answer["error"]["temporary"], true);
+    assert!(answer["error"]["retry_after_ms"].is_u64(), "{answer}");
+
+    // It comes: the very same token is good.
+    server.serve([&first]).await;
+    stack.worker(0).ready().await;
+    assert_eq!(code_of(&mut client, &token).await, Value::Null);
+
+    // Keys overlap while they are rotated, and one that is removed is gone, though it was remembered.
+    server.serve([&first, &second]).await;
+    eventually_code(&mut client, &second, Value::Null).await;
+    assert_eq!(code_of(&mut client, &token).await, Value::Null);
+    server.serve([&second]).await;
+    eventually_code(&mut client, &first, "token_invalid").await;
+    assert_eq!(code_of(&mut client, &token).await, "token_invalid");
+
+    // A set that is not fit for use is not taken, and somebody is told so once.
+    let asked = server.requests();
+    server.serve([&second, &test_keys().hs256]).await;
+    eventually(20.s(), "it is asked thrice more", async || {
+        server.requests() > asked + 3
+    })
+    .await;
+    assert_eq!(code(&mut client, &second).await, Value::Null);
+    let refusals = |stack: &Stack| {
+        let log = stack.workers()[0].log();
+        log.iter()
+            .filter(|line| line["level"] == "ERROR")
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let told = refusals(&stack);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].to_string().contains(&server.url()), "{told:?}");
+
+    // Away again: whoever was in stays in, a key that is unknown may exist, and nobody is logged out.
+    server.leave().await;
+    eventually_code(&mut client, &third, "auth_unavailable").await;
+    eventually(20.s(), "the worker has noticed", async || {
+        let readings = stack.workers()[0].metrics().await;
+        readings[r#"countersign_worker_key_readings_total{result="failed"}"#] > 2.0
+    })
+    .await;
+    assert_eq!(code(&mut client, &second).await, Value::Null);
+    assert_eq!(code(&mut client, &third).await, "auth_unavailable");
+    assert_eq!(stack.workers()[0].is_ready().await, Ok(()));
+    server.serve([&second, &third]).await;
+    eventually_code(&mut client, &third, Value::Null).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_asks_its_key_server_once_for_a_key_that_nobody_has() {
+    let (key, unknown) = (Key::generate(Algorithm::Es256), Key::generate(Algorithm::Es256));
+    let mut server = KeyServer::away();
+    server.serve([&key]).await;
+    let builder = Stack::builder().setting("jwt-keys", &server.url());
+    let stack = builder.setting("jwt-algorithms", "").start().await;
+    assert_eq!(server.requests(), 1);
+    let mut client = stack.client().await;
+    assert_eq!(code(&mut client, &unknown).await, "auth_unavailable");
+    eventually_code(&mut client, &unknown, "token_invalid").await;
+    for _ in 0..20 {
+        assert_eq!(
+            code(&mut client, &Key::generate(Algorithm::Es256)).await,
+            "token_invalid"
+        );
+    }
+    assert_eq!(code(&mut client, &key).await, Value::Null);
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_that_is_replaced_is_read_again() {
+    let [old, new] = [Algorithm::Es256, Algorithm::EdDsa].map(Key::generate);
+    let file = test_keys().folder().join("replaced.json");
+    let replace = |text: &str| {
+        let beside = file.with_extension("new");
+        fs::write(&beside, text).unwrap();
+        fs::rename(&beside, &file).unwrap();
+    };
+    replace(&jwks([&old]));
+    let builder = Stack::builder().setting("jwt-keys", file.to_str().unwrap());
+    let stack = builder.setting("jwt-algorithms", "").start().await;
+    let mut client = stack.client().await;
+    assert_eq!(code(&mut client, &old).await, Value::Null);
+    assert_eq!(code(&mut client, &new).await, "token_invalid");
+    replace(&jwks([&old, &new]));
+    eventually_code(&mut client, &new, Value::Null).await;
+    assert_eq!(code(&mut client, &old).await, Value::Null);
+    replace(&jwks([&old, &test_keys().hs256]));
+    eventually(20.s(), "the worker says that the file is not fit for use", async || {
+        stack.workers()[0].stderr().contains("not fit for use")
+    })
+    .await;
+    assert_eq!(code(&mut client, &new).await, Value::Null);
+    replace(&jwks([&new]));
+    eventually_code(&mut client, &old, "token_invalid").await;
+    assert_eq!(code(&mut client, &new).await, Value::Null);
 }

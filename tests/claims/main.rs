@@ -6,25 +6,37 @@
     reason = "the functions that claims share are test code, and fail as claims do"
 )]
 
+mod auth_timeout;
 mod broker_faults;
 mod bus;
 mod drain;
+mod edge;
 mod frames;
 mod garbage;
 mod handshake;
 mod harness;
+mod holds;
 mod injection;
 mod keys;
 mod kills;
+mod lapse;
 mod limits;
 mod message;
+mod order;
 mod permissions;
 mod poison;
+mod policies;
+mod promises;
+mod pushes;
+mod resume;
+mod revocation;
 mod secrecy;
 mod settings;
 mod start;
 mod store;
 mod store_faults;
+mod strategies;
 mod tls;
 mod tokens;
 mod topology;
+mod vocabulary;

@@ -4,13 +4,16 @@ use std::io;
 
 use lapin::BasicProperties;
 use serde_json::{Value, json};
-use tests::{Key, Span, Stack, eventually, http, token_for};
+use tests::{Key, Producer, Push, Span, Stack, eventually, http, token_for};
+
+use crate::lapse::SOON;
 
 #[tokio::test]
 async fn no_part_of_a_token_is_left_anywhere() {
     let stack = Stack::builder()
         .poisoned_workers(1)
         .setting("max-deliveries", "2")
+        .setting("jwt-leeway", "0s")
         .setting("log", "trace");
     let mut stack = stack.start().await;
     let canary = || token_for("alice").claim("canary", "c4n4ry");
@@ -24,14 +27,17 @@ async fn no_part_of_a_token_is_left_anywhere() {
         format!("{}=", canary().mint()),
     ];
     let queue = stack.queue().await;
-    let mut client = stack.client().await;
+    let mut backend = stack.producer().await;
     let dead = format!("{}.dead", stack.namespace());
     let mut buried = String::new();
     for token in &tokens {
         let good = json!({"id": "i", "type": "echo", "token": token, "payload": 1});
-        client.request("echo", Some(token), Value::Null).await;
-        client.request("fail", Some(token), Value::Null).await;
-        client.request("panic", Some(token), Value::Null).await;
+        // One that has expired is held, and is answered when the connection is authenticated.
+        let mut client = stack.client().await;
+        for kind in ["echo", "fail", "panic"] {
+            client.ask(kind, Some(token), Value::Null).await;
+        }
+        client.ping(SOON).await;
         queue.request(&good).await;
         queue.request(&json!({"id": 1, "type": "echo", "token": token})).await;
         let nobody = BasicProperties::default().with_reply_to("no-such-queue".into());
@@ -57,6 +63,7 @@ async fn no_part_of_a_token_is_left_anywhere() {
             BasicProperties::default(),
         )
         .await;
+    let lived = a_whole_life(&stack, &mut backend).await;
     let mut logs = String::new();
     let letter = eventually(20.s(), "the poison is buried", async || {
         if stack.worker(0).has_ended() {
@@ -87,7 +94,8 @@ async fn no_part_of_a_token_is_left_anywhere() {
         stored.contains(stack.namespace()) && stored.contains("alice"),
         "the store is not empty"
     );
-    for token in &tokens {
+    assert!(stored.contains("held by a canary"), "something is held");
+    for token in tokens.iter().chain(&lived) {
         for segment in token.split('.').filter(|segment| segment.len() > 10) {
             for (place, text) in [
                 ("a dead letter", &buried),
@@ -102,4 +110,50 @@ async fn no_part_of_a_token_is_left_anywhere() {
         }
     }
     assert!(!logs.contains("c4n4ry") && !stored.contains("c4n4ry"), "nor its claims");
+}
+
+/// Each thing that a token can do or have done to it, and some that stay as they are. Returns the tokens.
+async fn a_whole_life(stack: &Stack, backend: &mut Producer) -> Vec<String> {
+    let canary = |subject: &str| token_for(subject).claim("canary", "c4n4ry");
+    let mut tokens = Vec::new();
+    let mut mint = |builder: tests::token::Builder<'_>| {
+        let token = builder.mint();
+        tokens.push(token.clone());
+        token
+    };
+    let (mut alice, mut bob, mut mallory) = (stack.client().await, stack.client().await, stack.client().await);
+    let brief = canary("alice").expiring_in(2.s());
+    let key = alice.authenticate(&mint(brief.clone())).await["resume"].clone();
+    bob.authenticate(&mint(canary("bob"))).await;
+    backend.push_to("alice", "seen").await;
+    alice.push(SOON).await;
+    brief.lapsed().await;
+    // Held with a token, without one, and for the next.
+    alice.ask("echo", Some(&brief.mint()), json!("held by a canary")).await;
+    alice.ask("echo", None, json!("held by a canary")).await;
+    alice.expect_required("expired", SOON).await;
+    backend.push_to("alice", "held by a canary").await;
+    alice.try_authenticate(&brief.mint()).await;
+    alice.try_authenticate(&mint(canary("alice").audience("others"))).await;
+    // Another's token, and one that is taken back.
+    mallory.authenticate(&mint(canary("mallory"))).await;
+    mallory.ask("echo", Some(&mint(canary("bob"))), Value::Null).await;
+    mallory.expect_close(4509, SOON).await;
+    backend.revoke(&json!({"subject": "bob"})).await;
+    bob.expect_close(4503, SOON).await;
+    let mut revoked = stack.client().await;
+    revoked.try_authenticate(&mint(canary("bob"))).await;
+    // What was held comes through on another connection, whose own goes on to lapse and hold.
+    alice.close().await;
+    let mut next = stack.client().await;
+    let brief = canary("alice").expiring_in(2.s());
+    next.resume(&mint(brief.clone()), key.as_str().expect("a key")).await;
+    next.push(SOON).await;
+    brief.lapsed().await;
+    next.ask("echo", None, json!("held by a canary")).await;
+    next.expect_required("expired", SOON).await;
+    backend.push_to("alice", "held by a canary").await;
+    backend.push(&Push::to("alice", 1).raw(&mint(canary("alice")))).await;
+    next.ping(SOON).await;
+    tokens
 }

@@ -106,7 +106,7 @@ async fn what_is_in_force_is_printed_without_passwords() {
     let worker = [
         ("amqp-url", amqp),
         ("store-url", store),
-        ("jwt-keys", "a"),
+        ("jwt-keys", "a,issuer=https://b;https://someone:hunter5@keys.example/"),
         ("jwt-issuer", "b"),
         ("jwt-audience", "c"),
     ];

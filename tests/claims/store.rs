@@ -1,6 +1,6 @@
 //! The store keeps its promises on a real Redis, as it does within one process (there by a unit test of the same suite).
 
-use tests::redis::shared_store;
+use tests::redis::{Store, shared_store};
 use tests::wait::Span;
 use worker::store::conformance;
 
@@ -29,6 +29,14 @@ async fn the_commands_that_are_named_are_all_that_a_store_needs() {
 
     let url = store.url().replace("//", &format!("//{namespace}:secret@"));
     let home = conformance::redis(&url, &namespace, 5.s()).unwrap();
+    conformance::every_claim(&home).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_touches_one_slot_of_a_cluster() {
+    let store = Store::start_clustered().await;
+    let url = store.url().replace("redis://", "redis-cluster://");
+    let home = conformance::redis(&url, &a_namespace(), 5.s()).unwrap();
     conformance::every_claim(&home).await;
 }
 

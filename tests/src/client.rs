@@ -323,7 +323,12 @@ impl Client {
         .await;
     }
 
-    async fn next_where(&mut self, limit: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// What has come and nobody has asked for yet.
+    pub fn waiting(&self) -> impl Iterator<Item = &Value> {
+        self.waiting.iter()
+    }
+
+    pub(crate) async fn next_where(&mut self, limit: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + limit;
         if let Some(index) = self.waiting.iter().position(&wanted) {
             return self.waiting.remove(index).expect("it was found there");

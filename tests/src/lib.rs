@@ -31,23 +31,39 @@ pub mod stack;
 
 pub mod key;
 
+pub mod key_server;
+
 pub mod token;
 
 pub mod client;
+
+pub mod auth;
 
 pub mod raw;
 
 pub mod queue;
 
+pub mod lateness;
+
+pub mod producer;
+
+pub mod handler;
+
+pub mod rig;
+
 pub mod load;
 
+pub use auth::connection_of;
 pub use client::Client;
 pub use key::{Algorithm, Key, test_keys};
+pub use key_server::KeyServer;
 pub use load::Load;
+pub use producer::{Producer, Push};
 pub use program::Program;
 pub use queue::Queue;
 pub use rabbitmq::{Broker, shared_broker};
 pub use redis::{Store, shared_store};
+pub use rig::{Embedded, Rig};
 pub use stack::Stack;
 pub use token::token_for;
 pub use wait::{Span, eventually};

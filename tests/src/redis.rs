@@ -38,15 +38,39 @@ pub struct Store {
     server: Mutex<Option<Process>>,
     port: u16,
     folder: Folder,
+    clustered: bool,
 }
 
 impl Store {
     /// Starts a server and returns when it answers.
     pub async fn start() -> Self {
+        Self::start_as(false).await
+    }
+
+    /// Starts a cluster of one node, which refuses what touches more than one slot as a larger one does. It is not to
+    /// be restarted.
+    pub async fn start_clustered() -> Self {
+        let store = Self::start_as(true).await;
+        let mut connection = store.connect().await.expect("Redis answers");
+        redis::cmd("CLUSTER")
+            .arg(&["ADDSLOTSRANGE", "0", "16383"])
+            .exec_async(&mut connection)
+            .await
+            .expect("the node takes every slot");
+        eventually(START_LIMIT, "the cluster is up", async || {
+            let state: RedisResult<String> = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await;
+            state.is_ok_and(|state| state.contains("cluster_state:ok"))
+        })
+        .await;
+        store
+    }
+
+    async fn start_as(clustered: bool) -> Self {
         let store = Self {
             server: Mutex::new(None),
             port: free_port(),
             folder: Folder::new("redis"),
+            clustered,
         };
         store.launch().await;
         store
@@ -131,6 +155,17 @@ impl Store {
         lines.join("\n")
     }
 
+    fn cluster_options(&self) -> Vec<String> {
+        if !self.clustered {
+            return Vec::new();
+        }
+        // The nodes' own port, which is otherwise 10,000 above the clients', and then may not exist.
+        let between_nodes = free_port().to_string();
+        ["--cluster-enabled", "yes", "--cluster-port", &between_nodes]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
     async fn launch(&self) {
         let output = File::options()
             .create(true)
@@ -140,6 +175,7 @@ impl Store {
         let server = Process::spawn(
             Command::new(program())
                 .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+                .args(self.cluster_options())
                 .args(["--save", "", "--appendonly", "no", "--dir"])
                 .arg(self.folder.path())
                 .stdout(output.try_clone().expect("a second handle"))

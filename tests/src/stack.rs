@@ -9,6 +9,7 @@ use worker::config::WorkerConfig;
 use crate::{
     client::Client,
     key::test_keys,
+    producer::Producer,
     program::{Kind, Program},
     queue::Queue,
     rabbitmq::{Broker, shared_broker},
@@ -19,7 +20,7 @@ use crate::{
 
 /// The programs that know a setting of this name: terminators, workers. A name that neither knows is a slip of the pen,
 /// and would stop them.
-fn known_to(name: &str) -> (bool, bool) {
+pub(crate) fn known_to(name: &str) -> (bool, bool) {
     let knows = |settings: Vec<Setting>| settings.iter().any(|setting| setting.name == name);
     (
         knows(section::<TerminatorConfig>().1),
@@ -27,7 +28,7 @@ fn known_to(name: &str) -> (bool, bool) {
     )
 }
 
-type Settings = Vec<(String, String)>;
+pub(crate) type Settings = Vec<(String, String)>;
 
 /// What a stack shall be. By default: one terminator, one worker, the shared broker and store, and tokens as
 /// [`crate::token_for`] makes them.
@@ -127,6 +128,7 @@ impl Builder {
         let of_terminators = [
             common(terminator_url),
             settings(&[("listen", "127.0.0.1:0")]),
+            for_strangers(),
             self.of_terminators,
         ];
         let of_workers = [
@@ -293,6 +295,19 @@ impl Stack {
         Client::connect(&self.terminators[0]).await
     }
 
+    /// A client of any terminator, counted from 0.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub async fn client_of(&self, terminator: usize) -> Client {
+        Client::connect(&self.terminators[terminator]).await
+    }
+
+    /// A backend that pushes and revokes.
+    pub async fn producer(&self) -> Producer {
+        Producer::on(self.queue().await).await
+    }
+
     /// An AMQP client of its broker and namespace.
     pub async fn queue(&self) -> Queue {
         Queue::connect(&self.broker.url(), &self.namespace).await
@@ -305,8 +320,13 @@ async fn ready(programs: &mut [Program]) {
     }
 }
 
+/// Unlike the default, a client may stay a stranger for as long as its claim takes.
+pub(crate) fn for_strangers() -> Settings {
+    settings(&[("auth-timeout", "off")])
+}
+
 /// What makes a worker accept the tokens of [`crate::token_for`].
-fn token_settings() -> Settings {
+pub(crate) fn token_settings() -> Settings {
     let secret = test_keys().secret_file();
     settings(&[
         ("jwt-keys", secret.to_str().expect("a path in UTF-8")),
@@ -316,7 +336,7 @@ fn token_settings() -> Settings {
     ])
 }
 
-fn settings(pairs: &[(&str, &str)]) -> Settings {
+pub(crate) fn settings(pairs: &[(&str, &str)]) -> Settings {
     pairs
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))

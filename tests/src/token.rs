@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
-use crate::key::{Key, test_keys};
+use crate::{
+    key::{Key, test_keys},
+    wait,
+};
 
 /// The `iss` of tokens unless told otherwise.
 pub const ISSUER: &str = "https://issuer.test";
@@ -17,6 +20,9 @@ pub const AUDIENCE: &str = "countersign-tests";
 
 /// How long a token lives unless told otherwise.
 const LIFETIME: Duration = Duration::from_secs(300);
+
+/// Programs that count with a monotonic clock may see an expiry this much later than the clock says.
+const EXPIRY_IS_SEEN: Duration = Duration::from_millis(50);
 
 /// A token to be: made by [`token_for`], written by [`Builder::mint`].
 #[derive(Debug, Clone)]
@@ -124,6 +130,11 @@ impl<'k> Builder<'k> {
             .and_then(Value::as_u64)
             .expect("an exp in whole seconds");
         UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// Waits until it has expired, where there is no leeway.
+    pub async fn lapsed(&self) {
+        wait::until(self.expires_at() + EXPIRY_IS_SEEN).await;
     }
 
     /// Signs with this key, and says so in the header (`alg`, and `kid` if the key has one). Fields set afterwards lie.

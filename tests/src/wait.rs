@@ -2,7 +2,10 @@
 //!
 //! Claims await conditions: they are as fast as the machine lets them be, and say what never came.
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    fmt::Debug,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -81,4 +84,12 @@ pub async fn eventually<L: Look>(limit: Duration, what: &str, mut condition: imp
         sleep(PAUSE).await;
     }
     panic!("not within {limit:?}: {what}; seen last: {last}");
+}
+
+/// Waits for a moment that was agreed on, such as an expiry.
+pub async fn until(moment: SystemTime) {
+    // The clock on the wall may be set meanwhile, so it is what is looked at.
+    while let Ok(left) = moment.duration_since(SystemTime::now()) {
+        sleep(left.clamp(Duration::from_millis(1), PAUSE)).await;
+    }
 }

@@ -1,5 +1,6 @@
 //! What a worker is told: its settings, which are also its manual.
 
+mod key_entry;
 mod policies;
 mod store_url;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use shared::config::{BrokerConfig, Config, LogConfig, OneOrMore, Program, Size};
 use shared::grant::Policy;
 
+pub use key_entry::KeyEntry;
 pub use policies::Policies;
 pub use store_url::StoreUrl;
 
@@ -24,10 +26,15 @@ shared::settings! {
         /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker
         /// that may forget everything when it ends.
         pub store_url: StoreUrl = "redis://127.0.0.1:6379",
-        /// The keys that sign tokens, comma separated, each a file: a JWKS, a public key in PEM, or a secret for HMAC
-        /// of 32 bytes or more, whose one trailing newline does not count. Before the path may stand whose key it is
-        /// and its name: `issuer=ISSUER;kid=KID;PATH`.
-        pub jwt_keys: OneOrMore<String>,
+        /// The keys that sign tokens, comma separated, each a file (a JWKS, a public key in PEM, or a secret for HMAC of
+        /// 32 bytes or more, whose one trailing newline does not count) or the `https://` URL of a JWKS (`http://` on
+        /// this machine alone). Before path or URL may stand whose keys they are, and before a path the key's name:
+        /// `issuer=ISSUER;kid=KID;PATH`. Files that change are read again within seconds. What is new but not fit for
+        /// use is not taken, and the last good keys stay, as they do while a key server is away.
+        pub jwt_keys: OneOrMore<KeyEntry>,
+        /// How often each URL of `jwt-keys` is asked for its keys; a key that was removed is accepted until then.
+        /// Besides, all are asked when a token names a key that is unknown, but only once in 30 s.
+        pub jwks_ttl: Duration = "5m" in "1s"..="24h",
         /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`.
         pub jwt_issuer: OneOrMore<String>,
         /// The audiences we go by, comma separated: a token is accepted if its claim `aud` names one of them.
@@ -100,6 +107,10 @@ Examples:
   With the public keys of two issuers:
     worker --jwt-keys 'issuer=https://a.example;/etc/keys/a.pem,issuer=https://b.example;/etc/keys/b.json' \\
         --jwt-issuer https://a.example,https://b.example --jwt-audience chat
+
+  With the keys that an issuer publishes:
+    worker --jwt-keys https://login.example.com/.well-known/jwks.json --jwt-issuer https://login.example.com \\
+        --jwt-audience chat
 
   The passwords out of sight of `ps`:
     COUNTERSIGN_STORE_URL=rediss://worker:PASSWORD@redis COUNTERSIGN_AMQP_URL=amqp://worker:PASSWORD@rabbit/%2f \\
@@ -237,6 +248,7 @@ mod tests {
     #[test]
     fn keys_keep_their_grammar_for_whoever_reads_them() {
         let config = with(&[("jwt-keys", "issuer=https://a;kid=1;/k/a.pem, /k/b.json")]).unwrap();
-        assert_eq!(config.jwt_keys[..], ["issuer=https://a;kid=1;/k/a.pem", "/k/b.json"]);
+        let entries: Vec<_> = config.jwt_keys.iter().map(KeyEntry::expose).collect();
+        assert_eq!(entries, ["issuer=https://a;kid=1;/k/a.pem", "/k/b.json"]);
     }
 }

@@ -235,6 +235,10 @@ impl Epitaph {
     }
 }
 
+/// What a terminator says of the connection (`shared::envelope::question`): the claims of whoever is on it, and by what it
+/// can be resumed, are nobody else's to read.
+const OF_THE_CONNECTION: [&str; 3] = ["grant", "principal", "resume"];
+
 /// The sender's own headers. The broker's are about a journey that is over, and ours are written anew.
 fn kept_headers(headers: &[(String, Value)]) -> impl Iterator<Item = (String, Value)> {
     let ours = [
@@ -244,7 +248,10 @@ fn kept_headers(headers: &[(String, Value)]) -> impl Iterator<Item = (String, Va
         HEADER_QUEUE,
         origin::HEADER_ORIGIN,
     ];
-    let is_kept = move |name: &str| !ours.contains(&name) && !name.starts_with("x-") && redact::text(name) == name;
+    let is_kept = move |name: &str| {
+        let left_out = ours.contains(&name) || OF_THE_CONNECTION.contains(&name) || name.starts_with("x-");
+        !left_out && redact::text(name) == name
+    };
     headers
         .iter()
         .filter(move |(name, _)| is_kept(name))

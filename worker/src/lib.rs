@@ -80,8 +80,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker that is a process of its own. It waits neither for the broker nor for the store:
-    /// `/readyz` tells when they are there.
+    /// Starts a worker that is a process of its own. It waits neither for the broker nor for the store, and for
+    /// key servers only as long as one request may take: `/readyz` tells when they are there.
     ///
     /// It must be called within a tokio runtime.
     ///
@@ -90,10 +90,11 @@ impl Worker {
     pub async fn start(config: WorkerConfig, handler: impl Handler) -> Result<Self, StartError> {
         life::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
-        let verifier = Arc::new(start::verifier(&config)?);
+        let (verifier, contents) = start::verifier(&config)?;
         let issuers = config.issuers();
         let store = start::store(&config, clock.clone())?;
         let door = Door::open(config.admin_listen).await?;
+        let keeper = start::keeper(&config, contents, &verifier).await?;
         let bus = Arc::new(start::bus(&config));
         let parts = Parts {
             bus: bus.clone(),
@@ -105,7 +106,7 @@ impl Worker {
         };
         Ok(Self {
             running: Running::start(parts, handler),
-            outside: Some(door.watch(bus, store)),
+            outside: Some(door.watch(bus, store, keeper)),
         })
     }
 

@@ -89,6 +89,7 @@ pub(crate) struct Metrics {
     valid: Counter,
     expired: Counter,
     invalid: Counter,
+    unavailable: Counter,
     cache_hits: Counter,
     cache_misses: Counter,
     store_changed: Counter,
@@ -146,6 +147,7 @@ impl Metrics {
             valid: verdict("valid"),
             expired: verdict("expired"),
             invalid: verdict("invalid"),
+            unavailable: verdict("unavailable"),
             cache_hits: cache("hit"),
             cache_misses: cache("miss"),
             store_changed: write("changed"),
@@ -209,6 +211,7 @@ impl Metrics {
             Ok(_) => self.valid.increment(1),
             Err(Rejection::Expired) => self.expired.increment(1),
             Err(Rejection::Invalid(_)) => self.invalid.increment(1),
+            Err(Rejection::Unavailable) => self.unavailable.increment(1),
         }
         if verdict.cached {
             self.cache_hits.increment(1);
@@ -332,5 +335,50 @@ pub(crate) struct InFlight<'a>(&'a Gauge);
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.decrement(1);
+    }
+}
+
+/// What came of reading a source of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// What was found is in force, be it new or not.
+    Good,
+    /// Its server did not give it.
+    Failed,
+    /// It is not fit for use.
+    Refused,
+}
+
+/// What is counted of the keys.
+pub(crate) struct KeyMetrics {
+    good: Counter,
+    failed: Counter,
+    refused: Counter,
+    replaced: Counter,
+}
+
+impl KeyMetrics {
+    pub(crate) fn new() -> Self {
+        let reading = |result: &'static str| counter!("countersign_worker_key_readings_total", "result" => result);
+        Self {
+            good: reading("good"),
+            failed: reading("failed"),
+            refused: reading("refused"),
+            replaced: counter!("countersign_worker_key_replacements_total"),
+        }
+    }
+
+    /// A server was asked, or a file had changed.
+    pub(crate) fn read(&self, reading: Reading) {
+        match reading {
+            Reading::Good => self.good.increment(1),
+            Reading::Failed => self.failed.increment(1),
+            Reading::Refused => self.refused.increment(1),
+        }
+    }
+
+    /// There is another set of keys.
+    pub(crate) fn replaced(&self) {
+        self.replaced.increment(1);
     }
 }

@@ -91,12 +91,23 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    /// Tells the connections of an identity that may be written to that something is held for them. It is for whoever
-    /// has put something there, and for whoever took away the one connection that would have asked for it.
-    ///
-    /// # Errors
-    /// If the store or the broker could not be asked.
-    pub(crate) async fn wake(&self, identity: IdentityTag) -> Result<(), Trouble> {
+    /// An identity has one connection less, which would have asked for what is held as soon as it was renewed: now others
+    /// are told.
+    pub(crate) async fn left(&self, identity: IdentityTag) {
+        let told = async {
+            if !self.store.held_writes(identity, 1).await?.is_empty() {
+                self.wake(identity).await?;
+            }
+            Ok::<(), Trouble>(())
+        };
+        if let Err(reason) = told.await {
+            // Whoever is renewed next is told how much is held.
+            debug!(%reason, %identity, "nobody was told of what a connection left");
+        }
+    }
+
+    /// Tells the connections of an identity that may be written to that something is held for them.
+    async fn wake(&self, identity: IdentityTag) -> Result<(), Trouble> {
         let recipients = self.audience.of(identity).await?;
         self.wake_all(identity, &recipients).await
     }

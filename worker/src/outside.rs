@@ -8,11 +8,13 @@ use shared::admin::{Admin, AdminError, CheckHandle, Readiness, watch_broker};
 use shared::bus::Bus;
 use shared::bus::rabbitmq::RabbitmqBus;
 use shared::telemetry;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::start::StartError;
 use crate::store::Store;
+use crate::token::{Keeper, Standing};
 
 /// How often the store is asked whether it is there: as often as an orchestrator asks us.
 const PING_PERIOD: Duration = Duration::from_secs(1);
@@ -24,8 +26,6 @@ pub(crate) struct Outside {
     admin: Admin,
     readiness: Readiness,
     bus: Arc<RabbitmqBus>,
-    /// The keys are loaded, or there would be no worker.
-    _keys: CheckHandle,
     _watchers: JoinSet<()>,
 }
 
@@ -58,17 +58,17 @@ impl Door {
         })
     }
 
-    /// Looks after the broker and the store from now on.
-    pub(crate) fn watch(self, bus: Arc<RabbitmqBus>, store: Arc<dyn Store>) -> Outside {
+    /// Looks after the broker, the store and the keys from now on.
+    pub(crate) fn watch(self, bus: Arc<RabbitmqBus>, store: Arc<dyn Store>, keeper: Keeper) -> Outside {
         let mut watchers = JoinSet::new();
         watchers.spawn(watch_broker("worker", self.broker, bus.link()));
         watchers.spawn(watch_store(self.store, store));
-        self.keys.ok();
+        watchers.spawn(watch_keys(self.keys, keeper.standing()));
+        watchers.spawn(keeper.run());
         Outside {
             admin: self.admin,
             readiness: self.readiness,
             bus,
-            _keys: self.keys,
             _watchers: watchers,
         }
     }
@@ -109,5 +109,18 @@ async fn watch_store(check: CheckHandle, store: Arc<dyn Store>) {
             Err(reason) => check.failing(reason.to_string()),
         }
         tokio::time::sleep(PING_PERIOD).await;
+    }
+}
+
+/// Keeps the check in step with the keys, until nobody keeps them any more.
+async fn watch_keys(check: CheckHandle, mut standing: watch::Receiver<Standing>) {
+    loop {
+        match &*standing.borrow_and_update() {
+            Ok(()) => check.ok(),
+            Err(missing) => check.failing(missing.as_str()),
+        }
+        if standing.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::dead_letter::Undertaker;
 use crate::intake::{Ending, Intake};
+use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::outbound::audience::Audience;
 use crate::outbound::metrics::Counters;
@@ -35,22 +36,21 @@ pub(crate) struct Outward {
     known: Known,
 }
 
-/// Who tells outcomes, for a worker on that bus.
-pub(crate) fn teller(bus: &dyn Bus, names: &Names, counters: &Arc<Counters>) -> Arc<Teller> {
-    // What came in order cannot be passed over, so whoever waits for a confirm waits for as long as it takes.
-    let publisher = bus.publisher(Patience::Endless);
-    Arc::new(Teller::new(publisher, names.clone(), counters.clone()))
-}
-
 impl Outward {
-    pub(crate) fn new(
-        parts: &Parts,
-        names: &Names,
-        counters: Arc<Counters>,
-        teller: Arc<Teller>,
-        undertaker: Arc<Undertaker>,
-        revoked: Arc<Revoked>,
-    ) -> Self {
+    pub(crate) fn new(parts: &Parts, names: &Names, metrics: &Arc<Metrics>) -> Self {
+        // What came in order cannot be passed over, so whoever waits for a confirm waits for as long as it takes.
+        let publisher = || parts.bus.publisher(Patience::Endless);
+        let counters = Arc::new(Counters::new());
+        let teller = Arc::new(Teller::new(publisher(), names.clone(), counters.clone()));
+        let revoked = Arc::new(Revoked::unloaded());
+        let undertaker = Undertaker::new(
+            publisher(),
+            parts.clock.clone(),
+            metrics.clone(),
+            names,
+            parts.limits.max_deliveries,
+            teller.clone(),
+        );
         let rules = parts.verifier.rules();
         let known = Known {
             issuers: parts.issuers.clone(),
@@ -69,10 +69,10 @@ impl Outward {
             names: names.clone(),
             store: parts.store.clone(),
             clock: parts.clock.clone(),
-            publisher: parts.bus.publisher(Patience::Endless),
+            publisher: publisher(),
             audience,
             teller,
-            undertaker,
+            undertaker: Arc::new(undertaker),
             hold: parts.limits.hold,
             counters,
         };

@@ -38,6 +38,7 @@ use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::metrics::{Lost, Metrics, Outcome};
 use crate::origin::Origin;
+use crate::outbound::Outbound;
 use crate::recorded::Recorder;
 use crate::revoked::Revoked;
 use crate::standing::{Bound, Terms};
@@ -56,6 +57,8 @@ pub(crate) struct Pipeline {
     pub(crate) internal: String,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) revoked: Arc<Revoked>,
+    /// What is held for identities, and who is told of it.
+    pub(crate) outbound: Arc<Outbound>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) recorder: Recorder,
@@ -169,6 +172,9 @@ impl Pipeline {
         let stamp = question.stamp;
         let identity = Bound::of(&question.standing).map(|bound| bound.grant.identity);
         self.recorder.close(stamp, identity).await;
+        if let Some(identity) = identity {
+            self.outbound.left(identity).await;
+        }
         if let Some(code) = code {
             let known = CloseCode::from_code(code.into());
             let why = format!("{code}: {}", known.map_or("", CloseCode::reason));

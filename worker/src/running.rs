@@ -31,13 +31,10 @@ use crate::handler::{Guarded, Handler};
 use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
-use crate::outbound::metrics::Counters;
-use crate::outbound::outcome::Teller;
-use crate::outward::{self, Outward};
+use crate::outward::Outward;
 use crate::pipeline::{Pipeline, Rules};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
-use crate::revoked::Revoked;
 use crate::standing::Terms;
 use crate::store::{HoldLimits, Store};
 use crate::token::Verifier;
@@ -129,17 +126,10 @@ impl Running {
         let retry = intake(names.retry(max_deliveries), RETRY_PREFETCH);
         let failed = intake(names.failed(), FAILED_PREFETCH);
         let messages = intake(names.messages(), prefetch);
-        let counters = Arc::new(Counters::new());
-        let teller = outward::teller(&*bus, &names, &counters);
-        let revoked = Arc::new(Revoked::unloaded());
-        let rooms = Arc::new(Rooms::new(
-            parts.clone(),
-            &names,
-            handler,
-            teller.clone(),
-            revoked.clone(),
-        ));
-        Outward::new(&parts, &names, counters, teller, rooms.undertaker.clone(), revoked).start(&*bus, &ending, &tasks);
+        let metrics = Arc::new(Metrics::new());
+        let outward = Outward::new(&parts, &names, &metrics);
+        let rooms = Arc::new(Rooms::new(parts, &names, handler, metrics, &outward));
+        outward.start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
         tasks.spawn(rooms.work_on_failed(failed, ending.kill.clone()));
@@ -183,7 +173,7 @@ struct Rooms {
 }
 
 impl Rooms {
-    fn new(parts: Parts, names: &Names, handler: impl Handler, teller: Arc<Teller>, revoked: Arc<Revoked>) -> Self {
+    fn new(parts: Parts, names: &Names, handler: impl Handler, metrics: Arc<Metrics>, outward: &Outward) -> Self {
         let Parts {
             bus,
             store,
@@ -192,24 +182,17 @@ impl Rooms {
             clock,
             limits,
         } = parts;
-        let metrics = Arc::new(Metrics::new());
         // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
         let publisher = bus.publisher(Patience::Endless);
-        let undertaker = Arc::new(Undertaker::new(
-            publisher.clone(),
-            clock.clone(),
-            metrics.clone(),
-            names,
-            limits.max_deliveries,
-            teller,
-        ));
+        let undertaker = outward.outbound.undertaker.clone();
         Self {
             pipeline: Pipeline {
                 names: names.clone(),
                 internal: names.internal_exchange().name,
                 rules: limits.rules(verifier.rules().leeway),
                 verifier,
-                revoked,
+                revoked: outward.revoked.clone(),
+                outbound: outward.outbound.clone(),
                 clock: clock.clone(),
                 recorder: Recorder::new(store.clone(), metrics.clone()),
                 store,

@@ -12,23 +12,26 @@ use shared::clock::Clock;
 use shared::life::AnotherCryptoProvider;
 use shared::telemetry::TelemetryError;
 
-use crate::config::{JwtAlgorithm, WorkerConfig};
+use crate::config::{JwtAlgorithm, KeyEntry, WorkerConfig};
 use crate::identity::Issuer;
 use crate::running::Limits;
 use crate::store::{self, HoldLimits, Store, StoreError};
 use crate::token::source::SourceError;
 use crate::token::verifier::SelfTestError;
-use crate::token::{Algorithm, KeyErrors, KeySource, Keys, Rules, Verifier};
+use crate::token::{Algorithm, Contents, Keeper, KeyErrors, KeySource, NoClient, Rules, Verifier};
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Entries of `jwt-keys` cannot be understood; a line each.
     #[error("{}", lines(.0))]
-    KeyEntries(Vec<(String, SourceError)>),
+    KeyEntries(Vec<(KeyEntry, SourceError)>),
     /// The keys are not fit for use; a line each.
     #[error("{0}")]
     Keys(KeyErrors),
+    /// Keys cannot be fetched.
+    #[error(transparent)]
+    Http(#[from] NoClient),
     /// `store-url` is not one.
     #[error("{0}")]
     Store(StoreError),
@@ -81,20 +84,20 @@ impl WorkerConfig {
     }
 }
 
-fn lines(wrong: &[(String, SourceError)]) -> String {
+fn lines(wrong: &[(KeyEntry, SourceError)]) -> String {
     let lines: Vec<_> = wrong
         .iter()
-        .map(|(entry, fault)| format!("jwt-keys {entry:?}: {fault}"))
+        .map(|(entry, fault)| format!("jwt-keys {:?}: {fault}", entry.to_string()))
         .collect();
     lines.join("\n")
 }
 
-/// The verifier, its keys read and checked.
-pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
+/// The verifier with its keys, those in files read and checked, and what they were made of.
+pub(crate) fn verifier(config: &WorkerConfig) -> Result<(Arc<Verifier>, Contents), StartError> {
     Verifier::self_test()?;
     let (mut sources, mut wrong) = (Vec::new(), Vec::new());
     for entry in config.jwt_keys.iter() {
-        match entry.parse::<KeySource>() {
+        match entry.expose().parse::<KeySource>() {
             Ok(source) => sources.push(source),
             Err(fault) => wrong.push((entry.clone(), fault)),
         }
@@ -104,14 +107,25 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<Verifier, StartError> {
     }
     let issuers = config.issuers();
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
-    let keys = Keys::load(&sources, &issuers, &algorithms).map_err(StartError::Keys)?;
+    let (contents, keys) = Contents::load(sources, issuers, algorithms).map_err(StartError::Keys)?;
     let rules = Rules {
         audiences: config.jwt_audience.to_vec(),
         leeway: config.jwt_leeway,
         max_size: config.jwt_max_size.bytes(),
         max_lifetime: config.jwt_max_lifetime,
     };
-    Ok(Verifier::new(keys, rules, config.token_cache))
+    Ok((Arc::new(Verifier::new(keys, rules, config.token_cache)), contents))
+}
+
+/// Who keeps a verifier's keys up to date. Every server has been asked once.
+pub(crate) async fn keeper(
+    config: &WorkerConfig,
+    contents: Contents,
+    verifier: &Arc<Verifier>,
+) -> Result<Keeper, StartError> {
+    let mut keeper = Keeper::over_http(contents, verifier.clone(), config.jwks_ttl)?;
+    keeper.fetch_first().await;
+    Ok(keeper)
 }
 
 /// The store, which may be away.
@@ -165,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_wrong_key_is_named_on_a_line_of_its_own() {
-        for keys in ["/none/a, /none/b", "kid=;/a, http://b"] {
+        for keys in ["/none/a, /none/b", "kid=;/a, http://b", "http://b, https://u:hunter2@c"] {
             let error = error(keys);
             assert!(error.is_configuration());
             assert_eq!(
@@ -177,6 +191,7 @@ mod tests {
                 2,
                 "{error}"
             );
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 }

@@ -4,17 +4,20 @@
 //! alone, so a verdict must be exact, and cheap the second time. The rooms, in
 //! the order in which a token passes them:
 //!
-//! - [`source`], `pem`, `jwk`, `key`, `loading`, `keys`, `fault`: at start, files become keys, each
-//!   bound to its issuer and to the algorithms it may be used with. Whatever is
-//!   doubtful stops the start.
+//! - [`source`], `jwks_url`, `pem`, `jwk`, `key`, `loading`, `keys`, `fault`: files and what servers answer
+//!   become keys, each bound to its issuer and to the algorithms it may be used with.
+//!   Whatever is doubtful stops the start, or is not taken later.
+//! - `keeper`, `contents`, `schedule`, `fetch`, `watch`: the keys are kept up to date.
 //! - [`verifier`]: the order of the checks, and the clock.
+//! - `inquiry`: how it has an unknown key asked for.
 //! - `cache`: who has been verified under the present keys.
 //! - `compact`, `header`, `claims`, `members`: the strict reading that RFC 8725
 //!   asks for. The `jsonwebtoken` crate does the signatures alone: left to itself
 //!   it accepts critical extensions, repeated claims and an `exp` in milliseconds.
 //!
-//! Nothing here does I/O but the loading of key files, and no error, `Debug` or
-//! `Display` shows any text of a token.
+//! Nothing here does I/O but the reading of key files and key servers, those of the
+//! settings and no others: no token has ever a say in where it goes. No error, `Debug`
+//! or `Display` shows any text of a token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +30,8 @@ use crate::identity::Identity;
 
 pub mod source;
 
+mod jwks_url;
+
 mod fault;
 mod jwk;
 mod key;
@@ -34,7 +39,16 @@ mod keys;
 mod loading;
 mod pem;
 
+mod keeper;
+
+mod contents;
+mod fetch;
+mod schedule;
+mod watch;
+
 pub mod verifier;
+
+mod inquiry;
 
 mod cache;
 mod claims;
@@ -46,8 +60,12 @@ mod rejection;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use contents::Contents;
 pub use fault::{Fault, KeyError, KeyErrors, KeyName};
+pub use fetch::NoClient;
 pub use jsonwebtoken::Algorithm;
+pub use jwks_url::{JwksUrl, UrlError};
+pub(crate) use keeper::{Keeper, Standing};
 pub use key::Kind;
 pub use keys::Keys;
 pub use rejection::{Reason, Rejection};

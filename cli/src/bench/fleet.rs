@@ -1,6 +1,7 @@
 //! The clients that make the load: so many connections, each with a subject and a token of its own.
 
 mod client;
+mod login;
 mod window;
 
 use std::rc::Rc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Serialize;
 use shared::clock::{Clock as _, SystemClock};
 
 use self::client::{Client, Pace};
@@ -19,9 +21,20 @@ use crate::ws::{self, WsUrl};
 /// How many connections are being opened at a time: less than a listening socket's backlog.
 const OPENING: usize = 64;
 
+/// How the connections authenticate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Auth {
+    /// A token with each message.
+    PerMessage,
+    /// One `auth.authenticate` for each connection, before anything is measured.
+    Explicit,
+}
+
 /// What the connections do.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    pub(crate) auth: Auth,
     pub(crate) connections: usize,
     /// Of each connection.
     pub(crate) in_flight: usize,
@@ -62,13 +75,20 @@ impl Fleet {
     /// Opens them all.
     ///
     /// # Errors
-    /// If one of them cannot be opened.
+    /// If one of them cannot be opened, or is refused.
     pub(crate) async fn open(url: &WsUrl, signer: &Signer, plan: &Plan) -> anyhow::Result<Self> {
         let clients = stream::iter(0..plan.connections).map(|number| async move {
             let subject = format!("b{number}");
             let token = signer.token(&subject, SystemClock.now(), plan.token_lifetime, &[])?;
-            let socket = ws::connect(url, None).await?;
-            anyhow::Ok(Client::new(socket, &token, plan, Pace::new(plan, number)))
+            let mut socket = ws::connect(url, None).await?;
+            let of_messages = match plan.auth {
+                Auth::PerMessage => Some(token.as_str()),
+                Auth::Explicit => {
+                    login::authenticate(&mut socket, &token).await?;
+                    None
+                }
+            };
+            anyhow::Ok(Client::new(socket, of_messages, plan, Pace::new(plan, number)))
         });
         Ok(Self(clients.buffer_unordered(OPENING).try_collect().await?))
     }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::fleet::Plan;
+use super::fleet::{Auth, Plan};
 use super::measure::Slice;
 use crate::human;
 use crate::token::SignerArgs;
@@ -19,6 +19,7 @@ Examples:
   countersign bench --url ws://127.0.0.1:8080 --connections 200 --seconds 30
   countersign bench --stack --rate 5000                  open loop: latency from when each message was due
   countersign bench --stack --idle 10000                 memory per idle connection
+  countersign bench --stack --auth both                  a token with each message against one for each connection
   countersign bench --raw --json raw.json                the bare echo alone
 
 Exit status: 0 nothing was lost, duplicated or refused, 1 something was, 2 it could not be measured.";
@@ -31,6 +32,17 @@ const MAX_IN_FLIGHT: usize = 100_000;
 
 /// lapin's prefetch is 16 bits wide.
 const MAX_RAW_IN_FLIGHT: usize = 40_000;
+
+/// How the load authenticates, as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AuthArg {
+    /// A token with each message.
+    PerMessage,
+    /// One auth.authenticate for each connection, and no token on messages.
+    Explicit,
+    /// The one and the other, by turns.
+    Both,
+}
 
 /// What to measure, and on what.
 #[derive(Debug, Args)]
@@ -47,6 +59,9 @@ pub(crate) struct BenchArgs {
     /// Measure the terminator's memory for so many idle, authenticated connections.
     #[arg(long, value_name = "N")]
     pub(crate) idle: Option<NonZeroUsize>,
+    /// How the load authenticates. Messages are equally long either way, so that the difference is the token's price.
+    #[arg(long, value_enum, default_value_t = AuthArg::PerMessage)]
+    auth: AuthArg,
     /// How many connections.
     #[arg(long, value_name = "N", default_value = "50")]
     connections: NonZeroUsize,
@@ -131,11 +146,23 @@ impl BenchArgs {
         self.connections.get() * self.in_flight.get()
     }
 
+    /// How the load authenticates, one way after the other; nothing if there is no load.
+    pub(crate) fn auths(&self) -> &'static [Auth] {
+        if !self.measures_load() || !(self.stack || self.url.is_some()) {
+            return &[];
+        }
+        match self.auth {
+            AuthArg::PerMessage => &[Auth::PerMessage],
+            AuthArg::Explicit => &[Auth::Explicit],
+            AuthArg::Both => &[Auth::PerMessage, Auth::Explicit],
+        }
+    }
+
     /// How many slices of each kind there are.
     pub(crate) fn slices(&self) -> u32 {
         if self.seconds == 0 {
             0
-        } else if self.raw && (self.stack || self.url.is_some()) {
+        } else if usize::from(self.raw) + self.auths().len() > 1 {
             INTERLEAVED_SLICES
         } else {
             1
@@ -151,8 +178,9 @@ impl BenchArgs {
     }
 
     /// What the connections do.
-    pub(crate) fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self, auth: Auth) -> Plan {
         Plan {
+            auth,
             connections: self.connections.get(),
             in_flight: self.in_flight.get(),
             size: self.size,

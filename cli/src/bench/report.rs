@@ -6,14 +6,23 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::fleet::Losses;
+use super::fleet::{Auth, Losses};
 use super::measure::{Figures, round};
+
+/// What the process that makes the load is called in the results.
+pub(crate) const LOAD: &str = "load";
 
 /// What was asked for.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) end_to_end: Option<EndToEnd>,
+    /// The same with a single token for each connection, if both were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) explicit: Option<EndToEnd>,
+    /// What a message costs in CPU time with a token of its own, against one without: all processes but the load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_cpu_ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) raw: Option<Raw>,
     /// `end_to_end.rate / raw.rate`
@@ -26,6 +35,9 @@ pub(crate) struct Report {
 /// From a client's socket to a worker and back.
 #[derive(Debug, Serialize)]
 pub(crate) struct EndToEnd {
+    /// Where it is told apart: a token with each message is the rule.
+    #[serde(skip_serializing_if = "is_per_message")]
+    auth: Auth,
     rate: f64,
     p50_us: u64,
     p99_us: u64,
@@ -58,8 +70,9 @@ pub(crate) struct Idle {
 }
 
 impl EndToEnd {
-    pub(crate) fn new(figures: &Figures, losses: Losses) -> Self {
+    pub(crate) fn new(auth: Auth, figures: &Figures, losses: Losses) -> Self {
         Self {
+            auth,
             rate: round(figures.rate()),
             p50_us: figures.histogram.value_at_quantile(0.5),
             p99_us: figures.histogram.value_at_quantile(0.99),
@@ -70,6 +83,33 @@ impl EndToEnd {
             closed: losses.closed,
         }
     }
+}
+
+impl EndToEnd {
+    /// CPU time of all processes but the load, per message.
+    fn cpu_us(&self) -> f64 {
+        let ours = self.cpu_us.iter().filter(|(name, _)| *name != LOAD);
+        ours.map(|(_, us)| us).sum()
+    }
+
+    fn is_clean(&self) -> bool {
+        self.lost + self.duplicated + self.refused + self.closed == 0 && self.rate > 0.0
+    }
+}
+
+impl Auth {
+    /// What it is called in the table.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::PerMessage => "end to end",
+            Self::Explicit => "explicit",
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_per_message(auth: &Auth) -> bool {
+    matches!(auth, Auth::PerMessage)
 }
 
 impl Raw {
@@ -98,7 +138,10 @@ impl Report {
     /// Sets the one against the other.
     pub(crate) fn compare(&mut self) {
         if let (Some(end_to_end), Some(raw)) = (&self.end_to_end, &self.raw) {
-            self.ratio = Some((end_to_end.rate / raw.rate.max(f64::EPSILON) * 1_000.0).round() / 1_000.0);
+            self.ratio = Some(ratio(end_to_end.rate, raw.rate));
+        }
+        if let (Some(per_message), Some(explicit)) = (&self.end_to_end, &self.explicit) {
+            self.auth_cpu_ratio = Some(ratio(per_message.cpu_us(), explicit.cpu_us()));
         }
     }
 
@@ -108,8 +151,7 @@ impl Report {
     }
 
     fn is_clean(&self) -> bool {
-        let clean = |e: &EndToEnd| e.lost + e.duplicated + e.refused + e.closed == 0 && e.rate > 0.0;
-        self.end_to_end.as_ref().is_none_or(clean)
+        self.end_to_end.iter().chain(&self.explicit).all(EndToEnd::is_clean)
     }
 }
 
@@ -122,8 +164,8 @@ impl fmt::Display for Report {
                 "", "messages/s", "p50 ms", "p99 ms"
             )?;
         }
-        if let Some(e) = &self.end_to_end {
-            row(f, "end to end", e.rate, e.p50_us, e.p99_us, &e.cpu_us)?;
+        for e in self.end_to_end.iter().chain(&self.explicit) {
+            row(f, e.auth.title(), e.rate, e.p50_us, e.p99_us, &e.cpu_us)?;
         }
         if let Some(raw) = &self.raw {
             row(f, "bare AMQP", raw.rate, raw.p50_us, raw.p99_us, &raw.cpu_us)?;
@@ -131,7 +173,16 @@ impl fmt::Display for Report {
         if let Some(ratio) = self.ratio {
             writeln!(f, "{:<12} {ratio:>12.3}", "ratio")?;
         }
-        if let Some(e) = &self.end_to_end {
+        if let Some(ratio) = self.auth_cpu_ratio {
+            writeln!(
+                f,
+                "CPU of a message with its own token, against one without: {ratio:.3}"
+            )?;
+        }
+        for e in self.end_to_end.iter().chain(&self.explicit) {
+            if self.explicit.is_some() {
+                write!(f, "{}: ", e.auth.title())?;
+            }
             write!(f, "lost {}, duplicated {}", e.lost, e.duplicated)?;
             if e.refused + e.closed > 0 {
                 write!(f, ", refused {}, connections closed early {}", e.refused, e.closed)?;
@@ -145,6 +196,11 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// To three digits behind the point.
+fn ratio(one: f64, other: f64) -> f64 {
+    (one / other.max(f64::EPSILON) * 1_000.0).round() / 1_000.0
 }
 
 fn row(
@@ -182,7 +238,7 @@ mod tests {
 
     fn report(losses: Losses) -> Report {
         let mut report = Report {
-            end_to_end: Some(EndToEnd::new(&figures(1_000, 4_000), losses)),
+            end_to_end: Some(EndToEnd::new(Auth::PerMessage, &figures(1_000, 4_000), losses)),
             raw: Some(Raw::new(&figures(2_000, 1_000))),
             ..Report::default()
         };
@@ -202,6 +258,19 @@ mod tests {
             "idle": {"connections": 10, "bytes_per_connection": 100}
         });
         assert_eq!(serde_json::to_value(&report).unwrap(), expected);
+    }
+
+    #[test]
+    fn how_the_load_authenticated_stands_in_the_json_where_it_is_not_the_rule() {
+        let mut report = report(Losses::default());
+        let mut explicit = figures(1_000, 4_000);
+        explicit.cpu_us = BTreeMap::from([("broker".to_owned(), 40_000), (LOAD.to_owned(), 1_000_000)]);
+        report.explicit = Some(EndToEnd::new(Auth::Explicit, &explicit, Losses::default()));
+        report.compare();
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["explicit"]["auth"], "explicit");
+        assert!(json["end_to_end"].get("auth").is_none());
+        assert_eq!(json["auth_cpu_ratio"], 1.25);
     }
 
     #[test]

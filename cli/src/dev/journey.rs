@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use shared::id::Stamp;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
@@ -35,6 +36,9 @@ const LOOKS_LIKE_A_TOKEN: &str = "eyJ";
 /// What the worker calls a message that came by the queue alone: it has no connection, and so no stamp.
 const INJECTED: &str = "injected";
 
+/// With what the key of a push begins: after it stands the push's id.
+pub(crate) const PUSHES: &str = "p:";
+
 /// One stage of one message's journey.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Stage {
@@ -44,7 +48,8 @@ pub(crate) struct Stage {
     pub(crate) by: &'static str,
     /// Which stage.
     pub(crate) stage: String,
-    /// Whose journey: `<terminator>.<connection>.<sequence>`, or the name given to an injected message.
+    /// Whose journey: `<terminator>.<connection>.<sequence>` of a message, `p:<id>` of a push, `<terminator>.<connection>`
+    /// of a connection, or the name given to an injected message.
     pub(crate) stamp: String,
     /// What else was told.
     pub(crate) fields: BTreeMap<&'static str, String>,
@@ -126,9 +131,8 @@ impl<S: Subscriber> Layer<S> for Gatherer {
         let at_us = u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         let mut told = Told::default();
         event.record(&mut told);
-        let (Some(stage), Some(stamp)) = (told.stage, told.stamp) else {
-            return;
-        };
+        let Some(stamp) = told.whose() else { return };
+        let Some(stage) = told.stage else { return };
         // Whoever watched may have left meanwhile.
         let _ = self.0.stages.send(Arc::new(Stage {
             at_us,
@@ -151,6 +155,28 @@ struct Told {
     stage: Option<String>,
     stamp: Option<String>,
     fields: BTreeMap<&'static str, String>,
+}
+
+impl Told {
+    /// Whose journey it is: of what is nearest to the matter.
+    fn whose(&self) -> Option<String> {
+        let field = |name| self.fields.get(name);
+        let push = || field("push").map(|id| format!("{PUSHES}{id}"));
+        let of_key = || field("key").map(|key| of_key(key).to_owned());
+        self.stamp
+            .clone()
+            .or_else(of_key)
+            .or_else(push)
+            .or_else(|| field("connection").cloned())
+    }
+}
+
+/// The journey of what has this key: an answer's is its question's stamp and a further part.
+fn of_key(key: &str) -> &str {
+    match key.rsplit_once('.') {
+        Some((stamp, _)) if !key.starts_with(PUSHES) && stamp.parse::<Stamp>().is_ok() => stamp,
+        _ => key,
+    }
 }
 
 impl Visit for Told {
@@ -227,6 +253,21 @@ mod tests {
             debug!(target: TARGET, stage = "forward", "no stamp");
         });
         assert!(stages.is_empty(), "{stages:?}");
+    }
+
+    #[test]
+    fn a_stage_belongs_to_what_is_nearest_to_it() {
+        let connection = "0123456789abcdef.1f";
+        let stages = told(&Journeys::new(), || {
+            debug!(target: TARGET, stage = "push", push = "order-7");
+            debug!(target: TARGET, stage = "held", key = "p:order-7", identity = "i");
+            debug!(target: TARGET, stage = "held", key = %format!("{connection}.3.0"), identity = "i");
+            debug!(target: TARGET, stage = "fetched", connection, identity = "i");
+            debug!(target: TARGET, stage = "bounced", stamp = "a.1.1", connection, key = "k");
+        });
+        let whose: Vec<&str> = stages.iter().map(|stage| stage.stamp.as_str()).collect();
+        let answer = format!("{connection}.3");
+        assert_eq!(whose, ["p:order-7", "p:order-7", &answer, connection, "a.1.1"]);
     }
 
     #[test]

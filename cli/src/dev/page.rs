@@ -1,6 +1,6 @@
 //! The page's own small web server: its files, and who may ask for them.
 //!
-//! It mints tokens and injects messages for whoever asks, so it must know that a
+//! It mints tokens and injects, pushes and revokes for whoever asks, so it must know that a
 //! person at this machine asks, and not a page of the web in that person's
 //! browser. Such a page may reach us under a name of its own that it lets point
 //! here (DNS rebinding): so the `Host` must be one of ours. Or it may send us a
@@ -18,15 +18,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
+use shared::bus::PublishError;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use worker::store::Store;
 
+use super::asker::Asker;
 use super::inject::{self, Injector};
 use super::journey::Journeys;
-use super::{mint, watch};
+use super::workers::Workers;
+use super::{mint, push, settings, watch};
 use crate::dev_key;
 use crate::token::mint::Signer;
 
@@ -34,24 +38,47 @@ use crate::token::mint::Signer;
 const MAX_BODY_BYTES: usize = 64 * 1_024;
 
 /// How many pages may watch at a time.
-const MAX_WATCHERS: usize = 64;
+pub(super) const MAX_WATCHERS: usize = 64;
 
 /// How long a request that is being answered may take when we end.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 const HTML: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/page.js");
+/// The script, and the modules that it imports.
+const SCRIPTS: [(&str, &str); 7] = [
+    ("/page.js", include_str!("page/page.js")),
+    ("/backend.js", include_str!("page/backend.js")),
+    ("/connection.js", include_str!("page/connection.js")),
+    ("/messages.js", include_str!("page/messages.js")),
+    ("/journey.js", include_str!("page/journey.js")),
+    ("/tokens.js", include_str!("page/tokens.js")),
+    ("/dom.js", include_str!("page/dom.js")),
+];
 const ICON: &str = include_str!("page/icon.svg");
 
 /// What the page's server works with.
 pub(crate) struct Page {
     pub(super) signer: Signer,
     pub(super) injector: Injector,
+    /// Pushes and revokes.
+    pub(super) backend: Asker,
+    pub(super) workers: Arc<Workers>,
+    pub(super) store: Arc<dyn Store>,
+    /// How long after its expiry a token still counts.
+    pub(super) leeway: Duration,
     pub(super) journeys: Journeys,
     pub(super) watchers: Arc<Semaphore>,
     pub(super) closing: CancellationToken,
-    addresses: Addresses,
+    pub(super) addresses: Addresses,
+}
+
+/// Why the page does not get what it asked for.
+pub(super) type Refused = (StatusCode, String);
+
+/// The queue does not take it.
+pub(super) fn unavailable(error: PublishError) -> Refused {
+    (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
 /// Where the page and the WebSocket are.
@@ -70,18 +97,6 @@ pub(crate) struct Server {
 }
 
 impl Page {
-    /// A page for the terminator at `addresses`.
-    pub(crate) fn new(addresses: Addresses, signer: Signer, injector: Injector, journeys: Journeys) -> Self {
-        Self {
-            signer,
-            injector,
-            journeys,
-            watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
-            closing: CancellationToken::new(),
-            addresses,
-        }
-    }
-
     /// Serves it.
     pub(crate) fn serve(self, listener: TcpListener) -> Server {
         let closing = self.closing.clone();
@@ -115,15 +130,21 @@ async fn run(listener: TcpListener, router: Router, closing: CancellationToken) 
 fn router(page: Arc<Page>) -> Router {
     let file =
         |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
-    Router::new()
+    let scripts = SCRIPTS.iter().fold(Router::new(), |router, (path, text)| {
+        router.route(path, file("text/javascript; charset=utf-8", text))
+    });
+    scripts
         .route("/", file("text/html; charset=utf-8", HTML))
         .route("/style.css", file("text/css; charset=utf-8", STYLE))
-        .route("/page.js", file("text/javascript; charset=utf-8", SCRIPT))
         .route("/icon.svg", file("image/svg+xml", ICON))
         .route("/about", get(about))
         .route("/journey", get(watch::journey))
         .route("/token", post(mint::token))
         .route("/inject", post(inject::inject))
+        .route("/push", post(push::push))
+        .route("/revoke", post(push::revoke))
+        .route("/settings", get(settings::settings).post(settings::change))
+        .route("/connection", get(settings::connection))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(page.clone(), guard))
         .with_state(page)

@@ -15,20 +15,14 @@ use worker::config::WorkerConfig;
 use worker::identity::Issuer;
 use worker::store::{self, Store};
 use worker::token::{KeySource, Keys, Rules, Verifier};
-use worker::{Echo, Parts, Worker};
 
 use super::DevArgs;
 use super::page::Addresses;
+use super::workers::{DRAIN_TIMEOUT, Workers};
 use crate::dev_key::{self, SecretFile};
-
-/// Two, so that what must hold among several workers holds here, too.
-const WORKERS: usize = 2;
 
 /// Development tokens are few.
 const TOKEN_CACHE: usize = 1_000;
-
-/// How long messages on their way may take when it ends: whoever develops does not like to wait.
-const DRAIN_TIMEOUT: &str = "3s";
 
 /// Where messages wait.
 pub(super) enum Broker {
@@ -72,8 +66,8 @@ impl Broker {
 /// The terminator and its workers.
 pub(super) struct Stack {
     terminator: Terminator,
-    workers: Vec<Worker>,
-    workers_bus: Arc<dyn Bus>,
+    pub(super) workers: Arc<Workers>,
+    pub(super) store: Arc<dyn Store>,
 }
 
 impl Stack {
@@ -85,25 +79,13 @@ impl Stack {
         page: SocketAddr,
     ) -> anyhow::Result<Self> {
         let store = open_store(config)?;
-        let verifier = Arc::new(verifier()?);
+        let verifier = Arc::new(verifier(config)?);
         let terminator = start_terminator(args, broker, page).await?;
-        let workers_bus = broker.bus("workers");
-        let worker = || {
-            let parts = Parts {
-                bus: workers_bus.clone(),
-                store: store.clone(),
-                verifier: verifier.clone(),
-                issuers: config.issuers(),
-                clock: Arc::new(SystemClock),
-                limits: config.limits(),
-            };
-            Worker::start_with(parts, Echo)
-        };
-        let workers = std::iter::repeat_with(worker).take(WORKERS).collect();
+        let workers = Workers::start(args, config, broker.bus("workers"), store.clone(), verifier);
         Ok(Self {
             terminator,
-            workers,
-            workers_bus,
+            workers: Arc::new(workers),
+            store,
         })
     }
 
@@ -116,13 +98,7 @@ impl Stack {
     pub(super) async fn end(self) {
         self.terminator.shutdown();
         self.terminator.join().await;
-        for worker in &self.workers {
-            worker.shutdown();
-        }
-        for worker in self.workers {
-            worker.join().await;
-        }
-        self.workers_bus.close().await;
+        self.workers.end().await;
     }
 }
 
@@ -155,21 +131,6 @@ async fn start_terminator(args: &DevArgs, broker: &Broker, page: SocketAddr) -> 
     })
 }
 
-/// What each of the workers is told, read and checked as a worker of its own would.
-pub(super) fn worker_config(args: &DevArgs) -> anyhow::Result<WorkerConfig> {
-    let amqp_url = args.amqp_url.as_deref().map(|url| ("amqp-url", url));
-    let pairs = [
-        ("namespace", args.namespace.as_str()),
-        ("store-url", args.store_url.as_deref().unwrap_or("memory:")),
-        ("drain-timeout", DRAIN_TIMEOUT),
-        // Required of every worker; ours is given its verifier ready-made.
-        ("jwt-keys", "the development key"),
-        ("jwt-issuer", dev_key::ISSUER),
-        ("jwt-audience", dev_key::AUDIENCE),
-    ];
-    config::from_pairs(pairs.into_iter().chain(amqp_url)).map_err(|errors| anyhow!("{errors}"))
-}
-
 fn open_store(config: &WorkerConfig) -> anyhow::Result<Arc<dyn Store>> {
     let settings = store::Settings {
         url: config.store_url.expose(),
@@ -181,14 +142,14 @@ fn open_store(config: &WorkerConfig) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 /// Verifies tokens of the development key, and no others.
-fn verifier() -> anyhow::Result<Verifier> {
+fn verifier(config: &WorkerConfig) -> anyhow::Result<Verifier> {
     Verifier::self_test()?;
     let file = SecretFile::create().context("cannot write the development key to a temporary file")?;
     let source: KeySource = file.path().to_string_lossy().parse()?;
     let keys = Keys::load(&[source], &[Issuer::new(dev_key::ISSUER)], &[]).map_err(|errors| anyhow!("{errors}"))?;
-    Ok(Verifier::new(
-        keys,
-        Rules::new(vec![dev_key::AUDIENCE.to_owned()]),
-        TOKEN_CACHE,
-    ))
+    let rules = Rules {
+        leeway: config.jwt_leeway,
+        ..Rules::new(vec![dev_key::AUDIENCE.to_owned()])
+    };
+    Ok(Verifier::new(keys, rules, TOKEN_CACHE))
 }

@@ -235,6 +235,16 @@ async fn the_page_comes_whole_and_with_a_policy_that_lets_in_nothing_else() {
     }
     for file in ["style.css", "page.js", "icon.svg"] {
         assert!(page.contains(file), "{file}");
+    }
+    let modules = [
+        "backend.js",
+        "connection.js",
+        "dom.js",
+        "journey.js",
+        "messages.js",
+        "tokens.js",
+    ];
+    for file in ["style.css", "page.js", "icon.svg"].into_iter().chain(modules) {
         let answer = ask(&dev, &format!("GET /{file}"), &host, "").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }

@@ -13,14 +13,14 @@ pub(super) fn of(code: u16) -> &'static str {
         1011 => "internal error: back off, then reconnect",
         1012 => "the server restarts: reconnect with jitter",
         1013 => "the server is overloaded: back off, then reconnect",
-        4401 => "authentication missing or expired: get a token, reconnect",
-        4408 => "never authenticated in time: get a token, reconnect",
+        4401 => "authentication missing or expired, and the policy is to close: get a token, reconnect",
+        4408 => "no token came in time: get one, reconnect, and send it first",
         4410 => "the client reads too slowly: reconnect",
         4429 => "over the rate: back off, then reconnect",
-        4501 => "the token is invalid: stop",
-        4503 => "revoked: stop",
+        4501 => "the token is invalid, and another try with it is in vain: stop",
+        4503 => "the token was revoked: stop, until its owner has logged in again",
         4505 => "connection limit: stop",
-        4509 => "another identity on a live connection: stop",
+        4509 => "a token of another identity on a live connection: stop; one connection, one identity",
         4000..=4499 => "the server's own code: reconnect",
         4500..=4999 => "the server's own code: stop",
         _ => "unknown code",
@@ -34,13 +34,7 @@ mod tests {
 
     #[test]
     fn every_code_that_the_terminator_sends_has_a_meaning_of_its_own() {
-        for code in [
-            CloseCode::GoingAway,
-            CloseCode::TooBig,
-            CloseCode::Restart,
-            CloseCode::SlowReader,
-            CloseCode::RateLimited,
-        ] {
+        for code in CloseCode::ALL {
             assert!(!of(code.code()).contains("code"), "{code:?}");
         }
     }

@@ -14,13 +14,16 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::close_meaning;
-use crate::message::{Answer, MessageArgs};
+use super::{close_meaning, notice};
+use crate::message::{Answer, ClientMessage, MessageArgs};
 use crate::print;
 use crate::ws::Socket;
 
 /// For the server's half of a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The `id` of the message that authenticates the connection.
+const AUTHENTICATION: &str = "authenticate";
 
 /// A connection, and what is still to come on it.
 pub(super) struct Conversation {
@@ -53,6 +56,18 @@ impl Conversation {
             refused: false,
             open: true,
         }
+    }
+
+    /// Sends the token on its own, for all that follows. What follows need not wait for the answer: the server reads in
+    /// order.
+    pub(super) async fn authenticate(&mut self, token: &str) -> anyhow::Result<()> {
+        let message = ClientMessage::<()> {
+            id: Some(AUTHENTICATION),
+            kind: "auth.authenticate",
+            token: Some(token),
+            payload: None,
+        };
+        self.send(message.to_json(), Some(AUTHENTICATION.to_owned())).await
     }
 
     /// Sends the one message, and waits for its answer.
@@ -163,6 +178,9 @@ impl Conversation {
         match frame {
             Message::Text(text) => {
                 print::line(&text);
+                if let Some(meaning) = notice::of(&text) {
+                    print::note(&format!("  {meaning}"));
+                }
                 let Some(answer) = Answer::read(text.as_bytes()) else {
                     return;
                 };

@@ -107,9 +107,10 @@ impl fmt::Debug for Delivery {
 ///
 /// It outlives lost connections. Dropping it ends the consumption, and gives back what is unsettled.
 pub struct Consumer {
+    /// Dropped first: what is in `deliveries` then goes back with the consumer, in its order, and not one by one.
+    _end: DropGuard,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
     stop: CancellationToken,
-    _end: DropGuard,
 }
 
 /// The home's end of a [`Consumer`].

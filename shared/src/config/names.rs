@@ -22,6 +22,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "hold-max-messages",
     "hold-ttl",
     "idle-timeout",
+    "jwks-ttl",
     "jwt-algorithms",
     "jwt-audience",
     "jwt-issuer",

@@ -10,7 +10,7 @@ fn outbound() -> Outbound<u32> {
 
 /// What becomes of `item`, of one byte, that comes for the first time.
 fn fresh(outbound: &mut Outbound<u32>, guard: Guard, item: u32) -> Way {
-    let way = outbound.route(guard, false, 1, Instant::now());
+    let way = outbound.route(guard, false, 1, true, Instant::now());
     if way == Way::Behind {
         outbound.keep(item, 1);
     }
@@ -32,7 +32,11 @@ fn what_comes_after_something_given_back_is_written_after_it() {
     assert_eq!(fresh(&mut outbound, Guard::Lapsed, 2), Way::Back(Bounced::Lapsed));
     assert!(outbound.fetch(now) && !outbound.fetch(now));
     assert_eq!(fresh(&mut outbound, Guard::Write, 3), Way::Behind);
-    assert_eq!(outbound.route(Guard::Write, true, 1, now), Way::Write, "1 comes back");
+    assert_eq!(
+        outbound.route(Guard::Write, true, 1, true, now),
+        Way::Write,
+        "1 comes back"
+    );
     assert_eq!(outbound.waiting(), 3);
     let fetched = outbound.fetched(0, true, now);
     assert_eq!((fetched.write, fetched.again), (VecDeque::from([3]), false));
@@ -46,7 +50,10 @@ fn a_lapse_while_it_fetches_keeps_the_order_too() {
     outbound.wake(2);
     assert!(outbound.fetch(now));
     assert_eq!(fresh(&mut outbound, Guard::Write, 3), Way::Behind);
-    assert_eq!(outbound.route(Guard::Lapsed, true, 1, now), Way::Back(Bounced::Lapsed));
+    assert_eq!(
+        outbound.route(Guard::Lapsed, true, 1, true, now),
+        Way::Back(Bounced::Lapsed)
+    );
     assert_eq!(
         fresh(&mut outbound, Guard::Lapsed, 4),
         Way::Behind,
@@ -64,7 +71,7 @@ fn a_lapse_that_is_over_before_the_fetch_is_makes_it_fetch_what_came_and_was_giv
     outbound.wake(1);
     outbound.fetch(now);
     assert_eq!(fresh(&mut outbound, Guard::Write, 2), Way::Behind);
-    outbound.route(Guard::Lapsed, true, 1, now);
+    outbound.route(Guard::Lapsed, true, 1, true, now);
     let fetched = outbound.fetched(0, true, now);
     assert_eq!((fetched.write.len(), fetched.again), (0, true));
     let fetched = outbound.fetched(0, true, now);
@@ -88,7 +95,7 @@ fn what_there_is_no_room_for_behind_is_given_back_and_so_is_all_that_follows() {
     let mut outbound = outbound();
     outbound.wake(1);
     outbound.fetch(now);
-    assert_eq!(outbound.route(Guard::Write, false, MOST_BYTES, now), Way::Behind);
+    assert_eq!(outbound.route(Guard::Write, false, MOST_BYTES, true, now), Way::Behind);
     outbound.keep(1, MOST_BYTES);
     assert_eq!(fresh(&mut outbound, Guard::Write, 2), Way::Back(Bounced::Lapsed));
     let fetched = outbound.fetched(0, true, now);
@@ -117,9 +124,12 @@ fn a_fetch_that_was_lost_is_asked_for_again_or_given_up() {
     outbound.fetch(now);
     fresh(&mut outbound, Guard::Write, 2);
     assert_eq!(outbound.check(true, now), Fetched::default());
-    assert!(outbound.check(true, late).again);
+    let checked = outbound.check(true, late);
+    assert_eq!((checked.back, checked.again), (VecDeque::from([2]), true));
+    fresh(&mut outbound, Guard::Write, 3);
     assert_eq!(outbound.check(false, late), Fetched::default());
-    assert_eq!(outbound.check(false, late + FETCH_TIMEOUT).back, VecDeque::from([2]));
+    let checked = outbound.check(false, late + FETCH_TIMEOUT);
+    assert_eq!((checked.back, checked.again), (VecDeque::from([3]), false));
     assert!(!outbound.is_free() && outbound.fetch(late));
 }
 
@@ -202,7 +212,7 @@ impl World {
 
     fn item(&mut self, item: u32, ahead: bool) {
         let guard = if self.live { Guard::Write } else { Guard::Lapsed };
-        match self.outbound.route(guard, ahead, 1, self.now) {
+        match self.outbound.route(guard, ahead, 1, true, self.now) {
             Way::Write => self.written.push(item),
             Way::Back(_) => self.undelivered.push_back(Some(item)),
             Way::Behind => self.outbound.keep(item, 1),

@@ -53,6 +53,9 @@ impl Session {
                 return Brought::Duplicate;
             }
         };
+        if settled {
+            self.binding.settled(self.in_flight.oldest_open());
+        }
         // The change comes before the body, which may be in the name of whoever it is now.
         let bound = answer
             .change
@@ -158,7 +161,7 @@ impl Session {
 
     /// Takes note of what has become of the connection. Tells whether it has a new grant.
     fn change(&mut self, sequence: Sequence, change: Change, now: Now) -> bool {
-        let applied = self.binding.apply(sequence, change, now);
+        let applied = self.binding.apply(sequence, change, self.in_flight.oldest_open(), now);
         match applied {
             Applied::Stale => return false,
             Applied::Stranger => {
@@ -189,7 +192,11 @@ impl Session {
         debug!(target: "countersign::journey", stage = "held", connection = %self.id, %sequence, ?reason, "waits for a fresh token");
         self.held.hold(sequence, now + hold.min(crate::binding::FAR));
         self.rearm = true;
-        self.ask(reason, now);
+        // A later message may have brought the fresh token already.
+        let renewed = self.binding.by().is_some_and(|by| sequence < by) && self.binding.is_live(now);
+        if !renewed {
+            self.ask(reason, now);
+        }
     }
 }
 

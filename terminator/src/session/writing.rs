@@ -100,8 +100,8 @@ impl Session {
         };
         self.begin_fetch(batch, now);
         let verdict = guard(self.binding.bound(), identity, now);
-        let bytes = outgoing.text.len();
-        match self.outbound.route(verdict, outgoing.ahead, bytes, now) {
+        let (bytes, room) = (outgoing.text.len(), self.common.has_room_behind());
+        match self.outbound.route(verdict, outgoing.ahead, bytes, room, now) {
             Way::Write => batch.writes.push_back(outgoing),
             Way::Behind => self.outbound.keep(outgoing, bytes),
             Way::Back(why) => self.give_back(outgoing, why, batch),
@@ -132,10 +132,11 @@ impl Session {
 
     /// Does what follows from the end of a fetch.
     fn follow(&mut self, fetched: Fetched<Outgoing>, queue: &mut VecDeque<Entry>, batch: &mut Batch, now: Instant) {
-        if !fetched.back.is_empty() {
-            for outgoing in fetched.back {
-                self.give_back(outgoing, Bounced::Lapsed, batch);
-            }
+        let given_back = !fetched.back.is_empty();
+        for outgoing in fetched.back {
+            self.give_back(outgoing, Bounced::Lapsed, batch);
+        }
+        if given_back && self.own(now) == Some(Guard::Lapsed) {
             self.lapsed(now);
         }
         if fetched.again {
@@ -164,8 +165,13 @@ impl Session {
 
     /// Whether what would be fetched could be written.
     fn may_fetch(&self, now: Instant) -> bool {
+        self.life == Life::Open && self.own(now) == Some(Guard::Write)
+    }
+
+    /// What the guard says of what is in the name of the connection's own identity, if it has one.
+    fn own(&self, now: Instant) -> Option<Guard> {
         let bound = self.binding.bound();
-        self.life == Life::Open && bound.is_some_and(|one| guard(Some(one), one.identity, now) == Guard::Write)
+        bound.map(|one| guard(bound, one.identity, now))
     }
 
     /// How it ends, if all that it waited for to end has come.

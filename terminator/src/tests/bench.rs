@@ -18,7 +18,7 @@ use shared::grant::{Grant, Policy};
 use shared::id::{ConnectionId, Stamp, TerminatorId};
 use shared::revocation::Revocation;
 use shared::tag::{IdentityTag, TokenTag};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
@@ -264,6 +264,17 @@ impl Client {
             "{told}"
         );
         told
+    }
+
+    /// How many bytes still come until the stream ends.
+    pub(super) async fn rest(mut self) -> usize {
+        let (mut seen, mut buffer) = (0, [0_u8; 4_096]);
+        loop {
+            match self.socket.get_mut().read(&mut buffer).await {
+                Ok(0) | Err(_) => return seen,
+                Ok(read) => seen += read,
+            }
+        }
     }
 
     /// The code with which the server closes.

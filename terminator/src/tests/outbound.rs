@@ -164,9 +164,14 @@ async fn a_fetch_that_is_not_answered_is_asked_for_again() {
     bench.expect_fetch().await;
     bench.push(connection, 1, "behind").await;
     pass(Duration::from_secs(31)).await;
+    bench.expect_given_back(Bounced::Lapsed, "behind").await;
     bench.expect_fetch().await;
+    bench.push(connection, 1, "newer").await;
+    bench.release(connection, 1, "behind").await;
     bench.errand(connection, Errand::Fetched { left: 0 }, "").await;
     assert_eq!(client.text().await, "behind");
+    assert_eq!(client.text().await, "newer");
+    client.expect_nothing().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,19 +235,12 @@ async fn a_client_that_leaves_gives_back_what_it_has_not_read() {
 async fn a_socket_that_is_blocked_when_its_grant_ends_is_cut() {
     let mut bench = Bench::new().await;
     let client = bench.client_with(512).await;
-    let (mut client, connection) = bench.authenticate(client, grant(1, 10, Policy::Reauthenticate)).await;
+    let (client, connection) = bench.authenticate(client, grant(1, 10, Policy::Reauthenticate)).await;
     pass(Duration::from_secs(9)).await;
     let large = "x".repeat(20_000);
     bench.push(connection, 1, &large).await;
     pass(Duration::from_millis(1_300)).await;
-    let mut seen = 0;
-    let mut buffer = [0_u8; 4_096];
-    loop {
-        match tokio::io::AsyncReadExt::read(client.socket.get_mut(), &mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(read) => seen += read,
-        }
-    }
+    let seen = client.rest().await;
     assert!(seen <= 512, "{seen} bytes came, of which 512 had been taken before");
     bench.expect_given_back(Bounced::Lapsed, &large).await;
     let (_, code) = bench.closed().await;

@@ -43,11 +43,15 @@ async fn a_revocation_closes_whom_it_means_and_nobody_else() {
 async fn what_waits_when_a_grant_is_taken_back_is_not_written() {
     let mut bench = Bench::new().await;
     let client = bench.client_with(512).await;
-    let (_client, connection) = bench.authenticate(client, grant(1, 600, Policy::Ignore)).await;
+    let (client, connection) = bench.authenticate(client, grant(1, 600, Policy::Ignore)).await;
     let large = "x".repeat(20_000);
     bench.push(connection, 1, &large).await;
     bench.push(connection, 1, "waits").await;
     bench.revoke(revocation(1, 0)).await;
+    assert!(
+        client.rest().await <= 512,
+        "what the stream had not taken came after all"
+    );
     bench.expect_given_back(Bounced::Lapsed, &large).await;
     bench.expect_given_back(Bounced::Lapsed, "waits").await;
     let (_, code) = bench.closed().await;

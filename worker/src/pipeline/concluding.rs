@@ -153,7 +153,7 @@ impl Pipeline {
             (Ok(verified), _) => self.judged(verified, asked, connection),
             (Err(Rejection::Expired), Some(expired)) => Proof::Expired(expired.identity.tag()),
             // The verifier tells whose it was; if it did not, the token would prove nothing.
-            (Err(Rejection::Expired), None) => Proof::Unknown,
+            (Err(Rejection::Expired), None) | (Err(Rejection::Unavailable), _) => Proof::Unknown,
             (Err(Rejection::Invalid(reason)), _) => Proof::Invalid(reason),
         };
         debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = kind(&proof), cached);
@@ -216,7 +216,10 @@ impl Pipeline {
             return self.refuse(asked, &error, None);
         };
         let mut conclusion = self.process(asked, &principal.identity, &principal.claims, None).await;
-        conclusion.answer.identity = Some(identity);
+        // The policy that lets a message in although its connection has lapsed lets its answer out; what else is for the
+        // connection is for `on-expired-push` to say.
+        let lapsed = bound.is_some_and(|bound| !bound.grant.is_live(asked.now));
+        conclusion.answer.identity = (!lapsed).then_some(identity);
         conclusion
     }
 

@@ -16,7 +16,7 @@ use crate::message::ResumeKey;
 use crate::metrics::Outcome;
 use crate::recorded::{Proven, digest_of};
 use crate::standing::{Principal, subject_of};
-use crate::store::{Recorded, StoreError};
+use crate::store::StoreError;
 use crate::token::Verified;
 
 /// What a message has made of its connection.
@@ -111,6 +111,11 @@ impl Pipeline {
         let Some(key) = key.filter(|key| key.connection != connection) else {
             return Ok(None);
         };
+        // Whoever has an heir inherits nothing any more: else a client with two secrets could make two connections heirs
+        // of each other, and what is told to an heir would be told for ever.
+        if self.store.heir(connection).await?.is_some() {
+            return Ok(None);
+        }
         let digest = digest_of(&key.secret);
         let taken = self
             .store
@@ -132,11 +137,12 @@ impl Pipeline {
             Ok(recorded) => recorded,
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
-        // What a newer message is about is none of this one's business: it came again, or the connection is closed.
-        if recorded != Recorded::Stale
-            && let Err(reason) = self.refuse_all_held(question).await?
-        {
+        // If it came again, or the connection is closed: what is older than it is refused all the same.
+        if let Err(reason) = self.refuse_all_held(question).await? {
             return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
+        }
+        if let Some(identity) = identity {
+            self.outbound.left(identity).await;
         }
         debug!(target: JOURNEY, stage = "forgotten", %stamp, recorded = ?recorded);
         let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));

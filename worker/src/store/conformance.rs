@@ -59,6 +59,10 @@ pub trait Home: Send + Sync {
 
     /// Makes all that is stored older, where the store has a clock that is not the given one.
     fn age(&self, by: Duration) -> BoxFuture<'_, ()>;
+
+    /// Does what a look for what is overdue does when it has found nothing held for the identity, where looking is
+    /// more than one step.
+    fn end_a_look_in_vain(&self, identity: IdentityTag) -> BoxFuture<'_, ()>;
 }
 
 struct MemoryHome {
@@ -233,6 +237,10 @@ impl Home for MemoryHome {
     fn age(&self, _: Duration) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
+
+    fn end_a_look_in_vain(&self, _: IdentityTag) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
 }
 
 impl Home for RedisHome {
@@ -246,5 +254,12 @@ impl Home for RedisHome {
 
     fn age(&self, by: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.store.age(by).await.expect("the store answers") })
+    }
+
+    fn end_a_look_in_vain(&self, identity: IdentityTag) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let ended = self.store.mend_overdue(identity, None).await;
+            ended.expect("the store answers");
+        })
     }
 }

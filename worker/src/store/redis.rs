@@ -2,18 +2,22 @@
 //!
 //! | key | what | room |
 //! |---|---|---|
-//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume it, the heir | `authentications` |
-//! | `<ns>:{<connection>}:held`, `:dropped` | a hash of held messages by sequence; a sorted set of those that were | `messages` |
+//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume, the heir | `authentications` |
+//! | `<ns>:{<connection>}:held` | a hash: held messages by sequence | `messages` |
+//! | `<ns>:{<connection>}:dropped` | a sorted set: messages that were held | `messages` |
 //! | `<ns>:{<connection>}:decisions` | a list | `decisions` |
-//! | `<ns>:{i:<identity>}:connections`, `:ends` | a hash of entries by connection; a sorted set by when they go | `connections` |
-//! | `<ns>:{i:<identity>}:writes`, `:order`, `:age` | a hash of held writes by key; two sorted sets of the keys | `writes` |
+//! | `<ns>:{i:<identity>}:connections` | a hash: entries by connection | `connections` |
+//! | `<ns>:{i:<identity>}:ends` | a sorted set: when each connection is forgotten | `connections` |
+//! | `<ns>:{i:<identity>}:writes` | a hash: held writes by key | `writes` |
+//! | `<ns>:{i:<identity>}:order`, `:age` | sorted sets: the keys of held writes | `writes` |
 //! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `overdue` |
-//! | `<ns>:{revocations}`, `…:ends` | a hash by target; a sorted set by when they go | `revocations` |
+//! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
+//! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
 //!
 //! The braces are what a cluster picks the slot by: each call is one command or
 //! script of one slot, or several of which each may fail without harm. A script is
 //! one step. Every key ends by itself, and nothing grows without a bound. A user of
-//! its own needs no more than the [`COMMANDS`], on the keys of the namespace.
+//! its own needs no more than `COMMANDS`, on the keys of the namespace.
 
 mod authentications;
 mod connections;

@@ -8,6 +8,8 @@ use shared::bus::topology::keys;
 use shared::bus::{Message, Properties, Route, Value};
 use shared::envelope::{Notice, Question, Standing};
 
+use shared::tag::ResumeSecret;
+
 use super::bench::{Bench, START, json_of, message, settle, token_for};
 
 #[tokio::test(start_paused = true)]
@@ -75,10 +77,16 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
     let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
     let reply_to = bench.names.return_queue(bench.terminator).name;
     let body = message("k", "poison", "alice", &json!("p"));
+    let resume = ResumeSecret::random();
     let question = Question {
         stamp: bench.stamp(1, 9),
         notice: Notice::Message,
-        standing: Standing::default(),
+        standing: Standing {
+            grant: Some("whose it is".to_owned()),
+            principal: Some("what they claim".to_owned()),
+            resume: Some(resume),
+            ..Standing::default()
+        },
     };
     let mut message = question.to_message(body.into(), &reply_to, START);
     message.properties.headers.push((
@@ -108,6 +116,10 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
         assert_eq!(dead.properties.header(name), Some(&value));
     }
     assert_eq!(dead.properties.reply_to, None);
+    let kept = format!("{:?}", dead.properties);
+    for secret in ["whose it is", "what they claim", &resume.to_string()] {
+        assert!(!kept.contains(secret), "{kept}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
-//! Why a key, a key file or a set of keys stops the start.
+//! Why a key, a key file or a set of keys stops the start, or is not taken later.
 //!
-//! A weak or ambiguous key is an operator's mistake that no token would ever
-//! reveal, so it is found before the first token. The texts are one line each
-//! and never show key material.
+//! A weak or ambiguous key is a mistake that no token would ever reveal, so it is
+//! found before the first token. The texts are one line each and never show key
+//! material.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use super::source::MAX_FILE_BYTES;
 use crate::identity::Issuer;
 
 /// What is wrong.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// The operating system's word.
@@ -33,7 +33,7 @@ pub enum Fault {
     #[error("is a JWKS, whose keys name themselves: `kid=` is for PEM and secret files")]
     KidOnJwks,
     /// RFC 7517 §5; the place, since the text may be secret.
-    #[error("starts like a JWKS but is not one (line {line}, column {column})")]
+    #[error("is not a valid JWKS (line {line}, column {column})")]
     NotJwks {
         /// From 1.
         line: usize,
@@ -120,6 +120,17 @@ pub enum Fault {
     /// Nobody to trust.
     #[error("`jwt-issuer` names no issuer")]
     NoIssuer,
+}
+
+impl Fault {
+    /// Whether the key is merely none that we could use: one for another purpose, or of another sort. RFC 7517 §5 has
+    /// such keys ignored, and issuers do publish keys for encryption next to those that sign.
+    pub(super) const fn is_foreign(&self) -> bool {
+        matches!(
+            self,
+            Self::Use | Self::KeyOps | Self::KeyType | Self::Curve | Self::AlgorithmUnfit | Self::NoAlgorithm { .. }
+        )
+    }
 }
 
 impl fmt::Display for Kind {

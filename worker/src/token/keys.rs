@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::fault::{Fault, KeyErrors};
 use super::key::Key;
 use super::loading::Loading;
+use super::source::Content;
 use super::{Algorithm, KeySource, Reason};
 use crate::identity::Issuer;
 
@@ -27,10 +28,11 @@ pub(super) type ByKid = HashMap<Arc<str>, Vec<usize>>;
 pub struct Keys {
     keys: Vec<Key>,
     by_kid: ByKid,
+    is_partial: bool,
 }
 
 impl Keys {
-    /// Reads and checks every source. With one issuer, all keys are its own.
+    /// Reads and checks every source. With one issuer, all keys are its own. Those at URLs are still to come.
     ///
     /// `allowed` narrows what the keys may be used for (`jwt-algorithms`); empty, it does not.
     ///
@@ -42,7 +44,7 @@ impl Keys {
 
     /// [`Keys::load`] without the reading.
     pub(super) fn assemble<'a>(
-        contents: impl IntoIterator<Item = (&'a KeySource, Result<Vec<u8>, Fault>)>,
+        contents: impl IntoIterator<Item = (&'a KeySource, Result<Content, Fault>)>,
         issuers: &[Issuer],
         allowed: &[Algorithm],
     ) -> Result<Self, KeyErrors> {
@@ -50,14 +52,24 @@ impl Keys {
         for (source, content) in contents {
             loading.entry(source, content);
         }
+        let is_partial = loading.is_partial();
         let (keys, by_kid) = loading.finish()?;
-        Ok(Self { keys, by_kid })
+        Ok(Self {
+            keys,
+            by_kid,
+            is_partial,
+        })
     }
 
-    /// How many keys there are; never 0.
-    #[expect(clippy::len_without_is_empty, reason = "a set of keys is never empty")]
+    /// How many keys there are; 0 only while others are still to come.
+    #[expect(clippy::len_without_is_empty, reason = "a whole set of keys is never empty")]
     pub fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Whether there are sources whose keys are still to come, so that a key that is not here may well exist.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// The keys that may have signed a token with that header.

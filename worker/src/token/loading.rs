@@ -1,14 +1,19 @@
-//! From the contents of key files to a set of keys, or to all that is wrong.
+//! From the contents of files and URLs to a set of keys, or to all that is wrong.
 //!
 //! Whoever starts a worker with four mistakes in its keys should not have to
 //! start it five times, so nothing here stops at the first: faults are collected,
 //! of single keys as they are found, of the whole set at the end.
+//!
+//! A file is its operator's, who can mend it, so there is nothing in it to pass
+//! over. A set at a URL is somebody else's: keys in it that are not for us are
+//! ignored, while one that is weak still has the whole set refused.
 
 use super::fault::{Fault, KeyError, KeyErrors, KeyName};
 use super::jwk::{self, Jwk, Jwks};
 use super::key::{Key, Kind, Material};
 use super::keys::{ByKid, MAX_KEYS, MAX_SAME_KID};
 use super::members::Members;
+use super::source::Content;
 use super::{Algorithm, KeySource, pem};
 use crate::identity::Issuer;
 
@@ -18,8 +23,32 @@ pub(super) struct Loading<'a> {
     allowed: &'a [Algorithm],
     keys: Vec<Key>,
     /// For each key, where it came from.
-    entries: Vec<(String, Option<KeyName>)>,
+    places: Vec<Place>,
+    /// Of the sources whose keys are still to come.
+    awaited: Vec<Issuer>,
     errors: Vec<KeyError>,
+}
+
+/// Where a key came from: the entry, and how an error calls the key if the entry holds several.
+type Place = (String, Option<KeyName>);
+
+/// The source at hand.
+struct Entry<'s> {
+    text: String,
+    source: &'s KeySource,
+    issuer: Issuer,
+}
+
+impl Entry<'_> {
+    fn place(&self, name: Option<KeyName>) -> Place {
+        (self.text.clone(), name)
+    }
+
+    /// Whether a key with these faults is left out rather than refused. A private key is a leak, whatever it is for.
+    fn ignores(&self, faults: &[Fault]) -> bool {
+        let is_private = |fault: &Fault| matches!(fault, Fault::PrivateMember(_));
+        self.source.url().is_some() && faults.iter().any(Fault::is_foreign) && !faults.iter().any(is_private)
+    }
 }
 
 impl<'a> Loading<'a> {
@@ -28,27 +57,41 @@ impl<'a> Loading<'a> {
             issuers,
             allowed,
             keys: Vec::new(),
-            entries: Vec::new(),
+            places: Vec::new(),
+            awaited: Vec::new(),
             errors: Vec::new(),
         }
     }
 
     /// Adds the keys of one entry.
-    pub(super) fn entry(&mut self, source: &KeySource, content: Result<Vec<u8>, Fault>) {
-        let entry = source.to_string();
+    pub(super) fn entry(&mut self, source: &KeySource, content: Result<Content, Fault>) {
+        let text = source.to_string();
         // Keys of a wrong issuer are never used, but they too can be found wrong.
         let issuer = self.issuer_of(source).unwrap_or_else(|fault| {
-            self.fault(&entry, None, fault);
+            self.errors.push(at(&(text.clone(), None), fault));
             source.issuer().cloned().unwrap_or_else(|| Issuer::new(""))
         });
+        let entry = Entry { text, source, issuer };
         match content {
             Err(fault) => self.fault(&entry, None, fault),
-            Ok(content) if starts_with(&content, "{") => self.jwks(&entry, source, &issuer, &content),
-            Ok(content) => match single(&content) {
-                Ok(material) => self.key(&entry, None, Key::new(issuer, source.kid(), material, None)),
+            Ok(Content::Awaited) => self.awaited.push(entry.issuer),
+            Ok(Content::Known(content)) if source.url().is_some() || starts_with(&content, "{") => {
+                self.jwks(&entry, &content);
+            }
+            Ok(Content::Known(content)) => match single(&content) {
+                Ok(material) => self.key(
+                    &entry,
+                    None,
+                    Key::new(entry.issuer.clone(), source.kid(), material, None),
+                ),
                 Err(fault) => self.fault(&entry, None, fault),
             },
         }
+    }
+
+    /// Whether keys are still to come.
+    pub(super) fn is_partial(&self) -> bool {
+        !self.awaited.is_empty()
     }
 
     fn issuer_of(&self, source: &KeySource) -> Result<Issuer, Fault> {
@@ -62,8 +105,8 @@ impl<'a> Loading<'a> {
         }
     }
 
-    fn jwks(&mut self, entry: &str, source: &KeySource, issuer: &Issuer, content: &[u8]) {
-        if source.kid().is_some() {
+    fn jwks(&mut self, entry: &Entry<'_>, content: &[u8]) {
+        if entry.source.kid().is_some() {
             self.fault(entry, None, Fault::KidOnJwks);
         }
         let keys = match Jwks::parse(trim_start(content)) {
@@ -74,12 +117,16 @@ impl<'a> Loading<'a> {
             }
             Ok(jwks) => jwks.keys,
         };
+        let found_before = (self.keys.len(), self.errors.len());
         for (index, members) in keys.iter().enumerate() {
-            self.jwk(entry, issuer, index, members);
+            self.jwk(entry, index, members);
+        }
+        if found_before == (self.keys.len(), self.errors.len()) {
+            self.fault(entry, None, Fault::NoKeys);
         }
     }
 
-    fn jwk(&mut self, entry: &str, issuer: &Issuer, index: usize, members: &Members) {
+    fn jwk(&mut self, entry: &Entry<'_>, index: usize, members: &Members) {
         let kid = jwk::kid(members);
         let name = match kid {
             Ok(Some(kid)) => KeyName::Kid(kid.to_owned()),
@@ -91,8 +138,13 @@ impl<'a> Loading<'a> {
         });
         match jwk::parse(members) {
             Ok(Jwk { material, algorithm }) => {
-                self.key(entry, Some(name), Key::new(issuer.clone(), kid, material, algorithm));
+                self.key(
+                    entry,
+                    Some(name),
+                    Key::new(entry.issuer.clone(), kid, material, algorithm),
+                );
             }
+            Err(faults) if entry.ignores(&faults) => {}
             Err(faults) => {
                 for fault in faults {
                     self.fault(entry, Some(name.clone()), fault);
@@ -102,16 +154,20 @@ impl<'a> Loading<'a> {
     }
 
     /// Narrows a key's algorithms to the allowed ones and adds it.
-    fn key(&mut self, entry: &str, name: Option<KeyName>, mut key: Key) {
+    fn key(&mut self, entry: &Entry<'_>, name: Option<KeyName>, mut key: Key) {
         let usable = key.algorithms.clone();
         key.algorithms
             .retain(|algorithm| self.allowed.is_empty() || self.allowed.contains(algorithm));
         if key.algorithms.is_empty() {
             let kind = key.material.kind;
-            self.fault(entry, name.clone(), Fault::NoAlgorithm { kind, usable });
+            let fault = Fault::NoAlgorithm { kind, usable };
+            if entry.ignores(std::slice::from_ref(&fault)) {
+                return;
+            }
+            self.fault(entry, name.clone(), fault);
         }
         self.keys.push(key);
-        self.entries.push((entry.to_owned(), name));
+        self.places.push(entry.place(name));
     }
 
     /// Checks what only the whole set can have wrong.
@@ -148,13 +204,13 @@ impl<'a> Loading<'a> {
         if self.keys.iter().all(symmetric) {
             return;
         }
-        let secrets = self.keys.iter().zip(&self.entries).filter(|(key, _)| symmetric(key));
+        let secrets = self.keys.iter().zip(&self.places).filter(|(key, _)| symmetric(key));
         self.errors.extend(secrets.map(|(_, place)| at(place, Fault::Mixed)));
     }
 
     fn index(&mut self) -> ByKid {
         let mut by_kid: ByKid = ByKid::new();
-        for (index, (key, place)) in self.keys.iter().zip(&self.entries).enumerate() {
+        for (index, (key, place)) in self.keys.iter().zip(&self.places).enumerate() {
             let Some(kid) = &key.kid else { continue };
             let same = by_kid.entry(kid.clone()).or_default();
             if same
@@ -172,7 +228,7 @@ impl<'a> Loading<'a> {
 
     /// Said only when nothing else is wrong: a key that was refused is not a key that was forgotten.
     fn refuse_lack(&mut self) {
-        if self.keys.is_empty() {
+        if self.keys.is_empty() && !self.is_partial() {
             return self.errors.push(KeyError {
                 entry: None,
                 key: None,
@@ -182,7 +238,7 @@ impl<'a> Loading<'a> {
         let lacking = self
             .issuers
             .iter()
-            .filter(|&issuer| self.keys.iter().all(|key| key.issuer != *issuer));
+            .filter(|&issuer| self.keys.iter().all(|key| key.issuer != *issuer) && !self.awaited.contains(issuer));
         let faults = lacking.map(|issuer| Fault::IssuerWithoutKeys(issuer.clone()));
         self.errors.extend(faults.map(|fault| KeyError {
             entry: None,
@@ -191,16 +247,12 @@ impl<'a> Loading<'a> {
         }));
     }
 
-    fn fault(&mut self, entry: &str, key: Option<KeyName>, fault: Fault) {
-        self.errors.push(KeyError {
-            entry: Some(entry.to_owned()),
-            key,
-            fault,
-        });
+    fn fault(&mut self, entry: &Entry<'_>, key: Option<KeyName>, fault: Fault) {
+        self.errors.push(at(&entry.place(key), fault));
     }
 }
 
-fn at((entry, key): &(String, Option<KeyName>), fault: Fault) -> KeyError {
+fn at((entry, key): &Place, fault: Fault) -> KeyError {
     KeyError {
         entry: Some(entry.clone()),
         key: key.clone(),

@@ -1,7 +1,7 @@
 //! Why a token proves nothing.
 //!
-//! Expiry stands apart because its holder can mend it by fetching a new token;
-//! everything else is one answer to a client, `token_invalid`, with a text that
+//! Expiry stands apart because its holder can mend it by fetching a new token, and
+//! keys that are out of reach because nobody is to blame for the token; everything else is one answer to a client, `token_invalid`, with a text that
 //! tells a developer what to look at. The texts name members and claims, never
 //! their values: they go to clients and into logs.
 
@@ -14,6 +14,9 @@ pub enum Rejection {
     /// It is not, or not yet, a token of ours.
     #[error("the token is invalid: {0}")]
     Invalid(Reason),
+    /// The key that it may have been signed with is still to come, or being asked for: the same token may be good later.
+    #[error("the key of the token cannot be had just now")]
+    Unavailable,
 }
 
 impl From<Reason> for Rejection {

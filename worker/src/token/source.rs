@@ -1,7 +1,8 @@
 //! Where keys come from: one entry of the setting `jwt-keys`.
 //!
-//! `[issuer=ISSUER;][kid=KID;]PATH`. What stands in the file is told by its
-//! content, not by its name: a JWKS, a PEM or a secret.
+//! `[issuer=ISSUER;][kid=KID;]PATH|URL`. What stands in a file is told by its
+//! content, not by its name: a JWKS, a PEM or a secret. Behind a URL is a JWKS or
+//! nothing: else the page of an error would be taken for a secret.
 
 use std::fmt;
 use std::fs::File;
@@ -9,7 +10,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use bytes::Bytes;
+
 use super::Fault;
+use super::jwks_url::{JwksUrl, UrlError};
 use crate::identity::Issuer;
 
 /// 1 MiB = 1,024 * 1,024 bytes: 1,000 keys of RSA-4096 are about 0.8 MiB as a JWKS.
@@ -20,7 +24,25 @@ pub const MAX_FILE_BYTES: usize = 1_024 * 1_024;
 pub struct KeySource {
     issuer: Option<Issuer>,
     kid: Option<String>,
-    path: PathBuf,
+    location: Location,
+}
+
+/// Where the content of an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A JWKS, a PEM or a secret.
+    File(PathBuf),
+    /// A JWKS on a server.
+    Url(JwksUrl),
+}
+
+/// What is known of an entry's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// All of it.
+    Known(Bytes),
+    /// Nothing yet: its server has to be asked.
+    Awaited,
 }
 
 impl KeySource {
@@ -34,22 +56,36 @@ impl KeySource {
         self.kid.as_deref()
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where its content is.
+    pub fn location(&self) -> &Location {
+        &self.location
     }
 
-    /// The file's content.
-    pub(super) fn read(&self) -> Result<Vec<u8>, Fault> {
-        let mut content = Vec::new();
-        let limit = MAX_FILE_BYTES as u64 + 1;
-        let read = File::open(&self.path).and_then(|file| file.take(limit).read_to_end(&mut content));
-        read.map_err(|error| Fault::Unreadable(error.kind()))?;
-        if content.len() > MAX_FILE_BYTES {
-            Err(Fault::FileTooLarge)
-        } else {
-            Ok(content)
+    pub(super) fn url(&self) -> Option<&JwksUrl> {
+        match &self.location {
+            Location::File(_) => None,
+            Location::Url(url) => Some(url),
         }
+    }
+
+    /// The content as far as this machine has it.
+    pub(super) fn read(&self) -> Result<Content, Fault> {
+        match &self.location {
+            Location::File(path) => read(path).map(Content::Known),
+            Location::Url(_) => Ok(Content::Awaited),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Bytes, Fault> {
+    let mut content = Vec::new();
+    let limit = MAX_FILE_BYTES as u64 + 1;
+    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut content));
+    read.map_err(|error| Fault::Unreadable(error.kind()))?;
+    if content.len() > MAX_FILE_BYTES {
+        Err(Fault::FileTooLarge)
+    } else {
+        Ok(content.into())
     }
 }
 
@@ -60,7 +96,7 @@ pub enum SourceError {
     #[error("the entry names no file")]
     NoPath,
     /// Neither `issuer` nor `kid`.
-    #[error("the option {0:?} is unknown, an entry is [issuer=ISSUER;][kid=KID;]PATH")]
+    #[error("the option {0:?} is unknown, an entry is [issuer=ISSUER;][kid=KID;]PATH or ...URL")]
     UnknownOption(String),
     /// Which one would count?
     #[error("the option `{0}` is given twice")]
@@ -68,9 +104,12 @@ pub enum SourceError {
     /// An option with nothing behind its `=`.
     #[error("the option `{0}` is empty")]
     Empty(&'static str),
-    /// Keys are read once, at start, from files.
-    #[error("keys are loaded from files, {0:?} is a URL")]
-    Url(String),
+    /// A JWKS carries the names of its keys.
+    #[error("at a URL is a JWKS, whose keys name themselves: `kid=` is for PEM and secret files")]
+    KidOnUrl,
+    /// A URL that keys are not fetched from.
+    #[error(transparent)]
+    Url(#[from] UrlError),
 }
 
 impl FromStr for KeySource {
@@ -94,13 +133,18 @@ impl FromStr for KeySource {
         if rest.is_empty() {
             return Err(SourceError::NoPath);
         }
-        if is_url(rest) {
-            return Err(SourceError::Url(rest.to_owned()));
+        let location = if JwksUrl::is_meant_by(rest) {
+            Location::Url(rest.parse()?)
+        } else {
+            Location::File(rest.into())
+        };
+        if kid.is_some() && matches!(location, Location::Url(_)) {
+            return Err(SourceError::KidOnUrl);
         }
         Ok(Self {
             issuer: issuer.map(Issuer::new),
             kid,
-            path: rest.into(),
+            location,
         })
     }
 }
@@ -115,11 +159,6 @@ fn set(option: &mut Option<String>, name: &'static str, value: &str) -> Result<(
     }
 }
 
-fn is_url(path: &str) -> bool {
-    path.split_once("://")
-        .is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
-}
-
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(issuer) = &self.issuer {
@@ -128,7 +167,10 @@ impl fmt::Display for KeySource {
         if let Some(kid) = &self.kid {
             write!(f, "kid={kid};")?;
         }
-        write!(f, "{}", self.path.display())
+        match &self.location {
+            Location::File(path) => write!(f, "{}", path.display()),
+            Location::Url(url) => write!(f, "{url}"),
+        }
     }
 }
 
@@ -140,16 +182,20 @@ mod tests {
         entry.parse()
     }
 
+    fn file(path: &str) -> Location {
+        Location::File(path.into())
+    }
+
     #[test]
     fn an_entry_is_a_path_with_an_issuer_and_a_kid_before_it() {
         let source = parse("issuer=https://a.example/;kid=1;/etc/keys/a.pem").unwrap();
         assert_eq!(source.issuer(), Some(&Issuer::new("https://a.example/")));
-        assert_eq!((source.kid(), source.path()), (Some("1"), Path::new("/etc/keys/a.pem")));
+        assert_eq!((source.kid(), source.location()), (Some("1"), &file("/etc/keys/a.pem")));
         assert_eq!(parse("kid=1;issuer=https://a.example/;/etc/keys/a.pem"), Ok(source));
         let bare = parse("keys.json").unwrap();
         assert_eq!(
-            (bare.issuer(), bare.kid(), bare.path()),
-            (None, None, Path::new("keys.json"))
+            (bare.issuer(), bare.kid(), bare.location()),
+            (None, None, &file("keys.json"))
         );
     }
 
@@ -160,6 +206,7 @@ mod tests {
             "kid=1;a.pem",
             "issuer=i;a.pem",
             "issuer=i;kid=a=b;dir/a;b=c.pem",
+            "issuer=https://a.example/;https://a.example/keys?a=b;c=d",
         ] {
             assert_eq!(parse(entry).unwrap().to_string(), entry);
         }
@@ -176,12 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_refused() {
-        for url in ["https://a.example/jwks", "HTTP://a.example/jwks"] {
-            assert_eq!(
-                parse(&format!("issuer=https://a.example;{url}")),
-                Err(SourceError::Url(url.to_owned()))
-            );
+    fn a_url_is_told_by_its_scheme_and_has_no_kid() {
+        for url in ["https://a.example/jwks", "HTTPS://a.example/jwks"] {
+            let source = parse(&format!("issuer=https://a.example;{url}")).unwrap();
+            assert_eq!(source.url(), Some(&"https://a.example/jwks".parse().unwrap()));
+            assert_eq!(source.read(), Ok(Content::Awaited));
+            assert_eq!(parse(&format!("kid=1;{url}")), Err(SourceError::KidOnUrl));
         }
+        assert_eq!(parse("http://a.example/"), Err(UrlError::Plain.into()));
     }
 }

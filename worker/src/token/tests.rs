@@ -1,5 +1,7 @@
 //! What the token rooms promise together; what one room promises alone stands in its file.
 
+mod fetching;
+mod keeping;
 mod loading;
 mod signer;
 mod verifying;

@@ -18,6 +18,7 @@ use super::cache::{Cache, Epoch};
 use super::claims::Claims;
 use super::compact::Compact;
 use super::header::Header;
+use super::inquiry::Inquiry;
 use super::key::Key;
 use super::{Algorithm, Digest, Keys, Reason, Rejection, Verdict, Verified};
 use crate::identity::Identity;
@@ -88,6 +89,7 @@ pub struct Verifier {
     keys: RwLock<Arc<Keys>>,
     /// Changes with the keys, under their lock.
     epoch: AtomicU64,
+    inquiry: Inquiry,
 }
 
 impl Verifier {
@@ -98,6 +100,7 @@ impl Verifier {
             cache: Cache::new(cache_capacity),
             keys: RwLock::new(Arc::new(keys)),
             epoch: AtomicU64::new(0),
+            inquiry: Inquiry::settled(),
         }
     }
 
@@ -137,7 +140,7 @@ impl Verifier {
     /// What that token proves at that moment.
     pub fn verify(&self, token: &str, now: Timestamp) -> Verdict {
         if token.len() > self.rules.max_size {
-            return Verdict::invalid(Reason::TooLarge);
+            return Verdict::proves_nothing(Reason::TooLarge.into());
         }
         let digest = Digest::of(token);
         if let Some(verified) = self.cache.get(&digest, self.epoch.load(Ordering::Acquire)) {
@@ -148,16 +151,46 @@ impl Verifier {
     }
 
     fn verify_anew(&self, token: &str, digest: Digest, now: Timestamp) -> Verdict {
+        let parsed = Compact::parse(token).and_then(|compact| Ok((Header::parse(&compact.header)?, compact)));
+        let (header, compact) = match parsed {
+            Ok(parsed) => parsed,
+            Err(reason) => return Verdict::proves_nothing(reason.into()),
+        };
+        // In this order: if all has been asked for, then what was found is among the keys that are looked at.
+        let settled = self.inquiry.is_settled();
         let (epoch, keys) = self.current_keys();
-        let verified = match prove(token, digest, &keys, &self.rules.audiences) {
+        let verified = match prove(&compact, &header, digest, &keys, &self.rules.audiences) {
             Ok(verified) => Arc::new(verified),
-            Err(reason) => return Verdict::invalid(reason),
+            Err(reason) => return Verdict::proves_nothing(self.rejection(reason, &keys, settled)),
         };
         let in_time = self.rules.in_time(&verified, now);
         if in_time.is_ok() {
             self.cache.insert(&verified, epoch);
         }
         Verdict::of(verified, in_time, false)
+    }
+
+    /// What it means that these keys do not prove a token.
+    fn rejection(&self, reason: Reason, keys: &Keys, settled: bool) -> Rejection {
+        if reason == Reason::UnknownKey && !settled {
+            self.inquiry.ask();
+            return Rejection::Unavailable;
+        }
+        // Any of these may be otherwise under a key that is still to come; what the claims say will not.
+        let rests_on_keys = matches!(
+            reason,
+            Reason::UnknownKey | Reason::Algorithm | Reason::Signature | Reason::Issuer
+        );
+        if rests_on_keys && keys.is_partial() {
+            Rejection::Unavailable
+        } else {
+            Rejection::Invalid(reason)
+        }
+    }
+
+    /// Where it is asked for keys that are unknown.
+    pub(super) fn inquiry(&self) -> &Inquiry {
+        &self.inquiry
     }
 
     fn current_keys(&self) -> (Epoch, Arc<Keys>) {
@@ -173,9 +206,9 @@ impl Verifier {
 
 impl Verdict {
     /// It proves nothing, whatever the time.
-    fn invalid(reason: Reason) -> Self {
+    fn proves_nothing(rejection: Rejection) -> Self {
         Self {
-            result: Err(reason.into()),
+            result: Err(rejection),
             expired: None,
             cached: false,
         }
@@ -192,9 +225,13 @@ impl Verdict {
 }
 
 /// Everything about a token that does not depend on the clock.
-fn prove(token: &str, digest: Digest, keys: &Keys, audiences: &[String]) -> Result<Verified, Reason> {
-    let compact = Compact::parse(token)?;
-    let header = Header::parse(&compact.header)?;
+fn prove(
+    compact: &Compact<'_>,
+    header: &Header,
+    digest: Digest,
+    keys: &Keys,
+    audiences: &[String],
+) -> Result<Verified, Reason> {
     let candidates = keys.candidates(header.kid.as_deref(), header.algorithm)?;
     let holds = |key: &&Key| key.signed(compact.signed, compact.signature, header.algorithm);
     let mut signers = candidates.into_iter().filter(holds).peekable();

@@ -63,7 +63,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(socket: Socket, token: &str, plan: &Plan, pace: Pace) -> Self {
+    pub(super) fn new(socket: Socket, token: Option<&str>, plan: &Plan, pace: Pace) -> Self {
         Self {
             socket,
             tail: tail(token, plan.size),
@@ -167,8 +167,9 @@ impl Client {
 }
 
 /// All of a message behind its id, so long that the whole has `size` bytes with a number of six digits.
-fn tail(token: &str, size: usize) -> String {
-    let before = format!("\"type\":\"echo\",\"token\":\"{token}\",\"payload\":\"");
+fn tail(token: Option<&str>, size: usize) -> String {
+    let token = token.map_or_else(String::new, |token| format!("\"token\":\"{token}\","));
+    let before = format!("\"type\":\"echo\",{token}\"payload\":\"");
     let head = "{\"id\":\"123456\",".len();
     let padding = size.saturating_sub(head + before.len() + "\"}".len());
     format!("{before}{}\"}}", "x".repeat(padding))
@@ -177,18 +178,27 @@ fn tail(token: &str, size: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::fleet::Auth;
 
     #[test]
     fn a_message_has_the_size_that_was_asked_for_and_is_one() {
-        let message = format!("{{\"id\":\"123456\",{}", tail("a.b.c", 256));
+        let message = format!("{{\"id\":\"123456\",{}", tail(Some("a.b.c"), 256));
         assert_eq!(message.len(), 256);
         let json: serde_json::Value = serde_json::from_str(&message).unwrap();
         assert_eq!((&json["id"], &json["token"]), (&"123456".into(), &"a.b.c".into()));
     }
 
     #[test]
+    fn a_message_without_a_token_is_as_long_as_one_with_it() {
+        let message = format!("{{\"id\":\"123456\",{}", tail(None, 256));
+        assert_eq!(message.len(), 256);
+        let json: serde_json::Value = serde_json::from_str(&message).unwrap();
+        assert!(json.get("token").is_none());
+    }
+
+    #[test]
     fn a_token_longer_than_the_message_is_not_cut() {
-        let message = format!("{{\"id\":\"1\",{}", tail(&"t".repeat(300), 256));
+        let message = format!("{{\"id\":\"1\",{}", tail(Some(&"t".repeat(300)), 256));
         let json: serde_json::Value = serde_json::from_str(&message).unwrap();
         assert_eq!(
             (json["token"].as_str().unwrap().len(), &json["payload"]),
@@ -199,6 +209,7 @@ mod tests {
     #[test]
     fn clients_take_turns_at_the_rate_of_all() {
         let plan = Plan {
+            auth: Auth::PerMessage,
             connections: 4,
             in_flight: 1,
             size: 1,

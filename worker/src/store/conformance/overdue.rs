@@ -6,6 +6,7 @@ pub(super) async fn every_claim(home: &dyn Home) {
     what_waits_too_long_is_found(home).await;
     the_oldest_counts_whenever_it_came(home).await;
     what_is_held_while_others_look_is_found_all_the_same(home).await;
+    what_was_held_after_a_look_is_not_forgotten_by_it(home).await;
 }
 
 async fn is_overdue(home: &dyn Home, identity: IdentityTag, since: Timestamp) -> bool {
@@ -75,4 +76,14 @@ async fn what_waits_too_long_is_found(home: &dyn Home) {
         .await
         .expect("the store answers");
     assert!(!overdue(later).await);
+}
+
+async fn what_was_held_after_a_look_is_not_forgotten_by_it(home: &dyn Home) {
+    let alice = an_identity();
+    let next = write(home, "next", "x");
+    hold_write(home, alice, &next).await;
+    home.end_a_look_in_vain(alice).await;
+    let later = next.since.saturating_add(Duration::from_millis(1));
+    assert!(is_overdue(home, alice, later).await);
+    drop_write(home, alice, "next").await;
 }

@@ -16,8 +16,8 @@ pub(super) struct Authentications {
 
 struct Entry {
     authentication: Authentication,
-    /// A close hides who was there before it, so the owner has an order of its own: a log-out that comes after the close
-    /// still takes the right to resume away.
+    /// A close hides who was there before it, so the owner has an order of its own: a log-out that comes after the
+    /// close still takes the right to resume away.
     owned_by: Option<Sequence>,
     /// Who it is, or was before it closed, and what proves it; nobody if it was forgotten.
     owner: Option<(Identity, ResumeDigest)>,

@@ -17,7 +17,6 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn enter(&mut self, identity: IdentityTag, entry: Registered, now: Timestamp) {
         let entries = self.by_identity.enter(identity, now, entry.gone_at(now), BTreeMap::new);
-        entries.retain(|_, other| now < other.gone_at(now));
         entries.insert(entry.connection, entry);
         if entries.len() > MOST_CONNECTIONS
             && let Some(stalest) = entries

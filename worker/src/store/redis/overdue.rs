@@ -57,7 +57,7 @@ impl RedisStore {
     }
 
     /// Corrects the index where it names an identity too early or in vain. Tells since when something is held by now.
-    async fn mend_overdue(
+    pub(in crate::store) async fn mend_overdue(
         &self,
         identity: IdentityTag,
         oldest: Option<Timestamp>,

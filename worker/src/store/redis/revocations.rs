@@ -1,5 +1,7 @@
-//! What has been taken back. One field for each target; its times are numbers side by side, so that a script can compare
-//! them without reading the target.
+//! What has been taken back.
+//!
+//! One field for each target; its times are numbers side by side, so that a script
+//! can compare them without reading the target.
 
 use std::collections::HashMap;
 
@@ -9,7 +11,8 @@ use shared::revocation::{CAPACITY, Revocation, Target};
 use super::{RedisStore, keep_ms, unreadable};
 use crate::store::StoreError;
 
-/// How many are forgotten at a reading, and how many are read at a time: either keeps Redis busy for about a millisecond.
+/// How many are forgotten at a reading, and how many are read at a time: either keeps Redis busy for about a
+/// millisecond.
 const AT_A_TIME: usize = 1_000;
 
 impl RedisStore {

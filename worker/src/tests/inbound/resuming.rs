@@ -55,6 +55,24 @@ async fn whoever_shows_the_key_as_the_same_identity_takes_over_what_was_held() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_one_connection_has_taken_over_is_no_others_but_of_whoever_takes_over_from_it() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let (old, key) = left_behind(&mut bench).await;
+    let mut heir = Conn::new(&bench, 2);
+    let key = key_of(&bench.say(&mut heir, resuming("alice", &key)).await);
+    let mut other = Conn::new(&bench, 3);
+    let nobodys = format!("{}.{}", old.id, ResumeSecret::random());
+    bench.say(&mut other, resuming("alice", &nobodys)).await;
+    assert_eq!(bench.release_of_nothing(&mut other, Some(old.id)).await, 0);
+    let mut next = Conn::new(&bench, 4);
+    bench.say(&mut next, resuming("alice", &key)).await;
+    let release = bench.release(&mut next, Some(old.id)).await;
+    assert_eq!(bench.errand_to_write().await.2["id"], "held");
+    assert_eq!(bench.settled(release).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_the_right_key_or_identity_nothing_is_taken_over_and_authentication_holds() {
     let mut bench = Bench::new();
     let _worker = bench.worker();
@@ -128,4 +146,17 @@ async fn while_the_store_is_away_nobody_resumes_and_nobody_is_logged_in() {
     let mut conn = Conn::new(&bench, 2);
     let said = bench.say(&mut conn, resuming("alice", &key)).await;
     assert_eq!((said.code(), &said.answer.change), (&json!("auth_unavailable"), &None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_two_connections_are_heirs_of_each_other() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let (old, key) = left_behind(&mut bench).await;
+    let mut heir = Conn::new(&bench, 2);
+    let key_of_heir = key_of(&bench.say(&mut heir, resuming("alice", &key)).await);
+    let mut old = old;
+    bench.say(&mut old, resuming("alice", &key_of_heir)).await;
+    assert_eq!(bench.store.heir(heir.id).await.unwrap(), None);
+    assert_eq!(bench.store.heir(old.id).await.unwrap(), Some(heir.id));
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 use shared::bus::Message;
 use shared::envelope::errand::Write;
-use shared::envelope::{Answer, Bounced, Errand};
+use shared::envelope::{Answer, Bounced, Errand, Notice};
 
 use super::{Outcomes, identity, tag};
 use crate::store::Store;
 use crate::tests::bench::{Bench, HOLD_TTL, settle};
+use crate::tests::connection::{Conn, authenticate};
 
 /// An answer in the name of alice.
 fn answer(bench: &Bench, sequence: u64, id: &str) -> Message {
@@ -65,6 +66,27 @@ async fn what_a_connection_that_is_gone_gives_back_is_told_to_the_live_ones() {
     }
     assert_eq!(bench.held("alice").await, ["p:a"]);
     bench.expect_no_answer().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_connection_that_leaves_is_told_to_the_live_ones() {
+    for closes in [true, false] {
+        let mut bench = Bench::new();
+        let _worker = bench.worker();
+        let mut conn = Conn::new(&bench, 1);
+        bench.say(&mut conn, authenticate("alice", 300)).await;
+        bench.connect(bench.connection(2), "alice", 300).await;
+        bench.bounce(Bounced::Lapsed, bench.write(conn.id, "alice", "a")).await;
+        bench.expect_no_answer().await;
+        let (stamp, standing) = (conn.stamp(), conn.standing.clone());
+        let (notice, body) = match closes {
+            true => (Notice::Closed { code: None }, ""),
+            false => (Notice::Message, r#"{"type":"auth.forget"}"#),
+        };
+        bench.question(stamp, notice, standing, body.into()).await;
+        let (connection, errand, _) = bench.errand().await;
+        assert_eq!((connection, errand), (bench.connection(2), Errand::Wake { from: None }));
+    }
 }
 
 #[tokio::test(start_paused = true)]

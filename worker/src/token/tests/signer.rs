@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
+use super::super::source::Content;
 use super::super::{Algorithm, Fault, KeyErrors, KeySource, Keys};
 use crate::identity::Issuer;
 
@@ -154,7 +155,7 @@ pub(super) fn load_for(issuers: &[&str], allowed: &[Algorithm], files: &[(&str, 
     let contents = sources
         .iter()
         .zip(files)
-        .map(|(source, (_, content))| (source, Ok(content.clone())));
+        .map(|(source, (_, content))| (source, Ok(Content::Known(content.clone().into()))));
     Keys::assemble(contents, &issuers, allowed)
 }
 

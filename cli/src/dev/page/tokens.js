@@ -1,0 +1,60 @@
+// Tokens: good ones, and those that are not.
+
+import { byId, clock, post, pretty } from "./dom.js";
+
+const EXPIRED_AGO_S = 3600;
+
+let token = null;
+
+const subject = () => byId("subject").value;
+const lifetime = () => Number(byId("lifetime").value);
+const mint = (expires_in_s) => post("token", { subject: subject(), expires_in_s });
+
+export async function mintWanted() {
+  const life = lifetime();
+  const asked = performance.now();
+  token = { ...(await mint(life)), until: asked + life * 1000 };
+  byId("token-text").textContent = token.token;
+  byId("token-claims").textContent = pretty(claims(token.token));
+  byId("token-details").hidden = false;
+  byId("token-life").hidden = false;
+  drawToken();
+  return token.token;
+}
+
+const secondsLeft = () => (token ? Math.max(0, (token.until - performance.now()) / 1000) : 0);
+const goodToken = async () => (secondsLeft() > 0 ? token.token : mintWanted());
+
+// A valid token but for its signature, of which one character is another. Not the last: not all of its bits count.
+async function brokenToken() {
+  const good = await goodToken();
+  const at = good.lastIndexOf(".") + 10;
+  return good.slice(0, at) + (good[at] === "A" ? "B" : "A") + good.slice(at + 1);
+}
+
+// How a message may be sent, and what is then said of it.
+export const TOKENS = {
+  good: { how: () => `token of ${token.subject}`, make: goodToken },
+  fresh: { how: () => `fresh token of ${token.subject}`, make: mintWanted },
+  none: { how: () => "no token", make: async () => undefined },
+  expired: { how: () => "expired token", make: async () => (await mint(-EXPIRED_AGO_S)).token },
+  broken: { how: () => "broken token", make: brokenToken },
+};
+
+function claims(jwt) {
+  const bytes = Uint8Array.from(atob(jwt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+  return JSON.parse(new TextDecoder().decode(bytes));
+}
+
+export function drawToken() {
+  if (!token) return;
+  const left = secondsLeft();
+  byId("token-state").textContent =
+    left > 0 ? `${token.subject}, for another ${clock(left)}` : `${token.subject}, expired; a message that needs one mints a new one`;
+  byId("token-life").value = left / token.expires_in_s;
+}
+
+export const hasToken = () => token !== null;
+
+// What is shown of a message never holds its token.
+export const shown = ({ token: jwt, ...rest }) => (jwt === undefined ? rest : { ...rest, token: "…" });

@@ -1,0 +1,162 @@
+//! The workers, who can be told otherwise while everything runs.
+//!
+//! A worker's settings are for its life. Other settings mean other workers: the
+//! new ones begin before the old ones end, so that nothing waits meanwhile.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use shared::bus::Bus;
+use shared::clock::SystemClock;
+use shared::config;
+use tokio::sync::Mutex;
+use worker::config::WorkerConfig;
+use worker::store::Store;
+use worker::token::Verifier;
+use worker::{Echo, Parts, Worker};
+
+use super::DevArgs;
+use crate::dev_key;
+
+/// Two, so that what must hold among several workers holds here, too.
+const COUNT: usize = 2;
+
+/// How long messages on their way may take when it ends: whoever develops does not like to wait.
+pub(super) const DRAIN_TIMEOUT: &str = "3s";
+
+/// Tokens are watched as they expire, on one clock: theirs.
+const LEEWAY: &str = "0s";
+
+/// How the workers decide: settings of theirs, as they are written.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Policies {
+    /// How clients prove who they are: per-message, explicit or both. As all of these, it can be changed on the page.
+    #[arg(long, value_name = "STRATEGY", default_value = "both")]
+    strategy: String,
+    /// What happens to messages without valid authentication: ignore, close or reauthenticate; for some types another:
+    /// reauthenticate,typing=ignore.
+    #[arg(long, value_name = "POLICY", default_value = "reauthenticate")]
+    on_unauthenticated: String,
+    /// What happens to answers and pushes for a connection whose authentication has lapsed: the same three.
+    #[arg(long, value_name = "POLICY", default_value = "reauthenticate")]
+    on_expired_push: String,
+    /// How long what is held waits.
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    hold_ttl: String,
+}
+
+/// The workers, and how they decide.
+pub(super) struct Workers {
+    args: DevArgs,
+    bus: Arc<dyn Bus>,
+    store: Arc<dyn Store>,
+    verifier: Arc<Verifier>,
+    /// Locked as long as they change.
+    employed: Mutex<Employed>,
+}
+
+/// Who works, and as whom.
+struct Employed {
+    policies: Policies,
+    workers: Vec<Worker>,
+}
+
+impl Workers {
+    /// Starts them, as `config` has it.
+    pub(super) fn start(
+        args: &DevArgs,
+        config: &WorkerConfig,
+        bus: Arc<dyn Bus>,
+        store: Arc<dyn Store>,
+        verifier: Arc<Verifier>,
+    ) -> Self {
+        let employed = Employed {
+            policies: args.policies.clone(),
+            workers: Vec::new(),
+        };
+        let mut all = Self {
+            args: args.clone(),
+            bus,
+            store,
+            verifier,
+            employed: Mutex::new(employed),
+        };
+        let first = all.employ(config);
+        all.employed.get_mut().workers = first;
+        all
+    }
+
+    /// How they decide just now.
+    pub(super) async fn policies(&self) -> Policies {
+        self.employed.lock().await.policies.clone()
+    }
+
+    /// Lets others decide, who do as they are told here. What is on its way is not lost.
+    ///
+    /// # Errors
+    /// If the settings are none.
+    pub(super) async fn change(&self, policies: Policies) -> anyhow::Result<()> {
+        let config = worker_config(&self.args, &policies)?;
+        let mut employed = self.employed.lock().await;
+        employed.policies = policies;
+        let retired = std::mem::replace(&mut employed.workers, self.employ(&config));
+        end(retired).await;
+        Ok(())
+    }
+
+    /// Ends them, and what they worked with.
+    pub(super) async fn end(&self) {
+        end(std::mem::take(&mut self.employed.lock().await.workers)).await;
+        self.bus.close().await;
+    }
+
+    fn employ(&self, config: &WorkerConfig) -> Vec<Worker> {
+        let worker = || {
+            let parts = Parts {
+                bus: self.bus.clone(),
+                store: self.store.clone(),
+                verifier: self.verifier.clone(),
+                issuers: config.issuers(),
+                clock: Arc::new(SystemClock),
+                limits: config.limits(),
+            };
+            Worker::start_with(parts, Echo)
+        };
+        std::iter::repeat_with(worker).take(COUNT).collect()
+    }
+}
+
+async fn end(workers: Vec<Worker>) {
+    for worker in &workers {
+        worker.shutdown();
+    }
+    for worker in workers {
+        worker.join().await;
+    }
+}
+
+/// What each of the workers is told, read and checked as a worker of its own would.
+///
+/// # Errors
+/// What is wrong with it, by the names of the settings.
+pub(super) fn worker_config(args: &DevArgs, policies: &Policies) -> anyhow::Result<WorkerConfig> {
+    let amqp_url = args.amqp_url.as_deref().map(|url| ("amqp-url", url));
+    let pairs = [
+        ("namespace", args.namespace.as_str()),
+        ("store-url", args.store_url.as_deref().unwrap_or("memory:")),
+        ("drain-timeout", DRAIN_TIMEOUT),
+        ("jwt-leeway", LEEWAY),
+        ("strategy", &policies.strategy),
+        ("on-unauthenticated", &policies.on_unauthenticated),
+        ("on-expired-push", &policies.on_expired_push),
+        ("hold-ttl", &policies.hold_ttl),
+        // Required of every worker; ours is given its verifier ready-made.
+        ("jwt-keys", "the development key"),
+        ("jwt-issuer", dev_key::ISSUER),
+        ("jwt-audience", dev_key::AUDIENCE),
+    ];
+    config::from_pairs(pairs.into_iter().chain(amqp_url)).map_err(|errors| anyhow!("{errors}"))
+}

@@ -1,0 +1,116 @@
+//! One connection.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use shared::clock::{Clock as _, SystemClock, Timestamp};
+use shared::id::ConnectionId;
+use worker::store::HeldMessage;
+
+use crate::known::{self, Known, Standing};
+use crate::store::StoreArgs;
+use crate::{human, print};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  countersign inspect connection 0f3c9a2b7d51e604.1f
+  countersign inspect connection 0f3c9a2b7d51e604.1f --json | jq .held
+
+Exit status: 0 something is known of it, 1 nothing is, 2 the store could not be asked.";
+
+/// Which connection.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    /// The connection's id: logs have it, and `inspect identity` lists it.
+    #[arg(value_name = "ID", value_parser = human::parse_connection)]
+    connection: ConnectionId,
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: ConnectionArgs) -> anyhow::Result<ExitCode> {
+    let store = args.store.open().await?;
+    let now = SystemClock.now();
+    let known = Known::look(&*store, args.connection, now, args.store.jwt_leeway).await?;
+    if args.json {
+        print::line(&known.to_json().to_string());
+    } else {
+        print::line(&describe(&known, now));
+    }
+    let unknown = known.standing == Standing::Unknown && known.held_messages.is_empty();
+    Ok(ExitCode::from(u8::from(unknown)))
+}
+
+/// What is known of a connection, on a few lines.
+pub(super) fn describe(known: &Known, now: Timestamp) -> String {
+    let mut lines = vec![
+        format!("connection  {}", known.connection),
+        format!("state       {}", known.standing.describe(now)),
+        format!("held in     {}", known.held_messages.len()),
+    ];
+    lines.extend(
+        known
+            .held_messages
+            .iter()
+            .map(|held| format!("  {}", describe_held(held, now))),
+    );
+    if let Some(writes) = known.held_writes {
+        lines.push(format!("held out    {writes} for the identity, on whatever connection"));
+    }
+    if let Some(heir) = known.heir {
+        lines.push(format!("taken over  by {heir}"));
+    }
+    lines.join("\n")
+}
+
+/// A held message without its payload, which is nobody's business but the handler's.
+fn describe_held(held: &HeldMessage, now: Timestamp) -> String {
+    let id = held.id.as_ref().map(|id| format!(" id {id:?}")).unwrap_or_default();
+    let whose = if held.owner.is_some() {
+        ""
+    } else {
+        ", for whoever authenticates here"
+    };
+    format!(
+        "message {}{id}, type {:?}, {} bytes, {}{whose}",
+        held.sequence,
+        held.kind,
+        known::bytes(held),
+        human::relative(held.since, now)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::Sequence;
+
+    use super::*;
+
+    #[test]
+    fn a_held_message_is_told_without_its_payload() {
+        let held = HeldMessage {
+            sequence: Sequence::new(3),
+            id: Some("order-7".to_owned()),
+            kind: "order".to_owned(),
+            payload: Some(r#"{"card":"4111"}"#.to_owned()),
+            owner: None,
+            since: Timestamp::from_secs(940),
+        };
+        let known = Known {
+            connection: "0123456789abcdef.1f".parse().unwrap(),
+            standing: Standing::Unknown,
+            held_messages: vec![held],
+            held_writes: None,
+            heir: None,
+        };
+        let text = describe(&known, Timestamp::from_secs(1_000));
+        let line = "message 3 id \"order-7\", type \"order\", 15 bytes, 1 min ago, for whoever authenticates here";
+        assert!(text.contains(line), "{text}");
+        let json = known.to_json();
+        assert_eq!(json["held"]["inbound"], 1);
+        assert!(!format!("{text}{json}").contains("4111"));
+    }
+}

@@ -1,0 +1,82 @@
+//! A socket that never authenticates does not stay.
+
+use serde_json::{Value, json};
+use tests::{Span, Stack, eventually, token_for, wait::until};
+
+use crate::lapse::{SOON, brief, fresh};
+
+async fn stack(settings: &[(&str, &str)]) -> Stack {
+    let builder = Stack::builder().poisoned_workers(1).setting("jwt-leeway", "0s");
+    let builder = settings
+        .iter()
+        .fold(builder, |builder, (name, value)| builder.setting(name, value));
+    builder.start().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_never_authenticates_is_closed_with_4408() {
+    let stack = stack(&[("auth-timeout", "1s")]).await;
+    let (mut silent, mut talking, mut forged) = (stack.client().await, stack.client().await, stack.client().await);
+    let mut alice = stack.client().await;
+    alice.authenticate(&fresh("alice")).await;
+    talking.ask("echo", None, json!(1)).await;
+    forged.request("echo", Some("no.to.ken"), json!(1)).await;
+    for client in [&mut silent, &mut talking, &mut forged] {
+        let before = client.expect_close(4408, SOON).await;
+        let last = before.last().expect("an error before the close");
+        assert_eq!(last["error"]["code"], "auth_required", "{before:?}");
+    }
+    assert_eq!(alice.request("echo", None, json!(2)).await["payload"], 2);
+    drop((silent, talking, forged));
+    eventually(SOON, "only alice's connection is left", async || {
+        let open = stack.terminators()[0]
+            .metric("countersign_terminator_connections")
+            .await;
+        if open == 1.0 { Ok(()) } else { Err(open) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_authenticated_once_may_lapse_and_log_out_and_stays() {
+    let ignored = [("on-unauthenticated", "ignore"), ("on-expired-push", "ignore")];
+    let stack = stack(&[&[("auth-timeout", "1s")], &ignored[..]].concat()).await;
+    let (mut lapsed, mut left) = (stack.client().await, stack.client().await);
+    let token = brief("alice");
+    lapsed.authenticate(&token.mint()).await;
+    left.authenticate(&token.mint()).await;
+    left.forget().await;
+    let mut witness = stack.client().await;
+    token.lapsed().await;
+    witness.expect_close(4408, SOON).await;
+    assert_eq!(
+        lapsed.request("whoami", None, Value::Null).await["payload"]["subject"],
+        "alice"
+    );
+    left.authenticate(&fresh("bob")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_an_answer_is_not_late() {
+    let stack = stack(&[("auth-timeout", "1s")]).await;
+    let mut alice = stack.client().await;
+    let moment = std::time::SystemTime::now() + 3.s();
+    let moment_ms = moment
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_millis();
+    let moment_ms = u64::try_from(moment_ms).expect("a moment of this age");
+    let id = alice.ask("until", Some(&fresh("alice")), json!(moment_ms)).await;
+    let mut witness = stack.client().await;
+    witness.expect_close(4408, SOON).await;
+    assert_eq!(alice.answer_to(&id, SOON).await["type"], "reply");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_timeout_a_stranger_stays() {
+    let stack = stack(&[("auth-timeout", "off")]).await;
+    let mut stranger = stack.client().await;
+    let token = token_for("alice").expiring_in(2.s());
+    until(token.expires_at()).await;
+    stranger.authenticate(&fresh("alice")).await;
+}

@@ -1,0 +1,153 @@
+//! The last good content of every source, and the set of keys that they make.
+//!
+//! Keys of one source can spoil those of another (a `kid` twice, a secret among
+//! public keys), so new content is good only if the whole set is. What is not good
+//! is set aside, and the set stays as it was. It is tried again when something else
+//! has changed: a key may have moved from one file to another.
+
+use bytes::Bytes;
+
+use super::fault::{Fault, KeyError, KeyErrors};
+use super::source::Content;
+use super::{Algorithm, KeySource, Keys};
+use crate::identity::Issuer;
+
+/// Which of the sources, from 0.
+pub(super) type Place = usize;
+
+/// What a source was found to hold.
+pub(super) type Found = (Place, Result<Bytes, Fault>);
+
+/// All sources, in the order of the setting.
+pub(crate) struct Contents {
+    held: Vec<Held>,
+    issuers: Vec<Issuer>,
+    allowed: Vec<Algorithm>,
+}
+
+struct Held {
+    source: KeySource,
+    good: Content,
+    set_aside: Option<SetAside>,
+}
+
+/// Content that is not good, as long as the source has no other.
+struct SetAside {
+    content: Result<Bytes, Fault>,
+    why: KeyErrors,
+}
+
+impl Contents {
+    /// Reads the files, and leaves the URLs for later.
+    ///
+    /// # Errors
+    /// All that is wrong with any of them.
+    pub(crate) fn load(
+        sources: Vec<KeySource>,
+        issuers: Vec<Issuer>,
+        allowed: Vec<Algorithm>,
+    ) -> Result<(Self, Keys), KeyErrors> {
+        let read: Vec<_> = sources.iter().map(KeySource::read).collect();
+        let keys = Keys::assemble(sources.iter().zip(read.clone()), &issuers, &allowed)?;
+        // None of them failed, or there would be no keys.
+        let held = sources.into_iter().zip(read).map(|(source, good)| Held {
+            source,
+            good: good.unwrap_or(Content::Awaited),
+            set_aside: None,
+        });
+        let contents = Self {
+            held: held.collect(),
+            issuers,
+            allowed,
+        };
+        Ok((contents, keys))
+    }
+
+    /// Takes in what was found. Returns the new set of keys if there is one.
+    pub(super) fn take_in(&mut self, found: impl IntoIterator<Item = Found>) -> Option<Keys> {
+        let mut keys = None;
+        for (place, content) in found {
+            keys = self.offer(place, content).or(keys);
+        }
+        if keys.is_some() {
+            // Each round takes in one at least, or is the last.
+            while let Some(more) = self.retry() {
+                keys = Some(more);
+            }
+        }
+        keys
+    }
+
+    /// What is wrong with the newest content of a source, if anything is.
+    pub(super) fn refusal(&self, place: Place) -> Option<&KeyErrors> {
+        self.held.get(place)?.set_aside.as_ref().map(|aside| &aside.why)
+    }
+
+    /// The sources whose keys are still to come.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = (Place, &KeySource)> {
+        let awaited = |(_, held): &(Place, &Held)| held.good == Content::Awaited;
+        self.each().filter(awaited).map(|(place, held)| (place, &held.source))
+    }
+
+    /// Every source, with what is known of it.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (Place, &KeySource, &Content)> {
+        self.each().map(|(place, held)| (place, &held.source, &held.good))
+    }
+
+    fn each(&self) -> impl Iterator<Item = (Place, &Held)> {
+        self.held.iter().enumerate()
+    }
+
+    fn retry(&mut self) -> Option<Keys> {
+        let again: Vec<Found> = self
+            .each()
+            .filter_map(|(place, held)| Some((place, held.set_aside.as_ref()?.content.clone())))
+            .collect();
+        let mut keys = None;
+        for (place, content) in again {
+            keys = self.offer(place, content).or(keys);
+        }
+        keys
+    }
+
+    fn offer(&mut self, place: Place, content: Result<Bytes, Fault>) -> Option<Keys> {
+        let held = self.held.get(place)?;
+        let same = |content: &Bytes| held.good == Content::Known(content.clone());
+        let is_new = !content.as_ref().is_ok_and(same);
+        let tried = is_new.then(|| self.with(place, &content));
+        let held = self.held.get_mut(place)?;
+        match tried {
+            None => {
+                held.set_aside = None;
+                None
+            }
+            Some(Ok(keys)) => {
+                held.set_aside = None;
+                held.good = content.map_or(Content::Awaited, Content::Known);
+                Some(keys)
+            }
+            Some(Err(why)) => {
+                held.set_aside = Some(SetAside { content, why });
+                None
+            }
+        }
+    }
+
+    /// The keys, if the source in that place held that.
+    fn with(&self, place: Place, content: &Result<Bytes, Fault>) -> Result<Keys, KeyErrors> {
+        let contents = self.each().map(|(other, held)| {
+            let content = if other == place {
+                content.clone().map(Content::Known)
+            } else {
+                Ok(held.good.clone())
+            };
+            (&held.source, content)
+        });
+        Keys::assemble(contents, &self.issuers, &self.allowed)
+    }
+}
+
+/// The first thing that is wrong, and how many others are.
+pub(super) fn first(errors: &KeyErrors) -> (Option<&KeyError>, usize) {
+    (errors.0.first(), errors.0.len().saturating_sub(1))
+}

@@ -1,0 +1,152 @@
+//! One request to a key server.
+//!
+//! It goes to the configured address and nowhere else: no redirect is followed and
+//! no proxy used. It ends in time and within its size, whatever the server does.
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::ACCEPT;
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response};
+use rustls::{ClientConfig, RootCertStore};
+
+use super::jwks_url::JwksUrl;
+use super::source::MAX_FILE_BYTES;
+
+/// Media types of a JWKS: RFC 7517 §8.5, and what most servers say.
+const MEDIA_TYPES: &str = "application/jwk-set+json, application/json";
+
+/// How long a key server may take, and how much it may send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For the connection, TLS included.
+    pub(super) connect: Duration,
+    /// For all of it.
+    pub(super) total: Duration,
+    /// For the body, in bytes.
+    pub(super) size: usize,
+}
+
+impl Limits {
+    /// 2 s, 5 s, and the size of a file.
+    pub(super) const USUAL: Self = Self {
+        connect: Duration::from_secs(2),
+        total: Duration::from_secs(5),
+        size: MAX_FILE_BYTES,
+    };
+}
+
+/// Why there is nothing to read. The texts name no URL.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// The limits of time are over.
+    #[error("no answer in time")]
+    Timeout,
+    /// Anything but 200.
+    #[error("the answer has status {0}, not 200 (a redirect is not followed)")]
+    Status(u16),
+    /// The limit of size is exceeded.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// No connection, no TLS, no HTTP.
+    #[error("{}", innermost(.0))]
+    Broken(reqwest::Error),
+}
+
+/// The innermost error says what happened, the outer ones only while what.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+impl From<reqwest::Error> for FetchError {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            Self::Timeout
+        } else {
+            Self::Broken(error.without_url())
+        }
+    }
+}
+
+/// The HTTP client cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make an http client for the keys: {0}")]
+pub struct NoClient(String);
+
+/// Gets the content of a URL.
+pub(crate) trait Fetch: Send + Sync + 'static {
+    /// One request.
+    fn fetch(&self, url: &JwksUrl) -> impl Future<Output = Result<Bytes, FetchError>> + Send;
+}
+
+/// Gets it over HTTP.
+pub(crate) struct Http {
+    client: Client,
+    limits: Limits,
+}
+
+impl Http {
+    /// A client for those URLs. The certificates of the system are trusted, or those that `SSL_CERT_FILE` names.
+    pub(super) fn new<'a>(urls: impl IntoIterator<Item = &'a JwksUrl>, limits: Limits) -> Result<Self, NoClient> {
+        let mut roots = RootCertStore::empty();
+        if urls.into_iter().any(JwksUrl::is_secure) {
+            let (trusted, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if trusted == 0 {
+                tracing::error!(
+                    "there are no certificates of authorities on this machine, so no key server is trusted"
+                );
+            }
+        }
+        Self::trusting(roots, limits)
+    }
+
+    pub(super) fn trusting(roots: RootCertStore, limits: Limits) -> Result<Self, NoClient> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| NoClient(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(limits.connect)
+            .timeout(limits.total)
+            // The next request is minutes away.
+            .pool_max_idle_per_host(0)
+            .build()
+            .map_err(|error| NoClient(error.to_string()))?;
+        Ok(Self { client, limits })
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Bytes, FetchError> {
+        let mut content = BytesMut::new();
+        while let Some(chunk) = response.chunk().await? {
+            if content.len() + chunk.len() > self.limits.size {
+                return Err(FetchError::TooLarge(self.limits.size));
+            }
+            content.extend_from_slice(&chunk);
+        }
+        Ok(content.freeze())
+    }
+}
+
+impl Fetch for Http {
+    async fn fetch(&self, url: &JwksUrl) -> Result<Bytes, FetchError> {
+        let request = self.client.get(url.as_url().clone()).header(ACCEPT, MEDIA_TYPES);
+        let response = request.send().await?;
+        match response.status().as_u16() {
+            200 => self.read(response).await,
+            status => Err(FetchError::Status(status)),
+        }
+    }
+}
