@@ -62,6 +62,10 @@ pub(crate) enum Event {
         /// Whether it may have waited until the client read again.
         waited: bool,
     },
+    /// A client does not read any more.
+    Asleep(Socket),
+    /// It reads again.
+    Awake(Socket),
     /// A socket ended.
     Closed(Socket, End),
     /// The application was given a message.

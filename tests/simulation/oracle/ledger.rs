@@ -27,6 +27,8 @@ pub(crate) struct Line<'a> {
     pub(crate) read: Vec<(u64, &'a Json)>,
     /// Whether each of these may have waited until its client read again.
     pub(crate) waited: Vec<bool>,
+    /// When its client did not read.
+    pub(crate) asleep: Vec<(u64, u64)>,
 }
 
 pub(crate) struct Message<'a> {
@@ -104,6 +106,12 @@ impl<'a> Ledger<'a> {
                 let line = self.sockets.entry(*socket).or_default();
                 line.read.push((at, json));
                 line.waited.push(*waited);
+            }
+            Event::Asleep(socket) => self.sockets.entry(*socket).or_default().asleep.push((at, u64::MAX)),
+            Event::Awake(socket) => {
+                if let Some((_, until)) = self.sockets.entry(*socket).or_default().asleep.last_mut() {
+                    *until = at;
+                }
             }
             Event::Closed(socket, end) => self.sockets.entry(*socket).or_default().ended = Some((at, *end)),
             Event::Handled { id, subject } => self.handled.push(Handled { at, id, subject }),
