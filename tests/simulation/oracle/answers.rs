@@ -49,7 +49,8 @@ fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &m
                 Answer::GivenUp => is_two(Some(id)) && before.len() == 1,
                 Answer::Whole => false,
             },
-            Some(Answer::Whole) => false,
+            // The store held it without saying so, twice. A refusal is remembered as the first answer, not as a second one.
+            Some(Answer::Whole) => ledger.settings.store_fails > 0 && matches!(answer, Answer::Part(1..)),
             // Each of two replies may be held, and be given up in its turn.
             Some(Answer::GivenUp) => answer == Answer::GivenUp && is_two(Some(id)) && before.len() == 1,
         };

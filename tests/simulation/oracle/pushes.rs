@@ -71,7 +71,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
             }
         }
         // What was written to a socket that broke may be lost with it.
-        None if outcome("delivered").is_some() && breaks(ledger, push) => {}
+        None if breaks(ledger, push) => {}
         None => wrong.push(format!("P7: {id} is lost: {:?}", push.outcomes)),
     }
 }
