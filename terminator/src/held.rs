@@ -109,6 +109,15 @@ impl Held {
             .or_else(|| self.oldest_until())
     }
 
+    /// Whether the time has come to try again, once.
+    pub(crate) fn tries_again(&mut self, now: Instant) -> bool {
+        let retry_at = self
+            .0
+            .as_mut()
+            .and_then(|inner| inner.retry_at.take_if(|at| *at <= now));
+        retry_at.is_some()
+    }
+
     /// The release that is to be asked for now, if one is.
     pub(crate) fn due(&self, stand: Stand) -> Option<Due> {
         let inner = self.0.as_ref()?;

@@ -17,10 +17,6 @@ use crate::scenario::Settings;
 use crate::trace::Event;
 use crate::world::Remains;
 
-/// A connection that is authenticated for so long gets whatever there is for it, even if a worker dies over it, and
-/// another, and the store is away.
-const STABLE_MS: u64 = 15_000;
-
 /// What is wrong with a trace; nothing if all promises are kept.
 pub(crate) fn judge(settings: &Settings, trace: &[(u64, Event)], remains: &Remains) -> Vec<String> {
     let ledger = Ledger::read(settings, trace);

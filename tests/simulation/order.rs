@@ -13,7 +13,7 @@ use shared::bus::memory::chaos::{Role, Weather};
 use shared::dice::Dice;
 use shared::grant::Policy;
 
-use crate::scenario::{Fault, Kind, SUBJECTS, Say, Scenario, Seat, Settings, Step, Target};
+use crate::scenario::{Fault, Kind, STABLE, SUBJECTS, Say, Scenario, Seat, Settings, Step, Target};
 use crate::token::Proof;
 
 /// Lives longer than any burst takes, and not for ever.
@@ -114,6 +114,7 @@ fn settings(dice: &mut Dice) -> Settings {
         },
         store_fails: 0,
         alone: true,
+        patience: STABLE,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Many seeds, on as many threads as there are cores, and one of them with all that is to be told of it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Once};
 use std::thread;
 
+use shared::config::{LogConfig, LogFilter, LogFormat, Value as _};
+use shared::telemetry;
 use tokio::runtime::Builder;
 
 use crate::oracle::judge;
@@ -47,6 +49,7 @@ impl Run {
             .start_paused(true)
             .build()
             .expect("a runtime");
+        log();
         shared::dice::decide_everything(seed);
         let (trace, remains) = runtime.block_on(world::run(scenario));
         let run = Self {
@@ -112,6 +115,20 @@ pub(crate) fn seeds(usual: u64, look: impl Fn(u64) -> Option<String> + Sync) -> 
         }
     });
     found.into_inner().expect("no holder panics")
+}
+
+/// With `SIM_LOG`, shows what terminators and workers log, too; each line has the time of the machine.
+fn log() {
+    static ONCE: Once = Once::new();
+    if let Ok(filter) = std::env::var("SIM_LOG") {
+        ONCE.call_once(|| {
+            let logging = LogConfig {
+                log: LogFilter::parse(&filter).expect("a filter"),
+                log_format: LogFormat::Text,
+            };
+            telemetry::init(&logging).expect("nobody logs yet");
+        });
+    }
 }
 
 /// Whether a seed is to be told of though nothing is wrong.

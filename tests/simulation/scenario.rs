@@ -11,6 +11,13 @@ use crate::token::Proof;
 /// The identities.
 pub(crate) const SUBJECTS: [&str; 2] = ["alice", "bob"];
 
+/// A connection that is authenticated for so long gets whatever there is for it, even if a worker dies over it, and
+/// another, and the store is away.
+pub(crate) const STABLE: Duration = Duration::from_secs(15);
+
+/// How long an answer waits for its terminator before it is given back, and then some.
+pub(crate) const RETURN_TTL: Duration = Duration::from_secs(75);
+
 /// One simulation.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -42,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) store_fails: u64,
     /// Whether there is one client alone.
     pub(crate) alone: bool,
+    /// How long a connection must be authenticated to get for certain whatever there is for it.
+    pub(crate) patience: Duration,
 }
 
 /// A person with a client.
@@ -154,6 +163,14 @@ impl Scenario {
         let producers = (0..dice.between(0, 2)).map(|_| pushes(&mut dice.fork())).collect();
         let revocations = revocations(&mut dice.fork());
         let faults = faults(&mut dice.fork());
+        if faults
+            .iter()
+            .any(|(_, fault)| matches!(fault, Fault::KillTerminator { .. }))
+        {
+            // What was on its way to a terminator that dies comes back after a minute, and must not be too old by then.
+            settings.hold_ttl += RETURN_TTL;
+            settings.patience += RETURN_TTL;
+        }
         Self {
             seed,
             settings,
@@ -194,6 +211,7 @@ impl Settings {
             weather,
             store_fails: if dice.chance(30) { dice.between(1, 10) } else { 0 },
             alone: false,
+            patience: STABLE,
         }
     }
 }

@@ -258,7 +258,9 @@ impl Wire {
                     Err(_) => continue,
                 },
                 asleep = self.state.sleep() => {
+                    self.world.trace.note(Event::Asleep(self.name));
                     sleep(asleep).await;
+                    self.world.trace.note(Event::Awake(self.name));
                     awake_bytes = 0;
                     continue;
                 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
@@ -61,6 +62,10 @@ pub(crate) enum Event {
         /// Whether it may have waited until the client read again.
         waited: bool,
     },
+    /// A client does not read any more.
+    Asleep(Socket),
+    /// It reads again.
+    Awake(Socket),
     /// A socket ended.
     Closed(Socket, End),
     /// The application was given a message.
@@ -100,6 +105,10 @@ impl Trace {
 
     pub(crate) fn note(&self, event: Event) {
         let now = self.clock.ms();
+        if std::env::var_os("SIM_LOG").is_some() {
+            // To where the log goes, past what tests capture.
+            let _ = writeln!(std::io::stderr(), "{}", Line(&(now, event.clone())));
+        }
         self.events.lock().expect("no holder panics").push((now, event));
     }
 

@@ -38,8 +38,6 @@ pub(crate) const PIPE_BYTES: usize = 256;
 const MAX_DELIVERIES: &str = "20";
 /// How long after the last fault everything that can be handled is.
 const CALM: Duration = Duration::from_secs(10);
-/// How long an answer may sit with a dead terminator, and then some.
-const RETURN_TTL: Duration = Duration::from_secs(90);
 
 /// What all who take part share.
 pub(crate) struct World {
@@ -117,7 +115,7 @@ pub(crate) async fn run(scenario: Scenario) -> (Vec<(u64, Event)>, Remains) {
         person.step(probe.clone()).await;
     }
     world.over.store(true, Ordering::Relaxed);
-    sleep(world.settings.hold_ttl + CALM + RETURN_TTL).await;
+    sleep(world.settings.hold_ttl + CALM + world.settings.patience).await;
     (world.trace.take(), world.remains())
 }
 

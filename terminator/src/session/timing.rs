@@ -23,7 +23,8 @@ impl Session {
         }
         self.armed = None;
         self.rearm = true;
-        let due = self.next_moment(now).is_some_and(|moment| moment <= now);
+        let retries = self.held.tries_again(now);
+        let due = retries || self.next_moment(now).is_some_and(|moment| moment <= now);
         if due {
             self.check_auth_timeout(now, forwarding);
             self.check_grant(now);

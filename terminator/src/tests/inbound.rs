@@ -190,6 +190,23 @@ async fn a_client_is_asked_once_for_a_token_and_what_is_held_is_released_by_it()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_that_came_to_nothing_is_asked_for_again_on_a_silent_connection() {
+    let mut bench = Bench::new().await;
+    let mut client = bench.client().await;
+    hold_three(&mut bench, &mut client).await;
+    client.expect_required("missing").await;
+    bench.renew(&mut client, grant(1, 60, Policy::Close)).await;
+    for _ in 0..3 {
+        let (release, _) = bench.question().await;
+        assert_eq!(release.notice, Notice::Release { from: None });
+        // The store is away.
+        bench.answer(release.stamp, released(u32::MAX.into()), "").await;
+        bench.expect_no_question().await;
+        pass(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_out_and_a_release_wait_for_each_other() {
     let mut bench = Bench::new().await;
     let mut client = bench.client().await;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::STABLE_MS;
 use super::eras::{Eras, authenticates};
 use super::ledger::{Ledger, Line, Message};
 use crate::scenario::Kind;
@@ -50,7 +49,8 @@ fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &m
                 Answer::GivenUp => is_two(Some(id)) && before.len() == 1,
                 Answer::Whole => false,
             },
-            Some(Answer::Whole) => false,
+            // The store held it without saying so, twice. A refusal is remembered as the first answer, not as a second one.
+            Some(Answer::Whole) => ledger.settings.store_fails > 0 && matches!(answer, Answer::Part(1..)),
             // Each of two replies may be held, and be given up in its turn.
             Some(Answer::GivenUp) => answer == Answer::GivenUp && is_two(Some(id)) && before.len() == 1,
         };
@@ -119,7 +119,7 @@ fn all_answered(ledger: &Ledger<'_>, eras: &Eras, id: &str, wrong: &mut Vec<Stri
     let ttl_ms = u64::try_from(ledger.settings.hold_ttl.as_millis()).expect("it is short");
     let stable = eras
         .by(handled.subject)
-        .any(|(_, era)| era.within(handled.at, handled.at + ttl_ms) >= STABLE_MS);
+        .any(|(_, era)| era.within(handled.at, handled.at + ttl_ms) >= ledger.patience_ms());
     let elsewhere = ledger
         .sockets
         .values()
@@ -157,7 +157,7 @@ fn released_when_possible(
         accepted.is_some_and(|since| {
             eras.on(socket)
                 .iter()
-                .any(|era| era.from <= since && era.within(since, at) >= STABLE_MS)
+                .any(|era| era.from <= since && era.within(since, at) >= ledger.patience_ms())
         })
     });
     if message.socket == socket && released {

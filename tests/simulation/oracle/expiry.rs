@@ -17,7 +17,7 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
         let prompt = line.read.iter().zip(&line.waited).filter(|(_, waited)| !**waited);
         for ((at, json), _) in prompt {
             let Some(subject) = subject(ledger, json) else { continue };
-            if let Err(why) = may_read(ledger, line, *at, subject) {
+            if let Err(why) = may_read(ledger, line, *at, subject, json["type"] == "reply") {
                 wrong.push(format!(
                     "P4: {at} ms: {socket:?} read what is {subject}'s: {why}: {json}"
                 ));
@@ -35,7 +35,7 @@ fn subject<'j>(ledger: &Ledger<'_>, json: &'j Json) -> Option<&'j str> {
     }
 }
 
-fn may_read(ledger: &Ledger<'_>, line: &Line<'_>, at: u64, subject: &str) -> Result<(), &'static str> {
+fn may_read(ledger: &Ledger<'_>, line: &Line<'_>, at: u64, subject: &str, asked: bool) -> Result<(), &'static str> {
     let logged_out = line
         .read
         .iter()
@@ -65,7 +65,13 @@ fn may_read(ledger: &Ledger<'_>, line: &Line<'_>, at: u64, subject: &str) -> Res
         return Err("it was taken back");
     }
     let in_time = |proof: &Message<'_>| proof.token.is_some_and(|token| at <= ledger.until(token) + LATE_MS);
-    if ledger.settings.on_expired_push == Policy::Ignore || kept.iter().any(|proof| in_time(proof)) {
+    // Whoever lets a lapsed message in lets its answer out.
+    let policy = match asked {
+        true => ledger.settings.on_unauthenticated,
+        false => ledger.settings.on_expired_push,
+    };
+    let ignored = policy == Policy::Ignore || ledger.settings.on_expired_push == Policy::Ignore;
+    if ignored || kept.iter().any(|proof| in_time(proof)) {
         Ok(())
     } else {
         Err("it had lapsed")

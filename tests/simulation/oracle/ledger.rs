@@ -27,6 +27,8 @@ pub(crate) struct Line<'a> {
     pub(crate) read: Vec<(u64, &'a Json)>,
     /// Whether each of these may have waited until its client read again.
     pub(crate) waited: Vec<bool>,
+    /// When its client did not read.
+    pub(crate) asleep: Vec<(u64, u64)>,
 }
 
 pub(crate) struct Message<'a> {
@@ -105,6 +107,12 @@ impl<'a> Ledger<'a> {
                 line.read.push((at, json));
                 line.waited.push(*waited);
             }
+            Event::Asleep(socket) => self.sockets.entry(*socket).or_default().asleep.push((at, u64::MAX)),
+            Event::Awake(socket) => {
+                if let Some((_, until)) = self.sockets.entry(*socket).or_default().asleep.last_mut() {
+                    *until = at;
+                }
+            }
             Event::Closed(socket, end) => self.sockets.entry(*socket).or_default().ended = Some((at, *end)),
             Event::Handled { id, subject } => self.handled.push(Handled { at, id, subject }),
             Event::Pushing { id, subject, producer } => {
@@ -141,6 +149,11 @@ impl<'a> Ledger<'a> {
 
     pub(crate) fn leeway_ms(&self) -> u64 {
         u64::try_from(self.settings.leeway.as_millis()).expect("it is short")
+    }
+
+    /// How long a connection must be authenticated to get for certain whatever there is for it.
+    pub(crate) fn patience_ms(&self) -> u64 {
+        u64::try_from(self.settings.patience.as_millis()).expect("it is short")
     }
 
     /// Until when a token counts.

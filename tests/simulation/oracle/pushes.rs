@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::STABLE_MS;
-use super::eras::Eras;
+use super::eras::{Era, Eras};
 use super::ledger::{Ledger, Push};
 use crate::trace::{End, Socket};
 
@@ -22,6 +21,11 @@ pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
                 continue;
             }
             sockets.push(*socket);
+            // What was sent before it was theirs may come back from elsewhere, later than what was held at once.
+            let theirs = |era: &Era| era.subject == push.subject && era.from <= push.at;
+            if !eras.on(*socket).iter().any(theirs) {
+                continue;
+            }
             if last
                 .insert(push.producer, push.place)
                 .is_some_and(|last| last > push.place)
@@ -49,7 +53,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
     }
     let refused = outcome("refused").is_some();
     for (socket, era) in eras.by(push.subject) {
-        let there = era.from <= push.at && era.until >= push.at + STABLE_MS;
+        let there = era.from <= push.at && era.until >= push.at + ledger.patience_ms();
         if there && !refused && !read.contains(&socket) {
             wrong.push(format!("P7: {id} never reached {socket:?}, which was there"));
         }
@@ -61,13 +65,13 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
         Some((at, _)) => {
             let missed = eras
                 .by(push.subject)
-                .find(|(_, era)| era.within(push.at, *at) >= STABLE_MS);
+                .find(|(_, era)| era.within(push.at, *at) >= ledger.patience_ms());
             if let Some((socket, _)) = missed {
                 wrong.push(format!("P7: {id} was given up, though {socket:?} was there"));
             }
         }
         // What was written to a socket that broke may be lost with it.
-        None if outcome("delivered").is_some() && breaks(ledger, push) => {}
+        None if breaks(ledger, push) => {}
         None => wrong.push(format!("P7: {id} is lost: {:?}", push.outcomes)),
     }
 }

@@ -33,7 +33,12 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
                 let live = message.token.is_some_and(|token| ledger.until(token) > deadline);
                 live && ledger.means(revocation, message)
             });
-            let gone = line.ended.is_some_and(|(at, _)| at <= deadline);
+            // Whoever does not read does not see it.
+            let asleep = line
+                .asleep
+                .iter()
+                .any(|(from, until)| (*from..=*until).contains(&deadline));
+            let gone = asleep || line.ended.is_some_and(|(at, _)| at <= deadline);
             if untouched && meant && !gone {
                 wrong.push(format!("P4: {deadline} ms: {socket:?} was revoked, and is still open"));
             }

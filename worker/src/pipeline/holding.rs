@@ -38,7 +38,13 @@ impl Pipeline {
             since: asked.now,
         };
         let limits = &self.rules.hold;
-        let (count, heir) = match self.store.hold_message(stamp.connection, &message, limits).await {
+        let mut holding = self.store.hold_message(stamp.connection, &message, limits).await;
+        if holding.is_err() {
+            // The store may hold it although it did not say so, and it is not to be refused and handled later. Once more
+            // makes sure of that, unless the store is away.
+            holding = self.store.hold_message(stamp.connection, &message, limits).await;
+        }
+        let (count, heir) = match holding {
             Ok(Holding::Held { count, heir }) => (count, heir),
             Ok(Holding::Overflow) => {
                 self.metrics.held(Held::Overflow);
@@ -48,10 +54,7 @@ impl Pipeline {
                 );
                 return Ok(self.refuse(asked, &error, None));
             }
-            Err(reason) => {
-                self.take_back(question).await;
-                return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
-            }
+            Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
         if let Some(heir) = heir {
             self.wake(stamp.connection, heir).await?;
@@ -62,14 +65,6 @@ impl Pipeline {
         let hold_ms = u64::try_from(limits.ttl.as_millis()).unwrap_or(u64::MAX);
         conclusion.answer.verdict = Verdict::Held { reason, hold_ms };
         Ok(conclusion.noted(self.decision(Some(stamp), asked.id(), "held", reason.as_str())))
-    }
-
-    /// The store may have held a message although it did not say so. It is refused, so it must not be released later.
-    async fn take_back(&self, question: &Question) {
-        let stamp = question.stamp;
-        if let Err(reason) = self.store.drop_messages(stamp.connection, &[stamp.sequence]).await {
-            debug!(%stamp, %reason, "it is not known whether a message that was refused is held");
-        }
     }
 
     /// Tells the connection that took over from a closed one that something more is held of it. It was put there first, so
