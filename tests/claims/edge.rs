@@ -149,7 +149,6 @@ async fn an_answer_held_up_by_a_dead_broker_is_not_written_after_the_expiry_and_
         .ask("until", None, json!(u64::try_from(moment_ms).expect("of this age")))
         .await;
     crate::kills::in_flight(&stack.terminators()[0], 1.0).await;
-    broker.settle().await;
     broker.kill();
     token.lapsed().await;
     broker.restart().await;
@@ -166,7 +165,6 @@ async fn a_connection_lapses_in_time_while_the_broker_is_away() {
     let mut client = stack.client().await;
     let token = tests::token_for("alice").expiring_in(4.s());
     client.authenticate(&token.mint()).await;
-    broker.settle().await;
     broker.kill();
     client.expect_required("expiring", SOON).await;
     token.lapsed().await;
