@@ -131,9 +131,10 @@ impl Session {
     ///
     /// For a barrier a release is unsettled business too, and none is begun while it may be decided: a log-out refuses what
     /// is held, which nobody else may be handling meanwhile.
-    pub(crate) fn forward(&mut self, barrier: bool) -> (Sequence, Standing) {
+    pub(crate) fn forward(&mut self, barrier: bool, now: Instant) -> (Sequence, Standing) {
+        let releases = || self.in_flight.is_releasing() || self.due_release(now).is_some();
         let standing = Standing {
-            unsettled: self.in_flight.open_messages() > 0 || (barrier && self.in_flight.is_releasing()),
+            unsettled: self.in_flight.open_messages() > 0 || (barrier && releases()),
             ..self.standing()
         };
         let sequence = self.in_flight.forward(Kind::Message);
