@@ -98,7 +98,7 @@ impl Peer {
 
     /// It has sent a message.
     pub(crate) fn forward(&self, barrier: bool) -> (Sequence, Standing) {
-        self.change(|session| session.forward(barrier))
+        self.change(|session| session.forward(barrier, Instant::now()))
     }
 
     /// What is to be asked of the workers next.

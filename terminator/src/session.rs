@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::binding::Binding;
 use crate::common::Common;
 use crate::ending::Ending;
-use crate::held::{Held, Stand};
+use crate::held::{Due, Held, Stand};
 use crate::in_flight::{InFlight, Kind};
 use crate::outbound::Outbound;
 use crate::outgoing::{Entry, Outgoing, Queue};
@@ -48,6 +48,8 @@ pub(crate) struct Session {
     binding: Binding,
     /// Nothing behind this message is read until it is settled.
     barrier: Option<Sequence>,
+    /// Whether it may be decided as it was forwarded last: nothing before it was unsettled.
+    barrier_decides: bool,
     /// Messages that workers have sent back, until all before them is settled.
     again: BTreeMap<Sequence, Bytes>,
     held: Held,
@@ -113,6 +115,7 @@ impl Session {
             in_flight: InFlight::new(shares.max_in_flight),
             binding: Binding::new(),
             barrier: None,
+            barrier_decides: false,
             again: BTreeMap::new(),
             held: Held::default(),
             outbound: Outbound::new(shares.send_queue_bytes),
@@ -128,16 +131,18 @@ impl Session {
 
     /// The client has sent a message; if it is a barrier, nothing behind it is read until it is settled.
     ///
-    /// For a barrier a release is unsettled business too, and none is begun while it is open: a log-out refuses what is
-    /// held, which nobody else may be handling meanwhile.
-    pub(crate) fn forward(&mut self, barrier: bool) -> (Sequence, Standing) {
+    /// For a barrier a release is unsettled business too, and none is begun while it may be decided: a log-out refuses what
+    /// is held, which nobody else may be handling meanwhile.
+    pub(crate) fn forward(&mut self, barrier: bool, now: Instant) -> (Sequence, Standing) {
+        let releases = || self.in_flight.is_releasing() || self.due_release(now).is_some();
         let standing = Standing {
-            unsettled: self.in_flight.open_messages() > 0 || (barrier && self.in_flight.is_releasing()),
+            unsettled: self.in_flight.open_messages() > 0 || (barrier && releases()),
             ..self.standing()
         };
         let sequence = self.in_flight.forward(Kind::Message);
         if barrier {
             self.barrier = Some(sequence);
+            self.barrier_decides = !standing.unsettled;
         }
         (sequence, standing)
     }
@@ -164,19 +169,22 @@ impl Session {
         if self.life != Life::Open {
             return None;
         }
-        self.next_again().or_else(|| self.next_release(now))
+        self.next_again(now).or_else(|| self.next_release(now))
     }
 
     /// The message that was sent back and has none before it that is unsettled.
-    fn next_again(&mut self) -> Option<Next> {
-        if self.in_flight.is_releasing() {
+    fn next_again(&mut self, now: Instant) -> Option<Next> {
+        let (sequence, _) = self.again.first_key_value()?;
+        let is_barrier = self.barrier == Some(*sequence);
+        if self.in_flight.oldest_open() != Some(*sequence) {
             return None;
         }
-        let first = self.again.first_entry()?;
-        if self.in_flight.oldest_open() != Some(*first.key()) {
+        // What was sent before a log-out and can be released is.
+        if is_barrier && (self.in_flight.is_releasing() || self.due_release(now).is_some()) {
             return None;
         }
-        let (sequence, body) = first.remove_entry();
+        let (sequence, body) = self.again.pop_first()?;
+        self.barrier_decides |= is_barrier;
         self.common.metrics.sent_again.increment(1);
         Some(Next {
             sequence,
@@ -189,8 +197,8 @@ impl Session {
         })
     }
 
-    fn next_release(&mut self, now: Instant) -> Option<Next> {
-        if self.is_behind_barrier() {
+    fn due_release(&self, now: Instant) -> Option<(Due, Stand)> {
+        if self.is_behind_barrier() && self.barrier_decides {
             return None;
         }
         let stand = Stand {
@@ -199,7 +207,11 @@ impl Session {
             by: self.binding.by(),
             oldest_open: self.in_flight.oldest_open(),
         };
-        let due = self.held.due(stand)?;
+        Some((self.held.due(stand)?, stand))
+    }
+
+    fn next_release(&mut self, now: Instant) -> Option<Next> {
+        let (due, stand) = self.due_release(now)?;
         let standing = self.standing();
         let sequence = self.in_flight.forward(Kind::Release);
         self.held.ask(due, sequence, stand);

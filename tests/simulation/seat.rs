@@ -67,6 +67,8 @@ struct State {
 struct Inner {
     /// What was asked and not yet answered.
     open: BTreeSet<String>,
+    /// How many messages are not yet written.
+    unwritten: usize,
     /// By what this connection may be resumed.
     resume: Option<String>,
     /// What the next message that authenticates asks for.
@@ -138,6 +140,7 @@ impl Person {
 
     fn order(&self, order: Order) {
         if let Some(line) = &self.line {
+            line.state.lock().unwritten += usize::from(matches!(order, Order::Say(_)));
             // Whoever has just been cut off speaks to nobody.
             let _ = line.orders.send(order);
         }
@@ -197,8 +200,13 @@ impl State {
         }
     }
 
+    fn is_busy(&self) -> bool {
+        let inner = self.lock();
+        inner.unwritten > 0 || !inner.open.is_empty()
+    }
+
     async fn quiet(&self) {
-        while !self.lock().open.is_empty() {
+        while self.is_busy() {
             self.changed.notified().await;
         }
     }
@@ -237,7 +245,11 @@ impl Wire {
         wire.world.trace.note(Event::Closed(wire.name, end));
         done.cancel();
         let _ = writer.await;
-        wire.state.lock().open.clear();
+        {
+            let mut state = wire.state.lock();
+            state.open.clear();
+            state.unwritten = 0;
+        }
         wire.state.changed.notify_one();
     }
 
@@ -332,6 +344,11 @@ impl Wire {
             match order {
                 Order::Say(say) => {
                     let text = self.say(say, &mut last);
+                    {
+                        let mut state = self.state.lock();
+                        state.unwritten = state.unwritten.saturating_sub(1);
+                    }
+                    self.state.changed.notify_one();
                     if writing.send(Message::text(text)).await.is_err() {
                         break;
                     }

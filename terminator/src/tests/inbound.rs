@@ -220,8 +220,16 @@ async fn a_log_out_and_a_release_wait_for_each_other() {
     bench.answer(forget.stamp, AGAIN, &body).await;
     bench.expect_no_question().await;
     bench.answer(release.stamp, released(1), "").await;
+    let (rest, _) = bench.question().await;
+    assert_eq!(
+        rest.notice,
+        Notice::Release { from: None },
+        "all that was sent before the log-out is handled"
+    );
+    bench.expect_no_question().await;
+    bench.answer(rest.stamp, released(0), "").await;
     let (forget, _) = bench.question().await;
-    assert!(forget.standing.again, "the log-out goes before the rest of the release");
+    assert!(forget.standing.again);
     bench.expect_no_question().await;
     let forgotten = Answer {
         change: Some(Change::Forgotten),
@@ -229,6 +237,30 @@ async fn a_log_out_and_a_release_wait_for_each_other() {
     };
     bench.answer(forget.stamp, forgotten, "").await;
     bench.expect_no_question().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_token_can_release_is_released_before_a_log_out_that_came_after_it() {
+    let mut bench = Bench::new().await;
+    let mut client = bench.client().await;
+    for text in ["held", "slow", "token", "auth.forget"] {
+        client.send(text).await;
+    }
+    let (first, _) = bench.question().await;
+    let (slow, _) = bench.question().await;
+    let (token, _) = bench.question().await;
+    let (forget, body) = bench.question().await;
+    bench.answer(first.stamp, held(Reason::Missing), "").await;
+    bench.answer(token.stamp, live(grant(1, 60, Policy::Close)), "").await;
+    bench.answer(forget.stamp, AGAIN, &body).await;
+    bench.expect_no_question().await;
+    bench.answer(slow.stamp, held(Reason::Missing), "").await;
+    let (release, _) = bench.question().await;
+    assert_eq!(release.notice, Notice::Release { from: None });
+    bench.expect_no_question().await;
+    bench.answer(release.stamp, released(0), "").await;
+    let (forget, _) = bench.question().await;
+    assert!(forget.standing.again);
 }
 
 #[tokio::test(start_paused = true)]

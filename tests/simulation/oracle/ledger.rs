@@ -174,7 +174,9 @@ impl<'a> Ledger<'a> {
     pub(crate) fn accepted(&self, id: &str) -> Option<u64> {
         let answered = self.answers(id).find(|(_, json)| json["type"] != "error");
         let handled = self.handled.iter().find(|handled| handled.id == id);
-        let refused = self.answers(id).any(|(_, json)| json["type"] == "error");
+        // What was given up may be the answer of what was handled.
+        let refused = |json: &Json| json["type"] == "error" && json["error"]["code"] != "hold_expired";
+        let refused = self.answers(id).any(|(_, json)| refused(json));
         answered
             .map(|(at, _)| *at)
             .or(handled.filter(|_| !refused).map(|handled| handled.at))

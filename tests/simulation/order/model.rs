@@ -80,8 +80,8 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
     let line = &ledger.sockets[&socket];
     let mut connection = Connection::new(ledger);
     let mut last = 0;
-    for id in &line.sent {
-        let message = &ledger.messages[id];
+    let mut rest = line.sent.iter().map(|id| (*id, &ledger.messages[id]));
+    for (id, message) in rest.by_ref() {
         connection.meanwhile(last, message.at);
         if connection.ends.is_some() || connection.unsure {
             break;
@@ -90,12 +90,17 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
         connection.take(id, message);
     }
     connection.meanwhile(last, u64::MAX);
+    // What was under way together with the message that closes may close, too, and be the first to.
+    let others: BTreeSet<u16> = rest
+        .take_while(|(_, message)| message.at < last + SILENCE_MS)
+        .filter_map(|(_, message)| connection.closes(message))
+        .collect();
     let ended = line.ended.map(|(_, end)| end);
     match (connection.ends, ended) {
         _ if connection.unsure => connection.cut(),
         (None, None) => connection.expire(),
         // A client that leaves may miss what it asked, as may one that is cut off while it is being answered.
-        (Some(code), Some(End::Server(told))) if code == told => connection.cut(),
+        (Some(code), Some(End::Server(told))) if code == told || others.contains(&told) => connection.cut(),
         (expected, ended) => wrong.push(format!(
             "{socket:?} should end with {expected:?}, and did with {ended:?}"
         )),
@@ -149,6 +154,24 @@ impl<'a> Connection<'a> {
         };
         if self.ends.is_none() && self.bound.as_ref().is_some_and(taken_back) {
             self.ends = Some(4503);
+        }
+    }
+
+    /// With what code a message may close the connection.
+    fn closes(&self, message: &Message<'_>) -> Option<u16> {
+        let strict = self.settings.on_unauthenticated == Policy::Close;
+        let Some(token) = message.token else {
+            return (strict && message.kind != Kind::Forget).then_some(4401);
+        };
+        match self.judge(token, message.at) {
+            Judged::Valid => self
+                .bound
+                .as_ref()
+                .is_some_and(|bound| bound.subject != token.subject)
+                .then_some(4509),
+            Judged::Expired => strict.then_some(4401),
+            Judged::Invalid => strict.then_some(4501),
+            Judged::Revoked => Some(4503),
         }
     }
 
@@ -269,7 +292,9 @@ impl<'a> Connection<'a> {
                     Some(bound) => fates.insert(Fate::Handled(bound.subject.to_owned())),
                     None => fates.insert(refused(code)),
                 };
-                if self.bound.is_some() && self.known.is_none() && code == "token_expired" {
+                // Who has a token of their own, or needs one, does not wait for what is still under way.
+                let waits = code != "token_expired" && self.settings.strategy != "per-message";
+                if self.bound.is_some() && self.known.is_none() && !waits {
                     fates.insert(refused(code));
                 }
             }
@@ -325,24 +350,28 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The socket was closed: what was under way may have been answered before, or not.
+    /// The socket was closed: what was under way may have been answered before, or not, and what waited to be sent a second
+    /// time was refused.
     fn cut(&mut self) {
         for fates in self.allowed.values_mut() {
             fates.insert(Fate::Silence);
+            fates.insert(refused("auth_required"));
         }
         self.held.clear();
     }
 
     fn judge(&self, token: &Token, at: u64) -> Judged {
-        let revoked = |(since, taken): &(u64, &Taken)| *since < at && means(taken, token.subject, &token.jti);
+        let revoked = |(since, taken): &(u64, &Taken)| {
+            *since < at && token.issued_ms < *since && means(taken, token.subject, &token.jti)
+        };
         if !token.genuine {
             Judged::Invalid
-        } else if self.revocations.iter().any(revoked) && token.issued_ms < at.saturating_sub(2_000) {
-            Judged::Revoked
-        } else if at < token.expires_ms + self.leeway_ms {
-            Judged::Valid
-        } else {
+        } else if at >= token.expires_ms + self.leeway_ms {
             Judged::Expired
+        } else if self.revocations.iter().any(revoked) {
+            Judged::Revoked
+        } else {
+            Judged::Valid
         }
     }
 }
