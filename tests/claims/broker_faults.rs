@@ -97,7 +97,7 @@ async fn a_broker_that_freezes_and_thaws_loses_nothing() {
     for patience in ["1m", "2s"] {
         let stack = on(&broker, 2, patience).await;
         let load = busy(&stack).await;
-        broker.freeze();
+        broker.freeze().await;
         sleep(10.s()).await;
         broker.thaw();
         recovers(&stack, load, &format!("frozen, patience {patience}")).await;

@@ -119,7 +119,7 @@ async fn what_a_frozen_broker_gives_out_after_the_expiry_is_not_written_and_not_
     let token = tests::token_for("alice").expiring_in(4.s());
     let reader = reading(&stack, &token).await;
     let mut count = flood(&mut backend, token.expires_at() - 1.s()).await;
-    broker.freeze();
+    broker.freeze().await;
     until(token.expires_at() + 1.s()).await;
     let frozen = SystemTime::now();
     broker.thaw();

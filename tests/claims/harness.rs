@@ -119,7 +119,7 @@ async fn a_broker_can_be_killed_frozen_and_alarmed_and_keeps_what_it_confirmed()
     .await;
     assert_eq!(kept.text(), "confirmed");
 
-    broker.freeze();
+    broker.freeze().await;
     assert!(
         publish(queue.clone(), 300.ms()).await.is_err(),
         "a frozen broker confirms nothing"

@@ -53,7 +53,7 @@ async fn replied(stack: &Stack, url: &str, key: &str, body: Value, subject: Opti
         .with_reply_to(direct.into())
         .with_headers(headers);
     queue.publish(key, body.to_string(), properties).await;
-    let answer = tokio::time::timeout(10.s(), answers.next()).await.unwrap();
+    let answer = tokio::time::timeout(30.s(), answers.next()).await.unwrap();
     serde_json::from_slice(&answer.unwrap().unwrap().data).unwrap()
 }
 

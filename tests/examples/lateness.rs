@@ -137,7 +137,7 @@ async fn expire(moment: SystemTime, weather: Weather, broker: &Broker, store: &S
     until(moment - 1.s()).await;
     match weather {
         Weather::AllUp => {}
-        Weather::BrokerFrozen => broker.freeze(),
+        Weather::BrokerFrozen => broker.freeze().await,
         Weather::StoreFrozen => store.freeze(),
     }
     until(moment + 1.s()).await;

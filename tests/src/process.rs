@@ -56,14 +56,30 @@ fn send(target: &str, signal: Signal) {
 /// Whether the process `id` still runs. A zombie does not.
 #[must_use]
 pub fn is_alive(id: u32) -> bool {
-    // The state follows the name, which is in parentheses and may hold anything (proc(5)).
-    fs::read_to_string(format!("/proc/{id}/stat"))
-        .ok()
-        .and_then(|stat| {
-            stat.rsplit_once(')')
-                .map(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
-        })
-        .unwrap_or(false)
+    state(&format!("/proc/{id}/stat")).is_some_and(|state| !['Z', 'X'].contains(&state))
+}
+
+/// The state of a process or of one of its threads, as a letter.
+fn state(stat: &str) -> Option<char> {
+    // It follows the name, which is in parentheses and may hold anything (proc(5)).
+    let stat = fs::read_to_string(stat).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// Stops a process, and returns when each of its threads stands still: on a busy machine one may go on for a while.
+///
+/// # Panics
+/// If one does for 10 s.
+pub async fn freeze(id: u32) {
+    signal(id, Signal::Stop);
+    let stopped = || {
+        let threads = fs::read_dir(format!("/proc/{id}/task")).ok()?;
+        let mut states = threads
+            .flatten()
+            .map(|thread| state(&format!("{}/stat", thread.path().display())));
+        Some(states.all(|state| state == Some('T')))
+    };
+    eventually(10.s(), "every thread stands still", async || stopped().unwrap_or(false)).await;
 }
 
 /// A child process and whatever it starts in its group.

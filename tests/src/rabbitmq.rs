@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     port::free_port,
-    process::{Process, Signal, signal},
+    process::{Process, Signal, freeze, signal},
     wait::{Span, eventually},
     watchdog::Folder,
 };
@@ -141,8 +141,8 @@ impl Broker {
     }
 
     /// Stops the node in its tracks: its sockets stay open, and nothing answers.
-    pub fn freeze(&self) {
-        signal(self.beam(), Signal::Stop);
+    pub async fn freeze(&self) {
+        freeze(self.beam()).await;
     }
 
     /// Lets a frozen node go on.
