@@ -1,0 +1,17 @@
+/**
+ * Countersign's client: a WebSocket on which every message can be trusted, and that outlives tokens and networks.
+ *
+ * ```ts
+ * const client = new Client({ url: "wss://api.example.com", token: () => fetchToken() });
+ * client.on("push", ({ payload }) => show(payload));
+ * const order = await client.request("order", { item: 7 });
+ * ```
+ */
+
+export { Client } from "./client.js";
+export type { ClientEvents, ClientOptions, Push, RequestOptions, State } from "./client.js";
+export { CountersignError } from "./errors.js";
+export type { LocalCode } from "./errors.js";
+export { isTerminal, SUBPROTOCOL } from "./protocol.js";
+export type { AuthBody, AuthRequired, ErrorBody, ErrorCode, ServerMessage } from "./protocol.js";
+export type { TokenProvider } from "./tokens.js";
