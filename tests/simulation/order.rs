@@ -114,6 +114,7 @@ fn settings(dice: &mut Dice) -> Settings {
         },
         store_fails: 0,
         alone: true,
+        to_the_end: false,
         patience: STABLE,
     }
 }

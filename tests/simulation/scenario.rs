@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) store_fails: u64,
     /// Whether there is one client alone.
     pub(crate) alone: bool,
+    /// Whether it goes on until what is held is given up.
+    pub(crate) to_the_end: bool,
     /// How long a connection must be authenticated to get for certain whatever there is for it.
     pub(crate) patience: Duration,
 }
@@ -211,6 +213,7 @@ impl Settings {
             weather,
             store_fails: if dice.chance(30) { dice.between(1, 10) } else { 0 },
             alone: false,
+            to_the_end: true,
             patience: STABLE,
         }
     }

@@ -22,7 +22,7 @@ use crate::trace::{End, Event, Socket};
 use crate::world::{PIPE_BYTES, World};
 
 /// How long a person waits for answers at most before doing something else.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(6);
 /// How long after its acknowledgement a revocation is in force everywhere, and tokens are issued in another second.
 const IN_FORCE: Duration = Duration::from_secs(3);
 /// How often, and in which distance, a client tries to connect.

@@ -37,7 +37,7 @@ pub(crate) const PIPE_BYTES: usize = 256;
 /// How often a message may be delivered: nothing of what happens here is the message's own fault.
 const MAX_DELIVERIES: &str = "20";
 /// How long after the last fault everything that can be handled is.
-const CALM: Duration = Duration::from_secs(10);
+const CALM: Duration = Duration::from_secs(6);
 
 /// What all who take part share.
 pub(crate) struct World {
@@ -115,7 +115,11 @@ pub(crate) async fn run(scenario: Scenario) -> (Vec<(u64, Event)>, Remains) {
         person.step(probe.clone()).await;
     }
     world.over.store(true, Ordering::Relaxed);
-    sleep(world.settings.hold_ttl + CALM + world.settings.patience).await;
+    let settings = &world.settings;
+    if settings.to_the_end {
+        sleep(settings.hold_ttl + settings.patience).await;
+    }
+    sleep(CALM).await;
     (world.trace.take(), world.remains())
 }
 

@@ -10,7 +10,7 @@
 //! | `held` | the question is held, for so many milliseconds, and `reason` says why |
 //! | `send-again` | the question cannot be decided yet; the body is the question's own |
 //! | `second` | the question had been sent back once |
-//! | `left` | of a release: so many messages are still held |
+//! | `left` | of a release: so many of the messages that it means are still held |
 //! | `close` | the connection is to be closed with this status code, after the body |
 //!
 //! An answer with an empty body is only a settlement: there is nothing to write.
@@ -95,7 +95,7 @@ pub struct Answer {
     pub verdict: Verdict,
     /// Whether it answers the question's second sending.
     pub second: bool,
-    /// Of a release: how many messages are still held.
+    /// Of a release: how many of the messages that it means are still held.
     pub left: u64,
     /// Whether the connection is to be closed, and how.
     pub close: Option<CloseCode>,

@@ -13,7 +13,7 @@ use crate::trace::Socket;
 pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
     for (socket, line) in &ledger.sockets {
         nothing_twice(ledger, *socket, line, wrong);
-        if line.ended.is_none() {
+        if line.ended.is_none() && ledger.settings.to_the_end {
             for id in &line.sent {
                 all_answered(ledger, eras, id, wrong);
             }

@@ -3,8 +3,8 @@
 //! It allows more than one outcome in two places, and says which. A message with
 //! a token of its own is judged by that token together with what its terminator
 //! knew of the connection when it forwarded it, which may lack what was still
-//! under way: the messages since the last `auth.` message, behind which nothing is
-//! forwarded, or since the last silence. And whether a token that is used again
+//! under way: the messages since the last `auth.` message that changed anything, behind which
+//! nothing is forwarded before that is known, or since the last silence. And whether a token that is used again
 //! releases what is held depends on whether the terminator knew that something is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use crate::token::Token;
 use crate::trace::{End, Event, Socket, Taken};
 
 /// Silence that is long enough for everything to be settled.
-const SILENCE_MS: u64 = 9_000;
+const SILENCE_MS: u64 = 5_000;
 
 /// What is seen of a message's fate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,14 +80,15 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
     let line = &ledger.sockets[&socket];
     let mut connection = Connection::new(ledger);
     let mut last = 0;
-    let mut rest = line.sent.iter().map(|id| (*id, &ledger.messages[id]));
-    for (id, message) in rest.by_ref() {
+    let mut rest = line.sent.iter().map(|id| (*id, &ledger.messages[id])).peekable();
+    while let Some((id, message)) = rest.peek().copied() {
         connection.meanwhile(last, message.at);
         if connection.ends.is_some() || connection.unsure {
             break;
         }
         last = message.at;
         connection.take(id, message);
+        rest.next();
     }
     connection.meanwhile(last, u64::MAX);
     // What was under way together with the message that closes may close, too, and be the first to.
@@ -98,7 +99,7 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
     let ended = line.ended.map(|(_, end)| end);
     match (connection.ends, ended) {
         _ if connection.unsure => connection.cut(),
-        (None, None) => connection.expire(),
+        (None, None) => connection.stay(),
         // A client that leaves may miss what it asked, as may one that is cut off while it is being answered.
         (Some(code), Some(End::Server(told))) if code == told || others.contains(&told) => connection.cut(),
         (expected, ended) => wrong.push(format!(
@@ -185,10 +186,12 @@ impl<'a> Connection<'a> {
             }
             Kind::One | Kind::Two | Kind::Silent => self.ask(id, message, &mut fates),
         }
+        let done = fates.contains(&Fate::Done);
         if !fates.is_empty() {
             self.allowed.insert(id, fates);
         }
-        if message.kind != Kind::One {
+        // One that was refused says nothing of what was sent before it.
+        if done && message.kind != Kind::One {
             self.known = self.bound.clone();
         }
     }
@@ -341,11 +344,11 @@ impl<'a> Connection<'a> {
         });
     }
 
-    /// What is still held when nothing comes any more is given up.
-    fn expire(&mut self) {
+    /// What is still held when nothing comes any more stays so.
+    fn stay(&mut self) {
         for held in std::mem::take(&mut self.held) {
             let mut fates = held.perhaps;
-            fates.insert(refused("hold_expired"));
+            fates.insert(Fate::Silence);
             self.allowed.insert(held.id, fates);
         }
     }

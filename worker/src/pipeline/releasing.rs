@@ -123,7 +123,7 @@ impl Pipeline {
         Ok(conclusion)
     }
 
-    /// How many are left.
+    /// How many are left of those that it means: while nobody is there, of all.
     async fn try_release(&self, question: &Question, from: Option<ConnectionId>) -> Result<u64, Stop> {
         let connection = question.stamp.connection;
         if let Some(from) = from
@@ -142,7 +142,8 @@ impl Pipeline {
             // A connection without a change has released nothing; one that takes over takes all.
             before: from.is_none().then(|| question.standing.by.unwrap_or(Sequence::FIRST)),
         };
-        let mut left = held.len() as u64;
+        let newer = |message: &&HeldMessage| terms.identity.is_some() && terms.fate(message) == Fate::Stays;
+        let mut left = (held.len() - held.iter().filter(newer).count()) as u64;
         let (started, mut handled) = (Instant::now(), 0);
         for message in &held {
             let fate = terms.fate(message);
@@ -156,7 +157,8 @@ impl Pipeline {
                 sequence: message.sequence,
             };
             self.end_hold(connection, stamp, message, fate, heir.as_ref()).await?;
-            left = self.store.drop_messages(source, &[message.sequence]).await?;
+            self.store.drop_messages(source, &[message.sequence]).await?;
+            left -= 1;
         }
         Ok(left)
     }
