@@ -62,7 +62,7 @@ fn deadline(connection: &Connection) -> Instant {
 async fn see_off(connection: &mut Connection) {
     let deadline = Instant::now() + SEE_OFF_TIMEOUT;
     let waits = async {
-        while connection.entry.peer.look(Session::has_again) {
+        while connection.entry.peer.look(Session::is_undecided) {
             connection.ask_workers();
             tokio::select! {
                 biased;

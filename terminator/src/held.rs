@@ -49,6 +49,8 @@ struct Outstanding {
     asked_at: Instant,
     /// How many of what was held are meant; without a grant in force, which is to give up what is too old, all.
     total: usize,
+    /// Whether more of what it means may be held since.
+    more: bool,
 }
 
 impl Outstanding {
@@ -86,10 +88,14 @@ impl Held {
 
     /// What that connection has left held may be this one's.
     pub(crate) fn resume(&mut self, from: ConnectionId) {
-        let resumed = &mut self.0.get_or_insert_default().resumed;
-        let known = resumed.iter().any(|(other, _)| *other == from);
-        if !known && resumed.len() < MOST_RESUMED {
-            resumed.push_back((from, u64::MAX));
+        let inner = self.0.get_or_insert_default();
+        if let Some(outstanding) = inner.outstanding.as_mut().filter(|one| one.from == Some(from)) {
+            // The release may have looked before it was there.
+            outstanding.more = true;
+        }
+        let known = inner.resumed.iter().any(|(other, _)| *other == from);
+        if !known && inner.resumed.len() < MOST_RESUMED {
+            inner.resumed.push_back((from, u64::MAX));
         }
     }
 
@@ -152,6 +158,7 @@ impl Held {
             before: stand.by.filter(|_| stand.live),
             asked_at: stand.now,
             total: inner.entries.len(),
+            more: false,
         };
         if outstanding.before.is_some() {
             outstanding.total = inner.entries.iter().filter(|entry| outstanding.means(entry)).count();
@@ -172,6 +179,7 @@ impl Held {
             return;
         };
         let progress = match outstanding.from {
+            Some(from) if outstanding.more => inner.has_more(from),
             Some(from) => inner.took_over(from, left),
             None => inner.released(outstanding, left),
         };
@@ -219,6 +227,12 @@ impl Inner {
             !remove
         });
         progress
+    }
+
+    /// Whatever is left of that connection, it is asked for at once.
+    fn has_more(&mut self, from: ConnectionId) -> bool {
+        let known = self.resumed.iter_mut().find(|(other, _)| *other == from);
+        known.map(|(_, known)| *known = u64::MAX).is_some()
     }
 
     /// So many of that connection are left. Tells whether the release came to anything.
@@ -364,6 +378,23 @@ mod tests {
         held.ask(due, sequence(4), live(now, 1));
         held.settle(0, now);
         assert_eq!(held.due(live(now, 1)), None);
+        assert!(held.0.is_none());
+    }
+
+    #[test]
+    fn what_is_held_while_a_release_is_open_is_asked_for_behind_it() {
+        let now = Instant::now();
+        let mut held = Held::default();
+        let due = Due {
+            from: Some(connection(7)),
+        };
+        held.resume(connection(7));
+        held.ask(due, sequence(2), live(now, 1));
+        held.resume(connection(7));
+        held.settle(0, now);
+        assert_eq!(held.due(live(now, 1)), Some(due), "the release may have looked too early");
+        held.ask(due, sequence(3), live(now, 1));
+        held.settle(0, now);
         assert!(held.0.is_none());
     }
 

@@ -273,9 +273,9 @@ impl Session {
         self.in_flight.is_empty() && self.outgoing.is_empty()
     }
 
-    /// Whether messages wait to be sent a second time.
-    pub(crate) fn has_again(&self) -> bool {
-        !self.again.is_empty()
+    /// Whether a message is not settled: it waits to be sent a second time, or may still be sent back for it.
+    pub(crate) fn is_undecided(&self) -> bool {
+        self.in_flight.open_messages() > 0
     }
 
     /// Whether it ends now, whatever it is about.

@@ -74,12 +74,12 @@ async fn what_is_held_only_after_it_was_taken_over_comes_through_too() {
         let authenticate =
             json!({"id": "in", "type": "auth.authenticate", "token": fresh("alice"), "payload": {"resume": key}});
         next.send_json(&authenticate).await;
-        let held = ask_many(&mut first, 1).await;
-        crate::kills::in_flight(&stack.terminators()[0], 2.0).await;
+        let held = ask_many(&mut first, 3).await;
+        crate::kills::in_flight(&stack.terminators()[0], 4.0).await;
         first.close().await;
         stack.worker(0).thaw();
         assert_eq!(next.answer_to("in", SOON).await["type"], "auth.ok");
-        assert_eq!(replies(&mut next, 1).await, held);
+        assert_eq!(replies(&mut next, 3).await, held);
         next.expect_nothing_shown().await;
     }
 }
