@@ -42,6 +42,7 @@ impl Run {
         run
     }
 
+    #[expect(clippy::self_named_constructors, reason = "it is what one does with a scenario")]
     fn run(scenario: Scenario) -> (Self, Remains) {
         let (settings, seed) = (scenario.settings.clone(), scenario.seed);
         let runtime = Builder::new_current_thread()

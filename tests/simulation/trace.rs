@@ -42,6 +42,7 @@ pub(crate) enum Taken {
 }
 
 /// Something that could be seen.
+#[expect(dead_code, reason = "some fields are for whoever reads the report")]
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// A client has a socket.

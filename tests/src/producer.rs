@@ -74,6 +74,7 @@ pub struct Producer {
     waiting: VecDeque<(String, Value)>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a claim has one or two of them")]
 enum Home {
     Amqp(Queue, ReplyQueue),
     Embedded {

@@ -36,6 +36,7 @@ struct Channel {
     settled: mpsc::UnboundedReceiver<(u64, Settlement)>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never stored")]
 enum Event {
     Dead,
     Dropped,
