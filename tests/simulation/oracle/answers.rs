@@ -141,6 +141,10 @@ fn released_when_possible(
     let Some(message) = json["id"].as_str().and_then(|id| ledger.messages.get(id)) else {
         return;
     };
+    // It may be told on another socket, which cannot have released it here.
+    if message.socket != socket {
+        return;
+    }
     // A fresh token releases it. One that was used before does so only if its terminator knew by then that something is
     // held; the client has been asked for another.
     let line = &ledger.sockets[&socket];
@@ -160,7 +164,7 @@ fn released_when_possible(
                 .any(|era| era.from <= since && era.within(since, at) >= ledger.patience_ms())
         })
     });
-    if message.socket == socket && released {
+    if released {
         wrong.push(format!(
             "P1: {at} ms: {} on {socket:?} was given up, though it could have been released",
             json["id"]
