@@ -392,7 +392,11 @@ mod tests {
         held.ask(due, sequence(2), live(now, 1));
         held.resume(connection(7));
         held.settle(0, now);
-        assert_eq!(held.due(live(now, 1)), Some(due), "the release may have looked too early");
+        assert_eq!(
+            held.due(live(now, 1)),
+            Some(due),
+            "the release may have looked too early"
+        );
         held.ask(due, sequence(3), live(now, 1));
         held.settle(0, now);
         assert!(held.0.is_none());
