@@ -28,6 +28,7 @@ async fn a_log_out_is_not_undone_by_what_was_sent_before_it() {
     let stack = stack(&[("on-unauthenticated", "ignore")]).await;
     for _ in 0..ROUNDS {
         let mut alice = stack.client().await;
+        alice.authenticate(&fresh("alice")).await;
         let slow = alice.ask("slow", Some(&fresh("alice")), json!(1)).await;
         let quick = alice.ask("echo", Some(&fresh("alice")), json!(2)).await;
         alice.send_json(&json!({"id": "out", "type": "auth.forget"})).await;
