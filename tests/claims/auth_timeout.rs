@@ -1,7 +1,7 @@
 //! A socket that never authenticates does not stay.
 
 use serde_json::{Value, json};
-use tests::{Span, Stack, eventually, token_for, wait::until};
+use tests::{Span, Stack, eventually};
 
 use crate::lapse::{SOON, brief, fresh};
 
@@ -70,13 +70,4 @@ async fn whoever_waits_for_an_answer_is_not_late() {
     let mut witness = stack.client().await;
     witness.expect_close(4408, SOON).await;
     assert_eq!(alice.answer_to(&id, SOON).await["type"], "reply");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_timeout_a_stranger_stays() {
-    let stack = stack(&[("auth-timeout", "off")]).await;
-    let mut stranger = stack.client().await;
-    let token = token_for("alice").expiring_in(2.s());
-    until(token.expires_at()).await;
-    stranger.authenticate(&fresh("alice")).await;
 }

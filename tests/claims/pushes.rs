@@ -93,10 +93,8 @@ async fn pushes_of_one_producer_arrive_in_order_whatever_the_number_of_workers()
     let stack = stack(2, &[]).await;
     let mut backend = stack.producer().await;
     let mut clients = [alice(&stack, 0).await, alice(&stack, 1).await];
-    let mut sent = Vec::new();
-    for number in 0..PUSHES {
-        sent.push(backend.send(&Push::to("alice", number)).await);
-    }
+    let pushes: Vec<_> = (0..PUSHES).map(|number| Push::to("alice", number)).collect();
+    let sent = backend.burst(&pushes).await;
     let expected: Vec<_> = (0..PUSHES).map(Value::from).collect();
     for client in &mut clients {
         assert_eq!(client.pushes(expected.len()).await, expected);

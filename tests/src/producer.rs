@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
@@ -133,6 +134,23 @@ impl Producer {
     pub async fn send(&mut self, push: &Push) -> String {
         self.publish("push", &push.headers, push.id.as_deref(), &push.body)
             .await
+    }
+
+    /// Pushes all of them in this order, without waiting for one before the next.
+    pub async fn burst(&mut self, pushes: &[Push]) -> Vec<String> {
+        let correlations: Vec<_> = pushes
+            .iter()
+            .map(|_| {
+                self.asked += 1;
+                format!("asked-{}", self.asked)
+            })
+            .collect();
+        let publications = pushes.iter().zip(&correlations).map(|(push, correlation)| {
+            self.home
+                .publish("push", &push.headers, push.id.as_deref(), &push.body, correlation)
+        });
+        join_all(publications).await;
+        correlations
     }
 
     /// Revokes, and waits until it is acknowledged.
