@@ -5,9 +5,11 @@
 //! dies. What happens is drawn from a seed, and happens again from the same seed:
 //!
 //! ```text
-//! SIM_SEED=4711 cargo test -p tests --test simulation      one seed, with all that could be seen
-//! SIM_SEED=4711 SIM_TELL=1 …                                also if nothing is wrong
-//! SIM_SEEDS=100000 cargo test -p tests --test simulation   so many of them
+//! cargo test --profile simulation -p tests --test simulation     thousands within a minute
+//! SIM_SEED=4711 cargo test -p tests --test simulation every     one seed, with all that could be seen
+//! SIM_SEED=4711 SIM_TELL=1 …                                    also if nothing is wrong
+//! SIM_SEED=4711 SIM_LOG=debug …                                 and with what terminators and workers log
+//! SIM_SEEDS=100000 SIM_FIRST=5000 …                             so many, from there
 //! ```
 #![allow(
     clippy::expect_used,
@@ -33,12 +35,15 @@ mod world;
 use self::reach::Reach;
 use self::run::{Run, one_seed, seeds, told};
 
-/// How many seeds each time: about a minute of an unoptimised build. `SIM_SEEDS` asks for more.
-const SEEDS: u64 = 1_000;
+/// How many seeds each time: about a minute of either build. `SIM_SEEDS` asks for more.
+const SEEDS: u64 = if OPTIMIZED { 3_000 } else { 1_000 };
 /// How many histories each time.
-const HISTORIES: u64 = 1_000;
-/// How many of them twice.
-const TWICE: u64 = 20;
+const HISTORIES: u64 = if OPTIMIZED { 10_000 } else { 1_000 };
+/// How many seeds twice.
+const TWICE: u64 = if OPTIMIZED { 200 } else { 20 };
+
+/// Whether this is the profile for simulations.
+const OPTIMIZED: bool = !cfg!(debug_assertions);
 
 #[test]
 fn every_promise_is_kept_whatever_the_weather() {

@@ -1,5 +1,6 @@
 //! Many seeds, on as many threads as there are cores, and one of them with all that is to be told of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 use std::thread;
@@ -108,7 +109,9 @@ pub(crate) fn seeds(usual: u64, look: impl Fn(u64) -> Option<String> + Sync) -> 
                     if seed >= end || found.lock().expect("no holder panics").len() >= MOST_TOLD {
                         return;
                     }
-                    if let Some(failure) = look(seed) {
+                    let failure = catch_unwind(AssertUnwindSafe(|| look(seed)));
+                    let failure = failure.unwrap_or_else(|_| Some(format!("SIM_SEED={seed}: it panics")));
+                    if let Some(failure) = failure {
                         found.lock().expect("no holder panics").push(failure);
                     }
                 }

@@ -129,16 +129,21 @@ impl Recorder {
     ///
     /// # Errors
     /// If the store did not take it: the client is logged in as it was.
-    pub(crate) async fn forget(&self, stamp: Stamp, identity: Option<IdentityTag>) -> Result<Recorded, StoreError> {
+    pub(crate) async fn forget(&self, stamp: Stamp) -> Result<Recorded, StoreError> {
         let Stamp { connection, sequence } = stamp;
         self.last.remove(&connection);
-        let recorded = self
-            .write(connection, &Authentication::Forgotten { by: sequence })
-            .await?;
-        if let Some(identity) = identity.filter(|_| recorded != Recorded::Stale) {
-            self.store.unregister(identity, connection).await?;
+        self.write(connection, &Authentication::Forgotten { by: sequence })
+            .await
+    }
+
+    /// Takes a connection that has logged out out of those of its identity, when nothing else can go wrong: a client that
+    /// is told that it could not log out is to get its pushes. If the store does not take it, what is written to the
+    /// connection comes back, and the entry ends with its token.
+    pub(crate) async fn leave(&self, connection: ConnectionId, identity: IdentityTag) {
+        if let Err(reason) = self.store.unregister(identity, connection).await {
+            self.metrics.store_failed();
+            tracing::debug!(%connection, %reason, "the store was not told that a connection is its identity's no more");
         }
-        Ok(recorded)
     }
 
     /// The connection is closed. A store that is away forgets it by itself, when its token has expired.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::eras::{Eras, authenticates};
-use super::ledger::{Ledger, Line, Message};
+use super::ledger::{Ledger, Line, Message, is_given_up};
 use crate::scenario::Kind;
 use crate::seat::is_two;
 use crate::trace::Socket;
@@ -42,19 +42,7 @@ fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &m
             ));
         }
         let before = seen.entry(id).or_default();
-        let fits = match before.last() {
-            None => true,
-            Some(Answer::Part(last)) => match answer {
-                Answer::Part(part) => part > *last,
-                Answer::GivenUp => is_two(Some(id)) && before.len() == 1,
-                Answer::Whole => false,
-            },
-            // The store held it without saying so, twice. A refusal is remembered as the first answer, not as a second one.
-            Some(Answer::Whole) => ledger.settings.store_fails > 0 && matches!(answer, Answer::Part(1..)),
-            // Each of two replies may be held, and be given up in its turn.
-            Some(Answer::GivenUp) => answer == Answer::GivenUp && is_two(Some(id)) && before.len() == 1,
-        };
-        if !fits {
+        if !answer.fits(before, is_two(Some(id)), ledger.settings.store_fails > 0) {
             wrong.push(format!("P5: {at} ms: {socket:?} was answered {id} once more"));
         }
         before.push(answer);
@@ -66,15 +54,30 @@ enum Answer {
     /// One reply of several.
     Part(u64),
     Whole,
-    /// It was held for too long.
+    /// It, or a reply to it, was held for too long, or there was no room for it.
     GivenUp,
 }
 
 impl Answer {
+    /// Whether it may come after these. Each of two replies may be held, and be given up in its turn.
+    fn fits(self, before: &[Self], two: bool, store_fails: bool) -> bool {
+        let more = match (self, before.last()) {
+            (_, None) => return true,
+            // The store held it without saying so, twice. A refusal is remembered as the first answer, not as a second one.
+            (Self::Part(1..), Some(Self::Whole)) => return store_fails,
+            (Self::Whole, _) | (_, Some(Self::Whole)) => false,
+            (Self::Part(part), _) => !before
+                .iter()
+                .any(|other| matches!(other, Self::Part(before) if *before >= part)),
+            (Self::GivenUp, _) => true,
+        };
+        more && two && before.len() == 1
+    }
+
     fn of(json: &Json) -> Option<Self> {
         match json["type"].as_str()? {
             "reply" => Some(json["payload"]["n"].as_u64().map_or(Self::Whole, Self::Part)),
-            "error" if json["error"]["code"] == "hold_expired" => Some(Self::GivenUp),
+            "error" if is_given_up(json) => Some(Self::GivenUp),
             "error" | "auth.ok" => Some(Self::Whole),
             _ => None,
         }
@@ -138,13 +141,11 @@ fn released_when_possible(
     json: &Json,
     wrong: &mut Vec<String>,
 ) {
-    let Some(message) = json["id"].as_str().and_then(|id| ledger.messages.get(id)) else {
+    let message = json["id"].as_str().and_then(|id| ledger.messages.get(id));
+    // If it is told on another socket, that cannot have released it here.
+    let Some(message) = message.filter(|message| message.socket == socket) else {
         return;
     };
-    // It may be told on another socket, which cannot have released it here.
-    if message.socket != socket {
-        return;
-    }
     // A fresh token releases it. One that was used before does so only if its terminator knew by then that something is
     // held; the client has been asked for another.
     let line = &ledger.sockets[&socket];

@@ -175,7 +175,7 @@ impl<'a> Ledger<'a> {
         let answered = self.answers(id).find(|(_, json)| json["type"] != "error");
         let handled = self.handled.iter().find(|handled| handled.id == id);
         // What was given up may be the answer of what was handled.
-        let refused = |json: &Json| json["type"] == "error" && json["error"]["code"] != "hold_expired";
+        let refused = |json: &Json| json["type"] == "error" && !is_given_up(json);
         let refused = self.answers(id).any(|(_, json)| refused(json));
         answered
             .map(|(at, _)| *at)
@@ -191,4 +191,9 @@ impl<'a> Ledger<'a> {
         };
         targeted && message.at < revocation.at
     }
+}
+
+/// Whether an error says that something was held too long, or was too much to be held.
+pub(crate) fn is_given_up(json: &Json) -> bool {
+    json["error"]["code"] == "hold_expired" || json["error"]["code"] == "hold_overflow"
 }

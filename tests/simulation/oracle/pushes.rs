@@ -1,4 +1,4 @@
-//! P7: a push reaches each live connection of its identity, or the next one, in its producer's order, once.
+//! P7: a push reaches each live connection of its identity, or the next one, once, and in its producer's order.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::trace::{End, Socket};
 pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
     let mut read: BTreeMap<&str, Vec<Socket>> = BTreeMap::new();
     for (socket, line) in &ledger.sockets {
-        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut last: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for (at, json) in line.read.iter().filter(|(_, json)| json["type"] == "push") {
             let Some((id, push)) = json["id"].as_str().and_then(|id| ledger.pushes.get_key_value(id)) else {
                 wrong.push(format!("P7: {at} ms: {socket:?} read a push that nobody sent: {json}"));
@@ -21,13 +21,14 @@ pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
                 continue;
             }
             sockets.push(*socket);
-            // What was sent before it was theirs may come back from elsewhere, later than what was held at once.
-            let theirs = |era: &Era| era.subject == push.subject && era.from <= push.at;
-            if !eras.on(*socket).iter().any(theirs) {
+            // In order among what was sent while it was theirs without a break. What was sent before, or to a connection that
+            // lapsed before it had read all, may come back later than what was held at once.
+            let theirs = |era: &Era| era.subject == push.subject && (era.from..=era.until).contains(&push.at);
+            let Some(era) = eras.on(*socket).iter().position(theirs) else {
                 continue;
-            }
+            };
             if last
-                .insert(push.producer, push.place)
+                .insert((push.producer, era), push.place)
                 .is_some_and(|last| last > push.place)
             {
                 wrong.push(format!("P7: {at} ms: {socket:?} read {id} after a later one"));

@@ -60,6 +60,8 @@ struct Connection<'a> {
     allowed: BTreeMap<&'a str, BTreeSet<Fate>>,
     /// It must end with this code.
     ends: Option<u16>,
+    /// What was sent since the last silence, and may not have been answered yet.
+    together: Vec<&'a str>,
     /// What becomes of it from here on is a matter of chance.
     unsure: bool,
     /// When what was taken back.
@@ -92,10 +94,11 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
     }
     connection.meanwhile(last, u64::MAX);
     // What was under way together with the message that closes may close, too, and be the first to.
-    let others: BTreeSet<u16> = rest
+    let together: Vec<_> = rest
         .take_while(|(_, message)| message.at < last + SILENCE_MS)
-        .filter_map(|(_, message)| connection.closes(message))
+        .map(|(_, message)| message)
         .collect();
+    let others = connection.closed_by(&together);
     let ended = line.ended.map(|(_, end)| end);
     match (connection.ends, ended) {
         _ if connection.unsure => connection.cut(),
@@ -139,6 +142,7 @@ impl<'a> Connection<'a> {
             held: Vec::new(),
             allowed: BTreeMap::new(),
             ends: None,
+            together: Vec::new(),
             unsure: false,
             revocations: ledger.revocations.iter().map(|one| (one.at, one.taken)).collect(),
         }
@@ -148,6 +152,7 @@ impl<'a> Connection<'a> {
     fn meanwhile(&mut self, last: u64, next: u64) {
         if next.saturating_sub(last) >= SILENCE_MS {
             self.known = self.bound.clone();
+            self.together.clear();
         }
         let taken_back = |bound: &Bound| {
             let mut between = self.revocations.iter().filter(|(at, _)| (last..next).contains(at));
@@ -158,25 +163,29 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// With what code a message may close the connection.
-    fn closes(&self, message: &Message<'_>) -> Option<u16> {
+    /// With what codes messages that are sent together may close the connection.
+    fn closed_by(&self, together: &[&Message<'_>]) -> BTreeSet<u16> {
         let strict = self.settings.on_unauthenticated == Policy::Close;
-        let Some(token) = message.token else {
-            return (strict && message.kind != Kind::Forget).then_some(4401);
-        };
-        match self.judge(token, message.at) {
-            Judged::Valid => self
-                .bound
-                .as_ref()
-                .is_some_and(|bound| bound.subject != token.subject)
-                .then_some(4509),
-            Judged::Expired => strict.then_some(4401),
-            Judged::Invalid => strict.then_some(4501),
-            Judged::Revoked => Some(4503),
+        let mut codes = BTreeSet::new();
+        let mut subjects: BTreeSet<_> = self.bound.iter().map(|bound| bound.subject).collect();
+        for message in together {
+            let code = match message.token.map(|token| (token, self.judge(token, message.at))) {
+                None => (strict && message.kind != Kind::Forget).then_some(4401),
+                Some((_, Judged::Expired)) => strict.then_some(4401),
+                Some((_, Judged::Invalid)) => strict.then_some(4501),
+                Some((_, Judged::Revoked)) => Some(4503),
+                Some((token, Judged::Valid)) => {
+                    subjects.insert(token.subject);
+                    (subjects.len() > 1).then_some(4509)
+                }
+            };
+            codes.extend(code);
         }
+        codes
     }
 
     fn take(&mut self, id: &'a str, message: &Message<'a>) {
+        self.together.push(id);
         let mut fates = BTreeSet::new();
         match message.kind {
             Kind::Authenticate => self.authenticate(message, &mut fates),
@@ -223,6 +232,12 @@ impl<'a> Connection<'a> {
 
     fn forget(&mut self) {
         self.bound = None;
+        // What was handled and not yet answered is told to whoever it was, later.
+        for id in std::mem::take(&mut self.together) {
+            if let Some(fates) = self.allowed.get_mut(id) {
+                fates.insert(Fate::Silence);
+            }
+        }
         for held in std::mem::take(&mut self.held) {
             let mut fates = held.perhaps;
             fates.insert(refused("auth_required"));

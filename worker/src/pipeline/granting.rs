@@ -16,7 +16,7 @@ use crate::message::ResumeKey;
 use crate::metrics::Outcome;
 use crate::recorded::{Proven, digest_of};
 use crate::standing::{Principal, subject_of};
-use crate::store::StoreError;
+use crate::store::{Recorded, StoreError};
 use crate::token::Verified;
 
 /// What a message has made of its connection.
@@ -133,7 +133,7 @@ impl Pipeline {
     pub(super) async fn log_out(&self, asked: &Asked<'_>, question: &Question) -> Result<Conclusion, PublishError> {
         let stamp = question.stamp;
         let identity = asked.bound.as_ref().map(|bound| bound.grant.identity);
-        let recorded = match self.recorder.forget(stamp, identity).await {
+        let recorded = match self.recorder.forget(stamp).await {
             Ok(recorded) => recorded,
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
@@ -142,6 +142,9 @@ impl Pipeline {
             return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
         }
         if let Some(identity) = identity {
+            if recorded != Recorded::Stale {
+                self.recorder.leave(stamp.connection, identity).await;
+            }
             self.outbound.left(identity).await;
         }
         debug!(target: JOURNEY, stage = "forgotten", %stamp, recorded = ?recorded);

@@ -1,5 +1,7 @@
 //! Logging a connection out.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 use shared::envelope::{Change, Notice, Standing, Verdict};
 
@@ -114,4 +116,22 @@ async fn a_store_that_is_away_logs_nobody_out() {
     let said = bench.say(&mut conn, FORGET).await;
     assert_eq!((said.code(), &said.answer.change), (&json!("auth_unavailable"), &None));
     assert_eq!(bench.say(&mut conn, bare("m")).await.body["type"], "reply");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_told_that_they_could_not_log_out_is_still_found_by_pushes() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let mut conn = bench.lapsed(1, "alice").await;
+    bench.say(&mut conn, bare("m")).await;
+    bench.store.failing_message_drops.store(1, Ordering::SeqCst);
+    let stamp = conn.stamp();
+    bench
+        .question(stamp, Notice::Message, conn.standing.clone(), FORGET.into())
+        .await;
+    bench.errand_to_write().await;
+    let said = bench.said().await;
+    assert_eq!((said.code(), &said.answer.change), (&json!("auth_unavailable"), &None));
+    let connections = bench.store.connections(tag("alice")).await.unwrap();
+    assert_eq!(connections.first().map(|entry| entry.connection), Some(conn.id));
 }
