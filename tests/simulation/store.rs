@@ -84,6 +84,7 @@ impl Store for ChaosStore {
         authentication(connection: ConnectionId) -> Option<Authentication>;
         resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         heir(connection: ConnectionId) -> Option<ConnectionId>;
+        predecessor(connection: ConnectionId) -> Option<ConnectionId>;
         register(identity: IdentityTag, entry: Registered) -> u64;
         unregister(identity: IdentityTag, connection: ConnectionId) -> ();
         hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;

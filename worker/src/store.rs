@@ -220,6 +220,9 @@ pub trait Store: Send + Sync + 'static {
     /// The connection that took over what is held of this one, if one did.
     fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>>;
 
+    /// The connection that this one took over last, for as long as anything may be held of it.
+    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>>;
+
     /// Enters a connection among those of an identity, or renews its entry. Tells how many writes are held for the
     /// identity, as of after the entry.
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>>;

@@ -160,7 +160,30 @@ impl Pipeline {
             self.store.drop_messages(source, &[message.sequence]).await?;
             left -= 1;
         }
+        if let Some(from) = from
+            && left == 0
+        {
+            self.look_further(connection, from).await?;
+        }
         Ok(left)
+    }
+
+    /// Tells a connection of what is held of those that the one it took over had taken over itself: whoever lost two
+    /// connections in a row knows the second one's key alone.
+    async fn look_further(&self, connection: ConnectionId, from: ConnectionId) -> Result<(), Stop> {
+        let mut at = from;
+        for _ in 0..MOST_HEIRS {
+            let Some(earlier) = self.store.predecessor(at).await? else {
+                return Ok(());
+            };
+            if !self.store.held_messages(earlier).await?.is_empty() {
+                let errand = Errand::Wake { from: Some(earlier) };
+                self.metrics.woke_heir();
+                self.send_errand(connection, &errand, Bytes::new()).await?;
+            }
+            at = earlier;
+        }
+        Ok(())
     }
 
     /// In whose name things are released; nothing if there is no grant in force.

@@ -108,6 +108,10 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.authentications.heir(connection, now))
     }
 
+    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
+        self.step(move |state, now| state.authentications.predecessor(connection, now))
+    }
+
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.step(move |state, now| {
             state.connections.enter(identity, entry, now);

@@ -3,6 +3,7 @@
 //! | key | what | room |
 //! |---|---|---|
 //! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume, the heir | `authentications` |
+//! | `<ns>:{<connection>}:from` | the connection that it took over | `authentications` |
 //! | `<ns>:{<connection>}:held` | a hash: held messages by sequence | `messages` |
 //! | `<ns>:{<connection>}:dropped` | a sorted set: messages that were held | `messages` |
 //! | `<ns>:{<connection>}:decisions` | a list | `decisions` |
@@ -56,6 +57,8 @@ pub const COMMANDS: &[&str] = &[
     "DEL",
     "PTTL",
     "PEXPIRE",
+    "GET",
+    "SET",
     "HGET",
     "HMGET",
     "HGETALL",
@@ -230,11 +233,21 @@ impl Store for RedisStore {
         identity: &'a Identity,
         heir: ConnectionId,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.write_heir(connection, secret, identity, heir))
+        Box::pin(async move {
+            let taken = self.write_heir(connection, secret, identity, heir).await?;
+            if taken {
+                self.write_predecessor(heir, connection).await?;
+            }
+            Ok(taken)
+        })
     }
 
     fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
         Box::pin(self.read_heir(connection))
+    }
+
+    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
+        Box::pin(self.read_predecessor(connection))
     }
 
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {

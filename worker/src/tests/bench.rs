@@ -244,6 +244,13 @@ impl Bench {
         tokio::time::sleep(Duration::from_secs(200)).await;
     }
 
+    /// The terminator loses the broker, for so long, and comes back.
+    pub(super) async fn leave_the_terminator_away(&mut self, away: Duration) {
+        self.returns = self.bus.consumer(self.names.inject_queue(99), 1);
+        tokio::time::sleep(away).await;
+        self.returns = self.bus.consumer(self.names.return_queue(self.terminator), 100);
+    }
+
     /// Reads what is given back, instead of the workers that start later.
     pub(super) fn undelivered_consumer(&self) -> Consumer {
         self.bus.consumer(self.names.undelivered(), 10)
@@ -447,6 +454,7 @@ impl Store for FlakyStore {
     forwarded! {
         fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         fn heir<'a>(connection: ConnectionId) -> Option<ConnectionId>;
+        fn predecessor<'a>(connection: ConnectionId) -> Option<ConnectionId>;
         fn unregister<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
