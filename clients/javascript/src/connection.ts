@@ -33,13 +33,13 @@ export class Connection {
       clearTimeout(this.#handshake);
       if (!this.#over) hooks.onOpen();
     };
-    socket.onmessage = ({ data }) => {
+    socket.onmessage = ({ data }: { data: unknown }) => {
       const message = this.#over ? undefined : parse(data);
       if (message) hooks.onMessage(message);
     };
     // An error is always followed by a close, which knows more.
     socket.onerror = () => {};
-    socket.onclose = ({ code, reason }) => this.#end(code, reason);
+    socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#end(code, reason);
   }
 
   /** Tells whether it was handed to the socket. */

@@ -5,14 +5,17 @@
 
 import type { TokenProvider } from "./tokens.js";
 
-/** The part of a WebSocket that is used. The platform's own has it, and that of the package `ws`. */
+/**
+ * The part of a WebSocket that is used. The platform's own has it, and that of the package `ws`; their types of events
+ * differ, so that none is named here.
+ */
 export interface SocketLike {
   readonly readyState: number;
   send(data: string): void;
   close(code?: number, reason?: string): void;
   onopen: ((event: never) => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
+  onmessage: ((event: never) => void) | null;
+  onclose: ((event: never) => void) | null;
   onerror: ((event: never) => void) | null;
 }
 
