@@ -27,7 +27,8 @@ interface Known {
 export class Countersign {
   readonly #flags: string[];
   #child: ChildProcess;
-  #page = "";
+  /** Where the page is that mints, pushes and revokes. */
+  page = "";
   /** Where clients connect. */
   url = "";
 
@@ -61,7 +62,7 @@ export class Countersign {
   }
 
   async connection(id: string): Promise<Known> {
-    const answer = await fetch(`${this.#page}/connection?id=${id}`);
+    const answer = await fetch(`${this.page}/connection?id=${id}`);
     assert.equal(answer.status, 200, await answer.clone().text());
     return (await answer.json()) as Known;
   }
@@ -97,7 +98,7 @@ export class Countersign {
         said += String(chunk);
         const [page, url] = [/(http:\/\/[\d.:]+)\n/.exec(said)?.[1], /(ws:\/\/[\d.:]+)\n/.exec(said)?.[1]];
         if (!page || !url) return;
-        [this.#page, this.url] = [page, url];
+        [this.page, this.url] = [page, url];
         resolve();
       });
     });
@@ -110,7 +111,7 @@ export class Countersign {
 
   async #post(path: string, body: object): Promise<unknown> {
     const headers = { "content-type": "application/json" };
-    const answer = await fetch(this.#page + path, { method: "POST", headers, body: JSON.stringify(body) });
+    const answer = await fetch(this.page + path, { method: "POST", headers, body: JSON.stringify(body) });
     assert.equal(answer.status, 200, `${path}: ${await answer.clone().text()}`);
     return answer.json();
   }
