@@ -87,12 +87,14 @@ export class Client {
     return this.#events.on(name, listener);
   }
 
-  /** Connects if it is not connected, also after it was stopped; and logs in if it was logged out. */
+  /** Connects if it is not connected, without waiting any longer, also after a stop; and logs in if it was logged out. */
   connect(): void {
     this.#isClosed = false;
     if (this.#state.name === "closed" || this.#state.name === "stopped") {
       this.#ignorePage = watchPage({ visible: () => this.#onAwake(false), online: () => this.#onAwake(true) });
       void this.#open();
+    } else if (this.#state.name === "waiting") {
+      this.#openNow();
     } else if (this.#session?.isLoggedOut) {
       this.#session.renew();
     }
@@ -118,7 +120,11 @@ export class Client {
     const answer = this.#pending.add({ id, type, payload }, { timeoutMs, signal });
     if (this.#state.name === "closed") this.connect();
     this.#flush();
-    return answer;
+    return answer.catch((error: unknown) => {
+      // It may be that there is nobody any more, and the network has not noticed.
+      if (error instanceof CountersignError && error.code === "timeout") this.#session?.awake(false);
+      throw error;
+    });
   }
 
   /**
@@ -268,12 +274,13 @@ export class Client {
 
   /** Timers may have slept meanwhile, and networks have changed. */
   #onAwake(networkChanged: boolean): void {
-    if (this.#state.name === "waiting") {
-      clearTimeout(this.#retryTimer);
-      void this.#open();
-    } else {
-      this.#session?.awake(networkChanged);
-    }
+    if (this.#state.name === "waiting") this.#openNow();
+    else this.#session?.awake(networkChanged);
+  }
+
+  #openNow(): void {
+    clearTimeout(this.#retryTimer);
+    void this.#open();
   }
 
   /** Sends what has not been sent on this connection, as soon as it may. */
@@ -293,6 +300,7 @@ export class Client {
     for (const request of this.#pending.unsent()) {
       const { id, type, payload, awaits } = request;
       if (awaits > this.#tokens.count) areLeft = true;
+      else if (this.#pending.refuseTooLarge(request, token)) continue;
       else if (this.#connection?.send(write({ id, type, token, payload }))) this.#pending.markSent(request, this.#tokens.count);
     }
     return areLeft;

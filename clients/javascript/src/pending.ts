@@ -43,6 +43,9 @@ export interface Bounds {
   maxMessageBytes: number;
 }
 
+/** What a token takes besides itself, which is ASCII. */
+const TOKEN_MEMBER_BYTES = ',"token":""'.length;
+
 /** All requests that wait. Bounded: one more is refused. */
 export class Pending {
   readonly #requests = new Map<string, Request>();
@@ -113,7 +116,16 @@ export class Pending {
   refuseLargestSent(): void {
     const sent = [...this.#requests.values()].filter((request) => !this.#unsent.has(request));
     const largest = sent.reduce<Request | undefined>((one, other) => (one && one.bytes >= other.bytes ? one : other), undefined);
-    largest?.settle({ error: tooLarge(largest.bytes, "the server takes") });
+    largest?.settle({ error: tooLarge(largest.bytes, "the server takes less") });
+  }
+
+  /** Tells whether it was refused because it is too large with this token: the server would close the connection. */
+  refuseTooLarge(request: Request, token: string | undefined): boolean {
+    const bytes = token === undefined ? request.bytes : request.bytes + TOKEN_MEMBER_BYTES + token.length;
+    const { maxMessageBytes } = this.bounds;
+    if (bytes <= maxMessageBytes) return false;
+    request.settle({ error: tooLarge(bytes, `${maxMessageBytes} are the most`) });
+    return true;
   }
 
   /** Nobody will answer any more. */
@@ -126,7 +138,7 @@ export class Pending {
     const { maxPending, maxMessageBytes } = this.bounds;
     if (!id || size(id) > MAX_ID_BYTES) throw refused("bad_request", `an id has 1 to ${MAX_ID_BYTES} bytes`);
     const bytes = size(write({ id, type, payload }));
-    if (bytes > maxMessageBytes) throw tooLarge(bytes, `${maxMessageBytes} bytes are`);
+    if (bytes > maxMessageBytes) throw tooLarge(bytes, `${maxMessageBytes} are the most`);
     if (this.#requests.has(id)) throw refused("duplicate", `a request with the id ${id} is waiting already`);
     if (this.#requests.size >= maxPending) {
       throw new CountersignError("overflow", `${maxPending} requests are waiting already`, true);
@@ -148,7 +160,7 @@ function size(text: string): number {
 }
 
 function tooLarge(bytes: number, most: string): CountersignError {
-  return refused("too_large", `the message has ${bytes} bytes without its token; ${most} the most`);
+  return refused("too_large", `the message has ${bytes} bytes; ${most}`);
 }
 
 function refused(code: "bad_request" | "duplicate" | "too_large", why: string, options?: ErrorOptions): CountersignError {

@@ -260,6 +260,32 @@ describe("logging out", () => {
     );
   });
 
+  test("is not undone by what was shown before it", async () => {
+    const { client, socket } = await open({ strategy: "explicit" });
+    const { id } = socket().authentications[0] ?? {};
+    const forgotten = client.forget();
+    socket().say({ type: "auth.ok", id, auth: AUTH });
+    socket().say({ type: "auth.ok", id: socket().sent.at(-1)?.id });
+    await forgotten;
+    assert.deepEqual(client.state, { name: "open", authenticated: false });
+  });
+
+  test("leaves no token that a message could still carry", async () => {
+    const { client, socket } = await live();
+    const forgotten = client.forget();
+    socket().say({ type: "auth.ok", id: socket().sent.at(-1)?.id });
+    await forgotten;
+    void client.request("order").catch(() => {});
+    await settled();
+    assert.deepEqual(
+      socket().sent.slice(2).map(({ type, token }) => [type, token]),
+      [
+        ["auth.authenticate", jwt(2)],
+        ["order", jwt(2)],
+      ],
+    );
+  });
+
   test("ends with the connection if the server does not do it, and nobody comes back by itself", async () => {
     for (const fail of [
       (socket: FakeSocket) => socket.end(1006),

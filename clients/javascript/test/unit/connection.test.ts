@@ -183,6 +183,17 @@ describe("a client", () => {
     assert.deepEqual([client.state.name, FakeSocket.all.length], ["connecting", 2]);
   });
 
+  test("that waits does so no longer when it is told to connect, and connects once", async () => {
+    const { client, socket } = await live();
+    socket().end(1013);
+    client.connect();
+    client.connect();
+    await settled();
+    assert.deepEqual([client.state.name, FakeSocket.all.length], ["connecting", 2]);
+    await pass(10_000);
+    assert.equal(FakeSocket.all.length, 2);
+  });
+
   for (const name of ["connecting", "open", "waiting", "stopped"] as const) {
     test(`that is closed by who hears that it is ${name} stays closed`, async () => {
       const { client, socket } = bench();

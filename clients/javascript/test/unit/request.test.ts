@@ -75,6 +75,30 @@ describe("a request", () => {
     assert.equal(socket().asked.length, 1);
   });
 
+  test("that is too large by its token is refused rather than sent", async () => {
+    const { client, socket } = await live({ maxMessageBytes: 100 });
+    const message = { id: "x", type: "a", token: jwt(1), payload: "" };
+    const room = 100 - JSON.stringify(message).length;
+    const large = client.request("a", "x".repeat(room + 1), { id: "x" });
+    assert.equal((await refusal(large)).code, "too_large");
+    void client.request("a", "x".repeat(room), { id: "x" }).catch(() => {});
+    assert.deepEqual(socket().asked, [{ ...message, payload: "x".repeat(room) }]);
+  });
+
+  test("that is not answered in time makes the client find out whether anybody is there", async () => {
+    const { client, socket } = await live();
+    for (const [timeoutMs, shown] of [
+      [1_000, 1],
+      [29_000, 2],
+    ] as const) {
+      const answer = client.request("order", null, { timeoutMs });
+      await pass(timeoutMs);
+      assert.equal((await refusal(answer)).code, "timeout");
+      await settled();
+      assert.equal(socket().shown.length, shown);
+    }
+  });
+
   for (const code of ["token_expired", "auth_required", "hold_expired", "hold_overflow"]) {
     test(`that is refused with ${code} is sent again with a fresh token, once, under the same id`, async () => {
       const { client, socket, asked } = await live();
@@ -147,6 +171,18 @@ describe("a request", () => {
     assert.deepEqual(
       socket().asked.map(({ type }) => type),
       ["a", "b", "c", "d"],
+    );
+  });
+
+  test("keeps it, too, when it is refused for its token", async () => {
+    const provider = new Provider();
+    const { client, socket } = await liveWith(provider);
+    for (const type of ["a", "b"]) void client.request(type).catch(() => {});
+    for (const { id } of socket().asked.reverse()) socket().refuse(id, "token_expired");
+    await provider.give(jwt(2));
+    assert.deepEqual(
+      socket().asked.map(({ type }) => type),
+      ["a", "b", "a", "b"],
     );
   });
 });
