@@ -37,6 +37,9 @@ const STEADY_MS = 5_000;
 /** The least wait before coming back to a server that has too much to do, jitter aside. */
 const OVERLOAD_LEAST_MS = 2_000;
 
+/** When a request that was sent on an earlier connection, too, is sent again if the server is busy and does not say when. */
+const BUSY_RETRY_MS = 1_000;
+
 /** Errors that a fresh token may mend. */
 const WANT_TOKEN = new Set<string>(["auth_required", "token_expired", "hold_expired", "hold_overflow"]);
 
@@ -230,6 +233,9 @@ export class Client {
       // Once for each request: whoever is refused with a fresh token will not do better with the next.
       this.#pending.markRefused(request);
       this.#flush();
+    } else if (error.code === "busy" && request.lost) {
+      // It may be its own first copy that is being handled: then its answer comes, or is there next time.
+      this.#pending.postpone(request, error.retryAfterMs ?? BUSY_RETRY_MS, () => this.#flush());
     } else {
       request.settle({ error });
     }

@@ -3,7 +3,7 @@
  */
 
 import { CountersignError } from "./errors.js";
-import { timerMs } from "./options.js";
+import { LONGEST_TIMER_MS, timerMs } from "./options.js";
 import { MAX_ID_BYTES, write } from "./protocol.js";
 
 /** How a request ends. */
@@ -21,6 +21,8 @@ export interface Request {
   sentWith: number;
   /** It is not sent before there is a token of this number. */
   awaits: number;
+  /** Whether it was sent on a connection that was lost: it may be handled already, or just now. */
+  lost: boolean;
   settle(outcome: Outcome): void;
 }
 
@@ -51,6 +53,8 @@ export class Pending {
   readonly #requests = new Map<string, Request>();
   /** Those of them that were not sent on the present connection. */
   #unsent = new Set<Request>();
+  /** When those that are to be sent again are. */
+  readonly #postponed = new Map<Request, ReturnType<typeof setTimeout>>();
 
   constructor(private readonly bounds: Bounds) {}
 
@@ -81,13 +85,14 @@ export class Pending {
       const timer = setTimeout(onTimeout, timeoutMs);
       const settle = (outcome: Outcome) => {
         clearTimeout(timer);
+        this.#unpostpone(request);
         patience.signal?.removeEventListener("abort", onAbort);
         this.#requests.delete(id);
         this.#unsent.delete(request);
         if ("error" in outcome) reject(outcome.error);
         else resolve(outcome.payload);
       };
-      const request: Request = { id, type, payload, bytes, sentWith: 0, awaits: 0, settle };
+      const request: Request = { id, type, payload, bytes, sentWith: 0, awaits: 0, lost: false, settle };
       patience.signal?.addEventListener("abort", onAbort, { once: true });
       this.#requests.set(id, request);
       this.#unsent.add(request);
@@ -103,13 +108,37 @@ export class Pending {
   /** It was refused for its token, and is to be sent again with a later one. */
   markRefused(request: Request): void {
     request.awaits = request.sentWith + 1;
-    const again = (other: Request) => other === request || this.#unsent.has(other);
-    this.#unsent = new Set([...this.#requests.values()].filter(again));
+    this.#sendAgain(request);
+  }
+
+  /** It is to be sent again after so long, when `then` is told; or on the next connection, if that comes before. */
+  postpone(request: Request, ms: number, then: () => void): void {
+    this.#unpostpone(request);
+    const again = () => {
+      this.#postponed.delete(request);
+      this.#sendAgain(request);
+      then();
+    };
+    this.#postponed.set(request, setTimeout(again, Math.min(ms, LONGEST_TIMER_MS)));
   }
 
   /** The connection is gone: what was sent and not answered is to be sent again. */
   markUnsent(): void {
+    for (const request of this.#requests.values()) {
+      request.lost ||= !this.#unsent.has(request);
+      this.#unpostpone(request);
+    }
     this.#unsent = new Set(this.#requests.values());
+  }
+
+  #sendAgain(request: Request): void {
+    const isUnsent = (other: Request) => other === request || this.#unsent.has(other);
+    this.#unsent = new Set([...this.#requests.values()].filter(isUnsent));
+  }
+
+  #unpostpone(request: Request): void {
+    clearTimeout(this.#postponed.get(request));
+    this.#postponed.delete(request);
   }
 
   /** The largest of what was sent and not answered: that on which the server choked. */

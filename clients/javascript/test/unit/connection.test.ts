@@ -110,6 +110,45 @@ describe("a lost connection", () => {
     assert.equal(await small, 1);
   });
 
+  test("may have left a request that is being handled, and whose answer is waited for", async () => {
+    const { client, socket } = await live();
+    const answer = client.request("order", 1, { id: "x" });
+    const late = client.request("order", 2, { id: "y", timeoutMs: 1_000 });
+    socket().end(1006);
+    await pass(250);
+    socket().accept();
+    socket().authenticate();
+    for (const id of ["x", "y"]) socket().refuse(id, "busy", { temporary: true, retry_after_ms: 700 });
+    await pass(699);
+    assert.equal(socket().asked.length, 2);
+    await pass(1);
+    assert.deepEqual(socket().asked.slice(2), socket().asked.slice(0, 2));
+    socket().refuse("x", "busy", { temporary: true });
+    socket().refuse("y", "busy", { temporary: true });
+    // The first copy's comes.
+    socket().reply("x", "done");
+    assert.equal(await answer, "done");
+    await pass(1_000);
+    assert.equal((await refusal(late)).code, "timeout");
+    await pass(10_000);
+    assert.equal(socket().asked.length, 4);
+  });
+
+  test("has a request that was postponed sent at once by the next one, and once", async () => {
+    const { client, socket } = await live();
+    void client.request("order").catch(() => {});
+    for (const sockets of [2, 3]) {
+      socket().end(1006);
+      await pass(500);
+      socket().accept();
+      socket().authenticate();
+      assert.deepEqual([FakeSocket.all.length, socket().asked.length], [sockets, 1]);
+      if (sockets === 2) socket().refuse(socket().asked[0]?.id, "busy", { temporary: true, retry_after_ms: 5_000 });
+    }
+    await pass(10_000);
+    assert.equal(socket().asked.length, 1);
+  });
+
   test("without a token is tried again, and told", async () => {
     let asked = 0;
     const token = () => (asked++ === 0 ? Promise.reject(new Error("the issuer is away")) : jwt(2));
