@@ -89,8 +89,7 @@ describe("the package", () => {
 
   test("locks what is built with by what it is, and not by where it was fetched", async () => {
     const lock = await readFile(join(HERE, "package-lock.json"), "utf8");
-    const hosts = [...lock.matchAll(/"resolved": "([^"]*)"/g)].map(([, url]) => new URL(url ?? "").host);
-    assert.deepEqual(hosts.filter((host) => host !== "registry.npmjs.org"), []);
+    assert.doesNotMatch(lock, /"resolved"/);
   });
 });
 
