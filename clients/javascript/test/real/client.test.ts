@@ -266,6 +266,31 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     assert.deepEqual(sent, [...both(false), ...both(true)]);
   });
 
+  test("a terminator that drains is left, and the next one found", async (t) => {
+    const server = await Countersign.start(t);
+    const token = await server.token("alice");
+    const { client, tap } = connected(t, server.url, () => Promise.resolve(token));
+    await client.request("echo");
+    const waiting = next(client, "state", ({ name }) => name === "waiting");
+    await server.end();
+    const state = await waiting;
+    assert.match(state.name === "waiting" ? state.because : "", /^1012/);
+    await server.restart();
+    assert.equal(await client.request("echo", 1), 1);
+    assert.ok(tap.sockets > 1);
+  });
+
+  test("a connection that is closed for a stale token is made again with a fresh one", async (t) => {
+    const server = await Countersign.start(t, "--on-unauthenticated", "close");
+    const { client, tap, tokens } = connected(t, server.url, (n) => server.token("alice", n === 1 ? -10 : 300));
+    const waiting = next(client, "state", ({ name }) => name === "waiting");
+    const answer = client.request("echo", 1);
+    const state = await waiting;
+    assert.match(state.name === "waiting" ? state.because : "", /^4401/);
+    assert.equal(await answer, 1);
+    assert.deepEqual([tap.sockets, tokens.length], [2, 2]);
+  });
+
   test("as many requests as may wait do so until there is a terminator, and one more is refused", async (t) => {
     const server = await Countersign.start(t);
     const token = await server.token("alice");

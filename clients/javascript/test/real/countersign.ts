@@ -69,16 +69,25 @@ export class Countersign {
 
   /** It dies, and with it all that it knew. */
   async kill(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const ended = once(this.#child, "exit");
-    this.#child.kill("SIGKILL");
-    await ended;
+    await this.#end("SIGKILL");
+  }
+
+  /** It is asked to end, and drains. */
+  async end(): Promise<void> {
+    await this.#end("SIGTERM");
   }
 
   /** It comes back at the same address. */
   async restart(): Promise<void> {
     this.#child = this.#spawn(new URL(this.url).host);
     await this.#ready();
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const ended = once(this.#child, "exit");
+    this.#child.kill(signal);
+    await ended;
   }
 
   #spawn(listen: string): ChildProcess {
