@@ -17,8 +17,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use worker::identity::Identity;
 use worker::store::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest, Store,
-    StoreError,
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
+    ResumeDigest, Store, StoreError,
 };
 
 /// One worker's way to the store that all share.
@@ -96,6 +96,9 @@ impl Store for ChaosStore {
         revocations() -> Vec<Revocation>;
         note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         decisions(connection: ConnectionId) -> Vec<Decision>;
+        begin<'a>(claim: &'a Claim) -> Begun;
+        finish<'a>(claim: &'a Claim, answer: Option<&'a str>) -> Option<String>;
+        abandon<'a>(claim: &'a Claim) -> ();
         ping() -> ();
     }
 

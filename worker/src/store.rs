@@ -10,6 +10,7 @@
 //! homes that `conformance` holds to the same behaviour: Redis or Valkey, and
 //! this process's own memory.
 
+pub mod claim;
 #[doc(hidden)]
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -28,6 +29,7 @@ use shared::id::{ConnectionId, Sequence};
 use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 
+pub use self::claim::{Begun, Claim, MessageKey, Run, Sha256Digest};
 pub use self::decision::Decision;
 pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding};
 use crate::identity::Identity;
@@ -56,6 +58,14 @@ const DROPPED_KEPT: usize = 1_024;
 
 /// For how long decisions about a connection are kept after the last one.
 const DECISIONS_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// How many messages of one identity are known to have been handled; those that would be forgotten first give way.
+/// At some 300 bytes each that is 3 MB.
+const MOST_CLAIMS: usize = 10_000;
+
+/// How many bytes of answers are kept for one identity, in all: 4 MiB. Those that would be forgotten first give way, and
+/// only that the message was handled stays known.
+const MOST_ANSWER_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// The longest that anything is kept, so that a token without a sensible end does not stay for ever.
 const LONGEST_KEPT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -279,6 +289,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// The decisions about a connection that are kept, oldest first.
     fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>>;
+
+    /// Begins a run of a message that is to have its effect once, if none has ended or lasts. The very same run may begin
+    /// again, and so may one with the same stamp: whoever was given the message before has lost it.
+    fn begin<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Begun, StoreError>>;
+
+    /// Ends a run with what it came to, or with nothing if that is not kept: from then on that is told, for the window.
+    /// Of several runs of one message the first that ends counts; tells what that came to, if it was not this one.
+    fn finish<'a>(
+        &'a self,
+        claim: &'a Claim,
+        answer: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
+
+    /// Ends a run that has had no effect: the message may begin anew. What another run has taken over stays.
+    fn abandon<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Asks the store whether it is there, for readiness.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;

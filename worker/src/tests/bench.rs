@@ -27,8 +27,8 @@ use super::connection::{hear, stranger};
 use crate::config::{Policies, Strategy};
 use crate::identity::{Identity, Issuer};
 use crate::store::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
-    Settings, Store, StoreError, open,
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
+    ResumeDigest, Settings, Store, StoreError, open,
 };
 use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
@@ -457,6 +457,9 @@ impl Store for FlakyStore {
         fn revocations<'a>() -> Vec<Revocation>;
         fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
+        fn begin<'a>(claim: &'a Claim) -> Begun;
+        fn finish<'a>(claim: &'a Claim, answer: Option<&'a str>) -> Option<String>;
+        fn abandon<'a>(claim: &'a Claim) -> ();
     }
 
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
