@@ -88,6 +88,7 @@ impl Bench {
                     ttl: HOLD_TTL,
                 },
                 on_expired_push: Policy::Reauthenticate,
+                idempotency: None,
                 drain_timeout: Duration::from_secs(20),
                 strategy: Strategy::Both,
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
