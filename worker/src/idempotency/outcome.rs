@@ -24,7 +24,13 @@ enum Kept {
 /// As it is kept; nothing if it is too long.
 pub(super) fn to_text(came_to: &Result<Answers, ErrorBody>) -> Option<String> {
     let kept = match came_to {
-        Ok(answers) => Kept::Replies(answers.payloads().iter().map(|one| one.iter().cloned().collect()).collect()),
+        Ok(answers) => Kept::Replies(
+            answers
+                .payloads()
+                .iter()
+                .map(|one| one.iter().cloned().collect())
+                .collect(),
+        ),
         Err(error) => Kept::Error(error.clone()),
     };
     let text = serde_json::to_string(&kept).ok()?;
@@ -35,7 +41,9 @@ pub(super) fn to_text(came_to: &Result<Answers, ErrorBody>) -> Option<String> {
 pub(super) fn from_text(text: &str) -> Option<Result<Answers, ErrorBody>> {
     Some(match serde_json::from_str(text).ok()? {
         Kept::Replies(payloads) => {
-            let each = payloads.into_iter().map(|payload| Answers::raw(payload.into_iter().next()));
+            let each = payloads
+                .into_iter()
+                .map(|payload| Answers::raw(payload.into_iter().next()));
             Ok(each.fold(Answers::none(), Answers::and))
         }
         Kept::Error(error) => Err(error),
@@ -60,7 +68,9 @@ mod tests {
             Answers::none(),
             Answers::raw(None),
             raw("null"),
-            raw(r#"{"b": 1.0, "a":"é\u00e9\n"}"#).and(Answers::raw(None)).and(raw("1e400")),
+            raw(r#"{"b": 1.0, "a":"é\u00e9\n"}"#)
+                .and(Answers::raw(None))
+                .and(raw("1e400")),
             raw(&deep),
         ] {
             let text = to_text(&Ok(answers)).unwrap();
@@ -75,7 +85,10 @@ mod tests {
         assert_eq!(said(&again(raw("null"))), said(&raw("null")));
         assert_eq!(said(&again(Answers::raw(None))), said(&Answers::raw(None)));
         assert_eq!(said(&again(Answers::none())), said(&Answers::none()));
-        assert_eq!(said(&again(raw("[1, 2]").and(raw("{}")))), said(&raw("[1, 2]").and(raw("{}"))));
+        assert_eq!(
+            said(&again(raw("[1, 2]").and(raw("{}")))),
+            said(&raw("[1, 2]").and(raw("{}")))
+        );
     }
 
     #[test]
@@ -92,7 +105,12 @@ mod tests {
         let of_length = |length: usize| raw(&format!("\"{}\"", "x".repeat(length - r#"{"replies":[[""]]}"#.len())));
         assert_eq!(to_text(&Ok(of_length(LONGEST))).unwrap().len(), LONGEST);
         assert_eq!(to_text(&Ok(of_length(LONGEST + 1))), None);
-        for text in ["", "{}", r#"{"error":{"code":"newer","message":"","temporary":false}}"#, r#"{"newer":1}"#] {
+        for text in [
+            "",
+            "{}",
+            r#"{"error":{"code":"newer","message":"","temporary":false}}"#,
+            r#"{"newer":1}"#,
+        ] {
             assert!(from_text(text).is_none(), "{text}");
         }
     }

@@ -51,7 +51,13 @@ mod tests {
 
     #[test]
     fn what_is_moved_between_type_and_payload_is_another_message() {
-        let texts = [("a", Some("1")), ("a1", None), ("", Some("1")), ("a", Some("null")), ("a", None)];
+        let texts = [
+            ("a", Some("1")),
+            ("a1", None),
+            ("", Some("1")),
+            ("a", Some("null")),
+            ("a", None),
+        ];
         for one in texts {
             for other in texts {
                 let of = |(kind, payload): (&str, Option<&str>)| fingerprint(kind, payload.map(raw).as_deref());

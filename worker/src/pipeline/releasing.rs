@@ -243,7 +243,12 @@ impl Pipeline {
             self.handle(request, &stamp, None, false).await
         };
         self.metrics.ended(handled.outcome);
-        for (index, body) in handled.bodies.into_iter().enumerate().filter(|(_, body)| !body.is_empty()) {
+        for (index, body) in handled
+            .bodies
+            .into_iter()
+            .enumerate()
+            .filter(|(_, body)| !body.is_empty())
+        {
             let errand = Errand::Write(Write {
                 key: format!("{stamp}.{index}"),
                 identity: Some(heir.identity),
