@@ -272,8 +272,11 @@ async fn of_too_many_bytes_the_oldest_answers_go_and_not_that_they_were_given(ho
         let kept = (id > 2).then(|| quarter.clone());
         assert!(begin(home, &claim(alice, id)).await == Begun::Done(kept), "{id}");
     }
-    // What is forgotten counts no more.
-    pass(home, WINDOW).await;
+    // What is forgotten counts no more, though something else is known.
+    begin(home, &claim(alice, 7)).await;
+    pass(home, WINDOW - Duration::from_secs(1)).await;
+    begin(home, &claim(alice, 8)).await;
+    pass(home, Duration::from_secs(1)).await;
     for id in 11..=14 {
         let one = claim(alice, id);
         begin(home, &one).await;
