@@ -84,8 +84,8 @@ impl Store for ChaosStore {
         authentication(connection: ConnectionId) -> Option<Authentication>;
         resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         heir(connection: ConnectionId) -> Option<ConnectionId>;
-        register(identity: IdentityTag, entry: Registered) -> u64;
-        unregister(identity: IdentityTag, connection: ConnectionId) -> ();
+        register(identity: IdentityTag, entry: Registered) -> Option<u64>;
+        unregister(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         held_messages(connection: ConnectionId) -> Vec<HeldMessage>;
         drop_messages<'a>(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;

@@ -52,7 +52,8 @@ const LAPSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most connections that one identity can have at a time and be pushed to; the one that lapses first gives way.
 const MOST_CONNECTIONS: usize = 10_000;
 
-/// How many dropped messages of a connection are remembered; the oldest are forgotten. One may come once more if the
+/// How many dropped messages of a connection are remembered, and how many connections that left their identity; the
+/// oldest are forgotten. One may come once more if the
 /// worker that held it died before it had said so, and a terminator has far fewer of one connection unanswered.
 const DROPPED_KEPT: usize = 1_024;
 
@@ -145,6 +146,8 @@ pub type ResumeDigest = [u8; 32];
 pub struct Registered {
     /// Which.
     pub connection: ConnectionId,
+    /// The message that entered it last, by which entries are compared.
+    pub by: Sequence,
     /// Until when it is authenticated, leeway included.
     pub until: Timestamp,
     /// When its token was issued, and by which `jti` it may be revoked.
@@ -230,12 +233,18 @@ pub trait Store: Send + Sync + 'static {
     /// The connection that took over what is held of this one, if one did.
     fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>>;
 
-    /// Enters a connection among those of an identity, or renews its entry. Tells how many writes are held for the
-    /// identity, as of after the entry.
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Enters a connection among those of an identity, or renews its entry, if no newer message has done so or taken it
+    /// out. Tells how many writes are held for the identity, as of after the entry; nothing if it is not entered.
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>>;
 
-    /// Takes a connection out of those of an identity.
-    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Takes a connection out of those of an identity, unless a message newer than `by` has entered it; what is not newer
+    /// does not enter it any more. Without `by` no message says so: it is out for now, and whoever is there may enter it.
+    fn unregister(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        by: Option<Sequence>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// All connections of an identity, those that have lapsed within a day included, in no order.
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>>;

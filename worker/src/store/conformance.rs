@@ -33,9 +33,9 @@ use super::memory::MemoryStore;
 pub use super::redis::COMMANDS;
 use super::redis::RedisStore;
 use super::{
-    AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, Decision, HOLD_GRACE, HeldMessage, HeldWrite, HoldLimits,
-    Holding, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, MessageKey, Recorded, Registered,
-    ResumeDigest, Run, Settings, Store, StoreError,
+    AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, HOLD_GRACE, HeldMessage, HeldWrite,
+    HoldLimits, Holding, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, MessageKey, Recorded,
+    Registered, ResumeDigest, Run, Settings, Store, StoreError,
 };
 use crate::identity::{Identity, Issuer, Subject};
 

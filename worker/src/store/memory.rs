@@ -112,15 +112,20 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.authentications.heir(connection, now))
     }
 
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         self.step(move |state, now| {
-            state.connections.enter(identity, entry, now);
-            state.writes.count(identity, now)
+            let entered = state.connections.enter(identity, entry, now);
+            entered.then(|| state.writes.count(identity, now))
         })
     }
 
-    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.step(move |state, now| state.connections.leave(identity, connection, now))
+    fn unregister(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        by: Option<Sequence>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.step(move |state, now| state.connections.leave(identity, connection, by, now))
     }
 
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {

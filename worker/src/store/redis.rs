@@ -8,6 +8,7 @@
 //! | `<ns>:{<connection>}:decisions` | a list | `decisions` |
 //! | `<ns>:{i:<identity>}:connections` | a hash: entries by connection | `connections` |
 //! | `<ns>:{i:<identity>}:ends` | a sorted set: when each connection is forgotten | `connections` |
+//! | `<ns>:{i:<identity>}:left`, `:left:at` | a hash and a sorted set: connections that left, by which message, and when | `connections` |
 //! | `<ns>:{i:<identity>}:writes` | a hash: held writes by key | `writes` |
 //! | `<ns>:{i:<identity>}:order`, `:age` | sorted sets: the keys of held writes | `writes` |
 //! | `<ns>:{i:<identity>}:claims` | a hash: messages that have, or are having, their effect, by the digest of their `id` | `claims` |
@@ -246,12 +247,17 @@ impl Store for RedisStore {
         Box::pin(self.read_heir(connection))
     }
 
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         Box::pin(self.enter_connection(identity, entry))
     }
 
-    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.remove_connection(identity, connection))
+    fn unregister(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        by: Option<Sequence>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.remove_connection(identity, connection, by))
     }
 
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {

@@ -448,7 +448,7 @@ impl Store for FlakyStore {
     forwarded! {
         fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         fn heir<'a>(connection: ConnectionId) -> Option<ConnectionId>;
-        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
+        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
@@ -463,7 +463,7 @@ impl Store for FlakyStore {
         fn abandon<'a>(claim: &'a Claim) -> ();
     }
 
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::SeqCst);
             self.check()?;
