@@ -16,6 +16,7 @@ mod garbage;
 mod handshake;
 mod harness;
 mod holds;
+mod idempotency;
 mod injection;
 mod keys;
 mod kills;

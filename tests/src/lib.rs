@@ -47,6 +47,8 @@ pub mod lateness;
 
 pub mod producer;
 
+pub mod effect;
+
 pub mod handler;
 
 pub mod rig;

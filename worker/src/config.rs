@@ -75,6 +75,10 @@ shared::settings! {
         pub hold_max_bytes: Size = "1MiB" in "1KiB"..="64MiB",
         /// What handles a message once it is authenticated: `echo` answers with its payload.
         pub handler: HandlerKind = "echo",
+        /// For how long a message is remembered by its `id`, or `off`. Within that time the same message of the same
+        /// identity gets the same answer again and has no second effect, and another with its `id` is refused with
+        /// `duplicate`. It costs a call of the store before and one after the handler. All workers must agree on it.
+        pub idempotency: Option<Duration> = "off" in "1s"..="24h",
         /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
         /// a point; lower spreads work more evenly over the workers.
         pub prefetch: u16 = "512" in "1"..="65535",

@@ -14,6 +14,7 @@
 //! - `decision`: what becomes of it, pure.
 //! - [`store`], `recorded`: what is known of its connection, written on change.
 //! - [`handler`]: what the application does with it.
+//! - `idempotency`: what was done with it, if it came before.
 //! - `answer`: what goes back.
 //! - `outbound`: pushes, and what is held until a connection can be written to.
 //! - `revoke`, `revoked`: what is taken back before its time.
@@ -39,6 +40,8 @@ mod revoke;
 mod revoked;
 
 pub mod handler;
+
+mod idempotency;
 
 mod answer;
 mod origin;

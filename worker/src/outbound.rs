@@ -174,7 +174,7 @@ impl Outbound {
         if arrival == Arrival::Gone {
             self.counters.unregistered();
             // If the store is away, whoever comes next finds it again.
-            let _ = self.store.unregister(identity, connection).await;
+            let _ = self.store.unregister(identity, connection, None).await;
         }
         Ok(arrival)
     }

@@ -36,6 +36,7 @@ use crate::answer;
 use crate::config::{Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
+use crate::idempotency::Idempotency;
 use crate::metrics::{Lost, Metrics, Outcome};
 use crate::origin::Origin;
 use crate::outbound::Outbound;
@@ -63,6 +64,8 @@ pub(crate) struct Pipeline {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) recorder: Recorder,
     pub(crate) handler: Guarded,
+    /// Whether a message was handled before; nothing if nobody wants to know.
+    pub(crate) idempotency: Option<Idempotency>,
     /// How many messages may be handled at a time. To wait for a confirm takes no permit.
     pub(crate) permits: Semaphore,
     pub(crate) publisher: Publisher,

@@ -29,6 +29,7 @@ use tracing::{info, warn};
 use crate::config::{Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::{Guarded, Handler};
+use crate::idempotency::Idempotency;
 use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
@@ -81,6 +82,8 @@ pub struct Limits {
     pub max_deliveries: u32,
     /// How long the handler may take over one message.
     pub handler_timeout: Duration,
+    /// For how long a message is remembered, so that it has its effect once; nothing if it is not.
+    pub idempotency: Option<Duration>,
     /// How much is held until a fresh token comes, and for how long.
     pub hold: HoldLimits,
     /// What terminators do when they have something for a connection whose authentication has lapsed.
@@ -196,6 +199,9 @@ impl Rooms {
                 outbound: outward.outbound.clone(),
                 clock: clock.clone(),
                 recorder: Recorder::new(store.clone(), metrics.clone()),
+                idempotency: limits
+                    .idempotency
+                    .map(|window| Idempotency::new(store.clone(), metrics.clone(), window, limits.handler_timeout)),
                 store,
                 handler: Guarded::new(handler, limits.handler_timeout),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),

@@ -65,6 +65,7 @@ impl WorkerConfig {
             concurrency: self.concurrency,
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
+            idempotency: self.idempotency,
             drain_timeout: self.drain_timeout,
             strategy: self.strategy,
             on_unauthenticated: self.on_unauthenticated.clone(),

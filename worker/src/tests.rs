@@ -3,6 +3,7 @@
 mod bench;
 mod connection;
 mod failing;
+mod idempotency;
 mod inbound;
 mod life;
 mod outbound;

@@ -21,6 +21,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "hold-max-bytes",
     "hold-max-messages",
     "hold-ttl",
+    "idempotency",
     "idle-timeout",
     "jwks-ttl",
     "jwt-algorithms",

@@ -15,7 +15,7 @@ use crate::handler::Request;
 use crate::identity::Identity;
 use crate::message::ClientMessage;
 use crate::metrics::Outcome;
-use crate::origin::Origin;
+use crate::origin::{Origin, was_moved};
 use crate::revoked::Judgement;
 use crate::standing::{Bound, subject_of};
 use crate::token::{Rejection, Verified};
@@ -28,6 +28,8 @@ pub(super) struct Asked<'a> {
     pub(super) bound: Option<Bound>,
     /// When it is decided.
     pub(super) now: Timestamp,
+    /// Whether it was given to somebody who did not bring it to its end.
+    pub(super) again: bool,
 }
 
 impl Asked<'_> {
@@ -68,6 +70,7 @@ impl Pipeline {
             origin,
             bound: origin.question().and_then(|question| Bound::of(&question.standing)),
             now: self.clock.now(),
+            again: was_moved(delivery, &self.internal),
         };
         let received = delivery.message.properties.timestamp_s.map(Timestamp::from_secs);
         let case = self.case(&asked, received);
@@ -231,10 +234,16 @@ impl Pipeline {
         auth: Option<&AuthBody>,
     ) -> Conclusion {
         let request = asked.request(identity, claims);
-        let (outcome, bodies) = self.handle(request, asked.origin, auth).await;
+        let handled = self.handle(request, asked.origin, auth, asked.again).await;
+        let noted = (handled.refused == Some(ErrorCode::Duplicate)).then(|| {
+            let why = "duplicate: the `id` was another message's, or its answer is not kept";
+            self.decision(asked.origin.stamp(), asked.id(), "refused", why)
+        });
         Conclusion {
-            bodies,
-            ..Conclusion::of(outcome, bytes::Bytes::new())
+            bodies: handled.bodies,
+            refused: handled.refused,
+            noted,
+            ..Conclusion::of(handled.outcome, bytes::Bytes::new())
         }
     }
 

@@ -260,13 +260,18 @@ impl Pipeline {
             payload: payload.as_deref(),
             stamp: Some(stamp),
         };
-        let (outcome, bodies) = {
+        let handled = {
             // The semaphore is never closed, so a permit always comes.
             let _permit = self.permits.acquire().await;
-            self.handle(request, &stamp, None).await
+            self.handle(request, &stamp, None, false).await
         };
-        self.metrics.ended(outcome);
-        for (index, body) in bodies.into_iter().enumerate().filter(|(_, body)| !body.is_empty()) {
+        self.metrics.ended(handled.outcome);
+        for (index, body) in handled
+            .bodies
+            .into_iter()
+            .enumerate()
+            .filter(|(_, body)| !body.is_empty())
+        {
             let errand = Errand::Write(Write {
                 key: format!("{stamp}.{index}"),
                 identity: Some(heir.identity),

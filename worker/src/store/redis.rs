@@ -9,8 +9,11 @@
 //! | `<ns>:{<connection>}:decisions` | a list | `decisions` |
 //! | `<ns>:{i:<identity>}:connections` | a hash: entries by connection | `connections` |
 //! | `<ns>:{i:<identity>}:ends` | a sorted set: when each connection is forgotten | `connections` |
+//! | `<ns>:{i:<identity>}:left`, `:left:at` | a hash and a sorted set: connections that left, by which message, and when | `connections` |
 //! | `<ns>:{i:<identity>}:writes` | a hash: held writes by key | `writes` |
 //! | `<ns>:{i:<identity>}:order`, `:age` | sorted sets: the keys of held writes | `writes` |
+//! | `<ns>:{i:<identity>}:claims` | a hash: messages that have, or are having, their effect, by the digest of their `id` | `claims` |
+//! | `<ns>:{i:<identity>}:claims:ends`, `:answers` | sorted sets: when each is forgotten, and each that has an answer | `claims` |
 //! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `overdue` |
 //! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
 //! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
@@ -21,6 +24,7 @@
 //! its own needs no more than `COMMANDS`, on the keys of the namespace.
 
 mod authentications;
+mod claims;
 mod connections;
 mod decisions;
 mod link;
@@ -42,8 +46,8 @@ use shared::tag::IdentityTag;
 
 use self::link::{Link, Wire};
 use super::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, LONGEST_KEPT, Recorded, Registered,
-    ResumeDigest, Settings, Store, StoreError,
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, LONGEST_KEPT, Recorded,
+    Registered, ResumeDigest, Settings, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -101,11 +105,14 @@ struct Scripts {
     revoke: Script,
     forget_revocations: Script,
     note: Script,
+    begin: Script,
+    finish: Script,
+    abandon: Script,
 }
 
 macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("redis/common.lua"), include_str!($file)))
+    ($($file:literal),+) => {
+        Script::new(concat!(include_str!("redis/common.lua"), $(include_str!($file)),+))
     };
 }
 
@@ -124,6 +131,9 @@ impl Scripts {
             revoke: script!("redis/revoke.lua"),
             forget_revocations: script!("redis/forget_revocations.lua"),
             note: script!("redis/note.lua"),
+            begin: script!("redis/claimed.lua", "redis/begin.lua"),
+            finish: script!("redis/claimed.lua", "redis/finish.lua"),
+            abandon: script!("redis/claimed.lua", "redis/abandon.lua"),
         }
     }
 }
@@ -248,14 +258,17 @@ impl Store for RedisStore {
 
     fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
         Box::pin(self.read_predecessor(connection))
-    }
-
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         Box::pin(self.enter_connection(identity, entry))
     }
 
-    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.remove_connection(identity, connection))
+    fn unregister(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        by: Option<Sequence>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.remove_connection(identity, connection, by))
     }
 
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
@@ -318,6 +331,22 @@ impl Store for RedisStore {
 
     fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>> {
         Box::pin(self.read_decisions(connection))
+    }
+
+    fn begin<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Begun, StoreError>> {
+        Box::pin(self.begin_claim(claim))
+    }
+
+    fn finish<'a>(
+        &'a self,
+        claim: &'a Claim,
+        answer: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        Box::pin(self.finish_claim(claim, answer))
+    }
+
+    fn abandon<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.abandon_claim(claim))
     }
 }
 

@@ -27,8 +27,8 @@ use super::connection::{hear, stranger};
 use crate::config::{Policies, Strategy};
 use crate::identity::{Identity, Issuer};
 use crate::store::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
-    Settings, Store, StoreError, open,
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
+    ResumeDigest, Settings, Store, StoreError, open,
 };
 use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
@@ -88,6 +88,7 @@ impl Bench {
                     ttl: HOLD_TTL,
                 },
                 on_expired_push: Policy::Reauthenticate,
+                idempotency: None,
                 drain_timeout: Duration::from_secs(20),
                 strategy: Strategy::Both,
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
@@ -456,6 +457,7 @@ impl Store for FlakyStore {
         fn heir<'a>(connection: ConnectionId) -> Option<ConnectionId>;
         fn predecessor<'a>(connection: ConnectionId) -> Option<ConnectionId>;
         fn unregister<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
+        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
@@ -465,9 +467,12 @@ impl Store for FlakyStore {
         fn revocations<'a>() -> Vec<Revocation>;
         fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
+        fn begin<'a>(claim: &'a Claim) -> Begun;
+        fn finish<'a>(claim: &'a Claim, answer: Option<&'a str>) -> Option<String>;
+        fn abandon<'a>(claim: &'a Claim) -> ();
     }
 
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::SeqCst);
             self.check()?;

@@ -131,7 +131,7 @@ fn owner(identity: &Identity, resume: &ResumeDigest) -> Result<String, StoreErro
     serde_json::to_string(&parts).map_err(unreadable)
 }
 
-fn hex(digest: &ResumeDigest) -> String {
+pub(super) fn hex(digest: &ResumeDigest) -> String {
     digest.iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
