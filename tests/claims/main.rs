@@ -39,4 +39,5 @@ mod strategies;
 mod tls;
 mod tokens;
 mod topology;
+mod traces;
 mod vocabulary;
