@@ -11,6 +11,7 @@ mod broker_faults;
 mod bus;
 mod drain;
 mod edge;
+mod forecast;
 mod frames;
 mod garbage;
 mod handshake;
