@@ -1,9 +1,11 @@
 //! The application's part: what comes of a message whose sender is proved.
 
 use std::fmt::Display;
+use std::pin::pin;
 
 use bytes::Bytes;
 use shared::protocol::{AuthBody, ErrorBody, ErrorCode};
+use shared::trace::{self as traces, SpanKind};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -68,7 +70,12 @@ impl Pipeline {
     /// Has the application handle a message.
     async fn ask(&self, request: Request<'_>, stamp: &(dyn Display + Sync)) -> Result<Answers, ErrorBody> {
         let started = Instant::now();
-        let handled = self.handler.handle(request).await;
+        let span = traces::child("handle", SpanKind::Internal);
+        let handled = span.scope(pin!(self.handler.handle(request))).await;
+        if let Err(failure) = &handled {
+            span.fail(failure.as_str());
+        }
+        drop(span);
         let took = started.elapsed();
         self.metrics.handling_took(took);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

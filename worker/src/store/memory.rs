@@ -114,6 +114,8 @@ impl Store for MemoryStore {
 
     fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
         self.step(move |state, now| state.authentications.predecessor(connection, now))
+    }
+
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         self.step(move |state, now| {
             let entered = state.connections.enter(identity, entry, now);

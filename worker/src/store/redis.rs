@@ -258,6 +258,8 @@ impl Store for RedisStore {
 
     fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
         Box::pin(self.read_predecessor(connection))
+    }
+
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         Box::pin(self.enter_connection(identity, entry))
     }

@@ -456,7 +456,6 @@ impl Store for FlakyStore {
         fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         fn heir<'a>(connection: ConnectionId) -> Option<ConnectionId>;
         fn predecessor<'a>(connection: ConnectionId) -> Option<ConnectionId>;
-        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
         fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
