@@ -3,9 +3,23 @@
 //! A handler sees the identity of *that message's* token (or, if it has none, of its
 //! connection's authentication), and never the token.
 //! Whatever it does, its worker lives: an error, a panic or too long a silence
-//! is one `error` to the client.
+//! is one `error` to the client. And whatever it is, it is not asked about a message
+//! whose token lacks a scope that the settings require.
+//!
+//! An application in Rust is a [`Handler`]. For all others there are handlers that
+//! hand its messages over: [`http`] and [`amqp`], which share what is in [`upstream`].
+//! [`relay`] needs none.
 
 mod echo;
+
+mod upstream;
+
+mod amqp;
+mod http;
+
+mod relay;
+
+pub(crate) mod builtin;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -15,10 +29,13 @@ use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use shared::id::Stamp;
-use shared::protocol::{ErrorBody, ErrorCode};
+use shared::protocol::ErrorBody;
+pub use shared::protocol::ErrorCode;
 
 pub use self::echo::Echo;
+use crate::config::RequiredScopes;
 use crate::identity::Identity;
 
 /// The most answers that one message may have.
@@ -41,9 +58,29 @@ pub struct Request<'a> {
     /// Which message of which connection it is; nothing if it was injected. A message that is delivered
     /// again (effects are at least once) has the stamp that it had.
     pub stamp: Option<Stamp>,
+    /// The `message_id` of one that was injected, if it has one.
+    pub message_id: Option<&'a str>,
 }
 
 impl Request<'_> {
+    /// A name for the message that it has each time that it is delivered, and that no other message has: up to 64 visible
+    /// characters of ASCII. Nothing if there is none to be had: of an injected message whose producer gave it no
+    /// `message_id`.
+    ///
+    /// Effects are at least once, and by this they become once: whoever keeps the keys of what is done need not do it
+    /// again.
+    pub fn idempotency_key(&self) -> Option<String> {
+        if let Some(stamp) = self.stamp {
+            return Some(stamp.to_string());
+        }
+        // Somebody else may use the same id for something else.
+        let digest = Sha256::new()
+            .chain_update(self.identity.tag().to_string())
+            .chain_update(self.message_id?)
+            .finalize();
+        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// The payload as a value of the application's; `null` stands in for one that is missing.
     ///
     /// # Errors
@@ -107,6 +144,8 @@ pub struct HandlerError {
     pub message: String,
     /// Whether the same message may well succeed later, unchanged.
     pub temporary: bool,
+    /// When to try again, from now.
+    pub retry_after: Option<Duration>,
 }
 
 impl HandlerError {
@@ -116,7 +155,15 @@ impl HandlerError {
             code,
             message: message.into(),
             temporary: code.is_temporary(),
+            retry_after: None,
         }
+    }
+
+    /// Says when to try again, from now.
+    #[must_use]
+    pub const fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
     }
 
     /// Says whether the same message may well succeed later, unchanged.
@@ -129,8 +176,10 @@ impl HandlerError {
 
 impl From<HandlerError> for ErrorBody {
     fn from(error: HandlerError) -> Self {
+        let after = error.retry_after;
         Self {
             temporary: error.temporary,
+            retry_after_ms: after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             ..Self::new(error.code, error.message)
         }
     }
@@ -147,7 +196,8 @@ pub trait Handler: Send + Sync + 'static {
 
 type Handling<'a> = Pin<Box<dyn Future<Output = Result<Answers, HandlerError>> + Send + 'a>>;
 
-trait Erased: Send + Sync {
+/// Any handler.
+pub(crate) trait Erased: Send + Sync {
     fn handle<'a>(&'a self, request: Request<'a>) -> Handling<'a>;
 }
 
@@ -162,6 +212,7 @@ impl<H: Handler> Erased for H {
 pub(crate) struct Guarded {
     handler: Box<dyn Erased>,
     timeout: Duration,
+    scopes: RequiredScopes,
 }
 
 /// Why the handler did not answer.
@@ -189,11 +240,21 @@ impl Failure {
 }
 
 impl Guarded {
-    pub(crate) fn new(handler: impl Handler, timeout: Duration) -> Self {
+    pub(crate) fn new(handler: Box<dyn Erased>, timeout: Duration, scopes: RequiredScopes) -> Self {
         Self {
-            handler: Box::new(handler),
+            handler,
             timeout,
+            scopes,
         }
+    }
+
+    /// Whether the message's token allows what its type needs.
+    pub(crate) fn allows(&self, request: &Request<'_>) -> Result<(), Failure> {
+        let lacking = self.scopes.lacking(request.kind, request.claims);
+        lacking.map_or(Ok(()), |scope| {
+            let why = format!("the token lacks the scope `{scope}`, which messages of this `type` need");
+            Err(Failure::Error(HandlerError::new(ErrorCode::Forbidden, why)))
+        })
     }
 
     /// Handles one message, within the time.

@@ -8,6 +8,7 @@
 //! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
 //! <ns>.revocations ── one at a time ───────────────────▶ revoke
 //! <ns>.worker.<id> ── as they come, until the very end ▶ revoked
+//! <ns>.reply.<id> ─── likewise, if there is an application ▶ handler
 //! ```
 //!
 //! Nothing in here outlives its [`Worker`](crate::Worker): to drop it is to give back what it has.
@@ -26,9 +27,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Policies, Strategy};
+use crate::config::{Policies, RequiredScopes, Strategy};
 use crate::dead_letter::Undertaker;
-use crate::handler::{Guarded, Handler};
+use crate::handler::Guarded;
+use crate::handler::builtin::Application;
 use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
@@ -91,6 +93,8 @@ pub struct Limits {
     pub strategy: Strategy,
     /// What happens to a message that comes without valid authentication.
     pub on_unauthenticated: Policies,
+    /// What a token must allow, by the message's type.
+    pub required_scopes: RequiredScopes,
 }
 
 impl Limits {
@@ -118,7 +122,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Begins to consume; the broker may come later.
-    pub(crate) fn start(parts: Parts, handler: impl Handler) -> Self {
+    pub(crate) fn start(parts: Parts, application: Application) -> Self {
         let ending = Ending::default();
         let tasks = TaskTracker::new();
         let drain_timeout = parts.limits.drain_timeout;
@@ -132,7 +136,7 @@ impl Running {
         let messages = intake(names.messages(), prefetch);
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
-        let rooms = Arc::new(Rooms::new(parts, &names, handler, metrics, &outward));
+        let rooms = Arc::new(Rooms::new(parts, &names, application, metrics, &outward));
         outward.start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
@@ -174,7 +178,8 @@ struct Rooms {
 }
 
 impl Rooms {
-    fn new(parts: Parts, names: &Names, handler: impl Handler, metrics: Arc<Metrics>, outward: &Outward) -> Self {
+    fn new(parts: Parts, names: &Names, application: Application, metrics: Arc<Metrics>, outward: &Outward) -> Self {
+        let handler = application.begin(&parts, names, &outward.outbound);
         let Parts {
             bus,
             store,
@@ -197,7 +202,7 @@ impl Rooms {
                 clock: clock.clone(),
                 recorder: Recorder::new(store.clone(), metrics.clone()),
                 store,
-                handler: Guarded::new(handler, limits.handler_timeout),
+                handler: Guarded::new(handler, limits.handler_timeout, limits.required_scopes.clone()),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 publisher: publisher.clone(),
                 undertaker: undertaker.clone(),

@@ -43,6 +43,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "on-expired-push",
     "on-unauthenticated",
     "prefetch",
+    "required-scopes",
     "send-queue-bytes",
     "store-timeout",
     "store-url",

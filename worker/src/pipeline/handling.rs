@@ -21,7 +21,10 @@ impl Pipeline {
         auth: Option<&AuthBody>,
     ) -> (Outcome, Vec<Bytes>) {
         let started = Instant::now();
-        let handled = self.handler.handle(request).await;
+        let handled = match self.handler.allows(&request) {
+            Ok(()) => self.handler.handle(request).await,
+            Err(forbidden) => Err(forbidden),
+        };
         let took = started.elapsed();
         self.metrics.handling_took(took);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

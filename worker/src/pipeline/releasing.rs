@@ -236,6 +236,7 @@ impl Pipeline {
             id: message.id.as_deref(),
             payload: payload.as_deref(),
             stamp: Some(stamp),
+            message_id: None,
         };
         let (outcome, bodies) = {
             // The semaphore is never closed, so a permit always comes.

@@ -24,7 +24,7 @@ use shared::tag::IdentityTag;
 use tokio::sync::Notify;
 
 use super::connection::{hear, stranger};
-use crate::config::{Policies, Strategy};
+use crate::config::{Policies, RequiredScopes, Strategy};
 use crate::identity::{Identity, Issuer};
 use crate::store::{
     Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
@@ -91,6 +91,7 @@ impl Bench {
                 drain_timeout: Duration::from_secs(20),
                 strategy: Strategy::Both,
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
+                required_scopes: RequiredScopes::default(),
             },
             publisher: bus.publisher(Patience::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
