@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use shared::id::Stamp;
+pub use shared::id::Stamp;
 use shared::protocol::ErrorBody;
 pub use shared::protocol::ErrorCode;
 
@@ -185,9 +185,101 @@ impl From<HandlerError> for ErrorBody {
     }
 }
 
-/// What an application does with messages. Many are handled at a time, in no order.
+/// What an application does with messages.
+///
+/// A program with a handler of its own is a worker with all settings of `worker` but `handler`:
+/// [`program::run_with`](crate::program::run_with) is its `main`, as `examples/orders.rs` shows.
+///
+/// - Many messages are handled at a time (the setting `concurrency`), in no order, those of one connection too. Whoever
+///   needs an order keeps it by [`Request::stamp`].
+/// - Effects are at least once: when a worker dies, its messages are handled again. [`Request::idempotency_key`] is then
+///   the same.
+/// - A handler that takes longer than `handler-timeout` is dropped at its next `await`, and its client told `busy`; one
+///   that panics, `internal`.
+/// - While all of `concurrency` are at work, nothing more is begun. What must not wait for that had better not be awaited
+///   in here.
+///
+/// ```
+/// use worker::{Answers, ErrorCode, Handler, HandlerError, Request};
+///
+/// struct Greeter;
+///
+/// impl Handler for Greeter {
+///     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
+///         let greeting: String = request.payload_as()?;
+///         if greeting.is_empty() {
+///             return Err(HandlerError::new(ErrorCode::BadRequest, "say something"));
+///         }
+///         Answers::one(&format!("{greeting}, {}!", request.identity.subject.as_str()))
+///     }
+/// }
+/// # use std::sync::Arc;
+/// # use serde_json::{Value, json};
+/// # use shared::bus::memory::MemoryBus;
+/// # use shared::bus::topology::Names;
+/// # use shared::bus::{Bus, Message, Patience, Properties, Route};
+/// # use shared::clock::SystemClock;
+/// # use worker::config::WorkerConfig;
+/// # use worker::token::{Keys, Rules, Verifier};
+/// # use worker::{Parts, Worker, store};
+/// #
+/// # const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+/// #
+/// # fn parts() -> Parts {
+/// #     let key = std::env::temp_dir().join(format!("greeter-{}", std::process::id()));
+/// #     std::fs::write(&key, SECRET).unwrap();
+/// #     let settings = [("jwt-keys", key.to_str().unwrap()), ("jwt-issuer", "i"), ("jwt-audience", "greeter")];
+/// #     let config: WorkerConfig = shared::config::from_pairs(settings).unwrap();
+/// #     let keys = Keys::load(&[key.to_str().unwrap().parse().unwrap()], &config.issuers(), &[]).unwrap();
+/// #     std::fs::remove_file(&key).unwrap();
+/// #     let store = store::Settings {
+/// #         url: "memory:".to_owned(),
+/// #         namespace: "countersign".to_owned(),
+/// #         timeout: config.store_timeout,
+/// #         leeway: config.jwt_leeway,
+/// #     };
+/// #     Parts {
+/// #         bus: Arc::new(MemoryBus::new(&Names::new("countersign").common())),
+/// #         store: store::open(&store, Arc::new(SystemClock)).unwrap(),
+/// #         verifier: Arc::new(Verifier::new(keys, Rules::new(vec!["greeter".to_owned()]), 1)),
+/// #         issuers: config.issuers(),
+/// #         clock: Arc::new(SystemClock),
+/// #         limits: config.limits(),
+/// #     }
+/// # }
+/// #
+/// # fn token_of(subject: &str) -> String {
+/// #     let exp = jsonwebtoken::get_current_timestamp() + 60;
+/// #     let claims = json!({"iss": "i", "aud": "greeter", "sub": subject, "exp": exp});
+/// #     let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
+/// #     jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+/// # }
+/// #
+/// # async fn ask(bus: &dyn Bus, message: Value) -> Value {
+/// #     let replies = Names::new("countersign").inject_queue(1);
+/// #     let mut answers = bus.consumer(replies.clone(), 1);
+/// #     let properties = Properties { reply_to: Some(replies.name), ..Properties::default() };
+/// #     let message = Message { body: message.to_string().into(), properties };
+/// #     let route = Route::new("countersign", "message");
+/// #     bus.publisher(Patience::Endless).publish(route, message).await.unwrap();
+/// #     let answer = answers.recv().await.unwrap();
+/// #     serde_json::from_slice(&answer.message.body).unwrap()
+/// # }
+/// #
+/// # #[tokio::main]
+/// # async fn main() {
+/// # let parts = parts();
+/// # let bus = parts.bus.clone();
+///
+/// // `parts` is where it stands: a broker, a store, keys.
+/// let worker = Worker::start_with(parts, Greeter);
+/// let message = json!({"type": "greet", "token": token_of("alice"), "payload": "Hello"});
+/// assert_eq!(ask(&*bus, message).await, json!({"type": "reply", "payload": "Hello, alice!"}));
+/// # drop(worker);
+/// # }
+/// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Handles one message. It may be called again for the same message after a crash, so effects are at least once.
+    /// Handles one message.
     ///
     /// # Errors
     /// What the client is told instead of an answer.
@@ -248,13 +340,11 @@ impl Guarded {
         }
     }
 
-    /// Whether the message's token allows what its type needs.
-    pub(crate) fn allows(&self, request: &Request<'_>) -> Result<(), Failure> {
-        let lacking = self.scopes.lacking(request.kind, request.claims);
-        lacking.map_or(Ok(()), |scope| {
-            let why = format!("the token lacks the scope `{scope}`, which messages of this `type` need");
-            Err(Failure::Error(HandlerError::new(ErrorCode::Forbidden, why)))
-        })
+    /// Why the message's token does not allow what its type needs, if so.
+    pub(crate) fn forbids(&self, request: &Request<'_>) -> Option<HandlerError> {
+        let scope = self.scopes.lacking(request.kind, request.claims)?;
+        let why = format!("the token lacks the scope `{scope}`, which messages of this `type` need");
+        Some(HandlerError::new(ErrorCode::Forbidden, why))
     }
 
     /// Handles one message, within the time.

@@ -10,7 +10,7 @@ use shared::bus::topology::{Names, Topology};
 use shared::chance;
 
 use super::amqp::Amqp;
-use super::http::Http;
+use super::http::{Http, Target};
 use super::relay::Relay;
 use super::{Echo, Erased, Handler};
 use crate::config::HandlerKind;
@@ -25,6 +25,8 @@ pub(crate) enum Application {
     Own(Box<dyn Erased>),
     /// `relay`.
     Relay,
+    /// `http:URL`.
+    Http(Target),
     /// `amqp`, with the number of this worker's queue for answers.
     Amqp(u64),
 }
@@ -42,7 +44,7 @@ impl Application {
         Ok(match kind {
             HandlerKind::Echo => Self::own(Echo),
             HandlerKind::Relay => Self::Relay,
-            HandlerKind::Http(url) => Self::own(Http::new(url, limits.handler_timeout, limits.concurrency)?),
+            HandlerKind::Http(url) => Self::Http(Target::new(url, limits.concurrency)?),
             HandlerKind::Amqp => Self::Amqp(chance::number()),
         })
     }
@@ -50,7 +52,7 @@ impl Application {
     /// What must be on the broker before anything is handled.
     pub(crate) fn topology(&self, names: &Names) -> Topology {
         match self {
-            Self::Own(_) | Self::Relay => Topology::default(),
+            Self::Own(_) | Self::Relay | Self::Http(_) => Topology::default(),
             Self::Amqp(number) => Topology {
                 exchanges: vec![names.app_exchange()],
                 queues: vec![names.reply_queue(*number)],
@@ -67,6 +69,7 @@ impl Application {
                 outbound: outbound.clone(),
                 issuers: parts.issuers.clone(),
             }))),
+            Self::Http(target) => Box::new(Http::begin(target, limit)),
             Self::Amqp(number) => Box::new(Amqp::begin(&*parts.bus, names, names.reply_queue(number), limit)),
         }
     }

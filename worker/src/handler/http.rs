@@ -37,10 +37,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// something is on its way.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Posts messages.
-pub(crate) struct Http {
+/// Where messages are posted, and by what: all that can be wrong before there is a worker.
+pub(crate) struct Target {
     client: Client,
     url: Url,
+}
+
+/// Posts messages.
+pub(crate) struct Http {
+    target: Target,
     calls: Calls,
 }
 
@@ -57,12 +62,12 @@ enum Posted {
     TooLarge,
 }
 
-impl Http {
-    /// `limit` is when a call is cancelled because it took too long; there are at most `concurrency` at a time.
+impl Target {
+    /// An application that is asked by at most so many at a time.
     ///
     /// # Errors
     /// If there is no TLS.
-    pub(crate) fn new(url: &UpstreamUrl, limit: Duration, concurrency: usize) -> Result<Self, NoClient> {
+    pub(crate) fn new(url: &UpstreamUrl, concurrency: usize) -> Result<Self, NoClient> {
         let roots = if url.is_secure() {
             web::authorities("the application")
         } else {
@@ -76,7 +81,6 @@ impl Http {
         Ok(Self {
             client,
             url: url.expose().clone(),
-            calls: Calls::new(limit),
         })
     }
 
@@ -91,13 +95,23 @@ impl Http {
             Err(error) => broken(error),
         }
     }
+}
+
+impl Http {
+    /// `limit` is when a call is cancelled because it took too long.
+    pub(crate) fn begin(target: Target, limit: Duration) -> Self {
+        Self {
+            target,
+            calls: Calls::new(limit),
+        }
+    }
 
     /// Posts until there is something to say.
     async fn ask(&self, request: &Request<'_>) -> Posted {
         let (body, key) = (asking::body(request), request.idempotency_key());
         let mut tries = 1;
         loop {
-            let posted = self.post(body.clone(), key.as_deref()).await;
+            let posted = self.target.post(body.clone(), key.as_deref()).await;
             let pause = match &posted {
                 Posted::Unconnected => retry::after_no_connection(tries),
                 Posted::Response(status, _) => retry::after_response(tries, *status, key.is_some()),

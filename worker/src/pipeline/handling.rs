@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
-use shared::protocol::AuthBody;
+use shared::protocol::{AuthBody, ErrorBody};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -20,11 +20,16 @@ impl Pipeline {
         stamp: &(dyn Display + Sync),
         auth: Option<&AuthBody>,
     ) -> (Outcome, Vec<Bytes>) {
+        // Before all else: what is forbidden has no effect, and nothing is to be remembered of it.
+        if let Some(forbidden) = self.handler.forbids(&request) {
+            let refusal = ErrorBody::from(forbidden);
+            return (
+                Outcome::Error(refusal.code),
+                vec![answer::error(request.id, &refusal, auth)],
+            );
+        }
         let started = Instant::now();
-        let handled = match self.handler.allows(&request) {
-            Ok(()) => self.handler.handle(request).await,
-            Err(forbidden) => Err(forbidden),
-        };
+        let handled = self.handler.handle(request).await;
         let took = started.elapsed();
         self.metrics.handling_took(took);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
