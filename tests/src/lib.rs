@@ -33,6 +33,10 @@ pub mod key;
 
 pub mod key_server;
 
+pub mod upstream;
+
+pub mod app;
+
 pub mod token;
 
 pub mod client;
@@ -53,6 +57,7 @@ pub mod rig;
 
 pub mod load;
 
+pub use app::App;
 pub use auth::connection_of;
 pub use client::Client;
 pub use key::{Algorithm, Key, test_keys};
@@ -66,4 +71,5 @@ pub use redis::{Store, shared_store};
 pub use rig::{Embedded, Rig};
 pub use stack::Stack;
 pub use token::token_for;
+pub use upstream::Upstream;
 pub use wait::{Span, eventually};
