@@ -225,6 +225,20 @@ async fn one_that_is_not_there_is_tried_and_then_told_of() {
     .await;
     upstream.come().await;
     assert_eq!(client.answer_to(&asked, 10.s()).await["type"], "reply");
+    let told: Vec<_> = worker
+        .log()
+        .into_iter()
+        .filter(|line| line["target"] == "worker::handler::http")
+        .collect();
+    let texts: Vec<_> = told.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "cannot connect to the application; clients are told `busy`",
+            "the application is there again"
+        ]
+    );
+    assert!(told[0]["reason"].as_str().unwrap().contains("refused"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! HTTP clients that go where the configuration says, and nowhere else: no redirect is followed, and no proxy used.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,15 @@ impl From<reqwest::Error> for NoClient {
     fn from(error: reqwest::Error) -> Self {
         Self(error.to_string())
     }
+}
+
+/// What went wrong. The innermost error says what happened, the outer ones only while what, and where.
+pub(crate) fn reason(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 /// The authorities that this machine trusts, or those that `SSL_CERT_FILE` names. That there are none is told.

@@ -9,6 +9,7 @@
 mod response;
 mod retry;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +18,7 @@ use reqwest::{Client, Response, Url};
 use rustls::RootCertStore;
 use shared::envelope::JSON;
 use shared::protocol::ErrorCode;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use self::response::Status;
 use super::upstream::asking;
@@ -47,6 +48,8 @@ pub(crate) struct Target {
 pub(crate) struct Http {
     target: Target,
     calls: Calls,
+    /// Whether there was no connection at the last call.
+    away: AtomicBool,
 }
 
 /// What came of one request.
@@ -54,8 +57,8 @@ pub(crate) struct Http {
 enum Posted {
     /// A response, whole.
     Response(Status, Bytes),
-    /// There is no connection, and nothing was sent.
-    Unconnected,
+    /// There is no connection, and nothing was sent; and why.
+    Unconnected(String),
     /// The connection broke when something was sent already.
     Broken,
     /// The response is too large.
@@ -103,6 +106,20 @@ impl Http {
         Self {
             target,
             calls: Calls::new(limit),
+            away: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells an operator that the application has gone, or has come, once for each.
+    fn tell(&self, posted: &Posted) {
+        let reason = match posted {
+            Posted::Unconnected(reason) => Some(reason),
+            Posted::Response(..) | Posted::Broken | Posted::TooLarge => None,
+        };
+        match (self.away.swap(reason.is_some(), Ordering::Relaxed), reason) {
+            (false, Some(reason)) => warn!(reason, "cannot connect to the application; clients are told `busy`"),
+            (true, None) => info!("the application is there again"),
+            _ => {}
         }
     }
 
@@ -113,11 +130,14 @@ impl Http {
         loop {
             let posted = self.target.post(body.clone(), key.as_deref()).await;
             let pause = match &posted {
-                Posted::Unconnected => retry::after_no_connection(tries),
+                Posted::Unconnected(_) => retry::after_no_connection(tries),
                 Posted::Response(status, _) => retry::after_response(tries, *status, key.is_some()),
                 Posted::Broken | Posted::TooLarge => None,
             };
-            let Some(pause) = pause else { return posted };
+            let Some(pause) = pause else {
+                self.tell(&posted);
+                return posted;
+            };
             self.calls.retried();
             tokio::time::sleep(pause).await;
             tries += 1;
@@ -145,10 +165,10 @@ async fn read(mut response: Response) -> Posted {
 fn broken(error: reqwest::Error) -> Posted {
     let unconnected = error.is_connect();
     // There may be a password in the URL.
-    let reason = error.without_url();
-    debug!(?reason, "the application could not be asked");
+    let reason = web::reason(&error.without_url());
+    debug!(reason, "the application could not be asked");
     if unconnected {
-        Posted::Unconnected
+        Posted::Unconnected(reason)
     } else {
         Posted::Broken
     }
@@ -163,7 +183,7 @@ impl Handler for Http {
                 Err(Unreadable) => (Outcome::Unreadable, Err(unreadable())),
             },
             Posted::Response(status, body) => (status.outcome(), Err(status.refusal(&body))),
-            Posted::Unconnected | Posted::Broken => (Outcome::Unreachable, Err(away())),
+            Posted::Unconnected(_) | Posted::Broken => (Outcome::Unreachable, Err(away())),
             Posted::TooLarge => (Outcome::Unreadable, Err(unreadable())),
         };
         call.end(outcome);

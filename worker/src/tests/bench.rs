@@ -25,7 +25,9 @@ use tokio::sync::Notify;
 
 use super::connection::{hear, stranger};
 use crate::config::{Policies, RequiredScopes, Strategy};
+use crate::handler::builtin::Application;
 use crate::identity::{Identity, Issuer};
+use crate::running::Running;
 use crate::store::{
     Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
     Settings, Store, StoreError, open,
@@ -105,6 +107,11 @@ impl Bench {
 
     /// Starts a worker. There may be several.
     pub(super) fn worker(&self) -> Worker {
+        self.worker_of(Application::own(TestHandler(self.app.clone())))
+    }
+
+    /// Starts a worker that does this with messages.
+    pub(super) fn worker_of(&self, application: Application) -> Worker {
         let parts = Parts {
             bus: self.bus.clone(),
             store: self.store.clone(),
@@ -113,7 +120,10 @@ impl Bench {
             clock: self.clock.clone(),
             limits: self.limits.clone(),
         };
-        Worker::start_with(parts, TestHandler(self.app.clone()))
+        Worker {
+            running: Running::start(parts, application),
+            outside: None,
+        }
     }
 
     pub(super) fn connection(&self, number: u64) -> ConnectionId {

@@ -3,7 +3,6 @@
 //! It goes to the configured address and nowhere else: no redirect is followed and
 //! no proxy used. It ends in time and within its size, whatever the server does.
 
-use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
@@ -52,17 +51,8 @@ pub(crate) enum FetchError {
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
     /// No connection, no TLS, no HTTP.
-    #[error("{}", innermost(.0))]
+    #[error("{}", web::reason(.0))]
     Broken(reqwest::Error),
-}
-
-/// The innermost error says what happened, the outer ones only while what.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 impl From<reqwest::Error> for FetchError {
