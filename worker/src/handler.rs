@@ -7,9 +7,10 @@
 //! whose token lacks a scope that the settings require.
 //!
 //! An application in Rust is a [`Handler`]. For all others there are handlers that
-//! hand its messages over: [`http`] and [`amqp`], which share what is in [`upstream`].
-//! [`relay`] needs none.
+//! hand its messages over, `http` and `amqp`, which share what is in `upstream`;
+//! `relay` needs none.
 
+mod answers;
 mod echo;
 
 mod upstream;
@@ -27,19 +28,17 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 pub use shared::id::Stamp;
 use shared::protocol::ErrorBody;
 pub use shared::protocol::ErrorCode;
 
+pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
 pub use self::echo::Echo;
 use crate::config::RequiredScopes;
 use crate::identity::Identity;
-
-/// The most answers that one message may have.
-pub const MAX_ANSWERS: usize = 1_024;
 
 /// A message, and who sent it.
 #[derive(Clone, Copy)]
@@ -93,95 +92,6 @@ impl Request<'_> {
                 "the payload does not have the shape that this `type` needs",
             )
         })
-    }
-}
-
-/// The answers to a message, in order. Each becomes a `reply`.
-#[derive(Debug, Default)]
-pub struct Answers(Vec<Option<Box<RawValue>>>);
-
-impl Answers {
-    /// No answer: the client hears nothing.
-    pub const fn none() -> Self {
-        Self(Vec::new())
-    }
-
-    /// One answer.
-    ///
-    /// # Errors
-    /// `internal` if the value cannot be written as JSON.
-    pub fn one(payload: &impl serde::Serialize) -> Result<Self, HandlerError> {
-        let raw = to_raw_value(payload)
-            .map_err(|_| HandlerError::new(ErrorCode::Internal, "the answer cannot be written as JSON"))?;
-        Ok(Self::raw(Some(raw)))
-    }
-
-    /// One answer that is JSON already; without a payload it says only that the message was handled.
-    pub fn raw(payload: Option<Box<RawValue>>) -> Self {
-        Self(vec![payload])
-    }
-
-    /// Adds another.
-    #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
-        self
-    }
-
-    /// The payloads, in order.
-    pub(crate) fn payloads(&self) -> &[Option<Box<RawValue>>] {
-        &self.0
-    }
-}
-
-/// Why a handler has no answer. The client sees all of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}", code.as_str())]
-pub struct HandlerError {
-    /// For programs.
-    pub code: ErrorCode,
-    /// For people.
-    pub message: String,
-    /// Whether the same message may well succeed later, unchanged.
-    pub temporary: bool,
-    /// When to try again, from now.
-    pub retry_after: Option<Duration>,
-}
-
-impl HandlerError {
-    /// An error as temporary as its code is.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            temporary: code.is_temporary(),
-            retry_after: None,
-        }
-    }
-
-    /// Says when to try again, from now.
-    #[must_use]
-    pub const fn retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
-        self
-    }
-
-    /// Says whether the same message may well succeed later, unchanged.
-    #[must_use]
-    pub const fn temporary(mut self, temporary: bool) -> Self {
-        self.temporary = temporary;
-        self
-    }
-}
-
-impl From<HandlerError> for ErrorBody {
-    fn from(error: HandlerError) -> Self {
-        let after = error.retry_after;
-        Self {
-            temporary: error.temporary,
-            retry_after_ms: after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
-            ..Self::new(error.code, error.message)
-        }
     }
 }
 
@@ -355,7 +265,7 @@ impl Guarded {
             Err(_) => Err(Failure::Timeout),
             Ok(Err(_)) => Err(Failure::Panic),
             Ok(Ok(Err(error))) => Err(Failure::Error(error)),
-            Ok(Ok(Ok(answers))) if answers.0.len() > MAX_ANSWERS => Err(Failure::TooManyAnswers),
+            Ok(Ok(Ok(answers))) if answers.payloads().len() > MAX_ANSWERS => Err(Failure::TooManyAnswers),
             Ok(Ok(Ok(answers))) => Ok(answers),
         }
     }
