@@ -33,10 +33,6 @@ pub mod key;
 
 pub mod key_server;
 
-pub mod upstream;
-
-pub mod app;
-
 pub mod token;
 
 pub mod client;
@@ -52,6 +48,10 @@ pub mod lateness;
 pub mod producer;
 
 pub mod handler;
+
+pub mod upstream;
+
+pub mod app;
 
 pub mod rig;
 

@@ -64,7 +64,7 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// A name for the message that it has each time that it is delivered, and that no other message has: up to 64 visible
     /// characters of ASCII. Nothing if there is none to be had: of an injected message whose producer gave it no
-    /// `message_id`.
+    /// `message_id`. When such a one comes again, it may have one that it had not at first.
     ///
     /// Effects are at least once, and by this they become once: whoever keeps the keys of what is done need not do it
     /// again.

@@ -8,14 +8,16 @@
 
 import { createServer } from "node:http";
 
-/** What was done, by its key. A real application keeps it where it keeps what it does. */
+/** What was done lately, by its key. A real application keeps it where it keeps what it does. */
 const done = new Map();
+const MOST_KEPT = 10_000;
 
 const server = createServer(async (request, response) => {
   try {
     const key = request.headers["idempotency-key"];
     const answer = done.get(key) ?? handle(await read(request));
     if (key) done.set(key, answer);
+    if (done.size > MOST_KEPT) done.delete(done.keys().next().value);
     say(response, 200, answer);
   } catch (error) {
     if (error instanceof Refused) say(response, error.status, { code: error.code, message: error.message });
