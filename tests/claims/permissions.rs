@@ -12,7 +12,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
-use tests::{Queue, Span, Stack, Store, effect::Effects, eventually, shared_broker, token_for};
+use tests::{App, Queue, Span, Stack, Store, effect::Effects, eventually, shared_broker, token_for};
 
 use crate::lapse::{SOON, brief, fresh};
 
@@ -66,7 +66,7 @@ async fn replied(stack: &Stack, url: &str, key: &str, body: Value, subject: Opti
 async fn permitted() -> (Stack, Outside) {
     let broker = shared_broker().await;
     let suffix = format!("{:08x}", rand::random::<u32>());
-    let name = |user: &str| format!("{user}-{suffix}");
+    let name = |user: &str| format!("{}-{suffix}", user.replace(' ', "-"));
     let stack = Stack::builder()
         .terminators(0)
         .poisoned_workers(0)
@@ -147,6 +147,43 @@ async fn the_documented_permissions_are_enough_for_all_of_it() {
         !complaints.iter().any(|line| line.to_string().contains("ACCESS")),
         "{complaints:?}"
     );
+}
+
+#[tokio::test]
+async fn those_of_an_application_and_of_its_worker_are_enough_to_ask_and_to_answer() {
+    let broker = shared_broker().await;
+    let suffix = format!("{:08x}", rand::random::<u32>());
+    let name = |user: &str| format!("{}-{suffix}", user.replace(' ', "-"));
+    let stack = Stack::builder().terminators(0).workers(0).setting("handler", "amqp");
+    let stack = stack.users(
+        &broker.url_of(&name("terminator")),
+        &broker.url_of(&name("amqp worker")),
+    );
+    let mut stack = stack.start().await;
+    for (user, permissions) in documented() {
+        let [configure, write, read] = permissions.map(|regex| regex.replace("countersign", stack.namespace()));
+        broker.add_user(&name(&user), &configure, &write, &read).await;
+    }
+    stack.start_workers(1).await;
+    stack.start_terminators(1).await;
+    let queue = Queue::connect(&broker.url_of(&name("application")), stack.namespace()).await;
+    let mut app = App::idle_on(queue, stack.namespace(), "#").await;
+    app.consume().await;
+    let mut client = stack.client().await;
+    let id = client.ask("x", Some(&token_for("alice").mint()), json!(1)).await;
+    let asked = app.next().await;
+    app.answer(&asked, "2").await;
+    assert_eq!(client.answer_to(&id, 10.s()).await["payload"], 2);
+    // Not even an application reads what clients have sent.
+    for queue in ["messages", "pushes", "undelivered"] {
+        let theirs = Queue::connect(&broker.url_of(&name("application")), stack.namespace()).await;
+        let queue = format!("{}.{queue}", stack.namespace());
+        let refused = theirs
+            .channel()
+            .basic_get(queue.as_str().into(), BasicGetOptions::default())
+            .await;
+        assert!(refused.unwrap_err().to_string().contains("ACCESS"), "{queue}");
+    }
 }
 
 #[tokio::test]

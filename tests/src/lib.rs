@@ -53,10 +53,15 @@ pub mod effect;
 
 pub mod handler;
 
+pub mod upstream;
+
+pub mod app;
+
 pub mod rig;
 
 pub mod load;
 
+pub use app::App;
 pub use auth::connection_of;
 pub use client::Client;
 pub use collector::Collector;
@@ -71,4 +76,5 @@ pub use redis::{Store, shared_store};
 pub use rig::{Embedded, Rig};
 pub use stack::Stack;
 pub use token::token_for;
+pub use upstream::Upstream;
 pub use wait::{Span, eventually};

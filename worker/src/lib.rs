@@ -21,6 +21,7 @@
 //! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
 //! - `metrics`: what is counted. [`trace`]: what is followed on its way.
 //! - `start`, `outside`: what a worker that is a process of its own has besides.
+//! - `web`: HTTP clients that go where the configuration says.
 
 pub mod config;
 pub mod identity;
@@ -61,6 +62,7 @@ mod outside;
 mod outward;
 mod start;
 pub mod trace;
+mod web;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -72,7 +74,8 @@ use shared::life;
 use shared::trace::Tracer;
 
 use self::config::WorkerConfig;
-pub use self::handler::{Answers, Echo, Handler, HandlerError, Request};
+use self::handler::builtin::Application;
+pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
 use self::outside::{Door, Outside};
 pub use self::pipeline::JOURNEY;
 use self::running::Running;
@@ -96,6 +99,19 @@ impl Worker {
     /// # Errors
     /// What an operator has to mend; see [`StartError`].
     pub async fn start(config: WorkerConfig, handler: impl Handler) -> Result<Self, StartError> {
+        Self::start_as(config, Application::own(handler)).await
+    }
+
+    /// The same with the handler that the settings name.
+    ///
+    /// # Errors
+    /// What an operator has to mend; see [`StartError`].
+    pub async fn start_configured(config: WorkerConfig) -> Result<Self, StartError> {
+        let application = Application::configured(&config.handler, &config.limits())?;
+        Self::start_as(config, application).await
+    }
+
+    async fn start_as(config: WorkerConfig, application: Application) -> Result<Self, StartError> {
         life::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
         let (verifier, contents) = start::verifier(&config)?;
@@ -105,7 +121,7 @@ impl Worker {
         let keeper = start::keeper(&config, contents, &verifier).await?;
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
-        let bus = Arc::new(start::bus(&config));
+        let bus = Arc::new(start::bus(&config, &application));
         let parts = Parts {
             bus: bus.clone(),
             store: store.clone(),
@@ -115,7 +131,7 @@ impl Worker {
             limits: config.limits(),
         };
         Ok(Self {
-            running: Running::start(parts, handler, tracer.clone()),
+            running: Running::start(parts, application, tracer.clone()),
             tracer,
             outside: Some(door.watch(bus, store, keeper)),
         })
@@ -126,7 +142,7 @@ impl Worker {
     /// It must be called within a tokio runtime. It has no admin server, traces nothing, and does not close the bus.
     pub fn start_with(parts: Parts, handler: impl Handler) -> Self {
         Self {
-            running: Running::start(parts, handler, Tracer::OFF),
+            running: Running::start(parts, Application::own(handler), Tracer::OFF),
             tracer: Tracer::OFF,
             outside: None,
         }

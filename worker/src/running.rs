@@ -8,6 +8,7 @@
 //! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
 //! <ns>.revocations ── one at a time ───────────────────▶ revoke
 //! <ns>.worker.<id> ── as they come, until the very end ▶ revoked
+//! <ns>.reply.<id> ─── likewise, if there is an application ▶ handler
 //! ```
 //!
 //! Nothing in here outlives its [`Worker`](crate::Worker): to drop it is to give back what it has.
@@ -27,9 +28,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Policies, Strategy};
+use crate::config::{Policies, RequiredScopes, Strategy};
 use crate::dead_letter::Undertaker;
-use crate::handler::{Guarded, Handler};
+use crate::handler::Guarded;
+use crate::handler::builtin::Application;
 use crate::idempotency::Idempotency;
 use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
@@ -95,6 +97,8 @@ pub struct Limits {
     pub strategy: Strategy,
     /// What happens to a message that comes without valid authentication.
     pub on_unauthenticated: Policies,
+    /// What a token must allow, by the message's type.
+    pub required_scopes: RequiredScopes,
 }
 
 impl Limits {
@@ -122,7 +126,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Begins to consume; the broker may come later.
-    pub(crate) fn start(mut parts: Parts, handler: impl Handler, tracer: Tracer) -> Self {
+    pub(crate) fn start(mut parts: Parts, application: Application, tracer: Tracer) -> Self {
         if tracer.is_on() {
             parts.store = Arc::new(Traced(parts.store));
         }
@@ -139,7 +143,7 @@ impl Running {
         let messages = intake(names.messages(), prefetch);
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
-        let rooms = Arc::new(Rooms::new(parts, &names, handler, metrics, &outward, tracer));
+        let rooms = Arc::new(Rooms::new(parts, &names, application, metrics, &outward, tracer));
         outward.start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
@@ -184,11 +188,12 @@ impl Rooms {
     fn new(
         parts: Parts,
         names: &Names,
-        handler: impl Handler,
+        application: Application,
         metrics: Arc<Metrics>,
         outward: &Outward,
         tracer: Tracer,
     ) -> Self {
+        let handler = application.begin(&parts, names, &outward.outbound);
         let Parts {
             bus,
             store,
@@ -214,7 +219,7 @@ impl Rooms {
                     .idempotency
                     .map(|window| Idempotency::new(store.clone(), metrics.clone(), window, limits.handler_timeout)),
                 store,
-                handler: Guarded::new(handler, limits.handler_timeout),
+                handler: Guarded::new(handler, limits.handler_timeout, limits.required_scopes.clone()),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 publisher: publisher.clone(),
                 undertaker: undertaker.clone(),

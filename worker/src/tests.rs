@@ -8,5 +8,6 @@ mod inbound;
 mod life;
 mod outbound;
 mod queue;
+mod relaying;
 mod revocations;
 mod sender;

@@ -45,6 +45,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "on-unauthenticated",
     "otlp-endpoint",
     "prefetch",
+    "required-scopes",
     "send-queue-bytes",
     "store-timeout",
     "store-url",

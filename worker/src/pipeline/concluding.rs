@@ -26,6 +26,8 @@ use crate::token::{Rejection, Verified};
 pub(super) struct Asked<'a> {
     pub(super) message: ClientMessage<'a>,
     pub(super) origin: &'a Origin,
+    /// What its producer named it, if it was injected.
+    pub(super) message_id: Option<&'a str>,
     /// The grant of its connection, in force or lapsed.
     pub(super) bound: Option<Bound>,
     /// When it is decided.
@@ -52,6 +54,7 @@ impl Asked<'_> {
             id: self.id(),
             payload: self.message.payload,
             stamp: self.origin.stamp(),
+            message_id: self.message_id,
         }
     }
 }
@@ -71,6 +74,12 @@ impl Pipeline {
         let asked = Asked {
             message,
             origin,
+            message_id: delivery
+                .message
+                .properties
+                .message_id
+                .as_deref()
+                .filter(|_| origin.question().is_none()),
             bound: origin.question().and_then(|question| Bound::of(&question.standing)),
             now: self.clock.now(),
             again: was_moved(delivery, &self.internal),

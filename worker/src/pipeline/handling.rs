@@ -48,6 +48,14 @@ impl Pipeline {
         auth: Option<&AuthBody>,
         again: bool,
     ) -> Handled {
+        // Before all else: what is forbidden has no effect, and nothing is to be remembered of it.
+        if let Some(forbidden) = self.handler.forbids(&request) {
+            let refusal = ErrorBody::from(forbidden);
+            return Handled {
+                refused: Some(refusal.code),
+                ..Handled::of(request.id, &Err(refusal), auth)
+            };
+        }
         let Some(idempotency) = &self.idempotency else {
             return Handled::of(request.id, &self.ask(request, stamp).await, auth);
         };

@@ -281,6 +281,7 @@ impl Pipeline {
             id: message.id.as_deref(),
             payload: payload.as_deref(),
             stamp: Some(stamp),
+            message_id: None,
         };
         let handled = {
             // The semaphore is never closed, so a permit always comes.

@@ -21,11 +21,14 @@ use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::protocol::ErrorCode;
 use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
+use shared::trace::Tracer;
 use tokio::sync::Notify;
 
 use super::connection::{hear, stranger};
-use crate::config::{Policies, Strategy};
+use crate::config::{Policies, RequiredScopes, Strategy};
+use crate::handler::builtin::Application;
 use crate::identity::{Identity, Issuer};
+use crate::running::Running;
 use crate::store::{
     Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
     ResumeDigest, Settings, Store, StoreError, open,
@@ -92,6 +95,7 @@ impl Bench {
                 drain_timeout: Duration::from_secs(20),
                 strategy: Strategy::Both,
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
+                required_scopes: RequiredScopes::default(),
             },
             publisher: bus.publisher(Patience::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
@@ -105,6 +109,11 @@ impl Bench {
 
     /// Starts a worker. There may be several.
     pub(super) fn worker(&self) -> Worker {
+        self.worker_of(Application::own(TestHandler(self.app.clone())))
+    }
+
+    /// Starts a worker that does this with messages.
+    pub(super) fn worker_of(&self, application: Application) -> Worker {
         let parts = Parts {
             bus: self.bus.clone(),
             store: self.store.clone(),
@@ -113,7 +122,11 @@ impl Bench {
             clock: self.clock.clone(),
             limits: self.limits.clone(),
         };
-        Worker::start_with(parts, TestHandler(self.app.clone()))
+        Worker {
+            running: Running::start(parts, application, Tracer::OFF),
+            tracer: Tracer::OFF,
+            outside: None,
+        }
     }
 
     pub(super) fn connection(&self, number: u64) -> ConnectionId {
