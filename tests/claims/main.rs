@@ -6,6 +6,7 @@
     reason = "the functions that claims share are test code, and fail as claims do"
 )]
 
+mod asyncapi;
 mod auth_timeout;
 mod broker_faults;
 mod bus;
