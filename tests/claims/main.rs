@@ -23,6 +23,7 @@ mod kills;
 mod lapse;
 mod limits;
 mod message;
+mod monitoring;
 mod order;
 mod permissions;
 mod poison;
