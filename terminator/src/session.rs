@@ -23,7 +23,7 @@ use shared::id::{ConnectionId, Sequence};
 use shared::protocol::CloseCode;
 use tokio::time::Instant;
 
-use crate::binding::Binding;
+use crate::binding::{Binding, Bound};
 use crate::common::Common;
 use crate::ending::Ending;
 use crate::held::{Due, Held, Stand};
@@ -104,6 +104,8 @@ pub(crate) struct Levels {
     pub(crate) in_flight: usize,
     pub(crate) held_inbound: usize,
     pub(crate) held_outbound: usize,
+    /// When its grant ends, if it has one, in force or lapsed.
+    pub(crate) grant_ends: Option<Instant>,
 }
 
 impl Session {
@@ -317,6 +319,7 @@ impl Session {
             in_flight: self.in_flight.open_messages(),
             held_inbound: self.held.len(),
             held_outbound: self.outbound.behind(),
+            grant_ends: self.binding.bound().map(Bound::ends_at),
         }
     }
 

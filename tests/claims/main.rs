@@ -41,4 +41,5 @@ mod strategies;
 mod tls;
 mod tokens;
 mod topology;
+mod traces;
 mod vocabulary;

@@ -33,6 +33,8 @@ pub mod key;
 
 pub mod key_server;
 
+pub mod collector;
+
 pub mod token;
 
 pub mod client;
@@ -55,6 +57,7 @@ pub mod load;
 
 pub use auth::connection_of;
 pub use client::Client;
+pub use collector::Collector;
 pub use key::{Algorithm, Key, test_keys};
 pub use key_server::KeyServer;
 pub use load::Load;

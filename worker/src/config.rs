@@ -7,7 +7,7 @@ mod store_url;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{BrokerConfig, Config, LogConfig, OneOrMore, Program, Size};
+use shared::config::{BrokerConfig, Config, LogConfig, OneOrMore, Program, Size, TraceConfig};
 use shared::grant::Policy;
 
 pub use key_entry::KeyEntry;
@@ -19,6 +19,7 @@ shared::settings! {
     pub struct WorkerConfig {
         use broker: BrokerConfig,
         use logging: LogConfig,
+        use tracing: TraceConfig,
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Several workers on one machine need
         /// one each.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9091",

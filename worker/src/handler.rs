@@ -44,6 +44,12 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// What is to be told to whoever the handler asks, so that they go on with the message's trace: see
+    /// [`trace::headers`](crate::trace::headers).
+    pub fn trace_headers(&self) -> Vec<(&'static str, String)> {
+        crate::trace::headers()
+    }
+
     /// The payload as a value of the application's; `null` stands in for one that is missing.
     ///
     /// # Errors
@@ -178,6 +184,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// A word for it, for traces.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Error(error) => error.code.as_str(),
+            Self::Panic => "panic",
+            Self::Timeout => "timeout",
+            Self::TooManyAnswers => "too_many_answers",
+        }
+    }
+
     /// What the client is told.
     pub(crate) fn into_error(self) -> ErrorBody {
         match self {

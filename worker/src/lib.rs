@@ -18,7 +18,7 @@
 //! - `outbound`: pushes, and what is held until a connection can be written to.
 //! - `revoke`, `revoked`: what is taken back before its time.
 //! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
-//! - `metrics`: what is counted.
+//! - `metrics`: what is counted. [`trace`]: what is followed on its way.
 //! - `start`, `outside`: what a worker that is a process of its own has besides.
 
 pub mod config;
@@ -57,12 +57,16 @@ mod metrics;
 mod outside;
 mod outward;
 mod start;
+pub mod trace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use shared::chance;
 use shared::clock::SystemClock;
+use shared::config::Config;
 use shared::life;
+use shared::trace::Tracer;
 
 use self::config::WorkerConfig;
 pub use self::handler::{Answers, Echo, Handler, HandlerError, Request};
@@ -75,6 +79,7 @@ pub use self::start::StartError;
 /// A running worker. Dropped, it gives back at once what it has not finished.
 pub struct Worker {
     running: Running,
+    tracer: Tracer,
     /// Nothing if it lives within another program.
     outside: Option<Outside>,
 }
@@ -95,6 +100,8 @@ impl Worker {
         let store = start::store(&config, clock.clone())?;
         let door = Door::open(config.admin_listen).await?;
         let keeper = start::keeper(&config, contents, &verifier).await?;
+        let instance = format!("{:016x}", chance::number());
+        let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
         let bus = Arc::new(start::bus(&config));
         let parts = Parts {
             bus: bus.clone(),
@@ -105,17 +112,19 @@ impl Worker {
             limits: config.limits(),
         };
         Ok(Self {
-            running: Running::start(parts, handler),
+            running: Running::start(parts, handler, tracer.clone()),
+            tracer,
             outside: Some(door.watch(bus, store, keeper)),
         })
     }
 
     /// Starts a worker within another program, on a bus and a store that others may share.
     ///
-    /// It must be called within a tokio runtime. It has no admin server, and does not close the bus.
+    /// It must be called within a tokio runtime. It has no admin server, traces nothing, and does not close the bus.
     pub fn start_with(parts: Parts, handler: impl Handler) -> Self {
         Self {
-            running: Running::start(parts, handler),
+            running: Running::start(parts, handler, Tracer::OFF),
+            tracer: Tracer::OFF,
             outside: None,
         }
     }
@@ -137,6 +146,7 @@ impl Worker {
     pub async fn join(self) {
         self.running.join().await;
         drop(self.running);
+        self.tracer.end().await;
         if let Some(outside) = self.outside {
             outside.close().await;
         }

@@ -20,6 +20,7 @@ use shared::bus::topology::Names;
 use shared::bus::{Bus, Delivery, Patience};
 use shared::clock::Clock;
 use shared::grant::Policy;
+use shared::trace::Tracer;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -37,7 +38,7 @@ use crate::pipeline::{Pipeline, Rules};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
 use crate::standing::Terms;
-use crate::store::{HoldLimits, Store};
+use crate::store::{HoldLimits, Store, Traced};
 use crate::token::Verifier;
 
 /// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
@@ -118,7 +119,10 @@ pub(crate) struct Running {
 
 impl Running {
     /// Begins to consume; the broker may come later.
-    pub(crate) fn start(parts: Parts, handler: impl Handler) -> Self {
+    pub(crate) fn start(mut parts: Parts, handler: impl Handler, tracer: Tracer) -> Self {
+        if tracer.is_on() {
+            parts.store = Arc::new(Traced(parts.store));
+        }
         let ending = Ending::default();
         let tasks = TaskTracker::new();
         let drain_timeout = parts.limits.drain_timeout;
@@ -132,7 +136,7 @@ impl Running {
         let messages = intake(names.messages(), prefetch);
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
-        let rooms = Arc::new(Rooms::new(parts, &names, handler, metrics, &outward));
+        let rooms = Arc::new(Rooms::new(parts, &names, handler, metrics, &outward, tracer));
         outward.start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
@@ -174,7 +178,14 @@ struct Rooms {
 }
 
 impl Rooms {
-    fn new(parts: Parts, names: &Names, handler: impl Handler, metrics: Arc<Metrics>, outward: &Outward) -> Self {
+    fn new(
+        parts: Parts,
+        names: &Names,
+        handler: impl Handler,
+        metrics: Arc<Metrics>,
+        outward: &Outward,
+        tracer: Tracer,
+    ) -> Self {
         let Parts {
             bus,
             store,
@@ -202,6 +213,7 @@ impl Rooms {
                 publisher: publisher.clone(),
                 undertaker: undertaker.clone(),
                 metrics: metrics.clone(),
+                tracer,
             },
             mover: Mover::new(publisher, names),
             undertaker,

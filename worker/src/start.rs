@@ -11,6 +11,7 @@ use shared::bus::topology::Names;
 use shared::clock::Clock;
 use shared::life::AnotherCryptoProvider;
 use shared::telemetry::TelemetryError;
+use shared::trace::TraceError;
 
 use crate::config::{JwtAlgorithm, KeyEntry, WorkerConfig};
 use crate::identity::Issuer;
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The metrics have no home.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// There is no way for traces.
+    #[error("otlp-endpoint: {0}")]
+    Trace(#[from] TraceError),
     /// `admin-listen` is taken, or not ours.
     #[error(transparent)]
     Admin(#[from] AdminError),

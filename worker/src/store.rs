@@ -17,6 +17,7 @@ pub mod decision;
 pub mod hold;
 mod memory;
 mod redis;
+mod traced;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use shared::tag::IdentityTag;
 
 pub use self::decision::Decision;
 pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding};
+pub(crate) use self::traced::Traced;
 use crate::identity::Identity;
 
 /// For how long what is known of a connection outlives its use.

@@ -42,6 +42,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "namespace",
     "on-expired-push",
     "on-unauthenticated",
+    "otlp-endpoint",
     "prefetch",
     "send-queue-bytes",
     "store-timeout",
@@ -50,6 +51,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "tls-cert",
     "tls-key",
     "token-cache",
+    "trace-ratio",
 ];
 
 /// Whether `name` is a setting of any of the programs.

@@ -6,6 +6,7 @@ use shared::envelope::{Question, Verdict};
 use shared::id::ConnectionId;
 use shared::protocol::{AuthBody, CloseCode, ErrorBody, ErrorCode};
 use shared::tag::TokenTag;
+use shared::trace::{self as traces, KeyValue, SpanKind, words};
 use tracing::debug;
 
 use super::telling::is_noted;
@@ -16,6 +17,7 @@ use crate::identity::Identity;
 use crate::message::ClientMessage;
 use crate::metrics::Outcome;
 use crate::origin::Origin;
+use crate::redact;
 use crate::revoked::Judgement;
 use crate::standing::{Bound, subject_of};
 use crate::token::{Rejection, Verified};
@@ -63,6 +65,7 @@ impl Pipeline {
             Ok(message) => message,
             Err(malformed) => return Ok(Conclusion::refused(malformed.id.as_deref(), &malformed.error())),
         };
+        traces::describe(|| [KeyValue::new(words::TYPE, redact::text(&message.kind).into_owned())]);
         let asked = Asked {
             message,
             origin,
@@ -107,6 +110,7 @@ impl Pipeline {
     fn case(&self, asked: &Asked<'_>, received: Option<Timestamp>) -> Case {
         let question = asked.origin.question();
         let proof = self.prove(asked, question.map(|question| question.stamp.connection));
+        traces::describe(|| [KeyValue::new(words::VERDICT, kind(&proof))]);
         let sender = question.map_or(Sender::Injector, |question| {
             Sender::Connection(self.stand(asked, question, &proof, received))
         });
@@ -146,7 +150,10 @@ impl Pipeline {
             debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = "none");
             return Proof::None;
         };
+        let span = traces::child("verify", SpanKind::Internal);
         let verdict = self.verifier.verify(token, asked.now);
+        span.describe(|| [KeyValue::new(words::CACHED, verdict.cached)]);
+        drop(span);
         self.metrics.verdict(&verdict);
         let cached = verdict.cached;
         let proof = match (verdict.result, verdict.expired) {
@@ -230,6 +237,7 @@ impl Pipeline {
         claims: &serde_json::Map<String, serde_json::Value>,
         auth: Option<&AuthBody>,
     ) -> Conclusion {
+        traces::describe(|| [KeyValue::new(words::IDENTITY, identity.tag().to_string())]);
         let request = asked.request(identity, claims);
         let (outcome, bodies) = self.handle(request, asked.origin, auth).await;
         Conclusion {

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use shared::protocol::AuthBody;
+use shared::trace::{self as traces, SpanKind};
 use tokio::time::Instant;
 use tracing::{debug, error};
 
@@ -21,7 +22,12 @@ impl Pipeline {
         auth: Option<&AuthBody>,
     ) -> (Outcome, Vec<Bytes>) {
         let started = Instant::now();
-        let handled = self.handler.handle(request).await;
+        let span = traces::child("handle", SpanKind::Internal);
+        let handled = span.scope(self.handler.handle(request)).await;
+        if let Err(failure) = &handled {
+            span.fail(failure.as_str());
+        }
+        drop(span);
         let took = started.elapsed();
         self.metrics.handling_took(took);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

@@ -17,6 +17,7 @@ use shared::envelope::{Errand, Question};
 use shared::id::{ConnectionId, Sequence, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode};
 use shared::tag::IdentityTag;
+use shared::trace::{KeyValue, Span, SpanKind, headers, words};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -197,7 +198,11 @@ impl Pipeline {
         heir: Option<&Heir>,
     ) -> Result<(), PublishError> {
         let (code, why, released) = match (fate, heir) {
-            (Fate::Goes, Some(heir)) => return self.release_one(connection, stamp, message, heir).await,
+            (Fate::Goes, Some(heir)) => {
+                let span = self.span_of_held(stamp, message, heir);
+                let released = self.release_one(connection, stamp, message, heir);
+                return span.logged_scope(released).await;
+            }
             (Fate::Mismatch, _) => (
                 ErrorCode::IdentityMismatch,
                 "the message was another identity's than the connection's",
@@ -216,6 +221,22 @@ impl Pipeline {
         let decision = self.decision(Some(stamp), message.id.as_deref(), released.as_str(), why);
         self.note(stamp.connection, &decision).await;
         Ok(())
+    }
+
+    /// What was traced when it was held begins a trace that goes back to that one, which may be minutes old.
+    fn span_of_held(&self, stamp: Stamp, message: &HeldMessage, heir: &Heir) -> Span {
+        let held = message.trace.as_deref().and_then(headers::from_text);
+        let span = held.map_or(Span::NONE, |held| {
+            self.tracer.resume(held, "process", SpanKind::Consumer)
+        });
+        span.describe(|| {
+            [
+                KeyValue::new(words::STAMP, stamp.to_string()),
+                KeyValue::new(words::OUTCOME, Released::Handled.as_str()),
+                KeyValue::new(words::IDENTITY, heir.identity.to_string()),
+            ]
+        });
+        span
     }
 
     async fn release_one(
@@ -287,6 +308,7 @@ mod tests {
             payload: None,
             owner,
             since: Timestamp::from_secs(since_s),
+            trace: None,
         }
     }
 

@@ -181,6 +181,7 @@ fn message(home: &dyn Home, sequence: u64, payload: &str) -> HeldMessage {
         payload: Some(payload.to_owned()),
         owner: Some(IdentityTag::of(&[1; 32])),
         since: home.clock().now(),
+        trace: None,
     }
 }
 
