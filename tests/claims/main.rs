@@ -22,6 +22,7 @@ mod keys;
 mod kills;
 mod lapse;
 mod limits;
+mod manifests;
 mod message;
 mod monitoring;
 mod order;
