@@ -16,7 +16,7 @@ use crate::bounce::Bouncer;
 use crate::leaving::Leaving;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
-use crate::session::{Next, What};
+use crate::session::{Next, SentBack, What};
 
 /// What all connections of a terminator share to forward their messages.
 pub(crate) struct Forwarder {
@@ -65,9 +65,10 @@ impl Forwarder {
     pub(crate) fn next(&self, peer: &Arc<Peer>, next: Next) -> Publication {
         let stamp = stamp(peer, next.sequence);
         match next.what {
-            What::Again(body) => {
+            What::Again(SentBack { body, span }) => {
                 debug!(target: "countersign::journey", stage = "again", %stamp, "forwarded a second time");
-                self.question(peer, stamp, next.standing, body, Leaving::UNTRACED)
+                let leaving = Leaving::again(span).publish(stamp, body.len(), &self.route.exchange);
+                self.question(peer, stamp, next.standing, body, leaving)
             }
             What::Release { from } => {
                 debug!(target: "countersign::journey", stage = "release", %stamp, from = from.map(tracing::field::display), "what is held may be handled");

@@ -12,17 +12,19 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
-    /// Nobody follows it.
-    pub(crate) const UNTRACED: Self = Self {
-        publish: Span::NONE,
-        received: Span::NONE,
-    };
-
     /// A message has been read. The client has no say in whether it is traced.
     pub(crate) fn received(tracer: &Tracer) -> Self {
         Self {
             publish: Span::NONE,
             received: tracer.draw("receive", SpanKind::Server),
+        }
+    }
+
+    /// It goes once more, after it has waited for what was sent before it.
+    pub(crate) const fn again(waited: Span) -> Self {
+        Self {
+            publish: Span::NONE,
+            received: waited,
         }
     }
 

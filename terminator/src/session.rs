@@ -21,6 +21,7 @@ use shared::bus::PublishError;
 use shared::envelope::Standing;
 use shared::id::{ConnectionId, Sequence};
 use shared::protocol::CloseCode;
+use shared::trace::Span;
 use tokio::time::Instant;
 
 use crate::binding::{Binding, Bound};
@@ -51,7 +52,7 @@ pub(crate) struct Session {
     /// Whether it may be decided as it was forwarded last: nothing before it was unsettled.
     barrier_decides: bool,
     /// Messages that workers have sent back, until all before them is settled.
-    again: BTreeMap<Sequence, Bytes>,
+    again: BTreeMap<Sequence, SentBack>,
     held: Held,
     outbound: Outbound<Outgoing>,
     outgoing: Queue,
@@ -84,6 +85,13 @@ enum Life {
     Forgotten,
 }
 
+/// A message that a worker has sent back.
+pub(crate) struct SentBack {
+    pub(crate) body: Bytes,
+    /// How long it waits here, if it is traced.
+    pub(crate) span: Span,
+}
+
 /// What is to be asked of the workers.
 pub(crate) struct Next {
     pub(crate) sequence: Sequence,
@@ -93,7 +101,7 @@ pub(crate) struct Next {
 
 pub(crate) enum What {
     /// A message that was sent back, for the second time.
-    Again(Bytes),
+    Again(SentBack),
     /// That what is held be handled.
     Release { from: Option<ConnectionId> },
 }
@@ -185,7 +193,7 @@ impl Session {
         if is_barrier && (self.in_flight.is_releasing() || self.due_release(now).is_some()) {
             return None;
         }
-        let (sequence, body) = self.again.pop_first()?;
+        let (sequence, sent_back) = self.again.pop_first()?;
         self.barrier_decides |= is_barrier;
         self.common.metrics.sent_again.increment(1);
         Some(Next {
@@ -195,7 +203,7 @@ impl Session {
                 held: self.held.len() > 0,
                 ..self.binding.standing_at(sequence)
             },
-            what: What::Again(body),
+            what: What::Again(sent_back),
         })
     }
 
@@ -346,7 +354,7 @@ impl Session {
             ending,
         };
         self.rearm = true;
-        for (sequence, body) in std::mem::take(&mut self.again) {
+        for (sequence, SentBack { body, .. }) in std::mem::take(&mut self.again) {
             self.refused(sequence, true, &body, PublishError::Ended, now);
         }
     }

@@ -18,6 +18,7 @@ mod holding;
 mod releasing;
 mod telling;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,7 +133,7 @@ impl Pipeline {
         let origin = Origin::of(&delivery, &self.internal);
         debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = delivery.message.body.len());
         let span = trace::process(&self.tracer, &delivery, &origin);
-        let ended = span.logged_scope(self.bring_to_its_end(&delivery, &origin)).await;
+        let ended = span.logged_scope(pin!(self.bring_to_its_end(&delivery, &origin))).await;
         match ended {
             Ok(outcome) => {
                 trace::ended(&span, outcome);

@@ -10,8 +10,8 @@ use shared::life::{self, Drained, Signals};
 use crate::config::{HandlerKind, WorkerConfig};
 use crate::{Echo, Handler, Worker};
 
-/// What may come after the drain-timeout: two seconds for the broker to let us go, one for the admin server,
-/// and as many again to spare.
+/// What may come after the drain-timeout: two seconds for the last spans, two for the broker to let us go, one for the
+/// admin server, and one to spare.
 const CLOSING_TIME: Duration = Duration::from_secs(6);
 
 /// Runs a worker with the handler of its settings as a process; `args` are its flags.

@@ -134,7 +134,7 @@ impl Tally {
         let more = |waiting| (waiting < MOST_WAITING).then_some(waiting + 1);
         let admitted = self
             .waiting
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .is_ok();
         if !admitted {
             self.dropped.increment(1);

@@ -1,6 +1,7 @@
 //! One stretch of a trace, or none: it ends when it is dropped.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use opentelemetry::trace::{FutureExt, Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _};
 use opentelemetry::{Context, KeyValue};
@@ -71,20 +72,21 @@ impl Span {
         }
     }
 
-    /// Does something within it: what is begun there without being told where is its child.
-    pub async fn scope<F: Future>(&self, work: F) -> F::Output {
+    /// Does something within it: what is begun there without being told where is its child. It is pinned by the caller, so
+    /// that there is room for it only once.
+    pub async fn scope<F: Future>(&self, work: Pin<&mut F>) -> F::Output {
         match &self.0 {
             None => work.await,
-            Some(context) => Box::pin(work.with_context((**context).clone())).await,
+            Some(context) => work.with_context((**context).clone()).await,
         }
     }
 
     /// The same, and what is logged there has the trace's name.
-    pub async fn logged_scope<F: Future>(&self, work: F) -> F::Output {
+    pub async fn logged_scope<F: Future>(&self, work: Pin<&mut F>) -> F::Output {
         match self.trace_id() {
             None => self.scope(work).await,
-            // An error's level, so that it is there on whatever line the filter lets through.
             Some(trace_id) => {
+                // An error's level, so that it is there on whatever line the filter lets through.
                 let line = tracing::error_span!("traced", %trace_id);
                 self.scope(work).instrument(line).await
             }

@@ -1,5 +1,6 @@
 //! What is traced, what that says of itself to others, and what it costs where nothing is.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ async fn what_is_begun_within_a_span_need_not_be_told_where() {
         describe(|| [KeyValue::new("word", "said")]);
         (headers::pairs(), headers::to_text())
     };
-    let (pairs, text) = outer.scope(within).await;
+    let (pairs, text) = outer.scope(pin!(within)).await;
     assert_eq!(pairs, [(headers::TRACEPARENT, text.unwrap())], "no empty `tracestate`");
     assert!(child("elsewhere", SpanKind::Internal).context().is_none());
     drop(outer);
@@ -104,7 +105,7 @@ async fn where_nothing_is_traced_nothing_is_said() {
         let span = tracer.draw("outer", SpanKind::Server);
         span.describe(|| -> [KeyValue; 1] { panic!("nobody hears it") });
         describe(|| -> [KeyValue; 1] { panic!("nobody hears it") });
-        let pairs = span.scope(async { headers::pairs() }).await;
+        let pairs = span.scope(pin!(async { headers::pairs() })).await;
         let mut properties = Properties::default();
         headers::write(&mut properties, &span.child("inner", SpanKind::Internal));
         headers::write(&mut properties, &span);
@@ -134,7 +135,7 @@ async fn what_others_have_begun_is_followed_as_they_have_drawn_it() {
     drop(drawn);
     assert_eq!(kept.spans()[0].parent_span_id, parent("01").span_id());
     let passed = tracer.follow(parent("00"), "process", SpanKind::Consumer);
-    let pairs = passed.scope(async { headers::pairs() }).await;
+    let pairs = passed.scope(pin!(async { headers::pairs() })).await;
     assert_eq!(
         pairs[0].1,
         format!("00-{TRACE}-00f067aa0ba902b7-00"),

@@ -1,6 +1,7 @@
 //! The application's part: what comes of a message whose sender is proved.
 
 use std::fmt::Display;
+use std::pin::pin;
 
 use bytes::Bytes;
 use shared::protocol::AuthBody;
@@ -23,7 +24,7 @@ impl Pipeline {
     ) -> (Outcome, Vec<Bytes>) {
         let started = Instant::now();
         let span = traces::child("handle", SpanKind::Internal);
-        let handled = span.scope(self.handler.handle(request)).await;
+        let handled = span.scope(pin!(self.handler.handle(request))).await;
         if let Err(failure) = &handled {
             span.fail(failure.as_str());
         }

@@ -6,6 +6,7 @@
 //! when it was held. It is handled in its order, one at a time; what is dead before
 //! it is dropped is handled again, and written once, by its key.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -200,7 +201,7 @@ impl Pipeline {
         let (code, why, released) = match (fate, heir) {
             (Fate::Goes, Some(heir)) => {
                 let span = self.span_of_held(stamp, message, heir);
-                let released = self.release_one(connection, stamp, message, heir);
+                let released = pin!(self.release_one(connection, stamp, message, heir));
                 return span.logged_scope(released).await;
             }
             (Fate::Mismatch, _) => (
