@@ -82,4 +82,41 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         assert!(wanted.is_subset(&names), "{wanted:?} in {names:?}");
     }
+    /// The commands in a text: what stands behind our name, up to the end of the code or line that it stands in.
+    fn commands(text: &str) -> impl Iterator<Item = Vec<&str>> {
+        let behind = ["`countersign ", "\ncountersign ", "$(countersign "].map(|start| text.split(start).skip(1));
+        let whole = behind
+            .into_iter()
+            .flatten()
+            .filter_map(|rest| rest.split(['`', '\n', '#', '|', ')']).next());
+        whole.map(|command| command.split_whitespace().collect())
+    }
+
+    #[test]
+    fn every_command_in_the_documents_is_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut seen = 0;
+        for document in [
+            "README.md",
+            "docs/runbook.md",
+            "docs/migrating.md",
+            "docs/permissions.md",
+        ] {
+            let text = fs::read_to_string(root.join(document)).unwrap();
+            for words in commands(&text) {
+                let mut command = Program::Countersign.command();
+                for word in &words {
+                    if let Some(flag) = word.strip_prefix("--") {
+                        let known = command.get_arguments().any(|one| one.get_long() == Some(flag));
+                        assert!(known, "{document}: {words:?} has no --{flag}");
+                    } else if command.has_subcommands() {
+                        let sub = command.find_subcommand(word).cloned();
+                        command = sub.unwrap_or_else(|| panic!("{document}: {words:?}"));
+                    }
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 15, "only {seen} commands were found: the test has gone blind");
+    }
 }
