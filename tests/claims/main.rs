@@ -10,6 +10,7 @@ mod asyncapi;
 mod auth_timeout;
 mod broker_faults;
 mod bus;
+mod documents;
 mod drain;
 mod edge;
 mod frames;

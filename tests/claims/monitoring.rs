@@ -153,18 +153,3 @@ fn every_alert_has_a_section_in_the_runbook_and_says_how_urgent_it_is() {
     assert_eq!(names.len(), alerts.len(), "each name once");
     assert_eq!(names, sections);
 }
-
-/// A link within the runbook leads to a section of it.
-#[test]
-fn every_link_within_the_runbook_leads_somewhere() {
-    let runbook = read("docs/runbook.md");
-    let anchors: BTreeSet<_> = runbook
-        .lines()
-        .filter_map(|line| line.strip_prefix("## ").or_else(|| line.strip_prefix("# ")))
-        .map(str::to_lowercase)
-        .collect();
-    let links = runbook.split("](#").skip(1).filter_map(|rest| rest.split_once(')'));
-    for (link, _) in links {
-        assert!(anchors.contains(link), "#{link}");
-    }
-}
