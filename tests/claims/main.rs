@@ -13,6 +13,7 @@ mod bus;
 mod documents;
 mod drain;
 mod edge;
+mod forecast;
 mod frames;
 mod garbage;
 mod handshake;

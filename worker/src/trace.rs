@@ -2,7 +2,7 @@
 //!
 //! What came through a terminator is traced if that has drawn it. Anybody else's
 //! message may go on with a trace of theirs, within a limit, or be drawn here.
-//! Nothing that a client could have put a token into gets into a span unseen.
+//! What a client could have put a token into is looked at before it gets into a span.
 
 use shared::bus::Delivery;
 use shared::protocol::ErrorCode;

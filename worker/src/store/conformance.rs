@@ -38,8 +38,8 @@ use super::{
 use crate::identity::{Identity, Issuer, Subject};
 
 /// When the suite begins. Any time would do.
-const START: Timestamp = Timestamp::from_secs(1_800_000_000);
-const LEEWAY: Duration = Duration::from_secs(5);
+pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub(super) const LEEWAY: Duration = Duration::from_secs(5);
 const TOKEN_LIFE: Duration = Duration::from_secs(300);
 const RESUME: ResumeDigest = [7; 32];
 

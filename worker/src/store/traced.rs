@@ -134,3 +134,60 @@ impl Store for Traced {
         traced("ping", self.0.ping())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use shared::clock::ManualClock;
+    use shared::config::{Config, OtlpUrl, Share, TraceConfig, Value};
+    use shared::trace::Tracer;
+
+    use super::super::conformance::{self, Home, LEEWAY, START};
+    use super::super::memory::MemoryStore;
+    use super::*;
+    use crate::config::WorkerConfig;
+
+    struct TracedHome {
+        store: Traced,
+        clock: Arc<ManualClock>,
+    }
+
+    impl Home for TracedHome {
+        fn store(&self) -> &dyn Store {
+            &self.store
+        }
+
+        fn clock(&self) -> &ManualClock {
+            &self.clock
+        }
+
+        fn age(&self, _: Duration) -> BoxFuture<'_, ()> {
+            Box::pin(ready(()))
+        }
+
+        fn end_a_look_in_vain(&self, _: IdentityTag) -> BoxFuture<'_, ()> {
+            Box::pin(ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_traced_keeps_every_promise_of_the_one_behind_it() {
+        let config = TraceConfig {
+            // Nobody is there, and nobody waits for it.
+            otlp_endpoint: Some(OtlpUrl::parse("http://127.0.0.1:9").unwrap()),
+            trace_ratio: Share::parse("1").unwrap(),
+        };
+        let traced = Tracer::start(&config, &WorkerConfig::PROGRAM, "test").unwrap();
+        for tracer in [Tracer::OFF, traced] {
+            let clock = Arc::new(ManualClock::at(START));
+            let memory = MemoryStore::new(LEEWAY, Arc::<ManualClock>::clone(&clock));
+            let store = Traced(Arc::new(memory));
+            let home = TracedHome { store, clock };
+            let span = tracer.draw("process", SpanKind::Consumer);
+            span.scope(pin!(conformance::every_claim(&home))).await;
+        }
+    }
+}
