@@ -18,8 +18,7 @@ pub(super) fn help<T: Config>() -> String {
 
 /// A program's command line, as clap has it: for `--help`, for completions and for manual pages.
 ///
-/// It is not what reads the flags: clap would report one wrong flag at a time, so they are read by
-/// [`sources`](super::sources).
+/// It is not what reads the flags: clap would report one wrong flag at a time, so [`load`](super::load) reads them itself.
 pub fn command<T: Config>() -> Command {
     let program = T::PROGRAM;
     let mut command = Command::new(program.name)
