@@ -7,6 +7,7 @@
 mod asking;
 mod bench;
 mod broker;
+mod completions;
 mod dev;
 mod dev_key;
 mod explain;
@@ -15,6 +16,7 @@ mod inject;
 mod inspect;
 mod known;
 mod lines;
+mod manual;
 mod message;
 mod print;
 mod push;
@@ -71,6 +73,12 @@ enum Command {
     /// Measure how fast it is, and whether anything gets lost.
     #[command(after_help = bench::EXAMPLES)]
     Bench(Box<bench::BenchArgs>),
+    /// Print what makes a shell complete the words of this tool, or of a program.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages of this tool and of the programs into a folder.
+    #[command(after_help = manual::EXAMPLES)]
+    Man(manual::ManArgs),
     /// A process of `bench`.
     #[command(hide = true)]
     RawEcho(bench::RawEchoArgs),
@@ -112,6 +120,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => block_on(explain::run(args)),
         Command::Send(args) => block_on(send::run(args)),
         Command::Bench(args) => block_on(bench::run(*args)),
+        Command::Completions(args) => Ok(completions::run(&args)),
+        Command::Man(args) => manual::run(&args),
         Command::RawEcho(args) => block_on(bench::raw_echo(args)),
         Command::Terminator(_) | Command::Worker(_) => Ok(ExitCode::SUCCESS),
     };

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 pub use error::{ConfigError, ConfigErrors, Conflict, Origin};
 pub use groups::{BrokerConfig, LogConfig, LogFilter, LogFormat, Namespace, TraceConfig};
 pub use names::{EVERY_SETTING, is_a_setting, nearest};
-pub use print::{reference, section};
+pub use print::{command, reference, section};
 pub use sources::Given;
 pub use units::{Share, Size};
 pub use url::{AmqpUrl, OtlpUrl, redacted};
@@ -138,7 +138,7 @@ pub fn load<T: Config>(
     let settings = T::settings();
     let (flags, mut errors) = sources::flags(T::PROGRAM.name, &settings, args);
     match flags.asked {
-        Some(sources::Asked::Help) => return Ok(Loaded::Print(print::help(&T::PROGRAM, &settings))),
+        Some(sources::Asked::Help) => return Ok(Loaded::Print(print::help::<T>())),
         Some(sources::Asked::Version) => return Ok(Loaded::Print(print::version(&T::PROGRAM))),
         Some(sources::Asked::PrintConfig) | None => {}
     }

@@ -3,14 +3,28 @@
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use shared::bus::PublishError;
 use shared::envelope::Bounced;
-use shared::protocol::Reason;
+use shared::protocol::{CloseCode, Reason};
 
 use crate::ending::Ending;
 use crate::expiries::WITHIN_S;
 use crate::session::Levels;
 use crate::upgrade::Refusal;
 
-/// The terminator's metrics; README lists them with what they mean.
+/// The `code` of a connection that its client ended.
+const LEFT: &str = "client";
+/// The `code` of a connection that was ended without a close frame.
+const CUT: &str = "cut";
+
+/// Why a message can be refused.
+const REFUSALS: [PublishError; 5] = [
+    PublishError::Unroutable,
+    PublishError::Refused,
+    PublishError::Away,
+    PublishError::Malformed,
+    PublishError::Ended,
+];
+
+/// The terminator's metrics.
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) connections_opened: Counter,
@@ -44,6 +58,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        count_from_zero();
         Self {
             connections: gauge!("countersign_terminator_connections"),
             connections_opened: counter!("countersign_terminator_connections_opened_total"),
@@ -115,23 +130,44 @@ impl Metrics {
 
     /// A handshake was refused.
     pub(crate) fn handshake_refused(&self, refusal: Refusal) {
-        counter!("countersign_terminator_handshakes_refused_total", "reason" => refusal.label()).increment(1);
+        handshakes_refused(refusal).increment(1);
     }
 
     /// A socket was closed, by us with a code, or by the client.
     pub(crate) fn connection_closed(&self, ending: Ending) {
         let code = match ending {
-            Ending::Left => "client".to_owned(),
+            Ending::Left => LEFT.to_owned(),
             Ending::Close { code, .. } => code.code().to_string(),
-            Ending::Cut(_) => "cut".to_owned(),
+            Ending::Cut(_) => CUT.to_owned(),
         };
-        counter!("countersign_terminator_connections_closed_total", "code" => code).increment(1);
+        connections_closed(code).increment(1);
     }
 
     /// A message was refused, and its client told.
     pub(crate) fn message_refused(&self, error: PublishError) {
-        counter!("countersign_terminator_messages_refused_total", "reason" => error.as_str()).increment(1);
+        messages_refused(error).increment(1);
     }
+}
+
+/// Makes those that are counted by what rarely happens: a series that begins with its first event hides that event from
+/// whoever asks for its increase.
+fn count_from_zero() {
+    let _ = Refusal::ALL.map(handshakes_refused);
+    let _ = CloseCode::ALL.map(|code| connections_closed(code.code().to_string()));
+    let _ = [LEFT, CUT].map(|word| connections_closed(word.to_owned()));
+    let _ = REFUSALS.map(messages_refused);
+}
+
+fn handshakes_refused(refusal: Refusal) -> Counter {
+    counter!("countersign_terminator_handshakes_refused_total", "reason" => refusal.label())
+}
+
+fn connections_closed(code: String) -> Counter {
+    counter!("countersign_terminator_connections_closed_total", "code" => code)
+}
+
+fn messages_refused(error: PublishError) -> Counter {
+    counter!("countersign_terminator_messages_refused_total", "reason" => error.as_str())
 }
 
 fn expiring(within_s: u64) -> Gauge {

@@ -46,6 +46,18 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Every kind, each once.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Malformed(""),
+        Self::NoUpgrade,
+        Self::Version,
+        Self::Origin,
+        Self::TooLarge,
+        Self::TooSlow,
+        Self::TooManyFromAddress,
+        Self::TooMany,
+    ];
+
     /// The status code and its phrase (RFC 9110 §15).
     const fn status(self) -> &'static str {
         match self {

@@ -6,9 +6,11 @@
     reason = "the functions that claims share are test code, and fail as claims do"
 )]
 
+mod asyncapi;
 mod auth_timeout;
 mod broker_faults;
 mod bus;
+mod documents;
 mod drain;
 mod edge;
 mod forecast;
@@ -28,7 +30,9 @@ mod keys;
 mod kills;
 mod lapse;
 mod limits;
+mod manifests;
 mod message;
+mod monitoring;
 mod order;
 mod permissions;
 mod poison;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, ValueHint};
 
 use super::{Config, Given, Origin, Program, Setting, Shown};
 
@@ -12,10 +12,15 @@ pub(super) fn version(program: &Program) -> String {
 }
 
 /// `--help`.
+pub(super) fn help<T: Config>() -> String {
+    command::<T>().render_long_help().to_string()
+}
+
+/// A program's command line, as clap has it: for `--help`, for completions and for manual pages.
 ///
-/// Only the layout is clap's: it would report one wrong flag at a time, so flags are read by
-/// [`sources`](super::sources).
-pub(super) fn help(program: &Program, settings: &[Setting]) -> String {
+/// It is not what reads the flags: clap would report one wrong flag at a time, so [`load`](super::load) reads them itself.
+pub fn command<T: Config>() -> Command {
+    let program = T::PROGRAM;
     let mut command = Command::new(program.name)
         .version(program.version)
         .about(program.about)
@@ -23,11 +28,17 @@ pub(super) fn help(program: &Program, settings: &[Setting]) -> String {
         .after_long_help(program.examples)
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .arg(Arg::new("config").long("config").value_name("PATH").long_help(
-            "A TOML file of settings, under the names below without `--`. Environment and flags win over it.\n\
-             [env: COUNTERSIGN_CONFIG]",
-        ));
-    for setting in settings {
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("PATH")
+                .value_hint(ValueHint::FilePath)
+                .long_help(
+                    "A TOML file of settings, under the names below without `--`. Environment and flags win over it.\n\
+                     [env: COUNTERSIGN_CONFIG]",
+                ),
+        );
+    for setting in &T::settings() {
         command = command.arg(argument(setting));
     }
     for (name, short, text) in [
@@ -41,7 +52,7 @@ pub(super) fn help(program: &Program, settings: &[Setting]) -> String {
     ] {
         command = command.arg(Arg::new(name).long(name).short(short).num_args(0).help(text));
     }
-    command.render_long_help().to_string()
+    command
 }
 
 fn argument(setting: &Setting) -> Arg {
