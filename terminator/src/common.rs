@@ -8,6 +8,7 @@ use shared::clock::Clock;
 use tokio::time::Instant;
 
 use crate::binding::Now;
+use crate::closings::Closings;
 use crate::metrics::Metrics;
 use crate::recent::Keys;
 use crate::returns::PREFETCH;
@@ -25,6 +26,7 @@ pub(crate) struct Common {
     pub(crate) wheel: Wheel,
     pub(crate) keys: Keys,
     pub(crate) shares: Shares,
+    pub(crate) closings: Closings,
     /// How much is kept behind fetches.
     behind: AtomicUsize,
 }
@@ -48,6 +50,7 @@ impl Common {
             wheel: Wheel::new(Instant::now()),
             keys: Keys::default(),
             shares,
+            closings: Closings::default(),
             behind: AtomicUsize::new(0),
         }
     }

@@ -12,13 +12,15 @@
 //! and `recent` see that each answer is written once, `binding` knows whose the
 //! connection is, `guard` says what may be written to it, `held` and `outbound`
 //! when to ask for what could not be handled or written. `bounce` gives back,
-//! `wheel` tells when a moment has come.
+//! `wheel` tells when a moment has come. `console` shows it all to people.
 
 mod binding;
 mod bounce;
+mod closings;
 mod common;
 pub mod config;
 mod connection;
+pub mod console;
 mod departed;
 mod ending;
 mod farewell;
@@ -57,7 +59,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::admin::{Admin, AdminError, Readiness, watch_broker};
+use shared::admin::{Admin, AdminError, Console, Readiness, watch_broker};
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
@@ -77,6 +79,7 @@ use self::bounce::Bouncer;
 use self::common::{Common, Shares};
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
+use self::console::Lookout;
 use self::forward::Forwarder;
 use self::listener::{Doorkeeper, Limits, Listener};
 use self::metrics::Metrics;
@@ -96,6 +99,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Terminator {
     addr: SocketAddr,
     admin: Admin,
+    lookout: Lookout,
     shutdown: CancellationToken,
     served: JoinHandle<bool>,
     #[cfg(any(test, feature = "simulation"))]
@@ -185,12 +189,19 @@ impl Terminator {
         addr: SocketAddr,
     ) -> Result<Self, StartError> {
         let readiness = Readiness::new();
-        let admin = Admin::bind(config.admin_listen, readiness.clone(), telemetry::metrics()?).await?;
+        let metrics = telemetry::metrics()?;
+        let console = config.console.then(|| Console::new("terminator", metrics.clone(), readiness.clone()));
+        let admin = Admin::bind(config.admin_listen, readiness.clone(), metrics, console.clone()).await?;
         let shutdown = CancellationToken::new();
         let house = House::open(config, parts, tls);
+        let lookout = house.lookout.clone();
+        if let Some(console) = console {
+            console.show(Arc::new(lookout.clone()));
+        }
         Ok(Self {
             addr,
             admin,
+            lookout,
             shutdown: shutdown.clone(),
             #[cfg(any(test, feature = "simulation"))]
             door: simulation::Door::of(&house),
@@ -206,6 +217,11 @@ impl Terminator {
     /// Where health and metrics are, unless that is off.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.addr()
+    }
+
+    /// From where its connections can be seen.
+    pub fn lookout(&self) -> Lookout {
+        self.lookout.clone()
     }
 
     /// Begins to drain.
@@ -236,6 +252,7 @@ pub struct Parts {
 struct House {
     bus: Arc<dyn Bus>,
     doorkeeper: Arc<Doorkeeper>,
+    lookout: Lookout,
     phase: Arc<watch::Sender<Phase>>,
     connections: TaskTracker,
     /// Those that run until the last connection has gone.
@@ -272,6 +289,7 @@ impl House {
             tokio::spawn(Returns::new(registry.clone(), bouncer).run(answers)),
             tokio::spawn(wheel::turn(registry.clone(), phases.clone())),
         ];
+        let lookout = Lookout::new(&registry);
         let (broker_patience, drain_timeout) = (config.broker_patience, config.drain_timeout);
         let sockets = Sockets {
             registry,
@@ -292,6 +310,7 @@ impl House {
         Self {
             bus,
             doorkeeper: Arc::new(Doorkeeper::new(tls, limits, Arc::new(sockets))),
+            lookout,
             phase: Arc::new(phase),
             connections: TaskTracker::new(),
             background,

@@ -18,7 +18,7 @@
 //! - `outbound`: pushes, and what is held until a connection can be written to.
 //! - `revoke`, `revoked`: what is taken back before its time.
 //! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
-//! - `metrics`: what is counted.
+//! - `metrics`: what is counted; [`noted`]: what was decided lately.
 //! - `start`, `outside`: what a worker that is a process of its own has besides.
 
 pub mod config;
@@ -54,6 +54,7 @@ mod running;
 
 mod intake;
 mod metrics;
+pub mod noted;
 mod outside;
 mod outward;
 mod start;
@@ -66,6 +67,7 @@ use shared::life;
 
 use self::config::WorkerConfig;
 pub use self::handler::{Answers, Echo, Handler, HandlerError, Request};
+use self::noted::Noted;
 use self::outside::{Door, Outside};
 pub use self::pipeline::JOURNEY;
 use self::running::Running;
@@ -93,7 +95,7 @@ impl Worker {
         let (verifier, contents) = start::verifier(&config)?;
         let issuers = config.issuers();
         let store = start::store(&config, clock.clone())?;
-        let door = Door::open(config.admin_listen).await?;
+        let door = Door::open(config.admin_listen, config.console).await?;
         let keeper = start::keeper(&config, contents, &verifier).await?;
         let bus = Arc::new(start::bus(&config));
         let parts = Parts {
@@ -104,9 +106,11 @@ impl Worker {
             clock,
             limits: config.limits(),
         };
+        let running = Running::start(parts, handler);
+        let outside = door.watch(bus, store, keeper, &running.noted);
         Ok(Self {
-            running: Running::start(parts, handler),
-            outside: Some(door.watch(bus, store, keeper)),
+            running,
+            outside: Some(outside),
         })
     }
 
@@ -123,6 +127,11 @@ impl Worker {
     /// Where `/livez`, `/readyz` and `/metrics` are, if anywhere.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.outside.as_ref().and_then(Outside::admin_addr)
+    }
+
+    /// What it has decided lately.
+    pub fn noted(&self) -> Noted {
+        self.running.noted.clone()
     }
 
     /// Stops consuming. What was taken is finished, or given back when the drain-timeout is over.

@@ -37,6 +37,7 @@ use crate::config::{Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::metrics::{Lost, Metrics, Outcome};
+use crate::noted::Noted;
 use crate::origin::Origin;
 use crate::outbound::Outbound;
 use crate::recorded::Recorder;
@@ -68,6 +69,7 @@ pub(crate) struct Pipeline {
     pub(crate) publisher: Publisher,
     pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) noted: Noted,
     pub(crate) rules: Rules,
 }
 

@@ -32,6 +32,7 @@ use crate::handler::{Guarded, Handler};
 use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
+use crate::noted::Noted;
 use crate::outward::Outward;
 use crate::pipeline::{Pipeline, Rules};
 use crate::recorded::Recorder;
@@ -113,6 +114,8 @@ pub(crate) struct Running {
     ending: Ending,
     tasks: TaskTracker,
     drain_timeout: Duration,
+    /// What is decided.
+    pub(crate) noted: Noted,
     _end: DropGuard,
 }
 
@@ -133,6 +136,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
         let rooms = Arc::new(Rooms::new(parts, &names, handler, metrics, &outward));
+        let noted = rooms.pipeline.noted.clone();
         outward.start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
@@ -143,6 +147,7 @@ impl Running {
             ending,
             tasks,
             drain_timeout,
+            noted,
         }
     }
 
@@ -202,6 +207,7 @@ impl Rooms {
                 publisher: publisher.clone(),
                 undertaker: undertaker.clone(),
                 metrics: metrics.clone(),
+                noted: Noted::default(),
             },
             mover: Mover::new(publisher, names),
             undertaker,

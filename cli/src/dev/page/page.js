@@ -7,6 +7,7 @@ import { authenticate, connect, disconnect, isOpen, logOut, send, showIdle, watc
 import { byId, saying } from "./dom.js";
 import { clear, drawSelected, onStage } from "./messages.js";
 import { drawToken, hasToken, mintWanted } from "./tokens.js";
+import { showViews } from "./views.js";
 
 const TOKEN_EVERY_MS = 250;
 
@@ -76,6 +77,7 @@ for (const id of ["subject", "lifetime"]) on(id, "change", () => onMessage(async
 on("subject", "change", () => { byId("recipient").value = byId("subject").value; });
 setInterval(drawToken, TOKEN_EVERY_MS);
 
+showViews();
 showIdle();
 drawSelected();
 onMessage(async () => {
