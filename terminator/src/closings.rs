@@ -75,11 +75,18 @@ mod tests {
             } else {
                 Ending::close(CloseCode::AuthRequired)
             };
-            closings.note(Timestamp::from_secs(number), ConnectionId { terminator, number }, ending);
+            closings.note(
+                Timestamp::from_secs(number),
+                ConnectionId { terminator, number },
+                ending,
+            );
         }
         let kept = closings.last();
         assert_eq!((kept.len(), kept[0].connection.number), (KEPT, 6));
         assert_eq!(kept[0].what, "left");
-        assert!(kept[1].what == "closed" && kept[1].why.starts_with("4401: "), "{kept:?}");
+        assert!(
+            kept[1].what == "closed" && kept[1].why.starts_with("4401: "),
+            "{kept:?}"
+        );
     }
 }

@@ -212,7 +212,11 @@ mod tests {
     fn a_console_needs_a_port() {
         assert!(errors(&[("console", "on"), ("admin-listen", "off")]).contains("admin-listen"));
         assert!(errors(&[("console", "maybe")]).contains("`on` or `off`"));
-        assert!(config::from_pairs::<TerminatorConfig>([("console", "true")]).unwrap().console);
+        assert!(
+            config::from_pairs::<TerminatorConfig>([("console", "true")])
+                .unwrap()
+                .console
+        );
     }
 
     #[test]

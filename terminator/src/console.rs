@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use shared::admin::Exhibit;
 use tokio::task::spawn_blocking;
 
+pub use crate::closings::Closing;
 use crate::peer::Peer;
 use crate::registry::Registry;
-pub use crate::closings::Closing;
 pub use crate::session::{Shown, State};
 
 /// How many connections are shown: more than anybody reads.
@@ -87,7 +87,10 @@ fn survey(registry: &Registry) -> Survey {
     ranked.sort_unstable_by_key(|(rank, _)| *rank);
     Survey {
         states: states.into_iter().filter(|(_, count)| *count > 0).collect(),
-        rows: ranked.iter().map(|(_, peer)| peer.look(|session| session.shown(now))).collect(),
+        rows: ranked
+            .iter()
+            .map(|(_, peer)| peer.look(|session| session.shown(now)))
+            .collect(),
         closings: registry.common().closings.last(),
     }
 }
@@ -116,7 +119,13 @@ mod tests {
         entries[3].peer.bind(grant(1, 3_600), now);
         entries[7].peer.bind(grant(2, 0), now);
         let survey = Lookout::new(&registry).survey().await;
-        let count = |state| survey.states.iter().find(|(of, _)| *of == state).map(|(_, count)| *count);
+        let count = |state| {
+            survey
+                .states
+                .iter()
+                .find(|(of, _)| *of == state)
+                .map(|(_, count)| *count)
+        };
         assert_eq!(
             (count(State::Lapsed), count(State::Nobody), count(State::Live)),
             (Some(1), Some(198), Some(1))

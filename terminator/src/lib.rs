@@ -190,7 +190,9 @@ impl Terminator {
     ) -> Result<Self, StartError> {
         let readiness = Readiness::new();
         let metrics = telemetry::metrics()?;
-        let console = config.console.then(|| Console::new("terminator", metrics.clone(), readiness.clone()));
+        let console = config
+            .console
+            .then(|| Console::new("terminator", metrics.clone(), readiness.clone()));
         let admin = Admin::bind(config.admin_listen, readiness.clone(), metrics, console.clone()).await?;
         let shutdown = CancellationToken::new();
         let house = House::open(config, parts, tls);

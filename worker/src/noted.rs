@@ -39,7 +39,11 @@ impl Noted {
 
 impl Exhibit for Noted {
     fn look(&self) -> BoxFuture<'_, Map<String, Value>> {
-        let events = self.last().iter().map(|(connection, decision)| event(*connection, decision)).collect();
+        let events = self
+            .last()
+            .iter()
+            .map(|(connection, decision)| event(*connection, decision))
+            .collect();
         Box::pin(std::future::ready(Map::from_iter([("events".to_owned(), events)])))
     }
 }

@@ -122,7 +122,10 @@ impl Console {
     pub(super) fn guarded_routes(&self) -> Router {
         self.routes()
             .route("/", get(async || Redirect::temporary("console")))
-            .route("/console", get(async || ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], HTML)))
+            .route(
+                "/console",
+                get(async || ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], HTML)),
+            )
             .layer(middleware::from_fn(guard::guard))
     }
 

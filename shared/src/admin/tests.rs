@@ -16,7 +16,9 @@ async fn door() -> Door {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || metrics::counter!("knocks_total").increment(3));
     let listen = Some("127.0.0.1:0".parse().unwrap());
-    let admin = Admin::bind(listen, readiness.clone(), recorder.handle(), None).await.unwrap();
+    let admin = Admin::bind(listen, readiness.clone(), recorder.handle(), None)
+        .await
+        .unwrap();
     Door { admin, readiness }
 }
 

@@ -83,7 +83,9 @@ impl Session {
             state: self.state(now),
             identity: bound.map(|bound| bound.identity),
             left_ms,
-            life_ms: left_ms.zip(bound.and_then(|bound| age_ms(bound, now))).map(|(left, age)| left + age),
+            life_ms: left_ms
+                .zip(bound.and_then(|bound| age_ms(bound, now)))
+                .map(|(left, age)| left + age),
             in_flight: levels.in_flight,
             held_in: levels.held_inbound,
             held_out: self.outbound.waiting() + levels.held_outbound as u64,
@@ -92,7 +94,9 @@ impl Session {
 }
 
 fn left_ms(bound: &Bound, now: Now) -> i64 {
-    let end = bound.revoked_at.map_or(bound.deadline, |revoked| revoked.min(bound.deadline));
+    let end = bound
+        .revoked_at
+        .map_or(bound.deadline, |revoked| revoked.min(bound.deadline));
     let ahead = millis(end.saturating_duration_since(now.instant));
     ahead - millis(now.instant.saturating_duration_since(end))
 }
@@ -136,7 +140,10 @@ mod tests {
     async fn it_goes_from_nobody_by_live_and_expiring_to_lapsed() {
         let (mut session, now) = (session(), now());
         let shown = session.shown(now);
-        assert_eq!((shown.state, shown.identity, shown.left_ms), (State::Nobody, None, None));
+        assert_eq!(
+            (shown.state, shown.identity, shown.left_ms),
+            (State::Nobody, None, None)
+        );
         let grant = Grant {
             refresh_at: now.wall.saturating_add(Duration::from_secs(8)),
             issued_at: Some(now.wall),
