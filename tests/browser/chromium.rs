@@ -22,7 +22,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Nothing is asked of anybody but this machine, and nothing of it needs a display or a profile.
-const ARGUMENTS: [&str; 13] = [
+const ARGUMENTS: [&str; 14] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -34,6 +34,7 @@ const ARGUMENTS: [&str; 13] = [
     "--disable-sync",
     "--disable-default-apps",
     "--disable-extensions",
+    "--hide-scrollbars",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
     "--window-size=1280,900",
 ];

@@ -108,7 +108,7 @@ async fn no_token_and_no_payload_is_in_what_the_console_is_told() {
     let mut told = String::new();
     let until_refused = async {
         let mut bytes = vec![0; 64 * 1_024];
-        while !(told.contains("refused") && told.contains("\"rows\":[{")) {
+        while !(told.contains("\"what\":\"refused\"") && told.contains("\"rows\":[{")) {
             let count = feed.read(&mut bytes).await.unwrap();
             assert!(count > 0, "the feed ended: {told}");
             told.push_str(&String::from_utf8_lossy(&bytes[..count]));

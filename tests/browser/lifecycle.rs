@@ -97,7 +97,7 @@ async fn a_push_reaches_the_page_and_what_was_revoked_is_closed() {
     page.shows("messages().some(({ what, outcome }) => what === 'push' && outcome === 'arrived')")
         .await;
     page.to_console().await;
-    page.shows("number('#tile-pushes .value') > 0").await;
+    page.shows("counter('pushed') === 1").await;
 
     page.to_playground().await;
     page.click("[data-revoke=subject]").await;

@@ -13,7 +13,10 @@ const TOKEN_EVERY_MS = 250;
 
 function watchJourneys() {
   const source = new EventSource("journey");
-  const say = (text) => { byId("watching").textContent = text; };
+  const say = (text) => {
+    byId("watching").textContent = text;
+    byId("watching").dataset.well = String(text === "watching");
+  };
   return new Promise((ready) => {
     source.addEventListener("ready", () => { say("watching"); ready(); });
     source.addEventListener("missed", (event) => say(`watching; ${event.data} stages came too fast to show`));

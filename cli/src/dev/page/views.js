@@ -1,4 +1,4 @@
-// Playground and console: one is shown, and both go on. The console asks for nothing while nobody looks at it.
+// Playground and console: one is shown, and both go on, so that the console knows the last minute when it is looked at.
 
 import { mount } from "./console/console.js";
 import { byId } from "./dom.js";
@@ -13,8 +13,8 @@ export function showViews() {
       byId(`view-${view}`).hidden = view !== wanted;
       byId(`to-${view}`).setAttribute("aria-current", String(view === wanted));
     }
-    watching.show(wanted === "console");
   };
   addEventListener("hashchange", show);
   show();
+  watching.show(true);
 }

@@ -59,7 +59,7 @@ function fill(made, data, now) {
   made.tag.dataset.kind = kind;
   // The one who knows a name tells it; a terminator knows a tag.
   say(made.who, data.subject ?? data.identity?.slice(0, TAG_SHOWN) ?? "–");
-  made.who.title = data.identity ? `identity ${data.identity}` : "";
+  made.who.title = data.subject ?? (data.identity ? `identity ${data.identity}` : "");
   made.who.classList.toggle("mono", !data.subject && Boolean(data.identity));
   for (const [field, number] of made.numbers) {
     say(number, count(data[field]));
@@ -75,8 +75,10 @@ function tick({ data, seen, left, life, longest }, now) {
   if (data.left_ms === null || data.left_ms === undefined) {
     say(left, "–");
     life.draw(0);
+    life.chart.classList.add("none");
     return;
   }
+  life.chart.classList.remove("none");
   const ms = data.left_ms - (now - seen);
   const over = data.state === "lapsed" || data.state === "revoked" || ms <= 0;
   say(left, over ? `${ago(-ms / 1000)} ago` : clock(ms / 1000));
@@ -103,7 +105,7 @@ function summary(root) {
     legend.replaceChildren(...all.map((state) => {
       const item = element("li");
       item.dataset.state = state;
-      item.append(element("span", "swatch"), element("strong", "", count(counted.get(state))), ` ${STATES[state].name}`);
+      item.append(element("span", "swatch"), element("strong", "", count(counted.get(state))), element("span", "", STATES[state].name));
       return item;
     }));
   };

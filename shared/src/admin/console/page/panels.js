@@ -4,6 +4,7 @@ import { ago, count, drawing, element, rate, say } from "./dom.js";
 import { Histogram, Series, buckets, sum } from "./rates.js";
 
 const BARS = 30;
+const MOST_EVENTS = 40;
 const REFUSALS_NOT = new Set(["handled", "closed", "held", "again", "authenticated", "forgotten", "release"]);
 
 const is = (...names) => {
@@ -15,6 +16,7 @@ const either = (...tests) => (metric, labels) => tests.some((test) => test(metri
 const closed = (metric, { code }) => metric === "countersign_terminator_connections_closed_total" && code !== "client";
 
 const TILES = [
+  { id: "connections", name: "Connections", of: [is("terminator_connections")] },
   { id: "messages", name: "Messages", unit: "/s", counter: true, of: [is("terminator_messages_received_total"), is("worker_messages_total")] },
   { id: "answers", name: "Answers", unit: "/s", counter: true, of: [of("terminator_answers_total", "outcome", "delivered"), of("worker_messages_total", "outcome", "handled")] },
   { id: "pushes", name: "Pushes", unit: "/s", counter: true, of: [is("worker_pushes_total")] },
@@ -28,11 +30,12 @@ const COUNTERS = [
   { id: "handled", name: "handled", kind: "good", hint: "a message reached the handler, and was answered", of: of("worker_messages_total", "outcome", "handled") },
   { id: "held", name: "held", kind: "wait", hint: "a message, an answer or a push waits for a fresh token", of: either(of("worker_holds_total", "result", "missing", "expired"), is("worker_writes_held_total")) },
   { id: "released", name: "released", kind: "good", hint: "what was held came through", of: either(of("worker_held_ended_total", "result", "handled"), is("worker_writes_released_total")) },
+  { id: "pushed", name: "pushed", kind: "good", hint: "a push went to everybody whom it was for", of: of("worker_pushes_total", "outcome", "delivered") },
   { id: "given-up", name: "given up", kind: "bad", hint: "what was held waited too long, or was too much", of: either(is("worker_holds_given_up_total"), of("worker_held_ended_total", "result", "expired", "mismatch"), of("worker_holds_total", "result", "overflow")) },
   { id: "expired", name: "expired", kind: "wait", hint: "a token that was good once", of: of("worker_verdicts_total", "kind", "expired") },
   { id: "invalid", name: "invalid", kind: "bad", hint: "a token that is not acceptable", of: of("worker_verdicts_total", "kind", "invalid") },
   { id: "revoked", name: "revoked", kind: "bad", hint: "a token that was taken back", of: is("worker_tokens_revoked_total") },
-  { id: "unavailable", name: "cannot be told", kind: "bad", hint: "store or keys are away: neither let in nor logged out", of: of("worker_verdicts_total", "kind", "unavailable") },
+  { id: "unavailable", name: "unavailable", kind: "bad", hint: "store or keys are away: neither let in nor logged out", of: of("worker_verdicts_total", "kind", "unavailable") },
   { id: "refused", name: "refused", kind: "bad", hint: "a message was answered with an error", of: (metric, { outcome }) => metric === "countersign_worker_messages_total" && !REFUSALS_NOT.has(outcome) },
   { id: "lapsed", name: "lapsed", kind: "wait", hint: "a connection's authentication was over", of: is("terminator_lapses_total") },
   { id: "asked", name: "asked", kind: "wait", hint: "a client was asked for a fresh token", of: is("terminator_fresh_tokens_asked_total") },
@@ -40,9 +43,9 @@ const COUNTERS = [
 ];
 
 const LATENCIES = [
-  { id: "queue", name: "Queue takes a message", metric: "countersign_terminator_confirm_seconds" },
-  { id: "handler", name: "Handler", metric: "countersign_worker_handling_seconds" },
-  { id: "answer", name: "Queue takes an answer", metric: "countersign_worker_confirm_seconds" },
+  { id: "queue", name: "message queued", metric: "countersign_terminator_confirm_seconds" },
+  { id: "handler", name: "handler", metric: "countersign_worker_handling_seconds" },
+  { id: "answer", name: "answer queued", metric: "countersign_worker_confirm_seconds" },
 ];
 
 // Bars of the last minute.
@@ -157,7 +160,11 @@ export function counters(root) {
 
 // On a scale of powers of ten, from a tenth of a millisecond to ten seconds.
 const place = (seconds) => Math.min(100, Math.max(0, (Math.log10(Math.max(seconds, 1e-4)) + 4) * 20));
-const time = (seconds) => (seconds === null ? "–" : seconds < 1 ? `${(seconds * 1000).toPrecision(2)} ms` : `${seconds.toFixed(1)} s`);
+function time(seconds) {
+  if (seconds === null) return "–";
+  if (seconds < 0.001) return `${Number((seconds * 1e6).toPrecision(2))} µs`;
+  return seconds < 1 ? `${Number((seconds * 1000).toPrecision(2))} ms` : `${seconds.toFixed(1)} s`;
+}
 
 export function latencies(root) {
   const made = LATENCIES.map((latency) => {
@@ -201,40 +208,46 @@ export function latencies(root) {
 const KINDS = { granted: "good", released: "good", held: "wait", forgotten: "", left: "" };
 const WORDS = { missing: "no token counted", expired: "its token has expired", expiring: "its token is about to expire", revoked: "its token was revoked" };
 
-// What was decided lately, the newest first. An event stays the same, so its row does.
+// What was decided lately, what came first at the bottom. What is decided again and again about one connection is one
+// row, which stays in its place, so that a flood neither sweeps away what is rare nor makes the list unreadable.
 export function events(root, hint) {
   const rows = new Map();
-  const keyOf = ({ at_ms, connection, sequence, what, why }) => [at_ms, connection, sequence, what, why].join(" ");
-  const make = (event) => {
+  let known = new Set();
+  const eventOf = ({ at_ms, connection, sequence, what, why }) => [at_ms, connection, sequence, what, why].join(" ");
+  const make = ({ connection, what }) => {
     const item = element("li");
-    const tag = element("span", "tag", event.what);
-    tag.dataset.kind = KINDS[event.what] ?? "bad";
-    const where = element("span", "where mono", short(event.connection));
-    where.title = event.connection;
+    const tag = element("span", "tag", what);
+    tag.dataset.kind = KINDS[what] ?? "bad";
+    const where = element("span", "where mono", short(connection));
+    where.title = connection;
+    const [why, when, times] = [element("span", "told"), element("span", "when"), element("span", "times")];
+    const reason = element("span", "why");
+    reason.append(why, " ", times);
+    item.append(tag, where, reason, when);
+    root.prepend(item);
+    return { item, why, when, times, at_ms: 0, count: 0 };
+  };
+  const note = (event) => {
+    const key = [event.connection, event.what, event.why].join(" ");
+    const row = rows.get(key) ?? make(event);
+    rows.set(key, row);
+    row.count += 1;
+    row.at_ms = Math.max(row.at_ms, event.at_ms);
     const about = event.id ? `message ${event.id}` : event.sequence ? `message ${event.sequence}` : "";
-    const told = WORDS[event.why] ?? event.why;
-    const when = element("span", "when");
-    item.append(tag, where, element("span", "why", [about, told].filter(Boolean).join(": ")), when);
-    return { item, when, at_ms: event.at_ms };
+    say(row.why, [about, WORDS[event.why] ?? event.why].filter(Boolean).join(": "));
+    say(row.times, row.count > 1 ? `×${count(row.count)}` : "");
+  };
+  const forgetOldest = () => {
+    const [oldest] = [...rows].sort(([, a], [, b]) => a.at_ms - b.at_ms);
+    oldest[1].item.remove();
+    rows.delete(oldest[0]);
   };
   return {
     look({ events: all = [], at_ms }) {
-      const keys = new Set();
-      for (const event of all) {
-        const key = keyOf(event);
-        keys.add(key);
-        if (rows.has(key)) continue;
-        const row = make(event);
-        rows.set(key, row);
-        root.prepend(row.item);
-      }
-      for (const [key, row] of rows) {
-        if (keys.has(key)) say(row.when, ago((at_ms - row.at_ms) / 1000));
-        else {
-          row.item.remove();
-          rows.delete(key);
-        }
-      }
+      for (const event of all) if (!known.has(eventOf(event))) note(event);
+      known = new Set(all.map(eventOf));
+      while (rows.size > MOST_EVENTS) forgetOldest();
+      for (const row of rows.values()) say(row.when, ago((at_ms - row.at_ms) / 1000));
       hint.hidden = rows.size > 0;
     },
   };
