@@ -35,6 +35,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// The running door. Ends when it is dropped, or more gently by [`shutdown`](Self::shutdown).
+#[derive(Debug)]
 pub struct Admin {
     addr: Option<SocketAddr>,
     console: Option<Console>,

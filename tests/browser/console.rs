@@ -135,3 +135,40 @@ async fn ask(server: SocketAddr, path: &str, host: &str, headers: &str) -> Strin
         .unwrap();
     String::from_utf8_lossy(&bytes[..count]).into_owned()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_and_quantiles_are_those_of_what_was_counted_meanwhile() {
+    let (dev, browser) = tokio::join!(Dev::start(), Browser::start());
+    let page = browser.open(&dev.url()).await;
+    let found = page
+        .awaited(
+            r#"
+            const { Series, Histogram, sum, buckets } = await import("./console/rates.js");
+            const series = new Series();
+            // A hundred a second for four seconds; then the process begins anew.
+            for (let at = 0; at <= 4000; at += 250) series.add(at, at / 10);
+            const [fast, bins] = [series.rate(4000), series.bins(4000, 60).slice(-5)];
+            series.add(5000, 7);
+            const histogram = new Histogram();
+            const grown = (count) => [[0.001, 90 * count], [0.01, 99 * count], [Infinity, 100 * count]];
+            histogram.add(0, grown(0));
+            histogram.add(1000, grown(1));
+            const figures = new Map([["a_total{kind=\"x\"}", 1], ["a_total{kind=\"y\"}", 2], ["b_bucket{le=\"+Inf\"}", 3], ["b_bucket{le=\"0.5\"}", 2]]);
+            const of = (wanted) => sum(figures, (metric, { kind }) => metric === "a_total" && wanted.includes(kind), new Map());
+            return {
+                fast, bins, anew: series.total, counted: series.rate(5000) < 100,
+                median: histogram.quantile(0.5).toFixed(5), most: histogram.quantile(0.99),
+                x: of(["x"]), both: of(["x", "y"]), none: of(["z"]), buckets: buckets(figures, "b").map(([, count]) => count),
+                empty: new Histogram().quantile(0.5),
+            };
+            "#,
+        )
+        .await;
+    assert_eq!(
+        found,
+        json!({
+            "fast": 100, "bins": [0, 100, 100, 100, 100], "anew": 7, "counted": true,
+            "median": "0.00056", "most": 0.01, "x": 1, "both": 3, "none": null, "buckets": [2, 3], "empty": null,
+        })
+    );
+}

@@ -18,7 +18,7 @@ const WINDOWS: [(u32, u32); 3] = [(360, 740), (390, 844), (1_280, 900)];
 /// A crowd: somebody in every state, and two who talk all the time.
 async fn crowd(dev: &Dev) -> (Vec<Client>, JoinSet<()>) {
     let mut quiet = Vec::new();
-    for (subject, life_s, sends) in [("bob", 3, 4), ("carol", 60, 0), ("erin", 3, 1), ("frank", 600, 0)] {
+    for (subject, life_s, sends) in [("bob", 3, 4), ("carol", 50, 0), ("erin", 3, 1), ("frank", 600, 0)] {
         let mut client = dev.client().await;
         client.authenticate(&dev.token(subject, life_s).await).await;
         if sends > 0 {

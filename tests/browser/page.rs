@@ -46,6 +46,15 @@ impl Page<'_> {
             .clone()
     }
 
+    /// What the body of an asynchronous function returns.
+    pub(crate) async fn awaited(&self, body: &str) -> Value {
+        let script = format!(
+            "const done = arguments[0]; (async () => {{ {body} }})().then(done, (error) => done(String(error)));"
+        );
+        let answer = self.driver.execute_async(script, Vec::new()).await;
+        answer.unwrap_or_else(|error| panic!("{error}")).json().clone()
+    }
+
     /// Waits until a condition holds in the page.
     pub(crate) async fn shows(&self, condition: &str) {
         self.shows_within(SCRIPT_LIMIT, condition).await;
@@ -154,6 +163,7 @@ impl Page<'_> {
         let Some(folder) = env::var_os("COUNTERSIGN_TEST_SCREENSHOTS") else {
             return;
         };
+        self.shows("all('.fresh').length === 0").await;
         let path = PathBuf::from(folder).join(format!("{name}.png"));
         let wanted = json!({"captureBeyondViewport": true, "format": "png"});
         let picture = self

@@ -12,6 +12,7 @@ mod feed;
 mod figures;
 mod guard;
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -155,6 +156,12 @@ impl Console {
             rooms,
             took: began.elapsed(),
         }
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Console").field(&self.0.process).finish()
     }
 }
 

@@ -21,7 +21,7 @@ const TILES = [
   { id: "answers", name: "Answers", unit: "/s", counter: true, of: [of("terminator_answers_total", "outcome", "delivered"), of("worker_messages_total", "outcome", "handled")] },
   { id: "pushes", name: "Pushes", unit: "/s", counter: true, of: [is("worker_pushes_total")] },
   { id: "in-flight", name: "On their way", of: [is("terminator_messages_in_flight"), is("worker_in_flight")] },
-  { id: "held-in", name: "Held of clients", of: [is("terminator_held_inbound")], wait: true },
+  { id: "held-in", name: "Held in", of: [is("terminator_held_inbound")], wait: true },
 ];
 
 // What may come of a message, a push or a connection: good, to wait for, or bad.
@@ -39,6 +39,9 @@ const COUNTERS = [
   { id: "refused", name: "refused", kind: "bad", hint: "a message was answered with an error", of: (metric, { outcome }) => metric === "countersign_worker_messages_total" && !REFUSALS_NOT.has(outcome) },
   { id: "lapsed", name: "lapsed", kind: "wait", hint: "a connection's authentication was over", of: is("terminator_lapses_total") },
   { id: "asked", name: "asked", kind: "wait", hint: "a client was asked for a fresh token", of: is("terminator_fresh_tokens_asked_total") },
+  { id: "given-back", name: "given back", kind: "wait", hint: "something could not be written, because its connection had lapsed or gone", of: is("terminator_given_back_total") },
+  { id: "busy", name: "busy", kind: "bad", hint: "a message could not be handed to the queue, and its client was told", of: is("terminator_messages_refused_total") },
+  { id: "turned-away", name: "turned away", kind: "bad", hint: "a handshake was refused", of: is("terminator_handshakes_refused_total") },
   { id: "closed", name: "closed", kind: "bad", hint: "a socket was closed by us", of: closed },
 ];
 
@@ -224,6 +227,9 @@ export function events(root, hint) {
     const reason = element("span", "why");
     reason.append(why, " ", times);
     item.append(tag, where, reason, when);
+    // It comes once, not each time that it is shown again.
+    item.classList.add("fresh");
+    item.addEventListener("animationend", () => item.classList.remove("fresh"));
     root.prepend(item);
     return { item, why, when, times, at_ms: 0, count: 0 };
   };

@@ -24,8 +24,8 @@ export class Series {
   rate(now) {
     const recent = this.#samples.filter(({ at }) => at >= now - RATE_MS);
     if (recent.length < 2) return 0;
-    const seconds = (recent.at(-1).at - recent[0].at) / 1000;
-    return seconds > 0 ? this.#increase(recent) / seconds : 0;
+    // Of less than a second nothing can be said by the second.
+    return this.#increase(recent) / Math.max(1, (recent.at(-1).at - recent[0].at) / 1000);
   }
 
   // How many in each of so many parts of the last minute, the oldest first.
