@@ -157,7 +157,7 @@ async fn rates_and_quantiles_are_those_of_what_was_counted_meanwhile() {
             const of = (wanted) => sum(figures, (metric, { kind }) => metric === "a_total" && wanted.includes(kind), new Map());
             return {
                 fast, bins, anew: series.total, counted: series.rate(5000) < 100,
-                median: histogram.quantile(0.5).toFixed(5), most: histogram.quantile(0.99),
+                median: histogram.quantile(0.5).toFixed(5), most: histogram.quantile(0.99).toFixed(5),
                 x: of(["x"]), both: of(["x", "y"]), none: of(["z"]), buckets: buckets(figures, "b").map(([, count]) => count),
                 empty: new Histogram().quantile(0.5),
             };
@@ -168,7 +168,7 @@ async fn rates_and_quantiles_are_those_of_what_was_counted_meanwhile() {
         found,
         json!({
             "fast": 100, "bins": [0, 100, 100, 100, 100], "anew": 7, "counted": true,
-            "median": "0.00056", "most": 0.01, "x": 1, "both": 3, "none": null, "buckets": [2, 3], "empty": null,
+            "median": "0.00056", "most": "0.01000", "x": 1, "both": 3, "none": null, "buckets": [2, 3], "empty": null,
         })
     );
 }

@@ -163,7 +163,8 @@ impl Page<'_> {
         let Some(folder) = env::var_os("COUNTERSIGN_TEST_SCREENSHOTS") else {
             return;
         };
-        self.shows("all('.fresh').length === 0").await;
+        self.shows("all('.events .fresh').every((item) => !item.checkVisibility())")
+            .await;
         let path = PathBuf::from(folder).join(format!("{name}.png"));
         let wanted = json!({"captureBeyondViewport": true, "format": "png"});
         let picture = self
