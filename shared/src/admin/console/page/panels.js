@@ -86,7 +86,8 @@ function line() {
       const points = samples.map(point);
       if (points.length === 0) return;
       edge.setAttribute("d", `M${points.join("L")}`);
-      area.setAttribute("d", `M${points[0].split(" ")[0]} 24L${points.join("L")}L120 24Z`);
+      const [from, to] = [points[0], points.at(-1)].map((one) => one.split(" ")[0]);
+      area.setAttribute("d", `M${from} 24L${points.join("L")}L${to} 24Z`);
     },
   };
 }
