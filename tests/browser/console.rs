@@ -92,9 +92,7 @@ async fn there_is_no_console_unless_it_is_wanted_and_none_for_a_name_that_could_
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_and_no_payload_is_in_what_the_console_is_told() {
     let dev = Dev::start().await;
-    let mut feed = TcpStream::connect(dev.page).await.unwrap();
-    let request = format!("GET /console/feed HTTP/1.1\r\nHost: {}\r\n\r\n", dev.page);
-    feed.write_all(request.as_bytes()).await.unwrap();
+    let mut feed = dev.feed().await;
     let mut client = dev.client().await;
     let token = dev.token("alice", 60).await;
     client.authenticate(&token).await;
@@ -105,18 +103,9 @@ async fn no_token_and_no_payload_is_in_what_the_console_is_told() {
             .send_json(&json!({"id": id, "type": "greeting", "token": token, "payload": "a-secret-thing"}))
             .await;
     }
-    let mut told = String::new();
-    let until_refused = async {
-        let mut bytes = vec![0; 64 * 1_024];
-        while !(told.contains("\"what\":\"refused\"") && told.contains("\"rows\":[{")) {
-            let count = feed.read(&mut bytes).await.unwrap();
-            assert!(count > 0, "the feed ended: {told}");
-            told.push_str(&String::from_utf8_lossy(&bytes[..count]));
-        }
-    };
-    timeout(20.s(), until_refused)
-        .await
-        .expect("the console tells of a refusal");
+    let told = feed
+        .until(|told| told.contains("\"what\":\"refused\"") && told.contains("\"rows\":[{"))
+        .await;
     assert!(told.contains("alice"), "{told}");
     for secret in ["eyJ", "a-secret-thing", &token[token.len() - 20..]] {
         assert!(!told.contains(secret), "{secret} in {told}");

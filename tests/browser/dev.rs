@@ -11,6 +11,7 @@ use tests::{Client, Span, eventually, process::Process, program::programs, watch
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 
 /// The running program. Ends with this value.
@@ -67,9 +68,44 @@ impl Dev {
         minted["token"].as_str().expect("a token").to_owned()
     }
 
+    /// What its console is told from now on.
+    pub(crate) async fn feed(&self) -> Feed {
+        let mut stream = TcpStream::connect(self.page).await.expect("the page's server");
+        let request = format!("GET /console/feed HTTP/1.1\r\nHost: {}\r\n\r\n", self.page);
+        stream.write_all(request.as_bytes()).await.expect("it listens");
+        Feed {
+            stream,
+            told: String::new(),
+        }
+    }
+
     /// Of its page.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/", self.page)
+    }
+}
+
+/// What a console is told, as it comes over the wire.
+pub(crate) struct Feed {
+    stream: TcpStream,
+    told: String,
+}
+
+impl Feed {
+    /// Everything so far, when it is like that.
+    pub(crate) async fn until(&mut self, enough: impl Fn(&str) -> bool) -> String {
+        let reading = async {
+            let mut bytes = vec![0; 64 * 1_024];
+            while !enough(&self.told) {
+                let count = self.stream.read(&mut bytes).await.expect("the feed is read");
+                assert!(count > 0, "the feed ended: {}", self.told);
+                self.told.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        };
+        if timeout(20.s(), reading).await.is_err() {
+            panic!("the console was never told that: {}", self.told);
+        }
+        self.told.clone()
     }
 }
 

@@ -190,7 +190,10 @@ async fn who_stops_it_to_read_sees_nothing_move_and_who_has_no_mouse_can_do_so_t
     .await;
     let looks = page.value("one('#view-console').dataset.looks").await;
     let _client = dev.client().await;
-    page.shows("performance.getEntriesByType('resource').length > 0").await;
+    // Whoever had not stopped would have been told this several times.
+    let mut feed = dev.feed().await;
+    feed.until(|told| told.matches("\"states\":[[\"nobody\",2]]").count() >= 4)
+        .await;
     assert_eq!(page.value("one('#view-console').dataset.looks").await, looks);
     assert_eq!(page.value("rows().length").await, json!(1));
     page.press_enter().await;

@@ -36,6 +36,8 @@ const COUNTERS = [
   { id: "invalid", name: "invalid", kind: "bad", hint: "a token that is not acceptable", of: of("worker_verdicts_total", "kind", "invalid") },
   { id: "revoked", name: "revoked", kind: "bad", hint: "a token that was taken back", of: is("worker_tokens_revoked_total") },
   { id: "unavailable", name: "unavailable", kind: "bad", hint: "store or keys are away: neither let in nor logged out", of: of("worker_verdicts_total", "kind", "unavailable") },
+  { id: "keys-replaced", name: "keys replaced", kind: "good", hint: "other keys are in force", of: is("worker_key_replacements_total") },
+  { id: "keys-unread", name: "keys unread", kind: "bad", hint: "a source of keys is away, or what it has is not fit for use; the last good ones stay", of: of("worker_key_readings_total", "result", "failed", "refused") },
   { id: "refused", name: "refused", kind: "bad", hint: "a message was answered with an error", of: (metric, { outcome }) => metric === "countersign_worker_messages_total" && !REFUSALS_NOT.has(outcome) },
   { id: "lapsed", name: "lapsed", kind: "wait", hint: "a connection's authentication was over", of: is("terminator_lapses_total") },
   { id: "asked", name: "asked", kind: "wait", hint: "a client was asked for a fresh token", of: is("terminator_fresh_tokens_asked_total") },
