@@ -6,6 +6,7 @@
 //! and so nobody but this machine does.
 
 mod asker;
+mod exhibit;
 mod inject;
 mod journey;
 mod mint;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use shared::admin::{Console, Readiness};
 use shared::bus::topology::Names;
 use shared::config::{LogConfig, LogFilter, LogFormat, Namespace, Value as _};
 use shared::life::{self, Drained, Signals};
@@ -32,6 +34,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::asker::Asker;
+use self::exhibit::Everything;
 use self::inject::Injector;
 use self::journey::Journeys;
 use self::page::{Addresses, MAX_WATCHERS, Page, Server};
@@ -141,6 +144,13 @@ impl Dev {
             page,
             socket: stack.addr(),
         };
+        let console = Console::new("dev", telemetry::metrics()?, Readiness::new());
+        console.show(Arc::new(Everything {
+            lookout: stack.lookout(),
+            workers: stack.workers.clone(),
+            store: stack.store.clone(),
+            leeway: config.jwt_leeway,
+        }));
         let bus = broker.bus("page");
         let page = Page {
             signer: Signer::development()?,
@@ -150,6 +160,7 @@ impl Dev {
             store: stack.store.clone(),
             leeway: config.jwt_leeway,
             journeys,
+            console,
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             closing: CancellationToken::new(),
             addresses,

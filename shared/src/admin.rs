@@ -3,9 +3,10 @@
 //! It has a port of its own, so that it can be kept from clients and answers when
 //! their port is full. `/livez` says that the process runs; restarting it helps
 //! against nothing else. `/readyz` says whether it should get traffic, and why not.
-//! `/metrics` is Prometheus's text.
+//! `/metrics` is Prometheus's text. `/console`, where an operator wants it, is a page.
 
 mod broker;
+mod console;
 mod readiness;
 
 use std::future::IntoFuture;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use broker::watch_broker;
+pub use console::{Console, Exhibit};
 pub use readiness::{CheckHandle, Readiness};
 
 /// How often what was recorded is moved into its buckets; until then each sample is kept.
@@ -36,12 +38,14 @@ const CLOSING_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Admin {
     addr: Option<SocketAddr>,
+    console: Option<Console>,
     closing: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Admin {
-    /// Opens the door at `listen`; with `None` there is none, and only the upkeep of `metrics` runs.
+    /// Opens the door at `listen`; with `None` there is none, and only the upkeep of `metrics` runs. The `console` is
+    /// there if one is given.
     ///
     /// # Errors
     /// If the address cannot be listened on.
@@ -49,6 +53,7 @@ impl Admin {
         listen: Option<SocketAddr>,
         readiness: Readiness,
         metrics: PrometheusHandle,
+        console: Option<Console>,
     ) -> Result<Self, AdminError> {
         let listener = match listen {
             Some(addr) => Some(
@@ -59,14 +64,21 @@ impl Admin {
             None => None,
         };
         let addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let mut app = router(readiness, metrics.clone());
+        if let (Some(console), Some(addr)) = (&console, addr) {
+            app = app.merge(console.guarded_routes());
+            if !addr.ip().is_loopback() {
+                tracing::warn!(%addr, "the console has no lock: whoever reaches this address may watch");
+            }
+        }
         let closing = CancellationToken::new();
-        let task = tokio::spawn(run(
-            listener,
-            router(readiness, metrics.clone()),
-            metrics,
-            closing.clone(),
-        ));
-        Ok(Self { addr, closing, task })
+        let task = tokio::spawn(run(listener, app, metrics, closing.clone()));
+        Ok(Self {
+            addr,
+            console,
+            closing,
+            task,
+        })
     }
 
     /// Where it listens, if it does.
@@ -76,6 +88,9 @@ impl Admin {
 
     /// Lets no more requests in. [`join`](Self::join) tells when the last is answered.
     pub fn shutdown(&self) {
+        if let Some(console) = &self.console {
+            console.close();
+        }
         self.closing.cancel();
     }
 

@@ -62,7 +62,7 @@ pub(crate) struct Bound {
     /// Whether its lapse was counted.
     pub(crate) lapse_noted: bool,
     token_id: Option<TokenIdTag>,
-    issued_at: Option<Timestamp>,
+    pub(crate) issued_at: Option<Timestamp>,
     texts: Texts,
 }
 

@@ -9,6 +9,7 @@ use shared::trace::Tracer;
 use tokio::time::Instant;
 
 use crate::binding::Now;
+use crate::closings::Closings;
 use crate::expiries::Expiries;
 use crate::metrics::Metrics;
 use crate::recent::Keys;
@@ -29,6 +30,7 @@ pub(crate) struct Common {
     pub(crate) keys: Keys,
     pub(crate) shares: Shares,
     pub(crate) tracer: Tracer,
+    pub(crate) closings: Closings,
     /// How much is kept behind fetches.
     behind: AtomicUsize,
 }
@@ -55,6 +57,7 @@ impl Common {
             keys: Keys::default(),
             shares,
             tracer,
+            closings: Closings::default(),
             behind: AtomicUsize::new(0),
         }
     }

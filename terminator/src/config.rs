@@ -16,6 +16,11 @@ shared::settings! {
         pub listen: SocketAddr = "127.0.0.1:8080",
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Keep it out of the reach of clients.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9090",
+        /// Whether `/console` on `admin-listen` is a page that shows what happens as it happens: connections, how
+        /// their authentication stands, what is held, rates and latencies. It has
+        /// no lock, so whoever reaches the port may watch; tokens and payloads are never shown. It answers to IP addresses and
+        /// `localhost` alone: from elsewhere, forward its port to your machine.
+        pub console: bool = "off",
         /// The web pages whose browsers may connect, comma separated, each exactly as a browser sends it in `Origin`:
         /// `https://app.example.com`. Empty allows pages of the same host only; `*` allows every page. Clients that
         /// send no `Origin` are no browsers and are not held to it.
@@ -95,6 +100,9 @@ Examples:
                 "admin-listen",
                 "is the same address as `listen`: give each a port of its own",
             ));
+        }
+        if self.console && self.admin_listen.is_none() {
+            conflicts.push(Conflict::new("console", "needs a port: set `admin-listen` too"));
         }
         if self.allowed_origins.len() > 1 && self.allowed_origins.contains(&AllowedOrigin::Any) {
             let problem = "`*` already allows every page: name pages, or `*` alone";
@@ -199,6 +207,17 @@ mod tests {
     fn clients_and_operators_do_not_share_a_port() {
         assert!(errors(&[("listen", "127.0.0.1:80"), ("admin-listen", "127.0.0.1:80")]).starts_with("admin-listen"));
         config::from_pairs::<TerminatorConfig>([("listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0")]).unwrap();
+    }
+
+    #[test]
+    fn a_console_needs_a_port() {
+        assert!(errors(&[("console", "on"), ("admin-listen", "off")]).contains("admin-listen"));
+        assert!(errors(&[("console", "maybe")]).contains("`on` or `off`"));
+        assert!(
+            config::from_pairs::<TerminatorConfig>([("console", "true")])
+                .unwrap()
+                .console
+        );
     }
 
     #[test]

@@ -107,7 +107,9 @@ impl Connection {
     pub(crate) async fn run(mut self) {
         let ending = self.serve().await;
         self.forwarder.metrics.connection_closed(ending);
-        debug!(connection = %self.entry.peer.id(), ?ending, "connection closed");
+        let (peer, common) = (&self.entry.peer, self.entry.peer.common());
+        common.closings.note(common.clock.now(), peer.id(), ending);
+        debug!(connection = %peer.id(), ?ending, "connection closed");
         Box::pin(farewell::take_leave(self, ending)).await;
     }
 

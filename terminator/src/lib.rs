@@ -13,12 +13,15 @@
 //! connection is, `guard` says what may be written to it, `held` and `outbound`
 //! when to ask for what could not be handled or written. `bounce` gives back,
 //! `wheel` tells when a moment has come, and `expiries` how many grants end soon.
+//! `console` shows it all to people.
 
 mod binding;
 mod bounce;
+mod closings;
 mod common;
 pub mod config;
 mod connection;
+pub mod console;
 mod departed;
 mod ending;
 mod expiries;
@@ -59,7 +62,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::admin::{Admin, AdminError, Readiness, watch_broker};
+use shared::admin::{Admin, AdminError, Console, Readiness, watch_broker};
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
@@ -81,6 +84,7 @@ use self::bounce::Bouncer;
 use self::common::{Common, Shares};
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
+use self::console::Lookout;
 use self::forward::Forwarder;
 use self::listener::{Doorkeeper, Limits, Listener};
 use self::metrics::Metrics;
@@ -100,6 +104,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Terminator {
     addr: SocketAddr,
     admin: Admin,
+    lookout: Lookout,
     shutdown: CancellationToken,
     served: JoinHandle<bool>,
     tracer: Tracer,
@@ -193,13 +198,22 @@ impl Terminator {
         addr: SocketAddr,
     ) -> Result<Self, StartError> {
         let readiness = Readiness::new();
-        let admin = Admin::bind(config.admin_listen, readiness.clone(), telemetry::metrics()?).await?;
+        let metrics = telemetry::metrics()?;
+        let console = config
+            .console
+            .then(|| Console::new("terminator", metrics.clone(), readiness.clone()));
+        let admin = Admin::bind(config.admin_listen, readiness.clone(), metrics, console.clone()).await?;
         let shutdown = CancellationToken::new();
         let tracer = Tracer::start(&config.tracing, &TerminatorConfig::PROGRAM, &parts.id.to_string())?;
         let house = House::open(config, parts, tls, tracer.clone());
+        let lookout = house.lookout.clone();
+        if let Some(console) = console {
+            console.show(Arc::new(lookout.clone()));
+        }
         Ok(Self {
             addr,
             admin,
+            lookout,
             shutdown: shutdown.clone(),
             #[cfg(any(test, feature = "simulation"))]
             door: simulation::Door::of(&house),
@@ -216,6 +230,11 @@ impl Terminator {
     /// Where health and metrics are, unless that is off.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.addr()
+    }
+
+    /// From where its connections can be seen.
+    pub fn lookout(&self) -> Lookout {
+        self.lookout.clone()
     }
 
     /// Begins to drain.
@@ -247,6 +266,7 @@ pub struct Parts {
 struct House {
     bus: Arc<dyn Bus>,
     doorkeeper: Arc<Doorkeeper>,
+    lookout: Lookout,
     phase: Arc<watch::Sender<Phase>>,
     connections: TaskTracker,
     /// Those that run until the last connection has gone.
@@ -283,6 +303,7 @@ impl House {
             tokio::spawn(Returns::new(registry.clone(), bouncer).run(answers)),
             tokio::spawn(wheel::turn(registry.clone(), phases.clone())),
         ];
+        let lookout = Lookout::new(&registry);
         let (broker_patience, drain_timeout) = (config.broker_patience, config.drain_timeout);
         let sockets = Sockets {
             registry,
@@ -303,6 +324,7 @@ impl House {
         Self {
             bus,
             doorkeeper: Arc::new(Doorkeeper::new(tls, limits, Arc::new(sockets))),
+            lookout,
             phase: Arc::new(phase),
             connections: TaskTracker::new(),
             background,

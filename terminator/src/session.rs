@@ -9,6 +9,7 @@
 //! ([`next_question`](Session::next_question)) and what to write ([`writing`]).
 
 mod returned;
+mod showing;
 mod timing;
 mod writing;
 
@@ -36,6 +37,7 @@ use crate::refuse::{refusal, unauthenticated};
 use crate::wheel::Tick;
 
 pub(crate) use self::returned::Brought;
+pub use self::showing::{Shown, State};
 pub(crate) use self::writing::Dismissed;
 
 /// How long a connection that is to be closed waits for the answers to what it sent.

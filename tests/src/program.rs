@@ -298,7 +298,7 @@ fn read(path: &Path) -> String {
 
 /// The folder of the programs, built by the same profile as this test unless named by the environment. Building is left
 /// to cargo, each time the tests start: a claim about a stale program is worth nothing.
-fn programs() -> &'static Path {
+pub fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         if let Some(folder) = env::var_os("COUNTERSIGN_TEST_PROGRAMS") {

@@ -9,7 +9,7 @@ mod store_url;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{BrokerConfig, Config, LogConfig, OneOrMore, Program, Size, TraceConfig};
+use shared::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size, TraceConfig};
 use shared::grant::Policy;
 
 pub use handler_kind::{HandlerKind, UpstreamUrl};
@@ -27,6 +27,11 @@ shared::settings! {
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Several workers on one machine need
         /// one each.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9091",
+        /// Whether `/console` on `admin-listen` is a page that shows what happens as it happens: verdicts, what
+        /// is decided and why, rates and latencies. It has
+        /// no lock, so whoever reaches the port may watch; tokens and payloads are never shown. It answers to IP addresses and
+        /// `localhost` alone: from elsewhere, forward its port to your machine.
+        pub console: bool = "off",
         /// The store of each connection's authentication, the same for all workers: `redis://user:password@host:port`,
         /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker
         /// that may forget everything when it ends.
@@ -139,6 +144,12 @@ Examples:
 
     fn logging(&self) -> &LogConfig {
         &self.logging
+    }
+
+    fn check(&self) -> Vec<Conflict> {
+        let without_port = self.console && self.admin_listen.is_none();
+        let conflict = || Conflict::new("console", "needs a port: set `admin-listen` too");
+        without_port.then(conflict).into_iter().collect()
     }
 }
 

@@ -19,7 +19,7 @@
 //! - `outbound`: pushes, and what is held until a connection can be written to.
 //! - `revoke`, `revoked`: what is taken back before its time.
 //! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
-//! - `metrics`: what is counted. [`trace`]: what is followed on its way.
+//! - `metrics`: what is counted; [`noted`]: what was decided lately; [`trace`]: what is followed on its way.
 //! - `start`, `outside`: what a worker that is a process of its own has besides.
 //! - `web`: HTTP clients that go where the configuration says.
 
@@ -58,6 +58,7 @@ mod running;
 
 mod intake;
 mod metrics;
+pub mod noted;
 mod outside;
 mod outward;
 mod start;
@@ -76,6 +77,7 @@ use shared::trace::Tracer;
 use self::config::WorkerConfig;
 use self::handler::builtin::Application;
 pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
+use self::noted::Noted;
 use self::outside::{Door, Outside};
 pub use self::pipeline::JOURNEY;
 use self::running::Running;
@@ -117,7 +119,7 @@ impl Worker {
         let (verifier, contents) = start::verifier(&config)?;
         let issuers = config.issuers();
         let store = start::store(&config, clock.clone())?;
-        let door = Door::open(config.admin_listen).await?;
+        let door = Door::open(config.admin_listen, config.console).await?;
         let keeper = start::keeper(&config, contents, &verifier).await?;
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
@@ -130,10 +132,12 @@ impl Worker {
             clock,
             limits: config.limits(),
         };
+        let running = Running::start(parts, application, tracer.clone());
+        let outside = door.watch(bus, store, keeper, &running.noted);
         Ok(Self {
-            running: Running::start(parts, application, tracer.clone()),
+            running,
             tracer,
-            outside: Some(door.watch(bus, store, keeper)),
+            outside: Some(outside),
         })
     }
 
@@ -151,6 +155,11 @@ impl Worker {
     /// Where `/livez`, `/readyz` and `/metrics` are, if anywhere.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.outside.as_ref().and_then(Outside::admin_addr)
+    }
+
+    /// What it has decided lately.
+    pub fn noted(&self) -> Noted {
+        self.running.noted.clone()
     }
 
     /// Stops consuming. What was taken is finished, or given back when the drain-timeout is over.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::admin::{Admin, AdminError, CheckHandle, Readiness, watch_broker};
+use shared::admin::{Admin, AdminError, CheckHandle, Console, Readiness, watch_broker};
 use shared::bus::Bus;
 use shared::bus::rabbitmq::RabbitmqBus;
 use shared::telemetry;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::noted::Noted;
 use crate::start::StartError;
 use crate::store::Store;
 use crate::token::{Keeper, Standing};
@@ -36,11 +37,12 @@ pub(crate) struct Door {
     broker: CheckHandle,
     store: CheckHandle,
     keys: CheckHandle,
+    console: Option<Console>,
 }
 
 impl Door {
     /// Opens it, not ready. An address that is taken is known before anything is consumed.
-    pub(crate) async fn open(listen: Option<SocketAddr>) -> Result<Self, StartError> {
+    pub(crate) async fn open(listen: Option<SocketAddr>, console: bool) -> Result<Self, StartError> {
         let readiness = Readiness::new();
         let (broker, store, keys) = (
             readiness.check("broker"),
@@ -48,18 +50,23 @@ impl Door {
             readiness.check("keys"),
         );
         let metrics = telemetry::metrics()?;
-        let admin = Admin::bind(listen, readiness.clone(), metrics).await;
+        let console = console.then(|| Console::new("worker", metrics.clone(), readiness.clone()));
+        let admin = Admin::bind(listen, readiness.clone(), metrics, console.clone()).await;
         Ok(Self {
             admin: admin.map_err(|error: AdminError| StartError::Admin(error))?,
             readiness,
             broker,
             store,
             keys,
+            console,
         })
     }
 
-    /// Looks after the broker, the store and the keys from now on.
-    pub(crate) fn watch(self, bus: Arc<RabbitmqBus>, store: Arc<dyn Store>, keeper: Keeper) -> Outside {
+    /// Looks after the broker, the store and the keys from now on, and shows what is noted.
+    pub(crate) fn watch(self, bus: Arc<RabbitmqBus>, store: Arc<dyn Store>, keeper: Keeper, noted: &Noted) -> Outside {
+        if let Some(console) = self.console {
+            console.show(Arc::new(noted.clone()));
+        }
         let mut watchers = JoinSet::new();
         watchers.spawn(watch_broker("worker", self.broker, bus.link()));
         watchers.spawn(watch_store(self.store, store));

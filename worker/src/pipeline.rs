@@ -40,6 +40,7 @@ use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::idempotency::Idempotency;
 use crate::metrics::{Lost, Metrics, Outcome};
+use crate::noted::Noted;
 use crate::origin::Origin;
 use crate::outbound::Outbound;
 use crate::recorded::Recorder;
@@ -75,6 +76,7 @@ pub(crate) struct Pipeline {
     pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tracer: Tracer,
+    pub(crate) noted: Noted,
     pub(crate) rules: Rules,
 }
 

@@ -36,6 +36,7 @@ use crate::idempotency::Idempotency;
 use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
+use crate::noted::Noted;
 use crate::outward::Outward;
 use crate::pipeline::{Pipeline, Rules};
 use crate::recorded::Recorder;
@@ -121,6 +122,8 @@ pub(crate) struct Running {
     ending: Ending,
     tasks: TaskTracker,
     drain_timeout: Duration,
+    /// What is decided.
+    pub(crate) noted: Noted,
     _end: DropGuard,
 }
 
@@ -144,6 +147,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
         let rooms = Arc::new(Rooms::new(parts, &names, application, metrics, &outward, tracer));
+        let noted = rooms.pipeline.noted.clone();
         outward.start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
         tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
@@ -154,6 +158,7 @@ impl Running {
             ending,
             tasks,
             drain_timeout,
+            noted,
         }
     }
 
@@ -225,6 +230,7 @@ impl Rooms {
                 undertaker: undertaker.clone(),
                 metrics: metrics.clone(),
                 tracer,
+                noted: Noted::default(),
             },
             mover: Mover::new(publisher, names),
             undertaker,

@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
+use shared::admin::Console;
 use shared::bus::PublishError;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -46,7 +47,7 @@ const CLOSING_TIME: Duration = Duration::from_secs(1);
 const HTML: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
 /// The script, and the modules that it imports.
-const SCRIPTS: [(&str, &str); 7] = [
+const SCRIPTS: [(&str, &str); 8] = [
     ("/page.js", include_str!("page/page.js")),
     ("/backend.js", include_str!("page/backend.js")),
     ("/connection.js", include_str!("page/connection.js")),
@@ -54,8 +55,8 @@ const SCRIPTS: [(&str, &str); 7] = [
     ("/journey.js", include_str!("page/journey.js")),
     ("/tokens.js", include_str!("page/tokens.js")),
     ("/dom.js", include_str!("page/dom.js")),
+    ("/views.js", include_str!("page/views.js")),
 ];
-const ICON: &str = include_str!("page/icon.svg");
 
 /// What the page's server works with.
 pub(crate) struct Page {
@@ -68,6 +69,7 @@ pub(crate) struct Page {
     /// How long after its expiry a token still counts.
     pub(super) leeway: Duration,
     pub(super) journeys: Journeys,
+    pub(super) console: Console,
     pub(super) watchers: Arc<Semaphore>,
     pub(super) closing: CancellationToken,
     pub(super) addresses: Addresses,
@@ -93,16 +95,17 @@ pub(crate) struct Addresses {
 /// The running server. Ends when it is dropped, or more gently by [`end`](Self::end).
 pub(crate) struct Server {
     closing: CancellationToken,
+    console: Console,
     task: JoinHandle<()>,
 }
 
 impl Page {
     /// Serves it.
     pub(crate) fn serve(self, listener: TcpListener) -> Server {
-        let closing = self.closing.clone();
+        let (closing, console) = (self.closing.clone(), self.console.clone());
         let router = router(Arc::new(self));
         let task = tokio::spawn(run(listener, router, closing.clone()));
-        Server { closing, task }
+        Server { closing, console, task }
     }
 }
 
@@ -110,6 +113,7 @@ impl Server {
     /// Takes no more requests, and waits for those that are being answered. Tells whether all were in time.
     pub(crate) async fn end(mut self) -> bool {
         self.closing.cancel();
+        self.console.close();
         timeout(CLOSING_TIME, &mut self.task).await.is_ok()
     }
 }
@@ -136,7 +140,6 @@ fn router(page: Arc<Page>) -> Router {
     scripts
         .route("/", file("text/html; charset=utf-8", HTML))
         .route("/style.css", file("text/css; charset=utf-8", STYLE))
-        .route("/icon.svg", file("image/svg+xml", ICON))
         .route("/about", get(about))
         .route("/journey", get(watch::journey))
         .route("/token", post(mint::token))
@@ -146,8 +149,9 @@ fn router(page: Arc<Page>) -> Router {
         .route("/settings", get(settings::settings).post(settings::change))
         .route("/connection", get(settings::connection))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(page.clone(), guard))
-        .with_state(page)
+        .with_state(page.clone())
+        .merge(page.console.routes())
+        .layer(middleware::from_fn_with_state(page, guard))
 }
 
 /// What the page must know before it can do anything.

@@ -10,6 +10,7 @@ use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::{Names, Topology};
 use shared::clock::SystemClock;
 use shared::config;
+use terminator::console::Lookout;
 use terminator::{StartError, Terminator, TerminatorConfig};
 use worker::config::WorkerConfig;
 use worker::identity::Issuer;
@@ -92,6 +93,11 @@ impl Stack {
     /// Where clients connect.
     pub(super) const fn addr(&self) -> SocketAddr {
         self.terminator.addr()
+    }
+
+    /// From where its connections can be seen.
+    pub(super) fn lookout(&self) -> Lookout {
+        self.terminator.lookout()
     }
 
     /// Ends the terminator first: the workers answer what it still has on its way.

@@ -313,8 +313,12 @@ async fn the_page_comes_whole_and_with_a_policy_that_lets_in_nothing_else() {
         let (_, html) = page.split_once("\r\n\r\n").unwrap();
         assert!(!html.contains(inline), "{inline}");
     }
-    for file in ["style.css", "page.js", "icon.svg"] {
-        assert!(page.contains(file), "{file}");
+    let console = ["look.css", "console.css", "theme.js", "icon.svg"].map(|file| format!("console/{file}"));
+    let linked = ["style.css".to_owned(), "page.js".to_owned()]
+        .into_iter()
+        .chain(console);
+    for file in linked.clone() {
+        assert!(page.contains(&file), "{file}");
     }
     let modules = [
         "backend.js",
@@ -323,8 +327,10 @@ async fn the_page_comes_whole_and_with_a_policy_that_lets_in_nothing_else() {
         "journey.js",
         "messages.js",
         "tokens.js",
+        "views.js",
+        "console/console.js",
     ];
-    for file in ["style.css", "page.js", "icon.svg"].into_iter().chain(modules) {
+    for file in linked.chain(modules.map(str::to_owned)) {
         let answer = ask(&dev, &format!("GET /{file}"), &host, "").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }

@@ -3,7 +3,7 @@
 //! A worker's settings are for its life. Other settings mean other workers: the
 //! new ones begin before the old ones end, so that nothing waits meanwhile.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use anyhow::anyhow;
 use clap::Args;
@@ -13,6 +13,7 @@ use shared::clock::SystemClock;
 use shared::config;
 use tokio::sync::Mutex;
 use worker::config::WorkerConfig;
+use worker::noted::Noted;
 use worker::store::Store;
 use worker::token::Verifier;
 use worker::{Echo, Parts, Worker};
@@ -22,6 +23,9 @@ use crate::dev_key;
 
 /// Two, so that what must hold among several workers holds here, too.
 const COUNT: usize = 2;
+
+/// Those that work, those that have been replaced, and those before these.
+const MOST_NOTED: usize = 3 * COUNT;
 
 /// How long messages on their way may take when it ends: whoever develops does not like to wait.
 pub(super) const DRAIN_TIMEOUT: &str = "3s";
@@ -54,6 +58,8 @@ pub(super) struct Workers {
     bus: Arc<dyn Bus>,
     store: Arc<dyn Store>,
     verifier: Arc<Verifier>,
+    /// What they have noted, and those before them.
+    noted: std::sync::Mutex<Vec<Noted>>,
     /// Locked as long as they change.
     employed: Mutex<Employed>,
 }
@@ -82,6 +88,7 @@ impl Workers {
             bus,
             store,
             verifier,
+            noted: std::sync::Mutex::default(),
             employed: Mutex::new(employed),
         };
         let first = all.employ(config);
@@ -92,6 +99,11 @@ impl Workers {
     /// How they decide just now.
     pub(super) async fn policies(&self) -> Policies {
         self.employed.lock().await.policies.clone()
+    }
+
+    /// What was decided lately, by each of them and of those before.
+    pub(super) fn noted(&self) -> Vec<Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Lets others decide, who do as they are told here. What is on its way is not lost.
@@ -125,7 +137,13 @@ impl Workers {
             };
             Worker::start_with(parts, Echo)
         };
-        std::iter::repeat_with(worker).take(COUNT).collect()
+        let workers: Vec<Worker> = std::iter::repeat_with(worker).take(COUNT).collect();
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.extend(workers.iter().map(Worker::noted));
+        let surplus = noted.len().saturating_sub(MOST_NOTED);
+        noted.drain(..surplus);
+        drop(noted);
+        workers
     }
 }
 

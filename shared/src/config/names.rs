@@ -14,6 +14,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "auth-timeout",
     "broker-patience",
     "concurrency",
+    "console",
     "drain-timeout",
     "handler",
     "handler-timeout",

@@ -100,6 +100,21 @@ impl Value for SocketAddr {
 /// The word for "none".
 const OFF: &str = "off";
 
+/// TOML's own words for it are read as well.
+impl Value for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "on" | "true" => Ok(true),
+            OFF | "false" => Ok(false),
+            _ => Err(format!("`on` or `{OFF}`")),
+        }
+    }
+
+    fn show(&self) -> Shown {
+        if *self { "on".into() } else { OFF.into() }
+    }
+}
+
 impl<T: Value> Value for Option<T> {
     const SECRET: bool = T::SECRET;
 

@@ -84,6 +84,7 @@ impl Pipeline {
 
     /// Keeps a decision. That it cannot be kept is nobody's loss but the curious person's.
     pub(super) async fn note(&self, connection: ConnectionId, decision: &Decision) {
+        self.noted.note(connection, decision);
         if let Err(reason) = self.store.note(connection, decision).await {
             self.metrics.note_lost();
             debug!(%connection, %reason, "a decision is not kept");

@@ -1,13 +1,8 @@
-// Small helpers: elements, requests, and numbers for people. All text is set as text, never as markup.
+// Small helpers of the playground, beside those of the console.
 
-export const byId = (id) => document.getElementById(id);
+import { byId } from "./console/dom.js";
 
-export function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
+export { byId, clock, duration, element } from "./console/dom.js";
 
 export async function post(path, body) {
   const response = await fetch(path, {
@@ -20,15 +15,6 @@ export async function post(path, body) {
 }
 
 export const pretty = (value) => JSON.stringify(value, null, 2);
-
-// Milliseconds up to a second, seconds from there on: what is held waits as long as a person does.
-export const duration = (us) => (us < 1_000_000 ? `${(us / 1000).toFixed(2)} ms` : `${(us / 1_000_000).toFixed(2)} s`);
-
-export function clock(seconds) {
-  const whole = Math.max(0, Math.ceil(seconds));
-  if (whole >= 3600) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
-}
 
 // What keeps a form from being sent is told beside it.
 export const saying = (id) => (act) =>

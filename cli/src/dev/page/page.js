@@ -7,12 +7,16 @@ import { authenticate, connect, disconnect, isOpen, logOut, send, showIdle, watc
 import { byId, saying } from "./dom.js";
 import { clear, drawSelected, onStage } from "./messages.js";
 import { drawToken, hasToken, mintWanted } from "./tokens.js";
+import { showViews } from "./views.js";
 
 const TOKEN_EVERY_MS = 250;
 
 function watchJourneys() {
   const source = new EventSource("journey");
-  const say = (text) => { byId("watching").textContent = text; };
+  const say = (text) => {
+    byId("watching").textContent = text;
+    byId("watching").dataset.well = String(text === "watching");
+  };
   return new Promise((ready) => {
     source.addEventListener("ready", () => { say("watching"); ready(); });
     source.addEventListener("missed", (event) => say(`watching; ${event.data} stages came too fast to show`));
@@ -76,6 +80,7 @@ for (const id of ["subject", "lifetime"]) on(id, "change", () => onMessage(async
 on("subject", "change", () => { byId("recipient").value = byId("subject").value; });
 setInterval(drawToken, TOKEN_EVERY_MS);
 
+showViews();
 showIdle();
 drawSelected();
 onMessage(async () => {

@@ -1,0 +1,66 @@
+//! What the console shows of `dev`: the terminator's connections, with what the store knows of them, and what was decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
+use shared::admin::Exhibit;
+use shared::clock::{Clock as _, SystemClock, Timestamp};
+use terminator::console::{Lookout, Shown};
+use worker::noted::event;
+use worker::store::Store;
+
+use super::workers::Workers;
+use crate::known::Known;
+
+/// How many events are shown.
+const MOST_EVENTS: usize = 40;
+
+/// Everybody who has something to show.
+pub(super) struct Everything {
+    pub(super) lookout: Lookout,
+    pub(super) workers: Arc<Workers>,
+    pub(super) store: Arc<dyn Store>,
+    /// How long after its expiry a token still counts.
+    pub(super) leeway: Duration,
+}
+
+impl Exhibit for Everything {
+    fn look(&self) -> BoxFuture<'_, Map<String, Value>> {
+        Box::pin(async {
+            let survey = self.lookout.survey().await;
+            let now = SystemClock.now();
+            let mut rows = Vec::with_capacity(survey.rows.len());
+            for shown in &survey.rows {
+                rows.push(self.row(shown, now).await);
+            }
+            let decided = self.workers.noted().into_iter().flat_map(|noted| noted.last());
+            let mut events: Vec<Value> = decided
+                // The terminator tells of those that nobody had authenticated, too.
+                .filter(|(_, decision)| decision.what != "closed")
+                .map(|(connection, decision)| event(connection, &decision))
+                .chain(survey.closings.iter().map(|closing| json!(closing)))
+                .collect();
+            events.sort_by_key(|event| event["at_ms"].as_u64());
+            let events = events.split_off(events.len().saturating_sub(MOST_EVENTS));
+            Map::from_iter([
+                ("events".to_owned(), events.into()),
+                ("connections".to_owned(), json!({"states": survey.states, "rows": rows})),
+            ])
+        })
+    }
+}
+
+impl Everything {
+    /// With a name, and what the store holds; as the terminator has it if the store is away.
+    async fn row(&self, shown: &Shown, now: Timestamp) -> Value {
+        let mut row = json!(shown);
+        if let Ok(known) = Known::look(&*self.store, shown.id, now, self.leeway).await {
+            row["subject"] = json!(known.standing.identity().map(|identity| identity.subject.as_str()));
+            row["held_in"] = known.held_messages.len().into();
+            row["held_out"] = known.held_writes.unwrap_or_default().into();
+        }
+        row
+    }
+}

@@ -1,0 +1,174 @@
+//! A connection as a person sees it on the console: how its authentication stands, and what waits.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use shared::id::ConnectionId;
+use shared::tag::IdentityTag;
+
+use super::{Life, Session};
+use crate::binding::{Bound, FAR, Now};
+
+/// How a connection's authentication stands, the most remarkable first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It was taken back.
+    Revoked,
+    /// It is over.
+    Lapsed,
+    /// A fresh token had better come.
+    Expiring,
+    /// It takes its leave.
+    Closing,
+    /// There is none.
+    Nobody,
+    /// It is good.
+    Live,
+}
+
+impl State {
+    /// All of them, in their order.
+    pub const ALL: [Self; 6] = [
+        Self::Revoked,
+        Self::Lapsed,
+        Self::Expiring,
+        Self::Closing,
+        Self::Nobody,
+        Self::Live,
+    ];
+}
+
+/// What is shown of a connection. Neither its token nor anything that it sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// Which.
+    pub id: ConnectionId,
+    /// How it stands.
+    pub state: State,
+    /// Whose it is: the terminator knows no name.
+    pub identity: Option<IdentityTag>,
+    /// Milliseconds until it lapses; below zero since it has.
+    pub left_ms: Option<i64>,
+    /// Milliseconds from the token's issue to its end, if it tells.
+    pub life_ms: Option<i64>,
+    /// Messages that are on their way.
+    pub in_flight: usize,
+    /// Messages of its client that wait for a fresh token.
+    pub held_in: usize,
+    /// Answers and pushes that are known to wait for one.
+    pub held_out: u64,
+}
+
+impl Session {
+    /// How it stands.
+    pub(crate) fn state(&self, now: Now) -> State {
+        match self.binding.bound() {
+            _ if self.life != Life::Open => State::Closing,
+            None => State::Nobody,
+            Some(bound) if bound.is_revoked(now.instant) => State::Revoked,
+            Some(bound) if !bound.is_live(now.instant) => State::Lapsed,
+            Some(bound) if bound.revoked_at.is_some() || now.instant >= bound.refresh_at => State::Expiring,
+            Some(_) => State::Live,
+        }
+    }
+
+    /// What is shown of it.
+    pub(crate) fn shown(&self, now: Now) -> Shown {
+        let bound = self.binding.bound();
+        let left_ms = bound.map(|bound| left_ms(bound, now));
+        let levels = self.levels();
+        Shown {
+            id: self.id,
+            state: self.state(now),
+            identity: bound.map(|bound| bound.identity),
+            left_ms,
+            life_ms: left_ms
+                .zip(bound.and_then(|bound| age_ms(bound, now)))
+                .map(|(left, age)| left + age),
+            in_flight: levels.in_flight,
+            held_in: levels.held_inbound,
+            held_out: self.outbound.waiting() + levels.held_outbound as u64,
+        }
+    }
+}
+
+fn left_ms(bound: &Bound, now: Now) -> i64 {
+    let end = bound
+        .revoked_at
+        .map_or(bound.deadline, |revoked| revoked.min(bound.deadline));
+    let ahead = millis(end.saturating_duration_since(now.instant));
+    ahead - millis(now.instant.saturating_duration_since(end))
+}
+
+fn age_ms(bound: &Bound, now: Now) -> Option<i64> {
+    let issued_at = bound.issued_at?;
+    Some(millis(now.wall.saturating_since(issued_at)))
+}
+
+/// So far from the largest number that two of them can be added.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.min(FAR).as_millis()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::grant::Grant;
+    use shared::id::TerminatorId;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::binding::tests::{grant, now};
+
+    fn session() -> Session {
+        let id = ConnectionId {
+            terminator: TerminatorId::random(),
+            number: 1,
+        };
+        Session::new(crate::tests::common(), id, Instant::now())
+    }
+
+    fn later(now: Now, seconds: u64) -> Now {
+        let time = Duration::from_secs(seconds);
+        Now {
+            instant: now.instant + time,
+            wall: now.wall.saturating_add(time),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_goes_from_nobody_by_live_and_expiring_to_lapsed() {
+        let (mut session, now) = (session(), now());
+        let shown = session.shown(now);
+        assert_eq!(
+            (shown.state, shown.identity, shown.left_ms),
+            (State::Nobody, None, None)
+        );
+        let grant = Grant {
+            refresh_at: now.wall.saturating_add(Duration::from_secs(8)),
+            issued_at: Some(now.wall),
+            ..grant(1, 10)
+        };
+        session.bind(grant, now);
+        let seen = |seconds| {
+            let shown = session.shown(later(now, seconds));
+            (shown.state, shown.left_ms, shown.life_ms)
+        };
+        assert_eq!(seen(7), (State::Live, Some(3_000), Some(10_000)));
+        assert_eq!(seen(8), (State::Expiring, Some(2_000), Some(10_000)));
+        assert_eq!(seen(13), (State::Lapsed, Some(-3_000), Some(10_000)));
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_back_with_a_grace_expires_before_it_is_revoked() {
+        let (mut session, now) = (session(), now());
+        session.bind(grant(1, 10), now);
+        session.binding.bound_mut().unwrap().revoked_at = Some(now.instant + Duration::from_secs(4));
+        let seen = |seconds| {
+            let shown = session.shown(later(now, seconds));
+            (shown.state, shown.left_ms)
+        };
+        assert_eq!(seen(1), (State::Expiring, Some(3_000)));
+        assert_eq!(seen(5), (State::Revoked, Some(-1_000)));
+    }
+}

@@ -1,0 +1,91 @@
+//! The last decisions that a worker has noted: for people who watch, without asking the store.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
+use shared::admin::Exhibit;
+use shared::id::ConnectionId;
+
+use crate::store::Decision;
+
+/// How many are remembered.
+const KEPT: usize = 32;
+
+/// The last few, the newest last. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Noted(Arc<Mutex<VecDeque<(ConnectionId, Decision)>>>);
+
+impl Noted {
+    /// One more.
+    pub(crate) fn note(&self, connection: ConnectionId, decision: &Decision) {
+        let mut kept = self.lock();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((connection, decision.clone()));
+    }
+
+    /// The last few, the newest last.
+    pub fn last(&self) -> Vec<(ConnectionId, Decision)> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(ConnectionId, Decision)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Exhibit for Noted {
+    fn look(&self) -> BoxFuture<'_, Map<String, Value>> {
+        let events = self
+            .last()
+            .iter()
+            .map(|(connection, decision)| event(*connection, decision))
+            .collect();
+        Box::pin(std::future::ready(Map::from_iter([("events".to_owned(), events)])))
+    }
+}
+
+/// A decision as the console shows it.
+pub fn event(connection: ConnectionId, decision: &Decision) -> Value {
+    let Decision {
+        at,
+        sequence,
+        id,
+        what,
+        why,
+    } = decision;
+    json!({
+        "at_ms": at.as_millis(), "connection": connection, "sequence": sequence, "id": id, "what": what, "why": why,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::clock::Timestamp;
+    use shared::id::{Sequence, TerminatorId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_few_are_shown_with_their_connection() {
+        let noted = Noted::default();
+        let terminator = TerminatorId::random();
+        for number in 1..=KEPT as u64 + 1 {
+            let decision = Decision {
+                at: Timestamp::from_secs(number),
+                sequence: Some(Sequence::new(number)),
+                id: None,
+                what: "held".to_owned(),
+                why: "expired".to_owned(),
+            };
+            noted.note(ConnectionId { terminator, number }, &decision);
+        }
+        let rooms = noted.look().await;
+        let events = rooms["events"].as_array().unwrap();
+        assert_eq!((events.len(), &events[0]["sequence"]), (KEPT, &json!(2)));
+        assert_eq!(events[0]["what"], "held");
+    }
+}
