@@ -63,32 +63,19 @@ mod tests {
 
     #[test]
     fn what_was_said_is_said_again_to_the_byte() {
-        let deep = format!("{}{}", "[".repeat(126), "]".repeat(126));
-        for answers in [
-            Answers::none(),
-            Answers::raw(None),
-            raw("null"),
-            raw(r#"{"b": 1.0, "a":"é\u00e9\n"}"#)
-                .and(Answers::raw(None))
-                .and(raw("1e400")),
-            raw(&deep),
-        ] {
-            let text = to_text(&Ok(answers)).unwrap();
+        let each: [fn() -> Answers; 6] = [
+            Answers::none,
+            || Answers::raw(None),
+            || raw("null"),
+            || raw(r#"{"b": 1.0, "a":"é\u00e9\n"}"#),
+            || raw("[1, 2]").and(Answers::raw(None)).and(raw("1e400")),
+            || raw(&format!("{}{}", "[".repeat(126), "]".repeat(126))),
+        ];
+        for answers in each {
+            let again = from_text(&to_text(&Ok(answers())).unwrap()).unwrap().unwrap();
             let said = |answers: &Answers| answer::replies(Some("i"), answers, None);
-            let first = from_text(&text).unwrap().unwrap();
-            let again = from_text(&to_text(&Ok(first)).unwrap()).unwrap().unwrap();
-            assert_eq!(text, to_text(&Ok(from_text(&text).unwrap().unwrap())).unwrap());
-            assert_eq!(said(&from_text(&text).unwrap().unwrap()), said(&again));
+            assert_eq!(said(&again), said(&answers()));
         }
-        let said = |answers: &Answers| answer::replies(Some("i"), answers, None);
-        let again = |answers: Answers| from_text(&to_text(&Ok(answers)).unwrap()).unwrap().unwrap();
-        assert_eq!(said(&again(raw("null"))), said(&raw("null")));
-        assert_eq!(said(&again(Answers::raw(None))), said(&Answers::raw(None)));
-        assert_eq!(said(&again(Answers::none())), said(&Answers::none()));
-        assert_eq!(
-            said(&again(raw("[1, 2]").and(raw("{}")))),
-            said(&raw("[1, 2]").and(raw("{}")))
-        );
     }
 
     #[test]
