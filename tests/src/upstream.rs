@@ -3,10 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use serde_json::Value;
@@ -75,8 +72,6 @@ pub struct Upstream {
 struct Shared {
     answering: Answering,
     asked: Mutex<Vec<Asked>>,
-    busy: AtomicUsize,
-    busiest: AtomicUsize,
 }
 
 impl Upstream {
@@ -93,8 +88,6 @@ impl Upstream {
         let shared = Shared {
             answering: Arc::new(answering),
             asked: Mutex::default(),
-            busy: AtomicUsize::new(0),
-            busiest: AtomicUsize::new(0),
         };
         Self {
             address: (Ipv4Addr::LOCALHOST, free_port()).into(),
@@ -126,12 +119,6 @@ impl Upstream {
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().expect("nobody panics with it").clone()
     }
-
-    /// How many requests it had at a time, at most.
-    #[must_use]
-    pub fn busiest(&self) -> usize {
-        self.shared.busiest.load(Ordering::SeqCst)
-    }
 }
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
@@ -148,13 +135,8 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
 async fn converse(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(asked) = request(&mut stream).await? {
-        let busy = shared.busy.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.busiest.fetch_max(busy, Ordering::SeqCst);
         shared.asked.lock().expect("nobody panics with it").push(asked.clone());
         let said = (shared.answering)(&asked);
-        // Whoever asks at the same time is to be seen.
-        tokio::task::yield_now().await;
-        shared.busy.fetch_sub(1, Ordering::SeqCst);
         match said {
             Said::Response(status, headers, body) => respond(&mut stream, status, &headers, &body).await?,
             Said::Nothing => std::future::pending().await,
