@@ -29,12 +29,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use error::{ConfigError, ConfigErrors, Conflict, Origin};
-pub use groups::{BrokerConfig, LogConfig, LogFilter, LogFormat, Namespace};
+pub use groups::{BrokerConfig, LogConfig, LogFilter, LogFormat, Namespace, TraceConfig};
 pub use names::{EVERY_SETTING, is_a_setting, nearest};
 pub use print::{reference, section};
 pub use sources::Given;
-pub use units::Size;
-pub use url::{AmqpUrl, redacted};
+pub use units::{Share, Size};
+pub use url::{AmqpUrl, OtlpUrl, redacted};
 pub use value::{Bounded, OneOrMore, Value};
 
 /// One setting, as the manual tells it.

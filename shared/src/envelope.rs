@@ -13,6 +13,8 @@
 //! | bounce | `<ns>.internal`, `undelivered` | as it came | as it came |
 //! | fetch | `<ns>.internal`, `undelivered` | `fetch` | the connection |
 //!
+//! Each may carry `traceparent` and `tracestate` besides, where it is traced: [`crate::trace::headers`].
+//!
 //! Stamps, grants and errands are believed because of the exchange or queue that
 //! they came through, never for what they say: an injector may publish to
 //! `<ns>`, and by the broker's permissions to none of these.

@@ -18,3 +18,4 @@ pub mod protocol;
 pub mod revocation;
 pub mod tag;
 pub mod telemetry;
+pub mod trace;

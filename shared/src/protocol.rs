@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::MalformedId;
@@ -19,7 +19,7 @@ pub const RESERVED_PREFIX: &str = "auth.";
 pub const MAX_ID_BYTES: usize = 128;
 
 /// Why a message was refused: the `code` of an `error`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The message is not one.
@@ -46,6 +46,8 @@ pub enum ErrorCode {
     HoldOverflow,
     /// It was held, and no fresh token came in time.
     HoldExpired,
+    /// Its `id` was another message's, or its own and the answer is not kept.
+    Duplicate,
     /// The system cannot take it just now.
     Busy,
     /// Something went wrong here; it is not the client's doing.
@@ -54,7 +56,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::AuthRequired,
         Self::TokenExpired,
@@ -67,6 +69,7 @@ impl ErrorCode {
         Self::TooLarge,
         Self::HoldOverflow,
         Self::HoldExpired,
+        Self::Duplicate,
         Self::Busy,
         Self::Internal,
     ];
@@ -86,6 +89,7 @@ impl ErrorCode {
             Self::TooLarge => "too_large",
             Self::HoldOverflow => "hold_overflow",
             Self::HoldExpired => "hold_expired",
+            Self::Duplicate => "duplicate",
             Self::Busy => "busy",
             Self::Internal => "internal",
         }
@@ -98,7 +102,7 @@ impl ErrorCode {
 }
 
 /// The `error` member: why, in a word and in a sentence, and whether to try again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// For programs.
     pub code: ErrorCode,
@@ -107,7 +111,7 @@ pub struct ErrorBody {
     /// Whether the same message may well succeed later, unchanged.
     pub temporary: bool,
     /// When to try again, in milliseconds from now.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub retry_after_ms: Option<u64>,
 }
 

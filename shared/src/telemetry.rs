@@ -102,7 +102,7 @@ where
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match config.log_format {
         LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
     tracing_subscriber::registry()
         .with(beside)
@@ -191,6 +191,16 @@ mod tests {
         let log = logged("info", LogFormat::Json, || tracing::info!(port = 8080, "listening"));
         let line: serde_json::Value = serde_json::from_str(log.trim()).unwrap();
         assert_eq!((&line["message"], &line["port"]), (&"listening".into(), &8080.into()));
+    }
+
+    #[test]
+    fn a_line_that_is_logged_within_a_trace_names_it_once() {
+        let log = logged("warn", LogFormat::Json, || {
+            tracing::error_span!("traced", trace_id = "4bf9").in_scope(|| tracing::warn!("slow"));
+        });
+        let line: serde_json::Value = serde_json::from_str(log.trim()).unwrap();
+        assert_eq!(line["span"]["trace_id"], "4bf9");
+        assert_eq!(log.matches("4bf9").count(), 1, "{log}");
     }
 
     #[test]

@@ -230,6 +230,11 @@ impl Bound {
         now < self.deadline && !self.is_revoked(now)
     }
 
+    /// When it ends.
+    pub(crate) fn ends_at(&self) -> Instant {
+        self.revoked_at.map_or(self.deadline, |at| at.min(self.deadline))
+    }
+
     /// Until when a write in its name that has begun may take, if there is a limit.
     pub(crate) fn write_limit(&self) -> Option<Instant> {
         let lapse = (self.on_expired_push != Policy::Ignore).then_some(self.deadline);

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::clock::Clock;
+use shared::trace::Tracer;
 use tokio::time::Instant;
 
 use crate::binding::Now;
 use crate::closings::Closings;
+use crate::expiries::Expiries;
 use crate::metrics::Metrics;
 use crate::recent::Keys;
 use crate::returns::PREFETCH;
@@ -24,9 +26,11 @@ pub(crate) struct Common {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) wheel: Wheel,
+    pub(crate) expiries: Expiries,
     pub(crate) keys: Keys,
     pub(crate) shares: Shares,
     pub(crate) closings: Closings,
+    pub(crate) tracer: Tracer,
     /// How much is kept behind fetches.
     behind: AtomicUsize,
 }
@@ -43,14 +47,17 @@ pub(crate) struct Shares {
 }
 
 impl Common {
-    pub(crate) fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, shares: Shares) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, shares: Shares, tracer: Tracer) -> Self {
+        let now = Instant::now();
         Self {
             metrics,
             clock,
-            wheel: Wheel::new(Instant::now()),
+            wheel: Wheel::new(now),
+            expiries: Expiries::new(now),
             keys: Keys::default(),
             shares,
             closings: Closings::default(),
+            tracer,
             behind: AtomicUsize::new(0),
         }
     }
@@ -67,6 +74,7 @@ impl Common {
         }
         self.behind.fetch_add(after.held_outbound, Ordering::Relaxed);
         self.behind.fetch_sub(before.held_outbound, Ordering::Relaxed);
+        self.expiries.moved(before.grant_ends, after.grant_ends);
         self.metrics.levels(before, after);
     }
 

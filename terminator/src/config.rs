@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Shown, Size, Value};
+use shared::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Shown, Size, TraceConfig, Value};
 
 shared::settings! {
     /// The settings of a terminator.
     pub struct TerminatorConfig {
         use broker: BrokerConfig,
         use logging: LogConfig,
+        use tracing: TraceConfig,
         /// The address and port on which clients are accepted. Port 0 takes any free one and logs which.
         pub listen: SocketAddr = "127.0.0.1:8080",
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Keep it out of the reach of clients.

@@ -227,7 +227,7 @@ impl Connection {
             if batch.ending.is_some() {
                 return batch.ending;
             }
-            let mut writing = Writing::new(batch.writes);
+            let mut writing = Writing::new(batch.writes, &self.entry.peer.common().tracer);
             if let Err(ending) = writing.run(&mut self.socket, &self.entry.peer).await {
                 self.unflushed = writing.is_guarded();
                 for delivery in writing.rest() {

@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::bounce::Bouncer;
+use crate::leaving::Leaving;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
-use crate::session::{Next, What};
+use crate::session::{Next, SentBack, What};
 
 /// What all connections of a terminator share to forward their messages.
 pub(crate) struct Forwarder {
@@ -51,20 +52,23 @@ impl Forwarder {
     /// A text that has the reserved prefix in it, wherever, may change who the connection is: nothing is read behind it
     /// until it is settled.
     pub(crate) fn message(&self, peer: &Arc<Peer>, text: Bytes) -> Publication {
+        let leaving = Leaving::received(&peer.common().tracer);
         let barrier = self.barrier.find(&text).is_some();
         let (sequence, standing) = peer.forward(barrier);
         let stamp = stamp(peer, sequence);
-        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), barrier, "taken from the socket");
-        self.question(peer, stamp, standing, text)
+        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), barrier, trace_id = leaving.trace_id(), "taken from the socket");
+        let leaving = leaving.publish(stamp, text.len(), &self.route.exchange);
+        self.question(peer, stamp, standing, text, leaving)
     }
 
     /// The publication that asks what is to be asked on the connection's own account.
     pub(crate) fn next(&self, peer: &Arc<Peer>, next: Next) -> Publication {
         let stamp = stamp(peer, next.sequence);
         match next.what {
-            What::Again(body) => {
+            What::Again(SentBack { body, span }) => {
                 debug!(target: "countersign::journey", stage = "again", %stamp, "forwarded a second time");
-                self.question(peer, stamp, next.standing, body)
+                let leaving = Leaving::again(span).publish(stamp, body.len(), &self.route.exchange);
+                self.question(peer, stamp, next.standing, body, leaving)
             }
             What::Release { from } => {
                 debug!(target: "countersign::journey", stage = "release", %stamp, from = from.map(tracing::field::display), "what is held may be handled");
@@ -99,18 +103,31 @@ impl Forwarder {
         Some(self.publication(peer, stamp, Notice::Closed { code }, standing, Bytes::new(), receipt))
     }
 
-    fn question(&self, peer: &Arc<Peer>, stamp: Stamp, standing: Standing, text: Bytes) -> Publication {
+    fn question(
+        &self,
+        peer: &Arc<Peer>,
+        stamp: Stamp,
+        standing: Standing,
+        text: Bytes,
+        leaving: Leaving,
+    ) -> Publication {
+        let headers = leaving.headers();
         let (body, second, since) = (text.clone(), standing.again, Instant::now());
         let (peer_of_receipt, metrics) = (peer.clone(), self.metrics.clone());
-        let receipt = Box::new(move |outcome| match outcome {
+        let receipt = Box::new(move |outcome: Result<(), PublishError>| match outcome {
             Ok(()) => {
-                debug!(target: "countersign::journey", stage = "queue", %stamp, "confirmed by the queue");
+                debug!(target: "countersign::journey", stage = "queue", %stamp, trace_id = leaving.trace_id(), "confirmed by the queue");
                 metrics.messages_confirmed.increment(1);
                 metrics.confirm_seconds.record(since.elapsed().as_secs_f64());
             }
-            Err(error) => refuse(&peer_of_receipt, &metrics, stamp.sequence, second, &text, error),
+            Err(error) => {
+                leaving.fail(error);
+                refuse(&peer_of_receipt, &metrics, stamp.sequence, second, &text, error);
+            }
         });
-        self.publication(peer, stamp, Notice::Message, standing, body, receipt)
+        let mut publication = self.publication(peer, stamp, Notice::Message, standing, body, receipt);
+        publication.message.properties.headers.extend(headers);
+        publication
     }
 
     fn publication(

@@ -12,7 +12,8 @@
 //! and `recent` see that each answer is written once, `binding` knows whose the
 //! connection is, `guard` says what may be written to it, `held` and `outbound`
 //! when to ask for what could not be handled or written. `bounce` gives back,
-//! `wheel` tells when a moment has come. `console` shows it all to people.
+//! `wheel` tells when a moment has come, and `expiries` how many grants end soon.
+//! `console` shows it all to people.
 
 mod binding;
 mod bounce;
@@ -23,12 +24,14 @@ mod connection;
 pub mod console;
 mod departed;
 mod ending;
+mod expiries;
 mod farewell;
 mod forward;
 mod guard;
 mod handshake;
 mod held;
 mod in_flight;
+mod leaving;
 mod listener;
 mod metrics;
 mod notices;
@@ -64,8 +67,10 @@ use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
 use shared::clock::{Clock, SystemClock};
+use shared::config::Config;
 use shared::id::TerminatorId;
 use shared::telemetry::{self, TelemetryError};
+use shared::trace::{TraceError, Tracer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -102,6 +107,7 @@ pub struct Terminator {
     lookout: Lookout,
     shutdown: CancellationToken,
     served: JoinHandle<bool>,
+    tracer: Tracer,
     #[cfg(any(test, feature = "simulation"))]
     door: simulation::Door,
 }
@@ -123,6 +129,9 @@ pub enum StartError {
     /// There is no gathering of metrics.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// Nor is there a way for traces.
+    #[error("otlp-endpoint: {0}")]
+    Trace(#[from] TraceError),
     /// The certificate or its key is no good.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -195,7 +204,8 @@ impl Terminator {
             .then(|| Console::new("terminator", metrics.clone(), readiness.clone()));
         let admin = Admin::bind(config.admin_listen, readiness.clone(), metrics, console.clone()).await?;
         let shutdown = CancellationToken::new();
-        let house = House::open(config, parts, tls);
+        let tracer = Tracer::start(&config.tracing, &TerminatorConfig::PROGRAM, &parts.id.to_string())?;
+        let house = House::open(config, parts, tls, tracer.clone());
         let lookout = house.lookout.clone();
         if let Some(console) = console {
             console.show(Arc::new(lookout.clone()));
@@ -208,6 +218,7 @@ impl Terminator {
             #[cfg(any(test, feature = "simulation"))]
             door: simulation::Door::of(&house),
             served: tokio::spawn(house.serve(socket, readiness, shutdown)),
+            tracer,
         })
     }
 
@@ -234,6 +245,7 @@ impl Terminator {
     /// Waits until it has drained. Tells whether it did before its deadline.
     pub async fn join(self) -> bool {
         let in_time = self.served.await.unwrap_or(false);
+        self.tracer.end().await;
         self.admin.shutdown();
         self.admin.join().await;
         in_time
@@ -265,7 +277,7 @@ struct House {
 
 impl House {
     /// Opens it. The phase is [`Phase::Waiting`] until it is served.
-    fn open(config: TerminatorConfig, parts: Parts, tls: Option<TlsAcceptor>) -> Self {
+    fn open(config: TerminatorConfig, parts: Parts, tls: Option<TlsAcceptor>, tracer: Tracer) -> Self {
         let Parts { bus, clock, id } = parts;
         let metrics = Arc::new(Metrics::new());
         let names = Names::new(config.broker.namespace.as_str());
@@ -276,7 +288,7 @@ impl House {
             send_queue_bytes: config.send_queue_bytes.bytes(),
             auth_timeout: config.auth_timeout,
         };
-        let common = Arc::new(Common::new(clock, metrics.clone(), shares));
+        let common = Arc::new(Common::new(clock, metrics.clone(), shares, tracer));
         let registry = Arc::new(Registry::new(id, common));
 
         // The consumer first: what it declares must be there before anybody is asked to answer into it.

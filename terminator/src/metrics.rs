@@ -6,6 +6,7 @@ use shared::envelope::Bounced;
 use shared::protocol::Reason;
 
 use crate::ending::Ending;
+use crate::expiries::WITHIN_S;
 use crate::session::Levels;
 use crate::upgrade::Refusal;
 
@@ -26,6 +27,8 @@ pub(crate) struct Metrics {
     pub(crate) held_inbound: Gauge,
     /// What is kept behind until what is before it has been fetched.
     pub(crate) held_outbound: Gauge,
+    /// In the order of [`WITHIN_S`].
+    grants_expiring: [Gauge; WITHIN_S.len()],
     pub(crate) lapses: Counter,
     pub(crate) sent_again: Counter,
     pub(crate) releases: Counter,
@@ -55,6 +58,7 @@ impl Metrics {
             redeliveries: counter!("countersign_terminator_redeliveries_total"),
             held_inbound: gauge!("countersign_terminator_held_inbound"),
             held_outbound: gauge!("countersign_terminator_held_outbound"),
+            grants_expiring: WITHIN_S.map(expiring),
             lapses: counter!("countersign_terminator_lapses_total"),
             sent_again: counter!("countersign_terminator_messages_sent_again_total"),
             releases: counter!("countersign_terminator_releases_total"),
@@ -81,6 +85,13 @@ impl Metrics {
             } else if after < before {
                 gauge.decrement((before - after) as f64);
             }
+        }
+    }
+
+    /// So many grants end soon.
+    pub(crate) fn expiring(&self, counts: [u64; WITHIN_S.len()]) {
+        for (gauge, count) in self.grants_expiring.iter().zip(counts) {
+            gauge.set(count as f64);
         }
     }
 
@@ -119,15 +130,12 @@ impl Metrics {
 
     /// A message was refused, and its client told.
     pub(crate) fn message_refused(&self, error: PublishError) {
-        let reason = match error {
-            PublishError::Unroutable => "unroutable",
-            PublishError::Refused => "queue_full",
-            PublishError::Away => "broker_away",
-            PublishError::Malformed => "malformed",
-            PublishError::Ended => "ended",
-        };
-        counter!("countersign_terminator_messages_refused_total", "reason" => reason).increment(1);
+        counter!("countersign_terminator_messages_refused_total", "reason" => error.as_str()).increment(1);
     }
+}
+
+fn expiring(within_s: u64) -> Gauge {
+    gauge!("countersign_terminator_grants_expiring", "within" => format!("{within_s}s"))
 }
 
 fn answers(outcome: &'static str) -> Counter {

@@ -22,9 +22,10 @@ use shared::bus::PublishError;
 use shared::envelope::Standing;
 use shared::id::{ConnectionId, Sequence};
 use shared::protocol::CloseCode;
+use shared::trace::Span;
 use tokio::time::Instant;
 
-use crate::binding::Binding;
+use crate::binding::{Binding, Bound};
 use crate::common::Common;
 use crate::ending::Ending;
 use crate::held::{Due, Held, Stand};
@@ -53,7 +54,7 @@ pub(crate) struct Session {
     /// Whether it may be decided as it was forwarded last: nothing before it was unsettled.
     barrier_decides: bool,
     /// Messages that workers have sent back, until all before them is settled.
-    again: BTreeMap<Sequence, Bytes>,
+    again: BTreeMap<Sequence, SentBack>,
     held: Held,
     outbound: Outbound<Outgoing>,
     outgoing: Queue,
@@ -86,6 +87,13 @@ enum Life {
     Forgotten,
 }
 
+/// A message that a worker has sent back.
+pub(crate) struct SentBack {
+    pub(crate) body: Bytes,
+    /// How long it waits here, if it is traced.
+    pub(crate) span: Span,
+}
+
 /// What is to be asked of the workers.
 pub(crate) struct Next {
     pub(crate) sequence: Sequence,
@@ -95,7 +103,7 @@ pub(crate) struct Next {
 
 pub(crate) enum What {
     /// A message that was sent back, for the second time.
-    Again(Bytes),
+    Again(SentBack),
     /// That what is held be handled.
     Release { from: Option<ConnectionId> },
 }
@@ -106,6 +114,8 @@ pub(crate) struct Levels {
     pub(crate) in_flight: usize,
     pub(crate) held_inbound: usize,
     pub(crate) held_outbound: usize,
+    /// When its grant ends, if it has one, in force or lapsed.
+    pub(crate) grant_ends: Option<Instant>,
 }
 
 impl Session {
@@ -185,7 +195,7 @@ impl Session {
         if is_barrier && (self.in_flight.is_releasing() || self.due_release(now).is_some()) {
             return None;
         }
-        let (sequence, body) = self.again.pop_first()?;
+        let (sequence, sent_back) = self.again.pop_first()?;
         self.barrier_decides |= is_barrier;
         self.common.metrics.sent_again.increment(1);
         Some(Next {
@@ -195,7 +205,7 @@ impl Session {
                 held: self.held.len() > 0,
                 ..self.binding.standing_at(sequence)
             },
-            what: What::Again(body),
+            what: What::Again(sent_back),
         })
     }
 
@@ -319,6 +329,7 @@ impl Session {
             in_flight: self.in_flight.open_messages(),
             held_inbound: self.held.len(),
             held_outbound: self.outbound.behind(),
+            grant_ends: self.binding.bound().map(Bound::ends_at),
         }
     }
 
@@ -345,7 +356,7 @@ impl Session {
             ending,
         };
         self.rearm = true;
-        for (sequence, body) in std::mem::take(&mut self.again) {
+        for (sequence, SentBack { body, .. }) in std::mem::take(&mut self.again) {
             self.refused(sequence, true, &body, PublishError::Ended, now);
         }
     }

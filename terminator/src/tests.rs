@@ -3,6 +3,7 @@
 
 mod bench;
 mod closing;
+mod counting;
 mod inbound;
 mod outbound;
 mod revoking;
@@ -22,5 +23,6 @@ pub(crate) fn common() -> Arc<Common> {
         send_queue_bytes: 1_024,
         auth_timeout: None,
     };
-    Arc::new(Common::new(Arc::new(SystemClock), Arc::new(Metrics::new()), shares))
+    let (clock, metrics) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
+    Arc::new(Common::new(clock, metrics, shares, shared::trace::Tracer::OFF))
 }

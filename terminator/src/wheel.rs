@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::expiries::PERIOD;
 use crate::phase::Phase;
 use crate::registry::Registry;
 
@@ -117,9 +118,16 @@ impl Ring {
 pub(crate) async fn turn(registry: Arc<Registry>, phase: watch::Receiver<Phase>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let common = registry.common();
+    let mut foreseen_at = None;
     loop {
         ticks.tick().await;
-        let due = registry.common().wheel.due(Instant::now());
+        let now = Instant::now();
+        if foreseen_at.is_none_or(|at| now >= at + PERIOD) {
+            common.metrics.expiring(common.expiries.within(now));
+            foreseen_at = Some(now);
+        }
+        let due = common.wheel.due(now);
         for some in due.chunks(AT_A_TIME) {
             let forwarding = *phase.borrow() == Phase::Forwarding;
             for (tick, connection) in some {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::SinkExt;
 use shared::bus::Delivery;
 use shared::protocol::CloseCode;
+use shared::trace::{KeyValue, Span, SpanKind, Tracer, words};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
@@ -29,18 +30,28 @@ pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// What is being written.
 pub(crate) struct Writing {
     waiting: VecDeque<Outgoing>,
-    /// What is in the socket's buffer, and whether it is in the name of an identity.
-    fed: Vec<(Delivery, bool)>,
+    /// What is in the socket's buffer.
+    fed: Vec<Fed>,
+    tracer: Tracer,
     /// Whether anything of it is in the name of an identity.
     guarded: bool,
 }
 
+/// Something in the socket's buffer.
+struct Fed {
+    delivery: Delivery,
+    /// Whether it is in the name of an identity.
+    guarded: bool,
+    span: Span,
+}
+
 impl Writing {
-    pub(crate) fn new(batch: VecDeque<Outgoing>) -> Self {
+    pub(crate) fn new(batch: VecDeque<Outgoing>, tracer: &Tracer) -> Self {
         Self {
             guarded: batch.iter().any(|outgoing| outgoing.identity.is_some()),
             waiting: batch,
             fed: Vec::new(),
+            tracer: tracer.clone(),
         }
     }
 
@@ -75,10 +86,10 @@ impl Writing {
 
     /// What was to be written in the name of an identity, and was not, or not for certain.
     pub(crate) fn rest(self) -> impl Iterator<Item = Delivery> {
-        let fed = self
-            .fed
-            .into_iter()
-            .filter_map(|(delivery, guarded)| guarded.then_some(delivery));
+        let fed = self.fed.into_iter().filter_map(|fed| {
+            fed.span.fail("not_written");
+            fed.guarded.then_some(fed.delivery)
+        });
         let waiting = self.waiting.into_iter().filter(|outgoing| outgoing.identity.is_some());
         fed.chain(waiting.filter_map(|outgoing| outgoing.delivery))
     }
@@ -87,8 +98,31 @@ impl Writing {
     fn next_text(&mut self) -> Option<Result<Utf8Bytes, Utf8Error>> {
         let outgoing = self.waiting.pop_front()?;
         let guarded = outgoing.identity.is_some();
-        self.fed.extend(outgoing.delivery.map(|delivery| (delivery, guarded)));
+        if let Some(delivery) = outgoing.delivery {
+            let span = self.span(&delivery);
+            self.fed.push(Fed {
+                delivery,
+                guarded,
+                span,
+            });
+        }
         Some(Utf8Bytes::try_from(outgoing.text))
+    }
+
+    /// The last part of what a worker has traced, if it has.
+    fn span(&self, delivery: &Delivery) -> Span {
+        let properties = &delivery.message.properties;
+        let span = self.tracer.follow_headers(properties, "write", SpanKind::Consumer);
+        span.describe(|| words::messaging("write", "process", &delivery.routing_key));
+        span.describe(|| {
+            let stamp = properties.correlation_id.clone().unwrap_or_default();
+            let size = i64::try_from(delivery.message.body.len()).unwrap_or(i64::MAX);
+            [
+                KeyValue::new(words::STAMP, stamp),
+                KeyValue::new(words::BODY_SIZE, size),
+            ]
+        });
+        span
     }
 
     async fn write(&mut self, socket: &mut WebSocketStream<Stream>) -> Result<(), Error> {
@@ -99,9 +133,10 @@ impl Writing {
             }
         }
         socket.flush().await?;
-        for (delivery, _) in self.fed.drain(..) {
+        for Fed { delivery, span, .. } in self.fed.drain(..) {
             if let Some(stamp) = &delivery.message.properties.correlation_id {
-                debug!(target: "countersign::journey", stage = "socket", stamp, "written");
+                let trace_id = span.trace_id().map(tracing::field::display);
+                debug!(target: "countersign::journey", stage = "socket", stamp, trace_id, "written");
             }
             delivery.ack();
         }

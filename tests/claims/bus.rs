@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::bus::memory::MemoryBus;
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
-use shared::bus::topology::{Exchange, Limits, Names, Overflow, Queue, QueueKind, Topology};
+use shared::bus::topology::{Exchange, ExchangeKind, Limits, Names, Overflow, Queue, QueueKind, Topology};
 use shared::bus::{Bus, Consumer, Delivery, Message, Patience, Properties, Publication, PublishError, Route, Value};
 use tests::rabbitmq::shared_broker;
 use tokio::time::timeout;
@@ -23,21 +23,17 @@ struct Home {
 
 impl Home {
     async fn in_process() -> Self {
+        let prefix = unique();
         Self {
-            bus: Arc::new(MemoryBus::new(&Topology::default())),
-            prefix: unique(),
+            bus: Arc::new(MemoryBus::new(&exchanges(&prefix))),
+            prefix,
         }
     }
 
     async fn on_rabbitmq() -> Self {
         let broker = shared_broker().await;
         let prefix = unique();
-        let topology = Topology {
-            exchanges: vec![Exchange {
-                name: format!("{prefix}.exchange"),
-            }],
-            queues: Vec::new(),
-        };
+        let topology = exchanges(&prefix);
         let config = RabbitmqConfig {
             urls: vec![broker.url()],
             name: "claims".into(),
@@ -77,6 +73,20 @@ impl Home {
                 .publish(Route::queue(&queue.name), message(text)),
         )
         .await
+    }
+}
+
+fn exchanges(prefix: &str) -> Topology {
+    let exchange = |name: &str, kind| Exchange {
+        name: format!("{prefix}.{name}"),
+        kind,
+    };
+    Topology {
+        exchanges: vec![
+            exchange("exchange", ExchangeKind::Direct),
+            exchange("topics", ExchangeKind::Topic),
+        ],
+        queues: Vec::new(),
     }
 }
 
@@ -127,6 +137,8 @@ claims_of_both_homes!(
     a_delivery_that_is_dropped_comes_again_and_is_counted,
     what_is_given_back_too_often_is_dead_lettered,
     what_sat_too_long_is_dead_lettered,
+    a_message_that_may_not_wait_longer_goes_before_its_queue_s_own_limit,
+    a_topic_exchange_chooses_queues_by_the_words_of_the_key,
     no_more_than_the_prefetch_is_unsettled,
     a_consumer_that_stops_gets_what_was_delivered_and_leaves_the_rest_to_others,
     what_a_consumer_leaves_unsettled_goes_to_another,
@@ -150,6 +162,7 @@ async fn a_publication_arrives_with_all_that_stood_around_it(home: Home) {
             correlation_id: Some("c1".into()),
             reply_to: Some("somewhere".into()),
             timestamp_s: Some(1_700_000_000),
+            expiration: None,
             headers: vec![("index".into(), Value::Integer(3)), ("more".into(), Value::Flag(true))],
         },
     };
@@ -319,6 +332,62 @@ async fn what_a_consumer_leaves_unsettled_goes_to_another(home: Home) {
     drop(unsettled);
 }
 
+async fn a_message_that_may_not_wait_longer_goes_before_its_queue_s_own_limit(home: Home) {
+    let grave = home.queue("expired", Limits::default());
+    let mut dead = home.consumer(&grave, 1).await;
+    let limits = Limits {
+        message_ttl: Some(LIMIT * 10),
+        dead_letter: Some((home.exchange(), grave.name.clone())),
+        ..Limits::default()
+    };
+    let queue = home.queue("patient", limits);
+    drop(home.consumer(&queue, 1).await);
+    let mut hasty = message("hasty");
+    hasty.properties.expiration = Some(Duration::from_millis(300));
+    let publisher = home.bus.publisher(Patience::Endless);
+    within(publisher.publish(Route::queue(&queue.name), hasty))
+        .await
+        .unwrap();
+    let letter = next(&mut dead).await;
+    assert_eq!(text(&letter), "hasty");
+    assert_eq!(
+        letter.message.properties.header("x-first-death-reason"),
+        Some(&Value::Text("expired".into()))
+    );
+    letter.ack();
+}
+
+async fn a_topic_exchange_chooses_queues_by_the_words_of_the_key(home: Home) {
+    let topics = format!("{}.topics", home.prefix);
+    let mut consumers = Vec::new();
+    for pattern in ["orders.create", "orders.*", "orders.#", "#", "others.*"] {
+        let mut queue = home.queue(&pattern.replace('#', "all"), Limits::default());
+        queue.bindings = vec![(topics.clone(), pattern.to_owned())];
+        consumers.push((pattern, home.consumer(&queue, 10).await));
+    }
+    let publisher = home.bus.publisher(Patience::Endless);
+    for key in ["orders.create", "orders.create.now", "orders", "last"] {
+        within(publisher.publish(Route::new(&topics, key), message(key)))
+            .await
+            .unwrap();
+    }
+    for (pattern, consumer) in &mut consumers {
+        let expected: &[&str] = match *pattern {
+            "orders.create" | "orders.*" => &["orders.create"],
+            "orders.#" => &["orders.create", "orders.create.now", "orders"],
+            "#" => &["orders.create", "orders.create.now", "orders", "last"],
+            _ => &[],
+        };
+        for key in expected {
+            let delivery = next(consumer).await;
+            assert_eq!((&*text(&delivery), &*delivery.routing_key), (*key, *key), "{pattern}");
+            delivery.ack();
+        }
+        let more = timeout(Duration::from_millis(50), consumer.recv()).await;
+        assert!(more.is_err(), "{pattern}");
+    }
+}
+
 async fn a_full_queue_refuses(home: Home) {
     let limits = Limits {
         max_length: Some((3, Overflow::RejectPublish)),
@@ -464,12 +533,16 @@ mod names {
         let config = RabbitmqConfig {
             urls: vec![broker.url()],
             name: "claims".into(),
-            topology: names.common(),
+            topology: Topology {
+                exchanges: [names.common().exchanges, vec![names.app_exchange()]].concat(),
+                ..names.common()
+            },
         };
         let bus = RabbitmqBus::new(config);
         let _retry = bus.consumer(names.retry(5), 1);
         let _returns = bus.consumer(names.return_queue(shared::id::TerminatorId::random()), 1);
         let _inject = bus.consumer(names.inject_queue(7), 1);
+        let _replies = bus.consumer(names.reply_queue(7), 1);
         let mut link = bus.link();
         within(link.wait_for(shared::bus::Link::is_up)).await.unwrap();
     }

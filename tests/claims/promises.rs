@@ -9,7 +9,7 @@
 //! | P5 | each answer reaches the connection that asked, once | here; `kills`, `injection` |
 //! | P6 | what was held is released to the same identity only, inbound on the same connection or by its key | here; `holds`, `order` |
 //! | P7 | a push reaches each live connection of its identity, or, within `hold-ttl`, the identity's next one | `pushes`; `policies` |
-//! | P8 | the JWT is never in the store, a log, a trace, a metric, or a dead letter | `secrecy` |
+//! | P8 | the JWT is never in the store, a log, a trace, a metric, or a dead letter | `secrecy`; `traces` |
 //! | P9 | starting, stopping or killing workers, in any number, loses nothing and duplicates no answer | `kills`; `holds` (`…outlives_every_worker`) |
 //! | P10 | a failing store or key server refuses with `auth_unavailable`: it neither lets in nor logs out | here; `store_faults` |
 //!

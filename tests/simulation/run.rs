@@ -46,11 +46,11 @@ impl Run {
     #[expect(clippy::self_named_constructors, reason = "it is what one does with a scenario")]
     fn run(scenario: Scenario) -> (Self, Remains) {
         let (settings, seed) = (scenario.settings.clone(), scenario.seed);
-        let runtime = Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
+        let mut runtime = Builder::new_current_thread();
+        // Whom tokio itself favours among those that are ready is drawn, too.
+        #[cfg(tokio_unstable)]
+        runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+        let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
         log();
         shared::dice::decide_everything(seed);
         let (trace, remains) = runtime.block_on(world::run(scenario));

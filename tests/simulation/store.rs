@@ -17,8 +17,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use worker::identity::Identity;
 use worker::store::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest, Store,
-    StoreError,
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
+    ResumeDigest, Store, StoreError,
 };
 
 /// One worker's way to the store that all share.
@@ -84,8 +84,9 @@ impl Store for ChaosStore {
         authentication(connection: ConnectionId) -> Option<Authentication>;
         resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         heir(connection: ConnectionId) -> Option<ConnectionId>;
-        register(identity: IdentityTag, entry: Registered) -> u64;
-        unregister(identity: IdentityTag, connection: ConnectionId) -> ();
+        predecessor(connection: ConnectionId) -> Option<ConnectionId>;
+        register(identity: IdentityTag, entry: Registered) -> Option<u64>;
+        unregister(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         held_messages(connection: ConnectionId) -> Vec<HeldMessage>;
         drop_messages<'a>(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;
@@ -96,6 +97,9 @@ impl Store for ChaosStore {
         revocations() -> Vec<Revocation>;
         note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         decisions(connection: ConnectionId) -> Vec<Decision>;
+        begin<'a>(claim: &'a Claim) -> Begun;
+        finish<'a>(claim: &'a Claim, answer: Option<&'a str>) -> Option<String>;
+        abandon<'a>(claim: &'a Claim) -> ();
         ping() -> ();
     }
 

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use shared::protocol::ErrorCode;
 use worker::{Answers, Handler, HandlerError, Request};
 
+use crate::effect;
+
 /// What a `slow` message takes.
 const SLOW: Duration = Duration::from_millis(500);
 /// How many answers a `many` message has.
@@ -24,6 +26,7 @@ impl Handler for Poisoned {
             "abort" => process::abort(),
             "panic" => panic!("as the message wished"),
             "fail" => return Err(HandlerError::new(ErrorCode::Forbidden, "as the message wished")),
+            "effect" => return effect::handle(&request).await,
             "none" => return Ok(Answers::none()),
             "many" => {
                 return (0..MANY).try_fold(Answers::none(), |answers, number| {

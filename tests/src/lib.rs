@@ -33,6 +33,8 @@ pub mod key;
 
 pub mod key_server;
 
+pub mod collector;
+
 pub mod token;
 
 pub mod client;
@@ -47,14 +49,22 @@ pub mod lateness;
 
 pub mod producer;
 
+pub mod effect;
+
 pub mod handler;
+
+pub mod upstream;
+
+pub mod app;
 
 pub mod rig;
 
 pub mod load;
 
+pub use app::App;
 pub use auth::connection_of;
 pub use client::Client;
+pub use collector::Collector;
 pub use key::{Algorithm, Key, test_keys};
 pub use key_server::KeyServer;
 pub use load::Load;
@@ -66,4 +76,5 @@ pub use redis::{Store, shared_store};
 pub use rig::{Embedded, Rig};
 pub use stack::Stack;
 pub use token::token_for;
+pub use upstream::Upstream;
 pub use wait::{Span, eventually};

@@ -1,17 +1,21 @@
 //! What a worker is told: its settings, which are also its manual.
 
+mod handler_kind;
 mod key_entry;
 mod policies;
+mod required_scopes;
 mod store_url;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size};
+use shared::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size, TraceConfig};
 use shared::grant::Policy;
 
+pub use handler_kind::{HandlerKind, UpstreamUrl};
 pub use key_entry::KeyEntry;
 pub use policies::Policies;
+pub use required_scopes::RequiredScopes;
 pub use store_url::StoreUrl;
 
 shared::settings! {
@@ -19,6 +23,7 @@ shared::settings! {
     pub struct WorkerConfig {
         use broker: BrokerConfig,
         use logging: LogConfig,
+        use tracing: TraceConfig,
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Several workers on one machine need
         /// one each.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9091",
@@ -78,8 +83,19 @@ shared::settings! {
         pub hold_max_messages: u64 = "100" in "1"..="10000",
         /// How many bytes of either are held.
         pub hold_max_bytes: Size = "1MiB" in "1KiB"..="64MiB",
-        /// What handles a message once it is authenticated: `echo` answers with its payload.
+        /// What handles a message once it is authenticated: `echo` answers with its payload, `relay` pushes it to another
+        /// identity, `http:URL` posts it to an application (`http:https://app.example.com/messages`), `amqp` publishes it
+        /// to applications on the exchange `<namespace>.app`.
         pub handler: HandlerKind = "echo",
+        /// For how long a message is remembered by its `id`, or `off`. Within that time the same message of the same
+        /// identity gets the same answer again and has no second effect, and another with its `id` is refused with
+        /// `duplicate`. It costs a call of the store before and one after the handler. All workers must agree on it.
+        pub idempotency: Option<Duration> = "off" in "1s"..="24h",
+        /// The scopes that a message's token must have in `scope` or `scp`, by the message's type, comma separated:
+        /// `orders.create=orders:write,admin.*=admin`. `admin.*` is every type that begins with `admin.`, `*` is all;
+        /// several scopes are separated by spaces, and every entry that means a type must be met. Who lacks one is told
+        /// `forbidden`.
+        pub required_scopes: RequiredScopes = "",
         /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
         /// a point; lower spreads work more evenly over the workers.
         pub prefetch: u16 = "512" in "1"..="65535",
@@ -88,7 +104,8 @@ shared::settings! {
         /// How often the broker gives out a message whose handling fails, before it goes to the dead letters. The
         /// queue keeps the number it was declared with, so that all workers must agree on it.
         pub max_deliveries: u32 = "5" in "2"..="20",
-        /// How long the handler may take for one message, before its client is told `busy`.
+        /// How long the handler, and the application behind it, may take for one message, before its client is told
+        /// `busy`.
         pub handler_timeout: Duration = "30s" in "10ms"..="1h",
         /// How long the store may take for one answer. A message that needs it is then refused with
         /// `auth_unavailable`: neither let in nor logged out.
@@ -145,14 +162,6 @@ shared::choice! {
         Explicit = "explicit",
         /// By a message's own token, or else by the connection's.
         Both = "both",
-    }
-}
-
-shared::choice! {
-    /// What handles a message once it is authenticated.
-    pub enum HandlerKind {
-        /// Answers with the message's own payload.
-        Echo = "echo",
     }
 }
 

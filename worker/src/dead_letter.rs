@@ -207,6 +207,7 @@ fn dead_letter(message: &Message, epitaph: Epitaph) -> Message {
         correlation_id,
         reply_to: _,
         timestamp_s,
+        expiration: _,
         headers,
     } = &message.properties;
     Message {
@@ -218,6 +219,7 @@ fn dead_letter(message: &Message, epitaph: Epitaph) -> Message {
             correlation_id: property(correlation_id.as_deref()),
             reply_to: None,
             timestamp_s: *timestamp_s,
+            expiration: None,
             headers: epitaph.headers().into_iter().chain(kept_headers(headers)).collect(),
         },
     }

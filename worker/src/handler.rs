@@ -3,9 +3,24 @@
 //! A handler sees the identity of *that message's* token (or, if it has none, of its
 //! connection's authentication), and never the token.
 //! Whatever it does, its worker lives: an error, a panic or too long a silence
-//! is one `error` to the client.
+//! is one `error` to the client. And whatever it is, it is not asked about a message
+//! whose token lacks a scope that the settings require.
+//!
+//! An application in Rust is a [`Handler`]. For all others there are handlers that
+//! hand its messages over, `http` and `amqp`, which share what is in `upstream`;
+//! `relay` needs none.
 
+mod answers;
 mod echo;
+
+mod upstream;
+
+mod amqp;
+mod http;
+
+mod relay;
+
+pub(crate) mod builtin;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -13,16 +28,17 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use shared::id::Stamp;
-use shared::protocol::{ErrorBody, ErrorCode};
+use sha2::{Digest as _, Sha256};
+pub use shared::id::Stamp;
+use shared::protocol::ErrorBody;
+pub use shared::protocol::ErrorCode;
 
+pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
 pub use self::echo::Echo;
+use crate::config::RequiredScopes;
 use crate::identity::Identity;
-
-/// The most answers that one message may have.
-pub const MAX_ANSWERS: usize = 1_024;
 
 /// A message, and who sent it.
 #[derive(Clone, Copy)]
@@ -41,9 +57,35 @@ pub struct Request<'a> {
     /// Which message of which connection it is; nothing if it was injected. A message that is delivered
     /// again (effects are at least once) has the stamp that it had.
     pub stamp: Option<Stamp>,
+    /// The `message_id` of one that was injected, if it has one.
+    pub message_id: Option<&'a str>,
 }
 
 impl Request<'_> {
+    /// What is to be told to whoever the handler asks, so that they go on with the message's trace: see
+    /// [`trace::headers`](crate::trace::headers).
+    pub fn trace_headers(&self) -> Vec<(&'static str, String)> {
+        crate::trace::headers()
+    }
+
+    /// A name for the message that it has each time that it is delivered, and that no other message has: up to 64 visible
+    /// characters of ASCII. Nothing if there is none to be had: of an injected message whose producer gave it no
+    /// `message_id`. When such a one comes again, it may have one that it had not at first.
+    ///
+    /// Effects are at least once, and by this they become once: whoever keeps the keys of what is done need not do it
+    /// again.
+    pub fn idempotency_key(&self) -> Option<String> {
+        if let Some(stamp) = self.stamp {
+            return Some(stamp.to_string());
+        }
+        // Somebody else may use the same id for something else.
+        let digest = Sha256::new()
+            .chain_update(self.identity.tag().to_string())
+            .chain_update(self.message_id?)
+            .finalize();
+        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// The payload as a value of the application's; `null` stands in for one that is missing.
     ///
     /// # Errors
@@ -59,86 +101,101 @@ impl Request<'_> {
     }
 }
 
-/// The answers to a message, in order. Each becomes a `reply`.
-#[derive(Debug, Default)]
-pub struct Answers(Vec<Option<Box<RawValue>>>);
-
-impl Answers {
-    /// No answer: the client hears nothing.
-    pub const fn none() -> Self {
-        Self(Vec::new())
-    }
-
-    /// One answer.
-    ///
-    /// # Errors
-    /// `internal` if the value cannot be written as JSON.
-    pub fn one(payload: &impl serde::Serialize) -> Result<Self, HandlerError> {
-        let raw = to_raw_value(payload)
-            .map_err(|_| HandlerError::new(ErrorCode::Internal, "the answer cannot be written as JSON"))?;
-        Ok(Self::raw(Some(raw)))
-    }
-
-    /// One answer that is JSON already; without a payload it says only that the message was handled.
-    pub fn raw(payload: Option<Box<RawValue>>) -> Self {
-        Self(vec![payload])
-    }
-
-    /// Adds another.
-    #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
-        self
-    }
-
-    /// The payloads, in order.
-    pub(crate) fn payloads(&self) -> &[Option<Box<RawValue>>] {
-        &self.0
-    }
-}
-
-/// Why a handler has no answer. The client sees all of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}", code.as_str())]
-pub struct HandlerError {
-    /// For programs.
-    pub code: ErrorCode,
-    /// For people.
-    pub message: String,
-    /// Whether the same message may well succeed later, unchanged.
-    pub temporary: bool,
-}
-
-impl HandlerError {
-    /// An error as temporary as its code is.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            temporary: code.is_temporary(),
-        }
-    }
-
-    /// Says whether the same message may well succeed later, unchanged.
-    #[must_use]
-    pub const fn temporary(mut self, temporary: bool) -> Self {
-        self.temporary = temporary;
-        self
-    }
-}
-
-impl From<HandlerError> for ErrorBody {
-    fn from(error: HandlerError) -> Self {
-        Self {
-            temporary: error.temporary,
-            ..Self::new(error.code, error.message)
-        }
-    }
-}
-
-/// What an application does with messages. Many are handled at a time, in no order.
+/// What an application does with messages.
+///
+/// A program with a handler of its own is a worker with all settings of `worker` but `handler`:
+/// [`program::run_with`](crate::program::run_with) is its `main`, as `examples/orders.rs` shows.
+///
+/// - Many messages are handled at a time (the setting `concurrency`), in no order, those of one connection too. Whoever
+///   needs an order keeps it by [`Request::stamp`].
+/// - Effects are at least once: when a worker dies, its messages are handled again. [`Request::idempotency_key`] is then
+///   the same.
+/// - A handler that takes longer than `handler-timeout` is dropped at its next `await`, and its client told `busy`; one
+///   that panics, `internal`.
+/// - While all of `concurrency` are at work, nothing more is begun. What must not wait for that had better not be awaited
+///   in here.
+///
+/// ```
+/// use worker::{Answers, ErrorCode, Handler, HandlerError, Request};
+///
+/// struct Greeter;
+///
+/// impl Handler for Greeter {
+///     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
+///         let greeting: String = request.payload_as()?;
+///         if greeting.is_empty() {
+///             return Err(HandlerError::new(ErrorCode::BadRequest, "say something"));
+///         }
+///         Answers::one(&format!("{greeting}, {}!", request.identity.subject.as_str()))
+///     }
+/// }
+/// # use std::sync::Arc;
+/// # use serde_json::{Value, json};
+/// # use shared::bus::memory::MemoryBus;
+/// # use shared::bus::topology::Names;
+/// # use shared::bus::{Bus, Message, Patience, Properties, Route};
+/// # use shared::clock::SystemClock;
+/// # use worker::config::WorkerConfig;
+/// # use worker::token::{Keys, Rules, Verifier};
+/// # use worker::{Parts, Worker, store};
+/// #
+/// # const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+/// #
+/// # fn parts() -> Parts {
+/// #     let key = std::env::temp_dir().join(format!("greeter-{}", std::process::id()));
+/// #     std::fs::write(&key, SECRET).unwrap();
+/// #     let settings = [("jwt-keys", key.to_str().unwrap()), ("jwt-issuer", "i"), ("jwt-audience", "greeter")];
+/// #     let config: WorkerConfig = shared::config::from_pairs(settings).unwrap();
+/// #     let keys = Keys::load(&[key.to_str().unwrap().parse().unwrap()], &config.issuers(), &[]).unwrap();
+/// #     std::fs::remove_file(&key).unwrap();
+/// #     let store = store::Settings {
+/// #         url: "memory:".to_owned(),
+/// #         namespace: "countersign".to_owned(),
+/// #         timeout: config.store_timeout,
+/// #         leeway: config.jwt_leeway,
+/// #     };
+/// #     Parts {
+/// #         bus: Arc::new(MemoryBus::new(&Names::new("countersign").common())),
+/// #         store: store::open(&store, Arc::new(SystemClock)).unwrap(),
+/// #         verifier: Arc::new(Verifier::new(keys, Rules::new(vec!["greeter".to_owned()]), 1)),
+/// #         issuers: config.issuers(),
+/// #         clock: Arc::new(SystemClock),
+/// #         limits: config.limits(),
+/// #     }
+/// # }
+/// #
+/// # fn token_of(subject: &str) -> String {
+/// #     let exp = jsonwebtoken::get_current_timestamp() + 60;
+/// #     let claims = json!({"iss": "i", "aud": "greeter", "sub": subject, "exp": exp});
+/// #     let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
+/// #     jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+/// # }
+/// #
+/// # async fn ask(bus: &dyn Bus, message: Value) -> Value {
+/// #     let replies = Names::new("countersign").inject_queue(1);
+/// #     let mut answers = bus.consumer(replies.clone(), 1);
+/// #     let properties = Properties { reply_to: Some(replies.name), ..Properties::default() };
+/// #     let message = Message { body: message.to_string().into(), properties };
+/// #     let route = Route::new("countersign", "message");
+/// #     bus.publisher(Patience::Endless).publish(route, message).await.unwrap();
+/// #     let answer = answers.recv().await.unwrap();
+/// #     serde_json::from_slice(&answer.message.body).unwrap()
+/// # }
+/// #
+/// # #[tokio::main]
+/// # async fn main() {
+/// # let parts = parts();
+/// # let bus = parts.bus.clone();
+///
+/// // `parts` is where it stands: a broker, a store, keys.
+/// let worker = Worker::start_with(parts, Greeter);
+/// let message = json!({"type": "greet", "token": token_of("alice"), "payload": "Hello"});
+/// assert_eq!(ask(&*bus, message).await, json!({"type": "reply", "payload": "Hello, alice!"}));
+/// # drop(worker);
+/// # }
+/// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Handles one message. It may be called again for the same message after a crash, so effects are at least once.
+    /// Handles one message.
     ///
     /// # Errors
     /// What the client is told instead of an answer.
@@ -147,7 +204,8 @@ pub trait Handler: Send + Sync + 'static {
 
 type Handling<'a> = Pin<Box<dyn Future<Output = Result<Answers, HandlerError>> + Send + 'a>>;
 
-trait Erased: Send + Sync {
+/// Any handler.
+pub(crate) trait Erased: Send + Sync {
     fn handle<'a>(&'a self, request: Request<'a>) -> Handling<'a>;
 }
 
@@ -162,6 +220,7 @@ impl<H: Handler> Erased for H {
 pub(crate) struct Guarded {
     handler: Box<dyn Erased>,
     timeout: Duration,
+    scopes: RequiredScopes,
 }
 
 /// Why the handler did not answer.
@@ -178,6 +237,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// A word for it, for traces.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Error(error) => error.code.as_str(),
+            Self::Panic => "panic",
+            Self::Timeout => "timeout",
+            Self::TooManyAnswers => "too_many_answers",
+        }
+    }
+
     /// What the client is told.
     pub(crate) fn into_error(self) -> ErrorBody {
         match self {
@@ -189,11 +258,19 @@ impl Failure {
 }
 
 impl Guarded {
-    pub(crate) fn new(handler: impl Handler, timeout: Duration) -> Self {
+    pub(crate) fn new(handler: Box<dyn Erased>, timeout: Duration, scopes: RequiredScopes) -> Self {
         Self {
-            handler: Box::new(handler),
+            handler,
             timeout,
+            scopes,
         }
+    }
+
+    /// Why the message's token does not allow what its type needs, if so.
+    pub(crate) fn forbids(&self, request: &Request<'_>) -> Option<HandlerError> {
+        let scope = self.scopes.lacking(request.kind, request.claims)?;
+        let why = format!("the token lacks the scope `{scope}`, which messages of this `type` need");
+        Some(HandlerError::new(ErrorCode::Forbidden, why))
     }
 
     /// Handles one message, within the time.
@@ -204,7 +281,7 @@ impl Guarded {
             Err(_) => Err(Failure::Timeout),
             Ok(Err(_)) => Err(Failure::Panic),
             Ok(Ok(Err(error))) => Err(Failure::Error(error)),
-            Ok(Ok(Ok(answers))) if answers.0.len() > MAX_ANSWERS => Err(Failure::TooManyAnswers),
+            Ok(Ok(Ok(answers))) if answers.payloads().len() > MAX_ANSWERS => Err(Failure::TooManyAnswers),
             Ok(Ok(Ok(answers))) => Ok(answers),
         }
     }

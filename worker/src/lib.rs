@@ -14,12 +14,14 @@
 //! - `decision`: what becomes of it, pure.
 //! - [`store`], `recorded`: what is known of its connection, written on change.
 //! - [`handler`]: what the application does with it.
+//! - `idempotency`: what was done with it, if it came before.
 //! - `answer`: what goes back.
 //! - `outbound`: pushes, and what is held until a connection can be written to.
 //! - `revoke`, `revoked`: what is taken back before its time.
 //! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
-//! - `metrics`: what is counted; [`noted`]: what was decided lately.
+//! - `metrics`: what is counted. [`noted`]: what was decided lately. [`trace`]: what is followed on its way.
 //! - `start`, `outside`: what a worker that is a process of its own has besides.
+//! - `web`: HTTP clients that go where the configuration says.
 
 pub mod config;
 pub mod identity;
@@ -40,6 +42,8 @@ mod revoked;
 
 pub mod handler;
 
+mod idempotency;
+
 mod answer;
 mod origin;
 
@@ -58,15 +62,21 @@ pub mod noted;
 mod outside;
 mod outward;
 mod start;
+pub mod trace;
+mod web;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use shared::chance;
 use shared::clock::SystemClock;
+use shared::config::Config;
 use shared::life;
+use shared::trace::Tracer;
 
 use self::config::WorkerConfig;
-pub use self::handler::{Answers, Echo, Handler, HandlerError, Request};
+use self::handler::builtin::Application;
+pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
 use self::noted::Noted;
 use self::outside::{Door, Outside};
 pub use self::pipeline::JOURNEY;
@@ -77,6 +87,7 @@ pub use self::start::StartError;
 /// A running worker. Dropped, it gives back at once what it has not finished.
 pub struct Worker {
     running: Running,
+    tracer: Tracer,
     /// Nothing if it lives within another program.
     outside: Option<Outside>,
 }
@@ -90,6 +101,19 @@ impl Worker {
     /// # Errors
     /// What an operator has to mend; see [`StartError`].
     pub async fn start(config: WorkerConfig, handler: impl Handler) -> Result<Self, StartError> {
+        Self::start_as(config, Application::own(handler)).await
+    }
+
+    /// The same with the handler that the settings name.
+    ///
+    /// # Errors
+    /// What an operator has to mend; see [`StartError`].
+    pub async fn start_configured(config: WorkerConfig) -> Result<Self, StartError> {
+        let application = Application::configured(&config.handler, &config.limits())?;
+        Self::start_as(config, application).await
+    }
+
+    async fn start_as(config: WorkerConfig, application: Application) -> Result<Self, StartError> {
         life::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
         let (verifier, contents) = start::verifier(&config)?;
@@ -97,7 +121,9 @@ impl Worker {
         let store = start::store(&config, clock.clone())?;
         let door = Door::open(config.admin_listen, config.console).await?;
         let keeper = start::keeper(&config, contents, &verifier).await?;
-        let bus = Arc::new(start::bus(&config));
+        let instance = format!("{:016x}", chance::number());
+        let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
+        let bus = Arc::new(start::bus(&config, &application));
         let parts = Parts {
             bus: bus.clone(),
             store: store.clone(),
@@ -106,20 +132,22 @@ impl Worker {
             clock,
             limits: config.limits(),
         };
-        let running = Running::start(parts, handler);
+        let running = Running::start(parts, application, tracer.clone());
         let outside = door.watch(bus, store, keeper, &running.noted);
         Ok(Self {
             running,
+            tracer,
             outside: Some(outside),
         })
     }
 
     /// Starts a worker within another program, on a bus and a store that others may share.
     ///
-    /// It must be called within a tokio runtime. It has no admin server, and does not close the bus.
+    /// It must be called within a tokio runtime. It has no admin server, traces nothing, and does not close the bus.
     pub fn start_with(parts: Parts, handler: impl Handler) -> Self {
         Self {
-            running: Running::start(parts, handler),
+            running: Running::start(parts, Application::own(handler), Tracer::OFF),
+            tracer: Tracer::OFF,
             outside: None,
         }
     }
@@ -146,6 +174,7 @@ impl Worker {
     pub async fn join(self) {
         self.running.join().await;
         drop(self.running);
+        self.tracer.end().await;
         if let Some(outside) = self.outside {
             outside.close().await;
         }

@@ -33,6 +33,22 @@ pub(crate) enum Outcome {
     Released,
 }
 
+impl Outcome {
+    /// A word for it, for metrics and traces.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handled => "handled",
+            Self::Error(code) => code.as_str(),
+            Self::Closed => "closed",
+            Self::Held => "held",
+            Self::Again => "again",
+            Self::Authenticated => "authenticated",
+            Self::Forgotten => "forgotten",
+            Self::Released => "release",
+        }
+    }
+}
+
 /// What became of a message that needs a fresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
@@ -122,7 +138,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let outcome = |outcome: &'static str| counter!("countersign_worker_messages_total", "outcome" => outcome);
+        let outcome = |outcome: Outcome| counter!("countersign_worker_messages_total", "outcome" => outcome.as_str());
         let verdict = |kind: &'static str| counter!("countersign_worker_verdicts_total", "kind" => kind);
         let cache = |result: &'static str| counter!("countersign_worker_token_cache_total", "result" => result);
         let write = |result: &'static str| counter!("countersign_worker_store_writes_total", "result" => result);
@@ -132,14 +148,14 @@ impl Metrics {
         let resume = |result: &'static str| counter!("countersign_worker_resumes_total", "result" => result);
         let close = |code: CloseCode| counter!("countersign_worker_closes_total", "code" => code.code().to_string());
         Self {
-            handled: outcome("handled"),
-            closed: outcome("closed"),
-            held: outcome("held"),
-            again: outcome("again"),
-            authenticated: outcome("authenticated"),
-            forgotten: outcome("forgotten"),
-            releases: outcome("release"),
-            errors: ErrorCode::ALL.map(|code| outcome(code.as_str())),
+            handled: outcome(Outcome::Handled),
+            closed: outcome(Outcome::Closed),
+            held: outcome(Outcome::Held),
+            again: outcome(Outcome::Again),
+            authenticated: outcome(Outcome::Authenticated),
+            forgotten: outcome(Outcome::Forgotten),
+            releases: outcome(Outcome::Released),
+            errors: ErrorCode::ALL.map(|code| outcome(Outcome::Error(code))),
             in_flight: gauge!("countersign_worker_in_flight"),
             handling: histogram!("countersign_worker_handling_seconds"),
             confirm: histogram!("countersign_worker_confirm_seconds"),

@@ -79,6 +79,11 @@ pub(crate) fn is_forwarded(delivery: &Delivery, internal: &str) -> bool {
         }
 }
 
+/// Whether a worker moved it, because it had been given out before.
+pub(crate) fn was_moved(delivery: &Delivery, internal: &str) -> bool {
+    delivery.exchange == internal && delivery.routing_key == keys::RETRY
+}
+
 /// Whether it was moved here, and nobody but an injector published it.
 pub(crate) fn was_injected(properties: &Properties) -> bool {
     text_header(properties, HEADER_ORIGIN) == Some(keys::MESSAGE)

@@ -31,8 +31,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shared::backoff::Backoff;
 use shared::bus::topology::Names;
-use shared::bus::{Publication, PublishError, Publisher, Route};
+use shared::bus::{Message, Publication, PublishError, Publisher, Route};
+use shared::chance;
 use shared::clock::{Clock, Timestamp};
 use shared::envelope::Errand;
 use shared::envelope::errand::Write;
@@ -49,8 +51,10 @@ use crate::pipeline::JOURNEY;
 use crate::redact;
 use crate::store::{HeldWrite, HoldLimits, Holding, Store, StoreError};
 
-/// When what could not be done is tried again.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// When what could not be done is tried again: soon, since all of its identity's waits behind it and one hiccup is the
+/// usual case, and then less and less often.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
+const MOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why something could not be done now.
 #[derive(Debug, thiserror::Error)]
@@ -140,11 +144,16 @@ impl Outbound {
 
     /// Hands an errand over to the publisher: in order, if one is handed over after the other.
     async fn submit(&self, connection: ConnectionId, errand: &Errand, body: Bytes) -> Sent {
-        let (settle, settled) = oneshot::channel();
         let queue = self.names.return_queue(connection.terminator).name;
+        self.publish(&queue, errand.to_message(connection, body)).await
+    }
+
+    /// The same with any message, for that queue.
+    async fn publish(&self, queue: &str, message: Message) -> Sent {
+        let (settle, settled) = oneshot::channel();
         let publication = Publication {
-            route: Route::queue(&queue),
-            message: errand.to_message(connection, body),
+            route: Route::queue(queue),
+            message,
             receipt: Box::new(move |outcome| {
                 // Whoever no longer waits does not want to know.
                 let _ = settle.send(outcome);
@@ -165,7 +174,7 @@ impl Outbound {
         if arrival == Arrival::Gone {
             self.counters.unregistered();
             // If the store is away, whoever comes next finds it again.
-            let _ = self.store.unregister(identity, connection).await;
+            let _ = self.store.unregister(identity, connection, None).await;
         }
         Ok(arrival)
     }
@@ -175,13 +184,14 @@ impl Outbound {
     where
         F: Future<Output = Result<T, Trouble>>,
     {
+        let mut backoff = Backoff::new(LEAST_PAUSE, MOST_PAUSE);
         loop {
             match attempt().await {
                 Ok(done) => return done,
                 Err(reason) => {
                     self.counters.retried();
                     debug!(%reason, "something in order could not be done, and is tried again");
-                    tokio::time::sleep(RETRY_PAUSE).await;
+                    tokio::time::sleep(backoff.next_wait(chance::share())).await;
                 }
             }
         }

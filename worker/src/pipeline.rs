@@ -18,6 +18,7 @@ mod holding;
 mod releasing;
 mod telling;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
 use shared::clock::Clock;
 use shared::envelope::{Answer, Bounced, Notice, Part, Question};
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
+use shared::trace::{self as traces, SpanKind, Tracer, headers, words};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::debug;
@@ -36,6 +38,7 @@ use crate::answer;
 use crate::config::{Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
+use crate::idempotency::Idempotency;
 use crate::metrics::{Lost, Metrics, Outcome};
 use crate::noted::Noted;
 use crate::origin::Origin;
@@ -45,6 +48,7 @@ use crate::revoked::Revoked;
 use crate::standing::{Bound, Terms};
 use crate::store::{self, HoldLimits, Store};
 use crate::token::Verifier;
+use crate::trace;
 
 /// The target of the events that tell a message's journey, one per stage. They hold no token and no payload.
 pub const JOURNEY: &str = "countersign::journey";
@@ -64,12 +68,15 @@ pub(crate) struct Pipeline {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) recorder: Recorder,
     pub(crate) handler: Guarded,
+    /// Whether a message was handled before; nothing if nobody wants to know.
+    pub(crate) idempotency: Option<Idempotency>,
     /// How many messages may be handled at a time. To wait for a confirm takes no permit.
     pub(crate) permits: Semaphore,
     pub(crate) publisher: Publisher,
     pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) noted: Noted,
+    pub(crate) tracer: Tracer,
     pub(crate) rules: Rules,
 }
 
@@ -130,12 +137,19 @@ impl Pipeline {
         let _in_flight = self.metrics.in_flight();
         let origin = Origin::of(&delivery, &self.internal);
         debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = delivery.message.body.len());
-        match self.bring_to_its_end(&delivery, &origin).await {
+        let span = trace::process(&self.tracer, &delivery, &origin);
+        let ended = span.logged_scope(pin!(self.bring_to_its_end(&delivery, &origin))).await;
+        match ended {
             Ok(outcome) => {
+                trace::ended(&span, outcome);
                 self.metrics.ended(outcome);
                 delivery.ack();
             }
-            Err(reason) => self.give_back(delivery, &reason).await,
+            Err(reason) => {
+                span.fail(reason.as_str());
+                drop(span);
+                self.give_back(delivery, &reason).await;
+            }
         }
     }
 
@@ -198,7 +212,14 @@ impl Pipeline {
             };
         };
         let started = Instant::now();
-        let messages = parts(&properties.correlation_id, origin, conclusion);
+        let span = traces::child("answer", SpanKind::Producer);
+        // An injector may have called its queue anything.
+        let queue = origin.stamp().map_or("reply_to", |_| reply_to);
+        span.describe(|| words::messaging("answer", "send", queue));
+        let mut messages = parts(&properties.correlation_id, origin, conclusion);
+        for message in &mut messages {
+            headers::write(&mut message.properties, &span);
+        }
         match self.send(reply_to, messages.clone()).await {
             Err(PublishError::Unroutable) if origin.stamp().is_some() => self.give_to_the_hold(messages).await?,
             // Nobody is there any more, or there never was such a queue.

@@ -7,28 +7,33 @@ use std::time::Duration;
 
 use shared::life::{self, Drained, Signals};
 
-use crate::config::{HandlerKind, WorkerConfig};
-use crate::{Echo, Handler, Worker};
+use crate::config::WorkerConfig;
+use crate::{Handler, StartError, Worker};
 
-/// What may come after the drain-timeout: two seconds for the broker to let us go, one for the admin server,
-/// and as many again to spare.
+/// What may come after the drain-timeout: two seconds for the last spans, two for the broker to let us go, one for the
+/// admin server, and one to spare.
 const CLOSING_TIME: Duration = Duration::from_secs(6);
 
 /// Runs a worker with the handler of its settings as a process; `args` are its flags.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    life::run(args, async |config: WorkerConfig, signals| match config.handler {
-        HandlerKind::Echo => serve(config, Echo, signals).await,
+    life::run(args, async |config, signals| {
+        serve(config, Worker::start_configured, signals).await
     })
 }
 
 /// Runs a worker with an application's handler as a process; `args` are its flags.
 pub fn run_with(args: impl IntoIterator<Item = OsString>, handler: impl Handler) -> ExitCode {
-    life::run(args, async |config, signals| serve(config, handler, signals).await)
+    let start = async |config| Worker::start(config, handler).await;
+    life::run(args, async |config, signals| serve(config, start, signals).await)
 }
 
-async fn serve(config: WorkerConfig, handler: impl Handler, mut signals: Signals) -> anyhow::Result<Drained> {
+async fn serve(
+    config: WorkerConfig,
+    start: impl AsyncFnOnce(WorkerConfig) -> Result<Worker, StartError>,
+    mut signals: Signals,
+) -> anyhow::Result<Drained> {
     let deadline = config.drain_timeout + CLOSING_TIME;
-    let worker = match Worker::start(config, handler).await {
+    let worker = match start(config).await {
         Err(error) if error.is_configuration() => life::refuse_settings(&error),
         started => started?,
     };

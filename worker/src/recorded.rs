@@ -112,10 +112,12 @@ impl Recorder {
         if recorded == Recorded::Stale {
             return Ok(Recording::STALE);
         }
-        let waiting = self.store.register(proven.identity, proven.entry).await?;
-        if self.is_over(proven.stamp).await? {
+        let Some(waiting) = self.store.register(proven.identity, proven.entry).await? else {
+            return Ok(Recording::STALE);
+        };
+        if let Some(by) = self.is_over(proven.stamp).await? {
             // It closed while it was entered, and whoever closed it may have looked before.
-            self.store.unregister(proven.identity, connection).await?;
+            self.store.unregister(proven.identity, connection, Some(by)).await?;
             return Ok(Recording::STALE);
         }
         self.remember(connection, sequence, proven.verified.digest, waiting);
@@ -139,8 +141,9 @@ impl Recorder {
     /// Takes a connection that has logged out out of those of its identity, when nothing else can go wrong: a client that
     /// is told that it could not log out is to get its pushes. If the store does not take it, what is written to the
     /// connection comes back, and the entry ends with its token.
-    pub(crate) async fn leave(&self, connection: ConnectionId, identity: IdentityTag) {
-        if let Err(reason) = self.store.unregister(identity, connection).await {
+    pub(crate) async fn leave(&self, stamp: Stamp, identity: IdentityTag) {
+        let Stamp { connection, sequence } = stamp;
+        if let Err(reason) = self.store.unregister(identity, connection, Some(sequence)).await {
             self.metrics.store_failed();
             tracing::debug!(%connection, %reason, "the store was not told that a connection is its identity's no more");
         }
@@ -167,7 +170,7 @@ impl Recorder {
         };
         self.write(connection, &Authentication::Closed { by: sequence }).await?;
         match identity {
-            Some(identity) => self.store.unregister(identity, connection).await,
+            Some(identity) => self.store.unregister(identity, connection, Some(sequence)).await,
             None => Ok(()),
         }
     }
@@ -178,13 +181,14 @@ impl Recorder {
         result
     }
 
-    /// Whether the connection is closed, or logged out, by something newer than that message.
-    async fn is_over(&self, stamp: Stamp) -> Result<bool, StoreError> {
+    /// By what the connection is closed, or logged out, if that is newer than that message.
+    async fn is_over(&self, stamp: Stamp) -> Result<Option<Sequence>, StoreError> {
         let state = self.store.authentication(stamp.connection).await?;
         Ok(match state {
-            Some(Authentication::Closed { by } | Authentication::Forgotten { by }) => by > stamp.sequence,
-            Some(Authentication::Live { .. }) | None => false,
-        })
+            Some(Authentication::Closed { by } | Authentication::Forgotten { by }) => Some(by),
+            Some(Authentication::Live { .. }) | None => None,
+        }
+        .filter(|by| *by > stamp.sequence))
     }
 
     fn remember(&self, connection: ConnectionId, by: Sequence, token: Digest, waiting: u64) {
@@ -197,13 +201,10 @@ impl Recorder {
 
 impl Proven<'_> {
     /// As the identity's index has it.
-    pub(crate) fn entry(
-        connection: ConnectionId,
-        until: Timestamp,
-        subject: &shared::revocation::Subject,
-    ) -> Registered {
+    pub(crate) fn entry(stamp: Stamp, until: Timestamp, subject: &shared::revocation::Subject) -> Registered {
         Registered {
-            connection,
+            connection: stamp.connection,
+            by: stamp.sequence,
             until,
             issued_at: subject.issued_at,
             token_id: subject.token_id,

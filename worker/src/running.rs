@@ -8,6 +8,7 @@
 //! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
 //! <ns>.revocations ── one at a time ───────────────────▶ revoke
 //! <ns>.worker.<id> ── as they come, until the very end ▶ revoked
+//! <ns>.reply.<id> ─── likewise, if there is an application ▶ handler
 //! ```
 //!
 //! Nothing in here outlives its [`Worker`](crate::Worker): to drop it is to give back what it has.
@@ -20,15 +21,18 @@ use shared::bus::topology::Names;
 use shared::bus::{Bus, Delivery, Patience};
 use shared::clock::Clock;
 use shared::grant::Policy;
+use shared::trace::Tracer;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Policies, Strategy};
+use crate::config::{Policies, RequiredScopes, Strategy};
 use crate::dead_letter::Undertaker;
-use crate::handler::{Guarded, Handler};
+use crate::handler::Guarded;
+use crate::handler::builtin::Application;
+use crate::idempotency::Idempotency;
 use crate::identity::Issuer;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
@@ -38,7 +42,7 @@ use crate::pipeline::{Pipeline, Rules};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
 use crate::standing::Terms;
-use crate::store::{HoldLimits, Store};
+use crate::store::{HoldLimits, Store, Traced};
 use crate::token::Verifier;
 
 /// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
@@ -82,6 +86,8 @@ pub struct Limits {
     pub max_deliveries: u32,
     /// How long the handler may take over one message.
     pub handler_timeout: Duration,
+    /// For how long a message is remembered, so that it has its effect once; nothing if it is not.
+    pub idempotency: Option<Duration>,
     /// How much is held until a fresh token comes, and for how long.
     pub hold: HoldLimits,
     /// What terminators do when they have something for a connection whose authentication has lapsed.
@@ -92,6 +98,8 @@ pub struct Limits {
     pub strategy: Strategy,
     /// What happens to a message that comes without valid authentication.
     pub on_unauthenticated: Policies,
+    /// What a token must allow, by the message's type.
+    pub required_scopes: RequiredScopes,
 }
 
 impl Limits {
@@ -121,7 +129,10 @@ pub(crate) struct Running {
 
 impl Running {
     /// Begins to consume; the broker may come later.
-    pub(crate) fn start(parts: Parts, handler: impl Handler) -> Self {
+    pub(crate) fn start(mut parts: Parts, application: Application, tracer: Tracer) -> Self {
+        if tracer.is_on() {
+            parts.store = Arc::new(Traced(parts.store));
+        }
         let ending = Ending::default();
         let tasks = TaskTracker::new();
         let drain_timeout = parts.limits.drain_timeout;
@@ -135,7 +146,7 @@ impl Running {
         let messages = intake(names.messages(), prefetch);
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
-        let rooms = Arc::new(Rooms::new(parts, &names, handler, metrics, &outward));
+        let rooms = Arc::new(Rooms::new(parts, &names, application, metrics, &outward, tracer));
         let noted = rooms.pipeline.noted.clone();
         outward.start(&*bus, &ending, &tasks);
         tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
@@ -179,7 +190,15 @@ struct Rooms {
 }
 
 impl Rooms {
-    fn new(parts: Parts, names: &Names, handler: impl Handler, metrics: Arc<Metrics>, outward: &Outward) -> Self {
+    fn new(
+        parts: Parts,
+        names: &Names,
+        application: Application,
+        metrics: Arc<Metrics>,
+        outward: &Outward,
+        tracer: Tracer,
+    ) -> Self {
+        let handler = application.begin(&parts, names, &outward.outbound);
         let Parts {
             bus,
             store,
@@ -201,13 +220,17 @@ impl Rooms {
                 outbound: outward.outbound.clone(),
                 clock: clock.clone(),
                 recorder: Recorder::new(store.clone(), metrics.clone()),
+                idempotency: limits
+                    .idempotency
+                    .map(|window| Idempotency::new(store.clone(), metrics.clone(), window, limits.handler_timeout)),
                 store,
-                handler: Guarded::new(handler, limits.handler_timeout),
+                handler: Guarded::new(handler, limits.handler_timeout, limits.required_scopes.clone()),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 publisher: publisher.clone(),
                 undertaker: undertaker.clone(),
                 metrics: metrics.clone(),
                 noted: Noted::default(),
+                tracer,
             },
             mover: Mover::new(publisher, names),
             undertaker,

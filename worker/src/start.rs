@@ -11,14 +11,17 @@ use shared::bus::topology::Names;
 use shared::clock::Clock;
 use shared::life::AnotherCryptoProvider;
 use shared::telemetry::TelemetryError;
+use shared::trace::TraceError;
 
 use crate::config::{JwtAlgorithm, KeyEntry, WorkerConfig};
+use crate::handler::builtin::Application;
 use crate::identity::Issuer;
 use crate::running::Limits;
 use crate::store::{self, HoldLimits, Store, StoreError};
 use crate::token::source::SourceError;
 use crate::token::verifier::SelfTestError;
-use crate::token::{Algorithm, Contents, Keeper, KeyErrors, KeySource, NoClient, Rules, Verifier};
+use crate::token::{Algorithm, Contents, Keeper, KeyErrors, KeySource, Rules, Verifier};
+use crate::web::NoClient;
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +32,7 @@ pub enum StartError {
     /// The keys are not fit for use; a line each.
     #[error("{0}")]
     Keys(KeyErrors),
-    /// Keys cannot be fetched.
+    /// Neither keys nor applications can be asked.
     #[error(transparent)]
     Http(#[from] NoClient),
     /// `store-url` is not one.
@@ -44,6 +47,9 @@ pub enum StartError {
     /// The metrics have no home.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// There is no way for traces.
+    #[error("otlp-endpoint: {0}")]
+    Trace(#[from] TraceError),
     /// `admin-listen` is taken, or not ours.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -65,9 +71,11 @@ impl WorkerConfig {
             concurrency: self.concurrency,
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
+            idempotency: self.idempotency,
             drain_timeout: self.drain_timeout,
             strategy: self.strategy,
             on_unauthenticated: self.on_unauthenticated.clone(),
+            required_scopes: self.required_scopes.clone(),
             on_expired_push: self.on_expired_push,
             hold: HoldLimits {
                 messages: self.hold_max_messages,
@@ -140,11 +148,14 @@ pub(crate) fn store(config: &WorkerConfig, clock: Arc<dyn Clock>) -> Result<Arc<
 }
 
 /// The broker, which may be away.
-pub(crate) fn bus(config: &WorkerConfig) -> RabbitmqBus {
+pub(crate) fn bus(config: &WorkerConfig, application: &Application) -> RabbitmqBus {
     let mut rabbitmq = RabbitmqConfig::of_program("worker", &config.broker);
-    // A message may be moved there as soon as there is a connection.
-    let retry = Names::new(config.broker.namespace.as_str()).retry(config.max_deliveries);
-    rabbitmq.topology.queues.push(retry);
+    let names = Names::new(config.broker.namespace.as_str());
+    // A message may be moved there, and an application answer, as soon as there is a connection.
+    let needed = application.topology(&names);
+    rabbitmq.topology.exchanges.extend(needed.exchanges);
+    rabbitmq.topology.queues.push(names.retry(config.max_deliveries));
+    rabbitmq.topology.queues.extend(needed.queues);
     RabbitmqBus::new(rabbitmq)
 }
 

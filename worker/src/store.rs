@@ -10,6 +10,7 @@
 //! homes that `conformance` holds to the same behaviour: Redis or Valkey, and
 //! this process's own memory.
 
+pub mod claim;
 #[doc(hidden)]
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -17,6 +18,7 @@ pub mod decision;
 pub mod hold;
 mod memory;
 mod redis;
+mod traced;
 
 use std::error::Error;
 use std::sync::Arc;
@@ -28,8 +30,10 @@ use shared::id::{ConnectionId, Sequence};
 use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 
+pub use self::claim::{Begun, Claim, MessageKey, Run, Sha256Digest};
 pub use self::decision::Decision;
 pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding};
+pub(crate) use self::traced::Traced;
 use crate::identity::Identity;
 
 /// For how long what is known of a connection outlives its use.
@@ -50,12 +54,21 @@ const LAPSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The most connections that one identity can have at a time and be pushed to; the one that lapses first gives way.
 const MOST_CONNECTIONS: usize = 10_000;
 
-/// How many dropped messages of a connection are remembered; the oldest are forgotten. One may come once more if the
+/// How many dropped messages of a connection are remembered, and how many connections that left their identity; the
+/// oldest are forgotten. One may come once more if the
 /// worker that held it died before it had said so, and a terminator has far fewer of one connection unanswered.
 const DROPPED_KEPT: usize = 1_024;
 
 /// For how long decisions about a connection are kept after the last one.
 const DECISIONS_TTL: Duration = Duration::from_secs(60 * 60);
+
+/// How many messages of one identity are known to have been handled; those that would be forgotten first give way.
+/// At some 300 bytes each that is 3 MB.
+const MOST_CLAIMS: usize = 10_000;
+
+/// How many bytes of answers are kept for one identity, in all: 4 MiB. Those that would be forgotten first give way, and
+/// only that the message was handled stays known.
+const MOST_ANSWER_BYTES: usize = 4 * 1_024 * 1_024;
 
 /// The longest that anything is kept, so that a token without a sensible end does not stay for ever.
 const LONGEST_KEPT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -135,6 +148,8 @@ pub type ResumeDigest = [u8; 32];
 pub struct Registered {
     /// Which.
     pub connection: ConnectionId,
+    /// The message that entered it last, by which entries are compared.
+    pub by: Sequence,
     /// Until when it is authenticated, leeway included.
     pub until: Timestamp,
     /// When its token was issued, and by which `jti` it may be revoked.
@@ -220,12 +235,21 @@ pub trait Store: Send + Sync + 'static {
     /// The connection that took over what is held of this one, if one did.
     fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>>;
 
-    /// Enters a connection among those of an identity, or renews its entry. Tells how many writes are held for the
-    /// identity, as of after the entry.
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// The connection that this one took over last, for as long as anything may be held of it.
+    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>>;
 
-    /// Takes a connection out of those of an identity.
-    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Enters a connection among those of an identity, or renews its entry, if no newer message has done so or taken it
+    /// out. Tells how many writes are held for the identity, as of after the entry; nothing if it is not entered.
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>>;
+
+    /// Takes a connection out of those of an identity, unless a message newer than `by` has entered it; what is not newer
+    /// does not enter it any more. Without `by` no message says so: it is out for now, and whoever is there may enter it.
+    fn unregister(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        by: Option<Sequence>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// All connections of an identity, those that have lapsed within a day included, in no order.
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>>;
@@ -279,6 +303,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// The decisions about a connection that are kept, oldest first.
     fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>>;
+
+    /// Begins a run of a message that is to have its effect once, if none has ended or lasts. The very same run may begin
+    /// again, and so may one with the same stamp: whoever was given the message before has lost it.
+    fn begin<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Begun, StoreError>>;
+
+    /// Ends a run with what it came to, or with nothing if that is not kept: from then on that is told, for the window.
+    /// Of several runs of one message the first that ends counts; tells what that came to, if it was not this one.
+    fn finish<'a>(
+        &'a self,
+        claim: &'a Claim,
+        answer: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
+
+    /// Ends a run that has had no effect: the message may begin anew. What another run has taken over stays.
+    fn abandon<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Asks the store whether it is there, for readiness.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;

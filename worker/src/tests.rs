@@ -3,9 +3,11 @@
 mod bench;
 mod connection;
 mod failing;
+mod idempotency;
 mod inbound;
 mod life;
 mod outbound;
 mod queue;
+mod relaying;
 mod revocations;
 mod sender;

@@ -62,7 +62,6 @@ mod tests;
 
 pub(crate) use contents::Contents;
 pub use fault::{Fault, KeyError, KeyErrors, KeyName};
-pub use fetch::NoClient;
 pub use jsonwebtoken::Algorithm;
 pub use jwks_url::{JwksUrl, UrlError};
 pub(crate) use keeper::{Keeper, Standing};

@@ -98,6 +98,7 @@ mod tests {
             payload: Some(r#"{"card":"4111"}"#.to_owned()),
             owner: None,
             since: Timestamp::from_secs(940),
+            trace: None,
         };
         let known = Known {
             connection: "0123456789abcdef.1f".parse().unwrap(),

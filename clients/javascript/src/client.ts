@@ -1,132 +1,78 @@
 /**
- * One connection to Countersign, as an application sees it: it is asked, it pushes, and it is always there.
+ * One client of Countersign, as an application sees it: it is asked, it tells of pushes, and it is always there.
  *
- * What happens on the socket is met in one place (`#onMessage`, `#onClose`). A connection begins with a fresh token, is
- * renewed by `auth.authenticate` on the same socket, and when it is lost, comes back after a while with what was not
- * answered, unless the server said to stop.
+ * This is its life from one connection to the next. Each begins with a fresh token, and with what was not answered on the
+ * one before; what happens on it meanwhile is its `Connection`'s and its `Session`'s business.
  */
 
 import { Backoff } from "./backoff.js";
+import { Connection } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { CountersignError } from "./errors.js";
-import { Pending, type Request } from "./pending.js";
-import { isTerminal, parse, SUBPROTOCOL, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
-import { Recent } from "./recent.js";
-import { Tokens, type TokenProvider } from "./tokens.js";
+import type { ClientEvents, State } from "./events.js";
+import { complete, type ClientOptions, type Settings } from "./options.js";
 import { watchPage } from "./page.js";
-
-/** Where a client stands. */
-export type State =
-  /** It was not started, or was closed. */
-  | { name: "closed" }
-  /** It fetches a token, or shakes hands. */
-  | { name: "connecting" }
-  /** Messages travel; `authenticated` once the server has said who it takes us for. */
-  | { name: "open"; authenticated: boolean; subject?: string }
-  /** It connects again in so many milliseconds. */
-  | { name: "waiting"; retryInMs: number; because: string }
-  /** The server said to stop: connecting again would end the same way. */
-  | { name: "stopped"; code: number; reason: string };
-
-/** Something that a backend pushed. */
-export interface Push {
-  id: string | undefined;
-  payload: unknown;
-}
-
-/** What a client tells of. */
-export type ClientEvents = {
-  state: State;
-  push: Push;
-  /** The server wants a fresh token. It is being fetched; this is for whoever shows it. */
-  "auth.required": AuthRequired;
-  auth: AuthBody;
-  /** What concerns no request: a token that cannot be had, an error that names no message. */
-  error: CountersignError;
-};
-
-/** The part of a WebSocket that is used. */
-export interface SocketLike {
-  readonly readyState: number;
-  send(data: string): void;
-  close(code?: number, reason?: string): void;
-  onopen: ((event: never) => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
-  onerror: ((event: never) => void) | null;
-}
-
-/** How to connect. */
-export interface ClientOptions {
-  /** `wss://…`. Tokens do not belong in it. */
-  url: string | URL;
-  /** Asked for a token on every connection, and before each renewal. */
-  token: TokenProvider;
-  /** Whether every message carries the token, or the connection is authenticated once. Default `per-message`. */
-  strategy?: "per-message" | "explicit";
-  /** Where there is no global `WebSocket`: that of the package `ws`, for one. */
-  WebSocket?: new (url: string, protocols: string) => SocketLike;
-  /** How many requests may wait at a time. Default 1,000. */
-  maxPending?: number;
-  /** How long a request waits for its answer. Default 60 s: longer than a reconnect. */
-  requestTimeoutMs?: number;
-  /** The first and the longest wait before connecting again. Default 250 ms and 30 s. */
-  backoffMs?: { least: number; most: number };
-  /** From 0 to 1, for jitter. Default `Math.random`. */
-  random?: () => number;
-}
+import { Pending, type Outcome } from "./pending.js";
+import { CLOSE, isOverload, isTerminal, write, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
+import { Recent } from "./recent.js";
+import { noToken, Session } from "./session.js";
+import { Tokens } from "./tokens.js";
 
 /** How to ask. */
 export interface RequestOptions {
-  /** The request's name, at most 128 bytes; drawn if there is none. Repeating one repeats the request. */
+  /** The request's name, 1 to 128 bytes; drawn if there is none. Repeating one repeats the request. */
   id?: string;
+  /** In place of `requestTimeoutMs`. */
   timeoutMs?: number;
+  /** Ends the wait. */
   signal?: AbortSignal;
 }
-
-const DEFAULTS = { maxPending: 1_000, requestTimeoutMs: 60_000, backoffMs: { least: 250, most: 30_000 } };
 
 /** How many pushes are remembered, to know those that come twice. */
 const RECENT_PUSHES = 1_024;
 
-/** `setTimeout` takes no longer time than this: 2^31 - 1 ms, about 24 days. */
-const LONGEST_TIMER_MS = 2_147_483_647;
+/** A connection that ends sooner than this after its token was taken has proved nothing: the next wait is longer still. */
+const STEADY_MS = 5_000;
 
-/** When to show another token after one was refused, where the server does not say. */
-const RENEWAL_RETRY_MS = 1_000;
+/** The least wait before coming back to a server that has too much to do, jitter aside. */
+const OVERLOAD_LEAST_MS = 2_000;
 
-/** `WebSocket.OPEN`. */
-const OPEN = 1;
+/** When a request that was sent on an earlier connection, too, is sent again if the server is busy and does not say when. */
+const BUSY_RETRY_MS = 1_000;
+
+/** Errors that a fresh token may mend. */
+const WANT_TOKEN = new Set<string>(["auth_required", "token_expired", "hold_expired", "hold_overflow"]);
 
 /** A client. It connects when it is first asked for something, or by {@link Client.connect}. */
 export class Client {
-  readonly #options: ClientOptions;
+  readonly #settings: Settings;
   readonly #events = new Emitter<ClientEvents>();
   readonly #tokens: Tokens;
   readonly #pending: Pending;
   readonly #backoff: Backoff;
   readonly #recent = new Recent(RECENT_PUSHES);
+  readonly #name = randomName();
+  #lastId = 0;
   #state: State = { name: "closed" };
-  #socket: SocketLike | undefined;
-  /** Counts attempts, so that what belongs to an earlier one is told apart. */
+  /** Whether it was the application that closed it. */
+  #isClosed = false;
+  /** Counts attempts to connect, so that a token that comes for an earlier one is told apart. */
   #attempt = 0;
-  #resume: string | undefined;
-  #renewal: Promise<void> | undefined;
-  #refreshAt = Number.POSITIVE_INFINITY;
-  #refreshTimer: ReturnType<typeof setTimeout> | undefined;
+  #connection: Connection | undefined;
+  /** Its authentication, once it is open. */
+  #session: Session | undefined;
+  /** The key to what the last connection has left held. */
+  #inheritance: string | undefined;
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #ignorePage: (() => void) | undefined;
-  #lastId = 0;
-  /** The id of the last `auth.authenticate`. */
-  #authentication: string | undefined;
-  readonly #name = randomName();
 
+  /** @throws {TypeError | RangeError} with these options it can never work. */
   constructor(options: ClientOptions) {
-    this.#options = options;
-    this.#tokens = new Tokens(options.token);
-    this.#pending = new Pending(options.maxPending ?? DEFAULTS.maxPending);
-    const { least, most } = options.backoffMs ?? DEFAULTS.backoffMs;
-    this.#backoff = new Backoff(least, most, options.random ?? Math.random);
+    this.#settings = complete(options);
+    this.#tokens = new Tokens(this.#settings.token, this.#settings.connectTimeoutMs);
+    this.#pending = new Pending(this.#settings);
+    const { least, most } = this.#settings.backoffMs;
+    this.#backoff = new Backoff(least, most, this.#settings.random);
   }
 
   /** Where it stands. */
@@ -144,43 +90,63 @@ export class Client {
     return this.#events.on(name, listener);
   }
 
-  /** Connects, if it has not. */
+  /** Connects if it is not connected, without waiting any longer, also after a stop; and logs in if it was logged out. */
   connect(): void {
-    if (this.#state.name !== "closed") return;
-    this.#ignorePage = watchPage(() => this.#onAwake());
-    void this.#open();
+    this.#isClosed = false;
+    if (this.#state.name === "closed" || this.#state.name === "stopped") {
+      this.#ignorePage = watchPage({ visible: () => this.#onAwake(false), online: () => this.#onAwake(true) });
+      void this.#open();
+    } else if (this.#state.name === "waiting") {
+      this.#openNow();
+    } else if (this.#session?.isLoggedOut) {
+      this.#session.renew();
+    }
   }
 
-  /** Closes for good, and refuses what waits. A later {@link Client.connect} begins anew. */
+  /** Closes, and refuses what waits and what is asked from now on. A later {@link Client.connect} begins anew. */
   close(): void {
-    this.#leave({ name: "closed" }, new CountersignError("closed", "the client was closed", false));
-    this.#socket?.close(1000, "");
-    this.#socket = undefined;
+    this.#isClosed = true;
+    this.#leave({ name: "closed" }, wasClosed());
   }
 
   /**
-   * Asks, and resolves with the payload of the answer. It is sent again, under the same id, after a reconnect: the
-   * server handles it at least once, and once where its idempotency is on.
+   * Asks, and resolves with the payload of the answer; the first one, if there are several. It is sent again, under the
+   * same id, after a reconnect: the server handles it at least once, and once where its idempotency is on.
    *
    * @throws {CountersignError} the server's refusal, or why there is no answer.
    */
-  request(type: string, payload?: unknown, options: RequestOptions = {}): Promise<unknown> {
-    if (this.#state.name === "stopped") {
-      const { code, reason } = this.#state;
-      return Promise.reject(new CountersignError("closed", `the server said to stop: ${code} ${reason}`, false));
-    }
-    const id = options.id ?? `${this.#name}-${++this.#lastId}`;
-    const timeoutMs = options.timeoutMs ?? this.#options.requestTimeoutMs ?? DEFAULTS.requestTimeoutMs;
-    const answer = this.#pending.add({ id, type, payload }, { timeoutMs, signal: options.signal });
-    this.connect();
+  async request(type: string, payload?: unknown, options: RequestOptions = {}): Promise<unknown> {
+    if (this.#state.name === "stopped") throw this.#state.error;
+    if (this.#isClosed) throw wasClosed();
+    if (type.startsWith("auth.")) throw new CountersignError("bad_request", `${type} is the protocol's own`, false);
+    const { id = this.#nextId(), timeoutMs = this.#settings.requestTimeoutMs, signal } = options;
+    const answer = this.#pending.add({ id, type, payload }, { timeoutMs, signal });
+    if (this.#state.name === "closed") this.connect();
     this.#flush();
-    return answer;
+    return answer.catch((error: unknown) => {
+      // It may be that there is nobody any more, and the network has not noticed.
+      if (error instanceof CountersignError && error.code === "timeout") this.#session?.awake(false);
+      throw error;
+    });
   }
 
-  /** Logs the connection out. It lives on, and is authenticated again by the next token. */
+  /**
+   * Logs out, and refuses what waits. Nobody is logged in again before something is asked or {@link Client.connect} is
+   * called; then it is whoever the provider's next token speaks for.
+   */
   async forget(): Promise<void> {
-    this.#resume = undefined;
-    await this.request("auth.forget");
+    if (this.#state.name === "closed" || this.#state.name === "stopped") return;
+    const session = this.#session;
+    if (!session) return this.#leave({ name: "closed" }, loggedOut());
+    session.forget();
+    this.#pending.fail(loggedOut());
+    const { requestTimeoutMs: timeoutMs } = this.#settings;
+    const answer = this.#pending.add({ id: this.#nextId(), type: "auth.forget", payload: undefined }, { timeoutMs });
+    this.#sendUnsent();
+    // Without its connection it is logged out, too: that is what is left if the server cannot do it.
+    const done = answer.catch(() => session === this.#session && this.#leave({ name: "closed" }, loggedOut()));
+    this.#enter({ name: "open", authenticated: false });
+    await done;
   }
 
   async #open(): Promise<void> {
@@ -188,181 +154,162 @@ export class Client {
     this.#enter({ name: "connecting" });
     try {
       await this.#tokens.fresh();
+      if (attempt === this.#attempt) this.#dial();
     } catch (cause) {
-      if (attempt !== this.#attempt) return;
-      this.#events.emit("error", noToken(cause));
-      this.#retry("no token");
-      return;
+      if (attempt === this.#attempt) this.#onNoToken(noToken(cause));
     }
-    if (attempt !== this.#attempt) return;
-    const WebSocket = this.#options.WebSocket ?? (globalThis.WebSocket as unknown as ClientOptions["WebSocket"]);
-    if (!WebSocket) throw new TypeError("there is no WebSocket here: pass one in the options");
-    const socket = new WebSocket(String(this.#options.url), SUBPROTOCOL);
-    this.#socket = socket;
-    const ours = () => attempt === this.#attempt;
-    socket.onopen = () => ours() && this.#onOpen();
-    socket.onmessage = ({ data }) => ours() && this.#onMessage(data);
-    // An error is always followed by a close, which knows more.
-    socket.onerror = () => {};
-    socket.onclose = ({ code, reason }) => ours() && this.#onClose(code, reason);
+  }
+
+  #dial(): void {
+    try {
+      this.#connection = new Connection(this.#settings, {
+        onOpen: () => this.#onOpen(),
+        onMessage: (message) => this.#onMessage(message),
+        onEnd: (code, reason) => this.#onEnd(code, reason),
+      });
+    } catch (cause) {
+      // The page may not connect there, and will not be allowed to later.
+      this.#stop(new CountersignError("stopped", "the platform does not let us connect", false, undefined, { cause }));
+    }
+  }
+
+  #onNoToken(error: CountersignError): void {
+    if (error.temporary) this.#retry("no token");
+    else this.#stop(error);
+    this.#events.emit("error", error);
   }
 
   #onOpen(): void {
+    this.#session = new Session(this.#settings, this.#tokens, this.#inheritance, {
+      send: (text) => this.#connection?.send(text) ?? false,
+      nextId: () => this.#nextId(),
+      onShown: () => this.#flush(),
+      onError: (error) => this.#events.emit("error", error),
+      onStop: (error) => this.#stop(error),
+      onSilence: () => this.#connection?.giveUp("the server is silent"),
+    });
+    this.#session.show();
     this.#enter({ name: "open", authenticated: false });
-    this.#authenticate();
     this.#flush();
   }
 
-  #onMessage(data: unknown): void {
-    const message = parse(data);
-    if (!message) return;
-    if (message.auth) this.#onAuth(message.auth);
+  #onMessage(message: ServerMessage): void {
+    const session = this.#session;
+    if (message.auth && session?.granted(message.auth)) this.#onGranted(message.auth);
+    // Whoever listens may have closed it.
+    if (!session || session !== this.#session) return;
+    if (session.takes(message)) return this.#flush();
     switch (message.type) {
       case "reply":
       case "auth.ok":
         this.#settle(message, { payload: message.payload });
         break;
       case "error":
-        this.#onError(message);
+        this.#onError(message, session);
         break;
       case "push":
         this.#onPush(message);
         break;
       case "auth.required":
-        this.#events.emit("auth.required", message as AuthRequired);
-        this.#renew();
+        session.required();
+        this.#onRequired(message);
         break;
       // A newer server may say what this client does not know.
       default:
     }
   }
 
-  #settle(message: ServerMessage, outcome: Parameters<Request["settle"]>[0]): void {
+  #settle(message: ServerMessage, outcome: Outcome): void {
     if (message.id !== undefined) this.#pending.get(message.id)?.settle(outcome);
   }
 
-  #onError(message: ServerMessage): void {
-    const error = message.error
-      ? CountersignError.of(message.error)
-      : new CountersignError("internal", "the server sent an error without a word", false);
-    if (message.id !== undefined && message.id === this.#authentication) {
-      this.#onRefused(error);
-      return;
-    }
+  #onError(message: ServerMessage, session: Session): void {
+    const error = CountersignError.of(message.error);
     const request = message.id === undefined ? undefined : this.#pending.get(message.id);
     if (!request) {
-      this.#events.emit("error", error);
-      return;
-    }
-    const wantsToken = error.code === "token_expired" || error.code === "auth_required" || error.code === "hold_expired";
-    if (wantsToken && !request.renewed) {
+      // That of a request which nobody waits for any more concerns nobody.
+      if (message.id === undefined) this.#events.emit("error", error);
+    } else if (WANT_TOKEN.has(error.code) && request.awaits === 0 && !session.isLoggedOut) {
       // Once for each request: whoever is refused with a fresh token will not do better with the next.
-      request.renewed = true;
-      request.sent = false;
-      this.#renew();
-      return;
+      this.#pending.markRefused(request);
+      this.#flush();
+    } else if (error.code === "busy" && request.lost) {
+      // It may be its own first copy that is being handled: then its answer comes, or is there next time.
+      this.#pending.postpone(request, error.retryAfterMs ?? BUSY_RETRY_MS, () => this.#flush());
+    } else {
+      request.settle({ error });
     }
-    request.settle({ error });
-  }
-
-  /** The token was not taken. It is tried again where another may fare better; close codes tell when to stop. */
-  #onRefused(error: CountersignError): void {
-    this.#events.emit("error", error);
-    if (!error.temporary && error.code !== "token_expired") return;
-    clearTimeout(this.#refreshTimer);
-    this.#refreshTimer = setTimeout(() => this.#renew(), error.retryAfterMs ?? RENEWAL_RETRY_MS);
   }
 
   #onPush({ id, payload }: ServerMessage): void {
     if (id === undefined || this.#recent.isNew(id)) this.#events.emit("push", { id, payload });
   }
 
-  #onAuth(auth: AuthBody): void {
-    this.#backoff.reset();
-    this.#resume = auth.resume ?? this.#resume;
-    this.#refreshAt = Date.now() + auth.refresh_in * 1_000;
-    clearTimeout(this.#refreshTimer);
-    this.#refreshTimer = setTimeout(() => this.#renew(), Math.min(auth.refresh_in * 1_000, LONGEST_TIMER_MS));
-    this.#enter({ name: "open", authenticated: true, subject: auth.subject });
-    this.#events.emit("auth", auth);
+  #onRequired({ reason = "missing", deadline_ms = 0, held = { inbound: 0, outbound: 0 } }: Partial<AuthRequired>): void {
+    if (reason === "expired" || reason === "missing") this.#enter({ name: "open", authenticated: false });
+    this.#events.emit("auth.required", { reason, deadline_ms, held });
+  }
+
+  #onGranted({ subject, expires_in, refresh_in }: AuthBody): void {
+    this.#enter({ name: "open", authenticated: true, subject });
+    this.#events.emit("auth", { subject, expires_in, refresh_in });
     this.#flush();
   }
 
-  #onClose(code: number, reason: string): void {
-    this.#socket = undefined;
+  #onEnd(code: number, reason: string): void {
+    const session = this.#session;
+    const isLoggedOut = session?.isLoggedOut;
+    const hasProved = Date.now() - (session?.provenSince ?? Number.POSITIVE_INFINITY) >= STEADY_MS;
+    if (session) this.#inheritance = session.key;
+    session?.end();
+    this.#connection = this.#session = undefined;
+    if (hasProved) this.#backoff.reset();
+    if (code === CLOSE.tooBig) this.#pending.refuseLargestSent();
     this.#pending.markUnsent();
-    clearTimeout(this.#refreshTimer);
-    if (isTerminal(code)) {
-      const why = `the server said to stop: ${code} ${reason}`;
-      this.#leave({ name: "stopped", code, reason }, new CountersignError("closed", why, false));
-    } else {
-      this.#retry(`${code} ${reason}`.trim());
-    }
+    if (isTerminal(code)) this.#stop(CountersignError.ofClose(code, reason), code);
+    else if (isLoggedOut) this.#leave({ name: "closed" }, loggedOut());
+    else this.#retry(`${code} ${reason}`.trimEnd(), isOverload(code) ? OVERLOAD_LEAST_MS : 0);
   }
 
-  #retry(because: string): void {
-    const retryInMs = this.#backoff.nextMs();
-    this.#enter({ name: "waiting", retryInMs, because });
+  #retry(because: string, atLeastMs = 0): void {
+    const retryInMs = this.#backoff.nextMs(atLeastMs);
     clearTimeout(this.#retryTimer);
     this.#retryTimer = setTimeout(() => void this.#open(), retryInMs);
+    this.#enter({ name: "waiting", retryInMs, because });
   }
 
-  /** The page is seen again, or the network is back: timers may have slept meanwhile. */
-  #onAwake(): void {
-    if (this.#state.name === "waiting") {
-      clearTimeout(this.#retryTimer);
-      void this.#open();
-    } else if (this.#state.name === "open" && Date.now() >= this.#refreshAt) {
-      this.#renew();
-    }
+  /** Timers may have slept meanwhile, and networks have changed. */
+  #onAwake(networkChanged: boolean): void {
+    if (this.#state.name === "waiting") this.#openNow();
+    else this.#session?.awake(networkChanged);
   }
 
-  /** Fetches a fresh token and shows it, once at a time. */
-  #renew(): void {
-    if (this.#state.name !== "open") return;
-    const attempt = this.#attempt;
-    this.#renewal ??= this.#tokens
-      .fresh()
-      .then(
-        () => {
-          if (attempt === this.#attempt) this.#authenticate();
-        },
-        (cause: unknown) => {
-          this.#events.emit("error", noToken(cause));
-        },
-      )
-      .finally(() => {
-        this.#renewal = undefined;
-        this.#flush();
-      });
+  #openNow(): void {
+    clearTimeout(this.#retryTimer);
+    void this.#open();
   }
 
-  /** Shows the token to the server. Its answer comes as `auth`, or as an error that concerns no request. */
-  #authenticate(): void {
-    const payload = this.#resume === undefined ? undefined : { resume: this.#resume };
-    this.#authentication = `${this.#name}-auth-${++this.#lastId}`;
-    this.#send({ id: this.#authentication, type: "auth.authenticate", token: this.#tokens.current, payload });
-  }
-
-  /** Sends what has not been sent on this connection. */
+  /** Sends what has not been sent on this connection, as soon as it may. */
   #flush(): void {
-    if (this.#state.name !== "open") return;
-    const perMessage = (this.#options.strategy ?? "per-message") === "per-message";
+    const session = this.#session;
+    if (!session || this.#state.name !== "open" || this.#pending.size === 0) return;
+    if (session.hasLapsed) return session.needed();
+    const { perMessage } = this.#settings;
     if (!perMessage && !this.#state.authenticated) return;
-    if (this.#renewal) return;
-    for (const request of this.#pending.unsent()) {
-      const { id, type, payload } = request;
-      const token = perMessage && !type.startsWith("auth.") ? this.#tokens.current : undefined;
-      if (!this.#send({ id, type, token, payload })) return;
-      request.sent = true;
-    }
+    const areLeft = this.#sendUnsent(perMessage ? this.#tokens.current : undefined);
+    if (areLeft) session.needed();
   }
 
-  /** Tells whether it was handed to the socket. Members that are undefined are not written. */
-  #send(message: { [member: string]: unknown }): boolean {
-    if (this.#socket?.readyState !== OPEN) return false;
-    this.#socket.send(JSON.stringify(message));
-    return true;
+  /** Tells whether something waits for a later token. */
+  #sendUnsent(token?: string): boolean {
+    let areLeft = false;
+    for (const request of this.#pending.unsent()) {
+      const { id, type, payload, awaits } = request;
+      if (awaits > this.#tokens.count) areLeft = true;
+      else if (this.#pending.refuseTooLarge(request, token)) continue;
+      else if (this.#connection?.send(write({ id, type, token, payload }))) this.#pending.markSent(request, this.#tokens.count);
+    }
+    return areLeft;
   }
 
   #enter(state: State): void {
@@ -371,20 +318,34 @@ export class Client {
     if (JSON.stringify(state) !== before) this.#events.emit("state", state);
   }
 
+  #stop(error: CountersignError, closeCode?: number): void {
+    this.#leave(closeCode === undefined ? { name: "stopped", error } : { name: "stopped", error, closeCode }, error);
+  }
+
   #leave(state: State, error: CountersignError): void {
     this.#attempt++;
     clearTimeout(this.#retryTimer);
-    clearTimeout(this.#refreshTimer);
     this.#ignorePage?.();
-    this.#ignorePage = undefined;
+    this.#session?.end();
+    this.#connection?.drop();
+    this.#ignorePage = this.#session = this.#connection = this.#inheritance = undefined;
+    this.#tokens.drop();
     this.#backoff.reset();
-    this.#enter(state);
     this.#pending.fail(error);
+    this.#enter(state);
+  }
+
+  #nextId(): string {
+    return `${this.#name}-${++this.#lastId}`;
   }
 }
 
-function noToken(cause: unknown): CountersignError {
-  return new CountersignError("no_token", "the token provider failed", true, undefined, { cause });
+function wasClosed(): CountersignError {
+  return new CountersignError("closed", "the client was closed", false);
+}
+
+function loggedOut(): CountersignError {
+  return new CountersignError("closed", "the client was logged out", false);
 }
 
 /** What no other client calls its requests by, so that idempotency never takes one for the other. */

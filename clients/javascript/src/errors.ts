@@ -2,7 +2,7 @@
  * Why a request has no answer.
  */
 
-import type { ErrorBody, ErrorCode } from "./protocol.js";
+import { CLOSE, type ErrorBody, type ErrorCode } from "./protocol.js";
 
 /** What goes wrong on this side of the socket. */
 export type LocalCode =
@@ -12,8 +12,12 @@ export type LocalCode =
   | "overflow"
   /** The caller gave up. It may have been handled all the same. */
   | "aborted"
-  /** The client was closed, or told by the server to stop. */
+  /** The client was closed or logged out. It may have been handled all the same. */
   | "closed"
+  /** The server said to stop, for a reason that has no word of its own. */
+  | "stopped"
+  /** The identity has as many connections as it may have. */
+  | "connection_limit"
   /** There is no token. */
   | "no_token";
 
@@ -35,7 +39,21 @@ export class CountersignError extends Error {
   }
 
   /** What the server said. */
-  static of(body: ErrorBody): CountersignError {
+  static of(body: ErrorBody | undefined): CountersignError {
+    if (!body) return new CountersignError("internal", "the server sent an error without a word", false);
     return new CountersignError(body.code, body.message, body.temporary, body.retry_after_ms);
   }
+
+  /** Why the server does not want us back. */
+  static ofClose(code: number, reason: string): CountersignError {
+    const word = TERMINAL_WORDS.get(code) ?? "stopped";
+    return new CountersignError(word, `the server said to stop: ${code} ${reason}`.trimEnd(), false);
+  }
 }
+
+const TERMINAL_WORDS = new Map<number, ErrorCode | LocalCode>([
+  [CLOSE.tokenInvalid, "token_invalid"],
+  [CLOSE.revoked, "token_revoked"],
+  [CLOSE.connectionLimit, "connection_limit"],
+  [CLOSE.identityMismatch, "identity_mismatch"],
+]);

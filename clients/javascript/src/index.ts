@@ -9,9 +9,11 @@
  */
 
 export { Client } from "./client.js";
-export type { ClientEvents, ClientOptions, Push, RequestOptions, State } from "./client.js";
+export type { RequestOptions } from "./client.js";
 export { CountersignError } from "./errors.js";
 export type { LocalCode } from "./errors.js";
+export type { Authenticated, ClientEvents, Push, State } from "./events.js";
+export type { ClientOptions, SocketClass, SocketLike } from "./options.js";
 export { isTerminal, SUBPROTOCOL } from "./protocol.js";
-export type { AuthBody, AuthRequired, ErrorBody, ErrorCode, ServerMessage } from "./protocol.js";
+export type { AuthRequired, ErrorCode } from "./protocol.js";
 export type { TokenProvider } from "./tokens.js";

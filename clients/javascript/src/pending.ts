@@ -3,18 +3,34 @@
  */
 
 import { CountersignError } from "./errors.js";
-import type { ClientMessage } from "./protocol.js";
+import { LONGEST_TIMER_MS, timerMs } from "./options.js";
+import { MAX_ID_BYTES, write } from "./protocol.js";
+
+/** How a request ends. */
+export type Outcome = { payload: unknown } | { error: CountersignError };
 
 /** One request. */
 export interface Request {
   readonly id: string;
   readonly type: string;
-  readonly payload: unknown;
-  /** Whether it was sent on the present connection. */
-  sent: boolean;
-  /** Whether a fresh token was already fetched for its sake. */
-  renewed: boolean;
-  settle(outcome: { payload: unknown } | { error: CountersignError }): void;
+  /** JSON, written once: what is sent again under the same `id` must be the same. */
+  readonly payload: string | undefined;
+  /** The size of the message without its token. */
+  readonly bytes: number;
+  /** The number of the token with which it was last sent. */
+  sentWith: number;
+  /** It is not sent before there is a token of this number. */
+  awaits: number;
+  /** Whether it was sent on a connection that was lost: it may be handled already, or just now. */
+  lost: boolean;
+  settle(outcome: Outcome): void;
+}
+
+/** What is asked, before it is known whether it can be. */
+export interface Question {
+  id: string;
+  type: string;
+  payload: unknown;
 }
 
 /** How long a request waits, and who may end that. */
@@ -23,19 +39,32 @@ export interface Patience {
   signal?: AbortSignal | undefined;
 }
 
+/** How much may wait. */
+export interface Bounds {
+  maxPending: number;
+  maxMessageBytes: number;
+}
+
+/** What a token takes besides itself, which is ASCII. */
+const TOKEN_MEMBER_BYTES = ',"token":""'.length;
+
 /** All requests that wait. Bounded: one more is refused. */
 export class Pending {
   readonly #requests = new Map<string, Request>();
+  /** Those of them that were not sent on the present connection. */
+  #unsent = new Set<Request>();
+  /** When those that are to be sent again are. */
+  readonly #postponed = new Map<Request, ReturnType<typeof setTimeout>>();
 
-  constructor(private readonly most: number) {}
+  constructor(private readonly bounds: Bounds) {}
 
   get size(): number {
     return this.#requests.size;
   }
 
-  /** Those that were not sent on the present connection, oldest first. */
+  /** Those that were not sent on the present connection, oldest first. They may change meanwhile. */
   unsent(): Request[] {
-    return [...this.#requests.values()].filter((request) => !request.sent);
+    return [...this.#unsent];
   }
 
   get(id: string): Request | undefined {
@@ -43,48 +72,128 @@ export class Pending {
   }
 
   /** Enters a request. The promise ends with its answer, its error, or its time. */
-  add(message: Required<Pick<ClientMessage, "id" | "type">> & { payload: unknown }, patience: Patience): Promise<unknown> {
-    const { id, type, payload } = message;
-    if (this.#requests.has(id)) {
-      return Promise.reject(new CountersignError("duplicate", `a request with the id ${id} is waiting already`, false));
-    }
-    if (this.#requests.size >= this.most) {
-      return Promise.reject(new CountersignError("overflow", `${this.most} requests are waiting already`, true));
-    }
-    if (patience.signal?.aborted) return Promise.reject(aborted(patience.signal));
+  async add(question: Question, patience: Patience): Promise<unknown> {
+    const { id, type } = question;
+    const payload = written(question);
+    const bytes = this.#check(id, type, payload);
+    const timeoutMs = timerMs("timeoutMs", patience.timeoutMs);
+    if (patience.signal?.aborted) throw aborted(patience.signal);
     return new Promise((resolve, reject) => {
-      const onAbort = () => request.settle({ error: aborted(patience.signal) });
-      const onTimeout = () =>
-        request.settle({ error: new CountersignError("timeout", `no answer within ${patience.timeoutMs} ms`, true) });
-      const timer = setTimeout(onTimeout, patience.timeoutMs);
-      const request: Request = {
-        id,
-        type,
-        payload,
-        sent: false,
-        renewed: false,
-        settle: (outcome) => {
-          clearTimeout(timer);
-          patience.signal?.removeEventListener("abort", onAbort);
-          this.#requests.delete(id);
-          if ("error" in outcome) reject(outcome.error);
-          else resolve(outcome.payload);
-        },
+      const end = (error: CountersignError) => request.settle({ error });
+      const onAbort = () => end(aborted(patience.signal));
+      const onTimeout = () => end(new CountersignError("timeout", `no answer within ${timeoutMs} ms`, true));
+      const timer = setTimeout(onTimeout, timeoutMs);
+      const settle = (outcome: Outcome) => {
+        clearTimeout(timer);
+        this.#unpostpone(request);
+        patience.signal?.removeEventListener("abort", onAbort);
+        this.#requests.delete(id);
+        this.#unsent.delete(request);
+        if ("error" in outcome) reject(outcome.error);
+        else resolve(outcome.payload);
       };
+      const request: Request = { id, type, payload, bytes, sentWith: 0, awaits: 0, lost: false, settle };
       patience.signal?.addEventListener("abort", onAbort, { once: true });
       this.#requests.set(id, request);
+      this.#unsent.add(request);
     });
+  }
+
+  /** It was sent on the present connection, with the token of that number. */
+  markSent(request: Request, token: number): void {
+    request.sentWith = token;
+    this.#unsent.delete(request);
+  }
+
+  /** It was refused for its token, and is to be sent again with a later one. */
+  markRefused(request: Request): void {
+    request.awaits = request.sentWith + 1;
+    this.#sendAgain(request);
+  }
+
+  /** It is to be sent again after so long, when `then` is told; or on the next connection, if that comes before. */
+  postpone(request: Request, ms: number, then: () => void): void {
+    this.#unpostpone(request);
+    const again = () => {
+      this.#postponed.delete(request);
+      this.#sendAgain(request);
+      then();
+    };
+    this.#postponed.set(request, setTimeout(again, Math.min(ms, LONGEST_TIMER_MS)));
   }
 
   /** The connection is gone: what was sent and not answered is to be sent again. */
   markUnsent(): void {
-    for (const request of this.#requests.values()) request.sent = false;
+    for (const request of this.#requests.values()) {
+      request.lost ||= !this.#unsent.has(request);
+      this.#unpostpone(request);
+    }
+    this.#unsent = new Set(this.#requests.values());
+  }
+
+  #sendAgain(request: Request): void {
+    const isUnsent = (other: Request) => other === request || this.#unsent.has(other);
+    this.#unsent = new Set([...this.#requests.values()].filter(isUnsent));
+  }
+
+  #unpostpone(request: Request): void {
+    clearTimeout(this.#postponed.get(request));
+    this.#postponed.delete(request);
+  }
+
+  /** The largest of what was sent and not answered: that on which the server choked. */
+  refuseLargestSent(): void {
+    const sent = [...this.#requests.values()].filter((request) => !this.#unsent.has(request));
+    const largest = sent.reduce<Request | undefined>((one, other) => (one && one.bytes >= other.bytes ? one : other), undefined);
+    largest?.settle({ error: tooLarge(largest.bytes, "the server takes less") });
+  }
+
+  /** Tells whether it was refused because it is too large with this token: the server would close the connection. */
+  refuseTooLarge(request: Request, token: string | undefined): boolean {
+    const bytes = token === undefined ? request.bytes : request.bytes + TOKEN_MEMBER_BYTES + token.length;
+    const { maxMessageBytes } = this.bounds;
+    if (bytes <= maxMessageBytes) return false;
+    request.settle({ error: tooLarge(bytes, `${maxMessageBytes} are the most`) });
+    return true;
   }
 
   /** Nobody will answer any more. */
   fail(error: CountersignError): void {
     for (const request of [...this.#requests.values()]) request.settle({ error });
   }
+
+  /** Tells how many bytes the message has without its token. */
+  #check(id: string, type: string, payload: string | undefined): number {
+    const { maxPending, maxMessageBytes } = this.bounds;
+    if (!id || size(id) > MAX_ID_BYTES) throw refused("bad_request", `an id has 1 to ${MAX_ID_BYTES} bytes`);
+    const bytes = size(write({ id, type, payload }));
+    if (bytes > maxMessageBytes) throw tooLarge(bytes, `${maxMessageBytes} are the most`);
+    if (this.#requests.has(id)) throw refused("duplicate", `a request with the id ${id} is waiting already`);
+    if (this.#requests.size >= maxPending) {
+      throw new CountersignError("overflow", `${maxPending} requests are waiting already`, true);
+    }
+    return bytes;
+  }
+}
+
+function written({ type, payload }: Question): string | undefined {
+  try {
+    return JSON.stringify(payload) as string | undefined;
+  } catch (cause) {
+    throw refused("bad_request", `the payload of this ${type} cannot be written as JSON`, { cause });
+  }
+}
+
+function size(text: string): number {
+  return new TextEncoder().encode(text).length;
+}
+
+function tooLarge(bytes: number, most: string): CountersignError {
+  return refused("too_large", `the message has ${bytes} bytes; ${most}`);
+}
+
+function refused(code: "bad_request" | "duplicate" | "too_large", why: string, options?: ErrorOptions): CountersignError {
+  return new CountersignError(code, why, false, undefined, options);
 }
 
 function aborted(signal: AbortSignal | undefined): CountersignError {

@@ -52,10 +52,11 @@ export interface AuthRequired {
 
 /** A message from client to server. */
 export interface ClientMessage {
-  id?: string;
+  id: string;
   type: string;
-  token?: string;
-  payload?: unknown;
+  token?: string | undefined;
+  /** JSON. */
+  payload?: string | undefined;
 }
 
 /** A message from server to client. */
@@ -67,6 +68,21 @@ export type ServerMessage = {
   auth?: AuthBody;
 } & Partial<AuthRequired>;
 
+/** The close codes that this client looks at (RFC 6455 §7.4, and the server's own). */
+export const CLOSE = {
+  /** No close frame came. */
+  abnormal: 1006,
+  tooBig: 1009,
+  internal: 1011,
+  overload: 1013,
+  slowReader: 4410,
+  rateLimited: 4429,
+  tokenInvalid: 4501,
+  revoked: 4503,
+  connectionLimit: 4505,
+  identityMismatch: 4509,
+} as const;
+
 /** Codes from here on mean that connecting again would end the same way. */
 const FIRST_TERMINAL_CLOSE = 4500;
 const LAST_TERMINAL_CLOSE = 4999;
@@ -76,14 +92,37 @@ export function isTerminal(code: number): boolean {
   return code >= FIRST_TERMINAL_CLOSE && code <= LAST_TERMINAL_CLOSE;
 }
 
+/** Whether a close code tells the client that it, or everybody, asks too much: it comes back, but not at once. */
+export function isOverload(code: number): boolean {
+  return [CLOSE.internal, CLOSE.overload, CLOSE.slowReader, CLOSE.rateLimited].some((overload) => overload === code);
+}
+
+/** A message as it crosses the socket. Its payload is written already: one that is sent again must be the same. */
+export function write(message: ClientMessage): string {
+  const { payload, ...rest } = message;
+  const head = JSON.stringify(rest);
+  return payload === undefined ? head : `${head.slice(0, -1)},"payload":${payload}}`;
+}
+
 /** The message that a frame holds, or nothing if it holds none. */
 export function parse(data: unknown): ServerMessage | undefined {
   if (typeof data !== "string") return undefined;
+  let message: unknown;
   try {
-    const message: unknown = JSON.parse(data);
-    const hasType = typeof message === "object" && message !== null && "type" in message;
-    return hasType && typeof message.type === "string" ? (message as ServerMessage) : undefined;
+    message = JSON.parse(data);
   } catch {
     return undefined;
   }
+  if (!isObject(message) || typeof message.type !== "string") return undefined;
+  // What timers are set by must be numbers.
+  const { auth, ...rest } = message;
+  return (isAuth(auth) ? { ...rest, auth } : rest) as ServerMessage;
+}
+
+function isAuth(auth: unknown): auth is AuthBody {
+  return isObject(auth) && Number.isFinite(auth.expires_in) && Number.isFinite(auth.refresh_in);
+}
+
+function isObject(value: unknown): value is { [member: string]: unknown } {
+  return typeof value === "object" && value !== null;
 }

@@ -2,36 +2,81 @@
  * Where tokens come from: the application's provider, asked once at a time.
  *
  * A token that is kept and shown again after a reconnect is the classic way to be refused for ever; so the provider is
- * asked anew on every connection and before every renewal, and whoever asks meanwhile gets the same answer.
+ * asked anew on every attempt to connect and before every renewal, and whoever asks meanwhile gets the same answer.
  */
 
-/** Gives a JWT that is valid now. It may ask a server; it is never asked twice at a time. */
-export type TokenProvider = () => string | Promise<string>;
+/**
+ * Gives a JWT that is valid now. It may ask a server, and had better end when `signal` does: nobody waits any longer.
+ *
+ * What it throws is told as an `error` event, and it is asked again later; unless that is a `CountersignError` that is not
+ * `temporary`: then the client stops.
+ */
+export type TokenProvider = (signal: AbortSignal) => string | Promise<string>;
+
+/** A compact JWS (RFC 7515 §7.1). Whether it is a good one the server knows. */
+const JWT = /^[\w-]+\.[\w-]+\.[\w-]*$/;
+
+interface Asking {
+  abort: AbortController;
+  given: Promise<string>;
+}
 
 /** Asks the provider. */
 export class Tokens {
-  #asking: Promise<string> | undefined;
+  #asking: Asking | undefined;
   #current: string | undefined;
+  #count = 0;
 
-  constructor(private readonly provider: TokenProvider) {}
+  constructor(
+    private readonly provider: TokenProvider,
+    private readonly timeoutMs: number,
+  ) {}
 
   /** The token that was given last. */
   get current(): string | undefined {
     return this.#current;
   }
 
-  /** A fresh token, by the request that is under way or by a new one. */
-  fresh(): Promise<string> {
-    this.#asking ??= this.#ask().finally(() => {
-      this.#asking = undefined;
-    });
-    return this.#asking;
+  /** How many were given. */
+  get count(): number {
+    return this.#count;
   }
 
-  async #ask(): Promise<string> {
-    const token = await this.provider();
-    if (typeof token !== "string" || token === "") throw new TypeError("the token provider gave no token");
+  /** A fresh token, by the question that is under way or by a new one. */
+  fresh(): Promise<string> {
+    this.#asking ??= this.#ask();
+    return this.#asking.given;
+  }
+
+  /** Forgets the token, and the one that is under way. */
+  drop(): void {
+    this.#current = undefined;
+    this.#asking?.abort.abort(new Error("the token is not wanted any more"));
+    this.#asking = undefined;
+  }
+
+  #ask(): Asking {
+    const abort = new AbortController();
+    const late = () => abort.abort(new Error(`the token provider gave nothing within ${this.timeoutMs} ms`));
+    const timer = setTimeout(late, this.timeoutMs);
+    const given = this.#given(abort.signal).finally(() => {
+      clearTimeout(timer);
+      if (this.#asking?.abort === abort) this.#asking = undefined;
+    });
+    return { abort, given };
+  }
+
+  async #given(signal: AbortSignal): Promise<string> {
+    const over = new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+    });
+    // Called within the promise, so that a provider that throws at once is as one that rejects.
+    const token = await Promise.race([Promise.resolve(signal).then(this.provider), over]);
+    if (typeof token !== "string" || !JWT.test(token)) throw new TypeError("what the token provider gave is no JWT");
+    // Whoever has dropped it wants it no more, even if it came at the same moment.
+    signal.throwIfAborted();
     this.#current = token;
+    this.#count++;
     return token;
   }
 }

@@ -1,6 +1,7 @@
 //! One message, as any AMQP 0-9-1 broker carries it.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -29,6 +30,8 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// When it began, in seconds since the Unix epoch.
     pub timestamp_s: Option<u64>,
+    /// How long it may wait in a queue. It is between whoever publishes it and the broker: what was delivered has none.
+    pub expiration: Option<Duration>,
     /// What has no property of its own.
     pub headers: Vec<(String, Value)>,
 }

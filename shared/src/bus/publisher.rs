@@ -54,6 +54,19 @@ pub enum PublishError {
     Ended,
 }
 
+impl PublishError {
+    /// A word for it, for metrics and traces.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unroutable => "unroutable",
+            Self::Refused => "queue_full",
+            Self::Away => "broker_away",
+            Self::Malformed => "malformed",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// Called once, with what became of the publication. It must not block.
 pub type Receipt = Box<dyn FnOnce(Result<(), PublishError>) + Send>;
 

@@ -7,6 +7,7 @@
 //!                                                       ├▶ <ns>.retry ── one at a time ─▶ workers
 //!                                                       │ delivery limit: by the broker, `failed`
 //!                                                       └▶ <ns>.failed ─▶ workers, which take the token out ─▶ <ns>.dead
+//! workers with that handler ─▶ <ns>.app ─ the message's type ─▶ applications' queues ─▶ applications ─▶ <ns>.reply.<id>
 //! any producer ─────────▶ <ns> ────────── push ────▶ <ns>.pushes ─────── one worker ─▶ <ns>.return.<id> ─▶ terminator
 //! any operator ─────────▶ <ns> ────────── revoke ──▶ <ns>.revocations ─▶ workers ─ <ns>.internal, `revoked` ─▶ all of
 //!                                                       <ns>.return.<id> and <ns>.worker.<id>
@@ -63,6 +64,10 @@ const WORKER_EXPIRES: Duration = Duration::from_secs(180);
 /// The most of either that is kept; the oldest go first.
 const DEAD_MAX_LENGTH: u32 = 100_000;
 
+/// The most answers of applications that may wait for a worker, which takes them as they come: a thousand times as many as
+/// it asks for at a time.
+const REPLIES_MAX_LENGTH: u32 = 100_000;
+
 /// What stands after the namespace in the name of each queue that is there once.
 const OURS: [&str; 7] = [
     "messages",
@@ -80,17 +85,31 @@ const RETURN: &str = "return.";
 /// The same for those of workers.
 const WORKER: &str = "worker.";
 
+/// The same for those of workers where applications answer.
+const REPLY: &str = "reply.";
+
 /// The names of everything on the broker, all under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     namespace: String,
 }
 
-/// An exchange of type `direct`, durable.
+/// An exchange, durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// Its name.
     pub name: String,
+    /// By what it chooses queues.
+    pub kind: ExchangeKind,
+}
+
+/// By what an exchange chooses the queues of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// By the very key.
+    Direct,
+    /// By the words of the key, of which `*` is any one, and `#` any number (AMQP 0-9-1 §3.1.3.3).
+    Topic,
 }
 
 /// A queue, with all that its declaration says.
@@ -151,6 +170,7 @@ impl Names {
     pub fn exchange(&self) -> Exchange {
         Exchange {
             name: self.namespace.clone(),
+            kind: ExchangeKind::Direct,
         }
     }
 
@@ -158,6 +178,15 @@ impl Names {
     pub fn internal_exchange(&self) -> Exchange {
         Exchange {
             name: format!("{}.internal", self.namespace),
+            kind: ExchangeKind::Direct,
+        }
+    }
+
+    /// The exchange from which applications take messages, by their `type`; only where workers have that handler.
+    pub fn app_exchange(&self) -> Exchange {
+        Exchange {
+            name: format!("{}.app", self.namespace),
+            kind: ExchangeKind::Topic,
         }
     }
 
@@ -253,6 +282,22 @@ impl Names {
         self.internal_queue(&format!("{WORKER}{worker:016x}"), keys::REVOKED, limits)
     }
 
+    /// Where the answers of applications for one worker wait. Nothing is bound to it: they come by its name. It is named, so
+    /// that it survives a lost connection, and durable, so that an answer that was confirmed to an application arrives.
+    pub fn reply_queue(&self, worker: u64) -> Queue {
+        let limits = Limits {
+            message_ttl: Some(RETURN_TTL),
+            expires: Some(WORKER_EXPIRES),
+            max_length: Some((REPLIES_MAX_LENGTH, Overflow::RejectPublish)),
+            ..Limits::default()
+        };
+        Queue {
+            name: format!("{}.{REPLY}{worker:016x}", self.namespace),
+            kind: QueueKind::Quorum(limits),
+            bindings: Vec::new(),
+        }
+    }
+
     /// Where the answers for one terminator wait. It is named, so that it survives a lost connection.
     pub fn return_queue(&self, terminator: TerminatorId) -> Queue {
         let limits = Limits {
@@ -280,7 +325,8 @@ impl Names {
         let suffix = queue
             .strip_prefix(&self.namespace)
             .and_then(|rest| rest.strip_prefix('.'));
-        suffix.is_some_and(|suffix| OURS.contains(&suffix) || suffix.starts_with(RETURN) || suffix.starts_with(WORKER))
+        let is_of_one = |suffix: &str| [RETURN, WORKER, REPLY].iter().any(|prefix| suffix.starts_with(prefix));
+        suffix.is_some_and(|suffix| OURS.contains(&suffix) || is_of_one(suffix))
     }
 
     /// What must be there before anything is published: declared by terminator and worker alike, in this order.
@@ -373,6 +419,7 @@ mod tests {
             names.pushes(),
             names.revocations(),
             names.worker_queue(1),
+            names.reply_queue(1),
             names.return_queue(TerminatorId::random()),
         ];
         assert!(ours.iter().all(|queue| names.is_ours(&queue.name)));

@@ -6,7 +6,8 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::Shown;
-use super::url::AmqpUrl;
+use super::units::Share;
+use super::url::{AmqpUrl, OtlpUrl};
 use super::value::{OneOrMore, Value};
 
 crate::settings! {
@@ -30,6 +31,20 @@ crate::settings! {
         pub log: LogFilter = "info,lapin=off",
         /// How it is logged: `text` for people, `json` (one object a line) for machines.
         pub log_format: LogFormat = "text",
+    }
+}
+
+crate::settings! {
+    /// Which messages are followed on their way, and who is told.
+    pub struct TraceConfig {
+        /// The OpenTelemetry collector that gets the traces, `http://host:4318` or `https://…` (OTLP over HTTP; the path
+        /// `/v1/traces` is added), or `off`. Headers that it wants are taken from `OTEL_EXPORTER_OTLP_HEADERS`. A collector
+        /// that is away holds up nothing: what it misses is counted.
+        pub otlp_endpoint: Option<OtlpUrl> = "off",
+        /// Of which share of the messages a trace is begun, from 0 to 1. Terminators decide for what comes through a socket,
+        /// and workers follow them. An injected message that brings a `traceparent` is traced if that says so, but of
+        /// these no more than 100 in a second and worker; what clients say in a socket never counts.
+        pub trace_ratio: Share = "0.01",
     }
 }
 

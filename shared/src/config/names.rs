@@ -22,6 +22,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "hold-max-bytes",
     "hold-max-messages",
     "hold-ttl",
+    "idempotency",
     "idle-timeout",
     "jwks-ttl",
     "jwt-algorithms",
@@ -43,7 +44,9 @@ pub const EVERY_SETTING: &[&str] = &[
     "namespace",
     "on-expired-push",
     "on-unauthenticated",
+    "otlp-endpoint",
     "prefetch",
+    "required-scopes",
     "send-queue-bytes",
     "store-timeout",
     "store-url",
@@ -51,6 +54,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "tls-cert",
     "tls-key",
     "token-cache",
+    "trace-ratio",
 ];
 
 /// Whether `name` is a setting of any of the programs.

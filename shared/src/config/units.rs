@@ -1,4 +1,4 @@
-//! Durations and sizes, written with their unit.
+//! Durations and sizes, written with their unit, and shares, which have none.
 
 use std::time::Duration;
 
@@ -87,6 +87,33 @@ impl Bounded for Size {
     }
 }
 
+/// A share of the whole, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Share(f64);
+
+impl Share {
+    /// Nothing of it.
+    pub const NONE: Self = Self(0.0);
+
+    /// From 0 to 1.
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Value for Share {
+    fn parse(text: &str) -> Result<Self, String> {
+        let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        share
+            .map(Self)
+            .ok_or_else(|| "a share from 0 to 1, such as `0.01`".to_owned())
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Float(self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +150,16 @@ mod tests {
         assert_eq!(Size::parse("1MiB"), Ok(Size(1 << 20)));
         for wrong in ["", "64k", "64KB", "KiB", "-1", "1.5MiB", "18446744073709551615GiB"] {
             assert!(Size::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_none_all_or_between() {
+        for (text, share) in [("0", 0.0), ("0.01", 0.01), ("1", 1.0), ("1.0", 1.0), ("1e-6", 1e-6)] {
+            assert_eq!(Share::parse(text).map(Share::get), Ok(share));
+        }
+        for wrong in ["", "1%", "-0.1", "1.1", "NaN", "inf", "0,5"] {
+            assert!(Share::parse(wrong).is_err(), "{wrong}");
         }
     }
 

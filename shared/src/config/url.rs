@@ -76,6 +76,40 @@ impl fmt::Debug for AmqpUrl {
     }
 }
 
+/// A collector's address for OTLP over HTTP: `http://host:port`, or `https` for TLS, perhaps with a path.
+///
+/// It holds no secret: what the collector wants to be shown goes into headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpUrl(String);
+
+impl OtlpUrl {
+    /// Where traces go. Source: the OTLP specification, "Endpoint URLs for OTLP/HTTP".
+    pub fn traces(&self) -> String {
+        format!("{}/v1/traces", self.0.trim_end_matches('/'))
+    }
+
+    /// Whether it is reached by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+}
+
+impl Value for OtlpUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        let wanted = || "the URL of a collector, such as `http://localhost:4318`".to_owned();
+        let url = reqwest::Url::parse(text).map_err(|_| wanted())?;
+        let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.fragment().is_some() || !plain {
+            return Err(wanted());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn show(&self) -> Shown {
+        self.0.as_str().into()
+    }
+}
+
 /// The start and end of a URL's authority (RFC 3986 §3.2): `user:password@host:port`.
 fn authority(url: &str) -> Option<std::ops::Range<usize>> {
     let start = url.find("://")? + "://".len();
@@ -163,6 +197,28 @@ mod tests {
     #[test]
     fn an_empty_virtual_host_is_taken_for_the_slip_it_is() {
         assert!(AmqpUrl::parse("amqp://localhost:5672/").unwrap_err().contains("%2f"));
+    }
+
+    #[test]
+    fn a_collector_is_named_by_scheme_and_host_and_without_a_password() {
+        for (right, traces) in [
+            ("http://localhost:4318", "http://localhost:4318/v1/traces"),
+            ("https://[::1]/", "https://[::1]/v1/traces"),
+            ("http://gateway/otlp", "http://gateway/otlp/v1/traces"),
+        ] {
+            assert_eq!(OtlpUrl::parse(right).unwrap().traces(), traces);
+        }
+        for wrong in [
+            "",
+            "localhost:4318",
+            "grpc://h:4317",
+            "http://",
+            "http://u:p@h",
+            "http://h?a=b",
+            "http://h#a",
+        ] {
+            assert!(OtlpUrl::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

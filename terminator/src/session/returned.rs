@@ -8,10 +8,11 @@ use shared::envelope::{Answer, Change, Errand, Verdict as Fate};
 use shared::id::Sequence;
 use shared::protocol::{CloseCode, Reason};
 use shared::revocation::Revocations;
+use shared::trace::SpanKind;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Life, Session};
+use super::{Life, SentBack, Session};
 use crate::binding::{Applied, Now};
 use crate::ending::Ending;
 use crate::in_flight::Verdict;
@@ -155,6 +156,11 @@ impl Session {
     /// A question was sent back: it waits until all before it is settled.
     fn sent_back(&mut self, sequence: Sequence, second: bool, mut delivery: Delivery, now: Instant) -> Brought {
         let body = std::mem::take(&mut delivery.message.body);
+        let properties = &delivery.message.properties;
+        let span = self
+            .common
+            .tracer
+            .follow_headers(properties, "wait", SpanKind::Consumer);
         delivery.ack();
         if second {
             // There is nothing left that it could wait for.
@@ -171,7 +177,7 @@ impl Session {
         if self.is_closing() {
             self.refused(sequence, true, &body, PublishError::Ended, now);
         } else {
-            self.again.insert(sequence, body);
+            self.again.insert(sequence, SentBack { body, span });
         }
         Brought::Taken
     }

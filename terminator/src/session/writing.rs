@@ -8,7 +8,7 @@ use shared::grant::Policy;
 use shared::protocol::{CloseCode, Reason};
 use tokio::time::Instant;
 
-use super::{Life, Session};
+use super::{Life, SentBack, Session};
 use crate::bounce::Back;
 use crate::ending::Ending;
 use crate::guard::{Guard, guard};
@@ -76,7 +76,7 @@ impl Session {
         }
         waiting.extend(behind.into_iter().filter_map(|outgoing| outgoing.delivery));
         waiting.extend(rest);
-        for body in std::mem::take(&mut self.again).into_values() {
+        for SentBack { body, .. } in std::mem::take(&mut self.again).into_values() {
             texts.push(if ending.is_for_authentication() {
                 unauthenticated(&body)
             } else {

@@ -14,7 +14,7 @@ fn at(seconds: u64) -> Timestamp {
 }
 
 /// Takes back what the identity was issued before the tenth second, from that second on.
-fn revocation(of: u8, effective: u64) -> Revocation {
+pub(super) fn revocation(of: u8, effective: u64) -> Revocation {
     Revocation {
         target: Target::Identity(identity(of)),
         issued_before: at(10),

@@ -15,6 +15,8 @@ pub(crate) enum Came {
     Fetch,
     /// A word that did not reach its connection.
     Wake,
+    /// A revocation that its terminator did not fetch in time.
+    Revocation,
     /// What nobody needs any more.
     Ignored,
 }
@@ -38,6 +40,7 @@ pub(crate) struct Counters {
     gone: Counter,
     fetch: Counter,
     wake: Counter,
+    put_back: Counter,
     ignored: Counter,
     holds: Counter,
     released: Counter,
@@ -69,6 +72,7 @@ impl Counters {
             gone: came("gone"),
             fetch: came("fetch"),
             wake: came("wake"),
+            put_back: came("revocation"),
             ignored: came("ignored"),
             holds: counter!("countersign_worker_writes_held_total"),
             released: counter!("countersign_worker_writes_released_total"),
@@ -108,6 +112,7 @@ impl Counters {
             Came::Gone => self.gone.increment(1),
             Came::Fetch => self.fetch.increment(1),
             Came::Wake => self.wake.increment(1),
+            Came::Revocation => self.put_back.increment(1),
             Came::Ignored => self.ignored.increment(1),
         }
     }

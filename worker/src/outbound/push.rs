@@ -5,6 +5,7 @@
 //! its outcome goes to no queue of ours.
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use shared::bus::topology::Names;
 use shared::bus::{Message, Properties, Value};
 use shared::chance;
@@ -117,19 +118,30 @@ impl Push {
             Some(id) if !id.is_empty() => id.to_owned(),
             _ => format!("{:032x}", chance::bits()),
         };
-        let body = ServerMessage {
-            kind: ServerKind::Push,
-            id: Some(&id),
-            payload: Some(message::payload(&message.body)?),
-            error: None,
-            auth: None,
-        }
-        .to_json();
         Ok(Self {
             to,
+            body: body(&id, message::payload(&message.body)?),
             id,
-            body,
             producer: producer(properties, names),
+            since: now,
+        })
+    }
+
+    /// One for all connections of an identity, whose producer waits for what becomes of it.
+    ///
+    /// # Errors
+    /// If the payload cannot be written to a client.
+    pub(crate) fn for_identity(
+        identity: IdentityTag,
+        id: String,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> Result<Self, Fault> {
+        Ok(Self {
+            to: Addressee::Identity(identity),
+            body: body(&id, message::payload(payload)?),
+            id,
+            producer: None,
             since: now,
         })
     }
@@ -153,6 +165,18 @@ impl Push {
             since: self.since,
         }
     }
+}
+
+/// The text, as it crosses the socket.
+fn body(id: &str, payload: &RawValue) -> String {
+    let message = ServerMessage {
+        kind: ServerKind::Push,
+        id: Some(id),
+        payload: Some(payload),
+        error: None,
+        auth: None,
+    };
+    message.to_json()
 }
 
 /// Whether something of this key is a push, rather than an answer.

@@ -110,6 +110,16 @@ impl Pushes {
         }
     }
 
+    /// Sends one to an identity, of which nobody waits in the queue: once, and if that cannot be now, not at all.
+    ///
+    /// # Errors
+    /// If the store or the broker is away.
+    pub(crate) async fn send(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, Trouble> {
+        let outcome = self.try_deliver(push, identity).await?;
+        self.outbound.counters.pushed(&outcome);
+        Ok(outcome)
+    }
+
     fn lanes(self: Arc<Self>) -> Lanes<IdentityTag, Addressed, Concluded> {
         Lanes::new(move |addressed| Box::pin(self.clone().deliver(addressed)))
     }

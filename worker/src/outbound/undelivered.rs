@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use shared::bus::{Delivery, Message};
+use shared::bus::{Delivery, Message, Value};
 use shared::clock::Timestamp;
 use shared::envelope::bounce::Undelivered;
 use shared::envelope::errand::Write;
-use shared::envelope::{Bounced, Errand, Fetch, Return};
+use shared::envelope::{self, Bounced, Errand, Fetch, Return};
 use shared::id::ConnectionId;
+use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 
 use super::lanes::Lanes;
@@ -30,6 +31,9 @@ use crate::store::{HeldWrite, Holding};
 /// How many heirs in a row may be gone: a client that came back so often within minutes comes back again.
 const MOST_HEIRS: usize = 8;
 
+/// Where the broker says in which queue a message died (<https://www.rabbitmq.com/docs/dlx>).
+const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
+
 pub(crate) struct Putting {
     pub(crate) outbound: Arc<Outbound>,
 }
@@ -39,6 +43,7 @@ pub(crate) struct Putting {
 enum Lane {
     Identity(IdentityTag),
     Connection(ConnectionId),
+    Revocations,
 }
 
 /// What is to be done.
@@ -57,6 +62,8 @@ enum Job {
     Fetch(Fetch),
     /// A connection was to be told that messages of another may be handled on it.
     Wake { gone: ConnectionId, from: ConnectionId },
+    /// A revocation has waited in that queue for longer than the queue keeps anything.
+    Revoke { queue: String, revocation: Revocation },
 }
 
 impl Putting {
@@ -123,7 +130,20 @@ impl Putting {
             } => self.hold(delivery, *why, *connection, *identity, *alone, write).await,
             Job::Fetch(fetch) => self.outbound.fetch(*fetch).await,
             Job::Wake { gone, from } => self.wake_heir(*gone, *from).await,
+            Job::Revoke { queue, revocation } => self.put_back(queue, revocation).await,
         }
+    }
+
+    /// Puts a revocation where it was: its terminator may be alive without the broker, and is to find it when it is back.
+    /// If it is not, the queue goes, and this with it.
+    async fn put_back(&self, queue: &str, revocation: &Revocation) -> Result<(), Trouble> {
+        let outbound = &self.outbound;
+        if !outbound.names.is_ours(queue) {
+            return Ok(());
+        }
+        let sent = outbound.publish(queue, envelope::revoked(revocation)).await;
+        confirmed(sent).await?;
+        Ok(())
     }
 
     async fn hold(
@@ -235,7 +255,14 @@ impl Job {
             }),
             Return::Errand(gone, Errand::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
             // Others of the identity were told too, and whoever comes is told when it registers.
-            Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. }) | Return::Revoked(_) => None,
+            Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. }) => None,
+            Return::Revoked(revocation) => match message.properties.header(FIRST_DEATH_QUEUE)? {
+                Value::Text(queue) => Some(Self::Revoke {
+                    queue: queue.clone(),
+                    revocation,
+                }),
+                _ => None,
+            },
         }
     }
 
@@ -244,6 +271,7 @@ impl Job {
             Self::Hold { identity, .. } => Lane::Identity(*identity),
             Self::Fetch(fetch) => Lane::Identity(fetch.identity),
             Self::Wake { from, .. } => Lane::Connection(*from),
+            Self::Revoke { .. } => Lane::Revocations,
         }
     }
 
@@ -255,6 +283,7 @@ impl Job {
             Self::Hold { why: Bounced::Gone, .. } => Came::Gone,
             Self::Fetch(_) => Came::Fetch,
             Self::Wake { .. } => Came::Wake,
+            Self::Revoke { .. } => Came::Revocation,
         }
     }
 }

@@ -6,6 +6,7 @@ use shared::envelope::{Question, Verdict};
 use shared::id::ConnectionId;
 use shared::protocol::{AuthBody, CloseCode, ErrorBody, ErrorCode};
 use shared::tag::TokenTag;
+use shared::trace::{self as traces, KeyValue, SpanKind, words};
 use tracing::debug;
 
 use super::telling::is_noted;
@@ -15,7 +16,8 @@ use crate::handler::Request;
 use crate::identity::Identity;
 use crate::message::ClientMessage;
 use crate::metrics::Outcome;
-use crate::origin::Origin;
+use crate::origin::{Origin, was_moved};
+use crate::redact;
 use crate::revoked::Judgement;
 use crate::standing::{Bound, subject_of};
 use crate::token::{Rejection, Verified};
@@ -24,10 +26,14 @@ use crate::token::{Rejection, Verified};
 pub(super) struct Asked<'a> {
     pub(super) message: ClientMessage<'a>,
     pub(super) origin: &'a Origin,
+    /// What its producer named it, if it was injected.
+    pub(super) message_id: Option<&'a str>,
     /// The grant of its connection, in force or lapsed.
     pub(super) bound: Option<Bound>,
     /// When it is decided.
     pub(super) now: Timestamp,
+    /// Whether it was given to somebody who did not bring it to its end.
+    pub(super) again: bool,
 }
 
 impl Asked<'_> {
@@ -48,6 +54,7 @@ impl Asked<'_> {
             id: self.id(),
             payload: self.message.payload,
             stamp: self.origin.stamp(),
+            message_id: self.message_id,
         }
     }
 }
@@ -63,11 +70,19 @@ impl Pipeline {
             Ok(message) => message,
             Err(malformed) => return Ok(Conclusion::refused(malformed.id.as_deref(), &malformed.error())),
         };
+        traces::describe(|| [KeyValue::new(words::TYPE, redact::text(&message.kind).into_owned())]);
         let asked = Asked {
             message,
             origin,
+            message_id: delivery
+                .message
+                .properties
+                .message_id
+                .as_deref()
+                .filter(|_| origin.question().is_none()),
             bound: origin.question().and_then(|question| Bound::of(&question.standing)),
             now: self.clock.now(),
+            again: was_moved(delivery, &self.internal),
         };
         let received = delivery.message.properties.timestamp_s.map(Timestamp::from_secs);
         let case = self.case(&asked, received);
@@ -107,6 +122,7 @@ impl Pipeline {
     fn case(&self, asked: &Asked<'_>, received: Option<Timestamp>) -> Case {
         let question = asked.origin.question();
         let proof = self.prove(asked, question.map(|question| question.stamp.connection));
+        traces::describe(|| [KeyValue::new(words::VERDICT, kind(&proof))]);
         let sender = question.map_or(Sender::Injector, |question| {
             Sender::Connection(self.stand(asked, question, &proof, received))
         });
@@ -146,7 +162,10 @@ impl Pipeline {
             debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = "none");
             return Proof::None;
         };
+        let span = traces::child("verify", SpanKind::Internal);
         let verdict = self.verifier.verify(token, asked.now);
+        span.describe(|| [KeyValue::new(words::CACHED, verdict.cached)]);
+        drop(span);
         self.metrics.verdict(&verdict);
         let cached = verdict.cached;
         let proof = match (verdict.result, verdict.expired) {
@@ -230,11 +249,18 @@ impl Pipeline {
         claims: &serde_json::Map<String, serde_json::Value>,
         auth: Option<&AuthBody>,
     ) -> Conclusion {
+        traces::describe(|| [KeyValue::new(words::IDENTITY, identity.tag().to_string())]);
         let request = asked.request(identity, claims);
-        let (outcome, bodies) = self.handle(request, asked.origin, auth).await;
+        let handled = self.handle(request, asked.origin, auth, asked.again).await;
+        let noted = (handled.refused == Some(ErrorCode::Duplicate)).then(|| {
+            let why = "duplicate: the `id` was another message's, or its answer is not kept";
+            self.decision(asked.origin.stamp(), asked.id(), "refused", why)
+        });
         Conclusion {
-            bodies,
-            ..Conclusion::of(outcome, bytes::Bytes::new())
+            bodies: handled.bodies,
+            refused: handled.refused,
+            noted,
+            ..Conclusion::of(handled.outcome, bytes::Bytes::new())
         }
     }
 

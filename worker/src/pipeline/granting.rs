@@ -46,7 +46,7 @@ impl Pipeline {
         let proven = Proven {
             stamp,
             verified,
-            entry: Proven::entry(stamp.connection, grant.until, &subject_of(verified, None)),
+            entry: Proven::entry(stamp, grant.until, &subject_of(verified, None)),
             identity: grant.identity,
             resume: &resume,
             known: question.standing.by,
@@ -143,7 +143,7 @@ impl Pipeline {
         }
         if let Some(identity) = identity {
             if recorded != Recorded::Stale {
-                self.recorder.leave(stamp.connection, identity).await;
+                self.recorder.leave(stamp, identity).await;
             }
             self.outbound.left(identity).await;
         }

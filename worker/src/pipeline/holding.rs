@@ -6,6 +6,7 @@ use shared::envelope::{Errand, Question, Verdict};
 use shared::id::ConnectionId;
 use shared::protocol::{ErrorBody, ErrorCode, Reason};
 use shared::tag::IdentityTag;
+use shared::trace::headers;
 use tracing::debug;
 
 use super::concluding::Asked;
@@ -36,6 +37,7 @@ impl Pipeline {
             payload: asked.message.payload.map(|payload| payload.get().to_owned()),
             owner,
             since: asked.now,
+            trace: headers::to_text(),
         };
         let limits = &self.rules.hold;
         let mut holding = self.store.hold_message(stamp.connection, &message, limits).await;

@@ -6,6 +6,7 @@
 //! when it was held. It is handled in its order, one at a time; what is dead before
 //! it is dropped is handled again, and written once, by its key.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use shared::envelope::{Errand, Question};
 use shared::id::{ConnectionId, Sequence, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode};
 use shared::tag::IdentityTag;
+use shared::trace::{KeyValue, Span, SpanKind, headers, words};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -160,7 +162,30 @@ impl Pipeline {
             self.store.drop_messages(source, &[message.sequence]).await?;
             left -= 1;
         }
+        if let Some(from) = from
+            && left == 0
+        {
+            self.look_further(connection, from).await?;
+        }
         Ok(left)
+    }
+
+    /// Tells a connection of what is held of those that the one it took over had taken over itself: whoever lost two
+    /// connections in a row knows the second one's key alone.
+    async fn look_further(&self, connection: ConnectionId, from: ConnectionId) -> Result<(), Stop> {
+        let mut at = from;
+        for _ in 0..MOST_HEIRS {
+            let Some(earlier) = self.store.predecessor(at).await? else {
+                return Ok(());
+            };
+            if !self.store.held_messages(earlier).await?.is_empty() {
+                let errand = Errand::Wake { from: Some(earlier) };
+                self.metrics.woke_heir();
+                self.send_errand(connection, &errand, Bytes::new()).await?;
+            }
+            at = earlier;
+        }
+        Ok(())
     }
 
     /// In whose name things are released; nothing if there is no grant in force.
@@ -197,7 +222,11 @@ impl Pipeline {
         heir: Option<&Heir>,
     ) -> Result<(), PublishError> {
         let (code, why, released) = match (fate, heir) {
-            (Fate::Goes, Some(heir)) => return self.release_one(connection, stamp, message, heir).await,
+            (Fate::Goes, Some(heir)) => {
+                let span = self.span_of_held(stamp, message, heir);
+                let released = pin!(self.release_one(connection, stamp, message, heir));
+                return span.logged_scope(released).await;
+            }
             (Fate::Mismatch, _) => (
                 ErrorCode::IdentityMismatch,
                 "the message was another identity's than the connection's",
@@ -218,6 +247,22 @@ impl Pipeline {
         Ok(())
     }
 
+    /// What was traced when it was held begins a trace that goes back to that one, which may be minutes old.
+    fn span_of_held(&self, stamp: Stamp, message: &HeldMessage, heir: &Heir) -> Span {
+        let held = message.trace.as_deref().and_then(headers::from_text);
+        let span = held.map_or(Span::NONE, |held| {
+            self.tracer.resume(held, "process", SpanKind::Consumer)
+        });
+        span.describe(|| {
+            [
+                KeyValue::new(words::STAMP, stamp.to_string()),
+                KeyValue::new(words::OUTCOME, Released::Handled.as_str()),
+                KeyValue::new(words::IDENTITY, heir.identity.to_string()),
+            ]
+        });
+        span
+    }
+
     async fn release_one(
         &self,
         connection: ConnectionId,
@@ -236,14 +281,20 @@ impl Pipeline {
             id: message.id.as_deref(),
             payload: payload.as_deref(),
             stamp: Some(stamp),
+            message_id: None,
         };
-        let (outcome, bodies) = {
+        let handled = {
             // The semaphore is never closed, so a permit always comes.
             let _permit = self.permits.acquire().await;
-            self.handle(request, &stamp, None).await
+            self.handle(request, &stamp, None, false).await
         };
-        self.metrics.ended(outcome);
-        for (index, body) in bodies.into_iter().enumerate().filter(|(_, body)| !body.is_empty()) {
+        self.metrics.ended(handled.outcome);
+        for (index, body) in handled
+            .bodies
+            .into_iter()
+            .enumerate()
+            .filter(|(_, body)| !body.is_empty())
+        {
             let errand = Errand::Write(Write {
                 key: format!("{stamp}.{index}"),
                 identity: Some(heir.identity),
@@ -287,6 +338,7 @@ mod tests {
             payload: None,
             owner,
             since: Timestamp::from_secs(since_s),
+            trace: None,
         }
     }
 

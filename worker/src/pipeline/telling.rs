@@ -6,6 +6,7 @@ use shared::envelope::Errand;
 use shared::envelope::errand::Write;
 use shared::id::{ConnectionId, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode};
+use shared::trace::{self as traces, SpanKind, headers, words};
 use tracing::debug;
 
 use super::Pipeline;
@@ -25,7 +26,10 @@ impl Pipeline {
         body: Bytes,
     ) -> Result<bool, PublishError> {
         let queue = self.names.return_queue(connection.terminator).name;
-        let message = errand.to_message(connection, body);
+        let mut message = errand.to_message(connection, body);
+        let span = traces::child("answer", SpanKind::Producer);
+        span.describe(|| words::messaging("answer", "send", &queue));
+        headers::write(&mut message.properties, &span);
         match self.publisher.publish(Route::queue(&queue), message).await {
             Ok(()) => Ok(true),
             Err(PublishError::Unroutable) => Ok(false),

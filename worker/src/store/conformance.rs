@@ -9,6 +9,7 @@
 #![allow(clippy::expect_used)]
 
 mod authentications;
+mod claims;
 mod connections;
 mod decisions;
 mod messages;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join, join_all, join3};
 use shared::clock::{Clock, ManualClock, Timestamp};
 use shared::envelope::errand::Producer;
-use shared::id::{ConnectionId, Sequence, TerminatorId};
+use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::revocation::{Revocation, Target};
 use shared::tag::{IdentityTag, TokenIdTag};
 
@@ -32,14 +33,15 @@ use super::memory::MemoryStore;
 pub use super::redis::COMMANDS;
 use super::redis::RedisStore;
 use super::{
-    AFTERLIFE, Authentication, DECISIONS_TTL, Decision, HOLD_GRACE, HeldMessage, HeldWrite, HoldLimits, Holding,
-    LAPSED_KEPT, MOST_CONNECTIONS, Recorded, Registered, ResumeDigest, Settings, Store, StoreError,
+    AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, HOLD_GRACE, HeldMessage, HeldWrite,
+    HoldLimits, Holding, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, MessageKey, Recorded,
+    Registered, ResumeDigest, Run, Settings, Store, StoreError,
 };
 use crate::identity::{Identity, Issuer, Subject};
 
 /// When the suite begins. Any time would do.
-const START: Timestamp = Timestamp::from_secs(1_800_000_000);
-const LEEWAY: Duration = Duration::from_secs(5);
+pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub(super) const LEEWAY: Duration = Duration::from_secs(5);
 const TOKEN_LIFE: Duration = Duration::from_secs(300);
 const RESUME: ResumeDigest = [7; 32];
 
@@ -114,6 +116,7 @@ pub async fn every_claim(home: &dyn Home) {
     connections::every_claim(home).await;
     revocations::every_claim(home).await;
     decisions::every_claim(home).await;
+    claims::every_claim(home).await;
 }
 
 async fn the_store_is_there(home: &dyn Home) {
@@ -181,6 +184,7 @@ fn message(home: &dyn Home, sequence: u64, payload: &str) -> HeldMessage {
         payload: Some(payload.to_owned()),
         owner: Some(IdentityTag::of(&[1; 32])),
         since: home.clock().now(),
+        trace: None,
     }
 }
 

@@ -44,6 +44,9 @@ pub struct HeldMessage {
     pub owner: Option<IdentityTag>,
     /// When it was held.
     pub since: Timestamp,
+    /// Where in which trace that was, if it was traced: a `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 impl HeldMessage {

@@ -4,6 +4,7 @@
 //! seam has a room of its own, and all of them keep things in maps whose entries end.
 
 mod authentications;
+mod claims;
 mod connections;
 mod decisions;
 mod expiring;
@@ -22,14 +23,15 @@ use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 
 use self::authentications::Authentications;
+use self::claims::Claims;
 use self::connections::Connections;
 use self::decisions::Decisions;
 use self::messages::Messages;
 use self::revocations::Revocations;
 use self::writes::Writes;
 use super::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest, Store,
-    StoreError,
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
+    ResumeDigest, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -45,6 +47,7 @@ struct State {
     writes: Writes,
     revocations: Revocations,
     decisions: Decisions,
+    claims: Claims,
 }
 
 impl MemoryStore {
@@ -56,6 +59,7 @@ impl MemoryStore {
             writes: Writes::default(),
             revocations: Revocations::default(),
             decisions: Decisions::default(),
+            claims: Claims::default(),
         };
         Self {
             clock,
@@ -108,15 +112,24 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.authentications.heir(connection, now))
     }
 
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
+        self.step(move |state, now| state.authentications.predecessor(connection, now))
+    }
+
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         self.step(move |state, now| {
-            state.connections.enter(identity, entry, now);
-            state.writes.count(identity, now)
+            let entered = state.connections.enter(identity, entry, now);
+            entered.then(|| state.writes.count(identity, now))
         })
     }
 
-    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.step(move |state, now| state.connections.leave(identity, connection, now))
+    fn unregister(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        by: Option<Sequence>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.step(move |state, now| state.connections.leave(identity, connection, by, now))
     }
 
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
@@ -185,6 +198,22 @@ impl Store for MemoryStore {
 
     fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>> {
         self.step(move |state, now| state.decisions.of(connection, now))
+    }
+
+    fn begin<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Begun, StoreError>> {
+        self.step(move |state, now| state.claims.begin(claim, now))
+    }
+
+    fn finish<'a>(
+        &'a self,
+        claim: &'a Claim,
+        answer: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        self.step(move |state, now| state.claims.finish(claim, answer, now))
+    }
+
+    fn abandon<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.step(move |state, now| state.claims.abandon(claim, now))
     }
 }
 

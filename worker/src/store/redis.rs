@@ -3,13 +3,17 @@
 //! | key | what | room |
 //! |---|---|---|
 //! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume, the heir | `authentications` |
+//! | `<ns>:{<connection>}:from` | the connection that it took over | `authentications` |
 //! | `<ns>:{<connection>}:held` | a hash: held messages by sequence | `messages` |
 //! | `<ns>:{<connection>}:dropped` | a sorted set: messages that were held | `messages` |
 //! | `<ns>:{<connection>}:decisions` | a list | `decisions` |
 //! | `<ns>:{i:<identity>}:connections` | a hash: entries by connection | `connections` |
 //! | `<ns>:{i:<identity>}:ends` | a sorted set: when each connection is forgotten | `connections` |
+//! | `<ns>:{i:<identity>}:left`, `:left:at` | a hash and a sorted set: connections that left, by which message, and when | `connections` |
 //! | `<ns>:{i:<identity>}:writes` | a hash: held writes by key | `writes` |
 //! | `<ns>:{i:<identity>}:order`, `:age` | sorted sets: the keys of held writes | `writes` |
+//! | `<ns>:{i:<identity>}:claims` | a hash: messages that have, or are having, their effect, by the digest of their `id` | `claims` |
+//! | `<ns>:{i:<identity>}:claims:ends`, `:answers` | sorted sets: when each is forgotten, and each that has an answer | `claims` |
 //! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `overdue` |
 //! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
 //! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
@@ -20,6 +24,7 @@
 //! its own needs no more than `COMMANDS`, on the keys of the namespace.
 
 mod authentications;
+mod claims;
 mod connections;
 mod decisions;
 mod link;
@@ -41,8 +46,8 @@ use shared::tag::IdentityTag;
 
 use self::link::{Link, Wire};
 use super::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, LONGEST_KEPT, Recorded, Registered,
-    ResumeDigest, Settings, Store, StoreError,
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, LONGEST_KEPT, Recorded,
+    Registered, ResumeDigest, Settings, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -56,6 +61,8 @@ pub const COMMANDS: &[&str] = &[
     "DEL",
     "PTTL",
     "PEXPIRE",
+    "GET",
+    "SET",
     "HGET",
     "HMGET",
     "HGETALL",
@@ -98,11 +105,14 @@ struct Scripts {
     revoke: Script,
     forget_revocations: Script,
     note: Script,
+    begin: Script,
+    finish: Script,
+    abandon: Script,
 }
 
 macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("redis/common.lua"), include_str!($file)))
+    ($($file:literal),+) => {
+        Script::new(concat!(include_str!("redis/common.lua"), $(include_str!($file)),+))
     };
 }
 
@@ -121,6 +131,9 @@ impl Scripts {
             revoke: script!("redis/revoke.lua"),
             forget_revocations: script!("redis/forget_revocations.lua"),
             note: script!("redis/note.lua"),
+            begin: script!("redis/claimed.lua", "redis/begin.lua"),
+            finish: script!("redis/claimed.lua", "redis/finish.lua"),
+            abandon: script!("redis/claimed.lua", "redis/abandon.lua"),
         }
     }
 }
@@ -230,19 +243,34 @@ impl Store for RedisStore {
         identity: &'a Identity,
         heir: ConnectionId,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.write_heir(connection, secret, identity, heir))
+        Box::pin(async move {
+            let taken = self.write_heir(connection, secret, identity, heir).await?;
+            if taken {
+                self.write_predecessor(heir, connection).await?;
+            }
+            Ok(taken)
+        })
     }
 
     fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
         Box::pin(self.read_heir(connection))
     }
 
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
+        Box::pin(self.read_predecessor(connection))
+    }
+
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         Box::pin(self.enter_connection(identity, entry))
     }
 
-    fn unregister(&self, identity: IdentityTag, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.remove_connection(identity, connection))
+    fn unregister(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        by: Option<Sequence>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.remove_connection(identity, connection, by))
     }
 
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
@@ -305,6 +333,22 @@ impl Store for RedisStore {
 
     fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>> {
         Box::pin(self.read_decisions(connection))
+    }
+
+    fn begin<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Begun, StoreError>> {
+        Box::pin(self.begin_claim(claim))
+    }
+
+    fn finish<'a>(
+        &'a self,
+        claim: &'a Claim,
+        answer: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        Box::pin(self.finish_claim(claim, answer))
+    }
+
+    fn abandon<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.abandon_claim(claim))
     }
 }
 

@@ -21,14 +21,17 @@ use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::protocol::ErrorCode;
 use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
+use shared::trace::Tracer;
 use tokio::sync::Notify;
 
 use super::connection::{hear, stranger};
-use crate::config::{Policies, Strategy};
+use crate::config::{Policies, RequiredScopes, Strategy};
+use crate::handler::builtin::Application;
 use crate::identity::{Identity, Issuer};
+use crate::running::Running;
 use crate::store::{
-    Authentication, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered, ResumeDigest,
-    Settings, Store, StoreError, open,
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
+    ResumeDigest, Settings, Store, StoreError, open,
 };
 use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
@@ -88,9 +91,11 @@ impl Bench {
                     ttl: HOLD_TTL,
                 },
                 on_expired_push: Policy::Reauthenticate,
+                idempotency: None,
                 drain_timeout: Duration::from_secs(20),
                 strategy: Strategy::Both,
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
+                required_scopes: RequiredScopes::default(),
             },
             publisher: bus.publisher(Patience::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
@@ -104,6 +109,11 @@ impl Bench {
 
     /// Starts a worker. There may be several.
     pub(super) fn worker(&self) -> Worker {
+        self.worker_of(Application::own(TestHandler(self.app.clone())))
+    }
+
+    /// Starts a worker that does this with messages.
+    pub(super) fn worker_of(&self, application: Application) -> Worker {
         let parts = Parts {
             bus: self.bus.clone(),
             store: self.store.clone(),
@@ -112,7 +122,11 @@ impl Bench {
             clock: self.clock.clone(),
             limits: self.limits.clone(),
         };
-        Worker::start_with(parts, TestHandler(self.app.clone()))
+        Worker {
+            running: Running::start(parts, application, Tracer::OFF),
+            tracer: Tracer::OFF,
+            outside: None,
+        }
     }
 
     pub(super) fn connection(&self, number: u64) -> ConnectionId {
@@ -242,6 +256,13 @@ impl Bench {
         self.returns = self.bus.consumer(self.names.inject_queue(99), 1);
         // Longer than an unused queue is kept.
         tokio::time::sleep(Duration::from_secs(200)).await;
+    }
+
+    /// The terminator loses the broker, for so long, and comes back.
+    pub(super) async fn leave_the_terminator_away(&mut self, away: Duration) {
+        self.returns = self.bus.consumer(self.names.inject_queue(99), 1);
+        tokio::time::sleep(away).await;
+        self.returns = self.bus.consumer(self.names.return_queue(self.terminator), 100);
     }
 
     /// Reads what is given back, instead of the workers that start later.
@@ -447,7 +468,8 @@ impl Store for FlakyStore {
     forwarded! {
         fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         fn heir<'a>(connection: ConnectionId) -> Option<ConnectionId>;
-        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
+        fn predecessor<'a>(connection: ConnectionId) -> Option<ConnectionId>;
+        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
@@ -457,9 +479,12 @@ impl Store for FlakyStore {
         fn revocations<'a>() -> Vec<Revocation>;
         fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
+        fn begin<'a>(claim: &'a Claim) -> Begun;
+        fn finish<'a>(claim: &'a Claim, answer: Option<&'a str>) -> Option<String>;
+        fn abandon<'a>(claim: &'a Claim) -> ();
     }
 
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         Box::pin(async move {
             self.calls.fetch_add(1, Ordering::SeqCst);
             self.check()?;

@@ -72,6 +72,7 @@ impl Bench {
         let now = i64::try_from(self.clock.now().as_secs()).unwrap();
         Registered {
             connection,
+            by: Sequence::FIRST,
             until: shared::clock::Timestamp::from_secs(u64::try_from(now + seconds).unwrap()),
             issued_at: Some(self.clock.now()),
             token_id: None,
@@ -88,7 +89,7 @@ impl Bench {
             resume: [0; 32],
         };
         self.store.record(connection, &authentication).await.unwrap();
-        self.store.register(tag(subject), entry).await.unwrap()
+        self.store.register(tag(subject), entry).await.unwrap().unwrap()
     }
 
     /// Publishes a push with these headers.

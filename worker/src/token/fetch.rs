@@ -3,19 +3,17 @@
 //! It goes to the configured address and nowhere else: no redirect is followed and
 //! no proxy used. It ends in time and within its size, whatever the server does.
 
-use std::error::Error;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::ACCEPT;
-use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 
 use super::jwks_url::JwksUrl;
 use super::source::MAX_FILE_BYTES;
+use crate::web::{self, NoClient};
 
 /// Media types of a JWKS: RFC 7517 §8.5, and what most servers say.
 const MEDIA_TYPES: &str = "application/jwk-set+json, application/json";
@@ -53,17 +51,8 @@ pub(crate) enum FetchError {
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
     /// No connection, no TLS, no HTTP.
-    #[error("{}", innermost(.0))]
+    #[error("{}", web::reason(.0))]
     Broken(reqwest::Error),
-}
-
-/// The innermost error says what happened, the outer ones only while what.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 impl From<reqwest::Error> for FetchError {
@@ -75,11 +64,6 @@ impl From<reqwest::Error> for FetchError {
         }
     }
 }
-
-/// The HTTP client cannot be made.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot make an http client for the keys: {0}")]
-pub struct NoClient(String);
 
 /// Gets the content of a URL.
 pub(crate) trait Fetch: Send + Sync + 'static {
@@ -96,35 +80,20 @@ pub(crate) struct Http {
 impl Http {
     /// A client for those URLs. The certificates of the system are trusted, or those that `SSL_CERT_FILE` names.
     pub(super) fn new<'a>(urls: impl IntoIterator<Item = &'a JwksUrl>, limits: Limits) -> Result<Self, NoClient> {
-        let mut roots = RootCertStore::empty();
-        if urls.into_iter().any(JwksUrl::is_secure) {
-            let (trusted, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if trusted == 0 {
-                tracing::error!(
-                    "there are no certificates of authorities on this machine, so no key server is trusted"
-                );
-            }
-        }
+        let roots = if urls.into_iter().any(JwksUrl::is_secure) {
+            web::authorities("key servers")
+        } else {
+            RootCertStore::empty()
+        };
         Self::trusting(roots, limits)
     }
 
     pub(super) fn trusting(roots: RootCertStore, limits: Limits) -> Result<Self, NoClient> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| NoClient(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(Policy::none())
-            .no_proxy()
-            .connect_timeout(limits.connect)
+        let client = web::client(roots, limits.connect)?
             .timeout(limits.total)
             // The next request is minutes away.
             .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|error| NoClient(error.to_string()))?;
+            .build()?;
         Ok(Self { client, limits })
     }
 

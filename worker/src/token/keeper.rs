@@ -15,12 +15,13 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::contents::{Contents, Found, Place, first};
-use super::fetch::{Fetch, FetchError, Http, Limits, NoClient};
+use super::fetch::{Fetch, FetchError, Http, Limits};
 use super::jwks_url::JwksUrl;
 use super::schedule::Schedule;
 use super::watch::{Watched, watch};
 use super::{KeyErrors, KeySource, Keys, Verifier};
 use crate::metrics::{KeyMetrics, Reading};
+use crate::web::NoClient;
 
 /// The files' changes wait here for a moment; a look that finds more waits until there is room.
 const CHANGES: usize = 1;

@@ -1,12 +1,13 @@
 //! The state of a broker, changed by one call at a time; the clock is an argument.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::bus::delivery::{Settlement, Settler};
-use crate::bus::topology::{Limits, Overflow, Queue, QueueKind, Topology};
+use crate::bus::topology::{ExchangeKind, Limits, Overflow, Queue, QueueKind, Topology};
 use crate::bus::{Delivery, Message, PublishError, Route, Value};
 
 type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
@@ -15,6 +16,8 @@ type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
 pub(super) struct Broker {
     /// Exchange and key to the names of queues.
     bindings: HashMap<Route, Vec<String>>,
+    /// The exchanges whose keys are patterns.
+    topics: BTreeSet<Box<str>>,
     /// By name, so that whatever is done to all of them is done in the same order each time.
     queues: BTreeMap<String, Stored>,
     consumers: u64,
@@ -46,6 +49,8 @@ struct Reader {
 
 impl Broker {
     pub(super) fn declare(&mut self, topology: &Topology) {
+        let topics = topology.exchanges.iter().filter(|one| one.kind == ExchangeKind::Topic);
+        self.topics.extend(topics.map(|one| one.name.as_str().into()));
         for queue in &topology.queues {
             self.declare_queue(queue);
         }
@@ -83,7 +88,16 @@ impl Broker {
                 .into_iter()
                 .collect();
         }
-        self.bindings.get(route).cloned().unwrap_or_default()
+        if !self.topics.contains(&route.exchange as &str) {
+            return self.bindings.get(route).cloned().unwrap_or_default();
+        }
+        let matching = self
+            .bindings
+            .iter()
+            .filter(|(bound, _)| bound.exchange == route.exchange && matches(&bound.key, &route.key));
+        // Each queue once, and in the same order each time.
+        let queues: BTreeSet<_> = matching.flat_map(|(_, queues)| queues).cloned().collect();
+        queues.into_iter().collect()
     }
 
     pub(super) fn publish(&mut self, route: &Route, message: Message, now: Instant) -> Result<(), PublishError> {
@@ -253,6 +267,25 @@ impl Broker {
     }
 }
 
+/// Whether the words of a key are those of a pattern, in which `*` is any one word, and `#` any number of them.
+fn matches(pattern: &str, key: &str) -> bool {
+    let key: Vec<_> = key.split('.').collect();
+    // Before how many words of the key the pattern so far may end.
+    let mut ends = vec![false; key.len() + 1];
+    ends[0] = true;
+    for word in pattern.split('.') {
+        let mut next = vec![false; ends.len()];
+        for at in 0..ends.len() {
+            next[at] = match word {
+                "#" => ends[..=at].contains(&true),
+                _ => at > 0 && ends[at - 1] && (word == "*" || word == key[at - 1]),
+            };
+        }
+        ends = next;
+    }
+    ends.last() == Some(&true)
+}
+
 impl Stored {
     fn reader(&mut self, id: u64) -> Option<&mut Reader> {
         self.consumers.iter_mut().find(|reader| reader.id == id)
@@ -304,13 +337,16 @@ impl Stored {
     }
 
     fn take_late(&mut self, now: Instant) -> Vec<Entry> {
-        let Some(ttl) = self.limits.message_ttl else {
-            return Vec::new();
+        let ttl = self.limits.message_ttl;
+        let is_late = |entry: &Entry| {
+            let own = entry.message.properties.expiration;
+            let least: Option<Duration> = ttl.into_iter().chain(own).min();
+            least.is_some_and(|ttl| now.duration_since(entry.published) >= ttl)
         };
-        let (late, ready) = self
-            .ready
-            .drain(..)
-            .partition::<VecDeque<_>, _>(|entry| now.duration_since(entry.published) >= ttl);
+        if !self.ready.iter().any(is_late) {
+            return Vec::new();
+        }
+        let (late, ready) = self.ready.drain(..).partition::<VecDeque<_>, _>(is_late);
         self.ready = ready;
         late.into()
     }
@@ -338,11 +374,38 @@ impl Reader {
             settlements: self.settlements.clone(),
         };
         let (exchange, key) = (entry.route.exchange.to_string(), entry.route.key.to_string());
-        let delivery = Delivery::new(entry.message.clone(), exchange, key, entry.delivery_count, settler);
+        let mut message = entry.message.clone();
+        message.properties.expiration = None;
+        let delivery = Delivery::new(message, exchange, key, entry.delivery_count, settler);
         self.unsettled.insert(tag, entry);
         if let Some(deliveries) = &self.deliveries {
             // If its consumer is just now gone, `leave` is about to give it back.
             let _ = deliveries.send(delivery);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_means_keys_by_their_words() {
+        for (pattern, key, expected) in [
+            ("orders.create", "orders.create", true),
+            ("orders.create", "orders.created", false),
+            ("orders.*", "orders.create", true),
+            ("orders.*", "orders", false),
+            ("orders.*", "orders.create.now", false),
+            ("orders.#", "orders", true),
+            ("orders.#", "orders.create.now", true),
+            ("#.now", "orders.create.now", true),
+            ("#.now", "now", true),
+            ("*.*", "a", false),
+            ("#", "", true),
+            ("#.#.b", "a.b", true),
+        ] {
+            assert_eq!(matches(pattern, key), expected, "{pattern} {key}");
         }
     }
 }

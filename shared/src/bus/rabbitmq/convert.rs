@@ -34,6 +34,10 @@ pub(super) fn to_amqp(properties: &Properties, message_id: &str) -> Result<Basic
     if let Some(seconds) = properties.timestamp_s {
         amqp = amqp.with_timestamp(seconds);
     }
+    if let Some(expiration) = properties.expiration {
+        // Milliseconds, as a text (https://www.rabbitmq.com/docs/ttl#per-message-ttl-in-publishers).
+        amqp = amqp.with_expiration(short(&expiration.as_millis().to_string())?);
+    }
     if !properties.headers.is_empty() {
         let mut headers = FieldTable::default();
         for (name, value) in &properties.headers {
@@ -60,6 +64,7 @@ pub(super) fn from_amqp(amqp: &BasicProperties) -> Properties {
         correlation_id: text(amqp.correlation_id()),
         reply_to: text(amqp.reply_to()),
         timestamp_s: *amqp.timestamp(),
+        expiration: None,
         headers: amqp.headers().as_ref().map(headers_from).unwrap_or_default(),
     }
 }
@@ -101,9 +106,21 @@ mod tests {
             correlation_id: Some("c".into()),
             reply_to: Some("q".into()),
             timestamp_s: Some(1),
+            expiration: None,
             headers: vec![("index".into(), Value::Integer(-3)), ("more".into(), Value::Flag(true))],
         };
         assert_eq!(from_amqp(&to_amqp(&properties, "other").unwrap()), properties);
+    }
+
+    #[test]
+    fn how_long_it_may_wait_is_told_to_the_broker_alone() {
+        let properties = Properties {
+            expiration: Some(std::time::Duration::from_millis(1_500)),
+            ..Properties::default()
+        };
+        let amqp = to_amqp(&properties, "m").unwrap();
+        assert_eq!(amqp.expiration().as_ref().map(ShortString::as_str), Some("1500"));
+        assert_eq!(from_amqp(&amqp).expiration, None);
     }
 
     #[test]

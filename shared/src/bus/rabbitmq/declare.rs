@@ -4,7 +4,7 @@ use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptio
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
-use crate::bus::topology::{Exchange, Limits, Overflow, Queue, QueueKind, Topology};
+use crate::bus::topology::{Exchange, ExchangeKind as Kind, Limits, Overflow, Queue, QueueKind, Topology};
 
 /// `PRECONDITION_FAILED` (AMQP 0-9-1 §1.2): it is there already, and declared otherwise.
 const PRECONDITION_FAILED: u16 = 406;
@@ -65,8 +65,12 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), 
         nowait: false,      // A refusal must be heard.
     };
     let name = exchange.name.as_str().into();
+    let kind = match exchange.kind {
+        Kind::Direct => ExchangeKind::Direct,
+        Kind::Topic => ExchangeKind::Topic,
+    };
     channel
-        .exchange_declare(name, ExchangeKind::Direct, options, FieldTable::default())
+        .exchange_declare(name, kind, options, FieldTable::default())
         .await
         .map_err(|error| DeclareError::new(&format!("exchange {}", exchange.name), &error))
 }

@@ -7,6 +7,9 @@ pub(super) async fn every_claim(home: &dyn Home) {
     whoever_comes_is_told_what_is_held_or_is_seen(home).await;
     a_lapsed_connection_is_listed_for_a_day(home).await;
     of_too_many_connections_the_stalest_gives_way(home).await;
+    an_entry_is_by_the_newest_message_in_whatever_order_they_are_recorded(home).await;
+    whoever_is_taken_out_by_no_message_may_come_again(home).await;
+    that_a_connection_left_is_known_for_as_long_as_older_messages_may_come(home).await;
 }
 
 async fn a_lapsed_connection_is_listed_for_a_day(home: &dyn Home) {
@@ -43,17 +46,30 @@ async fn of_too_many_connections_the_stalest_gives_way(home: &dyn Home) {
     assert!(there == entries[1..], "{} are there", there.len());
 }
 
-async fn register(home: &dyn Home, identity: IdentityTag, entry: Registered) -> u64 {
+async fn try_register(home: &dyn Home, identity: IdentityTag, entry: Registered) -> Option<u64> {
     let held = home.store().register(identity, entry).await;
     held.expect("the store answers")
+}
+
+async fn leave(home: &dyn Home, identity: IdentityTag, connection: ConnectionId, by: Option<u64>) {
+    let left = home
+        .store()
+        .unregister(identity, connection, by.map(Sequence::new))
+        .await;
+    left.expect("the store answers");
+}
+
+async fn register(home: &dyn Home, identity: IdentityTag, entry: Registered) -> u64 {
+    try_register(home, identity, entry)
+        .await
+        .expect("nothing newer was said")
 }
 
 async fn connections_are_listed_until_they_leave(home: &dyn Home) {
     let alice = an_identity();
     let (one, other) = (registered(a_connection()), registered(a_connection()));
     for entry in [one, other] {
-        let held = home.store().register(alice, entry).await;
-        assert_eq!(held.expect("the store answers"), 0);
+        assert_eq!(register(home, alice, entry).await, 0);
     }
     let renewed = Registered {
         until: one.until.saturating_add(TOKEN_LIFE),
@@ -65,10 +81,7 @@ async fn connections_are_listed_until_they_leave(home: &dyn Home) {
     let mut there = connections(home, alice).await;
     there.sort_by_key(|entry| entry.until);
     assert_eq!(there, [other, renewed]);
-    home.store()
-        .unregister(alice, one.connection)
-        .await
-        .expect("the store answers");
+    leave(home, alice, one.connection, None).await;
     assert_eq!(connections(home, alice).await, [other]);
     assert_eq!(connections(home, an_identity()).await, []);
 }
@@ -83,13 +96,14 @@ async fn whoever_comes_is_told_what_is_held_or_is_seen(home: &dyn Home) {
         };
         let coming = home.store().register(alice, registered(connection));
         let (seen, told) = join(holding, coming).await;
-        assert!(seen == 1 || told.expect("the store answers") == 1);
+        assert!(seen == 1 || told.expect("the store answers") == Some(1));
     }
 }
 
 fn registered(connection: ConnectionId) -> Registered {
     Registered {
         connection,
+        by: Sequence::FIRST,
         until: START.saturating_add(TOKEN_LIFE * 1_000),
         issued_at: Some(START),
         token_id: None,
@@ -98,4 +112,76 @@ fn registered(connection: ConnectionId) -> Registered {
 
 async fn connections(home: &dyn Home, identity: IdentityTag) -> Vec<Registered> {
     home.store().connections(identity).await.expect("the store answers")
+}
+
+/// Of the same connection, by that message, and told from others by its end.
+fn by(connection: ConnectionId, sequence: u64) -> Registered {
+    let entry = registered(connection);
+    Registered {
+        by: Sequence::new(sequence),
+        until: entry.until.saturating_add(Duration::from_secs(sequence % 100)),
+        ..entry
+    }
+}
+
+async fn an_entry_is_by_the_newest_message_in_whatever_order_they_are_recorded(home: &dyn Home) {
+    // Exact beyond 2^53, and 10 is more than 9.
+    for [first, second, third] in [[1, 2, 3], [9, 10, 11], [u64::MAX - 2, u64::MAX - 1, u64::MAX]] {
+        let (alice, connection) = (an_identity(), a_connection());
+        register(home, alice, by(connection, second)).await;
+        assert_eq!(try_register(home, alice, by(connection, first)).await, None);
+        assert_eq!(connections(home, alice).await, [by(connection, second)]);
+        // The same message may come again, and may have changed its mind.
+        register(home, alice, by(connection, second)).await;
+        leave(home, alice, connection, Some(first)).await;
+        assert_eq!(connections(home, alice).await, [by(connection, second)]);
+        leave(home, alice, connection, Some(second)).await;
+        assert_eq!(connections(home, alice).await, []);
+        for late in [first, second] {
+            assert_eq!(
+                try_register(home, alice, by(connection, late)).await,
+                None,
+                "it has left"
+            );
+        }
+        assert_eq!(connections(home, alice).await, []);
+        register(home, alice, by(connection, third)).await;
+        assert_eq!(connections(home, alice).await, [by(connection, third)]);
+    }
+    // Who leaves before the entry has left all the same, and no older word takes that back.
+    let (alice, connection) = (an_identity(), a_connection());
+    leave(home, alice, connection, Some(5)).await;
+    leave(home, alice, connection, Some(3)).await;
+    assert_eq!(try_register(home, alice, by(connection, 4)).await, None);
+    // That is between the connection and one identity.
+    register(home, an_identity(), by(connection, 4)).await;
+    register(home, alice, by(a_connection(), 4)).await;
+}
+
+async fn whoever_is_taken_out_by_no_message_may_come_again(home: &dyn Home) {
+    let (alice, connection) = (an_identity(), a_connection());
+    register(home, alice, by(connection, 5)).await;
+    leave(home, alice, connection, None).await;
+    assert_eq!(connections(home, alice).await, []);
+    register(home, alice, by(connection, 5)).await;
+    assert_eq!(connections(home, alice).await, [by(connection, 5)]);
+}
+
+async fn that_a_connection_left_is_known_for_as_long_as_older_messages_may_come(home: &dyn Home) {
+    let (alice, connection) = (an_identity(), a_connection());
+    leave(home, alice, connection, Some(5)).await;
+    pass(home, AFTERLIFE - Duration::from_secs(1)).await;
+    assert_eq!(try_register(home, alice, by(connection, 4)).await, None);
+    pass(home, Duration::from_secs(1)).await;
+    register(home, alice, by(connection, 4)).await;
+
+    // Of too many that left, the first is forgotten.
+    let (bob, first, second) = (an_identity(), a_connection(), a_connection());
+    for connection in [first, second] {
+        leave(home, bob, connection, Some(5)).await;
+        pass(home, Duration::from_millis(1)).await;
+    }
+    join_all((1..DROPPED_KEPT).map(|_| leave(home, bob, a_connection(), Some(5)))).await;
+    assert_eq!(try_register(home, bob, by(second, 4)).await, None);
+    register(home, bob, by(first, 4)).await;
 }

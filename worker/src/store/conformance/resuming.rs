@@ -4,6 +4,7 @@ use super::*;
 
 pub(super) async fn every_claim(home: &dyn Home) {
     an_heir_is_named_by_whoever_proves_the_same(home).await;
+    an_heir_knows_whom_it_took_over(home).await;
     whoever_holds_is_told_of_the_heir(home).await;
     a_log_out_takes_the_right_to_resume_whenever_it_is_recorded(home).await;
     an_heir_inherits_nothing_that_is_somebody_else_s(home).await;
@@ -127,6 +128,23 @@ async fn an_heir_is_named_by_whoever_proves_the_same(home: &dyn Home) {
     record(home, logged_out, &live("alice", 1)).await;
     record(home, logged_out, &Authentication::Forgotten { by: Sequence::new(2) }).await;
     assert!(!resume(logged_out, RESUME, &someone("alice")).await);
+}
+
+async fn an_heir_knows_whom_it_took_over(home: &dyn Home) {
+    let (first, second, heir) = (a_connection(), a_connection(), a_connection());
+    let predecessor = async || home.store().predecessor(heir).await.expect("the store answers");
+    record(home, first, &proved(1, "alice")).await;
+    record(home, second, &proved(2, "alice")).await;
+    assert!(!resume(home, first, secret(2), heir).await);
+    assert_eq!(predecessor().await, None, "it did not prove that it may");
+    for (connection, by) in [(first, 1), (second, 2)] {
+        assert!(resume(home, connection, secret(by), heir).await);
+        assert_eq!(predecessor().await, Some(connection));
+    }
+    // Who it is itself does not matter, and is recorded only later.
+    record(home, heir, &live("alice", 1)).await;
+    record(home, heir, &closed(2)).await;
+    assert_eq!(predecessor().await, Some(second));
 }
 
 async fn whoever_holds_is_told_of_the_heir(home: &dyn Home) {

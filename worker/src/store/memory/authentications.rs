@@ -12,6 +12,8 @@ use crate::store::{AFTERLIFE, Authentication, Recorded, ResumeDigest};
 pub(super) struct Authentications {
     leeway: Duration,
     by_connection: Expiring<ConnectionId, Entry>,
+    /// Whom a connection took over last.
+    predecessors: Expiring<ConnectionId, ConnectionId>,
 }
 
 struct Entry {
@@ -52,6 +54,7 @@ impl Authentications {
         Self {
             leeway,
             by_connection: Expiring::default(),
+            predecessors: Expiring::default(),
         }
     }
 
@@ -110,8 +113,14 @@ impl Authentications {
             return false;
         }
         entry.heir = Some(heir);
-        self.keep(connection, now.saturating_add(AFTERLIFE), now);
+        let gone_at = now.saturating_add(AFTERLIFE);
+        self.keep(connection, gone_at, now);
+        self.predecessors.put(heir, connection, now, gone_at);
         true
+    }
+
+    pub(super) fn predecessor(&self, connection: ConnectionId, now: Timestamp) -> Option<ConnectionId> {
+        self.predecessors.get(&connection, now).copied()
     }
 
     pub(super) fn heir(&self, connection: ConnectionId, now: Timestamp) -> Option<ConnectionId> {

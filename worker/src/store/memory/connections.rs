@@ -3,19 +3,33 @@
 use std::collections::BTreeMap;
 
 use shared::clock::Timestamp;
-use shared::id::ConnectionId;
+use shared::id::{ConnectionId, Sequence};
 use shared::tag::IdentityTag;
 
 use super::expiring::Expiring;
-use crate::store::{MOST_CONNECTIONS, Registered};
+use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, Registered};
 
 #[derive(Default)]
 pub(super) struct Connections {
     by_identity: Expiring<IdentityTag, BTreeMap<ConnectionId, Registered>>,
+    /// Which have left, by which message and when.
+    left: Expiring<IdentityTag, BTreeMap<ConnectionId, (Sequence, Timestamp)>>,
 }
 
 impl Connections {
-    pub(super) fn enter(&mut self, identity: IdentityTag, entry: Registered, now: Timestamp) {
+    /// Tells whether it is entered, because no newer message has done that or taken it out.
+    pub(super) fn enter(&mut self, identity: IdentityTag, entry: Registered, now: Timestamp) -> bool {
+        let left = self
+            .left
+            .get(&identity, now)
+            .and_then(|left| left.get(&entry.connection));
+        let present = self
+            .by_identity
+            .get(&identity, now)
+            .and_then(|entries| entries.get(&entry.connection));
+        if left.is_some_and(|(by, _)| *by >= entry.by) || present.is_some_and(|present| present.by > entry.by) {
+            return false;
+        }
         let entries = self.by_identity.enter(identity, now, entry.gone_at(now), BTreeMap::new);
         entries.insert(entry.connection, entry);
         if entries.len() > MOST_CONNECTIONS
@@ -26,15 +40,46 @@ impl Connections {
         {
             entries.remove(&stalest);
         }
+        true
     }
 
-    pub(super) fn leave(&mut self, identity: IdentityTag, connection: ConnectionId, now: Timestamp) {
-        let Some(entries) = self.by_identity.get_mut(&identity, now) else {
-            return;
-        };
-        entries.remove(&connection);
-        if entries.is_empty() {
-            self.by_identity.remove(&identity);
+    pub(super) fn leave(
+        &mut self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+        by: Option<Sequence>,
+        now: Timestamp,
+    ) {
+        if let Some(entries) = self.by_identity.get_mut(&identity, now) {
+            let present = entries.get(&connection);
+            if present.is_some_and(|present| by.is_some_and(|by| present.by > by)) {
+                return;
+            }
+            entries.remove(&connection);
+            if entries.is_empty() {
+                self.by_identity.remove(&identity);
+            }
+        }
+        if let Some(by) = by {
+            self.remember(identity, connection, by, now);
+        }
+    }
+
+    fn remember(&mut self, identity: IdentityTag, connection: ConnectionId, by: Sequence, now: Timestamp) {
+        let left = self
+            .left
+            .enter(identity, now, now.saturating_add(AFTERLIFE), BTreeMap::new);
+        let newest = left.get(&connection).is_none_or(|(before, _)| *before <= by);
+        if newest {
+            left.insert(connection, (by, now));
+        }
+        if left.len() > DROPPED_KEPT
+            && let Some(oldest) = left
+                .iter()
+                .min_by_key(|(_, (_, at))| *at)
+                .map(|(connection, _)| *connection)
+        {
+            left.remove(&oldest);
         }
     }
 

@@ -100,6 +100,29 @@ impl RedisStore {
         let heir: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
         heir.map(|heir| heir.parse().map_err(unreadable)).transpose()
     }
+
+    pub(super) async fn write_predecessor(
+        &self,
+        heir: ConnectionId,
+        predecessor: ConnectionId,
+    ) -> Result<(), StoreError> {
+        let mut command = redis::cmd("SET");
+        command
+            .arg(self.of_connection(heir, "from"))
+            .arg(predecessor.to_string())
+            .arg("PX")
+            .arg(millis(AFTERLIFE));
+        self.ask(async |mut wire| command.query_async(&mut wire).await).await
+    }
+
+    pub(super) async fn read_predecessor(&self, heir: ConnectionId) -> Result<Option<ConnectionId>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.of_connection(heir, "from"));
+        let predecessor: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        predecessor
+            .map(|predecessor| predecessor.parse().map_err(unreadable))
+            .transpose()
+    }
 }
 
 /// Who it is, and what proves it: equal where both are.
@@ -108,7 +131,7 @@ fn owner(identity: &Identity, resume: &ResumeDigest) -> Result<String, StoreErro
     serde_json::to_string(&parts).map_err(unreadable)
 }
 
-fn hex(digest: &ResumeDigest) -> String {
+pub(super) fn hex(digest: &ResumeDigest) -> String {
     digest.iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");

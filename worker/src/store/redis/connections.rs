@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
-use shared::id::ConnectionId;
+use shared::id::{ConnectionId, Sequence};
 use shared::tag::{IdentityTag, TokenIdTag};
 
-use super::{RedisStore, keep_ms, unreadable};
-use crate::store::{MOST_CONNECTIONS, Registered, StoreError};
+use super::{RedisStore, keep_ms, millis, unreadable};
+use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, Registered, StoreError};
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -20,7 +20,11 @@ struct Stored {
 }
 
 impl RedisStore {
-    pub(super) async fn enter_connection(&self, identity: IdentityTag, entry: Registered) -> Result<u64, StoreError> {
+    pub(super) async fn enter_connection(
+        &self,
+        identity: IdentityTag,
+        entry: Registered,
+    ) -> Result<Option<u64>, StoreError> {
         let now = self.clock.now();
         let stored = Stored {
             until: entry.until,
@@ -30,7 +34,7 @@ impl RedisStore {
         let text = serde_json::to_string(&stored).map_err(unreadable)?;
         let gone_at = entry.gone_at(now);
         let mut invocation = self.scripts.register.prepare_invoke();
-        for what in ["connections", "ends", "order"] {
+        for what in ["connections", "ends", "order", "left"] {
             invocation.key(self.of_identity(identity, what));
         }
         invocation
@@ -39,7 +43,8 @@ impl RedisStore {
             .arg(gone_at.as_millis())
             .arg(now.as_millis())
             .arg(keep_ms(now, gone_at))
-            .arg(MOST_CONNECTIONS);
+            .arg(MOST_CONNECTIONS)
+            .arg(entry.by.get());
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
     }
@@ -48,12 +53,20 @@ impl RedisStore {
         &self,
         identity: IdentityTag,
         connection: ConnectionId,
+        by: Option<Sequence>,
     ) -> Result<(), StoreError> {
         let mut invocation = self.scripts.unregister.prepare_invoke();
-        for what in ["connections", "ends"] {
+        for what in ["connections", "ends", "left", "left:at"] {
             invocation.key(self.of_identity(identity, what));
         }
-        invocation.arg(connection.to_string());
+        invocation
+            .arg(connection.to_string())
+            .arg(self.clock.now().as_millis())
+            .arg(millis(AFTERLIFE))
+            .arg(DROPPED_KEPT);
+        if let Some(by) = by {
+            invocation.arg(by.get());
+        }
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
     }
@@ -65,9 +78,13 @@ impl RedisStore {
         let now = self.clock.now();
         let mut found = Vec::with_capacity(entries.len());
         for (connection, text) in entries {
-            let stored: Stored = serde_json::from_str(&text).map_err(unreadable)?;
+            let (by, text) = text
+                .split_once(':')
+                .ok_or_else(|| unreadable("a connection that does not say by which message"))?;
+            let stored: Stored = serde_json::from_str(text).map_err(unreadable)?;
             let entry = Registered {
                 connection: connection.parse().map_err(unreadable)?,
+                by: Sequence::new(by.parse().map_err(unreadable)?),
                 until: stored.until,
                 issued_at: stored.issued_at,
                 token_id: stored.token_id,

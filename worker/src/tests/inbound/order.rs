@@ -134,7 +134,11 @@ async fn what_a_worker_remembers_does_not_outlive_a_log_out_that_another_did() {
     let forgotten = conn.stamp().sequence;
     let state = Authentication::Forgotten { by: forgotten };
     bench.store.record(conn.id, &state).await.unwrap();
-    bench.store.unregister(tag("alice"), conn.id).await.unwrap();
+    bench
+        .store
+        .unregister(tag("alice"), conn.id, Some(forgotten))
+        .await
+        .unwrap();
     let standing = Standing {
         by: Some(forgotten),
         ..stranger()

@@ -73,6 +73,24 @@ async fn what_one_connection_has_taken_over_is_no_others_but_of_whoever_takes_ov
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_lost_two_connections_in_a_row_is_told_what_is_held_of_the_first() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let (old, key) = left_behind(&mut bench).await;
+    let mut heir = Conn::new(&bench, 2);
+    let key = key_of(&bench.say(&mut heir, resuming("alice", &key)).await);
+    let mut next = Conn::new(&bench, 3);
+    bench.say(&mut next, resuming("alice", &key)).await;
+    let release = bench.release(&mut next, Some(heir.id)).await;
+    let (to, errand, _) = bench.errand().await;
+    assert_eq!((to, errand), (next.id, Errand::Wake { from: Some(old.id) }));
+    assert_eq!(bench.settled(release).await, 0);
+    let release = bench.release(&mut next, Some(old.id)).await;
+    assert_eq!(bench.errand_to_write().await.2["id"], "held");
+    assert_eq!(bench.settled(release).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_the_right_key_or_identity_nothing_is_taken_over_and_authentication_holds() {
     let mut bench = Bench::new();
     let _worker = bench.worker();

@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use serde_json::json;
 use shared::bus::topology::keys;
 use shared::bus::{Properties, Route};
-use shared::envelope::{Bounced, Errand};
+use shared::envelope::{Bounced, Errand, Return};
 use shared::id::{ConnectionId, TerminatorId};
 
 use super::Outcomes;
@@ -85,6 +85,23 @@ async fn pushes_are_counted_by_what_became_of_them() {
     bench.push(&[("subject", "alice")], "1", unheard).await;
     settle().await;
     expect(&handle, &[("outcomes_lost_total", 1.0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_waits_for_a_terminator_that_is_away_for_longer_than_anything_else_does() {
+    let mut bench = Bench::new();
+    let (_worker, handle) = counted(&bench);
+    let route = Route::new(&bench.names.exchange().name, keys::REVOKE);
+    bench
+        .publish(route, r#"{"subject":"alice"}"#, Properties::default())
+        .await;
+    // Twice as long as a return queue keeps an answer.
+    bench.leave_the_terminator_away(Duration::from_secs(150)).await;
+    let told = bench.returned().await;
+    assert!(matches!(Return::read(&told), Some(Return::Revoked(_))), "{told:?}");
+    assert_eq!(told.properties.headers, [], "it does not grow with each time");
+    bench.expect_no_answer().await;
+    expect(&handle, &[(r#"undelivered_total{kind="revocation"}"#, 2.0)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,45 @@
+/**
+ * What a client tells of itself.
+ */
+
+import type { CountersignError } from "./errors.js";
+import type { AuthRequired } from "./protocol.js";
+
+/** Where a client stands. */
+export type State =
+  /** It was not started, or was closed. */
+  | { name: "closed" }
+  /** It fetches a token, or shakes hands. */
+  | { name: "connecting" }
+  /** Messages travel; `authenticated` once the server has said who it takes us for. */
+  | { name: "open"; authenticated: boolean; subject?: string }
+  /** It connects again in so many milliseconds. */
+  | { name: "waiting"; retryInMs: number; because: string }
+  /** It must not come back on its own: connecting again would end the same way. `closeCode` if the server closed. */
+  | { name: "stopped"; error: CountersignError; closeCode?: number };
+
+/** Something that a backend pushed. */
+export interface Push {
+  id: string | undefined;
+  payload: unknown;
+}
+
+/** Who the server takes us for, in seconds from now. */
+export interface Authenticated {
+  subject: string;
+  /** Until the authentication lapses. */
+  expires_in: number;
+  /** Until a fresh token had better come. It is fetched by then. */
+  refresh_in: number;
+}
+
+/** What a client tells of. */
+export type ClientEvents = {
+  state: State;
+  push: Push;
+  /** The server wants a fresh token. It is being fetched; this is for whoever shows it. */
+  "auth.required": AuthRequired;
+  auth: Authenticated;
+  /** What concerns no request: a token that cannot be had or is not taken, an error that names no message. */
+  error: CountersignError;
+};

@@ -1,0 +1,113 @@
+/**
+ * What an application may choose, and what holds where it chooses nothing. What cannot work is told at once, by the
+ * constructor, rather than on the first lost connection.
+ */
+
+import type { TokenProvider } from "./tokens.js";
+
+/**
+ * The part of a WebSocket that is used. The platform's own has it, and that of the package `ws`; their types of events
+ * differ, so that none is named here.
+ */
+export interface SocketLike {
+  readonly readyState: number;
+  send(data: string): void;
+  close(code?: number, reason?: string): void;
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: never) => void) | null;
+  onclose: ((event: never) => void) | null;
+  onerror: ((event: never) => void) | null;
+}
+
+/** Makes sockets. */
+export type SocketClass = new (url: string, protocols: string) => SocketLike;
+
+/** How to connect. */
+export interface ClientOptions {
+  /** `wss://…`. Tokens do not belong in it. */
+  url: string | URL;
+  /** Asked for a token on every attempt to connect, and before each renewal. */
+  token: TokenProvider;
+  /** Whether every message carries the token, or the connection is authenticated once. Default `per-message`. */
+  strategy?: "per-message" | "explicit";
+  /** Where there is no global `WebSocket` (Node before 22): that of the package `ws`, for one. */
+  WebSocket?: SocketClass;
+  /** How many requests may wait at a time, connected or not. Default 1,000. */
+  maxPending?: number;
+  /** How large a message may be, its token included: as large as the terminator's `max-message-size`. Default 64 KiB. */
+  maxMessageBytes?: number;
+  /** How long a request waits for its answer. Default 60 s: longer than a reconnect. */
+  requestTimeoutMs?: number;
+  /** How long the provider may take for a token, and the server for a handshake. Default 15 s. */
+  connectTimeoutMs?: number;
+  /** The first and the longest wait before connecting again. Default 250 ms and 30 s. */
+  backoffMs?: { least: number; most: number };
+  /** From 0 to 1, for jitter. Default `Math.random`. */
+  random?: () => number;
+}
+
+/** The options, complete. */
+export interface Settings {
+  readonly url: string;
+  readonly token: TokenProvider;
+  readonly perMessage: boolean;
+  readonly WebSocket: SocketClass;
+  readonly maxPending: number;
+  readonly maxMessageBytes: number;
+  readonly requestTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+  readonly backoffMs: { readonly least: number; readonly most: number };
+  readonly random: () => number;
+}
+
+/** `setTimeout` takes no longer time than this: 2^31 - 1 ms, about 24 days. */
+export const LONGEST_TIMER_MS = 2_147_483_647;
+
+/**
+ * Completes the options.
+ *
+ * @throws {TypeError | RangeError} with these options it can never work.
+ */
+export function complete(options: ClientOptions): Settings {
+  const { url, token, strategy = "per-message", random = Math.random } = options;
+  const { backoffMs = { least: 250, most: 30_000 } } = options;
+  const WebSocket = options.WebSocket ?? (globalThis as { WebSocket?: SocketClass }).WebSocket;
+  if (!WebSocket) throw new TypeError("there is no WebSocket here: pass one, as that of the package ws, in the options");
+  if (typeof token !== "function") throw new TypeError("token is to be a function that gives a token");
+  if (strategy !== "per-message" && strategy !== "explicit") throw new TypeError(`no strategy: ${String(strategy)}`);
+  return {
+    url: absolute(url),
+    token,
+    perMessage: strategy === "per-message",
+    WebSocket,
+    maxPending: atLeastOne("maxPending", options.maxPending ?? 1_000),
+    maxMessageBytes: atLeastOne("maxMessageBytes", options.maxMessageBytes ?? 65_536),
+    requestTimeoutMs: timerMs("requestTimeoutMs", options.requestTimeoutMs ?? 60_000),
+    connectTimeoutMs: timerMs("connectTimeoutMs", options.connectTimeoutMs ?? 15_000),
+    backoffMs: {
+      least: timerMs("backoffMs.least", backoffMs.least),
+      most: timerMs("backoffMs.most", Math.max(backoffMs.least, backoffMs.most)),
+    },
+    random,
+  };
+}
+
+/** A time that a timer takes, the longest for longer ones. */
+export function timerMs(name: string, value: number): number {
+  return Math.min(atLeastOne(name, value), LONGEST_TIMER_MS);
+}
+
+function atLeastOne(name: string, value: number): number {
+  // Written so that what is no number is refused, too.
+  if (!(value >= 1)) throw new RangeError(`${name} is to be 1 or more, not ${value}`);
+  return value;
+}
+
+/** In a page, an address may be relative to it. */
+function absolute(url: string | URL): string {
+  const page = (globalThis as { location?: { href?: string } }).location?.href;
+  const { href, protocol } = new URL(url, page);
+  const socket = { "http:": "ws:", "https:": "wss:", "ws:": "ws:", "wss:": "wss:" }[protocol];
+  if (!socket) throw new TypeError(`a WebSocket's address begins with wss: or ws:, not ${protocol}`);
+  return socket + href.slice(protocol.length);
+}

@@ -1,0 +1,130 @@
+//! From one identity to another, without an application in between.
+
+use serde_json::{Value, json};
+use tests::{Span, Stack, key::test_keys, token::ISSUER, token_for};
+
+async fn stack(settings: &[(&str, &str)]) -> Stack {
+    let builder = Stack::builder().workers(2).setting("handler", "relay");
+    let builder = settings
+        .iter()
+        .fold(builder, |builder, (name, value)| builder.setting(name, value));
+    builder.start().await
+}
+
+fn to(subject: &str, payload: impl Into<Value>) -> Value {
+    json!({"to": {"subject": subject}, "payload": payload.into()})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_reaches_every_connection_of_the_other_with_the_name_that_the_token_proved() {
+    let stack = stack(&[]).await;
+    let (mut alice, mut one, mut other) = (stack.client().await, stack.client().await, stack.client().await);
+    for bob in [&mut one, &mut other] {
+        bob.authenticate(&token_for("bob").mint()).await;
+    }
+    let token = token_for("alice").mint();
+    let answer = alice.request("relay", Some(&token), to("bob", json!({"n": 1}))).await;
+    assert_eq!(
+        answer["payload"],
+        json!({"outcome": "delivered", "connections": 2}),
+        "{answer}"
+    );
+    let mut ids = Vec::new();
+    for bob in [&mut one, &mut other] {
+        let push = bob.push(10.s()).await;
+        let from = json!({"issuer": ISSUER, "subject": "alice"});
+        assert_eq!(push["payload"], json!({"from": from, "payload": {"n": 1}}));
+        ids.push(push["id"].clone());
+    }
+    assert_eq!(ids[0], ids[1], "one push, by one name");
+    assert_eq!(ids[0].as_str().map(str::len), Some(32));
+    alice.expect_nothing_shown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_somebody_who_is_not_there_waits_in_its_order() {
+    let stack = stack(&[]).await;
+    let mut alice = stack.client().await;
+    alice.authenticate(&token_for("alice").mint()).await;
+    for number in 0..20 {
+        let answer = alice.request("relay", None, to("bob", number)).await;
+        assert_eq!(answer["payload"], json!({"outcome": "held"}));
+    }
+    let mut bob = stack.client().await;
+    bob.authenticate(&token_for("bob").mint()).await;
+    let payloads: Vec<_> = bob
+        .pushes(20)
+        .await
+        .iter()
+        .map(|push| push["payload"].clone())
+        .collect();
+    assert_eq!(payloads, (0..20).map(Value::from).collect::<Vec<_>>());
+    // And so does what is sent while he is there, to whoever waits for each reply.
+    for number in 0..20 {
+        alice.request("relay", None, to("bob", number)).await;
+    }
+    let payloads: Vec<_> = bob
+        .pushes(20)
+        .await
+        .iter()
+        .map(|push| push["payload"].clone())
+        .collect();
+    assert_eq!(payloads, (0..20).map(Value::from).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_for_somebody_who_is_not_there_is_refused_to_whoever_sends_it() {
+    let stack = stack(&[("hold-max-messages", "2")]).await;
+    let mut alice = stack.client().await;
+    alice.authenticate(&token_for("alice").mint()).await;
+    for _ in 0..2 {
+        let answer = alice.request("relay", None, to("bob", 1)).await;
+        assert_eq!(answer["payload"]["outcome"], "held");
+    }
+    let answer = alice.request("relay", None, to("bob", 1)).await;
+    assert_eq!(
+        (&answer["error"]["code"], &answer["error"]["temporary"]),
+        (&json!("busy"), &json!(true))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_could_mean_somebody_else_is_refused() {
+    let other = "https://other-issuer.test";
+    let secret = test_keys().secret_file();
+    let secret = secret.to_str().expect("a path in UTF-8");
+    let keys = format!("issuer={ISSUER};{secret},issuer={other};{secret}");
+    let issuers = format!("{ISSUER},{other}");
+    let stack = stack(&[("jwt-keys", &keys), ("jwt-issuer", &issuers)]).await;
+    let mut alice = stack.client().await;
+    alice.authenticate(&token_for("alice").mint()).await;
+    for payload in [
+        Value::Null,
+        json!({}),
+        json!("bob"),
+        json!({"to": {"subject": "bob"}}),
+        json!({"payload": 1}),
+        json!({"to": "bob", "payload": 1}),
+        json!({"to": {}, "payload": 1}),
+        json!({"to": {"subject": "", "issuer": ISSUER}, "payload": 1}),
+        json!({"to": {"subject": "b\nob", "issuer": ISSUER}, "payload": 1}),
+        json!({"to": {"subject": "bob", "isuer": ISSUER}, "payload": 1}),
+        json!({"to": {"subject": "bob", "issuer": ISSUER}, "payload": 1, "from": "carol"}),
+        json!({"to": {"subject": "bob", "issuer": "https://nobody.test"}, "payload": 1}),
+        to("bob", 1),
+    ] {
+        let answer = alice.request("relay", None, payload.clone()).await;
+        assert_eq!(answer["error"]["code"], "bad_request", "{payload}: {answer}");
+    }
+    let payload = json!({"to": {"subject": "bob", "issuer": other}, "payload": 1});
+    let answer = alice.request("other", None, payload.clone()).await;
+    assert_eq!(answer["error"]["code"], "bad_request", "{answer}");
+    // Of the two Bobs, the one who is meant.
+    let (mut ours, mut theirs) = (stack.client().await, stack.client().await);
+    ours.authenticate(&token_for("bob").mint()).await;
+    theirs.authenticate(&token_for("bob").issuer(other).mint()).await;
+    let answer = alice.request("relay", None, payload).await;
+    assert_eq!(answer["payload"], json!({"outcome": "delivered", "connections": 1}));
+    assert_eq!(theirs.push(10.s()).await["payload"]["payload"], 1);
+    ours.expect_nothing_shown().await;
+}

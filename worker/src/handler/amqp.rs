@@ -1,0 +1,186 @@
+//! Messages for applications on the broker: `amqp`.
+//!
+//! Each is published to the topic exchange `<ns>.app`, under its `type`, and
+//! the application answers as to any question by AMQP: to `reply_to`, with the
+//! `correlation_id`. What the message says of itself goes as it came; who sent it
+//! stands in headers, as the token proved it; the token goes nowhere.
+//!
+//! | property | |
+//! |---|---|
+//! | body | the payload; `null` if there is none |
+//! | `type`, and the routing key | the message's `type` |
+//! | `message_id` | the same each time that the message is delivered; absent if it cannot be told |
+//! | `reply_to`, `correlation_id` | where the answer goes, and by what it is known |
+//! | `expiration` | how long anybody waits for the answer: a message that has waited for longer is dropped |
+//! | header `issuer`, `subject` | who sent it |
+//! | header `claims` | the token's claims, a JSON text of at most `jwt-max-size` |
+//! | header `id` | the client's own name for the message, if it has one |
+//! | header `connection` | the connection that sent it, if one did |
+//!
+//! The answers come to a queue of this worker's own. Not to that of its revocations, which would wait behind them, and
+//! where an application could write what is believed; and not by direct reply-to, which would need one channel to publish
+//! and to consume, and we publish on a connection that the broker may block.
+
+mod waiting;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::bus::topology::{Names, Queue};
+use shared::bus::{Bus, Consumer, Message, Patience, Properties, PublishError, Publisher, Route, Value};
+use shared::chance;
+use shared::envelope::JSON;
+use shared::protocol::ErrorCode;
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use self::waiting::Waiting;
+use super::upstream::calls::{Calls, Outcome};
+use super::upstream::saying::{self, Refusal, Unreadable};
+use super::{Answers, Handler, HandlerError, Request};
+
+/// The `type` of an answer that is a refusal: `{"code", "message", "temporary"?, "retry_after_ms"?}`.
+const TYPE_ERROR: &str = "error";
+
+/// Answers are handed over as they come.
+const REPLIES_PREFETCH: u16 = 256;
+
+/// Publishes messages, and waits for the answers.
+pub(crate) struct Amqp {
+    exchange: String,
+    reply_to: String,
+    publisher: Publisher,
+    waiting: Arc<Waiting>,
+    calls: Arc<Calls>,
+    limit: Duration,
+    /// Hands over the answers. It ends with this value.
+    _reader: JoinSet<()>,
+}
+
+impl Amqp {
+    /// `replies` is this worker's queue for the answers, `limit` when a call is cancelled because it took too long.
+    pub(crate) fn begin(bus: &dyn Bus, names: &Names, replies: Queue, limit: Duration) -> Self {
+        let (waiting, calls) = (Arc::<Waiting>::default(), Arc::new(Calls::new(limit)));
+        let reply_to = replies.name.clone();
+        let mut reader = JoinSet::new();
+        reader.spawn(read(
+            bus.consumer(replies, REPLIES_PREFETCH),
+            waiting.clone(),
+            calls.clone(),
+        ));
+        Self {
+            exchange: names.app_exchange().name,
+            reply_to,
+            publisher: bus.publisher(Patience::Limited(limit)),
+            waiting,
+            calls,
+            limit,
+            _reader: reader,
+        }
+    }
+
+    fn message(&self, request: &Request<'_>, correlation_id: &str) -> Message {
+        let text = |name: &str, text: String| (name.to_owned(), Value::Text(text));
+        let identity = request.identity;
+        let mut headers = vec![
+            text("issuer", identity.issuer.as_str().to_owned()),
+            text("subject", identity.subject.as_str().to_owned()),
+            // Claims came as JSON, so they can be written as JSON.
+            text("claims", serde_json::to_string(request.claims).unwrap_or_default()),
+        ];
+        headers.extend(request.id.map(|id| text("id", id.to_owned())));
+        headers.extend(
+            request
+                .stamp
+                .map(|stamp| text("connection", stamp.connection.to_string())),
+        );
+        let payload = request.payload.map_or("null", |payload| payload.get());
+        Message {
+            body: Bytes::copy_from_slice(payload.as_bytes()),
+            properties: Properties {
+                content_type: Some(JSON.to_owned()),
+                kind: Some(request.kind.to_owned()),
+                message_id: request.idempotency_key(),
+                correlation_id: Some(correlation_id.to_owned()),
+                reply_to: Some(self.reply_to.clone()),
+                expiration: Some(self.limit),
+                headers,
+                ..Properties::default()
+            },
+        }
+    }
+
+    async fn ask(&self, request: &Request<'_>) -> Result<Message, PublishError> {
+        // Whoever answers without having been asked would have to guess it.
+        let correlation_id = format!("{:032x}", chance::bits());
+        let message = self.message(request, &correlation_id);
+        let mut expected = self.waiting.expect(correlation_id);
+        let published = self
+            .publisher
+            .publish(Route::new(&self.exchange, request.kind), message);
+        tokio::select! {
+            biased;
+            // It may come before the broker has confirmed the question.
+            Some(answer) = expected.answer() => Ok(answer),
+            published = published => {
+                published?;
+                expected.answer().await.ok_or(PublishError::Ended)
+            }
+        }
+    }
+}
+
+/// Hands over answers until there will be none. What nobody waits for any more is counted.
+async fn read(mut replies: Consumer, waiting: Arc<Waiting>, calls: Arc<Calls>) {
+    while let Some(mut delivery) = replies.recv().await {
+        let answer = delivery.take_message();
+        delivery.ack();
+        let correlation_id = answer.properties.correlation_id.clone().unwrap_or_default();
+        if !waiting.settle(&correlation_id, answer) {
+            calls.late();
+            debug!("an application's answer came too late, or twice");
+        }
+    }
+}
+
+impl Handler for Amqp {
+    async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
+        let call = self.calls.begin();
+        let (outcome, said) = match self.ask(&request).await {
+            Ok(answer) if answer.properties.kind.as_deref() == Some(TYPE_ERROR) => refused(&answer.body),
+            Ok(answer) => match saying::answer(&answer.body, request.id) {
+                Ok(answers) => (Outcome::Answered, Ok(answers)),
+                Err(Unreadable) => {
+                    let error = HandlerError::new(ErrorCode::Internal, Unreadable.to_string());
+                    (Outcome::Unreadable, Err(error))
+                }
+            },
+            Err(reason) => (Outcome::Unreachable, Err(unpublished(reason))),
+        };
+        call.end(outcome);
+        said
+    }
+}
+
+fn refused(body: &[u8]) -> (Outcome, Result<Answers, HandlerError>) {
+    let error = Refusal::read(body).or(ErrorCode::Internal, "the application refused the message", false);
+    let outcome = match error.temporary {
+        true => Outcome::Failed,
+        false => Outcome::Refused,
+    };
+    (outcome, Err(error))
+}
+
+fn unpublished(reason: PublishError) -> HandlerError {
+    match reason {
+        PublishError::Unroutable => {
+            HandlerError::new(ErrorCode::Busy, "no application takes messages of this `type` just now")
+        }
+        PublishError::Refused => HandlerError::new(ErrorCode::Busy, "too much waits for the application already"),
+        PublishError::Away | PublishError::Ended => {
+            HandlerError::new(ErrorCode::Busy, "the application cannot be reached just now")
+        }
+        PublishError::Malformed => HandlerError::new(ErrorCode::Internal, "the message cannot be published"),
+    }
+}

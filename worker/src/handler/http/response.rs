@@ -1,0 +1,158 @@
+//! What the status of a response means for the message.
+//!
+//! Pure. As table, where the body does not say it better (`{"code", "message", …}`):
+//!
+//! | status | what the client is told |
+//! |---|---|
+//! | 2xx | the body is the `reply`'s payload; none (204): a reply without payload, if the message has an `id` |
+//! | 401, 403 | `forbidden`: who it is was proved, so it may not |
+//! | 413 | `too_large` |
+//! | 408, 425, 429, 502, 503, 504 | `busy`, temporary, with `retry_after_ms` if there is a `Retry-After` |
+//! | other 4xx | `bad_request` |
+//! | other 5xx | `internal`, temporary: nobody knows what was done |
+//! | others | `internal`: a redirect is not followed |
+
+use std::time::Duration;
+
+use shared::protocol::ErrorCode;
+
+use crate::handler::HandlerError;
+use crate::handler::upstream::calls::Outcome;
+use crate::handler::upstream::saying::Refusal;
+
+/// The status of a response, and what it says about later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    /// RFC 9110 §15.
+    pub(super) code: u16,
+    /// `Retry-After` (RFC 9110 §10.2.3).
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// The seconds of a `Retry-After`. A date is not read: clocks differ by more than what is worth waiting for.
+pub(super) fn seconds(text: &[u8]) -> Option<Duration> {
+    let seconds = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+impl Status {
+    pub(super) const fn is_success(self) -> bool {
+        matches!(self.code, 200..=299)
+    }
+
+    /// Whether the application is not able now, and says nothing about the message.
+    pub(super) const fn is_busy(self) -> bool {
+        matches!(self.code, 408 | 425 | 429 | 502 | 503 | 504)
+    }
+
+    /// How a call is counted that ends with it.
+    pub(super) const fn outcome(self) -> Outcome {
+        match self.code {
+            200..=299 => Outcome::Answered,
+            400..=499 if !self.is_busy() => Outcome::Refused,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// What the client is told.
+    pub(super) fn refusal(self, body: &[u8]) -> HandlerError {
+        let mut said = Refusal::read(body).or_retry_after(self.retry_after);
+        let (code, temporary) = match self.code {
+            401 | 403 => (ErrorCode::Forbidden, false),
+            413 => (ErrorCode::TooLarge, false),
+            _ if self.is_busy() => (ErrorCode::Busy, true),
+            400..=499 => (ErrorCode::BadRequest, false),
+            500..=599 => (ErrorCode::Internal, true),
+            _ => (ErrorCode::Internal, false),
+        };
+        // What a broken program says of itself is for its log; what it says in our words, it means.
+        if self.code >= 500 && said.code.is_none() {
+            said.message = None;
+        }
+        let usual = format!("the application answered with status {}", self.code);
+        said.or(code, &usual, temporary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(code: u16, body: &str) -> (&'static str, String, bool) {
+        let status = Status {
+            code,
+            retry_after: None,
+        };
+        let error = status.refusal(body.as_bytes());
+        (error.code.as_str(), error.message, error.temporary)
+    }
+
+    #[test]
+    fn each_status_is_told_as_the_table_says() {
+        for (code, word, temporary, outcome) in [
+            (301, "internal", false, Outcome::Failed),
+            (400, "bad_request", false, Outcome::Refused),
+            (401, "forbidden", false, Outcome::Refused),
+            (403, "forbidden", false, Outcome::Refused),
+            (404, "bad_request", false, Outcome::Refused),
+            (408, "busy", true, Outcome::Failed),
+            (413, "too_large", false, Outcome::Refused),
+            (422, "bad_request", false, Outcome::Refused),
+            (425, "busy", true, Outcome::Failed),
+            (429, "busy", true, Outcome::Failed),
+            (500, "internal", true, Outcome::Failed),
+            (502, "busy", true, Outcome::Failed),
+            (503, "busy", true, Outcome::Failed),
+            (504, "busy", true, Outcome::Failed),
+            (599, "internal", true, Outcome::Failed),
+            (999, "internal", false, Outcome::Failed),
+        ] {
+            let usual = format!("the application answered with status {code}");
+            assert_eq!(told(code, "<html>"), (word, usual, temporary), "{code}");
+            let status = Status {
+                code,
+                retry_after: None,
+            };
+            assert_eq!((status.outcome(), status.is_success()), (outcome, false), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_the_body_says_in_our_words_counts_and_a_stack_trace_is_not_passed_on() {
+        let full = r#"{"code":"forbidden","message":"not yours"}"#;
+        assert_eq!(told(404, full), ("forbidden", "not yours".to_owned(), false));
+        assert_eq!(told(500, full), ("forbidden", "not yours".to_owned(), false));
+        let foreign = r#"{"code":"E42","message":"at db.rs:1"}"#;
+        assert_eq!(told(422, foreign), ("bad_request", "at db.rs:1".to_owned(), false));
+        assert_eq!(told(500, foreign).1, "the application answered with status 500");
+    }
+
+    #[test]
+    fn only_who_may_try_again_is_told_when() {
+        let after = |code, body: &[u8]| {
+            let status = Status {
+                code,
+                retry_after: Some(Duration::from_secs(7)),
+            };
+            status.refusal(body).retry_after
+        };
+        assert_eq!(after(503, b""), Some(Duration::from_secs(7)));
+        assert_eq!(after(503, br#"{"retry_after_ms":1}"#), Some(Duration::from_millis(1)));
+        assert_eq!(after(400, b""), None);
+    }
+
+    #[test]
+    fn a_retry_after_is_seconds_or_nothing() {
+        assert_eq!(seconds(b" 120 "), Some(Duration::from_secs(120)));
+        for other in [
+            &b""[..],
+            b"-1",
+            b"1.5",
+            b"Fri, 31 Dec 1999 23:59:59 GMT",
+            b"\xff",
+            b"99999999999999999999",
+        ] {
+            assert_eq!(seconds(other), None);
+        }
+    }
+}

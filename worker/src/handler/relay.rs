@@ -1,0 +1,129 @@
+//! Messages from one identity to another: `relay`.
+//!
+//! `{"type": "relay", "payload": {"to": {"subject": "bob"}, "payload": …}}` becomes a
+//! push to Bob: `{"from": {"issuer", "subject"}, "payload": …}`, and what became of it
+//! the reply: `{"outcome": "delivered", "connections": 1}` or `{"outcome": "held"}`.
+//! It goes the way of pushes, and is what a push is: on each of Bob's live
+//! connections, or held for his next one. A message that is handled again makes the
+//! same push again, which clients are shown once.
+//!
+//! The sender's name is the one that the token proved: nothing in the message can say
+//! otherwise. Messages that are in flight together may pass each other; whoever waits
+//! for each reply keeps them in order.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use shared::chance;
+use shared::protocol::ErrorCode;
+use shared::tag::IdentityTag;
+
+use super::upstream::asking::Identity;
+use super::{Answers, Handler, HandlerError, Request};
+use crate::identity::{self, Issuer, Unnamed};
+use crate::outbound::outcome::Outcome;
+use crate::outbound::push::Push;
+use crate::outbound::pushes::Pushes;
+
+/// The only type of message.
+const TYPE: &str = "relay";
+
+/// Pushes messages.
+pub(crate) struct Relay(pub(crate) Arc<Pushes>);
+
+/// What a client asks for. A member that is not known could have said whom it means.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked<'a> {
+    to: To,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct To {
+    subject: String,
+    #[serde(default)]
+    issuer: Option<String>,
+}
+
+/// What the other identity is shown.
+#[derive(Serialize)]
+struct Relayed<'a> {
+    from: Identity<'a>,
+    payload: &'a RawValue,
+}
+
+impl Relay {
+    fn push(&self, request: &Request<'_>) -> Result<(Push, IdentityTag), HandlerError> {
+        if request.kind != TYPE {
+            return Err(refused("only messages of the type `relay` are handled here"));
+        }
+        let text = request.payload.map_or("null", RawValue::get);
+        let asked: Asked<'_> = serde_json::from_str(text).map_err(|_| {
+            refused("the payload is not `{\"to\": {\"subject\": …}, \"payload\": …}`, with an `issuer` if there are several")
+        })?;
+        let relayed = Relayed {
+            from: Identity::of(request),
+            payload: asked.payload,
+        };
+        // All of it came as JSON, so it can be written as JSON.
+        let payload = serde_json::to_vec(&relayed).unwrap_or_default();
+        let identity = identity::tag_of(self.issuer(asked.to.issuer.as_deref())?, subject(&asked.to)?);
+        let push = Push::for_identity(identity, id_of(request), &payload, self.0.outbound.clock.now());
+        match push {
+            Ok(push) => Ok((push, identity)),
+            Err(fault) => Err(HandlerError::new(fault.error().code, fault.to_string())),
+        }
+    }
+
+    fn issuer(&self, name: Option<&str>) -> Result<&Issuer, HandlerError> {
+        identity::issuer_of(name, &self.0.issuers).map_err(|unnamed| {
+            refused(match unnamed {
+                Unnamed::Several => "there are several issuers: name the subject's in `to.issuer`",
+                Unnamed::Unknown => "the issuer is none of those whose tokens are accepted",
+            })
+        })
+    }
+}
+
+fn subject(to: &To) -> Result<&str, HandlerError> {
+    let subject = Some(&*to.subject).filter(|subject| identity::is_subject(subject));
+    subject.ok_or_else(|| refused("nobody can be that subject"))
+}
+
+fn refused(why: &str) -> HandlerError {
+    HandlerError::new(ErrorCode::BadRequest, why)
+}
+
+/// The push's name: the same whenever the message is handled again, and it tells nothing of the sender's connection.
+fn id_of(request: &Request<'_>) -> String {
+    let bits = request.idempotency_key().map(|key| {
+        let digest = Sha256::digest(format!("relay {key}"));
+        digest
+            .iter()
+            .take(16)
+            .fold(0, |bits: u128, byte| bits << 8 | u128::from(*byte))
+    });
+    format!("{:032x}", bits.unwrap_or_else(chance::bits))
+}
+
+impl Handler for Relay {
+    async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
+        let (push, identity) = self.push(&request)?;
+        match self.0.send(&push, identity).await {
+            Ok(outcome @ (Outcome::Delivered { .. } | Outcome::Held)) => Answers::one(&outcome),
+            Ok(Outcome::Refused { .. }) => Err(HandlerError::new(
+                ErrorCode::Busy,
+                "too much is held for the recipient already",
+            )),
+            Ok(Outcome::NoRecipient | Outcome::Expired | Outcome::Revoked) | Err(_) => Err(HandlerError::new(
+                ErrorCode::Busy,
+                "the message cannot be brought to the recipient just now",
+            )),
+        }
+    }
+}

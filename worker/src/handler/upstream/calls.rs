@@ -1,0 +1,108 @@
+//! What is counted of the calls of an application.
+
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, counter, histogram};
+use tokio::time::Instant;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::handler) enum Outcome {
+    /// With an answer.
+    Answered,
+    /// With a refusal: the message's fault.
+    Refused,
+    /// With a failure of the application, or it asked to be left alone for a while.
+    Failed,
+    /// It was not there, or went away.
+    Unreachable,
+    /// It said what cannot be passed on.
+    Unreadable,
+}
+
+/// What is counted.
+pub(in crate::handler) struct Calls {
+    answered: Counter,
+    refused: Counter,
+    failed: Counter,
+    unreachable: Counter,
+    unreadable: Counter,
+    timeout: Counter,
+    abandoned: Counter,
+    seconds: Histogram,
+    retries: Counter,
+    late: Counter,
+    limit: Duration,
+}
+
+impl Calls {
+    /// `limit` is when a call is cancelled because it took too long.
+    pub(in crate::handler) fn new(limit: Duration) -> Self {
+        let outcome = |outcome: &'static str| counter!("countersign_worker_upstream_calls_total", "outcome" => outcome);
+        Self {
+            answered: outcome("answered"),
+            refused: outcome("refused"),
+            failed: outcome("failed"),
+            unreachable: outcome("unreachable"),
+            unreadable: outcome("unreadable"),
+            timeout: outcome("timeout"),
+            abandoned: outcome("abandoned"),
+            seconds: histogram!("countersign_worker_upstream_seconds"),
+            retries: counter!("countersign_worker_upstream_retries_total"),
+            late: counter!("countersign_worker_upstream_late_answers_total"),
+            limit,
+        }
+    }
+
+    /// A call begins, and is counted when it ends, in whatever way.
+    pub(in crate::handler) fn begin(&self) -> Call<'_> {
+        Call {
+            calls: self,
+            started: Instant::now(),
+            outcome: None,
+        }
+    }
+
+    /// The same is tried once more.
+    pub(in crate::handler) fn retried(&self) {
+        self.retries.increment(1);
+    }
+
+    /// An answer came that nobody waits for.
+    pub(in crate::handler) fn late(&self) {
+        self.late.increment(1);
+    }
+}
+
+/// One call. Dropped, it is over.
+pub(in crate::handler) struct Call<'a> {
+    calls: &'a Calls,
+    started: Instant,
+    outcome: Option<Outcome>,
+}
+
+impl Call<'_> {
+    /// It ended so.
+    pub(in crate::handler) fn end(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let calls = self.calls;
+        let took = self.started.elapsed();
+        let counter = match self.outcome {
+            Some(Outcome::Answered) => &calls.answered,
+            Some(Outcome::Refused) => &calls.refused,
+            Some(Outcome::Failed) => &calls.failed,
+            Some(Outcome::Unreachable) => &calls.unreachable,
+            Some(Outcome::Unreadable) => &calls.unreadable,
+            None if took >= calls.limit => &calls.timeout,
+            // The worker ends.
+            None => &calls.abandoned,
+        };
+        counter.increment(1);
+        calls.seconds.record(took);
+    }
+}

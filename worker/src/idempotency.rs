@@ -1,0 +1,198 @@
+//! A message that comes twice has its effect once.
+//!
+//! Whoever handles a message that has an `id` claims it in the store first, and
+//! writes there what it came to, before anybody is answered. So the same message
+//! from the same identity gets the same answer again, on whatever connection and
+//! worker; and another message with that `id` is a `duplicate`. The rooms:
+//!
+//! - `sameness`: by what two messages are the same.
+//! - `outcome`: what a message came to, as it is kept.
+//! - `counters`: what is counted of it.
+//!
+//! A store that cannot say lets nothing through: the client is told `busy`. A worker
+//! that dies between the effect and its note is what remains: the same message
+//! delivered anew (by its stamp) takes over at once, another with its `id` only when
+//! the lease is over, and then the effect may be there twice.
+
+mod counters;
+mod outcome;
+mod sameness;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::protocol::{ErrorBody, ErrorCode};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use self::counters::{Counters, Known};
+use self::sameness::{fingerprint, key};
+use crate::decision::RETRY_MS;
+use crate::handler::{Answers, Request};
+use crate::metrics::Metrics;
+use crate::store::{Begun, Claim, Run, Store, StoreError};
+
+/// By how much the lease of a claim outlasts the handler's time: for what the store takes, and for clocks of workers that
+/// differ by seconds.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+/// How often, and in which distance, the store is told what a message came to, which the handler will not say again.
+const NOTE_TRIES: u32 = 3;
+const NOTE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Knows which messages were handled. There is none where idempotency is off.
+pub(crate) struct Idempotency {
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    counters: Counters,
+    window: Duration,
+    lease: Duration,
+}
+
+/// What is known of a message that is to be handled.
+pub(crate) enum Recalled {
+    /// It has no effect yet, so that it may have it now; under this claim, if it has a name.
+    Fresh(Option<Claim>),
+    /// It had, and came to this.
+    Done(Result<Answers, ErrorBody>),
+    /// It may not have one.
+    Refused(ErrorBody),
+}
+
+impl Idempotency {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        window: Duration,
+        handler_timeout: Duration,
+    ) -> Self {
+        Self {
+            store,
+            metrics,
+            counters: Counters::new(),
+            window,
+            lease: handler_timeout.saturating_add(LEASE_MARGIN),
+        }
+    }
+
+    /// Finds out whether a message has had its effect already, and claims it if not. One that comes `again`, because
+    /// whoever was given it did not bring it to its end, may have to wait for its own claim to end.
+    pub(crate) async fn recall(&self, request: &Request<'_>, again: bool) -> Recalled {
+        let Some(id) = request.id else {
+            return Recalled::Fresh(None);
+        };
+        let claim = Claim {
+            key: key(request.identity, id),
+            fingerprint: fingerprint(request.kind, request.payload),
+            run: Run {
+                stamp: request.stamp,
+                number: shared::chance::number(),
+            },
+            lease: self.lease,
+            window: self.window,
+        };
+        // What was injected has no stamp, by which it would be known that the claim is its own; and there may be nobody
+        // who could be told to try again. Such messages come one at a time.
+        let patience = if again && claim.run.stamp.is_none() {
+            self.lease
+        } else {
+            Duration::ZERO
+        };
+        self.judge(claim, self.begin(&claim, patience).await)
+    }
+
+    /// Keeps what a message came to, unless it may well come to something else later. Tells what the client is told:
+    /// the same, or what the message came to in another's hands before.
+    pub(crate) async fn remember(
+        &self,
+        claim: &Claim,
+        came_to: Result<Answers, ErrorBody>,
+    ) -> Result<Answers, ErrorBody> {
+        if came_to.as_ref().is_err_and(|error| error.temporary) {
+            if let Err(reason) = self.store.abandon(claim).await {
+                // It is free when its lease is over.
+                self.failed(&reason);
+            }
+            return came_to;
+        }
+        let text = outcome::to_text(&came_to);
+        match self.note(claim, text.as_deref()).await {
+            Some(before) => outcome::from_text(&before).unwrap_or(came_to),
+            None => came_to,
+        }
+    }
+
+    async fn begin(&self, claim: &Claim, patience: Duration) -> Result<Begun, StoreError> {
+        let since = Instant::now();
+        loop {
+            let mut begun = self.store.begin(claim).await;
+            if begun.is_err() {
+                // It may be claimed although the store did not say so, and whoever tries again would find it running.
+                begun = self.store.begin(claim).await;
+            }
+            if !matches!(begun, Ok(Begun::Running)) || since.elapsed() >= patience {
+                return begun;
+            }
+            sleep(Duration::from_millis(RETRY_MS)).await;
+        }
+    }
+
+    fn judge(&self, claim: Claim, begun: Result<Begun, StoreError>) -> Recalled {
+        let busy = |why| ErrorBody::new(ErrorCode::Busy, why).retry_after_ms(RETRY_MS);
+        let (known, recalled) = match begun {
+            Ok(Begun::First) => (Known::First, Recalled::Fresh(Some(claim))),
+            Ok(Begun::Running) => (
+                Known::Running,
+                Recalled::Refused(busy("the message came before, and is being handled")),
+            ),
+            Ok(Begun::Done(text)) => match text.as_deref().and_then(outcome::from_text) {
+                Some(came_to) => (Known::Again, Recalled::Done(came_to)),
+                None => (
+                    Known::NotKept,
+                    Recalled::Refused(ErrorBody::new(
+                        ErrorCode::Duplicate,
+                        "the message came before, and was handled; its answer is not kept",
+                    )),
+                ),
+            },
+            Ok(Begun::Conflict) => (
+                Known::Conflict,
+                Recalled::Refused(ErrorBody::new(
+                    ErrorCode::Duplicate,
+                    "another message had this `id` before",
+                )),
+            ),
+            Err(reason) => {
+                self.failed(&reason);
+                (
+                    Known::Unavailable,
+                    Recalled::Refused(busy("whether the message came before cannot be found out just now")),
+                )
+            }
+        };
+        self.counters.knew(known);
+        recalled
+    }
+
+    /// Writes down what a message came to. If the store does not take it, the client is answered all the same: the effect
+    /// is there.
+    async fn note(&self, claim: &Claim, text: Option<&str>) -> Option<String> {
+        for tried in 1..=NOTE_TRIES {
+            match self.store.finish(claim, text).await {
+                Ok(before) => return before,
+                Err(reason) => self.failed(&reason),
+            }
+            if tried < NOTE_TRIES {
+                sleep(NOTE_PAUSE).await;
+            }
+        }
+        self.counters.knew(Known::Unnoted);
+        warn!("what a message came to could not be kept; if it comes again, it may have its effect again");
+        None
+    }
+
+    fn failed(&self, reason: &StoreError) {
+        self.metrics.store_failed();
+        debug!(%reason, "the store could not be asked about a message that may have come before");
+    }
+}

@@ -1,0 +1,59 @@
+//! What is counted of messages that may have come before.
+
+use metrics::{Counter, counter};
+
+/// What was known of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It came for the first time, or had come to nothing.
+    First,
+    /// It came before, and was answered as then.
+    Again,
+    /// It came before, and what it came to is not kept.
+    NotKept,
+    /// It came before, and lasts.
+    Running,
+    /// Another came before by its name.
+    Conflict,
+    /// The store did not say.
+    Unavailable,
+    /// The store was not told what it came to.
+    Unnoted,
+}
+
+pub(super) struct Counters {
+    first: Counter,
+    again: Counter,
+    not_kept: Counter,
+    running: Counter,
+    conflict: Counter,
+    unavailable: Counter,
+    unnoted: Counter,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        let result = |result: &'static str| counter!("countersign_worker_idempotency_total", "result" => result);
+        Self {
+            first: result("first"),
+            again: result("again"),
+            not_kept: result("not_kept"),
+            running: result("running"),
+            conflict: result("conflict"),
+            unavailable: result("unavailable"),
+            unnoted: result("unnoted"),
+        }
+    }
+
+    pub(super) fn knew(&self, known: Known) {
+        match known {
+            Known::First => self.first.increment(1),
+            Known::Again => self.again.increment(1),
+            Known::NotKept => self.not_kept.increment(1),
+            Known::Running => self.running.increment(1),
+            Known::Conflict => self.conflict.increment(1),
+            Known::Unavailable => self.unavailable.increment(1),
+            Known::Unnoted => self.unnoted.increment(1),
+        }
+    }
+}

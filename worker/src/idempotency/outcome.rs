@@ -1,0 +1,117 @@
+//! What a message came to, as it is kept: pure.
+//!
+//! The application's part alone. What is said around it (the `id`, and what has become
+//! of the connection's authentication, with the secret that goes with it) is
+//! said anew each time, of whichever connection is answered.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::protocol::ErrorBody;
+
+use crate::handler::Answers;
+
+/// The longest that is kept: 64 KiB. Of what comes to more, only that it was handled is known.
+pub(super) const LONGEST: usize = 64 * 1_024;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kept {
+    /// Each with its payload, or with none.
+    Replies(Vec<Vec<Box<RawValue>>>),
+    Error(ErrorBody),
+}
+
+/// As it is kept; nothing if it is too long.
+pub(super) fn to_text(came_to: &Result<Answers, ErrorBody>) -> Option<String> {
+    let kept = match came_to {
+        Ok(answers) => Kept::Replies(
+            answers
+                .payloads()
+                .iter()
+                .map(|one| one.iter().cloned().collect())
+                .collect(),
+        ),
+        Err(error) => Kept::Error(error.clone()),
+    };
+    let text = serde_json::to_string(&kept).ok()?;
+    (text.len() <= LONGEST).then_some(text)
+}
+
+/// What it was; nothing if another version wrote it, in words that this one does not know.
+pub(super) fn from_text(text: &str) -> Option<Result<Answers, ErrorBody>> {
+    Some(match serde_json::from_str(text).ok()? {
+        Kept::Replies(payloads) => {
+            let each = payloads
+                .into_iter()
+                .map(|payload| Answers::raw(payload.into_iter().next()));
+            Ok(each.fold(Answers::none(), Answers::and))
+        }
+        Kept::Error(error) => Err(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::protocol::ErrorCode;
+
+    use super::*;
+    use crate::answer;
+
+    fn raw(text: &str) -> Answers {
+        Answers::raw(Some(RawValue::from_string(text.to_owned()).unwrap()))
+    }
+
+    #[test]
+    fn what_was_said_is_said_again_to_the_byte() {
+        let deep = format!("{}{}", "[".repeat(126), "]".repeat(126));
+        for answers in [
+            Answers::none(),
+            Answers::raw(None),
+            raw("null"),
+            raw(r#"{"b": 1.0, "a":"é\u00e9\n"}"#)
+                .and(Answers::raw(None))
+                .and(raw("1e400")),
+            raw(&deep),
+        ] {
+            let text = to_text(&Ok(answers)).unwrap();
+            let said = |answers: &Answers| answer::replies(Some("i"), answers, None);
+            let first = from_text(&text).unwrap().unwrap();
+            let again = from_text(&to_text(&Ok(first)).unwrap()).unwrap().unwrap();
+            assert_eq!(text, to_text(&Ok(from_text(&text).unwrap().unwrap())).unwrap());
+            assert_eq!(said(&from_text(&text).unwrap().unwrap()), said(&again));
+        }
+        let said = |answers: &Answers| answer::replies(Some("i"), answers, None);
+        let again = |answers: Answers| from_text(&to_text(&Ok(answers)).unwrap()).unwrap().unwrap();
+        assert_eq!(said(&again(raw("null"))), said(&raw("null")));
+        assert_eq!(said(&again(Answers::raw(None))), said(&Answers::raw(None)));
+        assert_eq!(said(&again(Answers::none())), said(&Answers::none()));
+        assert_eq!(
+            said(&again(raw("[1, 2]").and(raw("{}")))),
+            said(&raw("[1, 2]").and(raw("{}")))
+        );
+    }
+
+    #[test]
+    fn every_error_is_read_as_it_was_written() {
+        for code in ErrorCode::ALL {
+            let error = ErrorBody::new(code, "a \"why\"");
+            let text = to_text(&Err(error.clone())).unwrap();
+            assert_eq!(from_text(&text).unwrap().unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept_and_what_is_not_understood_is_not_guessed() {
+        let of_length = |length: usize| raw(&format!("\"{}\"", "x".repeat(length - r#"{"replies":[[""]]}"#.len())));
+        assert_eq!(to_text(&Ok(of_length(LONGEST))).unwrap().len(), LONGEST);
+        assert_eq!(to_text(&Ok(of_length(LONGEST + 1))), None);
+        for text in [
+            "",
+            "{}",
+            r#"{"error":{"code":"newer","message":"","temporary":false}}"#,
+            r#"{"newer":1}"#,
+        ] {
+            assert!(from_text(text).is_none(), "{text}");
+        }
+    }
+}

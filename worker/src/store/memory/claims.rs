@@ -1,0 +1,122 @@
+//! Messages that are to have their effect once.
+
+use std::collections::HashMap;
+
+use shared::clock::Timestamp;
+use shared::tag::IdentityTag;
+
+use super::expiring::Expiring;
+use crate::store::claim::Sha256Digest;
+use crate::store::{Begun, Claim, MOST_ANSWER_BYTES, MOST_CLAIMS, Run};
+
+#[derive(Default)]
+pub(super) struct Claims {
+    by_identity: Expiring<IdentityTag, HashMap<Sha256Digest, Record>>,
+}
+
+struct Record {
+    fingerprint: Sha256Digest,
+    state: State,
+    gone_at: Timestamp,
+}
+
+enum State {
+    Running { run: Run, until: Timestamp },
+    Done(Option<String>),
+}
+
+impl Record {
+    fn answer_bytes(&self) -> usize {
+        match &self.state {
+            State::Done(Some(answer)) => answer.len(),
+            State::Done(None) | State::Running { .. } => 0,
+        }
+    }
+}
+
+impl Claims {
+    pub(super) fn begin(&mut self, claim: &Claim, now: Timestamp) -> Begun {
+        if let Some(record) = self.present(claim, now) {
+            if record.fingerprint != claim.fingerprint {
+                return Begun::Conflict;
+            }
+            match &record.state {
+                State::Done(answer) => return Begun::Done(answer.clone()),
+                State::Running { run, until } => {
+                    let same = run.number == claim.run.number || (run.stamp.is_some() && run.stamp == claim.run.stamp);
+                    if !same && *until > now {
+                        return Begun::Running;
+                    }
+                }
+            }
+        }
+        let running = State::Running {
+            run: claim.run,
+            until: now.saturating_add(claim.lease),
+        };
+        self.write(claim, running, now, now.saturating_add(claim.begins_for()));
+        Begun::First
+    }
+
+    pub(super) fn finish(&mut self, claim: &Claim, answer: Option<&str>, now: Timestamp) -> Option<String> {
+        if let Some(record) = self.present(claim, now) {
+            match &record.state {
+                _ if record.fingerprint != claim.fingerprint => return None,
+                State::Done(answer) => return answer.clone(),
+                State::Running { .. } => {}
+            }
+        }
+        let done = State::Done(answer.map(str::to_owned));
+        self.write(claim, done, now, now.saturating_add(claim.window));
+        None
+    }
+
+    pub(super) fn abandon(&mut self, claim: &Claim, now: Timestamp) {
+        let is_ours =
+            |record: &Record| matches!(&record.state, State::Running { run, .. } if run.number == claim.run.number);
+        if let Some(records) = self.by_identity.get_mut(&claim.key.identity, now)
+            && records.get(&claim.key.id).is_some_and(is_ours)
+        {
+            records.remove(&claim.key.id);
+        }
+    }
+
+    fn present(&self, claim: &Claim, now: Timestamp) -> Option<&Record> {
+        let records = self.by_identity.get(&claim.key.identity, now)?;
+        records.get(&claim.key.id).filter(|record| record.gone_at > now)
+    }
+
+    fn write(&mut self, claim: &Claim, state: State, now: Timestamp, gone_at: Timestamp) {
+        let records = self.by_identity.enter(claim.key.identity, now, gone_at, HashMap::new);
+        let record = Record {
+            fingerprint: claim.fingerprint,
+            state,
+            gone_at,
+        };
+        records.insert(claim.key.id, record);
+        if records.len() > MOST_CLAIMS {
+            records.retain(|_, record| record.gone_at > now);
+        }
+        if records.len() > MOST_CLAIMS
+            && let Some(oldest) = oldest(records, |_| true)
+        {
+            records.remove(&oldest);
+        }
+        let mut bytes: usize = records.values().map(Record::answer_bytes).sum();
+        while bytes > MOST_ANSWER_BYTES
+            && let Some(oldest) = oldest(records, |record| record.answer_bytes() > 0)
+            && let Some(record) = records.get_mut(&oldest)
+        {
+            bytes -= record.answer_bytes();
+            record.state = State::Done(None);
+        }
+    }
+}
+
+/// The one of those that is forgotten first.
+fn oldest(records: &HashMap<Sha256Digest, Record>, of: impl Fn(&Record) -> bool) -> Option<Sha256Digest> {
+    let some = records.iter().filter(|(_, record)| of(record));
+    // A map's order is nobody's: the same state must give the same answer.
+    some.min_by_key(|(id, record)| (record.gone_at, **id))
+        .map(|(id, _)| *id)
+}

@@ -1,0 +1,209 @@
+//! A store whose calls are seen in the trace of whoever makes them.
+//!
+//! It stands before the real one only where traces are exported, and passes on
+//! whatever is not part of one.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use shared::clock::Timestamp;
+use shared::id::{ConnectionId, Sequence};
+use shared::revocation::Revocation;
+use shared::tag::IdentityTag;
+use shared::trace::{self, KeyValue, SpanKind, words};
+
+use super::{
+    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
+    ResumeDigest, Store, StoreError,
+};
+use crate::identity::Identity;
+
+pub(crate) struct Traced(pub(crate) Arc<dyn Store>);
+
+type Call<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+fn traced<'a, T: Send + 'a>(operation: &'static str, call: Call<'a, T>) -> Call<'a, T> {
+    let span = trace::child("store", SpanKind::Client);
+    if span.context().is_none() {
+        return call;
+    }
+    span.describe(|| [KeyValue::new(words::STORE_OPERATION, operation)]);
+    Box::pin(async move {
+        let result = call.await;
+        if result.is_err() {
+            span.fail("store_failed");
+        }
+        result
+    })
+}
+
+impl Store for Traced {
+    fn record<'a>(&'a self, connection: ConnectionId, authentication: &'a Authentication) -> Call<'a, Recorded> {
+        traced("record", self.0.record(connection, authentication))
+    }
+
+    fn authentication(&self, connection: ConnectionId) -> Call<'_, Option<Authentication>> {
+        traced("authentication", self.0.authentication(connection))
+    }
+
+    fn close(&self, connection: ConnectionId, by: Sequence) -> Call<'_, Recorded> {
+        traced("close", self.0.close(connection, by))
+    }
+
+    fn resume<'a>(
+        &'a self,
+        connection: ConnectionId,
+        secret: &'a ResumeDigest,
+        identity: &'a Identity,
+        heir: ConnectionId,
+    ) -> Call<'a, bool> {
+        traced("resume", self.0.resume(connection, secret, identity, heir))
+    }
+
+    fn heir(&self, connection: ConnectionId) -> Call<'_, Option<ConnectionId>> {
+        traced("heir", self.0.heir(connection))
+    }
+
+    fn predecessor(&self, connection: ConnectionId) -> Call<'_, Option<ConnectionId>> {
+        traced("predecessor", self.0.predecessor(connection))
+    }
+
+    fn register(&self, identity: IdentityTag, entry: Registered) -> Call<'_, Option<u64>> {
+        traced("register", self.0.register(identity, entry))
+    }
+
+    fn unregister(&self, identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> Call<'_, ()> {
+        traced("unregister", self.0.unregister(identity, connection, by))
+    }
+
+    fn connections(&self, identity: IdentityTag) -> Call<'_, Vec<Registered>> {
+        traced("connections", self.0.connections(identity))
+    }
+
+    fn hold_message<'a>(
+        &'a self,
+        connection: ConnectionId,
+        message: &'a HeldMessage,
+        limits: &'a HoldLimits,
+    ) -> Call<'a, Holding> {
+        traced("hold_message", self.0.hold_message(connection, message, limits))
+    }
+
+    fn held_messages(&self, connection: ConnectionId) -> Call<'_, Vec<HeldMessage>> {
+        traced("held_messages", self.0.held_messages(connection))
+    }
+
+    fn drop_messages<'a>(&'a self, connection: ConnectionId, sequences: &'a [Sequence]) -> Call<'a, u64> {
+        traced("drop_messages", self.0.drop_messages(connection, sequences))
+    }
+
+    fn hold_write<'a>(
+        &'a self,
+        identity: IdentityTag,
+        write: &'a HeldWrite,
+        limits: &'a HoldLimits,
+    ) -> Call<'a, Holding> {
+        traced("hold_write", self.0.hold_write(identity, write, limits))
+    }
+
+    fn held_writes(&self, identity: IdentityTag, most: u64) -> Call<'_, Vec<HeldWrite>> {
+        traced("held_writes", self.0.held_writes(identity, most))
+    }
+
+    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> Call<'a, u64> {
+        traced("drop_writes", self.0.drop_writes(identity, keys))
+    }
+
+    fn overdue(&self, since: Timestamp, most: u64) -> Call<'_, Vec<IdentityTag>> {
+        traced("overdue", self.0.overdue(since, most))
+    }
+
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> Call<'a, ()> {
+        traced("revoke", self.0.revoke(revocation))
+    }
+
+    fn revocations(&self) -> Call<'_, Vec<Revocation>> {
+        traced("revocations", self.0.revocations())
+    }
+
+    fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> Call<'a, ()> {
+        traced("note", self.0.note(connection, decision))
+    }
+
+    fn decisions(&self, connection: ConnectionId) -> Call<'_, Vec<Decision>> {
+        traced("decisions", self.0.decisions(connection))
+    }
+
+    fn begin<'a>(&'a self, claim: &'a Claim) -> Call<'a, Begun> {
+        traced("begin", self.0.begin(claim))
+    }
+
+    fn finish<'a>(&'a self, claim: &'a Claim, answer: Option<&'a str>) -> Call<'a, Option<String>> {
+        traced("finish", self.0.finish(claim, answer))
+    }
+
+    fn abandon<'a>(&'a self, claim: &'a Claim) -> Call<'a, ()> {
+        traced("abandon", self.0.abandon(claim))
+    }
+
+    fn ping(&self) -> Call<'_, ()> {
+        traced("ping", self.0.ping())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use shared::clock::ManualClock;
+    use shared::config::{Config, OtlpUrl, Share, TraceConfig, Value};
+    use shared::trace::Tracer;
+
+    use super::super::conformance::{self, Home, LEEWAY, START};
+    use super::super::memory::MemoryStore;
+    use super::*;
+    use crate::config::WorkerConfig;
+
+    struct TracedHome {
+        store: Traced,
+        clock: Arc<ManualClock>,
+    }
+
+    impl Home for TracedHome {
+        fn store(&self) -> &dyn Store {
+            &self.store
+        }
+
+        fn clock(&self) -> &ManualClock {
+            &self.clock
+        }
+
+        fn age(&self, _: Duration) -> BoxFuture<'_, ()> {
+            Box::pin(ready(()))
+        }
+
+        fn end_a_look_in_vain(&self, _: IdentityTag) -> BoxFuture<'_, ()> {
+            Box::pin(ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_traced_keeps_every_promise_of_the_one_behind_it() {
+        let config = TraceConfig {
+            // Nobody is there, and nobody waits for it.
+            otlp_endpoint: Some(OtlpUrl::parse("http://127.0.0.1:9").unwrap()),
+            trace_ratio: Share::parse("1").unwrap(),
+        };
+        let traced = Tracer::start(&config, &WorkerConfig::PROGRAM, "test").unwrap();
+        for tracer in [Tracer::OFF, traced] {
+            let clock = Arc::new(ManualClock::at(START));
+            let memory = MemoryStore::new(LEEWAY, Arc::<ManualClock>::clone(&clock));
+            let store = Traced(Arc::new(memory));
+            let home = TracedHome { store, clock };
+            let span = tracer.draw("process", SpanKind::Consumer);
+            span.scope(pin!(conformance::every_claim(&home))).await;
+        }
+    }
+}
