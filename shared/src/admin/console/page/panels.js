@@ -21,6 +21,7 @@ const TILES = [
   { id: "answers", name: "Answers", unit: "/s", counter: true, of: [of("terminator_answers_total", "outcome", "delivered"), of("worker_messages_total", "outcome", "handled")] },
   { id: "pushes", name: "Pushes", unit: "/s", counter: true, of: [is("worker_pushes_total")] },
   { id: "in-flight", name: "On their way", of: [is("terminator_messages_in_flight"), is("worker_in_flight")] },
+  { id: "ending", name: "Lapse in a minute", of: [of("terminator_grants_expiring", "within", "60s")] },
   { id: "held-in", name: "Held in", of: [is("terminator_held_inbound")], wait: true },
 ];
 
