@@ -121,6 +121,33 @@ async fn what_a_handler_logs_has_the_name_of_the_trace() {
 }
 
 #[tokio::test]
+async fn a_handler_can_hand_the_trace_on_to_whoever_it_asks() {
+    let collector = Collector::start().await;
+    let stack = Stack::builder()
+        .poisoned_workers(1)
+        .setting("otlp-endpoint", &collector.url())
+        .setting("trace-ratio", "0");
+    let stack = stack.start().await;
+    let queue = stack.queue().await;
+    let message = json!({"type": "trace", "token": token_for("alice").mint()}).to_string();
+    let mut handed_on = Vec::new();
+    for headers in [FieldTable::default(), foreign("00"), foreign("01")] {
+        let mut replies = queue.reply_queue().await;
+        let properties = replies.properties().with_headers(headers);
+        queue.publish("message", &message, properties).await;
+        handed_on.push(replies.next(SOON).await.json()["payload"].clone());
+    }
+    let handle = collector.span("handle").await;
+    let expected = [
+        json!({}),
+        // That it was not drawn is for others to know too.
+        json!({"traceparent": format!("00-{FOREIGN}-{FOREIGN_SPAN}-00")}),
+        json!({"traceparent": format!("00-{FOREIGN}-{}-01", handle.id)}),
+    ];
+    assert_eq!(handed_on, expected);
+}
+
+#[tokio::test]
 async fn an_injector_s_trace_goes_on_if_it_says_so_and_only_then() {
     let collector = Collector::start().await;
     // Nothing is begun here, and what is brought is followed all the same.

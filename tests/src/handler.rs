@@ -1,6 +1,7 @@
 //! A handler that does what the message's `type` says, harm included: for claims about what befalls others.
 
 use std::{
+    collections::BTreeMap,
     process,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -35,6 +36,10 @@ impl Handler for Poisoned {
                     "issuer": request.identity.issuer.as_str(),
                     "subject": request.identity.subject.as_str(),
                 }));
+            }
+            "trace" => {
+                let headers: BTreeMap<_, _> = request.trace_headers().into_iter().collect();
+                return Answers::one(&headers);
             }
             "slow" => tokio::time::sleep(SLOW).await,
             "until" => tokio::time::sleep(until(&request)).await,

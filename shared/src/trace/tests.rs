@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span as SdkSpan, SpanData, SpanProcessor};
 use proptest::prelude::*;
@@ -114,6 +115,34 @@ async fn where_nothing_is_traced_nothing_is_said() {
     }
     assert_eq!(kept.spans(), []);
     assert_eq!(size_of::<Span>(), size_of::<usize>());
+}
+
+#[test]
+fn a_message_that_is_not_drawn_allocates_nothing() {
+    // One in 2^32 would be.
+    let (seldom, _) = tracer("1e-12");
+    let mut properties = with_header("grant", "facts");
+    properties
+        .headers
+        .push(("resume".to_owned(), Value::Text("secret".to_owned())));
+    let message = |tracer: &Tracer| {
+        let received = tracer.draw("receive", SpanKind::Server);
+        assert!(headers::of_span(&received.child("publish", SpanKind::Producer)).is_empty());
+        let process = tracer.follow_headers(&properties, "process", SpanKind::Consumer);
+        let work = async {
+            drop(child("verify", SpanKind::Internal));
+            describe(|| [KeyValue::new("word", "said".to_owned())]);
+            headers::pairs()
+        };
+        let pairs = process.logged_scope(pin!(work)).now_or_never();
+        assert_eq!(pairs, Some(Vec::new()));
+    };
+    for tracer in [Tracer::OFF, seldom] {
+        // What a thread needs once is there then.
+        message(&tracer);
+        let counted = allocation_counter::measure(|| (0..100).for_each(|_| message(&tracer)));
+        assert_eq!(counted.count_total, 0);
+    }
 }
 
 #[test]
