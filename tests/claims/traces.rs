@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
+use tests::app::text;
 use tests::collector::Exported;
-use tests::{Collector, Span, Stack, eventually, token_for};
+use tests::upstream::{Asked, Said};
+use tests::{App, Collector, Span, Stack, Upstream, eventually, token_for};
 
 use crate::lapse::SOON;
 
@@ -145,6 +147,38 @@ async fn a_handler_can_hand_the_trace_on_to_whoever_it_asks() {
         json!({"traceparent": format!("00-{FOREIGN}-{}-01", handle.id)}),
     ];
     assert_eq!(handed_on, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_elsewhere_is_told_the_trace_that_it_is_part_of() {
+    let collector = Collector::start().await;
+    let upstream = Upstream::start(|_: &Asked| Said::status(200, "1")).await;
+    for handler in ["amqp".to_owned(), upstream.handler()] {
+        let stack = Stack::builder()
+            .setting("otlp-endpoint", &collector.url())
+            .setting("trace-ratio", "1")
+            .setting("handler", &handler)
+            .start()
+            .await;
+        let mut app = None;
+        if handler == "amqp" {
+            app = Some(App::start(&stack, "#").await);
+        }
+        let mut client = stack.client().await;
+        let id = client.ask("order", Some(&token_for("alice").mint()), json!(1)).await;
+        let told = if let Some(app) = &mut app {
+            let asked = app.next().await;
+            app.answer(&asked, "1").await;
+            text(&asked, "traceparent")
+        } else {
+            client.answer_to(&id, SOON).await;
+            upstream.asked()[0].header("traceparent").map(str::to_owned)
+        };
+        let told = told.expect("a traceparent");
+        let spans = collector.trace_with(&told[3..35], &["handle"]).await;
+        let handle = spans.iter().find(|span| span.name == "handle").expect("it is there");
+        assert_eq!(told, format!("00-{}-{}-01", handle.trace, handle.id));
+    }
 }
 
 #[tokio::test]

@@ -95,6 +95,12 @@ impl Amqp {
                 .stamp
                 .map(|stamp| text("connection", stamp.connection.to_string())),
         );
+        headers.extend(
+            request
+                .trace_headers()
+                .into_iter()
+                .map(|(name, value)| text(name, value)),
+        );
         let payload = request.payload.map_or("null", |payload| payload.get());
         Message {
             body: Bytes::copy_from_slice(payload.as_bytes()),

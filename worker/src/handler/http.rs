@@ -87,9 +87,12 @@ impl Target {
         })
     }
 
-    async fn post(&self, body: Bytes, key: Option<&str>) -> Posted {
+    async fn post(&self, body: Bytes, key: Option<&str>, trace: &[(&'static str, String)]) -> Posted {
         let mut request = self.client.post(self.url.clone()).body(body);
         request = request.header(CONTENT_TYPE, JSON).header(ACCEPT, JSON);
+        for (name, value) in trace {
+            request = request.header(*name, value);
+        }
         if let Some(key) = key {
             request = request.header(IDEMPOTENCY_KEY, key);
         }
@@ -126,9 +129,10 @@ impl Http {
     /// Posts until there is something to say.
     async fn ask(&self, request: &Request<'_>) -> Posted {
         let (body, key) = (asking::body(request), request.idempotency_key());
+        let trace = request.trace_headers();
         let mut tries = 1;
         loop {
-            let posted = self.target.post(body.clone(), key.as_deref()).await;
+            let posted = self.target.post(body.clone(), key.as_deref(), &trace).await;
             let pause = match &posted {
                 Posted::Unconnected(_) => retry::after_no_connection(tries),
                 Posted::Response(status, _) => retry::after_response(tries, *status, key.is_some()),
