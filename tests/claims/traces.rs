@@ -264,16 +264,16 @@ async fn what_is_held_goes_on_in_a_trace_that_goes_back_to_the_first() {
 #[tokio::test]
 async fn a_message_that_waits_for_those_before_it_stays_in_its_trace() {
     let collector = Collector::start().await;
-    let stack = stack(&collector, "1").await;
-    let waited = eventually(60.s(), "a message waits", async || {
-        let mut client = stack.client().await;
-        // Whether the second may be handled is for the first to say.
-        client.ask("echo", Some(&token_for("alice").mint()), json!(1)).await;
-        let second = client.ask("echo", None, json!(2)).await;
-        assert_eq!(client.answer_to(&second, SOON).await["payload"], 2);
-        collector.spans().into_iter().find(|span| span.name == "wait")
-    })
-    .await;
+    let mut stack = stack(&collector, "1").await;
+    let mut client = stack.client().await;
+    // Whether the second may be handled is for the first to say, and that is not settled when the second is read.
+    stack.worker(0).freeze();
+    client.ask("echo", Some(&token_for("alice").mint()), json!(1)).await;
+    let second = client.ask("echo", None, json!(2)).await;
+    crate::kills::in_flight(&stack.terminators()[0], 2.0).await;
+    stack.worker(0).thaw();
+    assert_eq!(client.answer_to(&second, SOON).await["payload"], 2);
+    let waited = collector.span("wait").await;
     let spans = eventually(20.s(), "both rounds are exported", async || {
         let spans = collector.trace_with(&waited.trace, &["receive", "write"]).await;
         let count = |name: &str| spans.iter().filter(|span| span.name == name).count();
