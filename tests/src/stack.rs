@@ -268,23 +268,37 @@ impl Stack {
     }
 
     /// Replaces workers until poison kills none any more: a worker that dies between moving a message and acknowledging
-    /// it leaves two of it.
+    /// it leaves two of it. What a worker has just been given is in no queue, so that all must be quiet three times in a row.
     ///
     /// # Panics
     /// If it is not over within 30 s.
     pub async fn outlive_poison(&mut self) {
         let queue = self.queue().await;
-        let retry = format!("{}.retry", self.namespace);
+        let queues = ["messages", "retry", "failed"].map(|name| format!("{}.{name}", self.namespace));
+        let mut quiet = 0;
         eventually(Duration::from_secs(30), "no worker dies any more", async || {
-            if self.replace_ended_workers() > 0 || queue.count(&retry).await > 0 {
+            quiet = if self.is_quiet(&queue, &queues).await? {
+                quiet + 1
+            } else {
+                0
+            };
+            if quiet < 3 {
                 return Err("one has just died, or may yet".to_owned());
-            }
-            for worker in &self.workers {
-                worker.is_ready().await?;
             }
             Ok(())
         })
         .await;
+    }
+
+    async fn is_quiet(&mut self, queue: &Queue, queues: &[String]) -> Result<bool, String> {
+        let mut quiet = self.replace_ended_workers() == 0;
+        for name in queues {
+            quiet &= queue.count(name).await == 0;
+        }
+        for worker in &self.workers {
+            worker.is_ready().await?;
+        }
+        Ok(quiet)
     }
 
     /// A client of the first terminator.
