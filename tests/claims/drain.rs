@@ -16,7 +16,7 @@ const WAYS: [fn(&mut Program); 2] = [Program::terminate, Program::interrupt];
 /// So many clients of the first terminator, each with two messages on their way to a worker that is frozen.
 async fn clients_that_wait(stack: &mut Stack, count: usize) -> Vec<(Client, [String; 2])> {
     let token = token_for("alice").mint();
-    stack.worker(0).freeze();
+    stack.worker(0).freeze().await;
     let mut clients = Vec::with_capacity(count);
     for _ in 0..count {
         let mut client = stack.client().await;
@@ -146,7 +146,7 @@ async fn a_worker_that_drains_answers_what_it_was_given() {
 
 /// A client whose message waits in the worker for a store that is frozen.
 async fn stuck_at_the_store(stack: &Stack) -> (Client, String) {
-    stack.store().freeze();
+    stack.store().freeze().await;
     let mut client = stack.client().await;
     let id = client.ask("echo", Some(&token_for("alice").mint()), 1.into()).await;
     eventually(20.s(), "the worker has the message", async || {

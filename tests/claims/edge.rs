@@ -191,7 +191,7 @@ async fn with_the_store_away_nothing_is_written_after_the_expiry_and_nothing_is_
     let reader = reading(&stack, &token).await;
     let before = backend.push(&Push::to("alice", 0)).await;
     assert_eq!(before["outcome"], "delivered", "{before}");
-    store.freeze();
+    store.freeze().await;
     let mut count = 1;
     while count < 90 && SystemTime::now() < token.expires_at() + FLOOD_AFTER {
         backend.send(&Push::to("alice", count)).await;

@@ -168,7 +168,7 @@ async fn a_store_can_be_killed_frozen_and_emptied() {
     store.flush().await;
     assert_eq!(store.dump().await, "");
 
-    store.freeze();
+    store.freeze().await;
     let frozen = tokio::time::timeout(300.ms(), set(&store)).await;
     assert!(
         !matches!(frozen, Ok(Ok(()))),

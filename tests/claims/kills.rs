@@ -149,7 +149,7 @@ async fn what_a_killed_worker_had_is_redelivered_and_counted() {
     let token = token_for("alice").mint();
     let mut client = stack.client().await;
     client.request("echo", Some(&token), 0.into()).await;
-    stack.worker(0).freeze();
+    stack.worker(0).freeze().await;
     let mut asked = Vec::new();
     for number in 0..20 {
         asked.push(client.ask("echo", Some(&token), number.into()).await);

@@ -180,7 +180,7 @@ async fn a_store_that_is_away_refuses_what_needs_it_and_logs_nobody_out() {
     let (mut alice, mut bob) = (stack.client().await, stack.client().await);
     alice.authenticate(&fresh("alice")).await;
     let mut lapsed = lapsed_explicitly(stack.client().await, "carol").await;
-    store.freeze();
+    store.freeze().await;
     for _ in 0..2 {
         let refused = bob.try_authenticate(&fresh("bob")).await;
         assert_eq!(refused["error"]["code"], "auth_unavailable", "{refused}");

@@ -70,7 +70,7 @@ async fn what_is_held_only_after_it_was_taken_over_comes_through_too() {
         let (mut first, key) = lapsed_with_key(&stack, "alice").await;
         let mut next = stack.client().await;
         // The worker finds all of it at once: what is held, the end of the connection, and who takes over.
-        stack.worker(0).freeze();
+        stack.worker(0).freeze().await;
         let authenticate =
             json!({"id": "in", "type": "auth.authenticate", "token": fresh("alice"), "payload": {"resume": key}});
         next.send_json(&authenticate).await;

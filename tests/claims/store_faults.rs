@@ -80,7 +80,7 @@ async fn a_store_that_is_frozen_holds_nobody_up_for_longer_than_its_timeout() {
     let token = token_for("alice").mint();
     let mut steady = stack.client().await;
     assert_eq!(steady.request("echo", Some(&token), 1.into()).await["type"], "reply");
-    store.freeze();
+    store.freeze().await;
     let mut newcomer = stack.client().await;
     let started = Instant::now();
     assert_unavailable(&newcomer.request("echo", Some(&token), 2.into()).await);

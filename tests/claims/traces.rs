@@ -267,7 +267,7 @@ async fn a_message_that_waits_for_those_before_it_stays_in_its_trace() {
     let mut stack = stack(&collector, "1").await;
     let mut client = stack.client().await;
     // Whether the second may be handled is for the first to say, and that is not settled when the second is read.
-    stack.worker(0).freeze();
+    stack.worker(0).freeze().await;
     client.ask("echo", Some(&token_for("alice").mint()), json!(1)).await;
     let second = client.ask("echo", None, json!(2)).await;
     crate::kills::in_flight(&stack.terminators()[0], 2.0).await;

@@ -163,7 +163,7 @@ impl Weather {
         match self {
             Self::AllUp => {}
             Self::BrokerFrozen => broker.freeze().await,
-            Self::StoreFrozen => store.freeze(),
+            Self::StoreFrozen => store.freeze().await,
         }
     }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     http,
-    process::{Process, Signal, is_alive},
+    process::{Process, Signal, freeze, is_alive},
     wait::eventually,
     watchdog::Folder,
 };
@@ -189,9 +189,9 @@ impl Program {
         self.process.kill();
     }
 
-    /// Freezes it: its sockets stay open, and nothing answers.
-    pub fn freeze(&mut self) {
-        self.process.signal(Signal::Stop);
+    /// Freezes it: its sockets stay open, and nothing answers. Returns when it stands still.
+    pub async fn freeze(&mut self) {
+        freeze(self.id()).await;
     }
 
     /// Lets a frozen one go on.

@@ -14,7 +14,7 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use crate::{
     port::free_port,
-    process::{Process, Signal},
+    process::{Process, Signal, freeze},
     wait::{Span, eventually},
     watchdog::Folder,
 };
@@ -93,9 +93,9 @@ impl Store {
         self.launch().await;
     }
 
-    /// Stops the server in its tracks: its sockets stay open, and nothing answers.
-    pub fn freeze(&self) {
-        self.signal(Signal::Stop);
+    /// Stops the server in its tracks: its sockets stay open, and nothing answers. Returns when it stands still.
+    pub async fn freeze(&self) {
+        freeze(self.traces().0).await;
     }
 
     /// Lets a frozen server go on.
