@@ -55,6 +55,7 @@ fn deadline(connection: &Connection) -> Instant {
     let limit = connection.entry.peer.look(Session::write_limit);
     limit
         .filter(|_| connection.unflushed)
+        .and_then(|(_, limit)| limit)
         .map_or(deadline, |limit| limit.min(deadline))
 }
 

@@ -22,6 +22,7 @@ use shared::bus::PublishError;
 use shared::envelope::Standing;
 use shared::id::{ConnectionId, Sequence};
 use shared::protocol::CloseCode;
+use shared::tag::IdentityTag;
 use shared::trace::Span;
 use tokio::time::Instant;
 
@@ -316,9 +317,9 @@ impl Session {
         self.life != Life::Open
     }
 
-    /// Until when a write in the name of its identity that has begun may take, if there is a limit.
-    pub(crate) fn write_limit(&self) -> Option<Instant> {
-        self.binding.bound().and_then(|bound| bound.write_limit())
+    /// Whose it is, and until when a write in that name that has begun may take, if there is a limit.
+    pub(crate) fn write_limit(&self) -> Option<(IdentityTag, Option<Instant>)> {
+        self.binding.bound().map(|bound| (bound.identity, bound.write_limit()))
     }
 
     pub(crate) fn levels(&self) -> Levels {

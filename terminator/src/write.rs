@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::SinkExt;
 use shared::bus::Delivery;
 use shared::protocol::CloseCode;
+use shared::tag::IdentityTag;
 use shared::trace::{KeyValue, Span, SpanKind, Tracer, words};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
@@ -59,9 +60,10 @@ impl Writing {
     pub(crate) async fn run(&mut self, socket: &mut WebSocketStream<Stream>, peer: &Peer) -> Result<(), Ending> {
         let guarded = self.guarded;
         let timeout = Instant::now() + WRITE_TIMEOUT;
+        let mut grant = peer.look(Session::write_limit).filter(|_| guarded);
         let mut writing = std::pin::pin!(self.write(socket));
         loop {
-            let limit = limit(guarded, timeout, peer);
+            let limit = limit(&mut grant, timeout, peer);
             tokio::select! {
                 biased;
                 written = &mut writing => return written.map_err(|error| Ending::of(&error)),
@@ -73,7 +75,7 @@ impl Writing {
             if now >= timeout {
                 return Err(Ending::close(CloseCode::SlowReader));
             }
-            if now >= self::limit(guarded, timeout, peer) {
+            if now >= self::limit(&mut grant, timeout, peer) {
                 return Err(Ending::Cut(peer.look(|session| session.end_of_grant(now))));
             }
         }
@@ -144,9 +146,15 @@ impl Writing {
     }
 }
 
-/// Until when a batch may take, as it is known now.
-fn limit(guarded: bool, timeout: Instant, peer: &Peer) -> Instant {
-    let of_grant = guarded.then(|| peer.look(Session::write_limit)).flatten();
+/// Until when a batch may take, as it is known now. Whoever logs out meanwhile, or is somebody else, gives no more time to
+/// what was begun before.
+fn limit(grant: &mut Option<(IdentityTag, Option<Instant>)>, timeout: Instant, peer: &Peer) -> Instant {
+    if let (Some((identity, limit)), Some((now, renewed))) = (grant.as_mut(), peer.look(Session::write_limit))
+        && *identity == now
+    {
+        *limit = renewed;
+    }
+    let of_grant = grant.and_then(|(_, limit)| limit);
     of_grant.map_or(timeout, |limit| limit.min(timeout))
 }
 

@@ -248,6 +248,26 @@ async fn a_socket_that_is_blocked_when_its_grant_ends_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_out_gives_no_more_time_to_a_socket_that_is_blocked() {
+    let mut bench = Bench::new().await;
+    let client = bench.client_with(512).await;
+    let (mut client, connection) = bench.authenticate(client, grant(1, 10, Policy::Reauthenticate)).await;
+    client.send("auth.forget").await;
+    let (forget, _) = bench.question().await;
+    let large = "x".repeat(20_000);
+    bench.push(connection, 1, &large).await;
+    let forgotten = Answer {
+        change: Some(Change::Forgotten),
+        ..Answer::ONLY
+    };
+    bench.answer(forget.stamp, forgotten, "").await;
+    pass(Duration::from_millis(10_300)).await;
+    let seen = client.rest().await;
+    assert!(seen <= 512, "{seen} bytes came, of which 512 had been taken before");
+    bench.expect_given_back(Bounced::Lapsed, &large).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_socket_that_is_blocked_is_not_cut_if_its_grant_is_renewed_meanwhile() {
     let mut bench = Bench::new().await;
     let client = bench.client_with(512).await;
