@@ -154,7 +154,7 @@ fn is_about(decision: &Decision, message: &str) -> bool {
 
 impl Story {
     fn to_json(&self) -> Value {
-        let decisions: Vec<Value> = self.decisions.iter().map(decision_json).collect();
+        let decisions: Vec<Value> = self.decisions.iter().map(Decision::to_json).collect();
         json!({"connection": self.connection, "state": self.standing.word(), "decisions": decisions})
     }
 
@@ -206,18 +206,6 @@ fn in_words(why: &str) -> &str {
         Ok(Reason::Revoked) => "the token was revoked",
         Err(_) => why,
     }
-}
-
-/// A decision for programs.
-pub(crate) fn decision_json(decision: &Decision) -> Value {
-    let Decision {
-        at,
-        sequence,
-        id,
-        what,
-        why,
-    } = decision;
-    json!({"at_ms": at.as_millis(), "sequence": sequence, "id": id, "what": what, "why": why})
 }
 
 #[cfg(test)]

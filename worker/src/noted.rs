@@ -50,16 +50,9 @@ impl Exhibit for Noted {
 
 /// A decision as the console shows it.
 pub fn event(connection: ConnectionId, decision: &Decision) -> Value {
-    let Decision {
-        at,
-        sequence,
-        id,
-        what,
-        why,
-    } = decision;
-    json!({
-        "at_ms": at.as_millis(), "connection": connection, "sequence": sequence, "id": id, "what": what, "why": why,
-    })
+    let mut json = decision.to_json();
+    json["connection"] = json!(connection);
+    json
 }
 
 #[cfg(test)]

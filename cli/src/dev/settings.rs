@@ -10,11 +10,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::clock::{Clock as _, SystemClock};
 use shared::id::ConnectionId;
-use worker::store::StoreError;
+use worker::store::{Decision, StoreError};
 
 use super::page::{Page, Refused};
 use super::workers::Policies;
-use crate::explain::decision_json;
 use crate::known::Known;
 
 pub(super) async fn settings(State(page): State<Arc<Page>>) -> Json<Policies> {
@@ -44,6 +43,6 @@ pub(super) async fn connection(
     let known = Known::look(&*page.store, which.id, SystemClock.now(), page.leeway).await;
     let mut json = known.map_err(unavailable)?.to_json();
     let decisions = page.store.decisions(which.id).await.map_err(unavailable)?;
-    json["decisions"] = decisions.iter().map(decision_json).collect();
+    json["decisions"] = decisions.iter().map(Decision::to_json).collect();
     Ok(Json(json))
 }

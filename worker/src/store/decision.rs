@@ -1,6 +1,7 @@
 //! Why a message was held, refused or let go, and why a socket was closed: for `countersign explain`. Never a token.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use shared::clock::Timestamp;
 use shared::id::Sequence;
 
@@ -20,4 +21,18 @@ pub struct Decision {
     pub what: String,
     /// Why, in a sentence or an error code.
     pub why: String,
+}
+
+impl Decision {
+    /// As programs are told it: `at_ms` is milliseconds since 1970.
+    pub fn to_json(&self) -> Value {
+        let Self {
+            at,
+            sequence,
+            id,
+            what,
+            why,
+        } = self;
+        json!({"at_ms": at.as_millis(), "sequence": sequence, "id": id, "what": what, "why": why})
+    }
 }
