@@ -9,7 +9,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// At least 32 bytes, as HS256 wants them (RFC 7518 §3.2).
 pub(crate) const SECRET: &[u8] = b"for development only: everybody knows this secret of countersign";
@@ -40,7 +42,13 @@ impl SecretFile {
         Ok(file_guard)
     }
 
+    /// It as an entry of `jwt-keys`.
+    pub(crate) fn entry(&self) -> String {
+        format!("{}{}", worker::token::source::SECRET, self.0.display())
+    }
+
     /// Where it is.
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

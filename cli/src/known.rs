@@ -218,7 +218,7 @@ mod tests {
     /// Only a verified token makes an identity.
     fn alice() -> Identity {
         let file = SecretFile::create().unwrap();
-        let source = file.path().display().to_string().parse().unwrap();
+        let source = file.entry().parse().unwrap();
         let issuers = [worker::identity::Issuer::new(dev_key::ISSUER)];
         let keys = Keys::load(&[source], &issuers, &[]).unwrap();
         let now = Timestamp::from_secs(1_000);

@@ -91,8 +91,7 @@ async fn too_much_for_somebody_who_is_not_there_is_refused_to_whoever_sends_it()
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_could_mean_somebody_else_is_refused() {
     let other = "https://other-issuer.test";
-    let secret = test_keys().secret_file();
-    let secret = secret.to_str().expect("a path in UTF-8");
+    let secret = test_keys().secret_entry();
     let keys = format!("issuer={ISSUER};{secret},issuer={other};{secret}");
     let issuers = format!("{ISSUER},{other}");
     let stack = stack(&[("jwt-keys", &keys), ("jwt-issuer", &issuers)]).await;

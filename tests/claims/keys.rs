@@ -52,6 +52,17 @@ fn unfit() -> Vec<(&'static str, String, &'static [&'static str])> {
         ("short.secret", "s".repeat(31), &["31 bytes", "32"]),
         ("short-with-newline.secret", "s".repeat(31) + "\n", &["31 bytes"]),
         ("empty.secret", String::new(), &["0 bytes"]),
+        ("one-letter.secret", "k".repeat(64), &["variety"]),
+        (
+            "page.html",
+            "<html><h1>502 Bad Gateway</h1>".repeat(3),
+            &["HTML", "hmac:"],
+        ),
+        (
+            "unnamed.key",
+            "a secret that is long enough but is not named one".into(),
+            &["text", "hmac:"],
+        ),
         ("short-oct.json", jwks([&short]), &["31 bytes"]),
         ("rsa-1024.pem", RSA_1024.into(), &["1024 bits", "2048"]),
         ("rsa-1024.json", weak_modulus, &["the-key", "bits"]),
@@ -114,12 +125,21 @@ async fn a_worker_does_not_start_on_a_key_that_is_unfit_and_names_it() {
     for (name, content, words) in unfit() {
         let file = test_keys().folder().join(format!("unfit-{name}"));
         fs::write(&file, &content).unwrap();
-        let file = file.to_str().unwrap();
+        let path = file.to_str().unwrap();
+        let named_a_secret = name.ends_with(".secret") || name == "public-as-secret";
+        let file = &if named_a_secret {
+            format!("hmac:{path}")
+        } else {
+            path.to_owned()
+        };
         let lines = refusal(file).await;
         let [line] = &lines[..] else {
             panic!("{name}: {lines:?}")
         };
-        assert!(line.starts_with("jwt-keys") && line.contains(file), "{name}: {line}");
+        assert!(
+            line.starts_with("jwt-keys") && line.contains(file.as_str()),
+            "{name}: {line}"
+        );
         for word in words {
             assert!(line.contains(word), "{name}: {line} does not say {word}");
         }
@@ -135,7 +155,7 @@ async fn a_worker_does_not_start_on_a_key_that_is_unfit_and_names_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_does_not_start_on_keys_that_are_not_there_or_that_anybody_could_change() {
     let keys = test_keys();
-    let secret = keys.secret_file().display().to_string();
+    let secret = keys.secret_entry();
     let pem = keys.pem_file(&keys.rs256).display().to_string();
     let missing = "/no/such/key.pem";
     let folder = keys.folder().display().to_string();

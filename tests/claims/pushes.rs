@@ -221,8 +221,7 @@ async fn the_producer_is_told_what_became_of_its_push() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_issuers_may_both_have_an_alice() {
     let other = "https://other-issuer.test";
-    let secret = test_keys().secret_file();
-    let secret = secret.to_str().expect("a path in UTF-8");
+    let secret = test_keys().secret_entry();
     let keys = format!("issuer={ISSUER};{secret},issuer={other};{secret}");
     let issuers = format!("{ISSUER},{other}");
     let stack = stack(1, &[("jwt-keys", &keys), ("jwt-issuer", &issuers)]).await;

@@ -446,7 +446,7 @@ async fn secrets_verify_every_algorithm_of_hmac_from_a_file_and_a_jwks() {
     let key = EncodingKey::from_secret(secret);
     let jwks = json!({"keys": [{"kty": "oct", "kid": "s", "k": URL_SAFE_NO_PAD.encode(secret)}]});
     let jwks = file("secret.json", jwks.to_string());
-    let from_file = test_keys().secret_file().to_str().unwrap().to_owned();
+    let from_file = test_keys().secret_entry();
     for (keys, kid) in [(from_file, None), (jwks, Some("s"))] {
         let stack = Stack::builder()
             .setting("jwt-keys", &keys)

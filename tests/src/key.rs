@@ -63,8 +63,8 @@ impl Key {
     #[must_use]
     pub fn generate(algorithm: Algorithm) -> Self {
         let material = match algorithm {
-            // 48 letters of base64: an HMAC secret of at least 256 bits (RFC 7518, section 3.2) without line ends.
-            Algorithm::Hs256 => return Self::hmac(STANDARD.encode(rand::random::<[u8; 36]>())),
+            // 64 letters of base64, enough for HS512 (RFC 7518, section 3.2), without line ends.
+            Algorithm::Hs256 => return Self::hmac(STANDARD.encode(rand::random::<[u8; 48]>())),
             Algorithm::Rs256 => Material::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).expect("an RSA key")),
             Algorithm::Es256 => {
                 Material::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a P-256 key"))
@@ -248,6 +248,12 @@ impl Keys {
     #[must_use]
     pub fn secret_file(&self) -> PathBuf {
         self.folder.join("hs256.secret")
+    }
+
+    /// The entry of `jwt-keys` that names it.
+    #[must_use]
+    pub fn secret_entry(&self) -> String {
+        format!("hmac:{}", self.secret_file().display())
     }
 
     /// The PEM file of one of the three public keys.

@@ -341,9 +341,9 @@ pub(crate) fn for_strangers() -> Settings {
 
 /// What makes a worker accept the tokens of [`crate::token_for`].
 pub(crate) fn token_settings() -> Settings {
-    let secret = test_keys().secret_file();
+    let secret = test_keys().secret_entry();
     settings(&[
-        ("jwt-keys", secret.to_str().expect("a path in UTF-8")),
+        ("jwt-keys", secret.as_str()),
         ("jwt-issuer", ISSUER),
         ("jwt-audience", AUDIENCE),
         ("jwt-algorithms", "HS256"),

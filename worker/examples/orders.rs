@@ -1,7 +1,7 @@
 //! An application in Rust: a worker of its own, with all settings of `worker` but `handler`.
 //!
 //! ```sh
-//! cargo run --example orders -- --jwt-keys secret.txt --jwt-issuer https://login.example.com --jwt-audience shop
+//! cargo run --example orders -- --jwt-keys hmac:secret.txt --jwt-issuer https://login.example.com --jwt-audience shop
 //! ```
 //!
 //! It depends on this crate, which stands for everything from the queue to the token, and on serde.

@@ -36,11 +36,12 @@ shared::settings! {
         /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker
         /// that may forget everything when it ends.
         pub store_url: StoreUrl = "redis://127.0.0.1:6379",
-        /// The keys that sign tokens, comma separated, each a file (a JWKS, a public key in PEM, or a secret for HMAC of
-        /// 32 bytes or more, whose one trailing newline does not count) or the `https://` URL of a JWKS (`http://` on
-        /// this machine alone). Before path or URL may stand whose keys they are, and before a path the key's name:
-        /// `issuer=ISSUER;kid=KID;PATH`. Files that change are read again within seconds. What is new but not fit for
-        /// use is not taken, and the last good keys stay, as they do while a key server is away.
+        /// The keys that sign tokens, comma separated, each a file (a JWKS, or one public key or certificate in PEM or
+        /// DER), an HMAC secret named as one (`hmac:PATH`; 32 bytes or more, for HS384 48 and for HS512 64; one trailing
+        /// newline does not count), or the `https://` URL of a JWKS (`http://` on this machine alone). Nothing else is
+        /// ever a secret. Before path or URL may stand whose keys they are, and before a path the key's name:
+        /// `issuer=ISSUER;kid=KID;hmac:PATH`. Files that change are read again within seconds. What is new but not fit for
+        /// use, or of another kind than before, is not taken, and the last good keys stay, as they do while a key server is away.
         pub jwt_keys: OneOrMore<KeyEntry>,
         /// How often each URL of `jwt-keys` is asked for its keys; a key that was removed is accepted until then.
         /// Besides, all are asked when a token names a key that is unknown, but only once in 30 s.
@@ -124,7 +125,7 @@ impl Config for WorkerConfig {
         examples: "\
 Examples:
   On this machine, with a broker and a Redis on it:
-    worker --jwt-keys secret.txt --jwt-issuer https://login.example.com --jwt-audience chat
+    worker --jwt-keys hmac:secret.txt --jwt-issuer https://login.example.com --jwt-audience chat
 
   With the public keys of two issuers:
     worker --jwt-keys 'issuer=https://a.example;/etc/keys/a.pem,issuer=https://b.example;/etc/keys/b.json' \\

@@ -144,9 +144,10 @@ impl Request<'_> {
 /// # fn parts() -> Parts {
 /// #     let key = std::env::temp_dir().join(format!("greeter-{}", std::process::id()));
 /// #     std::fs::write(&key, SECRET).unwrap();
-/// #     let settings = [("jwt-keys", key.to_str().unwrap()), ("jwt-issuer", "i"), ("jwt-audience", "greeter")];
+/// #     let keys = format!("hmac:{}", key.display());
+/// #     let settings = [("jwt-keys", keys.as_str()), ("jwt-issuer", "i"), ("jwt-audience", "greeter")];
 /// #     let config: WorkerConfig = shared::config::from_pairs(settings).unwrap();
-/// #     let keys = Keys::load(&[key.to_str().unwrap().parse().unwrap()], &config.issuers(), &[]).unwrap();
+/// #     let keys = Keys::load(&[keys.parse().unwrap()], &config.issuers(), &[]).unwrap();
 /// #     std::fs::remove_file(&key).unwrap();
 /// #     let store = store::Settings {
 /// #         url: "memory:".to_owned(),

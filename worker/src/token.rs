@@ -4,7 +4,7 @@
 //! alone, so a verdict must be exact, and cheap the second time. The rooms, in
 //! the order in which a token passes them:
 //!
-//! - [`source`], `jwks_url`, `pem`, `jwk`, `key`, `loading`, `keys`, `fault`: files and what servers answer
+//! - [`source`], `jwks_url`, `form`, `pem`, `jwk`, `secret`, `key`, `loading`, `keys`, `fault`: files and what servers answer
 //!   become keys, each bound to its issuer and to the algorithms it may be used with.
 //!   Whatever is doubtful stops the start, or is not taken later.
 //! - `keeper`, `contents`, `schedule`, `fetch`, `watch`: the keys are kept up to date.
@@ -33,11 +33,13 @@ pub mod source;
 mod jwks_url;
 
 mod fault;
+mod form;
 mod jwk;
 mod key;
 mod keys;
 mod loading;
 mod pem;
+mod secret;
 
 mod keeper;
 
@@ -62,12 +64,14 @@ mod tests;
 
 pub(crate) use contents::Contents;
 pub use fault::{Fault, KeyError, KeyErrors, KeyName};
+pub use form::Looks;
 pub use jsonwebtoken::Algorithm;
 pub use jwks_url::{JwksUrl, UrlError};
 pub(crate) use keeper::{Keeper, Standing};
 pub use key::Kind;
 pub use keys::Keys;
 pub use rejection::{Reason, Rejection};
+pub use secret::{check as check_secret, secret_in};
 pub use source::KeySource;
 pub use verifier::{Rules, Verifier};
 

@@ -57,7 +57,7 @@ impl Stack {
 
     async fn start_in(args: &BenchArgs, namespace: &str) -> anyhow::Result<Self> {
         let secret = dev_key::SecretFile::create().context("cannot write the development key to a temporary file")?;
-        let keys = secret.path().display().to_string();
+        let keys = secret.entry();
         let common = [
             ("COUNTERSIGN_AMQP_URL", args.amqp_url()),
             ("COUNTERSIGN_NAMESPACE", namespace),

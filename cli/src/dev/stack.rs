@@ -153,7 +153,7 @@ fn open_store(config: &WorkerConfig) -> anyhow::Result<Arc<dyn Store>> {
 fn verifier(config: &WorkerConfig) -> anyhow::Result<Verifier> {
     Verifier::self_test()?;
     let file = SecretFile::create().context("cannot write the development key to a temporary file")?;
-    let source: KeySource = file.path().to_string_lossy().parse()?;
+    let source: KeySource = file.entry().parse()?;
     let keys = Keys::load(&[source], &[Issuer::new(dev_key::ISSUER)], &[]).map_err(|errors| anyhow!("{errors}"))?;
     let rules = Rules {
         leeway: config.jwt_leeway,

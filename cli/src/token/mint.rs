@@ -45,7 +45,8 @@ pub(crate) struct SignerArgs {
     /// Whom the token is meant for: the claim `aud`. May be repeated.
     #[arg(long, default_value = dev_key::AUDIENCE)]
     audience: Vec<String>,
-    /// The key: a PEM or JWK file with a private key, or an HMAC secret (default: the development key).
+    /// The key: a PEM or JWK file with a private key, or `hmac:FILE` with an HMAC secret (default: the
+    /// development key).
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// The algorithm, of those that fit the key (default: HS256, RS256, ES256, ES384 or EdDSA, as the key is).

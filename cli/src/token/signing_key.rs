@@ -1,8 +1,7 @@
 //! A private key or secret that signs tokens.
 //!
-//! What stands in a file is told by its content, as the worker does for the
-//! public half: a JWK begins with `{`, a PEM with `-----BEGIN`, and all else is
-//! an HMAC secret, whose one trailing newline does not count.
+//! A file holds a JWK or a PEM, or is named a secret by `hmac:`, as in the worker's
+//! `jwt-keys`, which judges secrets by the same rules.
 
 use std::path::Path;
 
@@ -16,10 +15,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::dev_key;
+use worker::token::source::SECRET;
+use worker::token::{check_secret, secret_in};
 
-/// RFC 7518 §3.2, for HS256.
-const MIN_SECRET_BYTES: usize = 32;
+use crate::dev_key;
 
 /// 64 KiB = 64 * 1,024 bytes: an RSA key of 8,192 bits is 7 KiB as a JWK.
 const MAX_FILE_BYTES: u64 = 64 * 1_024;
@@ -54,11 +53,21 @@ impl SigningKey {
     /// # Errors
     /// What is wrong with the file, and what to do about it.
     pub(crate) fn load(path: &Path, algorithm: Option<Algorithm>, kid: Option<String>) -> anyhow::Result<Self> {
+        let secret = path.to_str().and_then(|text| text.strip_prefix(SECRET)).map(Path::new);
         let read = || -> anyhow::Result<Self> {
-            if std::fs::metadata(path)?.len() > MAX_FILE_BYTES {
+            let file = secret.unwrap_or(path);
+            let metadata = std::fs::metadata(file)?;
+            if !metadata.is_file() {
+                bail!("it is not a regular file");
+            }
+            if metadata.len() > MAX_FILE_BYTES {
                 bail!("it is larger than any key");
             }
-            Self::parse(&std::fs::read(path)?, algorithm, kid)
+            let content = std::fs::read(file)?;
+            if secret.is_some() {
+                return Self::choose(EncodingKey::from_secret(secret_in(&content)?), HMAC, algorithm, kid);
+            }
+            Self::parse(&content, algorithm, kid)
         };
         read().with_context(|| format!("cannot use the key {}", path.display()))
     }
@@ -74,11 +83,7 @@ impl SigningKey {
             let (key, algorithms) = from_pem(text)?;
             return Self::choose(key, algorithms, algorithm, kid);
         }
-        let secret = content
-            .strip_suffix(b"\r\n")
-            .or_else(|| content.strip_suffix(b"\n"))
-            .unwrap_or(content);
-        Self::choose(secret_key(secret)?, HMAC, algorithm, kid)
+        bail!("it is neither a JWK nor a PEM; if it is an HMAC secret, name it one: {SECRET}FILE")
     }
 
     /// Takes the algorithm that is asked for, or the first that works: whether a key is of P-256 or P-384 shows in use.
@@ -107,16 +112,6 @@ impl SigningKey {
     pub(crate) fn sign(&self, claims: &Map<String, Value>) -> anyhow::Result<String> {
         jsonwebtoken::encode(&self.header, claims, &self.key).context("cannot sign")
     }
-}
-
-fn secret_key(secret: &[u8]) -> anyhow::Result<EncodingKey> {
-    if secret.len() < MIN_SECRET_BYTES {
-        bail!(
-            "it is an HMAC secret of {} bytes, at least {MIN_SECRET_BYTES} are needed (openssl rand -hex 32)",
-            secret.len()
-        );
-    }
-    Ok(EncodingKey::from_secret(secret))
 }
 
 fn from_pem(pem: &[u8]) -> anyhow::Result<(EncodingKey, &'static [Algorithm])> {
@@ -153,7 +148,11 @@ struct PrivateJwk {
 impl PrivateJwk {
     fn key(&self) -> anyhow::Result<(EncodingKey, &'static [Algorithm])> {
         match (self.kty.as_str(), self.crv.as_deref()) {
-            ("oct", _) => Ok((secret_key(&member("k", &self.k)?)?, HMAC)),
+            ("oct", _) => {
+                let secret = member("k", &self.k)?;
+                check_secret(&secret)?;
+                Ok((EncodingKey::from_secret(&secret), HMAC))
+            }
             ("RSA", _) => Ok((EncodingKey::from_rsa_der(&self.rsa_der()?), RSA)),
             ("EC", Some("P-256" | "P-384")) => Ok((EncodingKey::from_ec_der(&self.ec_der()?), EC)),
             ("OKP", Some("Ed25519")) => {

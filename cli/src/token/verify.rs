@@ -27,8 +27,8 @@ const CACHE_CAPACITY: usize = 1;
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     token: TokenText,
-    /// Keys to verify with: `[issuer=ISSUER;][kid=KID;]PATH` of a JWKS, a PEM or an HMAC secret (default: the
-    /// development key).
+    /// Keys to verify with: `[issuer=ISSUER;][kid=KID;]PATH` of a JWKS or a public key in PEM or DER, or
+    /// `hmac:PATH` of an HMAC secret (default: the development key).
     #[arg(long, value_name = "KEY", env = "COUNTERSIGN_JWT_KEYS", value_delimiter = ',')]
     jwt_keys: Vec<KeySource>,
     /// Issuers to accept.
@@ -85,7 +85,7 @@ impl VerifyArgs {
             return Ok(load(&self.jwt_keys)?);
         }
         let file = dev_key::SecretFile::create().context("cannot write the development key to a temporary file")?;
-        Ok(load(&[file.path().display().to_string().parse()?])?)
+        Ok(load(&[file.entry().parse()?])?)
     }
 }
 

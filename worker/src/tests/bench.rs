@@ -311,7 +311,7 @@ fn verifier() -> Verifier {
     let file = FILES.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("worker-tests-{}-{file}", std::process::id()));
     std::fs::write(&path, SECRET).expect("a temporary file");
-    let source = path.to_str().unwrap().parse().expect("a source of keys");
+    let source = format!("hmac:{}", path.display()).parse().expect("a source of keys");
     let keys = Keys::load(&[source], &[Issuer::new(ISSUER)], &[]).expect("a good secret");
     std::fs::remove_file(&path).expect("our own file");
     Verifier::new(keys, Rules::new(vec![AUDIENCE.to_owned()]), 100)

@@ -8,7 +8,9 @@
 use bytes::Bytes;
 
 use super::fault::{Fault, KeyError, KeyErrors};
-use super::source::Content;
+use super::form::{Form, trim_start};
+use super::jwk::{self, Jwks};
+use super::source::{Content, Location};
 use super::{Algorithm, KeySource, Keys};
 use crate::identity::Issuer;
 
@@ -29,6 +31,55 @@ struct Held {
     source: KeySource,
     good: Content,
     set_aside: Option<SetAside>,
+}
+
+impl Held {
+    /// A source never turns into something else while it is used: what was a key set yesterday and is a secret today is
+    /// somebody's slip.
+    fn keeps_its_kind(&self, content: &Result<Bytes, Fault>) -> Result<(), KeyErrors> {
+        let (Content::Known(good), Ok(content)) = (&self.good, content) else {
+            return Ok(());
+        };
+        // Of what cannot be read, the loader says so.
+        let (Some(was), Some(now)) = (kind_of(&self.source, good), kind_of(&self.source, content)) else {
+            return Ok(());
+        };
+        // A set that had both may lose its secrets, or its public keys.
+        if was == now || (was == BOTH && (now == PUBLIC_SET || now == SECRET_SET)) {
+            return Ok(());
+        }
+        Err(KeyErrors(vec![KeyError {
+            entry: Some(self.source.to_string()),
+            key: None,
+            fault: Fault::KindChanged { was, now },
+        }]))
+    }
+}
+
+const PUBLIC_SET: &str = "a JWKS of public keys";
+const SECRET_SET: &str = "a JWKS of secrets";
+const BOTH: &str = "a JWKS of public keys and secrets";
+
+/// What a source holds; nothing if that cannot be told.
+fn kind_of(source: &KeySource, content: &[u8]) -> Option<&'static str> {
+    Some(match (source.location(), Form::of(content)) {
+        (Location::Secret(_), _) => "an HMAC secret",
+        (Location::Url(_), _) | (_, Form::Jwks) => {
+            let keys = Jwks::parse(trim_start(content))
+                .ok()
+                .filter(|jwks| !jwks.keys.is_empty())?
+                .keys;
+            let secrets = keys.iter().filter(|key| jwk::is_symmetric(key)).count();
+            match secrets {
+                0 => PUBLIC_SET,
+                all if all == keys.len() => SECRET_SET,
+                _ => BOTH,
+            }
+        }
+        (_, Form::Pem) => "a key in PEM",
+        (_, Form::Der) => "a key in DER",
+        (_, Form::Other(_)) => return None,
+    })
 }
 
 /// Content that is not good, as long as the source has no other.
@@ -114,7 +165,10 @@ impl Contents {
         let held = self.held.get(place)?;
         let same = |content: &Bytes| held.good == Content::Known(content.clone());
         let is_new = !content.as_ref().is_ok_and(same);
-        let tried = is_new.then(|| self.with(place, &content));
+        let tried = is_new.then(|| {
+            held.keeps_its_kind(&content)?;
+            self.with(place, &content)
+        });
         let held = self.held.get_mut(place)?;
         match tried {
             None => {

@@ -8,8 +8,10 @@ use std::fmt;
 use std::io;
 
 use super::Algorithm;
-use super::key::{Kind, MAX_RSA_BITS, MIN_HMAC_BYTES, MIN_RSA_BITS};
+use super::form::Looks;
+use super::key::{Kind, MAX_RSA_BITS, MIN_RSA_BITS};
 use super::keys::{MAX_KEYS, MAX_SAME_KID};
+use super::secret::MIN_BYTES as MIN_HMAC_BYTES;
 use super::source::MAX_FILE_BYTES;
 use crate::identity::Issuer;
 
@@ -20,6 +22,9 @@ pub enum Fault {
     /// The operating system's word.
     #[error("cannot be read: {0}")]
     Unreadable(io::ErrorKind),
+    /// A folder, a pipe or a device.
+    #[error("is not a regular file")]
+    NotAFile,
     /// A key set is not that large; something else was named by mistake.
     #[error("is larger than {MAX_FILE_BYTES} bytes")]
     FileTooLarge,
@@ -30,7 +35,7 @@ pub enum Fault {
     #[error("belongs to the issuer {:?}, which `jwt-issuer` does not name", .0.as_str())]
     IssuerUnknown(Issuer),
     /// A JWKS carries the names of its keys.
-    #[error("is a JWKS, whose keys name themselves: `kid=` is for PEM and secret files")]
+    #[error("is a JWKS, whose keys name themselves: `kid=` is for PEM, DER and secret files")]
     KidOnJwks,
     /// RFC 7517 §5; the place, since the text may be secret.
     #[error("is not a valid JWKS (line {line}, column {column})")]
@@ -49,8 +54,8 @@ pub enum Fault {
     /// A private key has no business where tokens are verified.
     #[error("holds a private key, only the public key belongs here")]
     PrivateKey,
-    /// X.509 is not read.
-    #[error("holds a certificate, extract its public key (openssl x509 -pubkey -noout)")]
+    /// RFC 5280; of what is read, its public key alone counts, not its dates or its issuer.
+    #[error("holds a certificate that cannot be read, extract its public key (openssl x509 -pubkey -noout)")]
     Certificate,
     /// One key a file, so that one `kid=` names one key.
     #[error("holds several PEM blocks, give each key a file of its own")]
@@ -61,9 +66,30 @@ pub enum Fault {
     /// None of the kinds that the algorithms are for.
     #[error("is not a public key of RSA, of P-256 or P-384 (as an uncompressed point), or of Ed25519")]
     UnsupportedKey,
-    /// PEM inside of what would be used as a secret: the classic confusion of algorithms.
-    #[error("would be an HMAC secret but contains a PEM block, which must stand at the start of the file")]
-    PemInSecret,
+    /// Neither a JWKS nor a public key, and not named a secret: nothing is a secret by accident (RFC 8725 §3.1).
+    #[error(
+        "looks like {looks}; it is neither a JWKS nor a public key in PEM or DER. If it is an HMAC secret, name it one: {named}"
+    )]
+    Unrecognized {
+        /// What it is more likely to be.
+        looks: Looks,
+        /// The entry as it would have to be written.
+        named: String,
+    },
+    /// Named a secret, but known to others.
+    #[error("is named an HMAC secret but looks like {0}, which others may know")]
+    PublicSecret(Looks),
+    /// Named a secret, but easily guessed.
+    #[error("is an HMAC secret of too little variety, make one with: openssl rand -base64 48")]
+    GuessableSecret,
+    /// A source does not become something else while it is used.
+    #[error("was {was} and is now {now}; a source keeps its kind until the worker is started anew")]
+    KindChanged {
+        /// What is in force.
+        was: &'static str,
+        /// What was found.
+        now: &'static str,
+    },
     /// RFC 7518 §3.2.
     #[error("is an HMAC secret of {0} bytes, at least {MIN_HMAC_BYTES} are needed")]
     WeakSecret(usize),
@@ -112,7 +138,7 @@ pub enum Fault {
         usable: Vec<Algorithm>,
     },
     /// Whoever publishes a public key must never see it used as a secret.
-    #[error("is symmetric while others are asymmetric, use one sort of key")]
+    #[error("is symmetric while other keys of its issuer are not: name the algorithms of both in `jwt-algorithms`")]
     Mixed,
     /// An issuer none of whose tokens could ever be verified.
     #[error("no key belongs to the issuer {:?} of `jwt-issuer`", .0.as_str())]

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::key::{Kind, Material};
+use super::key::Material;
 use super::members::Members;
 use super::{Algorithm, Fault};
 
@@ -38,6 +38,11 @@ pub(super) struct Jwk {
     pub(super) algorithm: Option<Algorithm>,
 }
 
+/// Whether the key is a secret, by its own word.
+pub(super) fn is_symmetric(jwk: &Members) -> bool {
+    jwk.get("kty").is_some_and(|kty| kty == "oct")
+}
+
 /// The key's name, if it has one.
 pub(super) fn kid(jwk: &Members) -> Result<Option<&str>, Fault> {
     match jwk.get("kid") {
@@ -54,11 +59,10 @@ pub(super) fn parse(jwk: &Members) -> Result<Jwk, Vec<Fault>> {
     faults.extend(check_use(jwk).err());
     faults.extend(check_operations(jwk).err());
     let private = PRIVATE.into_iter().find(|name| jwk.get(name).is_some());
-    let symmetric = jwk.get("kty").is_some_and(|kty| kty == "oct");
-    faults.extend(private.filter(|_| !symmetric).map(Fault::PrivateMember));
+    faults.extend(private.filter(|_| !is_symmetric(jwk)).map(Fault::PrivateMember));
     match material(jwk) {
         Err(fault) => faults.push(fault),
-        Ok(material) => match algorithm(jwk, material.kind) {
+        Ok(material) => match algorithm(jwk, &material) {
             Err(fault) => faults.push(fault),
             Ok(algorithm) if faults.is_empty() => return Ok(Jwk { material, algorithm }),
             Ok(_) => {}
@@ -82,10 +86,10 @@ fn check_operations(jwk: &Members) -> Result<(), Fault> {
     }
 }
 
-fn algorithm(jwk: &Members, kind: Kind) -> Result<Option<Algorithm>, Fault> {
+fn algorithm(jwk: &Members, material: &Material) -> Result<Option<Algorithm>, Fault> {
     let Some(name) = jwk.get("alg") else { return Ok(None) };
     let algorithm = name.as_str().and_then(|name| name.parse().ok());
-    let fits = algorithm.filter(|algorithm| kind.algorithms().contains(algorithm));
+    let fits = algorithm.filter(|algorithm| material.algorithms.contains(algorithm));
     fits.map(Some).ok_or(Fault::AlgorithmUnfit)
 }
 

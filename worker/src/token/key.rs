@@ -14,11 +14,9 @@ use aws_lc_rs::signature::{
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::verify;
 
-use super::{Algorithm, Fault};
+use super::{Algorithm, Fault, secret};
 use crate::identity::Issuer;
 
-/// 256 bits, the output of the smallest hash: RFC 7518 §3.2.
-pub(super) const MIN_HMAC_BYTES: usize = 32;
 /// RFC 7518 §3.3.
 pub(super) const MIN_RSA_BITS: u32 = 2_048;
 /// The largest that the provider verifies: each doubling makes a signature four times as dear.
@@ -57,17 +55,32 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Material {
     pub(super) kind: Kind,
+    /// What it may be used with, before anybody narrows that.
+    pub(super) algorithms: &'static [Algorithm],
     key: DecodingKey,
 }
 
 impl Material {
-    pub(super) fn hmac(secret: &[u8]) -> Result<Self, Fault> {
-        if secret.len() < MIN_HMAC_BYTES {
-            return Err(Fault::WeakSecret(secret.len()));
+    const fn of(kind: Kind, key: DecodingKey) -> Self {
+        Self {
+            kind,
+            algorithms: kind.algorithms(),
+            key,
         }
+    }
+
+    pub(super) fn hmac(secret: &[u8]) -> Result<Self, Fault> {
+        secret::check(secret)?;
+        // A key is at least as long as the hash, RFC 7518 §3.2.
+        let fitting = match secret.len() {
+            ..48 => 1,
+            48..64 => 2,
+            64.. => 3,
+        };
+        let all = Kind::Hmac.algorithms();
         Ok(Self {
-            kind: Kind::Hmac,
-            key: DecodingKey::from_secret(secret),
+            algorithms: all.get(..fitting).unwrap_or(all),
+            ..Self::of(Kind::Hmac, DecodingKey::from_secret(secret))
         })
     }
 
@@ -78,10 +91,7 @@ impl Material {
         if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
             return Err(Fault::RsaSize(bits));
         }
-        Ok(Self {
-            kind: Kind::Rsa,
-            key: DecodingKey::from_rsa_der(key.as_ref()),
-        })
+        Ok(Self::of(Kind::Rsa, DecodingKey::from_rsa_der(key.as_ref())))
     }
 
     /// From modulus and exponent, big endian without leading zeros.
@@ -94,28 +104,19 @@ impl Material {
     /// From an uncompressed point, SEC 1 §2.3.3.
     pub(super) fn p256(point: &[u8]) -> Result<Self, Fault> {
         check_point(Kind::P256, &ECDSA_P256_SHA256_FIXED, point)?;
-        Ok(Self {
-            kind: Kind::P256,
-            key: DecodingKey::from_ec_der(point),
-        })
+        Ok(Self::of(Kind::P256, DecodingKey::from_ec_der(point)))
     }
 
     /// From an uncompressed point, SEC 1 §2.3.3.
     pub(super) fn p384(point: &[u8]) -> Result<Self, Fault> {
         check_point(Kind::P384, &ECDSA_P384_SHA384_FIXED, point)?;
-        Ok(Self {
-            kind: Kind::P384,
-            key: DecodingKey::from_ec_der(point),
-        })
+        Ok(Self::of(Kind::P384, DecodingKey::from_ec_der(point)))
     }
 
     /// From the 32 bytes of RFC 8032 §5.1.5.
     pub(super) fn ed25519(public: &[u8]) -> Result<Self, Fault> {
         check_point(Kind::Ed25519, &ED25519, public)?;
-        Ok(Self {
-            kind: Kind::Ed25519,
-            key: DecodingKey::from_ed_der(public),
-        })
+        Ok(Self::of(Kind::Ed25519, DecodingKey::from_ed_der(public)))
     }
 }
 
@@ -137,9 +138,9 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// A key for all that its kind allows, or for `only` that.
+    /// A key for all that its material allows, or for `only` that.
     pub(super) fn new(issuer: Issuer, kid: Option<&str>, material: Material, only: Option<Algorithm>) -> Self {
-        let algorithms = only.map_or_else(|| material.kind.algorithms().to_vec(), |only| vec![only]);
+        let algorithms = only.map_or_else(|| material.algorithms.to_vec(), |only| vec![only]);
         Self {
             issuer,
             kid: kid.map(Arc::from),

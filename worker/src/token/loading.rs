@@ -9,11 +9,13 @@
 //! ignored, while one that is weak still has the whole set refused.
 
 use super::fault::{Fault, KeyError, KeyErrors, KeyName};
+use super::form::{Form, trim_start};
 use super::jwk::{self, Jwk, Jwks};
 use super::key::{Key, Kind, Material};
 use super::keys::{ByKid, MAX_KEYS, MAX_SAME_KID};
 use super::members::Members;
-use super::source::Content;
+use super::secret::secret_in;
+use super::source::{Content, Location};
 use super::{Algorithm, KeySource, pem};
 use crate::identity::Issuer;
 
@@ -75,17 +77,24 @@ impl<'a> Loading<'a> {
         match content {
             Err(fault) => self.fault(&entry, None, fault),
             Ok(Content::Awaited) => self.awaited.push(entry.issuer),
-            Ok(Content::Known(content)) if source.url().is_some() || starts_with(&content, "{") => {
-                self.jwks(&entry, &content);
-            }
-            Ok(Content::Known(content)) => match single(&content) {
-                Ok(material) => self.key(
-                    &entry,
-                    None,
-                    Key::new(entry.issuer.clone(), source.kid(), material, None),
-                ),
-                Err(fault) => self.fault(&entry, None, fault),
+            Ok(Content::Known(content)) => match (source.location(), Form::of(&content)) {
+                (Location::Url(_), _) | (Location::File(_), Form::Jwks) => self.jwks(&entry, &content),
+                (location, form) => self.single(&entry, single(location, form, &content)),
             },
+        }
+    }
+
+    fn single(&mut self, entry: &Entry<'_>, material: Result<Material, Fault>) {
+        match material {
+            Ok(material) => {
+                let key = Key::new(entry.issuer.clone(), entry.source.kid(), material, None);
+                self.key(entry, None, key);
+            }
+            Err(Fault::Unrecognized { looks, .. }) => {
+                let named = entry.source.named_a_secret().to_string();
+                self.fault(entry, None, Fault::Unrecognized { looks, named });
+            }
+            Err(fault) => self.fault(entry, None, fault),
         }
     }
 
@@ -199,12 +208,17 @@ impl<'a> Loading<'a> {
         }
     }
 
+    /// Where both sorts are meant, `jwt-algorithms` names both, and has left a key of each.
     fn refuse_mixture(&mut self) {
-        let symmetric = |key: &Key| key.material.kind == Kind::Hmac;
-        if self.keys.iter().all(symmetric) {
+        if !self.allowed.is_empty() {
             return;
         }
-        let secrets = self.keys.iter().zip(&self.places).filter(|(key, _)| symmetric(key));
+        let symmetric = |key: &Key| key.material.kind == Kind::Hmac;
+        let is_mixed = |key: &Key| {
+            let others = |other: &Key| other.issuer == key.issuer && !symmetric(other);
+            symmetric(key) && self.keys.iter().any(others)
+        };
+        let secrets = self.keys.iter().zip(&self.places).filter(|(key, _)| is_mixed(key));
         self.errors.extend(secrets.map(|(_, place)| at(place, Fault::Mixed)));
     }
 
@@ -260,33 +274,17 @@ fn at((entry, key): &Place, fault: Fault) -> KeyError {
     }
 }
 
-/// A file that holds one key: PEM, or the bytes of a secret.
-fn single(content: &[u8]) -> Result<Material, Fault> {
-    if starts_with(content, pem::BEGIN.trim_end()) {
-        return pem::parse(trim_start(content));
+/// A file that holds one key.
+fn single(location: &Location, form: Form, content: &[u8]) -> Result<Material, Fault> {
+    match (location, form) {
+        (Location::Secret(_), _) => Material::hmac(secret_in(content)?),
+        (_, Form::Pem) => pem::parse(trim_start(content)),
+        (_, Form::Der) => pem::parse_der(content),
+        // A JWKS is none that holds one key, and taken care of before.
+        (_, Form::Jwks) => Err(Fault::UnsupportedKey),
+        (_, Form::Other(looks)) => Err(Fault::Unrecognized {
+            looks,
+            named: String::new(),
+        }),
     }
-    let begins = |window: &[u8]| window == pem::BEGIN.as_bytes();
-    if content.windows(pem::BEGIN.len()).any(begins) {
-        return Err(Fault::PemInSecret);
-    }
-    // Editors and `echo` end a file with a newline that nobody means to be part of the secret.
-    let secret = content.strip_suffix(b"\n").unwrap_or(content);
-    Material::hmac(
-        secret
-            .strip_suffix(b"\r")
-            .filter(|_| secret.len() < content.len())
-            .unwrap_or(secret),
-    )
-}
-
-fn starts_with(content: &[u8], prefix: &str) -> bool {
-    trim_start(content).starts_with(prefix.as_bytes())
-}
-
-/// Without the byte order mark and white space that editors put first.
-fn trim_start(content: &[u8]) -> &[u8] {
-    content
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(content)
-        .trim_ascii_start()
 }

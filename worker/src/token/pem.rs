@@ -1,16 +1,23 @@
-//! A public key in PEM.
+//! A public key in PEM or DER.
 //!
 //! RFC 7468 text around the DER of a SubjectPublicKeyInfo, or of the older
-//! RSAPublicKey. The DER that tells one kind of key from another is constant, so
+//! RSAPublicKey, or of a certificate, whose public key alone counts. The DER that tells one kind of key from another is constant, so
 //! comparing it beats parsing it: nothing but the expected curve and form can match.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Fault;
+use rustls_pki_types::CertificateDer;
+use webpki::EndEntityCert;
+
 use super::key::Material;
+use super::{Fault, form};
 
 pub(super) const BEGIN: &str = "-----BEGIN ";
+/// Tags of X.690 §8.
+const INTEGER: u8 = 0x02;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const SEQUENCE: u8 = 0x30;
 const DASHES: &str = "-----";
 
 /// SEQUENCE { SEQUENCE { id-ecPublicKey, prime256v1 }, BIT STRING of 1 + 2 * 32 bytes }, RFC 5480 §2.
@@ -38,9 +45,30 @@ pub(super) fn parse(content: &[u8]) -> Result<Material, Fault> {
     match label {
         "PUBLIC KEY" => subject_public_key_info(&decode(body)?),
         "RSA PUBLIC KEY" => Material::rsa(&decode(body)?),
-        "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => Err(Fault::Certificate),
+        "CERTIFICATE" | "X509 CERTIFICATE" => certificate(&decode(body)?),
+        // OpenSSL's own, with what it trusts the certificate for behind it.
+        "TRUSTED CERTIFICATE" => Err(Fault::Certificate),
         _ => Err(Fault::UnsupportedKey),
     }
+}
+
+/// One key in DER: SubjectPublicKeyInfo, RSAPublicKey or a certificate, told apart by what the outer SEQUENCE begins with.
+pub(super) fn parse_der(content: &[u8]) -> Result<Material, Fault> {
+    let inner = form::value(content).map_or(&[][..], |(_, inner, _)| inner);
+    match form::value(inner) {
+        // The version of PKCS #8, PKCS #1 and SEC 1 private keys; a modulus is longer.
+        Some((INTEGER, [_], _)) => Err(Fault::PrivateKey),
+        Some((INTEGER, ..)) => Material::rsa(content),
+        Some((SEQUENCE, first, _)) if first.first() == Some(&OBJECT_IDENTIFIER) => subject_public_key_info(content),
+        Some((SEQUENCE, ..)) => certificate(content),
+        _ => Err(Fault::UnsupportedKey),
+    }
+}
+
+fn certificate(der: &[u8]) -> Result<Material, Fault> {
+    let der = CertificateDer::from(der);
+    let certificate = EndEntityCert::try_from(&der).map_err(|_| Fault::Certificate)?;
+    subject_public_key_info(&certificate.subject_public_key_info())
 }
 
 fn block(text: &str) -> Option<(&str, &str)> {

@@ -1,12 +1,14 @@
 //! Where keys come from: one entry of the setting `jwt-keys`.
 //!
-//! `[issuer=ISSUER;][kid=KID;]PATH|URL`. What stands in a file is told by its
-//! content, not by its name: a JWKS, a PEM or a secret. Behind a URL is a JWKS or
-//! nothing: else the page of an error would be taken for a secret.
+//! `[issuer=ISSUER;][kid=KID;]PATH|hmac:PATH|URL`. A secret is one only where it is
+//! named one, by `hmac:`. Any other file is a JWKS or a public key, told apart by
+//! parsing it (`form`), and behind a URL is a JWKS: a page of an error or somebody's
+//! public key must never become a secret, with which whoever has it could sign
+//! (RFC 8725 §3.1).
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -19,6 +21,9 @@ use crate::identity::Issuer;
 /// 1 MiB = 1,024 * 1,024 bytes: 1,000 keys of RSA-4096 are about 0.8 MiB as a JWKS.
 pub const MAX_FILE_BYTES: usize = 1_024 * 1_024;
 
+/// What names a file as an HMAC secret.
+pub const SECRET: &str = "hmac:";
+
 /// One entry of `jwt-keys`. Its `Display` is the entry as it would be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
@@ -30,8 +35,10 @@ pub struct KeySource {
 /// Where the content of an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// A JWKS, a PEM or a secret.
+    /// A JWKS, or a public key in PEM or DER.
     File(PathBuf),
+    /// An HMAC secret, written `hmac:PATH`.
+    Secret(PathBuf),
     /// A JWKS on a server.
     Url(JwksUrl),
 }
@@ -51,7 +58,7 @@ impl KeySource {
         self.issuer.as_ref()
     }
 
-    /// The `kid` of the one key in a PEM or secret file.
+    /// The `kid` of the one key in a PEM, DER or secret file.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
@@ -63,25 +70,39 @@ impl KeySource {
 
     pub(super) fn url(&self) -> Option<&JwksUrl> {
         match &self.location {
-            Location::File(_) => None,
+            Location::File(_) | Location::Secret(_) => None,
             Location::Url(url) => Some(url),
         }
+    }
+
+    /// The same entry with its file named a secret: what to write if it is one.
+    pub(super) fn named_a_secret(&self) -> Self {
+        let mut named = self.clone();
+        if let Location::File(path) = named.location {
+            named.location = Location::Secret(path);
+        }
+        named
     }
 
     /// The content as far as this machine has it.
     pub(super) fn read(&self) -> Result<Content, Fault> {
         match &self.location {
-            Location::File(path) => read(path).map(Content::Known),
+            Location::File(path) | Location::Secret(path) => read(path).map(Content::Known),
             Location::Url(_) => Ok(Content::Awaited),
         }
     }
 }
 
 fn read(path: &Path) -> Result<Bytes, Fault> {
+    let unreadable = |error: io::Error| Fault::Unreadable(error.kind());
+    // A pipe would have its reader wait for ever.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Fault::NotAFile);
+    }
     let mut content = Vec::new();
     let limit = MAX_FILE_BYTES as u64 + 1;
     let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut content));
-    read.map_err(|error| Fault::Unreadable(error.kind()))?;
+    read.map_err(unreadable)?;
     if content.len() > MAX_FILE_BYTES {
         Err(Fault::FileTooLarge)
     } else {
@@ -96,7 +117,7 @@ pub enum SourceError {
     #[error("the entry names no file")]
     NoPath,
     /// Neither `issuer` nor `kid`.
-    #[error("the option {0:?} is unknown, an entry is [issuer=ISSUER;][kid=KID;]PATH or ...URL")]
+    #[error("the option {0:?} is unknown, an entry is [issuer=ISSUER;][kid=KID;]PATH, ...hmac:PATH or ...URL")]
     UnknownOption(String),
     /// Which one would count?
     #[error("the option `{0}` is given twice")]
@@ -105,8 +126,11 @@ pub enum SourceError {
     #[error("the option `{0}` is empty")]
     Empty(&'static str),
     /// A JWKS carries the names of its keys.
-    #[error("at a URL is a JWKS, whose keys name themselves: `kid=` is for PEM and secret files")]
+    #[error("at a URL is a JWKS, whose keys name themselves: `kid=` is for PEM, DER and secret files")]
     KidOnUrl,
+    /// A secret is never fetched.
+    #[error("an HMAC secret is taken from a file alone: write `hmac:PATH`")]
+    SecretOnUrl,
     /// A URL that keys are not fetched from.
     #[error(transparent)]
     Url(#[from] UrlError),
@@ -133,7 +157,15 @@ impl FromStr for KeySource {
         if rest.is_empty() {
             return Err(SourceError::NoPath);
         }
-        let location = if JwksUrl::is_meant_by(rest) {
+        let location = if let Some(path) = rest.strip_prefix(SECRET) {
+            if path.is_empty() {
+                return Err(SourceError::NoPath);
+            }
+            if JwksUrl::is_meant_by(path) {
+                return Err(SourceError::SecretOnUrl);
+            }
+            Location::Secret(path.into())
+        } else if JwksUrl::is_meant_by(rest) {
             Location::Url(rest.parse()?)
         } else {
             Location::File(rest.into())
@@ -169,6 +201,7 @@ impl fmt::Display for KeySource {
         }
         match &self.location {
             Location::File(path) => write!(f, "{}", path.display()),
+            Location::Secret(path) => write!(f, "{SECRET}{}", path.display()),
             Location::Url(url) => write!(f, "{url}"),
         }
     }
@@ -203,6 +236,8 @@ mod tests {
     fn an_entry_is_written_as_it_is_read() {
         for entry in [
             "a.pem",
+            "hmac:a.secret",
+            "issuer=i;kid=1;hmac:/k/a.secret",
             "kid=1;a.pem",
             "issuer=i;a.pem",
             "issuer=i;kid=a=b;dir/a;b=c.pem",
@@ -216,6 +251,8 @@ mod tests {
     fn an_entry_that_says_too_little_or_too_much_is_refused() {
         assert_eq!(parse(""), Err(SourceError::NoPath));
         assert_eq!(parse("issuer=i;"), Err(SourceError::NoPath));
+        assert_eq!(parse("hmac:"), Err(SourceError::NoPath));
+        assert_eq!(parse("hmac:https://a.example/"), Err(SourceError::SecretOnUrl));
         assert_eq!(parse("issuer=;a"), Err(SourceError::Empty("issuer")));
         assert_eq!(parse("kid=;a"), Err(SourceError::Empty("kid")));
         assert_eq!(parse("kid=1;kid=1;a"), Err(SourceError::Twice("kid")));

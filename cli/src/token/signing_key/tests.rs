@@ -97,13 +97,26 @@ fn a_pem_of_any_kind_signs() {
     assert_eq!(signs(&file, None, &public(&ed25519.1)), Algorithm::EdDSA);
 }
 
+/// Loads a file with that content, named by that prefix.
+fn loaded(prefix: &str, content: &[u8]) -> anyhow::Result<SigningKey> {
+    let file = std::env::temp_dir().join(format!("countersign-signing-{:016x}", rand::random::<u64>()));
+    std::fs::write(&file, content).unwrap();
+    let key = SigningKey::load(Path::new(&format!("{prefix}{}", file.display())), None, None);
+    std::fs::remove_file(&file).unwrap();
+    key
+}
+
 #[test]
-fn the_one_trailing_newline_of_a_secret_does_not_count() {
+fn a_secret_is_named_one_and_its_one_trailing_newline_does_not_count() {
     let with_newline = [SECRET, b"\n"].concat();
-    assert_eq!(
-        signs(&with_newline, None, &DecodingKey::from_secret(SECRET)),
-        Algorithm::HS256
-    );
+    let token = loaded("hmac:", &with_newline).unwrap().sign(&Map::new()).unwrap();
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let key = DecodingKey::from_secret(SECRET);
+    assert!(jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key, Algorithm::HS256).unwrap());
+    let refusal = |prefix, content: &[u8]| format!("{:#}", loaded(prefix, content).err().unwrap());
+    assert!(refusal("", &with_newline).contains("hmac:FILE"));
+    assert!(refusal("hmac:", b"too short\n").contains("9 bytes"));
+    assert!(refusal("hmac:", RSA_PEM).contains("PEM"));
 }
 
 #[test]
@@ -118,7 +131,6 @@ fn the_kid_is_the_jwks_own_unless_another_is_given() {
 
 #[test]
 fn what_cannot_sign_is_refused_with_the_remedy() {
-    assert!(refusal(b"too short\n", None).contains("openssl rand -hex 32"));
     assert!(refusal(RSA_PEM, Some(Algorithm::HS256)).contains("--alg"));
     assert!(
         refusal(

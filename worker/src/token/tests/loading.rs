@@ -2,13 +2,14 @@
 
 use std::io;
 
+use ::base64::Engine as _;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::super::key::Kind;
 use super::super::source::MAX_FILE_BYTES;
-use super::super::{Fault, KeySource, Keys};
+use super::super::{Fault, KeySource, Keys, Looks};
 use super::signer::{
     ED, HMAC, ISSUER, P256, P384, RSA, SECRET, Signer, base64, faults, jwks, load, load_for, pem, with,
 };
@@ -26,7 +27,7 @@ fn modulus(bytes: usize) -> Vec<u8> {
 #[test]
 fn every_kind_of_file_is_told_by_its_content() {
     for signer in [&HMAC, &RSA, &P256, &P384, &ED] {
-        assert_eq!(load("file", signer.file()).unwrap().len(), 1);
+        assert_eq!(load(signer.entry(), signer.file()).unwrap().len(), 1);
         assert_eq!(load("file", jwks([signer.jwk()])).unwrap().len(), 1);
     }
     let Signer::Rsa(pair) = &*RSA else {
@@ -57,17 +58,19 @@ fn white_space_and_a_byte_order_mark_before_the_content_do_not_make_it_a_secret(
 #[test]
 fn a_pem_block_is_never_taken_for_a_secret() {
     let content = [b"# our key\n", &RSA.file()[..]].concat();
-    assert_eq!(faults(load("file", content)), [Fault::PemInSecret]);
+    assert_eq!(faults(load("hmac:file", content)), [Fault::PublicSecret(Looks::Pem)]);
 }
 
 #[test]
 fn only_one_trailing_newline_is_no_part_of_a_secret() {
     let padded = |count: usize, end: &str| [&vec![b'k'; count][..], end.as_bytes()].concat();
-    assert!(load("secret", padded(32, "\n")).is_ok());
-    assert!(load("secret", padded(31, "\n\n")).is_ok());
-    assert_eq!(faults(load("secret", padded(31, "\n"))), [Fault::WeakSecret(31)]);
-    assert_eq!(faults(load("secret", padded(31, "\r\n"))), [Fault::WeakSecret(31)]);
-    assert_eq!(faults(load("secret", Vec::new())), [Fault::WeakSecret(0)]);
+    assert_eq!(
+        faults(load("hmac:secret", padded(31, "\n\n"))),
+        [Fault::GuessableSecret]
+    );
+    assert_eq!(faults(load("hmac:secret", padded(31, "\n"))), [Fault::WeakSecret(31)]);
+    assert_eq!(faults(load("hmac:secret", padded(31, "\r\n"))), [Fault::WeakSecret(31)]);
+    assert_eq!(faults(load("hmac:secret", Vec::new())), [Fault::WeakSecret(0)]);
     assert_eq!(
         jwk_faults(json!({"kty": "oct", "k": base64(&[7; 31])})),
         [Fault::WeakSecret(31)]
@@ -246,8 +249,13 @@ fn a_kid_may_be_shared_by_eight_issuers() {
 #[test]
 fn symmetric_and_asymmetric_keys_are_not_mixed() {
     assert_eq!(faults(load("keys", jwks([HMAC.jwk(), RSA.jwk()]))), [Fault::Mixed]);
-    let files = [("rsa.pem", RSA.file()), ("secret", HMAC.file())];
+    let files = [("rsa.pem", RSA.file()), ("hmac:secret", HMAC.file())];
     assert_eq!(faults(load_for(&[ISSUER], &[], &files)), [Fault::Mixed]);
+    // Whoever names both means both, and issuers do not share their keys.
+    let both = [Algorithm::HS256, Algorithm::RS256];
+    assert_eq!(faults(load_for(&[ISSUER], &both, &files)), []);
+    let files = [("issuer=a;rsa.pem", RSA.file()), ("issuer=b;hmac:secret", HMAC.file())];
+    assert_eq!(faults(load_for(&["a", "b"], &[], &files)), []);
 }
 
 #[test]
@@ -324,14 +332,14 @@ fn all_that_is_wrong_is_said_at_once_in_one_line_each() {
         with(with(P256.jwk(), "kid", "bad\nkid"), "use", "enc"),
         with(with(RSA.jwk(), "d", "AA"), "alg", "HS256"),
     ]);
-    let files = [("keys.json", keys), ("issuer=nobody;short", b"short".to_vec())];
+    let files = [("keys.json", keys), ("issuer=nobody;hmac:short", b"short".to_vec())];
     let errors = load_for(&[ISSUER], &[], &files).unwrap_err();
     let lines = [
         r#"jwt-keys "keys.json" key "bad\nkid": has a `use` other than `sig`"#,
         r#"jwt-keys "keys.json" key 1: has the private member `d`"#,
         r#"jwt-keys "keys.json" key 1: has an `alg` that does not fit the key"#,
-        r#"jwt-keys "issuer=nobody;short": belongs to the issuer "nobody", which `jwt-issuer` does not name"#,
-        r#"jwt-keys "issuer=nobody;short": is an HMAC secret of 5 bytes, at least 32 are needed"#,
+        r#"jwt-keys "issuer=nobody;hmac:short": belongs to the issuer "nobody", which `jwt-issuer` does not name"#,
+        r#"jwt-keys "issuer=nobody;hmac:short": is an HMAC secret of 5 bytes, at least 32 are needed"#,
     ];
     assert_eq!(errors.to_string().lines().collect::<Vec<_>>(), lines);
 }
@@ -358,12 +366,20 @@ fn files_are_read_up_to_their_limit() {
         |path: &std::path::Path| Keys::load(&[path.to_str().unwrap().parse().unwrap()], &[Issuer::new(ISSUER)], &[]);
     let path = directory.join("secret");
     for (size, expected) in [
-        (MAX_FILE_BYTES, vec![]),
+        (
+            MAX_FILE_BYTES,
+            vec![Fault::Unrecognized {
+                looks: Looks::Text,
+                named: format!("hmac:{}", path.display()),
+            }],
+        ),
         (MAX_FILE_BYTES + 1, vec![Fault::FileTooLarge]),
     ] {
         std::fs::write(&path, vec![b'k'; size]).unwrap();
         assert_eq!(faults(load(&path)), expected);
     }
+    // A folder, or a pipe, of which a reader would wait for ever.
+    assert_eq!(faults(load(&directory)), [Fault::NotAFile]);
     std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!(faults(load(&path)), [Fault::Unreadable(io::ErrorKind::NotFound)]);
 }
@@ -372,4 +388,129 @@ fn files_are_read_up_to_their_limit() {
 fn an_entry_is_shown_as_it_was_written() {
     let source: KeySource = "issuer=a;kid=b;c".parse().unwrap();
     assert_eq!(source.to_string(), "issuer=a;kid=b;c");
+}
+
+/// Files that people have by mistake, each longer than a secret must be.
+fn files_of_others() -> Vec<(Looks, Vec<u8>)> {
+    let Signer::Rsa(pair) = &*RSA else {
+        panic!("RSA is an RSA key")
+    };
+    let public = aws_lc_rs::signature::KeyPair::public_key(pair);
+    let der = AsDer::<PublicKeyX509Der>::as_der(public).unwrap().as_ref().to_vec();
+    let text = |text: &str| text.as_bytes().to_vec();
+    vec![
+        (Looks::Der, der),
+        (Looks::Der, public.as_ref().to_vec()),
+        (
+            Looks::Der,
+            ::base64::engine::general_purpose::STANDARD.decode(CERTIFICATE).unwrap(),
+        ),
+        (Looks::Pem, RSA.file()),
+        (Looks::Pem, pem("CERTIFICATE", b"x")),
+        (Looks::Pem, [&b"Bag Attributes\n"[..], &P256.file()].concat()),
+        (
+            Looks::Ssh,
+            text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3fQq7y2sYwTnXkL0Vb9uGmZc1HdReP5oQa8iKjW4tM me@host"),
+        ),
+        (
+            Looks::Ssh,
+            text("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBK"),
+        ),
+        (
+            Looks::Ssh,
+            text("login.example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3fQq7y2sYwTnXkL0Vb9u"),
+        ),
+        (
+            Looks::Markup,
+            text("<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head></html>"),
+        ),
+        (
+            Looks::Markup,
+            text("\u{feff}\r\n<?xml version=\"1.0\"?><EntityDescriptor entityID=\"x\"/>"),
+        ),
+        (Looks::Json, jwks([RSA.jwk()])),
+        (
+            Looks::Json,
+            text("{\"keys\": [{\"kty\": \"RSA\", \"n\": \"cut in the middle"),
+        ),
+        (Looks::Json, text("[\"a list of things\", \"that somebody publishes\"]")),
+    ]
+}
+
+/// A self-signed certificate of P-256, made for this test.
+const CERTIFICATE: &str = include_str!("certificate.b64");
+
+#[test]
+fn nothing_becomes_a_secret_that_is_not_named_one() {
+    for (looks, content) in files_of_others() {
+        let verifies = load("file", content.clone());
+        let algorithms = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+        if let Ok(keys) = verifies {
+            for algorithm in algorithms {
+                assert!(keys.candidates(None, algorithm).is_err(), "{looks}");
+            }
+        }
+        assert_eq!(faults(load("hmac:file", content)), [Fault::PublicSecret(looks)]);
+    }
+    for content in [
+        &HMAC.file()[..],
+        &[0xff; 64],
+        b"Modulus: 00:c3:5f (2048 bit) and more text",
+        b"PK\x03\x04",
+    ] {
+        let refused = load("kid=a;file", content.to_vec()).unwrap_err().to_string();
+        assert!(
+            refused.contains("hmac:file") && refused.contains("neither a JWKS nor a public key"),
+            "{refused}"
+        );
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_content_whatever_is_a_secret_without_being_named_one(content in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+        proptest::prop_assert!(load("file", content).is_err());
+    }
+}
+
+#[test]
+fn a_public_key_in_der_is_the_one_in_pem() {
+    let Signer::Rsa(pair) = &*RSA else {
+        panic!("RSA is an RSA key")
+    };
+    let public = aws_lc_rs::signature::KeyPair::public_key(pair);
+    let spki = AsDer::<PublicKeyX509Der>::as_der(public).unwrap().as_ref().to_vec();
+    let certificate = ::base64::engine::general_purpose::STANDARD.decode(CERTIFICATE).unwrap();
+    let in_pem = pem("CERTIFICATE", &certificate);
+    for (content, algorithm) in [
+        (spki, Algorithm::RS256),
+        (public.as_ref().to_vec(), Algorithm::PS512),
+        (certificate, Algorithm::ES256),
+        (in_pem, Algorithm::ES256),
+    ] {
+        let keys = load("key", content).unwrap();
+        assert_eq!((keys.len(), keys.candidates(None, algorithm).unwrap().len()), (1, 1));
+    }
+    let private = b"\x30\x0b\x02\x01\x00\x30\x06\x06\x04\x2b\x65\x70\x01";
+    assert_eq!(faults(load("key", private.to_vec())), [Fault::PrivateKey]);
+}
+
+#[test]
+fn a_secret_serves_the_hashes_that_it_is_long_enough_for() {
+    let secret = SECRET.iter().copied().cycle();
+    let random: Vec<u8> = secret
+        .zip(0_u8..)
+        .map(|(byte, step)| byte ^ step.wrapping_mul(37))
+        .take(64)
+        .collect();
+    for (bytes, fitting) in [(32, 1), (47, 1), (48, 2), (63, 2), (64, 3)] {
+        let keys = load("hmac:secret", random[..bytes].to_vec()).unwrap();
+        let serves = |algorithm: &Algorithm| keys.candidates(None, *algorithm).is_ok();
+        let all = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+        assert_eq!(
+            all.iter().filter(|algorithm| serves(algorithm)).count(),
+            fitting,
+            "{bytes}"
+        );
+    }
 }

@@ -21,7 +21,7 @@ use super::super::{Algorithm, Fault, KeyErrors, KeySource, Keys};
 use crate::identity::Issuer;
 
 pub(super) const ISSUER: &str = "https://issuer.example";
-pub(super) const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+pub(super) const SECRET: &[u8] = b"a secret of more than 64 bytes, for tests: it serves each hash of HMAC";
 
 pub(super) enum Signer {
     Hmac(Vec<u8>),
@@ -88,6 +88,14 @@ impl Signer {
                 json!({"kty": "EC", "crv": curve, "x": base64(x), "y": base64(y)})
             }
             Self::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": base64(pair.public_key().as_ref())}),
+        }
+    }
+
+    /// How `jwt-keys` names that file.
+    pub(super) const fn entry(&self) -> &'static str {
+        match self {
+            Self::Hmac(_) => "hmac:file",
+            _ => "file",
         }
     }
 

@@ -38,7 +38,7 @@ fn verifier(keys: Keys) -> Verifier {
 }
 
 fn hmac_verifier() -> Verifier {
-    verifier(load("secret", HMAC.file()).unwrap())
+    verifier(load("hmac:secret", HMAC.file()).unwrap())
 }
 
 fn claims() -> Value {
@@ -80,8 +80,8 @@ fn every_algorithm_proves_an_identity_from_a_file_and_from_a_jwks() {
             &json!({"alg": algorithm, "typ": "JWT"}).to_string(),
             &claims().to_string(),
         );
-        for file in [signer.file(), jwks([signer.jwk()])] {
-            let verified = verifier(load("file", file).unwrap())
+        for (entry, file) in [(signer.entry(), signer.file()), ("file", jwks([signer.jwk()]))] {
+            let verified = verifier(load(entry, file).unwrap())
                 .verify(&token, now())
                 .result
                 .unwrap();
@@ -98,7 +98,7 @@ fn every_algorithm_proves_an_identity_from_a_file_and_from_a_jwks() {
 #[test]
 fn a_signature_of_one_algorithm_is_not_one_of_another() {
     for &(algorithm, signer) in &EVERY {
-        let verifier = verifier(load("file", signer.file()).unwrap());
+        let verifier = verifier(load(signer.entry(), signer.file()).unwrap());
         for (other, _) in EVERY.iter().filter(|(other, _)| *other != algorithm) {
             let header = json!({"alg": other}).to_string();
             let refusal = invalid(verifier.verify(&signer.token(algorithm, &header, &claims().to_string()), now()));
@@ -395,7 +395,7 @@ fn what_is_refused_is_not_remembered() {
 #[test]
 fn the_cache_is_bounded_and_may_be_off() {
     for capacity in [0, 1, 10] {
-        let keys = load("secret", HMAC.file()).unwrap();
+        let keys = load("hmac:secret", HMAC.file()).unwrap();
         let verifier = Verifier::new(keys, Rules::new(vec!["us".to_owned()]), capacity);
         for id in 0..200 {
             assert!(
@@ -418,9 +418,9 @@ fn no_verdict_outlives_the_keys_it_rests_on() {
     let verifier = hmac_verifier();
     let token = hmac_token(&claims());
     assert!(verifier.verify(&token, now()).result.is_ok());
-    verifier.replace_keys(load("other", b"another secret of more than 32 bytes".to_vec()).unwrap());
+    verifier.replace_keys(load("hmac:other", b"another secret of more than 32 bytes".to_vec()).unwrap());
     assert_eq!(invalid(verifier.verify(&token, now())), Some(Reason::Signature));
-    verifier.replace_keys(load("secret", HMAC.file()).unwrap());
+    verifier.replace_keys(load("hmac:secret", HMAC.file()).unwrap());
     let verdict = verifier.verify(&token, now());
     assert!(verdict.result.is_ok() && !verdict.cached);
 }
@@ -469,7 +469,7 @@ proptest! {
         let at = at.index(changed.len());
         prop_assume!(changed[at] != byte);
         changed[at] = byte;
-        let verifier = verifier(load("file", signer.file()).unwrap());
+        let verifier = verifier(load(signer.entry(), signer.file()).unwrap());
         prop_assert!(verifier.verify(&token, now()).result.is_ok());
         prop_assert!(verifier.verify(str::from_utf8(&changed).unwrap(), now()).result.is_err());
     }
