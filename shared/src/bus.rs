@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 pub use self::delivery::{Consumer, Delivery};
 pub use self::message::{Message, Properties, Value};
-pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route};
+pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route, Waiting};
 use self::topology::Queue;
 
 /// Whether the broker can be reached just now, and takes what it is given.

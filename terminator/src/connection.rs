@@ -5,15 +5,17 @@
 //! place (`next_event`) and owns the socket alone, so nothing is split and
 //! nothing but this task writes to it.
 
+use std::future::poll_fn;
 use std::num::NonZeroU32;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use shared::bus::{Publication, PublishError};
+use shared::bus::{Publication, PublishError, Waiting};
 use shared::protocol::CloseCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -53,7 +55,7 @@ pub(crate) struct Connection {
     pinged: bool,
     leaving: Leaving,
     /// A question that found no room on its way to the broker; nothing is read meanwhile.
-    pub(crate) parked: Option<Box<Publication>>,
+    pub(crate) parked: Option<Box<Waiting>>,
     /// What is in the socket's buffer may be written until the limit of its grant only.
     pub(crate) unflushed: bool,
 }
@@ -139,7 +141,7 @@ impl Connection {
             biased;
             () = self.entry.peer.wake.notified() => Event::Woken,
             Ok(()) = self.phase.changed() => Event::Phase,
-            () = self.forwarder.publisher.ready(), if self.parked.is_some() => Event::Room,
+            () = submitted(&mut self.parked), if self.parked.is_some() => Event::Room,
             () = &mut self.timer => Event::Timer,
             frame = self.socket.next(), if reading => match frame {
                 Some(Ok(frame)) => Event::Frame(frame),
@@ -190,15 +192,8 @@ impl Connection {
     }
 
     fn on_room(&mut self) -> Option<Ending> {
-        self.submit_parked();
         self.ask_workers();
         None
-    }
-
-    pub(crate) fn submit_parked(&mut self) {
-        if let Some(publication) = self.parked.take() {
-            self.submit(*publication);
-        }
     }
 
     /// Asks what the connection has to ask on its own account, as far as there is room.
@@ -217,18 +212,22 @@ impl Connection {
             if self.entry.peer.look(Session::is_closing) {
                 self.refuse_parked();
             }
-            let batch = self.entry.peer.take();
-            if batch.is_empty() {
-                return None;
-            }
-            for back in batch.back {
-                self.forwarder.bouncer.send(back);
-            }
-            if batch.ending.is_some() {
-                return batch.ending;
-            }
-            let mut writing = Writing::new(batch.writes, &self.entry.peer.common().tracer);
-            if let Err(ending) = writing.run(&mut self.socket, &self.entry.peer).await {
+            // What is not awaited does not stay in the task.
+            let mut writing = {
+                let batch = self.entry.peer.take();
+                if batch.is_empty() {
+                    return None;
+                }
+                for back in batch.back {
+                    self.forwarder.bouncer.send(back);
+                }
+                if batch.ending.is_some() {
+                    return batch.ending;
+                }
+                Writing::new(batch.writes, &self.entry.peer.common().tracer)
+            };
+            let written = beside(pin!(writing.run(&mut self.socket, &self.entry.peer)), &mut self.parked).await;
+            if let Err(ending) = written {
                 self.unflushed = writing.is_guarded();
                 for delivery in writing.rest() {
                     self.forwarder.bouncer.send(Back::Bounce(delivery, ending.bounced()));
@@ -240,8 +239,8 @@ impl Connection {
 
     /// A connection that closes forwards nothing more, and says so.
     pub(crate) fn refuse_parked(&mut self) {
-        if let Some(publication) = self.parked.take() {
-            (publication.receipt)(Err(PublishError::Ended));
+        if let Some(waiting) = self.parked.take() {
+            waiting.give_up(PublishError::Ended);
         }
     }
 
@@ -282,7 +281,10 @@ impl Connection {
         if silent >= self.idle_timeout / 2 && !self.pinged {
             self.pinged = true;
             let ping = self.socket.send(Message::Ping(Bytes::new()));
-            if timeout(WRITE_TIMEOUT, ping).await.is_err() {
+            let sent = beside(Box::pin(timeout(WRITE_TIMEOUT, ping)).as_mut(), &mut self.parked).await;
+            // What waited may have left meanwhile, and more may follow it.
+            self.ask_workers();
+            if sent.is_err() {
                 return Some(Ending::close(CloseCode::SlowReader));
             }
         }
@@ -294,6 +296,34 @@ impl Connection {
         self.timer.as_mut().reset(self.last_heard + next);
         None
     }
+}
+
+/// Does something that may take long, while what waits for room is handed over when there is some: the room that a slow
+/// socket's message waited for would else be nobody's meanwhile.
+pub(crate) fn beside<F: Future>(
+    mut doing: Pin<&mut F>,
+    parked: &mut Option<Box<Waiting>>,
+) -> impl Future<Output = F::Output> {
+    poll_fn(move |context| {
+        let done = doing.as_mut().poll(context);
+        if done.is_pending() {
+            let _room = poll_submitted(parked, context);
+        }
+        done
+    })
+}
+
+/// Hands over what waits for room, if anything does. Cancel-safe: it keeps its place in the line.
+pub(crate) fn submitted(parked: &mut Option<Box<Waiting>>) -> impl Future<Output = ()> {
+    poll_fn(move |context| poll_submitted(parked, context))
+}
+
+fn poll_submitted(parked: &mut Option<Box<Waiting>>, context: &mut Context<'_>) -> Poll<()> {
+    if let Some(waiting) = parked {
+        ready!(waiting.poll_submitted(context));
+        *parked = None;
+    }
+    Poll::Ready(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The end of a connection: what was not written goes back, the client is told, and so are the workers.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as FrameC
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tracing::trace;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, beside, submitted};
 use crate::ending::Ending;
 use crate::handshake::linger;
 use crate::notices::last_error;
@@ -43,7 +44,8 @@ pub(crate) async fn take_leave(mut connection: Connection, ending: Ending) {
         let deadline = deadline(&connection);
         if Instant::now() < deadline {
             // Whoever does not take the good-bye in time goes without.
-            let _ = timeout_at(deadline, close(&mut connection.socket, texts, code, say)).await;
+            let closing = timeout_at(deadline, close(&mut connection.socket, texts, code, say));
+            let _ = beside(pin!(closing), &mut connection.parked).await;
         }
     }
     tell_workers(connection, ending).await;
@@ -68,7 +70,7 @@ async fn see_off(connection: &mut Connection) {
             tokio::select! {
                 biased;
                 () = connection.entry.peer.wake.notified() => {}
-                () = connection.forwarder.publisher.ready(), if connection.parked.is_some() => connection.submit_parked(),
+                () = submitted(&mut connection.parked), if connection.parked.is_some() => {}
             }
         }
     };
@@ -120,8 +122,8 @@ async fn tell_workers(connection: Connection, ending: Ending) {
     drop(socket);
     let notice = forwarder.closed(&entry.peer, ending.code());
     drop(entry);
-    if let Some(publication) = parked {
-        forwarder.publisher.submit(*publication).await;
+    if let Some(mut waiting) = parked {
+        waiting.submitted().await;
     }
     if let Some(notice) = notice {
         forwarder.publisher.submit(notice).await;

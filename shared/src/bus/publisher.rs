@@ -1,6 +1,9 @@
 //! What goes into a queue, and the duty to say whether it arrived.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -117,14 +120,17 @@ impl Publisher {
         settled.await.unwrap_or(Err(PublishError::Ended))
     }
 
-    /// Hands over a publication if there is room for it, and gives it back if there is none.
+    /// Hands over a publication if there is room for it; otherwise it waits in line for room.
     ///
     /// # Errors
-    /// The publication, when the queue before the channel is full.
-    pub fn try_submit(&self, publication: Publication) -> Result<(), Box<Publication>> {
+    /// The publication with its place in the line, when the queue before the channel is full.
+    pub fn try_submit(&self, publication: Publication) -> Result<(), Box<Waiting>> {
         match self.queue.try_send(publication) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(publication)) => Err(Box::new(publication)),
+            Err(mpsc::error::TrySendError::Full(publication)) => Err(Box::new(Waiting {
+                publication: Some(publication),
+                room: Box::pin(self.queue.clone().reserve_owned()),
+            })),
             Err(mpsc::error::TrySendError::Closed(publication)) => {
                 publication.settle(Err(PublishError::Ended));
                 Ok(())
@@ -138,10 +144,135 @@ impl Publisher {
             publication.settle(Err(PublishError::Ended));
         }
     }
+}
 
-    /// Waits until there is room for a publication.
-    pub async fn ready(&self) {
-        // An ended bus has room for everything: it settles each at once.
-        let _ = self.queue.reserve().await;
+type Room = dyn Future<Output = Result<mpsc::OwnedPermit<Publication>, mpsc::error::SendError<()>>> + Send + Sync;
+
+/// A publication that waits for room, with its place in the line: first come, first served.
+///
+/// The room that it waited for is its own. A place that were given up and asked for again would go to the end of the line
+/// each time, and with more who wait than there is room nobody would ever get any.
+pub struct Waiting {
+    /// Until it is handed over.
+    publication: Option<Publication>,
+    room: Pin<Box<Room>>,
+}
+
+impl Waiting {
+    /// Hands the publication over as soon as there is room. Cancel-safe: the place in the line is kept. Once it has
+    /// ended there is nothing left to wait for.
+    pub async fn submitted(&mut self) {
+        poll_fn(|context| self.poll_submitted(context)).await;
+    }
+
+    /// The same, a poll at a time.
+    pub fn poll_submitted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.publication.is_none() {
+            return Poll::Ready(());
+        }
+        let room = ready!(self.room.as_mut().poll(context));
+        if let Some(publication) = self.publication.take() {
+            match room {
+                Ok(permit) => drop(permit.send(publication)),
+                // An ended bus has room for everything: it settles each at once.
+                Err(_) => publication.settle(Err(PublishError::Ended)),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Gives up waiting.
+    pub fn give_up(mut self, reason: PublishError) {
+        if let Some(publication) = self.publication.take() {
+            publication.settle(Err(reason));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use futures_util::poll;
+
+    use super::*;
+    use crate::bus::Properties;
+
+    fn publication(number: usize, settled: &Arc<Mutex<Vec<usize>>>) -> Publication {
+        let settled = settled.clone();
+        Publication {
+            route: Route::queue("q"),
+            message: Message {
+                body: Bytes::from(number.to_string()),
+                properties: Properties::default(),
+            },
+            receipt: Box::new(move |_| settled.lock().unwrap().push(number)),
+        }
+    }
+
+    /// Everybody who waits is polled in rounds, as a task is that waits for other things besides, and gives the waiting up
+    /// each time: the order of arrival is the order of being served, and the room of one is never lost.
+    #[tokio::test]
+    async fn more_who_wait_than_there_is_room_are_all_served_in_their_order() {
+        const WAITING: usize = 5 * QUEUE_CAPACITY;
+        let (publisher, mut queue) = Publisher::new();
+        let settled = Arc::default();
+        let mut waiting = Vec::new();
+        for number in 0..QUEUE_CAPACITY + WAITING {
+            match publisher.try_submit(publication(number, &settled)) {
+                Ok(()) => assert!(number < QUEUE_CAPACITY),
+                Err(waits) => waiting.push(waits),
+            }
+        }
+        for waits in &mut waiting {
+            assert!(poll!(std::pin::pin!(waits.submitted())).is_pending());
+        }
+        let mut served = 0;
+        while served < QUEUE_CAPACITY + WAITING {
+            // Room for two at a time, for thousands that wait.
+            for _ in 0..2 {
+                let publication = queue.recv().await.unwrap();
+                let number: usize = str::from_utf8(&publication.message.body).unwrap().parse().unwrap();
+                // Room comes in the order of the line; who has it sends when he is asked next.
+                assert!(number.abs_diff(served) <= 2, "{number} after {served}");
+                publication.settle(Ok(()));
+                served += 1;
+            }
+            // The last in the line ask first.
+            for waits in waiting.iter_mut().take(4).rev() {
+                let _still = poll!(std::pin::pin!(waits.submitted()));
+            }
+            waiting.retain(|waits| waits.publication.is_some());
+        }
+        let mut settled = settled.lock().unwrap();
+        settled.sort_unstable();
+        assert!(settled.iter().copied().eq(0..QUEUE_CAPACITY + WAITING), "each once");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_takes_no_room_with_him_and_is_told() {
+        let (publisher, mut queue) = Publisher::new();
+        let settled = Arc::default();
+        for number in 0..QUEUE_CAPACITY {
+            assert!(publisher.try_submit(publication(number, &settled)).is_ok());
+        }
+        let [mut first, mut second] =
+            [1, 2].map(|number| publisher.try_submit(publication(number, &settled)).err().unwrap());
+        for waits in [&mut first, &mut second] {
+            assert!(poll!(std::pin::pin!(waits.submitted())).is_pending());
+        }
+        drop(queue.recv().await);
+        // The room is the first one's, who leaves without it.
+        assert!(poll!(std::pin::pin!(second.submitted())).is_pending());
+        first.give_up(PublishError::Ended);
+        assert_eq!(*settled.lock().unwrap(), [1]);
+        assert_eq!(poll!(std::pin::pin!(second.submitted())), Poll::Ready(()));
+        drop(queue);
+        let late = publisher.try_submit(publication(3, &settled));
+        assert!(
+            late.is_ok() && settled.lock().unwrap().contains(&3),
+            "an ended bus settles at once"
+        );
     }
 }
