@@ -193,3 +193,26 @@ async fn expect_metrics(program: &Program, expected: &[(&str, f64)]) {
     })
     .await;
 }
+
+/// More than may be on their way through a terminator at once (1,024 that wait and 1,000 unconfirmed).
+const CROWD: usize = 4_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_sends_at_the_same_moment_is_answered_one_and_all() {
+    let stack = Stack::builder()
+        .setting("max-connections-per-ip", "10000")
+        .start()
+        .await;
+    let mut crowd = Vec::with_capacity(CROWD);
+    for _ in 0..CROWD {
+        crowd.push(stack.client().await);
+    }
+    let token = token_for("alice").mint();
+    for client in &mut crowd {
+        client.ask("echo", Some(&token), Value::Null).await;
+    }
+    for client in &mut crowd {
+        let answer = client.next_of_type("reply", 60.s()).await;
+        assert_eq!(answer["type"], "reply");
+    }
+}
