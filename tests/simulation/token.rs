@@ -116,7 +116,7 @@ pub(crate) fn verifier(leeway: Duration) -> Arc<Verifier> {
         std::fs::write(&file, KEY.secret()).expect("the folder is there");
         file
     });
-    let source: KeySource = FILE.to_string_lossy().parse().expect("a path");
+    let source: KeySource = format!("hmac:{}", FILE.display()).parse().expect("a path");
     let keys = Keys::load(&[source], &[Issuer::new(ISSUER)], &[]).expect("the key is good");
     let rules = Rules {
         leeway,
