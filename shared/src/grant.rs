@@ -88,6 +88,15 @@ impl Grant {
         }
     }
 
+    /// Whether its token was issued earlier than the other's: by `iat` (RFC 7519 §4.1.6) or, where one of them does not say
+    /// it, whether it ends earlier.
+    pub fn precedes(&self, other: &Self) -> bool {
+        match (self.issued_at, other.issued_at) {
+            (Some(issued_at), Some(of_other)) => issued_at < of_other,
+            _ => self.until < other.until,
+        }
+    }
+
     /// Whether it is in force at that moment.
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.until
@@ -131,6 +140,25 @@ mod tests {
         let sent = grant();
         assert_eq!(Grant::from_facts(&sent.to_facts()), Some(sent));
         assert_eq!(Grant::from_facts("{}"), None);
+    }
+
+    #[test]
+    fn which_token_was_issued_earlier_is_told_by_iat_or_else_by_its_end() {
+        let of = |issued_at: Option<u64>, until| Grant {
+            issued_at: issued_at.map(Timestamp::from_secs),
+            until: Timestamp::from_secs(until),
+            ..grant()
+        };
+        for (one, other, precedes) in [
+            (of(Some(1), 9), of(Some(2), 5), true),
+            (of(Some(2), 5), of(Some(1), 9), false),
+            (of(Some(1), 5), of(Some(1), 9), false),
+            (of(None, 5), of(Some(1), 9), true),
+            (of(Some(2), 9), of(None, 5), false),
+            (of(None, 5), of(None, 5), false),
+        ] {
+            assert_eq!(one.precedes(&other), precedes, "{one:?} {other:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const SUBPROTOCOL: &str = "countersign.v1.json";
 /// Message types under this prefix are the protocol's own.
 pub const RESERVED_PREFIX: &str = "auth.";
 
+/// The name of the member that holds a message's token, as it must be written: a terminator looks for it, and does not parse.
+pub const TOKEN_MEMBER: &str = "\"token\"";
+
 /// The longest `id` a client may give a message, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
 

@@ -116,6 +116,12 @@ impl Revocations {
             .is_some_and(|revocation| revocation.effective <= now)
     }
 
+    /// Whether that connection may go on at this moment, whoever it is.
+    pub fn forbid_connection(&self, connection: ConnectionId, now: Timestamp) -> bool {
+        let revocation = self.by_target.get(&Target::Connection(connection));
+        revocation.is_some_and(|one| one.effective <= now && now < one.until)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_target.len()

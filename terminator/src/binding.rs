@@ -2,7 +2,8 @@
 //!
 //! Answers come in any order; what they say of the connection counts by the
 //! sequence of the message that they answer, never by when they came. So a
-//! log-out is not undone by the late answer to a message that was sent before it.
+//! log-out is not undone by the late answer to a message that was sent before it; and a
+//! token that was issued earlier than the one in force changes nothing, whichever is heard of first.
 
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(crate) struct Bound {
     pub(crate) lapse_noted: bool,
     token_id: Option<TokenIdTag>,
     pub(crate) issued_at: Option<Timestamp>,
+    /// The log-out that came before it and all that it has replaced.
+    after: Option<Sequence>,
     texts: Texts,
 }
 
@@ -106,13 +109,30 @@ impl Binding {
         match change {
             // Whichever of the two came first by sequence: one socket had tokens of two.
             Change::Live { grant, .. } if self.is_of_another(grant.identity) => Applied::Stranger,
+            // Workers say so only if they did not know of the one in force yet.
+            Change::Live { grant, .. } if newer && self.is_preceded_by(&grant, now) => Applied::Live {
+                waiting: grant.waiting,
+                resumes: grant.resumes,
+            },
+            Change::Live { grant, principal } if !newer && self.is_overtaken_by(sequence, &grant, now) => {
+                let change = Change::Live {
+                    grant: grant.clone(),
+                    principal: principal.clone(),
+                };
+                self.past.remember_change(sequence, change);
+                self.settled(oldest_open);
+                let (by, change) = (self.by, Change::Live { grant, principal });
+                let applied = self.become_of(sequence, change, now);
+                self.by = by;
+                applied
+            }
             change if !newer => {
                 self.past.remember_change(sequence, change);
                 self.settled(oldest_open);
                 Applied::Stale
             }
             change => {
-                let texts = self.bound.take().map(|bound| bound.texts);
+                let texts = self.bound.as_ref().map(|bound| bound.texts.clone());
                 self.past.remember(self.by, texts);
                 let applied = self.become_of(sequence, change, now);
                 self.settled(oldest_open);
@@ -132,10 +152,14 @@ impl Binding {
     fn become_of(&mut self, sequence: Sequence, change: Change, now: Now) -> Applied {
         match change {
             Change::Live { grant, principal } => {
+                let after = match &self.bound {
+                    Some(bound) => bound.after,
+                    None => self.by,
+                };
                 self.by = Some(sequence);
                 self.ever_bound = true;
                 let (waiting, resumes) = (grant.waiting, grant.resumes);
-                self.bound = Some(Box::new(Bound::new(grant, principal, now)));
+                self.bound = Some(Box::new(Bound::new(grant, principal, after, now)));
                 Applied::Live { waiting, resumes }
             }
             Change::Forgotten => {
@@ -197,13 +221,27 @@ impl Binding {
         }
     }
 
+    /// Whether a grant's token was issued earlier than that of the one in force.
+    fn is_preceded_by(&self, grant: &Grant, now: Now) -> bool {
+        let bound = self.bound().filter(|bound| bound.is_live(now.instant));
+        bound.and_then(Bound::grant).is_some_and(|bound| grant.precedes(&bound))
+    }
+
+    /// Whether the message `sequence`, of which is heard only now, made a grant that what came after it could not replace.
+    fn is_overtaken_by(&self, sequence: Sequence, grant: &Grant, now: Now) -> bool {
+        let bound = self
+            .bound()
+            .filter(|bound| bound.after.is_none_or(|after| sequence > after));
+        grant.is_live(now.wall) && bound.and_then(Bound::grant).is_some_and(|bound| bound.precedes(grant))
+    }
+
     fn is_of_another(&self, identity: IdentityTag) -> bool {
         self.bound().is_some_and(|bound| bound.identity != identity)
     }
 }
 
 impl Bound {
-    fn new(grant: Grant, principal: String, now: Now) -> Self {
+    fn new(grant: Grant, principal: String, after: Option<Sequence>, now: Now) -> Self {
         Self {
             identity: grant.identity,
             on_expired_push: grant.on_expired_push,
@@ -215,11 +253,16 @@ impl Bound {
             lapse_noted: false,
             token_id: grant.token_id,
             issued_at: grant.issued_at,
+            after,
             texts: Texts {
                 facts: grant.without_news().to_facts().into(),
                 principal: principal.into(),
             },
         }
+    }
+
+    fn grant(&self) -> Option<Grant> {
+        Grant::from_facts(&self.texts.facts)
     }
 
     pub(crate) fn is_revoked(&self, now: Instant) -> bool {
@@ -339,6 +382,48 @@ pub(crate) mod tests {
             binding.standing(),
             "nothing is kept for nobody"
         );
+    }
+
+    #[test]
+    fn a_token_that_was_issued_earlier_changes_nothing_whichever_is_heard_of_first() {
+        let issued = |at, seconds| Grant {
+            issued_at: Some(Timestamp::from_secs(at)),
+            ..grant(1, seconds)
+        };
+        let now = now();
+        for order in [[1, 2], [2, 1]] {
+            let mut binding = Binding::new();
+            for number in order {
+                let grant = if number == 1 { issued(900, 60) } else { issued(800, 10) };
+                binding.apply(sequence(number), live(grant), Some(sequence(1)), now);
+            }
+            assert_eq!(binding.standing().grant, Some(issued(900, 60).to_facts()), "{order:?}");
+            assert_eq!(
+                binding.standing_at(sequence(2)).grant,
+                Some(issued(900, 60).to_facts()),
+                "{order:?}"
+            );
+            // When it has lapsed, any is better.
+            let later = Now {
+                instant: now.instant + Duration::from_secs(61),
+                wall: Timestamp::from_secs(1_061),
+            };
+            binding.apply(sequence(3), live(issued(850, 90)), None, later);
+            assert_eq!(binding.standing().grant, Some(issued(850, 90).to_facts()), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_out_ends_what_was_before_it_however_late_that_is_heard_of() {
+        let mut binding = Binding::new();
+        let later = Grant {
+            issued_at: Some(Timestamp::from_secs(900)),
+            ..grant(1, 60)
+        };
+        binding.apply(sequence(2), Change::Forgotten, None, now());
+        binding.apply(sequence(3), live(grant(1, 10)), None, now());
+        assert_eq!(binding.apply(sequence(1), live(later), None, now()), Applied::Stale);
+        assert_eq!(binding.standing().grant, Some(grant(1, 10).to_facts()));
     }
 
     #[test]

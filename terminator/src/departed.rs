@@ -55,8 +55,8 @@ mod tests {
 
     fn asked() -> (InFlight, Sequence, Sequence) {
         let mut in_flight = InFlight::new(8);
-        let answered = in_flight.forward(Kind::Message);
-        let open = in_flight.forward(Kind::Message);
+        let answered = in_flight.forward(Kind::Message { proves: false });
+        let open = in_flight.forward(Kind::Message { proves: false });
         in_flight.answer(answered, Part::ONLY, false);
         (in_flight, answered, open)
     }

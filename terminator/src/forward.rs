@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memchr::memmem::Finder;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Publication, PublishError, Publisher, Receipt, Route};
 use shared::envelope::{Notice, Question, Standing};
 use shared::id::{Sequence, Stamp};
-use shared::protocol::{CloseCode, RESERVED_PREFIX};
+use shared::protocol::CloseCode;
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::bounce::Bouncer;
 use crate::leaving::Leaving;
+use crate::looks::Glance;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::session::{Next, SentBack, What};
@@ -25,7 +25,7 @@ pub(crate) struct Forwarder {
     pub(crate) metrics: Arc<Metrics>,
     route: Route,
     return_queue: String,
-    barrier: Finder<'static>,
+    glance: Glance,
 }
 
 impl Forwarder {
@@ -43,20 +43,17 @@ impl Forwarder {
             metrics,
             route,
             return_queue,
-            barrier: Finder::new(RESERVED_PREFIX),
+            glance: Glance::new(),
         }
     }
 
     /// Opens a question, and makes the publication that asks it. If the broker refuses, the client is told.
-    ///
-    /// A text that has the reserved prefix in it, wherever, may change who the connection is: nothing is read behind it
-    /// until it is settled.
     pub(crate) fn message(&self, peer: &Arc<Peer>, text: Bytes) -> Publication {
         let leaving = Leaving::received(&peer.common().tracer);
-        let barrier = self.barrier.find(&text).is_some();
-        let (sequence, standing) = peer.forward(barrier);
+        let looks = self.glance.at(&text);
+        let (sequence, standing) = peer.forward(looks);
         let stamp = stamp(peer, sequence);
-        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), barrier, trace_id = leaving.trace_id(), "taken from the socket");
+        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), barrier = looks.barrier, trace_id = leaving.trace_id(), "taken from the socket");
         let leaving = leaving.publish(stamp, text.len(), &self.route.exchange);
         self.question(peer, stamp, standing, text, leaving)
     }

@@ -19,6 +19,8 @@ pub(crate) struct InFlight {
     slots: VecDeque<Slot>,
     /// Open messages.
     open: usize,
+    /// Those of them that may prove who the connection is.
+    proving: usize,
     /// Open releases: they are ours, so they do not count against the client's share.
     releases: usize,
     most: usize,
@@ -28,7 +30,10 @@ pub(crate) struct InFlight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The client's: a message.
-    Message,
+    Message {
+        /// Whether it may have a token, by which those behind it are to be decided.
+        proves: bool,
+    },
     /// Ours: that what is held be handled.
     Release,
 }
@@ -53,6 +58,12 @@ pub(crate) enum Verdict {
     Duplicate,
 }
 
+impl Kind {
+    fn proves(self) -> bool {
+        matches!(self, Self::Message { proves: true })
+    }
+}
+
 impl InFlight {
     /// At most `most` questions may be open.
     pub(crate) fn new(most: usize) -> Self {
@@ -60,6 +71,7 @@ impl InFlight {
             first: Sequence::FIRST,
             slots: VecDeque::new(),
             open: 0,
+            proving: 0,
             releases: 0,
             most,
         }
@@ -74,6 +86,7 @@ impl InFlight {
             second: false,
         });
         *self.count(kind) += 1;
+        self.proving += usize::from(kind.proves());
         sequence
     }
 
@@ -105,7 +118,7 @@ impl InFlight {
     pub(crate) fn send_back(&mut self, sequence: Sequence) -> bool {
         match self.slot(sequence) {
             Some(Slot::Open {
-                kind: Kind::Message,
+                kind: Kind::Message { .. },
                 second,
                 ..
             }) => !std::mem::replace(second, true),
@@ -153,22 +166,31 @@ impl InFlight {
     /// The first message that is open. What has settled in front of the first open question is not kept, so only a
     /// release makes this look further.
     pub(crate) fn oldest_open(&self) -> Option<Sequence> {
-        let is_message = |slot: &Slot| {
-            matches!(
-                slot,
-                Slot::Open {
-                    kind: Kind::Message,
-                    ..
-                }
-            )
-        };
-        let place = self.slots.iter().position(is_message)?;
+        self.first_open(|kind| matches!(kind, Kind::Message { .. }))
+    }
+
+    /// Whether a message is open that may prove who the connection is.
+    pub(crate) fn is_proving(&self) -> bool {
+        self.proving > 0
+    }
+
+    /// The first message that is open and may prove who the connection is.
+    pub(crate) fn oldest_proving(&self) -> Option<Sequence> {
+        if self.proving == 0 {
+            return None;
+        }
+        self.first_open(Kind::proves)
+    }
+
+    fn first_open(&self, wanted: impl Fn(Kind) -> bool) -> Option<Sequence> {
+        let is_wanted = |slot: &Slot| matches!(slot, Slot::Open { kind, .. } if wanted(*kind));
+        let place = self.slots.iter().position(is_wanted)?;
         Some(Sequence::new(self.first.get() + place as u64))
     }
 
     fn count(&mut self, kind: Kind) -> &mut usize {
         match kind {
-            Kind::Message => &mut self.open,
+            Kind::Message { .. } => &mut self.open,
             Kind::Release => &mut self.releases,
         }
     }
@@ -187,6 +209,7 @@ impl InFlight {
             && let Slot::Open { kind, .. } = std::mem::replace(slot, Slot::Settled)
         {
             *self.count(kind) -= 1;
+            self.proving -= usize::from(kind.proves());
         }
         while self.slots.front() == Some(&Slot::Settled) {
             self.slots.pop_front();
@@ -209,6 +232,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    const MESSAGE: Kind = Kind::Message { proves: false };
     const LAST: Verdict = Verdict::Deliver { settled: true };
     const FIRST_OF_TWO: Part = Part { index: 0, more: true };
     const SECOND_OF_TWO: Part = Part { index: 1, more: false };
@@ -216,7 +240,7 @@ mod tests {
     #[test]
     fn an_answer_that_comes_twice_is_written_once() {
         let mut in_flight = InFlight::new(4);
-        let sequence = in_flight.forward(Kind::Message);
+        let sequence = in_flight.forward(MESSAGE);
         assert_eq!(in_flight.answer(sequence, Part::ONLY, false), LAST);
         assert_eq!(in_flight.answer(sequence, Part::ONLY, false), Verdict::Duplicate);
         assert!(in_flight.is_empty());
@@ -225,7 +249,7 @@ mod tests {
     #[test]
     fn a_worker_that_died_between_two_answers_has_its_first_told_once() {
         let mut in_flight = InFlight::new(4);
-        let sequence = in_flight.forward(Kind::Message);
+        let sequence = in_flight.forward(MESSAGE);
         assert_eq!(
             in_flight.answer(sequence, FIRST_OF_TWO, false),
             Verdict::Deliver { settled: false }
@@ -238,7 +262,7 @@ mod tests {
     #[test]
     fn an_answer_to_what_was_refused_is_dropped() {
         let mut in_flight = InFlight::new(4);
-        let sequence = in_flight.forward(Kind::Message);
+        let sequence = in_flight.forward(MESSAGE);
         assert!(in_flight.refuse(sequence, false));
         assert!(!in_flight.refuse(sequence, false));
         assert_eq!(in_flight.answer(sequence, Part::ONLY, false), Verdict::Duplicate);
@@ -260,8 +284,8 @@ mod tests {
     #[test]
     fn there_is_room_again_when_something_is_answered() {
         let mut in_flight = InFlight::new(2);
-        let first = in_flight.forward(Kind::Message);
-        in_flight.forward(Kind::Message);
+        let first = in_flight.forward(MESSAGE);
+        in_flight.forward(MESSAGE);
         assert!(!in_flight.has_room());
         in_flight.answer(first, Part::ONLY, false);
         assert!(in_flight.has_room());
@@ -270,10 +294,10 @@ mod tests {
     #[test]
     fn one_question_that_is_never_answered_does_not_let_the_rest_grow_without_bound() {
         let mut in_flight = InFlight::new(2);
-        in_flight.forward(Kind::Message);
+        in_flight.forward(MESSAGE);
         let mut answered = 0;
         while in_flight.has_room() {
-            let sequence = in_flight.forward(Kind::Message);
+            let sequence = in_flight.forward(MESSAGE);
             in_flight.answer(sequence, Part::ONLY, false);
             answered += 1;
             assert!(answered < 1_000);
@@ -288,7 +312,7 @@ mod tests {
     #[test]
     fn what_was_sent_back_is_answered_by_its_second_sending_only() {
         let mut in_flight = InFlight::new(4);
-        let sequence = in_flight.forward(Kind::Message);
+        let sequence = in_flight.forward(MESSAGE);
         assert!(in_flight.send_back(sequence));
         assert!(!in_flight.send_back(sequence));
         assert_eq!(in_flight.answer(sequence, Part::ONLY, false), Verdict::Duplicate);
@@ -303,7 +327,7 @@ mod tests {
     #[test]
     fn what_was_answered_in_part_and_is_sent_back_goes_on_where_it_was() {
         let mut in_flight = InFlight::new(4);
-        let sequence = in_flight.forward(Kind::Message);
+        let sequence = in_flight.forward(MESSAGE);
         in_flight.answer(sequence, FIRST_OF_TWO, false);
         assert!(in_flight.send_back(sequence));
         assert_eq!(in_flight.answer(sequence, FIRST_OF_TWO, true), Verdict::Duplicate);
@@ -315,7 +339,7 @@ mod tests {
         let mut in_flight = InFlight::new(1);
         let release = in_flight.forward(Kind::Release);
         assert!(in_flight.has_room() && !in_flight.is_empty());
-        let message = in_flight.forward(Kind::Message);
+        let message = in_flight.forward(MESSAGE);
         assert!(!in_flight.has_room());
         assert_eq!(in_flight.oldest_open(), Some(message));
         in_flight.answer(message, Part::ONLY, false);
@@ -324,12 +348,26 @@ mod tests {
         assert!(in_flight.is_empty());
     }
 
+    #[test]
+    fn what_may_prove_who_it_is_is_known_until_it_is_settled() {
+        let mut in_flight = InFlight::new(4);
+        in_flight.forward(MESSAGE);
+        assert!(!in_flight.is_proving());
+        let first = in_flight.forward(Kind::Message { proves: true });
+        let second = in_flight.forward(Kind::Message { proves: true });
+        assert_eq!(in_flight.oldest_proving(), Some(first));
+        in_flight.answer(first, Part::ONLY, false);
+        assert_eq!(in_flight.oldest_proving(), Some(second));
+        in_flight.refuse(second, false);
+        assert!(!in_flight.is_proving() && in_flight.oldest_proving().is_none());
+    }
+
     proptest! {
         /// Whatever the order and repetition of single answers, each question is answered once.
         #[test]
         fn each_question_is_answered_once(order in proptest::collection::vec(0_u64..20, 0..200)) {
             let mut in_flight = InFlight::new(20);
-            let asked: Vec<_> = (0..20).map(|_| in_flight.forward(Kind::Message)).collect();
+            let asked: Vec<_> = (0..20).map(|_| in_flight.forward(MESSAGE)).collect();
             let mut delivered: BTreeMap<Sequence, u32> = BTreeMap::new();
             for which in &order {
                 let sequence = asked[usize::try_from(*which).unwrap()];

@@ -33,6 +33,7 @@ mod held;
 mod in_flight;
 mod leaving;
 mod listener;
+mod looks;
 mod metrics;
 mod notices;
 mod origin;

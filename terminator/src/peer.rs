@@ -17,6 +17,7 @@ use crate::binding::Now;
 use crate::common::Common;
 use crate::ending::Ending;
 use crate::in_flight::InFlight;
+use crate::looks::Looks;
 use crate::outgoing::Batch;
 use crate::session::{Brought, Dismissed, Next, Session};
 use crate::wheel::Tick;
@@ -97,8 +98,8 @@ impl Peer {
     }
 
     /// It has sent a message.
-    pub(crate) fn forward(&self, barrier: bool) -> (Sequence, Standing) {
-        self.change(|session| session.forward(barrier, Instant::now()))
+    pub(crate) fn forward(&self, looks: Looks) -> (Sequence, Standing) {
+        self.change(|session| session.forward(looks, Instant::now()))
     }
 
     /// What is to be asked of the workers next.

@@ -31,6 +31,7 @@ use crate::common::Common;
 use crate::ending::Ending;
 use crate::held::{Due, Held, Stand};
 use crate::in_flight::{InFlight, Kind};
+use crate::looks::Looks;
 use crate::outbound::Outbound;
 use crate::outgoing::{Entry, Outgoing, Queue};
 use crate::recent::Recent;
@@ -144,15 +145,22 @@ impl Session {
 
     /// The client has sent a message; if it is a barrier, nothing behind it is read until it is settled.
     ///
-    /// For a barrier a release is unsettled business too, and none is begun while it may be decided: a log-out refuses what
-    /// is held, which nobody else may be handling meanwhile.
-    pub(crate) fn forward(&mut self, barrier: bool, now: Instant) -> (Sequence, Standing) {
+    /// What may not be decided before is what has a token: it may be by that, and by no other, that this one acts. For a
+    /// barrier it is all there is, and a release is unsettled business too, and none is begun while it may be decided: a
+    /// log-out refuses what is held, which nobody else may be handling meanwhile.
+    pub(crate) fn forward(&mut self, looks: Looks, now: Instant) -> (Sequence, Standing) {
+        let Looks { barrier, proves } = looks;
         let releases = || self.in_flight.is_releasing() || self.due_release(now).is_some();
+        let unsettled = if barrier {
+            self.in_flight.open_messages() > 0 || releases()
+        } else {
+            self.in_flight.is_proving()
+        };
         let standing = Standing {
-            unsettled: self.in_flight.open_messages() > 0 || (barrier && releases()),
+            unsettled,
             ..self.standing()
         };
-        let sequence = self.in_flight.forward(Kind::Message);
+        let sequence = self.in_flight.forward(Kind::Message { proves });
         if barrier {
             self.barrier = Some(sequence);
             self.barrier_decides = !standing.unsettled;
@@ -185,11 +193,16 @@ impl Session {
         self.next_again(now).or_else(|| self.next_release(now))
     }
 
-    /// The message that was sent back and has none before it that is unsettled.
+    /// The message that was sent back and has none before it that it must wait for.
     fn next_again(&mut self, now: Instant) -> Option<Next> {
         let (sequence, _) = self.again.first_key_value()?;
         let is_barrier = self.barrier == Some(*sequence);
-        if self.in_flight.oldest_open() != Some(*sequence) {
+        let awaited = if is_barrier {
+            self.in_flight.oldest_open()
+        } else {
+            self.in_flight.oldest_proving()
+        };
+        if awaited.is_some_and(|awaited| awaited < *sequence) {
             return None;
         }
         // What was sent before a log-out and can be released is.

@@ -8,6 +8,7 @@
 
 mod asyncapi;
 mod auth_timeout;
+mod authority;
 mod broker_faults;
 mod bus;
 mod documents;

@@ -8,6 +8,7 @@ use shared::dice::Dice;
 use tokio::time::sleep;
 use worker::{Answers, Handler, HandlerError, Request};
 
+use crate::token::Roles;
 use crate::trace::{Event, Trace};
 
 /// The one of a worker.
@@ -30,13 +31,15 @@ impl App {
 impl Handler for App {
     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
         let subject = request.identity.subject.as_str().to_owned();
+        let roles = Roles::of_claims(request.claims);
         let took = self.weather.delay(&mut self.dice.lock().expect("no holder panics"));
         self.trace.note(Event::Handled {
             id: request.id.unwrap_or_default().to_owned(),
             subject: subject.clone(),
+            roles,
         });
         sleep(took).await;
-        let answer = |number: u64| Answers::one(&json!({"as": subject, "n": number}));
+        let answer = |number: u64| Answers::one(&json!({"as": subject, "may": roles.bits(), "n": number}));
         match request.kind {
             "none" => Ok(Answers::none()),
             "two" => Ok(answer(0)?.and(answer(1)?)),

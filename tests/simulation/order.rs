@@ -64,12 +64,20 @@ pub(crate) fn history(seed: u64) -> Scenario {
 
 fn say(dice: &mut Dice, subject: &'static str) -> Say {
     let subject = if dice.chance(3) { SUBJECTS[1] } else { subject };
-    let valid = match dice.between(1, 10) {
+    let valid = match dice.between(1, 12) {
         1..=4 => Proof::Valid {
             subject,
             lifetime: SHORT,
         },
         5..=7 => Proof::Same,
+        8 => Proof::Older {
+            subject,
+            lifetime: SHORT,
+        },
+        9 => Proof::Older {
+            subject,
+            lifetime: LONG,
+        },
         _ => Proof::Valid {
             subject,
             lifetime: LONG,

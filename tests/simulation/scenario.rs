@@ -258,12 +258,17 @@ fn say(dice: &mut Dice, subject: &'static str) -> Say {
         subject,
         lifetime: lifetime(dice),
     };
+    let older = Proof::Older {
+        subject,
+        lifetime: lifetime(dice),
+    };
     let (kind, proof) = match dice.between(1, 100) {
         1..=15 => (Kind::Authenticate, valid),
         16..=17 => (Kind::Authenticate, Proof::Expired { subject }),
         18 => (Kind::Authenticate, Proof::Invalid),
         19..=22 => (Kind::Forget, Proof::None),
-        23..=30 => (app(dice), valid),
+        23..=24 => (app(dice), older),
+        25..=30 => (app(dice), valid),
         31..=40 => (app(dice), Proof::Same),
         41..=46 => (app(dice), Proof::Expired { subject }),
         47..=48 => (app(dice), Proof::Invalid),

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use crate::clock::SimClock;
 use crate::scenario::Kind;
-use crate::token::Token;
+use crate::token::{Roles, Token};
 
 /// A client's socket; counts all of a simulation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,7 +70,7 @@ pub(crate) enum Event {
     /// A socket ended.
     Closed(Socket, End),
     /// The application was given a message.
-    Handled { id: String, subject: String },
+    Handled { id: String, subject: String, roles: Roles },
     /// A producer publishes a push.
     Pushing {
         id: String,
@@ -142,8 +142,8 @@ impl fmt::Display for Line<'_> {
                 match token {
                     Some(token) if token.genuine => write!(
                         f,
-                        ", {} of {}, {} to {} ms",
-                        token.jti, token.subject, token.issued_ms, token.expires_ms
+                        ", {} of {}, {} to {} ms, {:?}",
+                        token.jti, token.subject, token.issued_ms, token.expires_ms, token.roles
                     ),
                     Some(_) => write!(f, ", a forgery"),
                     None => Ok(()),

@@ -64,12 +64,18 @@ shared::settings! {
         /// How many valid tokens are remembered, so that their signature is checked once. Raise it above the number
         /// of clients that are active at a time; one takes about half a kilobyte.
         pub token_cache: usize = "100000" in "1"..="100000000",
-        /// By what a client proves who it is: `per-message` counts only a message's own token (`auth.authenticate` still
+        /// By what a client proves who it is: `per-message` counts only a message's own token, and refuses a message that
+        /// has none with `auth_required` (`auth.authenticate` still
         /// renews the connection, for what is pushed to it), `explicit` only `auth.authenticate` (a token in any other
         /// message is a `bad_request`), and `both` takes a message's own token or else the connection's.
         pub strategy: Strategy = "both",
+        /// For how long a message's own token acts if it allows more than its connection's: `connection` lets it become the
+        /// connection's, also for messages that come without a token, as a renewal does; `message` lets it act for its
+        /// message alone. Claims that differ count as more, but those that only tell one token from another (`exp`, `jti`).
+        /// What is shown with `auth.authenticate` is always the connection's.
+        pub elevation: Elevation = "connection",
         /// What happens to a message that comes without valid authentication: `ignore` handles it in the name of whoever
-        /// was once proved on its connection, `close` refuses it and closes the connection (4401), `reauthenticate` asks
+        /// was once proved on its connection (with its own token's claims, if it brought one that has expired), `close` refuses it and closes the connection (4401), `reauthenticate` asks
         /// the client for a fresh token and holds the message until it comes. Comma separated may follow TYPE=POLICY for
         /// types of messages that differ: `reauthenticate,typing=ignore`.
         pub on_unauthenticated: Policies = "reauthenticate",
@@ -163,6 +169,16 @@ shared::choice! {
         Explicit = "explicit",
         /// By a message's own token, or else by the connection's.
         Both = "both",
+    }
+}
+
+shared::choice! {
+    /// For how long a message's own token acts, if it allows more than its connection's.
+    pub enum Elevation {
+        /// Until the connection has another.
+        Connection = "connection",
+        /// For that message.
+        Message = "message",
     }
 }
 

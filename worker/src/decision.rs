@@ -7,14 +7,18 @@
 //!
 //! | the message | the connection | what becomes of it |
 //! |---|---|---|
-//! | has a good token | is nobody's, or the token's | handled in the token's name |
+//! | has a good token | is nobody's, or the token's | handled by that token |
 //! | | is another's | refused, and closed |
 //! | has an invalid token | | refused |
 //! | has an expired token | is another's | refused |
-//! | | is nobody's, or the token's | as the policy says |
-//! | has none | is live | handled in the connection's name |
-//! | | is not, and something earlier is unsettled | sent back, once |
+//! | | is nobody's, or the token's | as the policy says, by that token |
+//! | has none, and needs one | | refused |
+//! | has none | something earlier, by which it may have to be decided, is unsettled | sent back, once |
+//! | | is live | handled by the connection's grant |
 //! | | is not | as the policy says |
+//!
+//! A good token makes the connection's grant, unless one is in force whose token was issued later, or (where a message's
+//! token lasts for its message alone) that allows less. `docs/authority.md` has every case.
 
 use std::sync::Arc;
 
@@ -22,7 +26,7 @@ use shared::grant::Policy;
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode, Reason};
 use shared::tag::{IdentityTag, TokenTag};
 
-use crate::config::Strategy;
+use crate::config::{Elevation, Strategy};
 use crate::message::Purpose;
 use crate::revoked::Judgement;
 use crate::token::{self, Verified};
@@ -39,8 +43,8 @@ pub(crate) enum Proof {
     Good(Arc<Verified>),
     /// One that was good, and has been taken back.
     Revoked,
-    /// One that was good until its time was over.
-    Expired(IdentityTag),
+    /// One that was good until its time was over, and has not been taken back.
+    Expired(Arc<Verified>),
     /// One that proves nothing.
     Invalid(token::Reason),
     /// One of which it cannot be found out just now.
@@ -61,7 +65,7 @@ pub(crate) enum Sender {
 pub(crate) struct Stand {
     /// Whose it is, as far as has been proved.
     pub(crate) bound: Option<Standing>,
-    /// Whether an earlier message is not yet settled.
+    /// Whether an earlier message, by which this one may have to be decided, is not yet settled.
     pub(crate) unsettled: bool,
     /// Whether a message of it is held.
     pub(crate) held: bool,
@@ -80,6 +84,16 @@ pub(crate) struct Standing {
     pub(crate) was_live: bool,
     /// What has been revoked since.
     pub(crate) judgement: Judgement,
+    /// Whether its token was issued later than the message's own.
+    pub(crate) newer: bool,
+    /// Whether the message's own token allows what it does not.
+    pub(crate) exceeded: bool,
+}
+
+impl Standing {
+    fn is_in_force(&self) -> bool {
+        self.live && self.judgement != Judgement::Revoked
+    }
 }
 
 /// What is decided upon.
@@ -89,6 +103,8 @@ pub(crate) struct Case {
     pub(crate) proof: Proof,
     pub(crate) sender: Sender,
     pub(crate) strategy: Strategy,
+    /// For how long a message's own token lasts, if it allows more than the connection's.
+    pub(crate) elevation: Elevation,
     /// That of the message's type.
     pub(crate) policy: Policy,
 }
@@ -96,25 +112,30 @@ pub(crate) struct Case {
 /// What becomes of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Decision {
-    /// It is handled in the name of whom its token speaks for.
+    /// It is handled in the name of whom its token speaks for, with the token's claims.
     InOwnName {
         /// What the token proved.
         verified: Arc<Verified>,
         /// Whether the connection is to have the grant that the token earns.
         renews: bool,
     },
-    /// It is handled in the name of whom the connection was proved to be.
+    /// It is handled in the name of whom the connection was proved to be, with the claims of its grant.
     InConnectionsName,
-    /// The connection is to have the grant that the token earns.
-    Authenticate(Arc<Verified>),
+    /// The token is good.
+    Authenticate {
+        /// What it proved.
+        verified: Arc<Verified>,
+        /// Whether the connection is to have the grant that it earns.
+        renews: bool,
+    },
     /// The connection is to have none.
     Forget,
     /// It cannot be decided before what came earlier is settled.
     Again,
     /// It waits for a fresh token.
     Hold {
-        /// In whose name alone it may be handled.
-        owner: Option<IdentityTag>,
+        /// What its own token proved until its time was over, if it brought one: it allows no more than that.
+        own: Option<Arc<Verified>>,
         /// Why.
         reason: Reason,
     },
@@ -187,14 +208,18 @@ fn authenticate(case: &Case, stand: &Stand) -> Decision {
     match &case.proof {
         Proof::None => Decision::refuse(ErrorCode::BadRequest, "`auth.authenticate` needs a `token`"),
         Proof::Good(verified) if is_anothers(stand, verified.identity.tag()) => mismatch(),
-        Proof::Good(verified) => Decision::Authenticate(verified.clone()),
+        Proof::Good(verified) => Decision::Authenticate {
+            verified: verified.clone(),
+            // What a client shows for its connection lasts, whatever it allows.
+            renews: !stand.bound.is_some_and(|bound| bound.is_in_force() && bound.newer),
+        },
         proof => closing_refusal(proof, case.policy),
     }
 }
 
 fn forget(case: &Case, stand: &Stand) -> Decision {
     match case.proof {
-        // It may be sent back and forth once, which no token should.
+        // It may be sent back and forth once, which no good token should.
         Proof::None if stand.unsettled && !stand.again => Decision::Again,
         Proof::None => Decision::Forget,
         _ => Decision::refuse(ErrorCode::BadRequest, "`auth.forget` takes no `token`"),
@@ -209,17 +234,15 @@ fn application(case: &Case, stand: &Stand) -> Decision {
         );
     }
     match &case.proof {
+        Proof::None if case.strategy == Strategy::PerMessage => closing_refusal(&case.proof, case.policy),
         Proof::None => without_token(case, stand),
-        Proof::Good(verified) => with_token(verified, stand),
-        Proof::Expired(owner) => match stand.bound {
-            Some(bound) if bound.identity != *owner => refusal(&case.proof),
-            _ => unauthenticated(case, stand, Some(*owner)),
-        },
+        Proof::Good(verified) => with_token(case, verified, stand),
+        Proof::Expired(verified) => with_expired(case, verified, stand),
         proof => closing_refusal(proof, case.policy),
     }
 }
 
-fn with_token(verified: &Arc<Verified>, stand: &Stand) -> Decision {
+fn with_token(case: &Case, verified: &Arc<Verified>, stand: &Stand) -> Decision {
     let tag = TokenTag::of(verified.digest.as_bytes());
     let known = stand.bound.is_some_and(|bound| bound.token == tag);
     // The same token is the same identity's, which spares the steady state a digest.
@@ -229,54 +252,72 @@ fn with_token(verified: &Arc<Verified>, stand: &Stand) -> Decision {
     Decision::InOwnName {
         verified: verified.clone(),
         // What is held waits for a proof that is newer than it.
-        renews: !known || stand.held,
+        renews: if known { stand.held } else { lasts(case, stand) },
+    }
+}
+
+/// Whether the token of a message becomes its connection's.
+fn lasts(case: &Case, stand: &Stand) -> bool {
+    let may_exceed = case.elevation == Elevation::Connection;
+    match stand.bound {
+        Some(bound) if bound.is_in_force() => !bound.newer && (may_exceed || !bound.exceeded),
+        // What is under way may make a grant that it would exceed.
+        Some(_) | None => may_exceed || !stand.unsettled,
+    }
+}
+
+/// Whatever the policy, it acts by its own token, and not by more than what that allowed.
+fn with_expired(case: &Case, verified: &Arc<Verified>, stand: &Stand) -> Decision {
+    let hold = case.policy == Policy::Reauthenticate;
+    if stand.unsettled && !stand.again && !hold {
+        return Decision::Again;
+    }
+    match stand.bound {
+        Some(bound) if bound.identity != verified.identity.tag() => refusal(&case.proof),
+        Some(bound) if bound.judgement == Judgement::Revoked => revoked().and_close(CloseCode::Revoked),
+        Some(bound) if case.policy == Policy::Ignore => judged(&bound).unwrap_or_else(|| Decision::InOwnName {
+            verified: verified.clone(),
+            renews: false,
+        }),
+        _ if hold => Decision::Hold {
+            own: Some(verified.clone()),
+            reason: Reason::Expired,
+        },
+        _ => closing_refusal(&case.proof, case.policy),
     }
 }
 
 fn without_token(case: &Case, stand: &Stand) -> Decision {
-    let own_needed = case.strategy == Strategy::PerMessage;
-    if let Some(bound) = stand.bound
-        && bound.live
-        && !own_needed
-        && bound.judgement != Judgement::Revoked
-    {
-        return in_connections_name(&bound);
-    }
     let may_change = stand.unsettled || stand.bound.is_some_and(|bound| bound.was_live && !bound.live);
-    if may_change && !stand.again && !own_needed {
+    if may_change && !stand.again {
         return Decision::Again;
     }
-    let owner = stand.bound.map(|bound| bound.identity);
-    unauthenticated(case, stand, owner)
+    let Some(bound) = stand.bound else {
+        return unauthenticated(case, Reason::Missing);
+    };
+    if bound.judgement == Judgement::Revoked {
+        return revoked().and_close(CloseCode::Revoked);
+    }
+    if bound.live || case.policy == Policy::Ignore {
+        return judged(&bound).unwrap_or(Decision::InConnectionsName);
+    }
+    unauthenticated(case, Reason::Expired)
 }
 
-/// There is no valid authentication for it.
-fn unauthenticated(case: &Case, stand: &Stand, owner: Option<IdentityTag>) -> Decision {
-    match stand.bound {
-        Some(bound) if bound.judgement == Judgement::Revoked => return revoked().and_close(CloseCode::Revoked),
-        Some(bound) if case.policy == Policy::Ignore => return in_connections_name(&bound),
-        _ => {}
-    }
-    let lapsed = stand.bound.is_some_and(|bound| !bound.live);
+/// Nothing that is in force authenticates it.
+fn unauthenticated(case: &Case, reason: Reason) -> Decision {
     match case.policy {
-        Policy::Ignore => refusal(&case.proof),
-        Policy::Close => refusal(&case.proof).and_close(CloseCode::AuthRequired),
-        Policy::Reauthenticate => Decision::Hold {
-            owner,
-            reason: if lapsed || matches!(case.proof, Proof::Expired(_)) {
-                Reason::Expired
-            } else {
-                Reason::Missing
-            },
-        },
+        Policy::Ignore | Policy::Close => closing_refusal(&case.proof, case.policy),
+        Policy::Reauthenticate => Decision::Hold { own: None, reason },
     }
 }
 
-fn in_connections_name(bound: &Standing) -> Decision {
+/// Why nothing may be done by that grant, if so.
+fn judged(bound: &Standing) -> Option<Decision> {
     match bound.judgement {
-        Judgement::Good => Decision::InConnectionsName,
-        Judgement::Revoked => revoked().and_close(CloseCode::Revoked),
-        Judgement::Unknown => unknown(),
+        Judgement::Good => None,
+        Judgement::Revoked => Some(revoked().and_close(CloseCode::Revoked)),
+        Judgement::Unknown => Some(unknown()),
     }
 }
 
@@ -326,12 +367,14 @@ fn refusal(proof: &Proof) -> Decision {
 fn closing_refusal(proof: &Proof, policy: Policy) -> Decision {
     let refusal = refusal(proof);
     match proof {
-        Proof::None | Proof::Good(_) | Proof::Unknown => refusal,
+        Proof::Good(_) | Proof::Unknown => refusal,
         Proof::Revoked => refusal.and_close(CloseCode::Revoked),
-        Proof::Expired(_) => refusal.and_close_by(policy, CloseCode::AuthRequired),
+        Proof::None | Proof::Expired(_) => refusal.and_close_by(policy, CloseCode::AuthRequired),
         Proof::Invalid(_) => refusal.and_close_by(policy, CloseCode::TokenInvalid),
     }
 }
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

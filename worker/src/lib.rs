@@ -39,6 +39,7 @@ mod recorded;
 mod outbound;
 mod revoke;
 mod revoked;
+mod rights;
 
 pub mod handler;
 

@@ -7,8 +7,9 @@
 //! older workers.
 //!
 //! The types under `auth.` are the protocol's own. A terminator does not parse, but
-//! it lets nothing pass a frame that holds the bytes `auth.`; so a type that spells
-//! them otherwise is refused, because it would not have been waited for.
+//! it lets nothing pass a frame that holds the bytes `auth.`, and tells of each frame
+//! whether one with a `"token"` is under way before it; so what spells either otherwise is refused, because it would not
+//! have been waited for.
 //!
 //! The payload is the application's and is kept as it was written. serde_json
 //! skips it without looking at its depth or its escapes, so [`scan`] does, once
@@ -24,7 +25,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::id::ConnectionId;
-use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, RESERVED_PREFIX};
+use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, RESERVED_PREFIX, TOKEN_MEMBER};
 use shared::tag::ResumeSecret;
 
 use self::members::{Members, Shape};
@@ -126,6 +127,9 @@ pub(crate) enum Fault {
     /// A terminator must be able to see it without parsing.
     #[error("a type that begins with `{RESERVED_PREFIX}` must be written without escapes")]
     Escaped,
+    /// The same for the member that may say who the connection is.
+    #[error("the name of the member `token` must be written without escapes")]
+    EscapedToken,
     /// It is not what an answer told as `resume`.
     #[error("the `resume` of the payload is not one that was told")]
     Resume,
@@ -184,6 +188,9 @@ impl<'a> ClientMessage<'a> {
         };
         if purpose != Purpose::Application && !text.contains(RESERVED_PREFIX) {
             return Err(Fault::Escaped);
+        }
+        if members.token.is_some() && !text.contains(TOKEN_MEMBER) {
+            return Err(Fault::EscapedToken);
         }
         let token = members.token.map(|raw| string("token", raw)).transpose()?;
         Ok(Self {

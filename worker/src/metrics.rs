@@ -67,6 +67,8 @@ pub(crate) enum Released {
     Expired,
     /// It was another identity's.
     Mismatch,
+    /// What it was accepted by was taken back.
+    Revoked,
 }
 
 impl Released {
@@ -75,6 +77,7 @@ impl Released {
             Self::Handled => "released",
             Self::Expired => "expired",
             Self::Mismatch => "refused",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -129,6 +132,7 @@ pub(crate) struct Metrics {
     released_handled: Counter,
     released_expired: Counter,
     released_mismatch: Counter,
+    released_revoked: Counter,
     heirs_woken: Counter,
     bounced: Counter,
     /// In the order of [`CloseCode::ALL`].
@@ -187,6 +191,7 @@ impl Metrics {
             released_handled: released("handled"),
             released_expired: released("expired"),
             released_mismatch: released("mismatch"),
+            released_revoked: released("revoked"),
             heirs_woken: counter!("countersign_worker_heirs_woken_total"),
             bounced: counter!("countersign_worker_bounced_total"),
             closes: CloseCode::ALL.map(close),
@@ -282,6 +287,7 @@ impl Metrics {
             Released::Handled => self.released_handled.increment(1),
             Released::Expired => self.released_expired.increment(1),
             Released::Mismatch => self.released_mismatch.increment(1),
+            Released::Revoked => self.released_revoked.increment(1),
         }
     }
 

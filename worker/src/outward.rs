@@ -54,7 +54,11 @@ impl Outward {
         let rules = parts.verifier.rules();
         let known = Known {
             issuers: parts.issuers.clone(),
-            longest_life: rules.max_lifetime.saturating_add(rules.leeway),
+            // What a token was accepted for may wait for another's end.
+            longest_life: rules
+                .max_lifetime
+                .saturating_add(rules.leeway)
+                .saturating_add(parts.limits.hold.ttl),
         };
         let audience = Audience {
             bus: parts.bus.clone(),

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::answer;
-use crate::config::{Policies, Strategy};
+use crate::config::{Elevation, Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::idempotency::Idempotency;
@@ -83,6 +83,7 @@ pub(crate) struct Pipeline {
 /// What an operator has decided.
 pub(crate) struct Rules {
     pub(crate) strategy: Strategy,
+    pub(crate) elevation: Elevation,
     pub(crate) on_unauthenticated: Policies,
     pub(crate) hold: HoldLimits,
     pub(crate) terms: Terms,

@@ -71,7 +71,7 @@ pub(crate) enum Fault {
 pub(crate) struct Known {
     /// Whose tokens are accepted.
     pub(crate) issuers: Vec<Issuer>,
-    /// How long a token may live, and count after that.
+    /// How long a token may live, and what came by it may be held after that.
     pub(crate) longest_life: Duration,
 }
 

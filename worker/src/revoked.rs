@@ -8,6 +8,7 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use shared::clock::Timestamp;
+use shared::id::ConnectionId;
 use shared::revocation::{Revocation, Revocations, Subject};
 use tokio::sync::watch;
 
@@ -69,6 +70,12 @@ impl Revoked {
         } else {
             Judgement::Unknown
         }
+    }
+
+    /// Whether something that was held of `connection` may not be done any more, `subject` being what it was accepted by.
+    pub(crate) fn forbids_held(&self, connection: ConnectionId, subject: Option<&Subject>, now: Timestamp) -> bool {
+        let set = self.read();
+        set.forbid_connection(connection, now) || subject.is_some_and(|subject| set.forbid(subject, now))
     }
 
     /// One was said.

@@ -28,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Policies, RequiredScopes, Strategy};
+use crate::config::{Elevation, Policies, RequiredScopes, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::handler::builtin::Application;
@@ -96,6 +96,8 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// By what a client proves who it is.
     pub strategy: Strategy,
+    /// For how long a message's own token acts, if it allows more than its connection's.
+    pub elevation: Elevation,
     /// What happens to a message that comes without valid authentication.
     pub on_unauthenticated: Policies,
     /// What a token must allow, by the message's type.
@@ -106,6 +108,7 @@ impl Limits {
     fn rules(&self, leeway: Duration) -> Rules {
         Rules {
             strategy: self.strategy,
+            elevation: self.elevation,
             on_unauthenticated: self.on_unauthenticated.clone(),
             hold: self.hold,
             terms: Terms {

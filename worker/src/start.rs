@@ -74,6 +74,7 @@ impl WorkerConfig {
             idempotency: self.idempotency,
             drain_timeout: self.drain_timeout,
             strategy: self.strategy,
+            elevation: self.elevation,
             on_unauthenticated: self.on_unauthenticated.clone(),
             required_scopes: self.required_scopes.clone(),
             on_expired_push: self.on_expired_push,

@@ -16,6 +16,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "concurrency",
     "console",
     "drain-timeout",
+    "elevation",
     "handler",
     "handler-timeout",
     "handshake-timeout",

@@ -5,7 +5,7 @@
 //! | `by` | the sequence of the message that last changed the connection's authentication; absent: none did |
 //! | `grant`, `principal` | the grant's two texts, if the connection has one, in force or lapsed |
 //! | `resume` | the connection's resume secret, while there is no grant that holds it |
-//! | `unsettled` | an earlier message of the connection is not yet settled |
+//! | `unsettled` | an earlier message of the connection, by which this one may have to be decided, is not yet settled |
 //! | `held` | a message of the connection is held |
 //! | `again` | a worker has sent it back once: it must be decided now |
 //! | `from` | on a release: whose held messages, if not the connection's own |
@@ -65,7 +65,7 @@ pub struct Standing {
     pub principal: Option<String>,
     /// Its resume secret, while there is no grant.
     pub resume: Option<ResumeSecret>,
-    /// Whether an earlier message is not yet settled.
+    /// Whether an earlier message, by which this one may have to be decided, is not yet settled.
     pub unsettled: bool,
     /// Whether messages of it are held.
     pub held: bool,

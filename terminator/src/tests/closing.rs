@@ -32,7 +32,7 @@ async fn another_identity_on_a_live_connection_ends_it_and_is_shown_nothing() {
 async fn a_worker_s_close_comes_after_its_error_and_after_all_that_is_in_flight() {
     let mut bench = Bench::new().await;
     let mut client = bench.client().await;
-    for text in ["first", r#"{"id":"waits"}"#, "third"] {
+    for text in [r#"{"token":"first"}"#, r#"{"id":"waits"}"#, "third"] {
         client.send(text).await;
     }
     let (first, _) = bench.question().await;
@@ -104,7 +104,7 @@ async fn a_drained_connection_leaves_though_its_outbound_waits_and_gives_it_back
 async fn what_waits_to_be_sent_again_is_refused_when_the_terminator_ends() {
     let mut bench = Bench::with(&[("drain-timeout", "1s")]).await;
     let mut client = bench.client().await;
-    client.send("never answered").await;
+    client.send(r#"{"token":"never answered"}"#).await;
     client.send(r#"{"id":"waits"}"#).await;
     bench.question().await;
     let (waits, body) = bench.question().await;

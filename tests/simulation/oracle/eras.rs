@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::ledger::{Ledger, Message};
+use super::state::bound;
 use crate::scenario::Kind;
 use crate::trace::Socket;
 
@@ -53,7 +54,12 @@ fn eras(ledger: &Ledger<'_>, socket: Socket) -> Vec<Era> {
             continue;
         };
         let Some(from) = ledger.accepted(id) else { continue };
-        let mut until = ledger.until(token);
+        // It may have changed nothing, where another was in force.
+        let before = message.at.checked_sub(1).and_then(|before| bound(ledger, line, before));
+        let before = before.and_then(|before| before.token).map(|token| ledger.until(token));
+        let mut until = before
+            .filter(|before| *before > message.at)
+            .map_or(ledger.until(token), |before| before.min(ledger.until(token)));
         // Whatever came after it on this socket and might have changed it.
         let after = line.sent.iter().map(|id| &ledger.messages[id]);
         let changes =

@@ -1,4 +1,5 @@
-//! P2 and P6: the application sees the right identity, or none.
+//! P2 and P6: the application sees the right identity, or none; and with it what the token allowed that the message acts by,
+//! and never more.
 
 use super::eras::authenticates;
 use super::ledger::{Handled, Ledger, Message};
@@ -32,6 +33,8 @@ fn judge_one(ledger: &Ledger<'_>, handled: &Handled<'_>) -> Result<(), String> {
         if token.subject != handled.subject {
             return Err(format!("its token is {}'s", token.subject));
         }
+    } else if ledger.settings.strategy == "per-message" {
+        return Err("it has no token, and needs one".to_owned());
     }
     // Its own token, and those that could stand for it: on its connection with no log-out between, or where it was resumed.
     let own = message.token.is_some().then_some(message);
@@ -48,10 +51,23 @@ fn judge_one(ledger: &Ledger<'_>, handled: &Handled<'_>) -> Result<(), String> {
         });
         token.subject == handled.subject && proof.at <= handled.at && in_time && !taken_back
     };
-    if proofs.any(fits) {
+    let allows = |proof: &Message<'_>| {
+        let allowed = proof.token.map(|token| token.roles);
+        // One that was held with a token of its own may do what both allow.
+        let own = message.token.map(|token| token.roles);
+        allowed.is_some_and(|allowed| own.map_or(allowed, |own| own.and(allowed)) == handled.roles)
+    };
+    let fitting: Vec<_> = proofs.by_ref().filter(|proof| fits(proof)).collect();
+    if fitting.is_empty() {
+        return Err("no token that says so was in force".to_owned());
+    }
+    if fitting.iter().any(|proof| allows(proof)) {
         return Ok(());
     }
-    Err("no token that says so was in force".to_owned())
+    Err(format!(
+        "with {:?}, which no token that was in force allows",
+        handled.roles
+    ))
 }
 
 fn proofs<'l>(ledger: &'l Ledger<'_>, message: &'l Message<'_>) -> impl Iterator<Item = &'l Message<'l>> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use crate::scenario::{Kind, Settings};
-use crate::token::Token;
+use crate::token::{Roles, Token};
 use crate::trace::{End, Event, Socket, Taken};
 
 pub(crate) struct Ledger<'a> {
@@ -45,6 +45,7 @@ pub(crate) struct Handled<'a> {
     pub(crate) at: u64,
     pub(crate) id: &'a str,
     pub(crate) subject: &'a str,
+    pub(crate) roles: Roles,
 }
 
 pub(crate) struct Push<'a> {
@@ -114,7 +115,12 @@ impl<'a> Ledger<'a> {
                 }
             }
             Event::Closed(socket, end) => self.sockets.entry(*socket).or_default().ended = Some((at, *end)),
-            Event::Handled { id, subject } => self.handled.push(Handled { at, id, subject }),
+            Event::Handled { id, subject, roles } => self.handled.push(Handled {
+                at,
+                id,
+                subject,
+                roles: *roles,
+            }),
             Event::Pushing { id, subject, producer } => {
                 let place = self.pushes.values().filter(|push| push.producer == *producer).count();
                 let push = Push {

@@ -75,8 +75,9 @@ fn judge_probe(ledger: &Ledger<'_>, line: &Line<'_>, id: &str, wrong: &mut Vec<S
     }
 }
 
-/// The message by which the socket is authenticated at that time, in the order of sending; nothing if it is nobody's.
-fn bound<'l>(ledger: &'l Ledger<'_>, line: &'l Line<'_>, at: u64) -> Option<&'l Message<'l>> {
+/// The message by which the socket is authenticated at that time, in the order of sending; nothing if it is nobody's. A
+/// token that was issued earlier than the one in force changes nothing.
+pub(super) fn bound<'l>(ledger: &'l Ledger<'_>, line: &'l Line<'_>, at: u64) -> Option<&'l Message<'l>> {
     let mut bound = None;
     for id in &line.sent {
         let message = &ledger.messages[id];
@@ -85,11 +86,19 @@ fn bound<'l>(ledger: &'l Ledger<'_>, line: &'l Line<'_>, at: u64) -> Option<&'l 
         }
         if message.kind == Kind::Forget {
             bound = None;
-        } else if authenticates(ledger, message) {
+        } else if authenticates(ledger, message) && !bound.is_some_and(|bound| is_newer(ledger, bound, message)) {
             bound = Some(message);
         }
     }
     bound
+}
+
+/// Whether the token of the first was still in force when the other was sent, and was issued later.
+fn is_newer(ledger: &Ledger<'_>, one: &Message<'_>, other: &Message<'_>) -> bool {
+    let (Some(token), Some(of_other)) = (one.token, other.token) else {
+        return false;
+    };
+    other.at < ledger.until(token) && of_other.issued_ms < token.issued_ms
 }
 
 fn changes(ledger: &Ledger<'_>, message: &Message<'_>) -> bool {

@@ -14,7 +14,7 @@ use shared::grant::Policy;
 
 use crate::oracle::ledger::{Ledger, Message};
 use crate::scenario::{Kind, Settings};
-use crate::token::Token;
+use crate::token::{Roles, Token};
 use crate::trace::{End, Event, Socket, Taken};
 
 /// Silence that is long enough for everything to be settled.
@@ -23,8 +23,8 @@ const SILENCE_MS: u64 = 5_000;
 /// What is seen of a message's fate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fate {
-    /// It was handled in that name.
-    Handled(String),
+    /// It was handled in that name, and was allowed so much.
+    Handled(String, Roles),
     /// It was refused with that code.
     Refused(String),
     /// It was an `auth.` message, and done.
@@ -36,7 +36,9 @@ pub(crate) enum Fate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bound {
     subject: &'static str,
+    issued: u64,
     until: u64,
+    roles: Roles,
     jti: String,
     /// By the message at that place.
     by: usize,
@@ -45,6 +47,8 @@ struct Bound {
 struct Held<'a> {
     id: &'a str,
     owner: Option<&'static str>,
+    /// The expired token that it came with.
+    own: Option<&'a Token>,
     /// What it may have come to already, if its release was a matter of chance.
     perhaps: BTreeSet<Fate>,
 }
@@ -57,6 +61,8 @@ struct Connection<'a> {
     /// What a terminator knows for certain.
     known: Option<Bound>,
     held: Vec<Held<'a>>,
+    /// What is being released: whoever brings another token meanwhile may have it released by that.
+    releasing: Vec<Held<'a>>,
     allowed: BTreeMap<&'a str, BTreeSet<Fate>>,
     /// It must end with this code.
     ends: Option<u16>,
@@ -123,7 +129,11 @@ fn fate(ledger: &Ledger<'_>, id: &str) -> Fate {
         [] => Fate::Silence,
         [one] if one["type"] == "error" => Fate::Refused(one["error"]["code"].as_str().unwrap_or_default().to_owned()),
         [one] if one["type"] == "auth.ok" => Fate::Done,
-        [one] => Fate::Handled(one["payload"]["as"].as_str().unwrap_or_default().to_owned()),
+        [one] => {
+            let answer = &one["payload"];
+            let subject = answer["as"].as_str().unwrap_or_default();
+            Fate::Handled(subject.to_owned(), Roles::from_bits(&answer["may"]))
+        }
         several => Fate::Refused(format!("answered {} times", several.len())),
     }
 }
@@ -140,6 +150,7 @@ impl<'a> Connection<'a> {
             bound: None,
             known: None,
             held: Vec::new(),
+            releasing: Vec::new(),
             allowed: BTreeMap::new(),
             ends: None,
             together: Vec::new(),
@@ -153,6 +164,7 @@ impl<'a> Connection<'a> {
         if next.saturating_sub(last) >= SILENCE_MS {
             self.known = self.bound.clone();
             self.together.clear();
+            self.releasing.clear();
         }
         let taken_back = |bound: &Bound| {
             let mut between = self.revocations.iter().filter(|(at, _)| (last..next).contains(at));
@@ -238,6 +250,7 @@ impl<'a> Connection<'a> {
                 fates.insert(Fate::Silence);
             }
         }
+        self.releasing.clear();
         for held in std::mem::take(&mut self.held) {
             let mut fates = held.perhaps;
             fates.insert(refused("auth_required"));
@@ -255,7 +268,7 @@ impl<'a> Connection<'a> {
         }
         match self.judge(token, message.at) {
             Judged::Valid => {
-                fates.insert(Fate::Handled(token.subject.to_owned()));
+                fates.insert(Fate::Handled(token.subject.to_owned(), token.roles));
                 self.bind(token, message, fates);
             }
             Judged::Invalid => {
@@ -272,13 +285,11 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn ask_expired(&mut self, id: &'a str, token: &Token, fates: &mut BTreeSet<Fate>) {
+    fn ask_expired(&mut self, id: &'a str, token: &'a Token, fates: &mut BTreeSet<Fate>) {
         let stranger = |bound: &Option<Bound>| bound.as_ref().is_some_and(|bound| bound.subject != token.subject);
         if stranger(&self.bound) {
             fates.insert(refused("token_expired"));
-            if !stranger(&self.known) && self.settings.on_unauthenticated == Policy::Close {
-                self.unsure = true;
-            } else if !stranger(&self.known) {
+            if !stranger(&self.known) && self.settings.on_unauthenticated == Policy::Reauthenticate {
                 // Its terminator may not have known yet whose the connection is: held, and found out at its release.
                 fates.extend([
                     refused("identity_mismatch"),
@@ -289,33 +300,46 @@ impl<'a> Connection<'a> {
             }
             return;
         }
-        self.unauthenticated(id, Some(token.subject), "token_expired", fates);
+        match self.settings.on_unauthenticated {
+            Policy::Ignore if self.bound.is_some() => {
+                fates.insert(Fate::Handled(token.subject.to_owned(), token.roles));
+            }
+            _ => self.unauthenticated(id, Some(token.subject), Some(token), fates),
+        }
     }
 
     fn ask_without(&mut self, id: &'a str, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
-        let live = self.bound.as_ref().filter(|bound| message.at < bound.until);
-        match live.filter(|_| self.settings.strategy != "per-message") {
-            Some(bound) => drop(fates.insert(Fate::Handled(bound.subject.to_owned()))),
+        if self.settings.strategy == "per-message" {
+            fates.insert(refused("auth_required"));
+            if self.settings.on_unauthenticated == Policy::Close {
+                self.ends = Some(4401);
+            }
+            return;
+        }
+        let ignored = self.settings.on_unauthenticated == Policy::Ignore;
+        match self.bound.as_ref().filter(|bound| ignored || message.at < bound.until) {
+            Some(bound) => drop(fates.insert(Fate::Handled(bound.subject.to_owned(), bound.roles))),
             None => {
                 let owner = self.bound.as_ref().map(|bound| bound.subject);
-                self.unauthenticated(id, owner, "auth_required", fates);
+                self.unauthenticated(id, owner, None, fates);
             }
         }
     }
 
-    fn unauthenticated(&mut self, id: &'a str, owner: Option<&'static str>, code: &str, fates: &mut BTreeSet<Fate>) {
+    fn unauthenticated(
+        &mut self,
+        id: &'a str,
+        owner: Option<&'static str>,
+        own: Option<&'a Token>,
+        fates: &mut BTreeSet<Fate>,
+    ) {
+        let code = if own.is_some() {
+            "token_expired"
+        } else {
+            "auth_required"
+        };
         match self.settings.on_unauthenticated {
-            Policy::Ignore => {
-                match &self.bound {
-                    Some(bound) => fates.insert(Fate::Handled(bound.subject.to_owned())),
-                    None => fates.insert(refused(code)),
-                };
-                // Who has a token of their own, or needs one, does not wait for what is still under way.
-                let waits = code != "token_expired" && self.settings.strategy != "per-message";
-                if self.bound.is_some() && self.known.is_none() && !waits {
-                    fates.insert(refused(code));
-                }
-            }
+            Policy::Ignore => drop(fates.insert(refused(code))),
             Policy::Close => {
                 fates.insert(refused(code));
                 self.ends = Some(4401);
@@ -323,6 +347,7 @@ impl<'a> Connection<'a> {
             Policy::Reauthenticate => self.held.push(Held {
                 id,
                 owner,
+                own,
                 perhaps: BTreeSet::new(),
             }),
         }
@@ -336,27 +361,46 @@ impl<'a> Connection<'a> {
             return;
         }
         let same = |bound: &Option<Bound>| bound.as_ref().is_some_and(|bound| bound.jti == token.jti);
-        let perhaps = message.kind == Kind::One && (same(&self.bound) || same(&self.known));
-        let held = std::mem::take(&mut self.held);
-        for mut held in held {
-            let released = if held.owner.is_none_or(|owner| owner == token.subject) {
-                Fate::Handled(token.subject.to_owned())
-            } else {
-                refused("identity_mismatch")
-            };
-            held.perhaps.insert(released);
+        // Whether it changes nothing depends on whether what is in force was known already when it was answered.
+        let newer = |bound: &&Bound| message.at < bound.until && token.issued_ms < bound.issued;
+        let older = self.bound.as_ref().is_some_and(|bound| newer(&bound));
+        let perhaps = older || message.kind == Kind::One && (same(&self.bound) || same(&self.known));
+        for releasing in &self.releasing {
+            let released = self.released(releasing, token, message.at);
+            self.allowed.entry(releasing.id).or_default().insert(released);
+        }
+        for mut held in std::mem::take(&mut self.held) {
+            held.perhaps.insert(self.released(&held, token, message.at));
             if perhaps {
                 self.held.push(held);
             } else {
-                self.allowed.insert(held.id, held.perhaps);
+                self.allowed.insert(held.id, held.perhaps.clone());
+                self.releasing.push(held);
             }
+        }
+        if older {
+            return;
         }
         self.bound = Some(Bound {
             subject: token.subject,
+            issued: token.issued_ms,
+            roles: token.roles,
             until: token.expires_ms + self.leeway_ms,
             jti: token.jti.clone(),
             by: message.place,
         });
+    }
+
+    /// What becomes of something held, by that token.
+    fn released(&self, held: &Held<'_>, token: &Token, at: u64) -> Fate {
+        if held.own.is_some_and(|own| self.is_revoked(own, at)) {
+            refused("token_revoked")
+        } else if held.owner.is_none_or(|owner| owner == token.subject) {
+            let roles = held.own.map_or(token.roles, |own| own.roles.and(token.roles));
+            Fate::Handled(token.subject.to_owned(), roles)
+        } else {
+            refused("identity_mismatch")
+        }
     }
 
     /// What is still held when nothing comes any more stays so.
@@ -378,16 +422,19 @@ impl<'a> Connection<'a> {
         self.held.clear();
     }
 
+    fn is_revoked(&self, token: &Token, at: u64) -> bool {
+        self.revocations
+            .iter()
+            .any(|(since, taken)| *since < at && token.issued_ms < *since && means(taken, token.subject, &token.jti))
+    }
+
     fn judge(&self, token: &Token, at: u64) -> Judged {
-        let revoked = |(since, taken): &(u64, &Taken)| {
-            *since < at && token.issued_ms < *since && means(taken, token.subject, &token.jti)
-        };
         if !token.genuine {
             Judged::Invalid
+        } else if self.is_revoked(token, at) {
+            Judged::Revoked
         } else if at >= token.expires_ms + self.leeway_ms {
             Judged::Expired
-        } else if self.revocations.iter().any(revoked) {
-            Judged::Revoked
         } else {
             Judged::Valid
         }

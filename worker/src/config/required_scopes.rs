@@ -8,8 +8,7 @@ use serde_json::{Map, Value as Json};
 use shared::config::{Shown, Value};
 use shared::protocol::RESERVED_PREFIX;
 
-/// The claims that name scopes.
-const CLAIMS: [&str; 2] = ["scope", "scp"];
+use crate::rights::SCOPES;
 
 /// The scopes that messages need, by their type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,7 +74,7 @@ impl Types {
 /// Whether one of the claims names the scope. A claim of another shape names none.
 fn has(claims: &Map<String, Json>, scope: &str) -> bool {
     let words = |text: &str| text.split(' ').any(|word| word == scope);
-    CLAIMS
+    SCOPES
         .iter()
         .filter_map(|claim| claims.get(*claim))
         .any(|claim| match claim {

@@ -6,7 +6,7 @@ use super::*;
 use crate::identity::{Identity, Issuer, Subject};
 use crate::token::Digest;
 
-fn verified(subject: &str, token: &str) -> Arc<Verified> {
+pub(super) fn verified(subject: &str, token: &str) -> Arc<Verified> {
     Arc::new(Verified {
         identity: Identity::new(Issuer::new("i"), Subject::new(subject)),
         expires_at: Timestamp::from_secs(1),
@@ -29,29 +29,31 @@ fn bound(subject: &str, token: &str, live: bool) -> Standing {
         live,
         was_live: live,
         judgement: Judgement::Good,
+        newer: false,
+        exceeded: false,
     }
 }
 
-fn live() -> Option<Standing> {
+pub(super) fn live() -> Option<Standing> {
     Some(bound("alice", "one", true))
 }
 
-fn lapsed() -> Option<Standing> {
+pub(super) fn lapsed() -> Option<Standing> {
     Some(bound("alice", "one", false))
 }
 
-const NOBODY: Stand = Stand {
+pub(super) const NOBODY: Stand = Stand {
     bound: None,
     unsettled: false,
     held: false,
     again: false,
 };
 
-fn on(bound: Option<Standing>) -> Stand {
+pub(super) fn on(bound: Option<Standing>) -> Stand {
     Stand { bound, ..NOBODY }
 }
 
-fn good(subject: &str, token: &str) -> Proof {
+pub(super) fn good(subject: &str, token: &str) -> Proof {
     Proof::Good(verified(subject, token))
 }
 
@@ -62,6 +64,7 @@ fn message(proof: Proof, stand: Stand, policy: Policy) -> Case {
         proof,
         sender: Sender::Connection(stand),
         strategy: Strategy::Both,
+        elevation: Elevation::Connection,
         policy,
     }
 }
@@ -105,22 +108,33 @@ fn told(case: &Case) -> String {
             )
         }
         Decision::InConnectionsName => "as the connection".to_owned(),
-        Decision::Authenticate(verified) => format!("granted to {}", verified.identity.subject),
+        Decision::Authenticate { verified, renews: true } => format!("granted to {}", verified.identity.subject),
+        Decision::Authenticate { renews: false, .. } => "left as it is".to_owned(),
         Decision::Forget => "forgotten".to_owned(),
         Decision::Again => "again".to_owned(),
-        Decision::Hold { owner, reason } => {
-            let owner = match owner {
-                None => "anybody",
-                Some(owner) if owner == tag("alice") => "alice",
-                Some(_) => "bob",
-            };
-            format!("held for {owner}, {}", reason.as_str())
-        }
+        Decision::Hold { own: None, reason } => format!("held, {}", reason.as_str()),
+        Decision::Hold { own: Some(own), reason } => format!("held for {}, {}", own.identity.subject, reason.as_str()),
         Decision::Refuse { error, close: None } => error.code.as_str().to_owned(),
         Decision::Refuse {
             error,
             close: Some(close),
         } => format!("{}, {}", error.code.as_str(), close.code()),
+    }
+}
+
+/// The same, for a page.
+pub(super) fn told_in_words(case: &Case) -> String {
+    match decide(case) {
+        Decision::InOwnName { renews: true, .. } => "by its own token, which becomes the grant".to_owned(),
+        Decision::InOwnName { renews: false, .. } => "by its own token".to_owned(),
+        Decision::InConnectionsName => "by the grant".to_owned(),
+        Decision::Hold { own: None, .. } => "held".to_owned(),
+        Decision::Hold { own: Some(_), .. } => "held, with its claims".to_owned(),
+        Decision::Refuse { error, close } => {
+            let close = close.map_or_else(String::new, |close| format!(", {}", close.code()));
+            format!("`{}`{close}", error.code.as_str())
+        }
+        Decision::Authenticate { .. } | Decision::Forget | Decision::Again => told(case),
     }
 }
 
@@ -174,8 +188,8 @@ fn a_token_that_proves_nothing_is_refused_and_never_held() {
 }
 
 #[test]
-fn an_expired_token_is_as_good_as_none_but_says_for_whom() {
-    let of = |subject| Proof::Expired(tag(subject));
+fn an_expired_token_is_good_for_what_the_policy_lets_it_do_and_says_for_whom() {
+    let of = |subject| Proof::Expired(verified(subject, "past"));
     every_row([
         (message(of("alice"), NOBODY, Reauthenticate), "held for alice, expired"),
         (
@@ -189,7 +203,8 @@ fn an_expired_token_is_as_good_as_none_but_says_for_whom() {
         (message(of("bob"), on(live()), Reauthenticate), "token_expired"),
         (message(of("bob"), on(lapsed()), Ignore), "token_expired"),
         (message(of("alice"), NOBODY, Ignore), "token_expired"),
-        (message(of("alice"), on(lapsed()), Ignore), "as the connection"),
+        (message(of("alice"), on(lapsed()), Ignore), "as alice"),
+        (message(of("alice"), on(live()), Ignore), "as alice"),
         (message(of("alice"), NOBODY, Close), "token_expired, 4401"),
         (message(of("alice"), on(live()), Close), "token_expired, 4401"),
         (explicit(message(of("alice"), NOBODY, Close)), "bad_request"),
@@ -204,23 +219,84 @@ fn a_message_without_a_token_lives_by_its_connections_grant() {
         (explicit(none(live(), Close)), "as the connection"),
         (none(None, Ignore), "auth_required"),
         (none(None, Close), "auth_required, 4401"),
-        (none(None, Reauthenticate), "held for anybody, missing"),
+        (none(None, Reauthenticate), "held, missing"),
         (none(lapsed(), Ignore), "as the connection"),
         (none(lapsed(), Close), "auth_required, 4401"),
-        (none(lapsed(), Reauthenticate), "held for alice, expired"),
-        (explicit(none(None, Reauthenticate)), "held for anybody, missing"),
+        (none(lapsed(), Reauthenticate), "held, expired"),
+        (explicit(none(None, Reauthenticate)), "held, missing"),
     ]);
 }
 
 #[test]
-fn where_each_message_needs_its_own_token_the_connections_counts_for_little() {
-    let none = |bound, policy| per_message(message(Proof::None, on(bound), policy));
+fn where_each_message_needs_its_own_token_the_connections_counts_for_nothing() {
+    for bound in [None, live(), lapsed()] {
+        for unsettled in [false, true] {
+            let none = |policy| {
+                let stand = Stand { unsettled, ..on(bound) };
+                per_message(message(Proof::None, stand, policy))
+            };
+            every_row([
+                (none(Reauthenticate), "auth_required"),
+                (none(Close), "auth_required, 4401"),
+                (none(Ignore), "auth_required"),
+            ]);
+        }
+    }
+}
+
+#[test]
+fn a_token_that_was_issued_earlier_than_the_one_in_force_acts_for_its_message_alone() {
+    let newer = |bound: Option<Standing>| on(bound.map(|bound| Standing { newer: true, ..bound }));
     every_row([
-        (none(live(), Reauthenticate), "held for alice, missing"),
-        (none(live(), Close), "auth_required, 4401"),
-        (none(live(), Ignore), "as the connection"),
-        (none(lapsed(), Reauthenticate), "held for alice, expired"),
-        (none(None, Ignore), "auth_required"),
+        (message(good("alice", "two"), newer(live()), Close), "as alice"),
+        (
+            message(good("alice", "two"), newer(lapsed()), Close),
+            "as alice, renewed",
+        ),
+        (
+            message(good("bob", "two"), newer(live()), Close),
+            "identity_mismatch, 4509",
+        ),
+        (
+            authenticate(good("alice", "two"), newer(live()), Close),
+            "left as it is",
+        ),
+        (
+            authenticate(good("alice", "two"), newer(lapsed()), Close),
+            "granted to alice",
+        ),
+    ]);
+}
+
+#[test]
+fn a_token_that_allows_more_lasts_as_long_as_the_setting_says() {
+    let exceeded = |bound: Option<Standing>| {
+        on(bound.map(|bound| Standing {
+            exceeded: true,
+            ..bound
+        }))
+    };
+    let unsettled = |stand| Stand {
+        unsettled: true,
+        ..stand
+    };
+    let briefly = |case| Case {
+        elevation: Elevation::Message,
+        ..case
+    };
+    let shown = |stand| message(good("alice", "two"), stand, Close);
+    every_row([
+        (shown(exceeded(live())), "as alice, renewed"),
+        (briefly(shown(exceeded(live()))), "as alice"),
+        (briefly(shown(on(live()))), "as alice, renewed"),
+        (briefly(shown(exceeded(lapsed()))), "as alice, renewed"),
+        (briefly(shown(NOBODY)), "as alice, renewed"),
+        (briefly(shown(unsettled(NOBODY))), "as alice"),
+        (shown(unsettled(NOBODY)), "as alice, renewed"),
+        (
+            briefly(authenticate(good("alice", "two"), exceeded(live()), Close)),
+            "granted to alice",
+        ),
     ]);
 }
 
@@ -238,15 +314,22 @@ fn what_cannot_be_decided_before_its_predecessors_is_sent_back_once() {
     };
     let again = |stand| Stand { again: true, ..stand };
     let none = |stand| message(Proof::None, stand, Reauthenticate);
+    let expired = || Proof::Expired(verified("alice", "past"));
     every_row([
         (none(unsettled(None)), "again"),
         (none(unsettled(lapsed())), "again"),
-        (none(unsettled(live())), "as the connection"),
-        (none(again(unsettled(None))), "held for anybody, missing"),
+        (none(unsettled(live())), "again"),
+        (none(again(unsettled(live()))), "as the connection"),
+        (none(again(unsettled(None))), "held, missing"),
         (none(lapsed_on_the_way()), "again"),
-        (none(again(lapsed_on_the_way())), "held for alice, expired"),
+        (none(again(lapsed_on_the_way())), "held, expired"),
         (message(Proof::None, unsettled(lapsed()), Ignore), "again"),
-        (per_message(none(unsettled(None))), "held for anybody, missing"),
+        (message(expired(), unsettled(None), Ignore), "again"),
+        (message(expired(), again(unsettled(None)), Ignore), "token_expired"),
+        (
+            message(expired(), unsettled(None), Reauthenticate),
+            "held for alice, expired",
+        ),
         (forget(Proof::None, unsettled(live())), "again"),
         (forget(Proof::None, again(unsettled(live()))), "forgotten"),
     ]);
@@ -277,10 +360,7 @@ fn what_is_revoked_serves_nobody_and_what_is_unknown_is_neither_let_in_nor_logge
         ),
         (message(Proof::None, unknown(live()), Close), "auth_unavailable"),
         (message(Proof::None, unknown(lapsed()), Ignore), "auth_unavailable"),
-        (
-            message(Proof::None, unknown(lapsed()), Reauthenticate),
-            "held for alice, expired",
-        ),
+        (message(Proof::None, unknown(lapsed()), Reauthenticate), "held, expired"),
         (forget(Proof::None, revoked(live())), "forgotten"),
     ]);
 }
@@ -307,11 +387,11 @@ fn authentication_is_never_held_and_never_sent_back() {
         ),
         (authenticate(Proof::None, on(live()), Close), "bad_request"),
         (
-            authenticate(Proof::Expired(tag("alice")), on(live()), Reauthenticate),
+            authenticate(Proof::Expired(verified("alice", "past")), on(live()), Reauthenticate),
             "token_expired",
         ),
         (
-            authenticate(Proof::Expired(tag("alice")), on(live()), Close),
+            authenticate(Proof::Expired(verified("alice", "past")), on(live()), Close),
             "token_expired, 4401",
         ),
         (
@@ -340,7 +420,7 @@ fn an_injected_message_has_only_its_own_token() {
         (injected(Purpose::Application, good("alice", "one")), "as alice"),
         (injected(Purpose::Application, Proof::None), "auth_required"),
         (
-            injected(Purpose::Application, Proof::Expired(tag("alice"))),
+            injected(Purpose::Application, Proof::Expired(verified("alice", "past"))),
             "token_expired",
         ),
         (
@@ -354,17 +434,21 @@ fn an_injected_message_has_only_its_own_token() {
     ]);
 }
 
-/// Every case that there is: some ten thousand.
+/// Every case that there is: some hundred thousand.
 fn all_cases() -> Vec<Case> {
     let flags = [false, true];
     let mut bounds = vec![None];
     for (live, was_live) in [(true, true), (false, true), (false, false)] {
         for judgement in [Judgement::Good, Judgement::Revoked, Judgement::Unknown] {
-            bounds.push(Some(Standing {
-                was_live,
-                judgement,
-                ..bound("alice", "one", live)
-            }));
+            for (newer, exceeded) in [(false, false), (true, false), (false, true)] {
+                bounds.push(Some(Standing {
+                    was_live,
+                    judgement,
+                    newer,
+                    exceeded,
+                    ..bound("alice", "one", live)
+                }));
+            }
         }
     }
     let mut senders = vec![Sender::Injector];
@@ -384,8 +468,8 @@ fn all_cases() -> Vec<Case> {
         good("alice", "two"),
         good("bob", "two"),
         Proof::Revoked,
-        Proof::Expired(tag("alice")),
-        Proof::Expired(tag("bob")),
+        Proof::Expired(verified("alice", "past")),
+        Proof::Expired(verified("bob", "past")),
         Proof::Invalid(token::Reason::Claims),
         Proof::Unknown,
     ];
@@ -395,13 +479,16 @@ fn all_cases() -> Vec<Case> {
             for purpose in [Purpose::Application, Purpose::Authenticate, Purpose::Forget] {
                 for strategy in [Strategy::PerMessage, Strategy::Explicit, Strategy::Both] {
                     for policy in [Ignore, Close, Reauthenticate] {
-                        all.push(Case {
-                            purpose,
-                            proof: proof.clone(),
-                            sender,
-                            strategy,
-                            policy,
-                        });
+                        for elevation in [Elevation::Connection, Elevation::Message] {
+                            all.push(Case {
+                                purpose,
+                                proof: proof.clone(),
+                                sender,
+                                strategy,
+                                elevation,
+                                policy,
+                            });
+                        }
                     }
                 }
             }
@@ -417,13 +504,26 @@ fn bound_of(case: &Case) -> Option<Standing> {
     }
 }
 
-/// Whoever of the two is let in is proved, now or (under `ignore`) once, and not revoked.
+/// Whoever of the two is let in is proved, now or (under `ignore`) once, and not revoked; and by the connection's grant
+/// only what has no token of its own and needs none, when nothing that could change the grant is under way.
 fn is_let_in_rightly(case: &Case, decision: &Decision) -> bool {
+    let bound = bound_of(case);
     match decision {
-        Decision::InOwnName { .. } | Decision::Authenticate(_) => matches!(case.proof, Proof::Good(_)),
-        Decision::InConnectionsName => bound_of(case).is_some_and(|bound| {
-            let proved = bound.live && case.strategy != Strategy::PerMessage;
-            bound.judgement == Judgement::Good && (proved || case.policy == Ignore)
+        Decision::Authenticate { .. } => matches!(case.proof, Proof::Good(_)),
+        Decision::InOwnName { renews, .. } => match &case.proof {
+            Proof::Good(_) => true,
+            Proof::Expired(_) => case.policy == Ignore && !renews && bound.is_some(),
+            _ => false,
+        },
+        Decision::InConnectionsName => bound.is_some_and(|bound| {
+            let Sender::Connection(stand) = case.sender else {
+                return false;
+            };
+            bound.judgement == Judgement::Good
+                && (bound.live || case.policy == Ignore)
+                && case.strategy != Strategy::PerMessage
+                && matches!(case.proof, Proof::None)
+                && (!stand.unsettled || stand.again)
         }),
         _ => true,
     }
@@ -441,15 +541,11 @@ fn in_no_case_is_one_identity_taken_for_another() {
     for case in all_cases() {
         let bound = bound_of(&case).map(|bound| bound.identity);
         match decide(&case) {
-            Decision::InOwnName { verified, .. } | Decision::Authenticate(verified) => {
+            Decision::InOwnName { verified, .. } | Decision::Authenticate { verified, .. } => {
                 assert!(bound.is_none_or(|bound| bound == verified.identity.tag()), "{case:?}");
             }
-            Decision::Hold { owner, .. } if bound.is_some() => assert_eq!(owner, bound, "{case:?}"),
-            Decision::InConnectionsName => {
-                assert!(
-                    !matches!(&case.proof, Proof::Expired(owner) if Some(*owner) != bound),
-                    "{case:?}"
-                );
+            Decision::Hold { own: Some(own), .. } => {
+                assert!(bound.is_none_or(|bound| bound == own.identity.tag()), "{case:?}");
             }
             _ => {}
         }
@@ -457,13 +553,14 @@ fn in_no_case_is_one_identity_taken_for_another() {
 }
 
 #[test]
-fn in_no_case_is_a_message_sent_back_twice_or_with_a_token() {
+fn in_no_case_is_a_message_sent_back_twice_or_with_a_good_token() {
     for case in all_cases() {
         if decide(&case) == Decision::Again {
             let Sender::Connection(stand) = case.sender else {
                 panic!("there is nobody to send it back to")
             };
-            assert!(!stand.again && matches!(case.proof, Proof::None), "{case:?}");
+            let harmless = matches!(case.proof, Proof::None | Proof::Expired(_));
+            assert!(!stand.again && harmless, "{case:?}");
             assert_ne!(case.purpose, Purpose::Authenticate);
         }
     }
@@ -475,6 +572,8 @@ fn only_under_reauthenticate_is_anything_held_and_never_what_is_the_protocols_ow
         if let Decision::Hold { .. } = decide(&case) {
             assert_eq!((case.policy, case.purpose), (Reauthenticate, Purpose::Application));
             assert!(matches!(case.proof, Proof::None | Proof::Expired(_)), "{case:?}");
+            let waits_for_nothing = matches!(case.proof, Proof::None) && case.strategy == Strategy::PerMessage;
+            assert!(!waits_for_nothing, "{case:?}");
         }
     }
 }

@@ -5,12 +5,14 @@ use shared::clock::Timestamp;
 use shared::envelope::{Question, Verdict};
 use shared::id::ConnectionId;
 use shared::protocol::{AuthBody, CloseCode, ErrorBody, ErrorCode};
-use shared::tag::TokenTag;
+use shared::tag::{IdentityTag, TokenTag};
 use shared::trace::{self as traces, KeyValue, SpanKind, words};
 use tracing::debug;
 
 use super::telling::is_noted;
 use super::{Conclusion, JOURNEY, Pipeline};
+use crate::answer;
+use crate::config::Elevation;
 use crate::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
 use crate::handler::Request;
 use crate::identity::Identity;
@@ -19,7 +21,8 @@ use crate::metrics::Outcome;
 use crate::origin::{Origin, was_moved};
 use crate::redact;
 use crate::revoked::Judgement;
-use crate::standing::{Bound, subject_of};
+use crate::rights;
+use crate::standing::{Bound, Principal, subject_of};
 use crate::token::{Rejection, Verified};
 
 /// A message, and what is known of it.
@@ -39,6 +42,12 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     pub(super) fn id(&self) -> Option<&str> {
         self.message.id.as_deref()
+    }
+
+    /// Whose its connection is, if its grant is in force.
+    fn live_identity(&self) -> Option<IdentityTag> {
+        let live = self.bound.as_ref().filter(|bound| bound.grant.is_live(self.now));
+        live.map(|bound| bound.grant.identity)
     }
 
     /// The same message, handed to the application.
@@ -92,7 +101,11 @@ impl Pipeline {
         Ok(match decide(&case) {
             Decision::InOwnName { verified, renews } => self.in_own_name(&asked, question, &verified, renews).await,
             Decision::InConnectionsName => self.in_connections_name(&asked).await,
-            Decision::Authenticate(verified) => self.authenticate(&asked, question, &verified).await,
+            Decision::Authenticate { verified, renews: true } => self.authenticate(&asked, question, &verified).await,
+            // The connection has a newer one already, by which it lives on.
+            Decision::Authenticate { renews: false, .. } => {
+                Conclusion::of(Outcome::Authenticated, answer::auth_ok(asked.id(), None))
+            }
             Decision::Forget => self.log_out(&asked, question).await?,
             Decision::Again => {
                 debug!(target: JOURNEY, stage = "again", stamp = %origin);
@@ -100,7 +113,7 @@ impl Pipeline {
                 again.answer.verdict = Verdict::Again;
                 again
             }
-            Decision::Hold { owner, reason } => self.hold(&asked, question, owner, reason).await?,
+            Decision::Hold { own, reason } => self.hold(&asked, question, own.as_deref(), reason).await?,
             Decision::Refuse { error, close } => self.refuse(&asked, &error, close),
         })
     }
@@ -131,21 +144,31 @@ impl Pipeline {
             proof,
             sender,
             strategy: self.rules.strategy,
+            elevation: self.rules.elevation,
             policy: self.rules.on_unauthenticated.of(&asked.message.kind),
         }
     }
 
     fn stand(&self, asked: &Asked<'_>, question: &Question, proof: &Proof, received: Option<Timestamp>) -> Stand {
-        let bound = asked.bound.as_ref().map(|bound| decision::Standing {
-            identity: bound.grant.identity,
-            token: bound.grant.token,
-            live: bound.grant.is_live(asked.now),
-            was_live: bound.grant.is_live(received.unwrap_or(asked.now)),
-            judgement: match proof {
-                // Its own token counts, and was judged.
-                Proof::Good(_) => Judgement::Good,
-                _ => self.revoked.judge(&bound.subject(question.stamp.connection), asked.now),
-            },
+        let bound = asked.bound.as_ref().map(|bound| {
+            let shown = match proof {
+                Proof::Good(verified) => Some(&**verified),
+                _ => None,
+            };
+            let other = shown.filter(|shown| TokenTag::of(shown.digest.as_bytes()) != bound.grant.token);
+            decision::Standing {
+                identity: bound.grant.identity,
+                token: bound.grant.token,
+                live: bound.grant.is_live(asked.now),
+                was_live: bound.grant.is_live(received.unwrap_or(asked.now)),
+                judgement: match (shown, other) {
+                    // It is the message's own token, and was judged.
+                    (Some(_), None) => Judgement::Good,
+                    _ => self.revoked.judge(&bound.subject(question.stamp.connection), asked.now),
+                },
+                newer: other.is_some_and(|other| self.rules.terms.grant(other, asked.now).precedes(&bound.grant)),
+                exceeded: other.is_some_and(|other| self.is_exceeded(bound, other)),
+            }
         });
         Stand {
             bound,
@@ -153,6 +176,12 @@ impl Pipeline {
             held: question.standing.held,
             again: question.standing.again,
         }
+    }
+
+    /// Whether a token allows what the connection's grant does not, where that makes a difference.
+    fn is_exceeded(&self, bound: &Bound, shown: &Verified) -> bool {
+        let within = |principal: Principal| rights::is_within(&shown.claims, &principal.claims);
+        self.rules.elevation == Elevation::Message && !bound.principal().is_some_and(within)
     }
 
     /// What the message's own token proves.
@@ -170,7 +199,13 @@ impl Pipeline {
         let cached = verdict.cached;
         let proof = match (verdict.result, verdict.expired) {
             (Ok(verified), _) => self.judged(verified, asked, connection),
-            (Err(Rejection::Expired), Some(expired)) => Proof::Expired(expired.identity.tag()),
+            // That its time is over does not undo that it was taken back.
+            (Err(Rejection::Expired), Some(expired)) => {
+                match self.revoked.judge(&subject_of(&expired, connection), asked.now) {
+                    Judgement::Revoked => self.taken_back(),
+                    Judgement::Good | Judgement::Unknown => Proof::Expired(expired),
+                }
+            }
             // The verifier tells whose it was; if it did not, the token would prove nothing.
             (Err(Rejection::Expired), None) | (Err(Rejection::Unavailable), _) => Proof::Unknown,
             (Err(Rejection::Invalid(reason)), _) => Proof::Invalid(reason),
@@ -189,12 +224,14 @@ impl Pipeline {
         };
         match self.revoked.judge(&subject, asked.now) {
             Judgement::Good => Proof::Good(verified),
-            Judgement::Revoked => {
-                self.metrics.token_revoked();
-                Proof::Revoked
-            }
+            Judgement::Revoked => self.taken_back(),
             Judgement::Unknown => Proof::Unknown,
         }
+    }
+
+    fn taken_back(&self) -> Proof {
+        self.metrics.token_revoked();
+        Proof::Revoked
     }
 
     async fn in_own_name(
@@ -212,10 +249,10 @@ impl Pipeline {
         } else {
             None
         };
-        // A token that renews nothing is the one that the connection lives by.
-        let identity = match (&granted, &asked.bound) {
-            (Some(granted), _) => Some(granted.identity),
-            (None, bound) => bound.as_ref().map(|bound| bound.grant.identity),
+        let identity = match &granted {
+            Some(granted) => Some(granted.identity),
+            // The policy that lets a message in although its connection has lapsed lets its answer out.
+            None => asked.live_identity(),
         };
         let auth = granted.as_ref().and_then(|granted| granted.auth.as_ref());
         let mut conclusion = self.process(asked, &verified.identity, &verified.claims, auth).await;
@@ -225,9 +262,7 @@ impl Pipeline {
     }
 
     async fn in_connections_name(&self, asked: &Asked<'_>) -> Conclusion {
-        let bound = asked.bound.as_ref();
-        let Some((identity, principal)) = bound.and_then(|bound| Some((bound.grant.identity, bound.principal()?)))
-        else {
+        let Some(principal) = asked.bound.as_ref().and_then(Bound::principal) else {
             let error = ErrorBody::new(
                 ErrorCode::AuthRequired,
                 "who this connection is cannot be read; authenticate anew",
@@ -237,8 +272,7 @@ impl Pipeline {
         let mut conclusion = self.process(asked, &principal.identity, &principal.claims, None).await;
         // The policy that lets a message in although its connection has lapsed lets its answer out; what else is for the
         // connection is for `on-expired-push` to say.
-        let lapsed = bound.is_some_and(|bound| !bound.grant.is_live(asked.now));
-        conclusion.answer.identity = (!lapsed).then_some(identity);
+        conclusion.answer.identity = asked.live_identity();
         conclusion
     }
 

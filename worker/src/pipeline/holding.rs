@@ -5,14 +5,15 @@ use shared::bus::PublishError;
 use shared::envelope::{Errand, Question, Verdict};
 use shared::id::ConnectionId;
 use shared::protocol::{ErrorBody, ErrorCode, Reason};
-use shared::tag::IdentityTag;
 use shared::trace::headers;
 use tracing::debug;
 
 use super::concluding::Asked;
 use super::{Conclusion, JOURNEY, Pipeline};
 use crate::metrics::{Held, Outcome};
+use crate::standing::subject_of;
 use crate::store::{HeldMessage, Holding};
+use crate::token::Verified;
 
 /// How far the connections are followed that took over from each other.
 pub(super) const MOST_HEIRS: usize = 16;
@@ -26,16 +27,23 @@ impl Pipeline {
         &self,
         asked: &Asked<'_>,
         question: &Question,
-        owner: Option<IdentityTag>,
+        own: Option<&Verified>,
         reason: Reason,
     ) -> Result<Conclusion, PublishError> {
         let stamp = question.stamp;
+        let accepted = match own {
+            Some(own) => Some(subject_of(own, None)),
+            None => asked.bound.as_ref().map(|bound| bound.subject(stamp.connection)),
+        };
         let message = HeldMessage {
             sequence: stamp.sequence,
             id: asked.message.id.as_deref().map(str::to_owned),
             kind: asked.message.kind.clone().into_owned(),
             payload: asked.message.payload.map(|payload| payload.get().to_owned()),
-            owner,
+            owner: accepted.map(|subject| subject.identity),
+            token_id: accepted.and_then(|subject| subject.token_id),
+            issued_at: accepted.and_then(|subject| subject.issued_at),
+            claims: own.map(|own| own.claims.clone()),
             since: asked.now,
             trace: headers::to_text(),
         };

@@ -2,10 +2,11 @@
 //!
 //! A terminator asks when a grant is in force and all that came before it is
 //! settled, so nothing that the release is for can still be on its way into the
-//! hold. What is released is authorised now, by that grant, and not by what was proved
-//! when it was held. It is handled in its order, one at a time; what is dead before
+//! hold. What is released is authorised now, by that grant, and by no more of it than the message's own token allowed, if
+//! it had one; what has been revoked since is not released. It is handled in its order, one at a time; what is dead before
 //! it is dropped is handled again, and written once, by its key.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::{Conclusion, JOURNEY, Pipeline};
 use crate::handler::Request;
 use crate::metrics::{Outcome, Released};
 use crate::revoked::Judgement;
+use crate::rights;
 use crate::standing::{Bound, Principal};
 use crate::store::{HeldMessage, StoreError};
 
@@ -71,6 +73,8 @@ enum Fate {
     Stays,
     /// It was another identity's, which is not there.
     Mismatch,
+    /// What it was accepted by was taken back.
+    Revoked,
     /// It is handled.
     Goes,
 }
@@ -86,9 +90,12 @@ struct Terms {
 }
 
 impl Terms {
-    fn fate(&self, message: &HeldMessage) -> Fate {
+    fn fate(&self, message: &HeldMessage, revoked: bool) -> Fate {
         if message.since.saturating_add(self.ttl) <= self.now {
             return Fate::Expires;
+        }
+        if revoked {
+            return Fate::Revoked;
         }
         match self.identity {
             None => Fate::Stays,
@@ -144,11 +151,15 @@ impl Pipeline {
             // A connection without a change has released nothing; one that takes over takes all.
             before: from.is_none().then(|| question.standing.by.unwrap_or(Sequence::FIRST)),
         };
-        let newer = |message: &&HeldMessage| terms.identity.is_some() && terms.fate(message) == Fate::Stays;
+        let fate = |message: &HeldMessage| {
+            let subject = message.subject(source);
+            terms.fate(message, self.revoked.forbids_held(source, subject.as_ref(), now))
+        };
+        let newer = |message: &&HeldMessage| terms.identity.is_some() && fate(message) == Fate::Stays;
         let mut left = (held.len() - held.iter().filter(newer).count()) as u64;
         let (started, mut handled) = (Instant::now(), 0);
         for message in &held {
-            let fate = terms.fate(message);
+            let fate = fate(message);
             let enough = handled >= MOST_RELEASED || started.elapsed() >= LONGEST_RELEASE;
             if fate == Fate::Stays || (fate == Fate::Goes && enough) {
                 continue;
@@ -232,6 +243,11 @@ impl Pipeline {
                 "the message was another identity's than the connection's",
                 Released::Mismatch,
             ),
+            (Fate::Revoked, _) => (
+                ErrorCode::TokenRevoked,
+                "what the message was accepted by was revoked while it waited",
+                Released::Revoked,
+            ),
             _ => (
                 ErrorCode::HoldExpired,
                 "no fresh token came while the message waited for one",
@@ -274,9 +290,15 @@ impl Pipeline {
             .payload
             .clone()
             .and_then(|text| RawValue::from_string(text).ok());
+        let granted = &heir.principal.claims;
+        // What came by a token of its own does no more than that one allowed.
+        let claims = match &message.claims {
+            Some(own) => Cow::Owned(rights::lesser(granted, own)),
+            None => Cow::Borrowed(granted),
+        };
         let request = Request {
             identity: &heir.principal.identity,
-            claims: &heir.principal.claims,
+            claims: &claims,
             kind: &message.kind,
             id: message.id.as_deref(),
             payload: payload.as_deref(),
@@ -337,6 +359,9 @@ mod tests {
             kind: "echo".to_owned(),
             payload: None,
             owner,
+            token_id: None,
+            issued_at: None,
+            claims: None,
             since: Timestamp::from_secs(since_s),
             trace: None,
         }
@@ -355,24 +380,38 @@ mod tests {
     fn what_has_waited_too_long_is_given_up_whoever_is_there() {
         for identity in [None, Some(alice())] {
             for before in [None, Some(1), Some(9)] {
-                assert_eq!(terms(identity, before).fate(&held(5, None, 940)), Fate::Expires);
+                assert_eq!(terms(identity, before).fate(&held(5, None, 940), false), Fate::Expires);
             }
         }
     }
 
     #[test]
     fn nothing_is_released_to_nobody_or_by_an_older_proof() {
-        assert_eq!(terms(None, Some(9)).fate(&held(5, None, 941)), Fate::Stays);
-        assert_eq!(terms(Some(alice()), Some(5)).fate(&held(5, None, 941)), Fate::Stays);
-        assert_eq!(terms(Some(alice()), Some(6)).fate(&held(5, None, 941)), Fate::Goes);
-        assert_eq!(terms(Some(alice()), None).fate(&held(5, None, 941)), Fate::Goes);
+        assert_eq!(terms(None, Some(9)).fate(&held(5, None, 941), false), Fate::Stays);
+        assert_eq!(
+            terms(Some(alice()), Some(5)).fate(&held(5, None, 941), false),
+            Fate::Stays
+        );
+        assert_eq!(
+            terms(Some(alice()), Some(6)).fate(&held(5, None, 941), false),
+            Fate::Goes
+        );
+        assert_eq!(terms(Some(alice()), None).fate(&held(5, None, 941), false), Fate::Goes);
+    }
+
+    #[test]
+    fn what_was_revoked_is_given_up_whoever_is_there() {
+        for identity in [None, Some(alice())] {
+            assert_eq!(terms(identity, Some(1)).fate(&held(5, None, 941), true), Fate::Revoked);
+            assert_eq!(terms(identity, Some(1)).fate(&held(5, None, 940), true), Fate::Expires);
+        }
     }
 
     #[test]
     fn what_somebody_has_proved_is_released_to_them_alone() {
         let bob = IdentityTag::of(&[2; 32]);
         let terms = terms(Some(alice()), Some(9));
-        assert_eq!(terms.fate(&held(5, Some(alice()), 941)), Fate::Goes);
-        assert_eq!(terms.fate(&held(5, Some(bob), 941)), Fate::Mismatch);
+        assert_eq!(terms.fate(&held(5, Some(alice()), 941), false), Fate::Goes);
+        assert_eq!(terms.fate(&held(5, Some(bob), 941), false), Fate::Mismatch);
     }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use shared::clock::Timestamp;
 use shared::envelope::errand::Producer;
 use shared::id::{ConnectionId, Sequence};
-use shared::tag::IdentityTag;
+use shared::revocation::Subject;
+use shared::tag::{IdentityTag, TokenIdTag};
 
 use super::HOLD_GRACE;
 
@@ -42,6 +44,15 @@ pub struct HeldMessage {
     pub payload: Option<String>,
     /// In whose name alone it may be handled: the identity that its expired token proved, or else the connection's.
     pub owner: Option<IdentityTag>,
+    /// The `jti` of that token, by which it may be revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<TokenIdTag>,
+    /// Its `iat`, by which it may be revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<Timestamp>,
+    /// The claims of its own token, if it brought one: it may do no more than that allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Map<String, Value>>,
     /// When it was held.
     pub since: Timestamp,
     /// Where in which trace that was, if it was traced: a `traceparent`.
@@ -53,7 +64,35 @@ impl HeldMessage {
     /// How much it counts against the limit.
     pub fn bytes(&self) -> u64 {
         let texts = [Some(&self.kind), self.id.as_ref(), self.payload.as_ref()];
-        texts.into_iter().flatten().map(|text| text.len() as u64).sum()
+        let claims = self.claims.as_ref().map_or(0, bytes_of_members);
+        claims + texts.into_iter().flatten().map(|text| text.len() as u64).sum::<u64>()
+    }
+
+    /// What a revocation must mean to concern it, as a message of that connection; nothing if nobody was proved.
+    pub(crate) fn subject(&self, connection: ConnectionId) -> Option<Subject> {
+        Some(Subject {
+            identity: self.owner?,
+            token_id: self.token_id,
+            issued_at: self.issued_at,
+            connection: Some(connection),
+        })
+    }
+}
+
+fn bytes_of_members(members: &Map<String, Value>) -> u64 {
+    members
+        .iter()
+        .map(|(name, value)| name.len() as u64 + bytes_of(value))
+        .sum()
+}
+
+/// About as much as it is when it is written.
+fn bytes_of(value: &Value) -> u64 {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(bytes_of).sum(),
+        Value::Object(members) => bytes_of_members(members),
     }
 }
 

@@ -25,7 +25,7 @@ use shared::trace::Tracer;
 use tokio::sync::Notify;
 
 use super::connection::{hear, stranger};
-use crate::config::{Policies, RequiredScopes, Strategy};
+use crate::config::{Elevation, Policies, RequiredScopes, Strategy};
 use crate::handler::builtin::Application;
 use crate::identity::{Identity, Issuer};
 use crate::running::Running;
@@ -94,6 +94,7 @@ impl Bench {
                 idempotency: None,
                 drain_timeout: Duration::from_secs(20),
                 strategy: Strategy::Both,
+                elevation: Elevation::Connection,
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
                 required_scopes: RequiredScopes::default(),
             },

@@ -9,7 +9,7 @@ use shared::clock::Clock;
 use shared::envelope::Return;
 use shared::revocation::{Revocation, Target};
 
-use super::bench::{Bench, settle};
+use super::bench::{Bench, HOLD_TTL, settle};
 use super::outbound::{Outcomes, tag};
 use crate::store::Store;
 
@@ -49,7 +49,7 @@ async fn a_revocation_is_stored_then_broadcast_then_told() {
         revocation.effective,
         bench.clock.now().saturating_add(Duration::from_secs(30))
     );
-    let day = Duration::from_secs(24 * 3_600 + 5);
+    let day = Duration::from_secs(24 * 3_600 + 5) + HOLD_TTL;
     assert_eq!(revocation.until, bench.clock.now().saturating_add(day));
     assert_eq!(bench.store.revocations().await.unwrap(), [revocation]);
     assert_eq!(

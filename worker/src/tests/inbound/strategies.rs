@@ -104,13 +104,13 @@ async fn where_only_authentication_counts_a_token_elsewhere_is_a_mistake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_each_message_needs_its_own_token_the_connections_does_not_count() {
+async fn where_each_message_needs_its_own_token_one_that_has_none_is_refused() {
     let mut bench = Bench::new();
     bench.limits.strategy = Strategy::PerMessage;
     let _worker = bench.worker();
     let mut conn = bench.authenticated(1, "alice").await;
     let said = bench.say(&mut conn, bare("m")).await;
-    assert!(said.is_held(), "{said:?}");
+    assert_eq!((said.code(), said.close()), (&json!("auth_required"), None));
     let said = bench.say(&mut conn, with_token("n", "alice", 300)).await;
     assert_eq!(said.body["type"], "reply");
     assert_eq!(bench.app.seen().len(), 1);
