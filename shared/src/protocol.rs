@@ -322,11 +322,13 @@ pub enum CloseCode {
     Revoked = 4503,
     /// The token is another identity's than the connection's.
     IdentityMismatch = 4509,
+    /// Another connection has taken over from this one.
+    Replaced = 4510,
 }
 
 impl CloseCode {
     /// Every code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::GoingAway,
         Self::Protocol,
         Self::Unsupported,
@@ -342,6 +344,7 @@ impl CloseCode {
         Self::TokenInvalid,
         Self::Revoked,
         Self::IdentityMismatch,
+        Self::Replaced,
     ];
 
     /// The code of that number, if it is one of ours.
@@ -372,6 +375,7 @@ impl CloseCode {
             Self::TokenInvalid => "the token is invalid",
             Self::Revoked => "the authentication was revoked",
             Self::IdentityMismatch => "the token is another identity's than the connection's",
+            Self::Replaced => "another connection has resumed this one",
         }
     }
 }

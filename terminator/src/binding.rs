@@ -15,7 +15,7 @@ use shared::revocation::Subject;
 use shared::tag::{IdentityTag, ResumeSecret, TokenIdTag};
 use tokio::time::Instant;
 
-use crate::past::{Past, Texts};
+use crate::past::{Past, State, Texts};
 
 /// The furthest moment that is told apart from never: beyond every token's life, and within what an `Instant` holds.
 pub(crate) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
@@ -119,32 +119,32 @@ impl Binding {
                     grant: grant.clone(),
                     principal: principal.clone(),
                 };
-                self.past.remember_change(sequence, change);
-                self.settled(oldest_open);
+                self.past.remember(Some(sequence), State::of(change, now));
+                self.settled(oldest_open, now.instant);
                 let (by, change) = (self.by, Change::Live { grant, principal });
                 let applied = self.become_of(sequence, change, now);
                 self.by = by;
                 applied
             }
             change if !newer => {
-                self.past.remember_change(sequence, change);
-                self.settled(oldest_open);
+                self.past.remember(Some(sequence), State::of(change, now));
+                self.settled(oldest_open, now.instant);
                 Applied::Stale
             }
             change => {
-                let texts = self.bound.as_ref().map(|bound| bound.texts.clone());
-                self.past.remember(self.by, texts);
+                let state = self.bound().and_then(Bound::state);
+                self.past.remember(self.by, state);
                 let applied = self.become_of(sequence, change, now);
-                self.settled(oldest_open);
+                self.settled(oldest_open, now.instant);
                 applied
             }
         }
     }
 
     /// All before `oldest_open` is settled, or all there is.
-    pub(crate) fn settled(&mut self, oldest_open: Option<Sequence>) {
+    pub(crate) fn settled(&mut self, oldest_open: Option<Sequence>, now: Instant) {
         match oldest_open.filter(|oldest| self.by.is_some_and(|by| *oldest < by)) {
-            Some(oldest) => self.past.forget_before(oldest),
+            Some(oldest) => self.past.forget_before(oldest, now),
             None => self.past.clear(),
         }
     }
@@ -202,8 +202,8 @@ impl Binding {
     }
 
     /// What a worker is told with a message that it decides late: what the connection was when that was read.
-    pub(crate) fn standing_at(&self, sequence: Sequence) -> Standing {
-        match self.past.before(sequence) {
+    pub(crate) fn standing_at(&self, sequence: Sequence, now: Instant) -> Standing {
+        match self.past.before(sequence, now) {
             Some((by, texts)) if self.by.is_some_and(|now| sequence < now) => self.standing_of(by, texts),
             Some(_) | None => self.standing(),
         }
@@ -259,6 +259,14 @@ impl Bound {
                 principal: principal.into(),
             },
         }
+    }
+
+    fn state(&self) -> Option<State> {
+        Some(State {
+            grant: self.grant()?,
+            texts: self.texts.clone(),
+            deadline: self.deadline,
+        })
     }
 
     fn grant(&self) -> Option<Grant> {
@@ -358,7 +366,7 @@ pub(crate) mod tests {
         // The second message waits for the first, and the third and fourth are quicker than both.
         binding.apply(sequence(4), live(grant(1, 40)), Some(sequence(1)), now());
         assert_eq!(
-            binding.standing_at(sequence(2)).grant,
+            binding.standing_at(sequence(2), now().instant).grant,
             None,
             "the first may still bring a token"
         );
@@ -370,15 +378,18 @@ pub(crate) mod tests {
             binding.apply(sequence(3), live(grant(1, 30)), open, now()),
             Applied::Stale
         );
-        let second = binding.standing_at(sequence(2));
+        let second = binding.standing_at(sequence(2), now().instant);
         assert_eq!(
             (second.by, second.grant),
             (Some(sequence(1)), Some(grant(1, 10).to_facts()))
         );
-        assert_eq!(binding.standing_at(sequence(5)).grant, Some(grant(1, 40).to_facts()));
-        binding.settled(None);
         assert_eq!(
-            binding.standing_at(sequence(2)),
+            binding.standing_at(sequence(5), now().instant).grant,
+            Some(grant(1, 40).to_facts())
+        );
+        binding.settled(None, now().instant);
+        assert_eq!(
+            binding.standing_at(sequence(2), now().instant),
             binding.standing(),
             "nothing is kept for nobody"
         );
@@ -399,7 +410,7 @@ pub(crate) mod tests {
             }
             assert_eq!(binding.standing().grant, Some(issued(900, 60).to_facts()), "{order:?}");
             assert_eq!(
-                binding.standing_at(sequence(2)).grant,
+                binding.standing_at(sequence(2), now.instant).grant,
                 Some(issued(900, 60).to_facts()),
                 "{order:?}"
             );

@@ -7,7 +7,11 @@
 use std::collections::BTreeMap;
 
 use shared::envelope::Change;
+use shared::grant::Grant;
 use shared::id::Sequence;
+use tokio::time::Instant;
+
+use crate::binding::Now;
 
 /// What stands in for the time before the first message that changed anything.
 const BEFORE_ALL: Sequence = Sequence::new(0);
@@ -18,7 +22,15 @@ const BEFORE_ALL: Sequence = Sequence::new(0);
     reason = "nearly every connection has none, and then it is one word instead of three"
 )]
 #[derive(Debug, Default)]
-pub(crate) struct Past(Option<Box<BTreeMap<Sequence, Option<Texts>>>>);
+pub(crate) struct Past(Option<Box<BTreeMap<Sequence, Option<State>>>>);
+
+/// A grant that a connection had, or would have had if it had not had a better one.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) grant: Grant,
+    pub(crate) texts: Texts,
+    pub(crate) deadline: Instant,
+}
 
 /// The two texts of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,35 +39,62 @@ pub(crate) struct Texts {
     pub(crate) principal: Box<str>,
 }
 
-impl Past {
-    /// The connection was that by the message `by`, or from its beginning.
-    pub(crate) fn remember(&mut self, by: Option<Sequence>, texts: Option<Texts>) {
-        self.0.get_or_insert_default().insert(by.unwrap_or(BEFORE_ALL), texts);
-    }
-
-    /// The same, of a change that came too late to count for what is to come.
-    pub(crate) fn remember_change(&mut self, by: Sequence, change: Change) {
-        let texts = match change {
-            Change::Live { grant, principal } => Some(Texts {
-                facts: grant.without_news().to_facts().into(),
-                principal: principal.into(),
+impl State {
+    /// What a change that came too late to count for what is to come has made of the connection.
+    pub(crate) fn of(change: Change, now: Now) -> Option<Self> {
+        match change {
+            Change::Live { grant, principal } => Some(Self {
+                deadline: now.instant_of(grant.until),
+                texts: Texts {
+                    facts: grant.without_news().to_facts().into(),
+                    principal: principal.into(),
+                },
+                grant,
             }),
             Change::Forgotten => None,
-        };
-        self.remember(Some(by), texts);
+        }
+    }
+
+    /// Whether another's token takes its place: not one that was issued earlier, while this one is in force.
+    fn gives_way_to(&self, other: &Self, now: Instant) -> bool {
+        now >= self.deadline || !other.grant.precedes(&self.grant)
+    }
+}
+
+impl Past {
+    /// The connection was that by the message `by`, or from its beginning.
+    pub(crate) fn remember(&mut self, by: Option<Sequence>, state: Option<State>) {
+        self.0.get_or_insert_default().insert(by.unwrap_or(BEFORE_ALL), state);
     }
 
     /// What the connection was when the message `sequence` was read, by which message.
-    pub(crate) fn before(&self, sequence: Sequence) -> Option<(Option<Sequence>, Option<&Texts>)> {
-        let (by, texts) = self.0.as_ref()?.range(..sequence).next_back()?;
-        Some(((*by != BEFORE_ALL).then_some(*by), texts.as_ref()))
+    pub(crate) fn before(&self, sequence: Sequence, now: Instant) -> Option<(Option<Sequence>, Option<&Texts>)> {
+        let (by, state) = self.found(sequence, now)?;
+        Some(((by != BEFORE_ALL).then_some(by), state.map(|state| &state.texts)))
     }
 
-    /// Forgets what no open message can be decided by: all before the last state that is older than the `oldest` of them.
-    pub(crate) fn forget_before(&mut self, oldest: Sequence) {
-        let Some(states) = self.0.as_deref_mut() else { return };
-        if let Some(first) = states.range(..oldest).next_back().map(|(by, _)| *by) {
-            *states = states.split_off(&first);
+    fn found(&self, sequence: Sequence, now: Instant) -> Option<(Sequence, Option<&State>)> {
+        let mut found: Option<(Sequence, Option<&State>)> = None;
+        for (by, state) in self.0.as_ref()?.range(..sequence) {
+            let stays = match (found.and_then(|(_, before)| before), state) {
+                (Some(before), Some(state)) => !before.gives_way_to(state, now),
+                _ => false,
+            };
+            if !stays {
+                found = Some((*by, state.as_ref()));
+            }
+        }
+        found
+    }
+
+    /// Forgets what no open message can be decided by: all but what the connection was when the `oldest` of them was read,
+    /// and what it became later.
+    pub(crate) fn forget_before(&mut self, oldest: Sequence, now: Instant) {
+        let Some(first) = self.found(oldest, now).map(|(by, _)| by) else {
+            return;
+        };
+        if let Some(states) = self.0.as_deref_mut() {
+            states.retain(|by, _| *by == first || *by >= oldest);
         }
     }
 
@@ -67,18 +106,58 @@ impl Past {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use shared::clock::Timestamp;
 
-    fn texts(name: &str) -> Option<Texts> {
-        Some(Texts {
-            facts: name.into(),
-            principal: "{}".into(),
+    use super::*;
+    use crate::binding::tests::{grant, now};
+
+    /// One by a token that was issued then, and is in force for so many seconds.
+    fn issued(name: &str, at: u64, seconds: u64) -> Option<State> {
+        let grant = Grant {
+            issued_at: Some(Timestamp::from_secs(at)),
+            ..grant(1, seconds)
+        };
+        Some(State {
+            deadline: now().instant_of(grant.until),
+            grant,
+            texts: Texts {
+                facts: name.into(),
+                principal: "{}".into(),
+            },
         })
     }
 
+    fn texts(name: &str) -> Option<State> {
+        issued(name, 1, 60)
+    }
+
     fn at(past: &Past, sequence: u64) -> Option<String> {
-        let (_, texts) = past.before(Sequence::new(sequence))?;
+        let (_, texts) = past.before(Sequence::new(sequence), now().instant)?;
         Some(texts.map_or("nobody".to_owned(), |texts| texts.facts.to_string()))
+    }
+
+    #[test]
+    fn a_token_that_was_issued_earlier_than_the_one_in_force_made_nothing_of_it() {
+        let mut past = Past::default();
+        for (by, name, at, seconds) in [
+            (2, "newer", 9, 60),
+            (4, "older", 5, 60),
+            (6, "newest", 9, 0),
+            (8, "old", 1, 60),
+        ] {
+            past.remember(Some(Sequence::new(by)), issued(name, at, seconds));
+        }
+        let expected = [(3, "newer"), (5, "newer"), (7, "newest"), (9, "old")];
+        for (sequence, name) in expected {
+            assert_eq!(at(&past, sequence).as_deref(), Some(name), "{sequence}");
+        }
+        past.forget_before(Sequence::new(5), now().instant);
+        for (sequence, name) in &expected[1..] {
+            assert_eq!(at(&past, *sequence).as_deref(), Some(*name), "{sequence}");
+        }
+        past.remember(Some(Sequence::new(5)), None);
+        past.remember(Some(Sequence::new(6)), issued("after", 1, 60));
+        assert_eq!(at(&past, 7).as_deref(), Some("after"));
     }
 
     #[test]
@@ -90,8 +169,11 @@ mod tests {
         let seen: Vec<_> = [1, 3, 4, 7, 8].map(|sequence| at(&past, sequence)).into();
         let expected = ["nobody", "nobody", "three", "three", "seven"].map(|name| Some(name.to_owned()));
         assert_eq!(seen, expected);
-        assert_eq!(past.before(Sequence::new(1)).unwrap().0, None);
-        assert_eq!(past.before(Sequence::new(4)).unwrap().0, Some(Sequence::new(3)));
+        assert_eq!(past.before(Sequence::new(1), now().instant).unwrap().0, None);
+        assert_eq!(
+            past.before(Sequence::new(4), now().instant).unwrap().0,
+            Some(Sequence::new(3))
+        );
     }
 
     #[test]
@@ -100,7 +182,7 @@ mod tests {
         for by in [2, 4, 6] {
             past.remember(Some(Sequence::new(by)), texts(&by.to_string()));
         }
-        past.forget_before(Sequence::new(5));
+        past.forget_before(Sequence::new(5), now().instant);
         assert_eq!((at(&past, 4), at(&past, 5)), (None, Some("4".to_owned())));
         assert_eq!(at(&past, 9), Some("6".to_owned()));
         past.clear();

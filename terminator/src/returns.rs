@@ -79,7 +79,7 @@ impl Returns {
         let wanted = match &errand {
             Errand::Write(write) => write.identity.is_some(),
             Errand::Wake { .. } => true,
-            Errand::Fetched { .. } => false,
+            Errand::Fetched { .. } | Errand::Replaced => false,
         };
         let brought = match self.registry.find(connection) {
             Some(peer) => peer.errand(errand, delivery),

@@ -217,7 +217,7 @@ impl Session {
             standing: Standing {
                 again: true,
                 held: self.held.len() > 0,
-                ..self.binding.standing_at(sequence)
+                ..self.binding.standing_at(sequence, now)
             },
             what: What::Again(sent_back),
         })

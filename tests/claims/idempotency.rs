@@ -301,7 +301,7 @@ async fn an_error_is_given_again_unless_it_is_temporary() {
         let error = refused(&mut bob, &message).await;
         assert_eq!(
             (&error["code"], &error["message"]),
-            (&json!("forbidden"), &json!("effect 1"))
+            (&json!("bad_request"), &json!("effect 1"))
         );
     }
     assert_eq!((temporary.count(), lasting.count()), (2, 1));
@@ -420,5 +420,89 @@ async fn without_idempotency_a_message_has_its_effect_as_often_as_it_comes() {
     assert!(
         !ours.into_iter().any(|line| line.contains(":claims")),
         "the store is not even asked"
+    );
+}
+
+/// A token of alice's by that client, which may do that.
+fn by(client: &str, scope: &str) -> String {
+    token_for("alice").claim("azp", client).claim("scope", scope).mint()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_one_subject_have_names_and_answers_of_their_own() {
+    let stack = builder().start().await;
+    let effects = Effects::default();
+    for (number, client) in (1..).zip(["bank", "game"]) {
+        let mut socket = stack.client().await;
+        let message = once(&effects, "", Some(&by(client, "a")));
+        assert_eq!(say(&mut socket, &message).await, answers(number), "{client}");
+        // On another connection, and without a token of the message's own.
+        let mut next = stack.client().await;
+        next.authenticate(&by(client, "a")).await;
+        assert_eq!(
+            say(&mut next, &once(&effects, "", None)).await,
+            answers(number),
+            "{client}"
+        );
+    }
+    assert_eq!(effects.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_a_message_is_told_to_nobody_who_could_not_have_caused_it() {
+    let stack = builder().start().await;
+    let effects = Effects::default();
+    let mut alice = stack.client().await;
+    assert_eq!(
+        say(&mut alice, &once(&effects, "", Some(&by("app", "read pay")))).await,
+        answers(1)
+    );
+    for (scope, told) in [("pay read more", true), ("read", false), ("pay", false)] {
+        let mut next = stack.client().await;
+        let message = once(&effects, "", Some(&by("app", scope)));
+        if told {
+            assert_eq!(say(&mut next, &message).await, answers(1), "{scope}");
+        } else {
+            let error = refused(&mut next, &message).await;
+            assert_eq!(
+                (&error["code"], &error["temporary"]),
+                (&json!("duplicate"), &json!(false)),
+                "{scope}"
+            );
+        }
+    }
+    assert_eq!((effects.count(), known(&stack, "not_told").await), (1, 2.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_revocation_nothing_is_answered_from_memory() {
+    let stack = builder().start().await;
+    let mut backend = stack.producer().await;
+    for (subject, target) in [("anne", json!({"subject": "anne"})), ("jack", json!({"jti": "lost"}))] {
+        let effects = Effects::default();
+        let lost = token_for(subject).claim("jti", "lost").mint();
+        let mut client = stack.client().await;
+        assert_eq!(say(&mut client, &once(&effects, "", Some(&lost))).await, answers(1));
+        backend.revoke(&target).await;
+        client.expect_close(4503, SOON).await;
+        let mut next = stack.client().await;
+        next.authenticate(&crate::revocation::issued_later(subject).await).await;
+        let error = refused(&mut next, &once(&effects, "", None)).await;
+        assert_eq!(error["code"], "duplicate", "{subject}: {error}");
+        assert_eq!(effects.count(), 1, "and it has no second effect");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_something_was_forbidden_is_not_remembered() {
+    let stack = builder().start().await;
+    let effects = Effects::default();
+    let mut alice = stack.client().await;
+    let message = once(&effects, "forbid", Some(&by("app", "a")));
+    assert_eq!(refused(&mut alice, &message).await["code"], "forbidden");
+    assert_eq!(
+        say(&mut alice, &message).await,
+        answers(2),
+        "the application was asked again"
     );
 }

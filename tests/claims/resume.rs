@@ -1,7 +1,7 @@
 //! What a connection has left behind, held, is taken over by whoever shows its key and is the same identity.
 
 use serde_json::{Value, json};
-use tests::Stack;
+use tests::{Span, Stack, token_for};
 
 use crate::{
     holds::{all_held, ask_many, builder, stack},
@@ -127,4 +127,53 @@ async fn what_is_no_key_opens_nothing() {
         assert_eq!(answer["payload"]["subject"], "alice", "{payload}: {answer}");
         client.expect_nothing_shown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_client_of_the_same_subject_takes_nothing_over() {
+    let stack = stack(&[]).await;
+    let of = |client: &str| token_for("alice").claim("azp", client);
+    let (bank, game) = (of("bank").expiring_in(2.s()), of("game"));
+    let mut first = stack.client().await;
+    let key = first.authenticate(&bank.mint()).await["resume"]
+        .as_str()
+        .expect("a key")
+        .to_owned();
+    bank.lapsed().await;
+    let held = ask_many(&mut first, 2).await;
+    all_held(&stack, 2).await;
+    let mut other = stack.client().await;
+    other.resume(&game.mint(), &key).await;
+    other.expect_nothing_shown().await;
+    first.ping(SOON).await;
+    let mut next = stack.client().await;
+    next.resume(&of("bank").mint(), &key).await;
+    assert_eq!(
+        replies(&mut next, 2).await,
+        held,
+        "the client that it was takes it over"
+    );
+    other.expect_nothing_shown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_taken_over_is_closed_if_it_is_open_still() {
+    let stack = builder(&[]).terminators(2).start().await;
+    let mut backend = stack.producer().await;
+    let mut first = stack.client_of(0).await;
+    let key = first.authenticate(&fresh("alice")).await["resume"]
+        .as_str()
+        .expect("a key")
+        .to_owned();
+    let open = first.ask("slow", None, json!(1)).await;
+    let mut next = stack.client_of(1).await;
+    next.resume(&fresh("alice"), &key).await;
+    let before = first.expect_close(4510, SOON).await;
+    assert!(
+        before.iter().any(|message| message["id"] == open.as_str()),
+        "what it asked is answered: {before:?}"
+    );
+    assert_eq!(backend.push_to("alice", 1).await, "delivered");
+    assert_eq!(next.push(SOON).await["payload"], 1);
+    assert_eq!(next.request("echo", None, json!(2)).await["payload"], 2);
 }

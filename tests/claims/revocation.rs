@@ -21,7 +21,7 @@ async fn stack(terminators: usize, workers: usize) -> Stack {
 
 /// A token that was issued after whatever is revoked by now: `iat` is in whole seconds, and may lie within the leeway of
 /// nobody's future.
-async fn issued_later(subject: &str) -> String {
+pub(crate) async fn issued_later(subject: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     let next_second = UNIX_EPOCH + Duration::from_secs(now.as_secs() + 1);
     tests::wait::until(next_second).await;

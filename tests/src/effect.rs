@@ -28,7 +28,7 @@ impl Default for Effects {
 }
 
 impl Effects {
-    /// The payload of a message that has one, and then does what the word says: `die` once, be `busy` once, `wait`, `fail`,
+    /// The payload of a message that has one, and then does what the word says: `die` once, be `busy` once, `forbid` it once, `wait`, `fail`,
     /// answer at `long`, or nothing else.
     #[must_use]
     pub fn payload(&self, then: &str) -> Value {
@@ -62,7 +62,7 @@ pub(crate) async fn handle(request: &Request<'_>) -> Result<Answers, HandlerErro
     match payload["then"].as_str().unwrap_or_default() {
         "die" if number == 1 => process::abort(),
         "busy" if number == 1 => return Err(HandlerError::new(ErrorCode::Busy, "just now")),
-        "fail" => return Err(HandlerError::new(ErrorCode::Forbidden, format!("effect {number}"))),
+        "fail" => return Err(HandlerError::new(ErrorCode::BadRequest, format!("effect {number}"))),
         "long" => return Answers::one(&"x".repeat(LONG_BYTES)),
         "wait" => {
             let go = file.with_extension("go");
@@ -71,6 +71,7 @@ pub(crate) async fn handle(request: &Request<'_>) -> Result<Answers, HandlerErro
                 tokio::time::sleep(PAUSE).await;
             }
         }
+        "forbid" if number == 1 => return Err(HandlerError::new(ErrorCode::Forbidden, "not by this token")),
         _ => {}
     }
     Ok(Answers::one(&number)?.and(Answers::raw(None)))

@@ -50,6 +50,9 @@ shared::settings! {
         pub jwt_issuer: OneOrMore<String>,
         /// The audiences we go by, comma separated: a token is accepted if its claim `aud` names one of them.
         pub jwt_audience: OneOrMore<String>,
+        /// The claims that name the client a token was issued to, comma separated; the first that a token has counts. Clients
+        /// of one subject are told apart where one could get at what another may: in `idempotency`, and by `resume`.
+        pub jwt_client_claims: Vec<String> = "azp,client_id",
         /// The algorithms of signatures that are accepted, comma separated, of those that the keys allow. Empty
         /// accepts all of these; name some to be stricter than the keys.
         pub jwt_algorithms: Vec<JwtAlgorithm> = "",

@@ -48,6 +48,9 @@ pub struct Request<'a> {
     pub identity: &'a Identity,
     /// Every claim of the token that proved it, as the issuer wrote them.
     pub claims: &'a Map<String, Value>,
+    /// The client (RFC 6749 §2) that the message's own token was issued to, or else that of its connection's, by the claims
+    /// that `jwt-client-claims` names; nothing if they name none.
+    pub client: Option<&'a str>,
     /// The message's `type`: 1 to 128 bytes, not beginning with `auth.`.
     pub kind: &'a str,
     /// The client's own name for the message: 1 to 128 bytes.

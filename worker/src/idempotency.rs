@@ -5,6 +5,7 @@
 //! from the same identity gets the same answer again, on whatever connection and
 //! worker; and another message with that `id` is a `duplicate`. The rooms:
 //!
+//! - `cause`: by whose token it had its effect, and to whom it is told.
 //! - `sameness`: by what two messages are the same.
 //! - `outcome`: what a message came to, as it is kept.
 //! - `counters`: what is counted of it.
@@ -14,6 +15,7 @@
 //! delivered anew (by its stamp) takes over at once, another with its `id` only when
 //! the lease is over, and then the effect may be there twice.
 
+mod cause;
 mod counters;
 mod outcome;
 mod sameness;
@@ -21,15 +23,18 @@ mod sameness;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::clock::Clock;
 use shared::protocol::{ErrorBody, ErrorCode};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
+use self::cause::Cause;
 use self::counters::{Counters, Known};
 use self::sameness::{fingerprint, key};
 use crate::decision::RETRY_MS;
 use crate::handler::{Answers, Request};
 use crate::metrics::Metrics;
+use crate::revoked::{Judgement, Revoked};
 use crate::store::{Begun, Claim, Run, Store, StoreError};
 
 /// By how much the lease of a claim outlasts the handler's time: for what the store takes, and for clocks of workers that
@@ -43,16 +48,24 @@ const NOTE_PAUSE: Duration = Duration::from_millis(500);
 /// Knows which messages were handled. There is none where idempotency is off.
 pub(crate) struct Idempotency {
     store: Arc<dyn Store>,
+    revoked: Arc<Revoked>,
+    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     counters: Counters,
     window: Duration,
     lease: Duration,
 }
 
+/// That a message is being handled, and by what.
+pub(crate) struct Claimed {
+    claim: Claim,
+    cause: Cause,
+}
+
 /// What is known of a message that is to be handled.
 pub(crate) enum Recalled {
     /// It has no effect yet, so that it may have it now; under this claim, if it has a name.
-    Fresh(Option<Claim>),
+    Fresh(Option<Box<Claimed>>),
     /// It had, and came to this.
     Done(Result<Answers, ErrorBody>),
     /// It may not have one.
@@ -62,12 +75,16 @@ pub(crate) enum Recalled {
 impl Idempotency {
     pub(crate) fn new(
         store: Arc<dyn Store>,
+        revoked: Arc<Revoked>,
+        clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         window: Duration,
         handler_timeout: Duration,
     ) -> Self {
         Self {
             store,
+            revoked,
+            clock,
             metrics,
             counters: Counters::new(),
             window,
@@ -82,7 +99,7 @@ impl Idempotency {
             return Recalled::Fresh(None);
         };
         let claim = Claim {
-            key: key(request.identity, id),
+            key: key(request.identity, request.client, id),
             fingerprint: fingerprint(request.kind, request.payload),
             run: Run {
                 stamp: request.stamp,
@@ -98,26 +115,30 @@ impl Idempotency {
         } else {
             Duration::ZERO
         };
-        self.judge(claim, self.begin(&claim, patience).await)
+        let begun = self.begin(&claim, patience).await;
+        self.judge(request, claim, begun)
     }
 
     /// Keeps what a message came to, unless it may well come to something else later. Tells what the client is told:
     /// the same, or what the message came to in another's hands before.
     pub(crate) async fn remember(
         &self,
-        claim: &Claim,
+        claimed: &Claimed,
         came_to: Result<Answers, ErrorBody>,
     ) -> Result<Answers, ErrorBody> {
-        if came_to.as_ref().is_err_and(|error| error.temporary) {
+        let Claimed { claim, cause } = claimed;
+        // Who is forbidden something has done nothing, and may be allowed it by the next token.
+        let changes = |error: &ErrorBody| error.temporary || error.code == ErrorCode::Forbidden;
+        if came_to.as_ref().is_err_and(changes) {
             if let Err(reason) = self.store.abandon(claim).await {
                 // It is free when its lease is over.
                 self.failed(&reason);
             }
             return came_to;
         }
-        let text = outcome::to_text(&came_to);
+        let text = outcome::to_text(cause, &came_to);
         match self.note(claim, text.as_deref()).await {
-            Some(before) => outcome::from_text(&before).unwrap_or(came_to),
+            Some(before) => outcome::from_text(&before).map_or(came_to, |(_, before)| before),
             None => came_to,
         }
     }
@@ -137,16 +158,25 @@ impl Idempotency {
         }
     }
 
-    fn judge(&self, claim: Claim, begun: Result<Begun, StoreError>) -> Recalled {
+    fn judge(&self, request: &Request<'_>, claim: Claim, begun: Result<Begun, StoreError>) -> Recalled {
         let busy = |why| ErrorBody::new(ErrorCode::Busy, why).retry_after_ms(RETRY_MS);
         let (known, recalled) = match begun {
-            Ok(Begun::First) => (Known::First, Recalled::Fresh(Some(claim))),
+            Ok(Begun::First) => {
+                let cause = Cause::of(request);
+                (Known::First, Recalled::Fresh(Some(Box::new(Claimed { claim, cause }))))
+            }
             Ok(Begun::Running) => (
                 Known::Running,
                 Recalled::Refused(busy("the message came before, and is being handled")),
             ),
             Ok(Begun::Done(text)) => match text.as_deref().and_then(outcome::from_text) {
-                Some(came_to) => (Known::Again, Recalled::Done(came_to)),
+                Some((cause, came_to)) => match self.may_be_told(request, &cause) {
+                    Ok(()) => (Known::Again, Recalled::Done(came_to)),
+                    Err(why) => (
+                        Known::NotTold,
+                        Recalled::Refused(ErrorBody::new(ErrorCode::Duplicate, why)),
+                    ),
+                },
                 None => (
                     Known::NotKept,
                     Recalled::Refused(ErrorBody::new(
@@ -172,6 +202,21 @@ impl Idempotency {
         };
         self.counters.knew(known);
         recalled
+    }
+
+    /// Whether whoever asks could have caused it, and nobody has taken that back.
+    fn may_be_told(&self, request: &Request<'_>, cause: &Cause) -> Result<(), &'static str> {
+        if !cause.is_within(request.claims) {
+            return Err("the message came before, by a token that allowed more, and was handled");
+        }
+        let subject = cause.subject(request.identity.tag());
+        match self.revoked.judge(&subject, self.clock.now()) {
+            Judgement::Good => Ok(()),
+            Judgement::Revoked => Err("the message came before, by a token that was revoked since, and was handled"),
+            Judgement::Unknown => {
+                Err("the message came before, and was handled; whether it may be told cannot be found out")
+            }
+        }
     }
 
     /// Writes down what a message came to. If the store does not take it, the client is answered all the same: the effect

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use serde_json::{Map, Value};
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
 use shared::clock::Clock;
@@ -84,6 +85,7 @@ pub(crate) struct Pipeline {
 pub(crate) struct Rules {
     pub(crate) strategy: Strategy,
     pub(crate) elevation: Elevation,
+    pub(crate) client_claims: Vec<String>,
     pub(crate) on_unauthenticated: Policies,
     pub(crate) hold: HoldLimits,
     pub(crate) terms: Terms,
@@ -129,6 +131,14 @@ impl Conclusion {
     fn noted(mut self, decision: store::Decision) -> Self {
         self.noted = Some(decision);
         self
+    }
+}
+
+impl Rules {
+    /// The client that a token with these claims was issued to, if it says so.
+    fn client_of<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c str> {
+        let named = |name: &String| claims.get(name).and_then(Value::as_str);
+        self.client_claims.iter().find_map(named)
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Proven<'a> {
     pub(crate) identity: IdentityTag,
     /// By which the connection can be resumed.
     pub(crate) resume: &'a ResumeSecret,
+    /// The client of its token: no other can resume it.
+    pub(crate) client: Option<&'a str>,
     /// The message that last changed the connection, as far as its terminator knew.
     pub(crate) known: Option<Sequence>,
 }
@@ -75,9 +77,15 @@ pub(crate) struct Recorder {
     last: Cache<ConnectionId, Last>,
 }
 
-/// What the store knows of a connection's secret.
-pub(crate) fn digest_of(secret: &ResumeSecret) -> ResumeDigest {
-    Sha256::digest(secret.to_string()).into()
+/// What the store knows of a connection's secret: in the hands of another client it is another one.
+pub(crate) fn digest_of(secret: &ResumeSecret, client: Option<&str>) -> ResumeDigest {
+    let digest = Sha256::new_with_prefix(secret.to_string());
+    // A secret has no NUL.
+    let digest = match client {
+        Some(client) => digest.chain_update([0]).chain_update(client),
+        None => digest,
+    };
+    digest.finalize().into()
 }
 
 impl Recorder {
@@ -106,7 +114,7 @@ impl Recorder {
             identity: proven.verified.identity.clone(),
             until: proven.verified.expires_at,
             by: sequence,
-            resume: digest_of(proven.resume),
+            resume: digest_of(proven.resume, proven.client),
         };
         let recorded = self.write(connection, &authentication).await?;
         if recorded == Recorded::Stale {

@@ -53,6 +53,32 @@ pub(crate) fn scopes(claim: &Value) -> Vec<&str> {
     }
 }
 
+/// What a token allows, part by part: of a list its items, of scopes the words, of an object its members.
+pub(crate) fn parts(claims: &Map<String, Value>) -> Vec<String> {
+    let mut all = Vec::new();
+    for (name, value) in claims.iter().filter(|(name, _)| !OF_ONE_TOKEN.contains(&name.as_str())) {
+        if SCOPES.contains(&name.as_str()) {
+            all.extend(scopes(value).into_iter().map(|word| format!("{name:?} {word:?}")));
+        } else {
+            parts_of(&format!("{name:?}"), value, &mut all);
+        }
+    }
+    all
+}
+
+fn parts_of(path: &str, value: &Value, all: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => all.extend(items.iter().map(|item| format!("{path} {item}"))),
+        Value::Object(members) => {
+            for (name, value) in members {
+                parts_of(&format!("{path} {name:?}"), value, all);
+            }
+        }
+        // One that stands without its list is the same as one that is its only item.
+        single => all.push(format!("{path} {single}")),
+    }
+}
+
 fn met_claim(name: &str, value: &Value, other: &Map<String, Value>) -> Option<Value> {
     if OF_ONE_TOKEN.contains(&name) {
         return Some(value.clone());

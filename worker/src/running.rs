@@ -98,6 +98,8 @@ pub struct Limits {
     pub strategy: Strategy,
     /// For how long a message's own token acts, if it allows more than its connection's.
     pub elevation: Elevation,
+    /// The claims that name the client of a token.
+    pub client_claims: Vec<String>,
     /// What happens to a message that comes without valid authentication.
     pub on_unauthenticated: Policies,
     /// What a token must allow, by the message's type.
@@ -109,6 +111,7 @@ impl Limits {
         Rules {
             strategy: self.strategy,
             elevation: self.elevation,
+            client_claims: self.client_claims.clone(),
             on_unauthenticated: self.on_unauthenticated.clone(),
             hold: self.hold,
             terms: Terms {
@@ -223,9 +226,17 @@ impl Rooms {
                 outbound: outward.outbound.clone(),
                 clock: clock.clone(),
                 recorder: Recorder::new(store.clone(), metrics.clone()),
-                idempotency: limits
-                    .idempotency
-                    .map(|window| Idempotency::new(store.clone(), metrics.clone(), window, limits.handler_timeout)),
+                idempotency: limits.idempotency.map(|window| {
+                    let revoked = outward.revoked.clone();
+                    Idempotency::new(
+                        store.clone(),
+                        revoked,
+                        clock.clone(),
+                        metrics.clone(),
+                        window,
+                        limits.handler_timeout,
+                    )
+                }),
                 store,
                 handler: Guarded::new(handler, limits.handler_timeout, limits.required_scopes.clone()),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),

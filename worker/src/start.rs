@@ -75,6 +75,7 @@ impl WorkerConfig {
             drain_timeout: self.drain_timeout,
             strategy: self.strategy,
             elevation: self.elevation,
+            client_claims: self.jwt_client_claims.clone(),
             on_unauthenticated: self.on_unauthenticated.clone(),
             required_scopes: self.required_scopes.clone(),
             on_expired_push: self.on_expired_push,

@@ -21,6 +21,7 @@ pub(super) fn of(code: u16) -> &'static str {
         4503 => "the token was revoked: stop, until its owner has logged in again",
         4505 => "connection limit: stop",
         4509 => "a token of another identity on a live connection: stop; one connection, one identity",
+        4510 => "another connection has resumed this one: stop",
         4000..=4499 => "the server's own code: reconnect",
         4500..=4999 => "the server's own code: stop",
         _ => "unknown code",

@@ -18,6 +18,8 @@ export type LocalCode =
   | "stopped"
   /** The identity has as many connections as it may have. */
   | "connection_limit"
+  /** Another connection has resumed this one. */
+  | "replaced"
   /** There is no token. */
   | "no_token";
 
@@ -56,4 +58,5 @@ const TERMINAL_WORDS = new Map<number, ErrorCode | LocalCode>([
   [CLOSE.revoked, "token_revoked"],
   [CLOSE.connectionLimit, "connection_limit"],
   [CLOSE.identityMismatch, "identity_mismatch"],
+  [CLOSE.replaced, "replaced"],
 ]);

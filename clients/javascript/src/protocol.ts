@@ -81,6 +81,7 @@ export const CLOSE = {
   revoked: 4503,
   connectionLimit: 4505,
   identityMismatch: 4509,
+  replaced: 4510,
 } as const;
 
 /** Codes from here on mean that connecting again would end the same way. */

@@ -28,6 +28,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "jwks-ttl",
     "jwt-algorithms",
     "jwt-audience",
+    "jwt-client-claims",
     "jwt-issuer",
     "jwt-keys",
     "jwt-leeway",

@@ -9,6 +9,7 @@
 //! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
 //! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
 //! | `wake` | `from` | something is held that the connection may ask for: of that connection, or for its identity |
+//! | `replaced` | | another connection has taken over from it: it is to be closed |
 //!
 //! `correlation_id` is the connection, `timestamp` when what is written was first
 //! given to us, in seconds.
@@ -24,6 +25,7 @@ use crate::tag::IdentityTag;
 const TYPE_WRITE: &str = "write";
 const TYPE_FETCHED: &str = "fetched";
 const TYPE_WAKE: &str = "wake";
+const TYPE_REPLACED: &str = "replaced";
 
 const FOR: &str = "for";
 const OUTCOME_TO: &str = "outcome-to";
@@ -48,6 +50,8 @@ pub enum Errand {
         /// The messages of that connection, which this one resumes; or what is to be written to this one's identity.
         from: Option<ConnectionId>,
     },
+    /// Another connection has taken over from it: it is to be closed.
+    Replaced,
 }
 
 /// A text for a connection.
@@ -102,6 +106,7 @@ impl Errand {
             }
             Self::Fetched { left } => (TYPE_FETCHED, Headers::default().number(LEFT, *left)),
             Self::Wake { from } => (TYPE_WAKE, Headers::default().text(FROM, *from)),
+            Self::Replaced => (TYPE_REPLACED, Headers::default()),
         };
         properties.kind = Some(kind.to_owned());
         properties.headers = headers.0;
@@ -134,6 +139,7 @@ impl Errand {
             Some(TYPE_WAKE) => Some(Self::Wake {
                 from: parsed(properties, FROM)?,
             }),
+            Some(TYPE_REPLACED) => Some(Self::Replaced),
             _ => None,
         })
     }

@@ -67,7 +67,7 @@ impl Session {
             }
         };
         if settled {
-            self.binding.settled(self.in_flight.oldest_open());
+            self.binding.settled(self.in_flight.oldest_open(), now.instant);
         }
         // The change comes before the body, which may be in the name of whoever it is now.
         let bound = answer
@@ -104,6 +104,10 @@ impl Session {
             Errand::Fetched { left } => self.push(Entry::Fetched { left }),
             Errand::Wake { from: None } => self.outbound.wake(0),
             Errand::Wake { from: Some(from) } => self.held.resume(from),
+            Errand::Replaced => {
+                let code = CloseCode::Replaced;
+                self.close(Ending::Close { code, say: false }, Instant::now());
+            }
         }
         delivery.ack();
         Brought::Taken

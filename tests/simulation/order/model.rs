@@ -366,11 +366,17 @@ impl<'a> Connection<'a> {
         let older = self.bound.as_ref().is_some_and(|bound| newer(&bound));
         let perhaps = older || message.kind == Kind::One && (same(&self.bound) || same(&self.known));
         for releasing in &self.releasing {
-            let released = self.released(releasing, token, message.at);
+            let released = self.released(releasing, token.subject, token.roles, message.at);
             self.allowed.entry(releasing.id).or_default().insert(released);
         }
         for mut held in std::mem::take(&mut self.held) {
-            held.perhaps.insert(self.released(&held, token, message.at));
+            held.perhaps
+                .insert(self.released(&held, token.subject, token.roles, message.at));
+            // The proof was newer than it, and the grant the other.
+            if let Some(bound) = self.bound.as_ref().filter(|_| older) {
+                held.perhaps
+                    .insert(self.released(&held, bound.subject, bound.roles, message.at));
+            }
             if perhaps {
                 self.held.push(held);
             } else {
@@ -391,13 +397,13 @@ impl<'a> Connection<'a> {
         });
     }
 
-    /// What becomes of something held, by that token.
-    fn released(&self, held: &Held<'_>, token: &Token, at: u64) -> Fate {
+    /// What becomes of something held, by that token of that subject which allows so much.
+    fn released(&self, held: &Held<'_>, subject: &str, roles: Roles, at: u64) -> Fate {
         if held.own.is_some_and(|own| self.is_revoked(own, at)) {
             refused("token_revoked")
-        } else if held.owner.is_none_or(|owner| owner == token.subject) {
-            let roles = held.own.map_or(token.roles, |own| own.roles.and(token.roles));
-            Fate::Handled(token.subject.to_owned(), roles)
+        } else if held.owner.is_none_or(|owner| owner == subject) {
+            let roles = held.own.map_or(roles, |own| own.roles.and(roles));
+            Fate::Handled(subject.to_owned(), roles)
         } else {
             refused("identity_mismatch")
         }

@@ -11,6 +11,8 @@ pub(super) enum Known {
     Again,
     /// It came before, and what it came to is not kept.
     NotKept,
+    /// It came before, by a token that allowed more, or that was revoked since.
+    NotTold,
     /// It came before, and lasts.
     Running,
     /// Another came before by its name.
@@ -25,6 +27,7 @@ pub(super) struct Counters {
     first: Counter,
     again: Counter,
     not_kept: Counter,
+    not_told: Counter,
     running: Counter,
     conflict: Counter,
     unavailable: Counter,
@@ -38,6 +41,7 @@ impl Counters {
             first: result("first"),
             again: result("again"),
             not_kept: result("not_kept"),
+            not_told: result("not_told"),
             running: result("running"),
             conflict: result("conflict"),
             unavailable: result("unavailable"),
@@ -50,6 +54,7 @@ impl Counters {
             Known::First => self.first.increment(1),
             Known::Again => self.again.increment(1),
             Known::NotKept => self.not_kept.increment(1),
+            Known::NotTold => self.not_told.increment(1),
             Known::Running => self.running.increment(1),
             Known::Conflict => self.conflict.increment(1),
             Known::Unavailable => self.unavailable.increment(1),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::protocol::ErrorBody;
 
+use super::cause::Cause;
 use crate::handler::Answers;
 
 /// The longest that is kept: 64 KiB. Of what comes to more, only that it was handled is known.
@@ -21,8 +22,29 @@ enum Kept {
     Error(ErrorBody),
 }
 
+/// What is kept: what it came to, and by what.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    by: Cause,
+    came_to: Box<RawValue>,
+}
+
 /// As it is kept; nothing if it is too long.
-pub(super) fn to_text(came_to: &Result<Answers, ErrorBody>) -> Option<String> {
+pub(super) fn to_text(cause: &Cause, came_to: &Result<Answers, ErrorBody>) -> Option<String> {
+    let record = Record {
+        by: cause.clone(),
+        came_to: RawValue::from_string(kept(came_to)?).ok()?,
+    };
+    serde_json::to_string(&record).ok()
+}
+
+/// What it was, and by what; nothing if another version wrote it, in words that this one does not know.
+pub(super) fn from_text(text: &str) -> Option<(Cause, Result<Answers, ErrorBody>)> {
+    let record: Record = serde_json::from_str(text).ok()?;
+    Some((record.by, known(record.came_to.get())?))
+}
+
+fn kept(came_to: &Result<Answers, ErrorBody>) -> Option<String> {
     let kept = match came_to {
         Ok(answers) => Kept::Replies(
             answers
@@ -37,8 +59,7 @@ pub(super) fn to_text(came_to: &Result<Answers, ErrorBody>) -> Option<String> {
     (text.len() <= LONGEST).then_some(text)
 }
 
-/// What it was; nothing if another version wrote it, in words that this one does not know.
-pub(super) fn from_text(text: &str) -> Option<Result<Answers, ErrorBody>> {
+fn known(text: &str) -> Option<Result<Answers, ErrorBody>> {
     Some(match serde_json::from_str(text).ok()? {
         Kept::Replies(payloads) => {
             let each = payloads
@@ -72,7 +93,7 @@ mod tests {
             || raw(&format!("{}{}", "[".repeat(126), "]".repeat(126))),
         ];
         for answers in each {
-            let again = from_text(&to_text(&Ok(answers())).unwrap()).unwrap().unwrap();
+            let again = known(&kept(&Ok(answers())).unwrap()).unwrap().unwrap();
             let said = |answers: &Answers| answer::replies(Some("i"), answers, None);
             assert_eq!(said(&again), said(&answers()));
         }
@@ -82,23 +103,23 @@ mod tests {
     fn every_error_is_read_as_it_was_written() {
         for code in ErrorCode::ALL {
             let error = ErrorBody::new(code, "a \"why\"");
-            let text = to_text(&Err(error.clone())).unwrap();
-            assert_eq!(from_text(&text).unwrap().unwrap_err(), error);
+            let text = kept(&Err(error.clone())).unwrap();
+            assert_eq!(known(&text).unwrap().unwrap_err(), error);
         }
     }
 
     #[test]
     fn what_is_too_long_is_not_kept_and_what_is_not_understood_is_not_guessed() {
         let of_length = |length: usize| raw(&format!("\"{}\"", "x".repeat(length - r#"{"replies":[[""]]}"#.len())));
-        assert_eq!(to_text(&Ok(of_length(LONGEST))).unwrap().len(), LONGEST);
-        assert_eq!(to_text(&Ok(of_length(LONGEST + 1))), None);
+        assert_eq!(kept(&Ok(of_length(LONGEST))).unwrap().len(), LONGEST);
+        assert_eq!(kept(&Ok(of_length(LONGEST + 1))), None);
         for text in [
             "",
             "{}",
             r#"{"error":{"code":"newer","message":"","temporary":false}}"#,
             r#"{"newer":1}"#,
         ] {
-            assert!(from_text(text).is_none(), "{text}");
+            assert!(known(text).is_none() && from_text(text).is_none(), "{text}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! By what two messages are the same: pure.
 //!
-//! A message's name is its `id`, which is its identity's own. What it asks for is its
+//! A message's name is its `id`, which is its identity's own, and its client's. What it asks for is its
 //! `type`, and its payload byte by byte, as the client wrote it: a client that sends
 //! again sends what it sent, and two texts that only mean the same might not, to a
 //! handler. The token is no part of it, because it is renewed.
@@ -11,11 +11,19 @@ use sha2::{Digest as _, Sha256};
 use crate::identity::Identity;
 use crate::store::{MessageKey, Sha256Digest};
 
-/// By what it is known when it comes again.
-pub(super) fn key(identity: &Identity, id: &str) -> MessageKey {
+/// By what it is known when it comes again, from the same client of the same identity.
+pub(super) fn key(identity: &Identity, client: Option<&str>, id: &str) -> MessageKey {
+    let digest = Sha256::new_with_prefix(id);
+    // The length goes last, so that no two pairs have one text.
+    let digest = match client {
+        Some(client) => digest
+            .chain_update(client)
+            .chain_update((client.len() as u64).to_be_bytes()),
+        None => digest,
+    };
     MessageKey {
         identity: identity.tag(),
-        id: Sha256::digest(id).into(),
+        id: digest.finalize().into(),
     }
 }
 
@@ -70,8 +78,12 @@ mod tests {
     fn a_name_is_its_identity_s_own() {
         let identity = |issuer: &str, subject: &str| Identity::new(Issuer::new(issuer), Subject::new(subject));
         let (alice, her_namesake) = (identity("https://a", "alice"), identity("https://b", "alice"));
-        assert_eq!(key(&alice, "1"), key(&alice, "1"));
-        assert_ne!(key(&alice, "1"), key(&alice, "2"));
-        assert_ne!(key(&alice, "1"), key(&her_namesake, "1"));
+        assert_eq!(key(&alice, None, "1"), key(&alice, None, "1"));
+        assert_eq!(key(&alice, Some("app"), "1"), key(&alice, Some("app"), "1"));
+        assert_ne!(key(&alice, None, "1"), key(&alice, None, "2"));
+        assert_ne!(key(&alice, None, "1"), key(&her_namesake, None, "1"));
+        assert_ne!(key(&alice, Some("app"), "1"), key(&alice, Some("bank"), "1"));
+        assert_ne!(key(&alice, Some("app"), "1"), key(&alice, None, "1app"));
+        assert_ne!(key(&alice, Some("1app"), "1"), key(&alice, Some("app"), "11"));
     }
 }

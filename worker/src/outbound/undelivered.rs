@@ -255,7 +255,7 @@ impl Job {
             }),
             Return::Errand(gone, Errand::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
             // Others of the identity were told too, and whoever comes is told when it registers.
-            Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. }) => None,
+            Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. } | Errand::Replaced) => None,
             Return::Revoked(revocation) => match message.properties.header(FIRST_DEATH_QUEUE)? {
                 Value::Text(queue) => Some(Self::Revoke {
                     queue: queue.clone(),

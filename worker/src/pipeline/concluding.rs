@@ -55,10 +55,12 @@ impl Asked<'_> {
         &'b self,
         identity: &'b Identity,
         claims: &'b serde_json::Map<String, serde_json::Value>,
+        client: Option<&'b str>,
     ) -> Request<'b> {
         Request {
             identity,
             claims,
+            client,
             kind: &self.message.kind,
             id: self.id(),
             payload: self.message.payload,
@@ -101,7 +103,7 @@ impl Pipeline {
         Ok(match decide(&case) {
             Decision::InOwnName { verified, renews } => self.in_own_name(&asked, question, &verified, renews).await,
             Decision::InConnectionsName => self.in_connections_name(&asked).await,
-            Decision::Authenticate { verified, renews: true } => self.authenticate(&asked, question, &verified).await,
+            Decision::Authenticate { verified, renews: true } => self.authenticate(&asked, question, &verified).await?,
             // The connection has a newer one already, by which it lives on.
             Decision::Authenticate { renews: false, .. } => {
                 Conclusion::of(Outcome::Authenticated, answer::auth_ok(asked.id(), None))
@@ -284,7 +286,7 @@ impl Pipeline {
         auth: Option<&AuthBody>,
     ) -> Conclusion {
         traces::describe(|| [KeyValue::new(words::IDENTITY, identity.tag().to_string())]);
-        let request = asked.request(identity, claims);
+        let request = asked.request(identity, claims, self.rules.client_of(claims));
         let handled = self.handle(request, asked.origin, auth, asked.again).await;
         let noted = (handled.refused == Some(ErrorCode::Duplicate)).then(|| {
             let why = "duplicate: the `id` was another message's, or its answer is not kept";

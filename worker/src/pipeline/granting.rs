@@ -1,7 +1,8 @@
 //! What a connection has by a token, and how it logs out.
 
+use bytes::Bytes;
 use shared::bus::PublishError;
-use shared::envelope::{Change, Question};
+use shared::envelope::{Change, Errand, Question};
 use shared::grant::Grant;
 use shared::id::ConnectionId;
 use shared::protocol::{AuthBody, ErrorBody, ErrorCode};
@@ -49,6 +50,7 @@ impl Pipeline {
             entry: Proven::entry(stamp, grant.until, &subject_of(verified, None)),
             identity: grant.identity,
             resume: &resume,
+            client: self.rules.client_of(&verified.claims),
             known: question.standing.by,
         };
         let recording = self
@@ -77,19 +79,31 @@ impl Pipeline {
     }
 
     /// `auth.authenticate`, with a token that is good.
-    pub(super) async fn authenticate(&self, asked: &Asked<'_>, question: &Question, verified: &Verified) -> Conclusion {
+    ///
+    /// # Errors
+    /// If whoever had the connection that it takes over could not be told.
+    pub(super) async fn authenticate(
+        &self,
+        asked: &Asked<'_>,
+        question: &Question,
+        verified: &Verified,
+    ) -> Result<Conclusion, PublishError> {
         let resumes = match asked.message.resume() {
             Ok(key) => self.take_over(question.stamp.connection, key, verified).await,
-            Err(fault) => return Conclusion::refused(asked.id(), &fault.error()),
+            Err(fault) => return Ok(Conclusion::refused(asked.id(), &fault.error())),
         };
         let resumes = match resumes {
             Ok(resumes) => resumes,
-            Err(reason) => return Conclusion::refused(asked.id(), &self.away(asked, &reason)),
+            Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
         let granted = match self.grant(asked, question, verified, resumes).await {
             Ok(granted) => granted,
-            Err(refusal) => return Conclusion::refused(asked.id(), &refusal),
+            Err(refusal) => return Ok(Conclusion::refused(asked.id(), &refusal)),
         };
+        if let Some(old) = resumes {
+            // If its socket is open still, its client is not on it any more, or is another one.
+            self.send_errand(old, &Errand::Replaced, Bytes::new()).await?;
+        }
         let body = answer::auth_ok(asked.id(), granted.auth.as_ref());
         let mut conclusion = Conclusion::of(Outcome::Authenticated, body);
         conclusion.answer.change = Some(granted.change);
@@ -97,7 +111,7 @@ impl Pipeline {
             || "auth.authenticate".to_owned(),
             |old| format!("auth.authenticate, resuming {old}"),
         );
-        conclusion.noted(self.decision(Some(question.stamp), asked.id(), "granted", why))
+        Ok(conclusion.noted(self.decision(Some(question.stamp), asked.id(), "granted", why)))
     }
 
     /// The connection whose held messages this one takes over, if the client has proved that it may.
@@ -116,7 +130,7 @@ impl Pipeline {
         if self.store.heir(connection).await?.is_some() {
             return Ok(None);
         }
-        let digest = digest_of(&key.secret);
+        let digest = digest_of(&key.secret, self.rules.client_of(&verified.claims));
         let taken = self
             .store
             .resume(key.connection, &digest, &verified.identity, connection)

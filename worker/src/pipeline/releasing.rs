@@ -299,6 +299,7 @@ impl Pipeline {
         let request = Request {
             identity: &heir.principal.identity,
             claims: &claims,
+            client: self.rules.client_of(message.claims.as_ref().unwrap_or(granted)),
             kind: &message.kind,
             id: message.id.as_deref(),
             payload: payload.as_deref(),

@@ -58,6 +58,8 @@ pub(super) struct Bench {
     pub(super) terminator: TerminatorId,
     returns: Consumer,
     standings: Mutex<HashMap<ConnectionId, Standing>>,
+    /// Those that their terminators were told to close, because another has taken over.
+    pub(super) replaced: Vec<ConnectionId>,
 }
 
 impl Bench {
@@ -95,11 +97,13 @@ impl Bench {
                 drain_timeout: Duration::from_secs(20),
                 strategy: Strategy::Both,
                 elevation: Elevation::Connection,
+                client_claims: vec!["azp".to_owned(), "client_id".to_owned()],
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
                 required_scopes: RequiredScopes::default(),
             },
             publisher: bus.publisher(Patience::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
+            replaced: Vec::new(),
             names,
             bus,
             clock,

@@ -135,7 +135,11 @@ impl Bench {
 
     /// The next answer.
     pub(super) async fn said(&mut self) -> Said {
-        let message = self.returned().await;
+        let mut message = self.returned().await;
+        if let Some(Return::Errand(connection, Errand::Replaced)) = Return::read(&message) {
+            self.replaced.push(connection);
+            message = self.returned().await;
+        }
         match Return::read(&message) {
             Some(Return::Answer(stamp, answer)) => Said {
                 stamp,

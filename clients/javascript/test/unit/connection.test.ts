@@ -73,6 +73,7 @@ describe("a lost connection", () => {
     [4501, "token_invalid"],
     [4503, "token_revoked"],
     [4505, "connection_limit"],
+    [4510, "replaced"],
     [4509, "identity_mismatch"],
     [4599, "stopped"],
   ] as const) {

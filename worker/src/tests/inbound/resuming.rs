@@ -42,6 +42,7 @@ async fn whoever_shows_the_key_as_the_same_identity_takes_over_what_was_held() {
     let mut conn = Conn::new(&bench, 2);
     let said = bench.say(&mut conn, resuming("alice", &key)).await;
     assert_eq!(said.grant().resumes, Some(old.id));
+    assert_eq!(bench.replaced, [old.id], "its socket may be open still");
     assert_ne!(key_of(&said), key, "it has a key of its own");
     let release = bench.release(&mut conn, Some(old.id)).await;
     let (to, write, body) = bench.errand_to_write().await;

@@ -1,0 +1,136 @@
+//! By what a message had its effect: pure.
+//!
+//! What it came to is told to nobody who could not have caused it. So it is kept with what
+//! its token allowed, as digests of its claims' parts, and with what a revocation would mean.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use shared::clock::Timestamp;
+use shared::id::ConnectionId;
+use shared::revocation::Subject;
+use shared::tag::{IdentityTag, TokenIdTag};
+
+use crate::handler::Request;
+use crate::identity;
+use crate::rights::parts;
+
+/// How much of a digest is kept of each part, as hexadecimal digits: nobody chooses the claims of their token.
+const DIGITS: usize = 12;
+
+/// By what a message had its effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cause {
+    /// The digests of what its token allowed, one after the other, sorted.
+    #[serde(rename = "m")]
+    may: String,
+    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
+    token_id: Option<TokenIdTag>,
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    issued_at: Option<Timestamp>,
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    connection: Option<ConnectionId>,
+}
+
+impl Cause {
+    /// That of a message that is to be handled.
+    pub(super) fn of(request: &Request<'_>) -> Self {
+        let text = |name| request.claims.get(name).and_then(Value::as_str);
+        let issued_at = request.claims.get("iat").and_then(Value::as_f64);
+        Self {
+            may: digests(request.claims).concat(),
+            token_id: text("jti").map(|jti| identity::token_id_tag(&request.identity.issuer, jti)),
+            // Before its second rather than after it, as a revocation would have it.
+            issued_at: issued_at.map(|seconds| Timestamp::from_secs(seconds as u64)),
+            connection: request.stamp.map(|stamp| stamp.connection),
+        }
+    }
+
+    /// Whether a token with these claims could have caused the same.
+    pub(super) fn is_within(&self, claims: &Map<String, Value>) -> bool {
+        let has = digests(claims);
+        let mut needed = self.may.as_bytes().chunks(DIGITS);
+        needed.all(|digest| has.binary_search_by(|one| one.as_bytes().cmp(digest)).is_ok())
+    }
+
+    /// What a revocation must mean to concern it.
+    pub(super) fn subject(&self, identity: IdentityTag) -> Subject {
+        Subject {
+            identity,
+            token_id: self.token_id,
+            issued_at: self.issued_at,
+            connection: self.connection,
+        }
+    }
+}
+
+/// Sorted, each once.
+fn digests(claims: &Map<String, Value>) -> Vec<String> {
+    let digest = |part: String| {
+        let digest = Sha256::digest(part);
+        let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.truncate(DIGITS);
+        text
+    };
+    let mut all: Vec<_> = parts(claims).into_iter().map(digest).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::{Identity, Issuer, Subject as Sub};
+
+    fn claims(json: Value) -> Map<String, Value> {
+        json.as_object().cloned().unwrap_or_default()
+    }
+
+    fn cause(claims: &Map<String, Value>) -> Cause {
+        Cause::of(&Request {
+            identity: &Identity::new(Issuer::new("i"), Sub::new("alice")),
+            claims,
+            client: None,
+            kind: "k",
+            id: Some("1"),
+            payload: None,
+            stamp: None,
+            message_id: None,
+        })
+    }
+
+    #[test]
+    fn who_may_as_much_or_more_could_have_caused_it_and_nobody_else() {
+        let caused = cause(&claims(
+            json!({"sub": "a", "exp": 1, "scope": "read write", "roles": ["x"]}),
+        ));
+        for (token, could) in [
+            (
+                json!({"sub": "a", "exp": 2, "jti": "n", "scope": "write read", "roles": ["x"]}),
+                true,
+            ),
+            (
+                json!({"sub": "a", "scope": "write read more", "roles": ["y", "x"], "more": 1}),
+                true,
+            ),
+            (json!({"sub": "a", "scope": "read", "roles": ["x"]}), false),
+            (json!({"sub": "a", "scope": "read write"}), false),
+            (json!({"sub": "a", "scope": "read write", "roles": "y"}), false),
+        ] {
+            assert_eq!(caused.is_within(&claims(token.clone())), could, "{token}");
+        }
+    }
+
+    #[test]
+    fn it_says_what_a_revocation_would_mean() {
+        let caused = cause(&claims(json!({"jti": "t", "iat": 12.9})));
+        let text = serde_json::to_string(&caused).unwrap();
+        assert_eq!(serde_json::from_str::<Cause>(&text).unwrap(), caused);
+        let subject = caused.subject(IdentityTag::of(&[1; 32]));
+        assert_eq!(subject.token_id, Some(identity::token_id_tag(&Issuer::new("i"), "t")));
+        assert_eq!(subject.issued_at, Some(Timestamp::from_secs(12)));
+    }
+}
