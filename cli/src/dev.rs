@@ -64,6 +64,9 @@ pub(crate) struct DevArgs {
     /// The address and port of the page; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     page_listen: SocketAddr,
+    /// Origins of pages of your own that may connect, besides the page: http://localhost:3000.
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    allowed_origins: Vec<String>,
     /// A RabbitMQ broker instead of the embedded queue.
     #[arg(long, value_name = "URL")]
     amqp_url: Option<String>,

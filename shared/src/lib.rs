@@ -18,4 +18,5 @@ pub mod protocol;
 pub mod revocation;
 pub mod tag;
 pub mod telemetry;
+pub mod topic;
 pub mod trace;

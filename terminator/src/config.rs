@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use shared::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Shown, Size, TraceConfig, Value};
 
+use crate::origin::Origin;
+
 shared::settings! {
     /// The settings of a terminator.
     pub struct TerminatorConfig {
@@ -21,9 +23,10 @@ shared::settings! {
         /// no lock, so whoever reaches the port may watch; tokens and payloads are never shown. It answers to IP addresses and
         /// `localhost` alone: from elsewhere, forward its port to your machine.
         pub console: bool = "off",
-        /// The web pages whose browsers may connect, comma separated, each exactly as a browser sends it in `Origin`:
-        /// `https://app.example.com`. Empty allows pages of the same host only; `*` allows every page. Clients that
-        /// send no `Origin` are no browsers and are not held to it.
+        /// The web pages whose browsers may connect, comma separated, each as a browser sends it in `Origin`:
+        /// `https://app.example.com`. Scheme, host and port count, where 80 and 443 go without saying. Empty allows
+        /// pages of the same host and port only (and, with `tls-cert`, of `https` only; behind a proxy it is not known how
+        /// the client came); `*` allows every page. Clients that send no `Origin` are no browsers and are not held to it.
         pub allowed_origins: Vec<AllowedOrigin> = "",
         /// The certificate chain, a PEM file, with which the terminator speaks TLS itself. `off` if a proxy in front
         /// does, or in development.
@@ -48,8 +51,8 @@ shared::settings! {
         pub send_queue_bytes: Size = "1MiB" in "4KiB"..="64MiB",
         /// How long a client may take from connecting to the end of the WebSocket handshake, TLS included.
         pub handshake_timeout: Duration = "10s" in "100ms"..="5m",
-        /// How long a connection may be open before it has ever proved who it is, or `off`. One that has not by then, and has
-        /// nothing on its way, is closed with 4408.
+        /// How long a connection may be open before it has ever proved who it is, or `off`. One that has not by then is
+        /// closed with 4408, as soon as what it sent in time is answered; while the broker is away the time does not end.
         pub auth_timeout: Option<Duration> = "15s" in "100ms"..="1h",
         /// How long nothing may come from a client, not even the answer to a ping, before its connection counts as
         /// dead. It is asked by a ping at half that time. Keep it below the idle timeout of every proxy in between.
@@ -117,18 +120,8 @@ Examples:
 pub enum AllowedOrigin {
     /// Every page: `*`.
     Any,
-    /// The pages of one origin as RFC 6454 §6.2 writes it, in lower case: `https://app.example.com`.
-    Exactly(String),
-}
-
-impl AllowedOrigin {
-    /// Whether it allows a page of `origin`, the value of a request's `Origin` header.
-    pub fn allows(&self, origin: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exactly(allowed) => allowed.eq_ignore_ascii_case(origin),
-        }
-    }
+    /// The pages of one origin (RFC 6454 §4).
+    Exactly(Origin),
 }
 
 impl Value for AllowedOrigin {
@@ -137,20 +130,13 @@ impl Value for AllowedOrigin {
             return Ok(Self::Any);
         }
         let wanted = "`*` or an origin without a path, such as `https://app.example.com` or `http://localhost:3000`";
-        let (scheme, host) = text.split_once("://").ok_or(wanted)?;
-        let scheme_is_right =
-            !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
-        let host_is_right = !host.is_empty() && !host.contains(|c: char| "/?#@*".contains(c) || c.is_whitespace());
-        if !scheme_is_right || !host_is_right {
-            return Err(wanted.to_owned());
-        }
-        Ok(Self::Exactly(text.to_ascii_lowercase()))
+        Origin::parse(text).map(Self::Exactly).ok_or_else(|| wanted.to_owned())
     }
 
     fn show(&self) -> Shown {
         match self {
             Self::Any => "*".into(),
-            Self::Exactly(origin) => origin.as_str().into(),
+            Self::Exactly(origin) => origin.to_string().into(),
         }
     }
 }
@@ -222,11 +208,9 @@ mod tests {
 
     #[test]
     fn an_origin_is_written_as_a_browser_sends_it() {
-        let origin = AllowedOrigin::parse("HTTPS://App.example.com").unwrap();
-        assert!(origin.allows("https://app.example.com"));
-        assert!(!origin.allows("https://app.example.com.evil.example"));
-        assert!(!origin.allows("http://app.example.com"));
-        assert!(AllowedOrigin::parse("*").unwrap().allows("null"));
+        let origin = AllowedOrigin::parse("HTTPS://App.example.com:443").unwrap();
+        assert_eq!(origin.show(), "https://app.example.com".into());
+        assert_eq!(AllowedOrigin::parse("*"), Ok(AllowedOrigin::Any));
         for wrong in [
             "",
             "null",
@@ -236,6 +220,9 @@ mod tests {
             "https://*.a",
             "://a",
             "https://",
+            "https://a:b",
+            "https://a:65536",
+            "chrome-extension://a:",
         ] {
             assert!(AllowedOrigin::parse(wrong).is_err(), "{wrong}");
         }

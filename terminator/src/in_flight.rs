@@ -18,12 +18,12 @@ pub(crate) struct InFlight {
     first: Sequence,
     slots: VecDeque<Slot>,
     /// Open messages.
-    open: usize,
+    open: u32,
     /// Those of them that may prove who the connection is.
-    proving: usize,
+    proving: u32,
     /// Open releases: they are ours, so they do not count against the client's share.
-    releases: usize,
-    most: usize,
+    releases: u32,
+    most: u32,
 }
 
 /// Whose question it is.
@@ -73,7 +73,7 @@ impl InFlight {
             open: 0,
             proving: 0,
             releases: 0,
-            most,
+            most: u32::try_from(most).unwrap_or(u32::MAX),
         }
     }
 
@@ -86,7 +86,7 @@ impl InFlight {
             second: false,
         });
         *self.count(kind) += 1;
-        self.proving += usize::from(kind.proves());
+        self.proving += u32::from(kind.proves());
         sequence
     }
 
@@ -138,7 +138,7 @@ impl InFlight {
     /// Whether another message may be sent. Settled ones behind an open one count too, or one that is never
     /// answered would let the rest grow without bound.
     pub(crate) fn has_room(&self) -> bool {
-        self.open < self.most && self.slots.len() < self.most.saturating_mul(SETTLED_PER_OPEN)
+        self.open < self.most && self.slots.len() < (self.most as usize).saturating_mul(SETTLED_PER_OPEN)
     }
 
     /// Whether nothing is open.
@@ -148,7 +148,7 @@ impl InFlight {
 
     /// How many messages are open.
     pub(crate) fn open_messages(&self) -> usize {
-        self.open
+        self.open as usize
     }
 
     /// Whether a release is open.
@@ -188,7 +188,7 @@ impl InFlight {
         Some(Sequence::new(self.first.get() + place as u64))
     }
 
-    fn count(&mut self, kind: Kind) -> &mut usize {
+    fn count(&mut self, kind: Kind) -> &mut u32 {
         match kind {
             Kind::Message { .. } => &mut self.open,
             Kind::Release => &mut self.releases,
@@ -209,7 +209,7 @@ impl InFlight {
             && let Slot::Open { kind, .. } = std::mem::replace(slot, Slot::Settled)
         {
             *self.count(kind) -= 1;
-            self.proving -= usize::from(kind.proves());
+            self.proving -= u32::from(kind.proves());
         }
         while self.slots.front() == Some(&Slot::Settled) {
             self.slots.pop_front();
@@ -378,7 +378,7 @@ mod tests {
             prop_assert!(delivered.values().all(|times| *times == 1));
             let distinct: std::collections::BTreeSet<_> = order.iter().collect();
             prop_assert_eq!(delivered.len(), distinct.len());
-            prop_assert_eq!(in_flight.open, 20 - distinct.len());
+            prop_assert_eq!(in_flight.open_messages(), 20 - distinct.len());
         }
     }
 }

@@ -316,7 +316,10 @@ impl House {
             },
         };
         let limits = Limits {
-            allowed_origins: AllowedOrigins(config.allowed_origins),
+            allowed_origins: AllowedOrigins {
+                listed: config.allowed_origins,
+                tls: config.tls_cert.is_some(),
+            },
             max_connections: config.max_connections,
             max_connections_per_ip: config.max_connections_per_ip,
             max_message_size: config.max_message_size.bytes(),

@@ -65,6 +65,8 @@ pub(crate) struct Session {
     asked: bool,
     /// When to see whether it has ever authenticated.
     auth_due: Option<Instant>,
+    /// What it sends from here on comes too late to authenticate it.
+    late_from: Option<Sequence>,
     life: Life,
     /// For when it is armed on the wheel.
     armed: Option<Tick>,
@@ -137,6 +139,7 @@ impl Session {
             recent: Recent::default(),
             asked: false,
             auth_due: shares.auth_timeout.map(|timeout| now + timeout),
+            late_from: None,
             life: Life::Open,
             armed: None,
             rearm: true,

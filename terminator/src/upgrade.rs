@@ -133,6 +133,10 @@ fn judge(request: &httparse::Request<'_, '_>, allowed: &AllowedOrigins) -> Resul
     if headers.one("upgrade")?.is_none() {
         return Err(Refusal::NoUpgrade);
     }
+    // What follows the head would be taken for frames here, and for a body by whoever stands in between (RFC 9112 §6.3).
+    if headers.has("transfer-encoding") || headers.one("content-length")?.is_some_and(|length| length != "0") {
+        return Err(Refusal::Malformed("a WebSocket's request has no body"));
+    }
     if request.method != Some("GET") || request.version != Some(1) {
         return Err(Refusal::Malformed("a WebSocket begins with GET and HTTP/1.1"));
     }
@@ -176,12 +180,32 @@ fn judge(request: &httparse::Request<'_, '_>, allowed: &AllowedOrigins) -> Resul
 /// Whether a URL carries what looks like a credential (RFC 6750 §2.3): it ends up in logs on the way here.
 fn has_token_in_url(path: &str) -> bool {
     let query = path.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').any(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
+    query.split(['&', ';']).any(|pair| {
+        let name = decoded(pair.split('=').next().unwrap_or_default());
         ["token", "access_token", "jwt"]
             .iter()
-            .any(|word| name.eq_ignore_ascii_case(word))
+            .any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
     })
+}
+
+/// A name without its percent-encoding (RFC 3986 §2.1); what is none stays as it is.
+fn decoded(name: &str) -> Vec<u8> {
+    let mut rest = name.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let Some((&byte, behind)) = rest.split_first() {
+        let digit = |at: usize| char::from(*behind.get(at)?).to_digit(16);
+        match (byte, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.extend(u8::try_from(high * 16 + low));
+                rest = &behind[2..];
+            }
+            _ => {
+                decoded.push(byte);
+                rest = behind;
+            }
+        }
+    }
+    decoded
 }
 
 /// Sixteen bytes in base64 are 22 characters and two of padding.
@@ -295,7 +319,8 @@ mod tests {
     #[test]
     fn a_foreign_page_is_refused() {
         assert_eq!(status(with("Origin", "http://evil.example")), "403");
-        assert_eq!(status(with("Origin", "http://localhost")), "101");
+        assert_eq!(status(with("Origin", "http://localhost:8080")), "101");
+        assert_eq!(status(with("Origin", "http://localhost")), "403");
     }
 
     #[test]
@@ -309,17 +334,29 @@ mod tests {
 
     #[test]
     fn a_token_in_the_url_is_refused() {
-        assert_eq!(
-            status(read(
-                &request("/?x=1&access_token=e", &HEADERS),
-                &AllowedOrigins::default()
-            )),
-            "400"
-        );
-        assert_eq!(
-            status(read(&request("/?tokens=1", &HEADERS), &AllowedOrigins::default())),
-            "101"
-        );
+        for (path, expected) in [
+            ("/?x=1&access_token=e", "400"),
+            ("/?%74oken=e", "400"),
+            ("/?access%5Ftoken=e", "400"),
+            ("/?%4AWT=e", "400"),
+            ("/?x=1;token=e", "400"),
+            ("/?tokens=1", "101"),
+            ("/?%74okens=1", "101"),
+            ("/?%7=1&%zz=1&%", "101"),
+            ("/?%C3%BC=1", "101"),
+        ] {
+            let request = read(&request(path, &HEADERS), &AllowedOrigins::default());
+            assert_eq!(status(request), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_request_with_a_body_is_refused() {
+        assert_eq!(status(with("Transfer-Encoding", "chunked")), "400");
+        assert_eq!(status(with("Transfer-Encoding", "identity")), "400");
+        assert_eq!(status(with("Content-Length", "5")), "400");
+        assert_eq!(status(with("Content-Length", "+0")), "400");
+        assert_eq!(status(with("Content-Length", "0")), "101");
     }
 
     #[test]

@@ -56,18 +56,34 @@ async fn whoever_authenticated_once_may_lapse_and_log_out_and_stays() {
     left.authenticate(&fresh("bob")).await;
 }
 
+/// Milliseconds since 1970, so long from now.
+fn in_ms(span: std::time::Duration) -> u64 {
+    let moment = std::time::SystemTime::now() + span;
+    let since = moment.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_millis()).expect("a moment of this age")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_for_an_answer_is_not_late() {
     let stack = stack(&[("auth-timeout", "1s")]).await;
     let mut alice = stack.client().await;
-    let moment = std::time::SystemTime::now() + 3.s();
-    let moment_ms = moment
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970")
-        .as_millis();
-    let moment_ms = u64::try_from(moment_ms).expect("a moment of this age");
-    let id = alice.ask("until", Some(&fresh("alice")), json!(moment_ms)).await;
+    let id = alice.ask("until", Some(&fresh("alice")), json!(in_ms(3.s()))).await;
     let mut witness = stack.client().await;
     witness.expect_close(4408, SOON).await;
     assert_eq!(alice.answer_to(&id, SOON).await["type"], "reply");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_keeps_something_on_its_way_does_not_stay() {
+    let stack = stack(&[("auth-timeout", "1s"), ("on-unauthenticated", "ignore")]).await;
+    let mut client = stack.client().await;
+    let mut witness = stack.client().await;
+    witness.expect_close(4408, SOON).await;
+    // Nobody is proved by a message that is injected for another; a worker has this one for longer than anybody waits here.
+    let late = client.ask("until", Some(&fresh("alice")), json!(in_ms(25.s()))).await;
+    let before = client.expect_close(4408, SOON).await;
+    assert!(
+        !before.iter().any(|message| message["id"] == late.as_str()),
+        "{before:?}"
+    );
 }

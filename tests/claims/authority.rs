@@ -16,7 +16,7 @@ async fn stack(settings: &[(&str, &str)]) -> Stack {
         .poisoned_workers(3)
         .setting("jwt-leeway", "0s")
         .setting("messages-per-second", "off")
-        .setting("required-scopes", "admin.*=admin");
+        .setting("required-scopes", "admin.#=admin");
     let builder = settings
         .iter()
         .fold(builder, |builder, (name, value)| builder.setting(name, value));

@@ -1,9 +1,15 @@
 //! What a token must allow before its message is handled, by whichever way the message comes.
 
 use serde_json::{Value, json};
-use tests::{Span, Stack, client::Client, token_for};
+use tests::{
+    Span, Stack,
+    client::Client,
+    test_keys,
+    token::{AUDIENCE, ISSUER},
+    token_for,
+};
 
-const REQUIRED: (&str, &str) = ("required-scopes", "orders.create=orders:write,admin.*=admin");
+const REQUIRED: (&str, &str) = ("required-scopes", "orders.create=orders:write,admin.#=admin");
 
 async fn stack(settings: &[(&str, &str)]) -> Stack {
     let builder = Stack::builder()
@@ -114,9 +120,74 @@ async fn where_a_lapse_is_ignored_scopes_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_handles_messages_sees_none_without_its_scopes() {
     for handler in ["relay", "amqp", "http:http://127.0.0.1:9/"] {
-        let stack = stack(&[("handler", handler), ("required-scopes", "*=app")]).await;
+        let stack = stack(&[("handler", handler), ("required-scopes", "#=app")]).await;
         let mut client = stack.client().await;
         let token = scoped("other");
         assert_eq!(code(&mut client, "relay", Some(&token)).await, "forbidden", "{handler}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_words_of_a_type_are_those_of_amqp() {
+    let rules = "admin.#=admin,orders.*=orders,list.*.delete=delete";
+    let stack = stack(&[("required-scopes", rules)]).await;
+    let mut client = stack.client().await;
+    let token = scoped("nothing");
+    for (kind, guarded) in [
+        ("admin", true),
+        ("admin.a", true),
+        ("admin.a.b", true),
+        ("administrate", false),
+        ("orders", false),
+        ("orders.create", true),
+        ("orders.create.now", false),
+        ("list.x.delete", true),
+        ("list.delete", false),
+    ] {
+        let expected = if guarded { "forbidden" } else { "ok" };
+        assert_eq!(code(&mut client, kind, Some(&token)).await, expected, "{kind}");
+    }
+    // A rule that leaves out what an application may be bound to is told at the start.
+    let said = stack.workers()[0].stderr();
+    assert!(said.contains("`orders.*`") && said.contains("`orders.#`"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_or_an_audience_may_be_allowed_less() {
+    const PARTNER: &str = "https://partner.test";
+    let keys = test_keys();
+    let of_each = format!(
+        "issuer={ISSUER};{},issuer={PARTNER};{}",
+        keys.pem_file(&keys.rs256).display(),
+        keys.pem_file(&keys.es256).display()
+    );
+    let rules = format!("admin.#=admin,issuer={PARTNER};admin.#=-,aud=chat;admin.#=-");
+    let stack = stack(&[
+        ("jwt-keys", &of_each),
+        ("jwt-issuer", &format!("{ISSUER},{PARTNER}")),
+        ("jwt-audience", &format!("{AUDIENCE},chat")),
+        ("jwt-algorithms", ""),
+        ("required-scopes", &rules),
+    ])
+    .await;
+    let token = |issuer: &str, key, audience: Value| {
+        let token = token_for("alice")
+            .issuer(issuer)
+            .signed_with(key)
+            .claim("aud", audience);
+        token.claim("scope", "admin -").without_header("kid").mint()
+    };
+    for (token, expected) in [
+        (token(ISSUER, &keys.rs256, json!(AUDIENCE)), "ok"),
+        (token(PARTNER, &keys.es256, json!(AUDIENCE)), "forbidden"),
+        (token(ISSUER, &keys.rs256, json!("chat")), "forbidden"),
+        (token(ISSUER, &keys.rs256, json!(["chat", AUDIENCE])), "ok"),
+        (token(ISSUER, &keys.rs256, json!(["chat", "another's"])), "forbidden"),
+    ] {
+        let mut client = stack.client().await;
+        assert_eq!(code(&mut client, "admin.x", Some(&token)).await, expected);
+        assert_eq!(code(&mut client, "echo", Some(&token)).await, "ok");
+    }
+    let said = stack.workers()[0].stderr();
+    assert!(said.contains("several issuers share rules"), "{said}");
 }

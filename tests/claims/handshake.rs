@@ -70,15 +70,27 @@ async fn every_wrong_request_gets_the_status_that_says_why() {
         (400, &[("GET /", "GET /?token=abc")]),
         (400, &[("GET /", "GET /socket?x=1&access_token=abc")]),
         (400, &[("GET /", "GET /?JWT=abc")]),
+        (400, &[("GET /", "GET /?%74oken=abc")]),
+        (400, &[("GET /", "GET /?access%5Ftoken=abc")]),
+        (400, &[("GET /", "GET /?x=1;token=abc")]),
+        (400, &[(last, &with("Transfer-Encoding: chunked"))]),
+        (400, &[(last, &with("Content-Length: 5"))]),
         (400, &[("GET / HTTP/1.1\r\n", "hello\r\n")]),
         (431, &[(last, &long)]),
         (431, &[(last, &many)]),
         (403, &[(last, &with("Origin: http://evil.example"))]),
         (403, &[(last, &with("Origin: null"))]),
+        (403, &[(last, &with("Origin: http://127.0.0.1"))]),
+        (
+            403,
+            &[(last, &with(&format!("Origin: https://{address}@evil.example")))],
+        ),
         (101, &[]),
         (101, &[("GET /", "GET /any/path?room=1")]),
         (101, &[("Connection: Upgrade", "connection: keep-alive, UPGRADE")]),
-        (101, &[(last, &with("Origin: http://127.0.0.1"))]),
+        (101, &[(last, &with(&format!("Origin: http://{address}")))]),
+        (101, &[(last, &with("Content-Length: 0"))]),
+        (101, &[("GET /", "GET /?%74okens=1")]),
     ];
     let mut refused = 0.0;
     for (status, changes) in cases {
@@ -132,6 +144,7 @@ async fn pages_of_listed_origins_and_no_others_are_let_in() {
     let cases = [
         ("https://app.example", true),
         ("https://APP.example", true),
+        ("https://app.example:443", true),
         ("http://localhost:3000", true),
         ("http://app.example", false),
         ("https://app.example:444", false),

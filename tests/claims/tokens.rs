@@ -54,6 +54,41 @@ fn attacks(fetched_from: &str) -> Vec<(String, String)> {
     add("no alg", good().without_header("alg").mint());
     add("no signature", good().signature([]).mint());
     add("half a signature", good().signature([7; 16]).mint());
+    for (what, name, claim) in [
+        (
+            "bound to a key",
+            "cnf",
+            json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+        ),
+        (
+            "bound to a certificate",
+            "cnf",
+            json!({"x5t#S256": "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}),
+        ),
+        ("an ID token, by its nonce", "nonce", json!("n-0S6_WzA2Mj")),
+        ("an ID token, by at_hash", "at_hash", json!("77QmUPtjPfzWtF2AnpK9RQ")),
+        ("an ID token, by token_use", "token_use", json!("id")),
+        ("a refresh token", "typ", json!("Refresh")),
+        (
+            "a logout token",
+            "events",
+            json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
+        ),
+    ] {
+        add(what, good().claim(name, claim).mint());
+    }
+    for number in ["18446744073709551616", "0.1000000000000000055", "1e400"] {
+        let text = good()
+            .claim("limit", 7)
+            .payload_text()
+            .replace(":7", &format!(":{number}"));
+        assert!(text.contains(number), "{text}");
+        add(&format!("the number {number}"), good().raw_payload(&text).mint());
+    }
+    let twice = good().claim("realm", json!({"roles": 7})).payload_text();
+    let twice = twice.replace(r#"{"roles":7}"#, r#"{"roles":["user"],"roles":["admin"]}"#);
+    assert!(twice.contains("admin"), "{twice}");
+    add("a deep member twice", good().raw_payload(&twice).mint());
     add(
         "another key",
         good().signed_with(&Key::generate(KeyAlgorithm::Hs256)).mint(),
@@ -557,5 +592,46 @@ async fn a_token_may_say_more_than_it_must() {
         // A connection each: not all are of the same identity.
         let mut client = stack.client().await;
         assert_eq!(code_of(&mut client, &token).await, Value::Null, "{token}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_kind_of_token_is_accepted_where_it_is_allowed_by_name_and_no_other() {
+    let stack = Stack::builder().setting("jwt-allow", "id").start().await;
+    let mut client = stack.client().await;
+    let id = token_for("alice").claim("nonce", "n").claim("at_hash", "h").mint();
+    assert_eq!(code_of(&mut client, &id).await, Value::Null);
+    let bound = token_for("alice").claim("nonce", "n").claim("cnf", json!({"jkt": "x"}));
+    let answer = client.request("echo", Some(&bound.mint()), Value::Null).await;
+    assert_eq!(answer["error"]["code"], "token_invalid", "{answer}");
+    let why = answer["error"]["message"].as_str().unwrap();
+    assert!(why.contains("bound") && why.contains("jwt-allow"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_has_the_claims_that_are_required() {
+    let required = "email_verified=true,tenant,groups=staff";
+    let stack = Stack::builder().setting("jwt-required-claims", required).start().await;
+    let whole = || {
+        let token = token_for("alice").claim("email_verified", true).claim("tenant", 7);
+        token.claim("groups", json!(["staff", "other"]))
+    };
+    for (token, good) in [
+        (whole(), true),
+        (whole().claim("email_verified", false), false),
+        (whole().claim("email_verified", "true"), true),
+        (whole().without("tenant"), false),
+        (whole().claim("tenant", Value::Null), false),
+        (whole().claim("groups", json!(["other"])), false),
+        (whole().claim("groups", "staff"), true),
+    ] {
+        let mut client = stack.client().await;
+        let expected = if good { Value::Null } else { json!("token_invalid") };
+        assert_eq!(
+            code_of(&mut client, &token.mint()).await,
+            expected,
+            "{}",
+            token.payload_text()
+        );
     }
 }

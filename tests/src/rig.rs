@@ -170,6 +170,8 @@ fn verifier(config: &WorkerConfig) -> Verifier {
         leeway: config.jwt_leeway,
         max_size: config.jwt_max_size.bytes(),
         max_lifetime: config.jwt_max_lifetime,
+        allow: config.jwt_allow.clone(),
+        required_claims: config.jwt_required_claims.clone(),
     };
     Verifier::new(keys, rules, config.token_cache)
 }

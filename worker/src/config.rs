@@ -12,6 +12,8 @@ use std::time::Duration;
 use shared::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size, TraceConfig};
 use shared::grant::Policy;
 
+use crate::token::{Other, RequiredClaim};
+
 pub use handler_kind::{HandlerKind, UpstreamUrl};
 pub use key_entry::KeyEntry;
 pub use policies::Policies;
@@ -64,6 +66,14 @@ shared::settings! {
         /// The longest life of a token, from `iat` (or, without it, from now) to `exp`; one that would live longer is
         /// invalid. Keep it as short as your issuer's tokens let you.
         pub jwt_max_lifetime: Duration = "24h" in "1s"..="87600h",
+        /// Kinds of tokens that are accepted though they are no access tokens, comma separated: `bound` to a key by `cnf`,
+        /// whose proof cannot be checked here, `id` tokens, `refresh` and `logout` tokens. Empty refuses all of them, so
+        /// that nobody gets in by a token that was meant for something else. Where an issuer has nothing but ID tokens,
+        /// allow `id`.
+        pub jwt_allow: Vec<Other> = "",
+        /// The claims that every token must have, comma separated, each with its value where that counts:
+        /// `email_verified=true,tenant`. A value is met by a text, a number, a truth value, or an item of a list.
+        pub jwt_required_claims: Vec<RequiredClaim> = "",
         /// How many valid tokens are remembered, so that their signature is checked once. Raise it above the number
         /// of clients that are active at a time; one takes about half a kilobyte.
         pub token_cache: usize = "100000" in "1"..="100000000",
@@ -80,7 +90,7 @@ shared::settings! {
         /// What happens to a message that comes without valid authentication: `ignore` handles it in the name of whoever
         /// was once proved on its connection (with its own token's claims, if it brought one that has expired), `close` refuses it and closes the connection (4401), `reauthenticate` asks
         /// the client for a fresh token and holds the message until it comes. Comma separated may follow TYPE=POLICY for
-        /// types of messages that differ: `reauthenticate,typing=ignore`.
+        /// types of messages that differ, with AMQP's wildcards: `reauthenticate,typing=ignore,admin.#=close`.
         pub on_unauthenticated: Policies = "reauthenticate",
         /// What happens to an answer or a push for a connection whose authentication has lapsed: `ignore` writes it all
         /// the same, `close` closes the connection (4401) and keeps it for the identity's next one, `reauthenticate` asks
@@ -102,9 +112,12 @@ shared::settings! {
         /// `duplicate`. It costs a call of the store before and one after the handler. All workers must agree on it.
         pub idempotency: Option<Duration> = "off" in "1s"..="24h",
         /// The scopes that a message's token must have in `scope` or `scp`, by the message's type, comma separated:
-        /// `orders.create=orders:write,admin.*=admin`. `admin.*` is every type that begins with `admin.`, `*` is all;
-        /// several scopes are separated by spaces, and every entry that means a type must be met. Who lacks one is told
-        /// `forbidden`.
+        /// `orders.create=orders:write,admin.#=admin`. As in AMQP's topics `*` is one word and `#` any number: `admin.#` is
+        /// `admin` and all under it, `admin.*` only `admin.` and one word more, `#` all;
+        /// several scopes are separated by spaces, and every entry that means a type must be met. Before an entry that is
+        /// for some tokens only stands `issuer=ISSUER;` or `aud=AUDIENCE;`, and `-` is a scope that no token has:
+        /// `issuer=https://partner.example;admin.#=-`. A token for several of our audiences may what it may by one of
+        /// them. Who lacks a scope is told `forbidden`.
         pub required_scopes: RequiredScopes = "",
         /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
         /// a point; lower spreads work more evenly over the workers.
@@ -123,6 +136,47 @@ shared::settings! {
         /// How long a worker that is asked to end waits for the messages it is handling. What it cannot finish goes
         /// back to the broker and to another worker. Whoever stops it must wait longer than this before killing it.
         pub drain_timeout: Duration = "20s" in "0s"..="1h",
+    }
+}
+
+impl WorkerConfig {
+    /// Rules for the tokens of nobody.
+    fn strangers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
+        let unknown =
+            |all: &OneOrMore<String>, name: Option<&str>| name.is_some_and(|name| !all.iter().any(|one| one == name));
+        self.required_scopes.sections().filter_map(move |(issuer, audience)| {
+            if unknown(&self.jwt_issuer, issuer) {
+                Some(Conflict::new(
+                    "required-scopes",
+                    "has a rule for an issuer that is not in `jwt-issuer`",
+                ))
+            } else if unknown(&self.jwt_audience, audience) {
+                Some(Conflict::new(
+                    "required-scopes",
+                    "has a rule for an audience that is not in `jwt-audience`",
+                ))
+            } else {
+                None
+            }
+        })
+    }
+
+    /// What an operator may not have meant.
+    pub fn doubts(&self) -> Vec<String> {
+        let several = self.jwt_issuer.iter().count() > 1;
+        let shared = several && self.required_scopes.sections().any(|(issuer, _)| issuer.is_none());
+        let shared = shared.then(|| {
+            "required-scopes: several issuers share rules, so that each of them says by itself who meets them; put \
+             `issuer=ISSUER;` before those that are one's own, and `issuer=ISSUER;TYPE=-` for what another's tokens may not"
+                .to_owned()
+        });
+        let narrow = self.required_scopes.narrow().map(|(types, whole)| {
+            format!(
+                "required-scopes: `{types}` means one word more, and leaves `{whole}` unguarded otherwise, which an application may \
+                 be bound to; write `{whole}` if all of it is meant"
+            )
+        });
+        shared.into_iter().chain(narrow).collect()
     }
 }
 
@@ -159,7 +213,11 @@ Examples:
     fn check(&self) -> Vec<Conflict> {
         let without_port = self.console && self.admin_listen.is_none();
         let conflict = || Conflict::new("console", "needs a port: set `admin-listen` too");
-        without_port.then(conflict).into_iter().collect()
+        without_port
+            .then(conflict)
+            .into_iter()
+            .chain(self.strangers())
+            .collect()
     }
 }
 
@@ -275,6 +333,26 @@ mod tests {
             let errors = with(&[(setting.name.as_str(), &beyond)]).unwrap_err().to_string();
             assert!(errors.contains(most), "{errors}");
         }
+    }
+
+    #[test]
+    fn a_rule_for_the_tokens_of_nobody_is_a_mistake() {
+        for (rule, known) in [("issuer=x;a=b", "jwt-issuer"), ("aud=x;a=b", "jwt-audience")] {
+            let errors = with(&[("required-scopes", rule)]).unwrap_err().to_string();
+            assert!(errors.contains("required-scopes") && errors.contains(known), "{errors}");
+        }
+        assert!(with(&[("required-scopes", "issuer=i;aud=a;a=b")]).is_ok());
+    }
+
+    #[test]
+    fn what_may_not_be_meant_is_told() {
+        let doubts = |pairs: &[(&str, &str)]| with(pairs).unwrap().doubts().join("\n");
+        assert_eq!(doubts(&[("required-scopes", "admin.#=admin")]), "");
+        assert!(doubts(&[("required-scopes", "admin.*=admin")]).contains("`admin.#`"));
+        let several = [("required-scopes", "a=b"), ("jwt-issuer", "i,j")];
+        assert!(doubts(&several).contains("several issuers"));
+        let apart = [("required-scopes", "issuer=i;a=b"), ("jwt-issuer", "i,j")];
+        assert_eq!(doubts(&apart), "");
     }
 
     #[test]

@@ -225,6 +225,8 @@ pub(crate) struct Guarded {
     handler: Box<dyn Erased>,
     timeout: Duration,
     scopes: RequiredScopes,
+    /// Those that are accepted.
+    audiences: Vec<String>,
 }
 
 /// Why the handler did not answer.
@@ -262,17 +264,26 @@ impl Failure {
 }
 
 impl Guarded {
-    pub(crate) fn new(handler: Box<dyn Erased>, timeout: Duration, scopes: RequiredScopes) -> Self {
+    pub(crate) fn new(
+        handler: Box<dyn Erased>,
+        timeout: Duration,
+        scopes: RequiredScopes,
+        audiences: Vec<String>,
+    ) -> Self {
         Self {
             handler,
             timeout,
             scopes,
+            audiences,
         }
     }
 
     /// Why the message's token does not allow what its type needs, if so.
     pub(crate) fn forbids(&self, request: &Request<'_>) -> Option<HandlerError> {
-        let scope = self.scopes.lacking(request.kind, request.claims)?;
+        let issuer = &request.identity.issuer;
+        let scope = self
+            .scopes
+            .lacking(request.kind, issuer, request.claims, &self.audiences)?;
         let why = format!("the token lacks the scope `{scope}`, which messages of this `type` need");
         Some(HandlerError::new(ErrorCode::Forbidden, why))
     }

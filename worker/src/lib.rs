@@ -74,6 +74,7 @@ use shared::clock::SystemClock;
 use shared::config::Config;
 use shared::life;
 use shared::trace::Tracer;
+use tracing::warn;
 
 use self::config::WorkerConfig;
 use self::handler::builtin::Application;
@@ -124,6 +125,7 @@ impl Worker {
         let keeper = start::keeper(&config, contents, &verifier).await?;
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
+        config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
         let bus = Arc::new(start::bus(&config, &application));
         let parts = Parts {
             bus: bus.clone(),

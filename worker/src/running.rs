@@ -213,6 +213,7 @@ impl Rooms {
             clock,
             limits,
         } = parts;
+        let audiences = verifier.rules().audiences.clone();
         // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
         let publisher = bus.publisher(Patience::Endless);
         let undertaker = outward.outbound.undertaker.clone();
@@ -238,7 +239,12 @@ impl Rooms {
                     )
                 }),
                 store,
-                handler: Guarded::new(handler, limits.handler_timeout, limits.required_scopes.clone()),
+                handler: Guarded::new(
+                    handler,
+                    limits.handler_timeout,
+                    limits.required_scopes.clone(),
+                    audiences,
+                ),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 publisher: publisher.clone(),
                 undertaker: undertaker.clone(),

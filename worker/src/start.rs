@@ -123,6 +123,8 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<(Arc<Verifier>, Contents
         leeway: config.jwt_leeway,
         max_size: config.jwt_max_size.bytes(),
         max_lifetime: config.jwt_max_lifetime,
+        allow: config.jwt_allow.clone(),
+        required_claims: config.jwt_required_claims.clone(),
     };
     Ok((Arc::new(Verifier::new(keys, rules, config.token_cache)), contents))
 }

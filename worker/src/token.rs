@@ -11,7 +11,7 @@
 //! - [`verifier`]: the order of the checks, and the clock.
 //! - `inquiry`: how it has an unknown key asked for.
 //! - `cache`: who has been verified under the present keys.
-//! - `compact`, `header`, `claims`, `members`: the strict reading that RFC 8725
+//! - `compact`, `header`, `claims`, `purpose`, `members`: the strict reading that RFC 8725
 //!   asks for. The `jsonwebtoken` crate does the signatures alone: left to itself
 //!   it accepts critical extensions, repeated claims and an `exp` in milliseconds.
 //!
@@ -57,6 +57,8 @@ mod claims;
 mod compact;
 mod header;
 mod members;
+mod numbers;
+mod purpose;
 mod rejection;
 
 #[cfg(test)]
@@ -70,6 +72,7 @@ pub use jwks_url::{JwksUrl, UrlError};
 pub(crate) use keeper::{Keeper, Standing};
 pub use key::Kind;
 pub use keys::Keys;
+pub use purpose::{Other, RequiredClaim};
 pub use rejection::{Reason, Rejection};
 pub use secret::{check as check_secret, secret_in};
 pub use source::KeySource;

@@ -225,7 +225,7 @@ impl Addresses {
     }
 
     /// Whether page and WebSocket differ by their port alone, so that a terminator takes the page for one of its own host.
-    pub(crate) fn share_a_host(&self) -> bool {
+    fn share_a_host(&self) -> bool {
         self.page.ip() == self.socket.ip()
     }
 

@@ -114,12 +114,8 @@ async fn start_terminator(args: &DevArgs, broker: &Broker, page: SocketAddr) -> 
         page,
         socket: args.listen,
     };
-    // Pages of the same host are let in by default, ours and that of whoever develops one.
-    let origins = if addresses.share_a_host() {
-        String::new()
-    } else {
-        addresses.origins().join(",")
-    };
+    // Our page, and that of whoever develops one.
+    let origins = [&addresses.origins()[..], &args.allowed_origins].concat().join(",");
     let config: TerminatorConfig = config::from_pairs([
         ("namespace", args.namespace.as_str()),
         ("listen", &listen),

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use shared::clock::{Clock as _, SystemClock};
 use worker::identity::Issuer;
-use worker::token::{Algorithm, KeySource, Keys, Rules, Verified, Verifier};
+use worker::token::{Algorithm, KeySource, Keys, Other, RequiredClaim, Rules, Verified, Verifier};
 
 use super::TokenText;
 use crate::{dev_key, human, print};
@@ -49,6 +49,17 @@ pub(crate) struct VerifyArgs {
     /// The longest token, in bytes.
     #[arg(long, value_name = "BYTES", env = "COUNTERSIGN_JWT_MAX_SIZE", default_value_t = Rules::MAX_SIZE)]
     jwt_max_size: usize,
+    /// Kinds of tokens to accept though they are no access tokens: bound, id, refresh, logout.
+    #[arg(long, value_name = "KIND", env = "COUNTERSIGN_JWT_ALLOW", value_delimiter = ',')]
+    jwt_allow: Vec<Other>,
+    /// Claims that the token must have, perhaps with a value.
+    #[arg(
+        long,
+        value_name = "CLAIM[=VALUE]",
+        env = "COUNTERSIGN_JWT_REQUIRED_CLAIMS",
+        value_delimiter = ','
+    )]
+    jwt_required_claims: Vec<RequiredClaim>,
 }
 
 pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
@@ -74,6 +85,8 @@ impl VerifyArgs {
             leeway: self.jwt_leeway,
             max_size: self.jwt_max_size,
             max_lifetime: self.jwt_max_lifetime,
+            allow: self.jwt_allow.clone(),
+            required_claims: self.jwt_required_claims.clone(),
         };
         Ok(Verifier::new(self.keys()?, rules, CACHE_CAPACITY))
     }

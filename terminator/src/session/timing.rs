@@ -11,7 +11,7 @@ use crate::binding::Now;
 use crate::notices::auth_required;
 use crate::wheel::Tick;
 
-/// When to look again at a connection that never authenticated and has something in flight.
+/// When to look again at a connection that never authenticated, and whose messages may still do it.
 const AUTH_RECHECK: Duration = Duration::from_secs(1);
 
 impl Session {
@@ -91,10 +91,15 @@ impl Session {
         let Some(due) = self.auth_due else { return };
         if self.binding.was_ever_bound() {
             self.auth_due = None;
-        } else if due <= now {
-            if forwarding && self.in_flight.is_empty() {
+        } else if due <= now && forwarding {
+            // What was sent in time may still authenticate it, and what comes later does not put that off.
+            let late_from = *self.late_from.get_or_insert(self.in_flight.next());
+            if self.in_flight.oldest_open().is_none_or(|open| open >= late_from) {
                 self.end(CloseCode::AuthTimeout);
             }
+            self.auth_due = Some(now + AUTH_RECHECK);
+        } else if due <= now {
+            // Nobody can authenticate while the broker is away.
             self.auth_due = Some(now + AUTH_RECHECK);
         }
     }

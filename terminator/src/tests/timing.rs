@@ -34,6 +34,25 @@ async fn who_never_authenticates_is_closed_but_not_while_something_is_on_its_way
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_sent_too_late_does_not_put_off_the_end_but_what_was_in_time_is_waited_for() {
+    let mut bench = Bench::with(&[("auth-timeout", "2s")]).await;
+    let mut client = bench.client().await;
+    client.send("in time").await;
+    let (in_time, _) = bench.question().await;
+    pass(Duration::from_secs(2)).await;
+    client.send("too late").await;
+    let (late, _) = bench.question().await;
+    pass(Duration::from_secs(3)).await;
+    client.expect_nothing().await;
+    bench.answer(in_time.stamp, Answer::ONLY, "answer").await;
+    assert_eq!(client.text().await, "answer");
+    pass(Duration::from_secs(1)).await;
+    client.expect_error("auth_required").await;
+    assert_eq!(client.close_code().await, 4408);
+    bench.answer(late.stamp, Answer::ONLY, "").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_logged_out_has_authenticated_once() {
     let mut bench = Bench::with(&[("auth-timeout", "1s")]).await;
     let (mut client, _) = bench.client_of(grant(1, 600, Policy::Close)).await;

@@ -2,17 +2,17 @@
 //!
 //! `reauthenticate,typing=ignore`: nobody wants a notice that somebody typed five minutes ago.
 
-use std::collections::BTreeMap;
-
 use shared::config::{Shown, Value};
 use shared::grant::Policy;
 use shared::protocol::RESERVED_PREFIX;
+use shared::topic::Pattern;
 
 /// A policy for every type of message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policies {
     other: Policy,
-    by_type: BTreeMap<Box<str>, Policy>,
+    /// In the order in which they were written.
+    by_type: Vec<(Pattern, Policy)>,
 }
 
 impl Policies {
@@ -20,13 +20,17 @@ impl Policies {
     pub const fn all(policy: Policy) -> Self {
         Self {
             other: policy,
-            by_type: BTreeMap::new(),
+            by_type: Vec::new(),
         }
     }
 
-    /// That for messages of this type.
+    /// That for messages of this type: its own, or else that of the first pattern that means it.
     pub fn of(&self, kind: &str) -> Policy {
-        self.by_type.get(kind).copied().unwrap_or(self.other)
+        let meant = |exact| {
+            let mut entries = self.by_type.iter().filter(move |(types, _)| types.is_exact() == exact);
+            entries.find(|(types, _)| types.means(kind)).map(|(_, policy)| *policy)
+        };
+        meant(true).or_else(|| meant(false)).unwrap_or(self.other)
     }
 }
 
@@ -34,10 +38,10 @@ impl Value for Policies {
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = || {
             "one policy (`ignore`, `close` or `reauthenticate`) and, comma separated, any number of TYPE=POLICY, each \
-             type once and none that begins with `auth.`"
+             type (or all under one: `admin.#`) once and none that begins with `auth.`"
                 .to_owned()
         };
-        let (mut other, mut by_type) = (None, BTreeMap::new());
+        let (mut other, mut by_type) = (None, Vec::<(Pattern, Policy)>::new());
         for item in text.split(',').map(str::trim) {
             // A type may hold a `=`, a policy does not.
             let (kind, policy) = item
@@ -46,8 +50,13 @@ impl Value for Policies {
             let policy = Policy::parse(policy).map_err(|_| wanted())?;
             let twice = match kind {
                 None => other.replace(policy).is_some(),
-                Some(kind) if kind.is_empty() || kind.starts_with(RESERVED_PREFIX) => return Err(wanted()),
-                Some(kind) => by_type.insert(kind.into(), policy).is_some(),
+                Some(kind) if kind.starts_with(RESERVED_PREFIX) => return Err(wanted()),
+                Some(kind) => {
+                    let types = Pattern::parse(kind).ok_or_else(wanted)?;
+                    let twice = by_type.iter().any(|(one, _)| *one == types);
+                    by_type.push((types, policy));
+                    twice
+                }
             };
             if twice {
                 return Err(wanted());
@@ -61,7 +70,7 @@ impl Value for Policies {
         let typed = self
             .by_type
             .iter()
-            .map(|(kind, policy)| format!("{kind}={}", policy.as_str()));
+            .map(|(types, policy)| format!("{}={}", types.as_str(), policy.as_str()));
         let all = std::iter::once(self.other.as_str().to_owned()).chain(typed);
         Shown::Array(all.map(Shown::from).collect())
     }
@@ -77,6 +86,9 @@ mod tests {
         assert_eq!(policies.of("typing"), Policy::Ignore);
         assert_eq!(policies.of("a=b"), Policy::Close);
         assert_eq!(policies.of("anything"), Policy::Reauthenticate);
+        let policies = Policies::parse("ignore,admin.#=close,admin.show=ignore,admin.*=reauthenticate").unwrap();
+        let of = ["admin", "admin.show", "admin.users", "admins"].map(|kind| policies.of(kind));
+        assert_eq!(of, [Policy::Close, Policy::Ignore, Policy::Close, Policy::Ignore]);
     }
 
     #[test]
@@ -87,6 +99,7 @@ mod tests {
             "ignore,close",
             "ignore,a=close,a=ignore",
             "ignore,=close",
+            "ignore,a*=close",
             "ignore,a=perhaps",
             "never",
             "ignore,",

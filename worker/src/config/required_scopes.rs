@@ -1,14 +1,24 @@
-//! What a token must allow before a message of a type is handled: `orders.create=orders:write,admin.*=admin`.
+//! What a token must allow before a message of a type is handled: `orders.create=orders:write,admin.#=admin`.
 //!
 //! Every entry that means a type counts, so that one more entry never lets anybody in. Scopes are the words of the
 //! claim `scope` (RFC 8693 §4.2, RFC 9068 §2.2.3) and of the claim `scp`, which some issuers write instead, each as
-//! one text with spaces or as an array of texts.
+//! one text with spaces or as an array of texts. An entry may be for the tokens of one issuer, or of one audience, alone:
+//! `issuer=https://partner.example;admin.#=-`, where `-` is a scope that no token has.
 
 use serde_json::{Map, Value as Json};
 use shared::config::{Shown, Value};
 use shared::protocol::RESERVED_PREFIX;
+use shared::topic::Pattern;
 
+use crate::identity::Issuer;
 use crate::rights::SCOPES;
+
+/// Before an entry, whose tokens it is for.
+const ISSUER: &str = "issuer=";
+const AUDIENCE: &str = "aud=";
+
+/// The scope that no token has.
+const NOBODY: &str = "-";
 
 /// The scopes that messages need, by their type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,63 +26,127 @@ pub struct RequiredScopes(Vec<Entry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    types: Types,
+    /// Whose tokens it is for, if not for all.
+    issuer: Option<Box<str>>,
+    /// Meant for whom, if not for all.
+    audience: Option<Box<str>>,
+    types: Pattern,
     /// One at least, and all of them are needed.
     scopes: Vec<Box<str>>,
 }
 
-/// Which types of messages are meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Types {
-    /// All.
-    All,
-    /// Those that begin with this text, which ends with a dot.
-    Under(Box<str>),
-    /// This one.
-    One(Box<str>),
-}
-
 impl RequiredScopes {
-    /// The first scope that messages of this type need and these claims do not have.
-    pub fn lacking(&self, kind: &str, claims: &Map<String, Json>) -> Option<&str> {
-        let entries = self.0.iter().filter(|entry| entry.types.mean(kind));
-        let mut needed = entries.flat_map(|entry| &entry.scopes);
-        needed.find(|scope| !has(claims, scope)).map(|scope| &**scope)
+    /// The first scope that messages of this type need and these claims, of a token of that issuer, do not have.
+    ///
+    /// A token that is meant for several of the `audiences` that are accepted may what it may by one of them.
+    pub fn lacking(
+        &self,
+        kind: &str,
+        issuer: &Issuer,
+        claims: &Map<String, Json>,
+        audiences: &[String],
+    ) -> Option<&str> {
+        let meant = || self.0.iter().filter(|entry| entry.means(kind, issuer));
+        if meant().all(|entry| entry.audience.is_none()) {
+            return first_lacking(meant(), claims);
+        }
+        let by_one = |audience: &&String| {
+            let of_it = |entry: &&Entry| entry.audience.as_deref().is_none_or(|one| one == audience.as_str());
+            first_lacking(meant().filter(of_it), claims)
+        };
+        let own: Vec<_> = audiences.iter().filter(|audience| is_for(claims, audience)).collect();
+        if own.is_empty() {
+            // It may no more than what each of them may.
+            return first_lacking(meant(), claims);
+        }
+        let mut lacking = own.iter().map(by_one);
+        let first = lacking.next()??;
+        lacking.all(|lacking| lacking.is_some()).then_some(first)
+    }
+
+    /// Of each entry that is for one issuer or audience, which.
+    pub(super) fn sections(&self) -> impl Iterator<Item = (Option<&str>, Option<&str>)> {
+        self.0
+            .iter()
+            .map(|entry| (entry.issuer.as_deref(), entry.audience.as_deref()))
+    }
+
+    /// The patterns of entries that leave some types out that begin like theirs, and that no other entry means: each with the
+    /// pattern that would mean them.
+    pub(super) fn narrow(&self) -> impl Iterator<Item = (&str, String)> {
+        self.0.iter().filter_map(|entry| {
+            let whole = entry.types.whole()?;
+            let covered = self.0.iter().any(|other| other.types.as_str() == whole);
+            (!covered).then(|| (entry.types.as_str(), whole))
+        })
     }
 }
 
-impl Types {
-    fn mean(&self, kind: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Under(prefix) => kind.starts_with(&**prefix),
-            Self::One(one) => kind == &**one,
-        }
+fn first_lacking<'e>(entries: impl Iterator<Item = &'e Entry>, claims: &Map<String, Json>) -> Option<&'e str> {
+    let mut needed = entries.flat_map(|entry| &entry.scopes);
+    needed.find(|scope| !has(claims, scope)).map(|scope| &**scope)
+}
+
+impl Entry {
+    fn means(&self, kind: &str, issuer: &Issuer) -> bool {
+        self.issuer.as_deref().is_none_or(|one| one == issuer.as_str()) && self.types.means(kind)
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let plain = |text: &str| !text.is_empty() && !text.contains('*') && !text.starts_with(RESERVED_PREFIX);
-        match text.strip_suffix('*') {
-            Some("") => Some(Self::All),
-            Some(prefix) if prefix.len() > 1 && prefix.ends_with('.') && plain(prefix) => {
-                Some(Self::Under(prefix.into()))
-            }
-            None if plain(text) => Some(Self::One(text.into())),
-            _ => None,
-        }
+    fn parse(item: &str) -> Option<Self> {
+        let (issuer, rest) = section(item, ISSUER)?;
+        let (audience, rest) = section(rest, AUDIENCE)?;
+        // A scope may hold a `=`, being perhaps a URL; a type had better not.
+        let (types, scopes) = rest.split_once('=')?;
+        let types = Pattern::parse(types.trim()).filter(|types| !types.as_str().starts_with(RESERVED_PREFIX))?;
+        let scopes: Vec<_> = scopes.split_ascii_whitespace().map(Box::from).collect();
+        let good = !scopes.is_empty() && scopes.iter().all(|scope| is_scope(scope));
+        good.then_some(Self {
+            issuer,
+            audience,
+            types,
+            scopes,
+        })
     }
 
     fn text(&self) -> String {
-        match self {
-            Self::All => "*".to_owned(),
-            Self::Under(prefix) => format!("{prefix}*"),
-            Self::One(one) => one.to_string(),
-        }
+        let section = |name, value: &Option<Box<str>>| match value {
+            Some(value) => format!("{name}{value};"),
+            None => String::new(),
+        };
+        format!(
+            "{}{}{}={}",
+            section(ISSUER, &self.issuer),
+            section(AUDIENCE, &self.audience),
+            self.types.as_str(),
+            self.scopes.join(" ")
+        )
+    }
+}
+
+/// What stands behind `name` and before the next semicolon, and the rest; nothing if it is empty.
+fn section<'t>(text: &'t str, name: &str) -> Option<(Option<Box<str>>, &'t str)> {
+    let Some(rest) = text.strip_prefix(name) else {
+        return Some((None, text));
+    };
+    let (value, rest) = rest.split_once(';')?;
+    let value = value.trim();
+    (!value.is_empty()).then(|| (Some(value.into()), rest.trim()))
+}
+
+/// RFC 7519 §4.1.3.
+fn is_for(claims: &Map<String, Json>, audience: &str) -> bool {
+    match claims.get("aud") {
+        Some(Json::String(one)) => one == audience,
+        Some(Json::Array(all)) => all.iter().any(|one| one == audience),
+        _ => false,
     }
 }
 
 /// Whether one of the claims names the scope. A claim of another shape names none.
 fn has(claims: &Map<String, Json>, scope: &str) -> bool {
+    if scope == NOBODY {
+        return false;
+    }
     let words = |text: &str| text.split(' ').any(|word| word == scope);
     SCOPES
         .iter()
@@ -92,26 +166,18 @@ fn is_scope(text: &str) -> bool {
 
 impl Value for RequiredScopes {
     fn parse(text: &str) -> Result<Self, String> {
-        let wanted = "TYPE=SCOPE, comma separated: a type, all under one (`admin.*`) or all (`*`), none that begins with \
-                      `auth.`; several scopes separated by spaces";
+        let wanted = "TYPE=SCOPE, comma separated: a type, all under one (`admin.#`) or all (`#`), none that begins with \
+                      `auth.`; several scopes separated by spaces, `-` for nobody; before it, if it is for some tokens only, \
+                      `issuer=ISSUER;` or `aud=AUDIENCE;`";
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let entry = |item: &str| {
-            // A scope may hold a `=`, being perhaps a URL; a type had better not.
-            let (types, scopes) = item.split_once('=')?;
-            let types = Types::parse(types.trim())?;
-            let scopes: Vec<_> = scopes.split_ascii_whitespace().map(Box::from).collect();
-            let good = !scopes.is_empty() && scopes.iter().all(|scope| is_scope(scope));
-            good.then_some(Entry { types, scopes })
-        };
-        let entries: Option<_> = text.split(',').map(|item| entry(item.trim())).collect();
+        let entries: Option<_> = text.split(',').map(|item| Entry::parse(item.trim())).collect();
         entries.map(Self).ok_or_else(|| wanted.to_owned())
     }
 
     fn show(&self) -> Shown {
-        let entry = |entry: &Entry| format!("{}={}", entry.types.text(), entry.scopes.join(" "));
-        Shown::Array(self.0.iter().map(entry).map(Shown::from).collect())
+        Shown::Array(self.0.iter().map(Entry::text).map(Shown::from).collect())
     }
 }
 
@@ -126,11 +192,16 @@ mod tests {
         json.as_object().cloned().unwrap_or_default()
     }
 
+    /// Of a token of our only issuer.
+    fn lacking<'r>(required: &'r RequiredScopes, kind: &str, claims: &Map<String, Json>) -> Option<&'r str> {
+        required.lacking(kind, &Issuer::new("i"), claims, &["api".to_owned(), "chat".to_owned()])
+    }
+
     #[test]
     fn a_type_needs_every_scope_of_every_entry_that_means_it() {
-        let required = RequiredScopes::parse("orders.create=orders:write, admin.*=admin,admin.delete=a b").unwrap();
+        let required = RequiredScopes::parse("orders.create=orders:write, admin.#=admin,admin.delete=a b").unwrap();
         let all = claims(json!({"scope": "admin a b orders:write"}));
-        for (kind, scope, lacking) in [
+        for (kind, scope, expected) in [
             ("orders.create", "", Some("orders:write")),
             ("orders.create", "orders:read", Some("orders:write")),
             ("orders.create", "orders:writer", Some("orders:write")),
@@ -139,26 +210,30 @@ mod tests {
             ("orders", "", None),
             ("admin.show", "", Some("admin")),
             ("admin.show.all", "", Some("admin")),
-            ("admin", "", None),
+            ("admin", "", Some("admin")),
             ("administrate", "", None),
             ("admin.delete", "admin", Some("a")),
             ("admin.delete", "admin a", Some("b")),
             ("admin.delete", "a b", Some("admin")),
         ] {
             assert_eq!(
-                required.lacking(kind, &claims(json!({"scope": scope}))),
-                lacking,
+                lacking(&required, kind, &claims(json!({"scope": scope}))),
+                expected,
                 "{kind} with {scope:?}"
             );
-            assert_eq!(required.lacking(kind, &all), None, "{kind}");
+            assert_eq!(lacking(&required, kind, &all), None, "{kind}");
         }
     }
 
     #[test]
-    fn a_star_means_every_type_and_nothing_at_all_asks_for_nothing() {
+    fn a_hash_means_every_type_and_nothing_at_all_asks_for_nothing() {
         let none = claims(json!({}));
-        assert_eq!(RequiredScopes::parse("*=app").unwrap().lacking("x", &none), Some("app"));
-        assert_eq!(RequiredScopes::parse("").unwrap().lacking("x", &none), None);
+        let all = RequiredScopes::parse("#=app").unwrap();
+        assert_eq!(
+            (lacking(&all, "x", &none), lacking(&all, "x.y", &none)),
+            (Some("app"), Some("app"))
+        );
+        assert_eq!(lacking(&RequiredScopes::parse("").unwrap(), "x", &none), None);
     }
 
     #[test]
@@ -172,7 +247,7 @@ mod tests {
             json!({"scope": [scope]}),
             json!({"scope": "a", "scp": [scope]}),
         ] {
-            assert_eq!(required.lacking("x", &claims(good.clone())), None, "{good}");
+            assert_eq!(lacking(&required, "x", &claims(good.clone())), None, "{good}");
         }
         for bad in [
             json!({}),
@@ -185,8 +260,45 @@ mod tests {
             json!({"Scope": scope}),
             json!({"roles": [scope]}),
         ] {
-            assert_eq!(required.lacking("x", &claims(bad.clone())), Some(scope), "{bad}");
+            assert_eq!(lacking(&required, "x", &claims(bad.clone())), Some(scope), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_entry_may_be_for_the_tokens_of_one_issuer_alone() {
+        let required = RequiredScopes::parse("issuer=https://partner;admin.#=-,admin.#=admin").unwrap();
+        let admin = claims(json!({"scope": "admin -"}));
+        let of = |issuer: &str| required.lacking("admin.x", &Issuer::new(issuer), &admin, &[]);
+        assert_eq!((of("https://partner"), of("https://own")), (Some("-"), None));
+    }
+
+    #[test]
+    fn an_entry_may_be_for_one_audience_alone() {
+        let required = RequiredScopes::parse("aud=chat;admin.#=-,aud=api;admin.#=admin").unwrap();
+        for (aud, scope, expected) in [
+            (json!("chat"), "admin", Some("-")),
+            (json!("api"), "admin", None),
+            (json!("api"), "", Some("admin")),
+            (json!(["chat", "api"]), "admin", None),
+            (json!(["chat", "api"]), "", Some("admin")),
+            (json!(["chat", "another's"]), "admin", Some("-")),
+            (json!("another's"), "admin", Some("-")),
+            (json!(null), "admin", Some("-")),
+        ] {
+            let claims = claims(json!({"aud": aud, "scope": scope}));
+            assert_eq!(lacking(&required, "admin.x", &claims), expected, "{claims:?}");
+            assert_eq!(lacking(&required, "other", &claims), None, "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_leaves_something_out_is_known() {
+        let narrow = |text| -> Vec<(String, String)> {
+            let required = RequiredScopes::parse(text).unwrap();
+            required.narrow().map(|(one, whole)| (one.to_owned(), whole)).collect()
+        };
+        assert_eq!(narrow("admin.*=a,b=c"), [("admin.*".to_owned(), "admin.#".to_owned())]);
+        assert!(narrow("admin.#=a,admin.*=b").is_empty());
     }
 
     #[test]
@@ -198,12 +310,15 @@ mod tests {
             "x= ",
             "x=a,",
             ",x=a",
-            "*.x=a",
-            ".*=a",
             "a*=b",
-            "a.*.b=c",
+            "a.b#=c",
+            "issuer=;a=b",
+            "issuer=i",
+            "aud=;a=b",
+            "aud=a;=b",
             "auth.authenticate=a",
             "auth.*=a",
+            "auth.#=a",
             "x=\"",
             "x=é",
         ] {
@@ -213,17 +328,26 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_what_was_written() {
-        let shown = RequiredScopes::parse("a.*=b  c,*=d").unwrap().show();
-        assert_eq!(shown, Shown::Array(vec!["a.*=b c".into(), "*=d".into()]));
+        let shown = RequiredScopes::parse("a.*=b  c,#=d, issuer=https://p ; aud=chat;x=-")
+            .unwrap()
+            .show();
+        assert_eq!(
+            shown,
+            Shown::Array(vec![
+                "a.*=b c".into(),
+                "#=d".into(),
+                "issuer=https://p;aud=chat;x=-".into()
+            ])
+        );
     }
 
     proptest! {
         #[test]
-        fn one_more_entry_never_lets_anybody_in(kind: String, more in "[a-z.]{1,8}(\\*)?=[a-z]{1,3}", scope: String) {
+        fn one_more_entry_never_lets_anybody_in(kind: String, more in "((issuer=[ij]|aud=(api|chat));)?[a-z]{1,3}(\\.[#*])?=[a-z]{1,3}", scope: String) {
             let claims = claims(json!({"scope": scope}));
-            let few = RequiredScopes::parse("a=b,c.*=d").unwrap();
-            if let Ok(many) = RequiredScopes::parse(&format!("{more},a=b,c.*=d")) {
-                prop_assert!(few.lacking(&kind, &claims).is_none() || many.lacking(&kind, &claims).is_some());
+            let few = RequiredScopes::parse("a=b,c.#=d").unwrap();
+            if let Ok(many) = RequiredScopes::parse(&format!("{more},a=b,c.#=d")) {
+                prop_assert!(lacking(&few, &kind, &claims).is_none() || lacking(&many, &kind, &claims).is_some());
             }
         }
     }

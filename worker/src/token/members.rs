@@ -6,10 +6,10 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The members of an object; within the values of members, the last of two equals counts.
+/// The members of an object, in which and within whose values none stands twice.
 #[derive(Debug)]
 pub(super) struct Members(pub(super) Map<String, Value>);
 
@@ -41,13 +41,76 @@ impl<'de> Visitor<'de> for UniqueMembers {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Members, A::Error> {
-        let mut members = Map::new();
-        while let Some((name, value)) = access.next_entry::<String, Value>()? {
-            if members.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member stands twice"));
-            }
+        unique(&mut access).map(Members)
+    }
+}
+
+fn unique<'de, A: MapAccess<'de>>(access: &mut A) -> Result<Map<String, Value>, A::Error> {
+    let mut members = Map::new();
+    while let Some((name, Unique(value))) = access.next_entry::<String, Unique>()? {
+        if members.insert(name, value).is_some() {
+            return Err(A::Error::custom("a member stands twice"));
         }
-        Ok(Members(members))
+    }
+    Ok(members)
+}
+
+/// A value in which no member of any object stands twice.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueValue).map(Self)
+    }
+}
+
+struct UniqueValue;
+
+impl<'de> Visitor<'de> for UniqueValue {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value with unique members")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Unique(item)) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        unique(&mut access).map(Value::Object)
     }
 }
 
@@ -66,6 +129,9 @@ mod tests {
     fn a_member_that_stands_twice_is_refused_however_it_is_spelled() {
         assert!(Members::parse(br#"{"a": 1, "a": 1}"#).is_none());
         assert!(Members::parse(br#"{"a": 1, "\u0061": 1}"#).is_none());
+        assert!(Members::parse(br#"{"a": {"b": 1, "b": 1}}"#).is_none());
+        assert!(Members::parse(br#"{"a": [{}, {"b": {"c": 1, "c": 2}}]}"#).is_none());
+        assert!(Members::parse(br#"{"a": {"b": 1}, "c": {"b": 1}}"#).is_some());
     }
 
     #[test]

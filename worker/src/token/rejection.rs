@@ -5,6 +5,8 @@
 //! tells a developer what to look at. The texts name members and claims, never
 //! their values: they go to clients and into logs.
 
+use super::Other;
+
 /// Why a token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Rejection {
@@ -67,12 +69,21 @@ pub enum Reason {
     /// A claim that every token must have.
     #[error("the claim `{0}` is missing")]
     MissingClaim(&'static str),
+    /// A number that would reach nobody as the issuer wrote it.
+    #[error("a claim has a number of more digits than can be kept")]
+    Number,
     /// A claim of the wrong type, size, range or characters.
     #[error("the claim `{0}` is malformed")]
     MalformedClaim(&'static str),
     /// A key speaks for its own issuer alone (RFC 8725 §3.8).
     #[error("the claim `iss` is not the issuer that the key belongs to")]
     Issuer,
+    /// RFC 8725 §3.11 and §3.12.
+    #[error("it is no access token for its bearer ({}); `jwt-allow` can name its kind", .0.as_str())]
+    NoAccessToken(Other),
+    /// `jwt-required-claims`.
+    #[error("a claim that `jwt-required-claims` names is missing, or has another value")]
+    RequiredClaim,
     /// RFC 8725 §3.9.
     #[error("the claim `aud` names none of the accepted audiences")]
     Audience,

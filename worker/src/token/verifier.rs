@@ -20,7 +20,7 @@ use super::compact::Compact;
 use super::header::Header;
 use super::inquiry::Inquiry;
 use super::key::Key;
-use super::{Algorithm, Digest, Keys, Reason, Rejection, Verdict, Verified};
+use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, Verdict, Verified};
 use crate::identity::Identity;
 
 /// What is asked of every token, whatever key signed it.
@@ -34,6 +34,10 @@ pub struct Rules {
     pub max_size: usize,
     /// From `iat`, or else from now, to `exp` (`jwt-max-lifetime`).
     pub max_lifetime: Duration,
+    /// Kinds of tokens that are accepted though they are no access tokens (`jwt-allow`).
+    pub allow: Vec<Other>,
+    /// Claims that a token must have (`jwt-required-claims`).
+    pub required_claims: Vec<RequiredClaim>,
 }
 
 impl Rules {
@@ -51,6 +55,8 @@ impl Rules {
             leeway: Self::LEEWAY,
             max_size: Self::MAX_SIZE,
             max_lifetime: Self::MAX_LIFETIME,
+            allow: Vec::new(),
+            required_claims: Vec::new(),
         }
     }
 
@@ -159,7 +165,7 @@ impl Verifier {
         // In this order: if all has been asked for, then what was found is among the keys that are looked at.
         let settled = self.inquiry.is_settled();
         let (epoch, keys) = self.current_keys();
-        let verified = match prove(&compact, &header, digest, &keys, &self.rules.audiences) {
+        let verified = match prove(&compact, &header, digest, &keys, &self.rules) {
             Ok(verified) => Arc::new(verified),
             Err(reason) => return Verdict::proves_nothing(self.rejection(reason, &keys, settled)),
         };
@@ -230,13 +236,13 @@ fn prove(
     header: &Header,
     digest: Digest,
     keys: &Keys,
-    audiences: &[String],
+    rules: &Rules,
 ) -> Result<Verified, Reason> {
     let candidates = keys.candidates(header.kid.as_deref(), header.algorithm)?;
     let holds = |key: &&Key| key.signed(compact.signed, compact.signature, header.algorithm);
     let mut signers = candidates.into_iter().filter(holds).peekable();
     signers.peek().ok_or(Reason::Signature)?;
-    let claims = Claims::parse(&compact.payload, audiences)?;
+    let claims = Claims::parse(&compact.payload, rules)?;
     // Issuers may share a key, so the first whose key holds need not be the one that is claimed.
     let signer = signers
         .find(|key| key.issuer.as_str() == claims.issuer)

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::bus::delivery::{Settlement, Settler};
 use crate::bus::topology::{ExchangeKind, Limits, Overflow, Queue, QueueKind, Topology};
 use crate::bus::{Delivery, Message, PublishError, Route, Value};
+use crate::topic;
 
 type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
 
@@ -94,7 +95,7 @@ impl Broker {
         let matching = self
             .bindings
             .iter()
-            .filter(|(bound, _)| bound.exchange == route.exchange && matches(&bound.key, &route.key));
+            .filter(|(bound, _)| bound.exchange == route.exchange && topic::matches(&bound.key, &route.key));
         // Each queue once, and in the same order each time.
         let queues: BTreeSet<_> = matching.flat_map(|(_, queues)| queues).cloned().collect();
         queues.into_iter().collect()
@@ -267,25 +268,6 @@ impl Broker {
     }
 }
 
-/// Whether the words of a key are those of a pattern, in which `*` is any one word, and `#` any number of them.
-fn matches(pattern: &str, key: &str) -> bool {
-    let key: Vec<_> = key.split('.').collect();
-    // Before how many words of the key the pattern so far may end.
-    let mut ends = vec![false; key.len() + 1];
-    ends[0] = true;
-    for word in pattern.split('.') {
-        let mut next = vec![false; ends.len()];
-        for at in 0..ends.len() {
-            next[at] = match word {
-                "#" => ends[..=at].contains(&true),
-                _ => at > 0 && ends[at - 1] && (word == "*" || word == key[at - 1]),
-            };
-        }
-        ends = next;
-    }
-    ends.last() == Some(&true)
-}
-
 impl Stored {
     fn reader(&mut self, id: u64) -> Option<&mut Reader> {
         self.consumers.iter_mut().find(|reader| reader.id == id)
@@ -405,7 +387,7 @@ mod tests {
             ("#", "", true),
             ("#.#.b", "a.b", true),
         ] {
-            assert_eq!(matches(pattern, key), expected, "{pattern} {key}");
+            assert_eq!(topic::matches(pattern, key), expected, "{pattern} {key}");
         }
     }
 }
