@@ -24,6 +24,8 @@ pub mod bounce;
 pub mod errand;
 pub mod question;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::{Message, Properties, Value};
 use crate::id::{ConnectionId, Stamp};
 use crate::revocation::Revocation;
@@ -37,6 +39,7 @@ pub use self::question::{Notice, Question, Standing};
 pub const JSON: &str = "application/json";
 
 const TYPE_REVOKED: &str = "revoked";
+const TYPE_RULES: &str = "rules";
 
 /// What comes out of a return queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,17 @@ pub enum Return {
     Errand(ConnectionId, Errand),
     /// Something is taken back.
     Revoked(Revocation),
+    /// A worker tells the others by which rules it goes.
+    Rules(Rules),
+}
+
+/// By which rules a worker goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Which worker: a number that it draws at its start.
+    pub worker: String,
+    /// A digest of them.
+    pub digest: String,
 }
 
 impl Return {
@@ -55,6 +69,7 @@ impl Return {
         match message.properties.kind.as_deref() {
             None => Answer::read(&message.properties).map(|(stamp, answer)| Self::Answer(stamp, answer)),
             Some(TYPE_REVOKED) => serde_json::from_slice(&message.body).ok().map(Self::Revoked),
+            Some(TYPE_RULES) => serde_json::from_slice(&message.body).ok().map(Self::Rules),
             Some(_) => Errand::read(&message.properties).map(|(connection, errand)| Self::Errand(connection, errand)),
         }
     }
@@ -62,12 +77,21 @@ impl Return {
 
 /// The broadcast of a revocation.
 pub fn revoked(revocation: &Revocation) -> Message {
+    broadcast(TYPE_REVOKED, revocation)
+}
+
+/// The broadcast of a worker's rules, to all workers.
+pub fn rules(rules: &Rules) -> Message {
+    broadcast(TYPE_RULES, rules)
+}
+
+fn broadcast(kind: &str, body: &impl Serialize) -> Message {
     Message {
         // Nothing in it can fail to be written.
-        body: serde_json::to_vec(revocation).unwrap_or_default().into(),
+        body: serde_json::to_vec(body).unwrap_or_default().into(),
         properties: Properties {
             content_type: Some(JSON.to_owned()),
-            kind: Some(TYPE_REVOKED.to_owned()),
+            kind: Some(kind.to_owned()),
             ..Properties::default()
         },
     }

@@ -3,6 +3,7 @@
 //! the life of a process. It knows no socket, no token and no store.
 
 pub mod admin;
+pub mod audit;
 pub mod backoff;
 pub mod bus;
 pub mod chance;
@@ -13,6 +14,7 @@ pub mod dice;
 pub mod envelope;
 pub mod grant;
 pub mod id;
+pub mod inert;
 pub mod life;
 pub mod protocol;
 pub mod revocation;

@@ -5,7 +5,7 @@
 //! write tokens to a disk: so beside the filter of the settings stands a second
 //! one that no setting reaches.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -17,6 +17,7 @@ use tracing_subscriber::layer::{Identity, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{LogConfig, LogFormat};
+use crate::inert;
 
 /// Upper bounds of the buckets of every histogram whose name ends in `_seconds`: from what one hop within the
 /// machine takes to the longest wait that any of our limits allows by default.
@@ -52,7 +53,11 @@ where
     L: Layer<Registry> + Send + Sync,
 {
     let ansi = std::io::stderr().is_terminal();
-    let subscriber = subscriber(config, std::io::stderr, ansi, layer);
+    let writer = move || Inert {
+        writer: std::io::stderr(),
+        ansi,
+    };
+    let subscriber = subscriber(config, writer, ansi, layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Log)?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
@@ -79,6 +84,37 @@ fn builder() -> Result<PrometheusBuilder, TelemetryError> {
     let latencies = Matcher::Suffix("_seconds".to_owned());
     let builder = PrometheusBuilder::new().set_buckets_for_metric(latencies, &LATENCY_BUCKETS_SECONDS);
     builder.map_err(|error| TelemetryError::Metrics(error.to_string()))
+}
+
+/// Writes a log's lines so that what is foreign in them does nothing. Each line comes in one piece, colours and all; the
+/// escape characters of those are ours, since foreign ones are escaped where the line is made.
+struct Inert<W> {
+    writer: W,
+    ansi: bool,
+}
+
+impl<W: Write> Write for Inert<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let (line, end) = match text.strip_suffix('\n') {
+            Some(line) => (line, "\n"),
+            None => (&*text, ""),
+        };
+        let mut inert = String::with_capacity(line.len() + 1);
+        for (index, part) in line.split('\u{1b}').enumerate() {
+            if index > 0 {
+                inert.push_str(if self.ansi { "\u{1b}" } else { "\\u001b" });
+            }
+            inert.push_str(&inert::line(part));
+        }
+        inert.push_str(end);
+        self.writer.write_all(inert.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
 }
 
 /// What no setting can open.

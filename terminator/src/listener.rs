@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use shared::audit::{self, Audit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -13,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::handshake::{self, Failure};
 use crate::origin::AllowedOrigins;
@@ -50,6 +51,7 @@ pub(crate) struct Doorkeeper {
     connections: Arc<Semaphore>,
     addresses: Arc<Addresses>,
     sockets: Arc<Sockets>,
+    audit: Audit,
 }
 
 impl Listener {
@@ -97,6 +99,7 @@ impl Doorkeeper {
             }),
             limits,
             sockets,
+            audit: Audit::default(),
         }
     }
 
@@ -157,6 +160,11 @@ impl Doorkeeper {
             Ok((seat, rest, config)) => return Some((stream, seat, rest, config)),
             Err(Failure::Refused(refusal)) => {
                 self.sockets.metrics().handshake_refused(refusal);
+                if refusal == Refusal::Origin
+                    && let Some(unwritten) = self.audit.admit(refusal.label(), Instant::now())
+                {
+                    info!(target: audit::TARGET, refused = refusal.label(), %address, unwritten, "refused");
+                }
                 handshake::refuse(&mut stream, refusal).await;
             }
             Err(Failure::Gone(error)) => debug!(%error, "a connection left before its handshake"),

@@ -53,6 +53,8 @@ impl Returns {
                 self.revoke(&revocation);
                 delivery.ack();
             }
+            // It is for workers alone.
+            Return::Rules(_) => delivery.ack(),
             Return::Answer(stamp, answer) => self.answer(stamp, answer, delivery),
             Return::Errand(connection, errand) => self.errand(connection, errand, delivery),
         }

@@ -74,7 +74,7 @@ async fn what_is_for_somebody_who_is_not_there_waits_in_its_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_much_for_somebody_who_is_not_there_is_refused_to_whoever_sends_it() {
-    let stack = stack(&[("hold-max-messages", "2")]).await;
+    let stack = stack(&[("relay-max-held", "2")]).await;
     let mut alice = stack.client().await;
     alice.authenticate(&token_for("alice").mint()).await;
     for _ in 0..2 {
@@ -86,6 +86,51 @@ async fn too_much_for_somebody_who_is_not_there_is_refused_to_whoever_sends_it()
         (&answer["error"]["code"], &answer["error"]["temporary"]),
         (&json!("busy"), &json!(true))
     );
+    // It is the sender's share alone, and for this recipient.
+    let answer = alice.request("relay", None, to("carol", 1)).await;
+    assert_eq!(answer["payload"]["outcome"], "held");
+    let mut eve = stack.client().await;
+    eve.authenticate(&token_for("eve").mint()).await;
+    let answer = eve.request("relay", None, to("bob", 1)).await;
+    assert_eq!(answer["payload"]["outcome"], "held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_users_send_to_somebody_who_is_not_there_a_backend_s_push_is_held() {
+    let stack = stack(&[]).await;
+    let mut backend = stack.producer().await;
+    let mut held = 0;
+    for sender in 0..5 {
+        let mut client = stack.client().await;
+        client
+            .authenticate(&token_for(&format!("stranger{sender}")).mint())
+            .await;
+        for number in 0..30 {
+            let answer = client.request("relay", None, to("bob", number)).await;
+            held += usize::from(answer["payload"]["outcome"] == "held");
+        }
+    }
+    assert_eq!(held, 50, "users have half of it");
+    for number in 0..50 {
+        assert_eq!(backend.push_to("bob", number).await, "held", "{number}");
+    }
+    let mut bob = stack.client().await;
+    bob.authenticate(&token_for("bob").mint()).await;
+    bob.pushes(100).await;
+    bob.expect_nothing_shown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_learns_who_is_there_only_if_that_is_wanted() {
+    let stack = stack(&[("relay-tells-presence", "off")]).await;
+    let (mut alice, mut bob) = (stack.client().await, stack.client().await);
+    alice.authenticate(&token_for("alice").mint()).await;
+    bob.authenticate(&token_for("bob").mint()).await;
+    for recipient in ["bob", "nobody"] {
+        let answer = alice.request("relay", None, to(recipient, 1)).await;
+        assert_eq!(answer["payload"], json!({"outcome": "accepted"}), "{recipient}");
+    }
+    assert_eq!(bob.push(10.s()).await["payload"]["payload"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

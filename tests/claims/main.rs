@@ -7,6 +7,7 @@
 )]
 
 mod asyncapi;
+mod audit;
 mod auth_timeout;
 mod authority;
 mod broker_faults;

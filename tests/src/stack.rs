@@ -237,6 +237,11 @@ impl Stack {
         ready(&mut self.terminators[first_new..]).await;
     }
 
+    /// Gives a setting to the workers that are started from now on.
+    pub fn set_for_workers(&mut self, name: &str, value: &str) {
+        self.of_workers.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts more workers, with the settings of the first, and returns when they are ready.
     pub async fn start_workers(&mut self, count: usize) {
         self.spawn_workers(count);

@@ -103,6 +103,12 @@ shared::settings! {
         pub hold_max_messages: u64 = "100" in "1"..="10000",
         /// How many bytes of either are held.
         pub hold_max_bytes: Size = "1MiB" in "1KiB"..="64MiB",
+        /// How many messages that `relay` holds for one identity may be one sender's. All senders together have half of
+        /// `hold-max-messages` and of `hold-max-bytes`; the rest is for backends, whose pushes no user can keep out.
+        pub relay_max_held: u64 = "25" in "1"..="10000",
+        /// Whether who sends by `relay` is told if the recipient is there (`delivered` or `held`), or only that the message
+        /// was taken (`accepted`).
+        pub relay_tells_presence: bool = "on",
         /// What handles a message once it is authenticated: `echo` answers with its payload, `relay` pushes it to another
         /// identity, `http:URL` posts it to an application (`http:https://app.example.com/messages`), `amqp` publishes it
         /// to applications on the exchange `<namespace>.app`.

@@ -39,7 +39,9 @@ mod recorded;
 mod outbound;
 mod revoke;
 mod revoked;
-mod rights;
+
+mod agreement;
+pub mod rights;
 
 pub mod handler;
 

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use shared::audit::Audit;
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
 use shared::chance;
 use tokio_util::task::TaskTracker;
 
+use crate::agreement::Agreement;
 use crate::dead_letter::Undertaker;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
@@ -33,7 +35,10 @@ const HEARD_PREFETCH: u16 = 256;
 pub(crate) struct Outward {
     pub(crate) revoked: Arc<Revoked>,
     pub(crate) outbound: Arc<Outbound>,
+    pub(crate) audit: Arc<Audit>,
     known: Known,
+    /// A digest of those that this worker goes by.
+    rules: String,
 }
 
 impl Outward {
@@ -83,7 +88,9 @@ impl Outward {
         Self {
             revoked,
             outbound: Arc::new(outbound),
+            audit: Arc::default(),
             known,
+            rules: parts.limits.rules_digest.clone(),
         }
     }
 
@@ -92,10 +99,16 @@ impl Outward {
         let Self {
             revoked,
             outbound,
+            audit,
             known,
+            rules,
         } = self;
         let (names, kill) = (&outbound.names, &ending.kill);
+        let agreement = Agreement::new(&rules);
+        let telling = agreement.clone().tell(outbound.publisher.clone(), names.clone());
+        tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
         let listening = Listening {
+            agreement,
             revoked: revoked.clone(),
             store: outbound.store.clone(),
             clock: outbound.clock.clone(),
@@ -126,6 +139,7 @@ impl Outward {
         let revoking = Revoking {
             outbound: outbound.clone(),
             revoked,
+            audit,
             known,
         };
         let kill = kill.clone();

@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value};
+use shared::audit::Audit;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
 use shared::clock::Clock;
@@ -78,6 +79,7 @@ pub(crate) struct Pipeline {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tracer: Tracer,
     pub(crate) noted: Noted,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) rules: Rules,
 }
 
@@ -187,6 +189,11 @@ impl Pipeline {
             }
         };
         let (outcome, noted) = (conclusion.outcome, conclusion.noted.clone());
+        if let Outcome::Error(code) = outcome {
+            let why = noted.as_ref().map_or("", |decision| &decision.why);
+            let identity = question.and_then(|question| Bound::of(&question.standing));
+            self.audit_refusal(code, origin, identity.map(|bound| bound.grant.identity), why);
+        }
         self.answer(delivery, origin, conclusion).await?;
         if let (Some(question), Some(decision)) = (question, noted) {
             // Nobody waits for it any more.

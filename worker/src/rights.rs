@@ -1,11 +1,17 @@
-//! What two tokens of one identity both allow: pure.
+//! What a token allows, and what two of one identity both allow: pure.
 //!
 //! Nobody but the application knows what its claims mean. What is known is that a
-//! claim which both tokens have alike, both allow. So two are met member by
-//! member: of two lists the items that are in both, of two texts of scopes (`scope`, `scp`) the words, of two objects the
-//! members; anything else counts only if it is the same. A claim that takes something away has to stand in every token.
+//! claim which both tokens have alike, both allow. So a token is taken apart: of a list its items, of a text of scopes
+//! (`scope`, `scp`) the words, of an object the members; anything else is one part. A claim that takes something away has to
+//! stand in every token.
+//!
+//! What is kept of a token beyond its message is not its claims, but the digests of their parts.
 
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 /// The claims that name scopes: RFC 8693 §4.2, RFC 9068 §2.2.3, and what some issuers write instead.
 pub(crate) const SCOPES: [&str; 2] = ["scope", "scp"];
@@ -31,21 +37,110 @@ const OF_ONE_TOKEN: [&str; 16] = [
     "uti",
 ];
 
-/// The claims of `one` as far as `other` has them too. What tells one token from another stays that of `one`.
-pub(crate) fn lesser(one: &Map<String, Value>, other: &Map<String, Value>) -> Map<String, Value> {
-    one.iter()
-        .filter_map(|(name, value)| Some((name.clone(), met_claim(name, value, other)?)))
-        .collect()
+/// How much is kept of a part's digest, in hexadecimal digits: nobody chooses the claims of their token.
+const DIGITS: usize = 12;
+
+/// What a token allowed: the digests of the parts of its claims, sorted, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Allowed(String);
+
+impl Allowed {
+    /// What a token with these claims allows.
+    pub(crate) fn of(claims: &Map<String, Value>) -> Self {
+        let digests: BTreeSet<_> = parts(claims).iter().map(|part| digest(part)).collect();
+        Self(digests.into_iter().collect())
+    }
+
+    /// Whether a token with these claims allows all of it.
+    pub(crate) fn is_within(&self, claims: &Map<String, Value>) -> bool {
+        let has = Self::of(claims);
+        self.digests().all(|digest| has.has_digest(digest))
+    }
+
+    /// How many bytes it takes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.has_digest(digest(part).as_bytes())
+    }
+
+    fn has_digest(&self, wanted: &[u8]) -> bool {
+        self.digests().any(|digest| digest == wanted)
+    }
+
+    fn digests(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.as_bytes().chunks(DIGITS)
+    }
+}
+
+fn digest(part: &str) -> String {
+    let digest = Sha256::digest(part);
+    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(DIGITS);
+    text
+}
+
+/// The claims as far as another token allowed them too. What tells one token from another stays.
+pub(crate) fn lesser(claims: &Map<String, Value>, other: &Allowed) -> Map<String, Value> {
+    let both = claims.iter().filter_map(|(name, value)| {
+        let kept = if OF_ONE_TOKEN.contains(&name.as_str()) {
+            Some(value.clone())
+        } else {
+            lesser_claim(name, value, other)
+        };
+        Some((name.clone(), kept?))
+    });
+    both.collect()
 }
 
 /// Whether `one` allows nothing that `other` does not.
 pub(crate) fn is_within(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
-    one.iter()
-        .all(|(name, value)| met_claim(name, value, other).as_ref() == Some(value))
+    let has: BTreeSet<_> = parts(other).into_iter().collect();
+    parts(one).iter().all(|part| has.contains(part))
+}
+
+fn parts(claims: &Map<String, Value>) -> Vec<String> {
+    let mut all = Vec::new();
+    for (name, value) in claims.iter().filter(|(name, _)| !OF_ONE_TOKEN.contains(&name.as_str())) {
+        if SCOPES.contains(&name.as_str()) {
+            all.extend(scopes(value).into_iter().map(|scope| part_of_scope(name, scope)));
+        } else {
+            parts_of(&path(name), value, &mut all);
+        }
+    }
+    all
+}
+
+fn parts_of(at: &str, value: &Value, all: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => all.extend(items.iter().map(|item| part(at, item))),
+        Value::Object(members) => {
+            for (name, value) in members {
+                parts_of(&format!("{at} {}", path(name)), value, all);
+            }
+        }
+        // RFC 7519 §4.1.3 lets one audience stand without its list, and others do so with roles.
+        single => all.push(part(at, single)),
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("{name:?}")
+}
+
+fn part(at: &str, value: &Value) -> String {
+    format!("{at} {value}")
+}
+
+fn part_of_scope(claim: &str, scope: &str) -> String {
+    format!("{} scope {scope:?}", path(claim))
 }
 
 /// The words of a claim that names scopes; a claim of another shape names none.
-pub(crate) fn scopes(claim: &Value) -> Vec<&str> {
+fn scopes(claim: &Value) -> Vec<&str> {
     match claim {
         Value::String(text) => text.split(' ').filter(|word| !word.is_empty()).collect(),
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
@@ -53,76 +148,41 @@ pub(crate) fn scopes(claim: &Value) -> Vec<&str> {
     }
 }
 
-/// What a token allows, part by part: of a list its items, of scopes the words, of an object its members.
-pub(crate) fn parts(claims: &Map<String, Value>) -> Vec<String> {
-    let mut all = Vec::new();
-    for (name, value) in claims.iter().filter(|(name, _)| !OF_ONE_TOKEN.contains(&name.as_str())) {
-        if SCOPES.contains(&name.as_str()) {
-            all.extend(scopes(value).into_iter().map(|word| format!("{name:?} {word:?}")));
-        } else {
-            parts_of(&format!("{name:?}"), value, &mut all);
-        }
+fn lesser_claim(name: &str, value: &Value, other: &Allowed) -> Option<Value> {
+    if !SCOPES.contains(&name) {
+        return lesser_value(&path(name), value, other);
     }
-    all
+    let mut both = scopes(value);
+    both.retain(|scope| other.has(&part_of_scope(name, scope)));
+    if both.is_empty() {
+        return None;
+    }
+    Some(match value {
+        Value::Array(_) => both.into_iter().map(Value::from).collect(),
+        _ => both.join(" ").into(),
+    })
 }
 
-fn parts_of(path: &str, value: &Value, all: &mut Vec<String>) {
+/// Nothing if nothing of it is left.
+fn lesser_value(at: &str, value: &Value, other: &Allowed) -> Option<Value> {
     match value {
-        Value::Array(items) => all.extend(items.iter().map(|item| format!("{path} {item}"))),
-        Value::Object(members) => {
-            for (name, value) in members {
-                parts_of(&format!("{path} {name:?}"), value, all);
-            }
-        }
-        // One that stands without its list is the same as one that is its only item.
-        single => all.push(format!("{path} {single}")),
-    }
-}
-
-fn met_claim(name: &str, value: &Value, other: &Map<String, Value>) -> Option<Value> {
-    if OF_ONE_TOKEN.contains(&name) {
-        return Some(value.clone());
-    }
-    let theirs = other.get(name)?;
-    match value {
-        Value::String(text) if SCOPES.contains(&name) => {
-            let allowed = scopes(theirs);
-            if text.split(' ').all(|word| allowed.contains(&word)) {
-                return Some(value.clone());
-            }
-            let both: Vec<_> = scopes(value)
-                .into_iter()
-                .filter(|word| allowed.contains(word))
+        Value::Array(items) => {
+            let both: Vec<_> = items
+                .iter()
+                .filter(|item| other.has(&part(at, item)))
+                .cloned()
                 .collect();
-            Some(Value::String(both.join(" ")))
+            (!both.is_empty()).then_some(Value::Array(both))
         }
-        Value::Array(items) if SCOPES.contains(&name) => {
-            let allowed = scopes(theirs);
-            let both = items
-                .iter()
-                .filter(|item| item.as_str().is_some_and(|item| allowed.contains(&item)));
-            Some(both.cloned().collect())
+        Value::Object(members) => {
+            let both = members.iter().filter_map(|(name, value)| {
+                let kept = lesser_value(&format!("{at} {}", path(name)), value, other)?;
+                Some((name.clone(), kept))
+            });
+            let both: Map<_, _> = both.collect();
+            (!both.is_empty()).then_some(Value::Object(both))
         }
-        _ => met(value, theirs),
-    }
-}
-
-/// What two values have in common, as the first has it; nothing if that is nothing.
-fn met(one: &Value, other: &Value) -> Option<Value> {
-    match (one, other) {
-        (Value::Array(items), Value::Array(others)) => {
-            Some(items.iter().filter(|item| others.contains(item)).cloned().collect())
-        }
-        // RFC 7519 §4.1.3 lets one audience stand without its list, and others do so with roles.
-        (Value::Array(items), single) => Some(items.iter().filter(|item| *item == single).cloned().collect()),
-        (single, Value::Array(others)) => others.contains(single).then(|| single.clone()),
-        (Value::Object(members), Value::Object(others)) => {
-            let both = members
-                .iter()
-                .filter_map(|(name, value)| Some((name.clone(), met(value, others.get(name)?)?)));
-            Some(both.collect())
-        }
-        (one, other) => (one == other).then(|| one.clone()),
+        single => other.has(&part(at, single)).then(|| single.clone()),
     }
 }
 
@@ -152,6 +212,7 @@ mod tests {
             ),
             (json!({"scp": ["a", "b"]}), json!({"scp": "b"}), json!({"scp": ["b"]})),
             (json!({"scope": "a"}), json!({}), json!({})),
+            (json!({"scope": "a"}), json!({"scp": "a"}), json!({})),
             (json!({"role": "admin"}), json!({"role": "user"}), json!({})),
             (json!({"admin": true}), json!({"admin": false}), json!({})),
             (
@@ -172,12 +233,11 @@ mod tests {
                 json!({"exp": 2, "jti": "x"}),
             ),
             (json!({"limit": 5}), json!({"limit": 9}), json!({})),
+            (json!({"a": {"b": 1}}), json!({"b": {"a": 1}}), json!({})),
+            (json!({"a b": "c"}), json!({"a": "b c"}), json!({})),
         ] {
-            assert_eq!(
-                lesser(&claims(one.clone()), &claims(other.clone())),
-                claims(both),
-                "{one} {other}"
-            );
+            let allowed = Allowed::of(&claims(other.clone()));
+            assert_eq!(lesser(&claims(one.clone()), &allowed), claims(both), "{one} {other}");
         }
     }
 
@@ -194,8 +254,20 @@ mod tests {
             (json!({"sub": "a", "roles": ["z"]}), false),
             (json!({"sub": "a", "admin": true}), false),
         ] {
-            assert_eq!(is_within(&claims(one.clone()), &grant), within, "{one}");
+            let one = claims(one);
+            assert_eq!(is_within(&one, &grant), within, "{one:?}");
+            assert_eq!(Allowed::of(&one).is_within(&grant), within, "{one:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_tells_nothing_of_the_claims() {
+        let allowed = Allowed::of(&claims(
+            json!({"canary": "c4n4ry", "scope": "c4n4ry", "a": {"b": ["c4n4ry"]}}),
+        ));
+        let text = serde_json::to_string(&allowed).unwrap();
+        assert!(!text.contains("canary") && !text.contains("c4n4ry"), "{text}");
+        assert_eq!(serde_json::from_str::<Allowed>(&text).unwrap(), allowed);
     }
 
     fn any_claims() -> impl Strategy<Value = Map<String, Value>> {
@@ -203,24 +275,30 @@ mod tests {
         let value = prop_oneof![
             word.prop_map(Value::from),
             any::<bool>().prop_map(Value::from),
-            proptest::collection::vec(word, 0..3).prop_map(Value::from),
-            proptest::collection::vec(word, 0..3).prop_map(|words| Value::from(words.join(" "))),
+            proptest::collection::vec(word, 1..3).prop_map(Value::from),
+            proptest::collection::vec(word, 1..3).prop_map(|words| Value::from(words.join(" "))),
+            word.prop_map(|word| json!({ word: true })),
         ];
-        proptest::collection::hash_map("scope|scp|roles|role", value, 0..4).prop_map(|map| map.into_iter().collect())
+        proptest::collection::hash_map("roles|role|exp", value, 0..4).prop_map(|map| map.into_iter().collect())
     }
 
     proptest! {
         #[test]
         fn what_is_left_is_within_both(one in any_claims(), other in any_claims()) {
-            let both = lesser(&one, &other);
-            prop_assert!(is_within(&both, &one), "{both:?}");
-            prop_assert!(is_within(&both, &other), "{both:?}");
-            prop_assert_eq!(lesser(&both, &other), both);
+            let allowed = Allowed::of(&other);
+            let both = lesser(&one, &allowed);
+            prop_assert!(is_within(&both, &one) && is_within(&both, &other), "{both:?}");
+            prop_assert_eq!(&lesser(&both, &allowed), &both);
+            prop_assert_eq!(is_within(&one, &other), allowed_all(&one, &other));
         }
 
         #[test]
         fn nothing_is_lost_between_alike(one in any_claims()) {
-            prop_assert_eq!(lesser(&one, &one), one);
+            prop_assert_eq!(lesser(&one, &Allowed::of(&one)), one);
         }
+    }
+
+    fn allowed_all(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+        Allowed::of(one).is_within(other)
     }
 }

@@ -96,6 +96,10 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// By what a client proves who it is.
     pub strategy: Strategy,
+    /// Whether who relays a message learns if its recipient is there.
+    pub relay_tells_presence: bool,
+    /// A digest of the settings that say who may what, for other workers to compare.
+    pub rules_digest: String,
     /// For how long a message's own token acts, if it allows more than its connection's.
     pub elevation: Elevation,
     /// The claims that name the client of a token.
@@ -251,6 +255,7 @@ impl Rooms {
                 metrics: metrics.clone(),
                 tracer,
                 noted: Noted::default(),
+                audit: outward.audit.clone(),
             },
             mover: Mover::new(publisher, names),
             undertaker,

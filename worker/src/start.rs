@@ -13,6 +13,7 @@ use shared::life::AnotherCryptoProvider;
 use shared::telemetry::TelemetryError;
 use shared::trace::TraceError;
 
+use crate::agreement;
 use crate::config::{JwtAlgorithm, KeyEntry, WorkerConfig};
 use crate::handler::builtin::Application;
 use crate::identity::Issuer;
@@ -74,6 +75,8 @@ impl WorkerConfig {
             idempotency: self.idempotency,
             drain_timeout: self.drain_timeout,
             strategy: self.strategy,
+            relay_tells_presence: self.relay_tells_presence,
+            rules_digest: agreement::digest(self),
             elevation: self.elevation,
             client_claims: self.jwt_client_claims.clone(),
             on_unauthenticated: self.on_unauthenticated.clone(),
@@ -82,6 +85,7 @@ impl WorkerConfig {
             hold: HoldLimits {
                 messages: self.hold_max_messages,
                 bytes: self.hold_max_bytes.bytes() as u64,
+                of_sender: self.relay_max_held,
                 ttl: self.hold_ttl,
             },
         }

@@ -79,6 +79,14 @@ const OURS: [&str; 7] = [
     "revocations",
 ];
 
+/// The other words that stand after the namespace in names of ours.
+const RESERVED: [&str; 7] = ["internal", "app", "return", "worker", "reply", "inject", "injected"];
+
+/// Whether no namespace may have that word behind a dot: it would have the names of the namespace before the dot.
+pub fn is_reserved(word: &str) -> bool {
+    OURS.contains(&word) || RESERVED.contains(&word)
+}
+
 /// With what the names of the queues of terminators begin, after the namespace.
 const RETURN: &str = "return.";
 
@@ -279,7 +287,10 @@ impl Names {
             expires: Some(WORKER_EXPIRES),
             ..Limits::default()
         };
-        self.internal_queue(&format!("{WORKER}{worker:016x}"), keys::REVOKED, limits)
+        let mut queue = self.internal_queue(&format!("{WORKER}{worker:016x}"), keys::REVOKED, limits);
+        let internal = self.internal_exchange().name;
+        queue.bindings.push((internal, keys::RULES.to_owned()));
+        queue
     }
 
     /// Where the answers of applications for one worker wait. Nothing is bound to it: they come by its name. It is named, so
@@ -380,6 +391,8 @@ pub mod keys {
     pub const REVOKE: &str = "revoke";
     /// Worker: something is taken back, to all terminators and workers.
     pub const REVOKED: &str = "revoked";
+    /// What a worker tells all workers of its rules.
+    pub const RULES: &str = "rules";
     /// Terminator: a stamped client message.
     pub const FORWARD: &str = "forward";
     /// Worker: a message that was given back.

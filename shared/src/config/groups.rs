@@ -9,6 +9,7 @@ use super::Shown;
 use super::units::Share;
 use super::url::{AmqpUrl, OtlpUrl};
 use super::value::{OneOrMore, Value};
+use crate::bus::topology;
 
 crate::settings! {
     /// The broker, and our place in it. All terminators and workers of one deployment agree on these.
@@ -78,6 +79,15 @@ impl Value for Namespace {
         if text == "amq" || text.starts_with("amq.") {
             return Err("a name that does not begin with `amq.`, which AMQP keeps for itself".to_owned());
         }
+        // `x.internal` would take the exchange that another namespace, `x`, trusts; and so with every name made from one.
+        if let Some(word) = text.split('.').skip(1).find(|word| topology::is_reserved(word)) {
+            return Err(format!(
+                "a name without `.{word}`, which is kept for what belongs to the namespace before it"
+            ));
+        }
+        if text.ends_with('.') || text.contains("..") {
+            return Err("a name without an empty word between dots".to_owned());
+        }
         Ok(Self(text.to_owned()))
     }
 
@@ -134,7 +144,23 @@ mod tests {
         for right in ["a", "countersign", "team-a.prod_2", &"x".repeat(64), "amqp"] {
             assert!(Namespace::parse(right).is_ok(), "{right}");
         }
-        for wrong in ["", "a b", "ä", "a/b", "a:b", &"x".repeat(65), "amq", "amq.mine"] {
+        for wrong in [
+            "",
+            "a b",
+            "ä",
+            "a/b",
+            "a:b",
+            &"x".repeat(65),
+            "amq",
+            "amq.mine",
+            "x.internal",
+            "x.app",
+            "x.return.1",
+            "x.messages",
+            "a.dead.b",
+            "x.",
+            "a..b",
+        ] {
             assert!(Namespace::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -50,6 +50,8 @@ pub const EVERY_SETTING: &[&str] = &[
     "on-unauthenticated",
     "otlp-endpoint",
     "prefetch",
+    "relay-max-held",
+    "relay-tells-presence",
     "required-scopes",
     "send-queue-bytes",
     "store-timeout",

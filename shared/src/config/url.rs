@@ -78,7 +78,7 @@ impl fmt::Debug for AmqpUrl {
 
 /// A collector's address for OTLP over HTTP: `http://host:port`, or `https` for TLS, perhaps with a path.
 ///
-/// It holds no secret: what the collector wants to be shown goes into headers.
+/// It holds no secret: what the collector wants to be shown goes into headers. One that does is refused, and not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpUrl(String);
 
@@ -95,6 +95,8 @@ impl OtlpUrl {
 }
 
 impl Value for OtlpUrl {
+    const SECRET: bool = true;
+
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = || "the URL of a collector, such as `http://localhost:4318`".to_owned();
         let url = reqwest::Url::parse(text).map_err(|_| wanted())?;
@@ -133,13 +135,21 @@ fn host(url: &str) -> Option<&str> {
     Some(host_and_port.split(':').next().unwrap_or_default())
 }
 
-/// `url` with `***` in place of its password.
+/// `url` with `***` in place of its password and, for the web, of its query, where some put a key.
 ///
 /// A user's name that stands alone before the `@` goes too: some write the password there.
 pub fn redacted(url: &str) -> String {
     let Some(authority) = authority(url) else {
         return url.to_owned();
     };
+    let web = ["http://", "https://"].iter().any(|scheme| {
+        let begins = url.get(..scheme.len());
+        begins.is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+    });
+    if web && let Some(query) = url[authority.end..].find('?') {
+        let query = authority.end + query;
+        return format!("{}?***", redacted(&url[..query]));
+    }
     let Some(at) = url[authority.clone()].rfind('@') else {
         return url.to_owned();
     };
@@ -230,5 +240,7 @@ mod tests {
         assert_eq!(redacted("redis://s3cret@h"), "redis://***@h");
         assert_eq!(redacted("redis://u:s3@cret@h?a=b@c"), "redis://u:***@h?a=b@c");
         assert_eq!(redacted("redis://h/0"), "redis://h/0");
+        assert_eq!(redacted("https://h/a?key=s3cret"), "https://h/a?***");
+        assert_eq!(redacted("HTTPS://u:s3@h?key=s3cret"), "HTTPS://u:***@h?***");
     }
 }

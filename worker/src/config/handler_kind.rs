@@ -92,10 +92,12 @@ mod tests {
             "relay",
             "amqp",
             "http:http://127.0.0.1:3000/messages",
-            "http:https://app.example.com/a?b=c",
+            "http:https://app.example.com/a",
         ] {
             assert_eq!(HandlerKind::parse(text).unwrap().show(), text.into());
         }
+        let with_a_key = HandlerKind::parse("http:https://app.example.com/a?key=s3cret").unwrap();
+        assert_eq!(with_a_key.show(), "http:https://app.example.com/a?***".into());
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Where keys are, as the settings have it.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::path::Path;
 
 use shared::config::{Shown, Value, redacted};
 
-/// An entry of `jwt-keys`, yet to be understood. `Debug` and `Display` show `***` for a password in a URL: it would be
-/// refused, but may well be printed before.
+use crate::token::source::SECRET;
+
+/// An entry of `jwt-keys`, yet to be understood. `Debug` and `Display` show `***` for a password in a URL, and for what is
+/// no file's name: it would be refused, but may well be printed before.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeyEntry(String);
 
@@ -38,8 +42,31 @@ impl fmt::Display for KeyEntry {
                 .sum()
         };
         let (options, location) = self.0.split_at(options(&self.0));
-        write!(f, "{options}{}", redacted(location))
+        if may_be_shown(location) {
+            write!(f, "{options}{}", redacted(location))
+        } else {
+            write!(f, "{options}***")
+        }
     }
+}
+
+/// Whether it is the name of something. A secret that somebody wrote in place of the file that holds it is none.
+fn may_be_shown(location: &str) -> bool {
+    let path = Path::new(location.strip_prefix(SECRET).unwrap_or(location));
+    let in_a_folder = path
+        .parent()
+        .is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/\\: ".contains(&byte);
+    let is_url = location.contains("://");
+    is_url || path.exists() || in_a_folder && location.bytes().all(plain) || path.extension().is_some_and(is_of_keys)
+}
+
+/// What files of keys are called.
+fn is_of_keys(extension: &OsStr) -> bool {
+    let known = [
+        "pem", "der", "crt", "cer", "key", "pub", "json", "jwk", "jwks", "txt", "secret",
+    ];
+    known.iter().any(|one| extension.eq_ignore_ascii_case(one))
 }
 
 fn is_option(text: &str) -> bool {
@@ -65,7 +92,14 @@ mod tests {
                 "issuer=https://a;https://u:hunter2@a/keys",
                 "issuer=https://a;https://u:***@a/keys",
             ),
-            ("https://hunter2@a/?b=c://d", "https://***@a/?b=c://d"),
+            ("https://hunter2@a/?b=c://d", "https://***@a/?***"),
+            ("k.pem", "k.pem"),
+            ("hmac:secret.txt", "hmac:secret.txt"),
+            ("/k/a.pem", "/k/a.pem"),
+            ("S3cretS3cretS3cretS3cretS3cretS3cret", "***"),
+            ("issuer=https://a;hmac:S3cret+S3cret/S3cret=", "issuer=https://a;***"),
+            ("/S3cret+S3cret=", "***"),
+            (r#"{"kty":"oct","k":"S3cret"}"#, "***"),
         ] {
             let entry = KeyEntry::parse(entry).unwrap();
             assert_eq!(entry.to_string(), shown);

@@ -65,10 +65,13 @@ impl Application {
         let limit = parts.limits.handler_timeout;
         match self {
             Self::Own(handler) => handler,
-            Self::Relay => Box::new(Relay(Arc::new(Pushes {
-                outbound: outbound.clone(),
-                issuers: parts.issuers.clone(),
-            }))),
+            Self::Relay => Box::new(Relay {
+                pushes: Arc::new(Pushes {
+                    outbound: outbound.clone(),
+                    issuers: parts.issuers.clone(),
+                }),
+                tells_presence: parts.limits.relay_tells_presence,
+            }),
             Self::Http(target) => Box::new(Http::begin(target, limit)),
             Self::Amqp(number) => Box::new(Amqp::begin(&*parts.bus, names, names.reply_queue(number), limit)),
         }

@@ -3,6 +3,7 @@
 //! `{"type": "relay", "payload": {"to": {"subject": "bob"}, "payload": …}}` becomes a
 //! push to Bob: `{"from": {"issuer", "subject"}, "payload": …}`, and what became of it
 //! the reply: `{"outcome": "delivered", "connections": 1}` or `{"outcome": "held"}`.
+//! Where `relay-tells-presence` is off it is `{"outcome": "accepted"}` for both.
 //! It goes the way of pushes, and is what a push is: on each of Bob's live
 //! connections, or held for his next one. A message that is handled again makes the
 //! same push again, which clients are shown once.
@@ -31,7 +32,17 @@ use crate::outbound::pushes::Pushes;
 const TYPE: &str = "relay";
 
 /// Pushes messages.
-pub(crate) struct Relay(pub(crate) Arc<Pushes>);
+pub(crate) struct Relay {
+    pub(crate) pushes: Arc<Pushes>,
+    /// Whether a sender learns if the recipient is there.
+    pub(crate) tells_presence: bool,
+}
+
+/// What a sender is told who is not to learn whether the recipient is there.
+#[derive(Serialize)]
+struct Accepted {
+    outcome: &'static str,
+}
 
 /// What a client asks for. A member that is not known could have said whom it means.
 #[derive(Deserialize)]
@@ -73,7 +84,13 @@ impl Relay {
         // All of it came as JSON, so it can be written as JSON.
         let payload = serde_json::to_vec(&relayed).unwrap_or_default();
         let identity = identity::tag_of(self.issuer(asked.to.issuer.as_deref())?, subject(&asked.to)?);
-        let push = Push::for_identity(identity, id_of(request), &payload, self.0.outbound.clock.now());
+        let push = Push::relayed(
+            request.identity.tag(),
+            identity,
+            id_of(request),
+            &payload,
+            self.pushes.outbound.clock.now(),
+        );
         match push {
             Ok(push) => Ok((push, identity)),
             Err(fault) => Err(HandlerError::new(fault.error().code, fault.to_string())),
@@ -81,7 +98,7 @@ impl Relay {
     }
 
     fn issuer(&self, name: Option<&str>) -> Result<&Issuer, HandlerError> {
-        identity::issuer_of(name, &self.0.issuers).map_err(|unnamed| {
+        identity::issuer_of(name, &self.pushes.issuers).map_err(|unnamed| {
             refused(match unnamed {
                 Unnamed::Several => "there are several issuers: name the subject's in `to.issuer`",
                 Unnamed::Unknown => "the issuer is none of those whose tokens are accepted",
@@ -114,7 +131,10 @@ fn id_of(request: &Request<'_>) -> String {
 impl Handler for Relay {
     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
         let (push, identity) = self.push(&request)?;
-        match self.0.send(&push, identity).await {
+        match self.pushes.send(&push, identity).await {
+            Ok(Outcome::Delivered { .. } | Outcome::Held) if !self.tells_presence => {
+                Answers::one(&Accepted { outcome: "accepted" })
+            }
             Ok(outcome @ (Outcome::Delivered { .. } | Outcome::Held)) => Answers::one(&outcome),
             Ok(Outcome::Refused { .. }) => Err(HandlerError::new(
                 ErrorCode::Busy,

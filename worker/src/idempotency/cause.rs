@@ -1,11 +1,10 @@
 //! By what a message had its effect: pure.
 //!
 //! What it came to is told to nobody who could not have caused it. So it is kept with what
-//! its token allowed, as digests of its claims' parts, and with what a revocation would mean.
+//! its token allowed, and with what a revocation would mean.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 use shared::clock::Timestamp;
 use shared::id::ConnectionId;
 use shared::revocation::Subject;
@@ -13,17 +12,14 @@ use shared::tag::{IdentityTag, TokenIdTag};
 
 use crate::handler::Request;
 use crate::identity;
-use crate::rights::parts;
-
-/// How much of a digest is kept of each part, as hexadecimal digits: nobody chooses the claims of their token.
-const DIGITS: usize = 12;
+use crate::rights::Allowed;
 
 /// By what a message had its effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cause {
-    /// The digests of what its token allowed, one after the other, sorted.
+    /// What its token allowed.
     #[serde(rename = "m")]
-    may: String,
+    allowed: Allowed,
     #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
     token_id: Option<TokenIdTag>,
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +34,7 @@ impl Cause {
         let text = |name| request.claims.get(name).and_then(Value::as_str);
         let issued_at = request.claims.get("iat").and_then(Value::as_f64);
         Self {
-            may: digests(request.claims).concat(),
+            allowed: Allowed::of(request.claims),
             token_id: text("jti").map(|jti| identity::token_id_tag(&request.identity.issuer, jti)),
             // Before its second rather than after it, as a revocation would have it.
             issued_at: issued_at.map(|seconds| Timestamp::from_secs(seconds as u64)),
@@ -48,9 +44,7 @@ impl Cause {
 
     /// Whether a token with these claims could have caused the same.
     pub(super) fn is_within(&self, claims: &Map<String, Value>) -> bool {
-        let has = digests(claims);
-        let mut needed = self.may.as_bytes().chunks(DIGITS);
-        needed.all(|digest| has.binary_search_by(|one| one.as_bytes().cmp(digest)).is_ok())
+        self.allowed.is_within(claims)
     }
 
     /// What a revocation must mean to concern it.
@@ -62,20 +56,6 @@ impl Cause {
             connection: self.connection,
         }
     }
-}
-
-/// Sorted, each once.
-fn digests(claims: &Map<String, Value>) -> Vec<String> {
-    let digest = |part: String| {
-        let digest = Sha256::digest(part);
-        let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        text.truncate(DIGITS);
-        text
-    };
-    let mut all: Vec<_> = parts(claims).into_iter().map(digest).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
 }
 
 #[cfg(test)]

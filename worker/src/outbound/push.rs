@@ -17,7 +17,7 @@ use shared::tag::IdentityTag;
 
 use crate::identity::{self, Issuer, Unnamed};
 use crate::message;
-use crate::store::HeldWrite;
+use crate::store::{HeldWrite, hold};
 
 /// The header that names whom it is for: the `sub` of an identity.
 const SUBJECT: &str = "subject";
@@ -49,6 +49,8 @@ pub(crate) struct Push {
     pub(crate) body: String,
     /// Who wants to know what becomes of it.
     pub(crate) producer: Option<Producer>,
+    /// Which user sends it, if it is no backend.
+    pub(crate) sender: Option<IdentityTag>,
     /// When it was first given to us.
     pub(crate) since: Timestamp,
 }
@@ -123,15 +125,17 @@ impl Push {
             body: body(&id, message::payload(&message.body)?),
             id,
             producer: producer(properties, names),
+            sender: None,
             since: now,
         })
     }
 
-    /// One for all connections of an identity, whose producer waits for what becomes of it.
+    /// One of a user's for all connections of an identity, whose producer waits for what becomes of it.
     ///
     /// # Errors
     /// If the payload cannot be written to a client.
-    pub(crate) fn for_identity(
+    pub(crate) fn relayed(
+        sender: IdentityTag,
         identity: IdentityTag,
         id: String,
         payload: &[u8],
@@ -142,13 +146,17 @@ impl Push {
             body: body(&id, message::payload(payload)?),
             id,
             producer: None,
+            sender: Some(sender),
             since: now,
         })
     }
 
     /// The key by which terminators and the hold know it if it comes twice.
     pub(crate) fn key(&self) -> String {
-        format!("{KEY_PREFIX}{}", self.id)
+        match self.sender {
+            Some(sender) => hold::key_of_user(sender, &self.id),
+            None => format!("{KEY_PREFIX}{}", self.id),
+        }
     }
 
     /// The text, to be published.
@@ -181,7 +189,7 @@ fn body(id: &str, payload: &RawValue) -> String {
 
 /// Whether something of this key is a push, rather than an answer.
 pub(crate) fn is_push(key: &str) -> bool {
-    key.starts_with(KEY_PREFIX)
+    key.starts_with(KEY_PREFIX) || hold::is_of_user(key)
 }
 
 /// Who wants to know what becomes of a message of anybody's. A queue of ours is nobody's: what came there would be

@@ -263,6 +263,7 @@ impl Job {
                 }),
                 _ => None,
             },
+            Return::Rules(_) => None,
         }
     }
 

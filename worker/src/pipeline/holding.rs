@@ -11,6 +11,7 @@ use tracing::debug;
 use super::concluding::Asked;
 use super::{Conclusion, JOURNEY, Pipeline};
 use crate::metrics::{Held, Outcome};
+use crate::rights::Allowed;
 use crate::standing::subject_of;
 use crate::store::{HeldMessage, Holding};
 use crate::token::Verified;
@@ -43,7 +44,8 @@ impl Pipeline {
             owner: accepted.map(|subject| subject.identity),
             token_id: accepted.and_then(|subject| subject.token_id),
             issued_at: accepted.and_then(|subject| subject.issued_at),
-            claims: own.map(|own| own.claims.clone()),
+            allowed: own.map(|own| Allowed::of(&own.claims)),
+            client: own.and_then(|own| self.rules.client_of(&own.claims)).map(str::to_owned),
             since: asked.now,
             trace: headers::to_text(),
         };

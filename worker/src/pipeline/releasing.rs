@@ -257,6 +257,7 @@ impl Pipeline {
         self.refuse_held(connection, stamp, message, &ErrorBody::new(code, why))
             .await?;
         self.metrics.released(released);
+        self.audit_refusal(code, &stamp, message.owner, why);
         debug!(target: JOURNEY, stage = released.as_str(), %stamp);
         let decision = self.decision(Some(stamp), message.id.as_deref(), released.as_str(), why);
         self.note(stamp.connection, &decision).await;
@@ -292,14 +293,14 @@ impl Pipeline {
             .and_then(|text| RawValue::from_string(text).ok());
         let granted = &heir.principal.claims;
         // What came by a token of its own does no more than that one allowed.
-        let claims = match &message.claims {
-            Some(own) => Cow::Owned(rights::lesser(granted, own)),
-            None => Cow::Borrowed(granted),
+        let (claims, client) = match &message.allowed {
+            Some(own) => (Cow::Owned(rights::lesser(granted, own)), message.client.as_deref()),
+            None => (Cow::Borrowed(granted), self.rules.client_of(granted)),
         };
         let request = Request {
             identity: &heir.principal.identity,
             claims: &claims,
-            client: self.rules.client_of(message.claims.as_ref().unwrap_or(granted)),
+            client,
             kind: &message.kind,
             id: message.id.as_deref(),
             payload: payload.as_deref(),
@@ -362,7 +363,8 @@ mod tests {
             owner,
             token_id: None,
             issued_at: None,
-            claims: None,
+            allowed: None,
+            client: None,
             since: Timestamp::from_secs(since_s),
             trace: None,
         }

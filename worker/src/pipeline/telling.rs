@@ -1,13 +1,19 @@
 //! What is written or noted besides the answer.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
+use shared::audit;
 use shared::bus::{PublishError, Route};
 use shared::envelope::Errand;
 use shared::envelope::errand::Write;
 use shared::id::{ConnectionId, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode};
+use shared::tag::IdentityTag;
 use shared::trace::{self as traces, SpanKind, headers, words};
-use tracing::debug;
+use tokio::time::Instant;
+use tracing::field::display;
+use tracing::{debug, info};
 
 use super::Pipeline;
 use crate::metrics::Lost;
@@ -79,6 +85,23 @@ impl Pipeline {
             id: id.map(|id| redact::text(id).into_owned()),
             what: what.to_owned(),
             why: why.into(),
+        }
+    }
+
+    /// Leaves a line for the auditor, if somebody was refused for what they may not do.
+    pub(super) fn audit_refusal(
+        &self,
+        code: ErrorCode,
+        origin: &dyn Display,
+        identity: Option<IdentityTag>,
+        why: &str,
+    ) {
+        if !is_noted(code) && code != ErrorCode::Forbidden {
+            return;
+        }
+        if let Some(unwritten) = self.audit.admit(code.as_str(), Instant::now()) {
+            let identity = identity.map(display);
+            info!(target: audit::TARGET, refused = code.as_str(), %origin, identity, why, unwritten, "refused");
         }
     }
 

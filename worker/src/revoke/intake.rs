@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
+use shared::audit::{self, Audit};
 use shared::bus::topology::keys;
 use shared::bus::{Delivery, PublishError, Route};
 use shared::envelope;
 use shared::protocol::{ErrorBody, ErrorCode};
 use shared::revocation::Revocation;
-use tracing::{debug, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use super::Known;
 use crate::outbound::outcome::Outcome;
@@ -23,6 +25,7 @@ use crate::revoked::Revoked;
 pub(crate) struct Revoking {
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) revoked: Arc<Revoked>,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) known: Known,
 }
 
@@ -33,6 +36,7 @@ impl Revoking {
         let outcome = match self.known.read(&delivery.message.body, now) {
             Ok(revocation) => {
                 self.revoke(&revocation).await;
+                self.leave_a_line(&revocation);
                 Outcome::Revoked
             }
             Err(fault) => Outcome::Refused {
@@ -43,6 +47,19 @@ impl Revoking {
         self.outbound.counters.revocation(&outcome);
         self.outbound.persist(|| self.tell(&delivery, &outcome)).await;
         delivery.ack();
+    }
+
+    fn leave_a_line(&self, revocation: &Revocation) {
+        if let Some(unwritten) = self.audit.admit("revoked", Instant::now()) {
+            let Revocation {
+                target,
+                issued_before,
+                effective,
+                ..
+            } = revocation;
+            let (issued_before, effective) = (issued_before.as_millis(), effective.as_millis());
+            info!(target: audit::TARGET, revoked = ?target, issued_before, effective, unwritten, "revoked");
+        }
     }
 
     async fn revoke(&self, revocation: &Revocation) {

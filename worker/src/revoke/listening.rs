@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
+use crate::agreement::Agreement;
 use crate::outbound::metrics::Counters;
 use crate::revoked::Revoked;
 use crate::store::Store;
@@ -31,6 +32,8 @@ pub(crate) struct Listening {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) counters: Arc<Counters>,
+    /// Workers tell each other their rules the same way.
+    pub(crate) agreement: Arc<Agreement>,
 }
 
 impl Listening {
@@ -45,10 +48,14 @@ impl Listening {
 
     async fn hear(&self, consumer: &mut Consumer) {
         while let Some(delivery) = consumer.recv().await {
-            if let Some(Return::Revoked(revocation)) = Return::read(&delivery.message) {
-                self.counters.heard();
-                self.revoked.add(revocation, self.clock.now());
-                self.counters.known(self.revoked.len());
+            match Return::read(&delivery.message) {
+                Some(Return::Revoked(revocation)) => {
+                    self.counters.heard();
+                    self.revoked.add(revocation, self.clock.now());
+                    self.counters.known(self.revoked.len());
+                }
+                Some(Return::Rules(rules)) => self.agreement.hear(rules, Instant::now()),
+                _ => {}
             }
             delivery.ack();
         }

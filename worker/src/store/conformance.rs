@@ -48,6 +48,7 @@ const RESUME: ResumeDigest = [7; 32];
 const LIMITS: HoldLimits = HoldLimits {
     messages: 3,
     bytes: 100,
+    of_sender: 3,
     ttl: Duration::from_secs(300),
 };
 
@@ -184,7 +185,8 @@ fn message(home: &dyn Home, sequence: u64, payload: &str) -> HeldMessage {
         payload: Some(payload.to_owned()),
         token_id: None,
         issued_at: None,
-        claims: None,
+        allowed: None,
+        client: None,
         owner: Some(IdentityTag::of(&[1; 32])),
         since: home.clock().now(),
         trace: None,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use shared::clock::Timestamp;
 use shared::envelope::errand::Producer;
 use shared::id::{ConnectionId, Sequence};
@@ -11,6 +10,7 @@ use shared::revocation::Subject;
 use shared::tag::{IdentityTag, TokenIdTag};
 
 use super::HOLD_GRACE;
+use crate::rights::Allowed;
 
 /// How much may be held of one connection, and as much again for one identity; and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +19,36 @@ pub struct HoldLimits {
     pub messages: u64,
     /// How many bytes of bodies, all together.
     pub bytes: u64,
+    /// How many of what is held for one identity may be one user's.
+    pub of_sender: u64,
     /// How long one waits before it is given up.
     pub ttl: Duration,
 }
 
+/// With what the keys of what users send begin, before the user's tag. Nobody else's begin like it.
+const USER: &str = "u:";
+
+/// The key of something that a user sends.
+pub(crate) fn key_of_user(sender: IdentityTag, id: &str) -> String {
+    format!("{USER}{sender}:{id}")
+}
+
+/// Whether a key is of something that a user sent.
+pub(crate) fn is_of_user(key: &str) -> bool {
+    key.starts_with(USER)
+}
+
 impl HoldLimits {
+    /// How many of what is held for one identity users may have, all together: backends have the rest.
+    pub(super) fn messages_of_users(&self) -> u64 {
+        (self.messages / 2).max(1)
+    }
+
+    /// How many bytes.
+    pub(super) fn bytes_of_users(&self) -> u64 {
+        self.bytes / 2
+    }
+
     /// Until when to keep what is held since then: beyond its time, so that whoever waits for it can be told.
     pub(super) fn gone_at(&self, since: Timestamp, now: Timestamp) -> Timestamp {
         // What came back from elsewhere may be past its time already, and is still told.
@@ -50,9 +75,12 @@ pub struct HeldMessage {
     /// Its `iat`, by which it may be revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Timestamp>,
-    /// The claims of its own token, if it brought one: it may do no more than that allowed.
+    /// What its own token allowed, if it brought one: it may do no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claims: Option<Map<String, Value>>,
+    pub allowed: Option<Allowed>,
+    /// The client of that token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// When it was held.
     pub since: Timestamp,
     /// Where in which trace that was, if it was traced: a `traceparent`.
@@ -64,8 +92,8 @@ impl HeldMessage {
     /// How much it counts against the limit.
     pub fn bytes(&self) -> u64 {
         let texts = [Some(&self.kind), self.id.as_ref(), self.payload.as_ref()];
-        let claims = self.claims.as_ref().map_or(0, bytes_of_members);
-        claims + texts.into_iter().flatten().map(|text| text.len() as u64).sum::<u64>()
+        let allowed = self.allowed.as_ref().map_or(0, Allowed::bytes);
+        allowed + texts.into_iter().flatten().map(|text| text.len() as u64).sum::<u64>()
     }
 
     /// What a revocation must mean to concern it, as a message of that connection; nothing if nobody was proved.
@@ -76,23 +104,6 @@ impl HeldMessage {
             issued_at: self.issued_at,
             connection: Some(connection),
         })
-    }
-}
-
-fn bytes_of_members(members: &Map<String, Value>) -> u64 {
-    members
-        .iter()
-        .map(|(name, value)| name.len() as u64 + bytes_of(value))
-        .sum()
-}
-
-/// About as much as it is when it is written.
-fn bytes_of(value: &Value) -> u64 {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
-        Value::String(text) => text.len() as u64,
-        Value::Array(items) => items.iter().map(bytes_of).sum(),
-        Value::Object(members) => bytes_of_members(members),
     }
 }
 
@@ -110,6 +121,12 @@ pub struct HeldWrite {
 }
 
 impl HeldWrite {
+    /// With what the keys of its sender begin, if that is a user.
+    pub(super) fn sender(&self) -> Option<&str> {
+        let behind = self.key.strip_prefix(USER)?.find(':')?;
+        self.key.get(..=USER.len() + behind)
+    }
+
     /// How much it counts against the limit.
     pub fn bytes(&self) -> u64 {
         self.body.len() as u64

@@ -88,6 +88,7 @@ impl Bench {
                 max_deliveries: 5,
                 handler_timeout: Duration::from_secs(5),
                 hold: HoldLimits {
+                    of_sender: 25,
                     messages: 3,
                     bytes: 10_000,
                     ttl: HOLD_TTL,
@@ -96,6 +97,8 @@ impl Bench {
                 idempotency: None,
                 drain_timeout: Duration::from_secs(20),
                 strategy: Strategy::Both,
+                relay_tells_presence: true,
+                rules_digest: String::new(),
                 elevation: Elevation::Connection,
                 client_claims: vec!["azp".to_owned(), "client_id".to_owned()],
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),

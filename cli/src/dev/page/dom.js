@@ -2,7 +2,7 @@
 
 import { byId } from "./console/dom.js";
 
-export { byId, clock, duration, element } from "./console/dom.js";
+export { byId, clock, duration, element, say } from "./console/dom.js";
 
 export async function post(path, body) {
   const response = await fetch(path, {

@@ -5,7 +5,7 @@
 // joins them is the stamp, <terminator>.<connection>.<sequence>: our n-th message
 // has the sequence n, and which connection is ours shows at our first message.
 
-import { byId, duration, element, pretty } from "./dom.js";
+import { byId, duration, element, pretty, say } from "./dom.js";
 import { SENT, drawTrack, hasArrived, inside, keyOf, waits } from "./journey.js";
 
 const MOST_ENTRIES = 100;
@@ -164,14 +164,14 @@ function drawStale() {
 function drawRow(entry) {
   const { text, kind } = outcome(entry);
   entry.row.number.textContent = `#${entry.number}`;
-  entry.row.what.textContent = entry.what;
-  entry.row.how.textContent = entry.how;
-  entry.row.tag.textContent = text;
+  say(entry.row.what, entry.what);
+  say(entry.row.how, entry.how);
+  say(entry.row.tag, text);
   entry.row.tag.dataset.kind = kind;
   entry.row.took.textContent = inside(entry);
   if (entry !== entries[0]) return;
   byId("last").hidden = false;
-  byId("last-outcome").textContent = `#${entry.number}: ${text}.`;
+  say(byId("last-outcome"), `#${entry.number}: ${text}.`);
 }
 
 export function drawSelected() {

@@ -1,6 +1,6 @@
 // Tokens: good ones, and those that are not.
 
-import { byId, clock, post, pretty } from "./dom.js";
+import { byId, clock, post, pretty, say } from "./dom.js";
 
 const EXPIRED_AGO_S = 3600;
 
@@ -15,7 +15,7 @@ export async function mintWanted() {
   const asked = performance.now();
   token = { ...(await mint(life)), until: asked + life * 1000 };
   byId("token-text").textContent = token.token;
-  byId("token-claims").textContent = pretty(claims(token.token));
+  say(byId("token-claims"), pretty(claims(token.token)));
   byId("token-details").hidden = false;
   byId("token-life").hidden = false;
   drawToken();

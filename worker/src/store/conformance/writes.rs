@@ -5,7 +5,58 @@ use super::*;
 pub(super) async fn every_claim(home: &dyn Home) {
     writes_are_held_once_and_read_in_the_order_of_their_coming(home).await;
     writes_are_held_within_limits_whoever_holds_them(home).await;
+    users_never_use_up_the_share_of_backends(home).await;
     writes_outlast_their_time_by_a_while(home).await;
+}
+
+async fn users_never_use_up_the_share_of_backends(home: &dyn Home) {
+    let limits = HoldLimits {
+        messages: 8,
+        bytes: 100,
+        of_sender: 3,
+        ..LIMITS
+    };
+    let hold = async |identity, write: &HeldWrite| {
+        let held = home.store().hold_write(identity, write, &limits).await;
+        held.expect("the store answers") != Holding::Overflow
+    };
+    let of = |sender: u8, id: u8, body: &str| {
+        let sender = IdentityTag::of(&[sender; 32]);
+        write(home, &crate::store::hold::key_of_user(sender, &id.to_string()), body)
+    };
+    let alice = an_identity();
+    for (id, held) in [(1, true), (2, true), (2, true), (3, true), (4, false)] {
+        assert_eq!(hold(alice, &of(1, id, "x")).await, held, "one sender's {id}");
+    }
+    assert!(hold(alice, &of(2, 1, "x")).await, "another sender");
+    assert!(!hold(alice, &of(3, 1, "x")).await, "all users have half");
+    for number in 0..4 {
+        assert!(
+            hold(alice, &write(home, &format!("p:{number}"), "x")).await,
+            "a backend's"
+        );
+    }
+    assert!(!hold(alice, &write(home, "p:4", "x")).await, "it is full");
+    let dropped = of(1, 1, "x").key;
+    home.store()
+        .drop_writes(alice, &[dropped])
+        .await
+        .expect("the store answers");
+    assert!(hold(alice, &of(1, 5, "x")).await, "there is room again");
+
+    let bob = an_identity();
+    assert!(hold(bob, &of(1, 1, &"y".repeat(40))).await);
+    assert!(
+        !hold(bob, &of(2, 1, &"y".repeat(20))).await,
+        "users have half of the bytes"
+    );
+    assert!(hold(bob, &write(home, "p:1", &"y".repeat(60))).await);
+    let dropped = of(1, 1, "").key;
+    home.store()
+        .drop_writes(bob, &[dropped])
+        .await
+        .expect("the store answers");
+    assert!(hold(bob, &of(2, 1, &"y".repeat(20))).await, "and may use it again");
 }
 
 async fn writes_outlast_their_time_by_a_while(home: &dyn Home) {

@@ -6,6 +6,15 @@ use shared::tag::IdentityTag;
 use super::expiring::Expiring;
 use crate::store::{HeldWrite, HoldLimits, Holding};
 
+fn has_room_for_user(held: &[HeldWrite], sender: &str, bytes: u64, limits: &HoldLimits) -> bool {
+    let of_users: Vec<_> = held.iter().filter(|write| write.sender().is_some()).collect();
+    let of_sender = of_users.iter().filter(|write| write.sender() == Some(sender)).count();
+    let bytes_of_users: u64 = of_users.iter().map(|write| write.bytes()).sum();
+    (of_users.len() as u64) < limits.messages_of_users()
+        && (of_sender as u64) < limits.of_sender
+        && bytes_of_users + bytes <= limits.bytes_of_users()
+}
+
 #[derive(Default)]
 pub(super) struct Writes {
     by_identity: Expiring<IdentityTag, Vec<HeldWrite>>,
@@ -24,6 +33,11 @@ impl Writes {
         if is_new {
             let bytes: u64 = held.iter().map(HeldWrite::bytes).sum();
             if held.len() as u64 >= limits.messages || bytes + write.bytes() > limits.bytes {
+                return Holding::Overflow;
+            }
+            if let Some(sender) = write.sender()
+                && !has_room_for_user(held, sender, write.bytes(), limits)
+            {
                 return Holding::Overflow;
             }
         }

@@ -41,7 +41,11 @@ impl RedisStore {
             .arg(limits.messages)
             .arg(limits.bytes)
             .arg(write.since.as_millis())
-            .arg(keep_ms);
+            .arg(keep_ms)
+            .arg(write.sender().unwrap_or_default())
+            .arg(limits.of_sender)
+            .arg(limits.messages_of_users())
+            .arg(limits.bytes_of_users());
         let count: i64 = self
             .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await?;

@@ -123,7 +123,7 @@ async fn reauthenticate_holds_and_says_why_and_refuses_what_a_fresh_token_would_
         let owners: Vec<_> = [&nobody, &alice].into_iter().map(|conn| conn.id).collect();
         let of_nobody = bench.store.held_messages(owners[0]).await.unwrap();
         let of_alice = bench.store.held_messages(owners[1]).await.unwrap();
-        let (bare, own): (Vec<_>, Vec<_>) = of_nobody.iter().partition(|held| held.claims.is_none());
+        let (bare, own): (Vec<_>, Vec<_>) = of_nobody.iter().partition(|held| held.allowed.is_none());
         assert_eq!(
             bare.iter().map(|held| held.owner).collect::<Vec<_>>(),
             vec![None; usize::from(!own_needed)]
@@ -132,7 +132,7 @@ async fn reauthenticate_holds_and_says_why_and_refuses_what_a_fresh_token_would_
         assert!(
             of_alice
                 .iter()
-                .all(|held| held.owner == Some(tag("alice")) && held.claims.is_none())
+                .all(|held| held.owner == Some(tag("alice")) && held.allowed.is_none())
         );
         assert_eq!(of_alice.is_empty(), own_needed);
         assert_eq!(bench.app.seen(), []);

@@ -2,10 +2,15 @@
 
 export const byId = (id) => document.getElementById(id);
 
+// Control and format characters, which would do something to the text around them, as JSON escapes them.
+const ACTIVE = /[\p{Cc}\p{Cf}\u2028\u2029\u034f\u180b-\u180d\u{e0100}-\u{e01ef}]/gu;
+const escape = (c) => c.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`).join("");
+export const inert = (text) => String(text).replace(ACTIVE, (c) => (c === "\n" || c === "\t" ? c : escape(c)));
+
 export function element(name, className, text) {
   const made = document.createElement(name);
   if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
+  if (text !== undefined) made.textContent = inert(text);
   return made;
 }
 
@@ -19,7 +24,7 @@ export function drawing(name, attributes = {}) {
 
 // Sets what is different only, so that nothing is announced or laid out for nothing.
 export function say(node, text) {
-  const told = String(text);
+  const told = inert(text);
   if (node.textContent !== told) node.textContent = told;
 }
 
