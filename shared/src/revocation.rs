@@ -60,7 +60,8 @@ impl Revocation {
     pub fn means(&self, subject: &Subject) -> bool {
         let targeted = match self.target {
             Target::Identity(identity) => identity == subject.identity,
-            Target::Token(token) => Some(token) == subject.token_id,
+            // Its name alone says which it is, whatever the clock of its issuer says.
+            Target::Token(token) => return Some(token) == subject.token_id,
             Target::Connection(connection) => return Some(connection) == subject.connection,
             Target::Everyone => true,
         };
@@ -196,6 +197,7 @@ mod tests {
         let mut all = Revocations::default();
         all.add(of(Target::Token(TokenIdTag::of(&[2; 32]))), NOW);
         assert!(all.forbid(&alice(1), NOW));
+        assert!(all.forbid(&alice(2_000), NOW), "its issuer's clock is ahead");
         let other = Subject {
             token_id: None,
             ..alice(1)

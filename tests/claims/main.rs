@@ -10,6 +10,7 @@ mod asyncapi;
 mod audit;
 mod auth_timeout;
 mod authority;
+mod authority_table;
 mod broker_faults;
 mod bus;
 mod documents;

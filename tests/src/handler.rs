@@ -40,6 +40,7 @@ impl Handler for Poisoned {
                     "subject": request.identity.subject.as_str(),
                 }));
             }
+            "claims" => return Answers::one(request.claims),
             "trace" => {
                 let headers: BTreeMap<_, _> = request.trace_headers().into_iter().collect();
                 return Answers::one(&headers);

@@ -81,11 +81,18 @@ impl Request<'_> {
         if let Some(stamp) = self.stamp {
             return Some(stamp.to_string());
         }
-        // Somebody else may use the same id for something else.
+        // Somebody else, or another client, may use the same id for something else.
         let digest = Sha256::new()
             .chain_update(self.identity.tag().to_string())
-            .chain_update(self.message_id?)
-            .finalize();
+            .chain_update(self.message_id?);
+        let digest = match self.client {
+            // The length goes last, so that no two pairs have one text.
+            Some(client) => digest
+                .chain_update(client)
+                .chain_update((client.len() as u64).to_be_bytes()),
+            None => digest,
+        };
+        let digest = digest.finalize();
         Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 

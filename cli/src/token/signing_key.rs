@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use worker::token::source::SECRET;
+use worker::token::source::{SECRET, shown};
 use worker::token::{check_secret, secret_in};
 
 use crate::dev_key;
@@ -69,7 +69,7 @@ impl SigningKey {
             }
             Self::parse(&content, algorithm, kid)
         };
-        read().with_context(|| format!("cannot use the key {}", path.display()))
+        read().with_context(|| format!("cannot use the key {}", shown(path)))
     }
 
     fn parse(content: &[u8], algorithm: Option<Algorithm>, kid: Option<String>) -> anyhow::Result<Self> {

@@ -1,12 +1,11 @@
 //! Where keys are, as the settings have it.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
 use shared::config::{Shown, Value, redacted};
 
-use crate::token::source::SECRET;
+use crate::token::source::{SECRET, shown};
 
 /// An entry of `jwt-keys`, yet to be understood. `Debug` and `Display` show `***` for a password in a URL, and for what is
 /// no file's name: it would be refused, but may well be printed before.
@@ -42,31 +41,15 @@ impl fmt::Display for KeyEntry {
                 .sum()
         };
         let (options, location) = self.0.split_at(options(&self.0));
-        if may_be_shown(location) {
-            write!(f, "{options}{}", redacted(location))
-        } else {
-            write!(f, "{options}***")
+        if location.contains("://") {
+            return write!(f, "{options}{}", redacted(location));
         }
+        let (before, path) = match location.strip_prefix(SECRET) {
+            Some(path) => (SECRET, path),
+            None => ("", location),
+        };
+        write!(f, "{options}{before}{}", shown(Path::new(path)))
     }
-}
-
-/// Whether it is the name of something. A secret that somebody wrote in place of the file that holds it is none.
-fn may_be_shown(location: &str) -> bool {
-    let path = Path::new(location.strip_prefix(SECRET).unwrap_or(location));
-    let in_a_folder = path
-        .parent()
-        .is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir());
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/\\: ".contains(&byte);
-    let is_url = location.contains("://");
-    is_url || path.exists() || in_a_folder && location.bytes().all(plain) || path.extension().is_some_and(is_of_keys)
-}
-
-/// What files of keys are called.
-fn is_of_keys(extension: &OsStr) -> bool {
-    let known = [
-        "pem", "der", "crt", "cer", "key", "pub", "json", "jwk", "jwks", "txt", "secret",
-    ];
-    known.iter().any(|one| extension.eq_ignore_ascii_case(one))
 }
 
 fn is_option(text: &str) -> bool {
@@ -97,7 +80,10 @@ mod tests {
             ("hmac:secret.txt", "hmac:secret.txt"),
             ("/k/a.pem", "/k/a.pem"),
             ("S3cretS3cretS3cretS3cretS3cretS3cret", "***"),
-            ("issuer=https://a;hmac:S3cret+S3cret/S3cret=", "issuer=https://a;***"),
+            (
+                "issuer=https://a;hmac:S3cret+S3cret/S3cret=",
+                "issuer=https://a;hmac:***",
+            ),
             ("/S3cret+S3cret=", "***"),
             (r#"{"kty":"oct","k":"S3cret"}"#, "***"),
         ] {

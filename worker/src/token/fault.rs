@@ -213,7 +213,14 @@ impl fmt::Display for KeyError {
         if let Some(key) = &self.key {
             write!(f, " {key}")?;
         }
-        write!(f, ": {}", self.fault)
+        write!(f, ": {}", self.fault)?;
+        let hidden = self.entry.as_ref().is_some_and(|entry| entry.contains("***"));
+        if hidden && matches!(self.fault, Fault::Unreadable(_)) {
+            f.write_str(
+                " (what names no file here is not shown, since it may be a secret: a secret goes into a file, `hmac:PATH`)",
+            )?;
+        }
+        Ok(())
     }
 }
 

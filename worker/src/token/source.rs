@@ -6,6 +6,7 @@
 //! public key must never become a secret, with which whoever has it could sign
 //! (RFC 8725 §3.1).
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -191,6 +192,30 @@ fn set(option: &mut Option<String>, name: &'static str, value: &str) -> Result<(
     }
 }
 
+/// A file's name as it may be printed: `***` if it is no name of one, since it may be a secret that somebody wrote in place of
+/// the file that holds it.
+pub fn shown(path: &Path) -> String {
+    let in_a_folder = path
+        .parent()
+        .is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir());
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-/\\: ".contains(byte);
+    let plain_name = path.as_os_str().as_encoded_bytes().iter().all(plain);
+    let is_name = path.exists() || in_a_folder && plain_name || path.extension().is_some_and(is_of_keys);
+    if is_name {
+        path.display().to_string()
+    } else {
+        "***".to_owned()
+    }
+}
+
+/// What files of keys are called.
+fn is_of_keys(extension: &OsStr) -> bool {
+    let known = [
+        "pem", "der", "crt", "cer", "key", "pub", "json", "jwk", "jwks", "txt", "secret",
+    ];
+    known.iter().any(|one| extension.eq_ignore_ascii_case(one))
+}
+
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(issuer) = &self.issuer {
@@ -200,8 +225,8 @@ impl fmt::Display for KeySource {
             write!(f, "kid={kid};")?;
         }
         match &self.location {
-            Location::File(path) => write!(f, "{}", path.display()),
-            Location::Secret(path) => write!(f, "{SECRET}{}", path.display()),
+            Location::File(path) => f.write_str(&shown(path)),
+            Location::Secret(path) => write!(f, "{SECRET}{}", shown(path)),
             Location::Url(url) => write!(f, "{url}"),
         }
     }

@@ -332,14 +332,14 @@ fn all_that_is_wrong_is_said_at_once_in_one_line_each() {
         with(with(P256.jwk(), "kid", "bad\nkid"), "use", "enc"),
         with(with(RSA.jwk(), "d", "AA"), "alg", "HS256"),
     ]);
-    let files = [("keys.json", keys), ("issuer=nobody;hmac:short", b"short".to_vec())];
+    let files = [("keys.json", keys), ("issuer=nobody;hmac:short.txt", b"short".to_vec())];
     let errors = load_for(&[ISSUER], &[], &files).unwrap_err();
     let lines = [
         r#"jwt-keys "keys.json" key "bad\nkid": has a `use` other than `sig`"#,
         r#"jwt-keys "keys.json" key 1: has the private member `d`"#,
         r#"jwt-keys "keys.json" key 1: has an `alg` that does not fit the key"#,
-        r#"jwt-keys "issuer=nobody;hmac:short": belongs to the issuer "nobody", which `jwt-issuer` does not name"#,
-        r#"jwt-keys "issuer=nobody;hmac:short": is an HMAC secret of 5 bytes, at least 32 are needed"#,
+        r#"jwt-keys "issuer=nobody;hmac:short.txt": belongs to the issuer "nobody", which `jwt-issuer` does not name"#,
+        r#"jwt-keys "issuer=nobody;hmac:short.txt": is an HMAC secret of 5 bytes, at least 32 are needed"#,
     ];
     assert_eq!(errors.to_string().lines().collect::<Vec<_>>(), lines);
 }
@@ -386,8 +386,8 @@ fn files_are_read_up_to_their_limit() {
 
 #[test]
 fn an_entry_is_shown_as_it_was_written() {
-    let source: KeySource = "issuer=a;kid=b;c".parse().unwrap();
-    assert_eq!(source.to_string(), "issuer=a;kid=b;c");
+    let source: KeySource = "issuer=a;kid=b;c.pem".parse().unwrap();
+    assert_eq!(source.to_string(), "issuer=a;kid=b;c.pem");
 }
 
 /// Files that people have by mistake, each longer than a secret must be.
@@ -458,9 +458,9 @@ fn nothing_becomes_a_secret_that_is_not_named_one() {
         b"Modulus: 00:c3:5f (2048 bit) and more text",
         b"PK\x03\x04",
     ] {
-        let refused = load("kid=a;file", content.to_vec()).unwrap_err().to_string();
+        let refused = load("kid=a;file.pem", content.to_vec()).unwrap_err().to_string();
         assert!(
-            refused.contains("hmac:file") && refused.contains("neither a JWKS nor a public key"),
+            refused.contains("hmac:file.pem") && refused.contains("neither a JWKS nor a public key"),
             "{refused}"
         );
     }
