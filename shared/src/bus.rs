@@ -66,6 +66,12 @@ pub trait Bus: Send + Sync + 'static {
     /// A new publisher with a channel of its own. Its publications arrive in the order of their submission.
     fn publisher(&self, patience: Patience) -> Publisher;
 
+    /// The same for what goes where somebody else says: what the broker does not like of that costs no other publisher its
+    /// connection.
+    fn replier(&self, patience: Patience) -> Publisher {
+        self.publisher(patience)
+    }
+
     /// A new consumer of `queue`, which is declared first. At most `prefetch` deliveries are unsettled at a time.
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer;
 

@@ -27,6 +27,7 @@ mod handlers_scopes;
 mod handshake;
 mod harness;
 mod holds;
+mod hostile;
 mod idempotency;
 mod injection;
 mod keys;

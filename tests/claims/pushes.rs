@@ -276,3 +276,31 @@ async fn a_dead_terminator_s_connections_take_no_push_from_the_next() {
     assert_eq!(come, (0..pushed.len() as u64).collect::<Vec<_>>(), "each, once");
     assert_eq!(backend.push(&Push::to("alice", 0)).await["connections"], 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminator_that_dies_takes_nobody_else_s_connections_out_of_the_index() {
+    const EACH: usize = 20;
+    let mut stack = Stack::builder().terminators(2).workers(2).start().await;
+    let mut backend = stack.producer().await;
+    let (mut clients, mut dead) = (Vec::new(), String::new());
+    for number in 0..2 * EACH {
+        let mut client = stack.client_of(number % 2).await;
+        let auth = client.authenticate(&fresh("alice")).await;
+        if number == 0 {
+            let connection = connection_of(&auth);
+            dead = connection.split('.').next().expect("a terminator").to_owned();
+        }
+        clients.push(client);
+    }
+    stack.terminator(0).kill();
+    // As the broker does by itself after three minutes.
+    let queue = format!("{}.return.{dead}", stack.namespace());
+    stack.queue().await.delete(&queue).await;
+    // Copies for the dead and for the living leave together, and come back or are confirmed together.
+    let pushes: Vec<_> = (0..30).map(|number| Push::to("alice", number)).collect();
+    backend.burst(&pushes).await;
+    let living = clients.into_iter().skip(1).step_by(2);
+    for mut client in living {
+        assert_eq!(client.pushes(30).await.len(), 30);
+    }
+}

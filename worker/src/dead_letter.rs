@@ -45,6 +45,8 @@ struct Epitaph {
 
 pub(crate) struct Undertaker {
     publisher: Publisher,
+    /// For what an injector has named.
+    replier: Publisher,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     names: Names,
@@ -57,6 +59,7 @@ pub(crate) struct Undertaker {
 impl Undertaker {
     pub(crate) fn new(
         publisher: Publisher,
+        replier: Publisher,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         names: &Names,
@@ -66,6 +69,7 @@ impl Undertaker {
         let internal = names.internal_exchange().name;
         Self {
             publisher,
+            replier,
             clock,
             metrics,
             route: Route::new(&internal, keys::DEAD),
@@ -126,14 +130,18 @@ impl Undertaker {
         };
         let queue = text_header(&message.properties, HEADER_FIRST_DEATH_QUEUE).unwrap_or_default();
         let was_asked = queue == self.names.pushes().name || queue == self.names.revocations().name;
-        if (was_asked || origin::was_injected(&message.properties)) && self.names.is_ours(reply_to) {
+        if (was_asked || origin::was_injected(&message.properties)) && !self.names.may_be_answered(reply_to) {
             return Ok(());
         }
         if was_asked {
             return self.tell_producer(message).await;
         }
         let answer = last_answer(message).to_message(message.properties.correlation_id.clone(), last_word(message));
-        match self.publisher.publish(Route::queue(reply_to), answer).await {
+        let publisher = match self.names.is_ours(reply_to) {
+            true => &self.publisher,
+            false => &self.replier,
+        };
+        match publisher.publish(Route::queue(reply_to), answer).await {
             Err(PublishError::Unroutable | PublishError::Malformed) => {
                 self.metrics.answer_lost(Lost::Unroutable);
                 Ok(())
@@ -241,7 +249,12 @@ impl Epitaph {
 /// can be resumed, are nobody else's to read.
 const OF_THE_CONNECTION: [&str; 3] = ["grant", "principal", "resume"];
 
-/// The sender's own headers. The broker's are about a journey that is over, and ours are written anew.
+/// How many bytes of the sender's own headers are kept: with all the rest they fit into the smallest frame that a broker may
+/// agree upon (4,096 bytes, AMQP 0-9-1 §4.2.3).
+const MOST_HEADER_BYTES: usize = 2_048;
+
+/// The sender's own headers, as far as there is room. The broker's are about a journey that is over, and ours are written
+/// anew.
 fn kept_headers(headers: &[(String, Value)]) -> impl Iterator<Item = (String, Value)> {
     let ours = [
         HEADER_REASON,
@@ -261,6 +274,16 @@ fn kept_headers(headers: &[(String, Value)]) -> impl Iterator<Item = (String, Va
             Value::Text(text) => (name.clone(), Value::Text(redact::text(text).into_owned())),
             other => (name.clone(), other.clone()),
         })
+        .scan(MOST_HEADER_BYTES, |room, (name, value)| {
+            let text = match &value {
+                Value::Text(text) => text.len(),
+                _ => size_of::<i64>(),
+            };
+            let left = room.checked_sub(name.len() + text);
+            *room = left.unwrap_or(*room);
+            Some(left.map(|_| (name, value)))
+        })
+        .flatten()
 }
 
 fn property(text: Option<&str>) -> Option<String> {

@@ -49,7 +49,7 @@ impl Origin {
     /// somebody else's question.
     pub(crate) fn reply_to<'a>(&self, properties: &'a Properties, names: &Names) -> Option<&'a str> {
         let reply_to = properties.reply_to.as_deref()?;
-        (*self != Self::Injected || !names.is_ours(reply_to)).then_some(reply_to)
+        (*self != Self::Injected || names.may_be_answered(reply_to)).then_some(reply_to)
     }
 
     /// Which message of which connection, if it is one.

@@ -46,10 +46,12 @@ impl Outward {
         // What came in order cannot be passed over, so whoever waits for a confirm waits for as long as it takes.
         let publisher = || parts.bus.publisher(Patience::Endless);
         let counters = Arc::new(Counters::new());
-        let teller = Arc::new(Teller::new(publisher(), names.clone(), counters.clone()));
+        let replier = || parts.bus.replier(Patience::Endless);
+        let teller = Arc::new(Teller::new(replier(), names.clone(), counters.clone()));
         let revoked = Arc::new(Revoked::unloaded());
         let undertaker = Undertaker::new(
             publisher(),
+            replier(),
             parts.clock.clone(),
             metrics.clone(),
             names,

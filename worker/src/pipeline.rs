@@ -75,6 +75,8 @@ pub(crate) struct Pipeline {
     /// How many messages may be handled at a time. To wait for a confirm takes no permit.
     pub(crate) permits: Semaphore,
     pub(crate) publisher: Publisher,
+    /// For answers into queues that an injector has named.
+    pub(crate) replier: Publisher,
     pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tracer: Tracer,
@@ -238,8 +240,16 @@ impl Pipeline {
         for message in &mut messages {
             headers::write(&mut message.properties, &span);
         }
-        match self.send(reply_to, messages.clone()).await {
+        let publisher = match origin.stamp() {
+            Some(_) => &self.publisher,
+            None => &self.replier,
+        };
+        match send(publisher, reply_to, messages.clone()).await {
             Err(PublishError::Unroutable) if origin.stamp().is_some() => self.give_to_the_hold(messages).await?,
+            // Whoever asked named something that takes no answer; what they asked is kept for a person.
+            Err(PublishError::Malformed) if origin.stamp().is_none() => {
+                self.undertaker.bury_refused(delivery, ErrorCode::BadRequest).await?;
+            }
             // Nobody is there any more, or there never was such a queue.
             Err(PublishError::Unroutable | PublishError::Malformed) => self.metrics.answer_lost(Lost::Unroutable),
             outcome => outcome?,
@@ -247,15 +257,6 @@ impl Pipeline {
         self.metrics.confirm_took(started.elapsed());
         debug!(target: JOURNEY, stage = "return", stamp = %origin);
         Ok(())
-    }
-
-    async fn send(&self, reply_to: &str, messages: Vec<Message>) -> Result<(), PublishError> {
-        let route = Route::queue(reply_to);
-        // They are submitted in order, and confirmed together.
-        let sends = messages
-            .into_iter()
-            .map(|message| self.publisher.publish(route.clone(), message));
-        try_join_all(sends).await.map(|_| ())
     }
 
     /// The terminator is gone, and its queue with it. What is somebody's waits for their next connection.
@@ -277,6 +278,15 @@ impl Pipeline {
         self.metrics.bounced();
         self.publisher.publish(route, Bounced::Gone.to_message(message)).await
     }
+}
+
+async fn send(publisher: &Publisher, reply_to: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+    let route = Route::queue(reply_to);
+    // They are submitted in order, and confirmed together.
+    let sends = messages
+        .into_iter()
+        .map(|message| publisher.publish(route.clone(), message));
+    try_join_all(sends).await.map(|_| ())
 }
 
 /// The answers as they go to whoever asked. What changes the connection comes with the first, the settlement with the

@@ -10,8 +10,12 @@ use std::sync::Arc;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, PublishError, Publisher, Route, Value};
 use shared::clock::Timestamp;
+use shared::trace::headers::{TRACEPARENT, TRACESTATE};
 
 use crate::origin::{self, HEADER_FIRST_SEEN, HEADER_ORIGIN};
+
+/// The longest header that is kept of what an injector wrote: a `tracestate` may have 512 characters (W3C Trace Context §3.3.1.5).
+const MOST_BYTES: usize = 1_024;
 
 /// Puts messages into `<namespace>.retry`.
 pub(crate) struct Mover {
@@ -41,7 +45,8 @@ impl Mover {
 }
 
 /// The message as it goes to `<namespace>.retry`: as it came, and with where and when it came from. What it said
-/// itself about those, or in the broker's name, is dropped, because there it would be believed.
+/// itself about those, or in the broker's name, is dropped, because there it would be believed. Of what an injector
+/// wrote only the headers that mean something are kept: the rest is of any size, and would grow each time.
 fn moved(delivery: &Delivery, internal: &str, now: Timestamp) -> Message {
     let key = if origin::is_forwarded(delivery, internal) {
         keys::FORWARD
@@ -51,7 +56,16 @@ fn moved(delivery: &Delivery, internal: &str, now: Timestamp) -> Message {
     let first_seen_s = origin::first_seen_s(delivery, internal).unwrap_or(now.as_secs());
     let mut message = delivery.message.clone();
     let headers = &mut message.properties.headers;
-    headers.retain(|(name, _)| name != HEADER_ORIGIN && name != HEADER_FIRST_SEEN && !name.starts_with("x-"));
+    let means_something = |name: &str, value: &Value| match key {
+        keys::FORWARD => true,
+        _ => {
+            [TRACEPARENT, TRACESTATE].contains(&name) && matches!(value, Value::Text(text) if text.len() <= MOST_BYTES)
+        }
+    };
+    headers.retain(|(name, value)| {
+        let of_movers = name == HEADER_ORIGIN || name == HEADER_FIRST_SEEN || name.starts_with("x-");
+        !of_movers && means_something(name, value)
+    });
     let first_seen_s = i64::try_from(first_seen_s).unwrap_or(i64::MAX);
     headers.push((HEADER_ORIGIN.to_owned(), Value::Text(key.to_owned())));
     headers.push((HEADER_FIRST_SEEN.to_owned(), Value::Integer(first_seen_s)));

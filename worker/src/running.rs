@@ -220,6 +220,7 @@ impl Rooms {
         let audiences = verifier.rules().audiences.clone();
         // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
         let publisher = bus.publisher(Patience::Endless);
+        let replier = bus.replier(Patience::Endless);
         let undertaker = outward.outbound.undertaker.clone();
         Self {
             pipeline: Pipeline {
@@ -251,6 +252,7 @@ impl Rooms {
                 ),
                 permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
                 publisher: publisher.clone(),
+                replier,
                 undertaker: undertaker.clone(),
                 metrics: metrics.clone(),
                 tracer,

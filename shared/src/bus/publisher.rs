@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::{mpsc, oneshot};
@@ -49,8 +50,9 @@ pub enum PublishError {
     /// The broker did not confirm it in time. It may have arrived all the same.
     #[error("the broker is away")]
     Away,
-    /// It cannot be expressed in AMQP: a property is longer than 255 bytes.
-    #[error("a property is longer than 255 bytes")]
+    /// It cannot be expressed in AMQP (a property is longer than 255 bytes, the headers than a frame), or the broker closes
+    /// whatever brings it.
+    #[error("it is more than AMQP carries, or what the broker rejects")]
     Malformed,
     /// The bus has ended.
     #[error("the bus has ended")]
@@ -93,12 +95,25 @@ impl Publication {
 #[derive(Clone)]
 pub struct Publisher {
     queue: mpsc::Sender<Publication>,
+    room: Arc<AtomicUsize>,
 }
 
 impl Publisher {
     pub(super) fn new() -> (Self, mpsc::Receiver<Publication>) {
         let (queue, home) = mpsc::channel(QUEUE_CAPACITY);
-        (Self { queue }, home)
+        let room = Arc::new(AtomicUsize::new(usize::MAX));
+        (Self { queue, room }, home)
+    }
+
+    /// How many bytes of properties and headers a message may have: they must fit into one frame (AMQP 0-9-1 §4.2.6), whose
+    /// size is agreed upon with the broker. Until there is one, any number.
+    pub fn room_for_headers(&self) -> usize {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    /// Where that is noted.
+    pub(super) fn room(&self) -> Arc<AtomicUsize> {
+        self.room.clone()
     }
 
     /// Publishes, and waits until the queue has confirmed it.

@@ -2,7 +2,8 @@
 //!
 //! Two connections, one to publish and one to consume, because a broker that
 //! runs out of memory blocks a publisher's connection whole, and acknowledgements
-//! must not wait behind it. Each has a supervisor that connects anew for ever
+//! must not wait behind it; and for whoever answers into queues that others name a third, since such a name may cost the
+//! connection on which it is used. Each has a supervisor that connects anew for ever
 //! (`connection`); what lives on a connection is rebuilt with each generation of
 //! it: the topology (`declare`), confirm channels (`publish`), consumers (`consume`), looks at queues (`look`).
 //! lapin's own recovery is off: it cannot tell what of ours was still in flight.
@@ -16,7 +17,7 @@ mod look;
 mod pending;
 mod publish;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -48,10 +49,19 @@ impl RabbitmqConfig {
     }
 }
 
+/// The connections of a bus.
+struct Homes {
+    publishing: Connections,
+    consuming: Connections,
+    /// With a board of its own, that nobody looks at: whether answers to strangers leave is nothing for others to wait for.
+    replying: Option<(Connections, LinkBoard)>,
+}
+
 /// A RabbitMQ broker or cluster.
 pub struct RabbitmqBus {
-    /// Publishing and consuming; nothing once the bus is closed.
-    connections: Mutex<Option<(Connections, Connections)>>,
+    config: RabbitmqConfig,
+    /// Nothing once the bus is closed.
+    homes: Mutex<Option<Homes>>,
     board: LinkBoard,
     tasks: TaskTracker,
 }
@@ -64,30 +74,55 @@ impl RabbitmqBus {
         let publishing = connection::supervise(&config, Role::Publishing, &board, &tasks);
         let consuming = connection::supervise(&config, Role::Consuming, &board, &tasks);
         Self {
-            connections: Mutex::new(Some((publishing, consuming))),
+            homes: Mutex::new(Some(Homes {
+                publishing,
+                consuming,
+                replying: None,
+            })),
+            config,
             board,
             tasks,
         }
     }
 
-    fn connections(&self) -> Option<(Connections, Connections)> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn homes(&self) -> MutexGuard<'_, Option<Homes>> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publisher_on(&self, connections: Connections, link: watch::Receiver<Link>, patience: Patience) -> Publisher {
+        let (publisher, queue) = Publisher::new();
+        let task = publish::run(queue, publisher.room(), connections, link, patience);
+        self.tasks.spawn(task);
+        publisher
     }
 }
 
 impl Bus for RabbitmqBus {
     fn publisher(&self, patience: Patience) -> Publisher {
-        let (publisher, queue) = Publisher::new();
-        if let Some((publishing, _)) = self.connections() {
-            self.tasks
-                .spawn(publish::run(queue, publishing, self.board.subscribe(), patience));
+        let publishing = self.homes().as_ref().map(|homes| homes.publishing.clone());
+        match publishing {
+            Some(publishing) => self.publisher_on(publishing, self.board.subscribe(), patience),
+            None => Publisher::new().0,
         }
-        publisher
+    }
+
+    fn replier(&self, patience: Patience) -> Publisher {
+        let mut homes = self.homes();
+        let Some(homes) = homes.as_mut() else {
+            return Publisher::new().0;
+        };
+        let (replying, board) = homes.replying.get_or_insert_with(|| {
+            let board = LinkBoard::new();
+            let replying = connection::supervise(&self.config, Role::Replying, &board, &self.tasks);
+            (replying, board)
+        });
+        self.publisher_on(replying.clone(), board.subscribe(), patience)
     }
 
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
         let (consumer, home) = Consumer::new();
-        if let Some((_, consuming)) = self.connections() {
+        let consuming = self.homes().as_ref().map(|homes| homes.consuming.clone());
+        if let Some(consuming) = consuming {
             let slot = self.board.slot(format!("not yet consuming {}", queue.name));
             self.tasks.spawn(consume::run(queue, prefetch, home, consuming, slot));
         }
@@ -96,9 +131,10 @@ impl Bus for RabbitmqBus {
 
     fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a> {
         Box::pin(async move {
-            match self.connections() {
+            let consuming = self.homes().as_ref().map(|homes| homes.consuming.clone());
+            match consuming {
                 // A connection on which we publish may be blocked, and answer nothing.
-                Some((_, consuming)) => look::is_consumed(consuming, queue).await,
+                Some(consuming) => look::is_consumed(consuming, queue).await,
                 None => false,
             }
         })
@@ -111,7 +147,7 @@ impl Bus for RabbitmqBus {
     fn close(&self) -> Closing<'_> {
         Box::pin(async {
             // The supervisors end when nobody holds their connections any more.
-            self.connections.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.homes().take();
             self.tasks.close();
             self.tasks.wait().await;
         })

@@ -87,6 +87,21 @@ pub fn is_reserved(word: &str) -> bool {
     OURS.contains(&word) || RESERVED.contains(&word)
 }
 
+/// With what the names begin that RabbitMQ gives to those who want a direct reply
+/// (<https://www.rabbitmq.com/docs/direct-reply-to>); behind it stand two texts in base64, the first of them an Erlang term.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
+
+/// Whether RabbitMQ can read such a name. One that it cannot costs it the connection on which the answer comes.
+fn is_direct_reply(rest: &str) -> bool {
+    let base64 = |text: &str| {
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte);
+        text.len() >= 8 && text.bytes().all(letter)
+    };
+    let parts = rest.strip_prefix('.').and_then(|rest| rest.split_once('.'));
+    // An Erlang term begins with the byte 131 (External Term Format §1), whose six upper bits are the letter `g`.
+    parts.is_some_and(|(process, key)| process.starts_with('g') && base64(process) && base64(key))
+}
+
 /// With what the names of the queues of terminators begin, after the namespace.
 const RETURN: &str = "return.";
 
@@ -338,6 +353,15 @@ impl Names {
             .and_then(|rest| rest.strip_prefix('.'));
         let is_of_one = |suffix: &str| [RETURN, WORKER, REPLY].iter().any(|prefix| suffix.starts_with(prefix));
         suffix.is_some_and(|suffix| OURS.contains(&suffix) || is_of_one(suffix))
+    }
+
+    /// Whether an answer may go to `queue` because somebody else says so: it is none of ours, and the broker can read it.
+    pub fn may_be_answered(&self, queue: &str) -> bool {
+        let readable = match queue.strip_prefix(DIRECT_REPLY) {
+            Some(rest) => is_direct_reply(rest),
+            None => true,
+        };
+        !queue.is_empty() && readable && !self.is_ours(queue)
     }
 
     /// What must be there before anything is published: declared by terminator and worker alike, in this order.

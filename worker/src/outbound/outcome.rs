@@ -84,7 +84,7 @@ impl Teller {
     /// If the broker could not be told.
     pub(crate) async fn tell(&self, producer: &Producer, outcome: &Outcome) -> Result<(), PublishError> {
         // It was asked when it came, but has been through other hands since.
-        if self.names.is_ours(&producer.reply_to) {
+        if !self.names.may_be_answered(&producer.reply_to) {
             return Ok(());
         }
         let message = outcome.to_message(producer.correlation_id.clone());

@@ -195,7 +195,10 @@ pub(crate) fn is_push(key: &str) -> bool {
 /// Who wants to know what becomes of a message of anybody's. A queue of ours is nobody's: what came there would be
 /// taken for something else.
 pub(crate) fn producer(properties: &Properties, names: &Names) -> Option<Producer> {
-    let reply_to = properties.reply_to.as_deref().filter(|name| !names.is_ours(name))?;
+    let reply_to = properties
+        .reply_to
+        .as_deref()
+        .filter(|name| names.may_be_answered(name))?;
     Some(Producer {
         reply_to: reply_to.to_owned(),
         correlation_id: properties.correlation_id.clone(),

@@ -20,6 +20,9 @@ use crate::standing::{Principal, subject_of};
 use crate::store::{Recorded, StoreError};
 use crate::token::Verified;
 
+/// What stands beside the claims of a grant: its facts, stamps, and what traces a message.
+const MOST_BESIDE_CLAIMS: usize = 3 * 1_024;
+
 /// What a message has made of its connection.
 pub(super) struct Granted {
     pub(super) identity: IdentityTag,
@@ -43,6 +46,13 @@ impl Pipeline {
         let stamp = question.stamp;
         let terms = &self.rules.terms;
         let resume = secret_of(asked, question);
+        let principal = Principal::to_text(verified, &resume);
+        if principal.len().saturating_add(MOST_BESIDE_CLAIMS) > self.publisher.room_for_headers() {
+            return Err(ErrorBody::new(
+                ErrorCode::TooLarge,
+                "the token's claims are more than the broker carries with a message; a token with fewer claims is needed",
+            ));
+        }
         let grant = terms.grant(verified, asked.now);
         let proven = Proven {
             stamp,
@@ -73,7 +83,7 @@ impl Pipeline {
                     resumes,
                     ..grant
                 },
-                principal: Principal::to_text(verified, &resume),
+                principal,
             },
         })
     }

@@ -37,10 +37,14 @@ fn number(text: &[u8]) -> usize {
 
 fn is_kept(text: &str) -> bool {
     let whole = text.parse::<u64>().is_ok() || text.parse::<i64>().is_ok();
+    // As it is written for applications.
+    let written = |read| serde_json::Number::from_f64(read).map(|number| number.to_string());
     whole
         || text
-            .parse::<f64>()
-            .is_ok_and(|read| digits(&format!("{read:e}")) == digits(text))
+            .parse()
+            .ok()
+            .and_then(written)
+            .is_some_and(|written| digits(&written) == digits(text))
 }
 
 /// The significant digits, and where the point stands; alike for all ways to write one number.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use lapin::protocol::AMQPErrorKind;
 use lapin::{ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -37,6 +38,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) enum Role {
     Publishing,
     Consuming,
+    Replying,
 }
 
 impl Role {
@@ -44,6 +46,7 @@ impl Role {
         match self {
             Self::Publishing => "publishing",
             Self::Consuming => "consuming",
+            Self::Replying => "replying",
         }
     }
 }
@@ -76,6 +79,14 @@ impl Generation {
         if matches!(error.kind(), lapin::ErrorKind::ParsingError(_)) {
             self.unreadable.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whether the broker closed a channel for it, and not the connection (AMQP 0-9-1 §1.2).
+pub(super) fn is_of_a_channel(error: &lapin::Error) -> bool {
+    match error.kind() {
+        lapin::ErrorKind::ProtocolError(error) => matches!(error.kind(), AMQPErrorKind::Soft(_)),
+        _ => false,
     }
 }
 
@@ -214,6 +225,8 @@ impl Supervisor {
                         info!(role = self.role.name(), "the broker takes messages again");
                         self.slot.set(Link::Up);
                     }
+                    // Whoever has that channel knows, and opens another.
+                    Some(Event::Error(error)) if is_of_a_channel(&error) => {}
                     Some(Event::Error(error)) => {
                         generation.blame(&error);
                         return error.to_string();

@@ -13,12 +13,22 @@ pub(super) fn short(text: &str) -> Result<ShortString, PublishError> {
     ShortString::try_new(text).map_err(|_| PublishError::Malformed)
 }
 
-/// Properties to publish, `message_id` standing in for one that is missing.
-pub(super) fn to_amqp(properties: &Properties, message_id: &str) -> Result<BasicProperties, PublishError> {
-    let message_id = properties.message_id.as_deref().unwrap_or(message_id);
-    let mut amqp = BasicProperties::default()
-        .with_delivery_mode(PERSISTENT)
-        .with_message_id(short(message_id)?);
+/// The header by which a publication is told from every other, also from those that have the same `message_id`.
+pub(super) const PUBLICATION: &str = "publication";
+
+/// Properties to publish, under that name of their own, in at most `room` bytes.
+pub(super) fn to_amqp(
+    properties: &Properties,
+    publication: &str,
+    room: usize,
+) -> Result<BasicProperties, PublishError> {
+    if size(properties, publication) > room {
+        return Err(PublishError::Malformed);
+    }
+    let mut amqp = BasicProperties::default().with_delivery_mode(PERSISTENT);
+    if let Some(text) = &properties.message_id {
+        amqp = amqp.with_message_id(short(text)?);
+    }
     if let Some(text) = &properties.content_type {
         amqp = amqp.with_content_type(short(text)?);
     }
@@ -38,8 +48,9 @@ pub(super) fn to_amqp(properties: &Properties, message_id: &str) -> Result<Basic
         // Milliseconds, as a text (https://www.rabbitmq.com/docs/ttl#per-message-ttl-in-publishers).
         amqp = amqp.with_expiration(short(&expiration.as_millis().to_string())?);
     }
-    if !properties.headers.is_empty() {
+    {
         let mut headers = FieldTable::default();
+        headers.insert(short(PUBLICATION)?, AMQPValue::LongString(publication.into()));
         for (name, value) in &properties.headers {
             let value = match value {
                 Value::Text(text) => AMQPValue::LongString(text.as_str().into()),
@@ -52,6 +63,31 @@ pub(super) fn to_amqp(properties: &Properties, message_id: &str) -> Result<Basic
         amqp = amqp.with_headers(headers);
     }
     Ok(amqp)
+}
+
+/// About how many bytes they take on the wire, and not less (AMQP 0-9-1 §4.2.5 and §4.2.6.1).
+fn size(properties: &Properties, publication: &str) -> usize {
+    /// The frame's own bytes, the content header's, and the numbers among the properties.
+    const FIXED: usize = 64;
+    /// The length and the type of a header's name and value.
+    const HEADER: usize = 6;
+    let texts = [
+        &properties.content_type,
+        &properties.kind,
+        &properties.message_id,
+        &properties.correlation_id,
+        &properties.reply_to,
+    ];
+    let texts: usize = texts.into_iter().flatten().map(|text| text.len() + 1).sum();
+    let headers = properties.headers.iter().map(|(name, value)| {
+        let value = match value {
+            Value::Text(text) => text.len(),
+            Value::Integer(_) | Value::Flag(_) => 8,
+            Value::Other => 0,
+        };
+        name.len() + value + HEADER
+    });
+    FIXED + texts + PUBLICATION.len() + publication.len() + HEADER + headers.sum::<usize>()
 }
 
 /// Properties as they came.
@@ -69,17 +105,29 @@ pub(super) fn from_amqp(amqp: &BasicProperties) -> Properties {
     }
 }
 
+/// The name that a publication was given.
+pub(super) fn publication_of(amqp: &BasicProperties) -> Option<String> {
+    match amqp.headers().as_ref()?.inner().get(PUBLICATION)? {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        _ => None,
+    }
+}
+
 fn headers_from(table: &FieldTable) -> Vec<(String, Value)> {
     table
         .inner()
         .iter()
+        .filter(|(name, _)| name.as_str() != PUBLICATION)
         .map(|(name, value)| (name.as_str().to_owned(), value_from(value)))
         .collect()
 }
 
 fn value_from(value: &AMQPValue) -> Value {
     match value {
-        AMQPValue::LongString(text) => Value::Text(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        // What is no text says nothing to us, and would come out longer than it went in.
+        AMQPValue::LongString(text) => {
+            str::from_utf8(text.as_bytes()).map_or(Value::Other, |text| Value::Text(text.to_owned()))
+        }
         AMQPValue::ShortString(text) => Value::Text(text.as_str().to_owned()),
         AMQPValue::Boolean(flag) => Value::Flag(*flag),
         AMQPValue::ShortShortInt(number) => Value::Integer(i64::from(*number)),
@@ -109,7 +157,9 @@ mod tests {
             expiration: None,
             headers: vec![("index".into(), Value::Integer(-3)), ("more".into(), Value::Flag(true))],
         };
-        assert_eq!(from_amqp(&to_amqp(&properties, "other").unwrap()), properties);
+        let amqp = to_amqp(&properties, "p.1", usize::MAX).unwrap();
+        assert_eq!(from_amqp(&amqp), properties);
+        assert_eq!(publication_of(&amqp).as_deref(), Some("p.1"));
     }
 
     #[test]
@@ -118,7 +168,7 @@ mod tests {
             expiration: Some(std::time::Duration::from_millis(1_500)),
             ..Properties::default()
         };
-        let amqp = to_amqp(&properties, "m").unwrap();
+        let amqp = to_amqp(&properties, "m", usize::MAX).unwrap();
         assert_eq!(amqp.expiration().as_ref().map(ShortString::as_str), Some("1500"));
         assert_eq!(from_amqp(&amqp).expiration, None);
     }
@@ -129,6 +179,33 @@ mod tests {
             correlation_id: Some("c".repeat(256)),
             ..Properties::default()
         };
-        assert_eq!(to_amqp(&properties, "m"), Err(PublishError::Malformed));
+        assert_eq!(to_amqp(&properties, "m", usize::MAX), Err(PublishError::Malformed));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_frame_is_an_error_and_what_does_is_none() {
+        for (headers, room) in [(0, 200), (100, 300), (4_000, 8_000)] {
+            let properties = Properties {
+                message_id: Some("m".repeat(50)),
+                headers: (0..headers / 20)
+                    .map(|n| (format!("h{n}"), Value::Text("x".repeat(10))))
+                    .collect(),
+                ..Properties::default()
+            };
+            assert!(to_amqp(&properties, "p.1", room).is_ok(), "{headers}");
+            assert_eq!(to_amqp(&properties, "p.1", headers / 2), Err(PublishError::Malformed));
+            // It is never less than what crosses the wire.
+            let amqp = to_amqp(&properties, "p.1", usize::MAX).unwrap();
+            let table = amqp.headers().as_ref().unwrap().inner();
+            let value = |value: &AMQPValue| match value {
+                AMQPValue::LongString(text) => text.as_bytes().len() + 5,
+                _ => 9,
+            };
+            let written: usize = table
+                .iter()
+                .map(|(name, one)| 1 + name.as_str().len() + value(one))
+                .sum();
+            assert!(size(&properties, "p.1") >= written + 51 + 4 + 14 + 8, "{headers}");
+        }
     }
 }

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Channel, Confirmation};
 use tokio::time::Instant;
+use tracing::warn;
 
-use super::convert::{short, to_amqp};
+use super::convert::{publication_of, short, to_amqp};
 use crate::bus::{Message, Publication, PublishError, Route};
 
 /// What became of one publication on one channel.
@@ -24,12 +26,13 @@ pub(super) struct Sent {
 pub(super) struct Sending {
     route: Route,
     message: Message,
-    message_id: Arc<str>,
+    /// Its own, whatever the message is called.
+    name: Arc<str>,
 }
 
 impl Sending {
-    pub(super) async fn on(self, channel: &Channel) -> Result<lapin::Result<Confirmation>, PublishError> {
-        let properties = to_amqp(&self.message.properties, &self.message_id)?;
+    pub(super) async fn on(self, channel: &Channel, room: usize) -> Result<lapin::Result<Confirmation>, PublishError> {
+        let properties = to_amqp(&self.message.properties, &self.name, room)?;
         let (exchange, key) = (short(&self.route.exchange)?, short(&self.route.key)?);
         let options = BasicPublishOptions {
             mandatory: true,  // What no queue takes must come back, or it is silently gone.
@@ -45,9 +48,36 @@ impl Sending {
     }
 }
 
+/// What is lost with a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// That channel: the broker did not like what came through it.
+    Channel,
+    /// All of them, for the same reason.
+    Protocol,
+    /// All of them, for some other.
+    Connection,
+}
+
+impl Loss {
+    /// What an error means. That there is no such exchange, or that it may not be written to, says nothing of a message:
+    /// with a fresh connection what is missing is declared.
+    fn by(error: &lapin::Error) -> Self {
+        match error.kind() {
+            lapin::ErrorKind::ProtocolError(error) => match error.kind() {
+                AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED) => Self::Connection,
+                AMQPErrorKind::Soft(_) => Self::Channel,
+                AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => Self::Connection,
+                AMQPErrorKind::Hard(_) => Self::Protocol,
+            },
+            _ => Self::Connection,
+        }
+    }
+}
+
 /// The publications that are not settled, in the order of their submission.
 pub(super) struct Pending {
-    /// Distinguishes this channel's `message_id`s from all others'.
+    /// Distinguishes this channel's names from all others'.
     prefix: String,
     first: u64,
     entries: VecDeque<Option<Entry>>,
@@ -56,8 +86,10 @@ pub(super) struct Pending {
 
 struct Entry {
     publication: Publication,
-    message_id: Arc<str>,
+    name: Arc<str>,
     accepted: Instant,
+    /// How often its channel was lost while nothing else was under way.
+    blamed: u32,
 }
 
 impl Entry {
@@ -65,7 +97,7 @@ impl Entry {
         Sending {
             route: self.publication.route.clone(),
             message: self.publication.message.clone(),
-            message_id: self.message_id.clone(),
+            name: self.name.clone(),
         }
     }
 }
@@ -85,20 +117,22 @@ impl Pending {
         self.entries.len()
     }
 
+    /// How many are not settled.
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.unsettled == 0
     }
 
     pub(super) fn accept(&mut self, publication: Publication) -> (u64, Sending) {
         let id = self.first + self.entries.len() as u64;
-        let message_id: Arc<str> = match &publication.message.properties.message_id {
-            Some(message_id) => message_id.as_str().into(),
-            None => format!("{}.{id:x}", self.prefix).into(),
-        };
         let entry = Entry {
             publication,
-            message_id,
+            name: format!("{}.{id:x}", self.prefix).into(),
             accepted: Instant::now(),
+            blamed: 0,
         };
         let sending = entry.sending();
         self.entries.push_back(Some(entry));
@@ -113,9 +147,32 @@ impl Pending {
             .collect()
     }
 
-    /// Settles what the broker has told. Tells whether the channel is still good.
-    pub(super) fn settle(&mut self, settled: Vec<Sent>) -> bool {
-        let mut good = true;
+    /// The first that is not settled, of those from `id` on.
+    pub(super) fn next_from(&self, id: u64) -> Option<(u64, Sending)> {
+        let skipped = usize::try_from(id.saturating_sub(self.first)).ok()?;
+        let mut rest = (self.first..).zip(&self.entries).skip(skipped);
+        rest.find_map(|(id, entry)| Some((id, entry.as_ref()?.sending())))
+    }
+
+    /// The channel was lost while that one alone was under way. It is given up when that has happened `most` times.
+    pub(super) fn blame(&mut self, id: u64, most: u32) {
+        let index = id.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        let Some(Some(entry)) = index.and_then(|index| self.entries.get_mut(index)) else {
+            return;
+        };
+        entry.blamed += 1;
+        if entry.blamed >= most {
+            warn!(exchange = %entry.publication.route.exchange, "what is published here costs its channel each time, and is given up");
+            self.settle_one(id, |_| Err(PublishError::Malformed));
+        }
+    }
+
+    /// Settles what the broker has told.
+    ///
+    /// # Errors
+    /// If the channel is no good any more.
+    pub(super) fn settle(&mut self, settled: Vec<Sent>) -> Result<(), Loss> {
+        let mut good = Ok(());
         let mut outcomes = Vec::with_capacity(settled.len());
         let mut returned = HashSet::new();
         for Sent { id, result } in settled {
@@ -124,12 +181,12 @@ impl Pending {
                 Ok(Ok(confirmation)) => {
                     let acked = !confirmation.is_nack();
                     if let Some(message) = confirmation.take_message() {
-                        returned.insert(message.properties.message_id().as_ref().map(ToString::to_string));
+                        returned.insert(publication_of(&message.properties));
                     }
                     if acked { Ok(()) } else { Err(PublishError::Refused) }
                 }
-                Ok(Err(_)) => {
-                    good = false;
+                Ok(Err(error)) => {
+                    good = Err(Loss::by(&error));
                     continue;
                 }
             };
@@ -137,7 +194,7 @@ impl Pending {
         }
         for (id, outcome) in outcomes {
             self.settle_one(id, |entry| {
-                let unroutable = !returned.is_empty() && returned.contains(&Some(entry.message_id.to_string()));
+                let unroutable = !returned.is_empty() && returned.contains(&Some(entry.name.to_string()));
                 if unroutable {
                     Err(PublishError::Unroutable)
                 } else {

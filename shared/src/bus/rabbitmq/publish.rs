@@ -4,8 +4,13 @@
 //! unconfirmed at a time. What a lost channel had not confirmed leaves again through the
 //! next, in the same order. All of it happens in one task, because two that publish on one
 //! channel can swap delivery tags.
+//!
+//! Something that somebody else wrote may be what costs the channel (a `reply_to` that the broker rejects, a body that
+//! is too large for it). So what a channel that the broker closed had not confirmed leaves one by one, each when the one
+//! before it is confirmed; and what was alone under way twice when that happened is given up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::connection::{Connections, Generation, present};
-use super::pending::{Pending, Sending, Sent};
+use super::pending::{Loss, Pending, Sending, Sent};
 use crate::bus::{Link, Patience, Publication, PublishError};
 
 /// The most unconfirmed publications of a channel. lapin walks through all of them at each confirm that covers
@@ -26,31 +31,43 @@ const WINDOW: usize = 1_000;
 const BURST: usize = 64;
 /// How often patience is looked at: fine beside the seconds that it lasts.
 const PATIENCE_PERIOD: Duration = Duration::from_millis(250);
+/// How often something may cost its channel, being alone there, and how often its connection, which goes for many reasons.
+const MOST_CHANNELS: u32 = 2;
+const MOST_CONNECTIONS: u32 = 4;
 /// The time for opening a channel.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until all publishers are dropped and all publications settled.
 pub(super) async fn run(
     queue: mpsc::Receiver<Publication>,
+    room: Arc<AtomicUsize>,
     connections: Connections,
     link: watch::Receiver<Link>,
     patience: Patience,
 ) {
     let mut task = PublishTask {
         queue,
+        room,
         connections,
         link,
         patience,
         pending: Pending::new(format!("{:08x}", rand::random::<u32>())),
         down_since: Some(Instant::now()),
         ended: false,
+        one_by_one: false,
+        losses: 0,
     };
     while let Some(generation) = task.next_generation().await {
-        if task.publish_on(&generation).await == Outcome::Finished {
-            return;
+        match task.publish_on(&generation).await {
+            Outcome::Finished => return,
+            Outcome::Lost { under_way, loss } => {
+                task.look_for_who_did_it(under_way, loss);
+                if loss != Loss::Channel {
+                    // Whatever failed, a fresh connection is the way to know where we are.
+                    generation.lost.cancel();
+                }
+            }
         }
-        // Whatever failed, a fresh connection is the way to know where we are.
-        generation.lost.cancel();
     }
     task.pending.settle_all(PublishError::Ended);
 }
@@ -60,11 +77,26 @@ enum Outcome {
     /// There is nothing left to do, for ever.
     Finished,
     /// The channel is no good any more.
-    Lost,
+    Lost {
+        /// What was under way, if something was.
+        under_way: UnderWay,
+        /// What went with it.
+        loss: Loss,
+    },
+}
+
+/// What was on the wire and not confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UnderWay {
+    Nothing,
+    One(u64),
+    Several,
 }
 
 struct PublishTask {
     queue: mpsc::Receiver<Publication>,
+    /// How many bytes of properties the present connection carries.
+    room: Arc<AtomicUsize>,
     connections: Connections,
     link: watch::Receiver<Link>,
     patience: Patience,
@@ -73,6 +105,10 @@ struct PublishTask {
     down_since: Option<Instant>,
     /// All publishers are dropped.
     ended: bool,
+    /// What the last channel had not confirmed leaves one by one.
+    one_by_one: bool,
+    /// How many channels were lost since something was confirmed.
+    losses: u32,
 }
 
 impl PublishTask {
@@ -101,11 +137,38 @@ impl PublishTask {
 
     async fn publish_on(&mut self, generation: &Generation) -> Outcome {
         let opening = timeout(CHANNEL_TIMEOUT, open(generation)).await;
-        let Ok(Ok(channel)) = opening else { return Outcome::Lost };
+        let Ok(Ok(channel)) = opening else {
+            return Outcome::Lost {
+                under_way: UnderWay::Nothing,
+                loss: Loss::Connection,
+            };
+        };
+        let room = room_for_headers(generation);
+        self.room.store(room, Ordering::Relaxed);
         let mut in_flight = FuturesUnordered::new();
-        for (id, route_and_message) in self.pending.all() {
-            in_flight.push(send(&channel, id, route_and_message));
+        let mut alone = None;
+        if self.one_by_one {
+            alone = self.pending.next_from(0).map(|(id, sending)| {
+                in_flight.push(send(&channel, room, id, sending));
+                id
+            });
+            self.one_by_one = alone.is_some();
+        } else {
+            for (id, sending) in self.pending.all() {
+                in_flight.push(send(&channel, room, id, sending));
+            }
         }
+        let lost = |pending: &Pending, alone: Option<u64>, loss| {
+            let under_way = match (alone, pending.unsettled()) {
+                (Some(id), _) => UnderWay::One(id),
+                (None, 0) => UnderWay::Nothing,
+                (None, 1) => pending
+                    .next_from(0)
+                    .map_or(UnderWay::Nothing, |(id, _)| UnderWay::One(id)),
+                (None, _) => UnderWay::Several,
+            };
+            Outcome::Lost { under_way, loss }
+        };
         let mut burst = Vec::with_capacity(BURST);
         let mut patience_check = patience_check();
         loop {
@@ -116,31 +179,54 @@ impl PublishTask {
                 let _ = timeout(CHANNEL_TIMEOUT, channel.close(200, "done".into())).await;
                 return Outcome::Finished;
             }
-            let room = WINDOW.saturating_sub(self.pending.len()).min(BURST);
+            let places = match self.one_by_one {
+                true => 0,
+                false => WINDOW.saturating_sub(self.pending.len()).min(BURST),
+            };
             tokio::select! {
                 biased;
-                () = generation.lost.cancelled() => return Outcome::Lost,
+                () = generation.lost.cancelled() => return lost(&self.pending, alone, Loss::Connection),
                 Some(first) = in_flight.next() => {
                     let settled = gather(first, &mut in_flight);
-                    if !self.pending.settle(settled) {
-                        return Outcome::Lost;
+                    if let Err(loss) = self.pending.settle(settled) {
+                        return lost(&self.pending, alone, loss);
+                    }
+                    self.losses = 0;
+                    if let Some(id) = alone.take() {
+                        alone = self.pending.next_from(id + 1).map(|(id, sending)| {
+                            in_flight.push(send(&channel, room, id, sending));
+                            id
+                        });
+                        self.one_by_one = alone.is_some();
                     }
                 }
-                count = self.queue.recv_many(&mut burst, room), if room > 0 && !self.ended && (flowing || refusing) => {
+                count = self.queue.recv_many(&mut burst, places), if places > 0 && !self.ended && (flowing || refusing) => {
                     self.ended = count == 0;
-                    self.gather_more(&mut burst, room).await;
+                    self.gather_more(&mut burst, places).await;
                     for publication in burst.drain(..) {
                         if refusing {
                             publication.settle(Err(PublishError::Away));
                         } else {
                             let (id, sending) = self.pending.accept(publication);
-                            in_flight.push(send(&channel, id, sending));
+                            in_flight.push(send(&channel, room, id, sending));
                         }
                     }
                 }
                 _ = patience_check.tick() => self.give_up_the_late(),
             }
         }
+    }
+
+    fn look_for_who_did_it(&mut self, under_way: UnderWay, loss: Loss) {
+        self.losses += 1;
+        match (under_way, loss) {
+            (UnderWay::Nothing, _) => return,
+            (UnderWay::One(id), Loss::Channel | Loss::Protocol) => self.pending.blame(id, MOST_CHANNELS),
+            (UnderWay::One(id), Loss::Connection) => self.pending.blame(id, MOST_CONNECTIONS),
+            (UnderWay::Several, _) => {}
+        }
+        // A connection goes for many reasons; one that goes each time that the same leaves may go for that.
+        self.one_by_one = loss != Loss::Connection || self.losses >= MOST_CHANNELS;
     }
 
     /// Lets whoever is ready submit too, before a burst leaves. Each waking of lapin's thread costs as much as several
@@ -184,6 +270,14 @@ impl PublishTask {
     }
 }
 
+/// What properties and headers may take of a frame: they must be in one (AMQP 0-9-1 §4.2.6).
+fn room_for_headers(generation: &Generation) -> usize {
+    match generation.connection.configuration().frame_max() {
+        0 => usize::MAX,
+        frame_max => frame_max as usize,
+    }
+}
+
 fn patience_check() -> tokio::time::Interval {
     let mut check = interval(PATIENCE_PERIOD);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -198,8 +292,8 @@ async fn open(generation: &Generation) -> lapin::Result<Channel> {
 
 /// Publishes and waits for the confirm. Its first poll hands the frames to lapin, so the order of first polls is the
 /// order on the wire.
-async fn send(channel: &Channel, id: u64, sending: Sending) -> Sent {
-    let result = sending.on(channel).await;
+async fn send(channel: &Channel, room: usize, id: u64, sending: Sending) -> Sent {
+    let result = sending.on(channel, room).await;
     Sent { id, result }
 }
 

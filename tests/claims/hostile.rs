@@ -1,0 +1,169 @@
+//! What an injector may write stops nobody else: injecting needs no trust (`docs/permissions.md`).
+
+use std::sync::Arc;
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString},
+};
+use serde_json::{Value, json};
+use tests::{Broker, Client, Push, Queue, Span, Stack, eventually, token_for};
+
+use crate::lapse::{SOON, fresh};
+
+/// How many of each kind come: more than all workers together could fall over, one after the other.
+const MANY: usize = 12;
+
+/// Looks like what RabbitMQ gives to whoever wants a direct reply.
+const UNREADABLE: &str = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3ODkAAAAAAAAAAAAAAAA=.AAAAAAAA";
+
+async fn stack() -> Stack {
+    Stack::builder().poisoned_workers(2).start().await
+}
+
+/// Somebody honest is answered, now and again, while the queue is worked off.
+async fn honest(client: &mut Client) {
+    let token = fresh("alice");
+    for number in 0..20 {
+        let answer = client.request("echo", Some(&token), json!(number)).await;
+        assert_eq!(answer["payload"], number, "{answer}");
+    }
+}
+
+/// Everything that was injected has come to an end: none of it waits to be tried again.
+async fn worked_off(stack: &Stack) {
+    for name in ["messages", "retry", "failed"] {
+        let name = format!("{}.{name}", stack.namespace());
+        let queue = stack.queue().await;
+        eventually(30.s(), &format!("{name} is worked off"), async || {
+            let count = queue.count(&name).await;
+            if count == 0 { Ok(()) } else { Err(count) }
+        })
+        .await;
+    }
+    for worker in stack.workers() {
+        assert!(worker.is_alive());
+    }
+}
+
+fn headers(value: AMQPValue) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert("x".into(), value);
+    BasicProperties::default().with_headers(headers)
+}
+
+fn text(bytes: Vec<u8>) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(bytes))
+}
+
+async fn inject_many(queue: &Queue, body: &Value, properties: &BasicProperties) {
+    for _ in 0..MANY {
+        queue.publish("message", body.to_string(), properties.clone()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_to_that_the_broker_rejects_is_its_sender_s_loss_alone() {
+    let stack = stack().await;
+    let queue = stack.queue().await;
+    let mut alice = stack.client().await;
+    let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1});
+    for reply_to in ["amq.rabbitmq.reply-to.AAAA.BBBB", UNREADABLE] {
+        let properties = BasicProperties::default().with_reply_to(reply_to.into());
+        inject_many(&queue, &body, &properties).await;
+        honest(&mut alice).await;
+    }
+    worked_off(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_any_size_and_bytes_are_their_sender_s_loss_alone() {
+    let mut stack = stack().await;
+    let queue = stack.queue().await;
+    // What a worker had that died is moved by another, with what it says of itself.
+    let moment = std::time::SystemTime::now() + 20.s();
+    let moment = moment
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_millis();
+    let slow = json!({"type": "until", "token": fresh("mallory"), "payload": u64::try_from(moment).expect("it fits")});
+    let values = [vec![0xff; 60_000], vec![b'a'; 130_000], vec![0xc3; 40_000]];
+    for value in &values {
+        inject_many(&queue, &slow, &headers(text(value.clone()))).await;
+        // Nobody is told that it is none, so it is buried, with what is kept of it.
+        inject_many(&queue, &json!({"no": "message"}), &headers(text(value.clone()))).await;
+    }
+    let taken = format!("{}.messages", stack.namespace());
+    eventually(SOON, "they are taken", async || queue.count(&taken).await == 0).await;
+    stack.worker(0).kill();
+    stack.worker(1).kill();
+    stack.start_workers(2).await;
+    let mut alice = stack.client().await;
+    honest(&mut alice).await;
+    eventually(60.s(), "all is worked off", async || {
+        let mut left = 0;
+        for name in ["messages", "retry", "failed"] {
+            left += queue.count(&format!("{}.{name}", stack.namespace())).await;
+        }
+        if left == 0 { Ok(()) } else { Err(left) }
+    })
+    .await;
+    honest(&mut alice).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_outgrow_a_frame_are_refused_to_whoever_has_them() {
+    let broker = Arc::new(Broker::start().await);
+    let url = format!("{}?frame_max=8192", broker.url());
+    let stack = Stack::builder()
+        .poisoned_workers(2)
+        .broker(&broker)
+        .users(&broker.url(), &url)
+        .setting("jwt-max-size", "64KiB")
+        .start()
+        .await;
+    let mut alice = stack.client().await;
+    let large = token_for("mallory").claim("groups", vec!["a group of people"; 600]);
+    // What is 5 bytes here may be 19 when it is written anew.
+    let text = token_for("mallory").claim("limits", 7).payload_text();
+    let many = format!(":[{}]", vec!["1e15"; 1_500].join(","));
+    let growing = token_for("mallory").raw_payload(&text.replace(":7", &many));
+    for token in [large, growing] {
+        let mut mallory = stack.client().await;
+        let answer = mallory.request("echo", Some(&token.mint()), json!(1)).await;
+        assert_eq!(answer["type"], "error", "{answer}");
+        assert_eq!(answer["error"]["temporary"], false, "{answer}");
+        honest(&mut alice).await;
+    }
+    worked_off(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_and_revocations_that_cannot_be_answered_stop_nobody() {
+    let stack = stack().await;
+    let queue = stack.queue().await;
+    let (mut alice, mut backend) = (stack.client().await, stack.producer().await);
+    alice.authenticate(&fresh("alice")).await;
+    for key in ["push", "revoke"] {
+        for properties in [
+            BasicProperties::default().with_reply_to("amq.rabbitmq.reply-to.AAAA.BBBB".into()),
+            headers(text(vec![0xff; 60_000])).with_reply_to("amq.rabbitmq.reply-to.AAAA.BBBB".into()),
+            headers(text(vec![b'a'; 130_000])),
+        ] {
+            for _ in 0..MANY {
+                queue.publish(key, "{}", properties.clone()).await;
+            }
+        }
+        assert_eq!(backend.push_to("alice", 1).await, "delivered");
+        assert_eq!(alice.push(SOON).await["payload"], 1);
+    }
+    // One that the broker cannot read though it looks like one: outcomes go elsewhere than all else, and are late at worst.
+    let properties = BasicProperties::default().with_reply_to(UNREADABLE.into());
+    for _ in 0..3 {
+        queue.publish("push", "{}", properties.clone()).await;
+    }
+    backend.send(&Push::to("alice", 2)).await;
+    assert_eq!(alice.push(SOON).await["payload"], 2);
+    honest(&mut alice).await;
+    worked_off(&stack).await;
+}
