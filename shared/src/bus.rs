@@ -19,6 +19,7 @@ pub mod memory;
 mod message;
 mod publisher;
 pub mod rabbitmq;
+mod reply_queues;
 pub mod topology;
 
 use std::pin::Pin;
@@ -26,9 +27,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+/// The header of a dead-lettered message that says in which queue the broker gave it up last. Nobody but the broker says so.
+pub const DEATH_QUEUE: &str = "x-death-queue";
+
 pub use self::delivery::{Consumer, Delivery};
 pub use self::message::{Message, Properties, Value};
 pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route, Waiting};
+pub use self::reply_queues::ReplyQueues;
 use self::topology::Queue;
 
 /// Whether the broker can be reached just now, and takes what it is given.

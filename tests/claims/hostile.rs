@@ -167,3 +167,89 @@ async fn pushes_and_revocations_that_cannot_be_answered_stop_nobody() {
     honest(&mut alice).await;
     worked_off(&stack).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_expires_is_told_to_nobody_it_names() {
+    let mut stack = Stack::builder().workers(0).start().await;
+    let queue = stack.queue().await;
+    let mut alice = stack.client().await;
+    alice.ping(SOON).await;
+    let returns = format!("{}.return.", stack.namespace());
+    let queues = stack.broker().list_queues().await;
+    let return_queue = queues
+        .into_iter()
+        .map(|(name, _)| name)
+        .find(|name| name.starts_with(&returns));
+    let return_queue = return_queue.expect("the terminator's queue");
+    let terminator = return_queue.rsplit('.').next().expect("its id");
+    // Whoever guesses a stamp and names the queue of its terminator, and says what workers say of what they have moved.
+    let mut forged = FieldTable::default();
+    for (name, value) in [
+        ("origin", "forward".to_owned()),
+        ("x-first-death-queue", format!("{}.retry", stack.namespace())),
+        ("x-death-queue", format!("{}.retry", stack.namespace())),
+        ("x-first-death-exchange", format!("{}.internal", stack.namespace())),
+    ] {
+        forged.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    let properties = BasicProperties::default()
+        .with_reply_to(return_queue.as_str().into())
+        .with_correlation_id(format!("{terminator}.1.1").as_str().into())
+        .with_type("message".into())
+        .with_expiration("50".into())
+        .with_headers(forged);
+    queue.publish("message", "{}", properties).await;
+    let failed = format!("{}.failed", stack.namespace());
+    eventually(SOON, "it has expired", async || queue.count(&failed).await == 1).await;
+    let asked = alice.ask("echo", Some(&fresh("alice")), json!(1)).await;
+    stack.start_workers(1).await;
+    let answer = alice.answer_to(&asked, SOON).await;
+    assert_eq!(answer["payload"], 1, "it is the real one: {answer}");
+    alice.expect_nothing_shown().await;
+    assert_eq!(
+        queue.dead_letter(SOON).await.header("queue"),
+        Some(AMQPValue::LongString(format!("{}.messages", stack.namespace()).into()))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_goes_only_where_the_asker_may_read() {
+    let stack = Stack::builder().setting("reply-queues", r"^reports-").start().await;
+    let queue = stack.queue().await;
+    let own = format!("reports-{}", stack.namespace());
+    let foreign = [
+        format!("somebody-else-{}", stack.namespace()),
+        format!("reports-{}.return.0123456789abcdef", stack.namespace()),
+        format!("reports-{}.retry", stack.namespace()),
+    ];
+    for name in foreign.iter().chain([&own]) {
+        queue.declare_quorum_queue(name).await;
+    }
+    let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1}).to_string();
+    for name in foreign.iter().chain([&own]) {
+        for (key, text) in [
+            ("message", body.as_str()),
+            ("message", "{}"),
+            ("push", "{}"),
+            ("revoke", "{}"),
+        ] {
+            let properties = BasicProperties::default().with_reply_to(name.as_str().into());
+            queue.publish(key, text, properties).await;
+        }
+    }
+    eventually(SOON, "what may be answered is", async || queue.count(&own).await == 4).await;
+    for name in &foreign {
+        assert_eq!(queue.count(name).await, 0, "{name}");
+    }
+    eventually(SOON, "what may not be answered is counted", async || {
+        let metrics = stack.workers()[0].metrics().await;
+        let lost = metrics
+            .get(r#"countersign_worker_answers_lost_total{reason="not_allowed"}"#)
+            .copied();
+        if lost == Some(3.0) { Ok(()) } else { Err(lost) }
+    })
+    .await;
+    for name in foreign.iter().chain([&own]) {
+        queue.delete(name).await;
+    }
+}

@@ -130,7 +130,11 @@ async fn many_injected_messages_in_flight_are_each_answered_once() {
 
 #[tokio::test]
 async fn debian_s_tools_inject_and_read_the_answer() {
-    let stack = Stack::builder().terminators(0).start().await;
+    let stack = Stack::builder()
+        .terminators(0)
+        .setting("reply-queues", "^claim-.*-by-hand$")
+        .start()
+        .await;
     let url = stack.broker().url();
     let queue = stack.queue().await;
     let answers = format!("{}-by-hand", stack.namespace());
@@ -187,7 +191,7 @@ async fn a_direct_reply_reaches_whoever_asked() {
 async fn an_answer_that_nobody_can_get_is_counted_and_hinders_nobody() {
     let stack = Stack::builder().terminators(0).start().await;
     let queue = stack.queue().await;
-    let nowhere = BasicProperties::default().with_reply_to("no-such-queue".into());
+    let nowhere = BasicProperties::default().with_reply_to("amq.gen-no-such-queue".into());
     queue.publish("message", echo("alice").to_string(), nowhere).await;
     queue
         .publish("message", echo("alice").to_string(), BasicProperties::default())

@@ -180,7 +180,10 @@ async fn a_worker_does_not_start_on_keys_that_are_not_there_or_that_anybody_coul
             vec!["https://nobody.example"],
         ),
         // All that is wrong, at once.
-        (format!("{missing},{pem},/none/other"), vec![missing, "/none/other"]),
+        (
+            format!("{missing},{pem},/none/other.pem"),
+            vec![missing, "/none/other.pem"],
+        ),
     ];
     for (entry, named) in cases {
         let lines = refusal(&entry).await;

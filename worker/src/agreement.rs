@@ -28,7 +28,7 @@ const BELIEVED: Duration = Duration::from_secs(100);
 const DIGITS: usize = 16;
 
 /// The settings beside those of tokens (`jwt-…`) that say who may what.
-const RULES: [&str; 11] = [
+const RULES: [&str; 12] = [
     "elevation",
     "handler",
     "hold-ttl",
@@ -38,6 +38,7 @@ const RULES: [&str; 11] = [
     "on-unauthenticated",
     "relay-max-held",
     "relay-tells-presence",
+    "reply-queues",
     "required-scopes",
     "strategy",
 ];

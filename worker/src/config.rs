@@ -9,6 +9,7 @@ mod store_url;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shared::bus::ReplyQueues;
 use shared::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size, TraceConfig};
 use shared::grant::Policy;
 
@@ -125,6 +126,10 @@ shared::settings! {
         /// `issuer=https://partner.example;admin.#=-`. A token for several of our audiences may what it may by one of
         /// them. Who lacks a scope is told `forbidden`.
         pub required_scopes: RequiredScopes = "",
+        /// Into which queues injected messages may have their answers and producers their outcomes, by their `reply_to`, besides
+        /// direct replies (`amq.rabbitmq.reply-to`): regular expressions, comma separated, of names of queues. The default
+        /// are queues that RabbitMQ has named for whoever declared them. Queues of any namespace are never among them.
+        pub reply_queues: ReplyQueues = r"^amq\.gen-",
         /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
         /// a point; lower spreads work more evenly over the workers.
         pub prefetch: u16 = "512" in "1"..="65535",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
-use shared::bus::{Delivery, Message, Properties, PublishError, Publisher, Route, Value};
+use shared::bus::{DEATH_QUEUE, Delivery, Message, Properties, PublishError, Publisher, Route, Value};
 use shared::clock::Clock;
 use shared::envelope::{Answer, Notice, Question};
 use shared::protocol::{ErrorBody, ErrorCode};
@@ -28,9 +28,6 @@ const HEADER_REASON: &str = "reason";
 const HEADER_COUNT: &str = "count";
 /// The queue in which it failed.
 const HEADER_QUEUE: &str = "queue";
-
-/// Where the broker says in which queue it gave a message up.
-const HEADER_FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
 
 /// The longest text of an AMQP property (a "short string", AMQP 0-9-1 §4.2.5.3).
 const MAX_PROPERTY_BYTES: usize = 255;
@@ -128,9 +125,12 @@ impl Undertaker {
         let Some(reply_to) = &message.properties.reply_to else {
             return Ok(());
         };
-        let queue = text_header(&message.properties, HEADER_FIRST_DEATH_QUEUE).unwrap_or_default();
+        let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
         let was_asked = queue == self.names.pushes().name || queue == self.names.revocations().name;
-        if (was_asked || origin::was_injected(&message.properties)) && !self.names.may_be_answered(reply_to) {
+        // Whoever moved it there knew by which exchange it had come. All else may be anybody's, whatever it says.
+        let retry = self.names.retry(self.max_deliveries).name;
+        let of_terminator = queue == retry && !origin::was_injected(&message.properties);
+        if !of_terminator && !self.names.may_be_answered(reply_to) {
             return Ok(());
         }
         if was_asked {
@@ -166,7 +166,7 @@ impl Undertaker {
             reason: header("x-first-death-reason"),
             first_seen_s: self.first_seen_s(delivery),
             count: self.max_deliveries,
-            queue: header(HEADER_FIRST_DEATH_QUEUE),
+            queue: header(DEATH_QUEUE),
         }
     }
 

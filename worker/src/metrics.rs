@@ -89,6 +89,8 @@ pub(crate) enum Lost {
     Unroutable,
     /// It was injected, and wants none.
     Unwanted,
+    /// It was injected, and wants it where it may not be.
+    NotAllowed,
 }
 
 pub(crate) struct Metrics {
@@ -121,6 +123,7 @@ pub(crate) struct Metrics {
     dead_letters: Counter,
     unroutable: Counter,
     unwanted: Counter,
+    not_allowed: Counter,
     given_back: Counter,
     revoked: Counter,
     grants: Counter,
@@ -180,6 +183,7 @@ impl Metrics {
             dead_letters: counter!("countersign_worker_dead_letters_total"),
             unroutable: lost("unroutable"),
             unwanted: lost("unwanted"),
+            not_allowed: lost("not_allowed"),
             given_back: counter!("countersign_worker_given_back_total"),
             revoked: counter!("countersign_worker_tokens_revoked_total"),
             grants: counter!("countersign_worker_grants_total"),
@@ -343,6 +347,7 @@ impl Metrics {
         match why {
             Lost::Unroutable => self.unroutable.increment(1),
             Lost::Unwanted => self.unwanted.increment(1),
+            Lost::NotAllowed => self.not_allowed.increment(1),
         }
     }
 

@@ -226,7 +226,9 @@ impl Pipeline {
             return match conclusion.refused {
                 Some(code) => self.undertaker.bury_refused(delivery, code).await,
                 None => {
-                    self.metrics.answer_lost(Lost::Unwanted);
+                    let wanted = properties.reply_to.is_some();
+                    self.metrics
+                        .answer_lost(if wanted { Lost::NotAllowed } else { Lost::Unwanted });
                     Ok(())
                 }
             };

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::bus::topology::Names;
-use shared::bus::{Bus, Delivery, Patience};
+use shared::bus::{Bus, Delivery, Patience, ReplyQueues};
 use shared::clock::Clock;
 use shared::grant::Policy;
 use shared::trace::Tracer;
@@ -98,6 +98,8 @@ pub struct Limits {
     pub strategy: Strategy,
     /// Whether who relays a message learns if its recipient is there.
     pub relay_tells_presence: bool,
+    /// Into which queues an answer may go because somebody else says so; nothing means any.
+    pub reply_queues: Option<ReplyQueues>,
     /// A digest of the settings that say who may what, for other workers to compare.
     pub rules_digest: String,
     /// For how long a message's own token acts, if it allows more than its connection's.
@@ -147,6 +149,10 @@ impl Running {
         let tasks = TaskTracker::new();
         let drain_timeout = parts.limits.drain_timeout;
         let names = Names::new(&parts.limits.namespace);
+        let names = match parts.limits.reply_queues.clone() {
+            Some(replies) => names.answering(replies),
+            None => names,
+        };
         let (prefetch, max_deliveries) = (parts.limits.prefetch, parts.limits.max_deliveries);
         let bus = parts.bus.clone();
         let intake = |queue, prefetch| Intake::new(bus.consumer(queue, prefetch), ending.clone());

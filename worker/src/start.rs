@@ -77,6 +77,7 @@ impl WorkerConfig {
             strategy: self.strategy,
             relay_tells_presence: self.relay_tells_presence,
             rules_digest: agreement::digest(self),
+            reply_queues: Some(self.reply_queues.clone()),
             elevation: self.elevation,
             client_claims: self.jwt_client_claims.clone(),
             on_unauthenticated: self.on_unauthenticated.clone(),

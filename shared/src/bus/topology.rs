@@ -25,8 +25,10 @@
 //! node dies, count deliveries, and were measured to be faster than a durable
 //! classic queue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::ReplyQueues;
 use crate::id::TerminatorId;
 
 /// How often the broker gives out one message of `<ns>.messages` before it counts as failed. It is the limit of
@@ -102,6 +104,23 @@ fn is_direct_reply(rest: &str) -> bool {
     parts.is_some_and(|(process, key)| process.starts_with('g') && base64(process) && base64(key))
 }
 
+/// Whether a queue could be one that only terminators, workers and the broker of some namespace put something into.
+fn is_of_a_namespace(queue: &str) -> bool {
+    let one_of_many = |word: &str, number: &str| {
+        let is_number = number.len() == 16 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
+        ["return", "worker", "reply"].contains(&word) && is_number
+    };
+    let mut words = queue.rsplit('.');
+    match (words.next(), words.next(), words.next()) {
+        (Some(last), Some(_), None) => OURS.contains(&last),
+        (Some(last), Some(before), Some(_)) => OURS.contains(&last) || one_of_many(before, last),
+        _ => false,
+    }
+}
+
+/// What stands after the namespace in the names of the tool's own queues.
+const INJECT: &str = ".inject.";
+
 /// With what the names of the queues of terminators begin, after the namespace.
 const RETURN: &str = "return.";
 
@@ -115,6 +134,8 @@ const REPLY: &str = "reply.";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     namespace: String,
+    /// Into which queues besides direct replies an answer may go because somebody else says so; nothing means any.
+    replies: Option<Arc<ReplyQueues>>,
 }
 
 /// An exchange, durable.
@@ -186,6 +207,7 @@ impl Names {
     pub fn new(namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
+            replies: None,
         }
     }
 
@@ -339,7 +361,7 @@ impl Names {
     /// A queue for the answers of one injector.
     pub fn inject_queue(&self, id: u64) -> Queue {
         Queue {
-            name: format!("{}.inject.{id:016x}", self.namespace),
+            name: format!("{}{INJECT}{id:016x}", self.namespace),
             kind: QueueKind::Exclusive,
             bindings: Vec::new(),
         }
@@ -355,13 +377,27 @@ impl Names {
         suffix.is_some_and(|suffix| OURS.contains(&suffix) || is_of_one(suffix))
     }
 
-    /// Whether an answer may go to `queue` because somebody else says so: it is none of ours, and the broker can read it.
+    /// The same names, where only those queues may be answered.
+    #[must_use]
+    pub fn answering(self, replies: ReplyQueues) -> Self {
+        Self {
+            replies: Some(Arc::new(replies)),
+            ..self
+        }
+    }
+
+    /// Whether an answer may go to `queue` because somebody else says so: it is a direct reply that the broker can read, or
+    /// one of the tool's, or allowed; and none of any namespace.
     pub fn may_be_answered(&self, queue: &str) -> bool {
-        let readable = match queue.strip_prefix(DIRECT_REPLY) {
-            Some(rest) => is_direct_reply(rest),
-            None => true,
+        if let Some(rest) = queue.strip_prefix(DIRECT_REPLY) {
+            return is_direct_reply(rest);
+        }
+        let of_tool = || {
+            let rest = queue.strip_prefix(&self.namespace);
+            rest.is_some_and(|rest| rest.starts_with(INJECT))
         };
-        !queue.is_empty() && readable && !self.is_ours(queue)
+        let allowed = || self.replies.as_ref().is_none_or(|replies| replies.allow(queue));
+        !queue.is_empty() && !self.is_ours(queue) && (of_tool() || !is_of_a_namespace(queue) && allowed())
     }
 
     /// What must be there before anything is published: declared by terminator and worker alike, in this order.
@@ -468,6 +504,32 @@ mod tests {
             "answers".into(),
         ];
         assert!(others.iter().all(|queue| !names.is_ours(queue)));
+    }
+
+    #[test]
+    fn an_answer_goes_only_where_the_asker_may_read() {
+        let replies = <ReplyQueues as crate::config::Value>::parse(r"^amq\.gen-,^reports\.").unwrap();
+        let names = Names::new("n").answering(replies);
+        for (queue, allowed) in [
+            ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.AAAAAAAA==", true),
+            ("amq.rabbitmq.reply-to", false),
+            ("amq.rabbitmq.reply-to.AAAA.BBBB", false),
+            ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA", false),
+            ("amq.gen-abc", true),
+            ("n.inject.0000000000000001", true),
+            ("reports.daily", true),
+            ("reports.messages", false),
+            ("reports.return.0123456789abcdef", false),
+            ("reports.return.daily", true),
+            ("other", false),
+            ("n.return.0123456789abcdef", false),
+            ("n.messages", false),
+            ("other.retry", false),
+            ("", false),
+        ] {
+            assert_eq!(names.may_be_answered(queue), allowed, "{queue}");
+        }
+        assert!(Names::new("n").may_be_answered("other"), "where there is no list");
     }
 
     #[test]

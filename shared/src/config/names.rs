@@ -52,6 +52,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "prefetch",
     "relay-max-held",
     "relay-tells-presence",
+    "reply-queues",
     "required-scopes",
     "send-queue-bytes",
     "store-timeout",

@@ -99,6 +99,7 @@ impl Bench {
                 strategy: Strategy::Both,
                 relay_tells_presence: true,
                 rules_digest: String::new(),
+                reply_queues: None,
                 elevation: Elevation::Connection,
                 client_claims: vec!["azp".to_owned(), "client_id".to_owned()],
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
@@ -221,6 +222,12 @@ impl Bench {
         let message = delivery.take_message();
         delivery.ack();
         message
+    }
+
+    /// What the broker says of a message that it gave up where workers try again.
+    pub(super) fn died_in_retry(&self) -> (String, shared::bus::Value) {
+        let retry = self.names.retry(self.limits.max_deliveries).name;
+        (shared::bus::DEATH_QUEUE.to_owned(), shared::bus::Value::Text(retry))
     }
 
     /// Sees that no answer is on its way to the terminator.

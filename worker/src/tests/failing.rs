@@ -96,7 +96,7 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
     message
         .properties
         .headers
-        .push(("x-first-death-queue".to_owned(), Value::Text("test.retry".to_owned())));
+        .push(("x-death-queue".to_owned(), Value::Text("test.retry".to_owned())));
     bench.publisher.publish(failed, message).await.unwrap();
     let _worker = bench.worker();
     let (properties, told) = bench.answer().await;

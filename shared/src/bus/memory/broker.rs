@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::bus::delivery::{Settlement, Settler};
 use crate::bus::topology::{ExchangeKind, Limits, Overflow, Queue, QueueKind, Topology};
-use crate::bus::{Delivery, Message, PublishError, Route, Value};
+use crate::bus::{DEATH_QUEUE, Delivery, Message, PublishError, Route, Value};
 use crate::topic;
 
 type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
@@ -250,9 +250,11 @@ impl Broker {
         };
         for entry in dead {
             let mut message = entry.message;
+            message.properties.headers.retain(|(name, _)| name != DEATH_QUEUE);
             for (name, text) in [
                 ("x-first-death-reason", reason),
                 ("x-first-death-queue", queue),
+                (DEATH_QUEUE, queue),
                 ("x-first-death-exchange", &entry.route.exchange),
             ] {
                 if message.properties.header(name).is_none() {

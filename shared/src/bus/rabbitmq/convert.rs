@@ -3,7 +3,7 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::bus::{Properties, PublishError, Value};
+use crate::bus::{DEATH_QUEUE, Properties, PublishError, Value};
 
 /// `delivery-mode` 2 (AMQP 0-9-1 §1.8.3.1): the broker writes it to disk before it confirms.
 const PERSISTENT: u8 = 2;
@@ -105,6 +105,21 @@ pub(super) fn from_amqp(amqp: &BasicProperties) -> Properties {
     }
 }
 
+/// In which queue the broker gave a message up last: what it says first in `x-death`, whatever anybody wrote there before
+/// (<https://www.rabbitmq.com/docs/dlx#effects>).
+fn died_in(deaths: &AMQPValue) -> Option<String> {
+    let AMQPValue::FieldArray(deaths) = deaths else {
+        return None;
+    };
+    let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else {
+        return None;
+    };
+    match death.inner().get("queue")? {
+        AMQPValue::LongString(queue) => str::from_utf8(queue.as_bytes()).ok().map(str::to_owned),
+        _ => None,
+    }
+}
+
 /// The name that a publication was given.
 pub(super) fn publication_of(amqp: &BasicProperties) -> Option<String> {
     match amqp.headers().as_ref()?.inner().get(PUBLICATION)? {
@@ -114,11 +129,14 @@ pub(super) fn publication_of(amqp: &BasicProperties) -> Option<String> {
 }
 
 fn headers_from(table: &FieldTable) -> Vec<(String, Value)> {
+    let died = table.inner().get("x-death").and_then(died_in);
+    let died = died.map(|queue| (DEATH_QUEUE.to_owned(), Value::Text(queue)));
     table
         .inner()
         .iter()
-        .filter(|(name, _)| name.as_str() != PUBLICATION)
+        .filter(|(name, _)| ![PUBLICATION, DEATH_QUEUE].contains(&name.as_str()))
         .map(|(name, value)| (name.as_str().to_owned(), value_from(value)))
+        .chain(died)
         .collect()
 }
 

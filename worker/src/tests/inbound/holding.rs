@@ -406,7 +406,8 @@ async fn a_release_that_kills_every_worker_is_settled_without_a_word_to_the_clie
         standing: stranger(),
     };
     let reply_to = bench.names.return_queue(bench.terminator).name;
-    let message = question.to_message(Bytes::new(), &reply_to, super::super::bench::START);
+    let mut message = question.to_message(Bytes::new(), &reply_to, super::super::bench::START);
+    message.properties.headers.push(bench.died_in_retry());
     let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
     bench.publisher.publish(failed, message).await.unwrap();
     let _worker = bench.worker();
@@ -426,7 +427,8 @@ async fn a_message_that_was_sent_back_and_kills_every_worker_is_settled_as_such(
         },
     };
     let reply_to = bench.names.return_queue(bench.terminator).name;
-    let message = question.to_message(bare("m").into(), &reply_to, super::super::bench::START);
+    let mut message = question.to_message(bare("m").into(), &reply_to, super::super::bench::START);
+    message.properties.headers.push(bench.died_in_retry());
     let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
     bench.publisher.publish(failed, message).await.unwrap();
     let _worker = bench.worker();

@@ -359,7 +359,7 @@ async fn the_producer_of_a_push_that_failed_for_good_is_told_in_its_own_words() 
     let queue = bench.names.pushes().name;
     properties
         .headers
-        .push(("x-first-death-queue".to_owned(), Value::Text(queue)));
+        .push(("x-death-queue".to_owned(), Value::Text(queue)));
     let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
     bench.publish(failed.clone(), "1", properties.clone()).await;
     let (about, outcome) = outcomes.next().await;
