@@ -54,10 +54,13 @@ pub(crate) struct Bound {
     pub(crate) identity: IdentityTag,
     pub(crate) on_expired_push: Policy,
     pub(crate) hold: Duration,
+    /// When it ends, on the clock that nobody can turn back, and as tokens are dated.
     pub(crate) deadline: Instant,
+    until: Timestamp,
     pub(crate) refresh_at: Instant,
     /// From when on a revocation forbids it.
     pub(crate) revoked_at: Option<Instant>,
+    revoked_from: Option<Timestamp>,
     /// Whether the client was told that a fresh token had better come.
     pub(crate) refresh_told: bool,
     /// Whether its lapse was counted.
@@ -247,8 +250,10 @@ impl Bound {
             on_expired_push: grant.on_expired_push,
             hold: Duration::from_millis(grant.hold_ms).min(FAR),
             deadline: now.instant_of(grant.until),
+            until: grant.until,
             refresh_at: now.instant_of(grant.refresh_at),
             revoked_at: None,
+            revoked_from: None,
             refresh_told: false,
             lapse_noted: false,
             token_id: grant.token_id,
@@ -271,6 +276,32 @@ impl Bound {
 
     fn grant(&self) -> Option<Grant> {
         Grant::from_facts(&self.texts.facts)
+    }
+
+    /// Ends it where the wall clock says so and the other does not: that stands still while a machine sleeps or is frozen.
+    /// Whichever says it first is right. Tells whether it did.
+    pub(crate) fn observe(&mut self, now: Now) -> bool {
+        let lapsed = now.wall >= self.until && self.deadline > now.instant;
+        if lapsed {
+            self.deadline = now.instant;
+        }
+        let is_past = self.revoked_from.is_some_and(|from| now.wall >= from);
+        let revoked = is_past && self.revoked_at.is_some_and(|at| at > now.instant);
+        if revoked {
+            self.revoked_at = Some(now.instant);
+        }
+        lapsed || revoked
+    }
+
+    /// A revocation that takes effect at that moment means it. Tells when that is, if it is earlier than what is known.
+    pub(crate) fn revoke(&mut self, from: Timestamp, now: Now) -> Option<Instant> {
+        let effective = now.instant_of(from);
+        if self.revoked_at.is_some_and(|known| known <= effective) {
+            return None;
+        }
+        self.revoked_at = Some(effective);
+        self.revoked_from = Some(from);
+        Some(effective)
     }
 
     pub(crate) fn is_revoked(&self, now: Instant) -> bool {
@@ -393,6 +424,39 @@ pub(crate) mod tests {
             binding.standing(),
             "nothing is kept for nobody"
         );
+    }
+
+    #[test]
+    fn a_grant_ends_by_the_clock_that_says_so_first() {
+        let of_10_s = || {
+            let mut binding = Binding::new();
+            binding.apply(sequence(1), live(grant(1, 10)), None, now());
+            binding
+        };
+        let at = |of_tokens: u64, of_the_machine: u64| Now {
+            instant: now().instant + Duration::from_secs(of_the_machine),
+            wall: Timestamp::from_secs(1_000 + of_tokens),
+        };
+        // On the one, and on the other.
+        for (of_tokens, of_the_machine, live) in [(9, 9, true), (10, 0, false), (0, 11, false), (3_600, 1, false)] {
+            let (mut binding, later) = (of_10_s(), at(of_tokens, of_the_machine));
+            let bound = binding.bound_mut().unwrap();
+            assert_eq!(bound.observe(later), !live && of_the_machine < 10, "{later:?}");
+            assert_eq!(bound.is_live(later.instant), live, "{later:?}");
+            assert!(!bound.observe(later), "it is told once");
+        }
+        // Nothing brings it back.
+        let mut binding = of_10_s();
+        let bound = binding.bound_mut().unwrap();
+        bound.observe(at(3_600, 1));
+        bound.observe(at(2, 2));
+        assert!(!bound.is_live(at(2, 2).instant));
+        // Nor does a revocation wait for a clock that stood still.
+        let mut binding = of_10_s();
+        let bound = binding.bound_mut().unwrap();
+        assert!(bound.revoke(Timestamp::from_secs(1_005), at(1, 1)).is_some());
+        assert!(!bound.observe(at(4, 2)) && !bound.is_revoked(at(4, 2).instant));
+        assert!(bound.observe(at(5, 2)) && bound.is_revoked(at(5, 2).instant));
     }
 
     #[test]

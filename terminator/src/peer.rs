@@ -143,6 +143,7 @@ impl Peer {
     fn change<T>(&self, change: impl FnOnce(&mut Session) -> T) -> T {
         let mut session = self.lock();
         let before = session.levels();
+        session.observe(self.common.now());
         let result = change(&mut session);
         session.arm();
         let after = session.levels();

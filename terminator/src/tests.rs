@@ -11,8 +11,9 @@ mod timing;
 
 use std::sync::Arc;
 
-use shared::clock::SystemClock;
+use shared::clock::ManualClock;
 
+use crate::binding::tests::now;
 use crate::common::{Common, Shares};
 use crate::metrics::Metrics;
 
@@ -23,6 +24,6 @@ pub(crate) fn common() -> Arc<Common> {
         send_queue_bytes: 1_024,
         auth_timeout: None,
     };
-    let (clock, metrics) = (Arc::new(SystemClock), Arc::new(Metrics::new()));
+    let (clock, metrics) = (Arc::new(ManualClock::at(now().wall)), Arc::new(Metrics::new()));
     Arc::new(Common::new(clock, metrics, shares, shared::trace::Tracer::OFF))
 }

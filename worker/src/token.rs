@@ -39,6 +39,7 @@ mod key;
 mod keys;
 mod loading;
 mod pem;
+mod roca;
 mod secret;
 
 mod keeper;

@@ -45,6 +45,11 @@ impl Session {
         }
     }
 
+    /// Looks at the clocks, before anything is decided.
+    pub(crate) fn observe(&mut self, now: Now) {
+        self.rearm |= self.binding.bound_mut().is_some_and(|bound| bound.observe(now));
+    }
+
     /// Something is taken back.
     pub(crate) fn revoke(&mut self, revocation: &Revocation, now: Now) {
         let concerned = self
@@ -74,11 +79,9 @@ impl Session {
 
     fn revoked(&mut self, revocation: &Revocation, now: Now) {
         let Some(bound) = self.binding.bound_mut() else { return };
-        let effective = now.instant_of(revocation.effective);
-        if bound.revoked_at.is_some_and(|known| known <= effective) {
+        let Some(effective) = bound.revoke(revocation.effective, now) else {
             return;
-        }
-        bound.revoked_at = Some(effective);
+        };
         self.rearm = true;
         if effective <= now.instant {
             self.end(CloseCode::Revoked);

@@ -1,6 +1,7 @@
 //! A terminator with all that is around it. The test plays the workers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,17 +38,22 @@ pub(super) struct Bench {
     pub(super) bus: Arc<MemoryBus>,
     pub(super) terminator: Terminator,
     pub(super) id: TerminatorId,
+    clock: Arc<PausedClock>,
     publisher: Publisher,
     messages: Consumer,
     undelivered: Consumer,
 }
 
-/// Follows the clock of the tests, which moves when everybody waits.
-pub(super) struct PausedClock(Instant);
+/// Follows the clock of the tests, which moves when everybody waits, and what the machine has slept.
+pub(super) struct PausedClock {
+    start: Instant,
+    slept_s: AtomicU64,
+}
 
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
-        START.saturating_add(self.0.elapsed())
+        let slept = Duration::from_secs(self.slept_s.load(Ordering::SeqCst));
+        START.saturating_add(self.start.elapsed() + slept)
     }
 }
 
@@ -67,14 +73,18 @@ impl Bench {
         let config: TerminatorConfig = from_pairs(settings).expect("good settings");
         let names = Names::new("test");
         let bus = Arc::new(MemoryBus::new(&names.common()));
-        let clock = Arc::new(PausedClock(Instant::now()));
+        let clock = Arc::new(PausedClock {
+            start: Instant::now(),
+            slept_s: AtomicU64::new(0),
+        });
         let id = TerminatorId::random();
         let parts = Parts {
             bus: bus.clone(),
-            clock,
+            clock: clock.clone(),
             id,
         };
         Self {
+            clock,
             terminator: Terminator::without_socket(config, parts).await.expect("it starts"),
             publisher: bus.publisher(Patience::Endless),
             messages: bus.consumer(names.messages(), 1_000),
@@ -83,6 +93,11 @@ impl Bench {
             bus,
             id,
         }
+    }
+
+    /// The machine has slept for so many seconds: the wall clock says so, the monotonic one does not.
+    pub(super) fn sleep(&self, seconds: u64) {
+        self.clock.slept_s.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// A client whose stream blocks only after a lot.

@@ -79,6 +79,22 @@ async fn what_lapses_is_given_back_asked_for_once_and_comes_in_order_after_a_ren
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_written_after_the_end_though_the_machine_slept_through_it() {
+    let mut bench = Bench::new().await;
+    let (mut client, connection) = bench.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    let (mut closing, of_closing) = bench.client_of(grant(2, 600, Policy::Close)).await;
+    bench.sleep(3_600);
+    bench.push(connection, 1, "push").await;
+    bench.expect_given_back(Bounced::Lapsed, "push").await;
+    client.expect_required("expired").await;
+    client.expect_nothing().await;
+    bench.push(of_closing, 2, "push").await;
+    bench.expect_given_back(Bounced::Lapsed, "push").await;
+    closing.expect_error("auth_required").await;
+    assert_eq!(closing.close_code().await, 4401);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_lapse_is_asked_about_again() {
     let mut bench = Bench::new().await;
     let (mut client, connection) = bench.client_of(grant(1, 10, Policy::Reauthenticate)).await;

@@ -96,6 +96,11 @@ pub enum Fault {
     /// RFC 7518 §3.3.
     #[error("is an RSA key of {0} bits, {MIN_RSA_BITS} to {MAX_RSA_BITS} are needed")]
     RsaSize(u32),
+    /// CVE-2017-15361.
+    #[error(
+        "is an RSA key of a weak generator (ROCA, CVE-2017-15361): anybody can compute its private key, make a new one"
+    )]
+    FactorableRsa,
     /// RFC 7517 §4, RFC 7518 §6: a member that is missing, of the wrong type or not canonical.
     #[error("has no valid member `{0}`")]
     Member(&'static str),

@@ -14,7 +14,7 @@ use aws_lc_rs::signature::{
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::verify;
 
-use super::{Algorithm, Fault, secret};
+use super::{Algorithm, Fault, roca, secret};
 use crate::identity::Issuer;
 
 /// RFC 7518 §3.3.
@@ -90,6 +90,9 @@ impl Material {
         let bits = RsaParameters::public_modulus_len(key.as_ref()).map_err(|_| Fault::NotAKey(Kind::Rsa))?;
         if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
             return Err(Fault::RsaSize(bits));
+        }
+        if roca::has_fingerprint(key.modulus().big_endian_without_leading_zero()) {
+            return Err(Fault::FactorableRsa);
         }
         Ok(Self::of(Kind::Rsa, DecodingKey::from_rsa_der(key.as_ref())))
     }

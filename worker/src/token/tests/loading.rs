@@ -8,6 +8,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::super::key::Kind;
+use super::super::roca::tests::power;
 use super::super::source::MAX_FILE_BYTES;
 use super::super::{Fault, KeySource, Keys, Looks};
 use super::signer::{
@@ -130,6 +131,12 @@ fn keys_of_other_forms_and_algorithms_are_refused() {
         faults(load("file", pem("PUBLIC KEY", &for_pss_alone))),
         [Fault::UnsupportedKey]
     );
+}
+
+#[test]
+fn an_rsa_key_of_a_weak_generator_is_refused() {
+    let jwk = json!({"kty": "RSA", "n": base64(&power(128)), "e": "AQAB"});
+    assert_eq!(jwk_faults(jwk), [Fault::FactorableRsa]);
 }
 
 #[test]
