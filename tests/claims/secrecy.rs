@@ -40,7 +40,7 @@ async fn no_part_of_a_token_is_left_anywhere() {
         client.ping(SOON).await;
         queue.request(&good).await;
         queue.request(&json!({"id": 1, "type": "echo", "token": token})).await;
-        let nobody = BasicProperties::default().with_reply_to("no-such-queue".into());
+        let nobody = BasicProperties::default().with_reply_to("amq.gen-no-such-queue".into());
         queue.publish("message", good.to_string(), nobody).await;
         // Each of these is buried, because nobody would hear why it is refused.
         let half = good.to_string().replace(r#""payload":1"#, r#""payload""#);

@@ -400,7 +400,7 @@ async fn no_part_of_a_token_is_exported() {
         let properties = BasicProperties::default()
             .with_headers(headers)
             .with_correlation_id(format!("{token:.255}").as_str().into())
-            .with_reply_to(format!("{token:.255}").as_str().into());
+            .with_reply_to(format!("amq.gen-{token:.247}").as_str().into());
         queue
             .publish(
                 "message",
