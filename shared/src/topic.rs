@@ -99,6 +99,26 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_means_names_by_their_words() {
+        for (pattern, name, expected) in [
+            ("orders.create", "orders.create", true),
+            ("orders.create", "orders.created", false),
+            ("orders.*", "orders.create", true),
+            ("orders.*", "orders", false),
+            ("orders.*", "orders.create.now", false),
+            ("orders.#", "orders", true),
+            ("orders.#", "orders.create.now", true),
+            ("#.now", "orders.create.now", true),
+            ("#.now", "now", true),
+            ("*.*", "a", false),
+            ("#", "", true),
+            ("#.#.b", "a.b", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
     fn a_wildcard_within_a_word_is_a_mistake() {
         for wrong in ["", "a*", "*a", "a.b*", "a#.b", "##", "a.**"] {
             assert_eq!(Pattern::parse(wrong), None, "{wrong}");

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::config::WorkerConfig;
+use crate::hex::hex;
 
 /// How often a worker tells its rules, and for how long another's are believed to be in force.
 const TELL_PERIOD: Duration = Duration::from_secs(30);
@@ -53,7 +54,7 @@ pub(crate) fn digest(config: &WorkerConfig) -> String {
             digest.update(format!("{name}={value:?}\n"));
         }
     }
-    let mut text: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = hex(&digest.finalize());
     text.truncate(DIGITS);
     text
 }

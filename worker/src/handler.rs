@@ -38,6 +38,7 @@ pub use shared::protocol::ErrorCode;
 pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
 pub use self::echo::Echo;
 use crate::config::RequiredScopes;
+use crate::hex::hex;
 use crate::identity::Identity;
 
 /// A message, and who sent it.
@@ -92,8 +93,7 @@ impl Request<'_> {
                 .chain_update((client.len() as u64).to_be_bytes()),
             None => digest,
         };
-        let digest = digest.finalize();
-        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(hex(&digest.finalize()))
     }
 
     /// The payload as a value of the application's; `null` stands in for one that is missing.

@@ -53,6 +53,7 @@ mod origin;
 mod pipeline;
 
 mod dead_letter;
+mod hex;
 mod redact;
 mod retry;
 

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use crate::hex::hex;
+
 /// The claims that name scopes: RFC 8693 §4.2, RFC 9068 §2.2.3, and what some issuers write instead.
 pub(crate) const SCOPES: [&str; 2] = ["scope", "scp"];
 
@@ -77,8 +79,7 @@ impl Allowed {
 }
 
 fn digest(part: &str) -> String {
-    let digest = Sha256::digest(part);
-    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut text = hex(&Sha256::digest(part));
     text.truncate(DIGITS);
     text
 }

@@ -89,6 +89,11 @@ impl RabbitmqBus {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where it consumes; nothing once it is closed.
+    fn consuming(&self) -> Option<Connections> {
+        self.homes().as_ref().map(|homes| homes.consuming.clone())
+    }
+
     fn publisher_on(&self, connections: Connections, link: watch::Receiver<Link>, patience: Patience) -> Publisher {
         let (publisher, queue) = Publisher::new();
         let task = publish::run(queue, publisher.room(), connections, link, patience);
@@ -121,8 +126,7 @@ impl Bus for RabbitmqBus {
 
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
         let (consumer, home) = Consumer::new();
-        let consuming = self.homes().as_ref().map(|homes| homes.consuming.clone());
-        if let Some(consuming) = consuming {
+        if let Some(consuming) = self.consuming() {
             let slot = self.board.slot(format!("not yet consuming {}", queue.name));
             self.tasks.spawn(consume::run(queue, prefetch, home, consuming, slot));
         }
@@ -131,8 +135,7 @@ impl Bus for RabbitmqBus {
 
     fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a> {
         Box::pin(async move {
-            let consuming = self.homes().as_ref().map(|homes| homes.consuming.clone());
-            match consuming {
+            match self.consuming() {
                 // A connection on which we publish may be blocked, and answer nothing.
                 Some(consuming) => look::is_consumed(consuming, queue).await,
                 None => false,

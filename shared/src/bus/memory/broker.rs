@@ -368,28 +368,3 @@ impl Reader {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_means_keys_by_their_words() {
-        for (pattern, key, expected) in [
-            ("orders.create", "orders.create", true),
-            ("orders.create", "orders.created", false),
-            ("orders.*", "orders.create", true),
-            ("orders.*", "orders", false),
-            ("orders.*", "orders.create.now", false),
-            ("orders.#", "orders", true),
-            ("orders.#", "orders.create.now", true),
-            ("#.now", "orders.create.now", true),
-            ("#.now", "now", true),
-            ("*.*", "a", false),
-            ("#", "", true),
-            ("#.#.b", "a.b", true),
-        ] {
-            assert_eq!(topic::matches(pattern, key), expected, "{pattern} {key}");
-        }
-    }
-}

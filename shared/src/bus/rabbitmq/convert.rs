@@ -48,21 +48,18 @@ pub(super) fn to_amqp(
         // Milliseconds, as a text (https://www.rabbitmq.com/docs/ttl#per-message-ttl-in-publishers).
         amqp = amqp.with_expiration(short(&expiration.as_millis().to_string())?);
     }
-    {
-        let mut headers = FieldTable::default();
-        headers.insert(short(PUBLICATION)?, AMQPValue::LongString(publication.into()));
-        for (name, value) in &properties.headers {
-            let value = match value {
-                Value::Text(text) => AMQPValue::LongString(text.as_str().into()),
-                Value::Integer(number) => AMQPValue::LongLongInt(*number),
-                Value::Flag(flag) => AMQPValue::Boolean(*flag),
-                Value::Other => continue,
-            };
-            headers.insert(short(name)?, value);
-        }
-        amqp = amqp.with_headers(headers);
+    let mut headers = FieldTable::default();
+    headers.insert(short(PUBLICATION)?, AMQPValue::LongString(publication.into()));
+    for (name, value) in &properties.headers {
+        let value = match value {
+            Value::Text(text) => AMQPValue::LongString(text.as_str().into()),
+            Value::Integer(number) => AMQPValue::LongLongInt(*number),
+            Value::Flag(flag) => AMQPValue::Boolean(*flag),
+            Value::Other => continue,
+        };
+        headers.insert(short(name)?, value);
     }
-    Ok(amqp)
+    Ok(amqp.with_headers(headers))
 }
 
 /// About how many bytes they take on the wire, and not less (AMQP 0-9-1 §4.2.5 and §4.2.6.1).

@@ -1,13 +1,13 @@
 //! Who is on which connection, and who may take over what it leaves.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::id::{ConnectionId, Sequence};
 
 use super::{RedisStore, millis, unreadable};
+use crate::hex::hex;
 use crate::identity::{Identity, Issuer, Subject};
 use crate::store::{AFTERLIFE, Authentication, Recorded, ResumeDigest, StoreError};
 
@@ -129,14 +129,6 @@ impl RedisStore {
 fn owner(identity: &Identity, resume: &ResumeDigest) -> Result<String, StoreError> {
     let parts = (identity.issuer.as_str(), identity.subject.as_str(), hex(resume));
     serde_json::to_string(&parts).map_err(unreadable)
-}
-
-pub(super) fn hex(digest: &ResumeDigest) -> String {
-    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn from_hex(text: &str) -> Option<ResumeDigest> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use redis::ScriptInvocation;
 
-use super::authentications::hex;
 use super::{RedisStore, keep_ms, unreadable};
+use crate::hex::hex;
 use crate::store::{Begun, Claim, MOST_ANSWER_BYTES, MOST_CLAIMS, StoreError};
 
 impl RedisStore {
