@@ -67,6 +67,8 @@ pub(crate) struct Bound {
     pub(crate) lapse_noted: bool,
     token_id: Option<TokenIdTag>,
     pub(crate) issued_at: Option<Timestamp>,
+    /// The message that made it. One that was sent later may have left it as it is.
+    made_by: Sequence,
     /// The log-out that came before it and all that it has replaced.
     after: Option<Sequence>,
     texts: Texts,
@@ -162,7 +164,7 @@ impl Binding {
                 self.by = Some(sequence);
                 self.ever_bound = true;
                 let (waiting, resumes) = (grant.waiting, grant.resumes);
-                self.bound = Some(Box::new(Bound::new(grant, principal, after, now)));
+                self.bound = Some(Box::new(Bound::new(grant, principal, (sequence, after), now)));
                 Applied::Live { waiting, resumes }
             }
             Change::Forgotten => {
@@ -235,7 +237,13 @@ impl Binding {
         let bound = self
             .bound()
             .filter(|bound| bound.after.is_none_or(|after| sequence > after));
-        grant.is_live(now.wall) && bound.and_then(Bound::grant).is_some_and(|bound| bound.precedes(grant))
+        let is_overtaken = |bound: &Bound| {
+            bound.grant().is_some_and(|present| {
+                let sent_later = sequence > bound.made_by && !grant.precedes(&present);
+                sent_later || present.precedes(grant)
+            })
+        };
+        grant.is_live(now.wall) && bound.is_some_and(is_overtaken)
     }
 
     fn is_of_another(&self, identity: IdentityTag) -> bool {
@@ -244,7 +252,7 @@ impl Binding {
 }
 
 impl Bound {
-    fn new(grant: Grant, principal: String, after: Option<Sequence>, now: Now) -> Self {
+    fn new(grant: Grant, principal: String, (made_by, after): (Sequence, Option<Sequence>), now: Now) -> Self {
         Self {
             identity: grant.identity,
             on_expired_push: grant.on_expired_push,
@@ -258,6 +266,7 @@ impl Bound {
             lapse_noted: false,
             token_id: grant.token_id,
             issued_at: grant.issued_at,
+            made_by,
             after,
             texts: Texts {
                 facts: grant.without_news().to_facts().into(),
@@ -567,6 +576,27 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        /// Whatever the order in which answers come, and how often, the token that was issued last counts, and of several
+        /// the one that was sent last.
+        #[test]
+        fn the_token_that_was_issued_last_counts(
+            tokens in proptest::collection::vec(900_u64..903, 1..6),
+            mut order in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
+            each in Just((0..6_usize).collect::<Vec<_>>()).prop_shuffle(),
+        ) {
+            let issued = |index: usize| Grant {
+                issued_at: Some(Timestamp::from_secs(tokens[index])),
+                ..grant(1, 60 + index as u64)
+            };
+            let places = order.drain(..).map(|place| place.index(tokens.len()));
+            let mut binding = Binding::new();
+            for index in places.chain(each).filter(|index| *index < tokens.len()) {
+                binding.apply(sequence(index as u64 + 1), live(issued(index)), Some(sequence(1)), now());
+            }
+            let last = (0..tokens.len()).max_by_key(|index| (tokens[*index], *index)).unwrap();
+            prop_assert_eq!(binding.standing().grant, Some(issued(last).to_facts()));
+        }
+
         /// Whatever the order in which answers come, the connection ends up as the last message by sequence made it.
         #[test]
         fn the_newest_change_counts(

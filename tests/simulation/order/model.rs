@@ -104,7 +104,11 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
         .take_while(|(_, message)| message.at < last + SILENCE_MS)
         .map(|(_, message)| message)
         .collect();
-    let others = connection.closed_by(&together);
+    let mut others = connection.closed_by(&together);
+    // A connection that waits for what came before is cut off at once when its authentication is taken back.
+    if connection.is_taken_back(last, u64::MAX) {
+        others.insert(4503);
+    }
     let ended = line.ended.map(|(_, end)| end);
     match (connection.ends, ended) {
         _ if connection.unsure => connection.cut(),
@@ -166,13 +170,20 @@ impl<'a> Connection<'a> {
             self.together.clear();
             self.releasing.clear();
         }
-        let taken_back = |bound: &Bound| {
-            let mut between = self.revocations.iter().filter(|(at, _)| (last..next).contains(at));
-            between.any(|(_, taken)| means(taken, bound.subject, &bound.jti))
-        };
-        if self.ends.is_none() && self.bound.as_ref().is_some_and(taken_back) {
+        if self.ends.is_none() && self.is_taken_back(last, next) {
             self.ends = Some(4503);
         }
+    }
+
+    /// Whether the grant in force is taken back in that time.
+    fn is_taken_back(&self, last: u64, next: u64) -> bool {
+        let mut between = self.revocations.iter().filter(|(at, _)| (last..next).contains(at));
+        let means_it = |(_, taken): &(u64, &Taken)| {
+            self.bound
+                .as_ref()
+                .is_some_and(|bound| means(taken, bound.subject, &bound.jti))
+        };
+        between.any(means_it)
     }
 
     /// With what codes messages that are sent together may close the connection.
