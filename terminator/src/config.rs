@@ -43,8 +43,9 @@ shared::settings! {
         pub messages_per_second: Option<u32> = "1000" in "1"..="1000000",
         /// The size in bytes of the largest message a client may send; a larger one closes its connection with 1009.
         pub max_message_size: Size = "64KiB" in "1KiB"..="16MiB",
-        /// How many messages of one connection may be on their way, sent and not yet answered, before its socket is no
-        /// longer read. Raise it for clients that send a lot over a long way.
+        /// How many messages of one connection may be on their way, sent and not yet answered. Some that come behind them
+        /// are read ahead (64 at most, or 16 KiB), so that pings are answered, and then its socket is no longer read. Raise
+        /// it for clients that send a lot over a long way.
         pub max_in_flight: usize = "64" in "1"..="10000",
         /// How many bytes may wait to be sent to one client. One that reads too slowly and has more is closed
         /// with 4410. This times `max-connections` is the most memory that slow clients can take.
@@ -57,7 +58,7 @@ shared::settings! {
         /// How long nothing may come from a client, not even the answer to a ping, before its connection counts as
         /// dead. It is asked by a ping at half that time. Keep it below the idle timeout of every proxy in between.
         pub idle_timeout: Duration = "60s" in "1s"..="1h",
-        /// How long to wait for a broker that is away. Until then sockets are not read and nothing is lost; after it,
+        /// How long to wait for a broker that is away. Until then nothing is forwarded and nothing is lost; after it,
         /// what could not be handed over is refused with `busy`, so that clients can tell and try again.
         pub broker_patience: Duration = "30s" in "100ms"..="1h",
         /// How long a terminator that is asked to end waits for the answers to messages on their way, before it closes

@@ -28,6 +28,7 @@ use crate::ending::Ending;
 use crate::farewell;
 use crate::forward::Forwarder;
 use crate::phase::Phase;
+use crate::read_ahead::ReadAhead;
 use crate::refuse::refusal;
 use crate::registry::Entry;
 use crate::session::Session;
@@ -54,8 +55,10 @@ pub(crate) struct Connection {
     last_heard: Instant,
     pinged: bool,
     leaving: Leaving,
-    /// A question that found no room on its way to the broker; nothing is read meanwhile.
+    /// A question that found no room on its way to the broker; nothing is forwarded meanwhile.
     pub(crate) parked: Option<Box<Waiting>>,
+    /// What was read and may not be forwarded yet.
+    pub(crate) ahead: ReadAhead,
     /// What is in the socket's buffer may be written until the limit of its grant only.
     pub(crate) unflushed: bool,
 }
@@ -101,6 +104,7 @@ impl Connection {
             pinged: false,
             leaving: Leaving::No,
             parked: None,
+            ahead: ReadAhead::default(),
             unflushed: false,
         }
     }
@@ -132,11 +136,13 @@ impl Connection {
             if let Some(ending) = ended.or_else(|| self.left_in_peace()) {
                 return ending;
             }
+            self.forward_ahead();
         }
     }
 
     async fn next_event(&mut self) -> Event {
-        let reading = self.may_read();
+        // A socket that is not read holds its client back by TCP.
+        let reading = self.ahead.has_room();
         tokio::select! {
             biased;
             () = self.entry.peer.wake.notified() => Event::Woken,
@@ -151,13 +157,18 @@ impl Connection {
         }
     }
 
-    /// A socket that is not read holds its client back by TCP.
-    fn may_read(&self) -> bool {
+    fn may_forward(&self) -> bool {
         let forwarding = !matches!(*self.phase.borrow(), Phase::Waiting | Phase::Over);
         forwarding
             && self.parked.is_none()
             && self.leaving != Leaving::WhenQuiet
-            && self.entry.peer.look(Session::may_read)
+            && self.entry.peer.look(Session::may_forward)
+    }
+
+    /// Waits until the broker is back, or is given up.
+    pub(crate) async fn broker_awaited(&mut self) {
+        // Without a sender, the terminator is over.
+        let _ = self.phase.wait_for(|phase| *phase != Phase::Waiting).await;
     }
 
     fn on_frame(&mut self, frame: Message) -> Option<Ending> {
@@ -177,6 +188,27 @@ impl Connection {
 
     fn on_text(&mut self, text: Bytes) {
         self.forwarder.metrics.messages_received.increment(1);
+        if self.ahead.is_empty() && self.may_forward() {
+            return self.forward(text);
+        }
+        self.ahead.push(text);
+        self.entry.peer.reads_ahead(self.ahead.len());
+    }
+
+    /// Forwards what was read before it could be, as far as it can be now.
+    pub(crate) fn forward_ahead(&mut self) {
+        if self.ahead.is_empty() {
+            return;
+        }
+        while self.may_forward()
+            && let Some(text) = self.ahead.pop()
+        {
+            self.forward(text);
+        }
+        self.entry.peer.reads_ahead(self.ahead.len());
+    }
+
+    fn forward(&mut self, text: Bytes) {
         let peer = &self.entry.peer;
         if *self.phase.borrow() == Phase::Refusing {
             self.forwarder.metrics.message_refused(PublishError::Away);
@@ -270,7 +302,7 @@ impl Connection {
         if self.leaving == Leaving::Soon {
             self.leaving = Leaving::WhenQuiet;
         }
-        if !self.may_read() {
+        if !self.ahead.has_room() {
             // What is not read cannot be heard.
             self.last_heard = Instant::now();
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use shared::bus::PublishError;
 use shared::protocol::{CloseCode, ServerMessage};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
@@ -17,6 +18,7 @@ use crate::connection::{Connection, beside, submitted};
 use crate::ending::Ending;
 use crate::handshake::linger;
 use crate::notices::last_error;
+use crate::refuse::unforwarded;
 use crate::session::{Dismissed, Session};
 use crate::stream::Stream;
 
@@ -35,6 +37,7 @@ pub(crate) async fn take_leave(mut connection: Connection, ending: Ending) {
     if ending.is_for_authentication() {
         connection.refuse_parked();
     }
+    refuse_ahead(&mut connection, ending);
     // From here on, what comes for it goes where the rest goes.
     let Dismissed { texts, back } = connection.entry.peer.dismiss(ending);
     for back in back {
@@ -61,21 +64,36 @@ fn deadline(connection: &Connection) -> Instant {
         .map_or(deadline, |limit| limit.min(deadline))
 }
 
-/// The client has left, but what it sent before may still wait to be decided after what it sent before that.
+/// The client has left, but what it sent before may still wait to be forwarded, or to be decided after what it sent
+/// before that.
 async fn see_off(connection: &mut Connection) {
+    // Nothing can be forwarded before the broker is back, or is given up.
+    if !connection.ahead.is_empty() {
+        connection.broker_awaited().await;
+    }
     let deadline = Instant::now() + SEE_OFF_TIMEOUT;
     let waits = async {
-        while connection.entry.peer.look(Session::is_undecided) {
+        connection.forward_ahead();
+        while !connection.ahead.is_empty() || connection.entry.peer.look(Session::is_undecided) {
             connection.ask_workers();
             tokio::select! {
                 biased;
                 () = connection.entry.peer.wake.notified() => {}
                 () = submitted(&mut connection.parked), if connection.parked.is_some() => {}
             }
+            connection.forward_ahead();
         }
     };
     // What has waited that long was sent by nobody who could know its answer.
     let _ = timeout_at(deadline, waits).await;
+}
+
+/// What was read and is not forwarded any more is refused, so that the client knows.
+fn refuse_ahead(connection: &mut Connection, ending: Ending) {
+    while let Some(text) = connection.ahead.pop() {
+        connection.forwarder.metrics.message_refused(PublishError::Ended);
+        connection.entry.peer.tell(unforwarded(&text, ending));
+    }
 }
 
 /// Says why, closes, and waits for the client to agree.

@@ -43,6 +43,7 @@ mod past;
 mod peer;
 mod phase;
 pub mod program;
+mod read_ahead;
 mod recent;
 mod refuse;
 mod registry;

@@ -10,7 +10,7 @@ use shared::protocol::{RESERVED_PREFIX, TOKEN_MEMBER};
 /// What a text may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Looks {
-    /// It may be one of the protocol's own: nothing is read behind it until it is settled.
+    /// It may be one of the protocol's own: nothing is forwarded behind it until it is settled.
     pub(crate) barrier: bool,
     /// It may have a token: what comes behind it may have to be decided by that.
     pub(crate) proves: bool,

@@ -102,6 +102,11 @@ impl Peer {
         self.change(|session| session.forward(looks, Instant::now()))
     }
 
+    /// So many messages of its were read and cannot be forwarded yet.
+    pub(crate) fn reads_ahead(&self, messages: usize) {
+        self.change(|session| session.reads_ahead(messages));
+    }
+
     /// What is to be asked of the workers next.
     pub(crate) fn next_question(&self) -> Option<Next> {
         self.change(|session| session.next_question(Instant::now()))

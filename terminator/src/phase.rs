@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) enum Phase {
     /// They forward it.
     Forwarding,
-    /// The broker is away: they do not read, and TCP holds the client back.
+    /// The broker is away: they forward nothing, and TCP holds the client back.
     Waiting,
     /// The broker is away for longer than anybody should wait: they refuse it.
     Refusing,

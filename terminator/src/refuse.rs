@@ -9,6 +9,8 @@ use serde::Deserialize;
 use shared::bus::PublishError;
 use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerMessage};
 
+use crate::ending::Ending;
+
 /// When to try again: a broker takes some 5 s to restart.
 const RETRY_AFTER_MS: u64 = 5_000;
 
@@ -38,6 +40,15 @@ pub(crate) fn refusal(body: &[u8], error: PublishError) -> Bytes {
 pub(crate) fn unauthenticated(body: &[u8]) -> Bytes {
     let sentence = "the connection was closed for its authentication before the message could be decided";
     naming(body, &ErrorBody::new(ErrorCode::AuthRequired, sentence))
+}
+
+/// The refusal of the message `body`, which was not forwarded before its connection ended like that.
+pub(crate) fn unforwarded(body: &[u8], ending: Ending) -> Bytes {
+    if ending.is_for_authentication() {
+        return unauthenticated(body);
+    }
+    let sentence = "the connection was closed before the message was forwarded";
+    naming(body, &ErrorBody::new(ErrorCode::Busy, sentence))
 }
 
 /// The refusal of the message `body`, which nobody could decide.

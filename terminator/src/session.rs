@@ -51,7 +51,9 @@ pub(crate) struct Session {
     id: ConnectionId,
     in_flight: InFlight,
     binding: Binding,
-    /// Nothing behind this message is read until it is settled.
+    /// How many messages were read and could not be forwarded yet.
+    ahead: u16,
+    /// Nothing behind this message is forwarded until it is settled.
     barrier: Option<Sequence>,
     /// Whether it may be decided as it was forwarded last: nothing before it was unsettled.
     barrier_decides: bool,
@@ -78,7 +80,7 @@ pub(crate) struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Open,
-    /// Nothing is read any more; what is in flight may settle until then, and then it ends.
+    /// Nothing is forwarded any more; what is in flight may settle until then, and then it ends.
     Closing {
         until: Instant,
         ending: Ending,
@@ -130,6 +132,7 @@ impl Session {
             id,
             in_flight: InFlight::new(shares.max_in_flight),
             binding: Binding::new(),
+            ahead: 0,
             barrier: None,
             barrier_decides: false,
             again: BTreeMap::new(),
@@ -146,7 +149,7 @@ impl Session {
         }
     }
 
-    /// The client has sent a message; if it is a barrier, nothing behind it is read until it is settled.
+    /// The client has sent a message; if it is a barrier, nothing behind it is forwarded until it is settled.
     ///
     /// What may not be decided before is what has a token: it may be by that, and by no other, that this one acts. For a
     /// barrier it is all there is, and a release is unsettled business too, and none is begun while it may be decided: a
@@ -179,8 +182,13 @@ impl Session {
         }
     }
 
-    /// Whether another message may be read.
-    pub(crate) fn may_read(&self) -> bool {
+    /// So many messages were read and cannot be forwarded yet.
+    pub(crate) fn reads_ahead(&mut self, messages: usize) {
+        self.ahead = u16::try_from(messages).unwrap_or(u16::MAX);
+    }
+
+    /// Whether another message may be forwarded.
+    pub(crate) fn may_forward(&self) -> bool {
         self.life == Life::Open && !self.is_behind_barrier() && self.in_flight.has_room()
     }
 

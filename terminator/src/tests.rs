@@ -6,6 +6,7 @@ mod closing;
 mod counting;
 mod inbound;
 mod outbound;
+mod reading;
 mod revoking;
 mod timing;
 

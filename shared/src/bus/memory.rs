@@ -51,6 +51,11 @@ impl MemoryBus {
         }
     }
 
+    /// Tells whoever watches the link that it is so now, as a broker elsewhere may be at any time.
+    pub fn set_link(&self, link: Link) {
+        self.link.send_replace(link);
+    }
+
     /// How many messages are in the queue of this name: ready, and delivered but not settled.
     pub fn depth(&self, queue: &str) -> (usize, usize) {
         self.broker.lock().depth(queue)

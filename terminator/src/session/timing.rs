@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::id::Sequence;
 use shared::protocol::{CloseCode, Held, Reason};
 use shared::revocation::{Revocation, Revocations};
 use tokio::time::Instant;
@@ -96,8 +97,12 @@ impl Session {
             self.auth_due = None;
         } else if due <= now && forwarding {
             // What was sent in time may still authenticate it, and what comes later does not put that off.
-            let late_from = *self.late_from.get_or_insert(self.in_flight.next());
-            if self.in_flight.oldest_open().is_none_or(|open| open >= late_from) {
+            let next = self.in_flight.next();
+            let late_from = *self
+                .late_from
+                .get_or_insert(Sequence::new(next.get() + u64::from(self.ahead)));
+            let all_forwarded = self.ahead == 0 || next >= late_from;
+            if all_forwarded && self.in_flight.oldest_open().is_none_or(|open| open >= late_from) {
                 self.end(CloseCode::AuthTimeout);
             }
             self.auth_due = Some(now + AUTH_RECHECK);

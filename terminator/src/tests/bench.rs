@@ -257,6 +257,21 @@ impl Client {
         settle().await;
     }
 
+    pub(super) async fn ping(&mut self, payload: &'static str) {
+        let frame = Frame::Ping(Bytes::from_static(payload.as_bytes()));
+        self.socket.send(frame).await.expect("it is open");
+        settle().await;
+    }
+
+    /// What the next frame answers to a ping.
+    pub(super) async fn pong(&mut self) -> Bytes {
+        let frame = tokio::time::timeout(NEVER, self.socket.next());
+        match frame.await.expect("nothing came") {
+            Some(Ok(Frame::Pong(payload))) => payload,
+            other => panic!("a pong was wanted, not {other:?}"),
+        }
+    }
+
     /// The next text.
     pub(super) async fn text(&mut self) -> String {
         loop {

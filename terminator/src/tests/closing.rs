@@ -48,7 +48,7 @@ async fn a_worker_s_close_comes_after_its_error_and_after_all_that_is_in_flight(
         ..Answer::ONLY
     };
     bench.answer(third.stamp, close, "the error").await;
-    client.send("not read").await;
+    client.send(r#"{"id":"too late"}"#).await;
     bench.expect_no_question().await;
     assert_eq!(client.text().await, "the error");
     let told = client.json().await;
@@ -59,6 +59,11 @@ async fn a_worker_s_close_comes_after_its_error_and_after_all_that_is_in_flight(
     client.expect_nothing().await;
     bench.answer(first.stamp, Answer::ONLY, "answer").await;
     assert_eq!(client.text().await, "answer");
+    let told = client.json().await;
+    assert_eq!(
+        (&told["id"], &told["error"]["code"]),
+        (&"too late".into(), &"auth_required".into())
+    );
     assert_eq!(client.close_code().await, 4501);
     drop(client);
     let (_, code) = bench.closed().await;

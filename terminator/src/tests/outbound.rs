@@ -125,11 +125,12 @@ async fn where_lapses_close_the_connection_goes_when_all_is_settled_and_what_com
     pass(Duration::from_secs(10)).await;
     client.expect_nothing().await;
     bench.push(connection, 1, "push").await;
-    client.send("not read any more").await;
+    client.send("not forwarded any more").await;
     bench.expect_no_question().await;
     bench.answer(question.stamp, reply(1), "answer").await;
     bench.expect_given_back(Bounced::Lapsed, "push").await;
     bench.expect_given_back(Bounced::Lapsed, "answer").await;
+    client.expect_error("auth_required").await;
     client.expect_error("auth_required").await;
     assert_eq!(client.close_code().await, 4401);
     drop(client);

@@ -42,7 +42,8 @@ fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &m
             ));
         }
         let before = seen.entry(id).or_default();
-        if !answer.fits(before, is_two(Some(id)), ledger.settings.store_fails > 0) {
+        let moved = message.socket != socket;
+        if !answer.fits(before, is_two(Some(id)), moved, ledger.settings.store_fails > 0) {
             wrong.push(format!("P5: {at} ms: {socket:?} was answered {id} once more"));
         }
         before.push(answer);
@@ -59,8 +60,9 @@ enum Answer {
 }
 
 impl Answer {
-    /// Whether it may come after these. Each of two replies may be held, and be given up in its turn.
-    fn fits(self, before: &[Self], two: bool, store_fails: bool) -> bool {
+    /// Whether it may come after these. Each of two replies may be held, and be given up in its turn; and if they
+    /// `moved` to another connection, each by itself, they have no order.
+    fn fits(self, before: &[Self], two: bool, moved: bool, store_fails: bool) -> bool {
         let more = match (self, before.last()) {
             (_, None) => return true,
             // The store held it without saying so, twice. A refusal is remembered as the first answer, not as a second one.
@@ -68,7 +70,7 @@ impl Answer {
             (Self::Whole, _) | (_, Some(Self::Whole)) => false,
             (Self::Part(part), _) => !before
                 .iter()
-                .any(|other| matches!(other, Self::Part(before) if *before >= part)),
+                .any(|other| matches!(other, Self::Part(before) if *before == part || *before > part && !moved)),
             (Self::GivenUp, _) => true,
         };
         more && two && before.len() == 1

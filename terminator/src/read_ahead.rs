@@ -1,0 +1,83 @@
+//! What was read from a socket and may not be forwarded yet.
+//!
+//! A connection whose share in flight is used up is held back by TCP, but not at
+//! once: were its socket not read at all, no ping behind its messages would be answered,
+//! and nobody would see that its client has left. So a little is read ahead, in order.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Nothing more is read while so many messages wait.
+const MOST_MESSAGES: usize = 64;
+/// Nothing more is read while so many bytes wait. The message that reaches it may be as large as a message may be.
+const MOST_BYTES: usize = 16 * 1_024;
+
+/// Messages that wait to be forwarded, in the order in which they came. Most connections never have any, and it is
+/// small then.
+#[derive(Debug, Default)]
+pub(crate) struct ReadAhead(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    texts: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl ReadAhead {
+    /// Whether more may be read.
+    pub(crate) fn has_room(&self) -> bool {
+        let has_room = |waiting: &Waiting| waiting.texts.len() < MOST_MESSAGES && waiting.bytes < MOST_BYTES;
+        self.0.as_deref().is_none_or(has_room)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.as_deref().map_or(0, |waiting| waiting.texts.len())
+    }
+
+    pub(crate) fn push(&mut self, text: Bytes) {
+        let waiting = self.0.get_or_insert_default();
+        waiting.bytes += text.len();
+        waiting.texts.push_back(text);
+    }
+
+    /// The message that came first.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        let waiting = self.0.as_deref_mut()?;
+        let text = waiting.texts.pop_front()?;
+        waiting.bytes -= text.len();
+        if waiting.texts.is_empty() {
+            self.0 = None;
+        }
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_bounded_in_messages_and_in_bytes_and_gives_back_what_came_first() {
+        let mut ahead = ReadAhead::default();
+        for number in 0..MOST_MESSAGES {
+            assert!(ahead.has_room());
+            ahead.push(Bytes::from(number.to_string()));
+        }
+        assert!(!ahead.has_room());
+        assert_eq!(ahead.pop().unwrap(), "0");
+        assert!(ahead.has_room());
+        while ahead.pop().is_some() {}
+        ahead.push(Bytes::from(vec![b'x'; MOST_BYTES - 1]));
+        assert!(ahead.has_room());
+        ahead.push(Bytes::from_static(b"x"));
+        assert!(!ahead.has_room());
+        ahead.pop();
+        assert!(ahead.has_room());
+        assert_eq!(ahead.len(), 1);
+    }
+}
