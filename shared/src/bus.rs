@@ -20,6 +20,7 @@ mod message;
 mod publisher;
 pub mod rabbitmq;
 mod reply_queues;
+mod suspicion;
 pub mod topology;
 
 use std::pin::Pin;

@@ -290,16 +290,17 @@ impl Bound {
     /// Ends it where the wall clock says so and the other does not: that stands still while a machine sleeps or is frozen.
     /// Whichever says it first is right. Tells whether it did.
     pub(crate) fn observe(&mut self, now: Now) -> bool {
-        let lapsed = now.wall >= self.until && self.deadline > now.instant;
-        if lapsed {
-            self.deadline = now.instant;
-        }
-        let is_past = self.revoked_from.is_some_and(|from| now.wall >= from);
-        let revoked = is_past && self.revoked_at.is_some_and(|at| at > now.instant);
-        if revoked {
-            self.revoked_at = Some(now.instant);
-        }
-        lapsed || revoked
+        let over_since = |moment: Timestamp| {
+            let since = now.wall.saturating_since(moment);
+            (now.wall >= moment).then(|| now.instant.checked_sub(since).unwrap_or(now.instant))
+        };
+        let lapsed = over_since(self.until);
+        let revoked = self.revoked_from.and_then(over_since);
+        let is_news = lapsed.is_some() && self.deadline > now.instant
+            || revoked.is_some() && self.revoked_at.is_some_and(|at| at > now.instant);
+        self.deadline = lapsed.into_iter().fold(self.deadline, Instant::min);
+        self.revoked_at = revoked.into_iter().chain(self.revoked_at).min();
+        is_news
     }
 
     /// A revocation that takes effect at that moment means it. Tells when that is, if it is earlier than what is known.

@@ -133,6 +133,11 @@ impl Peer {
         look(&self.lock())
     }
 
+    /// Looks at the clocks.
+    pub(crate) fn observe(&self) {
+        self.change(|_| ());
+    }
+
     /// Has it armed for what it waits for, as it is from its beginning.
     pub(crate) fn arm(&self) {
         self.change(|_| ());

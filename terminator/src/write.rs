@@ -6,7 +6,9 @@
 //! batch, and a socket that is still blocked then is of no more use.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::str::Utf8Error;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::SinkExt;
@@ -62,20 +64,33 @@ impl Writing {
         let timeout = Instant::now() + WRITE_TIMEOUT;
         let mut grant = peer.look(Session::write_limit).filter(|_| guarded);
         let mut writing = std::pin::pin!(self.write(socket));
+        let mut begun = false;
         loop {
-            let limit = limit(&mut grant, timeout, peer);
+            let at_the_limit = sleep_until(limit(&mut grant, timeout, peer));
+            let going_on = poll_fn(|context| {
+                // A machine may have slept since it was blocked, and what was good then be over by the wall clock.
+                if std::mem::replace(&mut begun, true) && grant.is_some() {
+                    peer.observe();
+                    if Instant::now() >= limit(&mut grant, timeout, peer) {
+                        return Poll::Ready(None);
+                    }
+                }
+                writing.as_mut().poll(context).map(Some)
+            });
             tokio::select! {
                 biased;
-                written = &mut writing => return written.map_err(|error| Ending::of(&error)),
+                written = going_on => if let Some(written) = written {
+                    return written.map_err(|error| Ending::of(&error));
+                },
                 () = peer.urgent() => return Err(interrupted(guarded, peer)),
-                () = sleep_until(limit) => {}
+                () = at_the_limit => {}
             }
             // The grant may have been renewed meanwhile.
             let now = Instant::now();
             if now >= timeout {
                 return Err(Ending::close(CloseCode::SlowReader));
             }
-            if now >= self::limit(&mut grant, timeout, peer) {
+            if now >= limit(&mut grant, timeout, peer) {
                 return Err(Ending::Cut(peer.look(|session| session.end_of_grant(now))));
             }
         }

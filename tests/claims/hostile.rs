@@ -7,7 +7,8 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString},
 };
 use serde_json::{Value, json};
-use tests::{Broker, Client, Push, Queue, Span, Stack, eventually, token_for};
+use tests::upstream::{Asked, Said};
+use tests::{Broker, Client, Push, Queue, Span, Stack, Upstream, eventually, token_for};
 
 use crate::lapse::{SOON, fresh};
 
@@ -251,5 +252,52 @@ async fn an_answer_goes_only_where_the_asker_may_read() {
     .await;
     for name in foreign.iter().chain([&own]) {
         queue.delete(name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_the_broker_does_not_take_is_told_to_who_asked_and_costs_nobody_else() {
+    let broker = Arc::new(Broker::start().await);
+    broker
+        .ctl(&["eval", "application:set_env(rabbit, max_message_size, 100000)."])
+        .await;
+    let upstream = Upstream::start(|asked: &Asked| match asked.kind() {
+        "large" => Said::status(200, format!("\"{}\"", "x".repeat(200_000))),
+        _ => Said::status(200, "\"small\""),
+    })
+    .await;
+    let stack = Stack::builder()
+        .broker(&broker)
+        .setting("handler", &upstream.handler())
+        .start()
+        .await;
+    let token = fresh("alice");
+    let mut client = stack.client().await;
+    client.authenticate(&token).await;
+    let asked = large_and_small(&mut client).await;
+    large_is_refused(&mut client, asked).await;
+    // And what was held comes to an end, too.
+    let mut client = stack.client().await;
+    let asked = large_and_small(&mut client).await;
+    let required = client.next_of_type("auth.required", 10.s()).await;
+    assert_eq!(required["reason"], "missing");
+    client.authenticate(&token).await;
+    large_is_refused(&mut client, asked).await;
+}
+
+/// Asks for an answer that is too large, and for another one.
+async fn large_and_small(client: &mut Client) -> [String; 2] {
+    let large = client.ask("large", None, Value::Null).await;
+    [large, client.ask("small", None, Value::Null).await]
+}
+
+async fn large_is_refused(client: &mut Client, [large, small]: [String; 2]) {
+    for _ in 0..2 {
+        let answer = client.next_json(30.s()).await;
+        if answer["id"] == *large {
+            assert_eq!(answer["error"]["code"], "internal", "{answer}");
+        } else {
+            assert_eq!((&answer["id"], &answer["payload"]), (&json!(small), &json!("small")));
+        }
     }
 }

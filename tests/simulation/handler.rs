@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use serde_json::json;
-use shared::bus::memory::chaos::Weather;
+use shared::bus::memory::chaos::{DEADLY, Weather};
 use shared::dice::Dice;
 use tokio::time::sleep;
 use worker::{Answers, Handler, HandlerError, Request};
@@ -43,6 +43,7 @@ impl Handler for App {
         match request.kind {
             "none" => Ok(Answers::none()),
             "two" => Ok(answer(0)?.and(answer(1)?)),
+            "deadly-answer" => Answers::one(&json!({"as": subject, "may": roles.bits(), "note": DEADLY})),
             _ => answer(0),
         }
     }

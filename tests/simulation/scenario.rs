@@ -103,6 +103,10 @@ pub(crate) enum Kind {
     Two,
     /// None.
     Silent,
+    /// It costs the connection on which it is published.
+    Deadly,
+    /// Its answer does.
+    DeadlyAnswer,
 }
 
 impl Kind {
@@ -113,6 +117,8 @@ impl Kind {
             Self::One => "one",
             Self::Two => "two",
             Self::Silent => "none",
+            Self::Deadly => "deadly",
+            Self::DeadlyAnswer => "deadly-answer",
         }
     }
 }
@@ -278,6 +284,11 @@ fn say(dice: &mut Dice, subject: &'static str) -> Say {
 }
 
 fn app(dice: &mut Dice) -> Kind {
+    match dice.between(1, 200) {
+        1 => return Kind::Deadly,
+        2 => return Kind::DeadlyAnswer,
+        _ => {}
+    }
     *dice
         .pick(&[Kind::One, Kind::One, Kind::One, Kind::Two, Kind::Silent])
         .expect("there are some")

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value as Json, json};
+use shared::bus::memory::chaos::DEADLY;
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -385,6 +386,9 @@ impl Wire {
         };
         if let Some(resume) = &resume {
             message["payload"] = json!({"resume": resume});
+        }
+        if kind == Kind::Deadly {
+            message["payload"] = DEADLY.into();
         }
         if kind != Kind::Silent {
             state.open.insert(id.clone());

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::clock::Timestamp;
-use shared::protocol::{AuthBody, ErrorBody, ServerKind, ServerMessage};
+use shared::protocol::{AuthBody, ErrorBody, ErrorCode, ServerKind, ServerMessage};
 
 use crate::handler::Answers;
 use crate::message::ResumeKey;
@@ -65,6 +65,12 @@ pub(crate) fn error(id: Option<&str>, error: &ErrorBody, auth: Option<&AuthBody>
         auth,
         ..ServerMessage::error(id, error)
     })
+}
+
+/// What is told instead of an answer that the broker does not take.
+pub(crate) fn unpublishable(id: Option<&str>) -> Bytes {
+    let sentence = "the answer cannot be delivered: it may be larger than the broker takes";
+    error(id, &ErrorBody::new(ErrorCode::Internal, sentence), None)
 }
 
 /// The body that says only what the connection's authentication has become; nothing if it has none any more.

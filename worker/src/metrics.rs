@@ -91,6 +91,8 @@ pub(crate) enum Lost {
     Unwanted,
     /// It was injected, and wants it where it may not be.
     NotAllowed,
+    /// The broker closes the channel that brings it: it is too large, or unreadable.
+    Unpublishable,
 }
 
 pub(crate) struct Metrics {
@@ -124,6 +126,7 @@ pub(crate) struct Metrics {
     unroutable: Counter,
     unwanted: Counter,
     not_allowed: Counter,
+    unpublishable: Counter,
     given_back: Counter,
     revoked: Counter,
     grants: Counter,
@@ -184,6 +187,7 @@ impl Metrics {
             unroutable: lost("unroutable"),
             unwanted: lost("unwanted"),
             not_allowed: lost("not_allowed"),
+            unpublishable: lost("unpublishable"),
             given_back: counter!("countersign_worker_given_back_total"),
             revoked: counter!("countersign_worker_tokens_revoked_total"),
             grants: counter!("countersign_worker_grants_total"),
@@ -348,6 +352,7 @@ impl Metrics {
             Lost::Unroutable => self.unroutable.increment(1),
             Lost::Unwanted => self.unwanted.increment(1),
             Lost::NotAllowed => self.not_allowed.increment(1),
+            Lost::Unpublishable => self.unpublishable.increment(1),
         }
     }
 

@@ -41,6 +41,7 @@ use crate::config::{Elevation, Policies, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::idempotency::Idempotency;
+use crate::message::ClientMessage;
 use crate::metrics::{Lost, Metrics, Outcome};
 use crate::noted::Noted;
 use crate::origin::Origin;
@@ -248,16 +249,48 @@ impl Pipeline {
         };
         match send(publisher, reply_to, messages.clone()).await {
             Err(PublishError::Unroutable) if origin.stamp().is_some() => self.give_to_the_hold(messages).await?,
+            Err(PublishError::Malformed) if origin.stamp().is_some() => {
+                self.answer_in_parts(delivery, reply_to, messages).await?;
+            }
             // Whoever asked named something that takes no answer; what they asked is kept for a person.
-            Err(PublishError::Malformed) if origin.stamp().is_none() => {
+            Err(PublishError::Malformed) => {
                 self.undertaker.bury_refused(delivery, ErrorCode::BadRequest).await?;
             }
             // Nobody is there any more, or there never was such a queue.
-            Err(PublishError::Unroutable | PublishError::Malformed) => self.metrics.answer_lost(Lost::Unroutable),
+            Err(PublishError::Unroutable) => self.metrics.answer_lost(Lost::Unroutable),
             outcome => outcome?,
         }
         self.metrics.confirm_took(started.elapsed());
         debug!(target: JOURNEY, stage = "return", stamp = %origin);
+        Ok(())
+    }
+
+    /// Sends answers of which one at least cannot be published: who asked is told that instead of it. What came before it
+    /// may come once more, and is dropped then.
+    async fn answer_in_parts(
+        &self,
+        delivery: &Delivery,
+        reply_to: &str,
+        messages: Vec<Message>,
+    ) -> Result<(), PublishError> {
+        for message in messages {
+            match send(&self.publisher, reply_to, vec![message.clone()]).await {
+                Err(PublishError::Malformed) => {
+                    self.metrics.answer_lost(Lost::Unpublishable);
+                    let asked = ClientMessage::parse(&delivery.message.body).ok();
+                    let id = asked.as_ref().and_then(|asked| asked.id.as_deref());
+                    let Some((_, part)) = Answer::read(&message.properties) else {
+                        continue;
+                    };
+                    // It has nothing of anybody's.
+                    let instead = Answer { identity: None, ..part };
+                    let stamp = message.properties.correlation_id;
+                    let instead = instead.to_message(stamp, answer::unpublishable(id));
+                    send(&self.publisher, reply_to, vec![instead]).await?;
+                }
+                outcome => outcome?,
+            }
+        }
         Ok(())
     }
 

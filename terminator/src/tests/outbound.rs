@@ -265,6 +265,20 @@ async fn a_socket_that_is_blocked_when_its_grant_ends_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_that_was_blocked_while_the_machine_slept_is_not_gone_on_with() {
+    let mut bench = Bench::new().await;
+    let client = bench.client_with(512).await;
+    let (client, connection) = bench.authenticate(client, grant(1, 60, Policy::Reauthenticate)).await;
+    let large = "x".repeat(20_000);
+    bench.push(connection, 1, &large).await;
+    bench.sleep(3_600);
+    // Its client reads on at once.
+    let seen = client.rest().await;
+    assert!(seen <= 512, "{seen} bytes came, of which 512 had been taken before");
+    bench.expect_given_back(Bounced::Lapsed, &large).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_out_gives_no_more_time_to_a_socket_that_is_blocked() {
     let mut bench = Bench::new().await;
     let client = bench.client_with(512).await;

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::eras::{Eras, authenticates};
 use super::ledger::{Ledger, Line, Message, is_given_up};
+use super::state::{bound, is_newer};
 use crate::scenario::Kind;
 use crate::seat::is_two;
 use crate::trace::Socket;
@@ -107,6 +108,7 @@ fn all_answered(ledger: &Ledger<'_>, eras: &Eras, id: &str, wrong: &mut Vec<Stri
     let handled = ledger.handled.iter().find(|handled| handled.id == id);
     let done = match message.kind {
         Kind::Authenticate | Kind::Forget | Kind::One => replies == 1,
+        Kind::Deadly | Kind::DeadlyAnswer => refused && replies == 1,
         Kind::Two => refused || replies == 2,
         Kind::Silent => refused || handled.is_some(),
     };
@@ -154,7 +156,10 @@ fn released_when_possible(
     let fresh = |proof: &Message<'_>| {
         let mut before = line.sent[..proof.place].iter().map(|id| &ledger.messages[id]);
         let jti = |message: &Message<'_>| message.token.map(|token| token.jti.clone());
-        proof.kind == Kind::Authenticate || !before.any(|other| jti(other) == jti(proof))
+        let new = proof.kind == Kind::Authenticate || !before.any(|other| jti(other) == jti(proof));
+        // One that was issued before the one in force changes nothing.
+        let in_force = proof.at.checked_sub(1).and_then(|before| bound(ledger, line, before));
+        new && !in_force.is_some_and(|in_force| is_newer(ledger, in_force, proof))
     };
     let released = line.sent[message.place..].iter().any(|id| {
         let proof = &ledger.messages[id];

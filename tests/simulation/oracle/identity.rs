@@ -85,10 +85,16 @@ fn proofs<'l>(ledger: &'l Ledger<'_>, message: &'l Message<'_>) -> impl Iterator
     })
 }
 
-/// Whether a log-out that was not refused lies between the two.
+/// Whether a log-out that was not refused lies between the two. Where the store fails and nobody has read the answer, it
+/// may have been.
 fn forgotten_between(ledger: &Ledger<'_>, one: &Message<'_>, other: &Message<'_>) -> bool {
     let (first, last) = (one.place.min(other.place), one.place.max(other.place));
-    ledger.sockets[&one.socket].sent[first..=last].iter().any(|id| {
-        ledger.messages[id].kind == Kind::Forget && !ledger.answers(id).any(|(_, json)| json["type"] == "error")
-    })
+    let refused = |id: &str| {
+        let mut answers = ledger.answers(id).peekable();
+        let unread = answers.peek().is_none() && ledger.settings.store_fails > 0;
+        unread || answers.any(|(_, json)| json["type"] == "error")
+    };
+    ledger.sockets[&one.socket].sent[first..=last]
+        .iter()
+        .any(|id| ledger.messages[id].kind == Kind::Forget && !refused(id))
 }

@@ -94,7 +94,7 @@ pub(super) fn bound<'l>(ledger: &'l Ledger<'_>, line: &'l Line<'_>, at: u64) -> 
 }
 
 /// Whether the token of the first was still in force when the other was sent, and was issued later.
-fn is_newer(ledger: &Ledger<'_>, one: &Message<'_>, other: &Message<'_>) -> bool {
+pub(super) fn is_newer(ledger: &Ledger<'_>, one: &Message<'_>, other: &Message<'_>) -> bool {
     let (Some(token), Some(of_other)) = (one.token, other.token) else {
         return false;
     };

@@ -216,7 +216,9 @@ impl<'a> Connection<'a> {
                 self.forget();
                 fates.insert(Fate::Done);
             }
-            Kind::One | Kind::Two | Kind::Silent => self.ask(id, message, &mut fates),
+            Kind::One | Kind::Two | Kind::Silent | Kind::Deadly | Kind::DeadlyAnswer => {
+                self.ask(id, message, &mut fates)
+            }
         }
         let done = fates.contains(&Fate::Done);
         if !fates.is_empty() {

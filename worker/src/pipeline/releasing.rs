@@ -319,17 +319,15 @@ impl Pipeline {
             .enumerate()
             .filter(|(_, body)| !body.is_empty())
         {
-            let errand = Errand::Write(Write {
+            let write = Write {
                 key: format!("{stamp}.{index}"),
                 identity: Some(heir.identity),
                 producer: None,
                 alone: false,
                 released: true,
                 since: message.since,
-            });
-            if !self.send_errand(connection, &errand, body.clone()).await? {
-                self.bounce(errand.to_message(connection, body)).await?;
-            }
+            };
+            self.write_released(connection, write, body, message).await?;
         }
         self.metrics.released(Released::Handled);
         debug!(target: JOURNEY, stage = "released", %stamp, by = %connection);

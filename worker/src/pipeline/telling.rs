@@ -70,6 +70,38 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Writes an answer to whoever is on `connection`, or keeps it for them; if it cannot be published, they are told.
+    ///
+    /// # Errors
+    /// If it cannot be said whether it has arrived.
+    pub(super) async fn write_released(
+        &self,
+        connection: ConnectionId,
+        write: Write,
+        body: Bytes,
+        message: &HeldMessage,
+    ) -> Result<(), PublishError> {
+        let errand = Errand::Write(write.clone());
+        let sent = self.send_errand(connection, &errand, body.clone()).await;
+        if sent == Err(PublishError::Malformed) {
+            self.metrics.answer_lost(Lost::Unpublishable);
+            // It has nothing of anybody's.
+            let errand = Errand::Write(Write {
+                identity: None,
+                ..write
+            });
+            let instead = answer::unpublishable(message.id.as_deref());
+            if !self.send_errand(connection, &errand, instead).await? {
+                self.metrics.answer_lost(Lost::Unroutable);
+            }
+            return Ok(());
+        }
+        if !sent? {
+            self.bounce(errand.to_message(connection, body)).await?;
+        }
+        Ok(())
+    }
+
     /// A decision that a person may ask about.
     pub(super) fn decision(
         &self,

@@ -8,6 +8,7 @@
 //!   consumer is given, too;
 //! - a connection may be lost: what was published and not confirmed is published again through the next one, in
 //!   order, and what was delivered and not acknowledged is delivered again, to whomever;
+//! - a publication may be one for which the broker closes the connection ([`DEADLY`]);
 //! - a process may die: what it sent may have arrived or not, and it hears nothing any more.
 //!
 //! Chance comes from [`Dice`] and time from tokio's clock, so that under a paused
@@ -29,6 +30,8 @@ use crate::bus::topology::Queue;
 use crate::bus::{Bus, Closing, Consumer, Link, Looking, Patience, Publisher};
 use crate::dice::Dice;
 
+/// What has this in its body costs the connection that it is published on, each time.
+pub const DEADLY: &str = "costs its connection";
 /// How often something takes as long as it may, instead of a moment, in a hundred times.
 const SLOW_PERCENT: u64 = 10;
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::convert::{publication_of, short, to_amqp};
+use crate::bus::suspicion::{Blame, Loss};
 use crate::bus::{Message, Publication, PublishError, Route};
 
 /// What became of one publication on one channel.
@@ -46,17 +47,6 @@ impl Sending {
         };
         Ok(confirm.await)
     }
-}
-
-/// What is lost with a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
-    /// That channel: the broker did not like what came through it.
-    Channel,
-    /// All of them, for the same reason.
-    Protocol,
-    /// All of them, for some other.
-    Connection,
 }
 
 impl Loss {
@@ -155,7 +145,7 @@ impl Pending {
     }
 
     /// The channel was lost while that one alone was under way. It is given up when that has happened `most` times.
-    pub(super) fn blame(&mut self, id: u64, most: u32) {
+    pub(super) fn blame(&mut self, Blame { id, most }: Blame) {
         let index = id.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         let Some(Some(entry)) = index.and_then(|index| self.entries.get_mut(index)) else {
             return;

@@ -5,9 +5,8 @@
 //! next, in the same order. All of it happens in one task, because two that publish on one
 //! channel can swap delivery tags.
 //!
-//! Something that somebody else wrote may be what costs the channel (a `reply_to` that the broker rejects, a body that
-//! is too large for it). So what a channel that the broker closed had not confirmed leaves one by one, each when the one
-//! before it is confirmed; and what was alone under way twice when that happened is given up.
+//! Something that somebody else wrote may be what costs the channel: what leaves one by one then, and what is given up,
+//! is for [`Suspicion`] to say.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +20,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::connection::{Connections, Generation, present};
-use super::pending::{Loss, Pending, Sending, Sent};
+use super::pending::{Pending, Sending, Sent};
+use crate::bus::suspicion::{Loss, Suspicion, UnderWay};
 use crate::bus::{Link, Patience, Publication, PublishError};
 
 /// The most unconfirmed publications of a channel. lapin walks through all of them at each confirm that covers
@@ -31,9 +31,6 @@ const WINDOW: usize = 1_000;
 const BURST: usize = 64;
 /// How often patience is looked at: fine beside the seconds that it lasts.
 const PATIENCE_PERIOD: Duration = Duration::from_millis(250);
-/// How often something may cost its channel, being alone there, and how often its connection, which goes for many reasons.
-const MOST_CHANNELS: u32 = 2;
-const MOST_CONNECTIONS: u32 = 4;
 /// The time for opening a channel.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,14 +51,15 @@ pub(super) async fn run(
         pending: Pending::new(format!("{:08x}", rand::random::<u32>())),
         down_since: Some(Instant::now()),
         ended: false,
-        one_by_one: false,
-        losses: 0,
+        suspicion: Suspicion::default(),
     };
     while let Some(generation) = task.next_generation().await {
         match task.publish_on(&generation).await {
             Outcome::Finished => return,
             Outcome::Lost { under_way, loss } => {
-                task.look_for_who_did_it(under_way, loss);
+                if let Some(blame) = task.suspicion.lost(under_way, loss) {
+                    task.pending.blame(blame);
+                }
                 if loss != Loss::Channel {
                     // Whatever failed, a fresh connection is the way to know where we are.
                     generation.lost.cancel();
@@ -85,14 +83,6 @@ enum Outcome {
     },
 }
 
-/// What was on the wire and not confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UnderWay {
-    Nothing,
-    One(u64),
-    Several,
-}
-
 struct PublishTask {
     queue: mpsc::Receiver<Publication>,
     /// How many bytes of properties the present connection carries.
@@ -105,10 +95,7 @@ struct PublishTask {
     down_since: Option<Instant>,
     /// All publishers are dropped.
     ended: bool,
-    /// What the last channel had not confirmed leaves one by one.
-    one_by_one: bool,
-    /// How many channels were lost since something was confirmed.
-    losses: u32,
+    suspicion: Suspicion,
 }
 
 impl PublishTask {
@@ -147,12 +134,14 @@ impl PublishTask {
         self.room.store(room, Ordering::Relaxed);
         let mut in_flight = FuturesUnordered::new();
         let mut alone = None;
-        if self.one_by_one {
+        if self.suspicion.one_by_one() {
             alone = self.pending.next_from(0).map(|(id, sending)| {
                 in_flight.push(send(&channel, room, id, sending));
                 id
             });
-            self.one_by_one = alone.is_some();
+            if alone.is_none() {
+                self.suspicion.is_over();
+            }
         } else {
             for (id, sending) in self.pending.all() {
                 in_flight.push(send(&channel, room, id, sending));
@@ -179,7 +168,7 @@ impl PublishTask {
                 let _ = timeout(CHANNEL_TIMEOUT, channel.close(200, "done".into())).await;
                 return Outcome::Finished;
             }
-            let places = match self.one_by_one {
+            let places = match self.suspicion.one_by_one() {
                 true => 0,
                 false => WINDOW.saturating_sub(self.pending.len()).min(BURST),
             };
@@ -191,13 +180,15 @@ impl PublishTask {
                     if let Err(loss) = self.pending.settle(settled) {
                         return lost(&self.pending, alone, loss);
                     }
-                    self.losses = 0;
+                    self.suspicion.confirmed();
                     if let Some(id) = alone.take() {
                         alone = self.pending.next_from(id + 1).map(|(id, sending)| {
                             in_flight.push(send(&channel, room, id, sending));
                             id
                         });
-                        self.one_by_one = alone.is_some();
+                        if alone.is_none() {
+                            self.suspicion.is_over();
+                        }
                     }
                 }
                 count = self.queue.recv_many(&mut burst, places), if places > 0 && !self.ended && (flowing || refusing) => {
@@ -215,18 +206,6 @@ impl PublishTask {
                 _ = patience_check.tick() => self.give_up_the_late(),
             }
         }
-    }
-
-    fn look_for_who_did_it(&mut self, under_way: UnderWay, loss: Loss) {
-        self.losses += 1;
-        match (under_way, loss) {
-            (UnderWay::Nothing, _) => return,
-            (UnderWay::One(id), Loss::Channel | Loss::Protocol) => self.pending.blame(id, MOST_CHANNELS),
-            (UnderWay::One(id), Loss::Connection) => self.pending.blame(id, MOST_CONNECTIONS),
-            (UnderWay::Several, _) => {}
-        }
-        // A connection goes for many reasons; one that goes each time that the same leaves may go for that.
-        self.one_by_one = loss != Loss::Connection || self.losses >= MOST_CHANNELS;
     }
 
     /// Lets whoever is ready submit too, before a burst leaves. Each waking of lapin's thread costs as much as several

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Wire, due};
+use super::{DEADLY, Wire, due};
+use crate::bus::suspicion::{Loss, Suspicion, UnderWay};
 use crate::bus::{Publication, PublishError};
 
 /// As many as the real publisher has in flight.
@@ -14,28 +15,42 @@ const MOST_IN_FLIGHT: usize = 1_000;
 
 pub(super) struct Relay {
     wire: Wire,
+    next_id: u64,
     leaving: VecDeque<Leaving>,
     arrived: Vec<Arrived>,
+    /// What leaves one by one, when what left before it is confirmed.
+    waiting: VecDeque<Entry>,
+    suspicion: Suspicion,
+}
+
+struct Entry {
+    id: u64,
+    publication: Publication,
+    /// How often its connection was lost while nothing else was under way.
+    blamed: u32,
 }
 
 struct Leaving {
     arrives: Instant,
-    publication: Publication,
+    entry: Entry,
 }
 
 /// The broker has it, and its confirm is on its way. Confirms come in no order.
 struct Arrived {
     confirmed: Instant,
     outcome: Result<(), PublishError>,
-    publication: Publication,
+    entry: Entry,
 }
 
 impl Relay {
     pub(super) fn new(wire: Wire) -> Self {
         Self {
             wire,
+            next_id: 0,
             leaving: VecDeque::new(),
             arrived: Vec::new(),
+            waiting: VecDeque::new(),
+            suspicion: Suspicion::default(),
         }
     }
 
@@ -48,9 +63,9 @@ impl Relay {
             tokio::select! {
                 biased;
                 () = gone.cancelled() => return self.die(),
-                Some(away) = self.wire.lost.recv() => self.lose(away),
+                Some(away) = self.wire.lost.recv() => self.lose(away, Loss::Connection),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.act(),
-                publication = queue.recv(), if open && self.in_flight() < MOST_IN_FLIGHT => match publication {
+                publication = queue.recv(), if open && self.takes_more() => match publication {
                     Some(publication) => self.send(publication),
                     None => open = false,
                 },
@@ -59,7 +74,11 @@ impl Relay {
     }
 
     fn in_flight(&self) -> usize {
-        self.leaving.len() + self.arrived.len()
+        self.leaving.len() + self.arrived.len() + self.waiting.len()
+    }
+
+    fn takes_more(&self) -> bool {
+        self.in_flight() < MOST_IN_FLIGHT && !self.suspicion.one_by_one()
     }
 
     fn due(&self) -> Option<Instant> {
@@ -69,33 +88,54 @@ impl Relay {
     }
 
     fn send(&mut self, publication: Publication) {
+        let entry = Entry {
+            id: self.next_id,
+            publication,
+            blamed: 0,
+        };
+        self.next_id += 1;
+        self.leave(entry, Instant::now());
+    }
+
+    /// It arrives some time after `from`, and after what left before it.
+    fn leave(&mut self, entry: Entry, from: Instant) {
         let last = self.leaving.back().map(|leaving| leaving.arrives);
-        let arrives = self.wire.arrival(last);
-        self.leaving.push_back(Leaving { arrives, publication });
+        let arrives = self.wire.arrival(last).max(from);
+        self.leaving.push_back(Leaving { arrives, entry });
     }
 
     /// Whatever is due by now.
     fn act(&mut self) {
         let now = Instant::now();
         while let Some(leaving) = due(&mut self.leaving, |leaving| leaving.arrives <= now) {
-            let outcome = self.publish(&leaving.publication, now);
+            if is_deadly(&leaving.entry.publication) {
+                self.leaving.push_front(leaving);
+                return self.lose(Duration::ZERO, Loss::Protocol);
+            }
+            let outcome = self.publish(&leaving.entry.publication, now);
             let confirmed = self.wire.arrival(None);
             self.arrived.push(Arrived {
                 confirmed,
                 outcome,
-                publication: leaving.publication,
+                entry: leaving.entry,
             });
         }
-        let (confirmed, waiting) = std::mem::take(&mut self.arrived)
+        let (confirmed, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.arrived)
             .into_iter()
             .partition(|arrived| arrived.confirmed <= now);
         self.arrived = waiting;
-        let confirmed: Vec<_> = confirmed;
-        for Arrived {
-            outcome, publication, ..
-        } in confirmed
-        {
-            publication.settle(outcome);
+        for Arrived { outcome, entry, .. } in confirmed {
+            self.suspicion.confirmed();
+            entry.publication.settle(outcome);
+            self.leave_next(now);
+        }
+    }
+
+    /// The next of those that leave one by one.
+    fn leave_next(&mut self, from: Instant) {
+        match self.waiting.pop_front() {
+            Some(entry) => self.leave(entry, from),
+            None => self.suspicion.is_over(),
         }
     }
 
@@ -104,18 +144,43 @@ impl Relay {
         self.wire.broker.lock().publish(route, message.clone(), now)
     }
 
-    /// All that is not confirmed goes again through the next connection, in its order.
-    fn lose(&mut self, away: Duration) {
-        let again = std::mem::take(&mut self.arrived)
+    /// All that is not confirmed goes again through the next connection, in its order; one by one, if it may be that which
+    /// costs the connection.
+    fn lose(&mut self, away: Duration, loss: Loss) {
+        let arrived = std::mem::take(&mut self.arrived)
             .into_iter()
-            .map(|arrived| arrived.publication);
+            .map(|arrived| arrived.entry);
         let leaving = std::mem::take(&mut self.leaving)
             .into_iter()
-            .map(|leaving| leaving.publication);
-        let mut arrives = Instant::now() + away;
-        for publication in again.chain(leaving).collect::<Vec<_>>() {
-            arrives = arrives.max(self.wire.arrival(None));
-            self.leaving.push_back(Leaving { arrives, publication });
+            .map(|leaving| leaving.entry);
+        let mut again: VecDeque<_> = arrived.chain(leaving).collect();
+        // Confirms come in no order, and what is published again does.
+        again.make_contiguous().sort_by_key(|entry| entry.id);
+        let under_way = match again.len() {
+            0 => UnderWay::Nothing,
+            1 => UnderWay::One(again[0].id),
+            _ => UnderWay::Several,
+        };
+        let blame = self.suspicion.lost(under_way, loss);
+        if let Some(blame) = blame
+            && let Some(entry) = again.front_mut()
+        {
+            entry.blamed += 1;
+            if entry.blamed >= blame.most
+                && let Some(entry) = again.pop_front()
+            {
+                entry.publication.settle(Err(PublishError::Malformed));
+            }
+        }
+        let from = Instant::now() + away;
+        again.append(&mut self.waiting);
+        if self.suspicion.one_by_one() {
+            self.waiting = again;
+            self.leave_next(from);
+        } else {
+            for entry in again {
+                self.leave(entry, from);
+            }
         }
     }
 
@@ -125,7 +190,16 @@ impl Relay {
         let most = self.leaving.len() as u64;
         let arriving = self.wire.dice.between(0, most);
         for leaving in self.leaving.iter().take(usize::try_from(arriving).unwrap_or(0)) {
-            let _ = self.publish(&leaving.publication, now);
+            if is_deadly(&leaving.entry.publication) {
+                return;
+            }
+            let _ = self.publish(&leaving.entry.publication, now);
         }
     }
+}
+
+/// Whether the broker closes the connection that brings it that.
+fn is_deadly(publication: &Publication) -> bool {
+    let (body, deadly) = (&publication.message.body, DEADLY.as_bytes());
+    body.windows(deadly.len()).any(|part| part == deadly)
 }
