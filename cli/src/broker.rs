@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
-use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Topology;
 use shared::bus::{Bus as _, Link};
 use tokio::time::timeout;
@@ -39,6 +39,7 @@ pub(crate) async fn connect(urls: Vec<String>, topology: Topology) -> anyhow::Re
         urls,
         name: "countersign".to_owned(),
         topology,
+        most_body: MOST_BODY,
     });
     wait_until_up(&bus).await?;
     Ok(bus)

@@ -31,6 +31,13 @@ use tokio::sync::watch;
 /// The header of a dead-lettered message that says in which queue the broker gave it up last. Nobody but the broker says so.
 pub const DEATH_QUEUE: &str = "x-death-queue";
 
+/// The same, and why.
+pub const DEATH_REASON: &str = "x-death-reason";
+
+/// The header of a message around which something stands that is not AMQP 0-9-1 (a short string that is not UTF-8,
+/// §4.2.5.3), or that goes on where it should end. That is left out, and this says so.
+pub const UNREADABLE: &str = "unreadable";
+
 pub use self::delivery::{Consumer, Delivery};
 pub use self::message::{Message, Properties, Value};
 pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route, Waiting};

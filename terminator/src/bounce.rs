@@ -6,14 +6,19 @@
 //! out, and each is acknowledged only when the workers have it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, Publication, PublishError, Publisher, Receipt, Route};
 use shared::envelope::{Bounced, Fetch};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tracing::{debug, error};
 
 use crate::metrics::Metrics;
+
+/// What the queue does not take comes again from where it was only after this, or it would be back at once.
+const OFFER_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a connection does not write but leave to the workers, in this order.
 #[expect(
@@ -66,7 +71,11 @@ impl Bouncer {
             // The bus has ended, and the broker finds the way for us when the return queue has.
             Err(PublishError::Ended) => {}
             Err(error) => {
-                error!(%error, "what was not written cannot be given back; is the queue of the undelivered gone?")
+                error!(%error, "what was not written cannot be given back, and is offered again; is the queue of the undelivered gone, or full?");
+                tokio::spawn(async move {
+                    sleep(OFFER_AGAIN).await;
+                    drop(delivery);
+                });
             }
         });
         self.publish(why.to_message(message), receipt);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::bus::memory::MemoryBus;
-use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
-use shared::bus::topology::{Exchange, ExchangeKind, Limits, Names, Overflow, Queue, QueueKind, Topology};
+use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
+use shared::bus::topology::{Exchange, ExchangeKind, FilledBy, Limits, Names, Overflow, Queue, QueueKind, Topology};
 use shared::bus::{Bus, Consumer, Delivery, Message, Patience, Properties, Publication, PublishError, Route, Value};
 use tests::rabbitmq::shared_broker;
 use tokio::time::timeout;
@@ -38,6 +38,7 @@ impl Home {
             urls: vec![broker.url()],
             name: "claims".into(),
             topology,
+            most_body: MOST_BODY,
         };
         Self {
             bus: Arc::new(RabbitmqBus::new(config)),
@@ -49,8 +50,10 @@ impl Home {
         let name = format!("{}.{name}", self.prefix);
         Queue {
             bindings: vec![(self.exchange(), name.clone())],
+            former_bindings: Vec::new(),
             name,
             kind: QueueKind::Quorum(limits),
+            filled_by: FilledBy::Us,
         }
     }
 
@@ -537,9 +540,10 @@ mod names {
                 exchanges: [names.common().exchanges, vec![names.app_exchange()]].concat(),
                 ..names.common()
             },
+            most_body: MOST_BODY,
         };
         let bus = RabbitmqBus::new(config);
-        let _retry = bus.consumer(names.retry(5), 1);
+        let _retries = names.retries(5).map(|queue| bus.consumer(queue, 1));
         let _returns = bus.consumer(names.return_queue(shared::id::TerminatorId::random()), 1);
         let _inject = bus.consumer(names.inject_queue(7), 1);
         let _replies = bus.consumer(names.reply_queue(7), 1);

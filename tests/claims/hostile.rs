@@ -8,12 +8,28 @@ use lapin::{
 };
 use serde_json::{Value, json};
 use tests::upstream::{Asked, Said};
-use tests::{Broker, Client, Push, Queue, Span, Stack, Upstream, eventually, token_for};
+use tests::{
+    Broker, Client, Push, Queue, RawProperties, RawPublisher, Span, Stack, Upstream,
+    amqp::{Verdict, entry, long, place},
+    eventually, token_for,
+};
 
 use crate::lapse::{SOON, fresh};
 
 /// How many of each kind come: more than all workers together could fall over, one after the other.
 const MANY: usize = 12;
+
+/// Where nothing is left when all is worked off.
+pub const WORKED_OFF: [&str; 8] = [
+    "messages",
+    "retry",
+    "failed",
+    "injected",
+    "injected.retry",
+    "injected.failed",
+    "pushes",
+    "revocations",
+];
 
 /// Looks like what RabbitMQ gives to whoever wants a direct reply.
 const UNREADABLE: &str = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3ODkAAAAAAAAAAAAAAAA=.AAAAAAAA";
@@ -33,7 +49,7 @@ async fn honest(client: &mut Client) {
 
 /// Everything that was injected has come to an end: none of it waits to be tried again.
 async fn worked_off(stack: &Stack) {
-    for name in ["messages", "retry", "failed"] {
+    for name in WORKED_OFF {
         let name = format!("{}.{name}", stack.namespace());
         let queue = stack.queue().await;
         eventually(30.s(), &format!("{name} is worked off"), async || {
@@ -94,7 +110,7 @@ async fn headers_of_any_size_and_bytes_are_their_sender_s_loss_alone() {
         // Nobody is told that it is none, so it is buried, with what is kept of it.
         inject_many(&queue, &json!({"no": "message"}), &headers(text(value.clone()))).await;
     }
-    let taken = format!("{}.messages", stack.namespace());
+    let taken = format!("{}.injected", stack.namespace());
     eventually(SOON, "they are taken", async || queue.count(&taken).await == 0).await;
     stack.worker(0).kill();
     stack.worker(1).kill();
@@ -103,7 +119,7 @@ async fn headers_of_any_size_and_bytes_are_their_sender_s_loss_alone() {
     honest(&mut alice).await;
     eventually(60.s(), "all is worked off", async || {
         let mut left = 0;
-        for name in ["messages", "retry", "failed"] {
+        for name in WORKED_OFF {
             left += queue.count(&format!("{}.{name}", stack.namespace())).await;
         }
         if left == 0 { Ok(()) } else { Err(left) }
@@ -200,7 +216,7 @@ async fn a_message_that_expires_is_told_to_nobody_it_names() {
         .with_expiration("50".into())
         .with_headers(forged);
     queue.publish("message", "{}", properties).await;
-    let failed = format!("{}.failed", stack.namespace());
+    let failed = format!("{}.injected.failed", stack.namespace());
     eventually(SOON, "it has expired", async || queue.count(&failed).await == 1).await;
     let asked = alice.ask("echo", Some(&fresh("alice")), json!(1)).await;
     stack.start_workers(1).await;
@@ -209,7 +225,7 @@ async fn a_message_that_expires_is_told_to_nobody_it_names() {
     alice.expect_nothing_shown().await;
     assert_eq!(
         queue.dead_letter(SOON).await.header("queue"),
-        Some(AMQPValue::LongString(format!("{}.messages", stack.namespace()).into()))
+        Some(AMQPValue::LongString(format!("{}.injected", stack.namespace()).into()))
     );
 }
 
@@ -300,4 +316,221 @@ async fn large_is_refused(client: &mut Client, [large, small]: [String; 2]) {
             assert_eq!((&answer["id"], &answer["payload"]), (&json!(small), &json!("small")));
         }
     }
+}
+
+/// An injector that writes by hand, and reads its direct replies.
+async fn by_hand(stack: &Stack) -> RawPublisher {
+    let port = stack.broker().amqp_port();
+    RawPublisher::connect(port, "guest").await.expect("it logs in")
+}
+
+/// What a library of AMQP would not write, by name.
+fn unspeakable() -> Vec<(&'static str, RawProperties)> {
+    let direct = || RawProperties::default().text(place::REPLY_TO, b"amq.rabbitmq.reply-to");
+    let mut nested = Vec::new();
+    while nested.len() < 100_000 {
+        nested = [b"A".to_vec(), long(&nested)].concat();
+    }
+    let many: Vec<u8> = (0..9_000)
+        .flat_map(|number| entry(format!("h{number}").as_bytes(), b't', &[1]))
+        .collect();
+    vec![
+        ("a message_id of 0xFF", direct().text(place::MESSAGE_ID, b"\xff")),
+        ("a type of 0xC3", direct().text(place::TYPE, b"\xc3")),
+        ("a content_type", direct().text(place::CONTENT_TYPE, b"a/\xf0\x9f")),
+        ("an app_id", direct().text(place::APP_ID, &[0x80; 255])),
+        ("a name of a header", direct().headers(&entry(b"\xff", b't', &[1]))),
+        (
+            "a nest in a nest",
+            direct().headers(&[entry(b"n", nested[0], &nested[1..])].concat()),
+        ),
+        (
+            "nearly a frame",
+            direct().headers(&entry(b"x", b'S', &long(&[b'a'; 130_950]))),
+        ),
+        (
+            "nearly a frame of nothing",
+            direct().headers(&entry(b"x", b'x', &long(&[0xff; 130_940]))),
+        ),
+        ("nine thousand headers", direct().headers(&many)),
+        (
+            "a forged count",
+            direct().headers(&entry(b"x-delivery-count", b'I', &9_i32.to_be_bytes())),
+        ),
+        (
+            "a forged death",
+            direct().headers(&entry(b"x-death", b'S', &long(b"nonsense"))),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_library_would_write_is_refused_or_handled_and_costs_nobody_a_connection() {
+    let stack = stack().await;
+    let (mut mallory, mut alice) = (by_hand(&stack).await, stack.client().await);
+    let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1}).to_string();
+    let mut published = 0;
+    for round in 0..3 {
+        for (name, properties) in unspeakable() {
+            let verdict = mallory
+                .publish(stack.namespace(), "message", &properties, body.as_bytes())
+                .await;
+            assert_eq!(verdict, Verdict::Confirmed, "{name}");
+            published += 1;
+            let nobody = properties.clone().text(place::REPLY_TO, b"");
+            for key in ["message", "push", "revoke"] {
+                mallory.publish(stack.namespace(), key, &nobody, body.as_bytes()).await;
+            }
+            let asked = tokio::time::Instant::now();
+            let answer = alice.request("echo", Some(&fresh("alice")), json!(round)).await;
+            assert_eq!(answer["payload"], round, "{answer}");
+            assert!(
+                asked.elapsed() < 5.s(),
+                "{name}: an honest client waits {:?}",
+                asked.elapsed()
+            );
+        }
+    }
+    mallory.gather_answers(published, SOON).await;
+    assert_eq!(mallory.answers(), published, "each is answered");
+    worked_off(&stack).await;
+    for worker in stack.workers() {
+        let lost = worker
+            .log()
+            .iter()
+            .filter(|line| line.to_string().contains("lost the broker"))
+            .count();
+        assert_eq!(lost, 0, "no connection is lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_again_and_has_outgrown_a_frame_meanwhile_harms_none_of_its_neighbours() {
+    const INNOCENT: usize = 40;
+    let mut stack = Stack::builder().poisoned_workers(1).start().await;
+    let mut mallory = by_hand(&stack).await;
+    let queue = stack.queue().await;
+    let mut replies = queue.reply_queue().await;
+    let large = RawProperties::default().headers(&entry(b"x", b'S', &long(&[b'a'; 131_000])));
+    // Whoever had them all dies with them, and what the broker adds is too much.
+    stack.worker(0).freeze().await;
+    let slow = json!({"type": "echo", "token": fresh("mallory"), "payload": 1}).to_string();
+    assert_eq!(
+        mallory
+            .publish(stack.namespace(), "message", &large, slow.as_bytes())
+            .await,
+        Verdict::Confirmed
+    );
+    for number in 0..INNOCENT {
+        let body = json!({"type": "echo", "token": fresh("alice"), "payload": number}).to_string();
+        queue.publish("message", body, replies.properties()).await;
+    }
+    let taken = format!("{}.injected", stack.namespace());
+    eventually(SOON, "they are taken", async || queue.count(&taken).await == 0).await;
+    stack.worker(0).kill();
+    stack.start_workers(2).await;
+    let mut answered = std::collections::BTreeSet::new();
+    for _ in 0..INNOCENT {
+        let answer = replies.next(30.s()).await.json();
+        assert!(answered.insert(answer["payload"].as_u64()), "{answer}");
+    }
+    worked_off(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_reply_queue_of_one_s_own_keeps_nobody_else_waiting() {
+    const MANY: usize = 200;
+    let stack = Stack::builder().setting("reply-queues", "^full-").start().await;
+    let queue = stack.queue().await;
+    let full = format!("full-{}", stack.namespace());
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = lapin::options::QueueDeclareOptions::default();
+    queue
+        .channel()
+        .queue_declare(full.as_str().into(), options, arguments)
+        .await
+        .expect("a queue");
+    let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1}).to_string();
+    for key in ["message", "push", "revoke"] {
+        for _ in 0..MANY {
+            let properties = BasicProperties::default().with_reply_to(full.as_str().into());
+            queue.publish(key, &body, properties).await;
+        }
+    }
+    let mut other = queue.reply_queue().await;
+    let asked = tokio::time::Instant::now();
+    queue.publish("message", &body, other.properties()).await;
+    assert_eq!(other.next(SOON).await.json()["payload"], 1);
+    assert!(asked.elapsed() < 10.s(), "another injector waits {:?}", asked.elapsed());
+    worked_off(&stack).await;
+    assert!(asked.elapsed() < 30.s(), "all of it takes {:?}", asked.elapsed());
+    let lost = stack.workers()[0].metrics().await;
+    let lost = lost
+        .get(r#"countersign_worker_answers_lost_total{reason="queue_full"}"#)
+        .copied();
+    assert!(lost.unwrap_or_default() >= 150.0, "each is counted: {lost:?}");
+    queue.delete(&full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn injected_poison_and_injected_slowness_keep_no_client_waiting() {
+    let mut stack = Stack::builder()
+        .poisoned_workers(2)
+        .setting("concurrency", "8")
+        .setting("max-deliveries", "2")
+        .start()
+        .await;
+    let queue = stack.queue().await;
+    let token = fresh("mallory");
+    // As many as would take every place, many times over; and some that expire, as many as would fill a queue of the failed.
+    for _ in 0..100 {
+        let slow = json!({"type": "slow", "token": token}).to_string();
+        queue.publish("message", slow, BasicProperties::default()).await;
+        let gone = BasicProperties::default().with_expiration("0".into());
+        queue.publish("message", "{}", gone).await;
+    }
+    let mut alice = stack.client().await;
+    for number in 0..20 {
+        let asked = tokio::time::Instant::now();
+        let answer = alice.request("echo", Some(&fresh("alice")), json!(number)).await;
+        assert_eq!(answer["payload"], number, "{answer}");
+        assert!(asked.elapsed() < 5.s(), "an honest client waits {:?}", asked.elapsed());
+    }
+    let retry = format!("{}.retry", stack.namespace());
+    stack.worker(0).kill();
+    stack.replace_ended_workers();
+    stack.worker(0).ready().await;
+    assert_eq!(
+        queue.count(&retry).await,
+        0,
+        "what is injected is not tried again among clients' messages"
+    );
+    honest(&mut alice).await;
+}
+
+/// An earlier version bound the queue of clients' messages for outsiders, and left something there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_version_left_among_clients_messages_is_handled_once() {
+    let mut stack = Stack::builder().terminators(0).workers(0).start().await;
+    stack.start_terminators(1).await;
+    let queue = stack.queue().await;
+    let messages = format!("{}.messages", stack.namespace());
+    let bind = queue.channel().queue_bind(
+        messages.as_str().into(),
+        stack.namespace().into(),
+        "message".into(),
+        lapin::options::QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    bind.await.expect("it is bound as it was once");
+    let mut replies = queue.reply_queue().await;
+    let body = json!({"type": "echo", "token": fresh("alice"), "payload": 1}).to_string();
+    queue.publish_to("", &messages, &body, replies.properties()).await;
+    stack.start_workers(1).await;
+    assert_eq!(replies.next(SOON).await.json()["payload"], 1);
+    queue.publish("message", &body, replies.properties()).await;
+    assert_eq!(replies.next(SOON).await.json()["payload"], 1);
+    assert!(replies.try_next(500.ms()).await.is_none(), "it comes by one way alone");
 }

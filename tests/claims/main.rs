@@ -19,6 +19,7 @@ mod drain;
 mod edge;
 mod forecast;
 mod frames;
+mod fuzzed_injection;
 mod garbage;
 mod handlers_amqp;
 mod handlers_examples;

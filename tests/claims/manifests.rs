@@ -215,7 +215,9 @@ fn every_deployment_has_a_disruption_budget_and_a_network_policy_for_each_of_its
 fn the_scaler_looks_at_the_queue_in_which_messages_wait() {
     let scaler = &of_kind("ScaledObject")[0]["spec"];
     let names = Names::new(default_of::<WorkerConfig>("namespace"));
-    assert_eq!(scaler["triggers"][0]["metadata"]["queueName"], names.messages().name);
+    for (trigger, queue) in [names.messages(), names.injected()].iter().enumerate() {
+        assert_eq!(scaler["triggers"][trigger]["metadata"]["queueName"], queue.name);
+    }
     assert!(
         pods()
             .iter()

@@ -32,7 +32,9 @@ fn documented() -> BTreeMap<String, [String; 3]> {
 }
 
 /// The URLs of those who publish from outside.
-struct Outside {
+pub struct Outside {
+    /// Who logs in with its name as its password.
+    pub injector_name: String,
     injector: String,
     pusher: String,
     revoker: String,
@@ -63,7 +65,7 @@ async fn replied(stack: &Stack, url: &str, key: &str, body: Value, subject: Opti
 }
 
 /// A system whose programs have the documented permissions, and the URLs of those outside of it.
-async fn permitted() -> (Stack, Outside) {
+pub async fn permitted() -> (Stack, Outside) {
     let broker = shared_broker().await;
     let suffix = format!("{:08x}", rand::random::<u32>());
     let name = |user: &str| format!("{}-{suffix}", user.replace(' ', "-"));
@@ -78,6 +80,7 @@ async fn permitted() -> (Stack, Outside) {
         broker.add_user(&name(&user), &configure, &write, &read).await;
     }
     let outside = Outside {
+        injector_name: name("injector"),
         injector: broker.url_of(&name("injector")),
         pusher: broker.url_of(&name("pusher")),
         revoker: broker.url_of(&name("revoker")),
@@ -175,7 +178,7 @@ async fn those_of_an_application_and_of_its_worker_are_enough_to_ask_and_to_answ
     app.answer(&asked, "2").await;
     assert_eq!(client.answer_to(&id, 10.s()).await["payload"], 2);
     // Not even an application reads what clients have sent.
-    for queue in ["messages", "pushes", "undelivered"] {
+    for queue in ["messages", "injected", "pushes", "undelivered"] {
         let theirs = Queue::connect(&broker.url_of(&name("application")), stack.namespace()).await;
         let queue = format!("{}.{queue}", stack.namespace());
         let refused = theirs
@@ -198,6 +201,7 @@ async fn nobody_outside_can_pass_for_a_terminator_or_a_worker_nor_read_what_othe
             (&*internal, "undelivered"),
             (&*internal, "revoked"),
             ("", &*ours("messages")),
+            ("", &*ours("injected")),
             ("", &*ours("pushes")),
         ] {
             let queue = Queue::connect(url, stack.namespace()).await;
@@ -206,7 +210,7 @@ async fn nobody_outside_can_pass_for_a_terminator_or_a_worker_nor_read_what_othe
                 .await;
             assert!(refused.unwrap_err().contains("ACCESS"), "{url} {exchange} {key}");
         }
-        for name in ["messages", "pushes", "revocations", "undelivered", "dead"] {
+        for name in ["messages", "injected", "pushes", "revocations", "undelivered", "dead"] {
             let queue = Queue::connect(url, stack.namespace()).await;
             let refused = queue
                 .channel()

@@ -99,7 +99,7 @@ async fn poison_is_buried_without_its_token_and_burns_none_of_its_neighbours() {
         assert_eq!(answer.json()["type"], "reply");
         open.remove(answer.properties.correlation_id().as_ref().unwrap().as_str());
     }
-    for name in ["dead", "failed", "retry", "messages"] {
+    for name in ["dead", "injected.failed", "injected.retry", "injected"] {
         let name = format!("{}.{name}", stack.namespace());
         eventually(10.s(), "nothing is left", async || queue.count(&name).await == 0).await;
     }

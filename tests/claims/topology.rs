@@ -168,11 +168,10 @@ async fn queues_are_declared_as_documented() {
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let arguments = |suffix: &str| -> Value {
         let prefix = format!("{}.{suffix}", stack.namespace());
-        let mut ours = listed
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|queue| queue["name"].as_str().unwrap().starts_with(&prefix));
+        let mut ours = listed.as_array().unwrap().iter().filter(|queue| {
+            let name = queue["name"].as_str().unwrap();
+            name == prefix || prefix.ends_with('.') && name.starts_with(&prefix)
+        });
         let queue = ours.next().unwrap_or_else(|| panic!("no queue {prefix}: {listed}"));
         assert_eq!(queue["durable"], true);
         queue["arguments"].clone()
@@ -181,12 +180,15 @@ async fn queues_are_declared_as_documented() {
     for (suffix, limit, ttl, dead_letter) in [
         ("messages", json!(20), FOR_EVER, json!("failed")),
         ("retry", json!(3), FOR_EVER, json!("failed")),
-        ("failed", json!(5), FOR_EVER, Value::Null),
+        ("failed", json!(1_000_000), FOR_EVER, Value::Null),
+        ("injected", json!(20), FOR_EVER, json!("injected-failed")),
+        ("injected.retry", json!(3), FOR_EVER, json!("injected-failed")),
+        ("injected.failed", json!(1_000_000), FOR_EVER, Value::Null),
         // A person looks at letters by taking them and giving them back, as often as need be.
         ("dead", json!(1_000_000), json!(3 * 24 * 3_600 * 1_000), Value::Null),
-        ("undelivered", json!(20), json!(24 * 3_600 * 1_000), Value::Null),
-        ("pushes", json!(20), FOR_EVER, json!("failed")),
-        ("revocations", json!(20), FOR_EVER, json!("failed")),
+        ("undelivered", json!(20), json!(24 * 3_600 * 1_000), json!("failed")),
+        ("pushes", json!(20), FOR_EVER, json!("injected-failed")),
+        ("revocations", json!(20), FOR_EVER, json!("injected-failed")),
         ("worker.", Value::Null, FOR_EVER, Value::Null),
         ("return.", Value::Null, json!(60_000), json!("undelivered")),
     ] {
@@ -198,6 +200,12 @@ async fn queues_are_declared_as_documented() {
         assert_eq!(argument("x-delivery-limit"), limit, "{suffix}");
         assert_eq!(argument("x-message-ttl"), ttl, "{suffix}");
         assert_eq!(argument("x-dead-letter-routing-key"), dead_letter, "{suffix}");
+        // Where bodies wait that may be of any size, bytes are counted besides; where nothing may be lost, what is too much is refused.
+        let of_one = suffix.ends_with('.');
+        assert_eq!(argument("x-max-length-bytes").is_null(), of_one, "{suffix}");
+        assert_eq!(argument("x-max-length").is_null(), of_one, "{suffix}");
+        let drops = argument("x-overflow") == "drop-head";
+        assert_eq!(drops, suffix == "dead", "{suffix}");
         if !dead_letter.is_null() {
             assert_eq!(
                 argument("x-dead-letter-exchange"),

@@ -157,7 +157,7 @@ impl World {
         let mut topology = names.common();
         topology
             .queues
-            .push(names.retry(MAX_DELIVERIES.parse().expect("a number")));
+            .extend(names.retries(MAX_DELIVERIES.parse().expect("a number")));
         let store = store::open(
             &store::Settings {
                 url: "memory:".to_owned(),
@@ -324,16 +324,8 @@ impl World {
 
     fn remains(&self) -> Remains {
         let names = &self.names;
-        let queues = [
-            names.messages(),
-            names.retry(MAX_DELIVERIES.parse().expect("a number")),
-            names.failed(),
-            names.dead(),
-            names.undelivered(),
-            names.pushes(),
-            names.revocations(),
-        ];
-        let left = queues.into_iter().filter_map(|queue| {
+        let retries = names.retries(MAX_DELIVERIES.parse().expect("a number"));
+        let left = names.common().queues.into_iter().chain(retries).filter_map(|queue| {
             let (ready, unsettled) = self.broker.depth(&queue.name);
             (ready + unsettled > 0).then_some((queue.name, ready + unsettled))
         });

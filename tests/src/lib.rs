@@ -55,12 +55,15 @@ pub mod handler;
 
 pub mod upstream;
 
+pub mod amqp;
+
 pub mod app;
 
 pub mod rig;
 
 pub mod load;
 
+pub use amqp::{RawProperties, RawPublisher};
 pub use app::App;
 pub use auth::connection_of;
 pub use client::Client;

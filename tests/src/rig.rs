@@ -79,7 +79,7 @@ impl Rig for Embedded {
         let worker_config: WorkerConfig = read(&of_worker);
         let names = Names::new(worker_config.broker.namespace.as_str());
         let mut topology: Topology = names.common();
-        topology.queues.push(names.retry(worker_config.max_deliveries));
+        topology.queues.extend(names.retries(worker_config.max_deliveries));
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(&topology));
         let terminator = Terminator::bind_on(terminator_config, bus.clone())
             .await

@@ -131,9 +131,11 @@ shared::settings! {
         /// are queues that RabbitMQ has named for whoever declared them. Queues of any namespace are never among them.
         pub reply_queues: ReplyQueues = r"^amq\.gen-",
         /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
-        /// a point; lower spreads work more evenly over the workers.
+        /// a point; lower spreads work more evenly over the workers. Of injected messages, whose size nobody knows
+        /// beforehand, it is 64 at most.
         pub prefetch: u16 = "512" in "1"..="65535",
-        /// How many messages this worker handles at the same time. Raise it for handlers that mostly wait.
+        /// How many messages this worker handles at the same time. Raise it for handlers that mostly wait. Injected messages
+        /// are at most half of them.
         pub concurrency: usize = "256" in "1"..="65535",
         /// How often the broker gives out a message whose handling fails, before it goes to the dead letters. The
         /// queue keeps the number it was declared with, so that all workers must agree on it.

@@ -1,6 +1,7 @@
 //! What is kept of a message that could not be brought to an end: all but its token.
 //!
-//! The broker puts what reached its delivery limit into `<namespace>.failed`,
+//! The broker puts what reached its delivery limit into `<namespace>.failed`, or
+//! `<namespace>.injected.failed` if it is no client's,
 //! token and all, because it cannot look into it. A worker takes the token out,
 //! puts the rest into `<namespace>.dead` for a person to look at, and tells whoever
 //! asked, because a forwarded message is always settled.
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
-use shared::bus::{DEATH_QUEUE, Delivery, Message, Properties, PublishError, Publisher, Route, Value};
+use shared::bus::{DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Route, Value};
 use shared::clock::Clock;
 use shared::envelope::{Answer, Notice, Question};
 use shared::protocol::{ErrorBody, ErrorCode};
@@ -77,7 +78,7 @@ impl Undertaker {
         }
     }
 
-    /// Buries what came out of `<namespace>.failed`, and tells whoever asked. It is for the caller to acknowledge.
+    /// Buries what the broker gave up, and tells whoever asked. It is for the caller to acknowledge.
     ///
     /// # Errors
     /// If it could not be buried, or nobody could be told.
@@ -92,7 +93,7 @@ impl Undertaker {
     /// # Errors
     /// If it could not be buried.
     pub(crate) async fn bury_refused(&self, delivery: &Delivery, code: ErrorCode) -> Result<(), PublishError> {
-        self.bury_unheard(delivery, code, self.names.messages().name).await
+        self.bury_unheard(delivery, code, self.names.injected().name).await
     }
 
     /// The same for what came out of `queue`.
@@ -115,7 +116,15 @@ impl Undertaker {
     }
 
     async fn publish(&self, dead: Message) -> Result<(), PublishError> {
-        self.publisher.publish(self.route.clone(), dead).await?;
+        let without_body = Message {
+            body: Bytes::new(),
+            properties: dead.properties.clone(),
+        };
+        match self.publisher.publish(self.route.clone(), dead).await {
+            // A broker that takes smaller messages than it did takes what is known of it.
+            Err(PublishError::Malformed) => self.publisher.publish(self.route.clone(), without_body).await?,
+            outcome => outcome?,
+        }
         self.metrics.buried();
         Ok(())
     }
@@ -128,8 +137,8 @@ impl Undertaker {
         let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
         let was_asked = queue == self.names.pushes().name || queue == self.names.revocations().name;
         // Whoever moved it there knew by which exchange it had come. All else may be anybody's, whatever it says.
-        let retry = self.names.retry(self.max_deliveries).name;
-        let of_terminator = queue == retry && !origin::was_injected(&message.properties);
+        let [retry, _] = self.names.retries(self.max_deliveries);
+        let of_terminator = queue == retry.name && !origin::was_injected(&message.properties);
         if !of_terminator && !self.names.may_be_answered(reply_to) {
             return Ok(());
         }
@@ -144,6 +153,10 @@ impl Undertaker {
         match publisher.publish(Route::queue(reply_to), answer).await {
             Err(PublishError::Unroutable | PublishError::Malformed) => {
                 self.metrics.answer_lost(Lost::Unroutable);
+                Ok(())
+            }
+            Err(PublishError::Refused) if !self.names.is_ours(reply_to) => {
+                self.metrics.answer_lost(Lost::QueueFull);
                 Ok(())
             }
             outcome => outcome,
@@ -163,7 +176,7 @@ impl Undertaker {
         let properties = &delivery.message.properties;
         let header = |name| redact::text(text_header(properties, name).unwrap_or("unknown")).into_owned();
         Epitaph {
-            reason: header("x-first-death-reason"),
+            reason: header(DEATH_REASON),
             first_seen_s: self.first_seen_s(delivery),
             count: self.max_deliveries,
             queue: header(DEATH_QUEUE),

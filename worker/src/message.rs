@@ -33,6 +33,10 @@ use self::members::{Members, Shape};
 /// The largest body that is looked at: 1 MiB = 1,024 * 1,024 bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 1_024 * 1_024;
 
+/// What whoever published a message is told around which something stands that nobody can read (AMQP 0-9-1 §4.2.5.3).
+pub(crate) const NOT_AMQP: &str =
+    "the properties of the message are not AMQP 0-9-1: each short string in them must be UTF-8";
+
 /// The longest `type`, in bytes: it is a name, and goes wherever names go.
 const MAX_TYPE_BYTES: usize = 128;
 

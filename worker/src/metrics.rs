@@ -93,6 +93,8 @@ pub(crate) enum Lost {
     NotAllowed,
     /// The broker closes the channel that brings it: it is too large, or unreadable.
     Unpublishable,
+    /// It was injected, and the queue that it names takes no more.
+    QueueFull,
 }
 
 pub(crate) struct Metrics {
@@ -127,6 +129,7 @@ pub(crate) struct Metrics {
     unwanted: Counter,
     not_allowed: Counter,
     unpublishable: Counter,
+    queue_full: Counter,
     given_back: Counter,
     revoked: Counter,
     grants: Counter,
@@ -188,6 +191,7 @@ impl Metrics {
             unwanted: lost("unwanted"),
             not_allowed: lost("not_allowed"),
             unpublishable: lost("unpublishable"),
+            queue_full: lost("queue_full"),
             given_back: counter!("countersign_worker_given_back_total"),
             revoked: counter!("countersign_worker_tokens_revoked_total"),
             grants: counter!("countersign_worker_grants_total"),
@@ -353,6 +357,7 @@ impl Metrics {
             Lost::Unwanted => self.unwanted.increment(1),
             Lost::NotAllowed => self.not_allowed.increment(1),
             Lost::Unpublishable => self.unpublishable.increment(1),
+            Lost::QueueFull => self.queue_full.increment(1),
         }
     }
 

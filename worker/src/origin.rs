@@ -11,7 +11,7 @@ use shared::bus::{Delivery, Properties, Value};
 use shared::envelope::Question;
 use shared::id::Stamp;
 
-/// On a message that was moved to `<namespace>.retry`: the key that it first came with.
+/// On a message that was moved to be processed alone: the key that it first came with.
 pub(crate) const HEADER_ORIGIN: &str = "origin";
 
 /// On a message that was moved, and on a dead letter: when it was first seen, in seconds since the Unix epoch.
@@ -81,7 +81,7 @@ pub(crate) fn is_forwarded(delivery: &Delivery, internal: &str) -> bool {
 
 /// Whether a worker moved it, because it had been given out before.
 pub(crate) fn was_moved(delivery: &Delivery, internal: &str) -> bool {
-    delivery.exchange == internal && delivery.routing_key == keys::RETRY
+    delivery.exchange == internal && [keys::RETRY, keys::INJECTED].contains(&delivery.routing_key.as_str())
 }
 
 /// Whether it was moved here, and nobody but an injector published it.

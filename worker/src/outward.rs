@@ -35,6 +35,8 @@ const HEARD_PREFETCH: u16 = 256;
 pub(crate) struct Outward {
     pub(crate) revoked: Arc<Revoked>,
     pub(crate) outbound: Arc<Outbound>,
+    /// Of clients' messages. That of all others is in `outbound`.
+    pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) audit: Arc<Audit>,
     known: Known,
     /// A digest of those that this worker goes by.
@@ -49,15 +51,18 @@ impl Outward {
         let replier = || parts.bus.replier(Patience::Endless);
         let teller = Arc::new(Teller::new(replier(), names.clone(), counters.clone()));
         let revoked = Arc::new(Revoked::unloaded());
-        let undertaker = Undertaker::new(
-            publisher(),
-            replier(),
-            parts.clock.clone(),
-            metrics.clone(),
-            names,
-            parts.limits.max_deliveries,
-            teller.clone(),
-        );
+        let undertaker = |publisher| {
+            Arc::new(Undertaker::new(
+                publisher,
+                replier(),
+                parts.clock.clone(),
+                metrics.clone(),
+                names,
+                parts.limits.max_deliveries,
+                teller.clone(),
+            ))
+        };
+        let (of_clients, of_others) = (undertaker(publisher()), undertaker(replier()));
         let rules = parts.verifier.rules();
         let known = Known {
             issuers: parts.issuers.clone(),
@@ -83,13 +88,14 @@ impl Outward {
             publisher: publisher(),
             audience,
             teller,
-            undertaker: Arc::new(undertaker),
+            undertaker: of_others,
             hold: parts.limits.hold,
             counters,
         };
         Self {
             revoked,
             outbound: Arc::new(outbound),
+            undertaker: of_clients,
             audit: Arc::default(),
             known,
             rules: parts.limits.rules_digest.clone(),
@@ -101,6 +107,7 @@ impl Outward {
         let Self {
             revoked,
             outbound,
+            undertaker: _,
             audit,
             known,
             rules,

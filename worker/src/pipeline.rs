@@ -32,7 +32,7 @@ use shared::clock::Clock;
 use shared::envelope::{Answer, Bounced, Notice, Part, Question};
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
 use shared::trace::{self as traces, SpanKind, Tracer, headers, words};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -74,7 +74,7 @@ pub(crate) struct Pipeline {
     /// Whether a message was handled before; nothing if nobody wants to know.
     pub(crate) idempotency: Option<Idempotency>,
     /// How many messages may be handled at a time. To wait for a confirm takes no permit.
-    pub(crate) permits: Semaphore,
+    pub(crate) permits: Permits,
     pub(crate) publisher: Publisher,
     /// For answers into queues that an injector has named.
     pub(crate) replier: Publisher,
@@ -84,6 +84,37 @@ pub(crate) struct Pipeline {
     pub(crate) noted: Noted,
     pub(crate) audit: Arc<Audit>,
     pub(crate) rules: Rules,
+}
+
+/// How many messages may be handled at a time: of what outsiders publish at most half, so that clients' messages find the
+/// other half whatever that does.
+pub(crate) struct Permits {
+    all: Semaphore,
+    injected: Semaphore,
+}
+
+impl Permits {
+    pub(crate) fn new(concurrency: usize) -> Self {
+        let all = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            all: Semaphore::new(all),
+            injected: Semaphore::new(all.div_ceil(2)),
+        }
+    }
+
+    /// A place for a client's message, until it is dropped. The semaphores are never closed, so one always comes.
+    async fn for_client(&self) -> Option<SemaphorePermit<'_>> {
+        self.all.acquire().await.ok()
+    }
+
+    /// The same for a message from there.
+    async fn acquire(&self, origin: &Origin) -> (Option<SemaphorePermit<'_>>, Option<SemaphorePermit<'_>>) {
+        let share = match origin {
+            Origin::Terminator(_) => None,
+            Origin::Injected => self.injected.acquire().await.ok(),
+        };
+        (share, self.for_client().await)
+    }
 }
 
 /// What an operator has decided.
@@ -186,8 +217,7 @@ impl Pipeline {
             }
             Some((question, Notice::Release { from })) => Box::pin(self.release(question, from)).await?,
             Some((_, Notice::Message)) | None => {
-                // The semaphore is never closed, so a permit always comes.
-                let _permit = self.permits.acquire().await;
+                let _permits = self.permits.acquire(origin).await;
                 self.conclude(delivery, origin).await?
             }
         };
@@ -256,6 +286,8 @@ impl Pipeline {
             Err(PublishError::Malformed) => {
                 self.undertaker.bury_refused(delivery, ErrorCode::BadRequest).await?;
             }
+            // A queue that somebody else has named is theirs to empty. To wait for it would keep others waiting.
+            Err(PublishError::Refused) if origin.stamp().is_none() => self.metrics.answer_lost(Lost::QueueFull),
             // Nobody is there any more, or there never was such a queue.
             Err(PublishError::Unroutable) => self.metrics.answer_lost(Lost::Unroutable),
             outcome => outcome?,

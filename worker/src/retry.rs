@@ -2,8 +2,9 @@
 //!
 //! A message that is delivered again may be the one that killed the worker which
 //! had it, together with all its neighbours. So nothing that was given back is
-//! processed where it is: it is moved to `<namespace>.retry`, of which each worker
-//! takes one at a time, and there the delivery count is its own.
+//! processed where it is: it is moved to `<namespace>.retry`, or, if it is no
+//! client's, to `<namespace>.injected.retry`. Of each of them a worker takes one at
+//! a time, and there the delivery count is its own.
 
 use std::sync::Arc;
 
@@ -17,20 +18,21 @@ use crate::origin::{self, HEADER_FIRST_SEEN, HEADER_ORIGIN};
 /// The longest header that is kept of what an injector wrote: a `tracestate` may have 512 characters (W3C Trace Context §3.3.1.5).
 const MOST_BYTES: usize = 1_024;
 
-/// Puts messages into `<namespace>.retry`.
+/// Puts messages where they are processed alone.
 pub(crate) struct Mover {
+    /// For clients' messages.
     publisher: Publisher,
+    /// For others'.
+    replier: Publisher,
     internal: Arc<str>,
-    route: Route,
 }
 
 impl Mover {
-    pub(crate) fn new(publisher: Publisher, names: &Names) -> Self {
-        let internal = names.internal_exchange().name;
+    pub(crate) fn new(publisher: Publisher, replier: Publisher, names: &Names) -> Self {
         Self {
             publisher,
-            route: Route::new(&internal, keys::RETRY),
-            internal: internal.into(),
+            replier,
+            internal: names.internal_exchange().name.into(),
         }
     }
 
@@ -39,12 +41,16 @@ impl Mover {
     /// # Errors
     /// If it could not be put there.
     pub(crate) async fn copy(&self, delivery: &Delivery, now: Timestamp) -> Result<(), PublishError> {
+        let (publisher, key) = match origin::is_forwarded(delivery, &self.internal) {
+            true => (&self.publisher, keys::RETRY),
+            false => (&self.replier, keys::INJECTED),
+        };
         let moved = moved(delivery, &self.internal, now);
-        self.publisher.publish(self.route.clone(), moved).await
+        publisher.publish(Route::new(&self.internal, key), moved).await
     }
 }
 
-/// The message as it goes to `<namespace>.retry`: as it came, and with where and when it came from. What it said
+/// The message as it is moved: as it came, and with where and when it came from. What it said
 /// itself about those, or in the broker's name, is dropped, because there it would be believed. Of what an injector
 /// wrote only the headers that mean something are kept: the rest is of any size, and would grow each time.
 fn moved(delivery: &Delivery, internal: &str, now: Timestamp) -> Message {

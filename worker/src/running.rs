@@ -4,6 +4,7 @@
 //! <ns>.messages ───── many at a time ──────────────────▶ pipeline     (what was delivered before: moved to <ns>.retry)
 //! <ns>.retry ──────── one at a time ───────────────────▶ pipeline
 //! <ns>.failed ─────── one at a time ───────────────────▶ undertaker
+//! <ns>.injected, <ns>.injected.retry, <ns>.injected.failed: likewise, apart
 //! <ns>.pushes ─────── by one worker, in order ─────────▶ outbound
 //! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
 //! <ns>.revocations ── one at a time ───────────────────▶ revoke
@@ -22,7 +23,6 @@ use shared::bus::{Bus, Delivery, Patience, ReplyQueues};
 use shared::clock::Clock;
 use shared::grant::Policy;
 use shared::trace::Tracer;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -38,7 +38,7 @@ use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
 use crate::noted::Noted;
 use crate::outward::Outward;
-use crate::pipeline::{Pipeline, Rules};
+use crate::pipeline::{Permits, Pipeline, Rules};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
 use crate::standing::Terms;
@@ -49,6 +49,9 @@ use crate::token::Verifier;
 const RETRY_PREFETCH: u16 = 1;
 /// Dead letters are few; they are buried one at a time, and may wait in a small pile.
 const FAILED_PREFETCH: u16 = 8;
+/// Outsiders may write bodies of any size. Of each as much is taken as could be a message (1 MiB), so that all of these
+/// together are 64 MiB at most.
+const INJECTED_PREFETCH: u16 = 64;
 
 /// How long a worker that starts waits until the store was asked what is revoked, which needs the broker first: longer than
 /// a broker that starts takes to declare all queues.
@@ -156,18 +159,27 @@ impl Running {
         let (prefetch, max_deliveries) = (parts.limits.prefetch, parts.limits.max_deliveries);
         let bus = parts.bus.clone();
         let intake = |queue, prefetch| Intake::new(bus.consumer(queue, prefetch), ending.clone());
-        // `retry` is declared before anything can be moved there.
-        let retry = intake(names.retry(max_deliveries), RETRY_PREFETCH);
-        let failed = intake(names.failed(), FAILED_PREFETCH);
-        let messages = intake(names.messages(), prefetch);
+        // Those where something is moved to are declared before anything can be.
+        let retries = names.retries(max_deliveries).map(|queue| intake(queue, RETRY_PREFETCH));
+        let failures = names.failures().map(|queue| intake(queue, FAILED_PREFETCH));
+        let messages = [
+            intake(names.messages(), prefetch),
+            intake(names.injected(), prefetch.min(INJECTED_PREFETCH)),
+        ];
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
         let rooms = Arc::new(Rooms::new(parts, &names, application, metrics, &outward, tracer));
         let noted = rooms.pipeline.noted.clone();
         outward.start(&*bus, &ending, &tasks);
-        tasks.spawn(rooms.clone().work_on_messages(messages, ending.kill.clone()));
-        tasks.spawn(rooms.clone().work_on_retry(retry, ending.kill.clone()));
-        tasks.spawn(rooms.work_on_failed(failed, ending.kill.clone()));
+        for intake in messages {
+            tasks.spawn(rooms.clone().work_on_messages(intake, ending.kill.clone()));
+        }
+        for intake in retries {
+            tasks.spawn(rooms.clone().work_on_retry(intake, ending.kill.clone()));
+        }
+        for (intake, undertaker) in failures.into_iter().zip(rooms.undertakers.clone()) {
+            tasks.spawn(rooms.clone().work_on_failed(intake, undertaker, ending.kill.clone()));
+        }
         tasks.close();
         Self {
             _end: ending.kill.clone().drop_guard(),
@@ -200,7 +212,8 @@ impl Running {
 struct Rooms {
     pipeline: Pipeline,
     mover: Mover,
-    undertaker: Arc<Undertaker>,
+    /// Of clients' messages, and of others'.
+    undertakers: [Arc<Undertaker>; 2],
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
 }
@@ -227,7 +240,7 @@ impl Rooms {
         // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
         let publisher = bus.publisher(Patience::Endless);
         let replier = bus.replier(Patience::Endless);
-        let undertaker = outward.outbound.undertaker.clone();
+        let of_others = outward.outbound.undertaker.clone();
         Self {
             pipeline: Pipeline {
                 names: names.clone(),
@@ -256,17 +269,17 @@ impl Rooms {
                     limits.required_scopes.clone(),
                     audiences,
                 ),
-                permits: Semaphore::new(limits.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+                permits: Permits::new(limits.concurrency),
                 publisher: publisher.clone(),
-                replier,
-                undertaker: undertaker.clone(),
+                replier: replier.clone(),
+                undertaker: of_others.clone(),
                 metrics: metrics.clone(),
                 tracer,
                 noted: Noted::default(),
                 audit: outward.audit.clone(),
             },
-            mover: Mover::new(publisher, names),
-            undertaker,
+            mover: Mover::new(publisher, replier, names),
+            undertakers: [outward.undertaker.clone(), of_others],
             metrics,
             clock,
         }
@@ -317,12 +330,12 @@ impl Rooms {
         let _ = kill.run_until_cancelled(known).await;
     }
 
-    async fn work_on_failed(self: Arc<Self>, intake: Intake, kill: CancellationToken) {
-        one_at_a_time(intake, kill, |delivery| self.take_failed(delivery)).await;
+    async fn work_on_failed(self: Arc<Self>, intake: Intake, undertaker: Arc<Undertaker>, kill: CancellationToken) {
+        one_at_a_time(intake, kill, |delivery| self.take_failed(&undertaker, delivery)).await;
     }
 
-    async fn take_failed(&self, delivery: Delivery) {
-        match self.undertaker.bury_failed(&delivery).await {
+    async fn take_failed(&self, undertaker: &Undertaker, delivery: Delivery) {
+        match undertaker.bury_failed(&delivery).await {
             Ok(()) => delivery.ack(),
             Err(reason) => self.pipeline.give_back(delivery, &reason).await,
         }

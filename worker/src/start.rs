@@ -163,7 +163,7 @@ pub(crate) fn bus(config: &WorkerConfig, application: &Application) -> RabbitmqB
     // A message may be moved there, and an application answer, as soon as there is a connection.
     let needed = application.topology(&names);
     rabbitmq.topology.exchanges.extend(needed.exchanges);
-    rabbitmq.topology.queues.push(names.retry(config.max_deliveries));
+    rabbitmq.topology.queues.extend(names.retries(config.max_deliveries));
     rabbitmq.topology.queues.extend(needed.queues);
     RabbitmqBus::new(rabbitmq)
 }

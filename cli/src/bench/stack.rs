@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use futures_util::SinkExt as _;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use shared::bus::Bus as _;
-use shared::bus::topology::{Names, Queue, QueueKind, Topology, keys};
+use shared::bus::topology::{FilledBy, Names, Queue, QueueKind, Topology, keys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -170,6 +170,8 @@ async fn return_queue(amqp_url: &str, namespace: &str, url: &WsUrl) -> anyhow::R
             name: format!("{namespace}.probe"),
             kind: QueueKind::Exclusive,
             bindings: vec![(names.internal_exchange().name, keys::FORWARD.to_owned())],
+            former_bindings: Vec::new(),
+            filled_by: FilledBy::Us,
         },
         1,
     );
@@ -206,7 +208,7 @@ async fn delete(amqp_url: &str, namespace: &str, further: &[String]) -> anyhow::
     let connection = lapin::Connection::connect(amqp_url, lapin::ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let mut queues = names.common().queues;
-    queues.push(names.retry(MAX_DELIVERIES));
+    queues.extend(names.retries(MAX_DELIVERIES));
     let names_of_queues = queues.iter().map(|queue| &queue.name).chain(further);
     for queue in names_of_queues {
         // With all that is in it, and whoever consumes it.

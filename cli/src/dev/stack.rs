@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use shared::bus::Bus;
 use shared::bus::memory::MemoryBus;
-use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::{Names, Topology};
 use shared::clock::SystemClock;
 use shared::config;
@@ -38,7 +38,7 @@ impl Broker {
     pub(super) fn new(args: &DevArgs, config: &WorkerConfig) -> Self {
         let names = Names::new(args.namespace.as_str());
         let mut topology = names.common();
-        topology.queues.push(names.retry(config.max_deliveries));
+        topology.queues.extend(names.retries(config.max_deliveries));
         if args.amqp_url.is_none() {
             return Self::Memory(MemoryBus::new(&topology));
         }
@@ -59,6 +59,7 @@ impl Broker {
                 urls: urls.clone(),
                 name: format!("countersign dev, {user}"),
                 topology: topology.clone(),
+                most_body: MOST_BODY,
             })),
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Two connections, one to publish and one to consume, because a broker that
 //! runs out of memory blocks a publisher's connection whole, and acknowledgements
-//! must not wait behind it; and for whoever answers into queues that others name a third, since such a name may cost the
-//! connection on which it is used. Each has a supervisor that connects anew for ever
+//! must not wait behind it; and two more for whoever has to do with outsiders: one for what they wrote, which may be of any size, and
+//! one for answers into queues that they name, since such a name may cost the connection on which it is used. What is
+//! delivered passes a `sieve`, so that lapin can read all of it. Each connection has a supervisor that connects anew for ever
 //! (`connection`); what lives on a connection is rebuilt with each generation of
 //! it: the topology (`declare`), confirm channels (`publish`), consumers (`consume`), looks at queues (`look`).
 //! lapin's own recovery is off: it cannot tell what of ours was still in flight.
@@ -16,6 +17,8 @@ mod link_board;
 mod look;
 mod pending;
 mod publish;
+mod sieve;
+mod transport;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,9 +27,13 @@ use tokio_util::task::TaskTracker;
 
 use self::connection::{Connections, Role};
 use self::link_board::LinkBoard;
-use super::topology::{Names, Queue, Topology};
+use super::topology::{FilledBy, Names, Queue, Topology};
 use super::{Bus, Closing, Consumer, Link, Looking, Patience, Publisher};
 use crate::config::BrokerConfig;
+
+/// How many bytes of an outsider's message are read where nothing else is said: one more than the largest that workers look
+/// at, so that they see that it is larger.
+pub const MOST_BODY: u64 = 1_024 * 1_024 + 1;
 
 /// How to reach RabbitMQ.
 pub struct RabbitmqConfig {
@@ -36,6 +43,8 @@ pub struct RabbitmqConfig {
     pub name: String,
     /// What must be there before anything is published or consumed.
     pub topology: Topology,
+    /// How many bytes of the body of an outsider's message are read; what is larger is cut off there.
+    pub most_body: u64,
 }
 
 impl RabbitmqConfig {
@@ -45,6 +54,7 @@ impl RabbitmqConfig {
             urls: broker.amqp_url.iter().map(|url| url.expose().to_owned()).collect(),
             name: format!("{} {program}", broker.namespace),
             topology: Names::new(broker.namespace.as_str()).common(),
+            most_body: MOST_BODY,
         }
     }
 }
@@ -53,6 +63,8 @@ impl RabbitmqConfig {
 struct Homes {
     publishing: Connections,
     consuming: Connections,
+    /// For what outsiders wrote.
+    receiving: Option<Connections>,
     /// With a board of its own, that nobody looks at: whether answers to strangers leave is nothing for others to wait for.
     replying: Option<(Connections, LinkBoard)>,
 }
@@ -77,6 +89,7 @@ impl RabbitmqBus {
             homes: Mutex::new(Some(Homes {
                 publishing,
                 consuming,
+                receiving: None,
                 replying: None,
             })),
             config,
@@ -90,8 +103,16 @@ impl RabbitmqBus {
     }
 
     /// Where it consumes; nothing once it is closed.
-    fn consuming(&self) -> Option<Connections> {
-        self.homes().as_ref().map(|homes| homes.consuming.clone())
+    fn consuming(&self, filled_by: FilledBy) -> Option<Connections> {
+        let mut homes = self.homes();
+        let homes = homes.as_mut()?;
+        let connections = match filled_by {
+            FilledBy::Us => &homes.consuming,
+            FilledBy::Outsiders => homes
+                .receiving
+                .get_or_insert_with(|| connection::supervise(&self.config, Role::Receiving, &self.board, &self.tasks)),
+        };
+        Some(connections.clone())
     }
 
     fn publisher_on(&self, connections: Connections, link: watch::Receiver<Link>, patience: Patience) -> Publisher {
@@ -126,7 +147,7 @@ impl Bus for RabbitmqBus {
 
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
         let (consumer, home) = Consumer::new();
-        if let Some(consuming) = self.consuming() {
+        if let Some(consuming) = self.consuming(queue.filled_by) {
             let slot = self.board.slot(format!("not yet consuming {}", queue.name));
             self.tasks.spawn(consume::run(queue, prefetch, home, consuming, slot));
         }
@@ -135,7 +156,7 @@ impl Bus for RabbitmqBus {
 
     fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a> {
         Box::pin(async move {
-            match self.consuming() {
+            match self.consuming(FilledBy::Us) {
                 // A connection on which we publish may be blocked, and answer nothing.
                 Some(consuming) => look::is_consumed(consuming, queue).await,
                 None => false,

@@ -1,12 +1,16 @@
 //! Which exchanges and queues there are, and why each is as it is.
 //!
 //! ```text
-//! clients' terminators ─▶ <ns>.internal ─ forward ─┐
-//! any injector ─────────▶ <ns> ────────── message ─┴▶ <ns>.messages ─▶ workers ─▶ <ns>.return.<id> ─▶ terminator
+//! clients' terminators ─▶ <ns>.internal ─ forward ──▶ <ns>.messages ─▶ workers ─▶ <ns>.return.<id> ─▶ terminator
 //!                                                       │ redelivered: by a worker, `retry`
 //!                                                       ├▶ <ns>.retry ── one at a time ─▶ workers
 //!                                                       │ delivery limit: by the broker, `failed`
 //!                                                       └▶ <ns>.failed ─▶ workers, which take the token out ─▶ <ns>.dead
+//! any injector ─────────▶ <ns> ────────── message ──▶ <ns>.injected ─▶ workers ─▶ whatever queue it names, if it may
+//!                                                       │ likewise, `injected`
+//!                                                       ├▶ <ns>.injected.retry ── one at a time ─▶ workers
+//!                                                       │ likewise, `injected-failed`
+//!                                                       └▶ <ns>.injected.failed ─▶ workers ─▶ <ns>.dead
 //! workers with that handler ─▶ <ns>.app ─ the message's type ─▶ applications' queues ─▶ applications ─▶ <ns>.reply.<id>
 //! any producer ─────────▶ <ns> ────────── push ────▶ <ns>.pushes ─────── one worker ─▶ <ns>.return.<id> ─▶ terminator
 //! any operator ─────────▶ <ns> ────────── revoke ──▶ <ns>.revocations ─▶ workers ─ <ns>.internal, `revoked` ─▶ all of
@@ -20,6 +24,10 @@
 //!
 //! Two exchanges, because a stamp on a message is believed for the exchange that
 //! it came through: injectors have no permission to write to `<ns>.internal`.
+//!
+//! What outsiders publish waits, is tried again and fails in queues of its own, which
+//! workers read through a connection of its own: whatever it does there, it does to
+//! others like it, and never to clients' messages.
 //!
 //! All durable queues are quorum queues: they keep what they confirmed when a
 //! node dies, count deliveries, and were measured to be faster than a durable
@@ -36,17 +44,17 @@ use crate::id::TerminatorId;
 /// dies while it moves one comes near this; `max-deliveries` is the limit of `<ns>.retry`.
 const MESSAGES_DELIVERY_LIMIT: u32 = 20;
 
-/// The same for `<ns>.failed`, where a delivery that comes again means that a worker died while it took a token out.
-const FAILED_DELIVERY_LIMIT: u32 = 5;
-
-/// How often a dead letter may be given back. People look at letters by taking them and giving them back, and the broker
-/// counts: without a limit of ours RabbitMQ 4 forgets a letter that was looked at 20 times, and RabbitMQ 3 puts what is
-/// given back behind all others.
-const DEAD_DELIVERY_LIMIT: u32 = 1_000_000;
+/// How often something may be given back that must not be forgotten for it: what failed, because nobody else has it, and
+/// dead letters, which people look at by taking them and giving them back. The broker counts: without a limit of ours
+/// RabbitMQ 4 forgets what was given back 20 times, and RabbitMQ 3 puts it behind all others.
+const ENDLESS_DELIVERY_LIMIT: u32 = 1_000_000;
 
 /// The most messages that may wait for workers: at 1 KiB each, 1 GiB on the broker's disk. Beyond it the broker
 /// refuses, and clients are told `busy`.
 const MESSAGES_MAX_LENGTH: u32 = 1_000_000;
+
+/// The most bytes of bodies that may wait in a queue, whatever they are worth each: a disk is full by bytes.
+const MAX_LENGTH_BYTES: u64 = 2 * 1_024 * 1_024 * 1_024;
 
 /// How long an answer may wait for its terminator: longer than a reconnect with its back-off, shorter than a
 /// person waits.
@@ -63,15 +71,18 @@ const UNDELIVERED_TTL: Duration = Duration::from_secs(24 * 3600);
 /// How long a worker's queue of revocations outlives it. A worker that was away for longer reads them from the store.
 const WORKER_EXPIRES: Duration = Duration::from_secs(180);
 
-/// The most of either that is kept; the oldest go first.
+/// The most dead letters that are kept; the oldest go first.
 const DEAD_MAX_LENGTH: u32 = 100_000;
+
+/// The most that may wait to be put away.
+const UNDELIVERED_MAX_LENGTH: u32 = 100_000;
 
 /// The most answers of applications that may wait for a worker, which takes them as they come: a thousand times as many as
 /// it asks for at a time.
 const REPLIES_MAX_LENGTH: u32 = 100_000;
 
 /// What stands after the namespace in the name of each queue that is there once.
-const OURS: [&str; 7] = [
+const OURS: [&str; 10] = [
     "messages",
     "retry",
     "failed",
@@ -79,10 +90,13 @@ const OURS: [&str; 7] = [
     "undelivered",
     "pushes",
     "revocations",
+    "injected",
+    "injected.retry",
+    "injected.failed",
 ];
 
 /// The other words that stand after the namespace in names of ours.
-const RESERVED: [&str; 7] = ["internal", "app", "return", "worker", "reply", "inject", "injected"];
+const RESERVED: [&str; 6] = ["internal", "app", "return", "worker", "reply", "inject"];
 
 /// Whether no namespace may have that word behind a dot: it would have the names of the namespace before the dot.
 pub fn is_reserved(word: &str) -> bool {
@@ -165,6 +179,19 @@ pub struct Queue {
     pub kind: QueueKind,
     /// The exchanges and keys that lead to it, besides its name on the default exchange.
     pub bindings: Vec<(String, String)>,
+    /// Those that led to it in earlier versions, and must not any more.
+    pub former_bindings: Vec<(String, String)>,
+    /// Who may put something into it.
+    pub filled_by: FilledBy,
+}
+
+/// Who may put something into a queue. What outsiders wrote is read through a connection of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilledBy {
+    /// Terminators and workers.
+    Us,
+    /// Anybody who may publish to the exchange for everybody, or answer.
+    Outsiders,
 }
 
 /// What kind of queue it is.
@@ -187,6 +214,8 @@ pub struct Limits {
     pub expires: Option<Duration>,
     /// How many messages may wait, and what happens beyond.
     pub max_length: Option<(u32, Overflow)>,
+    /// How many bytes their bodies may have in all; the same happens beyond.
+    pub max_length_bytes: Option<u64>,
     /// The exchange and key for what is not kept.
     pub dead_letter: Option<(String, String)>,
     /// Whether only one of its consumers is given messages, and another only when that one is gone.
@@ -235,62 +264,80 @@ impl Names {
         }
     }
 
-    /// Where client messages wait for a worker.
+    /// Where clients' messages wait for a worker.
     pub fn messages(&self) -> Queue {
-        let limits = Limits {
-            delivery_limit: Some(MESSAGES_DELIVERY_LIMIT),
-            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
-            dead_letter: Some((self.internal_exchange().name, keys::FAILED.to_owned())),
-            ..Limits::default()
-        };
-        let mut queue = self.internal_queue("messages", keys::FORWARD, limits);
-        queue.bindings.push((self.exchange().name, keys::MESSAGE.to_owned()));
-        queue
+        let queue = self.internal_queue(
+            "messages",
+            keys::FORWARD,
+            self.waiting(MESSAGES_DELIVERY_LIMIT, keys::FAILED),
+        );
+        Queue {
+            // What outsiders publish came here once.
+            former_bindings: vec![(self.exchange().name, keys::MESSAGE.to_owned())],
+            ..queue
+        }
     }
 
-    /// Where a message that was given back waits to be processed alone. A message is delivered at most
-    /// `max_deliveries` times in all to be processed: once from `<ns>.messages`, the rest from here.
-    pub fn retry(&self, max_deliveries: u32) -> Queue {
-        let limits = Limits {
-            delivery_limit: Some(max_deliveries.saturating_sub(2)),
-            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
-            dead_letter: Some((self.internal_exchange().name, keys::FAILED.to_owned())),
-            ..Limits::default()
-        };
-        self.internal_queue("retry", keys::RETRY, limits)
+    /// Where messages wait for a worker that came from anybody else.
+    pub fn injected(&self) -> Queue {
+        let limits = self.waiting(MESSAGES_DELIVERY_LIMIT, keys::INJECTED_FAILED);
+        self.public_queue("injected", keys::MESSAGE, limits)
     }
 
-    /// Where the broker puts what reached its delivery limit, token and all, until a worker has taken the token out. What
-    /// reaches the limit here too is forgotten: it is no AMQP 0-9-1 (a short string that is not UTF-8, §4.2.5.3), so that
-    /// no worker can even read who wants to know.
-    pub fn failed(&self) -> Queue {
+    /// Where a message that was given back waits to be processed alone: clients', and others'. A message is delivered at most
+    /// `max_deliveries` times in all to be processed: once where it came first, the rest from here.
+    pub fn retries(&self, max_deliveries: u32) -> [Queue; 2] {
+        let limit = max_deliveries.saturating_sub(2);
+        let injected = self.waiting(limit, keys::INJECTED_FAILED);
+        [
+            self.internal_queue("retry", keys::RETRY, self.waiting(limit, keys::FAILED)),
+            Queue {
+                filled_by: FilledBy::Outsiders,
+                ..self.internal_queue("injected.retry", keys::INJECTED, injected)
+            },
+        ]
+    }
+
+    /// Where the broker puts what reached its delivery limit, token and all, until a worker has taken the token out: clients'
+    /// messages and what was not delivered to them, and what came from anybody else. Nothing here is forgotten: if they are full,
+    /// the broker keeps it where it was.
+    pub fn failures(&self) -> [Queue; 2] {
         let limits = Limits {
-            delivery_limit: Some(FAILED_DELIVERY_LIMIT),
+            delivery_limit: Some(ENDLESS_DELIVERY_LIMIT),
+            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
+            max_length_bytes: Some(MAX_LENGTH_BYTES),
             ..Limits::default()
         };
-        self.internal_queue("failed", keys::FAILED, limits)
+        [
+            self.internal_queue("failed", keys::FAILED, limits.clone()),
+            Queue {
+                filled_by: FilledBy::Outsiders,
+                ..self.internal_queue("injected.failed", keys::INJECTED_FAILED, limits)
+            },
+        ]
     }
 
     /// Where failed messages without their tokens wait for a person.
     pub fn dead(&self) -> Queue {
         let limits = Limits {
-            delivery_limit: Some(DEAD_DELIVERY_LIMIT),
+            delivery_limit: Some(ENDLESS_DELIVERY_LIMIT),
             message_ttl: Some(DEAD_TTL),
             max_length: Some((DEAD_MAX_LENGTH, Overflow::DropHead)),
+            max_length_bytes: Some(MAX_LENGTH_BYTES),
             ..Limits::default()
         };
         self.internal_queue("dead", keys::DEAD, limits)
     }
 
     /// Where answers and pushes go that could not be written, until they are put away. One consumer at a time, so that they
-    /// are in the order in which they were given back, and what asks for them comes after them.
+    /// are in the order in which they were given back, and what asks for them comes after them. What cannot be put away in time
+    /// is buried; a full one refuses, and a terminator offers it again.
     pub fn undelivered(&self) -> Queue {
         let limits = Limits {
-            delivery_limit: Some(MESSAGES_DELIVERY_LIMIT),
             message_ttl: Some(UNDELIVERED_TTL),
-            max_length: Some((DEAD_MAX_LENGTH, Overflow::DropHead)),
+            max_length: Some((UNDELIVERED_MAX_LENGTH, Overflow::RejectPublish)),
             single_active_consumer: true,
-            ..Limits::default()
+            ..self.waiting(MESSAGES_DELIVERY_LIMIT, keys::FAILED)
         };
         self.internal_queue("undelivered", keys::UNDELIVERED, limits)
     }
@@ -298,23 +345,15 @@ impl Names {
     /// Where pushes wait. One consumer at a time, so that those of one producer keep their order.
     pub fn pushes(&self) -> Queue {
         let limits = Limits {
-            delivery_limit: Some(MESSAGES_DELIVERY_LIMIT),
-            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
-            dead_letter: Some((self.internal_exchange().name, keys::FAILED.to_owned())),
             single_active_consumer: true,
-            ..Limits::default()
+            ..self.waiting(MESSAGES_DELIVERY_LIMIT, keys::INJECTED_FAILED)
         };
         self.public_queue("pushes", keys::PUSH, limits)
     }
 
     /// Where revocations wait until they are recorded.
     pub fn revocations(&self) -> Queue {
-        let limits = Limits {
-            delivery_limit: Some(MESSAGES_DELIVERY_LIMIT),
-            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
-            dead_letter: Some((self.internal_exchange().name, keys::FAILED.to_owned())),
-            ..Limits::default()
-        };
+        let limits = self.waiting(MESSAGES_DELIVERY_LIMIT, keys::INJECTED_FAILED);
         self.public_queue("revocations", keys::REVOKE, limits)
     }
 
@@ -337,12 +376,15 @@ impl Names {
             message_ttl: Some(RETURN_TTL),
             expires: Some(WORKER_EXPIRES),
             max_length: Some((REPLIES_MAX_LENGTH, Overflow::RejectPublish)),
+            max_length_bytes: Some(MAX_LENGTH_BYTES),
             ..Limits::default()
         };
         Queue {
             name: format!("{}.{REPLY}{worker:016x}", self.namespace),
             kind: QueueKind::Quorum(limits),
             bindings: Vec::new(),
+            former_bindings: Vec::new(),
+            filled_by: FilledBy::Outsiders,
         }
     }
 
@@ -364,6 +406,8 @@ impl Names {
             name: format!("{}{INJECT}{id:016x}", self.namespace),
             kind: QueueKind::Exclusive,
             bindings: Vec::new(),
+            former_bindings: Vec::new(),
+            filled_by: FilledBy::Us,
         }
     }
 
@@ -404,14 +448,31 @@ impl Names {
     pub fn common(&self) -> Topology {
         Topology {
             exchanges: vec![self.exchange(), self.internal_exchange()],
-            queues: vec![
-                self.messages(),
-                self.failed(),
-                self.dead(),
-                self.undelivered(),
-                self.pushes(),
-                self.revocations(),
-            ],
+            queues: self
+                .failures()
+                .into_iter()
+                // The new binding is there before the former one goes: what is published meanwhile comes twice rather than never.
+                .chain([
+                    self.injected(),
+                    self.messages(),
+                    self.dead(),
+                    self.undelivered(),
+                    self.pushes(),
+                    self.revocations(),
+                ])
+                .collect(),
+        }
+    }
+
+    /// What waits for a worker: refused when there is too much of it, and dead-lettered under `failed` when it was given back
+    /// too often.
+    fn waiting(&self, delivery_limit: u32, failed: &str) -> Limits {
+        Limits {
+            delivery_limit: Some(delivery_limit),
+            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
+            max_length_bytes: Some(MAX_LENGTH_BYTES),
+            dead_letter: Some((self.internal_exchange().name, failed.to_owned())),
+            ..Limits::default()
         }
     }
 
@@ -420,6 +481,8 @@ impl Names {
             name: format!("{}.{suffix}", self.namespace),
             kind: QueueKind::Quorum(limits),
             bindings: vec![(self.exchange().name, key.to_owned())],
+            former_bindings: Vec::new(),
+            filled_by: FilledBy::Outsiders,
         }
     }
 
@@ -428,6 +491,8 @@ impl Names {
             name: format!("{}.{suffix}", self.namespace),
             kind: QueueKind::Quorum(limits),
             bindings: vec![(self.internal_exchange().name, key.to_owned())],
+            former_bindings: Vec::new(),
+            filled_by: FilledBy::Us,
         }
     }
 }
@@ -455,10 +520,14 @@ pub mod keys {
     pub const RULES: &str = "rules";
     /// Terminator: a stamped client message.
     pub const FORWARD: &str = "forward";
-    /// Worker: a message that was given back.
+    /// Worker: a client's message that was given back.
     pub const RETRY: &str = "retry";
-    /// Broker: a message that reached its delivery limit.
+    /// Worker: one of anybody else.
+    pub const INJECTED: &str = "injected";
+    /// Broker: a client's message that reached its delivery limit.
     pub const FAILED: &str = "failed";
+    /// Broker: one of anybody else.
+    pub const INJECTED_FAILED: &str = "injected-failed";
     /// Worker: a dead letter without its token.
     pub const DEAD: &str = "dead";
     /// Terminator: what could not be written; broker: what was not fetched in time.
@@ -485,8 +554,7 @@ mod tests {
         let names = Names::new("n");
         let ours = [
             names.messages(),
-            names.retry(5),
-            names.failed(),
+            names.injected(),
             names.dead(),
             names.undelivered(),
             names.pushes(),
@@ -495,7 +563,14 @@ mod tests {
             names.reply_queue(1),
             names.return_queue(TerminatorId::random()),
         ];
+        let ours = ours
+            .iter()
+            .chain(&names.retries(5))
+            .chain(&names.failures())
+            .cloned()
+            .collect::<Vec<_>>();
         assert!(ours.iter().all(|queue| names.is_ours(&queue.name)));
+        assert!(ours.iter().all(|queue| !names.clone().may_be_answered(&queue.name)));
         let others = [
             names.inject_queue(1).name,
             "nn.messages".into(),
@@ -534,11 +609,13 @@ mod tests {
 
     #[test]
     fn a_message_is_processed_as_often_as_max_deliveries_says() {
-        let QueueKind::Quorum(limits) = Names::new("n").retry(5).kind else {
-            panic!("retry is a quorum queue")
-        };
-        let from_messages = 1;
-        let from_retry = limits.delivery_limit.unwrap() + 1;
-        assert_eq!(from_messages + from_retry, 5);
+        for queue in Names::new("n").retries(5) {
+            let QueueKind::Quorum(limits) = queue.kind else {
+                panic!("retry is a quorum queue")
+            };
+            let from_messages = 1;
+            let from_retry = limits.delivery_limit.unwrap() + 1;
+            assert_eq!(from_messages + from_retry, 5);
+        }
     }
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::bus::topology::Names;
-use shared::bus::{Message, Properties, Value};
+use shared::bus::{Message, Properties, UNREADABLE, Value};
 use shared::chance;
 use shared::clock::Timestamp;
 use shared::envelope::errand::Producer;
@@ -16,7 +16,7 @@ use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerKind, ServerMes
 use shared::tag::IdentityTag;
 
 use crate::identity::{self, Issuer, Unnamed};
-use crate::message;
+use crate::message::{self, NOT_AMQP};
 use crate::store::{HeldWrite, hold};
 
 /// The header that names whom it is for: the `sub` of an identity.
@@ -58,6 +58,9 @@ pub(crate) struct Push {
 /// What is wrong with a push. The texts go to its producer, and never repeat what it wrote.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
+    /// A part of what stands around it is missing.
+    #[error("{NOT_AMQP}")]
+    Unreadable,
     /// Neither header is there.
     #[error("a push needs a header `subject` or `connection`")]
     NoAddressee,
@@ -114,6 +117,9 @@ impl Push {
     /// If it is no push: the first fault found.
     pub(crate) fn read(message: &Message, names: &Names, issuers: &[Issuer], now: Timestamp) -> Result<Self, Fault> {
         let properties = &message.properties;
+        if properties.header(UNREADABLE).is_some() {
+            return Err(Fault::Unreadable);
+        }
         let to = addressee(properties, issuers)?;
         let id = match properties.message_id.as_deref() {
             Some(id) if id.len() > MAX_ID_BYTES => return Err(Fault::Id),

@@ -1,6 +1,6 @@
 //! What a client's message comes to: read, proved, decided, carried out.
 
-use shared::bus::{Delivery, PublishError};
+use shared::bus::{Delivery, PublishError, UNREADABLE};
 use shared::clock::Timestamp;
 use shared::envelope::{Question, Verdict};
 use shared::id::ConnectionId;
@@ -16,7 +16,7 @@ use crate::config::Elevation;
 use crate::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
 use crate::handler::Request;
 use crate::identity::Identity;
-use crate::message::ClientMessage;
+use crate::message::{ClientMessage, NOT_AMQP};
 use crate::metrics::Outcome;
 use crate::origin::{Origin, was_moved};
 use crate::redact;
@@ -81,6 +81,10 @@ impl Pipeline {
             Ok(message) => message,
             Err(malformed) => return Ok(Conclusion::refused(malformed.id.as_deref(), &malformed.error())),
         };
+        if delivery.message.properties.header(UNREADABLE).is_some() {
+            let refusal = ErrorBody::new(ErrorCode::BadRequest, NOT_AMQP);
+            return Ok(Conclusion::refused(message.id.as_deref(), &refusal));
+        }
         traces::describe(|| [KeyValue::new(words::TYPE, redact::text(&message.kind).into_owned())]);
         let asked = Asked {
             message,

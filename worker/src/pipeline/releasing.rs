@@ -309,7 +309,7 @@ impl Pipeline {
         };
         let handled = {
             // The semaphore is never closed, so a permit always comes.
-            let _permit = self.permits.acquire().await;
+            let _permit = self.permits.for_client().await;
             self.handle(request, &stamp, None, false).await
         };
         self.metrics.ended(handled.outcome);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use shared::audit::{self, Audit};
 use shared::bus::topology::keys;
-use shared::bus::{Delivery, PublishError, Route};
+use shared::bus::{Delivery, PublishError, Route, UNREADABLE};
 use shared::envelope;
 use shared::protocol::{ErrorBody, ErrorCode};
 use shared::revocation::Revocation;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Known;
+use crate::message::NOT_AMQP;
 use crate::outbound::outcome::Outcome;
 use crate::outbound::{Outbound, Trouble, push};
 use crate::pipeline::JOURNEY;
@@ -33,14 +34,21 @@ impl Revoking {
     /// Brings a delivery to its end.
     pub(crate) async fn take(&self, delivery: Delivery) {
         let now = self.outbound.clock.now();
-        let outcome = match self.known.read(&delivery.message.body, now) {
+        let read = match delivery.message.properties.header(UNREADABLE) {
+            Some(_) => Err(NOT_AMQP.to_owned()),
+            None => self
+                .known
+                .read(&delivery.message.body, now)
+                .map_err(|fault| fault.to_string()),
+        };
+        let outcome = match read {
             Ok(revocation) => {
                 self.revoke(&revocation).await;
                 self.leave_a_line(&revocation);
                 Outcome::Revoked
             }
             Err(fault) => Outcome::Refused {
-                error: ErrorBody::new(ErrorCode::BadRequest, fault.to_string()),
+                error: ErrorBody::new(ErrorCode::BadRequest, fault),
             },
         };
         debug!(target: JOURNEY, stage = "revoke", outcome = outcome.as_str());

@@ -226,8 +226,11 @@ impl Bench {
 
     /// What the broker says of a message that it gave up where workers try again.
     pub(super) fn died_in_retry(&self) -> (String, shared::bus::Value) {
-        let retry = self.names.retry(self.limits.max_deliveries).name;
-        (shared::bus::DEATH_QUEUE.to_owned(), shared::bus::Value::Text(retry))
+        let [retry, _] = self.names.retries(self.limits.max_deliveries);
+        (
+            shared::bus::DEATH_QUEUE.to_owned(),
+            shared::bus::Value::Text(retry.name),
+        )
     }
 
     /// Sees that no answer is on its way to the terminator.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value as Json, json};
-use shared::bus::{Bus, Properties, Value};
+use shared::bus::{Bus, Properties, Route, UNREADABLE, Value};
 use shared::envelope::{Answer, Part};
 
 use super::bench::{Bench, json_of, message, settle};
@@ -74,7 +74,7 @@ async fn an_answer_that_nobody_waits_for_any_more_does_not_come_again() {
     bench
         .inject(message("i", "echo", "alice", &Json::Null), properties)
         .await;
-    assert!(bench.is_empty(&bench.names.messages()).await);
+    assert!(bench.is_empty(&bench.names.injected()).await);
     assert_eq!(bench.app.seen().len(), 1);
 }
 
@@ -85,7 +85,7 @@ async fn an_injected_message_is_handled_even_if_no_answer_is_wanted() {
     bench
         .inject(message("i", "echo", "alice", &Json::Null), Properties::default())
         .await;
-    assert!(bench.is_empty(&bench.names.messages()).await);
+    assert!(bench.is_empty(&bench.names.injected()).await);
     assert_eq!(bench.app.seen().len(), 1);
     assert!(bench.is_empty(&bench.names.dead()).await);
 }
@@ -102,7 +102,7 @@ async fn what_cannot_be_read_and_wants_no_answer_is_a_dead_letter_with_the_reaso
         Some(&Value::Text("bad_request".to_owned()))
     );
     assert_eq!(json_of(&dead.body), json!({"id": "i", "typo": "echo", "payload": null}));
-    assert!(bench.is_empty(&bench.names.messages()).await);
+    assert!(bench.is_empty(&bench.names.injected()).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,4 +145,68 @@ async fn no_more_messages_are_in_flight_than_prefetch_says() {
     }
     settle().await;
     assert_eq!(bench.bus.depth(&bench.names.messages().name), (2, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outsiders_publish_takes_half_of_what_a_worker_handles_at_a_time_and_keeps_no_client_waiting() {
+    let mut bench = Bench::new();
+    bench.limits.concurrency = 4;
+    let _worker = bench.worker();
+    for _ in 0..50 {
+        bench
+            .inject(message("i", "hang", "mallory", &Json::Null), Properties::default())
+            .await;
+    }
+    settle().await;
+    assert_eq!(bench.app.busiest.load(Ordering::SeqCst), 2);
+    let answer = bench
+        .ask(bench.stamp(1, 1), message("i", "echo", "alice", &Json::Null))
+        .await;
+    assert_eq!(answer["type"], "reply");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_version_put_among_clients_messages_is_handled_there_and_tried_again_apart() {
+    let bench = Bench::new();
+    let by_name = Route::queue(&bench.names.messages().name);
+    for _ in 0..2 {
+        bench
+            .publish(
+                by_name.clone(),
+                message("i", "echo", "alice", &Json::Null),
+                Properties::default(),
+            )
+            .await;
+    }
+    bench.die_with(bench.names.messages(), 1).await;
+    let [_, retry] = bench.names.retries(bench.limits.max_deliveries);
+    let worker = bench.worker();
+    settle().await;
+    assert_eq!(bench.app.seen().len(), 2);
+    assert!(bench.is_empty(&retry).await && bench.is_empty(&bench.names.messages()).await);
+    drop(worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_around_which_something_is_unreadable_is_refused_or_buried() {
+    let bench = Bench::new();
+    let _worker = bench.worker();
+    let unreadable = |reply_to: Option<String>| Properties {
+        reply_to,
+        headers: vec![(UNREADABLE.to_owned(), Value::Flag(true))],
+        ..Properties::default()
+    };
+    let queue = bench.names.inject_queue(1);
+    let mut answers = bench.bus.consumer(queue.clone(), 1);
+    let body = message("i", "echo", "alice", &Json::Null);
+    bench.inject(body.clone(), unreadable(Some(queue.name))).await;
+    let mut answer = answers.recv().await.unwrap();
+    assert_eq!(json_of(&answer.take_message().body)["error"]["code"], "bad_request");
+    bench.inject(body, unreadable(None)).await;
+    let dead = bench.next_of(bench.names.dead()).await;
+    assert_eq!(
+        dead.properties.header("queue"),
+        Some(&Value::Text("test.injected".to_owned()))
+    );
+    assert_eq!(bench.app.seen().len(), 0);
 }

@@ -134,7 +134,7 @@ async fn a_forged_stamp_is_not_believed_after_a_redelivery_either() {
     bench
         .inject(message("a", "echo", "mallory", &json!(1)), forged(&bench))
         .await;
-    bench.die_with(bench.names.messages(), 1).await;
+    bench.die_with(bench.names.injected(), 1).await;
     let _worker = bench.worker();
     bench.expect_no_answer().await;
     assert_eq!(bench.app.seen()[0].stamp, None);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::bus::delivery::{Settlement, Settler};
 use crate::bus::topology::{ExchangeKind, Limits, Overflow, Queue, QueueKind, Topology};
-use crate::bus::{DEATH_QUEUE, Delivery, Message, PublishError, Route, Value};
+use crate::bus::{DEATH_QUEUE, DEATH_REASON, Delivery, Message, PublishError, Route, Value};
 use crate::topic;
 
 type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
@@ -27,6 +27,8 @@ pub(super) struct Broker {
 struct Stored {
     limits: Limits,
     ready: VecDeque<Entry>,
+    /// What the bodies of those that are ready have in all.
+    ready_bytes: u64,
     consumers: VecDeque<Reader>,
     unused_since: Instant,
 }
@@ -58,6 +60,17 @@ impl Broker {
     }
 
     fn declare_queue(&mut self, queue: &Queue) {
+        for (exchange, key) in &queue.former_bindings {
+            if let Some(bound) = self.bindings.get_mut(&Route::new(exchange, key)) {
+                bound.retain(|name| *name != queue.name);
+            }
+        }
+        for (exchange, key) in &queue.bindings {
+            let bound = self.bindings.entry(Route::new(exchange, key)).or_default();
+            if !bound.contains(&queue.name) {
+                bound.push(queue.name.clone());
+            }
+        }
         if self.queues.contains_key(&queue.name) {
             return;
         }
@@ -68,16 +81,11 @@ impl Broker {
         let stored = Stored {
             limits,
             ready: VecDeque::new(),
+            ready_bytes: 0,
             consumers: VecDeque::new(),
             unused_since: Instant::now(),
         };
         self.queues.insert(queue.name.clone(), stored);
-        for (exchange, key) in &queue.bindings {
-            self.bindings
-                .entry(Route::new(exchange, key))
-                .or_default()
-                .push(queue.name.clone());
-        }
     }
 
     fn route(&self, route: &Route) -> Vec<String> {
@@ -117,17 +125,18 @@ impl Broker {
             let Some(queue) = self.queues.get_mut(&name) else {
                 continue;
             };
-            if let Some((most, overflow)) = queue.limits.max_length
-                && queue.ready.len() >= most as usize
+            if let Some((_, overflow)) = queue.limits.max_length
+                && queue.is_full()
             {
                 match overflow {
                     Overflow::RejectPublish => {
                         outcome = Err(PublishError::Refused);
                         continue;
                     }
-                    Overflow::DropHead => drop(queue.ready.pop_front()),
+                    Overflow::DropHead => drop(queue.next_ready()),
                 }
             }
+            queue.ready_bytes += entry.size();
             queue.ready.push_back(entry);
             queue.dispatch();
         }
@@ -250,11 +259,13 @@ impl Broker {
         };
         for entry in dead {
             let mut message = entry.message;
-            message.properties.headers.retain(|(name, _)| name != DEATH_QUEUE);
+            let headers = &mut message.properties.headers;
+            headers.retain(|(name, _)| ![DEATH_QUEUE, DEATH_REASON].contains(&name.as_str()));
             for (name, text) in [
                 ("x-first-death-reason", reason),
                 ("x-first-death-queue", queue),
                 (DEATH_QUEUE, queue),
+                (DEATH_REASON, reason),
                 ("x-first-death-exchange", &entry.route.exchange),
             ] {
                 if message.properties.header(name).is_none() {
@@ -270,9 +281,31 @@ impl Broker {
     }
 }
 
+impl Entry {
+    fn size(&self) -> u64 {
+        self.message.body.len() as u64
+    }
+}
+
 impl Stored {
     fn reader(&mut self, id: u64) -> Option<&mut Reader> {
         self.consumers.iter_mut().find(|reader| reader.id == id)
+    }
+
+    /// Whether nothing more may wait in it.
+    fn is_full(&self) -> bool {
+        let most = self.limits.max_length.map_or(usize::MAX, |(most, _)| most as usize);
+        let bytes_are_most = self
+            .limits
+            .max_length_bytes
+            .is_some_and(|most| self.ready_bytes >= most);
+        self.ready.len() >= most || bytes_are_most
+    }
+
+    fn next_ready(&mut self) -> Option<Entry> {
+        let entry = self.ready.pop_front()?;
+        self.ready_bytes -= entry.size();
+        Some(entry)
     }
 
     /// Puts a message back in front, or gives it out as dead if that was once too often.
@@ -285,6 +318,7 @@ impl Stored {
         {
             return Some(entry);
         }
+        self.ready_bytes += entry.size();
         self.ready.push_front(entry);
         None
     }
@@ -297,18 +331,16 @@ impl Stored {
             let Some(place) = self.consumers.iter().position(wanted) else {
                 return;
             };
-            if single {
-                match self.consumers.get_mut(place).filter(|reader| reader.has_room()) {
-                    Some(reader) => self.ready.pop_front().into_iter().for_each(|entry| reader.take(entry)),
-                    None => return,
-                }
-                continue;
+            if single && !self.consumers.get(place).is_some_and(Reader::has_room) {
+                return;
             }
-            let (Some(entry), Some(mut reader)) = (self.ready.pop_front(), self.consumers.remove(place)) else {
+            let (Some(entry), Some(mut reader)) = (self.next_ready(), self.consumers.remove(place)) else {
                 return;
             };
             reader.take(entry);
-            self.consumers.push_back(reader);
+            // The active one stays it.
+            let place = if single { place } else { self.consumers.len() };
+            self.consumers.insert(place, reader);
         }
     }
 
@@ -332,6 +364,7 @@ impl Stored {
         }
         let (late, ready) = self.ready.drain(..).partition::<VecDeque<_>, _>(is_late);
         self.ready = ready;
+        self.ready_bytes = self.ready.iter().map(Entry::size).sum();
         late.into()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::protocol::AMQPErrorKind;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::{ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -16,6 +16,8 @@ use tracing::{error, info, warn};
 use super::RabbitmqConfig;
 use super::declare::{self, DeclareError};
 use super::link_board::{LinkBoard, Slot};
+use super::sieve::Mesh;
+use super::transport;
 use crate::backoff::Backoff;
 use crate::bus::Link;
 use crate::bus::topology::Topology;
@@ -32,20 +34,39 @@ const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 /// How often a connection is asked whether it still is one, should its event get lost.
 const CHECK_PERIOD: Duration = Duration::from_millis(500);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of what stands around an outsider's message is read: what means something there takes a few hundred bytes, and
+/// each header takes ten times as much memory as on the wire.
+const MOST_PROPERTIES: usize = 16 * 1_024;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Role {
     Publishing,
     Consuming,
+    Receiving,
     Replying,
 }
 
 impl Role {
+    /// How much of what comes is read.
+    const fn mesh(self, most_body: u64) -> Mesh {
+        match self {
+            Self::Receiving => Mesh {
+                properties: MOST_PROPERTIES,
+                body: most_body,
+            },
+            Self::Publishing | Self::Consuming | Self::Replying => Mesh {
+                properties: usize::MAX,
+                body: u64::MAX,
+            },
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Publishing => "publishing",
             Self::Consuming => "consuming",
+            Self::Receiving => "receiving",
             Self::Replying => "replying",
         }
     }
@@ -76,9 +97,24 @@ impl Generation {
 
     /// Takes note of why something on this connection failed.
     pub(super) fn blame(&self, error: &lapin::Error) {
-        if matches!(error.kind(), lapin::ErrorKind::ParsingError(_)) {
+        if may_come_again(error) {
             self.unreadable.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whether what ended a connection may have been something that was delivered there, which would end the next one too. What
+/// cannot be read is left out before (`sieve`), so that this is for what nobody has thought of.
+fn may_come_again(error: &lapin::Error) -> bool {
+    match error.kind() {
+        lapin::ErrorKind::ParsingError(_) => true,
+        lapin::ErrorKind::ProtocolError(error) => match error.kind() {
+            // An operator, or a node that ends.
+            AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => false,
+            AMQPErrorKind::Hard(_) => true,
+            AMQPErrorKind::Soft(_) => false,
+        },
+        _ => false,
     }
 }
 
@@ -121,6 +157,7 @@ pub(super) fn supervise(config: &RabbitmqConfig, role: Role, board: &LinkBoard, 
         name: format!("{} {}", config.name, role.name()),
         topology: config.topology.clone(),
         role,
+        mesh: role.mesh(config.most_body),
         present,
         slot: board.slot("not yet connected".to_owned()),
     };
@@ -133,6 +170,7 @@ struct Supervisor {
     name: String,
     topology: Topology,
     role: Role,
+    mesh: Mesh,
     present: watch::Sender<Option<Arc<Generation>>>,
     slot: Slot,
 }
@@ -170,7 +208,7 @@ impl Supervisor {
 
     async fn connect(&self, url: &str, careful: bool) -> Result<Generation, ConnectError> {
         let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let connection = timeout(CONNECT_TIMEOUT, lapin::Connection::connect(url, properties))
+        let connection = timeout(CONNECT_TIMEOUT, transport::connect(url, properties, self.mesh))
             .await
             .map_err(|_| ConnectError::Slow)??;
         let declared = timeout(DECLARE_TIMEOUT, declare::topology(&connection, &self.topology)).await;
@@ -274,5 +312,29 @@ async fn close(connection: &lapin::Connection) {
     if connection.status().connected() {
         // What is closed in haste is closed all the same.
         let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "good-bye".into())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPSoftError};
+
+    use super::*;
+
+    #[test]
+    fn whatever_the_two_sides_do_not_understand_may_come_again() {
+        let error =
+            |kind: AMQPErrorKind| lapin::Error::from(lapin::ErrorKind::ProtocolError(AMQPError::new(kind, "".into())));
+        let kinds: [(AMQPErrorKind, bool); 6] = [
+            (AMQPHardError::FRAMEERROR.into(), true),
+            (AMQPHardError::SYNTAXERROR.into(), true),
+            (AMQPHardError::UNEXPECTEDFRAME.into(), true),
+            (AMQPHardError::INTERNALERROR.into(), true),
+            (AMQPHardError::CONNECTIONFORCED.into(), false),
+            (AMQPSoftError::PRECONDITIONFAILED.into(), false),
+        ];
+        for (kind, again) in kinds {
+            assert_eq!(may_come_again(&error(kind.clone())), again, "{kind:?}");
+        }
     }
 }

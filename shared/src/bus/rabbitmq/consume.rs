@@ -20,7 +20,7 @@ use super::link_board::Slot;
 use crate::bus::ack_batch::{AckBatch, Frame};
 use crate::bus::delivery::{ConsumerHome, Settlement, Settler};
 use crate::bus::topology::Queue;
-use crate::bus::{Delivery, Link, Value};
+use crate::bus::{Delivery, Link, Properties, Value};
 
 /// How many settlements go to the broker in one batch.
 const BATCH: usize = 512;
@@ -241,11 +241,7 @@ impl<'a> Subscription<'a> {
         let tag = delivery.delivery_tag;
         self.batch.delivered(tag);
         let properties = from_amqp(&delivery.properties);
-        // RabbitMQ 4 counts from the second delivery on, 3 from the first.
-        let delivery_count = match properties.header("x-delivery-count") {
-            Some(Value::Integer(count)) => u32::try_from(*count).unwrap_or(u32::MAX),
-            _ => u32::from(delivery.redelivered),
-        };
+        let delivery_count = delivery_count(delivery.redelivered, &properties);
         let delivery = Delivery::new(
             crate::bus::Message {
                 body: delivery.data.into(),
@@ -295,6 +291,16 @@ impl<'a> Subscription<'a> {
     }
 }
 
+/// How often it was delivered before. RabbitMQ's quorum queues write the header at each delivery from the second on, over
+/// whatever is there; what it says at the first is the publisher's own word.
+fn delivery_count(redelivered: bool, properties: &Properties) -> u32 {
+    match properties.header("x-delivery-count") {
+        _ if !redelivered => 0,
+        Some(Value::Integer(count)) => u32::try_from(*count).unwrap_or(u32::MAX).max(1),
+        _ => 1,
+    }
+}
+
 async fn send(channel: &Channel, frame: Frame) -> lapin::Result<()> {
     match frame {
         Frame::AckUpTo(tag) => channel.basic_ack(tag, BasicAckOptions { multiple: true }).await,
@@ -312,4 +318,28 @@ async fn send(channel: &Channel, frame: Frame) -> lapin::Result<()> {
         }
     }
     .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_but_the_broker_says_how_often_a_message_was_delivered() {
+        for (redelivered, header, count) in [
+            (false, None, 0),
+            (false, Some(Value::Integer(7)), 0),
+            (true, None, 1),
+            (true, Some(Value::Integer(7)), 7),
+            (true, Some(Value::Integer(-1)), u32::MAX),
+            (true, Some(Value::Other), 1),
+        ] {
+            let headers = header.map(|value| ("x-delivery-count".to_owned(), value));
+            let properties = Properties {
+                headers: headers.into_iter().collect(),
+                ..Properties::default()
+            };
+            assert_eq!(delivery_count(redelivered, &properties), count, "{properties:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::bus::{DEATH_QUEUE, Properties, PublishError, Value};
+use crate::bus::{DEATH_QUEUE, DEATH_REASON, Properties, PublishError, Value};
 
 /// `delivery-mode` 2 (AMQP 0-9-1 §1.8.3.1): the broker writes it to disk before it confirms.
 const PERSISTENT: u8 = 2;
@@ -102,19 +102,22 @@ pub(super) fn from_amqp(amqp: &BasicProperties) -> Properties {
     }
 }
 
-/// In which queue the broker gave a message up last: what it says first in `x-death`, whatever anybody wrote there before
-/// (<https://www.rabbitmq.com/docs/dlx#effects>).
-fn died_in(deaths: &AMQPValue) -> Option<String> {
+/// Where and why the broker gave a message up last: what it says first in `x-death`, whatever anybody wrote there before, or
+/// in the headers about its first death (<https://www.rabbitmq.com/docs/dlx#effects>).
+fn death(deaths: &AMQPValue) -> Vec<(String, Value)> {
     let AMQPValue::FieldArray(deaths) = deaths else {
-        return None;
+        return Vec::new();
     };
-    let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else {
-        return None;
+    let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else {
+        return Vec::new();
     };
-    match death.inner().get("queue")? {
-        AMQPValue::LongString(queue) => str::from_utf8(queue.as_bytes()).ok().map(str::to_owned),
+    let told = [(DEATH_QUEUE, "queue"), (DEATH_REASON, "reason")].into_iter();
+    let told = told.filter_map(|(name, key)| match death.inner().get(key)? {
+        AMQPValue::LongString(text) => Some((name, str::from_utf8(text.as_bytes()).ok()?)),
         _ => None,
-    }
+    });
+    told.map(|(name, text)| (name.to_owned(), Value::Text(text.to_owned())))
+        .collect()
 }
 
 /// The name that a publication was given.
@@ -126,12 +129,11 @@ pub(super) fn publication_of(amqp: &BasicProperties) -> Option<String> {
 }
 
 fn headers_from(table: &FieldTable) -> Vec<(String, Value)> {
-    let died = table.inner().get("x-death").and_then(died_in);
-    let died = died.map(|queue| (DEATH_QUEUE.to_owned(), Value::Text(queue)));
+    let died = table.inner().get("x-death").map(death).unwrap_or_default();
     table
         .inner()
         .iter()
-        .filter(|(name, _)| ![PUBLICATION, DEATH_QUEUE].contains(&name.as_str()))
+        .filter(|(name, _)| ![PUBLICATION, DEATH_QUEUE, DEATH_REASON].contains(&name.as_str()))
         .map(|(name, value)| (name.as_str().to_owned(), value_from(value)))
         .chain(died)
         .collect()

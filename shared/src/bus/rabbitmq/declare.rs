@@ -106,6 +106,18 @@ pub(super) async fn queue(channel: &Channel, queue: &Queue) -> Result<(), Declar
             .await
             .map_err(failed)?;
     }
+    for (exchange, key) in &queue.former_bindings {
+        // One that is not there is no error.
+        channel
+            .queue_unbind(
+                queue.name.as_str().into(),
+                exchange.as_str().into(),
+                key.as_str().into(),
+                FieldTable::default(),
+            )
+            .await
+            .map_err(failed)?;
+    }
     Ok(())
 }
 
@@ -141,6 +153,12 @@ fn quorum_arguments(limits: &Limits) -> FieldTable {
     let overflow = limits.max_length.map(|(_, overflow)| overflow);
     if let Some((most, _)) = limits.max_length {
         set("x-max-length", AMQPValue::LongLongInt(i64::from(most)));
+    }
+    if let Some(most) = limits.max_length_bytes {
+        set(
+            "x-max-length-bytes",
+            AMQPValue::LongLongInt(i64::try_from(most).unwrap_or(i64::MAX)),
+        );
     }
     if let Some((exchange, key)) = &limits.dead_letter {
         set("x-dead-letter-exchange", text(exchange));

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::bus::topology::{Limits, QueueKind, Topology};
+use crate::bus::topology::{FilledBy, Limits, QueueKind, Topology};
 use crate::bus::{Message, Properties, Route};
 
 const WEATHER: Weather = Weather {
@@ -18,6 +18,8 @@ fn queue(single_active_consumer: bool) -> Queue {
             ..Limits::default()
         }),
         bindings: Vec::new(),
+        former_bindings: Vec::new(),
+        filled_by: FilledBy::Us,
     }
 }
 
