@@ -65,7 +65,7 @@ pub(crate) struct Bound {
     pub(crate) refresh_told: bool,
     /// Whether its lapse was counted.
     pub(crate) lapse_noted: bool,
-    token_id: Option<TokenIdTag>,
+    pub(crate) token_id: Option<TokenIdTag>,
     pub(crate) issued_at: Option<Timestamp>,
     /// The message that made it. One that was sent later may have left it as it is.
     made_by: Sequence,

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use crate::binding::Now;
 use crate::closings::Closings;
 use crate::expiries::Expiries;
+use crate::index::Index;
+use crate::load::TotalLoad;
 use crate::metrics::Metrics;
 use crate::recent::Keys;
 use crate::returns::PREFETCH;
@@ -31,17 +33,24 @@ pub(crate) struct Common {
     pub(crate) shares: Shares,
     pub(crate) tracer: Tracer,
     pub(crate) closings: Closings,
+    pub(crate) index: Index,
+    /// What is kept for all connections.
+    pub(crate) load: TotalLoad,
     /// How much is kept behind fetches.
     behind: AtomicUsize,
 }
 
-/// How much one connection may take.
+/// How much one connection may take, and all together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shares {
     /// How many messages may be on their way.
     pub(crate) max_in_flight: usize,
+    /// How many messages may be on their way of one that has never proved who it is.
+    pub(crate) unauthenticated_in_flight: usize,
     /// How many bytes may wait to be written.
     pub(crate) send_queue_bytes: usize,
+    /// How many bytes may wait to be written, of all.
+    pub(crate) send_queue_bytes_total: usize,
     /// How long it may be nobody's, from the beginning.
     pub(crate) auth_timeout: Option<Duration>,
 }
@@ -58,6 +67,8 @@ impl Common {
             shares,
             tracer,
             closings: Closings::default(),
+            index: Index::default(),
+            load: TotalLoad::new(shares.send_queue_bytes_total),
             behind: AtomicUsize::new(0),
         }
     }
@@ -68,13 +79,15 @@ impl Common {
     }
 
     /// What a connection takes of all has changed.
-    pub(crate) fn levels(&self, before: Levels, after: Levels) {
+    pub(crate) fn levels(&self, connection: u64, before: Levels, after: Levels) {
         if before == after {
             return;
         }
         self.behind.fetch_add(after.held_outbound, Ordering::Relaxed);
         self.behind.fetch_sub(before.held_outbound, Ordering::Relaxed);
         self.expiries.moved(before.grant_ends, after.grant_ends);
+        self.index.moved(connection, before.owner, after.owner);
+        self.load.moved(before.load, after.load);
         self.metrics.levels(before, after);
     }
 

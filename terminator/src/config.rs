@@ -39,8 +39,20 @@ shared::settings! {
         /// How many connections one IP address may hold at once, or `off`; more get HTTP status 429. Raise it, or turn
         /// it off, where many clients come through one proxy or gateway.
         pub max_connections_per_ip: Option<usize> = "1000" in "1"..="10000000",
+        /// How many WebSocket handshakes one IP address (of IPv6: one network of 64 bits) may have under way at once, TLS
+        /// included, or `off`; more get HTTP status 429, or with `tls-cert` a TLS alert. Raise it, or turn it off, where many
+        /// clients come through one proxy or gateway.
+        pub max_handshakes_per_ip: Option<usize> = "128" in "1"..="100000",
+        /// How many handshakes one IP address may begin within a second, or `off`; five times as many may come at
+        /// once. More are refused likewise.
+        pub handshakes_per_second_per_ip: Option<u32> = "200" in "1"..="1000000",
         /// How many messages a second one connection may send, or `off`. One that sends more is closed with 4429.
         pub messages_per_second: Option<u32> = "1000" in "1"..="1000000",
+        /// How many messages a second one connection may send before it has ever proved who it is, or `off`. One that sends
+        /// more is closed with 4429.
+        pub unauthenticated_messages_per_second: Option<u32> = "20" in "1"..="1000000",
+        /// How many messages of such a connection may be on their way before its socket is no longer read.
+        pub unauthenticated_in_flight: usize = "8" in "1"..="10000",
         /// The size in bytes of the largest message a client may send; a larger one closes its connection with 1009.
         pub max_message_size: Size = "64KiB" in "1KiB"..="16MiB",
         /// How many messages of one connection may be on their way, sent and not yet answered. Some that come behind them
@@ -48,8 +60,15 @@ shared::settings! {
         /// it for clients that send a lot over a long way.
         pub max_in_flight: usize = "64" in "1"..="10000",
         /// How many bytes may wait to be sent to one client. One that reads too slowly and has more is closed
-        /// with 4410. This times `max-connections` is the most memory that slow clients can take.
+        /// with 4410.
         pub send_queue_bytes: Size = "1MiB" in "4KiB"..="64MiB",
+        /// How many bytes may wait to be sent to all clients together. Above three quarters of it, or of what the broker
+        /// gives out unacknowledged, those clients are closed with 4410 that hold most and have read nothing for a second,
+        /// until half of it is free; what was not written to them goes back to the workers.
+        pub send_queue_bytes_total: Size = "256MiB" in "1MiB"..="1024GiB",
+        /// How many bytes of messages may have come from all clients together that the broker has not confirmed. Beyond it
+        /// each socket is read again when it is its message's turn.
+        pub receive_queue_bytes_total: Size = "128MiB" in "1MiB"..="1024GiB",
         /// How long a client may take from connecting to the end of the WebSocket handshake, TLS included.
         pub handshake_timeout: Duration = "10s" in "100ms"..="5m",
         /// How long a connection may be open before it has ever proved who it is, or `off`. One that has not by then is

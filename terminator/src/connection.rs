@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use shared::bus::{Publication, PublishError, Waiting};
+use shared::bus::{Publication, PublishError};
 use shared::protocol::CloseCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -27,6 +27,7 @@ use crate::bounce::Back;
 use crate::ending::Ending;
 use crate::farewell;
 use crate::forward::Forwarder;
+use crate::parked::{Parked, Unsent};
 use crate::phase::Phase;
 use crate::read_ahead::ReadAhead;
 use crate::refuse::refusal;
@@ -40,6 +41,7 @@ use crate::write::{WRITE_TIMEOUT, Writing};
 pub(crate) struct Rules {
     pub(crate) idle_timeout: Duration,
     pub(crate) messages_per_second: Option<NonZeroU32>,
+    pub(crate) unauthenticated_messages_per_second: Option<NonZeroU32>,
 }
 
 /// One client socket.
@@ -50,13 +52,15 @@ pub(crate) struct Connection {
     phase: watch::Receiver<Phase>,
     idle_timeout: Duration,
     limiter: Option<Box<DefaultDirectRateLimiter>>,
+    /// For its messages, until it has proved who it is.
+    early_limiter: Option<Box<DefaultDirectRateLimiter>>,
     /// Fires when the connection may have been silent too long, or when its turn to leave has come.
     timer: Pin<Box<Sleep>>,
     last_heard: Instant,
     pinged: bool,
     leaving: Leaving,
     /// A question that found no room on its way to the broker; nothing is forwarded meanwhile.
-    pub(crate) parked: Option<Box<Waiting>>,
+    pub(crate) parked: Option<Parked>,
     /// What was read and may not be forwarded yet.
     pub(crate) ahead: ReadAhead,
     /// What is in the socket's buffer may be written until the limit of its grant only.
@@ -96,9 +100,8 @@ impl Connection {
             forwarder,
             phase,
             idle_timeout: rules.idle_timeout,
-            limiter: rules
-                .messages_per_second
-                .map(|rate| Box::new(RateLimiter::direct(Quota::per_second(rate)))),
+            limiter: rules.messages_per_second.map(limiter),
+            early_limiter: rules.unauthenticated_messages_per_second.map(limiter),
             timer: Box::pin(sleep(rules.idle_timeout / 2)),
             last_heard: Instant::now(),
             pinged: false,
@@ -133,16 +136,15 @@ impl Connection {
                 Event::Phase => self.on_phase(),
                 Event::Timer => self.on_timer().await,
             };
-            if let Some(ending) = ended.or_else(|| self.left_in_peace()) {
+            let ended = ended.or_else(|| self.left_in_peace());
+            if let Some(ending) = ended.or_else(|| self.forward_ahead()) {
                 return ending;
             }
-            self.forward_ahead();
         }
     }
 
     async fn next_event(&mut self) -> Event {
-        // A socket that is not read holds its client back by TCP.
-        let reading = self.ahead.has_room();
+        let reading = self.may_read();
         tokio::select! {
             biased;
             () = self.entry.peer.wake.notified() => Event::Woken,
@@ -155,6 +157,11 @@ impl Connection {
                 None => Event::Left,
             },
         }
+    }
+
+    /// A socket that is not read holds its client back by TCP. Of nobody in particular no more is kept than must be.
+    fn may_read(&self) -> bool {
+        self.ahead.has_room(|| self.entry.peer.look(Session::was_ever_bound))
     }
 
     fn may_forward(&self) -> bool {
@@ -178,7 +185,7 @@ impl Connection {
             return Some(Ending::close(CloseCode::RateLimited));
         }
         match frame {
-            Message::Text(text) => self.on_text(text.into()),
+            Message::Text(text) => return self.on_text(text.into()),
             Message::Binary(_) => return Some(Ending::close(CloseCode::Unsupported)),
             // A ping is answered by the library, and a close ends the stream.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
@@ -186,41 +193,74 @@ impl Connection {
         None
     }
 
-    fn on_text(&mut self, text: Bytes) {
+    /// Whether it sends more than it may before it has proved who it is.
+    fn is_too_early(&mut self) -> bool {
+        let Some(limiter) = &self.early_limiter else {
+            return false;
+        };
+        if self.entry.peer.look(Session::was_ever_bound) {
+            self.early_limiter = None;
+            return false;
+        }
+        limiter.check().is_err()
+    }
+
+    fn on_text(&mut self, text: Bytes) -> Option<Ending> {
         self.forwarder.metrics.messages_received.increment(1);
         if self.ahead.is_empty() && self.may_forward() {
             return self.forward(text);
         }
         self.ahead.push(text);
         self.entry.peer.reads_ahead(self.ahead.len());
+        None
     }
 
     /// Forwards what was read before it could be, as far as it can be now.
-    pub(crate) fn forward_ahead(&mut self) {
+    pub(crate) fn forward_ahead(&mut self) -> Option<Ending> {
         if self.ahead.is_empty() {
-            return;
+            return None;
         }
-        while self.may_forward()
+        let mut ending = None;
+        while ending.is_none()
+            && self.may_forward()
             && let Some(text) = self.ahead.pop()
         {
-            self.forward(text);
+            ending = self.forward(text);
         }
         self.entry.peer.reads_ahead(self.ahead.len());
+        ending
     }
 
-    fn forward(&mut self, text: Bytes) {
+    fn forward(&mut self, text: Bytes) -> Option<Ending> {
+        if self.is_too_early() {
+            return Some(Ending::close(CloseCode::RateLimited));
+        }
         let peer = &self.entry.peer;
         if *self.phase.borrow() == Phase::Refusing {
             self.forwarder.metrics.message_refused(PublishError::Away);
             peer.tell(refusal(&text, PublishError::Away));
-            return;
+            return None;
         }
-        let publication = self.forwarder.message(peer, text);
-        self.submit(publication);
+        match self.forwarder.room(text.len()) {
+            Ok(room) => {
+                let publication = self.forwarder.message(peer, text, Some(room));
+                self.submit(publication);
+            }
+            Err(room) => {
+                self.parked = Some(Parked::ForBytes(Box::new(Unsent {
+                    text,
+                    room,
+                    forwarder: self.forwarder.clone(),
+                    peer: peer.clone(),
+                })));
+            }
+        }
+        None
     }
 
     fn submit(&mut self, publication: Publication) {
-        self.parked = self.forwarder.publisher.try_submit(publication).err();
+        let waiting = self.forwarder.publisher.try_submit(publication).err();
+        self.parked = waiting.map(Parked::InQueue);
     }
 
     fn on_room(&mut self) -> Option<Ending> {
@@ -302,7 +342,7 @@ impl Connection {
         if self.leaving == Leaving::Soon {
             self.leaving = Leaving::WhenQuiet;
         }
-        if !self.ahead.has_room() {
+        if !self.may_read() {
             // What is not read cannot be heard.
             self.last_heard = Instant::now();
         }
@@ -334,7 +374,7 @@ impl Connection {
 /// socket's message waited for would else be nobody's meanwhile.
 pub(crate) fn beside<F: Future>(
     mut doing: Pin<&mut F>,
-    parked: &mut Option<Box<Waiting>>,
+    parked: &mut Option<Parked>,
 ) -> impl Future<Output = F::Output> {
     poll_fn(move |context| {
         let done = doing.as_mut().poll(context);
@@ -346,16 +386,20 @@ pub(crate) fn beside<F: Future>(
 }
 
 /// Hands over what waits for room, if anything does. Cancel-safe: it keeps its place in the line.
-pub(crate) fn submitted(parked: &mut Option<Box<Waiting>>) -> impl Future<Output = ()> {
+pub(crate) fn submitted(parked: &mut Option<Parked>) -> impl Future<Output = ()> {
     poll_fn(move |context| poll_submitted(parked, context))
 }
 
-fn poll_submitted(parked: &mut Option<Box<Waiting>>, context: &mut Context<'_>) -> Poll<()> {
+fn poll_submitted(parked: &mut Option<Parked>, context: &mut Context<'_>) -> Poll<()> {
     if let Some(waiting) = parked {
         ready!(waiting.poll_submitted(context));
         *parked = None;
     }
     Poll::Ready(())
+}
+
+fn limiter(rate: NonZeroU32) -> Box<DefaultDirectRateLimiter> {
+    Box::new(RateLimiter::direct(Quota::per_second(rate)))
 }
 
 #[cfg(test)]
@@ -368,9 +412,9 @@ mod tests {
         const fn size<F: Future>(_: fn(Connection) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(Connection::run) <= 1_600, "{}", size(Connection::run));
+        assert!(size(Connection::run) <= 1_632, "{}", size(Connection::run));
         assert!(
-            size_of::<crate::peer::Peer>() <= 448,
+            size_of::<crate::peer::Peer>() <= 488,
             "{}",
             size_of::<crate::peer::Peer>()
         );

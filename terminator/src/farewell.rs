@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use shared::bus::PublishError;
 use shared::protocol::{CloseCode, ServerMessage};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as FrameCode;
@@ -26,6 +26,9 @@ use crate::stream::Stream;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is still read and dropped from a client that broke the rules: 64 MiB, four of the largest messages.
 const MOST_LINGER_BYTES: u64 = 64 * 1_024 * 1_024;
+/// How long one that has told the workers of its end keeps its place: with [`crate::forward`]'s number of places, three
+/// thousand a second.
+const PACE_OF_ENDS: Duration = Duration::from_millis(20);
 /// How long what a client that has left had sent waits for what it had sent before.
 const SEE_OFF_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -73,15 +76,15 @@ async fn see_off(connection: &mut Connection) {
     }
     let deadline = Instant::now() + SEE_OFF_TIMEOUT;
     let waits = async {
-        connection.forward_ahead();
-        while !connection.ahead.is_empty() || connection.entry.peer.look(Session::is_undecided) {
+        let mut ended = connection.forward_ahead();
+        while ended.is_none() && (!connection.ahead.is_empty() || connection.entry.peer.look(Session::is_undecided)) {
             connection.ask_workers();
             tokio::select! {
                 biased;
                 () = connection.entry.peer.wake.notified() => {}
                 () = submitted(&mut connection.parked), if connection.parked.is_some() => {}
             }
-            connection.forward_ahead();
+            ended = connection.forward_ahead();
         }
     };
     // What has waited that long was sent by nobody who could know its answer.
@@ -133,17 +136,18 @@ async fn tell_workers(connection: Connection, ending: Ending) {
         socket,
         entry,
         forwarder,
-        parked,
+        mut parked,
         ..
     } = connection;
     // The broker may be a while; the client need not be.
     drop(socket);
+    submitted(&mut parked).await;
     let notice = forwarder.closed(&entry.peer, ending.code());
     drop(entry);
-    if let Some(mut waiting) = parked {
-        waiting.submitted().await;
-    }
     if let Some(notice) = notice {
+        // A place is only ever given up by its own end.
+        let _turn = forwarder.ends.acquire().await;
         forwarder.publisher.submit(notice).await;
+        sleep(PACE_OF_ENDS).await;
     }
 }

@@ -8,6 +8,7 @@ use shared::bus::{Publication, PublishError, Publisher, Receipt, Route};
 use shared::envelope::{Notice, Question, Standing};
 use shared::id::{Sequence, Stamp};
 use shared::protocol::CloseCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -15,8 +16,15 @@ use crate::bounce::Bouncer;
 use crate::leaving::Leaving;
 use crate::looks::Glance;
 use crate::metrics::Metrics;
+use crate::parked::Room;
 use crate::peer::Peer;
 use crate::session::{Next, SentBack, What};
+
+/// In how large pieces room is given out, in bytes.
+const UNIT: usize = 1_024;
+/// How many connections tell the workers of their end at a time. Thousands may end together, and nobody's message is to
+/// stand in line behind them.
+const MOST_ENDS: usize = 64;
 
 /// What all connections of a terminator share to forward their messages.
 pub(crate) struct Forwarder {
@@ -26,6 +34,11 @@ pub(crate) struct Forwarder {
     route: Route,
     return_queue: String,
     glance: Glance,
+    /// Room for the bytes that clients have sent and the broker has not confirmed.
+    inbound: Arc<Semaphore>,
+    units: usize,
+    /// How many tell the workers of their end at a time.
+    pub(crate) ends: Semaphore,
 }
 
 impl Forwarder {
@@ -35,7 +48,9 @@ impl Forwarder {
         names: &Names,
         return_queue: String,
         metrics: Arc<Metrics>,
+        most_bytes: usize,
     ) -> Self {
+        let units = most_bytes.div_ceil(UNIT).clamp(1, Semaphore::MAX_PERMITS);
         let route = Route::new(&names.internal_exchange().name, keys::FORWARD);
         Self {
             publisher,
@@ -44,18 +59,31 @@ impl Forwarder {
             route,
             return_queue,
             glance: Glance::new(),
+            inbound: Arc::new(Semaphore::new(units)),
+            units,
+            ends: Semaphore::new(MOST_ENDS),
         }
     }
 
+    /// Room for the bytes of a message, until the broker has confirmed it; who waits for it is in line.
+    pub(crate) fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Room> {
+        let units = u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.units)).unwrap_or(u32::MAX);
+        let waits = || -> Room {
+            let waiting = self.inbound.clone().acquire_many_owned(units);
+            Box::pin(async move { waiting.await.ok() })
+        };
+        self.inbound.clone().try_acquire_many_owned(units).map_err(|_| waits())
+    }
+
     /// Opens a question, and makes the publication that asks it. If the broker refuses, the client is told.
-    pub(crate) fn message(&self, peer: &Arc<Peer>, text: Bytes) -> Publication {
+    pub(crate) fn message(&self, peer: &Arc<Peer>, text: Bytes, room: Option<OwnedSemaphorePermit>) -> Publication {
         let leaving = Leaving::received(&peer.common().tracer);
         let looks = self.glance.at(&text);
         let (sequence, standing) = peer.forward(looks);
         let stamp = stamp(peer, sequence);
         debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), barrier = looks.barrier, trace_id = leaving.trace_id(), "taken from the socket");
         let leaving = leaving.publish(stamp, text.len(), &self.route.exchange);
-        self.question(peer, stamp, standing, text, leaving)
+        self.question(peer, stamp, standing, text, room, leaving)
     }
 
     /// The publication that asks what is to be asked on the connection's own account.
@@ -65,7 +93,7 @@ impl Forwarder {
             What::Again(SentBack { body, span }) => {
                 debug!(target: "countersign::journey", stage = "again", %stamp, "forwarded a second time");
                 let leaving = Leaving::again(span).publish(stamp, body.len(), &self.route.exchange);
-                self.question(peer, stamp, next.standing, body, leaving)
+                self.question(peer, stamp, next.standing, body, None, leaving)
             }
             What::Release { from } => {
                 debug!(target: "countersign::journey", stage = "release", %stamp, from = from.map(tracing::field::display), "what is held may be handled");
@@ -89,7 +117,7 @@ impl Forwarder {
 
     /// The publication that tells the workers of a connection's end; nothing if they never heard of it.
     pub(crate) fn closed(&self, peer: &Peer, code: Option<CloseCode>) -> Option<Publication> {
-        let (sequence, standing) = peer.look(|session| (session.next_sequence(), session.standing()));
+        let (sequence, standing) = peer.look(|session| (session.next_sequence(), session.last_standing()));
         if sequence == Sequence::FIRST {
             return None;
         }
@@ -106,20 +134,24 @@ impl Forwarder {
         stamp: Stamp,
         standing: Standing,
         text: Bytes,
+        room: Option<OwnedSemaphorePermit>,
         leaving: Leaving,
     ) -> Publication {
         let headers = leaving.headers();
         let (body, second, since) = (text.clone(), standing.again, Instant::now());
         let (peer_of_receipt, metrics) = (peer.clone(), self.metrics.clone());
-        let receipt = Box::new(move |outcome: Result<(), PublishError>| match outcome {
-            Ok(()) => {
-                debug!(target: "countersign::journey", stage = "queue", %stamp, trace_id = leaving.trace_id(), "confirmed by the queue");
-                metrics.messages_confirmed.increment(1);
-                metrics.confirm_seconds.record(since.elapsed().as_secs_f64());
-            }
-            Err(error) => {
-                leaving.fail(error);
-                refuse(&peer_of_receipt, &metrics, stamp.sequence, second, &text, error);
+        let receipt = Box::new(move |outcome: Result<(), PublishError>| {
+            drop(room);
+            match outcome {
+                Ok(()) => {
+                    debug!(target: "countersign::journey", stage = "queue", %stamp, trace_id = leaving.trace_id(), "confirmed by the queue");
+                    metrics.messages_confirmed.increment(1);
+                    metrics.confirm_seconds.record(since.elapsed().as_secs_f64());
+                }
+                Err(error) => {
+                    leaving.fail(error);
+                    refuse(&peer_of_receipt, &metrics, stamp.sequence, second, &text, error);
+                }
             }
         });
         let mut publication = self.publication(peer, stamp, Notice::Message, standing, body, receipt);

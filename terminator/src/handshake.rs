@@ -22,6 +22,10 @@ const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 * 1024;
 
+/// A record of TLS with the fatal alert `internal_error` (RFC 8446 §5.1, §6): "unrelated to the peer or the correctness of
+/// the protocol".
+const FATAL_INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
 /// Why a connection does not become a socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -57,6 +61,15 @@ pub(crate) async fn refuse(stream: &mut Stream, refusal: Refusal) {
         linger(stream, LINGER_BYTES).await
     };
     // A client that does not listen has been told all the same.
+    let _ = timeout(LINGER_TIMEOUT, answer).await;
+}
+
+/// Ends a connection that is to be encrypted before that has begun: an alert is all that can be said (RFC 8446 §6).
+pub(crate) async fn alert(stream: &mut Stream) {
+    let answer = async {
+        stream.write_all(&FATAL_INTERNAL_ERROR).await?;
+        linger(stream, LINGER_BYTES).await
+    };
     let _ = timeout(LINGER_TIMEOUT, answer).await;
 }
 

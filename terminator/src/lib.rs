@@ -2,7 +2,7 @@
 //! writes what comes back. It holds no policy, parses no message, validates no
 //! token, and knows nothing of the worker but the queue.
 //!
-//! In the order of a message's life: `listener` accepts, `handshake` and
+//! In the order of a message's life: `listener` accepts (`arrivals` says whom), `handshake` and
 //! `upgrade` open the socket (`origin` says whose), `connection` serves
 //! it, `forward` stamps and publishes, `returns` brings the answers to the
 //! `peer`, `write` writes them, and `farewell` is the end. `phase` follows
@@ -12,9 +12,11 @@
 //! and `recent` see that each answer is written once, `binding` knows whose the
 //! connection is, `guard` says what may be written to it, `held` and `outbound`
 //! when to ask for what could not be handled or written. `bounce` gives back,
-//! `wheel` tells when a moment has come, and `expiries` how many grants end soon.
+//! `wheel` tells when a moment has come, `expiries` how many grants end soon, `index` whose each
+//! connection is, and `load` who gives way when too much is kept for all.
 //! `console` shows it all to people.
 
+mod arrivals;
 mod binding;
 mod bounce;
 mod closings;
@@ -31,14 +33,17 @@ mod guard;
 mod handshake;
 mod held;
 mod in_flight;
+mod index;
 mod leaving;
 mod listener;
+mod load;
 mod looks;
 mod metrics;
 mod notices;
 mod origin;
 mod outbound;
 mod outgoing;
+mod parked;
 mod past;
 mod peer;
 mod phase;
@@ -82,6 +87,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::arrivals::PerAddress;
 use self::bounce::Bouncer;
 use self::common::{Common, Shares};
 pub use self::config::TerminatorConfig;
@@ -287,7 +293,9 @@ impl House {
         info!(terminator = %id, return_queue = return_queue.name, "terminator starts");
         let shares = Shares {
             max_in_flight: config.max_in_flight,
+            unauthenticated_in_flight: config.unauthenticated_in_flight,
             send_queue_bytes: config.send_queue_bytes.bytes(),
+            send_queue_bytes_total: config.send_queue_bytes_total.bytes(),
             auth_timeout: config.auth_timeout,
         };
         let common = Arc::new(Common::new(clock, metrics.clone(), shares, tracer));
@@ -297,7 +305,8 @@ impl House {
         let answers = bus.consumer(return_queue.clone(), returns::PREFETCH);
         let publisher = bus.publisher(Patience::Limited(config.broker_patience));
         let (bouncer, given_back) = Bouncer::new(&names, metrics.clone());
-        let forwarder = Forwarder::new(publisher, bouncer.clone(), &names, return_queue.name, metrics);
+        let inbound = config.receive_queue_bytes_total.bytes();
+        let forwarder = Forwarder::new(publisher, bouncer.clone(), &names, return_queue.name, metrics, inbound);
         let (phase, phases) = watch::channel(Phase::Waiting);
         // What is given back waits as long as it must; it ends when nobody can give back any more.
         tokio::spawn(bounce::run(given_back, bus.publisher(Patience::Endless)));
@@ -314,6 +323,9 @@ impl House {
             rules: Rules {
                 idle_timeout: config.idle_timeout,
                 messages_per_second: config.messages_per_second.and_then(NonZeroU32::new),
+                unauthenticated_messages_per_second: config
+                    .unauthenticated_messages_per_second
+                    .and_then(NonZeroU32::new),
             },
         };
         let limits = Limits {
@@ -323,6 +335,10 @@ impl House {
             },
             max_connections: config.max_connections,
             max_connections_per_ip: config.max_connections_per_ip,
+            handshakes: PerAddress {
+                pending: config.max_handshakes_per_ip,
+                per_second: config.handshakes_per_second_per_ip.and_then(NonZeroU32::new),
+            },
             max_message_size: config.max_message_size.bytes(),
             handshake_timeout: config.handshake_timeout,
         };

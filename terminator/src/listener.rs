@@ -1,7 +1,7 @@
 //! Accepting: nothing is taken that there is no room for, and nobody is turned away without a word.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,19 +11,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use crate::arrivals::{Arrivals, Handshake, PerAddress};
 use crate::handshake::{self, Failure};
 use crate::origin::AllowedOrigins;
 use crate::sockets::Sockets;
 use crate::stream::Stream;
 use crate::upgrade::Refusal;
 
-/// How many connections may be in their handshake, or be turned away, at a time.
-const MOST_HANDSHAKES: usize = 1_024;
 /// The wait after an `accept` that failed, as it does without file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -40,6 +40,7 @@ pub(crate) struct Limits {
     pub(crate) allowed_origins: AllowedOrigins,
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_ip: Option<usize>,
+    pub(crate) handshakes: PerAddress,
     pub(crate) max_message_size: usize,
     pub(crate) handshake_timeout: Duration,
 }
@@ -50,25 +51,33 @@ pub(crate) struct Doorkeeper {
     limits: Limits,
     connections: Arc<Semaphore>,
     addresses: Arc<Addresses>,
+    arrivals: Arc<Arrivals>,
     sockets: Arc<Sockets>,
     audit: Audit,
+}
+
+/// A stream that has become a socket.
+struct Opened {
+    stream: Stream,
+    seat: Seat,
+    /// What came behind the request.
+    rest: Vec<u8>,
+    config: WebSocketConfig,
 }
 
 impl Listener {
     /// Accepts until told to stop.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                accepted = accept(&self.socket, &handshakes) => accepted,
+                accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, address, permit)) => {
-                    self.tasks
-                        .spawn(self.doorkeeper.clone().accepted(stream, address, permit));
-                }
+                Ok((stream, address)) => self.admit(stream, address),
+                // It concerns that one connection alone.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
                 Err(error) => {
                     warn!(%error, "cannot accept connections; is the limit of open files too low?");
                     sleep(ACCEPT_RETRY).await;
@@ -76,16 +85,21 @@ impl Listener {
             }
         }
     }
-}
 
-/// The next connection. The permit comes first: what there is no room for waits in the kernel.
-async fn accept(
-    socket: &TcpListener,
-    handshakes: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = handshakes.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, address) = socket.accept().await?;
-    Ok((stream, address, permit))
+    /// Has the handshake begin, or the connection turned away.
+    fn admit(&self, stream: TcpStream, address: SocketAddr) {
+        let (doorkeeper, address) = (self.doorkeeper.clone(), household(address.ip()));
+        // Answers are small and must not wait for company.
+        let _ = stream.set_nodelay(true);
+        match doorkeeper.arrivals.begin(address, Instant::now()) {
+            Some(handshake) => {
+                self.tasks.spawn(doorkeeper.accepted(stream, address, handshake));
+            }
+            None => {
+                self.tasks.spawn(doorkeeper.turned_away(stream, address));
+            }
+        }
+    }
 }
 
 impl Doorkeeper {
@@ -97,6 +111,7 @@ impl Doorkeeper {
                 most: limits.max_connections_per_ip,
                 open: Mutex::default(),
             }),
+            arrivals: Arc::new(Arrivals::new(limits.handshakes)),
             limits,
             sockets,
             audit: Audit::default(),
@@ -104,15 +119,33 @@ impl Doorkeeper {
     }
 
     /// One TCP connection, from its acceptance to its end.
-    async fn accepted(self: Arc<Self>, stream: TcpStream, address: SocketAddr, handshake: OwnedSemaphorePermit) {
-        // Answers are small and must not wait for company.
-        let _ = stream.set_nodelay(true);
+    async fn accepted(self: Arc<Self>, stream: TcpStream, address: IpAddr, handshake: Handshake) {
         let deadline = Instant::now() + self.limits.handshake_timeout;
-        let encrypted = timeout_at(deadline, Box::pin(self.encrypt(stream))).await;
+        let encrypting = timeout_at(deadline, Box::pin(self.encrypt(stream)));
+        let encrypted = tokio::select! {
+            encrypted = encrypting => encrypted,
+            // There is no way yet to say so.
+            () = handshake.evicted() => return self.sockets.metrics().handshake_refused(Refusal::TooMany),
+        };
         match encrypted {
-            Ok(Ok(stream)) => self.admit(stream, address.ip(), deadline, Some(handshake)).await,
+            Ok(Ok(stream)) => self.admit(stream, address, deadline, Some(handshake)).await,
             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
             Err(_) => {}
+        }
+    }
+
+    /// One TCP connection that is refused before anything of it was read.
+    async fn turned_away(self: Arc<Self>, stream: TcpStream, address: IpAddr) {
+        let refusal = Refusal::TooManyHandshakes;
+        self.sockets.metrics().handshake_refused(refusal);
+        let Some(_refusing) = self.arrivals.refuse(address) else {
+            return;
+        };
+        let mut stream = Stream::Left(stream);
+        if self.tls.is_some() {
+            handshake::alert(&mut stream).await;
+        } else {
+            handshake::refuse(&mut stream, refusal).await;
         }
     }
 
@@ -123,12 +156,18 @@ impl Doorkeeper {
         self.admit(stream, IpAddr::from([127, 0, 0, 1]), deadline, None).await;
     }
 
-    async fn admit(&self, stream: Stream, address: IpAddr, deadline: Instant, handshake: Option<OwnedSemaphorePermit>) {
+    async fn admit(&self, stream: Stream, address: IpAddr, deadline: Instant, handshake: Option<Handshake>) {
         // The handshake's state is large and short-lived: boxed, it does not make the connection's task large for ever.
-        let Some((stream, seat, rest, config)) = Box::pin(self.open(stream, address, deadline)).await else {
+        let opening = Box::pin(self.open(stream, address, deadline, handshake));
+        let Some(Opened {
+            stream,
+            seat,
+            rest,
+            config,
+        }) = opening.await
+        else {
             return;
         };
-        drop(handshake);
         let socket = handshake::socket(stream, rest, config).await;
         self.sockets.serve(socket).await;
         drop(seat);
@@ -139,25 +178,26 @@ impl Doorkeeper {
         mut stream: Stream,
         address: IpAddr,
         deadline: Instant,
-    ) -> Option<(
-        Stream,
-        Seat,
-        Vec<u8>,
-        tokio_tungstenite::tungstenite::protocol::WebSocketConfig,
-    )> {
+        handshake: Option<Handshake>,
+    ) -> Option<Opened> {
         let opened = match self.seat(address) {
             Ok(seat) => {
-                let allowed = &self.limits.allowed_origins;
-                let accepted = handshake::accept(&mut stream, allowed, self.limits.max_message_size);
-                match timeout_at(deadline, accepted).await {
-                    Ok(accepted) => accepted.map(|(rest, config)| (seat, rest, config)),
-                    Err(_) => Err(Failure::Refused(Refusal::TooSlow)),
-                }
+                let shaken = self.shake_hands(&mut stream, deadline, handshake.as_ref()).await;
+                shaken.map(|(rest, config)| (seat, rest, config))
             }
             Err(refusal) => Err(Failure::Refused(refusal)),
         };
+        // Whoever is refused takes no place of those who are not.
+        drop(handshake);
         match opened {
-            Ok((seat, rest, config)) => return Some((stream, seat, rest, config)),
+            Ok((seat, rest, config)) => {
+                return Some(Opened {
+                    stream,
+                    seat,
+                    rest,
+                    config,
+                });
+            }
             Err(Failure::Refused(refusal)) => {
                 self.sockets.metrics().handshake_refused(refusal);
                 if refusal == Refusal::Origin
@@ -165,11 +205,35 @@ impl Doorkeeper {
                 {
                     info!(target: audit::TARGET, refused = refusal.label(), %address, unwritten, "refused");
                 }
-                handshake::refuse(&mut stream, refusal).await;
+                if let Some(_refusing) = self.arrivals.refuse(address) {
+                    handshake::refuse(&mut stream, refusal).await;
+                }
             }
             Err(Failure::Gone(error)) => debug!(%error, "a connection left before its handshake"),
         }
         None
+    }
+
+    /// Reads the request and answers it, in time and as long as there is a place for it.
+    async fn shake_hands(
+        &self,
+        stream: &mut Stream,
+        deadline: Instant,
+        handshake: Option<&Handshake>,
+    ) -> Result<(Vec<u8>, WebSocketConfig), Failure> {
+        let accepting = handshake::accept(stream, &self.limits.allowed_origins, self.limits.max_message_size);
+        let evicted = async {
+            match handshake {
+                Some(handshake) => handshake.evicted().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = timeout_at(deadline, accepting) => {
+                accepted.unwrap_or(Err(Failure::Refused(Refusal::TooSlow)))
+            }
+            () = evicted => Err(Failure::Refused(Refusal::TooMany)),
+        }
     }
 
     async fn encrypt(&self, stream: TcpStream) -> io::Result<Stream> {

@@ -7,6 +7,7 @@ use shared::protocol::{CloseCode, Reason};
 
 use crate::ending::Ending;
 use crate::expiries::WITHIN_S;
+use crate::load::Load;
 use crate::session::Levels;
 use crate::upgrade::Refusal;
 
@@ -41,6 +42,9 @@ pub(crate) struct Metrics {
     pub(crate) held_inbound: Gauge,
     /// What is kept behind until what is before it has been fetched.
     pub(crate) held_outbound: Gauge,
+    /// What is kept for clients that have not read it.
+    send_queue_bytes: Gauge,
+    send_queue_texts: Gauge,
     /// In the order of [`WITHIN_S`].
     grants_expiring: [Gauge; WITHIN_S.len()],
     pub(crate) lapses: Counter,
@@ -73,6 +77,8 @@ impl Metrics {
             redeliveries: counter!("countersign_terminator_redeliveries_total"),
             held_inbound: gauge!("countersign_terminator_held_inbound"),
             held_outbound: gauge!("countersign_terminator_held_outbound"),
+            send_queue_bytes: gauge!("countersign_terminator_send_queue_bytes"),
+            send_queue_texts: gauge!("countersign_terminator_send_queue_messages"),
             grants_expiring: WITHIN_S.map(expiring),
             lapses: counter!("countersign_terminator_lapses_total"),
             sent_again: counter!("countersign_terminator_messages_sent_again_total"),
@@ -108,6 +114,12 @@ impl Metrics {
         for (gauge, count) in self.grants_expiring.iter().zip(counts) {
             gauge.set(count as f64);
         }
+    }
+
+    /// So much is kept for clients that have not read it.
+    pub(crate) fn load(&self, load: Load) {
+        self.send_queue_bytes.set(load.bytes as f64);
+        self.send_queue_texts.set(load.texts as f64);
     }
 
     /// Something was given back instead of being written.

@@ -120,6 +120,12 @@ impl<T> Outbound<T> {
         fetching.map_or(0, |fetching| fetching.behind.len())
     }
 
+    /// How many bytes are kept behind.
+    pub(crate) fn behind_bytes(&self) -> usize {
+        let fetching = self.detention.as_ref().and_then(|one| one.fetching.as_ref());
+        fetching.map_or(0, |fetching| fetching.bytes)
+    }
+
     /// Since when something has been given back.
     pub(crate) fn since(&self) -> Option<Instant> {
         self.detention.as_ref().and_then(|detention| detention.since)

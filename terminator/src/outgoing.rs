@@ -8,6 +8,7 @@ use shared::tag::IdentityTag;
 
 use crate::bounce::Back;
 use crate::ending::Ending;
+use crate::load::Load;
 use crate::recent::Key;
 
 /// The most texts that may wait for one socket, whatever their size. Answers that wait are not yet acknowledged, and the
@@ -88,6 +89,14 @@ impl Queue {
         self.texts == 0 || (self.bytes + bytes <= most_bytes && self.texts < MOST_OUTGOING)
     }
 
+    /// What waits.
+    pub(crate) const fn load(&self) -> Load {
+        Load {
+            texts: self.texts,
+            bytes: self.bytes,
+        }
+    }
+
     /// Puts texts before all that waits. They have been counted once.
     pub(crate) fn push_front(&mut self, texts: VecDeque<Outgoing>) {
         for outgoing in texts.into_iter().rev() {
@@ -119,6 +128,15 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// What is to be written, if anything is.
+    pub(crate) fn load(&self) -> Option<Load> {
+        let bytes = || self.writes.iter().map(|outgoing| outgoing.text.len()).sum();
+        (!self.writes.is_empty()).then(|| Load {
+            texts: self.writes.len(),
+            bytes: bytes(),
+        })
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.back.is_empty() && self.writes.is_empty() && self.ending.is_none()
     }

@@ -84,6 +84,18 @@ impl Peer {
         told
     }
 
+    /// A message of its that was never forwarded will not be.
+    pub(crate) fn refuse_unsent(&self, body: &Bytes, error: PublishError) {
+        self.change(|session| session.refuse_unsent(body, error));
+        self.wake.notify_one();
+    }
+
+    /// It reads too slowly, and others need what is kept for it.
+    pub(crate) fn give_way(&self) {
+        self.change(Session::give_way);
+        self.wake.notify_one();
+    }
+
     /// Its moment on the wheel has come.
     pub(crate) fn fire(&self, tick: Tick, now: Instant, forwarding: bool) {
         if self.change(|session| session.fire(tick, now, forwarding)) {
@@ -158,7 +170,7 @@ impl Peer {
         session.arm();
         let after = session.levels();
         drop(session);
-        self.common.levels(before, after);
+        self.common.levels(self.id.number, before, after);
         result
     }
 

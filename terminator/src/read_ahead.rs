@@ -12,6 +12,8 @@ use bytes::Bytes;
 const MOST_MESSAGES: usize = 64;
 /// Nothing more is read while so many bytes wait. The message that reaches it may be as large as a message may be.
 const MOST_BYTES: usize = 16 * 1_024;
+/// The same for a connection that has never authenticated.
+const MOST_EARLY: (usize, usize) = (4, 1_024);
 
 /// Messages that wait to be forwarded, in the order in which they came. Most connections never have any, and it is
 /// small then.
@@ -26,9 +28,14 @@ struct Waiting {
 
 impl ReadAhead {
     /// Whether more may be read.
-    pub(crate) fn has_room(&self) -> bool {
-        let has_room = |waiting: &Waiting| waiting.texts.len() < MOST_MESSAGES && waiting.bytes < MOST_BYTES;
-        self.0.as_deref().is_none_or(has_room)
+    pub(crate) fn has_room(&self, authenticated: impl FnOnce() -> bool) -> bool {
+        self.0.as_deref().is_none_or(|waiting| {
+            let (messages, bytes) = match authenticated() {
+                true => (MOST_MESSAGES, MOST_BYTES),
+                false => MOST_EARLY,
+            };
+            waiting.texts.len() < messages && waiting.bytes < bytes
+        })
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -65,19 +72,26 @@ mod tests {
     fn it_is_bounded_in_messages_and_in_bytes_and_gives_back_what_came_first() {
         let mut ahead = ReadAhead::default();
         for number in 0..MOST_MESSAGES {
-            assert!(ahead.has_room());
+            assert!(ahead.has_room(|| true));
             ahead.push(Bytes::from(number.to_string()));
         }
-        assert!(!ahead.has_room());
+        assert!(!ahead.has_room(|| true));
         assert_eq!(ahead.pop().unwrap(), "0");
-        assert!(ahead.has_room());
+        assert!(ahead.has_room(|| true));
         while ahead.pop().is_some() {}
         ahead.push(Bytes::from(vec![b'x'; MOST_BYTES - 1]));
-        assert!(ahead.has_room());
+        assert!(ahead.has_room(|| true));
         ahead.push(Bytes::from_static(b"x"));
-        assert!(!ahead.has_room());
+        assert!(!ahead.has_room(|| true));
         ahead.pop();
-        assert!(ahead.has_room());
+        assert!(ahead.has_room(|| true));
         assert_eq!(ahead.len(), 1);
+        ahead.pop();
+        for _ in 0..MOST_EARLY.0 {
+            assert!(ahead.has_room(|| false));
+            ahead.push(Bytes::from_static(b"x"));
+        }
+        assert!(!ahead.has_room(|| false));
+        assert!(ahead.has_room(|| true));
     }
 }

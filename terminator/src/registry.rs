@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use shared::envelope::Part;
 use shared::id::{ConnectionId, Stamp, TerminatorId};
+use shared::revocation::Target;
 use tokio::time::Instant;
 
 use crate::common::Common;
@@ -76,6 +77,17 @@ impl Registry {
             .unwrap_or_else(PoisonError::into_inner)
             .get(&number)
             .cloned()
+    }
+
+    /// The open ones that a revocation may mean.
+    pub(crate) fn meant_by(&self, target: Target) -> Vec<Arc<Peer>> {
+        let numbers = match target {
+            Target::Everyone => return self.all(),
+            Target::Connection(connection) => return self.find(connection).into_iter().collect(),
+            Target::Identity(identity) => self.common.index.of_identity(identity),
+            Target::Token(token) => self.common.index.of_token(token),
+        };
+        numbers.into_iter().filter_map(|number| self.numbered(number)).collect()
     }
 
     /// Whether an answer for a connection that is not open any more has come before.

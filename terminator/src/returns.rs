@@ -111,7 +111,7 @@ impl Returns {
         self.common().metrics.revocations.increment(1);
         let now = self.common().now();
         self.revoked.add(*revocation, now.wall);
-        for peer in self.registry.all() {
+        for peer in self.registry.meant_by(revocation.target) {
             peer.revoke(revocation, now);
         }
     }

@@ -31,6 +31,8 @@ use crate::common::Common;
 use crate::ending::Ending;
 use crate::held::{Due, Held, Stand};
 use crate::in_flight::{InFlight, Kind};
+use crate::index::Owner;
+use crate::load::{Load, STALLED};
 use crate::looks::Looks;
 use crate::outbound::Outbound;
 use crate::outgoing::{Entry, Outgoing, Queue};
@@ -63,6 +65,10 @@ pub(crate) struct Session {
     outbound: Outbound<Outgoing>,
     outgoing: Queue,
     recent: Recent,
+    /// What is being written; nothing if nothing is.
+    writing: Option<BeingWritten>,
+    /// How many bytes the messages have that were sent back.
+    again_bytes: u32,
     /// Whether the client was asked for a fresh token since the last one came.
     asked: bool,
     /// When to see whether it has ever authenticated.
@@ -91,6 +97,36 @@ enum Life {
     Gone,
     /// And others know what it has left open.
     Forgotten,
+}
+
+/// What is being written, in little room: there are many connections.
+#[derive(Clone, Copy, Debug)]
+struct BeingWritten {
+    since: Instant,
+    texts: u32,
+    bytes: u32,
+}
+
+impl BeingWritten {
+    fn new(load: Load, since: Instant) -> Self {
+        Self {
+            since,
+            texts: u32::try_from(load.texts).unwrap_or(u32::MAX),
+            bytes: u32::try_from(load.bytes).unwrap_or(u32::MAX),
+        }
+    }
+
+    const fn load(self) -> Load {
+        Load {
+            texts: self.texts as usize,
+            bytes: self.bytes as usize,
+        }
+    }
+}
+
+/// The length of a message, which is below 4 GiB.
+fn length(body: &Bytes) -> u32 {
+    u32::try_from(body.len()).unwrap_or(u32::MAX)
 }
 
 /// A message that a worker has sent back.
@@ -122,6 +158,10 @@ pub(crate) struct Levels {
     pub(crate) held_outbound: usize,
     /// When its grant ends, if it has one, in force or lapsed.
     pub(crate) grant_ends: Option<Instant>,
+    /// Whose it is, if it has one.
+    pub(crate) owner: Option<Owner>,
+    /// What is kept in memory for it.
+    pub(crate) load: Load,
 }
 
 impl Session {
@@ -140,6 +180,8 @@ impl Session {
             outbound: Outbound::new(shares.send_queue_bytes),
             outgoing: Queue::default(),
             recent: Recent::default(),
+            writing: None,
+            again_bytes: 0,
             asked: false,
             auth_due: shares.auth_timeout.map(|timeout| now + timeout),
             late_from: None,
@@ -189,7 +231,26 @@ impl Session {
 
     /// Whether another message may be forwarded.
     pub(crate) fn may_forward(&self) -> bool {
-        self.life == Life::Open && !self.is_behind_barrier() && self.in_flight.has_room()
+        self.life == Life::Open && !self.is_behind_barrier() && self.has_room()
+    }
+
+    /// Whether its share in flight is not used up: nobody in particular has a small one.
+    fn has_room(&self) -> bool {
+        let share = self.common.shares.unauthenticated_in_flight;
+        self.in_flight.has_room() && (self.was_ever_bound() || self.in_flight.open_messages() < share)
+    }
+
+    /// Whether it has ever proved who it is.
+    pub(crate) fn was_ever_bound(&self) -> bool {
+        self.binding.was_ever_bound()
+    }
+
+    /// How it stood when it ended. What is unsettled may still prove who it was.
+    pub(crate) fn last_standing(&self) -> Standing {
+        Standing {
+            unsettled: self.in_flight.is_proving(),
+            ..self.standing()
+        }
     }
 
     fn is_behind_barrier(&self) -> bool {
@@ -221,6 +282,7 @@ impl Session {
             return None;
         }
         let (sequence, sent_back) = self.again.pop_first()?;
+        self.again_bytes = self.again_bytes.saturating_sub(length(&sent_back.body));
         self.barrier_decides |= is_barrier;
         self.common.metrics.sent_again.increment(1);
         Some(Next {
@@ -279,13 +341,21 @@ impl Session {
             self.rearm = true;
             return false;
         }
-        let text = if self.ends_for_authentication() {
+        self.tell(self.refusal_of(body, error));
+        true
+    }
+
+    /// A message that was never forwarded will not be.
+    pub(crate) fn refuse_unsent(&mut self, body: &Bytes, error: PublishError) {
+        self.tell(self.refusal_of(body, error));
+    }
+
+    fn refusal_of(&self, body: &Bytes, error: PublishError) -> Bytes {
+        if self.ends_for_authentication() {
             unauthenticated(body)
         } else {
             refusal(body, error)
-        };
-        self.tell(text);
-        true
+        }
     }
 
     /// Something of our own is to be written.
@@ -355,13 +425,48 @@ impl Session {
             held_inbound: self.held.len(),
             held_outbound: self.outbound.behind(),
             grant_ends: self.binding.bound().map(Bound::ends_at),
+            owner: self.binding.bound().map(|bound| Owner {
+                identity: bound.identity,
+                token_id: bound.token_id,
+            }),
+            load: self.load(),
         }
     }
 
+    /// What is kept in memory for it; nothing if it is about to end, which gives that back.
+    pub(crate) fn load(&self) -> Load {
+        if matches!(self.life, Life::Ending(_)) {
+            return Load::default();
+        }
+        let (queued, writing) = (
+            self.outgoing.load(),
+            self.writing.map(BeingWritten::load).unwrap_or_default(),
+        );
+        Load {
+            texts: queued.texts + writing.texts,
+            bytes: queued.bytes + writing.bytes + self.outbound.behind_bytes() + self.again_bytes as usize,
+        }
+    }
+
+    /// Whether its socket has long taken nothing of what it was given.
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        !self.is_urgent() && self.writing.is_some_and(|writing| writing.since + STALLED <= now)
+    }
+
+    /// It gives way to others, as it reads too slowly.
+    pub(crate) fn give_way(&mut self) {
+        self.end(CloseCode::SlowReader);
+    }
+
     fn push(&mut self, entry: Entry) {
-        if !self.outgoing.push(entry, self.common.shares.send_queue_bytes) {
+        if !self.outgoing.push(entry, self.send_bound()) {
             self.end(CloseCode::SlowReader);
         }
+    }
+
+    /// How many bytes may wait to be written.
+    fn send_bound(&self) -> usize {
+        self.common.load.bound(self.common.shares.send_queue_bytes)
     }
 
     /// It ends at once.
@@ -381,6 +486,7 @@ impl Session {
             ending,
         };
         self.rearm = true;
+        self.again_bytes = 0;
         for (sequence, SentBack { body, .. }) in std::mem::take(&mut self.again) {
             self.refused(sequence, true, &body, PublishError::Ended, now);
         }

@@ -22,7 +22,9 @@ use crate::metrics::Metrics;
 pub(crate) fn common() -> Arc<Common> {
     let shares = Shares {
         max_in_flight: 8,
+        unauthenticated_in_flight: 8,
         send_queue_bytes: 1_024,
+        send_queue_bytes_total: 1 << 20,
         auth_timeout: None,
     };
     let (clock, metrics) = (Arc::new(ManualClock::at(now().wall)), Arc::new(Metrics::new()));

@@ -39,6 +39,8 @@ pub(crate) enum Refusal {
     TooLarge,
     /// A head that took too long.
     TooSlow,
+    /// Too many handshakes from one address, at once or within a second.
+    TooManyHandshakes,
     /// Too many sockets from one address.
     TooManyFromAddress,
     /// Too many sockets.
@@ -47,13 +49,14 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Every kind, each once.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Malformed(""),
         Self::NoUpgrade,
         Self::Version,
         Self::Origin,
         Self::TooLarge,
         Self::TooSlow,
+        Self::TooManyHandshakes,
         Self::TooManyFromAddress,
         Self::TooMany,
     ];
@@ -66,7 +69,7 @@ impl Refusal {
             Self::Origin => "403 Forbidden",
             Self::TooLarge => "431 Request Header Fields Too Large",
             Self::TooSlow => "408 Request Timeout",
-            Self::TooManyFromAddress => "429 Too Many Requests",
+            Self::TooManyHandshakes | Self::TooManyFromAddress => "429 Too Many Requests",
             Self::TooMany => "503 Service Unavailable",
         }
     }
@@ -79,6 +82,7 @@ impl Refusal {
             Self::Origin => "this page may not connect; see the setting allowed-origins",
             Self::TooLarge => "the request's head is too large",
             Self::TooSlow => "the request's head took too long",
+            Self::TooManyHandshakes => "too many handshakes from your address; try again later",
             Self::TooManyFromAddress => "too many connections from your address",
             Self::TooMany => "too many connections; try again later",
         }
@@ -93,6 +97,7 @@ impl Refusal {
             Self::Origin => "origin",
             Self::TooLarge => "too_large",
             Self::TooSlow => "too_slow",
+            Self::TooManyHandshakes => "too_many_handshakes",
             Self::TooManyFromAddress => "too_many_from_address",
             Self::TooMany => "too_many",
         }
@@ -102,7 +107,7 @@ impl Refusal {
     pub(crate) fn response(self) -> String {
         let more = match self {
             Self::NoUpgrade | Self::Version => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-            Self::TooManyFromAddress | Self::TooMany => "Retry-After: 5\r\n",
+            Self::TooManyHandshakes | Self::TooManyFromAddress | Self::TooMany => "Retry-After: 5\r\n",
             _ => "",
         };
         let (status, sentence) = (self.status(), self.sentence());

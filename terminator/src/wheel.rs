@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::expiries::PERIOD;
+use crate::load::relieve;
 use crate::phase::Phase;
 use crate::registry::Registry;
 
@@ -125,8 +126,10 @@ pub(crate) async fn turn(registry: Arc<Registry>, phase: watch::Receiver<Phase>)
         let now = Instant::now();
         if foreseen_at.is_none_or(|at| now >= at + PERIOD) {
             common.metrics.expiring(common.expiries.within(now));
+            common.metrics.load(common.load.get());
             foreseen_at = Some(now);
         }
+        relieve(&registry, now);
         let due = common.wheel.due(now);
         for some in due.chunks(AT_A_TIME) {
             let forwarding = *phase.borrow() == Phase::Forwarding;

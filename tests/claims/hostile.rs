@@ -20,7 +20,7 @@ use crate::lapse::{SOON, fresh};
 const MANY: usize = 12;
 
 /// Where nothing is left when all is worked off.
-pub const WORKED_OFF: [&str; 8] = [
+pub(crate) const WORKED_OFF: [&str; 8] = [
     "messages",
     "retry",
     "failed",

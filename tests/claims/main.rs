@@ -14,6 +14,7 @@ mod authority;
 mod authority_table;
 mod broker_faults;
 mod bus;
+mod crowds;
 mod documents;
 mod drain;
 mod edge;

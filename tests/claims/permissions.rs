@@ -32,7 +32,7 @@ fn documented() -> BTreeMap<String, [String; 3]> {
 }
 
 /// The URLs of those who publish from outside.
-pub struct Outside {
+pub(crate) struct Outside {
     /// Who logs in with its name as its password.
     pub injector_name: String,
     injector: String,
@@ -65,7 +65,7 @@ async fn replied(stack: &Stack, url: &str, key: &str, body: Value, subject: Opti
 }
 
 /// A system whose programs have the documented permissions, and the URLs of those outside of it.
-pub async fn permitted() -> (Stack, Outside) {
+pub(crate) async fn permitted() -> (Stack, Outside) {
     let broker = shared_broker().await;
     let suffix = format!("{:08x}", rand::random::<u32>());
     let name = |user: &str| format!("{}-{suffix}", user.replace(' ', "-"));

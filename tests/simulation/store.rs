@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use shared::bus::memory::chaos::Weather;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use worker::identity::Identity;
 use worker::store::{
     Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
-    ResumeDigest, Store, StoreError,
+    Reservation, ResumeDigest, Store, StoreError,
 };
 
 /// One worker's way to the store that all share.
@@ -90,6 +91,12 @@ impl Store for ChaosStore {
         hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         held_messages(connection: ConnectionId) -> Vec<HeldMessage>;
         drop_messages<'a>(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;
+        registered(identity: IdentityTag, connection: ConnectionId) -> Option<Registered>;
+        keep_messages(connection: ConnectionId, keep: Duration) -> ();
+        discard_messages(connection: ConnectionId) -> u64;
+        reserve<'a>(connection: ConnectionId, reservation: &'a Reservation) -> bool;
+        unreserve(connection: ConnectionId) -> ();
+        reserved() -> u64;
         hold_write<'a>(identity: IdentityTag, write: &'a HeldWrite, limits: &'a HoldLimits) -> Holding;
         held_writes(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
         drop_writes<'a>(identity: IdentityTag, keys: &'a [String]) -> u64;

@@ -1,6 +1,9 @@
 //! A client that may send anything: half a handshake, frames without a mask, bytes that are no text.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -122,6 +125,18 @@ impl RawClient {
         Self { stream, address }
     }
 
+    /// The same, from an address of this machine (`127.0.0.2`): so that one client is not another's neighbour.
+    ///
+    /// # Panics
+    /// If nobody listens, or the address is not this machine's.
+    pub async fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(source, 0)).expect("an address of ours");
+        let stream = socket.connect(address).await.expect("a TCP connection");
+        stream.set_nodelay(true).expect("a socket option");
+        Self { stream, address }
+    }
+
     /// Shakes hands over a connection whose kernel takes in only so many bytes before somebody reads.
     ///
     /// # Panics
@@ -141,7 +156,11 @@ impl RawClient {
         Self::connect(address).await.upgrade().await
     }
 
-    async fn upgrade(mut self) -> Self {
+    /// Shakes hands.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub async fn upgrade(mut self) -> Self {
         self.write(self.handshake()).await;
         let answer = self.read_head(ANSWER_LIMIT).await;
         assert_eq!(answer.status, 101, "{answer:?}");

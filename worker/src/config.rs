@@ -104,6 +104,18 @@ shared::settings! {
         pub hold_max_messages: u64 = "100" in "1"..="10000",
         /// How many bytes of either are held.
         pub hold_max_bytes: Size = "1MiB" in "1KiB"..="64MiB",
+        /// The same for a connection that nobody has ever proved to be on, as long as that is so; it is forgotten at once
+        /// when such a connection closes. Keep it above the terminators' `auth-timeout`. It counts for no more than `hold-ttl`.
+        pub unauthenticated_hold_ttl: Duration = "30s" in "1s"..="1h",
+        /// How many messages are held of such a connection.
+        pub unauthenticated_hold_max_messages: u64 = "16" in "1"..="10000",
+        /// How many bytes are held of it.
+        pub unauthenticated_hold_max_bytes: Size = "64KiB" in "1KiB"..="64MiB",
+        /// How many bytes are held of all such connections of one terminator, together with some 512 for each message. What
+        /// comes beyond is refused with `busy`.
+        pub unauthenticated_hold_bytes_per_terminator: Size = "16MiB" in "1KiB"..="1024GiB",
+        /// How many bytes are held of all such connections of all terminators, counted likewise.
+        pub unauthenticated_hold_bytes_total: Size = "64MiB" in "1KiB"..="1024GiB",
         /// How many messages that `relay` holds for one identity may be one sender's. All senders together have half of
         /// `hold-max-messages` and of `hold-max-bytes`; the rest is for backends, whose pushes no user can keep out.
         pub relay_max_held: u64 = "25" in "1"..="10000",

@@ -56,6 +56,10 @@ pub(crate) enum Held {
     For(Reason),
     /// There is too much already.
     Overflow,
+    /// Its connection is nobody's, and there is too much of such connections.
+    Crowded,
+    /// Its connection has closed, and was nobody's.
+    Deserted,
 }
 
 /// What became of a message that was held.
@@ -69,6 +73,8 @@ pub(crate) enum Released {
     Mismatch,
     /// What it was accepted by was taken back.
     Revoked,
+    /// Its connection has closed, and was nobody's.
+    Closed,
 }
 
 impl Released {
@@ -78,6 +84,7 @@ impl Released {
             Self::Expired => "expired",
             Self::Mismatch => "refused",
             Self::Revoked => "revoked",
+            Self::Closed => "closed",
         }
     }
 }
@@ -138,10 +145,13 @@ pub(crate) struct Metrics {
     held_missing: Counter,
     held_expired: Counter,
     held_overflow: Counter,
+    held_crowded: Counter,
+    held_deserted: Counter,
     released_handled: Counter,
     released_expired: Counter,
     released_mismatch: Counter,
     released_revoked: Counter,
+    released_closed: Counter,
     heirs_woken: Counter,
     bounced: Counter,
     /// In the order of [`CloseCode::ALL`].
@@ -200,10 +210,13 @@ impl Metrics {
             held_missing: hold(Reason::Missing.as_str()),
             held_expired: hold(Reason::Expired.as_str()),
             held_overflow: hold("overflow"),
+            held_crowded: hold("crowded"),
+            held_deserted: hold("closed"),
             released_handled: released("handled"),
             released_expired: released("expired"),
             released_mismatch: released("mismatch"),
             released_revoked: released("revoked"),
+            released_closed: released("closed"),
             heirs_woken: counter!("countersign_worker_heirs_woken_total"),
             bounced: counter!("countersign_worker_bounced_total"),
             closes: CloseCode::ALL.map(close),
@@ -291,6 +304,8 @@ impl Metrics {
             Held::For(Reason::Expired) => self.held_expired.increment(1),
             Held::For(_) => self.held_missing.increment(1),
             Held::Overflow => self.held_overflow.increment(1),
+            Held::Crowded => self.held_crowded.increment(1),
+            Held::Deserted => self.held_deserted.increment(1),
         }
     }
 
@@ -300,6 +315,7 @@ impl Metrics {
             Released::Expired => self.released_expired.increment(1),
             Released::Mismatch => self.released_mismatch.increment(1),
             Released::Revoked => self.released_revoked.increment(1),
+            Released::Closed => self.released_closed.increment(1),
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) mod push;
 pub(crate) mod pushes;
 pub(crate) mod reaper;
 pub(crate) mod undelivered;
+mod waking;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,7 @@ use tracing::debug;
 use self::audience::{Audience, Recipient};
 use self::metrics::Counters;
 use self::outcome::Teller;
+pub(crate) use self::waking::Leavings;
 use crate::dead_letter::Undertaker;
 use crate::pipeline::JOURNEY;
 use crate::redact;
@@ -92,12 +94,27 @@ pub(crate) struct Outbound {
     pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) hold: HoldLimits,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) leavings: Leavings,
 }
 
 impl Outbound {
     /// An identity has one connection less, which would have asked for what is held as soon as it was renewed: now others
     /// are told.
+    ///
+    /// Ten thousand may leave together: one look at a time is for all that have left before it.
     pub(crate) async fn left(&self, identity: IdentityTag) {
+        if !self.leavings.begin(identity) {
+            return;
+        }
+        loop {
+            self.look_after(identity).await;
+            if !self.leavings.goes_on(identity) {
+                return;
+            }
+        }
+    }
+
+    async fn look_after(&self, identity: IdentityTag) {
         let told = async {
             if !self.store.held_writes(identity, 1).await?.is_empty() {
                 self.wake(identity).await?;
@@ -110,7 +127,7 @@ impl Outbound {
         }
     }
 
-    /// Tells the connections of an identity that may be written to that something is held for them.
+    /// Tells some connections of an identity that may be written to that something is held for them.
     async fn wake(&self, identity: IdentityTag) -> Result<(), Trouble> {
         let recipients = self.audience.of(identity).await?;
         self.wake_all(identity, &recipients).await
@@ -118,11 +135,15 @@ impl Outbound {
 
     /// Those too whose terminator does not listen just now: it will find the word when it is back.
     async fn wake_all(&self, identity: IdentityTag, recipients: &[Recipient]) -> Result<(), Trouble> {
-        for recipient in recipients.iter().filter(|recipient| recipient.in_force) {
+        let mut sent = Vec::new();
+        for recipient in waking::told_of(recipients) {
             let errand = Errand::Wake { from: None };
-            let sent = self.submit(recipient.connection, &errand, Bytes::new()).await;
+            let sending = self.submit(recipient.connection, &errand, Bytes::new()).await;
             self.counters.woke();
-            self.arrival(identity, recipient.connection, sent).await?;
+            sent.push((recipient.connection, sending));
+        }
+        for (connection, sending) in sent {
+            self.arrival(identity, connection, sending).await?;
         }
         Ok(())
     }

@@ -12,12 +12,12 @@ use crate::agreement::Agreement;
 use crate::dead_letter::Undertaker;
 use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
-use crate::outbound::Outbound;
 use crate::outbound::audience::Audience;
 use crate::outbound::metrics::Counters;
 use crate::outbound::outcome::Teller;
 use crate::outbound::pushes::Pushes;
 use crate::outbound::undelivered::Putting;
+use crate::outbound::{Leavings, Outbound};
 use crate::revoke::Known;
 use crate::revoke::intake::Revoking;
 use crate::revoke::listening::Listening;
@@ -91,6 +91,7 @@ impl Outward {
             undertaker: of_others,
             hold: parts.limits.hold,
             counters,
+            leavings: Leavings::default(),
         };
         Self {
             revoked,
@@ -135,9 +136,7 @@ impl Outward {
             outbound: outbound.clone(),
             issuers: known.issuers.clone(),
         });
-        let putting = Arc::new(Putting {
-            outbound: outbound.clone(),
-        });
+        let putting = Arc::new(Putting::new(outbound.clone()));
         let pushing = pushes.run(in_order(names.pushes()));
         let putting = putting.run(in_order(names.undelivered()));
         tasks.spawn(kill.clone().run_until_cancelled_owned(pushing));

@@ -49,7 +49,7 @@ use crate::outbound::Outbound;
 use crate::recorded::Recorder;
 use crate::revoked::Revoked;
 use crate::standing::{Bound, Terms};
-use crate::store::{self, HoldLimits, Store};
+use crate::store::{self, HoldLimits, Store, UnauthenticatedLimits};
 use crate::token::Verifier;
 use crate::trace;
 
@@ -124,6 +124,7 @@ pub(crate) struct Rules {
     pub(crate) client_claims: Vec<String>,
     pub(crate) on_unauthenticated: Policies,
     pub(crate) hold: HoldLimits,
+    pub(crate) unauthenticated: UnauthenticatedLimits,
     pub(crate) terms: Terms,
 }
 
@@ -247,6 +248,10 @@ impl Pipeline {
             let why = format!("{code}: {}", known.map_or("", CloseCode::reason));
             self.note(stamp.connection, &self.decision(None, None, "closed", why))
                 .await;
+        }
+        // Nothing that it sent can prove any more who it was.
+        if identity.is_none() && !question.standing.unsettled {
+            self.discard_held(stamp.connection).await;
         }
     }
 

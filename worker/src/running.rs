@@ -42,7 +42,7 @@ use crate::pipeline::{Permits, Pipeline, Rules};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
 use crate::standing::Terms;
-use crate::store::{HoldLimits, Store, Traced};
+use crate::store::{HoldLimits, Store, Traced, UnauthenticatedLimits};
 use crate::token::Verifier;
 
 /// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
@@ -93,6 +93,8 @@ pub struct Limits {
     pub idempotency: Option<Duration>,
     /// How much is held until a fresh token comes, and for how long.
     pub hold: HoldLimits,
+    /// How much of connections that are nobody's yet.
+    pub unauthenticated: UnauthenticatedLimits,
     /// What terminators do when they have something for a connection whose authentication has lapsed.
     pub on_expired_push: Policy,
     /// How long a worker that stops may take to finish what it has.
@@ -123,6 +125,7 @@ impl Limits {
             client_claims: self.client_claims.clone(),
             on_unauthenticated: self.on_unauthenticated.clone(),
             hold: self.hold,
+            unauthenticated: self.unauthenticated,
             terms: Terms {
                 leeway,
                 on_expired_push: self.on_expired_push,

@@ -18,7 +18,7 @@ use crate::config::{JwtAlgorithm, KeyEntry, WorkerConfig};
 use crate::handler::builtin::Application;
 use crate::identity::Issuer;
 use crate::running::Limits;
-use crate::store::{self, HoldLimits, Store, StoreError};
+use crate::store::{self, HoldLimits, Store, StoreError, UnauthenticatedLimits};
 use crate::token::source::SourceError;
 use crate::token::verifier::SelfTestError;
 use crate::token::{Algorithm, Contents, Keeper, KeyErrors, KeySource, Rules, Verifier};
@@ -66,6 +66,18 @@ impl StartError {
 impl WorkerConfig {
     /// How much of everything.
     pub fn limits(&self) -> Limits {
+        let hold = HoldLimits {
+            messages: self.hold_max_messages,
+            bytes: self.hold_max_bytes.bytes() as u64,
+            of_sender: self.relay_max_held,
+            ttl: self.hold_ttl,
+        };
+        let unauthenticated = HoldLimits {
+            messages: self.unauthenticated_hold_max_messages.min(hold.messages),
+            bytes: (self.unauthenticated_hold_max_bytes.bytes() as u64).min(hold.bytes),
+            ttl: self.unauthenticated_hold_ttl.min(hold.ttl),
+            ..hold
+        };
         Limits {
             namespace: self.broker.namespace.as_str().to_owned(),
             prefetch: self.prefetch,
@@ -83,11 +95,11 @@ impl WorkerConfig {
             on_unauthenticated: self.on_unauthenticated.clone(),
             required_scopes: self.required_scopes.clone(),
             on_expired_push: self.on_expired_push,
-            hold: HoldLimits {
-                messages: self.hold_max_messages,
-                bytes: self.hold_max_bytes.bytes() as u64,
-                of_sender: self.relay_max_held,
-                ttl: self.hold_ttl,
+            hold,
+            unauthenticated: UnauthenticatedLimits {
+                hold: unauthenticated,
+                bytes_of_terminator: self.unauthenticated_hold_bytes_per_terminator.bytes() as u64,
+                bytes_of_all: self.unauthenticated_hold_bytes_total.bytes() as u64,
             },
         }
     }

@@ -32,7 +32,7 @@ use shared::tag::IdentityTag;
 
 pub use self::claim::{Begun, Claim, MessageKey, Run, Sha256Digest};
 pub use self::decision::Decision;
-pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding};
+pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding, Reservation, UnauthenticatedLimits};
 pub(crate) use self::traced::Traced;
 use crate::identity::Identity;
 
@@ -45,7 +45,11 @@ use crate::identity::Identity;
 const AFTERLIFE: Duration = Duration::from_secs(65 * 60);
 
 /// For how long what is held can be read after its time is over, so that whoever waits for it can be told.
-const HOLD_GRACE: Duration = Duration::from_secs(60);
+pub(crate) const HOLD_GRACE: Duration = Duration::from_secs(60);
+
+/// For how long it is remembered that a closed connection was nobody's, and what was decided about it. What of it comes
+/// later is held for as short as everything that nobody's connections send.
+const DESERTED_KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// For how long a connection stays among those of its identity after its authentication has lapsed. Its socket may
 /// be open all the while: then it is asked for a fresh token when something comes, or, under `ignore`, written to.
@@ -254,6 +258,13 @@ pub trait Store: Send + Sync + 'static {
     /// All connections of an identity, those that have lapsed within a day included, in no order.
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>>;
 
+    /// One connection of an identity, likewise.
+    fn registered(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> BoxFuture<'_, Result<Option<Registered>, StoreError>>;
+
     /// Holds a message of a connection, once for each sequence: one that was held and dropped is not held again, as it
     /// has had its answer. It is told to be held, since that is what its first holder may not have said.
     fn hold_message<'a>(
@@ -272,6 +283,27 @@ pub trait Store: Send + Sync + 'static {
         connection: ConnectionId,
         sequences: &'a [Sequence],
     ) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// Keeps what is held of a connection, if anything is, for so long from now at least.
+    fn keep_messages(&self, connection: ConnectionId, keep: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Forgets what is held of a closed connection, and holds nothing more of it, unless somebody was proved to be on it
+    /// who has not logged out: nobody could ever ask for it. Tells how many messages that were.
+    fn discard_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Counts what is to be held of a connection that is nobody's yet. Tells whether that is not too much; if it is, nothing
+    /// is counted.
+    fn reserve<'a>(
+        &'a self,
+        connection: ConnectionId,
+        reservation: &'a Reservation,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Gives back all that was counted of a connection.
+    fn unreserve(&self, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// How many bytes are counted of all connections together.
+    fn reserved(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Holds something to be written to an identity, once for each key. What was dropped may be held again. If it fails,
     /// it must be repeated: it may be held, and unknown to [`overdue`](Self::overdue).

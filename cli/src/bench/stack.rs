@@ -74,6 +74,8 @@ impl Stack {
         let of_terminator = [
             ("COUNTERSIGN_LISTEN", "127.0.0.1:0"),
             ("COUNTERSIGN_MAX_CONNECTIONS_PER_IP", "off"),
+            ("COUNTERSIGN_MAX_HANDSHAKES_PER_IP", "off"),
+            ("COUNTERSIGN_HANDSHAKES_PER_SECOND_PER_IP", "off"),
             ("COUNTERSIGN_MESSAGES_PER_SECOND", "off"),
         ];
         let mut workers = Vec::new();

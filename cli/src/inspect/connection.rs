@@ -102,6 +102,7 @@ mod tests {
             client: None,
             owner: None,
             since: Timestamp::from_secs(940),
+            unauthenticated: false,
             trace: None,
         };
         let known = Known {

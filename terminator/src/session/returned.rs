@@ -12,7 +12,7 @@ use shared::trace::SpanKind;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Life, SentBack, Session};
+use super::{Life, SentBack, Session, length};
 use crate::binding::{Applied, Now};
 use crate::ending::Ending;
 use crate::in_flight::Verdict;
@@ -138,7 +138,7 @@ impl Session {
         }
         let text = delivery.message.body.clone();
         // What comes out of a hold can go back there: nobody is closed for not reading that all at once.
-        let room = self.outgoing.has_room(text.len(), self.common.shares.send_queue_bytes);
+        let room = self.outgoing.has_room(text.len(), self.send_bound());
         self.accept(Outgoing {
             late: write.released && write.identity.is_some() && !room,
             text,
@@ -180,7 +180,10 @@ impl Session {
         debug!(target: "countersign::journey", stage = "again", connection = %self.id, %sequence, "waits for what was sent before it");
         if self.is_closing() {
             self.refused(sequence, true, &body, PublishError::Ended, now);
+        } else if self.common.load.is_full() {
+            self.refused(sequence, true, &body, PublishError::Refused, now);
         } else {
+            self.again_bytes = self.again_bytes.saturating_add(length(&body));
             self.again.insert(sequence, SentBack { body, span });
         }
         Brought::Taken

@@ -8,7 +8,7 @@ use shared::grant::Policy;
 use shared::protocol::{CloseCode, Reason};
 use tokio::time::Instant;
 
-use super::{Life, SentBack, Session};
+use super::{BeingWritten, Life, SentBack, Session};
 use crate::bounce::Back;
 use crate::ending::Ending;
 use crate::guard::{Guard, guard};
@@ -29,6 +29,8 @@ impl Session {
     /// is written.
     pub(crate) fn take(&mut self, now: Instant) -> Batch {
         let mut batch = Batch::default();
+        // What was taken before is written.
+        self.writing = None;
         if let Life::Ending(ending) = self.life {
             batch.ending = Some(ending);
             return batch;
@@ -51,6 +53,7 @@ impl Session {
         if batch.writes.is_empty() && self.outgoing.is_empty() {
             batch.ending = self.settled(now);
         }
+        self.writing = batch.load().map(|load| BeingWritten::new(load, now));
         batch
     }
 
@@ -76,6 +79,7 @@ impl Session {
         }
         waiting.extend(behind.into_iter().filter_map(|outgoing| outgoing.delivery));
         waiting.extend(rest);
+        self.again_bytes = 0;
         for SentBack { body, .. } in std::mem::take(&mut self.again).into_values() {
             texts.push(if ending.is_for_authentication() {
                 unauthenticated(&body)

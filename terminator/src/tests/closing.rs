@@ -123,3 +123,16 @@ async fn what_waits_to_be_sent_again_is_refused_when_the_terminator_ends() {
     assert_eq!((&told["id"], &told["error"]["code"]), (&"waits".into(), &"busy".into()));
     assert_eq!(client.close_code().await, 1012);
 }
+
+#[tokio::test(start_paused = true)]
+async fn workers_are_told_whether_what_a_closed_connection_sent_may_still_prove_who_it_was() {
+    let mut bench = Bench::new().await;
+    for (text, may_prove) in [(r#"{"type":"x"}"#, false), (r#"{"type":"x","token":"t"}"#, true)] {
+        let mut client = bench.client().await;
+        client.send(text).await;
+        // It leaves without having had an answer.
+        drop(client);
+        let (closed, _) = bench.closed().await;
+        assert_eq!((closed.standing.unsettled, closed.standing.grant), (may_prove, None));
+    }
+}

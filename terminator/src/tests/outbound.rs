@@ -386,3 +386,23 @@ async fn an_answer_that_was_written_before_the_end_is_not_held_for_others_when_i
     bench.expect_nothing_given_back().await;
     assert!(bench.is_all_settled().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_all_who_read_nothing_those_give_way_for_whom_most_is_kept() {
+    let settings = [("send-queue-bytes", "64MiB"), ("send-queue-bytes-total", "1MiB")];
+    let mut bench = Bench::with(&settings).await;
+    let mut slow = Vec::new();
+    for texts in [1, 8] {
+        let client = bench.client_with(512).await;
+        let (client, connection) = bench.authenticate(client, grant(1, 600, Policy::Ignore)).await;
+        slow.push((client, connection));
+        for number in 0..texts {
+            bench
+                .push(connection, 1, &format!("{number}{}", "x".repeat(100_000)))
+                .await;
+        }
+    }
+    let (closed, code) = bench.closed().await;
+    assert_eq!((closed.stamp.connection, code), (slow[1].1, Some(4410)));
+    bench.expect_no_question().await;
+}

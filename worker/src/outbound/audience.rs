@@ -63,6 +63,23 @@ impl Audience {
     pub(crate) async fn of(&self, identity: IdentityTag) -> Result<Vec<Recipient>, StoreError> {
         let mut entries = self.store.connections(identity).await?;
         entries.sort_by_key(|entry| entry.connection);
+        self.recipients(identity, entries).await
+    }
+
+    /// One connection of an identity, if it is one; as [`of`](Self::of).
+    ///
+    /// # Errors
+    /// If the store does not tell.
+    pub(crate) async fn one(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> Result<Vec<Recipient>, StoreError> {
+        let entry = self.store.registered(identity, connection).await?;
+        self.recipients(identity, entry.into_iter().collect()).await
+    }
+
+    async fn recipients(&self, identity: IdentityTag, entries: Vec<Registered>) -> Result<Vec<Recipient>, StoreError> {
         let now = self.clock.now();
         let mut recipients = Vec::with_capacity(entries.len());
         for entry in entries {

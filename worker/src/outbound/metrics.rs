@@ -54,6 +54,7 @@ pub(crate) struct Counters {
     revocations_refused: Counter,
     heard: Counter,
     known: Gauge,
+    unauthenticated_bytes: Gauge,
 }
 
 impl Counters {
@@ -86,7 +87,13 @@ impl Counters {
             revocations_refused: revocation("refused"),
             heard: counter!("countersign_worker_revocations_heard_total"),
             known: gauge!("countersign_worker_revocations_known"),
+            unauthenticated_bytes: gauge!("countersign_worker_unauthenticated_held_bytes"),
         }
+    }
+
+    /// So much is held of connections that are nobody's, whoever holds it.
+    pub(crate) fn reserved(&self, bytes: u64) {
+        self.unauthenticated_bytes.set(bytes as f64);
     }
 
     /// A push has come to this.

@@ -185,10 +185,11 @@ impl Pushes {
     }
 
     async fn try_deliver(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, Trouble> {
-        let mut recipients = self.outbound.audience.of(identity).await?;
-        if let Addressee::Connection(connection) = push.to {
-            recipients.retain(|recipient| recipient.connection == connection);
-        }
+        let audience = &self.outbound.audience;
+        let recipients = match push.to {
+            Addressee::Identity(_) => audience.of(identity).await?,
+            Addressee::Connection(connection) => audience.one(identity, connection).await?,
+        };
         let arrived = self.write(push, identity, &recipients).await?;
         let connections = arrived.iter().filter(|recipient| recipient.is_live()).count();
         match push.to {
@@ -239,7 +240,8 @@ impl Pushes {
                 self.outbound.wake(identity).await?;
                 Ok(Outcome::Held)
             }
-            Holding::Overflow => {
+            // Connections alone are deserted.
+            Holding::Overflow | Holding::Deserted => {
                 self.outbound.counters.gave_up(GaveUp::Overflow);
                 Ok(overflow())
             }

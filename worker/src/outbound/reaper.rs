@@ -30,6 +30,7 @@ impl Outbound {
     }
 
     async fn reap_once(&self) -> Result<(), Trouble> {
+        self.counters.reserved(self.store.reserved().await?);
         let ttl_ms = u64::try_from(self.hold.ttl.as_millis()).unwrap_or(u64::MAX);
         let since = Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(ttl_ms));
         for identity in self.store.overdue(since, IDENTITIES_AT_A_TIME).await? {

@@ -21,9 +21,11 @@ use shared::envelope::{self, Bounced, Errand, Fetch, Return};
 use shared::id::ConnectionId;
 use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
+use tokio::time::Instant;
 
 use super::lanes::Lanes;
 use super::metrics::{Came, GaveUp};
+use super::waking::Told;
 use super::{Arrival, Outbound, Trouble, confirmed};
 use crate::intake::Intake;
 use crate::store::{HeldWrite, Holding};
@@ -35,7 +37,8 @@ const MOST_HEIRS: usize = 8;
 const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
 
 pub(crate) struct Putting {
-    pub(crate) outbound: Arc<Outbound>,
+    outbound: Arc<Outbound>,
+    told: Told,
 }
 
 /// What is done in order.
@@ -67,6 +70,13 @@ enum Job {
 }
 
 impl Putting {
+    pub(crate) fn new(outbound: Arc<Outbound>) -> Self {
+        Self {
+            outbound,
+            told: Told::default(),
+        }
+    }
+
     /// Runs until the worker stops and all that it had taken is done.
     pub(crate) async fn run(self: Arc<Self>, intake: Intake) {
         if intake
@@ -128,7 +138,10 @@ impl Putting {
                 alone,
                 write,
             } => self.hold(delivery, *why, *connection, *identity, *alone, write).await,
-            Job::Fetch(fetch) => self.outbound.fetch(*fetch).await,
+            Job::Fetch(fetch) => {
+                self.told.forget(fetch.identity);
+                self.outbound.fetch(*fetch).await
+            }
             Job::Wake { gone, from } => self.wake_heir(*gone, *from).await,
             Job::Revoke { queue, revocation } => self.put_back(queue, revocation).await,
         }
@@ -164,12 +177,19 @@ impl Putting {
                 .give_up(write, identity, GaveUp::Overflow, Some(delivery))
                 .await;
         }
-        let mut recipients = outbound.audience.of(identity).await?;
-        if why == Bounced::Lapsed && recipients.iter().any(|recipient| recipient.connection == connection) {
-            // It asks by itself as soon as it is renewed, and others that were live have it.
-            recipients.retain(|recipient| alone && recipient.connection != connection);
+        // Another copy of the same has been held a moment ago, and whoever is to be told of it has been.
+        if !delivery.is_redelivered() && self.told.knows(identity, &write.key, Instant::now()) {
+            return Ok(());
         }
-        outbound.wake_all(identity, &recipients).await
+        // It asks by itself as soon as it is renewed, and others that were live have it.
+        let asks = why == Bounced::Lapsed && outbound.store.registered(identity, connection).await?.is_some();
+        if !asks || alone {
+            let mut recipients = outbound.audience.of(identity).await?;
+            recipients.retain(|recipient| !asks || recipient.connection != connection);
+            outbound.wake_all(identity, &recipients).await?;
+        }
+        self.told.remember(identity, &write.key, Instant::now());
+        Ok(())
     }
 
     /// Tells whoever has taken over from a connection that is gone.

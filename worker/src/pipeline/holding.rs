@@ -10,11 +10,14 @@ use tracing::debug;
 
 use super::concluding::Asked;
 use super::{Conclusion, JOURNEY, Pipeline};
-use crate::metrics::{Held, Outcome};
+use crate::metrics::{Held, Outcome, Released};
 use crate::rights::Allowed;
 use crate::standing::subject_of;
-use crate::store::{HeldMessage, Holding};
+use crate::store::{HeldMessage, Holding, StoreError};
 use crate::token::Verified;
+
+/// When to try again what was refused because others have too much held: holds of connections that are nobody's are short.
+const RETRY_WHEN_CROWDED_MS: u64 = 5_000;
 
 /// How far the connections are followed that took over from each other.
 pub(super) const MOST_HEIRS: usize = 16;
@@ -47,9 +50,25 @@ impl Pipeline {
             allowed: own.map(|own| Allowed::of(&own.claims)),
             client: own.and_then(|own| self.rules.client_of(&own.claims)).map(str::to_owned),
             since: asked.now,
+            unauthenticated: asked.bound.is_none(),
             trace: headers::to_text(),
         };
-        let limits = &self.rules.hold;
+        let limits = if message.unauthenticated {
+            match self.reserve(stamp.connection, &message).await {
+                Ok(true) => &self.rules.unauthenticated.hold,
+                Ok(false) => {
+                    self.metrics.held(Held::Crowded);
+                    let error = ErrorBody::new(
+                        ErrorCode::Busy,
+                        "too much waits of connections that have not proved who they are; authenticate first, or try later",
+                    );
+                    return Ok(self.refuse(asked, &error.retry_after_ms(RETRY_WHEN_CROWDED_MS), None));
+                }
+                Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
+            }
+        } else {
+            &self.rules.hold
+        };
         let mut holding = self.store.hold_message(stamp.connection, &message, limits).await;
         if holding.is_err() {
             // The store may hold it although it did not say so, and it is not to be refused and handled later. Once more
@@ -66,6 +85,14 @@ impl Pipeline {
                 );
                 return Ok(self.refuse(asked, &error, None));
             }
+            Ok(Holding::Deserted) => {
+                self.metrics.held(Held::Deserted);
+                let error = ErrorBody::new(
+                    ErrorCode::AuthRequired,
+                    "the connection has closed before anybody was proved to be on it",
+                );
+                return Ok(self.refuse(asked, &error, None));
+            }
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
         if let Some(heir) = heir {
@@ -77,6 +104,29 @@ impl Pipeline {
         let hold_ms = u64::try_from(limits.ttl.as_millis()).unwrap_or(u64::MAX);
         conclusion.answer.verdict = Verdict::Held { reason, hold_ms };
         Ok(conclusion.noted(self.decision(Some(stamp), asked.id(), "held", reason.as_str())))
+    }
+
+    /// Counts a message of a connection that is nobody's. Tells whether it may be held.
+    async fn reserve(&self, connection: ConnectionId, message: &HeldMessage) -> Result<bool, StoreError> {
+        let reservation = self.rules.unauthenticated.reservation(message, message.since);
+        self.store.reserve(connection, &reservation).await
+    }
+
+    /// Forgets what is held of a closed connection that was never anybody's: nobody can ever ask for it.
+    pub(super) async fn discard_held(&self, connection: ConnectionId) {
+        let discarded = async {
+            let count = self.store.discard_messages(connection).await?;
+            self.store.unreserve(connection).await?;
+            Ok::<_, StoreError>(count)
+        };
+        match discarded.await {
+            Ok(count) => (0..count).for_each(|_| self.metrics.released(Released::Closed)),
+            Err(reason) => {
+                // It ends by itself, and soon.
+                self.metrics.store_failed();
+                debug!(%connection, %reason, "what a closed connection left could not be forgotten");
+            }
+        }
     }
 
     /// Tells the connection that took over from a closed one that something more is held of it. It was put there first, so

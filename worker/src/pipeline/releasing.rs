@@ -30,7 +30,7 @@ use crate::metrics::{Outcome, Released};
 use crate::revoked::Judgement;
 use crate::rights;
 use crate::standing::{Bound, Principal};
-use crate::store::{HeldMessage, StoreError};
+use crate::store::{HOLD_GRACE, HeldMessage, StoreError};
 
 /// The most that one release handles: the terminator asks for the rest.
 const MOST_RELEASED: usize = 32;
@@ -84,6 +84,8 @@ enum Fate {
 struct Terms {
     now: Timestamp,
     ttl: Duration,
+    /// For what was nobody's, as long as nobody is there.
+    brief_ttl: Duration,
     /// Nothing, if there is no grant in force.
     identity: Option<IdentityTag>,
     before: Option<Sequence>,
@@ -91,7 +93,9 @@ struct Terms {
 
 impl Terms {
     fn fate(&self, message: &HeldMessage, revoked: bool) -> Fate {
-        if message.since.saturating_add(self.ttl) <= self.now {
+        let is_brief = message.unauthenticated && self.identity.is_none();
+        let ttl = if is_brief { self.brief_ttl } else { self.ttl };
+        if message.since.saturating_add(ttl) <= self.now {
             return Fate::Expires;
         }
         if revoked {
@@ -147,10 +151,16 @@ impl Pipeline {
         let terms = Terms {
             now,
             ttl: self.rules.hold.ttl,
+            brief_ttl: self.rules.unauthenticated.hold.ttl,
             identity: heir.as_ref().map(|heir| heir.identity),
             // A connection without a change has released nothing; one that takes over takes all.
             before: from.is_none().then(|| question.standing.by.unwrap_or(Sequence::FIRST)),
         };
+        if heir.is_some() && held.iter().any(|message| message.unauthenticated) {
+            // It is somebody's now, and waits as long as everything that is.
+            self.store.keep_messages(source, terms.ttl + HOLD_GRACE).await?;
+            self.store.unreserve(source).await?;
+        }
         let fate = |message: &HeldMessage| {
             let subject = message.subject(source);
             terms.fate(message, self.revoked.forbids_held(source, subject.as_ref(), now))
@@ -364,6 +374,7 @@ mod tests {
             allowed: None,
             client: None,
             since: Timestamp::from_secs(since_s),
+            unauthenticated: false,
             trace: None,
         }
     }
@@ -372,6 +383,7 @@ mod tests {
         Terms {
             now: NOW,
             ttl: Duration::from_secs(60),
+            brief_ttl: Duration::from_secs(10),
             identity,
             before: before.map(Sequence::new),
         }
@@ -384,6 +396,19 @@ mod tests {
                 assert_eq!(terms(identity, before).fate(&held(5, None, 940), false), Fate::Expires);
             }
         }
+    }
+
+    #[test]
+    fn what_was_nobodys_waits_for_less_as_long_as_nobody_is_there() {
+        let unauthenticated = |since_s| HeldMessage {
+            unauthenticated: true,
+            ..held(5, None, since_s)
+        };
+        let fate = |identity, since_s| terms(identity, Some(9)).fate(&unauthenticated(since_s), false);
+        assert_eq!(fate(None, 991), Fate::Stays);
+        assert_eq!(fate(None, 990), Fate::Expires);
+        assert_eq!(fate(Some(alice()), 941), Fate::Goes);
+        assert_eq!(fate(Some(alice()), 940), Fate::Expires);
     }
 
     #[test]

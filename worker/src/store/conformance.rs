@@ -16,6 +16,7 @@ mod messages;
 mod overdue;
 mod resuming;
 mod revocations;
+mod strangers;
 mod writes;
 
 use std::future::ready;
@@ -35,7 +36,7 @@ use super::redis::RedisStore;
 use super::{
     AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, HOLD_GRACE, HeldMessage, HeldWrite,
     HoldLimits, Holding, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, MessageKey, Recorded,
-    Registered, ResumeDigest, Run, Settings, Store, StoreError,
+    Registered, Reservation, ResumeDigest, Run, Settings, Store, StoreError,
 };
 use crate::identity::{Identity, Issuer, Subject};
 
@@ -112,6 +113,7 @@ pub async fn every_claim(home: &dyn Home) {
     authentications::every_claim(home).await;
     resuming::every_claim(home).await;
     messages::every_claim(home).await;
+    strangers::every_claim(home).await;
     writes::every_claim(home).await;
     overdue::every_claim(home).await;
     connections::every_claim(home).await;
@@ -189,6 +191,7 @@ fn message(home: &dyn Home, sequence: u64, payload: &str) -> HeldMessage {
         client: None,
         owner: Some(IdentityTag::of(&[1; 32])),
         since: home.clock().now(),
+        unauthenticated: false,
         trace: None,
     }
 }

@@ -25,6 +25,45 @@ pub struct HoldLimits {
     pub ttl: Duration,
 }
 
+/// How much may be held of connections that are nobody's, as whoever reaches the port has as many of those as they like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnauthenticatedLimits {
+    /// Of one connection, and for how long.
+    pub hold: HoldLimits,
+    /// How many bytes of all connections of one terminator.
+    pub bytes_of_terminator: u64,
+    /// How many bytes of all connections.
+    pub bytes_of_all: u64,
+}
+
+/// What is to be held of a connection that is nobody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// How many bytes.
+    pub bytes: u64,
+    /// How many all connections of its terminator may have.
+    pub most_of_terminator: u64,
+    /// How many all connections may have.
+    pub most_of_all: u64,
+    /// When they are given back, if nobody does before.
+    pub until: Timestamp,
+}
+
+/// What each held message takes besides its text, about, in the store.
+const BYTES_BESIDES: u64 = 512;
+
+impl UnauthenticatedLimits {
+    /// What is to be counted before the message is held.
+    pub(crate) fn reservation(&self, message: &HeldMessage, now: Timestamp) -> Reservation {
+        Reservation {
+            bytes: message.bytes() + BYTES_BESIDES,
+            most_of_terminator: self.bytes_of_terminator,
+            most_of_all: self.bytes_of_all,
+            until: self.hold.gone_at(message.since, now),
+        }
+    }
+}
+
 /// With what the keys of what users send begin, before the user's tag. Nobody else's begin like it.
 const USER: &str = "u:";
 
@@ -83,6 +122,9 @@ pub struct HeldMessage {
     pub client: Option<String>,
     /// When it was held.
     pub since: Timestamp,
+    /// Whether its connection was nobody's then: it does not wait for long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unauthenticated: bool,
     /// Where in which trace that was, if it was traced: a `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
@@ -145,4 +187,6 @@ pub enum Holding {
     },
     /// It is not: there is too much already.
     Overflow,
+    /// It is not: its connection has closed, and was nobody's.
+    Deserted,
 }

@@ -9,6 +9,7 @@ mod connections;
 mod decisions;
 mod expiring;
 mod messages;
+mod reservations;
 mod revocations;
 mod writes;
 
@@ -27,11 +28,12 @@ use self::claims::Claims;
 use self::connections::Connections;
 use self::decisions::Decisions;
 use self::messages::Messages;
+use self::reservations::Reservations;
 use self::revocations::Revocations;
 use self::writes::Writes;
 use super::{
     Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
-    ResumeDigest, Store, StoreError,
+    Reservation, ResumeDigest, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -44,6 +46,7 @@ struct State {
     authentications: Authentications,
     connections: Connections,
     messages: Messages,
+    reservations: Reservations,
     writes: Writes,
     revocations: Revocations,
     decisions: Decisions,
@@ -56,6 +59,7 @@ impl MemoryStore {
             authentications: Authentications::new(leeway),
             connections: Connections::default(),
             messages: Messages::default(),
+            reservations: Reservations::default(),
             writes: Writes::default(),
             revocations: Revocations::default(),
             decisions: Decisions::default(),
@@ -136,6 +140,14 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.connections.of(identity, now))
     }
 
+    fn registered(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> BoxFuture<'_, Result<Option<Registered>, StoreError>> {
+        self.step(move |state, now| state.connections.one(identity, connection, now))
+    }
+
     fn hold_message<'a>(
         &'a self,
         connection: ConnectionId,
@@ -146,6 +158,9 @@ impl Store for MemoryStore {
             state
                 .authentications
                 .keep(connection, limits.gone_at(message.since, now), now);
+            if state.authentications.is_deserted(connection, now) {
+                return Holding::Deserted;
+            }
             let heir = state.authentications.heir(connection, now);
             state.messages.hold(connection, message, limits, heir, now)
         })
@@ -161,6 +176,36 @@ impl Store for MemoryStore {
         sequences: &'a [Sequence],
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         self.step(move |state, now| state.messages.drop(connection, sequences, now))
+    }
+
+    fn keep_messages(&self, connection: ConnectionId, keep: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.step(move |state, now| state.messages.keep(connection, now.saturating_add(keep), now))
+    }
+
+    fn discard_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.step(move |state, now| {
+            if state.authentications.desert(connection, now) {
+                state.messages.discard(connection, now)
+            } else {
+                0
+            }
+        })
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        connection: ConnectionId,
+        reservation: &'a Reservation,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        self.step(move |state, now| state.reservations.reserve(connection, reservation, now))
+    }
+
+    fn unreserve(&self, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.step(move |state, _| state.reservations.unreserve(connection))
+    }
+
+    fn reserved(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.step(|state, now| state.reservations.reserved(now))
     }
 
     fn hold_write<'a>(

@@ -2,7 +2,7 @@
 //!
 //! | key | what | room |
 //! |---|---|---|
-//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume, the heir | `authentications` |
+//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume, the heir, whether it is deserted | `authentications` |
 //! | `<ns>:{<connection>}:from` | the connection that it took over | `authentications` |
 //! | `<ns>:{<connection>}:held` | a hash: held messages by sequence | `messages` |
 //! | `<ns>:{<connection>}:dropped` | a sorted set: messages that were held | `messages` |
@@ -14,6 +14,7 @@
 //! | `<ns>:{i:<identity>}:order`, `:age` | sorted sets: the keys of held writes | `writes` |
 //! | `<ns>:{i:<identity>}:claims` | a hash: messages that have, or are having, their effect, by the digest of their `id` | `claims` |
 //! | `<ns>:{i:<identity>}:claims:ends`, `:answers` | sorted sets: when each is forgotten, and each that has an answer | `claims` |
+//! | `<ns>:{unauthenticated}:bytes`, `:ends` | a hash and a sorted set: how much is held of connections that are nobody's, and until when | `reservations` |
 //! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `overdue` |
 //! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
 //! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
@@ -30,6 +31,7 @@ mod decisions;
 mod link;
 mod messages;
 mod overdue;
+mod reservations;
 mod revocations;
 mod writes;
 
@@ -47,7 +49,7 @@ use shared::tag::IdentityTag;
 use self::link::{Link, Wire};
 use super::{
     Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, LONGEST_KEPT, Recorded,
-    Registered, ResumeDigest, Settings, Store, StoreError,
+    Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -99,6 +101,10 @@ struct Scripts {
     unregister: Script,
     hold_message: Script,
     drop_messages: Script,
+    keep: Script,
+    discard: Script,
+    reserve: Script,
+    unreserve: Script,
     hold_write: Script,
     drop_writes: Script,
     expect_overdue: Script,
@@ -125,6 +131,10 @@ impl Scripts {
             unregister: script!("redis/unregister.lua"),
             hold_message: script!("redis/hold_message.lua"),
             drop_messages: script!("redis/drop_messages.lua"),
+            keep: script!("redis/keep.lua"),
+            discard: script!("redis/discard.lua"),
+            reserve: script!("redis/reserved.lua", "redis/reserve.lua"),
+            unreserve: script!("redis/reserved.lua", "redis/unreserve.lua"),
             hold_write: script!("redis/hold_write.lua"),
             drop_writes: script!("redis/drop_writes.lua"),
             expect_overdue: script!("redis/expect_overdue.lua"),
@@ -277,6 +287,14 @@ impl Store for RedisStore {
         Box::pin(self.read_connections(identity))
     }
 
+    fn registered(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> BoxFuture<'_, Result<Option<Registered>, StoreError>> {
+        Box::pin(self.read_connection(identity, connection))
+    }
+
     fn hold_message<'a>(
         &'a self,
         connection: ConnectionId,
@@ -296,6 +314,30 @@ impl Store for RedisStore {
         sequences: &'a [Sequence],
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(self.remove_messages(connection, sequences))
+    }
+
+    fn keep_messages(&self, connection: ConnectionId, keep: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.extend_messages(connection, keep))
+    }
+
+    fn discard_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.desert(connection))
+    }
+
+    fn reserve<'a>(
+        &'a self,
+        connection: ConnectionId,
+        reservation: &'a Reservation,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
+        Box::pin(self.count_reservation(connection, reservation))
+    }
+
+    fn unreserve(&self, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.give_back_reservation(Some(connection)).await.map(|_| ()) })
+    }
+
+    fn reserved(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.give_back_reservation(None))
     }
 
     fn hold_write<'a>(

@@ -4,6 +4,7 @@
 //! whatever is not part of one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use shared::clock::Timestamp;
@@ -14,7 +15,7 @@ use shared::trace::{self, KeyValue, SpanKind, words};
 
 use super::{
     Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
-    ResumeDigest, Store, StoreError,
+    Reservation, ResumeDigest, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -97,6 +98,30 @@ impl Store for Traced {
         traced("drop_messages", self.0.drop_messages(connection, sequences))
     }
 
+    fn registered(&self, identity: IdentityTag, connection: ConnectionId) -> Call<'_, Option<Registered>> {
+        traced("registered", self.0.registered(identity, connection))
+    }
+
+    fn keep_messages(&self, connection: ConnectionId, keep: Duration) -> Call<'_, ()> {
+        traced("keep_messages", self.0.keep_messages(connection, keep))
+    }
+
+    fn discard_messages(&self, connection: ConnectionId) -> Call<'_, u64> {
+        traced("discard_messages", self.0.discard_messages(connection))
+    }
+
+    fn reserve<'a>(&'a self, connection: ConnectionId, reservation: &'a Reservation) -> Call<'a, bool> {
+        traced("reserve", self.0.reserve(connection, reservation))
+    }
+
+    fn unreserve(&self, connection: ConnectionId) -> Call<'_, ()> {
+        traced("unreserve", self.0.unreserve(connection))
+    }
+
+    fn reserved(&self) -> Call<'_, u64> {
+        traced("reserved", self.0.reserved())
+    }
+
     fn hold_write<'a>(
         &'a self,
         identity: IdentityTag,
@@ -155,7 +180,6 @@ impl Store for Traced {
 mod tests {
     use std::future::ready;
     use std::pin::pin;
-    use std::time::Duration;
 
     use shared::clock::ManualClock;
     use shared::config::{Config, OtlpUrl, Share, TraceConfig, Value};

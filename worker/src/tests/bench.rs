@@ -31,7 +31,7 @@ use crate::identity::{Identity, Issuer};
 use crate::running::Running;
 use crate::store::{
     Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
-    ResumeDigest, Settings, Store, StoreError, open,
+    Reservation, ResumeDigest, Settings, Store, StoreError, UnauthenticatedLimits, open,
 };
 use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
@@ -87,6 +87,16 @@ impl Bench {
                 concurrency: 10,
                 max_deliveries: 5,
                 handler_timeout: Duration::from_secs(5),
+                unauthenticated: UnauthenticatedLimits {
+                    hold: HoldLimits {
+                        of_sender: 25,
+                        messages: 3,
+                        bytes: 10_000,
+                        ttl: HOLD_TTL,
+                    },
+                    bytes_of_terminator: 1_000_000,
+                    bytes_of_all: 1_000_000,
+                },
                 hold: HoldLimits {
                     of_sender: 25,
                     messages: 3,
@@ -491,6 +501,12 @@ impl Store for FlakyStore {
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
+        fn registered<'a>(identity: IdentityTag, connection: ConnectionId) -> Option<Registered>;
+        fn keep_messages<'a>(connection: ConnectionId, keep: Duration) -> ();
+        fn discard_messages<'a>(connection: ConnectionId) -> u64;
+        fn reserve<'a>(connection: ConnectionId, reservation: &'a Reservation) -> bool;
+        fn unreserve<'a>(connection: ConnectionId) -> ();
+        fn reserved<'a>() -> u64;
         fn held_writes<'a>(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
         fn overdue<'a>(since: Timestamp, most: u64) -> Vec<IdentityTag>;
         fn revoke<'a>(revocation: &'a Revocation) -> ();

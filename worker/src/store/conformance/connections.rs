@@ -25,8 +25,16 @@ async fn a_lapsed_connection_is_listed_for_a_day(home: &dyn Home) {
     assert_eq!(connections(home, alice).await.len(), 2);
     pass(home, Duration::from_secs(1)).await;
     assert_eq!(connections(home, alice).await, [later]);
+    assert_eq!(one(home, alice, sooner.connection).await, None);
+    assert_eq!(one(home, alice, later.connection).await, Some(later));
+    assert_eq!(one(home, an_identity(), later.connection).await, None);
     pass(home, Duration::from_secs(10)).await;
     assert_eq!(connections(home, alice).await, []);
+}
+
+async fn one(home: &dyn Home, identity: IdentityTag, connection: ConnectionId) -> Option<Registered> {
+    let one = home.store().registered(identity, connection).await;
+    one.expect("the store answers")
 }
 
 async fn of_too_many_connections_the_stalest_gives_way(home: &dyn Home) {

@@ -7,7 +7,7 @@ use shared::id::{ConnectionId, Sequence};
 
 use super::expiring::Expiring;
 use crate::identity::Identity;
-use crate::store::{AFTERLIFE, Authentication, Recorded, ResumeDigest};
+use crate::store::{AFTERLIFE, Authentication, DESERTED_KEPT, Recorded, ResumeDigest};
 
 pub(super) struct Authentications {
     leeway: Duration,
@@ -24,6 +24,8 @@ struct Entry {
     /// Who it is, or was before it closed, and what proves it; nobody if it was forgotten.
     owner: Option<(Identity, ResumeDigest)>,
     heir: Option<ConnectionId>,
+    /// It has closed and was nobody's: nothing of it is held any more.
+    deserted: bool,
 }
 
 impl Entry {
@@ -33,6 +35,7 @@ impl Entry {
             owned_by: None,
             owner: None,
             heir: None,
+            deserted: false,
         }
     }
 
@@ -44,6 +47,7 @@ impl Entry {
         if self.owner != owner {
             self.heir = None;
         }
+        self.deserted &= owner.is_none();
         self.owned_by = Some(by);
         self.owner = owner;
     }
@@ -92,6 +96,28 @@ impl Authentications {
     pub(super) fn get(&self, connection: ConnectionId, now: Timestamp) -> Option<Authentication> {
         let entry = self.by_connection.get(&connection, now)?;
         Some(entry.authentication.clone())
+    }
+
+    /// Has nothing more held of a connection, unless it was somebody's. Tells whether so.
+    pub(super) fn desert(&mut self, connection: ConnectionId, now: Timestamp) -> bool {
+        let entry = self.by_connection.take(&connection, now).map(|(entry, _)| entry);
+        let mut entry = entry.unwrap_or_else(|| Entry::new(Authentication::Closed { by: Sequence::FIRST }));
+        let until = if entry.owner.is_some() {
+            AFTERLIFE
+        } else {
+            DESERTED_KEPT
+        };
+        entry.deserted = entry.owner.is_none();
+        let deserted = entry.deserted;
+        self.by_connection
+            .put(connection, entry, now, now.saturating_add(until));
+        deserted
+    }
+
+    pub(super) fn is_deserted(&self, connection: ConnectionId, now: Timestamp) -> bool {
+        self.by_connection
+            .get(&connection, now)
+            .is_some_and(|entry| entry.deserted)
     }
 
     pub(super) fn resume(

@@ -83,6 +83,11 @@ impl Connections {
         }
     }
 
+    pub(super) fn one(&self, identity: IdentityTag, connection: ConnectionId, now: Timestamp) -> Option<Registered> {
+        let entry = self.by_identity.get(&identity, now)?.get(&connection)?;
+        (now < entry.gone_at(now)).then_some(*entry)
+    }
+
     pub(super) fn of(&self, identity: IdentityTag, now: Timestamp) -> Vec<Registered> {
         let entries = self
             .by_identity

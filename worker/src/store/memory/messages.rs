@@ -49,6 +49,18 @@ impl Messages {
         }
     }
 
+    pub(super) fn keep(&mut self, connection: ConnectionId, until: Timestamp, now: Timestamp) {
+        self.by_connection.extend(&connection, now, until);
+    }
+
+    /// Forgets all that is held of a connection. Tells how many that were.
+    pub(super) fn discard(&mut self, connection: ConnectionId, now: Timestamp) -> u64 {
+        let count = self.by_connection.get(&connection, now).map_or(0, BTreeMap::len) as u64;
+        self.by_connection.remove(&connection);
+        self.dropped.remove(&connection);
+        count
+    }
+
     pub(super) fn of(&self, connection: ConnectionId, now: Timestamp) -> Vec<HeldMessage> {
         let held = self.by_connection.get(&connection, now);
         held.map(|held| held.values().cloned().collect()).unwrap_or_default()

@@ -78,17 +78,7 @@ impl RedisStore {
         let now = self.clock.now();
         let mut found = Vec::with_capacity(entries.len());
         for (connection, text) in entries {
-            let (by, text) = text
-                .split_once(':')
-                .ok_or_else(|| unreadable("a connection that does not say by which message"))?;
-            let stored: Stored = serde_json::from_str(text).map_err(unreadable)?;
-            let entry = Registered {
-                connection: connection.parse().map_err(unreadable)?,
-                by: Sequence::new(by.parse().map_err(unreadable)?),
-                until: stored.until,
-                issued_at: stored.issued_at,
-                token_id: stored.token_id,
-            };
+            let entry = read(connection.parse().map_err(unreadable)?, &text)?;
             // The script leaves some that are over for later.
             if now < entry.gone_at(now) {
                 found.push(entry);
@@ -96,4 +86,34 @@ impl RedisStore {
         }
         Ok(found)
     }
+
+    pub(super) async fn read_connection(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> Result<Option<Registered>, StoreError> {
+        let mut command = redis::cmd("HGET");
+        command
+            .arg(self.of_identity(identity, "connections"))
+            .arg(connection.to_string());
+        let text: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        let now = self.clock.now();
+        let entry = text.map(|text| read(connection, &text)).transpose()?;
+        Ok(entry.filter(|entry| now < entry.gone_at(now)))
+    }
+}
+
+/// An entry, as it is stored.
+fn read(connection: ConnectionId, text: &str) -> Result<Registered, StoreError> {
+    let (by, text) = text
+        .split_once(':')
+        .ok_or_else(|| unreadable("a connection that does not say by which message"))?;
+    let stored: Stored = serde_json::from_str(text).map_err(unreadable)?;
+    Ok(Registered {
+        connection,
+        by: Sequence::new(by.parse().map_err(unreadable)?),
+        until: stored.until,
+        issued_at: stored.issued_at,
+        token_id: stored.token_id,
+    })
 }

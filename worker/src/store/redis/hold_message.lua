@@ -10,7 +10,8 @@
 -- ARGV[5]  how many bytes
 -- ARGV[6]  for how long to keep it, in milliseconds
 --
--- Returns how many are held, or -1 if this one may not be; and the connection's heir.
+-- Returns how many are held, or -1 if this one may not be, or -2 if nothing of the connection is any more; and the
+-- connection's heir.
 
 local key, dropped, auth = KEYS[1], KEYS[2], KEYS[3]
 local sequence, bytes, keep_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[6])
@@ -18,6 +19,9 @@ local heir = redis.call('HGET', auth, 'heir')
 local fields = redis.call('HLEN', key)
 local count = fields > 0 and fields - 1 or 0
 
+if redis.call('HGET', auth, 'deserted') then
+    return { -2, heir }
+end
 if redis.call('ZSCORE', dropped, sequence) then
     return { count, heir }
 end

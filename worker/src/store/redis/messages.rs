@@ -1,14 +1,18 @@
 //! What is held of each connection.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use shared::id::{ConnectionId, Sequence};
 
 use super::{RedisStore, keep_ms, millis, unreadable, without_bytes};
-use crate::store::{AFTERLIFE, DROPPED_KEPT, HeldMessage, HoldLimits, Holding, StoreError};
+use crate::store::{AFTERLIFE, DESERTED_KEPT, DROPPED_KEPT, HeldMessage, HoldLimits, Holding, StoreError};
 
 /// In the same hash as the messages: how many bytes they count together.
 const BYTES: &str = "bytes";
+
+/// What the script says instead of how many are held.
+const DESERTED: i64 = -2;
 
 impl RedisStore {
     pub(super) async fn append_message(
@@ -33,11 +37,33 @@ impl RedisStore {
         let (count, heir): (i64, Option<String>) = self
             .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await?;
+        let count = match count {
+            DESERTED => return Ok(Holding::Deserted),
+            count => count,
+        };
         let Ok(count) = u64::try_from(count) else {
             return Ok(Holding::Overflow);
         };
         let heir = heir.map(|heir| heir.parse().map_err(unreadable)).transpose()?;
         Ok(Holding::Held { count, heir })
+    }
+
+    pub(super) async fn extend_messages(&self, connection: ConnectionId, keep: Duration) -> Result<(), StoreError> {
+        let mut invocation = self.scripts.keep.key(self.of_connection(connection, "held"));
+        invocation.arg(millis(keep));
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+
+    /// Tells how many were held.
+    pub(super) async fn desert(&self, connection: ConnectionId) -> Result<u64, StoreError> {
+        let mut invocation = self.scripts.discard.prepare_invoke();
+        for what in ["auth", "held", "dropped", "decisions"] {
+            invocation.key(self.of_connection(connection, what));
+        }
+        invocation.arg(millis(DESERTED_KEPT));
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
     }
 
     pub(super) async fn read_messages(&self, connection: ConnectionId) -> Result<Vec<HeldMessage>, StoreError> {

@@ -1,7 +1,8 @@
 -- Writes a connection's state, if it is by a newer message than what is there.
 --
 -- KEYS[1]  the connection's key: a hash of `by` (the message's sequence) and `state`;
---          of `owned_by` and `owner`, who may name an heir, or nothing if nobody; and of `heir`
+--          of `owned_by` and `owner`, who may name an heir, or nothing if nobody; of `heir`; and of `deserted`, if it
+--          was nobody's when it closed
 -- ARGV[1]  the sequence, in decimal without leading zeros
 -- ARGV[2]  the state, as text that is equal where the state is
 -- ARGV[3]  for how long to keep it, in milliseconds
@@ -31,6 +32,9 @@ end
 if owner and not (owned_by and not newer(by, owned_by)) then
     if owner ~= present_owner then
         redis.call('HDEL', key, 'heir')
+    end
+    if owner ~= '' then
+        redis.call('HDEL', key, 'deserted')
     end
     redis.call('HSET', key, 'owned_by', by, 'owner', owner)
 end

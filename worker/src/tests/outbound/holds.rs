@@ -57,14 +57,19 @@ async fn what_a_connection_that_is_gone_gives_back_is_told_to_the_live_ones() {
     bench.connect(bench.connection(2), "alice", 300).await;
     bench.connect(bench.connection(3), "alice", -1).await;
     // Lapsed, and closed since: it will not ask for it.
-    for why in [Bounced::Gone, Bounced::Lapsed] {
-        bench.bounce(why, bench.write(bench.connection(1), "alice", "a")).await;
+    for (why, key) in [(Bounced::Gone, "a"), (Bounced::Lapsed, "b")] {
+        bench.bounce(why, bench.write(bench.connection(1), "alice", key)).await;
         assert_eq!(
             bench.errand().await,
             (bench.connection(2), Errand::Wake { from: None }, json!(null))
         );
     }
-    assert_eq!(bench.held("alice").await, ["p:a"]);
+    // Of the copies of one push, one is told of.
+    bench
+        .bounce(Bounced::Gone, bench.write(bench.connection(4), "alice", "b"))
+        .await;
+    bench.expect_no_answer().await;
+    assert_eq!(bench.held("alice").await, ["p:a", "p:b"]);
     bench.expect_no_answer().await;
 }
 

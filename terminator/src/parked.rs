@@ -1,0 +1,65 @@
+//! A message that found no room on its way to the broker. Its connection forwards nothing meanwhile, so each has one at most.
+//!
+//! There are two kinds of room: for the bytes of what all connections have sent and the broker has not confirmed, and in
+//! the queue before the channel. Who waits for either is served in the order of arrival.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use shared::bus::{PublishError, Waiting};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::forward::Forwarder;
+use crate::peer::Peer;
+
+/// Room for the bytes of a message, when it comes.
+pub(crate) type Room = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+
+/// A message that waits for room.
+pub(crate) enum Parked {
+    /// For the bytes of it. It is stamped when there is room, so that nothing else of its connection can come between.
+    ForBytes(Box<Unsent>),
+    /// In the queue.
+    InQueue(Box<Waiting>),
+}
+
+/// A message that is not stamped yet.
+pub(crate) struct Unsent {
+    pub(crate) text: Bytes,
+    pub(crate) room: Room,
+    pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) peer: Arc<Peer>,
+}
+
+impl Parked {
+    /// Hands it over as soon as there is room, a poll at a time: the place in the line is kept.
+    pub(crate) fn poll_submitted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self {
+                Self::InQueue(waiting) => return waiting.poll_submitted(context),
+                Self::ForBytes(unsent) => {
+                    let room = ready!(unsent.room.as_mut().poll(context));
+                    let text = std::mem::take(&mut unsent.text);
+                    let publication = unsent.forwarder.message(&unsent.peer, text, room);
+                    match unsent.forwarder.publisher.try_submit(publication) {
+                        Ok(()) => return Poll::Ready(()),
+                        Err(waiting) => *self = Self::InQueue(waiting),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives up waiting: its client is told.
+    pub(crate) fn give_up(self, reason: PublishError) {
+        match self {
+            Self::InQueue(waiting) => waiting.give_up(reason),
+            Self::ForBytes(unsent) => {
+                unsent.forwarder.metrics.message_refused(reason);
+                unsent.peer.refuse_unsent(&unsent.text, reason);
+            }
+        }
+    }
+}
