@@ -151,6 +151,8 @@ claims_of_both_homes!(
     a_look_tells_whether_somebody_consumes,
     one_of_several_consumers_is_active_and_gets_all_in_order,
     what_an_active_consumer_leaves_goes_to_the_next_before_all_that_follows,
+    what_led_to_a_queue_once_leads_there_no_more,
+    a_queue_that_is_full_by_bytes_refuses,
 );
 
 async fn a_publication_arrives_with_all_that_stood_around_it(home: Home) {
@@ -405,6 +407,39 @@ async fn a_full_queue_refuses(home: Home) {
     }
     assert_eq!(outcomes.first(), Some(&Ok(())));
     assert_eq!(outcomes.last(), Some(&Err(PublishError::Refused)));
+}
+
+async fn a_queue_that_is_full_by_bytes_refuses(home: Home) {
+    let limits = Limits {
+        max_length: Some((1_000, Overflow::RejectPublish)),
+        max_length_bytes: Some(10_000),
+        ..Limits::default()
+    };
+    let queue = home.queue("heavy", limits);
+    drop(home.consumer(&queue, 1).await);
+    let mut outcomes = Vec::new();
+    for _ in 0..50 {
+        outcomes.push(home.publish(&queue, &"x".repeat(1_000)).await);
+    }
+    assert_eq!(outcomes.first(), Some(&Ok(())));
+    assert_eq!(outcomes.last(), Some(&Err(PublishError::Refused)));
+}
+
+async fn what_led_to_a_queue_once_leads_there_no_more(home: Home) {
+    let queue = home.queue("moved", Limits::default());
+    let route = Route::new(&home.exchange(), &queue.name);
+    let _earlier = home.consumer(&queue, 1).await;
+    let publisher = home.bus.publisher(Patience::Endless);
+    assert_eq!(within(publisher.publish(route.clone(), message("x"))).await, Ok(()));
+    let later = Queue {
+        former_bindings: queue.bindings.clone(),
+        bindings: Vec::new(),
+        ..queue
+    };
+    let _later = home.consumer(&later, 1).await;
+    let outcome = within(publisher.publish(route, message("x"))).await;
+    assert_eq!(outcome, Err(PublishError::Unroutable));
+    assert_eq!(home.publish(&later, "by its name").await, Ok(()));
 }
 
 async fn what_is_acknowledged_never_comes_again(home: Home) {

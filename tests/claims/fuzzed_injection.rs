@@ -409,7 +409,7 @@ async fn whatever_an_injector_writes_honest_clients_are_answered_and_nothing_van
             Verdict::Confirmed => {
                 let keys: BTreeSet<_> = case.carbon_copies.into_iter().chain([case.key.as_str()]).collect();
                 for (key, _) in KEYS.iter().filter(|(key, _)| keys.contains(key)) {
-                    *taken.entry(key).or_default() += 1;
+                    *taken.entry(*key).or_default() += 1;
                 }
             }
             Verdict::Closed(why) => {

@@ -177,6 +177,8 @@ async fn a_property_that_is_not_utf_8_hinders_nobody() {
         command.args([&url, "-e", stack.namespace(), "-r", "message", "-b", &body, option]);
         assert!(command.arg(OsStr::from_bytes(b"\xff\xfe")).status().unwrap().success());
         assert_next_is_answered(&queue, option).await;
+        let dead = queue.dead_letter(10.s()).await;
+        assert_eq!(reason(dead.header("reason")), "bad_request", "{option}");
     }
     let published = amqp_tool(
         "amqp-publish",

@@ -67,8 +67,8 @@ async fn a_queue_that_is_there_otherwise_is_told_once_and_waited_for_without_has
     declare_otherwise(&stack, &name).await;
     stack.spawn_terminators(1);
     stack.spawn_workers(1);
-    // Consuming and publishing, and in a worker replying.
-    let connections = [(&stack.terminators()[0], 2), (&stack.workers()[0], 3)];
+    // Consuming and publishing, and in a worker the same for outsiders.
+    let connections = [(&stack.terminators()[0], 2), (&stack.workers()[0], 4)];
     for (program, connections) in connections {
         eventually(20.s(), "it is told", async || errors(program).len() >= connections).await;
     }

@@ -122,7 +122,7 @@ pub fn long(bytes: &[u8]) -> Vec<u8> {
 fn short(text: impl AsRef<[u8]>) -> Vec<u8> {
     let text = text.as_ref();
     let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
-    [&[length][..], &text[..length.into()]].concat()
+    [&[length][..], &text[..usize::from(length)]].concat()
 }
 
 /// A connection with one channel, on which publishing is confirmed and direct replies are received.

@@ -92,6 +92,8 @@ pub(crate) struct Outbound {
     pub(crate) audience: Audience,
     pub(crate) teller: Arc<Teller>,
     pub(crate) undertaker: Arc<Undertaker>,
+    /// The same of what outsiders publish.
+    pub(crate) outsiders: Arc<Undertaker>,
     pub(crate) hold: HoldLimits,
     pub(crate) counters: Arc<Counters>,
     pub(crate) leavings: Leavings,

@@ -35,8 +35,6 @@ const HEARD_PREFETCH: u16 = 256;
 pub(crate) struct Outward {
     pub(crate) revoked: Arc<Revoked>,
     pub(crate) outbound: Arc<Outbound>,
-    /// Of clients' messages. That of all others is in `outbound`.
-    pub(crate) undertaker: Arc<Undertaker>,
     pub(crate) audit: Arc<Audit>,
     known: Known,
     /// A digest of those that this worker goes by.
@@ -62,7 +60,7 @@ impl Outward {
                 teller.clone(),
             ))
         };
-        let (of_clients, of_others) = (undertaker(publisher()), undertaker(replier()));
+        let (of_clients, of_outsiders) = (undertaker(publisher()), undertaker(replier()));
         let rules = parts.verifier.rules();
         let known = Known {
             issuers: parts.issuers.clone(),
@@ -88,7 +86,8 @@ impl Outward {
             publisher: publisher(),
             audience,
             teller,
-            undertaker: of_others,
+            undertaker: of_clients,
+            outsiders: of_outsiders,
             hold: parts.limits.hold,
             counters,
             leavings: Leavings::default(),
@@ -96,7 +95,6 @@ impl Outward {
         Self {
             revoked,
             outbound: Arc::new(outbound),
-            undertaker: of_clients,
             audit: Arc::default(),
             known,
             rules: parts.limits.rules_digest.clone(),
@@ -108,7 +106,6 @@ impl Outward {
         let Self {
             revoked,
             outbound,
-            undertaker: _,
             audit,
             known,
             rules,

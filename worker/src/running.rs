@@ -243,7 +243,7 @@ impl Rooms {
         // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
         let publisher = bus.publisher(Patience::Endless);
         let replier = bus.replier(Patience::Endless);
-        let of_others = outward.outbound.undertaker.clone();
+        let (of_clients, of_others) = (outward.outbound.undertaker.clone(), outward.outbound.outsiders.clone());
         Self {
             pipeline: Pipeline {
                 names: names.clone(),
@@ -282,7 +282,7 @@ impl Rooms {
                 audit: outward.audit.clone(),
             },
             mover: Mover::new(publisher, replier, names),
-            undertakers: [outward.undertaker.clone(), of_others],
+            undertakers: [of_clients, of_others],
             metrics,
             clock,
         }

@@ -267,7 +267,7 @@ impl Pushes {
     async fn tell(&self, delivery: &Delivery, producer: Option<&Producer>, outcome: &Outcome) -> Result<(), Trouble> {
         let Outbound {
             teller,
-            undertaker,
+            outsiders,
             names,
             ..
         } = &*self.outbound;
@@ -275,7 +275,7 @@ impl Pushes {
             (Some(producer), _) => teller.tell(producer, outcome).await?,
             (None, Outcome::Refused { error }) => {
                 let queue = names.pushes().name;
-                undertaker.bury_unheard(delivery, error.code, queue).await?;
+                outsiders.bury_unheard(delivery, error.code, queue).await?;
             }
             (None, _) => {}
         }

@@ -100,7 +100,7 @@ impl Revoking {
     async fn tell(&self, delivery: &Delivery, outcome: &Outcome) -> Result<(), Trouble> {
         let Outbound {
             teller,
-            undertaker,
+            outsiders,
             names,
             ..
         } = &*self.outbound;
@@ -108,7 +108,7 @@ impl Revoking {
             (Some(producer), _) => teller.tell(&producer, outcome).await?,
             (None, Outcome::Refused { error }) => {
                 let queue = names.revocations().name;
-                undertaker.bury_unheard(delivery, error.code, queue).await?;
+                outsiders.bury_unheard(delivery, error.code, queue).await?;
             }
             (None, _) => {}
         }
