@@ -53,6 +53,9 @@ shared::settings! {
         pub unauthenticated_messages_per_second: Option<u32> = "20" in "1"..="1000000",
         /// How many messages of such a connection may be on their way before its socket is no longer read.
         pub unauthenticated_in_flight: usize = "8" in "1"..="10000",
+        /// How many bytes of messages of all such connections together may be on their way. Beyond it each of their sockets is read
+        /// again when it is its message's turn: everybody else's messages wait behind no more than this.
+        pub unauthenticated_in_flight_bytes: Size = "1MiB" in "64KiB"..="1024GiB",
         /// The size in bytes of the largest message a client may send; a larger one closes its connection with 1009.
         pub max_message_size: Size = "64KiB" in "1KiB"..="16MiB",
         /// How many messages of one connection may be on their way, sent and not yet answered. Some that come behind them

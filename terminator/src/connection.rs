@@ -241,7 +241,8 @@ impl Connection {
             peer.tell(refusal(&text, PublishError::Away));
             return None;
         }
-        match self.forwarder.room(text.len()) {
+        let is_authenticated = peer.look(Session::was_ever_bound);
+        match self.forwarder.rooms.take(text.len(), is_authenticated) {
             Ok(room) => {
                 let publication = self.forwarder.message(peer, text, Some(room));
                 self.submit(publication);

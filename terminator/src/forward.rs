@@ -16,12 +16,10 @@ use crate::bounce::Bouncer;
 use crate::leaving::Leaving;
 use crate::looks::Glance;
 use crate::metrics::Metrics;
-use crate::parked::Room;
 use crate::peer::Peer;
+use crate::room::{Room, Rooms};
 use crate::session::{Next, SentBack, What};
 
-/// In how large pieces room is given out, in bytes.
-const UNIT: usize = 1_024;
 /// How many connections tell the workers of their end at a time. Thousands may end together, and nobody's message is to
 /// stand in line behind them.
 const MOST_ENDS: usize = 64;
@@ -34,9 +32,7 @@ pub(crate) struct Forwarder {
     route: Route,
     return_queue: String,
     glance: Glance,
-    /// Room for the bytes that clients have sent and the broker has not confirmed.
-    inbound: Arc<Semaphore>,
-    units: usize,
+    pub(crate) rooms: Rooms,
     /// How many tell the workers of their end at a time.
     pub(crate) ends: Semaphore,
 }
@@ -48,9 +44,8 @@ impl Forwarder {
         names: &Names,
         return_queue: String,
         metrics: Arc<Metrics>,
-        most_bytes: usize,
+        rooms: Rooms,
     ) -> Self {
-        let units = most_bytes.div_ceil(UNIT).clamp(1, Semaphore::MAX_PERMITS);
         let route = Route::new(&names.internal_exchange().name, keys::FORWARD);
         Self {
             publisher,
@@ -59,31 +54,21 @@ impl Forwarder {
             route,
             return_queue,
             glance: Glance::new(),
-            inbound: Arc::new(Semaphore::new(units)),
-            units,
+            rooms,
             ends: Semaphore::new(MOST_ENDS),
         }
     }
 
-    /// Room for the bytes of a message, until the broker has confirmed it; who waits for it is in line.
-    pub(crate) fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Room> {
-        let units = u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.units)).unwrap_or(u32::MAX);
-        let waits = || -> Room {
-            let waiting = self.inbound.clone().acquire_many_owned(units);
-            Box::pin(async move { waiting.await.ok() })
-        };
-        self.inbound.clone().try_acquire_many_owned(units).map_err(|_| waits())
-    }
-
     /// Opens a question, and makes the publication that asks it. If the broker refuses, the client is told.
-    pub(crate) fn message(&self, peer: &Arc<Peer>, text: Bytes, room: Option<OwnedSemaphorePermit>) -> Publication {
+    pub(crate) fn message(&self, peer: &Arc<Peer>, text: Bytes, room: Option<Room>) -> Publication {
         let leaving = Leaving::received(&peer.common().tracer);
         let looks = self.glance.at(&text);
-        let (sequence, standing) = peer.forward(looks);
+        let (unconfirmed, unanswered) = room.map(|room| (room.unconfirmed, room.unanswered)).unzip();
+        let (sequence, standing) = peer.forward(looks, unanswered.flatten());
         let stamp = stamp(peer, sequence);
         debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), barrier = looks.barrier, trace_id = leaving.trace_id(), "taken from the socket");
         let leaving = leaving.publish(stamp, text.len(), &self.route.exchange);
-        self.question(peer, stamp, standing, text, room, leaving)
+        self.question(peer, stamp, standing, text, unconfirmed, leaving)
     }
 
     /// The publication that asks what is to be asked on the connection's own account.

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use shared::envelope::Part;
 use shared::id::Sequence;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The open questions of one connection.
 #[derive(Debug)]
@@ -24,7 +25,13 @@ pub(crate) struct InFlight {
     /// Open releases: they are ours, so they do not count against the client's share.
     releases: u32,
     most: u32,
+    /// What room open messages take, if their connection has never proved who it is.
+    room: Option<Box<Taken>>,
 }
+
+/// What room open messages take, by their sequences.
+#[derive(Debug, Default)]
+struct Taken(Vec<(Sequence, OwnedSemaphorePermit)>);
 
 /// Whose question it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +81,7 @@ impl InFlight {
             proving: 0,
             releases: 0,
             most: u32::try_from(most).unwrap_or(u32::MAX),
+            room: None,
         }
     }
 
@@ -88,6 +96,18 @@ impl InFlight {
         *self.count(kind) += 1;
         self.proving += u32::from(kind.proves());
         sequence
+    }
+
+    /// Keeps the room that an open message takes, until it is settled.
+    pub(crate) fn keep(&mut self, sequence: Sequence, room: Option<OwnedSemaphorePermit>) {
+        if let Some(room) = room {
+            self.room.get_or_insert_default().0.push((sequence, room));
+        }
+    }
+
+    /// The connection has proved who it is: its messages take no room of those that have not.
+    pub(crate) fn give_back_room(&mut self) {
+        self.room = None;
     }
 
     /// The sequence that the next question will have.
@@ -205,6 +225,9 @@ impl InFlight {
     }
 
     fn settle(&mut self, sequence: Sequence) {
+        if let Some(taken) = &mut self.room {
+            taken.0.retain(|(other, _)| *other != sequence);
+        }
         if let Some(slot) = self.slot(sequence)
             && let Slot::Open { kind, .. } = std::mem::replace(slot, Slot::Settled)
         {

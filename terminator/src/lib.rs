@@ -53,6 +53,7 @@ mod recent;
 mod refuse;
 mod registry;
 mod returns;
+mod room;
 mod session;
 #[cfg(any(test, feature = "simulation"))]
 mod simulation;
@@ -100,6 +101,7 @@ use self::origin::AllowedOrigins;
 use self::phase::Phase;
 use self::registry::Registry;
 use self::returns::Returns;
+use self::room::Rooms;
 use self::sockets::Sockets;
 pub use self::tls::TlsError;
 
@@ -305,8 +307,11 @@ impl House {
         let answers = bus.consumer(return_queue.clone(), returns::PREFETCH);
         let publisher = bus.publisher(Patience::Limited(config.broker_patience));
         let (bouncer, given_back) = Bouncer::new(&names, metrics.clone());
-        let inbound = config.receive_queue_bytes_total.bytes();
-        let forwarder = Forwarder::new(publisher, bouncer.clone(), &names, return_queue.name, metrics, inbound);
+        let rooms = Rooms::new(
+            config.receive_queue_bytes_total.bytes(),
+            config.unauthenticated_in_flight_bytes.bytes(),
+        );
+        let forwarder = Forwarder::new(publisher, bouncer.clone(), &names, return_queue.name, metrics, rooms);
         let (phase, phases) = watch::channel(Phase::Waiting);
         // What is given back waits as long as it must; it ends when nobody can give back any more.
         tokio::spawn(bounce::run(given_back, bus.publisher(Patience::Endless)));

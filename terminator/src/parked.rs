@@ -1,21 +1,16 @@
 //! A message that found no room on its way to the broker. Its connection forwards nothing meanwhile, so each has one at most.
 //!
-//! There are two kinds of room: for the bytes of what all connections have sent and the broker has not confirmed, and in
-//! the queue before the channel. Who waits for either is served in the order of arrival.
+//! There are two kinds of room: for the bytes of it (`room`), and in the queue before the channel. Who waits for either is served in the order of arrival.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use shared::bus::{PublishError, Waiting};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::forward::Forwarder;
 use crate::peer::Peer;
-
-/// Room for the bytes of a message, when it comes.
-pub(crate) type Room = Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>;
+use crate::room::Coming;
 
 /// A message that waits for room.
 pub(crate) enum Parked {
@@ -28,7 +23,7 @@ pub(crate) enum Parked {
 /// A message that is not stamped yet.
 pub(crate) struct Unsent {
     pub(crate) text: Bytes,
-    pub(crate) room: Room,
+    pub(crate) room: Coming,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) peer: Arc<Peer>,
 }

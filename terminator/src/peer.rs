@@ -10,7 +10,7 @@ use shared::bus::{Delivery, PublishError};
 use shared::envelope::{Answer, Errand, Standing};
 use shared::id::{ConnectionId, Sequence};
 use shared::revocation::{Revocation, Revocations};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
 use crate::binding::Now;
@@ -110,8 +110,8 @@ impl Peer {
     }
 
     /// It has sent a message.
-    pub(crate) fn forward(&self, looks: Looks) -> (Sequence, Standing) {
-        self.change(|session| session.forward(looks, Instant::now()))
+    pub(crate) fn forward(&self, looks: Looks, room: Option<OwnedSemaphorePermit>) -> (Sequence, Standing) {
+        self.change(|session| session.forward(looks, room, Instant::now()))
     }
 
     /// So many messages of its were read and cannot be forwarded yet.

@@ -8,6 +8,7 @@
 //! out by the connection's task: what to ask the workers
 //! ([`next_question`](Session::next_question)) and what to write ([`writing`]).
 
+mod keeping;
 mod returned;
 mod showing;
 mod timing;
@@ -24,6 +25,7 @@ use shared::id::{ConnectionId, Sequence};
 use shared::protocol::CloseCode;
 use shared::tag::IdentityTag;
 use shared::trace::Span;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::binding::{Binding, Bound};
@@ -32,7 +34,7 @@ use crate::ending::Ending;
 use crate::held::{Due, Held, Stand};
 use crate::in_flight::{InFlight, Kind};
 use crate::index::Owner;
-use crate::load::{Load, STALLED};
+use crate::load::Load;
 use crate::looks::Looks;
 use crate::outbound::Outbound;
 use crate::outgoing::{Entry, Outgoing, Queue};
@@ -40,6 +42,7 @@ use crate::recent::Recent;
 use crate::refuse::{refusal, unauthenticated};
 use crate::wheel::Tick;
 
+use self::keeping::{BeingWritten, length};
 pub(crate) use self::returned::Brought;
 pub use self::showing::{Shown, State};
 pub(crate) use self::writing::Dismissed;
@@ -97,36 +100,6 @@ enum Life {
     Gone,
     /// And others know what it has left open.
     Forgotten,
-}
-
-/// What is being written, in little room: there are many connections.
-#[derive(Clone, Copy, Debug)]
-struct BeingWritten {
-    since: Instant,
-    texts: u32,
-    bytes: u32,
-}
-
-impl BeingWritten {
-    fn new(load: Load, since: Instant) -> Self {
-        Self {
-            since,
-            texts: u32::try_from(load.texts).unwrap_or(u32::MAX),
-            bytes: u32::try_from(load.bytes).unwrap_or(u32::MAX),
-        }
-    }
-
-    const fn load(self) -> Load {
-        Load {
-            texts: self.texts as usize,
-            bytes: self.bytes as usize,
-        }
-    }
-}
-
-/// The length of a message, which is below 4 GiB.
-fn length(body: &Bytes) -> u32 {
-    u32::try_from(body.len()).unwrap_or(u32::MAX)
 }
 
 /// A message that a worker has sent back.
@@ -196,7 +169,14 @@ impl Session {
     /// What may not be decided before is what has a token: it may be by that, and by no other, that this one acts. For a
     /// barrier it is all there is, and a release is unsettled business too, and none is begun while it may be decided: a
     /// log-out refuses what is held, which nobody else may be handling meanwhile.
-    pub(crate) fn forward(&mut self, looks: Looks, now: Instant) -> (Sequence, Standing) {
+    ///
+    /// What room it takes is given back when it is answered.
+    pub(crate) fn forward(
+        &mut self,
+        looks: Looks,
+        room: Option<OwnedSemaphorePermit>,
+        now: Instant,
+    ) -> (Sequence, Standing) {
         let Looks { barrier, proves } = looks;
         let releases = || self.in_flight.is_releasing() || self.due_release(now).is_some();
         let unsettled = if barrier {
@@ -209,6 +189,7 @@ impl Session {
             ..self.standing()
         };
         let sequence = self.in_flight.forward(Kind::Message { proves });
+        self.in_flight.keep(sequence, room);
         if barrier {
             self.barrier = Some(sequence);
             self.barrier_decides = !standing.unsettled;
@@ -433,40 +414,10 @@ impl Session {
         }
     }
 
-    /// What is kept in memory for it; nothing if it is about to end, which gives that back.
-    pub(crate) fn load(&self) -> Load {
-        if matches!(self.life, Life::Ending(_)) {
-            return Load::default();
-        }
-        let (queued, writing) = (
-            self.outgoing.load(),
-            self.writing.map(BeingWritten::load).unwrap_or_default(),
-        );
-        Load {
-            texts: queued.texts + writing.texts,
-            bytes: queued.bytes + writing.bytes + self.outbound.behind_bytes() + self.again_bytes as usize,
-        }
-    }
-
-    /// Whether its socket has long taken nothing of what it was given.
-    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        !self.is_urgent() && self.writing.is_some_and(|writing| writing.since + STALLED <= now)
-    }
-
-    /// It gives way to others, as it reads too slowly.
-    pub(crate) fn give_way(&mut self) {
-        self.end(CloseCode::SlowReader);
-    }
-
     fn push(&mut self, entry: Entry) {
         if !self.outgoing.push(entry, self.send_bound()) {
             self.end(CloseCode::SlowReader);
         }
-    }
-
-    /// How many bytes may wait to be written.
-    fn send_bound(&self) -> usize {
-        self.common.load.bound(self.common.shares.send_queue_bytes)
     }
 
     /// It ends at once.

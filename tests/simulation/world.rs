@@ -354,6 +354,12 @@ fn worker_config(settings: &Settings) -> WorkerConfig {
         ("on-expired-push", settings.on_expired_push.as_str()),
         ("hold-ttl", &seconds(settings.hold_ttl)),
         ("hold-max-messages", &settings.hold_max_messages.to_string()),
+        // A client may stay a stranger for as long as it likes, so that nothing is refused but for what it says.
+        ("unauthenticated-hold-ttl", &seconds(settings.hold_ttl)),
+        (
+            "unauthenticated-hold-max-messages",
+            &settings.hold_max_messages.to_string(),
+        ),
         ("max-deliveries", MAX_DELIVERIES),
     ])
     .expect("the settings are good")
@@ -364,6 +370,7 @@ fn terminator_config(settings: &Settings) -> TerminatorConfig {
         ("namespace", "simulation"),
         ("admin-listen", "off"),
         ("auth-timeout", "off"),
+        ("unauthenticated-messages-per-second", "off"),
         ("max-in-flight", &settings.max_in_flight.to_string()),
     ])
     .expect("the settings are good")

@@ -72,6 +72,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "unauthenticated-hold-max-messages",
     "unauthenticated-hold-ttl",
     "unauthenticated-in-flight",
+    "unauthenticated-in-flight-bytes",
     "unauthenticated-messages-per-second",
 ];
 

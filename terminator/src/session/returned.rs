@@ -199,6 +199,7 @@ impl Session {
                 return false;
             }
             Applied::Live { waiting, resumes } => {
+                self.in_flight.give_back_room();
                 if waiting > 0 {
                     self.outbound.wake(waiting);
                 }

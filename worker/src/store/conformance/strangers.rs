@@ -29,6 +29,12 @@ async fn what_is_held_of_a_connection_that_was_nobodys_goes_when_it_closes(home:
     assert_eq!(hold(home, connection, &message(home, 2, "1")).await, Holding::Deserted);
     assert_eq!(messages(home, connection).await, []);
     assert_eq!(read(home, connection).await, Some(closed(3)));
+    // Of one that is not known to have closed, something may be held again.
+    let connection = a_connection();
+    hold(home, connection, &message(home, 1, "1")).await;
+    assert_eq!(discard(home, connection).await, 1);
+    assert_eq!(hold(home, connection, &message(home, 2, "1")).await, counted(1));
+    assert_eq!(record(home, connection, &live("alice", 1)).await, Recorded::Changed);
     // One that has logged out cannot be resumed either.
     let connection = a_connection();
     record(home, connection, &live("alice", 1)).await;

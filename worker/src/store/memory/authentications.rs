@@ -100,17 +100,17 @@ impl Authentications {
 
     /// Has nothing more held of a connection, unless it was somebody's. Tells whether so.
     pub(super) fn desert(&mut self, connection: ConnectionId, now: Timestamp) -> bool {
-        let entry = self.by_connection.take(&connection, now).map(|(entry, _)| entry);
-        let mut entry = entry.unwrap_or_else(|| Entry::new(Authentication::Closed { by: Sequence::FIRST }));
-        let until = if entry.owner.is_some() {
-            AFTERLIFE
-        } else {
-            DESERTED_KEPT
+        let Some((mut entry, until)) = self.by_connection.take(&connection, now) else {
+            return true;
         };
         entry.deserted = entry.owner.is_none();
         let deserted = entry.deserted;
-        self.by_connection
-            .put(connection, entry, now, now.saturating_add(until));
+        let until = if deserted {
+            now.saturating_add(DESERTED_KEPT)
+        } else {
+            until
+        };
+        self.by_connection.put(connection, entry, now, until);
         deserted
     }
 

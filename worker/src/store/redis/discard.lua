@@ -14,8 +14,10 @@ if owner and owner ~= '' then
     return 0
 end
 local fields = redis.call('HLEN', held)
-redis.call('HSET', auth, 'deserted', '1')
-redis.call('PEXPIRE', auth, keep_ms)
+if redis.call('EXISTS', auth) == 1 then
+    redis.call('HSET', auth, 'deserted', '1')
+    redis.call('PEXPIRE', auth, keep_ms)
+end
 redis.call('PEXPIRE', KEYS[4], keep_ms)
 redis.call('DEL', held, KEYS[3])
 return fields > 0 and fields - 1 or 0
