@@ -224,6 +224,42 @@ async fn whoever_asks_while_the_first_lasts_is_told_to_try_again() {
     assert_eq!((effects.count(), known(&stack, "running").await), (1, 4.0));
 }
 
+/// A terminator that has lost a confirm publishes the message again, and two workers have a copy each.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_its_terminator_has_published_twice_has_its_effect_once() {
+    let mut stack = builder().workers(0).start().await;
+    let effects = Effects::default();
+    let (queue, messages) = (stack.queue().await, format!("{}.messages", stack.namespace()));
+    let mut alice = stack.client().await;
+    alice.send_json(&once(&effects, "wait", Some(&fresh("alice")))).await;
+    let question = eventually(SOON, "the question", async || queue.get(&messages).await).await;
+    let internal = format!("{}.internal", stack.namespace());
+    for _ in 0..2 {
+        queue
+            .publish_to(&internal, "forward", &question.body, question.properties.clone())
+            .await;
+    }
+    stack.start_workers(2).await;
+    eventually(SOON, "nobody has a copy that is not in hand", async || {
+        let left = queue.count(&messages).await;
+        if left == 0 && effects.count() > 0 {
+            Ok(())
+        } else {
+            Err(left)
+        }
+    })
+    .await;
+    effects.go_on();
+    assert_eq!(both(&mut alice).await, answers(1));
+    eventually(SOON, "the other copy is answered from memory", async || {
+        let again = known(&stack, "again").await;
+        if again >= 1.0 { Ok(()) } else { Err(again) }
+    })
+    .await;
+    assert_eq!(effects.count(), 1);
+    alice.expect_nothing_shown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_dies_after_the_effect_costs_one_more_and_then_there_is_one_answer() {
     let mut stack = builder().poisoned_workers(1).start().await;
@@ -476,7 +512,7 @@ async fn what_came_of_a_message_is_told_to_nobody_who_could_not_have_caused_it()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_revocation_nothing_is_answered_from_memory() {
-    let stack = builder().start().await;
+    let stack = builder().setting("jwt-leeway", "0s").start().await;
     let mut backend = stack.producer().await;
     for (subject, target) in [("anne", json!({"subject": "anne"})), ("jack", json!({"jti": "lost"}))] {
         let effects = Effects::default();

@@ -12,8 +12,9 @@
 //!
 //! A store that cannot say lets nothing through: the client is told `busy`. A worker
 //! that dies between the effect and its note is what remains: the same message
-//! delivered anew (by its stamp) takes over at once, another with its `id` only when
-//! the lease is over, and then the effect may be there twice.
+//! redelivered by the broker (by its stamp) takes over at once, another with its `id` only
+//! when the lease is over, and then the effect may be there twice. A message that its
+//! terminator has published twice waits for its first copy, and is answered like that.
 
 mod cause;
 mod counters;
@@ -105,17 +106,11 @@ impl Idempotency {
                 stamp: request.stamp,
                 number: shared::chance::number(),
             },
+            redelivered: again,
             lease: self.lease,
             window: self.window,
         };
-        // What was injected has no stamp, by which it would be known that the claim is its own; and there may be nobody
-        // who could be told to try again. Such messages come one at a time.
-        let patience = if again && claim.run.stamp.is_none() {
-            self.lease
-        } else {
-            Duration::ZERO
-        };
-        let begun = self.begin(&claim, patience).await;
+        let begun = self.begin(&claim).await;
         self.judge(request, claim, begun)
     }
 
@@ -143,7 +138,7 @@ impl Idempotency {
         }
     }
 
-    async fn begin(&self, claim: &Claim, patience: Duration) -> Result<Begun, StoreError> {
+    async fn begin(&self, claim: &Claim) -> Result<Begun, StoreError> {
         let since = Instant::now();
         loop {
             let mut begun = self.store.begin(claim).await;
@@ -151,7 +146,15 @@ impl Idempotency {
                 // It may be claimed although the store did not say so, and whoever tries again would find it running.
                 begun = self.store.begin(claim).await;
             }
-            if !matches!(begun, Ok(Begun::Running)) || since.elapsed() >= patience {
+            let waits = match begun {
+                // The first copy is answered, and whoever asked is not to be told two things.
+                Ok(Begun::Running { same: true }) => true,
+                // What was injected has no stamp, by which it would be known that the claim is its own; and there may be
+                // nobody who could be told to try again. Such messages come one at a time.
+                Ok(Begun::Running { same: false }) => claim.redelivered && claim.run.stamp.is_none(),
+                _ => false,
+            };
+            if !waits || since.elapsed() >= self.lease {
                 return begun;
             }
             sleep(Duration::from_millis(RETRY_MS)).await;
@@ -165,7 +168,7 @@ impl Idempotency {
                 let cause = Cause::of(request);
                 (Known::First, Recalled::Fresh(Some(Box::new(Claimed { claim, cause }))))
             }
-            Ok(Begun::Running) => (
+            Ok(Begun::Running { .. }) => (
                 Known::Running,
                 Recalled::Refused(busy("the message came before, and is being handled")),
             ),

@@ -1,9 +1,10 @@
 //! A message that is to have its effect once: whoever handles it claims it first, and says afterwards what it came to.
 //!
 //! A claim is known by the identity and its own name for the message. While a run
-//! of it lasts, nobody else may begin, but for the same message delivered anew: whoever
-//! had that is dead, or has lost it. A claim whose run is never heard of again is
-//! free when its lease is over.
+//! of it lasts, nobody else may begin, but for the same message where the broker says
+//! that it is redelivered: whoever had that is dead, or has lost it. A second copy of the
+//! message, which its terminator publishes when a confirm was lost, has to wait like any
+//! other. A claim whose run is never heard of again is free when its lease is over.
 
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ pub struct Claim {
     pub fingerprint: Sha256Digest,
     /// Who claims it.
     pub run: Run,
+    /// Whether the broker says that the message was given to somebody before, who has lost it: then it takes over a run
+    /// with its stamp.
+    pub redelivered: bool,
     /// For how long nobody else may begin, from now.
     pub lease: Duration,
     /// For how long it is known, from now.
@@ -59,7 +63,10 @@ pub enum Begun {
     /// Nothing, or only that a run of it was cut off: it may begin.
     First,
     /// Another run of it lasts.
-    Running,
+    Running {
+        /// Whether that is a run of this very message, by its stamp, and not of one that repeats it.
+        same: bool,
+    },
     /// It was handled, and came to this; nothing, if that is not kept.
     Done(Option<String>),
     /// The name is another message's.

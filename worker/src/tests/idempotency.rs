@@ -99,6 +99,24 @@ async fn the_same_message_takes_over_at_once_and_another_when_the_lease_is_over(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_was_published_twice_waits_for_its_first_copy() {
+    let mut bench = bench();
+    let _worker = bench.worker();
+    let stamp = bench.stamp(1, 1);
+    // As a terminator does that has lost a confirm: neither is redelivered, so that both may be in somebody's hands.
+    for _ in 0..2 {
+        bench.forward(stamp, once("wait")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.stamps(), [Some(stamp)]);
+    bench.app.open.notify_one();
+    for _ in 0..2 {
+        assert_eq!(bench.answer().await.1["payload"], 1, "nobody is told to try again");
+    }
+    assert_eq!(bench.stamps(), [Some(stamp)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_injected_and_cut_off_waits_for_its_own_lease_although_nobody_hears_it() {
     let bench = bench();
     let dying = bench.worker();

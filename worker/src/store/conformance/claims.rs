@@ -27,6 +27,7 @@ fn claim(identity: IdentityTag, id: u64) -> Claim {
         key: MessageKey { identity, id: digest },
         fingerprint: [1; 32],
         run: injected(),
+        redelivered: false,
         lease: LEASE,
         window: WINDOW,
     }
@@ -96,7 +97,10 @@ async fn of_many_at_a_time_one_begins(home: &dyn Home) {
     });
     let begun = join_all(all).await;
     assert_eq!(begun.iter().filter(|one| **one == Begun::First).count(), 1);
-    assert_eq!(begun.iter().filter(|one| **one == Begun::Running).count(), 19);
+    assert_eq!(
+        begun.iter().filter(|one| matches!(one, Begun::Running { .. })).count(),
+        19
+    );
 }
 
 async fn the_name_of_another_message_is_a_conflict(home: &dyn Home) {
@@ -140,24 +144,29 @@ async fn whoever_was_cut_off_is_followed_by_the_same_message_at_once_and_by_othe
     };
     assert_eq!(begin(home, &one).await, Begun::First);
     pass(home, LEASE - Duration::from_secs(1)).await;
-    assert_eq!(begin(home, &other).await, Begun::Running);
-    let again = Claim {
+    assert_eq!(begin(home, &other).await, Begun::Running { same: false });
+    let copy = Claim {
         run: stamped(stamp),
         ..one
+    };
+    assert_eq!(begin(home, &copy).await, Begun::Running { same: true });
+    let again = Claim {
+        redelivered: true,
+        ..copy
     };
     assert_eq!(begin(home, &again).await, Begun::First);
     // It has a lease of its own.
     pass(home, LEASE - Duration::from_secs(1)).await;
-    assert_eq!(begin(home, &other).await, Begun::Running);
+    assert_eq!(begin(home, &other).await, Begun::Running { same: false });
     pass(home, Duration::from_secs(1)).await;
     assert_eq!(begin(home, &other).await, Begun::First);
-    assert_eq!(begin(home, &again).await, Begun::Running);
+    assert_eq!(begin(home, &again).await, Begun::Running { same: false });
 
     // What was injected has no stamp, and two such are two.
     let one = claim(an_identity(), 1);
     let other = Claim { run: injected(), ..one };
     assert_eq!(begin(home, &one).await, Begun::First);
-    assert_eq!(begin(home, &other).await, Begun::Running);
+    assert_eq!(begin(home, &other).await, Begun::Running { same: false });
     // But the very same call may be repeated.
     assert_eq!(begin(home, &one).await, Begun::First);
     pass(home, LEASE).await;
@@ -187,6 +196,7 @@ async fn only_the_last_run_can_abandon_a_message(home: &dyn Home) {
     };
     let again = Claim {
         run: stamped(stamp),
+        redelivered: true,
         ..cut_off
     };
     begin(home, &cut_off).await;
@@ -196,7 +206,7 @@ async fn only_the_last_run_can_abandon_a_message(home: &dyn Home) {
         run: injected(),
         ..cut_off
     };
-    assert_eq!(begin(home, &other).await, Begun::Running);
+    assert_eq!(begin(home, &other).await, Begun::Running { same: false });
     abandon(home, &again).await;
     assert_eq!(begin(home, &other).await, Begun::First);
 }
@@ -248,7 +258,7 @@ async fn it_is_forgotten_when_the_window_is_over(home: &dyn Home) {
         run: injected(),
         ..brief
     };
-    assert_eq!(begin(home, &other).await, Begun::Running);
+    assert_eq!(begin(home, &other).await, Begun::Running { same: false });
 }
 
 async fn an_answer_that_is_not_kept_is_known_to_have_been_given(home: &dyn Home) {

@@ -43,9 +43,10 @@ impl Claims {
             match &record.state {
                 State::Done(answer) => return Begun::Done(answer.clone()),
                 State::Running { run, until } => {
-                    let same = run.number == claim.run.number || (run.stamp.is_some() && run.stamp == claim.run.stamp);
-                    if !same && *until > now {
-                        return Begun::Running;
+                    let same = run.stamp.is_some() && run.stamp == claim.run.stamp;
+                    let takes_over = run.number == claim.run.number || (same && claim.redelivered);
+                    if !takes_over && *until > now {
+                        return Begun::Running { same };
                     }
                 }
             }

@@ -2,8 +2,9 @@
 --
 -- ARGV[8]  the run's stamp, or nothing
 -- ARGV[9]  until when it may last, in milliseconds since the epoch
+-- ARGV[10] 1 if whoever was given the message before has lost it
 --
--- Returns first, running, conflict; or done, and what it came to if that is kept.
+-- Returns first, running, same (a run with that stamp lasts), conflict; or done, and what it came to if that is kept.
 
 local theirs, is, rest = present()
 if theirs and theirs ~= fingerprint then
@@ -14,9 +15,10 @@ elseif is == 'done' then
     return { 'done' }
 elseif is == 'running' then
     local lasts, stamp, other = string.match(rest, '^(%d+):([^:]*):(%d+)$')
-    local same = other == run or (stamp ~= '' and stamp == ARGV[8])
-    if not same and tonumber(lasts) > now then
-        return { 'running' }
+    local same = stamp ~= '' and stamp == ARGV[8]
+    local takes_over = other == run or (same and ARGV[10] == '1')
+    if not takes_over and tonumber(lasts) > now then
+        return { same and 'same' or 'running' }
     end
 end
 write('running:' .. ARGV[9] .. ':' .. ARGV[8] .. ':' .. run)

@@ -14,14 +14,16 @@ impl RedisStore {
         self.prepare(&mut invocation, claim, claim.begins_for());
         invocation
             .arg(claim.run.stamp.map(|stamp| stamp.to_string()).unwrap_or_default())
-            .arg(self.clock.now().saturating_add(claim.lease).as_millis());
+            .arg(self.clock.now().saturating_add(claim.lease).as_millis())
+            .arg(u8::from(claim.redelivered));
         let found: Vec<String> = self
             .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await?;
         let mut found = found.into_iter();
         match (found.next().as_deref(), found.next()) {
             (Some("first"), None) => Ok(Begun::First),
-            (Some("running"), None) => Ok(Begun::Running),
+            (Some("running"), None) => Ok(Begun::Running { same: false }),
+            (Some("same"), None) => Ok(Begun::Running { same: true }),
             (Some("conflict"), None) => Ok(Begun::Conflict),
             (Some("done"), answer) => Ok(Begun::Done(answer)),
             _ => Err(unreadable("the script answered in words it does not know")),
