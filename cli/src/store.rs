@@ -58,6 +58,8 @@ impl StoreArgs {
             namespace: self.namespace.clone(),
             timeout: TIMEOUT,
             leeway: self.jwt_leeway,
+            // It revokes nothing.
+            max_revocations: 0,
         };
         let store = store::open(&settings, Arc::new(SystemClock)).context("--store-url")?;
         store

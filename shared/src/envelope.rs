@@ -6,10 +6,11 @@
 //!
 //! | | exchange, key | `type` | `correlation_id` |
 //! |---|---|---|---|
-//! | question | `<ns>.internal`, `forward` | `message`, `closed`, `release` | the stamp: `<connection>.<sequence>` |
+//! | question | `<ns>.internal`, `forward` | `message`, `closed`, `release`, `announced`, `back` | the stamp: `<connection>.<sequence>` |
 //! | answer | default exchange, the `reply_to` | none | the question's, as it came |
 //! | errand | default exchange, a return queue | `write`, `fetched`, `wake` | the connection |
-//! | revocation | `<ns>.internal`, `revoked` | `revoked` | |
+//! | revocations | `<ns>.internal`, `revoked` | `revoked` | |
+//! | epoch of the store | `<ns>.internal`, `revoked` | `epoch` | |
 //! | bounce | `<ns>.internal`, `undelivered` | as it came | as it came |
 //! | fetch | `<ns>.internal`, `undelivered` | `fetch` | the connection |
 //!
@@ -23,6 +24,7 @@ pub mod answer;
 pub mod bounce;
 pub mod errand;
 pub mod question;
+pub mod release;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,12 +36,14 @@ pub use self::answer::{Answer, Change, Part, Verdict};
 pub use self::bounce::{Bounced, Fetch};
 pub use self::errand::Errand;
 pub use self::question::{Notice, Question, Standing};
+pub use self::release::Release;
 
 /// The media type of a client message and of an answer: one JSON text (RFC 8259).
 pub const JSON: &str = "application/json";
 
 const TYPE_REVOKED: &str = "revoked";
 const TYPE_RULES: &str = "rules";
+const TYPE_EPOCH: &str = "epoch";
 
 /// What comes out of a return queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +52,10 @@ pub enum Return {
     Answer(Stamp, Answer),
     /// Something to do for a connection.
     Errand(ConnectionId, Errand),
-    /// Something is taken back.
-    Revoked(Revocation),
+    /// Something is taken back; in one message at most [`MOST_AT_A_TIME`](crate::revocation::MOST_AT_A_TIME).
+    Revoked(Vec<Revocation>),
+    /// The store may have lost what it had: terminators announce their connections anew.
+    Epoch(Epoch),
     /// A worker tells the others by which rules it goes.
     Rules(Rules),
 }
@@ -63,6 +69,13 @@ pub struct Rules {
     pub digest: String,
 }
 
+/// From when on the store has kept all that it was given. Another one than before says that it has lost something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Drawn at random.
+    pub epoch: u64,
+}
+
 impl Return {
     /// What it is; nothing if it is none of these.
     pub fn read(message: &Message) -> Option<Self> {
@@ -70,14 +83,20 @@ impl Return {
             None => Answer::read(&message.properties).map(|(stamp, answer)| Self::Answer(stamp, answer)),
             Some(TYPE_REVOKED) => serde_json::from_slice(&message.body).ok().map(Self::Revoked),
             Some(TYPE_RULES) => serde_json::from_slice(&message.body).ok().map(Self::Rules),
+            Some(TYPE_EPOCH) => serde_json::from_slice(&message.body).ok().map(Self::Epoch),
             Some(_) => Errand::read(&message.properties).map(|(connection, errand)| Self::Errand(connection, errand)),
         }
     }
 }
 
-/// The broadcast of a revocation.
-pub fn revoked(revocation: &Revocation) -> Message {
-    broadcast(TYPE_REVOKED, revocation)
+/// The broadcast of revocations.
+pub fn revoked(revocations: &[Revocation]) -> Message {
+    broadcast(TYPE_REVOKED, &revocations)
+}
+
+/// The broadcast of the store's epoch, to all terminators.
+pub fn epoch(epoch: Epoch) -> Message {
+    broadcast(TYPE_EPOCH, &epoch)
 }
 
 /// The broadcast of a worker's rules, to all workers.

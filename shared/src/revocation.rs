@@ -5,6 +5,7 @@
 //! same pure function on both sides.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +13,19 @@ use crate::clock::Timestamp;
 use crate::id::ConnectionId;
 use crate::tag::{IdentityTag, TokenIdTag};
 
-/// The most revocations that are kept: at about 100 bytes each, 10 MB. Beyond it the one that ends first goes.
-pub const CAPACITY: usize = 100_000;
+/// The most revocations that a process keeps, at about 150 bytes each. Workers refuse those that are too many long before,
+/// so that none is dropped that was said to be in force.
+pub const CAPACITY: usize = 4_000_000;
+
+/// How many travel in one message at most: some 40 KB.
+pub const MOST_AT_A_TIME: usize = 256;
+
+/// How long whoever was without the broker relies on its queue to have kept what was broadcast meanwhile: a queue outlives
+/// its consumer for 180 s, and nobody takes chances.
+pub const TRUSTED_WITHOUT_BROKER: Duration = Duration::from_secs(150);
+
+/// The fewest that are looked through for those that are over.
+const SMALLEST_SWEEP: usize = 1_024;
 
 /// What is taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,7 +46,7 @@ pub enum Target {
 pub struct Revocation {
     /// What it takes back.
     pub target: Target,
-    /// Tokens issued from this moment on are not meant.
+    /// Tokens issued from this moment on are not meant. What the clock of an issuer may be ahead is in it.
     pub issued_before: Timestamp,
     /// From when it is in force: later than it was said, if there is a grace.
     pub effective: Timestamp,
@@ -75,24 +87,56 @@ impl Revocation {
         self.effective = self.effective.min(other.effective);
         self.until = self.until.max(other.until);
     }
+
+    /// Whether it is as strict as the other, in each of its times.
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut both = *self;
+        both.merge(other);
+        both == *self
+    }
 }
 
 /// All revocations that are known. One for each target: the stricter of two.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Revocations {
     by_target: HashMap<Target, Revocation>,
+    /// How many there may be before those that are over are looked for.
+    sweep_at: usize,
+}
+
+impl Default for Revocations {
+    fn default() -> Self {
+        Self {
+            by_target: HashMap::new(),
+            sweep_at: SMALLEST_SWEEP,
+        }
+    }
 }
 
 impl Revocations {
-    /// Adds one, or makes the one for its target stricter. Those whose tokens have all expired are forgotten.
-    pub fn add(&mut self, revocation: Revocation, now: Timestamp) {
-        match self.by_target.get_mut(&revocation.target) {
-            Some(present) => present.merge(&revocation),
-            None => {
-                self.make_room(now);
-                self.by_target.insert(revocation.target, revocation);
-            }
+    /// Adds one, or makes the one for its target stricter. Those whose tokens have all expired are forgotten. Tells
+    /// whether it is kept: beyond the [`CAPACITY`] it is not.
+    pub fn add(&mut self, revocation: Revocation, now: Timestamp) -> bool {
+        if let Some(present) = self.by_target.get_mut(&revocation.target) {
+            present.merge(&revocation);
+            return true;
         }
+        self.sweep(now);
+        let has_room = self.by_target.len() < CAPACITY;
+        if has_room {
+            self.by_target.insert(revocation.target, revocation);
+        }
+        has_room
+    }
+
+    /// All that are not over.
+    pub fn in_force(&self, now: Timestamp) -> impl Iterator<Item = &Revocation> {
+        self.by_target.values().filter(move |one| now < one.until)
+    }
+
+    /// Whether there is one for that target.
+    pub fn knows(&self, target: &Target) -> bool {
+        self.by_target.contains_key(target)
     }
 
     /// The revocation that means `subject`, if there is one: the one that is in force first.
@@ -133,20 +177,13 @@ impl Revocations {
         self.by_target.is_empty()
     }
 
-    fn make_room(&mut self, now: Timestamp) {
-        if self.by_target.len() < CAPACITY {
+    /// Forgets those that are over whenever the number has doubled, which costs each addition a constant on average.
+    fn sweep(&mut self, now: Timestamp) {
+        if self.by_target.len() < self.sweep_at {
             return;
         }
         self.by_target.retain(|_, revocation| now < revocation.until);
-        if self.by_target.len() >= CAPACITY
-            && let Some(first) = self
-                .by_target
-                .values()
-                .min_by_key(|one| one.until)
-                .map(|one| one.target)
-        {
-            self.by_target.remove(&first);
-        }
+        self.sweep_at = self.by_target.len().saturating_mul(2).clamp(SMALLEST_SWEEP, CAPACITY);
     }
 }
 
@@ -229,5 +266,51 @@ mod tests {
         all.add(of(Target::Everyone), NOW);
         assert!(all.forbid(&alice(1), Timestamp::from_secs(4_999)));
         assert!(!all.forbid(&alice(1), Timestamp::from_secs(5_000)));
+    }
+
+    #[test]
+    fn those_that_are_over_give_way_and_no_others_do() {
+        let mut all = Revocations::default();
+        let numbered = |number: u16, until_s| Revocation {
+            until: Timestamp::from_secs(until_s),
+            ..of(Target::Token(TokenIdTag::of(&{
+                let mut digest = [0; 32];
+                digest[..2].copy_from_slice(&number.to_be_bytes());
+                digest
+            })))
+        };
+        for number in 0..2_000 {
+            assert!(all.add(numbered(number, 2_000 + u64::from(number % 2)), NOW));
+        }
+        assert_eq!(all.len(), 2_000);
+        let later = Timestamp::from_secs(2_000);
+        for number in 2_000..2_100 {
+            all.add(numbered(number, 5_000), later);
+        }
+        assert_eq!(all.in_force(later).count(), 1_100);
+        assert!(all.len() < 1_200, "those that are over are forgotten: {}", all.len());
+    }
+
+    #[test]
+    fn one_covers_another_if_it_is_as_strict_in_each_of_its_times() {
+        let one = of(Target::Everyone);
+        let at = Timestamp::from_secs;
+        assert!(one.covers(&one));
+        for stricter in [
+            Revocation {
+                issued_before: at(1_001),
+                ..one
+            },
+            Revocation {
+                effective: at(999),
+                ..one
+            },
+            Revocation {
+                until: at(5_001),
+                ..one
+            },
+        ] {
+            assert!(stricter.covers(&one) && !one.covers(&stricter));
+        }
     }
 }

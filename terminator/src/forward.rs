@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Publication, PublishError, Publisher, Receipt, Route};
-use shared::envelope::{Notice, Question, Standing};
+use shared::envelope::{Notice, Question, Standing, release};
 use shared::id::{Sequence, Stamp};
 use shared::protocol::CloseCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,10 +13,12 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::bounce::Bouncer;
+use crate::common::Common;
 use crate::leaving::Leaving;
 use crate::looks::Glance;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
+use crate::registry::Registry;
 use crate::room::{Room, Rooms};
 use crate::session::{Next, SentBack, What};
 
@@ -80,7 +82,7 @@ impl Forwarder {
                 let leaving = Leaving::again(span).publish(stamp, body.len(), &self.route.exchange);
                 self.question(peer, stamp, next.standing, body, None, leaving)
             }
-            What::Release { from } => {
+            What::Release { from, known } => {
                 debug!(target: "countersign::journey", stage = "release", %stamp, from = from.map(tracing::field::display), "what is held may be handled");
                 let peer_of_receipt = peer.clone();
                 let receipt: Receipt = Box::new(move |outcome| {
@@ -93,7 +95,7 @@ impl Forwarder {
                     stamp,
                     Notice::Release { from },
                     next.standing,
-                    Bytes::new(),
+                    known.map_or_else(Bytes::new, |known| release::to_be_released(&known)),
                     receipt,
                 )
             }
@@ -111,6 +113,50 @@ impl Forwarder {
         let receipt = Box::new(|_| {});
         let stamp = stamp(peer, sequence);
         Some(self.publication(peer, stamp, Notice::Closed { code }, standing, Bytes::new(), receipt))
+    }
+
+    /// Tells the workers that a connection is there, if it has proved who it is. Tells by which message it is as it is.
+    ///
+    /// # Errors
+    /// If the broker did not take it.
+    pub(crate) async fn announced(&self, peer: &Peer) -> Result<Option<Sequence>, PublishError> {
+        let (standing, gone) = peer.look(|session| (session.standing(), session.is_gone()));
+        let Some(by) = standing.by.filter(|_| standing.grant.is_some() && !gone) else {
+            return Ok(None);
+        };
+        let stamp = stamp(peer, by);
+        self.tell(stamp, Notice::Announced, standing, peer.common()).await?;
+        self.metrics.announced.increment(1);
+        Ok(Some(by))
+    }
+
+    /// Asks the workers for all revocations.
+    ///
+    /// # Errors
+    /// If the broker did not take it.
+    pub(crate) async fn back(&self, registry: &Registry) -> Result<(), PublishError> {
+        let stamp = Stamp {
+            connection: registry.nobody(),
+            sequence: Sequence::FIRST,
+        };
+        self.tell(stamp, Notice::Back, Standing::default(), registry.common())
+            .await
+    }
+
+    async fn tell(
+        &self,
+        stamp: Stamp,
+        notice: Notice,
+        standing: Standing,
+        common: &Common,
+    ) -> Result<(), PublishError> {
+        let question = Question {
+            stamp,
+            notice,
+            standing,
+        };
+        let message = question.to_message(Bytes::new(), &self.return_queue, common.clock.now());
+        self.publisher.publish(self.route.clone(), message).await
     }
 
     fn question(

@@ -2,11 +2,13 @@
 //!
 //! The workers hold the messages. What is kept here is their sequences, so that
 //! the release is asked for when nothing can still be on its way into the hold:
-//! when all that came before the fresh token is settled.
+//! when all that came before the fresh token is settled. And their names: a release
+//! says which it has settled and which are held still, and any other is lost.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use shared::envelope::Release;
 use shared::id::{ConnectionId, Sequence};
 use tokio::time::Instant;
 
@@ -32,10 +34,22 @@ struct Inner {
     retry_at: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Entry {
     sequence: Sequence,
     until: Instant,
+    /// Its client's own name for it.
+    id: Option<Box<str>>,
+    /// Whether it was known to be held when the last release was asked for.
+    asked: bool,
+}
+
+/// A message that was held, and is not any more, and nobody has answered it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) sequence: Sequence,
+    /// Its client's own name for it.
+    pub(crate) id: Option<Box<str>>,
 }
 
 /// A release that is asked for and not yet settled.
@@ -43,20 +57,8 @@ struct Entry {
 struct Outstanding {
     question: Sequence,
     from: Option<ConnectionId>,
-    /// What came before this is meant.
-    before: Option<Sequence>,
-    /// What should have been given up by then is meant too.
-    asked_at: Instant,
-    /// How many of what was held are meant; without a grant in force, which is to give up what is too old, all.
-    total: usize,
     /// Whether more of what it means may be held since.
     more: bool,
-}
-
-impl Outstanding {
-    fn means(&self, entry: &Entry) -> bool {
-        self.before.is_some_and(|before| entry.sequence < before) || entry.until <= self.asked_at
-    }
 }
 
 /// How the connection stands.
@@ -76,11 +78,17 @@ pub(crate) struct Due {
 }
 
 impl Held {
-    /// A message is held, until then.
-    pub(crate) fn hold(&mut self, sequence: Sequence, until: Instant) {
+    /// A message is held, until then. `id` is its client's own name for it.
+    pub(crate) fn hold(&mut self, sequence: Sequence, id: Option<String>, until: Instant) {
         let entries = &mut self.0.get_or_insert_default().entries;
         let place = entries.partition_point(|entry| entry.sequence < sequence);
-        entries.insert(place, Entry { sequence, until });
+        let entry = Entry {
+            sequence,
+            until,
+            id: id.map(String::into_boxed_str),
+            asked: false,
+        };
+        entries.insert(place, entry);
         if entries.len() > MOST_ENTRIES {
             entries.pop_back();
         }
@@ -97,6 +105,12 @@ impl Held {
         if !known && inner.resumed.len() < MOST_RESUMED {
             inner.resumed.push_back((from, u64::MAX));
         }
+    }
+
+    /// What is known to be held.
+    pub(crate) fn sequences(&self) -> Vec<Sequence> {
+        let entries = self.0.iter().flat_map(|inner| &inner.entries);
+        entries.map(|entry| entry.sequence).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -149,21 +163,15 @@ impl Held {
     }
 
     /// A release is asked for, as the question of that sequence.
-    pub(crate) fn ask(&mut self, due: Due, question: Sequence, stand: Stand) {
+    pub(crate) fn ask(&mut self, due: Due, question: Sequence) {
         let inner = self.0.get_or_insert_default();
         inner.retry_at = None;
-        let mut outstanding = Outstanding {
+        inner.entries.iter_mut().for_each(|entry| entry.asked = true);
+        inner.outstanding = Some(Outstanding {
             question,
             from: due.from,
-            before: stand.by.filter(|_| stand.live),
-            asked_at: stand.now,
-            total: inner.entries.len(),
             more: false,
-        };
-        if outstanding.before.is_some() {
-            outstanding.total = inner.entries.iter().filter(|entry| outstanding.means(entry)).count();
-        }
-        inner.outstanding = Some(outstanding);
+        });
     }
 
     /// Whether the question of that sequence is the release that is asked for.
@@ -172,19 +180,25 @@ impl Held {
         outstanding.is_some_and(|outstanding| outstanding.question == question)
     }
 
-    /// The release is settled: so many are still held.
-    pub(crate) fn settle(&mut self, left: u64, now: Instant) {
-        let Some(inner) = self.0.as_deref_mut() else { return };
-        let Some(outstanding) = inner.outstanding.take() else {
-            return;
+    /// The release is settled: so many are still held, and that is what became of each, if it came to an end. Tells what
+    /// was lost.
+    pub(crate) fn settle(&mut self, left: u64, release: Option<&Release>, now: Instant) -> Vec<Lost> {
+        let Some(inner) = self.0.as_deref_mut() else {
+            return Vec::new();
         };
-        let progress = match outstanding.from {
-            Some(from) if outstanding.more => inner.has_more(from),
-            Some(from) => inner.took_over(from, left),
-            None => inner.released(outstanding, left),
+        let Some(outstanding) = inner.outstanding.take() else {
+            return Vec::new();
+        };
+        let mut lost = Vec::new();
+        let progress = match (outstanding.from, release) {
+            (Some(from), _) if outstanding.more => inner.has_more(from),
+            (Some(from), _) => inner.took_over(from, left),
+            (None, Some(release)) => inner.released(release, &mut lost),
+            (None, None) => false,
         };
         inner.retry_at = (!progress).then(|| now + RETRY);
         self.tidy();
+        lost
     }
 
     /// The release could not be asked for.
@@ -196,13 +210,16 @@ impl Held {
         }
     }
 
-    /// The connection is somebody else's from now on. What was held is refused by whoever logged it out.
-    pub(crate) fn clear(&mut self) {
-        if let Some(inner) = self.0.as_deref_mut() {
-            inner.entries.clear();
-            inner.resumed.clear();
-        }
+    /// The connection is somebody else's from now on. What was held is refused by whoever logged it out, but for what is
+    /// lost. Tells all of it.
+    pub(crate) fn clear(&mut self) -> Vec<Lost> {
+        let Some(inner) = self.0.as_deref_mut() else {
+            return Vec::new();
+        };
+        let all = inner.entries.drain(..).map(Lost::from).collect();
+        inner.resumed.clear();
         self.tidy();
+        all
     }
 
     fn tidy(&mut self) {
@@ -213,20 +230,33 @@ impl Held {
     }
 }
 
+impl From<Entry> for Lost {
+    fn from(entry: Entry) -> Self {
+        Self {
+            sequence: entry.sequence,
+            id: entry.id,
+        }
+    }
+}
+
 impl Inner {
-    /// Removes what the release has dealt with: the oldest of those that it meant, all but those that are left. If nobody
-    /// was there, what was held while it went on may be counted among these, so one too many may stay; the next release
-    /// tells. Tells whether it came to anything.
-    fn released(&mut self, outstanding: Outstanding, left: u64) -> bool {
-        let left = usize::try_from(left).unwrap_or(usize::MAX);
-        let mut done = outstanding.total.saturating_sub(left);
-        let progress = done > 0;
-        self.entries.retain(|entry| {
-            let remove = done > 0 && outstanding.means(entry);
-            done -= usize::from(remove);
-            !remove
-        });
-        progress
+    /// Removes what the release says it has settled, and what it does not know of although it was held before that was
+    /// asked for: that is lost. Tells whether it came to anything.
+    fn released(&mut self, release: &Release, lost: &mut Vec<Lost>) -> bool {
+        let before = self.entries.len();
+        let settled: HashSet<_> = release.settled.iter().collect();
+        let held: HashSet<_> = release.held.iter().collect();
+        for entry in std::mem::take(&mut self.entries) {
+            if settled.contains(&entry.sequence) {
+                continue;
+            }
+            if entry.asked && !held.contains(&entry.sequence) {
+                lost.push(entry.into());
+            } else {
+                self.entries.push_back(entry);
+            }
+        }
+        self.entries.len() < before
     }
 
     /// Whatever is left of that connection, it is asked for at once.
@@ -276,10 +306,17 @@ mod tests {
         }
     }
 
+    fn release(settled: impl IntoIterator<Item = u64>, held: impl IntoIterator<Item = u64>) -> Release {
+        Release {
+            settled: settled.into_iter().map(Sequence::new).collect(),
+            held: held.into_iter().map(Sequence::new).collect(),
+        }
+    }
+
     fn holding(now: Instant, sequences: impl IntoIterator<Item = u64>) -> Held {
         let mut held = Held::default();
         for number in sequences {
-            held.hold(sequence(number), now + HOLD);
+            held.hold(sequence(number), Some(number.to_string()), now + HOLD);
         }
         held
     }
@@ -313,12 +350,12 @@ mod tests {
     fn there_is_one_release_at_a_time_and_what_is_newer_than_the_proof_stays() {
         let now = Instant::now();
         let mut held = holding(now, [3, 4, 9]);
-        held.ask(Due { from: None }, sequence(10), live(now, 6));
+        held.ask(Due { from: None }, sequence(10));
         assert_eq!(held.due(live(now, 6)), None);
         assert!(held.is_release(sequence(10)) && !held.is_release(sequence(9)));
-        held.hold(sequence(11), now + HOLD);
-        held.settle(0, now);
-        assert_eq!(held.len(), 2);
+        held.hold(sequence(11), None, now + HOLD);
+        assert_eq!(held.settle(0, Some(&release([3, 4], [9])), now), []);
+        assert_eq!(held.len(), 2, "what has been held since may not have been there yet");
         assert_eq!(held.due(live(now, 6)), None);
         assert_eq!(held.due(live(now, 12)), Some(Due { from: None }), "at once");
     }
@@ -327,12 +364,12 @@ mod tests {
     fn what_a_release_has_left_is_released_by_the_next_at_once_if_there_was_any_progress() {
         let now = Instant::now();
         let mut held = holding(now, 1..=40);
-        held.ask(Due { from: None }, sequence(51), live(now, 50));
-        held.settle(8, now);
+        held.ask(Due { from: None }, sequence(51));
+        held.settle(8, Some(&release(1..=32, 33..=40)), now);
         assert_eq!(held.len(), 8);
         assert_eq!(held.due(live(now, 50)), Some(Due { from: None }));
-        held.ask(Due { from: None }, sequence(52), live(now, 50));
-        held.settle(8, now);
+        held.ask(Due { from: None }, sequence(52));
+        held.settle(8, Some(&release(1..=32, 33..=40)), now);
         assert_eq!(held.due(live(now, 50)), None);
         assert_eq!(held.next_moment(now), Some(now + RETRY));
         assert_eq!(held.due(live(now + RETRY, 50)), Some(Due { from: None }));
@@ -342,7 +379,7 @@ mod tests {
     fn what_has_waited_too_long_is_given_up_without_any_proof() {
         let now = Instant::now();
         let mut held = holding(now, [1]);
-        held.hold(sequence(2), now + HOLD * 2);
+        held.hold(sequence(2), None, now + HOLD * 2);
         assert_eq!(held.next_moment(now), Some(now + HOLD));
         let nobody = |now| Stand {
             now,
@@ -353,8 +390,8 @@ mod tests {
         assert_eq!(held.due(nobody(now)), None);
         let late = nobody(now + HOLD);
         assert_eq!(held.due(late), Some(Due { from: None }));
-        held.ask(Due { from: None }, sequence(3), late);
-        held.settle(1, late.now);
+        held.ask(Due { from: None }, sequence(3));
+        held.settle(1, Some(&release([1], [2])), late.now);
         assert_eq!(held.oldest_until(), Some(now + HOLD * 2));
     }
 
@@ -368,15 +405,15 @@ mod tests {
             from: Some(connection(7)),
         };
         assert_eq!(held.due(live(now, 1)), Some(due));
-        held.ask(due, sequence(2), live(now, 1));
-        held.settle(3, now);
+        held.ask(due, sequence(2));
+        held.settle(3, Some(&Release::default()), now);
         assert_eq!(held.due(live(now, 1)), Some(due));
-        held.ask(due, sequence(3), live(now, 1));
-        held.settle(3, now);
+        held.ask(due, sequence(3));
+        held.settle(3, Some(&Release::default()), now);
         assert_eq!(held.due(live(now, 1)), None, "it came to nothing");
         assert_eq!(held.due(live(now + RETRY, 1)), Some(due));
-        held.ask(due, sequence(4), live(now, 1));
-        held.settle(0, now);
+        held.ask(due, sequence(4));
+        held.settle(0, Some(&Release::default()), now);
         assert_eq!(held.due(live(now, 1)), None);
         assert!(held.0.is_none());
     }
@@ -389,16 +426,16 @@ mod tests {
             from: Some(connection(7)),
         };
         held.resume(connection(7));
-        held.ask(due, sequence(2), live(now, 1));
+        held.ask(due, sequence(2));
         held.resume(connection(7));
-        held.settle(0, now);
+        held.settle(0, Some(&Release::default()), now);
         assert_eq!(
             held.due(live(now, 1)),
             Some(due),
             "the release may have looked too early"
         );
-        held.ask(due, sequence(3), live(now, 1));
-        held.settle(0, now);
+        held.ask(due, sequence(3));
+        held.settle(0, Some(&Release::default()), now);
         assert!(held.0.is_none());
     }
 
@@ -406,10 +443,26 @@ mod tests {
     fn a_release_that_could_not_be_asked_for_is_asked_for_again() {
         let now = Instant::now();
         let mut held = holding(now, [1]);
-        held.ask(Due { from: None }, sequence(3), live(now, 2));
+        held.ask(Due { from: None }, sequence(3));
         held.refused(now);
         assert_eq!(held.due(live(now, 2)), None);
         assert_eq!(held.due(live(now + RETRY, 2)), Some(Due { from: None }));
+    }
+
+    #[test]
+    fn what_a_release_does_not_know_of_is_lost_and_told_by_its_name() {
+        let now = Instant::now();
+        let mut held = holding(now, [1, 2, 3, 9]);
+        held.ask(Due { from: None }, sequence(10));
+        held.hold(sequence(11), None, now + HOLD);
+        let lost = held.settle(0, Some(&release([2], [3])), now);
+        let lost: Vec<_> = lost.iter().map(|one| (one.sequence.get(), one.id.as_deref())).collect();
+        assert_eq!(lost, [(1, Some("1")), (9, Some("9"))]);
+        assert_eq!(held.len(), 2);
+        // One that came to nothing says nothing of what is lost.
+        held.ask(Due { from: None }, sequence(12));
+        assert_eq!(held.settle(u64::from(u32::MAX), None, now), []);
+        assert_eq!(held.len(), 2);
     }
 
     proptest! {
@@ -423,26 +476,30 @@ mod tests {
             let mut truth: std::collections::BTreeSet<u64> = first.clone();
             let mut held = holding(now, first);
             let mut question = 1_000;
-            let meant = |truth: &std::collections::BTreeSet<u64>| truth.range(..60).count() as u64;
+            let mut done = std::collections::BTreeSet::new();
             for more in batches {
                 let Some(due) = held.due(live(now, 60)) else { now += RETRY; continue };
                 question += 1;
-                held.ask(due, sequence(question), live(now, 60));
+                held.ask(due, sequence(question));
                 let released: Vec<_> = truth.iter().copied().filter(|number| *number < 60).take(7).collect();
                 truth.retain(|number| !released.contains(number));
+                done.extend(released);
+                let came_to = release(done.iter().copied(), truth.iter().copied());
                 for number in more {
-                    if truth.insert(number) { held.hold(sequence(number), now + HOLD); }
+                    if truth.insert(number) { held.hold(sequence(number), Some(number.to_string()), now + HOLD); }
                 }
-                held.settle(meant(&truth), now);
+                prop_assert_eq!(held.settle(0, Some(&came_to), now), []);
                 now += RETRY;
             }
             for _ in 0..100 {
                 let Some(due) = held.due(live(now, 60)) else { break };
                 question += 1;
-                held.ask(due, sequence(question), live(now, 60));
+                held.ask(due, sequence(question));
                 let released: Vec<_> = truth.iter().copied().filter(|number| *number < 60).take(7).collect();
                 truth.retain(|number| !released.contains(number));
-                held.settle(meant(&truth), now);
+                done.extend(released);
+                let came_to = release(done.iter().copied(), truth.iter().copied());
+                prop_assert_eq!(held.settle(0, Some(&came_to), now), []);
                 now += RETRY;
             }
             prop_assert!(held.due(live(now, 60)).is_none());

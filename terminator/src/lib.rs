@@ -16,6 +16,7 @@
 //! connection is, and `load` who gives way when too much is kept for all.
 //! `console` shows it all to people.
 
+mod announcing;
 mod arrivals;
 mod binding;
 mod bounce;
@@ -88,6 +89,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::announcing::Announcer;
 use self::arrivals::PerAddress;
 use self::bounce::Bouncer;
 use self::common::{Common, Shares};
@@ -315,15 +317,24 @@ impl House {
         let (phase, phases) = watch::channel(Phase::Waiting);
         // What is given back waits as long as it must; it ends when nobody can give back any more.
         tokio::spawn(bounce::run(given_back, bus.publisher(Patience::Endless)));
+        let forwarder = Arc::new(forwarder);
+        let (epochs, heard) = watch::channel(None);
+        let announcer = Announcer {
+            registry: registry.clone(),
+            forwarder: forwarder.clone(),
+            epochs: heard,
+            link: bus.link(),
+        };
         let background = vec![
-            tokio::spawn(Returns::new(registry.clone(), bouncer).run(answers)),
+            tokio::spawn(Returns::new(registry.clone(), bouncer, epochs).run(answers)),
             tokio::spawn(wheel::turn(registry.clone(), phases.clone())),
+            tokio::spawn(announcer.run()),
         ];
         let lookout = Lookout::new(&registry);
         let (broker_patience, drain_timeout) = (config.broker_patience, config.drain_timeout);
         let sockets = Sockets {
             registry,
-            forwarder: Arc::new(forwarder),
+            forwarder,
             phase: phases,
             rules: Rules {
                 idle_timeout: config.idle_timeout,

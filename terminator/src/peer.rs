@@ -9,7 +9,7 @@ use bytes::Bytes;
 use shared::bus::{Delivery, PublishError};
 use shared::envelope::{Answer, Errand, Standing};
 use shared::id::{ConnectionId, Sequence};
-use shared::revocation::{Revocation, Revocations};
+use shared::revocation::Revocations;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
@@ -71,10 +71,11 @@ impl Peer {
         brought
     }
 
-    /// Something is taken back.
-    pub(crate) fn revoke(&self, revocation: &Revocation, now: Now) {
-        self.change(|session| session.revoke(revocation, now));
-        self.wake.notify_one();
+    /// Something is taken back: that is all there is now.
+    pub(crate) fn heed(&self, revoked: &Revocations, now: Now) {
+        if self.change(|session| session.heed(revoked, now)) {
+            self.wake.notify_one();
+        }
     }
 
     /// A question of its will not be answered. Tells whether its client was waiting for that.

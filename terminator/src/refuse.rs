@@ -14,6 +14,9 @@ use crate::ending::Ending;
 /// When to try again: a broker takes some 5 s to restart.
 const RETRY_AFTER_MS: u64 = 5_000;
 
+/// The same for what the store has lost, which is there again.
+const LOST_RETRY_AFTER_MS: u64 = 1_000;
+
 #[derive(Deserialize)]
 struct IdOnly<'a> {
     #[serde(borrow)]
@@ -57,6 +60,13 @@ pub(crate) fn undecided(body: &[u8]) -> Bytes {
         body,
         &ErrorBody::new(ErrorCode::Internal, "the message could not be decided"),
     )
+}
+
+/// The refusal of a message that was held under that name, and that the hold has lost.
+pub(crate) fn lost_from_hold(id: Option<&str>) -> Bytes {
+    let sentence = "the message waited for a fresh token and was lost meanwhile; send it again";
+    let error = ErrorBody::new(ErrorCode::Busy, sentence).retry_after_ms(LOST_RETRY_AFTER_MS);
+    ServerMessage::error(id, &error).to_json().into()
 }
 
 /// An error that names the message `body` by its `id`, if that can be found.

@@ -43,6 +43,14 @@ impl Registry {
         &self.common
     }
 
+    /// The name of no connection, which is never given to one.
+    pub(crate) const fn nobody(&self) -> ConnectionId {
+        ConnectionId {
+            terminator: self.terminator,
+            number: 0,
+        }
+    }
+
     /// Admits a connection.
     pub(crate) fn admit(self: &Arc<Self>) -> Entry {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;

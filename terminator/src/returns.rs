@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use shared::bus::{Consumer, Delivery};
-use shared::envelope::{Answer, Bounced, Errand, Return};
+use shared::envelope::{Answer, Bounced, Epoch, Errand, Return};
 use shared::id::{ConnectionId, Stamp};
 use shared::revocation::{Revocation, Revocations};
-use tracing::{debug, info};
+use tokio::sync::watch;
+use tracing::{debug, error};
 
 use crate::bounce::{Back, Bouncer};
 use crate::common::Common;
@@ -22,14 +23,17 @@ pub(crate) struct Returns {
     pub(crate) bouncer: Bouncer,
     /// What has been taken back. Only this task brings grants, so it alone need know.
     revoked: Revocations,
+    /// The epoch of the store, for whoever announces connections.
+    epochs: watch::Sender<Option<Epoch>>,
 }
 
 impl Returns {
-    pub(crate) fn new(registry: Arc<Registry>, bouncer: Bouncer) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, bouncer: Bouncer, epochs: watch::Sender<Option<Epoch>>) -> Self {
         Self {
             registry,
             bouncer,
             revoked: Revocations::default(),
+            epochs,
         }
     }
 
@@ -49,8 +53,13 @@ impl Returns {
             return delivery.ack();
         };
         match returned {
-            Return::Revoked(revocation) => {
-                self.revoke(&revocation);
+            Return::Revoked(revocations) => {
+                self.revoke(&revocations);
+                delivery.ack();
+            }
+            Return::Epoch(epoch) => {
+                // Each worker that saw it begin may have said so.
+                self.epochs.send_if_modified(|last| last.replace(epoch) != Some(epoch));
                 delivery.ack();
             }
             // It is for workers alone.
@@ -106,13 +115,19 @@ impl Returns {
         }
     }
 
-    fn revoke(&mut self, revocation: &Revocation) {
-        info!(target = ?revocation.target, effective = revocation.effective.as_millis(), "something is taken back");
-        self.common().metrics.revocations.increment(1);
+    fn revoke(&mut self, revocations: &[Revocation]) {
+        self.common().metrics.revocations.increment(revocations.len() as u64);
         let now = self.common().now();
-        self.revoked.add(*revocation, now.wall);
-        for peer in self.registry.meant_by(revocation.target) {
-            peer.revoke(revocation, now);
+        for revocation in revocations {
+            debug!(target = ?revocation.target, effective = revocation.effective.as_millis(), "something is taken back");
+            if !self.revoked.add(*revocation, now.wall) {
+                error!("there are more revocations than a process keeps: one is not in force for connections to come");
+            }
+        }
+        for revocation in revocations {
+            for peer in self.registry.meant_by(revocation.target) {
+                peer.heed(&self.revoked, now);
+            }
         }
     }
 

@@ -119,8 +119,11 @@ pub(crate) struct Next {
 pub(crate) enum What {
     /// A message that was sent back, for the second time.
     Again(SentBack),
-    /// That what is held be handled.
-    Release { from: Option<ConnectionId> },
+    /// That what is held be handled: of another connection all, and of this one what is known to be held.
+    Release {
+        from: Option<ConnectionId>,
+        known: Option<Vec<Sequence>>,
+    },
 }
 
 /// What of a connection is shown in gauges.
@@ -277,7 +280,7 @@ impl Session {
         })
     }
 
-    fn due_release(&self, now: Instant) -> Option<(Due, Stand)> {
+    fn due_release(&self, now: Instant) -> Option<Due> {
         if self.is_behind_barrier() && self.barrier_decides {
             return None;
         }
@@ -287,19 +290,22 @@ impl Session {
             by: self.binding.by(),
             oldest_open: self.in_flight.oldest_open(),
         };
-        Some((self.held.due(stand)?, stand))
+        self.held.due(stand)
     }
 
     fn next_release(&mut self, now: Instant) -> Option<Next> {
-        let (due, stand) = self.due_release(now)?;
+        let due = self.due_release(now)?;
         let standing = self.standing();
         let sequence = self.in_flight.forward(Kind::Release);
-        self.held.ask(due, sequence, stand);
+        self.held.ask(due, sequence);
         self.common.metrics.releases.increment(1);
         Some(Next {
             sequence,
             standing,
-            what: What::Release { from: due.from },
+            what: What::Release {
+                from: due.from,
+                known: due.from.is_none().then(|| self.held.sequences()),
+            },
         })
     }
 
@@ -385,6 +391,11 @@ impl Session {
             Some(bound) if bound.is_revoked(now) => CloseCode::Revoked,
             Some(_) | None => CloseCode::AuthRequired,
         }
+    }
+
+    /// Whether it has ended, and was told to have.
+    pub(crate) const fn is_gone(&self) -> bool {
+        matches!(self.life, Life::Gone | Life::Forgotten)
     }
 
     /// Whether it takes its leave, now or when what is in flight has settled.

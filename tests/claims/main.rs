@@ -53,6 +53,7 @@ mod settings;
 mod start;
 mod store;
 mod store_faults;
+mod store_losses;
 mod strategies;
 mod tls;
 mod tokens;

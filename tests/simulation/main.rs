@@ -20,6 +20,7 @@
 
 mod clock;
 mod handler;
+mod losing;
 mod oracle;
 mod order;
 mod outside;

@@ -59,6 +59,7 @@ pub(crate) fn history(seed: u64) -> Scenario {
         producers: Vec::new(),
         revocations: Vec::new(),
         faults: faults(&mut dice),
+        losses: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use shared::bus::memory::chaos::{Role, Weather};
 use shared::dice::Dice;
 use shared::grant::Policy;
 
+use crate::losing::Loss;
 use crate::token::Proof;
 
 /// The identities.
@@ -30,6 +31,8 @@ pub(crate) struct Scenario {
     pub(crate) revocations: Vec<(Duration, Revoke)>,
     /// Each so long after the one before.
     pub(crate) faults: Vec<(Duration, Fault)>,
+    /// What the store loses, each so long after the one before.
+    pub(crate) losses: Vec<(Duration, Loss)>,
 }
 
 /// How terminator and workers are set up.
@@ -171,6 +174,7 @@ impl Scenario {
         let producers = (0..dice.between(0, 2)).map(|_| pushes(&mut dice.fork())).collect();
         let revocations = revocations(&mut dice.fork());
         let faults = faults(&mut dice.fork());
+        let losses = losses(&mut dice.fork());
         if faults
             .iter()
             .any(|(_, fault)| matches!(fault, Fault::KillTerminator { .. }))
@@ -186,6 +190,7 @@ impl Scenario {
             producers,
             revocations,
             faults,
+            losses,
         }
     }
 }
@@ -351,6 +356,20 @@ fn faults(dice: &mut Dice) -> Vec<(Duration, Fault)> {
                 },
             };
             (after, fault)
+        })
+        .collect()
+}
+
+fn losses(dice: &mut Dice) -> Vec<(Duration, Loss)> {
+    let many = if dice.chance(30) { dice.between(1, 2) } else { 0 };
+    (0..many)
+        .map(|_| {
+            let after = Duration::from_millis(dice.between(0, 20_000));
+            let loss = match dice.chance(30) {
+                true => Loss::All,
+                false => Loss::Last(Duration::from_millis(dice.between(0, 3_000))),
+            };
+            (after, loss)
         })
         .collect()
 }

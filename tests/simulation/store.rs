@@ -18,8 +18,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use worker::identity::Identity;
 use worker::store::{
-    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
-    Reservation, ResumeDigest, Store, StoreError,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
+    Registered, Reservation, ResumeDigest, Store, StoreError,
 };
 
 /// One worker's way to the store that all share.
@@ -100,7 +100,10 @@ impl Store for ChaosStore {
         hold_write<'a>(identity: IdentityTag, write: &'a HeldWrite, limits: &'a HoldLimits) -> Holding;
         held_writes(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
         drop_writes<'a>(identity: IdentityTag, keys: &'a [String]) -> u64;
-        revoke<'a>(revocation: &'a Revocation) -> ();
+        revoke<'a>(revocations: &'a [Revocation]) -> Kept;
+        dropped_messages(connection: ConnectionId) -> Vec<Sequence>;
+        epoch() -> Epoch;
+        announced(epoch: Epoch) -> ();
         revocations() -> Vec<Revocation>;
         note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         decisions(connection: ConnectionId) -> Vec<Decision>;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value as Json;
 
 use crate::clock::SimClock;
+use crate::losing::Loss;
 use crate::scenario::Kind;
 use crate::token::{Roles, Token};
 
@@ -85,6 +86,10 @@ pub(crate) enum Event {
     Revoked(usize, Json),
     /// Something breaks, or is mended.
     Fault(String),
+    /// A worker dies.
+    Killed,
+    /// The store loses something that it had acknowledged.
+    Lost(Loss),
     /// From now on nothing breaks.
     Calm,
 }

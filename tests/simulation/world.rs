@@ -18,12 +18,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use worker::config::WorkerConfig;
 use worker::identity::Issuer;
-use worker::store::{self, Store};
+use worker::store;
 use worker::token::Verifier;
 use worker::{Parts, Worker};
 
 use crate::clock::SimClock;
 use crate::handler::App;
+use crate::losing::{LosingStore, Loss};
 use crate::outside::{operate, produce};
 use crate::scenario::{Fault, Kind, Say, Scenario, Settings, Step};
 use crate::seat::Person;
@@ -47,7 +48,7 @@ pub(crate) struct World {
     pub(crate) broker: MemoryBus,
     clock: SimClock,
     settings: Settings,
-    store: Arc<dyn Store>,
+    store: Arc<LosingStore>,
     verifier: Arc<Verifier>,
     failing: Arc<AtomicU64>,
     dice: Mutex<Dice>,
@@ -92,6 +93,7 @@ pub(crate) async fn run(scenario: Scenario) -> (Vec<(u64, Event)>, Remains) {
     }
     others.push(tokio::spawn(operate(world.clone(), scenario.revocations)));
     others.push(tokio::spawn(break_things(world.clone(), scenario.faults)));
+    others.push(tokio::spawn(lose_things(world.clone(), scenario.losses)));
     let mut acting = Vec::new();
     for mut person in people.drain(..) {
         acting.push(tokio::spawn(async move {
@@ -123,6 +125,15 @@ pub(crate) async fn run(scenario: Scenario) -> (Vec<(u64, Event)>, Remains) {
     (world.trace.take(), world.remains())
 }
 
+/// Whatever the store loses, one after the other.
+async fn lose_things(world: Arc<World>, losses: Vec<(Duration, Loss)>) {
+    for (after, loss) in losses {
+        sleep(after).await;
+        world.trace.note(Event::Lost(loss));
+        world.store.lose(loss);
+    }
+}
+
 /// Whatever breaks, one after the other.
 async fn break_things(world: Arc<World>, faults: Vec<(Duration, Fault)>) {
     for (after, fault) in faults {
@@ -130,6 +141,7 @@ async fn break_things(world: Arc<World>, faults: Vec<(Duration, Fault)>) {
         world.trace.note(Event::Fault(format!("{fault:?}")));
         match fault {
             Fault::KillWorker { which, back_after } => {
+                world.trace.note(Event::Killed);
                 let which = world.kill_worker(which);
                 sleep(back_after).await;
                 world.start_worker(which);
@@ -158,23 +170,23 @@ impl World {
         topology
             .queues
             .extend(names.retries(MAX_DELIVERIES.parse().expect("a number")));
-        let store = store::open(
-            &store::Settings {
+        let store = LosingStore::new(
+            store::Settings {
                 url: "memory:".to_owned(),
                 namespace: "simulation".to_owned(),
                 timeout: Duration::from_secs(1),
                 leeway: settings.leeway,
+                max_revocations: 1_000,
             },
-            Arc::new(clock),
-        )
-        .expect("the store is in memory");
+            clock,
+        );
         let world = Arc::new(Self {
             trace: Trace::new(clock),
             mint: Mint::new(clock),
             broker: MemoryBus::new(&topology),
             names,
             clock,
-            store,
+            store: Arc::new(store),
             verifier: verifier(settings.leeway),
             failing: Arc::new(AtomicU64::new(settings.store_fails)),
             dice: Mutex::new(Dice::new(scenario.seed ^ 0x5eed)),

@@ -112,6 +112,23 @@ impl Store {
             .expect("Redis empties itself");
     }
 
+    /// Becomes a replica of another server, and returns when it has what that has.
+    pub async fn follow(&self, primary: &Self) {
+        let mut connection = self.connect().await.expect("Redis answers");
+        redis::cmd("REPLICAOF")
+            .arg("127.0.0.1")
+            .arg(primary.port)
+            .exec_async(&mut connection)
+            .await
+            .expect("it follows");
+        let mut of_primary = primary.connect().await.expect("Redis answers");
+        eventually(START_LIMIT, "the replica has caught up", async || {
+            let info: RedisResult<String> = redis::cmd("INFO").arg("replication").query_async(&mut of_primary).await;
+            info.is_ok_and(|info| info.contains("state=online"))
+        })
+        .await;
+    }
+
     /// The id of the running process, and its folder: what must be gone after the test process.
     #[must_use]
     pub fn traces(&self) -> (u32, &Path) {

@@ -154,6 +154,7 @@ fn store_settings(config: &WorkerConfig) -> store::Settings {
         namespace: config.broker.namespace.as_str().to_owned(),
         timeout: config.store_timeout,
         leeway: config.jwt_leeway,
+        max_revocations: config.max_revocations,
     }
 }
 

@@ -155,6 +155,11 @@ shared::settings! {
         /// How long the handler, and the application behind it, may take for one message, before its client is told
         /// `busy`.
         pub handler_timeout: Duration = "30s" in "10ms"..="1h",
+        /// The most revocations that are in force at a time. Each is kept for as long as a token that it means could live
+        /// (`jwt-max-lifetime`, and what is held), so this number, divided by that time, is the rate that can go on for
+        /// ever. None is dropped for another: one that is too many is refused, and its producer told. Each takes some 150 bytes
+        /// in every worker and terminator, and 300 in the store.
+        pub max_revocations: usize = "1000000" in "1"..="2000000",
         /// How long the store may take for one answer. A message that needs it is then refused with
         /// `auth_unavailable`: neither let in nor logged out.
         pub store_timeout: Duration = "500ms" in "10ms"..="1m",

@@ -164,6 +164,7 @@ impl Request<'_> {
 /// #         namespace: "countersign".to_owned(),
 /// #         timeout: config.store_timeout,
 /// #         leeway: config.jwt_leeway,
+/// #         max_revocations: config.max_revocations,
 /// #     };
 /// #     Parts {
 /// #         bus: Arc::new(MemoryBus::new(&Names::new("countersign").common())),

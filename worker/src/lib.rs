@@ -61,6 +61,7 @@ pub mod program;
 mod running;
 
 mod intake;
+mod losses;
 mod metrics;
 pub mod noted;
 mod outside;

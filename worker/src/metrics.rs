@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
     Forgotten,
     /// It asked for what is held.
     Released,
+    /// A terminator told, or asked, what a store or a queue may have lost.
+    Announced,
 }
 
 impl Outcome {
@@ -45,6 +47,7 @@ impl Outcome {
             Self::Authenticated => "authenticated",
             Self::Forgotten => "forgotten",
             Self::Released => "release",
+            Self::Announced => "announced",
         }
     }
 }
@@ -112,6 +115,7 @@ pub(crate) struct Metrics {
     authenticated: Counter,
     forgotten: Counter,
     releases: Counter,
+    announced: Counter,
     /// In the order of [`ErrorCode::ALL`].
     errors: [Counter; ErrorCode::ALL.len()],
     in_flight: Gauge,
@@ -178,6 +182,7 @@ impl Metrics {
             authenticated: outcome(Outcome::Authenticated),
             forgotten: outcome(Outcome::Forgotten),
             releases: outcome(Outcome::Released),
+            announced: outcome(Outcome::Announced),
             errors: ErrorCode::ALL.map(|code| outcome(Outcome::Error(code))),
             in_flight: gauge!("countersign_worker_in_flight"),
             handling: histogram!("countersign_worker_handling_seconds"),
@@ -239,6 +244,7 @@ impl Metrics {
             Outcome::Authenticated => self.authenticated.increment(1),
             Outcome::Forgotten => self.forgotten.increment(1),
             Outcome::Released => self.releases.increment(1),
+            Outcome::Announced => self.announced.increment(1),
             Outcome::Error(code) => {
                 let place = ErrorCode::ALL.iter().position(|other| *other == code);
                 if let Some(counter) = place.and_then(|place| self.errors.get(place)) {

@@ -33,13 +33,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::backoff::Backoff;
-use shared::bus::topology::Names;
+use shared::bus::topology::{Names, keys};
 use shared::bus::{Message, Publication, PublishError, Publisher, Route};
 use shared::chance;
 use shared::clock::{Clock, Timestamp};
-use shared::envelope::Errand;
 use shared::envelope::errand::Write;
+use shared::envelope::{self, Errand};
 use shared::id::ConnectionId;
+use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 use tokio::sync::oneshot;
 use tracing::debug;
@@ -200,6 +201,19 @@ impl Outbound {
             let _ = self.store.unregister(identity, connection, None).await;
         }
         Ok(arrival)
+    }
+
+    /// Tells everybody who runs of revocations, at most as many as travel in one message.
+    ///
+    /// # Errors
+    /// If the broker could not be told.
+    pub(crate) async fn broadcast_revocations(&self, all: &[Revocation]) -> Result<(), Trouble> {
+        let route = Route::new(&self.names.internal_exchange().name, keys::REVOKED);
+        match self.publisher.publish(route, envelope::revoked(all)).await {
+            // Nobody listens, so there is nobody whom it could concern.
+            Err(PublishError::Unroutable) => Ok(()),
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Does `attempt` until it succeeds.

@@ -6,11 +6,14 @@ use shared::audit::Audit;
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
 use shared::chance;
+use shared::revocation::MOST_AT_A_TIME;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::agreement::Agreement;
 use crate::dead_letter::Undertaker;
 use crate::intake::{Ending, Intake};
+use crate::losses::{Losses, Watcher};
 use crate::metrics::Metrics;
 use crate::outbound::audience::Audience;
 use crate::outbound::metrics::Counters;
@@ -22,12 +25,12 @@ use crate::revoke::Known;
 use crate::revoke::intake::Revoking;
 use crate::revoke::listening::Listening;
 use crate::revoked::Revoked;
-use crate::running::{Parts, one_at_a_time};
+use crate::running::Parts;
 
 /// Different identities go side by side, so this many round trips to store and broker are under way at a time.
 const OUTBOUND_PREFETCH: u16 = 256;
-/// Revocations are few, and each is a matter of milliseconds.
-const REVOCATIONS_PREFETCH: u16 = 8;
+/// As many as travel in one message, and as many again that come meanwhile.
+const REVOCATIONS_PREFETCH: u16 = 2 * MOST_AT_A_TIME as u16;
 /// What is heard is only added to a set.
 const HEARD_PREFETCH: u16 = 256;
 
@@ -39,6 +42,8 @@ pub(crate) struct Outward {
     known: Known,
     /// A digest of those that this worker goes by.
     rules: String,
+    pub(crate) losses: Losses,
+    seen: watch::Sender<u64>,
 }
 
 impl Outward {
@@ -69,6 +74,7 @@ impl Outward {
                 .max_lifetime
                 .saturating_add(rules.leeway)
                 .saturating_add(parts.limits.hold.ttl),
+            leeway: rules.leeway,
         };
         let audience = Audience {
             bus: parts.bus.clone(),
@@ -92,12 +98,15 @@ impl Outward {
             counters,
             leavings: Leavings::default(),
         };
+        let (seen, losses) = Losses::none();
         Self {
             revoked,
             outbound: Arc::new(outbound),
             audit: Arc::default(),
             known,
             rules: parts.limits.rules_digest.clone(),
+            losses,
+            seen,
         }
     }
 
@@ -109,6 +118,8 @@ impl Outward {
             audit,
             known,
             rules,
+            losses,
+            seen,
         } = self;
         let (names, kill) = (&outbound.names, &ending.kill);
         let agreement = Agreement::new(&rules);
@@ -117,10 +128,17 @@ impl Outward {
         let listening = Listening {
             agreement,
             revoked: revoked.clone(),
-            store: outbound.store.clone(),
-            clock: outbound.clock.clone(),
-            counters: outbound.counters.clone(),
+            outbound: outbound.clone(),
+            losses,
         };
+        let watcher = Watcher {
+            store: outbound.store.clone(),
+            publisher: outbound.publisher.clone(),
+            names: names.clone(),
+            counters: outbound.counters.clone(),
+            seen,
+        };
+        tokio::spawn(kill.clone().run_until_cancelled_owned(watcher.run()));
         // Its queue is there before the store is read. It is heard to the very end, so that nothing is waited for here.
         let heard = listening.run(
             bus.consumer(names.worker_queue(chance::number()), HEARD_PREFETCH),
@@ -148,6 +166,6 @@ impl Outward {
             known,
         };
         let kill = kill.clone();
-        tasks.spawn(async move { one_at_a_time(revocations, kill, |delivery| revoking.take(delivery)).await });
+        tasks.spawn(revoking.run(revocations, kill));
     }
 }

@@ -9,8 +9,10 @@
 //! - `holding`: a message that waits for a fresh token.
 //! - `releasing`: what has waited, when the token is there, or the time is over.
 //! - `handling`: the application's part.
+//! - `announcing`: what terminators tell when a store or a queue may have lost something.
 //! - `telling`: what is written or noted besides the answer.
 
+mod announcing;
 mod concluding;
 mod granting;
 mod handling;
@@ -29,6 +31,7 @@ use shared::audit::Audit;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
 use shared::clock::Clock;
+use shared::envelope::release::known_to_be_held;
 use shared::envelope::{Answer, Bounced, Notice, Part, Question};
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
 use shared::trace::{self as traces, SpanKind, Tracer, headers, words};
@@ -44,7 +47,7 @@ use crate::idempotency::Idempotency;
 use crate::message::ClientMessage;
 use crate::metrics::{Lost, Metrics, Outcome};
 use crate::noted::Noted;
-use crate::origin::Origin;
+use crate::origin::{Origin, was_moved};
 use crate::outbound::Outbound;
 use crate::recorded::Recorder;
 use crate::revoked::Revoked;
@@ -216,7 +219,13 @@ impl Pipeline {
                 self.close(question, code).await;
                 return Ok(Outcome::Closed);
             }
-            Some((question, Notice::Release { from })) => Box::pin(self.release(question, from)).await?,
+            Some((question, Notice::Announced)) => return self.announced(question).await,
+            Some((_, Notice::Back)) => return self.tell_all_revocations(&delivery.message.properties).await,
+            Some((question, Notice::Release { from })) => {
+                let again = was_moved(delivery, &self.internal);
+                let known = known_to_be_held(&delivery.message.body);
+                Box::pin(self.release(question, from, known, again)).await?
+            }
             Some((_, Notice::Message)) | None => {
                 let _permits = self.permits.acquire(origin).await;
                 self.conclude(delivery, origin).await?

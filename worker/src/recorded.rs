@@ -5,6 +5,9 @@
 //! terminator does not know of it yet is anything to be done, and of that only the first
 //! time costs the store anything. What is forgotten here is merely written again.
 //!
+//! What the store has lost since is to be recorded again: each loss is counted, and what
+//! was recorded before it counts for nothing.
+//!
 //! What was recorded here counts only if it is newer than what the terminator knows:
 //! another worker may have logged the connection out since.
 
@@ -16,6 +19,7 @@ use shared::clock::Timestamp;
 use shared::id::{ConnectionId, Sequence, Stamp};
 use shared::tag::{IdentityTag, ResumeSecret};
 
+use crate::losses::Losses;
 use crate::metrics::Metrics;
 use crate::store::{Authentication, Recorded, Registered, ResumeDigest, Store, StoreError};
 use crate::token::{Digest, Verified};
@@ -69,12 +73,15 @@ struct Last {
     by: Sequence,
     token: Digest,
     waiting: u64,
+    /// How many losses of the store there had been by then.
+    losses: u64,
 }
 
 pub(crate) struct Recorder {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     last: Cache<ConnectionId, Last>,
+    losses: Losses,
 }
 
 /// What the store knows of a connection's secret: in the hands of another client it is another one.
@@ -89,10 +96,11 @@ pub(crate) fn digest_of(secret: &ResumeSecret, client: Option<&str>) -> ResumeDi
 }
 
 impl Recorder {
-    pub(crate) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>, losses: Losses) -> Self {
         Self {
             store,
             metrics,
+            losses,
             last: Cache::new(CAPACITY),
         }
     }
@@ -103,7 +111,9 @@ impl Recorder {
     /// If the store did not take it; the message may then not be processed.
     pub(crate) async fn record(&self, proven: Proven<'_>) -> Result<Recording, StoreError> {
         let Stamp { connection, sequence } = proven.stamp;
-        let is_current = |last: &Last| last.token == proven.verified.digest && Some(last.by) > proven.known;
+        let losses = self.losses.count();
+        let is_current =
+            |last: &Last| last.token == proven.verified.digest && Some(last.by) > proven.known && last.losses == losses;
         if let Some(last) = self.last.get(&connection).filter(is_current) {
             return Ok(Recording {
                 recorded: None,
@@ -116,19 +126,46 @@ impl Recorder {
             by: sequence,
             resume: digest_of(proven.resume, proven.client),
         };
-        let recorded = self.write(connection, &authentication).await?;
+        let recording = self.enter(proven.identity, proven.entry, &authentication).await?;
+        if !recording.is_stale() {
+            let last = Last {
+                by: sequence,
+                token: proven.verified.digest,
+                waiting: recording.waiting,
+                losses,
+            };
+            self.remember(connection, last);
+        }
+        Ok(recording)
+    }
+
+    /// Writes who a connection is, and enters it among those of the identity.
+    ///
+    /// # Errors
+    /// If the store did not take it.
+    pub(crate) async fn enter(
+        &self,
+        identity: IdentityTag,
+        entry: Registered,
+        authentication: &Authentication,
+    ) -> Result<Recording, StoreError> {
+        let connection = entry.connection;
+        let recorded = self.write(connection, authentication).await?;
         if recorded == Recorded::Stale {
             return Ok(Recording::STALE);
         }
-        let Some(waiting) = self.store.register(proven.identity, proven.entry).await? else {
+        let Some(waiting) = self.store.register(identity, entry).await? else {
             return Ok(Recording::STALE);
         };
-        if let Some(by) = self.is_over(proven.stamp).await? {
+        let stamp = Stamp {
+            connection,
+            sequence: entry.by,
+        };
+        if let Some(by) = self.is_over(stamp).await? {
             // It closed while it was entered, and whoever closed it may have looked before.
-            self.store.unregister(proven.identity, connection, Some(by)).await?;
+            self.store.unregister(identity, connection, Some(by)).await?;
             return Ok(Recording::STALE);
         }
-        self.remember(connection, sequence, proven.verified.digest, waiting);
         Ok(Recording {
             recorded: Some(recorded),
             waiting,
@@ -199,10 +236,11 @@ impl Recorder {
         .filter(|by| *by > stamp.sequence))
     }
 
-    fn remember(&self, connection: ConnectionId, by: Sequence, token: Digest, waiting: u64) {
+    fn remember(&self, connection: ConnectionId, last: Last) {
         // Of two that were written at the same time, the newer is the one that counts.
-        if self.last.get(&connection).is_none_or(|last| last.by < by) {
-            self.last.insert(connection, Last { by, token, waiting });
+        let is_newer = |before: Last| before.by < last.by || before.losses < last.losses;
+        if self.last.get(&connection).is_none_or(is_newer) {
+            self.last.insert(connection, last);
         }
     }
 }

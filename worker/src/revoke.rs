@@ -73,6 +73,8 @@ pub(crate) struct Known {
     pub(crate) issuers: Vec<Issuer>,
     /// How long a token may live, and what came by it may be held after that.
     pub(crate) longest_life: Duration,
+    /// By how much the clocks of issuers may be ahead.
+    pub(crate) leeway: Duration,
 }
 
 impl Known {
@@ -89,7 +91,8 @@ impl Known {
             None if issued_before.is_some() => Target::Everyone,
             None => return Err(Fault::NoTarget),
         };
-        let issued_before = issued_before.unwrap_or(now);
+        // What was issued before may say that it was a little later.
+        let issued_before = issued_before.unwrap_or(now).saturating_add(self.leeway);
         let grace = members.get(GRACE).map(grace).transpose()?.unwrap_or_default();
         Ok(Revocation {
             target,
@@ -180,6 +183,7 @@ mod tests {
         let known = Known {
             issuers: issuers.iter().map(|name| Issuer::new(*name)).collect(),
             longest_life: LIFE,
+            leeway: Duration::ZERO,
         };
         known.read(body.as_bytes(), NOW)
     }
@@ -224,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn a_token_whose_issuer_s_clock_is_ahead_is_meant_within_the_leeway() {
+        let known = Known {
+            issuers: vec![Issuer::new("i")],
+            longest_life: LIFE,
+            leeway: Duration::from_secs(5),
+        };
+        for (body, issued_before_s) in [(r#"{"subject":"alice"}"#, 1_005), (r#"{"issued_before":900}"#, 905)] {
+            let read = known.read(body.as_bytes(), NOW).unwrap();
+            assert_eq!(read.issued_before, Timestamp::from_secs(issued_before_s), "{body}");
+        }
+    }
+
+    #[test]
     fn whatever_could_mean_somebody_else_is_refused() {
         for (body, fault) in [
             ("", Fault::NotAnObject),
@@ -265,7 +282,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_body_makes_the_reader_panic(body: Vec<u8>, date: f64, grace: u64) {
-            let known = Known { issuers: Vec::new(), longest_life: LIFE };
+            let known = Known { issuers: Vec::new(), longest_life: LIFE, leeway: Duration::MAX };
             let _ = known.read(&body, NOW);
             let _ = read(&format!(r#"{{"subject":"a","issued_before":{date},"grace":{grace}}}"#));
         }

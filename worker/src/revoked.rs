@@ -5,12 +5,14 @@
 //! read it, it does not know, and says so: what cannot be judged is neither let in
 //! nor logged out.
 
+use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use shared::clock::Timestamp;
 use shared::id::ConnectionId;
 use shared::revocation::{Revocation, Revocations, Subject};
 use tokio::sync::watch;
+use tracing::error;
 
 /// What the revocations say of a token or a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +80,24 @@ impl Revoked {
         set.forbid_connection(connection, now) || subject.is_some_and(|subject| set.forbid(subject, now))
     }
 
-    /// One was said.
-    pub(crate) fn add(&self, revocation: Revocation, now: Timestamp) {
-        self.write().add(revocation, now);
+    /// These were said.
+    pub(crate) fn add(&self, revocations: &[Revocation], now: Timestamp) {
+        let mut set = self.write();
+        let kept = revocations.iter().filter(|one| set.add(**one, now)).count();
+        drop(set);
+        if kept < revocations.len() {
+            error!("there are more revocations than a process keeps: some are not in force here");
+        }
+    }
+
+    /// All that are in force.
+    pub(crate) fn in_force(&self, now: Timestamp) -> Vec<Revocation> {
+        self.read().in_force(now).copied().collect()
     }
 
     /// The store has these: with what was said since, they are all.
-    pub(crate) fn load(&self, all: Vec<Revocation>, now: Timestamp) {
-        let mut set = self.write();
-        all.into_iter().for_each(|revocation| set.add(revocation, now));
-        drop(set);
+    pub(crate) fn load(&self, all: &[Revocation], now: Timestamp) {
+        self.add(all, now);
         self.known.send_replace(Known::All);
     }
 
@@ -134,6 +144,13 @@ impl Revoked {
     }
 }
 
+/// Those of `known` that are not among `stored`, or are stricter than there.
+pub(crate) fn lacking(mut known: Vec<Revocation>, stored: &[Revocation]) -> Vec<Revocation> {
+    let stored: HashMap<_, _> = stored.iter().map(|one| (one.target, one)).collect();
+    known.retain(|one| stored.get(&one.target).is_none_or(|stored| !stored.covers(one)));
+    known
+}
+
 #[cfg(test)]
 mod tests {
     use shared::revocation::Target;
@@ -165,9 +182,9 @@ mod tests {
     fn nothing_is_good_until_all_is_known_but_what_is_known_is_in_force() {
         let revoked = Revoked::unloaded();
         assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Unknown);
-        revoked.add(revocation(2), NOW);
+        revoked.add(&[revocation(2)], NOW);
         assert_eq!(revoked.judge(&subject(2), NOW), Judgement::Revoked);
-        revoked.load(vec![revocation(3)], NOW);
+        revoked.load(&[revocation(3)], NOW);
         assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Good);
         assert_eq!(
             revoked.judge(&subject(2), NOW),
@@ -176,6 +193,23 @@ mod tests {
         );
         assert_eq!(revoked.judge(&subject(3), NOW), Judgement::Revoked);
         assert_eq!(revoked.len(), 2);
+    }
+
+    #[test]
+    fn what_the_store_has_lost_is_known_by_comparing() {
+        let revoked = Revoked::unloaded();
+        let weaker = Revocation {
+            until: Timestamp::from_secs(4_000),
+            ..revocation(2)
+        };
+        let over = Revocation {
+            until: NOW,
+            ..revocation(4)
+        };
+        revoked.add(&[revocation(1), revocation(2), revocation(3), over], NOW);
+        let mut lacking = lacking(revoked.in_force(NOW), &[revocation(1), weaker, revocation(5)]);
+        lacking.sort_by_key(|one| format!("{:?}", one.target));
+        assert_eq!(lacking, [revocation(2), revocation(3)]);
     }
 
     #[test]

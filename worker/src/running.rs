@@ -253,7 +253,7 @@ impl Rooms {
                 revoked: outward.revoked.clone(),
                 outbound: outward.outbound.clone(),
                 clock: clock.clone(),
-                recorder: Recorder::new(store.clone(), metrics.clone()),
+                recorder: Recorder::new(store.clone(), metrics.clone(), outward.losses.clone()),
                 idempotency: limits.idempotency.map(|window| {
                     let revoked = outward.revoked.clone();
                     Idempotency::new(

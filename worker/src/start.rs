@@ -164,6 +164,7 @@ pub(crate) fn store(config: &WorkerConfig, clock: Arc<dyn Clock>) -> Result<Arc<
         namespace: config.broker.namespace.as_str().to_owned(),
         timeout: config.store_timeout,
         leeway: config.jwt_leeway,
+        max_revocations: config.max_revocations,
     };
     store::open(&settings, clock).map_err(StartError::Store)
 }

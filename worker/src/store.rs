@@ -15,6 +15,7 @@ pub mod claim;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod decision;
+mod epoch;
 pub mod hold;
 mod memory;
 mod redis;
@@ -27,11 +28,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use shared::clock::{Clock, Timestamp};
 use shared::id::{ConnectionId, Sequence};
-use shared::revocation::Revocation;
+use shared::revocation::{Revocation, Target};
 use shared::tag::IdentityTag;
 
 pub use self::claim::{Begun, Claim, MessageKey, Run, Sha256Digest};
 pub use self::decision::Decision;
+pub use self::epoch::Epoch;
 pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding, Reservation, UnauthenticatedLimits};
 pub(crate) use self::traced::Traced;
 use crate::identity::Identity;
@@ -184,6 +186,15 @@ pub enum Recorded {
     Stale,
 }
 
+/// What became of revocations that the store was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that are too many: the store has not taken them.
+    pub refused: Vec<Target>,
+    /// Whether there is a replica that should have them too, and none has confirmed that in time.
+    pub unreplicated: bool,
+}
+
 /// Why the store could not be asked. Nothing follows from it about anybody's authentication.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -277,6 +288,9 @@ pub trait Store: Send + Sync + 'static {
     /// What is held of a connection, in its order. What is past its time is still there, for a while.
     fn held_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<HeldMessage>, StoreError>>;
 
+    /// Those of the messages that were held of a connection that are dropped, as far as that is remembered.
+    fn dropped_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Sequence>, StoreError>>;
+
     /// Forgets held messages. Tells how many are left.
     fn drop_messages<'a>(
         &'a self,
@@ -324,8 +338,9 @@ pub trait Store: Send + Sync + 'static {
     /// for whom nothing is held any more.
     fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>>;
 
-    /// Records a revocation, until its last token has expired; of two for one target, the stricter of each of their times.
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Records revocations, each until its last token has expired; of two for one target, the stricter of each of their
+    /// times. None is dropped for another: one that is too many is refused. Waits a moment for a replica, if there is one.
+    fn revoke<'a>(&'a self, revocations: &'a [Revocation]) -> BoxFuture<'a, Result<Kept, StoreError>>;
 
     /// All revocations that are recorded.
     fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>>;
@@ -337,7 +352,7 @@ pub trait Store: Send + Sync + 'static {
     fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>>;
 
     /// Begins a run of a message that is to have its effect once, if none has ended or lasts. The very same run may begin
-    /// again, and so may one with the same stamp: whoever was given the message before has lost it.
+    /// again, and so may one with the same stamp if it was redelivered: whoever was given the message before has lost it.
     fn begin<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Begun, StoreError>>;
 
     /// Ends a run with what it came to, or with nothing if that is not kept: from then on that is told, for the window.
@@ -350,6 +365,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends a run that has had no effect: the message may begin anew. What another run has taken over stays.
     fn abandon<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// From when on the store has kept all that it was given, as far as can be known: it begins anew when the store is
+    /// empty, and when another server than before answers for it, which may lack the last writes.
+    fn epoch(&self) -> BoxFuture<'_, Result<Epoch, StoreError>>;
+
+    /// All who must know have been told of the epoch.
+    fn announced(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Asks the store whether it is there, for readiness.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -367,6 +389,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long after its expiry a token still counts.
     pub leeway: Duration,
+    /// The most revocations that are kept at a time.
+    pub max_revocations: usize,
 }
 
 /// Opens the store of `settings`, from within a Tokio runtime.
@@ -378,7 +402,7 @@ pub struct Settings {
 /// [`StoreError::BadUrl`] if the URL is of no known form.
 pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
     if settings.url == "memory:" {
-        return Ok(Arc::new(memory::MemoryStore::new(settings.leeway, clock)));
+        return Ok(Arc::new(memory::MemoryStore::new(settings, clock)));
     }
     Ok(Arc::new(redis::RedisStore::open(settings, clock)?))
 }

@@ -6,6 +6,7 @@ mod failing;
 mod idempotency;
 mod inbound;
 mod life;
+mod losses;
 mod outbound;
 mod queue;
 mod relaying;

@@ -142,6 +142,7 @@ fn open_store(config: &WorkerConfig) -> anyhow::Result<Arc<dyn Store>> {
         namespace: config.broker.namespace.as_str().to_owned(),
         timeout: config.store_timeout,
         leeway: config.jwt_leeway,
+        max_revocations: config.max_revocations,
     };
     store::open(&settings, Arc::new(SystemClock)).context("--store-url")
 }

@@ -46,6 +46,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "max-handshakes-per-ip",
     "max-in-flight",
     "max-message-size",
+    "max-revocations",
     "messages-per-second",
     "namespace",
     "on-expired-push",

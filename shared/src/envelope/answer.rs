@@ -8,12 +8,14 @@
 //! | `live`, `principal` | the connection has this grant as of the question |
 //! | `forgotten` | the connection has none as of the question |
 //! | `held` | the question is held, for so many milliseconds, and `reason` says why |
+//! | `id` | the client's own name for a question that is held: if the hold loses it, it is refused by that |
 //! | `send-again` | the question cannot be decided yet; the body is the question's own |
 //! | `second` | the question had been sent back once |
 //! | `left` | of a release: so many of the messages that it means are still held |
 //! | `close` | the connection is to be closed with this status code, after the body |
 //!
-//! An answer with an empty body is only a settlement: there is nothing to write.
+//! An answer with an empty body is only a settlement: there is nothing to write. The body of the answer to a release is
+//! what that came to ([`Release`](super::Release)), and is not written either.
 
 use bytes::Bytes;
 
@@ -32,6 +34,7 @@ const PRINCIPAL: &str = "principal";
 const FORGOTTEN: &str = "forgotten";
 const HELD: &str = "held";
 const REASON: &str = "reason";
+const ID: &str = "id";
 const SEND_AGAIN: &str = "send-again";
 const SECOND: &str = "second";
 const LEFT: &str = "left";
@@ -95,6 +98,8 @@ pub struct Answer {
     pub verdict: Verdict,
     /// Whether it answers the question's second sending.
     pub second: bool,
+    /// Of a question that is held: the client's own name for it.
+    pub id: Option<String>,
     /// Of a release: how many of the messages that it means are still held.
     pub left: u64,
     /// Whether the connection is to be closed, and how.
@@ -109,6 +114,7 @@ impl Answer {
         change: None,
         verdict: Verdict::Done,
         second: false,
+        id: None,
         left: 0,
         close: None,
     };
@@ -134,6 +140,7 @@ impl Answer {
             .text(REASON, reason)
             .flag(SEND_AGAIN, self.verdict == Verdict::Again)
             .flag(SECOND, self.second)
+            .text(ID, self.id.as_deref())
             .number(LEFT, self.left)
             .number(CLOSE, self.close.map_or(0, |code| u64::from(code.code())));
         Message {
@@ -182,6 +189,7 @@ impl Answer {
             change,
             verdict,
             second: flag(properties, SECOND),
+            id: text(properties, ID)?.map(str::to_owned),
             left: number(properties, LEFT)?,
             close,
         })

@@ -11,6 +11,9 @@
 //! | `from` | on a release: whose held messages, if not the connection's own |
 //! | `code` | on a close: the status code, if it was we who closed |
 //!
+//! The body of a release is which messages are known to be held, if they are the connection's own
+//! ([`release`](super::release)).
+//!
 //! `reply_to` is the terminator's return queue, `timestamp` when it received the
 //! message, in seconds.
 
@@ -25,6 +28,8 @@ use crate::tag::ResumeSecret;
 const TYPE_MESSAGE: &str = "message";
 const TYPE_CLOSED: &str = "closed";
 const TYPE_RELEASE: &str = "release";
+const TYPE_ANNOUNCED: &str = "announced";
+const TYPE_BACK: &str = "back";
 
 const BY: &str = "by";
 const GRANT: &str = "grant";
@@ -52,6 +57,12 @@ pub enum Notice {
         /// The connection whose held messages are meant, if it is another that this one resumes.
         from: Option<ConnectionId>,
     },
+    /// The connection is there, as it stands: for a store that has lost it. The sequence is that of the message that last
+    /// changed it; nothing is answered.
+    Announced,
+    /// The terminator was without the broker for so long that its queue may have gone, and revocations with it: it is
+    /// told all of them. The stamp is of no connection, and that is all that is answered.
+    Back,
 }
 
 /// How a connection stood when its terminator forwarded something of it.
@@ -100,6 +111,8 @@ impl Question {
             Notice::Message => (TYPE_MESSAGE, None, None),
             Notice::Closed { code } => (TYPE_CLOSED, None, code),
             Notice::Release { from } => (TYPE_RELEASE, from, None),
+            Notice::Announced => (TYPE_ANNOUNCED, None, None),
+            Notice::Back => (TYPE_BACK, None, None),
         };
         let headers = Headers::default()
             .number(BY, by.map_or(0, Sequence::get))
@@ -144,6 +157,8 @@ impl Question {
             TYPE_RELEASE => Notice::Release {
                 from: parsed(properties, FROM)?,
             },
+            TYPE_ANNOUNCED => Notice::Announced,
+            TYPE_BACK => Notice::Back,
             _ => return Ok(None),
         };
         let by = number(properties, BY)?;

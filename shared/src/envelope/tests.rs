@@ -178,7 +178,12 @@ fn a_fetch_and_a_revocation_read_back() {
         effective: Timestamp::from_secs(2),
         until: Timestamp::from_secs(3),
     };
-    assert_eq!(Return::read(&revoked(&revocation)), Some(Return::Revoked(revocation)));
+    assert_eq!(
+        Return::read(&revoked(&[revocation])),
+        Some(Return::Revoked(vec![revocation]))
+    );
+    let began = Epoch { epoch: u64::MAX };
+    assert_eq!(Return::read(&epoch(began)), Some(Return::Epoch(began)));
 }
 
 #[test]

@@ -4,20 +4,25 @@ use std::time::Duration;
 
 use shared::bus::{Delivery, PublishError};
 use shared::envelope::errand::Write;
-use shared::envelope::{Answer, Change, Errand, Verdict as Fate};
-use shared::id::Sequence;
+use shared::envelope::{Answer, Change, Errand, Release, Verdict as Fate};
+use shared::id::{Sequence, Stamp};
 use shared::protocol::{CloseCode, Reason};
 use shared::revocation::Revocations;
 use shared::trace::SpanKind;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{Life, SentBack, Session, length};
 use crate::binding::{Applied, Now};
 use crate::ending::Ending;
+use crate::held::Lost;
 use crate::in_flight::Verdict;
 use crate::outgoing::{Entry, Outgoing};
-use crate::refuse::undecided;
+use crate::refuse::{lost_from_hold, undecided};
+
+/// Of so many that were held when their connection was logged out it is known whether each was refused: their keys are
+/// among the last ones.
+const MOST_RECENT: usize = 512;
 
 /// What became of something that came.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ impl Session {
         &mut self,
         sequence: Sequence,
         mut answer: Answer,
-        delivery: Delivery,
+        mut delivery: Delivery,
         revoked: &Revocations,
         now: Now,
     ) -> Brought {
@@ -74,13 +79,21 @@ impl Session {
             .change
             .take()
             .is_some_and(|change| self.change(sequence, change, now));
-        if release && settled {
-            self.held.settle(answer.left, now.instant);
-            self.rearm = true;
+        if release {
+            // It is for us alone, and not to be written.
+            let body = std::mem::take(&mut delivery.message.body);
+            if settled {
+                let lost = self
+                    .held
+                    .settle(answer.left, Release::read(&body).as_ref(), now.instant);
+                self.refuse_lost(lost);
+                self.rearm = true;
+            }
         } else if let Fate::Held { reason, hold_ms } = answer.verdict
             && settled
         {
-            self.hold(sequence, reason, Duration::from_millis(hold_ms), now.instant);
+            let id = answer.id.take();
+            self.hold(sequence, id, reason, Duration::from_millis(hold_ms), now.instant);
         }
         let silent = delivery.message.body.is_empty();
         self.bring_answer(&answer, delivery);
@@ -189,6 +202,24 @@ impl Session {
         Brought::Taken
     }
 
+    /// Refuses what was held and is lost, unless it has been answered after all: by somebody who could not say so.
+    fn refuse_lost(&mut self, lost: Vec<Lost>) {
+        for Lost { sequence, id } in lost {
+            let stamp = Stamp {
+                connection: self.id,
+                sequence,
+            };
+            let key = self.common.keys.of_answer(&stamp.to_string(), 0);
+            if self.recent.contains(key) {
+                continue;
+            }
+            self.common.metrics.held_lost.increment(1);
+            warn!(%stamp, "a message that was held is lost, and is refused");
+            self.recent.remember(key);
+            self.tell(lost_from_hold(id.as_deref()));
+        }
+    }
+
     /// Takes note of what has become of the connection. Tells whether it has a new grant.
     fn change(&mut self, sequence: Sequence, change: Change, now: Now) -> bool {
         let applied = self.binding.apply(sequence, change, self.in_flight.oldest_open(), now);
@@ -209,7 +240,10 @@ impl Session {
             }
             Applied::Forgotten => {
                 // Whoever logged it out has refused what was held; what was to be written waits for its owner.
-                self.held.clear();
+                let held = self.held.clear();
+                if held.len() <= MOST_RECENT {
+                    self.refuse_lost(held);
+                }
                 let behind = self.outbound.forget();
                 self.outgoing.push_front(behind);
             }
@@ -219,9 +253,9 @@ impl Session {
         matches!(applied, Applied::Live { .. })
     }
 
-    fn hold(&mut self, sequence: Sequence, reason: Reason, hold: Duration, now: Instant) {
+    fn hold(&mut self, sequence: Sequence, id: Option<String>, reason: Reason, hold: Duration, now: Instant) {
         debug!(target: "countersign::journey", stage = "held", connection = %self.id, %sequence, ?reason, "waits for a fresh token");
-        self.held.hold(sequence, now + hold.min(crate::binding::FAR));
+        self.held.hold(sequence, id, now + hold.min(crate::binding::FAR));
         self.rearm = true;
         // A later message may have brought the fresh token already.
         let renewed = self.binding.by().is_some_and(|by| sequence < by) && self.binding.is_live(now);

@@ -51,24 +51,11 @@ impl Session {
         self.rearm |= self.binding.bound_mut().is_some_and(|bound| bound.observe(now));
     }
 
-    /// Something is taken back.
-    pub(crate) fn revoke(&mut self, revocation: &Revocation, now: Now) {
-        let concerned = self
-            .binding
-            .bound()
-            .is_some_and(|bound| revocation.means(&bound.subject(self.id)));
-        if concerned {
-            self.revoked(revocation, now);
-        }
-    }
-
-    /// Sees whether the grant that has just come was taken back before.
-    pub(super) fn heed(&mut self, revoked: &Revocations, now: Now) {
+    /// Sees whether its grant is taken back, or was before it came. Tells whether that is news.
+    pub(crate) fn heed(&mut self, revoked: &Revocations, now: Now) -> bool {
         let subject = self.binding.bound().map(|bound| bound.subject(self.id));
         let found = subject.and_then(|subject| revoked.of(&subject, now.wall)).copied();
-        if let Some(revocation) = found {
-            self.revoked(&revocation, now);
-        }
+        found.is_some_and(|revocation| self.revoked(&revocation, now))
     }
 
     /// Asks for a fresh token, once until one comes.
@@ -78,10 +65,12 @@ impl Session {
         }
     }
 
-    fn revoked(&mut self, revocation: &Revocation, now: Now) {
-        let Some(bound) = self.binding.bound_mut() else { return };
+    fn revoked(&mut self, revocation: &Revocation, now: Now) -> bool {
+        let Some(bound) = self.binding.bound_mut() else {
+            return false;
+        };
         let Some(effective) = bound.revoke(revocation.effective, now) else {
-            return;
+            return false;
         };
         self.rearm = true;
         if effective <= now.instant {
@@ -89,6 +78,7 @@ impl Session {
         } else {
             self.require(Reason::Revoked, effective.saturating_duration_since(now.instant));
         }
+        true
     }
 
     fn check_auth_timeout(&mut self, now: Instant, forwarding: bool) {

@@ -175,7 +175,7 @@ impl Bench {
 
     pub(super) async fn revoke(&self, revocation: Revocation) {
         let route = Route::new(&self.names.internal_exchange().name, keys::REVOKED);
-        self.publish(route, revoked(&revocation)).await;
+        self.publish(route, revoked(&[revocation])).await;
         settle().await;
     }
 
@@ -185,7 +185,7 @@ impl Bench {
         settle().await;
     }
 
-    async fn publish(&self, route: Route, message: Message) {
+    pub(super) async fn publish(&self, route: Route, message: Message) {
         self.publisher.publish(route, message).await.expect("there is a queue");
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use shared::envelope::{Answer, Change, Errand, Notice, Part, Verdict};
+use shared::envelope::errand::Write;
+use shared::envelope::{Answer, Change, Errand, Notice, Part, Release, Verdict};
 use shared::grant::{Grant, Policy};
 use shared::id::{ConnectionId, Sequence, Stamp};
 use shared::protocol::Reason;
@@ -24,12 +25,23 @@ fn held(reason: Reason) -> Answer {
             reason,
             hold_ms: 300_000,
         },
+        id: Some("its name".to_owned()),
         ..Answer::ONLY
     }
 }
 
 fn released(left: u64) -> Answer {
     Answer { left, ..Answer::ONLY }
+}
+
+/// What a release says of the messages of those sequences.
+fn came_to(settled: &[u64], held: &[u64]) -> String {
+    let sequences = |numbers: &[u64]| numbers.iter().copied().map(Sequence::new).collect();
+    let release = Release {
+        settled: sequences(settled),
+        held: sequences(held),
+    };
+    String::from_utf8(release.to_body().to_vec()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,16 +189,81 @@ async fn a_client_is_asked_once_for_a_token_and_what_is_held_is_released_by_it()
 
     bench.renew(&mut client, grant(1, 60, Policy::Close)).await;
     let (release, body) = bench.question().await;
-    assert_eq!((release.notice, body.as_str()), (Notice::Release { from: None }, ""));
+    assert_eq!(
+        (release.notice, body.as_str()),
+        (Notice::Release { from: None }, "[1,2,3]"),
+        "what is known to be held"
+    );
     assert!(release.standing.grant.is_some());
     client.send("meanwhile").await;
     let (meanwhile, _) = bench.question().await;
     assert!(!meanwhile.standing.unsettled, "a release is no message of the client's");
-    bench.answer(release.stamp, released(1), "").await;
+    bench.answer(release.stamp, released(1), &came_to(&[1, 2], &[3])).await;
     let (rest, _) = bench.question().await;
     assert_eq!(rest.notice, Notice::Release { from: None });
-    bench.answer(rest.stamp, released(0), "").await;
+    bench.answer(rest.stamp, released(0), &came_to(&[1, 2, 3], &[])).await;
     bench.expect_no_question().await;
+    client.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_release_does_not_know_of_is_refused_by_its_name_unless_it_was_answered() {
+    let mut bench = Bench::new().await;
+    let mut client = bench.client().await;
+    let (connection, _) = hold_three(&mut bench, &mut client).await;
+    client.expect_required("missing").await;
+    bench.renew(&mut client, grant(1, 60, Policy::Close)).await;
+    let (release, _) = bench.question().await;
+    // Of a worker that has died since, and the store has forgotten it.
+    let answered = write(1, "answered", true);
+    let stamp = Stamp {
+        connection,
+        sequence: Sequence::new(2),
+    };
+    let errand = Errand::Write(Write {
+        key: format!("{stamp}.0"),
+        ..answered
+    });
+    bench.errand(connection, errand, "answered").await;
+    assert_eq!(client.text().await, "answered");
+    bench.answer(release.stamp, released(0), &came_to(&[], &[])).await;
+    for _ in 0..2 {
+        let told = client.json().await;
+        assert_eq!(told["id"], "its name");
+        assert_eq!(
+            (&told["error"]["code"], &told["error"]["temporary"]),
+            (&"busy".into(), &true.into())
+        );
+    }
+    client.expect_nothing().await;
+    bench.expect_no_question().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_when_its_connection_is_logged_out_is_refused_too() {
+    let mut bench = Bench::new().await;
+    let mut client = bench.client().await;
+    let (connection, _) = hold_three(&mut bench, &mut client).await;
+    client.expect_required("missing").await;
+    client.send("auth.forget").await;
+    let (forget, _) = bench.question().await;
+    // Whoever logs it out refuses what it finds.
+    for sequence in [1, 3] {
+        let errand = Errand::Write(Write {
+            key: format!("{connection}.{sequence}.0"),
+            identity: None,
+            ..write(1, "refused", false)
+        });
+        bench.errand(connection, errand, "refused").await;
+        assert_eq!(client.text().await, "refused");
+    }
+    let forgotten = Answer {
+        change: Some(Change::Forgotten),
+        ..Answer::ONLY
+    };
+    bench.answer(forget.stamp, forgotten, "").await;
+    client.expect_error("busy").await;
+    client.expect_nothing().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,7 +296,7 @@ async fn a_log_out_and_a_release_wait_for_each_other() {
     assert!(forget.standing.unsettled, "what is held is being handled");
     bench.answer(forget.stamp, AGAIN, &body).await;
     bench.expect_no_question().await;
-    bench.answer(release.stamp, released(1), "").await;
+    bench.answer(release.stamp, released(1), &came_to(&[1, 2], &[3])).await;
     let (rest, _) = bench.question().await;
     assert_eq!(
         rest.notice,
@@ -227,7 +304,7 @@ async fn a_log_out_and_a_release_wait_for_each_other() {
         "all that was sent before the log-out is handled"
     );
     bench.expect_no_question().await;
-    bench.answer(rest.stamp, released(0), "").await;
+    bench.answer(rest.stamp, released(0), &came_to(&[3], &[])).await;
     let (forget, _) = bench.question().await;
     assert!(forget.standing.again);
     bench.expect_no_question().await;
@@ -258,7 +335,7 @@ async fn what_a_token_can_release_is_released_before_a_log_out_that_came_after_i
     let (release, _) = bench.question().await;
     assert_eq!(release.notice, Notice::Release { from: None });
     bench.expect_no_question().await;
-    bench.answer(release.stamp, released(0), "").await;
+    bench.answer(release.stamp, released(0), &came_to(&[1, 2], &[])).await;
     let (forget, _) = bench.question().await;
     assert!(forget.standing.again);
 }
@@ -292,7 +369,9 @@ async fn what_is_held_too_long_is_given_up() {
     let (release, _) = bench.question().await;
     assert_eq!(release.notice, Notice::Release { from: None });
     assert_eq!(release.standing.grant, None);
-    bench.answer(release.stamp, released(0), "").await;
+    bench
+        .answer(release.stamp, released(0), &came_to(&[1, 2, 3], &[]))
+        .await;
     pass(Duration::from_secs(600)).await;
     bench.expect_no_question().await;
 }

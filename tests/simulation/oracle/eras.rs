@@ -68,7 +68,7 @@ fn eras(ledger: &Ledger<'_>, socket: Socket) -> Vec<Era> {
         until = line.ended.map_or(until, |(at, _)| until.min(at));
         for revocation in &ledger.revocations {
             if ledger.means(revocation, message)
-                || message.at >= revocation.at && may_be_meant(revocation.acknowledged, message.at)
+                || message.at >= revocation.at && may_be_meant(ledger, revocation.acknowledged, message.at)
             {
                 until = until.min(revocation.at);
             }
@@ -89,9 +89,9 @@ fn eras(ledger: &Ledger<'_>, socket: Socket) -> Vec<Era> {
     eras
 }
 
-/// A token that was issued while a revocation was under way may be meant by it or not.
-fn may_be_meant(acknowledged: Option<u64>, issued: u64) -> bool {
-    acknowledged.is_none_or(|acknowledged| issued < acknowledged + 1_000)
+/// A token that was issued while a revocation was under way, or within the leeway after it, may be meant by it or not.
+pub(super) fn may_be_meant(ledger: &Ledger<'_>, acknowledged: Option<u64>, issued: u64) -> bool {
+    acknowledged.is_none_or(|acknowledged| issued < acknowledged + 1_000 + ledger.leeway_ms())
 }
 
 /// Whether a message's token authenticates its connection, if it is good.

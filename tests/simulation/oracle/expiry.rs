@@ -13,6 +13,7 @@ const LATE_MS: u64 = 250;
 const LATE_REVOKED_MS: u64 = 1_000;
 
 pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
+    nothing_by_what_was_revoked(ledger, wrong);
     for (socket, line) in &ledger.sockets {
         let prompt = line.read.iter().zip(&line.waited).filter(|(_, waited)| !**waited);
         for ((at, json), _) in prompt {
@@ -20,6 +21,26 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
             if let Err(why) = may_read(ledger, line, *at, subject, json["type"] == "reply") {
                 wrong.push(format!(
                     "P4: {at} ms: {socket:?} read what is {subject}'s: {why}: {json}"
+                ));
+            }
+        }
+    }
+}
+
+/// P12: nothing is handled by a token that was taken back.
+fn nothing_by_what_was_revoked(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
+    for handled in &ledger.handled {
+        let token = ledger.messages.get(handled.id).and_then(|message| message.token);
+        let Some(token) = token else { continue };
+        for revocation in &ledger.revocations {
+            let Some(since) = revocation.acknowledged else { continue };
+            let late = handled.at > since + revocation.grace_ms + LATE_REVOKED_MS;
+            if late && ledger.means_token(revocation, token) && !ledger.may_be_forgotten(revocation) {
+                wrong.push(format!(
+                    "P12: {} ms: {} was handled by a token that was taken back {} ms before",
+                    handled.at,
+                    handled.id,
+                    handled.at - since
                 ));
             }
         }

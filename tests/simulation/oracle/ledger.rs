@@ -8,6 +8,9 @@ use crate::scenario::{Kind, Settings};
 use crate::token::{Roles, Token};
 use crate::trace::{End, Event, Socket, Taken};
 
+/// Within which time workers write back what the store has lost, and a worker that has died is followed by another.
+const WRITTEN_BACK_MS: u64 = 5_000;
+
 pub(crate) struct Ledger<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) sockets: BTreeMap<Socket, Line<'a>>,
@@ -15,6 +18,10 @@ pub(crate) struct Ledger<'a> {
     pub(crate) handled: Vec<Handled<'a>>,
     pub(crate) pushes: BTreeMap<&'a str, Push<'a>>,
     pub(crate) revocations: Vec<Revocation<'a>>,
+    /// When the store lost something.
+    pub(crate) losses: Vec<u64>,
+    /// When a worker died.
+    kills: Vec<u64>,
     /// When everything had ceased to break.
     pub(crate) calm_ms: u64,
 }
@@ -73,6 +80,8 @@ impl<'a> Ledger<'a> {
             handled: Vec::new(),
             pushes: BTreeMap::new(),
             revocations: Vec::new(),
+            losses: Vec::new(),
+            kills: Vec::new(),
             calm_ms: 0,
         };
         for (at, event) in trace {
@@ -148,9 +157,23 @@ impl<'a> Ledger<'a> {
                     revocation.acknowledged = Some(at);
                 }
             }
+            Event::Lost(_) => self.losses.push(at),
+            Event::Killed => self.kills.push(at),
             Event::Fault(_) => {}
             Event::Calm => self.calm_ms = at,
         }
+    }
+
+    /// Whether what was held at that time may be lost: in the store it was when it lost something.
+    pub(crate) fn may_be_lost(&self, held: u64) -> bool {
+        self.losses.iter().any(|lost| *lost >= held)
+    }
+
+    /// Whether a revocation may be forgotten: the store lost it, and a worker that knew it was dead before it could write
+    /// that back.
+    pub(crate) fn may_be_forgotten(&self, revocation: &Revocation<'_>) -> bool {
+        let mut lost = self.losses.iter().filter(|lost| **lost >= revocation.at);
+        lost.any(|lost| self.kills.iter().any(|killed| killed.abs_diff(*lost) < WRITTEN_BACK_MS))
     }
 
     pub(crate) fn leeway_ms(&self) -> u64 {
@@ -190,12 +213,20 @@ impl<'a> Ledger<'a> {
 
     /// Whether a message with its token was sent before that revocation and is meant by it.
     pub(crate) fn means(&self, revocation: &Revocation<'_>, message: &Message<'_>) -> bool {
-        let Some(token) = message.token else { return false };
-        let targeted = match revocation.taken {
-            Taken::Subject(subject) => *subject == token.subject,
-            Taken::Token(jti) => *jti == token.jti,
-        };
-        targeted && message.at < revocation.at
+        let meant = |token| means(revocation.taken, token) && message.at < revocation.at;
+        message.token.is_some_and(meant)
+    }
+
+    /// Whether a token was issued before that revocation and is meant by it.
+    pub(crate) fn means_token(&self, revocation: &Revocation<'_>, token: &Token) -> bool {
+        means(revocation.taken, token) && token.issued_ms < revocation.at
+    }
+}
+
+fn means(taken: &Taken, token: &Token) -> bool {
+    match taken {
+        Taken::Subject(subject) => *subject == token.subject,
+        Taken::Token(jti) => *jti == token.jti,
     }
 }
 

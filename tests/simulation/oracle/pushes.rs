@@ -55,7 +55,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
     let refused = outcome("refused").is_some();
     for (socket, era) in eras.by(push.subject) {
         let there = era.from <= push.at && era.until >= push.at + ledger.patience_ms();
-        if there && !refused && !read.contains(&socket) {
+        if there && !refused && !read.contains(&socket) && !ledger.may_be_lost(push.at) {
             wrong.push(format!("P7: {id} never reached {socket:?}, which was there"));
         }
     }
@@ -72,7 +72,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
             }
         }
         // What was written to a socket that broke may be lost with it.
-        None if breaks(ledger, push) => {}
+        None if breaks(ledger, push) || ledger.may_be_lost(push.at) => {}
         None => wrong.push(format!("P7: {id} is lost: {:?}", push.outcomes)),
     }
 }

@@ -1,7 +1,7 @@
 //! P3: the last message that changed a connection's authentication, in the order in which they were sent, is the one that
 //! counts. And what was revoked is closed.
 
-use super::eras::authenticates;
+use super::eras::{authenticates, may_be_meant};
 use super::ledger::{Ledger, Line, Message};
 use crate::scenario::Kind;
 use crate::trace::End;
@@ -39,7 +39,7 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
                 .iter()
                 .any(|(from, until)| (*from..=*until).contains(&deadline));
             let gone = asleep || line.ended.is_some_and(|(at, _)| at <= deadline);
-            if untouched && meant && !gone {
+            if untouched && meant && !gone && !ledger.may_be_forgotten(revocation) {
                 wrong.push(format!("P4: {deadline} ms: {socket:?} was revoked, and is still open"));
             }
             let closed = line.ended.is_some_and(|(_, end)| end == End::Server(4503));
@@ -61,7 +61,7 @@ fn judge_probe(ledger: &Ledger<'_>, line: &Line<'_>, id: &str, wrong: &mut Vec<S
     let Some(token) = bound.token else { return };
     let revoked = ledger.revocations.iter().any(|revocation| {
         let issued = bound.at;
-        ledger.means(revocation, bound) || revocation.acknowledged.is_none_or(|at| issued < at + 1_000)
+        ledger.means(revocation, bound) || may_be_meant(ledger, revocation.acknowledged, issued)
     });
     if revoked || ledger.until(token) < probe.at + MARGIN_MS {
         return;

@@ -2,6 +2,8 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 
+use shared::protocol::ErrorCode;
+
 use super::outcome::Outcome;
 
 /// What came out of `<ns>.undelivered`.
@@ -52,6 +54,10 @@ pub(crate) struct Counters {
     retries: Counter,
     revoked: Counter,
     revocations_refused: Counter,
+    revocations_full: Counter,
+    unreplicated: Counter,
+    written_back: Counter,
+    epochs: Counter,
     heard: Counter,
     known: Gauge,
     unauthenticated_bytes: Gauge,
@@ -85,6 +91,10 @@ impl Counters {
             retries: counter!("countersign_worker_outbound_retries_total"),
             revoked: revocation("revoked"),
             revocations_refused: revocation("refused"),
+            revocations_full: revocation("full"),
+            unreplicated: counter!("countersign_worker_revocations_unreplicated_total"),
+            written_back: counter!("countersign_worker_revocations_written_back_total"),
+            epochs: counter!("countersign_worker_store_epochs_total"),
             heard: counter!("countersign_worker_revocations_heard_total"),
             known: gauge!("countersign_worker_revocations_known"),
             unauthenticated_bytes: gauge!("countersign_worker_unauthenticated_held_bytes"),
@@ -104,7 +114,7 @@ impl Counters {
             Outcome::NoRecipient => self.no_recipient.increment(1),
             Outcome::Refused { .. } => self.refused.increment(1),
             // Neither is said of a push that just came.
-            Outcome::Expired | Outcome::Revoked => {}
+            Outcome::Expired | Outcome::Revoked { .. } => {}
         }
     }
 
@@ -164,14 +174,28 @@ impl Counters {
     /// What was asked to be revoked is, or is refused.
     pub(crate) fn revocation(&self, outcome: &Outcome) {
         match outcome {
-            Outcome::Revoked => self.revoked.increment(1),
+            Outcome::Revoked { replicated } => {
+                self.revoked.increment(1);
+                self.unreplicated.increment(u64::from(*replicated == Some(false)));
+            }
+            Outcome::Refused { error } if error.code == ErrorCode::Busy => self.revocations_full.increment(1),
             _ => self.revocations_refused.increment(1),
         }
     }
 
-    /// A revocation was broadcast.
-    pub(crate) fn heard(&self) {
-        self.heard.increment(1);
+    /// So many revocations were broadcast.
+    pub(crate) fn heard(&self, count: usize) {
+        self.heard.increment(count as u64);
+    }
+
+    /// The store had lost so many revocations, and has them again.
+    pub(crate) fn wrote_back(&self, count: usize) {
+        self.written_back.increment(count as u64);
+    }
+
+    /// The store may have lost what it had.
+    pub(crate) fn epoch_began(&self) {
+        self.epochs.increment(1);
     }
 
     /// So many revocations are known.

@@ -32,7 +32,11 @@ pub(crate) enum Outcome {
     /// It was held, and given up.
     Expired,
     /// What was to be revoked is.
-    Revoked,
+    Revoked {
+        /// Whether a replica of the store has it; nothing if there is none that should.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replicated: Option<bool>,
+    },
 }
 
 impl Outcome {
@@ -44,7 +48,7 @@ impl Outcome {
             Self::NoRecipient => "no_recipient",
             Self::Refused { .. } => "refused",
             Self::Expired => "expired",
-            Self::Revoked => "revoked",
+            Self::Revoked { .. } => "revoked",
         }
     }
 
@@ -117,7 +121,13 @@ mod tests {
             (Outcome::Held, r#"{"outcome":"held"}"#),
             (Outcome::NoRecipient, r#"{"outcome":"no_recipient"}"#),
             (Outcome::Expired, r#"{"outcome":"expired"}"#),
-            (Outcome::Revoked, r#"{"outcome":"revoked"}"#),
+            (Outcome::Revoked { replicated: None }, r#"{"outcome":"revoked"}"#),
+            (
+                Outcome::Revoked {
+                    replicated: Some(false),
+                },
+                r#"{"outcome":"revoked","replicated":false}"#,
+            ),
             (
                 refused,
                 r#"{"outcome":"refused","error":{"code":"hold_overflow","message":"full","temporary":false}}"#,

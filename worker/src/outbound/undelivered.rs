@@ -19,7 +19,6 @@ use shared::envelope::bounce::Undelivered;
 use shared::envelope::errand::Write;
 use shared::envelope::{self, Bounced, Errand, Fetch, Return};
 use shared::id::ConnectionId;
-use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 use tokio::time::Instant;
 
@@ -46,7 +45,7 @@ pub(crate) struct Putting {
 enum Lane {
     Identity(IdentityTag),
     Connection(ConnectionId),
-    Revocations,
+    Broadcasts,
 }
 
 /// What is to be done.
@@ -65,8 +64,8 @@ enum Job {
     Fetch(Fetch),
     /// A connection was to be told that messages of another may be handled on it.
     Wake { gone: ConnectionId, from: ConnectionId },
-    /// A revocation has waited in that queue for longer than the queue keeps anything.
-    Revoke { queue: String, revocation: Revocation },
+    /// A broadcast has waited in that queue for longer than the queue keeps anything.
+    PutBack { queue: String, message: Message },
 }
 
 impl Putting {
@@ -143,18 +142,18 @@ impl Putting {
                 self.outbound.fetch(*fetch).await
             }
             Job::Wake { gone, from } => self.wake_heir(*gone, *from).await,
-            Job::Revoke { queue, revocation } => self.put_back(queue, revocation).await,
+            Job::PutBack { queue, message } => self.put_back(queue, message).await,
         }
     }
 
-    /// Puts a revocation where it was: its terminator may be alive without the broker, and is to find it when it is back.
+    /// Puts a broadcast where it was: its terminator may be alive without the broker, and is to find it when it is back.
     /// If it is not, the queue goes, and this with it.
-    async fn put_back(&self, queue: &str, revocation: &Revocation) -> Result<(), Trouble> {
+    async fn put_back(&self, queue: &str, message: &Message) -> Result<(), Trouble> {
         let outbound = &self.outbound;
         if !outbound.names.is_ours(queue) {
             return Ok(());
         }
-        let sent = outbound.publish(queue, envelope::revoked(revocation)).await;
+        let sent = outbound.publish(queue, message.clone()).await;
         confirmed(sent).await?;
         Ok(())
     }
@@ -276,14 +275,19 @@ impl Job {
             Return::Errand(gone, Errand::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
             // Others of the identity were told too, and whoever comes is told when it registers.
             Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. } | Errand::Replaced) => None,
-            Return::Revoked(revocation) => match message.properties.header(FIRST_DEATH_QUEUE)? {
-                Value::Text(queue) => Some(Self::Revoke {
-                    queue: queue.clone(),
-                    revocation,
-                }),
-                _ => None,
-            },
+            Return::Revoked(revocations) => Self::put_back(message, envelope::revoked(&revocations)),
+            Return::Epoch(epoch) => Self::put_back(message, envelope::epoch(epoch)),
             Return::Rules(_) => None,
+        }
+    }
+
+    fn put_back(died: &Message, broadcast: Message) -> Option<Self> {
+        match died.properties.header(FIRST_DEATH_QUEUE)? {
+            Value::Text(queue) => Some(Self::PutBack {
+                queue: queue.clone(),
+                message: broadcast,
+            }),
+            _ => None,
         }
     }
 
@@ -292,7 +296,7 @@ impl Job {
             Self::Hold { identity, .. } => Lane::Identity(*identity),
             Self::Fetch(fetch) => Lane::Identity(fetch.identity),
             Self::Wake { from, .. } => Lane::Connection(*from),
-            Self::Revoke { .. } => Lane::Revocations,
+            Self::PutBack { .. } => Lane::Broadcasts,
         }
     }
 
@@ -304,7 +308,7 @@ impl Job {
             Self::Hold { why: Bounced::Gone, .. } => Came::Gone,
             Self::Fetch(_) => Came::Fetch,
             Self::Wake { .. } => Came::Wake,
-            Self::Revoke { .. } => Came::Revocation,
+            Self::PutBack { .. } => Came::Revocation,
         }
     }
 }

@@ -103,6 +103,7 @@ impl Pipeline {
         let mut conclusion = Conclusion::of(Outcome::Held, Bytes::new());
         let hold_ms = u64::try_from(limits.ttl.as_millis()).unwrap_or(u64::MAX);
         conclusion.answer.verdict = Verdict::Held { reason, hold_ms };
+        conclusion.answer.id = asked.id().map(str::to_owned);
         Ok(conclusion.noted(self.decision(Some(stamp), asked.id(), "held", reason.as_str())))
     }
 

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use shared::bus::PublishError;
 use shared::clock::Timestamp;
 use shared::envelope::errand::Write;
-use shared::envelope::{Errand, Question};
+use shared::envelope::{Errand, Question, Release};
 use shared::id::{ConnectionId, Sequence, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode};
 use shared::tag::IdentityTag;
@@ -62,6 +62,8 @@ impl From<PublishError> for Stop {
 struct Heir {
     identity: IdentityTag,
     principal: Principal,
+    /// Whether it was to be released before, by somebody who did not bring it to an end.
+    again: bool,
 }
 
 /// What becomes of one held message: pure.
@@ -112,7 +114,8 @@ impl Terms {
 }
 
 impl Pipeline {
-    /// A terminator asks for what is held, of its connection or of one that this connection has taken over.
+    /// A terminator asks for what is held, of its connection or of one that this connection has taken over. Of its own it
+    /// means what is `known` to be held. It asks `again` if somebody was given the question and did not bring it to its end.
     ///
     /// # Errors
     /// If it cannot be said whether what was told has arrived.
@@ -120,34 +123,42 @@ impl Pipeline {
         &self,
         question: &Question,
         from: Option<ConnectionId>,
+        known: Option<Vec<Sequence>>,
+        again: bool,
     ) -> Result<Conclusion, PublishError> {
-        let left = match self.try_release(question, from).await {
-            Ok(left) => left,
+        let (left, body) = match self.try_release(question, from, known, again).await {
+            Ok((left, release)) => (left, release.to_body()),
             Err(Stop::Broker(reason)) => return Err(reason),
             Err(Stop::Store(reason)) => {
                 self.metrics.store_failed();
                 debug!(stamp = %question.stamp, %reason, "what is held cannot be released just now");
                 // As good as all: the terminator asks again after a while.
-                u64::from(u32::MAX)
+                (u64::from(u32::MAX), Bytes::new())
             }
         };
-        let mut conclusion = Conclusion::of(Outcome::Released, Bytes::new());
+        let mut conclusion = Conclusion::of(Outcome::Released, body);
         conclusion.answer.left = left;
         Ok(conclusion)
     }
 
-    /// How many are left of those that it means: while nobody is there, of all.
-    async fn try_release(&self, question: &Question, from: Option<ConnectionId>) -> Result<u64, Stop> {
+    /// How many are left of those that it means: while nobody is there, of all. And what has become of each.
+    async fn try_release(
+        &self,
+        question: &Question,
+        from: Option<ConnectionId>,
+        known: Option<Vec<Sequence>>,
+        again: bool,
+    ) -> Result<(u64, Release), Stop> {
         let connection = question.stamp.connection;
         if let Some(from) = from
             && !self.has_taken_over(connection, from).await?
         {
-            return Ok(0);
+            return Ok((0, Release::default()));
         }
         let source = from.unwrap_or(connection);
         let held = self.store.held_messages(source).await?;
         let now = self.clock.now();
-        let heir = self.heir_of(question, now);
+        let heir = self.heir_of(question, now, again);
         let terms = Terms {
             now,
             ttl: self.rules.hold.ttl,
@@ -168,10 +179,18 @@ impl Pipeline {
         let newer = |message: &&HeldMessage| terms.identity.is_some() && fate(message) == Fate::Stays;
         let mut left = (held.len() - held.iter().filter(newer).count()) as u64;
         let (started, mut handled) = (Instant::now(), 0);
+        let mut release = Release::default();
         for message in &held {
             let fate = fate(message);
             let enough = handled >= MOST_RELEASED || started.elapsed() >= LONGEST_RELEASE;
             if fate == Fate::Stays || (fate == Fate::Goes && enough) {
+                release.held.push(message.sequence);
+                continue;
+            }
+            if fate == Fate::Goes && known.as_ref().is_some_and(|known| !known.contains(&message.sequence)) {
+                // It had its answer, perhaps before a log-out; the store has lost that it was dropped.
+                self.store.drop_messages(source, &[message.sequence]).await?;
+                left -= 1;
                 continue;
             }
             handled += usize::from(fate == Fate::Goes);
@@ -181,14 +200,19 @@ impl Pipeline {
             };
             self.end_hold(connection, stamp, message, fate, heir.as_ref()).await?;
             self.store.drop_messages(source, &[message.sequence]).await?;
+            release.settled.push(message.sequence);
             left -= 1;
+        }
+        if from.is_none() {
+            // Somebody who did not say so may have settled more.
+            release.settled.extend(self.store.dropped_messages(source).await?);
         }
         if let Some(from) = from
             && left == 0
         {
             self.look_further(connection, from).await?;
         }
-        Ok(left)
+        Ok((left, release))
     }
 
     /// Tells a connection of what is held of those that the one it took over had taken over itself: whoever lost two
@@ -210,13 +234,14 @@ impl Pipeline {
     }
 
     /// In whose name things are released; nothing if there is no grant in force.
-    fn heir_of(&self, question: &Question, now: Timestamp) -> Option<Heir> {
+    fn heir_of(&self, question: &Question, now: Timestamp, again: bool) -> Option<Heir> {
         let bound = Bound::of(&question.standing).filter(|bound| bound.grant.is_live(now))?;
         let judgement = self.revoked.judge(&bound.subject(question.stamp.connection), now);
         (judgement == Judgement::Good).then_some(())?;
         Some(Heir {
             identity: bound.grant.identity,
             principal: bound.principal()?,
+            again,
         })
     }
 
@@ -320,7 +345,7 @@ impl Pipeline {
         let handled = {
             // The semaphore is never closed, so a permit always comes.
             let _permit = self.permits.for_client().await;
-            self.handle(request, &stamp, None, false).await
+            self.handle(request, &stamp, None, heir.again).await
         };
         self.metrics.ended(handled.outcome);
         for (index, body) in handled

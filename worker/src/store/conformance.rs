@@ -12,6 +12,7 @@ mod authentications;
 mod claims;
 mod connections;
 mod decisions;
+mod epochs;
 mod messages;
 mod overdue;
 mod resuming;
@@ -34,9 +35,9 @@ use super::memory::MemoryStore;
 pub use super::redis::COMMANDS;
 use super::redis::RedisStore;
 use super::{
-    AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, HOLD_GRACE, HeldMessage, HeldWrite,
-    HoldLimits, Holding, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, MessageKey, Recorded,
-    Registered, Reservation, ResumeDigest, Run, Settings, Store, StoreError,
+    AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, Epoch, HOLD_GRACE, HeldMessage,
+    HeldWrite, HoldLimits, Holding, Kept, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, MessageKey,
+    Recorded, Registered, Reservation, ResumeDigest, Run, Settings, Store, StoreError,
 };
 use crate::identity::{Identity, Issuer, Subject};
 
@@ -45,6 +46,7 @@ pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(super) const LEEWAY: Duration = Duration::from_secs(5);
 const TOKEN_LIFE: Duration = Duration::from_secs(300);
 const RESUME: ResumeDigest = [7; 32];
+const MAX_REVOCATIONS: usize = 50;
 
 const LIMITS: HoldLimits = HoldLimits {
     messages: 3,
@@ -64,6 +66,9 @@ pub trait Home: Send + Sync {
     /// Makes all that is stored older, where the store has a clock that is not the given one.
     fn age(&self, by: Duration) -> BoxFuture<'_, ()>;
 
+    /// Loses all that is stored, as a server does that comes up empty.
+    fn lose(&self) -> BoxFuture<'_, ()>;
+
     /// Does what a look for what is overdue does when it has found nothing held for the identity, where looking is
     /// more than one step.
     fn end_a_look_in_vain(&self, identity: IdentityTag) -> BoxFuture<'_, ()>;
@@ -79,10 +84,20 @@ struct RedisHome {
     clock: Arc<ManualClock>,
 }
 
+pub(super) fn settings(url: &str, namespace: &str) -> Settings {
+    Settings {
+        url: url.to_owned(),
+        namespace: namespace.to_owned(),
+        timeout: Duration::from_secs(5),
+        leeway: LEEWAY,
+        max_revocations: MAX_REVOCATIONS,
+    }
+}
+
 /// The store in memory.
 pub fn memory() -> impl Home {
     let clock = Arc::new(ManualClock::at(START));
-    let store = MemoryStore::new(LEEWAY, Arc::<ManualClock>::clone(&clock));
+    let store = MemoryStore::new(&settings("memory:", ""), Arc::<ManualClock>::clone(&clock));
     MemoryHome { store, clock }
 }
 
@@ -94,10 +109,8 @@ pub fn memory() -> impl Home {
 pub fn redis(url: &str, namespace: &str, timeout: Duration) -> Result<impl Home + use<>, StoreError> {
     let clock = Arc::new(ManualClock::at(START));
     let settings = Settings {
-        url: url.to_owned(),
-        namespace: namespace.to_owned(),
         timeout,
-        leeway: LEEWAY,
+        ..settings(url, namespace)
     };
     let store = RedisStore::open(&settings, Arc::<ManualClock>::clone(&clock))?;
     Ok(RedisHome { store, clock })
@@ -118,6 +131,7 @@ pub async fn every_claim(home: &dyn Home) {
     overdue::every_claim(home).await;
     connections::every_claim(home).await;
     revocations::every_claim(home).await;
+    epochs::every_claim(home).await;
     decisions::every_claim(home).await;
     claims::every_claim(home).await;
 }
@@ -250,6 +264,11 @@ impl Home for MemoryHome {
         Box::pin(ready(()))
     }
 
+    fn lose(&self) -> BoxFuture<'_, ()> {
+        self.store.lose(&settings("memory:", ""));
+        Box::pin(ready(()))
+    }
+
     fn end_a_look_in_vain(&self, _: IdentityTag) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
@@ -266,6 +285,10 @@ impl Home for RedisHome {
 
     fn age(&self, by: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move { self.store.age(by).await.expect("the store answers") })
+    }
+
+    fn lose(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move { self.store.lose().await.expect("the store answers") })
     }
 
     fn end_a_look_in_vain(&self, identity: IdentityTag) -> BoxFuture<'_, ()> {

@@ -32,8 +32,8 @@ use self::reservations::Reservations;
 use self::revocations::Revocations;
 use self::writes::Writes;
 use super::{
-    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
-    Reservation, ResumeDigest, Store, StoreError,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
+    Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -51,24 +51,45 @@ struct State {
     revocations: Revocations,
     decisions: Decisions,
     claims: Claims,
+    epoch: Epoch,
 }
 
-impl MemoryStore {
-    pub(super) fn new(leeway: Duration, clock: Arc<dyn Clock>) -> Self {
-        let state = State {
+impl State {
+    fn new(leeway: Duration, max_revocations: usize, epoch: Epoch) -> Self {
+        Self {
             authentications: Authentications::new(leeway),
             connections: Connections::default(),
             messages: Messages::default(),
             reservations: Reservations::default(),
             writes: Writes::default(),
-            revocations: Revocations::default(),
+            revocations: Revocations::new(max_revocations),
             decisions: Decisions::default(),
             claims: Claims::default(),
-        };
+            epoch,
+        }
+    }
+}
+
+impl MemoryStore {
+    pub(super) fn new(settings: &Settings, clock: Arc<dyn Clock>) -> Self {
+        // Whoever has a store that lives as long as its process has nothing to bring back into it.
+        let first = Epoch { id: 0, announced: true };
+        let state = State::new(settings.leeway, settings.max_revocations, first);
         Self {
             clock,
             state: Mutex::new(state),
         }
+    }
+
+    /// Loses everything, as a server does that comes up empty. Only a test may want that.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) fn lose(&self, settings: &Settings) {
+        let mut state = self.state();
+        let next = Epoch {
+            id: state.epoch.id + 1,
+            announced: false,
+        };
+        *state = State::new(settings.leeway, settings.max_revocations, next);
     }
 
     /// Carries out one step, once it is waited for.
@@ -96,6 +117,14 @@ impl Store for MemoryStore {
 
     fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
         self.step(move |state, now| state.authentications.get(connection, now))
+    }
+
+    fn epoch(&self) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        self.step(move |state, _| state.epoch)
+    }
+
+    fn announced(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.step(move |state, _| state.epoch.announced |= state.epoch.id == epoch.id)
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -170,6 +199,10 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.messages.of(connection, now))
     }
 
+    fn dropped_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Sequence>, StoreError>> {
+        self.step(move |state, now| state.messages.dropped(connection, now))
+    }
+
     fn drop_messages<'a>(
         &'a self,
         connection: ConnectionId,
@@ -229,8 +262,8 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.writes.overdue(since, most, now))
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.step(move |state, now| state.revocations.add(revocation, now))
+    fn revoke<'a>(&'a self, revocations: &'a [Revocation]) -> BoxFuture<'a, Result<Kept, StoreError>> {
+        self.step(move |state, now| state.revocations.add_all(revocations, now))
     }
 
     fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
@@ -279,7 +312,11 @@ mod tests {
     #[tokio::test]
     async fn connections_that_came_and_went_do_not_fill_the_memory() {
         let clock = Arc::new(ManualClock::default());
-        let store = MemoryStore::new(Duration::ZERO, Arc::<ManualClock>::clone(&clock));
+        let settings = Settings {
+            leeway: Duration::ZERO,
+            ..conformance::settings("memory:", "")
+        };
+        let store = MemoryStore::new(&settings, Arc::<ManualClock>::clone(&clock));
         let closed = Authentication::Closed { by: Sequence::FIRST };
         let terminator = TerminatorId::random();
         for number in 0..20 * SMALLEST_SWEEP as u64 {

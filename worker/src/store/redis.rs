@@ -18,6 +18,7 @@
 //! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `overdue` |
 //! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
 //! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
+//! | `<ns>:{epoch-22}`, … | a hash: since when this server has all that it was given | `epoch` |
 //!
 //! The braces are what a cluster picks the slot by: each call is one command or
 //! script of one slot, or several of which each may fail without harm. A script is
@@ -28,6 +29,7 @@ mod authentications;
 mod claims;
 mod connections;
 mod decisions;
+mod epoch;
 mod link;
 mod messages;
 mod overdue;
@@ -48,8 +50,8 @@ use shared::tag::IdentityTag;
 
 use self::link::{Link, Wire};
 use super::{
-    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, LONGEST_KEPT, Recorded,
-    Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, LONGEST_KEPT,
+    Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -59,6 +61,8 @@ pub const COMMANDS: &[&str] = &[
     "EVALSHA",
     "SCRIPT LOAD",
     "PING",
+    "INFO",
+    "WAIT",
     "EXISTS",
     "DEL",
     "PTTL",
@@ -86,10 +90,13 @@ pub const COMMANDS: &[&str] = &[
 
 pub(super) struct RedisStore {
     link: Link,
+    /// For what has to wait for a replica, which nothing else is to wait for.
+    waiting: Link,
     scripts: Scripts,
     namespace: String,
     timeout: Duration,
     leeway: Duration,
+    max_revocations: usize,
     clock: Arc<dyn Clock>,
 }
 
@@ -114,6 +121,8 @@ struct Scripts {
     begin: Script,
     finish: Script,
     abandon: Script,
+    epoch: Script,
+    announced: Script,
 }
 
 macro_rules! script {
@@ -144,6 +153,8 @@ impl Scripts {
             begin: script!("redis/claimed.lua", "redis/begin.lua"),
             finish: script!("redis/claimed.lua", "redis/finish.lua"),
             abandon: script!("redis/claimed.lua", "redis/abandon.lua"),
+            epoch: script!("redis/epoch.lua"),
+            announced: script!("redis/announced.lua"),
         }
     }
 }
@@ -152,10 +163,12 @@ impl RedisStore {
     pub(super) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         Ok(Self {
             link: Link::open(&settings.url, settings.timeout)?,
+            waiting: Link::open(&settings.url, settings.timeout)?,
             scripts: Scripts::new(),
             namespace: settings.namespace.clone(),
             timeout: settings.timeout,
             leeway: settings.leeway,
+            max_revocations: settings.max_revocations,
             clock,
         })
     }
@@ -174,11 +187,27 @@ impl RedisStore {
 
     /// Carries out one call within the timeout, the wait for a connection included.
     async fn ask<T>(&self, call: impl AsyncFnOnce(Wire) -> RedisResult<T>) -> Result<T, StoreError> {
-        let answer = tokio::time::timeout(self.timeout, call(self.link.wire()));
+        self.ask_by(&self.link, call).await
+    }
+
+    async fn ask_by<T>(&self, link: &Link, call: impl AsyncFnOnce(Wire) -> RedisResult<T>) -> Result<T, StoreError> {
+        let answer = tokio::time::timeout(self.timeout, call(link.wire()));
         let answer = answer
             .await
             .map_err(|_| unavailable(format!("no answer within {:?}", self.timeout)))?;
-        answer.inspect_err(|error| self.link.failed(error)).map_err(unavailable)
+        answer.inspect_err(|error| link.failed(error)).map_err(unavailable)
+    }
+
+    /// Loses everything in the namespace, as a server does that comes up empty. Only a test may want that.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(super) async fn lose(&self) -> Result<(), StoreError> {
+        use redis::AsyncCommands as _;
+        let pattern = format!("{}:*", self.namespace);
+        let keys: Vec<String> = self.ask(async |mut wire| wire.keys(&pattern).await).await?;
+        for key in keys {
+            self.ask(async |mut wire| wire.del::<_, ()>(&key).await).await?;
+        }
+        Ok(())
     }
 
     /// Makes every key of the namespace older. Only a test may want that.
@@ -240,6 +269,14 @@ impl Store for RedisStore {
 
     fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
         Box::pin(self.read_authentication(connection))
+    }
+
+    fn epoch(&self) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        Box::pin(self.read_epoch())
+    }
+
+    fn announced(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write_announced(epoch))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -308,6 +345,10 @@ impl Store for RedisStore {
         Box::pin(self.read_messages(connection))
     }
 
+    fn dropped_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Sequence>, StoreError>> {
+        Box::pin(self.read_dropped(connection))
+    }
+
     fn drop_messages<'a>(
         &'a self,
         connection: ConnectionId,
@@ -361,8 +402,8 @@ impl Store for RedisStore {
         Box::pin(self.find_overdue(since, most))
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.write_revocation(revocation))
+    fn revoke<'a>(&'a self, revocations: &'a [Revocation]) -> BoxFuture<'a, Result<Kept, StoreError>> {
+        Box::pin(self.write_revocations(revocations))
     }
 
     fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
@@ -411,6 +452,7 @@ mod tests {
             namespace: "countersign".to_owned(),
             timeout: TIMEOUT,
             leeway: Duration::ZERO,
+            max_revocations: 10,
         };
         RedisStore::open(&settings, Arc::new(SystemClock))
     }

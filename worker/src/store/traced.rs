@@ -14,8 +14,8 @@ use shared::tag::IdentityTag;
 use shared::trace::{self, KeyValue, SpanKind, words};
 
 use super::{
-    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
-    Reservation, ResumeDigest, Store, StoreError,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
+    Registered, Reservation, ResumeDigest, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -94,6 +94,10 @@ impl Store for Traced {
         traced("held_messages", self.0.held_messages(connection))
     }
 
+    fn dropped_messages(&self, connection: ConnectionId) -> Call<'_, Vec<Sequence>> {
+        traced("dropped_messages", self.0.dropped_messages(connection))
+    }
+
     fn drop_messages<'a>(&'a self, connection: ConnectionId, sequences: &'a [Sequence]) -> Call<'a, u64> {
         traced("drop_messages", self.0.drop_messages(connection, sequences))
     }
@@ -143,8 +147,8 @@ impl Store for Traced {
         traced("overdue", self.0.overdue(since, most))
     }
 
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> Call<'a, ()> {
-        traced("revoke", self.0.revoke(revocation))
+    fn revoke<'a>(&'a self, revocations: &'a [Revocation]) -> Call<'a, Kept> {
+        traced("revoke", self.0.revoke(revocations))
     }
 
     fn revocations(&self) -> Call<'_, Vec<Revocation>> {
@@ -171,6 +175,14 @@ impl Store for Traced {
         traced("abandon", self.0.abandon(claim))
     }
 
+    fn epoch(&self) -> Call<'_, Epoch> {
+        self.0.epoch()
+    }
+
+    fn announced(&self, epoch: Epoch) -> Call<'_, ()> {
+        self.0.announced(epoch)
+    }
+
     fn ping(&self) -> Call<'_, ()> {
         traced("ping", self.0.ping())
     }
@@ -185,13 +197,14 @@ mod tests {
     use shared::config::{Config, OtlpUrl, Share, TraceConfig, Value};
     use shared::trace::Tracer;
 
-    use super::super::conformance::{self, Home, LEEWAY, START};
+    use super::super::conformance::{self, Home, START};
     use super::super::memory::MemoryStore;
     use super::*;
     use crate::config::WorkerConfig;
 
     struct TracedHome {
         store: Traced,
+        memory: Arc<MemoryStore>,
         clock: Arc<ManualClock>,
     }
 
@@ -205,6 +218,11 @@ mod tests {
         }
 
         fn age(&self, _: Duration) -> BoxFuture<'_, ()> {
+            Box::pin(ready(()))
+        }
+
+        fn lose(&self) -> BoxFuture<'_, ()> {
+            self.memory.lose(&conformance::settings("memory:", ""));
             Box::pin(ready(()))
         }
 
@@ -223,9 +241,10 @@ mod tests {
         let traced = Tracer::start(&config, &WorkerConfig::PROGRAM, "test").unwrap();
         for tracer in [Tracer::OFF, traced] {
             let clock = Arc::new(ManualClock::at(START));
-            let memory = MemoryStore::new(LEEWAY, Arc::<ManualClock>::clone(&clock));
-            let store = Traced(Arc::new(memory));
-            let home = TracedHome { store, clock };
+            let settings = conformance::settings("memory:", "");
+            let memory = Arc::new(MemoryStore::new(&settings, Arc::<ManualClock>::clone(&clock)));
+            let store = Traced(Arc::<MemoryStore>::clone(&memory));
+            let home = TracedHome { store, memory, clock };
             let span = tracer.draw("process", SpanKind::Consumer);
             span.scope(pin!(conformance::every_claim(&home))).await;
         }

@@ -30,8 +30,8 @@ use crate::handler::builtin::Application;
 use crate::identity::{Identity, Issuer};
 use crate::running::Running;
 use crate::store::{
-    Authentication, Begun, Claim, Decision, HeldMessage, HeldWrite, HoldLimits, Holding, Recorded, Registered,
-    Reservation, ResumeDigest, Settings, Store, StoreError, UnauthenticatedLimits, open,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
+    Registered, Reservation, ResumeDigest, Settings, Store, StoreError, UnauthenticatedLimits, open,
 };
 use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
@@ -423,6 +423,9 @@ pub(super) struct FlakyStore {
     pub(super) closes_before_a_register: Mutex<Option<(ConnectionId, Sequence)>>,
 }
 
+/// How many revocations a store keeps.
+pub(super) const MAX_REVOCATIONS: usize = 3;
+
 impl FlakyStore {
     fn new(clock: Arc<ManualClock>) -> Self {
         let settings = Settings {
@@ -430,6 +433,7 @@ impl FlakyStore {
             namespace: "test".to_owned(),
             timeout: Duration::from_secs(1),
             leeway: Rules::LEEWAY,
+            max_revocations: MAX_REVOCATIONS,
         };
         Self {
             inner: open(&settings, clock).expect("memory needs nothing"),
@@ -464,7 +468,7 @@ macro_rules! forwarded {
     ($(fn $name:ident<'a>($($argument:ident: $type:ty),*) -> $answer:ty;)+) => {$(
         fn $name<'a>(&'a self, $($argument: $type),*) -> BoxFuture<'a, Result<$answer, StoreError>> {
             Box::pin(async move {
-                if !matches!(stringify!($name), "overdue" | "revocations") {
+                if !matches!(stringify!($name), "overdue" | "revocations" | "epoch") {
                     self.calls.fetch_add(1, Ordering::SeqCst);
                 }
                 self.check()?;
@@ -509,7 +513,10 @@ impl Store for FlakyStore {
         fn reserved<'a>() -> u64;
         fn held_writes<'a>(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
         fn overdue<'a>(since: Timestamp, most: u64) -> Vec<IdentityTag>;
-        fn revoke<'a>(revocation: &'a Revocation) -> ();
+        fn revoke<'a>(revocations: &'a [Revocation]) -> Kept;
+        fn dropped_messages<'a>(connection: ConnectionId) -> Vec<Sequence>;
+        fn epoch<'a>() -> Epoch;
+        fn announced<'a>(epoch: Epoch) -> ();
         fn revocations<'a>() -> Vec<Revocation>;
         fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use shared::envelope::errand::Write;
-use shared::envelope::{Answer, Change, Errand, Notice, Return, Standing, Verdict};
+use shared::envelope::{Answer, Change, Errand, Notice, Release, Return, Standing, Verdict};
 use shared::grant::Grant;
 use shared::id::{ConnectionId, Sequence, Stamp};
 use shared::tag::ResumeSecret;
@@ -178,9 +178,14 @@ impl Bench {
 
     /// How many a release has left.
     pub(super) async fn settled(&mut self, release: Stamp) -> u64 {
+        self.came_to(release).await.0
+    }
+
+    /// How many a release has left, and what it says of each; nothing if it did not come to an end.
+    pub(super) async fn came_to(&mut self, release: Stamp) -> (u64, Option<Release>) {
         let said = self.said().await;
-        assert_eq!((said.stamp, &said.body), (release, &Json::Null));
-        said.answer.left
+        assert_eq!(said.stamp, release);
+        (said.answer.left, serde_json::from_value(said.body).ok())
     }
 }
 

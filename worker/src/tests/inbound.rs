@@ -26,14 +26,14 @@ impl Bench {
     }
 
     /// The same, when its time is over.
-    async fn lapsed(&mut self, number: u64, subject: &str) -> Conn {
+    pub(super) async fn lapsed(&mut self, number: u64, subject: &str) -> Conn {
         let conn = self.authenticated(number, subject).await;
         self.clock.advance(LAPSE);
         conn
     }
 
     /// Renews a connection for an hour more.
-    async fn renew(&mut self, conn: &mut Conn, subject: &str) -> Said {
+    pub(super) async fn renew(&mut self, conn: &mut Conn, subject: &str) -> Said {
         let said = self.say(conn, authenticate(subject, 3_600)).await;
         assert_eq!(said.body["type"], "auth.ok", "{said:?}");
         said

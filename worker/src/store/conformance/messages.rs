@@ -16,6 +16,7 @@ async fn what_was_dropped_is_not_held_again(home: &dyn Home) {
     drop_messages(home, connection, &[1, 3]).await;
     assert_eq!(hold(home, connection, &message(home, 1, "1")).await, counted(1));
     assert_eq!(messages(home, connection).await, [message(home, 2, "1")]);
+    assert_eq!(dropped(home, connection).await, [Sequence::new(1)]);
     drop_messages(home, connection, &[2]).await;
     assert_eq!(hold(home, connection, &message(home, 2, "1")).await, counted(0));
     assert_eq!(messages(home, connection).await, []);
@@ -46,6 +47,11 @@ async fn messages_outlast_their_time_by_a_while(home: &dyn Home) {
     pass(home, late).await;
     assert_eq!(messages(home, connection).await, []);
     assert_eq!(hold(home, connection, &message(home, 3, "1")).await, counted(1));
+}
+
+async fn dropped(home: &dyn Home, connection: ConnectionId) -> Vec<Sequence> {
+    let dropped = home.store().dropped_messages(connection).await;
+    dropped.expect("the store answers")
 }
 
 async fn drop_messages(home: &dyn Home, connection: ConnectionId, sequences: &[u64]) -> u64 {

@@ -66,6 +66,13 @@ impl Messages {
         held.map(|held| held.values().cloned().collect()).unwrap_or_default()
     }
 
+    pub(super) fn dropped(&self, connection: ConnectionId, now: Timestamp) -> Vec<Sequence> {
+        let dropped = self.dropped.get(&connection, now);
+        dropped
+            .map(|dropped| dropped.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
     pub(super) fn drop(&mut self, connection: ConnectionId, sequences: &[Sequence], now: Timestamp) -> u64 {
         let Some(held) = self.by_connection.get_mut(&connection, now) else {
             return 0;

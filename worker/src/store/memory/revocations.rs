@@ -1,25 +1,29 @@
 //! What has been taken back.
 
 use shared::clock::Timestamp;
-use shared::revocation::{CAPACITY, Revocation, Target};
+use shared::revocation::{Revocation, Target};
 
 use super::expiring::Expiring;
+use crate::store::Kept;
 
-#[derive(Default)]
 pub(super) struct Revocations {
     by_target: Expiring<Target, Revocation>,
+    most: usize,
 }
 
 impl Revocations {
-    pub(super) fn add(&mut self, revocation: &Revocation, now: Timestamp) {
-        if revocation.until <= now {
-            return;
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            by_target: Expiring::default(),
+            most,
         }
-        self.by_target
-            .enter(revocation.target, now, revocation.until, || *revocation)
-            .merge(revocation);
-        if self.by_target.len() > CAPACITY {
-            self.make_room(now);
+    }
+
+    pub(super) fn add_all(&mut self, revocations: &[Revocation], now: Timestamp) -> Kept {
+        let refused = revocations.iter().filter(|one| !self.add(one, now));
+        Kept {
+            refused: refused.map(|one| one.target).collect(),
+            unreplicated: false,
         }
     }
 
@@ -27,12 +31,22 @@ impl Revocations {
         self.by_target.iter(now).map(|(_, revocation)| *revocation).collect()
     }
 
-    fn make_room(&mut self, now: Timestamp) {
-        self.by_target.drop_ended(now);
-        if self.by_target.len() > CAPACITY
-            && let Some(first) = self.all(now).iter().min_by_key(|one| one.until).map(|one| one.target)
-        {
-            self.by_target.remove(&first);
+    /// Tells whether it is taken.
+    fn add(&mut self, revocation: &Revocation, now: Timestamp) -> bool {
+        if revocation.until <= now {
+            return true;
         }
+        if self.by_target.get(&revocation.target, now).is_none() {
+            if self.by_target.len() >= self.most {
+                self.by_target.drop_ended(now);
+            }
+            if self.by_target.len() >= self.most {
+                return false;
+            }
+        }
+        self.by_target
+            .enter(revocation.target, now, revocation.until, || *revocation)
+            .merge(revocation);
+        true
     }
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, Value};
+use redis::{Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value};
 use tokio::time::Instant;
 
 use crate::store::StoreError;
@@ -72,6 +73,10 @@ impl Link {
             ));
         }
         Single::open(url, timeout).map(Box::new).map(Self::Single)
+    }
+
+    pub(super) const fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
     }
 
     pub(super) fn wire(&self) -> Wire {
@@ -158,6 +163,36 @@ fn tcp() -> TcpSettings {
 /// The parser's own words may quote the URL, and the password in it.
 fn malformed(_: RedisError) -> StoreError {
     StoreError::BadUrl("not a well-formed Redis URL")
+}
+
+/// In which slot of a cluster something with this hash tag is: the CRC-16 (XMODEM) of it, modulo 16,384.
+pub(super) fn slot_of(tag: &str) -> u16 {
+    let crc = tag.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            let next = crc << 1;
+            if crc & 0x8000 == 0 { next } else { next ^ 0x1021 }
+        })
+    });
+    crc % 16_384
+}
+
+impl Wire {
+    /// Waits until one replica has all that was written by this connection before, for so long at most. Tells how many
+    /// have it, where the keys with that hash tag are.
+    pub(super) async fn replicas(&mut self, tag: &str, longest: Duration) -> RedisResult<u64> {
+        let mut command = redis::cmd("WAIT");
+        // Zero would be without an end.
+        command.arg(1).arg(super::millis(longest).max(1));
+        let replicas = match self {
+            Self::Single(manager) => manager.req_packed_command(&command).await?,
+            Self::Cluster(connection) => {
+                let route = Route::new(slot_of(tag), SlotAddr::Master);
+                let node = SingleNodeRoutingInfo::SpecificNode(route);
+                connection.route_command(command, RoutingInfo::SingleNode(node)).await?
+            }
+        };
+        Ok(redis::from_redis_value(replicas)?)
+    }
 }
 
 impl ConnectionLike for Wire {

@@ -78,6 +78,13 @@ impl RedisStore {
         Ok(held)
     }
 
+    pub(super) async fn read_dropped(&self, connection: ConnectionId) -> Result<Vec<Sequence>, StoreError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.of_connection(connection, "dropped")).arg(0).arg(-1);
+        let dropped: Vec<u64> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        Ok(dropped.into_iter().map(Sequence::new).collect())
+    }
+
     pub(super) async fn remove_messages(
         &self,
         connection: ConnectionId,

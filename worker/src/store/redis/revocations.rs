@@ -1,40 +1,66 @@
 //! What has been taken back.
 //!
 //! One field for each target; its times are numbers side by side, so that a script
-//! can compare them without reading the target.
+//! can compare them without reading the target. Whoever is told that something is
+//! revoked relies on it, so a replica must have it too, where there is one. To wait
+//! for that blocks a connection, hence these writes have one of their own.
 
 use std::collections::HashMap;
 
 use shared::clock::Timestamp;
-use shared::revocation::{CAPACITY, Revocation, Target};
+use shared::revocation::{MOST_AT_A_TIME, Revocation, Target};
 
 use super::{RedisStore, keep_ms, unreadable};
-use crate::store::StoreError;
+use crate::store::{Kept, StoreError};
 
 /// How many are forgotten at a reading, and how many are read at a time: either keeps Redis busy for about a
 /// millisecond.
 const AT_A_TIME: usize = 1_000;
 
+/// All of them are in one slot of a cluster.
+const TAG: &str = "revocations";
+
 impl RedisStore {
-    pub(super) async fn write_revocation(&self, revocation: &Revocation) -> Result<(), StoreError> {
+    pub(super) async fn write_revocations(&self, revocations: &[Revocation]) -> Result<Kept, StoreError> {
         let now = self.clock.now();
-        if revocation.until <= now {
-            return Ok(());
+        let last: Vec<_> = revocations.iter().filter(|one| now < one.until).collect();
+        let mut kept = Kept::default();
+        for some in last.chunks(MOST_AT_A_TIME) {
+            let (replicas, refused) = self.write_some(some, now).await?;
+            let refused = refused.into_iter().filter_map(|number| some.get(number));
+            kept.refused.extend(refused.map(|one| one.target));
+            kept.unreplicated |= replicas > 0 && !self.is_replicated().await;
         }
-        let target = serde_json::to_string(&revocation.target).map_err(unreadable)?;
-        let mut invocation = self.scripts.revoke.prepare_invoke();
-        for key in self.keys_of_revocations() {
-            invocation.key(key);
-        }
+        Ok(kept)
+    }
+
+    /// Tells how many replicas there are, and which of these are too many.
+    async fn write_some(&self, some: &[&Revocation], now: Timestamp) -> Result<(usize, Vec<usize>), StoreError> {
+        let [all, ends] = self.keys_of_revocations();
+        let longest = some.iter().map(|one| keep_ms(now, one.until)).max().unwrap_or(1);
+        let mut invocation = self.scripts.revoke.key(all);
         invocation
-            .arg(target)
-            .arg(revocation.issued_before.as_millis())
-            .arg(revocation.effective.as_millis())
-            .arg(revocation.until.as_millis())
-            .arg(keep_ms(now, revocation.until))
-            .arg(CAPACITY);
-        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .key(ends)
+            .arg(now.as_millis())
+            .arg(longest)
+            .arg(self.max_revocations)
+            .arg(AT_A_TIME);
+        for one in some {
+            invocation
+                .arg(serde_json::to_string(&one.target).map_err(unreadable)?)
+                .arg(one.issued_before.as_millis())
+                .arg(one.effective.as_millis())
+                .arg(one.until.as_millis());
+        }
+        self.ask_by(&self.waiting, async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
+    }
+
+    /// Waits until a replica has what was written on the connection that waits, for half of the time that a call has.
+    async fn is_replicated(&self) -> bool {
+        let longest = self.timeout / 2;
+        let confirmed = self.ask_by(&self.waiting, async |mut wire| wire.replicas(TAG, longest).await);
+        confirmed.await.is_ok_and(|replicas| replicas > 0)
     }
 
     pub(super) async fn read_revocations(&self) -> Result<Vec<Revocation>, StoreError> {
@@ -66,7 +92,7 @@ impl RedisStore {
     }
 
     fn keys_of_revocations(&self) -> [String; 2] {
-        ["{revocations}", "{revocations}:ends"].map(|what| self.of_all(what))
+        ["", ":ends"].map(|what| self.of_all(&format!("{{{TAG}}}{what}")))
     }
 }
 

@@ -268,7 +268,14 @@ async fn a_release_that_is_delivered_again_handles_nothing_twice_that_was_droppe
             Bytes::new(),
         )
         .await;
-    assert_eq!(bench.settled(stamp).await, 0);
+    let (left, release) = bench.came_to(stamp).await;
+    assert_eq!(left, 0);
+    let release = release.expect("it came to an end");
+    assert_eq!(
+        (release.settled.len(), release.held.len()),
+        (1, 0),
+        "what was settled before is no loss"
+    );
     assert_eq!(bench.app.seen().len(), 1);
 }
 

@@ -185,7 +185,7 @@ async fn nobody_is_let_in_before_it_is_known_what_is_revoked_and_what_is_stored_
         effective: now,
         until: now.saturating_add(std::time::Duration::from_secs(9_999)),
     };
-    bench.store.revoke(&revocation).await.unwrap();
+    bench.store.revoke(&[revocation]).await.unwrap();
     bench.store.set_away(true);
     let _worker = bench.worker();
     let mut conn = Conn::new(&bench, 1);
