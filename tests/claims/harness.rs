@@ -13,7 +13,7 @@ use jsonwebtoken::{DecodingKey, Validation, decode, decode_header, jwk::Jwk};
 use lapin::BasicProperties;
 use serde_json::{Map, Value};
 use tests::{
-    Algorithm, Broker, Client, Key, Load, Queue, Span, Store, eventually,
+    Algorithm, Broker, Client, Cluster, Key, Load, Queue, Span, Store, eventually,
     process::{is_alive, wait_gone},
     queue::amqp_tool,
     raw::{RawClient, RawFrame, opcode},
@@ -404,4 +404,33 @@ async fn nothing_outlives_a_test_process_that_is_killed() {
     holder.wait().unwrap();
     wait_gone(id).await;
     eventually(10.s(), "its folder is gone", async || !Path::new(folder).exists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_a_cluster_is_frozen_cut_off_and_killed_while_the_others_go_on() {
+    let cluster = Cluster::start().await;
+    let name = format!("harness-{:08x}", rand::random::<u32>());
+    let queue = Queue::connect(&cluster.url(0), "").await;
+    queue.declare_quorum_queue(&name).await;
+    assert_eq!(cluster.leader_of(&name).await, 0);
+    let publish = async || {
+        // A channel that has not reached the queue's leader once goes on to refuse for a leader that is gone.
+        let survivor = Queue::connect(&cluster.url(1), "").await;
+        let sent = survivor.try_publish("", &name, "hello", BasicProperties::default(), 30.s());
+        sent.await
+    };
+    cluster.cut_off(0);
+    let silent = queue
+        .try_publish("", &name, "", BasicProperties::default(), 500.ms())
+        .await;
+    assert!(silent.unwrap_err().contains("no confirm"), "nothing crosses a cut");
+    eventually(60.s(), "another leads", async || publish().await).await;
+    cluster.heal(0);
+    cluster.is_whole().await;
+    cluster.node(0).freeze().await;
+    eventually(60.s(), "the two go on", async || publish().await).await;
+    cluster.node(0).thaw();
+    cluster.is_whole().await;
+    cluster.node(0).kill();
+    eventually(60.s(), "the two go on", async || publish().await).await;
 }

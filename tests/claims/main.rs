@@ -15,6 +15,7 @@ mod authority_table;
 mod broker_faults;
 mod bus;
 mod crowds;
+mod cluster;
 mod documents;
 mod drain;
 mod edge;

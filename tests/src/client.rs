@@ -47,6 +47,15 @@ pub struct Refusal {
     pub headers: Vec<(String, String)>,
 }
 
+/// How a handshake did not come about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// The server refused it.
+    Refused(Refusal),
+    /// There was no HTTP answer.
+    Failed(String),
+}
+
 impl Connecting {
     /// Adds a header, or sets it.
     #[must_use]
@@ -88,11 +97,25 @@ impl Connecting {
     /// # Panics
     /// If there is no HTTP answer at all within 10 s.
     pub async fn open(self) -> Result<Client, Refusal> {
+        match self.attempt().await {
+            Ok(client) => Ok(client),
+            Err(Attempt::Refused(refusal)) => Err(refusal),
+            Err(Attempt::Failed(reason)) => panic!("the handshake fails without an HTTP answer: {reason}"),
+        }
+    }
+
+    /// Shakes hands with a server that may not be there.
+    ///
+    /// # Errors
+    /// What came of it instead, within 10 s.
+    pub async fn attempt(self) -> Result<Client, Attempt> {
         let handshake = async {
-            let stream = dial(self.address, self.source).await.expect("a TCP connection");
+            let stream = dial(self.address, self.source).await?;
             client_async(self.request, stream).await
         };
-        match timeout(ANSWER_LIMIT, handshake).await.expect("a handshake within 10 s") {
+        let failed = |reason: String| Attempt::Failed(reason);
+        let shaken = timeout(ANSWER_LIMIT, handshake).await;
+        match shaken.map_err(|_| failed("no answer within 10 s".into()))? {
             Ok((socket, response)) => {
                 let chosen = response.headers().get("sec-websocket-protocol");
                 let subprotocol = chosen.and_then(|name| name.to_str().ok()).map(str::to_owned);
@@ -103,15 +126,15 @@ impl Connecting {
                     next_id: 1,
                 })
             }
-            Err(Error::Http(response)) => Err(Refusal {
+            Err(Error::Http(response)) => Err(Attempt::Refused(Refusal {
                 status: response.status().as_u16(),
                 headers: response
                     .headers()
                     .iter()
                     .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
                     .collect(),
-            }),
-            Err(error) => panic!("the handshake fails without an HTTP answer: {error}"),
+            })),
+            Err(error) => Err(failed(error.to_string())),
         }
     }
 }

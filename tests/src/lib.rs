@@ -21,6 +21,8 @@ pub mod port;
 
 pub mod rabbitmq;
 
+pub mod cluster;
+
 pub mod redis;
 
 pub mod http;
@@ -64,10 +66,17 @@ pub mod rig;
 pub mod load;
 
 pub use amqp::{RawProperties, RawPublisher};
+pub mod history;
+
+pub mod drill;
+
 pub use app::App;
 pub use auth::connection_of;
 pub use client::Client;
+pub use cluster::Cluster;
 pub use collector::Collector;
+pub use drill::Drill;
+pub use history::{Event, History};
 pub use key::{Algorithm, Key, test_keys};
 pub use key_server::KeyServer;
 pub use load::Load;

@@ -55,12 +55,30 @@ pub async fn shared_broker() -> Arc<Broker> {
         .clone()
 }
 
+/// Waits until so many private nodes may be started.
+pub(crate) async fn turns(nodes: u32) -> SemaphorePermit<'static> {
+    let turns = PRIVATE_NODES.acquire_many(nodes.min(PRIVATE_NODES_MOST as u32));
+    turns.await.expect("a semaphore that is never closed")
+}
+
+/// What a node is called, where it listens, and what else its configuration says.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) name: String,
+    pub(crate) amqp_port: u16,
+    pub(crate) distribution_port: u16,
+    pub(crate) epmd_port: u16,
+    pub(crate) cookie: String,
+    /// Lines of `rabbitmq.conf`.
+    pub(crate) settings: String,
+}
+
 /// One RabbitMQ node. Dies with this value.
 #[derive(Debug)]
 pub struct Broker {
     server: Mutex<Option<Process>>,
-    _epmd: Process,
-    amqp_port: u16,
+    _epmd: Option<Process>,
+    seat: Seat,
     environment: Vec<(&'static str, String)>,
     folder: Folder,
     // Given back last, when the node is gone.
@@ -74,25 +92,37 @@ impl Broker {
     /// # Panics
     /// If it does not start.
     pub async fn start() -> Self {
-        let turn = PRIVATE_NODES.acquire().await.expect("a semaphore that is never closed");
-        Self::launched(Some(turn)).await
+        Self::launched(Some(turns(1).await)).await
     }
 
     async fn launched(turn: Option<SemaphorePermit<'static>>) -> Self {
         let folder = Folder::new("rabbitmq");
-        let (amqp_port, epmd_port) = (free_port(), free_port());
-        let environment = environment(&folder, amqp_port, epmd_port);
-        let epmd = start_epmd(epmd_port, &folder).await;
-        let broker = Self {
-            server: Mutex::new(None),
-            _epmd: epmd,
-            amqp_port,
-            environment,
-            folder,
-            _turn: turn,
+        let seat = Seat {
+            name: NODE.to_owned(),
+            amqp_port: free_port(),
+            distribution_port: free_port(),
+            epmd_port: free_port(),
+            cookie: format!("{:032x}", rand::random::<u128>()),
+            settings: String::new(),
         };
+        let epmd = start_epmd(seat.epmd_port, &folder).await;
+        let mut broker = Self::seated(seat, folder);
+        broker._epmd = Some(epmd);
+        broker._turn = turn;
         broker.launch().await;
         broker
+    }
+
+    /// A node that has not started yet, whose `epmd` is there already.
+    pub(crate) fn seated(seat: Seat, folder: Folder) -> Self {
+        Self {
+            server: Mutex::new(None),
+            _epmd: None,
+            environment: environment(&folder, &seat),
+            seat,
+            folder,
+            _turn: None,
+        }
     }
 
     /// The URL under which the administrator logs in.
@@ -104,13 +134,13 @@ impl Broker {
     /// The URL under which `user` logs in, whose password is its name.
     #[must_use]
     pub fn url_of(&self, user: &str) -> String {
-        format!("amqp://{user}:{user}@127.0.0.1:{}/%2f", self.amqp_port)
+        format!("amqp://{user}:{user}@127.0.0.1:{}/%2f", self.seat.amqp_port)
     }
 
     /// The port of AMQP, the same in all its lives.
     #[must_use]
     pub fn amqp_port(&self) -> u16 {
-        self.amqp_port
+        self.seat.amqp_port
     }
 
     /// Adds a user with these permissions on the vhost `/`, and returns its URL. Each permission is a regular
@@ -185,7 +215,7 @@ impl Broker {
     /// If it fails.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
         let output = tokio::process::Command::new(program("rabbitmqctl"))
-            .args(["-n", NODE])
+            .args(["-n", &self.seat.name])
             .args(arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true)
@@ -201,7 +231,7 @@ impl Broker {
         printed
     }
 
-    async fn launch(&self) {
+    pub(crate) async fn launch(&self) {
         // An old pid file would have us signal an id that may by now be another's.
         let _ = fs::remove_file(self.folder.join("pid"));
         let output = File::options()
@@ -256,28 +286,31 @@ impl Broker {
     }
 }
 
-fn environment(folder: &Folder, amqp_port: u16, epmd_port: u16) -> Vec<(&'static str, String)> {
+fn environment(folder: &Folder, seat: &Seat) -> Vec<(&'static str, String)> {
     let home = folder.join("home");
     fs::create_dir(&home).expect("a home for the node");
     let cookie = home.join(".erlang.cookie");
-    fs::write(&cookie, format!("{:032x}", rand::random::<u128>())).expect("a cookie");
+    fs::write(&cookie, &seat.cookie).expect("a cookie");
     // Erlang refuses a cookie that others may read.
     fs::set_permissions(&cookie, Permissions::from_mode(0o400)).expect("its mode");
     // The machine's own disk and memory are not what is tested.
     let settings = folder.write(
         "rabbitmq.conf",
-        "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.6\n",
+        format!(
+            "disk_free_limit.absolute = 1MB\nvm_memory_high_watermark.relative = 0.6\n{}",
+            seat.settings
+        ),
     );
     let loopback = "-kernel inet_dist_use_interface {127,0,0,1}";
     let text = |path: PathBuf| path.to_str().expect("a path in UTF-8").to_owned();
     vec![
         ("HOME", text(home)),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
-        ("ERL_EPMD_PORT", epmd_port.to_string()),
-        ("RABBITMQ_NODENAME", NODE.into()),
+        ("ERL_EPMD_PORT", seat.epmd_port.to_string()),
+        ("RABBITMQ_NODENAME", seat.name.clone()),
         ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".into()),
-        ("RABBITMQ_NODE_PORT", amqp_port.to_string()),
-        ("RABBITMQ_DIST_PORT", free_port().to_string()),
+        ("RABBITMQ_NODE_PORT", seat.amqp_port.to_string()),
+        ("RABBITMQ_DIST_PORT", seat.distribution_port.to_string()),
         ("RABBITMQ_CONF_ENV_FILE", "/dev/null/none".into()),
         ("RABBITMQ_CONFIG_FILE", text(settings)),
         (

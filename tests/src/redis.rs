@@ -82,6 +82,37 @@ impl Store {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Its port, the same in all its lives.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Copies that server from now on, and returns when it has all of it.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn follow(&self, primary: &Self) {
+        let mut connection = self.connect().await.expect("Redis answers");
+        let follow = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port).clone();
+        follow.exec_async(&mut connection).await.expect("it follows");
+        eventually(START_LIMIT, "the copy is whole", async || {
+            let state: RedisResult<String> = redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
+            state.is_ok_and(|state| state.contains("master_link_status:up"))
+        })
+        .await;
+    }
+
+    /// Copies nobody any more, and takes writes.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub async fn promote(&self) {
+        let mut connection = self.connect().await.expect("Redis answers");
+        let promote = redis::cmd("REPLICAOF").arg("NO").arg("ONE").clone();
+        promote.exec_async(&mut connection).await.expect("it takes writes");
+    }
+
     /// Kills the server; what was in it is gone.
     pub fn kill(&self) {
         self.server().take();

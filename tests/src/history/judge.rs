@@ -1,0 +1,574 @@
+//! What a history comes to: which promises it breaks, and how long nobody was served.
+//!
+//! | promise | what breaks it here |
+//! |---|---|
+//! | P1, P9 | a message of a connection that stayed open has no answer; a final refusal of a message that had a good token |
+//! | P2, P3 | a handler saw another subject than the connection's |
+//! | P4 | something in the name of an identity was heard after its last token had ended, or 1 s after its revocation |
+//! | P5 | an answer twice, an answer that nobody asked for, an answer with somebody else's content |
+//! | P6 | a push that is somebody else's |
+//! | P7 | a push that a connection which was open all along did not hear, and of which its producer was not told; or twice |
+//! | P8 | a token in anything that was heard |
+//! | P10 | a connection with a good token that was closed for its authentication |
+//!
+//! Messages that say whose they are: a payload of `{"of": CONNECTION}` comes back as it went; an answer with a `subject`
+//! names who the handler saw; the payload of a push is `{"for": SUBJECT}`. What is in none of these forms is only counted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+};
+
+use serde_json::Value;
+
+use super::{Event, Line};
+
+/// Whatever is sent this shortly before the end of a history may be answered after it.
+const LAST_MS: u64 = 1_000;
+/// The workers' leeway, P4's quarter of a second, and what a client on a busy machine needs to take note of what came.
+const LATE_AFTER_MS: u64 = 5_000 + 250 + 1_750;
+/// P4's second, and the same for the client.
+const REVOKED_AFTER_MS: u64 = 1_000 + 1_750;
+/// How many of each kind are told one by one.
+const TOLD_MOST: usize = 5;
+/// With what every JWT begins: the base64 of `{"`.
+const TOKEN: &str = "eyJ";
+
+/// A promise that a history breaks, and how.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Broken {
+    /// As in `P5`.
+    pub promise: &'static str,
+    /// What happened.
+    pub how: String,
+}
+
+/// What a history comes to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Messages that were sent.
+    pub sent: usize,
+    /// Messages that got a `reply`.
+    pub replied: usize,
+    /// Refusals that a client may try again after, by their code.
+    pub refused: BTreeMap<String, usize>,
+    /// Refusals that are final, by their code.
+    pub refused_for_good: BTreeMap<String, usize>,
+    /// Messages without an answer whose connection ended.
+    pub unanswered_closed: usize,
+    /// Messages without an answer whose connection stayed open.
+    pub lost: usize,
+    /// Answers whose connection was gone, and that the next one of its identity heard.
+    pub answered_elsewhere: usize,
+    /// Answers that came again.
+    pub twice: usize,
+    /// Connections that ended, by close code.
+    pub closed: BTreeMap<u16, usize>,
+    /// Pushes that were confirmed.
+    pub pushes: usize,
+    /// What producers were told last of each, by the outcome.
+    pub push_outcomes: BTreeMap<String, usize>,
+    /// Pushes that did not arrive where somebody was all along, and of which nobody was told.
+    pub pushes_lost: usize,
+    /// Pushes that a connection heard again.
+    pub pushes_twice: usize,
+    /// The longest time in which nobody got a reply, in milliseconds.
+    pub gap_ms: u64,
+    /// From the first harm to the first reply behind the longest gap that began after it, in milliseconds.
+    pub back_after_ms: Option<u64>,
+    /// All that breaks a promise; of many of a kind, the first few.
+    pub broken: Vec<Broken>,
+}
+
+/// Judges a history.
+#[must_use]
+pub fn judge(lines: &[Line]) -> Judgement {
+    let mut reading = Reading::default();
+    for line in lines {
+        reading.read(line);
+    }
+    reading.conclude(lines)
+}
+
+#[derive(Debug)]
+struct Connection<'h> {
+    subject: &'h str,
+    opened_ms: u64,
+    closed_ms: Option<u64>,
+    /// What is unanswered, and since when.
+    open: BTreeMap<&'h str, u64>,
+    answered: BTreeSet<&'h str>,
+    /// Until when its tokens live; nothing if it never sent one.
+    until_ms: Option<u64>,
+    pushes: BTreeSet<&'h str>,
+}
+
+#[derive(Debug)]
+struct PushedTo<'h> {
+    subject: &'h str,
+    at_ms: u64,
+    told: Option<&'h Value>,
+    deaf: bool,
+}
+
+#[derive(Debug, Default)]
+struct Reading<'h> {
+    judgement: Judgement,
+    connections: HashMap<&'h str, Connection<'h>>,
+    pushes: BTreeMap<&'h str, PushedTo<'h>>,
+    /// What was told of a push before its confirm was noted.
+    told_early: HashMap<&'h str, &'h Value>,
+    revoked: HashMap<&'h str, u64>,
+    replies_ms: Vec<u64>,
+    fault_ms: Option<u64>,
+}
+
+impl<'h> Reading<'h> {
+    fn breaks(&mut self, promise: &'static str, how: String) {
+        let told = self
+            .judgement
+            .broken
+            .iter()
+            .filter(|one| one.promise == promise)
+            .count();
+        if told < TOLD_MOST {
+            self.judgement.broken.push(Broken { promise, how });
+        }
+    }
+
+    fn read(&mut self, line: &'h Line) {
+        let at_ms = line.at_ms;
+        match &line.event {
+            Event::Opened { connection, subject } => {
+                let opened = Connection {
+                    subject,
+                    opened_ms: at_ms,
+                    closed_ms: None,
+                    open: BTreeMap::new(),
+                    answered: BTreeSet::new(),
+                    until_ms: None,
+                    pushes: BTreeSet::new(),
+                };
+                self.connections.insert(connection, opened);
+            }
+            Event::Sent {
+                connection,
+                id,
+                until_ms,
+            } => {
+                if let Some(one) = self.connections.get_mut(connection.as_str()) {
+                    one.open.insert(id, at_ms);
+                    one.until_ms = one.until_ms.max(*until_ms);
+                    self.judgement.sent += 1;
+                }
+            }
+            Event::Heard { connection, message } => self.heard(at_ms, connection, message),
+            Event::Closed { connection, code } => {
+                *self.judgement.closed.entry(*code).or_default() += 1;
+                let Some(one) = self.connections.get_mut(connection.as_str()) else {
+                    return;
+                };
+                one.closed_ms = Some(at_ms);
+                let good = one.until_ms.is_some_and(|until| at_ms < until) && !self.revoked.contains_key(one.subject);
+                if good && [4401, 4501, 4503].contains(code) {
+                    self.breaks(
+                        "P10",
+                        format!("{connection} has a good token and is closed with {code}"),
+                    );
+                }
+            }
+            Event::Pushed { id, subject } => {
+                let told = self.told_early.remove(id.as_str());
+                let pushed = PushedTo {
+                    subject,
+                    at_ms,
+                    told,
+                    deaf: false,
+                };
+                self.pushes.insert(id, pushed);
+            }
+            Event::Told { id, outcome } => match self.pushes.get_mut(id.as_str()) {
+                Some(push) => push.told = Some(outcome),
+                None => _ = self.told_early.insert(id, outcome),
+            },
+            Event::Deaf { ids } => {
+                for id in ids {
+                    if let Some(push) = self.pushes.get_mut(id.as_str()) {
+                        push.deaf = true;
+                    }
+                }
+            }
+            Event::Revoked { subject } => _ = self.revoked.entry(subject).or_insert(at_ms),
+            Event::Fault { .. } => _ = self.fault_ms.get_or_insert(at_ms),
+            Event::Healed { .. } => {}
+        }
+    }
+
+    fn heard(&mut self, at_ms: u64, connection: &'h str, message: &'h Value) {
+        let kind = message["type"].as_str().unwrap_or_default();
+        if message.to_string().contains(TOKEN) {
+            self.breaks("P8", format!("{connection} hears a token: {message}"));
+        }
+        let Some(one) = self.connections.get(connection) else {
+            return;
+        };
+        let subject = one.subject;
+        if matches!(kind, "reply" | "push") {
+            let over = one.until_ms.is_some_and(|until| at_ms > until + LATE_AFTER_MS);
+            let taken_back = self
+                .revoked
+                .get(subject)
+                .is_some_and(|since| at_ms > since + REVOKED_AFTER_MS);
+            if over || taken_back {
+                self.breaks(
+                    "P4",
+                    format!("{connection} of {subject} hears at {at_ms} what it may not: {message}"),
+                );
+            }
+        }
+        match kind {
+            "push" => self.heard_push(connection, subject, message),
+            "reply" | "error" | "auth.ok" => self.heard_answer(at_ms, connection, subject, kind, message),
+            _ => {}
+        }
+    }
+
+    fn heard_push(&mut self, connection: &'h str, subject: &str, message: &'h Value) {
+        let Some(id) = message["id"].as_str() else { return };
+        if message["payload"]["for"].as_str().is_some_and(|whose| whose != subject) {
+            self.breaks(
+                "P6",
+                format!("{connection} of {subject} hears a push of another: {message}"),
+            );
+        }
+        let fresh = self
+            .connections
+            .get_mut(connection)
+            .is_none_or(|one| one.pushes.insert(id));
+        if !fresh {
+            self.judgement.pushes_twice += 1;
+            self.breaks("P7", format!("{connection} hears the push {id} twice"));
+        }
+    }
+
+    fn heard_answer(&mut self, at_ms: u64, connection: &'h str, subject: &str, kind: &str, message: &'h Value) {
+        let (Some(id), Some(one)) = (message["id"].as_str(), self.connections.get_mut(connection)) else {
+            return;
+        };
+        let good = one.until_ms.is_some_and(|until| at_ms < until) && !self.revoked.contains_key(subject);
+        let (asked, answered) = (one.open.remove(id).is_some(), one.answered.contains(id));
+        if asked {
+            one.answered.insert(id);
+        } else if answered {
+            self.judgement.twice += 1;
+            return self.breaks("P5", format!("{connection} hears a second answer to {id}: {message}"));
+        } else if let Some(asker) = self.asker(connection, subject, id) {
+            // Who asked is gone, and what was answered waited for its identity.
+            self.judgement.answered_elsewhere += 1;
+            if message["payload"]["of"].as_str().is_some_and(|of| of != asker) {
+                self.breaks(
+                    "P5",
+                    format!("{connection} hears, for {asker}, what was told to another: {message}"),
+                );
+            }
+            return self.replies_ms.push(at_ms);
+        } else {
+            return self.breaks(
+                "P5",
+                format!("{connection} hears an answer to {id}, to which none is owed: {message}"),
+            );
+        }
+        if kind == "error" {
+            let code = message["error"]["code"].as_str().unwrap_or_default().to_owned();
+            let temporary = message["error"]["temporary"] == true;
+            let counts = if temporary {
+                &mut self.judgement.refused
+            } else {
+                &mut self.judgement.refused_for_good
+            };
+            *counts.entry(code.clone()).or_default() += 1;
+            if good && !temporary {
+                self.breaks(
+                    "P1",
+                    format!("{connection} has a good token, and {id} is refused for good: {code}"),
+                );
+            }
+            return;
+        }
+        self.judgement.replied += 1;
+        self.replies_ms.push(at_ms);
+        let payload = &message["payload"];
+        if payload["of"].as_str().is_some_and(|of| of != connection) {
+            self.breaks("P5", format!("{connection} hears what was told to another: {message}"));
+        }
+        if payload["subject"].as_str().is_some_and(|seen| seen != subject) {
+            self.breaks(
+                "P2",
+                format!("a message of {subject} was handled as another's: {message}"),
+            );
+        }
+    }
+
+    /// The connection of that subject, gone by now, that has asked `id` and heard nothing. It has, then.
+    fn asker(&mut self, heard_by: &str, subject: &str, id: &str) -> Option<&'h str> {
+        let gone =
+            |name: &str, one: &Connection<'_>| name != heard_by && one.subject == subject && one.closed_ms.is_some();
+        let mut askers = self.connections.iter_mut().filter(|(name, one)| gone(name, one));
+        askers.find_map(|(name, one)| {
+            one.open.remove(id)?;
+            one.answered.insert(id);
+            Some(*name)
+        })
+    }
+
+    fn conclude(mut self, lines: &[Line]) -> Judgement {
+        let (first, last) = match lines {
+            [first, .., last] => (first.at_ms, last.at_ms),
+            _ => return self.judgement,
+        };
+        let mut lost = Vec::new();
+        for (name, one) in &self.connections {
+            if one.closed_ms.is_some() {
+                self.judgement.unanswered_closed += one.open.len();
+            } else {
+                let old = one.open.iter().filter(|(_, sent)| **sent + LAST_MS <= last);
+                lost.extend(old.map(|(id, sent)| format!("{name}: {id}, sent at {sent}, is never answered")));
+            }
+        }
+        lost.sort();
+        self.judgement.lost = lost.len();
+        lost.into_iter().for_each(|how| self.breaks("P1", how));
+        self.conclude_pushes(last);
+        self.gaps(first);
+        self.judgement
+    }
+
+    /// Who was open from before a push to the end must have heard it, unless its producer was told otherwise.
+    fn conclude_pushes(&mut self, last: u64) {
+        self.judgement.pushes = self.pushes.len();
+        let mut lost = Vec::new();
+        for (id, push) in &self.pushes {
+            let outcome = push.told.and_then(|told| told["outcome"].as_str());
+            let outcome = outcome.unwrap_or(if push.deaf { "not heard of" } else { "not told" });
+            *self.judgement.push_outcomes.entry(outcome.to_owned()).or_default() += 1;
+            let owed = matches!(outcome, "delivered" | "not told" | "held");
+            let there = |one: &&Connection<'_>| {
+                one.subject == push.subject && one.opened_ms + LAST_MS < push.at_ms && one.closed_ms.is_none()
+            };
+            let missed = self
+                .connections
+                .values()
+                .filter(there)
+                .any(|one| !one.pushes.contains(id));
+            if owed && missed && push.at_ms + LAST_MS <= last {
+                lost.push(format!(
+                    "the push {id} to {} never arrives; its producer: {outcome}",
+                    push.subject
+                ));
+            }
+        }
+        self.judgement.pushes_lost = lost.len();
+        lost.into_iter().for_each(|how| self.breaks("P7", how));
+    }
+
+    fn gaps(&mut self, first: u64) {
+        self.replies_ms.sort_unstable();
+        let starts = [first].into_iter().chain(self.replies_ms.iter().copied());
+        let gaps: Vec<_> = starts
+            .zip(&self.replies_ms)
+            .map(|(from, to)| (to - from, from, *to))
+            .collect();
+        self.judgement.gap_ms = gaps.iter().map(|gap| gap.0).max().unwrap_or_default();
+        self.judgement.back_after_ms = self.fault_ms.and_then(|fault| {
+            let after = gaps.iter().filter(|(_, _, to)| *to > fault);
+            after.max_by_key(|gap| gap.0).map(|(_, _, to)| to - fault)
+        });
+    }
+}
+
+impl Judgement {
+    /// Asserts that no promise is broken.
+    ///
+    /// # Panics
+    /// If one is: with everything.
+    pub fn assert_sound(&self) {
+        assert!(self.sent > 0, "nothing was sent");
+        assert!(self.broken.is_empty(), "{self}");
+    }
+
+    /// What the columns of [`Judgement::row`] mean.
+    pub const HEAD: &'static str = "| fault | sent | refused | unanswered, closed | lost | twice | gap s | pushes: sent / lost / told otherwise |\n\
+        |---|---|---|---|---|---|---|---|";
+
+    /// One row of a table in Markdown.
+    #[must_use]
+    pub fn row(&self, fault: &str) -> String {
+        let otherwise = self.push_outcomes.iter().filter(|(outcome, _)| *outcome != "delivered");
+        format!(
+            "| {fault} | {} | {} | {} | {} | {} | {:.1} | {} / {} / {} |",
+            self.sent,
+            self.refusals(),
+            self.unanswered_closed,
+            self.lost,
+            self.twice + self.pushes_twice,
+            self.gap_ms as f64 / 1_000.0,
+            self.pushes,
+            self.pushes_lost,
+            listed(otherwise.map(|(outcome, count)| format!("{outcome} {count}"))),
+        )
+    }
+
+    fn refusals(&self) -> String {
+        let temporary = self.refused.iter().map(|(code, count)| format!("{code} {count}"));
+        let final_ones = self.refused_for_good.iter();
+        listed(temporary.chain(final_ones.map(|(code, count)| format!("{code} (final) {count}"))))
+    }
+}
+
+fn listed(parts: impl Iterator<Item = String>) -> String {
+    let parts: Vec<_> = parts.collect();
+    if parts.is_empty() {
+        "0".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{}", Self::HEAD, self.row("this"))?;
+        writeln!(
+            f,
+            "{} replied, {} to the next connection of an identity; closed by code: {:?}; pushes: {:?}; served again {:?} ms after the fault",
+            self.replied, self.answered_elsewhere, self.closed, self.push_outcomes, self.back_after_ms
+        )?;
+        for Broken { promise, how } in &self.broken {
+            writeln!(f, "{promise} is broken: {how}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(at_ms: u64, event: Value) -> Line {
+        let mut line = event;
+        line["at_ms"] = at_ms.into();
+        serde_json::from_value(line).unwrap()
+    }
+
+    fn opened() -> Line {
+        at(0, json!({"event": "opened", "connection": "a1", "subject": "a"}))
+    }
+
+    fn sent(at_ms: u64, id: &str) -> Line {
+        at(
+            at_ms,
+            json!({"event": "sent", "connection": "a1", "id": id, "until_ms": 300_000}),
+        )
+    }
+
+    fn heard(at_ms: u64, message: Value) -> Line {
+        at(at_ms, json!({"event": "heard", "connection": "a1", "message": message}))
+    }
+
+    fn promises(lines: &[Line]) -> Vec<&'static str> {
+        let end = lines.last().map_or(0, |line| line.at_ms) + 60_000;
+        let over = at(end, json!({"event": "healed", "name": "nothing"}));
+        let lines: Vec<_> = lines.iter().cloned().chain([over]).collect();
+        judge(&lines).broken.into_iter().map(|broken| broken.promise).collect()
+    }
+
+    #[test]
+    fn a_history_in_which_all_is_answered_breaks_nothing() {
+        let reply = json!({"type": "reply", "id": "1", "payload": {"of": "a1"}});
+        let lines = [opened(), sent(1, "1"), heard(2, reply), sent(3, "2")];
+        let busy = heard(
+            5,
+            json!({"type": "error", "id": "2", "error": {"code": "busy", "temporary": true}}),
+        );
+        let lines = [&lines[..], &[busy]].concat();
+        assert_eq!(promises(&lines), [""; 0]);
+        let judgement = judge(&lines);
+        assert_eq!((judgement.sent, judgement.replied), (2, 1));
+        assert_eq!(judgement.refused, BTreeMap::from([("busy".to_owned(), 1)]));
+    }
+
+    #[test]
+    fn each_promise_is_seen_to_be_broken() {
+        let reply = |payload: Value| heard(2, json!({"type": "reply", "id": "1", "payload": payload}));
+        let push = |whose: &str| heard(9, json!({"type": "push", "id": "p", "payload": {"for": whose}}));
+        let pushed = |subject: &str| at(8_000, json!({"event": "pushed", "id": "p", "subject": subject}));
+        let refused = json!({"type": "error", "id": "1", "error": {"code": "hold_overflow", "temporary": false}});
+        let closed = |code: u16| at(3, json!({"event": "closed", "connection": "a1", "code": code}));
+        let revoked = at(3, json!({"event": "revoked", "subject": "a"}));
+        let late = |id: &str| heard(400_000, json!({"type": "reply", "id": id}));
+        let other = |subject: &str| at(4, json!({"event": "opened", "connection": "x1", "subject": subject}));
+        let at_other = |id: &str| {
+            let message = json!({"type": "reply", "id": id, "payload": {"of": "a1"}});
+            at(5, json!({"event": "heard", "connection": "x1", "message": message}))
+        };
+        let after = |id: &str| heard(9_000, json!({"type": "reply", "id": id}));
+        for (promise, lines) in [
+            ("P1", vec![opened(), sent(1, "1")]),
+            ("P1", vec![opened(), sent(1, "1"), heard(2, refused)]),
+            ("P2", vec![opened(), sent(1, "1"), reply(json!({"subject": "b"}))]),
+            ("P4", vec![opened(), sent(1, "1"), late("1")]),
+            ("P4", vec![opened(), sent(1, "1"), revoked, after("1")]),
+            ("P5", vec![opened(), sent(1, "1"), reply(json!(1)), reply(json!(1))]),
+            ("P5", vec![opened(), reply(json!(1))]),
+            (
+                "P5",
+                vec![
+                    opened(),
+                    sent(1, "1"),
+                    closed(0),
+                    other("a"),
+                    at_other("1"),
+                    at_other("1"),
+                ],
+            ),
+            ("P5", vec![opened(), sent(1, "1"), closed(0), other("b"), at_other("1")]),
+            ("P5", vec![opened(), sent(1, "1"), reply(json!({"of": "b1"}))]),
+            ("P6", vec![opened(), push("b")]),
+            ("P7", vec![opened(), push("a"), push("a")]),
+            ("P7", vec![opened(), pushed("a")]),
+            ("P8", vec![opened(), sent(1, "1"), reply(json!("eyJhbGciOi"))]),
+            ("P10", vec![opened(), sent(1, "1"), reply(json!(1)), closed(4401)]),
+        ] {
+            assert_eq!(promises(&lines), [promise], "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_push_that_its_producer_was_told_of_is_not_lost() {
+        for (told, lost) in [("refused", 0), ("no_recipient", 0), ("delivered", 1)] {
+            let lines = [
+                opened(),
+                at(8_000, json!({"event": "pushed", "id": "p", "subject": "a"})),
+                at(8_001, json!({"event": "told", "id": "p", "outcome": {"outcome": told}})),
+                at(90_000, json!({"event": "healed", "name": "nothing"})),
+            ];
+            assert_eq!(judge(&lines).pushes_lost, lost, "{told}");
+        }
+    }
+
+    #[test]
+    fn the_longest_gap_is_between_two_replies_and_counted_from_the_harm_too() {
+        let reply = |at_ms, id: &str| heard(at_ms, json!({"type": "reply", "id": id}));
+        let fault = at(1_500, json!({"event": "fault", "name": "killed"}));
+        let lines = [
+            opened(),
+            sent(1, "1"),
+            reply(1_000, "1"),
+            fault,
+            sent(2_000, "2"),
+            reply(9_000, "2"),
+        ];
+        let judgement = judge(&lines);
+        assert_eq!((judgement.gap_ms, judgement.back_after_ms), (8_000, Some(7_500)));
+    }
+}
