@@ -30,9 +30,10 @@ use tokio::sync::watch;
 
 /// The header of a dead-lettered message that says in which queue the broker gave it up last. Nobody but the broker says so.
 pub const DEATH_QUEUE: &str = "x-death-queue";
-
-/// The same, and why.
+/// The same for why: `expired`, `maxlen` or `delivery_limit` (<https://www.rabbitmq.com/docs/dlx>).
 pub const DEATH_REASON: &str = "x-death-reason";
+/// The same for the exchange through which it had come to that queue.
+pub const DEATH_EXCHANGE: &str = "x-death-exchange";
 
 /// The header of a message around which something stands that is not AMQP 0-9-1 (a short string that is not UTF-8,
 /// §4.2.5.3), or that goes on where it should end. That is left out, and this says so.

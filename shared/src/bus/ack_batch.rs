@@ -71,6 +71,11 @@ impl AckBatch {
         }
     }
 
+    /// Whether the consumer has settled all that was delivered.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.tags.contains(&Tag::Outstanding)
+    }
+
     /// The frames that tell the broker all that was settled since the last flush, in the order in which to send them.
     pub(super) fn flush(&mut self) -> Vec<Frame> {
         let mut frames = std::mem::take(&mut self.frames);

@@ -15,8 +15,10 @@ mod convert;
 mod declare;
 mod link_board;
 mod look;
+mod nodes;
 mod pending;
 mod publish;
+mod refusals;
 mod sieve;
 mod transport;
 
@@ -26,7 +28,9 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use self::connection::{Connections, Role};
+use self::declare::Declared;
 use self::link_board::LinkBoard;
+use self::nodes::Nodes;
 use super::topology::{FilledBy, Names, Queue, Topology};
 use super::{Bus, Closing, Consumer, Link, Looking, Patience, Publisher};
 use crate::config::BrokerConfig;
@@ -72,6 +76,8 @@ struct Homes {
 /// A RabbitMQ broker or cluster.
 pub struct RabbitmqBus {
     config: RabbitmqConfig,
+    nodes: Nodes,
+    declared: Declared,
     /// Nothing once the bus is closed.
     homes: Mutex<Option<Homes>>,
     board: LinkBoard,
@@ -83,8 +89,10 @@ impl RabbitmqBus {
     pub fn new(config: RabbitmqConfig) -> Self {
         let board = LinkBoard::new();
         let tasks = TaskTracker::new();
-        let publishing = connection::supervise(&config, Role::Publishing, &board, &tasks);
-        let consuming = connection::supervise(&config, Role::Consuming, &board, &tasks);
+        let (nodes, declared) = (Nodes::new(&config.urls), Declared::default());
+        let known = (&nodes, &declared);
+        let publishing = connection::supervise(&config, known, Role::Publishing, &board, &tasks);
+        let consuming = connection::supervise(&config, known, Role::Consuming, &board, &tasks);
         Self {
             homes: Mutex::new(Some(Homes {
                 publishing,
@@ -93,6 +101,8 @@ impl RabbitmqBus {
                 replying: None,
             })),
             config,
+            nodes,
+            declared,
             board,
             tasks,
         }
@@ -108,9 +118,10 @@ impl RabbitmqBus {
         let homes = homes.as_mut()?;
         let connections = match filled_by {
             FilledBy::Us => &homes.consuming,
-            FilledBy::Outsiders => homes
-                .receiving
-                .get_or_insert_with(|| connection::supervise(&self.config, Role::Receiving, &self.board, &self.tasks)),
+            FilledBy::Outsiders => homes.receiving.get_or_insert_with(|| {
+                let known = (&self.nodes, &self.declared);
+                connection::supervise(&self.config, known, Role::Receiving, &self.board, &self.tasks)
+            }),
         };
         Some(connections.clone())
     }
@@ -137,9 +148,10 @@ impl Bus for RabbitmqBus {
         let Some(homes) = homes.as_mut() else {
             return Publisher::new().0;
         };
+        let known = (&self.nodes, &self.declared);
         let (replying, board) = homes.replying.get_or_insert_with(|| {
             let board = LinkBoard::new();
-            let replying = connection::supervise(&self.config, Role::Replying, &board, &self.tasks);
+            let replying = connection::supervise(&self.config, known, Role::Replying, &board, &self.tasks);
             (replying, board)
         });
         self.publisher_on(replying.clone(), board.subscribe(), patience)

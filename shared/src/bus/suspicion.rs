@@ -17,6 +17,10 @@ pub(crate) enum Loss {
     Protocol,
     /// All of them, for some other.
     Connection,
+    /// Nothing was lost, and nothing is heard.
+    Silence,
+    /// Nothing was lost, but a queue refuses that may have no leader: it is asked again.
+    Refusal,
 }
 
 /// What was on the wire and not confirmed.
@@ -62,14 +66,15 @@ impl Suspicion {
     /// A channel was lost. Tells who is to blame, if that is known.
     pub(crate) fn lost(&mut self, under_way: UnderWay, loss: Loss) -> Option<Blame> {
         self.losses += 1;
-        if under_way == UnderWay::Nothing {
+        // What is not confirmed on a silent channel may be on another.
+        if under_way == UnderWay::Nothing || matches!(loss, Loss::Silence | Loss::Refusal) {
             return None;
         }
         // A connection goes for many reasons; one that goes each time that the same leaves may go for that.
         self.one_by_one = loss != Loss::Connection || self.losses >= MOST_CHANNELS;
         let most = match loss {
-            Loss::Channel | Loss::Protocol => MOST_CHANNELS,
             Loss::Connection => MOST_CONNECTIONS,
+            _ => MOST_CHANNELS,
         };
         match under_way {
             UnderWay::One(id) => Some(Blame { id, most }),

@@ -15,7 +15,8 @@ crate::settings! {
     /// The broker, and our place in it. All terminators and workers of one deployment agree on these.
     pub struct BrokerConfig {
         /// The RabbitMQ broker, `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. Name several nodes of
-        /// one cluster, comma separated, to have another tried when one is away.
+        /// one cluster, comma separated, to have another tried when one is away. A connection shows every 5 s that it is
+        /// alive, and is given up after 10 s of silence; `?heartbeat=SECONDS` at the end of a URL says otherwise.
         pub amqp_url: OneOrMore<AmqpUrl> = "amqp://127.0.0.1:5672/%2f",
         /// The prefix of every queue, exchange and store key: 1 to 64 of `A-Z a-z 0-9 _ . -`. Change it to run several
         /// deployments on one broker; terminators and workers of one deployment have the same.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::bus::delivery::{Settlement, Settler};
 use crate::bus::topology::{ExchangeKind, Limits, Overflow, Queue, QueueKind, Topology};
-use crate::bus::{DEATH_QUEUE, DEATH_REASON, Delivery, Message, PublishError, Route, Value};
+use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, PublishError, Route, Value};
 use crate::topic;
 
 type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
@@ -260,12 +260,13 @@ impl Broker {
         for entry in dead {
             let mut message = entry.message;
             let headers = &mut message.properties.headers;
-            headers.retain(|(name, _)| ![DEATH_QUEUE, DEATH_REASON].contains(&name.as_str()));
+            headers.retain(|(name, _)| ![DEATH_QUEUE, DEATH_REASON, DEATH_EXCHANGE].contains(&name.as_str()));
             for (name, text) in [
                 ("x-first-death-reason", reason),
                 ("x-first-death-queue", queue),
                 (DEATH_QUEUE, queue),
                 (DEATH_REASON, reason),
+                (DEATH_EXCHANGE, &entry.route.exchange),
                 ("x-first-death-exchange", &entry.route.exchange),
             ] {
                 if message.properties.header(name).is_none() {

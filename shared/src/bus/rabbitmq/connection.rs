@@ -1,21 +1,22 @@
 //! One connection to the broker, made anew for ever.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::{ConnectionProperties, Event};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::RabbitmqConfig;
-use super::declare::{self, DeclareError};
+use super::declare::{self, DeclareError, Declared};
 use super::link_board::{LinkBoard, Slot};
+use super::nodes::Nodes;
 use super::sieve::Mesh;
 use super::transport;
 use crate::backoff::Backoff;
@@ -24,11 +25,14 @@ use crate::bus::topology::Topology;
 
 /// The time for a TCP connection, TLS and the AMQP handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time for declaring everything: quorum queues of a starting cluster take seconds.
-const DECLARE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The time for declaring everything: quorum queues of a starting cluster take seconds, and a node that takes longer is
+/// sick.
+const DECLARE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A broker that restarts is back in about 5 s: the last waits must be short beside that.
 const RECONNECT_LEAST: Duration = Duration::from_millis(200);
 const RECONNECT_MOST: Duration = Duration::from_secs(3);
+/// How soon what is missing is declared again, if something found no queue once more.
+const DECLARE_AGAIN: Duration = Duration::from_secs(1);
 /// A declaration that contradicts what is there will not do better soon.
 const CONFLICT_WAIT: Duration = Duration::from_secs(1);
 /// How often a connection is asked whether it still is one, should its event get lost.
@@ -81,6 +85,14 @@ pub(super) struct Generation {
     careful: AtomicBool,
     /// This one did.
     unreadable: AtomicBool,
+    node: usize,
+    nodes: Nodes,
+    since: Instant,
+    topology: Arc<Topology>,
+    /// What is on the broker already.
+    pub(super) declared: Declared,
+    /// When it was last looked for, because something found no queue.
+    looked_for: Mutex<Instant>,
 }
 
 impl Generation {
@@ -93,6 +105,35 @@ impl Generation {
     /// Nothing unreadable came for a while.
     pub(super) fn relax(&self) {
         self.careful.store(false, Ordering::Relaxed);
+    }
+
+    /// The node takes no part in its cluster, as far as can be seen: this connection and all others to it are no good,
+    /// unless all nodes look like that.
+    pub(super) fn suspect_its_node(&self) -> bool {
+        let suspected = self.nodes.suspect(self.node);
+        if suspected {
+            self.lost.cancel();
+        }
+        suspected
+    }
+
+    /// Something found no queue: what is missing is declared again, if that was not tried just now.
+    pub(super) fn declare_again(self: &Arc<Self>) {
+        {
+            let mut looked_for = self.looked_for.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked_for.elapsed() < DECLARE_AGAIN {
+                return;
+            }
+            *looked_for = Instant::now();
+        }
+        let generation = self.clone();
+        tokio::spawn(async move {
+            let declaring = declare::topology(&generation.connection, &generation.topology, &generation.declared);
+            let declared = timeout(DECLARE_TIMEOUT, generation.lost.run_until_cancelled(declaring)).await;
+            if let Ok(Some(Err(reason))) = declared {
+                warn!(%reason, "something found no queue, and what is missing cannot be declared");
+            }
+        });
     }
 
     /// Takes note of why something on this connection failed.
@@ -143,6 +184,8 @@ pub(super) async fn present(connections: &mut Connections) -> Option<Arc<Generat
 enum ConnectError {
     #[error("no answer within {}s", CONNECT_TIMEOUT.as_secs())]
     Slow,
+    #[error("it does not say within {}s whether our queues are there", DECLARE_TIMEOUT.as_secs())]
+    Undeclared,
     #[error("{0}")]
     Refused(#[from] lapin::Error),
     #[error("{0}")]
@@ -150,12 +193,19 @@ enum ConnectError {
 }
 
 /// Keeps a connection until nobody holds the receiver any more.
-pub(super) fn supervise(config: &RabbitmqConfig, role: Role, board: &LinkBoard, tasks: &TaskTracker) -> Connections {
+pub(super) fn supervise(
+    config: &RabbitmqConfig,
+    (nodes, declared): (&Nodes, &Declared),
+    role: Role,
+    board: &LinkBoard,
+    tasks: &TaskTracker,
+) -> Connections {
     let (present, connections) = watch::channel(None);
     let supervisor = Supervisor {
-        urls: config.urls.clone(),
+        nodes: nodes.clone(),
+        declared: declared.clone(),
         name: format!("{} {}", config.name, role.name()),
-        topology: config.topology.clone(),
+        topology: Arc::new(config.topology.clone()),
         role,
         mesh: role.mesh(config.most_body),
         present,
@@ -166,9 +216,10 @@ pub(super) fn supervise(config: &RabbitmqConfig, role: Role, board: &LinkBoard, 
 }
 
 struct Supervisor {
-    urls: Vec<String>,
+    nodes: Nodes,
+    declared: Declared,
     name: String,
-    topology: Topology,
+    topology: Arc<Topology>,
     role: Role,
     mesh: Mesh,
     present: watch::Sender<Option<Arc<Generation>>>,
@@ -180,9 +231,12 @@ impl Supervisor {
         let mut backoff = Backoff::new(RECONNECT_LEAST, RECONNECT_MOST);
         let mut told = String::new();
         let mut careful = false;
-        for url in self.urls.iter().cycle() {
+        let mut node = None;
+        loop {
+            let next = self.nodes.after(node);
+            node = Some(next);
             let attempt = tokio::select! {
-                attempt = self.connect(url, careful) => attempt,
+                attempt = self.connect(next, careful) => attempt,
                 () = self.present.closed() => return,
             };
             let least_wait = match attempt {
@@ -206,24 +260,31 @@ impl Supervisor {
         }
     }
 
-    async fn connect(&self, url: &str, careful: bool) -> Result<Generation, ConnectError> {
+    async fn connect(&self, node: usize, careful: bool) -> Result<Generation, ConnectError> {
+        let url = self.nodes.url(node);
         let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let connection = timeout(CONNECT_TIMEOUT, transport::connect(url, properties, self.mesh))
+        let connection = timeout(CONNECT_TIMEOUT, transport::connect(&url, properties, self.mesh))
             .await
             .map_err(|_| ConnectError::Slow)??;
-        let declared = timeout(DECLARE_TIMEOUT, declare::topology(&connection, &self.topology)).await;
-        match declared {
+        let declaring = declare::topology(&connection, &self.topology, &self.declared);
+        match timeout(DECLARE_TIMEOUT, declaring).await {
             Ok(Ok(())) => Ok(Generation {
                 connection,
                 lost: CancellationToken::new(),
                 careful: careful.into(),
                 unreadable: false.into(),
+                node,
+                nodes: self.nodes.clone(),
+                since: Instant::now(),
+                topology: self.topology.clone(),
+                declared: self.declared.clone(),
+                looked_for: Mutex::new(Instant::now()),
             }),
             Ok(Err(reason)) => {
                 close(&connection).await;
                 Err(reason.into())
             }
-            Err(_) => Err(ConnectError::Slow),
+            Err(_) => Err(ConnectError::Undeclared),
         }
     }
 
@@ -272,6 +333,9 @@ impl Supervisor {
                     Some(_) => {}
                     None => return "the connection ended".to_owned(),
                 },
+                () = self.nodes.until_suspected(generation.node, generation.since) => {
+                    return "the node answers, and serves nobody".to_owned();
+                }
                 () = generation.lost.cancelled() => return "a channel failed".to_owned(),
                 _ = check.tick() => {
                     if !generation.connection.status().connected() {

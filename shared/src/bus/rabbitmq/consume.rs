@@ -1,31 +1,42 @@
 //! One consumer: deliveries one way, acknowledgements the other, on a channel of its own.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt};
 use lapin::Channel;
 use lapin::message::Delivery as Incoming;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::error;
 
 use super::connection::{Connections, Generation, present};
 use super::convert::from_amqp;
 use super::declare::{self, DeclareError};
 use super::link_board::Slot;
+use super::look::{self, Looked};
 use crate::bus::ack_batch::{AckBatch, Frame};
 use crate::bus::delivery::{ConsumerHome, Settlement, Settler};
-use crate::bus::topology::Queue;
+use crate::bus::topology::{Queue, QueueKind};
 use crate::bus::{Delivery, Link, Properties, Value};
 
 /// How many settlements go to the broker in one batch.
 const BATCH: usize = 512;
 /// The time for opening a channel, declaring the queue and subscribing to it.
-const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(15);
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// When nothing is delivered for so long, the broker is asked whether the queue and its consumer are there.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long the answer may take. A node that cannot reach the queue's leader waits for a quarter of a second and then says
+/// that there is nothing and nobody.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often in a row the answer may be that nobody consumes, or that something is ready for a consumer which has
+/// nothing to do: while a leader is elected, or between two deliveries, it may be.
+const MOST_STRANGE_ANSWERS: u32 = 2;
 /// How long one message is taken at a time after something that lapin could not read: longer than the broker needs to bring
 /// it again until it has reached the queue's delivery limit.
 const CAREFUL_TIME: Duration = Duration::from_secs(5);
@@ -57,8 +68,19 @@ pub(super) async fn run(queue: Queue, prefetch: u16, mut home: ConsumerHome, con
             () = stop.cancelled() => return,
             () = end.cancelled() => return,
         };
-        match Subscription::new(&channel, &mut home).run(stream, &generation).await {
+        let watched = Watch::new(&generation, &task.queue);
+        match Subscription::new(&channel, &mut home)
+            .run(stream, &generation, watched)
+            .await
+        {
             Outcome::Finished => return,
+            Outcome::Silent => {
+                let reason = format!("{} does not reach its consumer", task.queue.name);
+                task.slot.set(Link::Away(reason.into()));
+                if !generation.suspect_its_node() {
+                    sleep(RETRY_WAIT).await;
+                }
+            }
             Outcome::Relaxed => {}
             // The broker has taken back what was delivered, and no more is wanted.
             Outcome::Lost if home.stop.is_cancelled() => return,
@@ -96,7 +118,11 @@ impl ConsumeTask {
                     self.complain(&reason);
                     sleep(RETRY_WAIT).await;
                 }
-                Err(_) => generation.lost.cancel(),
+                Err(_) => {
+                    if !generation.suspect_its_node() {
+                        sleep(RETRY_WAIT).await;
+                    }
+                }
             }
         }
     }
@@ -117,8 +143,8 @@ async fn subscribe(
     prefetch: u16,
 ) -> Result<(Channel, lapin::Consumer), DeclareError> {
     let failed = |error| DeclareError::new(&format!("a consumer of {}", queue.name), &error);
+    declare::queue(&generation.connection, queue, &generation.declared).await?;
     let channel = generation.connection.create_channel().await.map_err(failed)?;
-    declare::queue(&channel, queue).await?;
     // Per consumer: a quorum queue knows no other way.
     channel
         .basic_qos(prefetch, BasicQosOptions { global: false })
@@ -150,6 +176,8 @@ enum Outcome {
     Relaxed,
     /// The channel is no good any more.
     Lost,
+    /// Its node is not: it does not know our consumer, or does not say.
+    Silent,
 }
 
 enum Streaming {
@@ -178,7 +206,7 @@ impl<'a> Subscription<'a> {
         }
     }
 
-    async fn run(mut self, mut stream: lapin::Consumer, generation: &Generation) -> Outcome {
+    async fn run(mut self, mut stream: lapin::Consumer, generation: &Generation, mut watched: Watch<'_>) -> Outcome {
         let mut settlements = Vec::with_capacity(BATCH);
         let mut stopping = false;
         let relaxing = sleep(CAREFUL_TIME);
@@ -209,7 +237,13 @@ impl<'a> Subscription<'a> {
                         return Outcome::Lost;
                     }
                 }
+                looked = watched.next_look(), if !stopping => {
+                    if let Some(outcome) = watched.judge(looked, self.batch.is_settled()) {
+                        return outcome;
+                    }
+                }
                 first = stream.next(), if self.home.deliveries.is_some() => {
+                    watched.heard();
                     if let Some(Err(error)) = &first {
                         generation.blame(error);
                     }
@@ -299,6 +333,71 @@ fn delivery_count(redelivered: bool, properties: &Properties) -> u32 {
         Some(Value::Integer(count)) => u32::try_from(*count).unwrap_or(u32::MAX).max(1),
         _ => 1,
     }
+}
+
+/// Looks after a consumer that hears nothing: its queue may be empty, or its node cut off from the others, or what the
+/// queue sent it was lost on the way between two nodes, so that each waits for the other.
+struct Watch<'a> {
+    generation: &'a Generation,
+    queue: &'a Queue,
+    /// Whether anything was delivered on this subscription.
+    was_given: bool,
+    next: Pin<Box<Sleep>>,
+    looking: Option<BoxFuture<'a, Result<lapin::Result<Looked>, Elapsed>>>,
+    strange: u32,
+}
+
+impl<'a> Watch<'a> {
+    fn new(generation: &'a Generation, queue: &'a Queue) -> Self {
+        Self {
+            generation,
+            queue,
+            was_given: false,
+            next: Box::pin(sleep(SILENCE)),
+            looking: None,
+            strange: 0,
+        }
+    }
+
+    /// Something was delivered.
+    fn heard(&mut self) {
+        self.was_given = true;
+        self.next.as_mut().reset(Instant::now() + SILENCE);
+        self.looking = None;
+        self.strange = 0;
+    }
+
+    /// Waits for a silence, and looks at the queue. Cancel-safe.
+    async fn next_look(&mut self) -> Result<lapin::Result<Looked>, Elapsed> {
+        if self.looking.is_none() {
+            self.next.as_mut().await;
+        }
+        let (generation, queue) = (self.generation, self.queue);
+        let look = || timeout(LOOK_TIMEOUT, look::at(generation, &queue.name)).boxed();
+        let looked = self.looking.get_or_insert_with(look).await;
+        self.looking = None;
+        self.next.as_mut().reset(Instant::now() + SILENCE);
+        looked
+    }
+
+    /// What follows from a look, if anything; `idle` if all that was delivered is settled.
+    fn judge(&mut self, looked: Result<lapin::Result<Looked>, Elapsed>, idle: bool) -> Option<Outcome> {
+        let strange = match looked {
+            // Of a single active consumer's queue, who was given something is the active one.
+            Ok(Ok(Looked { consumers, ready })) => {
+                consumers == 0 || (ready > 0 && idle && (self.was_given || !is_of_one_consumer(self.queue)))
+            }
+            // The queue is gone, or the connection.
+            Ok(Err(_)) => return Some(Outcome::Lost),
+            Err(_) => return Some(Outcome::Silent),
+        };
+        self.strange = if strange { self.strange + 1 } else { 0 };
+        (self.strange >= MOST_STRANGE_ANSWERS).then_some(Outcome::Silent)
+    }
+}
+
+fn is_of_one_consumer(queue: &Queue) -> bool {
+    matches!(&queue.kind, QueueKind::Quorum(limits) if limits.single_active_consumer)
 }
 
 async fn send(channel: &Channel, frame: Frame) -> lapin::Result<()> {

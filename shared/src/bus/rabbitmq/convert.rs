@@ -3,7 +3,7 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::bus::{DEATH_QUEUE, DEATH_REASON, Properties, PublishError, Value};
+use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Properties, PublishError, Value};
 
 /// `delivery-mode` 2 (AMQP 0-9-1 §1.8.3.1): the broker writes it to disk before it confirms.
 const PERSISTENT: u8 = 2;
@@ -111,11 +111,17 @@ fn death(deaths: &AMQPValue) -> Vec<(String, Value)> {
     let Some(AMQPValue::FieldTable(death)) = deaths.as_slice().first() else {
         return Vec::new();
     };
-    let told = [(DEATH_QUEUE, "queue"), (DEATH_REASON, "reason")].into_iter();
-    let told = told.filter_map(|(name, key)| match death.inner().get(key)? {
-        AMQPValue::LongString(text) => Some((name, str::from_utf8(text.as_bytes()).ok()?)),
-        _ => None,
-    });
+    let told = [
+        (DEATH_QUEUE, "queue"),
+        (DEATH_REASON, "reason"),
+        (DEATH_EXCHANGE, "exchange"),
+    ];
+    let told = told
+        .into_iter()
+        .filter_map(|(name, key)| match death.inner().get(key)? {
+            AMQPValue::LongString(text) => Some((name, str::from_utf8(text.as_bytes()).ok()?)),
+            _ => None,
+        });
     told.map(|(name, text)| (name.to_owned(), Value::Text(text.to_owned())))
         .collect()
 }
@@ -133,7 +139,7 @@ fn headers_from(table: &FieldTable) -> Vec<(String, Value)> {
     table
         .inner()
         .iter()
-        .filter(|(name, _)| ![PUBLICATION, DEATH_QUEUE, DEATH_REASON].contains(&name.as_str()))
+        .filter(|(name, _)| ![PUBLICATION, DEATH_QUEUE, DEATH_REASON, DEATH_EXCHANGE].contains(&name.as_str()))
         .map(|(name, value)| (name.as_str().to_owned(), value_from(value)))
         .chain(died)
         .collect()

@@ -1,13 +1,50 @@
 //! Declaring exchanges and queues: each option with its reason.
+//!
+//! What this process has declared and bound once is only looked for later: while a node of a cluster stands still, the
+//! others answer whether a queue is there, and do not bind it for more than a minute, even if it is bound
+//! (RabbitMQ 3.10). If it is gone, so are its bindings, and it is declared anew.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
-use crate::bus::topology::{Exchange, ExchangeKind as Kind, Limits, Overflow, Queue, QueueKind, Topology};
+use crate::bus::topology::{Exchange, ExchangeKind as Chooses, Limits, Overflow, Queue, QueueKind, Topology};
 
 /// `PRECONDITION_FAILED` (AMQP 0-9-1 §1.2): it is there already, and declared otherwise.
 const PRECONDITION_FAILED: u16 = 406;
+
+/// `NOT_FOUND`: it is not there.
+const NOT_FOUND: u16 = 404;
+
+/// The names of what this process has declared, with all bindings. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Declared(Arc<Mutex<HashSet<String>>>);
+
+impl Declared {
+    fn names(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.names().contains(name)
+    }
+
+    fn add(&self, name: &str) {
+        self.names().insert(name.to_owned());
+    }
+
+    fn remove(&self, name: &str) {
+        self.names().remove(name);
+    }
+
+    /// An exchange is gone, and everything that was bound to it is bound no more.
+    fn clear(&self) {
+        self.names().clear();
+    }
+}
 
 /// Why something could not be declared.
 #[derive(Debug, thiserror::Error)]
@@ -39,21 +76,88 @@ impl DeclareError {
     }
 }
 
-/// Declares all of it on a channel of its own.
-pub(super) async fn topology(connection: &Connection, topology: &Topology) -> Result<(), DeclareError> {
-    let channel = connection
-        .create_channel()
-        .await
-        .map_err(|error| DeclareError::new("a channel", &error))?;
+/// Declares all of it.
+pub(super) async fn topology(
+    connection: &Connection,
+    topology: &Topology,
+    declared: &Declared,
+) -> Result<(), DeclareError> {
     for exchange in &topology.exchanges {
-        declare_exchange(&channel, exchange).await?;
+        if !is_there(connection, &exchange.name, declared, Kind::Exchange).await? {
+            // Its bindings went with it.
+            declared.clear();
+            let channel = open(connection).await?;
+            declare_exchange(&channel, exchange).await?;
+            leave(&channel).await;
+            declared.add(&exchange.name);
+        }
     }
-    for declared in &topology.queues {
-        queue(&channel, declared).await?;
+    for one in &topology.queues {
+        queue(connection, one, declared).await?;
     }
-    // The channel has done its work; if it does not close, it goes with its connection.
-    let _ = channel.close(200, "declared".into()).await;
     Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Exchange,
+    Queue,
+}
+
+/// Whether something that this process has declared is still there.
+async fn is_there(connection: &Connection, name: &str, declared: &Declared, kind: Kind) -> Result<bool, DeclareError> {
+    if !declared.knows(name) {
+        return Ok(false);
+    }
+    let channel = open(connection).await?;
+    let looked = match kind {
+        Kind::Exchange => look_for_exchange(&channel, name).await,
+        Kind::Queue => look_for_queue(&channel, name).await,
+    };
+    match looked {
+        Ok(()) => {
+            leave(&channel).await;
+            Ok(true)
+        }
+        // The channel is gone with this.
+        Err(error) if is(&error, NOT_FOUND) => {
+            declared.remove(name);
+            Ok(false)
+        }
+        Err(error) => Err(DeclareError::new(name, &error)),
+    }
+}
+
+async fn look_for_queue(channel: &Channel, name: &str) -> lapin::Result<()> {
+    let options = QueueDeclareOptions {
+        passive: true, // The broker looks at nothing else then.
+        ..QueueDeclareOptions::default()
+    };
+    let looked = channel.queue_declare(name.into(), options, FieldTable::default());
+    looked.await.map(|_| ())
+}
+
+async fn look_for_exchange(channel: &Channel, name: &str) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions {
+        passive: true, // Nor here.
+        ..ExchangeDeclareOptions::default()
+    };
+    let looked = channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default());
+    looked.await
+}
+
+fn is(error: &lapin::Error, code: u16) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(protocol) if protocol.get_id() == code)
+}
+
+async fn open(connection: &Connection) -> Result<Channel, DeclareError> {
+    let channel = connection.create_channel().await;
+    channel.map_err(|error| DeclareError::new("a channel", &error))
+}
+
+/// The channel has done its work; if it does not close, it goes with its connection.
+async fn leave(channel: &Channel) {
+    let _ = channel.close(200, "declared".into()).await;
 }
 
 async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), DeclareError> {
@@ -66,8 +170,8 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), 
     };
     let name = exchange.name.as_str().into();
     let kind = match exchange.kind {
-        Kind::Direct => ExchangeKind::Direct,
-        Kind::Topic => ExchangeKind::Topic,
+        Chooses::Direct => ExchangeKind::Direct,
+        Chooses::Topic => ExchangeKind::Topic,
     };
     channel
         .exchange_declare(name, kind, options, FieldTable::default())
@@ -75,8 +179,21 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), 
         .map_err(|error| DeclareError::new(&format!("exchange {}", exchange.name), &error))
 }
 
-/// Declares one queue and its bindings.
-pub(super) async fn queue(channel: &Channel, queue: &Queue) -> Result<(), DeclareError> {
+/// Declares one queue and its bindings, unless it is there as this process has declared it.
+pub(super) async fn queue(connection: &Connection, queue: &Queue, declared: &Declared) -> Result<(), DeclareError> {
+    if is_there(connection, &queue.name, declared, Kind::Queue).await? {
+        return Ok(());
+    }
+    let channel = open(connection).await?;
+    declare_queue(&channel, queue).await?;
+    leave(&channel).await;
+    if queue.kind != QueueKind::Exclusive {
+        declared.add(&queue.name);
+    }
+    Ok(())
+}
+
+async fn declare_queue(channel: &Channel, queue: &Queue) -> Result<(), DeclareError> {
     let failed = |error| DeclareError::new(&format!("queue {}", queue.name), &error);
     let exclusive = queue.kind == QueueKind::Exclusive;
     let options = QueueDeclareOptions {

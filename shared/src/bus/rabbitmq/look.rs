@@ -1,4 +1,4 @@
-//! Whether somebody consumes a queue.
+//! How a queue is: whether somebody consumes it, and whether something waits in it.
 //!
 //! A passive declaration tells (AMQP 0-9-1 §1.7.2.1): it needs no permission, and
 //! changes nothing. For a queue that is not there the broker closes the channel, so
@@ -21,13 +21,27 @@ pub(super) async fn is_consumed(connections: Connections, queue: &str) -> bool {
     let Some(generation) = connections.borrow().clone() else {
         return false;
     };
-    let consumers = timeout(LOOK_TIMEOUT, consumers(&generation, queue)).await;
-    matches!(consumers, Ok(Some(1..)))
+    let looked = timeout(LOOK_TIMEOUT, at(&generation, queue)).await;
+    matches!(looked, Ok(Ok(Looked { consumers: 1.., .. })))
 }
 
-async fn consumers(generation: &Generation, queue: &str) -> Option<u32> {
-    let name = short(queue).ok()?;
-    let channel = generation.connection.create_channel().await.ok()?;
+/// How a queue is, as far as the node knows. One that does not reach its leader knows of nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Looked {
+    pub(super) consumers: u32,
+    /// How many messages wait for a consumer.
+    pub(super) ready: u32,
+}
+
+/// Looks at a queue.
+///
+/// # Errors
+/// If it is not there, or nobody says.
+pub(super) async fn at(generation: &Generation, queue: &str) -> lapin::Result<Looked> {
+    let Ok(name) = short(queue) else {
+        return Ok(Looked::default());
+    };
+    let channel = generation.connection.create_channel().await?;
     let options = QueueDeclareOptions {
         passive: true,      // Nothing is to come into being.
         durable: false,     // The broker does not look at this and the next two.
@@ -36,8 +50,11 @@ async fn consumers(generation: &Generation, queue: &str) -> Option<u32> {
         nowait: false,      // The answer is what we want.
     };
     // If there is no such queue, the channel is gone with this.
-    let state = channel.queue_declare(name, options, FieldTable::default()).await.ok()?;
-    let count = state.consumer_count();
+    let state = channel.queue_declare(name, options, FieldTable::default()).await?;
+    let looked = Looked {
+        consumers: state.consumer_count(),
+        ready: state.message_count(),
+    };
     let _ = channel.close(200, "looked".into()).await;
-    Some(count)
+    Ok(looked)
 }

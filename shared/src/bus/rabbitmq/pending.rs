@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::convert::{publication_of, short, to_amqp};
+use super::refusals::Refusals;
 use crate::bus::suspicion::{Blame, Loss};
 use crate::bus::{Message, Publication, PublishError, Route};
 
@@ -72,6 +73,8 @@ pub(super) struct Pending {
     first: u64,
     entries: VecDeque<Option<Entry>>,
     unsettled: usize,
+    /// Something for one of our exchanges found no queue.
+    missed: bool,
 }
 
 struct Entry {
@@ -99,7 +102,13 @@ impl Pending {
             first: 0,
             entries: VecDeque::new(),
             unsettled: 0,
+            missed: false,
         }
+    }
+
+    /// Whether something for one of our exchanges has found no queue since this was asked.
+    pub(super) fn has_missed(&mut self) -> bool {
+        std::mem::take(&mut self.missed)
     }
 
     /// How many places are taken; a settled one behind an unsettled one still counts, which bounds the walk at a confirm.
@@ -161,7 +170,7 @@ impl Pending {
     ///
     /// # Errors
     /// If the channel is no good any more.
-    pub(super) fn settle(&mut self, settled: Vec<Sent>) -> Result<(), Loss> {
+    pub(super) fn settle(&mut self, settled: Vec<Sent>, refusals: &mut Refusals) -> Result<(), Loss> {
         let mut good = Ok(());
         let mut outcomes = Vec::with_capacity(settled.len());
         let mut returned = HashSet::new();
@@ -180,19 +189,38 @@ impl Pending {
                     continue;
                 }
             };
+            if let Some(route) = self.route(id) {
+                match outcome {
+                    Ok(()) => refusals.took(route),
+                    Err(PublishError::Refused) if !refusals.believes(route) => {
+                        good = good.and(Err(Loss::Refusal));
+                        continue;
+                    }
+                    Err(_) => {}
+                }
+            }
             outcomes.push((id, outcome));
         }
+        let mut missed = false;
         for (id, outcome) in outcomes {
             self.settle_one(id, |entry| {
                 let unroutable = !returned.is_empty() && returned.contains(&Some(entry.name.to_string()));
                 if unroutable {
+                    // A queue that is called by its name may well be gone.
+                    missed |= !entry.publication.route.exchange.is_empty();
                     Err(PublishError::Unroutable)
                 } else {
                     outcome
                 }
             });
         }
+        self.missed |= missed;
         good
+    }
+
+    fn route(&self, id: u64) -> Option<&Route> {
+        let index = usize::try_from(id.checked_sub(self.first)?).ok()?;
+        Some(&self.entries.get(index)?.as_ref()?.publication.route)
     }
 
     fn settle_one(&mut self, id: u64, outcome: impl FnOnce(&Entry) -> Result<(), PublishError>) {

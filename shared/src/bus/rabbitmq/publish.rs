@@ -17,10 +17,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::Channel;
 use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::connection::{Connections, Generation, present};
 use super::pending::{Pending, Sending, Sent};
+use super::refusals::Refusals;
 use crate::bus::suspicion::{Loss, Suspicion, UnderWay};
 use crate::bus::{Link, Patience, Publication, PublishError};
 
@@ -31,6 +32,12 @@ const WINDOW: usize = 1_000;
 const BURST: usize = 64;
 /// How often patience is looked at: fine beside the seconds that it lasts.
 const PATIENCE_PERIOD: Duration = Duration::from_millis(250);
+/// A node that confirms nothing for so long, though it takes everything, may be cut off from the others. If the next is as
+/// silent, it is the queue, or everybody has too much to do: then it is waited for twice as long, up to eight times.
+const SILENCE: Duration = Duration::from_secs(10);
+const MOST_DOUBLINGS: u32 = 3;
+/// When a queue that may have no leader is asked again.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
 /// The time for opening a channel.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,6 +59,8 @@ pub(super) async fn run(
         down_since: Some(Instant::now()),
         ended: false,
         suspicion: Suspicion::default(),
+        silences: 0,
+        refusals: Refusals::default(),
     };
     while let Some(generation) = task.next_generation().await {
         match task.publish_on(&generation).await {
@@ -60,7 +69,9 @@ pub(super) async fn run(
                 if let Some(blame) = task.suspicion.lost(under_way, loss) {
                     task.pending.blame(blame);
                 }
-                if loss != Loss::Channel {
+                if loss == Loss::Refusal {
+                    sleep(REFUSAL_PAUSE).await;
+                } else if loss != Loss::Channel {
                     // Whatever failed, a fresh connection is the way to know where we are.
                     generation.lost.cancel();
                 }
@@ -96,6 +107,9 @@ struct PublishTask {
     /// All publishers are dropped.
     ended: bool,
     suspicion: Suspicion,
+    /// How many nodes in a row have confirmed nothing.
+    silences: u32,
+    refusals: Refusals,
 }
 
 impl PublishTask {
@@ -122,7 +136,7 @@ impl PublishTask {
         }
     }
 
-    async fn publish_on(&mut self, generation: &Generation) -> Outcome {
+    async fn publish_on(&mut self, generation: &Arc<Generation>) -> Outcome {
         let opening = timeout(CHANNEL_TIMEOUT, open(generation)).await;
         let Ok(Ok(channel)) = opening else {
             return Outcome::Lost {
@@ -132,6 +146,7 @@ impl PublishTask {
         };
         let room = room_for_headers(generation);
         self.room.store(room, Ordering::Relaxed);
+        self.refusals.reopened();
         let mut in_flight = FuturesUnordered::new();
         let mut alone = None;
         if self.suspicion.one_by_one() {
@@ -160,8 +175,13 @@ impl PublishTask {
         };
         let mut burst = Vec::with_capacity(BURST);
         let mut patience_check = patience_check();
+        // When something was confirmed last, or nothing was waited for.
+        let mut heard = Instant::now();
         loop {
             let flowing = self.flowing();
+            if !flowing || self.pending.is_empty() {
+                heard = Instant::now();
+            }
             let refusing = !flowing && self.out_of_patience();
             if self.ended && self.pending.is_empty() {
                 // A channel that does not close now goes with its connection.
@@ -177,10 +197,15 @@ impl PublishTask {
                 () = generation.lost.cancelled() => return lost(&self.pending, alone, Loss::Connection),
                 Some(first) = in_flight.next() => {
                     let settled = gather(first, &mut in_flight);
-                    if let Err(loss) = self.pending.settle(settled) {
+                    if let Err(loss) = self.pending.settle(settled, &mut self.refusals) {
                         return lost(&self.pending, alone, loss);
                     }
+                    if self.pending.has_missed() {
+                        generation.declare_again();
+                    }
                     self.suspicion.confirmed();
+                    self.silences = 0;
+                    heard = Instant::now();
                     if let Some(id) = alone.take() {
                         alone = self.pending.next_from(id + 1).map(|(id, sending)| {
                             in_flight.push(send(&channel, room, id, sending));
@@ -203,7 +228,15 @@ impl PublishTask {
                         }
                     }
                 }
-                _ = patience_check.tick() => self.give_up_the_late(),
+                _ = patience_check.tick() => {
+                    self.give_up_the_late();
+                    if heard.elapsed() >= SILENCE * 2_u32.pow(self.silences.min(MOST_DOUBLINGS)) {
+                        self.silences += 1;
+                        if generation.suspect_its_node() {
+                            return lost(&self.pending, alone, Loss::Silence);
+                        }
+                    }
+                }
             }
         }
     }

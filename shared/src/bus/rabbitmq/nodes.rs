@@ -1,0 +1,124 @@
+//! The nodes of a cluster, and which of them nobody should be connected to just now.
+//!
+//! A node that is cut off from its peers answers heartbeats, and serves nobody: what shows it is that nothing is
+//! confirmed and nothing can be asked of its queues. Whoever finds that out suspects the node, and all connections to it
+//! go to another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How often a connection shows that it is alive, unless its URL says otherwise (`?heartbeat=`). One that has been silent
+/// for twice as long is given up. RabbitMQ warns of less than 5 s (<https://www.rabbitmq.com/docs/heartbeats>).
+const HEARTBEAT_S: u16 = 5;
+
+/// For how long a suspect is tried last: a partition takes a cluster about a minute to notice, and whoever is connected
+/// to the side that then stops is disconnected.
+const SUSPECTED_FOR: Duration = Duration::from_secs(60);
+
+/// All nodes that were named. Clones share what is known of them.
+#[derive(Clone)]
+pub(super) struct Nodes {
+    urls: Arc<[String]>,
+    /// When each was last suspected.
+    suspected: watch::Sender<Vec<Option<Instant>>>,
+}
+
+impl Nodes {
+    pub(super) fn new(urls: &[String]) -> Self {
+        Self {
+            urls: urls.into(),
+            suspected: watch::Sender::new(vec![None; urls.len()]),
+        }
+    }
+
+    /// Where and how to connect to a node. What is no URL is for whoever connects to refuse.
+    pub(super) fn url(&self, node: usize) -> String {
+        let url = self.urls.get(node).map(String::as_str).unwrap_or_default();
+        let says_so = url.parse().is_ok_and(|uri: AMQPUri| uri.query.heartbeat.is_some());
+        if says_so {
+            return url.to_owned();
+        }
+        let mark = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{mark}heartbeat={HEARTBEAT_S}")
+    }
+
+    /// Which to try after `last`: the next in turn, but a suspect only if there is nobody else.
+    pub(super) fn after(&self, last: Option<usize>) -> usize {
+        let count = self.urls.len().max(1);
+        let first = last.map_or(0, |last| (last + 1) % count);
+        let suspected = self.suspected.borrow();
+        let is_suspect = |node: &usize| is_recent(suspected.get(*node).copied().flatten());
+        let in_turn = (0..count).map(|step| (first + step) % count);
+        in_turn.clone().find(|node| !is_suspect(node)).unwrap_or(first)
+    }
+
+    /// Everybody who is connected to it now leaves it. Tells whether that is so: if all of them were suspected lately, it is
+    /// not the nodes but some queue, and nobody else's connection ends for that.
+    pub(super) fn suspect(&self, node: usize) -> bool {
+        self.suspected.send_if_modified(|suspected| {
+            let all = suspected.iter().all(|at| is_recent(*at));
+            match suspected.get_mut(node) {
+                Some(at) if !all => {
+                    *at = Some(Instant::now());
+                    true
+                }
+                _ => false,
+            }
+        })
+    }
+
+    /// Waits until somebody suspects it, after `connected`.
+    pub(super) async fn until_suspected(&self, node: usize, connected: Instant) {
+        let mut suspected = self.suspected.subscribe();
+        let later = |at: &Option<Instant>| at.is_some_and(|at| at > connected);
+        // The sender is here, so that this ends only so.
+        let _ = suspected.wait_for(|all| all.get(node).is_some_and(later)).await;
+    }
+}
+
+fn is_recent(suspected: Option<Instant>) -> bool {
+    suspected.is_some_and(|at| at.elapsed() < SUSPECTED_FOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(urls: &[&str]) -> Nodes {
+        Nodes::new(&urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_connection_shows_every_few_seconds_that_it_is_alive_unless_its_url_says_otherwise() {
+        for (url, heartbeat) in [
+            ("amqp://a/%2f", HEARTBEAT_S),
+            ("amqp://a/%2f?channel_max=5", HEARTBEAT_S),
+            ("amqp://b/%2f?heartbeat=30", 30),
+            ("amqp://c/%2f?channel_max=5&heartbeat=0", 0),
+        ] {
+            let uri: AMQPUri = nodes(&[url]).url(0).parse().unwrap();
+            assert_eq!(uri.query.heartbeat, Some(heartbeat), "{url}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_nodes_are_tried_in_turn_and_suspects_last() {
+        let nodes = nodes(&["a", "b", "c"]);
+        let turns = |from| nodes.after(from);
+        assert_eq!([None, Some(0), Some(1), Some(2)].map(turns), [0, 1, 2, 0]);
+        let connected = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(nodes.suspect(0));
+        nodes.until_suspected(0, connected).await;
+        assert_eq!([None, Some(0), Some(1), Some(2)].map(turns), [1, 1, 2, 1]);
+        assert!(nodes.suspect(1) && nodes.suspect(2));
+        assert_eq!(turns(Some(0)), 1, "there is nobody else");
+        assert!(!nodes.suspect(1), "so it is not the nodes");
+        tokio::time::advance(SUSPECTED_FOR).await;
+        assert_eq!([None, Some(0), Some(1), Some(2)].map(turns), [0, 1, 2, 0]);
+    }
+}
