@@ -41,6 +41,7 @@ mod limits;
 mod manifests;
 mod message;
 mod monitoring;
+mod operator_policy;
 mod order;
 mod permissions;
 mod poison;

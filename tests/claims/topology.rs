@@ -189,7 +189,7 @@ async fn queues_are_declared_as_documented() {
         ("undelivered", json!(20), json!(24 * 3_600 * 1_000), json!("failed")),
         ("pushes", json!(20), FOR_EVER, json!("injected-failed")),
         ("revocations", json!(20), FOR_EVER, json!("injected-failed")),
-        ("worker.", Value::Null, FOR_EVER, Value::Null),
+        ("worker.", Value::Null, FOR_EVER, json!("undelivered")),
         ("return.", Value::Null, json!(60_000), json!("undelivered")),
     ] {
         let argument = |name: &str| argument(&arguments(suffix), name);

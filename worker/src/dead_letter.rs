@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
-use shared::bus::{DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Route, Value};
+use shared::bus::{
+    DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Route, Value,
+};
 use shared::clock::Clock;
 use shared::envelope::{Answer, Notice, Question};
 use shared::protocol::{ErrorBody, ErrorCode};
@@ -136,9 +138,15 @@ impl Undertaker {
         };
         let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
         let was_asked = queue == self.names.pushes().name || queue == self.names.revocations().name;
-        // Whoever moved it there knew by which exchange it had come. All else may be anybody's, whatever it says.
+        // Whoever moved it there knew by which exchange it had come, and so does the broker. All else may be anybody's,
+        // whatever it says.
         let [retry, _] = self.names.retries(self.max_deliveries);
-        let of_terminator = queue == retry.name && !origin::was_injected(&message.properties);
+        let of_terminator = if queue == retry.name {
+            !origin::was_injected(&message.properties)
+        } else {
+            queue == self.names.messages().name
+                && text_header(&message.properties, DEATH_EXCHANGE) == Some(&self.internal)
+        };
         if !of_terminator && !self.names.may_be_answered(reply_to) {
             return Ok(());
         }
@@ -168,7 +176,7 @@ impl Undertaker {
         let Some(producer) = producer(&message.properties, &self.names) else {
             return Ok(());
         };
-        let error = ErrorBody::new(ErrorCode::Internal, "it could not be handled");
+        let error = refusal(message, "it could not be handled");
         self.teller.tell(&producer, &Outcome::Refused { error }).await
     }
 
@@ -208,8 +216,19 @@ fn last_word(message: &Message) -> Bytes {
         Ok(message) => message.id,
         Err(malformed) => malformed.id,
     };
-    let refusal = ErrorBody::new(ErrorCode::Internal, "the message could not be handled");
-    error(id.as_deref(), &refusal, None)
+    error(
+        id.as_deref(),
+        &refusal(message, "the message could not be handled"),
+        None,
+    )
+}
+
+/// What whoever asked is told. What the broker did not keep was never handled: a policy of its operator's may say so.
+fn refusal(message: &Message, otherwise: &str) -> ErrorBody {
+    match text_header(&message.properties, DEATH_REASON) {
+        Some("expired" | "maxlen") => ErrorBody::new(ErrorCode::Busy, "no worker took it in time; try again"),
+        _ => ErrorBody::new(ErrorCode::Internal, otherwise),
+    }
 }
 
 const fn is_release(question: &Question) -> bool {

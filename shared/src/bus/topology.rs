@@ -357,10 +357,12 @@ impl Names {
         self.public_queue("revocations", keys::REVOKE, limits)
     }
 
-    /// Where one worker hears of revocations. It is named, so that it survives a lost connection.
+    /// Where one worker hears of revocations. It is named, so that it survives a lost connection. It keeps everything; what an
+    /// operator's policy has it drop is put back (see `undelivered`).
     pub fn worker_queue(&self, worker: u64) -> Queue {
         let limits = Limits {
             expires: Some(WORKER_EXPIRES),
+            dead_letter: Some((self.internal_exchange().name, keys::UNDELIVERED.to_owned())),
             ..Limits::default()
         };
         let mut queue = self.internal_queue(&format!("{WORKER}{worker:016x}"), keys::REVOKED, limits);

@@ -44,6 +44,11 @@ impl Bounced {
         original
     }
 
+    /// Whether a terminator has given it back, rather than the broker.
+    pub fn is_said(properties: &Properties) -> bool {
+        properties.header(BOUNCED).is_some()
+    }
+
     /// Why it was not written: what the broker dead-lettered is gone.
     pub fn read(properties: &Properties) -> Self {
         match properties.header(BOUNCED) {

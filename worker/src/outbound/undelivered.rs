@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use shared::bus::{Delivery, Message, Value};
+use shared::bus::{DEATH_QUEUE, Delivery, Message, Value};
 use shared::clock::Timestamp;
 use shared::envelope::bounce::Undelivered;
 use shared::envelope::errand::Write;
@@ -31,9 +31,6 @@ use crate::store::{HeldWrite, Holding};
 
 /// How many heirs in a row may be gone: a client that came back so often within minutes comes back again.
 const MOST_HEIRS: usize = 8;
-
-/// Where the broker says in which queue a message died (<https://www.rabbitmq.com/docs/dlx>).
-const FIRST_DEATH_QUEUE: &str = "x-first-death-queue";
 
 pub(crate) struct Putting {
     outbound: Arc<Outbound>,
@@ -66,6 +63,8 @@ enum Job {
     Wake { gone: ConnectionId, from: ConnectionId },
     /// A broadcast has waited in that queue for longer than the queue keeps anything.
     PutBack { queue: String, message: Message },
+    /// So has an answer that only settled its question: see [`settlement`].
+    Settle(ConnectionId),
 }
 
 impl Putting {
@@ -104,10 +103,13 @@ impl Putting {
     }
 
     fn lanes(self: Arc<Self>) -> Lanes<Lane, (Delivery, Job), ()> {
-        Lanes::new(move |(delivery, job)| -> BoxFuture<'static, ()> {
+        Lanes::new(move |(delivery, job): (Delivery, Job)| -> BoxFuture<'static, ()> {
             let putting = self.clone();
             Box::pin(async move {
                 let outbound = &putting.outbound;
+                if let Some((queue, settlement)) = settlement(&delivery.message) {
+                    outbound.persist(|| putting.put_back(&queue, settlement.clone())).await;
+                }
                 outbound.persist(|| putting.try_do(&delivery, &job)).await;
                 delivery.ack();
             })
@@ -142,18 +144,19 @@ impl Putting {
                 self.outbound.fetch(*fetch).await
             }
             Job::Wake { gone, from } => self.wake_heir(*gone, *from).await,
-            Job::PutBack { queue, message } => self.put_back(queue, message).await,
+            Job::PutBack { queue, message } => self.put_back(queue, message.clone()).await,
+            Job::Settle(_) => Ok(()),
         }
     }
 
-    /// Puts a broadcast where it was: its terminator may be alive without the broker, and is to find it when it is back.
+    /// Puts something where it was: its terminator may be alive without the broker, and is to find it when it is back.
     /// If it is not, the queue goes, and this with it.
-    async fn put_back(&self, queue: &str, message: &Message) -> Result<(), Trouble> {
+    async fn put_back(&self, queue: &str, message: Message) -> Result<(), Trouble> {
         let outbound = &self.outbound;
         if !outbound.names.is_ours(queue) {
             return Ok(());
         }
-        let sent = outbound.publish(queue, message.clone()).await;
+        let sent = outbound.publish(queue, message).await;
         confirmed(sent).await?;
         Ok(())
     }
@@ -225,6 +228,26 @@ fn without_auth(text: String) -> Option<String> {
     }
 }
 
+/// What of an answer that the broker did not keep is put back into that queue: all but its text, which waits for its
+/// identity. The connection that asked may be open still, and its question with it, and has to know what was decided.
+fn settlement(message: &Message) -> Option<(String, Message)> {
+    let properties = &message.properties;
+    let Some(Value::Text(queue)) = properties.header(DEATH_QUEUE) else {
+        return None;
+    };
+    if Bounced::is_said(properties) || !matches!(Return::read(message), Some(Return::Answer(..))) {
+        return None;
+    }
+    let mut properties = properties.clone();
+    // They are about a journey that is over.
+    properties.headers.retain(|(name, _)| !name.starts_with("x-"));
+    let settlement = Message {
+        body: bytes::Bytes::new(),
+        properties,
+    };
+    Some((queue.clone(), settlement))
+}
+
 impl Job {
     /// What to do about a message; nothing if nobody waits for it.
     fn of(message: &Message, now: Timestamp) -> Option<Self> {
@@ -238,18 +261,24 @@ impl Job {
             (!text.is_empty()).then(|| text.to_owned())
         };
         match original {
-            Return::Answer(stamp, answer) => Some(Self::Hold {
-                why,
-                connection: stamp.connection,
-                identity: answer.identity?,
-                alone: false,
-                write: HeldWrite {
-                    key: format!("{stamp}.{}", answer.part.index),
-                    body: without_auth(body()?)?,
-                    producer: None,
-                    since: now,
-                },
-            }),
+            Return::Answer(stamp, answer) => {
+                let held = answer.identity.zip(body().and_then(without_auth));
+                let Some((identity, body)) = held else {
+                    return settlement(message).map(|_| Self::Settle(stamp.connection));
+                };
+                Some(Self::Hold {
+                    why,
+                    connection: stamp.connection,
+                    identity,
+                    alone: false,
+                    write: HeldWrite {
+                        key: format!("{stamp}.{}", answer.part.index),
+                        body,
+                        producer: None,
+                        since: now,
+                    },
+                })
+            }
             Return::Errand(
                 connection,
                 Errand::Write(Write {
@@ -282,7 +311,7 @@ impl Job {
     }
 
     fn put_back(died: &Message, broadcast: Message) -> Option<Self> {
-        match died.properties.header(FIRST_DEATH_QUEUE)? {
+        match died.properties.header(DEATH_QUEUE)? {
             Value::Text(queue) => Some(Self::PutBack {
                 queue: queue.clone(),
                 message: broadcast,
@@ -295,6 +324,7 @@ impl Job {
         match self {
             Self::Hold { identity, .. } => Lane::Identity(*identity),
             Self::Fetch(fetch) => Lane::Identity(fetch.identity),
+            Self::Settle(connection) => Lane::Connection(*connection),
             Self::Wake { from, .. } => Lane::Connection(*from),
             Self::PutBack { .. } => Lane::Broadcasts,
         }
@@ -309,6 +339,7 @@ impl Job {
             Self::Fetch(_) => Came::Fetch,
             Self::Wake { .. } => Came::Wake,
             Self::PutBack { .. } => Came::Revocation,
+            Self::Settle(_) => Came::Ignored,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use shared::bus::topology::keys;
-use shared::bus::{DEATH_REASON, Message, Properties, Route, Value};
+use shared::bus::{Message, Properties, Route, Value};
 use shared::envelope::{Notice, Question, Standing};
 
 use shared::tag::ResumeSecret;
@@ -89,10 +89,10 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
         },
     };
     let mut message = question.to_message(body.into(), &reply_to, START);
-    message
-        .properties
-        .headers
-        .push((DEATH_REASON.to_owned(), Value::Text("delivery_limit".to_owned())));
+    message.properties.headers.push((
+        shared::bus::DEATH_REASON.to_owned(),
+        Value::Text("delivery_limit".to_owned()),
+    ));
     message
         .properties
         .headers
