@@ -129,6 +129,13 @@ impl ErrorBody {
         }
     }
 
+    /// The same, where the code would be final and this time is not.
+    #[must_use]
+    pub fn for_now(mut self) -> Self {
+        self.temporary = true;
+        self
+    }
+
     /// Adds when to try again.
     #[must_use]
     pub fn retry_after_ms(mut self, ms: u64) -> Self {

@@ -3,7 +3,8 @@
 //! What was given back comes again out of the workers' hold, later than what was
 //! never given back. So from the first thing that is given back the outbound is
 //! *detained*: what comes next is given back too, or, once the connection may be
-//! written to again, kept behind until the hold has been fetched.
+//! written to again, kept behind until the hold has been fetched. Answers to the connection's own questions pass all of
+//! that, unless one before them is in it.
 //!
 //! ```text
 //!            given back, or told that something waits          may be written to again: fetch
@@ -41,6 +42,8 @@ struct Detention<T> {
     waiting: u64,
     /// Since when something was given back.
     since: Option<Instant>,
+    /// An answer was given back, or waits behind: those that come after it must not overtake it.
+    owes_answer: bool,
     fetching: Option<Fetching<T>>,
 }
 
@@ -148,6 +151,19 @@ impl<T> Outbound<T> {
             Guard::Lapsed if ahead => self.give_back(Bounced::Lapsed, ahead, now),
             Guard::Write | Guard::Lapsed if room && self.has_room_behind(bytes) => Way::Behind,
             Guard::Write | Guard::Lapsed => self.give_back(Bounced::Lapsed, ahead, now),
+        }
+    }
+
+    /// Whether an answer that may be written is written at once. What waits in the hold for its identity, and may be much,
+    /// is no reason for it to wait: only another answer of this connection is.
+    pub(crate) fn lets_answers_pass(&self, guard: Guard) -> bool {
+        guard == Guard::Write && self.detention.as_ref().is_none_or(|one| !one.owes_answer)
+    }
+
+    /// An answer was not written but kept or given back.
+    pub(crate) fn owe_answer(&mut self) {
+        if let Some(detention) = self.detention.as_deref_mut() {
+            detention.owes_answer = true;
         }
     }
 
@@ -313,6 +329,7 @@ impl<T> Outbound<T> {
             Box::new(Detention {
                 waiting: 0,
                 since: None,
+                owes_answer: false,
                 fetching: None,
             })
         })

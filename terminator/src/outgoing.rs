@@ -23,6 +23,8 @@ pub(crate) struct Outgoing {
     pub(crate) identity: Option<IdentityTag>,
     /// By which it is known if it comes again.
     pub(crate) key: Option<Key>,
+    /// It answers a question of this connection, and goes before what waits for a fetch unless another answer waits there.
+    pub(crate) is_answer: bool,
     /// It goes before what waits for a fetch.
     pub(crate) ahead: bool,
     /// There was no room for it, and it need not come now: it is given back when its turn comes.
@@ -38,6 +40,7 @@ impl Outgoing {
             text,
             identity: None,
             key: None,
+            is_answer: false,
             ahead: false,
             late: false,
             delivery: None,

@@ -99,10 +99,10 @@ shared::settings! {
         pub on_expired_push: Policy = "reauthenticate",
         /// How long a message, an answer or a push is held, before it is given up and whoever can act is told so.
         pub hold_ttl: Duration = "5m" in "1s"..="1h",
-        /// How many messages are held of one connection, and how many answers and pushes for one identity. What comes
-        /// beyond is refused with `hold_overflow`.
+        /// How many messages are held of one connection, and how many answers and as many pushes for one identity. What
+        /// comes beyond is refused with `hold_overflow`.
         pub hold_max_messages: u64 = "100" in "1"..="10000",
-        /// How many bytes of either are held.
+        /// How many bytes of each are held.
         pub hold_max_bytes: Size = "1MiB" in "1KiB"..="64MiB",
         /// The same for a connection that nobody has ever proved to be on, as long as that is so; it is forgotten at once
         /// when such a connection closes. Keep it above the terminators' `auth-timeout`. It counts for no more than `hold-ttl`.

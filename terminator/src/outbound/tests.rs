@@ -44,6 +44,22 @@ fn what_comes_after_something_given_back_is_written_after_it() {
 }
 
 #[test]
+fn an_answer_waits_for_an_answer_before_it_and_for_nothing_else_that_is_held() {
+    let now = Instant::now();
+    let mut outbound = outbound();
+    assert!(outbound.lets_answers_pass(Guard::Write));
+    outbound.wake(2_000);
+    assert!(outbound.fetch(now));
+    assert_eq!(fresh(&mut outbound, Guard::Write, 1), Way::Behind, "a push");
+    assert!(outbound.lets_answers_pass(Guard::Write) && !outbound.lets_answers_pass(Guard::Lapsed));
+    assert_eq!(fresh(&mut outbound, Guard::Lapsed, 2), Way::Behind, "an answer");
+    outbound.owe_answer();
+    assert!(!outbound.lets_answers_pass(Guard::Write));
+    assert_eq!(outbound.fetched(0, true, now).write, VecDeque::from([1, 2]));
+    assert!(outbound.lets_answers_pass(Guard::Write));
+}
+
+#[test]
 fn a_lapse_while_it_fetches_keeps_the_order_too() {
     let now = Instant::now();
     let mut outbound = outbound();

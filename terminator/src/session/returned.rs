@@ -137,6 +137,7 @@ impl Session {
             text: delivery.message.body.clone(),
             identity: answer.identity,
             key,
+            is_answer: true,
             ahead: false,
             late: false,
             delivery: Some(delivery),
@@ -157,6 +158,7 @@ impl Session {
             text,
             identity: write.identity,
             key: Some(key),
+            is_answer: false,
             ahead: write.released,
             delivery: Some(delivery),
         });

@@ -108,8 +108,15 @@ impl Session {
             self.give_back(outgoing, why, batch);
             return self.heed_guard(verdict, now);
         }
+        if outgoing.is_answer && self.outbound.lets_answers_pass(verdict) {
+            return batch.writes.push_back(outgoing);
+        }
         let (bytes, room) = (outgoing.text.len(), self.common.has_room_behind());
-        match self.outbound.route(verdict, outgoing.ahead, bytes, room, now) {
+        let way = self.outbound.route(verdict, outgoing.ahead, bytes, room, now);
+        if outgoing.is_answer && way != Way::Write {
+            self.outbound.owe_answer();
+        }
+        match way {
             Way::Write => batch.writes.push_back(outgoing),
             Way::Behind => self.outbound.keep(outgoing, bytes),
             Way::Back(why) => self.give_back(outgoing, why, batch),

@@ -31,7 +31,10 @@ pub(super) fn overflow() -> Outcome {
 
 fn error(why: GaveUp) -> ErrorBody {
     match why {
-        GaveUp::Overflow => ErrorBody::new(ErrorCode::HoldOverflow, "too much waits for a fresh token already"),
+        // Whoever it is for may have done all that was asked of it, and there is room again when the rest is written.
+        GaveUp::Overflow => {
+            ErrorBody::new(ErrorCode::HoldOverflow, "too much waits for this identity already").for_now()
+        }
         GaveUp::Expired => ErrorBody::new(ErrorCode::HoldExpired, "no fresh token came in time"),
     }
 }

@@ -27,7 +27,7 @@ const ISSUER: &str = "issuer";
 const CONNECTION: &str = "connection";
 
 /// With what the keys of pushes begin, and those of answers do not.
-const KEY_PREFIX: &str = "p:";
+const KEY_PREFIX: &str = hold::PUSH;
 
 /// Whom a push is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use shared::tag::{IdentityTag, TokenIdTag};
 use super::HOLD_GRACE;
 use crate::rights::Allowed;
 
-/// How much may be held of one connection, and as much again for one identity; and for how long.
+/// How much may be held of one connection, as much again of answers to one identity, and of pushes to it; and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
     /// How many.
@@ -63,6 +63,9 @@ impl UnauthenticatedLimits {
         }
     }
 }
+
+/// With what the keys of what backends push begin. Those of answers are stamps, and begin like neither.
+pub(crate) const PUSH: &str = "p:";
 
 /// With what the keys of what users send begin, before the user's tag. Nobody else's begin like it.
 const USER: &str = "u:";
@@ -163,6 +166,11 @@ pub struct HeldWrite {
 }
 
 impl HeldWrite {
+    /// Whether it answers a question, rather than being somebody's push.
+    pub(super) fn is_answer(&self) -> bool {
+        !self.key.starts_with(PUSH) && !is_of_user(&self.key)
+    }
+
     /// With what the keys of its sender begin, if that is a user.
     pub(super) fn sender(&self) -> Option<&str> {
         let behind = self.key.strip_prefix(USER)?.find(':')?;

@@ -6,6 +6,7 @@ pub(super) async fn every_claim(home: &dyn Home) {
     writes_are_held_once_and_read_in_the_order_of_their_coming(home).await;
     writes_are_held_within_limits_whoever_holds_them(home).await;
     users_never_use_up_the_share_of_backends(home).await;
+    answers_and_pushes_never_use_up_each_other_s_room(home).await;
     writes_outlast_their_time_by_a_while(home).await;
 }
 
@@ -57,6 +58,41 @@ async fn users_never_use_up_the_share_of_backends(home: &dyn Home) {
         .await
         .expect("the store answers");
     assert!(hold(bob, &of(2, 1, &"y".repeat(20))).await, "and may use it again");
+}
+
+async fn answers_and_pushes_never_use_up_each_other_s_room(home: &dyn Home) {
+    let fits = async |identity, key: String, body: &str| {
+        let held = hold_write(home, identity, &write(home, &key, body)).await;
+        held != Holding::Overflow
+    };
+    let alice = an_identity();
+    for number in 0..LIMITS.messages {
+        assert!(fits(alice, format!("answer-{number}"), "x").await);
+    }
+    assert!(
+        !fits(alice, "answer-more".into(), "x").await,
+        "all answers that may wait do"
+    );
+    for number in 0..LIMITS.messages {
+        assert!(
+            fits(alice, format!("p:{number}"), "x").await,
+            "pushes have room of their own"
+        );
+    }
+    assert!(!fits(alice, "p:more".into(), "x").await, "all pushes that may wait do");
+    let dropped = ["answer-0".to_owned(), "p:0".to_owned()];
+    let dropping = home.store().drop_writes(alice, &dropped).await;
+    assert_eq!(dropping.expect("the store answers"), 2 * LIMITS.messages - 2);
+    for key in ["answer-more", "p:more"] {
+        assert!(fits(alice, key.into(), "x").await, "{key}: there is room again");
+        assert!(!fits(alice, format!("{key}-still"), "x").await, "{key}: for one");
+    }
+
+    let bob = an_identity();
+    let most = "y".repeat(usize::try_from(LIMITS.bytes).expect("few"));
+    for (key, held) in [("answer-1", true), ("answer-2", false), ("p:1", true), ("p:2", false)] {
+        assert_eq!(fits(bob, key.into(), &most).await, held, "{key}");
+    }
 }
 
 async fn writes_outlast_their_time_by_a_while(home: &dyn Home) {

@@ -31,8 +31,12 @@ impl Writes {
         let held = self.by_identity.get(&identity, now).map_or(&[][..], Vec::as_slice);
         let is_new = !held.iter().any(|other| other.key == write.key);
         if is_new {
-            let bytes: u64 = held.iter().map(HeldWrite::bytes).sum();
-            if held.len() as u64 >= limits.messages || bytes + write.bytes() > limits.bytes {
+            let of_kind: Vec<_> = held
+                .iter()
+                .filter(|other| other.is_answer() == write.is_answer())
+                .collect();
+            let bytes: u64 = of_kind.iter().map(|other| other.bytes()).sum();
+            if of_kind.len() as u64 >= limits.messages || bytes + write.bytes() > limits.bytes {
                 return Holding::Overflow;
             }
             if let Some(sender) = write.sender()

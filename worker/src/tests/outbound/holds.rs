@@ -105,6 +105,43 @@ async fn what_the_broker_found_unfetched_is_as_what_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_the_broker_did_not_keep_is_held_and_still_settles_its_question() {
+    let mut bench = Bench::new();
+    let _worker = bench.worker();
+    let queue = bench.names.return_queue(bench.terminator).name;
+    let silent = Answer::ONLY.to_message(Some(bench.stamp(1, 8).to_string()), "".into());
+    for (original, number) in [(answer(&bench, 7, "i"), 7), (silent, 8)] {
+        let mut expired = original.clone();
+        let died = [
+            (shared::bus::DEATH_QUEUE, queue.clone()),
+            ("x-first-death-reason", "expired".to_owned()),
+        ];
+        let died = died.map(|(name, text)| (name.to_owned(), shared::bus::Value::Text(text)));
+        expired.properties.headers.extend(died);
+        bench
+            .publish(bench.undelivered(), expired.body, expired.properties)
+            .await;
+        let settlement = bench.returned().await;
+        assert!(settlement.body.is_empty());
+        assert_eq!(
+            settlement.properties.correlation_id,
+            Some(bench.stamp(1, number).to_string())
+        );
+        assert!(
+            settlement
+                .properties
+                .headers
+                .iter()
+                .all(|(name, _)| !name.starts_with("x-"))
+        );
+        assert_eq!(Answer::read(&settlement.properties), Answer::read(&original.properties));
+    }
+    settle().await;
+    assert_eq!(bench.held("alice").await, [format!("{}.0", bench.stamp(1, 7))]);
+    assert!(bench.is_empty(&bench.names.undelivered()).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whatever_is_not_for_an_identity_is_done_with() {
     let bench = Bench::new();
     let _worker = bench.worker();
@@ -210,7 +247,11 @@ async fn a_producer_hears_that_what_came_back_does_not_fit_and_a_client_that_its
         (about.as_str(), &outcome["error"]["code"]),
         ("about late", &json!("hold_overflow"))
     );
-    bench.bounce(Bounced::Lapsed, answer(&bench, 7, "i")).await;
+    // Answers have room of their own.
+    for sequence in 1..=bench.limits.hold.messages {
+        bench.bounce(Bounced::Lapsed, answer(&bench, sequence, "fits")).await;
+    }
+    bench.bounce(Bounced::Lapsed, answer(&bench, 77, "i")).await;
     let (connection, errand, body) = bench.errand().await;
     assert_eq!(connection, bench.connection(1));
     assert!(
@@ -218,8 +259,8 @@ async fn a_producer_hears_that_what_came_back_does_not_fit_and_a_client_that_its
         "{errand:?}"
     );
     assert_eq!(
-        (&body["id"], &body["error"]["code"]),
-        (&json!("i"), &json!("hold_overflow"))
+        (&body["id"], &body["error"]["code"], &body["error"]["temporary"]),
+        (&json!("i"), &json!("hold_overflow"), &json!(true))
     );
     // Of what has nobody at all, a dead letter is kept.
     bench
