@@ -88,21 +88,6 @@ impl Store {
         self.port
     }
 
-    /// Copies that server from now on, and returns when it has all of it.
-    ///
-    /// # Panics
-    /// If it does not.
-    pub async fn follow(&self, primary: &Self) {
-        let mut connection = self.connect().await.expect("Redis answers");
-        let follow = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(primary.port).clone();
-        follow.exec_async(&mut connection).await.expect("it follows");
-        eventually(START_LIMIT, "the copy is whole", async || {
-            let state: RedisResult<String> = redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
-            state.is_ok_and(|state| state.contains("master_link_status:up"))
-        })
-        .await;
-    }
-
     /// Copies nobody any more, and takes writes.
     ///
     /// # Panics
@@ -144,6 +129,9 @@ impl Store {
     }
 
     /// Becomes a replica of another server, and returns when it has what that has.
+    ///
+    /// # Panics
+    /// If it does not.
     pub async fn follow(&self, primary: &Self) {
         let mut connection = self.connect().await.expect("Redis answers");
         redis::cmd("REPLICAOF")

@@ -310,7 +310,7 @@ impl<'h> Reading<'h> {
     }
 
     /// The connection of that subject, gone by now, that has asked `id` and heard nothing. It has, then.
-    fn asker(&mut self, heard_by: &str, subject: &str, id: &str) -> Option<&'h str> {
+    fn asker(&mut self, heard_by: &str, subject: &str, id: &'h str) -> Option<&'h str> {
         let gone =
             |name: &str, one: &Connection<'_>| name != heard_by && one.subject == subject && one.closed_ms.is_some();
         let mut askers = self.connections.iter_mut().filter(|(name, one)| gone(name, one));
