@@ -1,51 +1,19 @@
 //! A terminator that speaks TLS itself.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use serde_json::{Value, json};
-use tests::{Program, Span, Stack, program::Kind, test_keys, token_for};
+use tests::{
+    Program, Span, Stack,
+    certificate::{CERTIFICATE, certificate, file, private_key},
+    program::Kind,
+    test_keys, token_for,
+};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{client_async, tungstenite::Message};
-
-/// For `localhost`, signed by itself, until 2120: a test that asks for no tool and no date. Its key is no secret.
-const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----
-MIIBZDCCAQqgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
-c3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
-CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABH98qOyK8zd8TNLT
-DLjDvlF6l1GXggRAhlnBG+eBGz9slUGpqUzfm13pImiYKXWNspkBNwP6XkP+Unkg
-buuiz9qjSzBJMAwGA1UdEwEB/wQCMAAwGgYDVR0RBBMwEYIJbG9jYWxob3N0hwR/
-AAABMB0GA1UdDgQWBBTt6J67XfKLZ/09ppzP1QI/3OgbBjAKBggqhkjOPQQDAgNI
-ADBFAiEAkP7X+jrPpSbVsf6JMAcnO7FsBk2oyt4fodQkN0oTIOUCIGczGqrJJM9o
-ftrYrDbpY9p+ihZdv9vXVHoTgMS5Ibgy
------END CERTIFICATE-----
-";
-
-const PRIVATE_KEY: &str = "\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgRbweI8Zrnb/nYEdu
-eLagWJSggTTLZSz08KaOBaS74GGhRANCAAR/fKjsivM3fEzS0wy4w75RepdRl4IE
-QIZZwRvngRs/bJVBqalM35td6SJomCl1jbKZATcD+l5D/lJ5IG7ros/a
------END PRIVATE KEY-----
-";
-
-/// Writes a file of this claim's own.
-fn file(name: &str, text: &str) -> PathBuf {
-    let path = test_keys().folder().join(name);
-    fs::write(&path, text).unwrap();
-    path
-}
-
-fn certificate() -> PathBuf {
-    file("tls-cert.pem", CERTIFICATE)
-}
-
-fn private_key() -> PathBuf {
-    file("tls-key.pem", PRIVATE_KEY)
-}
 
 async fn encrypted(terminator: &Program) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();

@@ -33,6 +33,8 @@ pub mod stack;
 
 pub mod key;
 
+pub mod certificate;
+
 pub mod key_server;
 
 pub mod collector;

@@ -209,6 +209,16 @@ impl Broker {
             .collect()
     }
 
+    /// How many bytes of bodies wait in the queues whose names begin like that, as the node last counted them.
+    pub async fn queue_bytes(&self, prefix: &str) -> u64 {
+        let columns = ["list_queues", "--silent", "--no-table-headers", "name", "message_bytes"];
+        let table = self.ctl(&columns).await;
+        let of_prefix = table.lines().filter(|line| line.starts_with(prefix));
+        of_prefix
+            .filter_map(|line| line.split_once('\t')?.1.trim().parse::<u64>().ok())
+            .sum()
+    }
+
     /// Runs `rabbitmqctl` and returns what it prints.
     ///
     /// # Panics

@@ -1,0 +1,91 @@
+//! Drills under load: what a crowd costs, and what an honest client feels of it.
+//!
+//! ```sh
+//! cargo build --release --workspace --bins && cargo run --release -p tests --example drills -- [NAME…]
+//! ```
+//!
+//! Each drill has a broker, a store, a terminator and a worker of its own. First nobody else does anything, then the crowd
+//! does, for as long. The crowd comes from `127.0.0.2`, the honest clients from `127.0.0.1`. One line is printed for each: what the
+//! processes hold at most, what is in the store and the queues, and the 99th percentile of an honest client's request and
+//! of a newcomer's way from `connect` to its first answer, alone and beside the crowd. Whatever takes 10 s or fails counts
+//! as 10 s.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a tool for people, which has nothing better to do than to stop"
+)]
+
+mod crowd;
+mod figures;
+mod honest;
+
+use std::{env, sync::Arc, time::Duration};
+
+use tests::{
+    Broker, Stack, Store,
+    certificate::{certificate, private_key},
+};
+use tokio::time::Instant;
+
+use self::crowd::Crowd;
+use self::figures::{Held, Watch, mebibytes, millis, p99};
+use self::honest::{Felt, Honest};
+
+/// How long an honest client is looked at, without the crowd and with it.
+const SPAN: Duration = Duration::from_secs(12);
+
+#[tokio::main]
+async fn main() {
+    let wanted: Vec<_> = env::args().skip(1).collect();
+    println!(
+        "| crowd | terminator, worker MiB | store MiB | queues MiB | a request's p99 alone, beside it (ms) | a newcomer's | what became of it |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for crowd in Crowd::ALL {
+        if wanted.is_empty() || wanted.iter().any(|name| name == crowd.name()) {
+            drill(crowd).await;
+        }
+    }
+}
+
+async fn drill(crowd: Crowd) {
+    let (broker, store) = (Arc::new(Broker::start().await), Arc::new(Store::start().await));
+    let mut builder = Stack::builder()
+        .broker(&broker)
+        .store(&store)
+        .setting("auth-timeout", "15s");
+    if crowd.speaks_tls() {
+        let (certificate, key) = (certificate(), private_key());
+        builder = builder
+            .setting("tls-cert", certificate.to_str().unwrap())
+            .setting("tls-key", key.to_str().unwrap());
+    }
+    for (name, value) in crowd.settings() {
+        builder = builder.setting(name, value);
+    }
+    let stack = Arc::new(builder.start().await);
+    let honest = Honest::of(&stack, crowd.speaks_tls());
+    let gathered = crowd.gather(&stack).await;
+    let alone = honest.feel(Instant::now() + SPAN).await;
+    let watch = Watch::begin(&stack);
+    let until = Instant::now() + SPAN;
+    let (beside, became) = tokio::join!(honest.feel(until), crowd.come(stack.clone(), gathered, until));
+    let held = watch.end(&stack).await;
+    print(crowd, &held, &alone, &beside, &became);
+}
+
+fn print(crowd: Crowd, held: &Held, alone: &Felt, beside: &Felt, became: &str) {
+    let both = |of: fn(&Felt) -> &[Duration]| format!("{}, {}", millis(p99(of(alone))), millis(p99(of(beside))));
+    println!(
+        "| {} | {}, {} | {} | {} | {} | {} | {became} |",
+        crowd.name(),
+        mebibytes(held.terminator),
+        mebibytes(held.worker),
+        mebibytes(held.store),
+        mebibytes(held.queues),
+        both(|felt| &felt.requests),
+        both(|felt| &felt.arrivals),
+    );
+}

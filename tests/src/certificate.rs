@@ -1,0 +1,48 @@
+//! A certificate for a terminator that speaks TLS itself, and its key.
+
+use std::{fs, path::PathBuf};
+
+use crate::key::test_keys;
+
+/// For `localhost`, signed by itself, until 2120: a test that asks for no tool and no date. Its key is no secret.
+pub const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBZDCCAQqgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
+c3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
+CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABH98qOyK8zd8TNLT
+DLjDvlF6l1GXggRAhlnBG+eBGz9slUGpqUzfm13pImiYKXWNspkBNwP6XkP+Unkg
+buuiz9qjSzBJMAwGA1UdEwEB/wQCMAAwGgYDVR0RBBMwEYIJbG9jYWxob3N0hwR/
+AAABMB0GA1UdDgQWBBTt6J67XfKLZ/09ppzP1QI/3OgbBjAKBggqhkjOPQQDAgNI
+ADBFAiEAkP7X+jrPpSbVsf6JMAcnO7FsBk2oyt4fodQkN0oTIOUCIGczGqrJJM9o
+ftrYrDbpY9p+ihZdv9vXVHoTgMS5Ibgy
+-----END CERTIFICATE-----
+";
+
+/// Its key.
+const PRIVATE_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgRbweI8Zrnb/nYEdu
+eLagWJSggTTLZSz08KaOBaS74GGhRANCAAR/fKjsivM3fEzS0wy4w75RepdRl4IE
+QIZZwRvngRs/bJVBqalM35td6SJomCl1jbKZATcD+l5D/lJ5IG7ros/a
+-----END PRIVATE KEY-----
+";
+
+/// Writes a file of the test's own.
+///
+/// # Panics
+/// If it cannot be written.
+pub fn file(name: &str, text: &str) -> PathBuf {
+    let path = test_keys().folder().join(name);
+    fs::write(&path, text).expect("a file of our own");
+    path
+}
+
+/// The file with the certificate.
+pub fn certificate() -> PathBuf {
+    file("tls-cert.pem", CERTIFICATE)
+}
+
+/// The file with its key.
+pub fn private_key() -> PathBuf {
+    file("tls-key.pem", PRIVATE_KEY)
+}
