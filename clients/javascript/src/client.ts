@@ -69,7 +69,7 @@ export class Client {
   /** @throws {TypeError | RangeError} with these options it can never work. */
   constructor(options: ClientOptions) {
     this.#settings = complete(options);
-    this.#tokens = new Tokens(this.#settings.token, this.#settings.connectTimeoutMs);
+    this.#tokens = new Tokens(this.#settings.token, this.#settings.connectTimeoutMs, () => this.#onAnother());
     this.#pending = new Pending(this.#settings);
     const { least, most } = this.#settings.backoffMs;
     this.#backoff = new Backoff(least, most, this.#settings.random);
@@ -177,6 +177,14 @@ export class Client {
     if (error.temporary) this.#retry("no token");
     else this.#stop(error);
     this.#events.emit("error", error);
+  }
+
+  /** Nothing that was asked in one name goes on in another, and nobody takes over what another has left held. */
+  #onAnother(): void {
+    this.#inheritance = undefined;
+    this.#pending.fail(
+      new CountersignError("identity_mismatch", "the token provider gave another identity's token while this was waiting", false),
+    );
   }
 
   #onOpen(): void {

@@ -26,10 +26,14 @@ export class Tokens {
   #asking: Asking | undefined;
   #current: string | undefined;
   #count = 0;
+  /** Whom the token that was given last speaks for; nothing before the first, and after it was dropped. */
+  #identity: string | undefined;
 
   constructor(
     private readonly provider: TokenProvider,
     private readonly timeoutMs: number,
+    /** The token that was just given speaks for somebody else than the last one. */
+    private readonly onAnother: () => void,
   ) {}
 
   /** The token that was given last. */
@@ -50,7 +54,7 @@ export class Tokens {
 
   /** Forgets the token, and the one that is under way. */
   drop(): void {
-    this.#current = undefined;
+    this.#current = this.#identity = undefined;
     this.#asking?.abort.abort(new Error("the token is not wanted any more"));
     this.#asking = undefined;
   }
@@ -75,8 +79,23 @@ export class Tokens {
     if (typeof token !== "string" || !JWT.test(token)) throw new TypeError("what the token provider gave is no JWT");
     // Whoever has dropped it wants it no more, even if it came at the same moment.
     signal.throwIfAborted();
+    const last = this.#identity;
+    this.#identity = identityOf(token);
     this.#current = token;
     this.#count++;
+    if (last !== undefined && last !== this.#identity) this.onAnother();
     return token;
+  }
+}
+
+/** Whom a token says that it speaks for: an issuer and a subject (RFC 7519 §4.1). Whether that is so the server knows. */
+function identityOf(token: string): string {
+  const [, claims = ""] = token.split(".");
+  try {
+    const { iss, sub } = JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))) as { iss?: unknown; sub?: unknown };
+    return JSON.stringify([iss, sub]);
+  } catch {
+    // It is nobody's that we could tell from another.
+    return "";
   }
 }

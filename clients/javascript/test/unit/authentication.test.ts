@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, mock, test } from "node:test";
 
 import { CountersignError } from "../../src/index.js";
-import { AUTH, bench, FakeSocket, jwt, live, liveWith, open, pass, Provider, refusal, settled, withManualTime } from "./fake.js";
+import { AUTH, bench, FakeSocket, jwt, jwtOf, live, liveWith, open, pass, Provider, refusal, settled, withManualTime } from "./fake.js";
 
 withManualTime();
 
@@ -402,5 +402,91 @@ describe("a page", () => {
     online();
     await settled();
     assert.equal(FakeSocket.all.length, 3);
+  });
+});
+
+describe("what was asked in one name", () => {
+  /** One that was sent and one that was not, on a connection of alice's that is lost. */
+  async function interrupted(strategy: "per-message" | "explicit") {
+    const provider = new Provider();
+    const { client, socket } = bench({ strategy, token: provider.token });
+    client.connect();
+    await provider.give(jwtOf("alice", 1));
+    socket().accept();
+    socket().authenticate();
+    const sent = client.request("pay", { to: "mallory" });
+    await settled();
+    assert.equal(socket().asked.length, 1);
+    socket().end(1006);
+    const waiting = client.request("later");
+    await pass(1_000);
+    return { client, provider, socket, both: [sent, waiting] };
+  }
+
+  test("is not sent again in another's", async () => {
+    for (const strategy of ["per-message", "explicit"] as const) {
+      for (const other of [jwtOf("bob", 2), jwtOf("alice", 2, "https://other.example"), jwt(2)]) {
+        const { client, provider, socket, both } = await interrupted(strategy);
+        const refusals = Promise.all(both.map(refusal));
+        await provider.give(other);
+        for (const { code, temporary, message } of await refusals) {
+          assert.deepEqual([code, temporary], ["identity_mismatch", false]);
+          assert.match(message, /another identity/);
+        }
+        socket().accept();
+        assert.deepEqual(socket().authentications[0]?.payload, undefined, "nobody takes over what alice has left held");
+        socket().authenticate({ ...AUTH, subject: "bob" });
+        assert.deepEqual(socket().asked, []);
+        const answer = client.request("hello");
+        await settled();
+        socket().reply(socket().asked[0]?.id, "bob");
+        assert.equal(await answer, "bob");
+      }
+    }
+  });
+
+  test("is sent again in the same", async () => {
+    const { provider, socket, both } = await interrupted("per-message");
+    await provider.give(jwtOf("alice", 2));
+    socket().accept();
+    assert.deepEqual(
+      socket().asked.map(({ type, token }) => [type, token]),
+      [
+        ["pay", jwtOf("alice", 2)],
+        ["later", jwtOf("alice", 2)],
+      ],
+    );
+    for (const { id } of socket().asked) socket().reply(id, 1);
+    assert.deepEqual(await Promise.all(both), [1, 1]);
+  });
+
+  test("and was refused for its token is not sent with another's", async () => {
+    const provider = new Provider();
+    const { client, socket } = bench({ token: provider.token });
+    client.connect();
+    await provider.give(jwtOf("alice", 1));
+    socket().accept();
+    const pay = refusal(client.request("pay"));
+    await settled();
+    socket().refuse(socket().asked[0]?.id, "token_expired");
+    socket().refuse(socket().authentications[0]?.id, "token_expired");
+    await provider.give(jwtOf("bob", 2));
+    assert.equal((await pay).code, "identity_mismatch");
+    assert.equal(socket().asked.length, 1);
+  });
+
+  test("is forgotten with it, so that anybody may come next", async () => {
+    const provider = new Provider();
+    const { client, socket } = bench({ token: provider.token });
+    client.connect();
+    await provider.give(jwtOf("alice", 1));
+    socket().accept();
+    client.close();
+    client.connect();
+    const answer = client.request("hello");
+    await provider.give(jwtOf("bob", 2));
+    socket().accept();
+    socket().reply(socket().asked[0]?.id, 1);
+    assert.equal(await answer, 1);
   });
 });
