@@ -415,7 +415,7 @@ mod tests {
         }
         assert!(size(Connection::run) <= 1_632, "{}", size(Connection::run));
         assert!(
-            size_of::<crate::peer::Peer>() <= 488,
+            size_of::<crate::peer::Peer>() <= 496,
             "{}",
             size_of::<crate::peer::Peer>()
         );
