@@ -36,6 +36,9 @@ use crate::session::Session;
 use crate::stream::Stream;
 use crate::write::{WRITE_TIMEOUT, Writing};
 
+/// How long what was sent before a frame that broke the rules may wait to be forwarded and answered.
+const BROKEN_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What a connection needs to know of its terminator's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
@@ -63,6 +66,7 @@ pub(crate) struct Connection {
     pub(crate) parked: Option<Parked>,
     /// What was read and may not be forwarded yet.
     pub(crate) ahead: ReadAhead,
+    reading: Reading,
     /// What is in the socket's buffer may be written until the limit of its grant only.
     pub(crate) unflushed: bool,
 }
@@ -74,6 +78,16 @@ enum Leaving {
     Soon,
     /// As soon as all is answered.
     WhenQuiet,
+}
+
+/// Whether anything more can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Goes,
+    /// A frame broke the rules: what came before it is forwarded, and then it ends like that.
+    Broken(Ending),
+    /// All of that is forwarded, and its answers are waited for.
+    Over(Ending),
 }
 
 enum Event {
@@ -108,6 +122,7 @@ impl Connection {
             leaving: Leaving::No,
             parked: None,
             ahead: ReadAhead::default(),
+            reading: Reading::Goes,
             unflushed: false,
         }
     }
@@ -129,7 +144,7 @@ impl Connection {
         loop {
             let ended = match self.next_event().await {
                 Event::Frame(frame) => self.on_frame(frame),
-                Event::Broken(error) => Some(Ending::of(&error)),
+                Event::Broken(error) => self.on_broken(Ending::of(&error)),
                 Event::Left => Some(Ending::Left),
                 Event::Woken => self.on_woken().await,
                 Event::Room => self.on_room(),
@@ -140,6 +155,7 @@ impl Connection {
             if let Some(ending) = ended.or_else(|| self.forward_ahead()) {
                 return ending;
             }
+            self.close_if_broken();
         }
     }
 
@@ -161,7 +177,7 @@ impl Connection {
 
     /// A socket that is not read holds its client back by TCP. Of nobody in particular no more is kept than must be.
     fn may_read(&self) -> bool {
-        self.ahead.has_room(|| self.entry.peer.look(Session::was_ever_bound))
+        self.reading == Reading::Goes && self.ahead.has_room(|| self.entry.peer.look(Session::was_ever_bound))
     }
 
     fn may_forward(&self) -> bool {
@@ -186,11 +202,31 @@ impl Connection {
         }
         match frame {
             Message::Text(text) => return self.on_text(text.into()),
-            Message::Binary(_) => return Some(Ending::close(CloseCode::Unsupported)),
+            Message::Binary(_) => return self.on_broken(Ending::close(CloseCode::Unsupported)),
             // A ping is answered by the library, and a close ends the stream.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
         }
         None
+    }
+
+    /// Nothing more can be read. What was sent before that is answered first.
+    fn on_broken(&mut self, ending: Ending) -> Option<Ending> {
+        if ending == Ending::Left {
+            return Some(ending);
+        }
+        self.reading = Reading::Broken(ending);
+        self.timer.as_mut().reset(Instant::now() + BROKEN_PATIENCE);
+        None
+    }
+
+    fn close_if_broken(&mut self) {
+        if let Reading::Broken(ending) = self.reading
+            && self.ahead.is_empty()
+            && self.parked.is_none()
+        {
+            self.reading = Reading::Over(ending);
+            self.entry.peer.close(ending);
+        }
     }
 
     /// Whether it sends more than it may before it has proved who it is.
@@ -340,6 +376,9 @@ impl Connection {
     }
 
     async fn on_timer(&mut self) -> Option<Ending> {
+        if let Reading::Broken(ending) | Reading::Over(ending) = self.reading {
+            return Some(ending);
+        }
         if self.leaving == Leaving::Soon {
             self.leaving = Leaving::WhenQuiet;
         }
@@ -413,7 +452,7 @@ mod tests {
         const fn size<F: Future>(_: fn(Connection) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(Connection::run) <= 1_632, "{}", size(Connection::run));
+        assert!(size(Connection::run) <= 1_648, "{}", size(Connection::run));
         assert!(
             size_of::<crate::peer::Peer>() <= 496,
             "{}",

@@ -110,6 +110,12 @@ impl Peer {
         self.wake.notify_one();
     }
 
+    /// It takes its leave, when what is in flight has settled.
+    pub(crate) fn close(&self, ending: Ending) {
+        self.change(|session| session.close(ending, Instant::now()));
+        self.wake.notify_one();
+    }
+
     /// It has sent a message.
     pub(crate) fn forward(&self, looks: Looks, room: Option<OwnedSemaphorePermit>) -> (Sequence, Standing) {
         self.change(|session| session.forward(looks, room, Instant::now()))

@@ -439,7 +439,7 @@ impl Session {
     }
 
     /// It ends when what is in flight has settled.
-    fn close(&mut self, ending: Ending, now: Instant) {
+    pub(crate) fn close(&mut self, ending: Ending, now: Instant) {
         if self.life != Life::Open {
             return;
         }

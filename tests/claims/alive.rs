@@ -50,6 +50,13 @@ async fn a_ping_is_answered_and_a_leave_is_seen_while_nothing_is_answered() {
     let terminator = &stack.terminators()[0];
     let mut stays = RawClient::upgraded(terminator.address()).await;
     let mut leaves = RawClient::upgraded(terminator.address()).await;
+    for client in [&mut stays, &mut leaves] {
+        send_and_ping(client, 100..101, "authenticated").await;
+        let mut answers = until_pong(client, "authenticated").await;
+        while answers == 0 {
+            answers += usize::from(client.read_frame(10.s()).await.expect("it is open").opcode == opcode::TEXT);
+        }
+    }
     broker.freeze().await;
     // More than may be in flight.
     for client in [&mut stays, &mut leaves] {

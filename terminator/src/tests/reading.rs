@@ -105,6 +105,23 @@ async fn what_a_client_sent_before_it_left_waits_for_the_broker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_came_before_a_frame_that_breaks_the_rules_is_answered_first() {
+    let (mut bench, mut client, first) = used_up().await;
+    client.send("2").await;
+    client.socket.send(Frame::binary(vec![0])).await.unwrap();
+    client.socket.send(Frame::text("3")).await.unwrap();
+    client.expect_nothing().await;
+    bench.answer(first, Answer::ONLY, "to 1").await;
+    assert_eq!(client.text().await, "to 1");
+    let (second, body) = bench.question().await;
+    assert_eq!(body, "2");
+    bench.answer(second.stamp, Answer::ONLY, "to 2").await;
+    assert_eq!(client.text().await, "to 2");
+    client.expect_error("bad_request").await;
+    assert_eq!(client.close_code().await, 1003);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_read_and_is_not_forwarded_any_more_is_refused() {
     let (bench, mut client, first) = used_up().await;
     client.send(r#"{"id":"2"}"#).await;
