@@ -177,15 +177,14 @@ impl Connection {
 
     /// A socket that is not read holds its client back by TCP. Of nobody in particular no more is kept than must be.
     fn may_read(&self) -> bool {
-        self.reading == Reading::Goes && self.ahead.has_room(|| self.entry.peer.look(Session::was_ever_bound))
+        self.reading == Reading::Goes
+            && self.leaving != Leaving::WhenQuiet
+            && self.ahead.has_room(|| self.entry.peer.look(Session::was_ever_bound))
     }
 
     fn may_forward(&self) -> bool {
         let forwarding = !matches!(*self.phase.borrow(), Phase::Waiting | Phase::Over);
-        forwarding
-            && self.parked.is_none()
-            && self.leaving != Leaving::WhenQuiet
-            && self.entry.peer.look(Session::may_forward)
+        forwarding && self.parked.is_none() && self.entry.peer.look(Session::may_forward)
     }
 
     /// Waits until the broker is back, or is given up.
@@ -370,7 +369,7 @@ impl Connection {
 
     /// A drained connection leaves when all that it asked is answered. What is held for it waits for the next.
     fn left_in_peace(&self) -> Option<Ending> {
-        let may_leave = self.leaving == Leaving::WhenQuiet && self.parked.is_none();
+        let may_leave = self.leaving == Leaving::WhenQuiet && self.parked.is_none() && self.ahead.is_empty();
         let quiet = may_leave && self.entry.peer.look(Session::is_quiet);
         quiet.then_some(Ending::close(CloseCode::Restart))
     }

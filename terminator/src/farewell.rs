@@ -91,8 +91,12 @@ async fn see_off(connection: &mut Connection) {
     let _ = timeout_at(deadline, waits).await;
 }
 
-/// What was read and is not forwarded any more is refused, so that the client knows.
+/// What was read and is not forwarded any more is refused, so that the client knows. Of a terminator that leaves it is not:
+/// what nobody has answered is sent to the next one, as what was never read.
 fn refuse_ahead(connection: &mut Connection, ending: Ending) {
+    if ending.code() == Some(CloseCode::Restart) {
+        return;
+    }
     while let Some(text) = connection.ahead.pop() {
         connection.forwarder.metrics.message_refused(PublishError::Ended);
         connection.entry.peer.tell(unforwarded(&text, ending));

@@ -32,7 +32,7 @@ pub(crate) const WORKED_OFF: [&str; 8] = [
 ];
 
 /// Longer than an answer takes on a machine that has other things to do, and much shorter than what any attack here once cost.
-const PROMPT: std::time::Duration = std::time::Duration::from_secs(3);
+const PROMPT: std::time::Duration = std::time::Duration::from_secs(8);
 
 /// Looks like what RabbitMQ gives to whoever wants a direct reply.
 const UNREADABLE: &str = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3ODkAAAAAAAAAAAAAAAA=.AAAAAAAA";
@@ -433,7 +433,9 @@ async fn what_comes_again_and_has_outgrown_a_frame_meanwhile_harms_none_of_its_n
     let taken = format!("{}.injected", stack.namespace());
     eventually(SOON, "they are taken", async || queue.count(&taken).await == 0).await;
     stack.worker(0).kill();
-    stack.start_workers(2).await;
+    stack.replace_ended_workers();
+    stack.worker(0).ready().await;
+    stack.start_workers(1).await;
     let mut answered = std::collections::BTreeSet::new();
     for _ in 0..INNOCENT {
         let answer = replies.next(30.s()).await.json();

@@ -85,7 +85,7 @@ async fn a_push_that_expires_on_the_broker_is_told_to_its_producer() {
         let properties = properties.with_correlation_id(format!("{number}").into());
         queue.publish("push", number.to_string(), properties).await;
     }
-    let failed = format!("{}.failed", stack.namespace());
+    let failed = format!("{}.injected.failed", stack.namespace());
     eventually(20.s(), "some have expired", async || queue.count(&failed).await > 0).await;
     stack.worker(0).thaw();
     let mut refused = 0;

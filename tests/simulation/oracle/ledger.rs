@@ -8,6 +8,8 @@ use crate::scenario::{Kind, Settings};
 use crate::token::{Roles, Token};
 use crate::trace::{End, Event, Socket, Taken};
 
+/// Within which time after a loss terminators have announced all their connections.
+const ANNOUNCED_MS: u64 = 8_000;
 /// Within which time workers write back what the store has lost, and a worker that has died is followed by another.
 const WRITTEN_BACK_MS: u64 = 5_000;
 
@@ -167,6 +169,14 @@ impl<'a> Ledger<'a> {
     /// Whether what was held at that time may be lost: in the store it was when it lost something.
     pub(crate) fn may_be_lost(&self, held: u64) -> bool {
         self.losses.iter().any(|lost| *lost >= held)
+    }
+
+    /// Whether the store may not know yet, at that time, which connections there are: what is pushed then goes to those that
+    /// were announced first, if not to all.
+    pub(crate) fn is_announcing(&self, at: u64) -> bool {
+        self.losses
+            .iter()
+            .any(|lost| (*lost..lost + ANNOUNCED_MS).contains(&at))
     }
 
     /// Whether a revocation may be forgotten: the store lost it, and a worker that knew it was dead before it could write

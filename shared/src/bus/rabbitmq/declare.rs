@@ -4,7 +4,7 @@
 //! others answer whether a queue is there, and do not bind it for more than a minute, even if it is bound
 //! (RabbitMQ 3.10). If it is gone, so are its bindings, and it is declared anew.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -19,21 +19,24 @@ const PRECONDITION_FAILED: u16 = 406;
 /// `NOT_FOUND`: it is not there.
 const NOT_FOUND: u16 = 404;
 
-/// The names of what this process has declared, with all bindings. Clones share it.
+/// The names of what this process has declared, and how it was bound. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Declared(Arc<Mutex<HashSet<String>>>);
+pub(super) struct Declared(Arc<Mutex<HashMap<String, Bound>>>);
+
+/// The bindings of a queue, and those that it had once; none of an exchange.
+type Bound = [Vec<(String, String)>; 2];
 
 impl Declared {
-    fn names(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    fn names(&self) -> std::sync::MutexGuard<'_, HashMap<String, Bound>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn knows(&self, name: &str) -> bool {
-        self.names().contains(name)
+    fn knows(&self, name: &str, bound: &Bound) -> bool {
+        self.names().get(name) == Some(bound)
     }
 
-    fn add(&self, name: &str) {
-        self.names().insert(name.to_owned());
+    fn add(&self, name: &str, bound: Bound) {
+        self.names().insert(name.to_owned(), bound);
     }
 
     fn remove(&self, name: &str) {
@@ -83,13 +86,13 @@ pub(super) async fn topology(
     declared: &Declared,
 ) -> Result<(), DeclareError> {
     for exchange in &topology.exchanges {
-        if !is_there(connection, &exchange.name, declared, Kind::Exchange).await? {
+        if !is_there(connection, &exchange.name, &Bound::default(), declared, Kind::Exchange).await? {
             // Its bindings went with it.
             declared.clear();
             let channel = open(connection).await?;
             declare_exchange(&channel, exchange).await?;
             leave(&channel).await;
-            declared.add(&exchange.name);
+            declared.add(&exchange.name, Bound::default());
         }
     }
     for one in &topology.queues {
@@ -105,8 +108,14 @@ enum Kind {
 }
 
 /// Whether something that this process has declared is still there.
-async fn is_there(connection: &Connection, name: &str, declared: &Declared, kind: Kind) -> Result<bool, DeclareError> {
-    if !declared.knows(name) {
+async fn is_there(
+    connection: &Connection,
+    name: &str,
+    bound: &Bound,
+    declared: &Declared,
+    kind: Kind,
+) -> Result<bool, DeclareError> {
+    if !declared.knows(name, bound) {
         return Ok(false);
     }
     let channel = open(connection).await?;
@@ -181,14 +190,15 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), 
 
 /// Declares one queue and its bindings, unless it is there as this process has declared it.
 pub(super) async fn queue(connection: &Connection, queue: &Queue, declared: &Declared) -> Result<(), DeclareError> {
-    if is_there(connection, &queue.name, declared, Kind::Queue).await? {
+    let bound = [queue.bindings.clone(), queue.former_bindings.clone()];
+    if is_there(connection, &queue.name, &bound, declared, Kind::Queue).await? {
         return Ok(());
     }
     let channel = open(connection).await?;
     declare_queue(&channel, queue).await?;
     leave(&channel).await;
     if queue.kind != QueueKind::Exclusive {
-        declared.add(&queue.name);
+        declared.add(&queue.name, bound);
     }
     Ok(())
 }

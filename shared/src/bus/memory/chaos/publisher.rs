@@ -63,7 +63,8 @@ impl Relay {
             tokio::select! {
                 biased;
                 () = gone.cancelled() => return self.die(),
-                Some(away) = self.wire.lost.recv() => self.lose(away, Loss::Connection),
+                // The weather is nobody's fault, however often it comes.
+                Some(away) = self.wire.lost.recv() => self.lose(away, Loss::Silence),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.act(),
                 publication = queue.recv(), if open && self.takes_more() => match publication {
                     Some(publication) => self.send(publication),
