@@ -23,6 +23,7 @@ use crate::binding::Now;
 use crate::forward::Forwarder;
 use crate::peer::Peer;
 use crate::registry::Registry;
+use crate::session::Session;
 
 /// How many connections are announced at a time, and how long after each other: 2,000 a second.
 const SLICE: usize = 100;
@@ -93,7 +94,7 @@ impl Announcer {
         let mut announced = Announced::new();
         let mut waiting = self.registry.all();
         waiting.retain(|peer| {
-            let by = peer.look(|session| session.standing().by);
+            let by = peer.look(Session::changed_by);
             by.is_some() && before.get(&peer.id().number) != by.as_ref()
         });
         while !waiting.is_empty() {

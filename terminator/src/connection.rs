@@ -5,6 +5,8 @@
 //! place (`next_event`) and owns the socket alone, so nothing is split and
 //! nothing but this task writes to it.
 
+mod reading;
+
 use std::future::poll_fn;
 use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
@@ -23,21 +25,18 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 
+use self::reading::Reading;
 use crate::bounce::Back;
 use crate::ending::Ending;
 use crate::farewell;
 use crate::forward::Forwarder;
-use crate::parked::{Parked, Unsent};
+use crate::parked::Parked;
 use crate::phase::Phase;
 use crate::read_ahead::ReadAhead;
-use crate::refuse::refusal;
 use crate::registry::Entry;
 use crate::session::Session;
 use crate::stream::Stream;
 use crate::write::{WRITE_TIMEOUT, Writing};
-
-/// How long what was sent before a frame that broke the rules may wait to be forwarded and answered.
-const BROKEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a connection needs to know of its terminator's settings.
 #[derive(Clone, Copy, Debug)]
@@ -78,16 +77,6 @@ enum Leaving {
     Soon,
     /// As soon as all is answered.
     WhenQuiet,
-}
-
-/// Whether anything more can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    Goes,
-    /// A frame broke the rules: what came before it is forwarded, and then it ends like that.
-    Broken(Ending),
-    /// All of that is forwarded, and its answers are waited for.
-    Over(Ending),
 }
 
 enum Event {
@@ -175,123 +164,10 @@ impl Connection {
         }
     }
 
-    /// A socket that is not read holds its client back by TCP. Of nobody in particular no more is kept than must be.
-    fn may_read(&self) -> bool {
-        self.reading == Reading::Goes
-            && self.leaving != Leaving::WhenQuiet
-            && self.ahead.has_room(|| self.entry.peer.look(Session::was_ever_bound))
-    }
-
-    fn may_forward(&self) -> bool {
-        let forwarding = !matches!(*self.phase.borrow(), Phase::Waiting | Phase::Over);
-        forwarding && self.parked.is_none() && self.entry.peer.look(Session::may_forward)
-    }
-
     /// Waits until the broker is back, or is given up.
     pub(crate) async fn broker_awaited(&mut self) {
         // Without a sender, the terminator is over.
         let _ = self.phase.wait_for(|phase| *phase != Phase::Waiting).await;
-    }
-
-    fn on_frame(&mut self, frame: Message) -> Option<Ending> {
-        self.last_heard = Instant::now();
-        self.pinged = false;
-        if self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
-            return Some(Ending::close(CloseCode::RateLimited));
-        }
-        match frame {
-            Message::Text(text) => return self.on_text(text.into()),
-            Message::Binary(_) => return self.on_broken(Ending::close(CloseCode::Unsupported)),
-            // A ping is answered by the library, and a close ends the stream.
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
-        }
-        None
-    }
-
-    /// Nothing more can be read. What was sent before that is answered first.
-    fn on_broken(&mut self, ending: Ending) -> Option<Ending> {
-        if ending == Ending::Left {
-            return Some(ending);
-        }
-        self.reading = Reading::Broken(ending);
-        self.timer.as_mut().reset(Instant::now() + BROKEN_PATIENCE);
-        None
-    }
-
-    fn close_if_broken(&mut self) {
-        if let Reading::Broken(ending) = self.reading
-            && self.ahead.is_empty()
-            && self.parked.is_none()
-        {
-            self.reading = Reading::Over(ending);
-            self.entry.peer.close(ending);
-        }
-    }
-
-    /// Whether it sends more than it may before it has proved who it is.
-    fn is_too_early(&mut self) -> bool {
-        let Some(limiter) = &self.early_limiter else {
-            return false;
-        };
-        if self.entry.peer.look(Session::was_ever_bound) {
-            self.early_limiter = None;
-            return false;
-        }
-        limiter.check().is_err()
-    }
-
-    fn on_text(&mut self, text: Bytes) -> Option<Ending> {
-        self.forwarder.metrics.messages_received.increment(1);
-        if self.ahead.is_empty() && self.may_forward() {
-            return self.forward(text);
-        }
-        self.ahead.push(text);
-        self.entry.peer.reads_ahead(self.ahead.len());
-        None
-    }
-
-    /// Forwards what was read before it could be, as far as it can be now.
-    pub(crate) fn forward_ahead(&mut self) -> Option<Ending> {
-        if self.ahead.is_empty() {
-            return None;
-        }
-        let mut ending = None;
-        while ending.is_none()
-            && self.may_forward()
-            && let Some(text) = self.ahead.pop()
-        {
-            ending = self.forward(text);
-        }
-        self.entry.peer.reads_ahead(self.ahead.len());
-        ending
-    }
-
-    fn forward(&mut self, text: Bytes) -> Option<Ending> {
-        if self.is_too_early() {
-            return Some(Ending::close(CloseCode::RateLimited));
-        }
-        let peer = &self.entry.peer;
-        if *self.phase.borrow() == Phase::Refusing {
-            self.forwarder.metrics.message_refused(PublishError::Away);
-            peer.tell(refusal(&text, PublishError::Away));
-            return None;
-        }
-        let is_authenticated = peer.look(Session::was_ever_bound);
-        match self.forwarder.rooms.take(text.len(), is_authenticated) {
-            Ok(room) => {
-                let publication = self.forwarder.message(peer, text, Some(room));
-                self.submit(publication);
-            }
-            Err(room) => {
-                self.parked = Some(Parked::ForBytes(Box::new(Unsent {
-                    text,
-                    room,
-                    forwarder: self.forwarder.clone(),
-                    peer: peer.clone(),
-                })));
-            }
-        }
-        None
     }
 
     fn submit(&mut self, publication: Publication) {

@@ -213,6 +213,11 @@ impl Session {
         self.ahead = u16::try_from(messages).unwrap_or(u16::MAX);
     }
 
+    /// The message that last changed its authentication.
+    pub(crate) fn changed_by(&self) -> Option<Sequence> {
+        self.binding.by()
+    }
+
     /// Whether another message may be forwarded.
     pub(crate) fn may_forward(&self) -> bool {
         self.life == Life::Open && !self.is_behind_barrier() && self.has_room()

@@ -1,34 +1,20 @@
 //! A terminator that speaks TLS itself.
 
-use std::sync::Arc;
-
 use futures_util::{SinkExt, StreamExt};
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use serde_json::{Value, json};
 use tests::{
     Program, Span, Stack,
-    certificate::{CERTIFICATE, certificate, file, private_key},
+    certificate::{certificate, connector, file, private_key},
     program::Kind,
     test_keys, token_for,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 async fn encrypted(terminator: &Program) -> TlsStream<TcpStream> {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let stream = TcpStream::connect(terminator.address()).await.unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
-    connector
+    connector()
         .connect("localhost".try_into().unwrap(), stream)
         .await
         .unwrap()

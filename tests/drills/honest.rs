@@ -3,9 +3,8 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use serde_json::{Value, json};
-use tests::{Stack, certificate::CERTIFICATE, token_for};
+use tests::{Stack, certificate::connector, token_for};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -129,18 +128,4 @@ impl Honest {
             Ok(Err(_)) | Err(_) => PATIENCE,
         }
     }
-}
-
-fn connector() -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
 }

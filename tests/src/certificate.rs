@@ -1,6 +1,9 @@
 //! A certificate for a terminator that speaks TLS itself, and its key.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
+
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
+use tokio_rustls::TlsConnector;
 
 use crate::key::test_keys;
 
@@ -45,4 +48,23 @@ pub fn certificate() -> PathBuf {
 /// The file with its key.
 pub fn private_key() -> PathBuf {
     file("tls-key.pem", PRIVATE_KEY)
+}
+
+/// What trusts this certificate alone.
+///
+/// # Panics
+/// Never: it is a good one.
+#[must_use]
+pub fn connector() -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).expect("it is good"))
+        .expect("it is good");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("it is good")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
 }

@@ -7,6 +7,7 @@
 //! it is dropped is handled again, and written once, by its key.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -155,6 +156,7 @@ impl Pipeline {
         {
             return Ok((0, Release::default()));
         }
+        let known: Option<HashSet<Sequence>> = known.map(HashSet::from_iter);
         let source = from.unwrap_or(connection);
         let held = self.store.held_messages(source).await?;
         let now = self.clock.now();
