@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use shared::bus::PublishError;
 use shared::envelope::{Errand, Question, Verdict};
-use shared::id::ConnectionId;
+use shared::id::{ConnectionId, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode, Reason};
 use shared::trace::headers;
 use tracing::debug;
@@ -35,34 +35,16 @@ impl Pipeline {
         reason: Reason,
     ) -> Result<Conclusion, PublishError> {
         let stamp = question.stamp;
-        let accepted = match own {
-            Some(own) => Some(subject_of(own, None)),
-            None => asked.bound.as_ref().map(|bound| bound.subject(stamp.connection)),
-        };
-        let message = HeldMessage {
-            sequence: stamp.sequence,
-            id: asked.message.id.as_deref().map(str::to_owned),
-            kind: asked.message.kind.clone().into_owned(),
-            payload: asked.message.payload.map(|payload| payload.get().to_owned()),
-            owner: accepted.map(|subject| subject.identity),
-            token_id: accepted.and_then(|subject| subject.token_id),
-            issued_at: accepted.and_then(|subject| subject.issued_at),
-            allowed: own.map(|own| Allowed::of(&own.claims)),
-            client: own.and_then(|own| self.rules.client_of(&own.claims)).map(str::to_owned),
-            since: asked.now,
-            unauthenticated: asked.bound.is_none(),
-            trace: headers::to_text(),
-        };
+        let message = self.to_be_held(asked, stamp, own);
         let limits = if message.unauthenticated {
             match self.reserve(stamp.connection, &message).await {
                 Ok(true) => &self.rules.unauthenticated.hold,
                 Ok(false) => {
-                    self.metrics.held(Held::Crowded);
                     let error = ErrorBody::new(
                         ErrorCode::Busy,
                         "too much waits of connections that have not proved who they are; authenticate first, or try later",
                     );
-                    return Ok(self.refuse(asked, &error.retry_after_ms(RETRY_WHEN_CROWDED_MS), None));
+                    return Ok(self.not_held(asked, Held::Crowded, &error.retry_after_ms(RETRY_WHEN_CROWDED_MS)));
                 }
                 Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
             }
@@ -78,20 +60,18 @@ impl Pipeline {
         let (count, heir) = match holding {
             Ok(Holding::Held { count, heir }) => (count, heir),
             Ok(Holding::Overflow) => {
-                self.metrics.held(Held::Overflow);
                 let error = ErrorBody::new(
                     ErrorCode::HoldOverflow,
                     "the message needs a fresh token, and too much waits for one already",
                 );
-                return Ok(self.refuse(asked, &error, None));
+                return Ok(self.not_held(asked, Held::Overflow, &error));
             }
             Ok(Holding::Deserted) => {
-                self.metrics.held(Held::Deserted);
                 let error = ErrorBody::new(
                     ErrorCode::AuthRequired,
                     "the connection has closed before anybody was proved to be on it",
                 );
-                return Ok(self.refuse(asked, &error, None));
+                return Ok(self.not_held(asked, Held::Deserted, &error));
             }
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
@@ -105,6 +85,34 @@ impl Pipeline {
         conclusion.answer.verdict = Verdict::Held { reason, hold_ms };
         conclusion.answer.id = asked.id().map(str::to_owned);
         Ok(conclusion.noted(self.decision(Some(stamp), asked.id(), "held", reason.as_str())))
+    }
+
+    /// The message as it is held.
+    fn to_be_held(&self, asked: &Asked<'_>, stamp: Stamp, own: Option<&Verified>) -> HeldMessage {
+        let accepted = match own {
+            Some(own) => Some(subject_of(own, None)),
+            None => asked.bound.as_ref().map(|bound| bound.subject(stamp.connection)),
+        };
+        HeldMessage {
+            sequence: stamp.sequence,
+            id: asked.message.id.as_deref().map(str::to_owned),
+            kind: asked.message.kind.clone().into_owned(),
+            payload: asked.message.payload.map(|payload| payload.get().to_owned()),
+            owner: accepted.map(|subject| subject.identity),
+            token_id: accepted.and_then(|subject| subject.token_id),
+            issued_at: accepted.and_then(|subject| subject.issued_at),
+            allowed: own.map(|own| Allowed::of(&own.claims)),
+            client: own.and_then(|own| self.rules.client_of(&own.claims)).map(str::to_owned),
+            since: asked.now,
+            unauthenticated: asked.bound.is_none(),
+            trace: headers::to_text(),
+        }
+    }
+
+    /// The refusal of a message that cannot be held, and why it is counted.
+    fn not_held(&self, asked: &Asked<'_>, why: Held, error: &ErrorBody) -> Conclusion {
+        self.metrics.held(why);
+        self.refuse(asked, error, None)
     }
 
     /// Counts a message of a connection that is nobody's. Tells whether it may be held.

@@ -205,14 +205,11 @@ impl Pipeline {
             release.settled.push(message.sequence);
             left -= 1;
         }
-        if from.is_none() {
+        match from {
             // Somebody who did not say so may have settled more.
-            release.settled.extend(self.store.dropped_messages(source).await?);
-        }
-        if let Some(from) = from
-            && left == 0
-        {
-            self.look_further(connection, from).await?;
+            None => release.settled.extend(self.store.dropped_messages(source).await?),
+            Some(from) if left == 0 => self.look_further(connection, from).await?,
+            Some(_) => {}
         }
         Ok((left, release))
     }
