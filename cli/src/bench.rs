@@ -4,6 +4,7 @@
 //! measures a bare echo over the same broker in the same run. The two take
 //! turns in slices, so that the machine's noise hits both alike.
 
+mod burst;
 mod cpu;
 mod fleet;
 mod idle;
@@ -26,7 +27,7 @@ use self::fleet::{Auth, Fleet, Losses};
 use self::measure::Figures;
 pub(crate) use self::options::{BenchArgs, EXAMPLES};
 use self::processes::{Child, this_executable};
-use self::raw::{Producer, RawQueues};
+use self::raw::{Echo, Producer, RawQueues};
 pub(crate) use self::raw::{RawEchoArgs, run_echo as raw_echo};
 use self::report::{EndToEnd, LOAD, Report};
 use self::stack::Stack;
@@ -43,17 +44,17 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the limit of open files")?;
     // What was started and declared must be ended and deleted, whatever happens.
     let mut asked_to_end = Signals::listen().context("cannot listen for signals")?;
-    let stack = if args.stack {
+    let stack = if args.stack() {
         Some(Stack::start(&args).await?)
     } else {
         None
     };
-    let raw = args.raw.then(RawQueues::new);
+    let echoes: Vec<_> = args.echoes().into_iter().map(|echo| (echo, RawQueues::new())).collect();
     let measured = tokio::select! {
-        measured = measure(&args, stack.as_ref(), raw.as_ref()) => measured,
+        measured = measure(&args, stack.as_ref(), &echoes) => measured,
         () = asked_to_end.next() => Err(anyhow::anyhow!("interrupted")),
     };
-    if let Some(raw) = raw {
+    for (_, raw) in echoes {
         stack::delete_namespace(args.amqp_url(), &raw.namespace, &[raw.answer.name]).await;
     }
     if let Some(stack) = stack {
@@ -68,26 +69,25 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     Ok(report.exit_code())
 }
 
-async fn measure(args: &BenchArgs, stack: Option<&Stack>, raw: Option<&RawQueues>) -> anyhow::Result<Report> {
+async fn measure(args: &BenchArgs, stack: Option<&Stack>, echoes: &[(Echo, RawQueues)]) -> anyhow::Result<Report> {
     let target = match stack {
         Some(stack) => Some(Target::stack(args, stack)?),
         None => args.url.clone().map(|url| Target::running(args, url)).transpose()?,
     };
     let mut report = Report::default();
-    let mut raw = match raw {
-        Some(queues) => Some(RawPath::open(args, queues).await?),
-        None => None,
-    };
-    let mut bare = Figures::new()?;
+    let mut bare = Vec::new();
+    for (echo, queues) in echoes {
+        bare.push((RawPath::open(args, *echo, queues).await?, Figures::new()?));
+    }
     let mut loads = Vec::new();
     for auth in args.auths() {
         loads.push((*auth, Figures::new()?, Losses::default()));
     }
     let progress = progress(args);
     for _ in 0..args.slices() {
-        if let Some(raw) = &mut raw {
-            progress.set_message("bare AMQP echo");
-            bare.add(&raw.slice(args).await?)?;
+        for (raw, figures) in &mut bare {
+            progress.set_message(raw.echo.title());
+            figures.add(&raw.slice(args).await?)?;
             progress.inc(1);
         }
         let Some(target) = &target else { continue };
@@ -100,13 +100,22 @@ async fn measure(args: &BenchArgs, stack: Option<&Stack>, raw: Option<&RawQueues
         }
     }
     progress.finish_and_clear();
-    report.raw = raw.map(|_| report::Raw::new(&bare));
+    for (raw, figures) in &bare {
+        let place = match raw.echo {
+            Echo::Single => &mut report.raw,
+            Echo::Packed => &mut report.raw_batch,
+        };
+        *place = Some(report::Raw::new(figures));
+    }
     let mut loads = loads
         .iter()
         .map(|(auth, figures, losses)| EndToEnd::new(*auth, figures, *losses));
     report.end_to_end = loads.next();
     report.explicit = loads.next();
     report.compare();
+    if let (Some(count), Some(target)) = (args.burst, &target) {
+        report.burst = Some(burst::measure(&target.url, &target.signer, count.get()).await?);
+    }
     if let (Some(count), Some(target)) = (args.idle, &target) {
         report.idle = Some(idle::measure(&target.url, &target.signer, count.get(), target.terminator()?).await?);
     }
@@ -114,7 +123,7 @@ async fn measure(args: &BenchArgs, stack: Option<&Stack>, raw: Option<&RawQueues
 }
 
 fn progress(args: &BenchArgs) -> ProgressBar {
-    let slices = u64::from(args.slices()) * (u64::from(args.raw) + args.auths().len() as u64);
+    let slices = u64::from(args.slices()) * (args.echoes().len() + args.auths().len()) as u64;
     let bar = ProgressBar::new(slices);
     // Without a style that parses, the bar's own will do. On what is no terminal it stays hidden.
     if let Ok(style) = ProgressStyle::with_template("{spinner} slice {pos}/{len} {elapsed} {msg}") {
@@ -181,6 +190,7 @@ const TERMINATOR: &str = "terminator";
 
 /// The bare echo: its process, and this end of it.
 struct RawPath {
+    echo: Echo,
     producer: Producer,
     processes: Vec<Process>,
     /// Ended when it is dropped.
@@ -188,7 +198,7 @@ struct RawPath {
 }
 
 impl RawPath {
-    async fn open(args: &BenchArgs, queues: &RawQueues) -> anyhow::Result<Self> {
+    async fn open(args: &BenchArgs, how: Echo, queues: &RawQueues) -> anyhow::Result<Self> {
         let url = args.amqp_url();
         queues.declare(url).await?;
         let in_flight = args.total_in_flight();
@@ -200,10 +210,11 @@ impl RawPath {
         let arguments = echo.iter().flatten().copied().chain([prefetch.as_str()]);
         let (child, _ready) =
             Child::start("echo", &this_executable()?, arguments, [("COUNTERSIGN_AMQP_URL", url)]).await?;
-        let producer = Producer::open(url, queues, in_flight, args.size).await?;
+        let producer = Producer::open(url, queues, how, in_flight, args.size).await?;
         let mut processes = vec![child.process().clone(), this_process("producer")];
         processes.extend(broker(url));
         Ok(Self {
+            echo: how,
             producer,
             processes,
             _echo: child,

@@ -40,6 +40,7 @@ pub(crate) async fn connect(urls: Vec<String>, topology: Topology) -> anyhow::Re
         name: "countersign".to_owned(),
         topology,
         most_body: MOST_BODY,
+        batches: None,
     });
     wait_until_up(&bus).await?;
     Ok(bus)

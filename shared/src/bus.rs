@@ -14,6 +14,7 @@
 //! - publications of one publisher to one queue arrive in order.
 
 mod ack_batch;
+pub mod batch;
 mod delivery;
 pub mod memory;
 mod message;
@@ -88,6 +89,13 @@ pub trait Bus: Send + Sync + 'static {
 
     /// A new consumer of `queue`, which is declared first. At most `prefetch` deliveries are unsettled at a time.
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer;
+
+    /// The same for a queue that others read, too, and that handles `least` messages at a time: it is given so many ahead
+    /// that it has work, up to `most`, and leaves the rest to the others.
+    fn shared_consumer(&self, queue: Queue, least: u16, most: u16) -> Consumer {
+        let _ = least;
+        self.consumer(queue, most)
+    }
 
     /// Whether somebody consumes the queue of this name just now, as far as can be found out within seconds: a queue that
     /// is not there is consumed by nobody, and one that cannot be asked about counts as that.

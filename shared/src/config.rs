@@ -29,7 +29,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use error::{ConfigError, ConfigErrors, Conflict, Origin};
-pub use groups::{BrokerConfig, LogConfig, LogFilter, LogFormat, Namespace, TraceConfig};
+pub use groups::{Batch, BrokerConfig, LogConfig, LogFilter, LogFormat, Namespace, TraceConfig};
 pub use names::{EVERY_SETTING, is_a_setting, nearest};
 pub use print::{command, reference, section};
 pub use sources::Given;

@@ -39,6 +39,7 @@ impl Home {
             name: "claims".into(),
             topology,
             most_body: MOST_BODY,
+            batches: None,
         };
         Self {
             bus: Arc::new(RabbitmqBus::new(config)),
@@ -420,9 +421,12 @@ async fn a_queue_that_is_full_by_bytes_refuses(home: Home) {
     };
     let queue = home.queue("heavy", limits);
     drop(home.consumer(&queue, 1).await);
+    // One that has seen the queue take something believes at once that it is full.
+    let publisher = home.bus.publisher(Patience::Endless);
     let mut outcomes = Vec::new();
     for _ in 0..50 {
-        outcomes.push(home.publish(&queue, &"x".repeat(1_000)).await);
+        let sent = publisher.publish(Route::queue(&queue.name), message(&"x".repeat(1_000)));
+        outcomes.push(within(sent).await);
     }
     assert_eq!(outcomes.first(), Some(&Ok(())));
     assert_eq!(outcomes.last(), Some(&Err(PublishError::Refused)));
@@ -579,6 +583,7 @@ mod names {
                 ..names.common()
             },
             most_body: MOST_BODY,
+            batches: None,
         };
         let bus = RabbitmqBus::new(config);
         let _retries = names.retries(5).map(|queue| bus.consumer(queue, 1));

@@ -12,6 +12,7 @@ mod audit;
 mod auth_timeout;
 mod authority;
 mod authority_table;
+mod batches;
 mod broker_faults;
 mod bus;
 mod cluster;

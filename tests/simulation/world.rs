@@ -183,7 +183,7 @@ impl World {
         let world = Arc::new(Self {
             trace: Trace::new(clock),
             mint: Mint::new(clock),
-            broker: MemoryBus::new(&topology),
+            broker: MemoryBus::new(&topology).with_batches(names.clone()),
             names,
             clock,
             store: Arc::new(store),

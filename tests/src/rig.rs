@@ -80,7 +80,7 @@ impl Rig for Embedded {
         let names = Names::new(worker_config.broker.namespace.as_str());
         let mut topology: Topology = names.common();
         topology.queues.extend(names.retries(worker_config.max_deliveries));
-        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(&topology));
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(&topology).with_batches(names.clone()));
         let terminator = Terminator::bind_on(terminator_config, bus.clone())
             .await
             .expect("a terminator");

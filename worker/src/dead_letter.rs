@@ -16,6 +16,7 @@ use shared::bus::{
 use shared::clock::Clock;
 use shared::envelope::{Answer, Notice, Question};
 use shared::protocol::{ErrorBody, ErrorCode};
+use tracing::error;
 
 use crate::answer::error;
 use crate::message::{ClientMessage, MAX_BODY_BYTES};
@@ -96,6 +97,27 @@ impl Undertaker {
     /// If it could not be buried.
     pub(crate) async fn bury_refused(&self, delivery: &Delivery, code: ErrorCode) -> Result<(), PublishError> {
         self.bury_unheard(delivery, code, self.names.injected().name).await
+    }
+
+    /// Buries what terminators or workers sent as many messages in one and that cannot be read, whole. It is for the caller to
+    /// acknowledge.
+    ///
+    /// # Errors
+    /// If it could not be buried.
+    pub(crate) async fn bury_unreadable(&self, delivery: &Delivery, reason: &str) -> Result<(), PublishError> {
+        error!(
+            reason,
+            queue = %delivery.routing_key,
+            bytes = delivery.message.body.len(),
+            "something cannot be read, and is kept as a dead letter; do older terminators or workers run beside newer ones?"
+        );
+        let epitaph = Epitaph {
+            reason: reason.to_owned(),
+            first_seen_s: self.first_seen_s(delivery),
+            count: delivery.delivery_count.saturating_add(1),
+            queue: delivery.routing_key.to_string(),
+        };
+        self.publish(dead_letter(&delivery.message, epitaph)).await
     }
 
     /// The same for what came out of `queue`.

@@ -47,13 +47,18 @@ impl Intake {
         self.ending.stop.run_until_cancelled(needed).await
     }
 
+    /// Whether what comes next is acknowledged together with what was taken, and so has to be taken, too.
+    fn is_amid_order(&self) -> bool {
+        self.in_order && self.consumer.is_amid_batch()
+    }
+
     /// The next delivery; nothing when the worker stops and all that had been delivered was taken.
     pub(crate) async fn next(&mut self) -> Option<Delivery> {
         loop {
             tokio::select! {
                 biased;
                 () = self.ending.kill.cancelled() => return None,
-                () = self.ending.stop.cancelled(), if !self.stopping => {
+                () = self.ending.stop.cancelled(), if !(self.stopping || self.is_amid_order()) => {
                     if self.in_order {
                         return None;
                     }

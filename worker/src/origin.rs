@@ -71,8 +71,8 @@ impl fmt::Display for Origin {
 /// Whether a terminator published it, perhaps some deliveries ago.
 pub(crate) fn is_forwarded(delivery: &Delivery, internal: &str) -> bool {
     let moved = || text_header(&delivery.message.properties, HEADER_ORIGIN) == Some(keys::FORWARD);
-    delivery.exchange == internal
-        && match delivery.routing_key.as_str() {
+    *delivery.exchange == *internal
+        && match &*delivery.routing_key {
             keys::FORWARD => true,
             keys::RETRY => moved(),
             _ => false,
@@ -81,7 +81,7 @@ pub(crate) fn is_forwarded(delivery: &Delivery, internal: &str) -> bool {
 
 /// Whether a worker moved it, because it had been given out before.
 pub(crate) fn was_moved(delivery: &Delivery, internal: &str) -> bool {
-    delivery.exchange == internal && [keys::RETRY, keys::INJECTED].contains(&delivery.routing_key.as_str())
+    *delivery.exchange == *internal && [keys::RETRY, keys::INJECTED].contains(&&*delivery.routing_key)
 }
 
 /// Whether it was moved here, and nobody but an injector published it.
@@ -93,11 +93,11 @@ pub(crate) fn was_injected(properties: &Properties) -> bool {
 /// terminator's timestamp.
 pub(crate) fn first_seen_s(delivery: &Delivery, internal: &str) -> Option<u64> {
     let properties = &delivery.message.properties;
-    if delivery.exchange != internal {
+    if *delivery.exchange != *internal {
         return None;
     }
     match properties.header(HEADER_FIRST_SEEN) {
-        Some(Value::Integer(seconds)) if delivery.routing_key != keys::FORWARD => u64::try_from(*seconds).ok(),
+        Some(Value::Integer(seconds)) if *delivery.routing_key != *keys::FORWARD => u64::try_from(*seconds).ok(),
         _ => properties.timestamp_s,
     }
 }

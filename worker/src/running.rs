@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::bus::topology::Names;
-use shared::bus::{Bus, Delivery, Patience, ReplyQueues};
+use shared::bus::{Bus, Delivery, Patience, ReplyQueues, batch};
 use shared::clock::Clock;
 use shared::grant::Policy;
 use shared::trace::Tracer;
@@ -165,9 +165,14 @@ impl Running {
         // Those where something is moved to are declared before anything can be.
         let retries = names.retries(max_deliveries).map(|queue| intake(queue, RETRY_PREFETCH));
         let failures = names.failures().map(|queue| intake(queue, FAILED_PREFETCH));
+        let least = u16::try_from(parts.limits.concurrency).unwrap_or(u16::MAX);
+        let shared = |queue, prefetch: u16| {
+            let consumer = bus.shared_consumer(queue, least.min(prefetch), prefetch);
+            Intake::new(consumer, ending.clone())
+        };
         let messages = [
-            intake(names.messages(), prefetch),
-            intake(names.injected(), prefetch.min(INJECTED_PREFETCH)),
+            shared(names.messages(), prefetch),
+            shared(names.injected(), prefetch.min(INJECTED_PREFETCH)),
         ];
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
@@ -306,6 +311,12 @@ impl Rooms {
     }
 
     async fn take_message(&self, delivery: Delivery) {
+        if let Some(reason) = batch::why_unreadable(&delivery.message) {
+            return match self.undertakers[0].bury_unreadable(&delivery, reason).await {
+                Ok(()) => delivery.ack(),
+                Err(reason) => self.pipeline.give_back(delivery, &reason).await,
+            };
+        }
         if !delivery.is_redelivered() {
             return self.pipeline.run(delivery).await;
         }

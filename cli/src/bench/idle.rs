@@ -16,7 +16,7 @@ use crate::token::Signer;
 use crate::ws::{self, Socket, WsUrl};
 
 /// How many connections are being opened at a time: less than a listening socket's backlog.
-const OPENING: usize = 64;
+pub(super) const OPENING: usize = 64;
 /// Below the terminator's default of connections from one address.
 const PER_ADDRESS: usize = 900;
 /// The files that this process has open besides.
@@ -32,10 +32,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
 /// # Errors
 /// If they cannot all be opened.
 pub(crate) async fn measure(url: &WsUrl, signer: &Signer, count: usize, terminator: u32) -> anyhow::Result<Idle> {
-    let (limit, _) = rlimit::Resource::NOFILE.get()?;
-    if count as u64 + OTHER_FILES > limit {
-        bail!("this process may open {limit} files, which is too few for {count} connections (ulimit -n)");
-    }
+    check_files(count)?;
     // What the first connection costs, the next ones do not.
     drop(open(url, signer, 0).await?);
     sleep(SETTLING).await;
@@ -48,6 +45,18 @@ pub(crate) async fn measure(url: &WsUrl, signer: &Signer, count: usize, terminat
     sleep(SETTLING).await;
     let after = cpu::resident_bytes(terminator)?;
     Ok(Idle::new(sockets.len(), after.saturating_sub(before)))
+}
+
+/// Whether this process may open so many sockets.
+///
+/// # Errors
+/// If it may not.
+pub(super) fn check_files(count: usize) -> anyhow::Result<()> {
+    let (limit, _) = rlimit::Resource::NOFILE.get()?;
+    if count as u64 + OTHER_FILES > limit {
+        bail!("this process may open {limit} files, which is too few for {count} connections (ulimit -n)");
+    }
+    Ok(())
 }
 
 async fn open(url: &WsUrl, signer: &Signer, number: usize) -> anyhow::Result<Socket> {
@@ -78,7 +87,7 @@ async fn answer(socket: &mut Socket) -> anyhow::Result<()> {
 }
 
 /// On this machine, connections come from several addresses of the loopback network, as clients do.
-fn source(url: &WsUrl, number: usize) -> Option<SocketAddr> {
+pub(super) fn source(url: &WsUrl, number: usize) -> Option<SocketAddr> {
     let (IpAddr::V4(_), _) = url.loopback()? else {
         return None;
     };

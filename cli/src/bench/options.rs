@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::fleet::{Auth, Plan};
 use super::measure::Slice;
+use super::raw::Echo;
 use crate::human;
 use crate::token::SignerArgs;
 use crate::ws::WsUrl;
@@ -19,8 +20,10 @@ Examples:
   countersign bench --url ws://127.0.0.1:8080 --connections 200 --seconds 30
   countersign bench --stack --rate 5000                  open loop: latency from when each message was due
   countersign bench --stack --idle 10000                 memory per idle connection
+  countersign bench --stack --burst 10000 --seconds 0    ten thousand connections that all send at the same moment
   countersign bench --stack --auth both                  a token with each message against one for each connection
   countersign bench --raw --json raw.json                the bare echo alone
+  countersign bench --compare                            end to end, the bare echo, and one that packs as we do, in one table
 
 Exit status: 0 nothing was lost, duplicated or refused, 1 something was, 2 it could not be measured.";
 
@@ -49,16 +52,25 @@ enum AuthArg {
 pub(crate) struct BenchArgs {
     /// Start a terminator and workers of its own, in a namespace of their own that is deleted afterwards.
     #[arg(long, conflicts_with = "url")]
-    pub(crate) stack: bool,
+    stack: bool,
     /// Measure the terminator that runs here; it must accept the tokens of --key (default: the development key).
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<WsUrl>,
     /// Measure the bare two-hop AMQP echo on the same broker too, by turns.
     #[arg(long)]
-    pub(crate) raw: bool,
+    raw: bool,
+    /// Measure the same echo with many messages in one AMQP message, as terminators and workers pack them, too.
+    #[arg(long)]
+    raw_batch: bool,
+    /// The same as --stack --raw --raw-batch.
+    #[arg(long, conflicts_with = "url")]
+    compare: bool,
     /// Measure the terminator's memory for so many idle, authenticated connections.
     #[arg(long, value_name = "N")]
     pub(crate) idle: Option<NonZeroUsize>,
+    /// Have so many connections each send one message at the same moment, as clients do after a deploy.
+    #[arg(long, value_name = "N")]
+    pub(crate) burst: Option<NonZeroUsize>,
     /// How the load authenticates. Messages are equally long either way, so that the difference is the token's price.
     #[arg(long, value_enum, default_value_t = AuthArg::PerMessage)]
     auth: AuthArg,
@@ -72,7 +84,7 @@ pub(crate) struct BenchArgs {
     /// answer lets the next message go). The timer is exact to 1 ms.
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
-    /// How long to measure, for each of what is measured; 0 for --idle alone.
+    /// How long to measure, for each of what is measured; 0 for --idle and --burst alone.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     seconds: u64,
     /// How long to warm up before each measurement.
@@ -113,18 +125,19 @@ pub(crate) struct BenchArgs {
 impl BenchArgs {
     /// Refuses what contradicts itself.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        let target = self.stack || self.url.is_some();
-        if !target && !self.raw {
-            bail!("say what to measure: --stack, --url URL or --raw");
+        let (target, echoes) = (self.stack() || self.url.is_some(), !self.echoes().is_empty());
+        if !target && !echoes {
+            bail!("say what to measure: --compare, --stack, --url URL, --raw or --raw-batch");
         }
-        if !target && self.idle.is_some() {
-            bail!("--idle needs a terminator: --stack or --url URL");
+        let crowd = self.idle.is_some() || self.burst.is_some();
+        if !target && crowd {
+            bail!("--idle and --burst need a terminator: --stack or --url URL");
         }
-        if self.seconds == 0 && (self.raw || self.idle.is_none()) {
-            bail!("--seconds 0 is for --idle alone");
+        if self.seconds == 0 && (echoes || !crowd) {
+            bail!("--seconds 0 is for --idle and --burst alone");
         }
         let total = self.connections.get().checked_mul(self.in_flight.get());
-        let limit = if self.raw { MAX_RAW_IN_FLIGHT } else { MAX_IN_FLIGHT };
+        let limit = if echoes { MAX_RAW_IN_FLIGHT } else { MAX_IN_FLIGHT };
         if total.is_none_or(|total| total > limit) {
             bail!("--connections times --in-flight is more than {limit}");
         }
@@ -141,6 +154,18 @@ impl BenchArgs {
         self.seconds > 0
     }
 
+    /// Whether to start terminator and workers.
+    pub(crate) fn stack(&self) -> bool {
+        self.stack || self.compare
+    }
+
+    /// Which bare echoes to measure.
+    pub(crate) fn echoes(&self) -> Vec<Echo> {
+        let asked = [(self.raw, Echo::Single), (self.raw_batch, Echo::Packed)];
+        let asked = asked.into_iter().filter(|(asked, _)| *asked || self.compare);
+        asked.map(|(_, echo)| echo).collect()
+    }
+
     /// How many messages are on their way, all connections together.
     pub(crate) fn total_in_flight(&self) -> usize {
         self.connections.get() * self.in_flight.get()
@@ -148,7 +173,7 @@ impl BenchArgs {
 
     /// How the load authenticates, one way after the other; nothing if there is no load.
     pub(crate) fn auths(&self) -> &'static [Auth] {
-        if !self.measures_load() || !(self.stack || self.url.is_some()) {
+        if !self.measures_load() || !(self.stack() || self.url.is_some()) {
             return &[];
         }
         match self.auth {
@@ -162,7 +187,7 @@ impl BenchArgs {
     pub(crate) fn slices(&self) -> u32 {
         if self.seconds == 0 {
             0
-        } else if usize::from(self.raw) + self.auths().len() > 1 {
+        } else if self.echoes().len() + self.auths().len() > 1 {
             INTERLEAVED_SLICES
         } else {
             1

@@ -20,6 +20,25 @@ pub(crate) use self::echo::{RawEchoArgs, run as run_echo};
 pub(crate) use self::producer::{Producer, prefetch};
 use crate::broker;
 
+/// How the bare echo sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echo {
+    /// One message in each AMQP message.
+    Single,
+    /// All that there are at a moment, as the bus does.
+    Packed,
+}
+
+impl Echo {
+    /// What it is called in the table.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Single => "bare AMQP",
+            Self::Packed => "bare, packed",
+        }
+    }
+}
+
 /// The two queues of the raw path, in a namespace of their own.
 #[derive(Clone, Debug)]
 pub(crate) struct RawQueues {

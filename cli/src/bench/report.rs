@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::fleet::{Auth, Losses};
 use super::measure::{Figures, round};
+use super::raw::Echo;
 
 /// What the process that makes the load is called in the results.
 pub(crate) const LOAD: &str = "load";
@@ -25,11 +27,19 @@ pub(crate) struct Report {
     auth_cpu_ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) raw: Option<Raw>,
+    /// The same with many messages in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) raw_batch: Option<Raw>,
+    /// `end_to_end.rate / raw_batch.rate`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_batch: Option<f64>,
     /// `end_to_end.rate / raw.rate`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) idle: Option<Idle>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) burst: Option<Burst>,
 }
 
 /// From a client's socket to a worker and back.
@@ -67,6 +77,35 @@ pub(crate) struct Idle {
     bytes_per_connection: u64,
     #[serde(skip)]
     bytes: u64,
+}
+
+/// Connections that all send at the same moment.
+#[derive(Debug, Serialize)]
+pub(crate) struct Burst {
+    connections: usize,
+    answered: u64,
+    refused: u64,
+    lost: u64,
+    p50_us: u64,
+    max_us: u64,
+}
+
+impl Burst {
+    /// Of so many connections, those in the histogram were answered.
+    pub(crate) fn new(connections: usize, answered: &Histogram<u64>, refused: u64, lost: u64) -> Self {
+        Self {
+            connections,
+            answered: answered.len(),
+            refused,
+            lost,
+            p50_us: answered.value_at_quantile(0.5),
+            max_us: answered.max(),
+        }
+    }
+
+    fn is_clean(&self) -> bool {
+        self.refused + self.lost == 0
+    }
 }
 
 impl EndToEnd {
@@ -140,6 +179,9 @@ impl Report {
         if let (Some(end_to_end), Some(raw)) = (&self.end_to_end, &self.raw) {
             self.ratio = Some(ratio(end_to_end.rate, raw.rate));
         }
+        if let (Some(end_to_end), Some(raw)) = (&self.end_to_end, &self.raw_batch) {
+            self.ratio_batch = Some(ratio(end_to_end.rate, raw.rate));
+        }
         if let (Some(per_message), Some(explicit)) = (&self.end_to_end, &self.explicit) {
             self.auth_cpu_ratio = Some(ratio(per_message.cpu_us(), explicit.cpu_us()));
         }
@@ -151,13 +193,14 @@ impl Report {
     }
 
     fn is_clean(&self) -> bool {
-        self.end_to_end.iter().chain(&self.explicit).all(EndToEnd::is_clean)
+        let loads = self.end_to_end.iter().chain(&self.explicit).all(EndToEnd::is_clean);
+        loads && self.burst.as_ref().is_none_or(Burst::is_clean)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.end_to_end.is_some() || self.raw.is_some() {
+        if self.end_to_end.is_some() || self.raw.is_some() || self.raw_batch.is_some() {
             writeln!(
                 f,
                 "{:<12} {:>12} {:>10} {:>10}  CPU µs per message",
@@ -167,11 +210,15 @@ impl fmt::Display for Report {
         for e in self.end_to_end.iter().chain(&self.explicit) {
             row(f, e.auth.title(), e.rate, e.p50_us, e.p99_us, &e.cpu_us)?;
         }
-        if let Some(raw) = &self.raw {
-            row(f, "bare AMQP", raw.rate, raw.p50_us, raw.p99_us, &raw.cpu_us)?;
+        for (title, raw) in [(Echo::Single, &self.raw), (Echo::Packed, &self.raw_batch)] {
+            let Some(raw) = raw else { continue };
+            row(f, title.title(), raw.rate, raw.p50_us, raw.p99_us, &raw.cpu_us)?;
         }
         if let Some(ratio) = self.ratio {
-            writeln!(f, "{:<12} {ratio:>12.3}", "ratio")?;
+            writeln!(f, "end to end against bare AMQP: {ratio:.3} of its rate")?;
+        }
+        if let Some(ratio) = self.ratio_batch {
+            writeln!(f, "end to end against the bare echo that packs: {ratio:.3} of its rate")?;
         }
         if let Some(ratio) = self.auth_cpu_ratio {
             writeln!(
@@ -188,6 +235,14 @@ impl fmt::Display for Report {
                 write!(f, ", refused {}, connections closed early {}", e.refused, e.closed)?;
             }
             writeln!(f)?;
+        }
+        if let Some(burst) = &self.burst {
+            let (p50_ms, max_ms) = (burst.p50_us as f64 / 1_000.0, burst.max_us as f64 / 1_000.0);
+            writeln!(
+                f,
+                "{} connections at once: {} answered, half of them within {p50_ms:.0} ms, the last after {max_ms:.0} ms; refused {}, lost {}",
+                burst.connections, burst.answered, burst.refused, burst.lost
+            )?;
         }
         if let Some(idle) = &self.idle {
             let mib = idle.bytes as f64 / (1_024.0 * 1_024.0);
@@ -271,6 +326,20 @@ mod tests {
         assert_eq!(json["explicit"]["auth"], "explicit");
         assert!(json["end_to_end"].get("auth").is_none());
         assert_eq!(json["auth_cpu_ratio"], 1.25);
+    }
+
+    #[test]
+    fn a_crowd_of_which_one_is_not_answered_shows_in_the_status() {
+        let mut histogram = Histogram::new_with_bounds(1, 1_000_000, 3).unwrap();
+        histogram.record_n(1_000, 9).unwrap();
+        for (refused, lost, clean) in [(0, 0, true), (1, 0, false), (0, 1, false)] {
+            let report = Report {
+                burst: Some(Burst::new(10, &histogram, refused, lost)),
+                ..Report::default()
+            };
+            assert_eq!(report.is_clean(), clean);
+            assert_eq!(serde_json::to_value(&report).unwrap()["burst"]["answered"], 9);
+        }
     }
 
     #[test]

@@ -30,7 +30,11 @@ pub(super) enum Broker {
     /// In this process.
     Memory(MemoryBus),
     /// In RabbitMQ.
-    Rabbitmq { urls: Vec<String>, topology: Topology },
+    Rabbitmq {
+        urls: Vec<String>,
+        topology: Topology,
+        batches: Option<Names>,
+    },
 }
 
 impl Broker {
@@ -40,7 +44,11 @@ impl Broker {
         let mut topology = names.common();
         topology.queues.extend(names.retries(config.max_deliveries));
         if args.amqp_url.is_none() {
-            return Self::Memory(MemoryBus::new(&topology));
+            let bus = MemoryBus::new(&topology);
+            return Self::Memory(match config.broker.batches() {
+                Some(names) => bus.with_batches(names),
+                None => bus,
+            });
         }
         let urls = config
             .broker
@@ -48,18 +56,27 @@ impl Broker {
             .iter()
             .map(|url| url.expose().to_owned())
             .collect();
-        Self::Rabbitmq { urls, topology }
+        Self::Rabbitmq {
+            urls,
+            topology,
+            batches: config.broker.batches(),
+        }
     }
 
     /// A bus for one of its users, who may close it.
     pub(super) fn bus(&self, user: &str) -> Arc<dyn Bus> {
         match self {
             Self::Memory(bus) => Arc::new(bus.clone()),
-            Self::Rabbitmq { urls, topology } => Arc::new(RabbitmqBus::new(RabbitmqConfig {
+            Self::Rabbitmq {
+                urls,
+                topology,
+                batches,
+            } => Arc::new(RabbitmqBus::new(RabbitmqConfig {
                 urls: urls.clone(),
                 name: format!("countersign dev, {user}"),
                 topology: topology.clone(),
                 most_body: MOST_BODY,
+                batches: batches.clone(),
             })),
         }
     }

@@ -1,21 +1,24 @@
 //! What comes out of a queue, and the duty to say what became of it.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Message;
+use super::batch::{self, Unpacking};
 
 /// One message out of a queue. It is settled by [`ack`](Self::ack), or given back when it is dropped.
 pub struct Delivery {
     /// What was published.
     pub message: Message,
     /// The exchange that it came through; empty for the default exchange.
-    pub exchange: String,
+    pub exchange: Arc<str>,
     /// The routing key that it was published with.
-    pub routing_key: String,
+    pub routing_key: Arc<str>,
     /// How often it was delivered before.
     pub delivery_count: u32,
     settler: Option<Settler>,
@@ -31,19 +34,40 @@ pub(super) enum Settlement {
 }
 
 /// The way back to the queue, valid as long as the channel that made the delivery.
-#[derive(Clone)]
-pub(super) struct Settler {
-    /// The delivery's tag (AMQP 0-9-1 §1.8.3.13).
-    pub(super) tag: u64,
-    /// Whoever settles on the channel. Bounded by the consumer's prefetch.
-    pub(super) settlements: mpsc::UnboundedSender<(u64, Settlement)>,
+pub(super) enum Settler {
+    /// Of an AMQP message.
+    Channel {
+        /// The delivery's tag (AMQP 0-9-1 §1.8.3.13).
+        tag: u64,
+        /// Whoever settles on the channel. Bounded by the consumer's prefetch.
+        settlements: mpsc::UnboundedSender<(u64, Settlement)>,
+    },
+    /// Of one entry of a batch.
+    Entry(batch::Entry),
+}
+
+impl Settler {
+    fn settle(self, settlement: Settlement) {
+        match self {
+            // If the channel is gone, the broker has already given the message back.
+            Self::Channel { tag, settlements } => drop(settlements.send((tag, settlement))),
+            Self::Entry(entry) => entry.settle(settlement),
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        match self {
+            Self::Channel { settlements, .. } => settlements.is_closed(),
+            Self::Entry(entry) => entry.is_stale(),
+        }
+    }
 }
 
 impl Delivery {
     pub(super) fn new(
         message: Message,
-        exchange: String,
-        routing_key: String,
+        exchange: Arc<str>,
+        routing_key: Arc<str>,
         delivery_count: u32,
         settler: Settler,
     ) -> Self {
@@ -72,16 +96,13 @@ impl Delivery {
     }
 
     /// A delivery whose channel is gone will come again; this copy is void.
-    fn is_stale(&self) -> bool {
-        self.settler
-            .as_ref()
-            .is_none_or(|settler| settler.settlements.is_closed())
+    pub(super) fn is_stale(&self) -> bool {
+        self.settler.as_ref().is_none_or(Settler::is_stale)
     }
 
     fn settle(&mut self, settlement: Settlement) {
         if let Some(settler) = self.settler.take() {
-            // If the channel is gone, the broker has already given the message back.
-            let _ = settler.settlements.send((settler.tag, settlement));
+            settler.settle(settlement);
         }
     }
 }
@@ -108,8 +129,11 @@ impl fmt::Debug for Delivery {
 /// It outlives lost connections. Dropping it ends the consumption, and gives back what is unsettled.
 pub struct Consumer {
     /// Dropped first: what is in `deliveries` then goes back with the consumer, in its order, and not one by one.
-    _end: DropGuard,
+    end: Option<Arc<DropGuard>>,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
+    /// What is left of the last batch.
+    unpacked: VecDeque<Delivery>,
+    unpacking: Option<Unpacking>,
     stop: CancellationToken,
 }
 
@@ -124,7 +148,7 @@ pub(super) struct ConsumerHome {
 }
 
 impl Consumer {
-    pub(super) fn new() -> (Self, ConsumerHome) {
+    pub(super) fn new(unpacking: Option<Unpacking>) -> (Self, ConsumerHome) {
         let (sender, deliveries) = mpsc::unbounded_channel();
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
         let home = ConsumerHome {
@@ -135,8 +159,10 @@ impl Consumer {
         (
             Self {
                 deliveries,
+                unpacked: VecDeque::new(),
+                unpacking,
                 stop,
-                _end: end.drop_guard(),
+                end: Some(Arc::new(end.drop_guard())),
             },
             home,
         )
@@ -152,11 +178,38 @@ impl Consumer {
         self.stop.cancel();
     }
 
+    /// Whether the next delivery came together with the last one.
+    pub fn is_amid_batch(&self) -> bool {
+        !self.unpacked.is_empty()
+    }
+
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            match self.deliveries.poll_recv(cx) {
-                Poll::Ready(Some(delivery)) if delivery.is_stale() => drop(delivery),
-                other => return other,
+            let next = match self.unpacked.pop_front() {
+                Some(entry) => entry,
+                None => match ready!(self.deliveries.poll_recv(cx)) {
+                    Some(delivery) => delivery,
+                    None => return Poll::Ready(None),
+                },
+            };
+            match &mut self.unpacking {
+                _ if next.is_stale() => drop(next),
+                Some(unpacking) if next.message.is_batch() => {
+                    unpacking.unpack(next, |entry| self.unpacked.push_back(entry))
+                }
+                _ => return Poll::Ready(Some(next)),
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if let (Some(end), Some(unpacking)) = (self.end.take(), &mut self.unpacking) {
+            unpacking.leave(&end);
+            if Arc::strong_count(&end) > 1 {
+                // Until what is published again has arrived.
+                self.stop.cancel();
             }
         }
     }

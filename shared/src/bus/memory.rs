@@ -15,18 +15,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::broker::Broker;
+use super::batch::{Packer, Returning, Unpacking};
 use super::delivery::{ConsumerHome, Settlement};
-use super::topology::{Queue, Topology};
+use super::topology::{Names, Queue, Topology};
 use super::{Bus, Consumer, Link, Patience, Publisher};
 
 /// How often messages and queues past their time are cleared away.
 const SWEEP_PERIOD: Duration = Duration::from_millis(250);
+/// How many publications are taken over at a time.
+const BURST: usize = 1_024;
 
 /// A broker of this process alone. Clones are the same broker.
 #[derive(Clone)]
 pub struct MemoryBus {
     broker: Shared,
     link: Arc<watch::Sender<Link>>,
+    /// As for RabbitMQ: under which names what is published at the same time leaves in one.
+    batches: Option<Names>,
+    returning: Returning,
 }
 
 #[derive(Clone)]
@@ -45,9 +51,24 @@ impl MemoryBus {
         let broker = Shared(Arc::default());
         broker.lock().declare(topology);
         tokio::spawn(sweep(Arc::downgrade(&broker.0)));
+        let returning = {
+            let broker = broker.clone();
+            Returning::new(move || publisher_on(broker, None))
+        };
         Self {
             broker,
             link: Arc::new(watch::Sender::new(Link::Up)),
+            batches: None,
+            returning,
+        }
+    }
+
+    /// The same, where what is published at the same time for one of the queues under `names` leaves in one message.
+    #[must_use]
+    pub fn with_batches(self, names: Names) -> Self {
+        Self {
+            batches: Some(names),
+            ..self
         }
     }
 
@@ -64,21 +85,11 @@ impl MemoryBus {
 
 impl Bus for MemoryBus {
     fn publisher(&self, _: Patience) -> Publisher {
-        let (publisher, mut queue) = Publisher::new();
-        let broker = self.broker.clone();
-        tokio::spawn(async move {
-            while let Some(publication) = queue.recv().await {
-                let outcome = broker
-                    .lock()
-                    .publish(&publication.route, publication.message.clone(), Instant::now());
-                publication.settle(outcome);
-            }
-        });
-        publisher
+        publisher_on(self.broker.clone(), self.batches.clone())
     }
 
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
-        let (consumer, home) = Consumer::new();
+        let (consumer, home) = Consumer::new(Unpacking::of(&queue, &self.returning));
         let ConsumerHome { deliveries, stop, end } = home;
         let (settlements, mut settled) = mpsc::unbounded_channel();
         let id = self.broker.lock().consume(&queue, prefetch, deliveries, settlements);
@@ -117,6 +128,22 @@ impl Bus for MemoryBus {
     fn close(&self) -> super::Closing<'_> {
         Box::pin(std::future::ready(()))
     }
+}
+
+fn publisher_on(broker: Shared, batches: Option<Names>) -> Publisher {
+    let (publisher, mut queue) = Publisher::new();
+    let packer = Packer::new(batches);
+    tokio::spawn(async move {
+        let mut burst = Vec::new();
+        while queue.recv_many(&mut burst, BURST).await > 0 {
+            packer.pack(&mut burst, |publication| {
+                let message = publication.message.clone();
+                let outcome = broker.lock().publish(&publication.route, message, Instant::now());
+                publication.settle(outcome);
+            });
+        }
+    });
+    publisher
 }
 
 async fn sweep(broker: std::sync::Weak<Mutex<Broker>>) {

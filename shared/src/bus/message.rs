@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::batch;
+
 /// A body and what stands around it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
@@ -47,6 +49,15 @@ pub enum Value {
     Flag(bool),
     /// A type that nothing here looks at. It is not published again.
     Other,
+}
+
+impl Message {
+    /// Whether it is many in one, and can be taken apart.
+    pub(super) fn is_batch(&self) -> bool {
+        let properties = &self.properties;
+        properties.content_type.as_deref() == Some(batch::CONTENT_TYPE)
+            && properties.header(batch::UNREADABLE_BATCH).is_none()
+    }
 }
 
 impl Properties {

@@ -16,6 +16,7 @@ mod declare;
 mod link_board;
 mod look;
 mod nodes;
+mod pace;
 mod pending;
 mod publish;
 mod refusals;
@@ -28,9 +29,11 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use self::connection::{Connections, Role};
+use self::consume::Prefetch;
 use self::declare::Declared;
 use self::link_board::LinkBoard;
 use self::nodes::Nodes;
+use super::batch::{Returning, Unpacking};
 use super::topology::{FilledBy, Names, Queue, Topology};
 use super::{Bus, Closing, Consumer, Link, Looking, Patience, Publisher};
 use crate::config::BrokerConfig;
@@ -49,6 +52,9 @@ pub struct RabbitmqConfig {
     pub topology: Topology,
     /// How many bytes of the body of an outsider's message are read; what is larger is cut off there.
     pub most_body: u64,
+    /// Whether what is published at the same time for one of our own queues leaves as one AMQP message, and under which names
+    /// those are; nothing if it does not. It is read in any case.
+    pub batches: Option<Names>,
 }
 
 impl RabbitmqConfig {
@@ -59,12 +65,15 @@ impl RabbitmqConfig {
             name: format!("{} {program}", broker.namespace),
             topology: Names::new(broker.namespace.as_str()).common(),
             most_body: MOST_BODY,
+            batches: broker.batches(),
         }
     }
 }
 
 /// The connections of a bus.
 struct Homes {
+    /// The way back for what is given back out of a batch.
+    returning: Returning,
     publishing: Connections,
     consuming: Connections,
     /// For what outsiders wrote.
@@ -93,8 +102,13 @@ impl RabbitmqBus {
         let known = (&nodes, &declared);
         let publishing = connection::supervise(&config, known, Role::Publishing, &board, &tasks);
         let consuming = connection::supervise(&config, known, Role::Consuming, &board, &tasks);
+        let returning = {
+            let (publishing, link, tasks) = (publishing.clone(), board.subscribe(), tasks.clone());
+            Returning::new(move || publish::start(publishing, link, Patience::Endless, None, &tasks))
+        };
         Self {
             homes: Mutex::new(Some(Homes {
+                returning,
                 publishing,
                 consuming,
                 receiving: None,
@@ -126,11 +140,17 @@ impl RabbitmqBus {
         Some(connections.clone())
     }
 
-    fn publisher_on(&self, connections: Connections, link: watch::Receiver<Link>, patience: Patience) -> Publisher {
-        let (publisher, queue) = Publisher::new();
-        let task = publish::run(queue, publisher.room(), connections, link, patience);
-        self.tasks.spawn(task);
-        publisher
+    fn consumer_at(&self, queue: Queue, prefetch: Prefetch) -> Consumer {
+        let unpacking = self
+            .homes()
+            .as_ref()
+            .and_then(|homes| Unpacking::of(&queue, &homes.returning));
+        let (consumer, home) = Consumer::new(unpacking);
+        if let Some(consuming) = self.consuming(queue.filled_by) {
+            let slot = self.board.slot(format!("not yet consuming {}", queue.name));
+            self.tasks.spawn(consume::run(queue, prefetch, home, consuming, slot));
+        }
+        consumer
     }
 }
 
@@ -138,7 +158,10 @@ impl Bus for RabbitmqBus {
     fn publisher(&self, patience: Patience) -> Publisher {
         let publishing = self.homes().as_ref().map(|homes| homes.publishing.clone());
         match publishing {
-            Some(publishing) => self.publisher_on(publishing, self.board.subscribe(), patience),
+            Some(publishing) => {
+                let batches = self.config.batches.clone();
+                publish::start(publishing, self.board.subscribe(), patience, batches, &self.tasks)
+            }
             None => Publisher::new().0,
         }
     }
@@ -154,16 +177,15 @@ impl Bus for RabbitmqBus {
             let replying = connection::supervise(&self.config, known, Role::Replying, &board, &self.tasks);
             (replying, board)
         });
-        self.publisher_on(replying.clone(), board.subscribe(), patience)
+        publish::start(replying.clone(), board.subscribe(), patience, None, &self.tasks)
     }
 
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
-        let (consumer, home) = Consumer::new();
-        if let Some(consuming) = self.consuming(queue.filled_by) {
-            let slot = self.board.slot(format!("not yet consuming {}", queue.name));
-            self.tasks.spawn(consume::run(queue, prefetch, home, consuming, slot));
-        }
-        consumer
+        self.consumer_at(queue, Prefetch::Fixed(prefetch))
+    }
+
+    fn shared_consumer(&self, queue: Queue, least: u16, most: u16) -> Consumer {
+        self.consumer_at(queue, Prefetch::Paced { least, most })
     }
 
     fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a> {

@@ -36,7 +36,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ReplyQueues;
+use super::{ReplyQueues, Route};
 use crate::id::TerminatorId;
 
 /// How often the broker gives out one message of `<ns>.messages` before it counts as failed. It is the limit of
@@ -421,6 +421,24 @@ impl Names {
             .and_then(|rest| rest.strip_prefix('.'));
         let is_of_one = |suffix: &str| [RETURN, WORKER, REPLY].iter().any(|prefix| suffix.starts_with(prefix));
         suffix.is_some_and(|suffix| OURS.contains(&suffix) || is_of_one(suffix))
+    }
+
+    /// Whether what is published there may be a batch: it ends at a terminator or at workers, and is not counted by the broker
+    /// one by one, as what is tried again is.
+    pub fn takes_batches(&self, route: &Route) -> bool {
+        match self.rest_of(&route.exchange) {
+            Some(".internal") => [keys::FORWARD, keys::UNDELIVERED].contains(&&*route.key),
+            _ if route.exchange.is_empty() => {
+                let suffix = self.rest_of(&route.key).and_then(|rest| rest.strip_prefix('.'));
+                suffix.is_some_and(|suffix| suffix.starts_with(RETURN))
+            }
+            _ => false,
+        }
+    }
+
+    /// What stands behind the namespace.
+    fn rest_of<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(self.namespace.as_str())
     }
 
     /// The same names, where only those queues may be answered.

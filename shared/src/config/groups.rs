@@ -9,7 +9,7 @@ use super::Shown;
 use super::units::Share;
 use super::url::{AmqpUrl, OtlpUrl};
 use super::value::{OneOrMore, Value};
-use crate::bus::topology;
+use crate::bus::topology::{self, Names};
 
 crate::settings! {
     /// The broker, and our place in it. All terminators and workers of one deployment agree on these.
@@ -21,6 +21,30 @@ crate::settings! {
         /// The prefix of every queue, exchange and store key: 1 to 64 of `A-Z a-z 0-9 _ . -`. Change it to run several
         /// deployments on one broker; terminators and workers of one deployment have the same.
         pub namespace: Namespace = "countersign",
+        /// Whether messages that leave for the same queue at the same moment go in one AMQP message, which is what a broker
+        /// charges for: `auto`, or `off`. One message alone goes as it is, either way, and batches are read either way. Set it to
+        /// `off` while terminators or workers run that are older than batches and cannot read them.
+        pub batch: Batch = "auto",
+    }
+}
+
+crate::choice! {
+    /// Whether messages travel together.
+    pub enum Batch {
+        /// Never.
+        Off = "off",
+        /// When several leave at the same moment.
+        Auto = "auto",
+    }
+}
+
+impl BrokerConfig {
+    /// Under which names messages travel together; nothing if they never do.
+    pub fn batches(&self) -> Option<Names> {
+        match self.batch {
+            Batch::Off => None,
+            Batch::Auto => Some(Names::new(self.namespace.as_str())),
+        }
     }
 }
 

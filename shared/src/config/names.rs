@@ -12,6 +12,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "allowed-origins",
     "amqp-url",
     "auth-timeout",
+    "batch",
     "broker-patience",
     "concurrency",
     "console",

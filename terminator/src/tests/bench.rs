@@ -72,7 +72,7 @@ impl Bench {
         let settings = defaults.iter().chain(settings).copied();
         let config: TerminatorConfig = from_pairs(settings).expect("good settings");
         let names = Names::new("test");
-        let bus = Arc::new(MemoryBus::new(&names.common()));
+        let bus = Arc::new(MemoryBus::new(&names.common()).with_batches(names.clone()));
         let clock = Arc::new(PausedClock {
             start: Instant::now(),
             slept_s: AtomicU64::new(0),

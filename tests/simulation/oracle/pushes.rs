@@ -9,7 +9,7 @@ use crate::trace::{End, Socket};
 pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
     let mut read: BTreeMap<&str, Vec<Socket>> = BTreeMap::new();
     for (socket, line) in &ledger.sockets {
-        let mut last: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        let mut last: BTreeMap<(usize, usize, usize), usize> = BTreeMap::new();
         for (at, json) in line.read.iter().filter(|(_, json)| json["type"] == "push") {
             let Some((id, push)) = json["id"].as_str().and_then(|id| ledger.pushes.get_key_value(id)) else {
                 wrong.push(format!("P7: {at} ms: {socket:?} read a push that nobody sent: {json}"));
@@ -22,13 +22,15 @@ pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
             }
             sockets.push(*socket);
             // In order among what was sent while it was theirs without a break. What was sent before, or to a connection that
-            // lapsed before it had read all, may come back later than what was held at once.
+            // lapsed before it had read all, may come back later than what was held at once; and so may what was on its way
+            // when the store lost that the connection is there.
             let theirs = |era: &Era| era.subject == push.subject && (era.from..=era.until).contains(&push.at);
             let Some(era) = eras.on(*socket).iter().position(theirs) else {
                 continue;
             };
+            let losses = ledger.losses.iter().filter(|loss| **loss <= push.at).count();
             if last
-                .insert((push.producer, era), push.place)
+                .insert((push.producer, era, losses), push.place)
                 .is_some_and(|last| last > push.place)
             {
                 wrong.push(format!("P7: {at} ms: {socket:?} read {id} after a later one"));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use shared::bus::{DEATH_QUEUE, Delivery, Message, Value};
+use shared::bus::{DEATH_QUEUE, Delivery, Message, Value, batch};
 use shared::clock::Timestamp;
 use shared::envelope::bounce::Undelivered;
 use shared::envelope::errand::Write;
@@ -63,6 +63,8 @@ enum Job {
     Wake { gone: ConnectionId, from: ConnectionId },
     /// A broadcast has waited in that queue for longer than the queue keeps anything.
     PutBack { queue: String, message: Message },
+    /// Many messages in one that cannot be read.
+    Bury,
     /// So has an answer that only settled its question: see [`settlement`].
     Settle(ConnectionId),
 }
@@ -118,6 +120,10 @@ impl Putting {
 
     fn take(&self, delivery: Delivery, doing: &mut Lanes<Lane, (Delivery, Job), ()>) {
         let outbound = &self.outbound;
+        if batch::why_unreadable(&delivery.message).is_some() {
+            outbound.counters.came(Came::Ignored);
+            return doing.push(Lane::Broadcasts, (delivery, Job::Bury));
+        }
         match Job::of(&delivery.message, outbound.clock.now()) {
             Some(job) => {
                 outbound.counters.came(job.kind());
@@ -146,6 +152,10 @@ impl Putting {
             Job::Wake { gone, from } => self.wake_heir(*gone, *from).await,
             Job::PutBack { queue, message } => self.put_back(queue, message.clone()).await,
             Job::Settle(_) => Ok(()),
+            Job::Bury => {
+                let reason = batch::why_unreadable(&delivery.message).unwrap_or_default();
+                Ok(self.outbound.undertaker.bury_unreadable(delivery, reason).await?)
+            }
         }
     }
 
@@ -326,7 +336,7 @@ impl Job {
             Self::Fetch(fetch) => Lane::Identity(fetch.identity),
             Self::Settle(connection) => Lane::Connection(*connection),
             Self::Wake { from, .. } => Lane::Connection(*from),
-            Self::PutBack { .. } => Lane::Broadcasts,
+            Self::PutBack { .. } | Self::Bury => Lane::Broadcasts,
         }
     }
 
@@ -339,7 +349,7 @@ impl Job {
             Self::Fetch(_) => Came::Fetch,
             Self::Wake { .. } => Came::Wake,
             Self::PutBack { .. } => Came::Revocation,
-            Self::Settle(_) => Came::Ignored,
+            Self::Settle(_) | Self::Bury => Came::Ignored,
         }
     }
 }

@@ -75,7 +75,7 @@ impl Bench {
             .for_each(|queue| {
                 queue.bindings.push(foreign.clone());
             });
-        let bus = Arc::new(MemoryBus::new(&topology));
+        let bus = Arc::new(MemoryBus::new(&topology).with_batches(names.clone()));
         let clock = Arc::new(ManualClock::at(START));
         let terminator = TerminatorId::random();
         Self {

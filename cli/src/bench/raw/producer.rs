@@ -8,11 +8,16 @@ use lapin::message::Delivery;
 use tokio::time::timeout;
 
 use super::pipe::{Inlet, Outlet};
-use super::{RawQueues, connect};
+use super::{Echo, RawQueues, connect};
 use crate::bench::measure::{Latencies, Phase, Phases};
 
 /// More unconfirmed publications make each confirm dearer: lapin's cost of a `multiple` one is linear in them.
 const MAX_UNCONFIRMED: usize = 1_000;
+
+/// As many of AMQP's are unconfirmed of one that packs, and as much is in each (`shared::bus::batch`).
+const MAX_PACKED_UNCONFIRMED: usize = 8;
+const MAX_PACKED: usize = 64;
+const MAX_PACKED_BYTES: usize = 64 * 1_024;
 
 /// For the last answers.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -23,6 +28,9 @@ pub(crate) struct Producer {
     inlet: Inlet,
     body: Vec<u8>,
     in_flight: usize,
+    /// How many questions are in an AMQP message at the most, and how many of those are unconfirmed.
+    packed: usize,
+    unconfirmed: usize,
     /// Questions without an answer.
     waiting: usize,
     began: Instant,
@@ -30,7 +38,17 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// `in_flight` questions of `size` bytes will be on their way at a time.
-    pub(crate) async fn open(url: &str, queues: &RawQueues, in_flight: usize, size: usize) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        url: &str,
+        queues: &RawQueues,
+        echo: Echo,
+        in_flight: usize,
+        size: usize,
+    ) -> anyhow::Result<Self> {
+        let (packed, unconfirmed) = match echo {
+            Echo::Single => (1, MAX_UNCONFIRMED),
+            Echo::Packed => (MAX_PACKED.min(MAX_PACKED_BYTES / size).max(1), MAX_PACKED_UNCONFIRMED),
+        };
         let outgoing = connect(url, "countersign raw producer out").await?;
         let incoming = connect(url, "countersign raw producer in").await?;
         Ok(Self {
@@ -38,6 +56,8 @@ impl Producer {
             inlet: Inlet::open(incoming, &queues.answer.name, prefetch(in_flight)).await?,
             body: vec![b'x'; size],
             in_flight,
+            packed,
+            unconfirmed,
             waiting: 0,
             began: Instant::now(),
         })
@@ -72,11 +92,13 @@ impl Producer {
     }
 
     fn fill(&mut self) {
-        while self.waiting < self.in_flight && self.outlet.unconfirmed() < MAX_UNCONFIRMED {
-            // The time of sending is all that is to be known of a question.
-            let sent_ns = self.began.elapsed().as_nanos().to_string();
-            self.outlet.publish(0, sent_ns.into(), self.body.clone());
-            self.waiting += 1;
+        while self.waiting < self.in_flight && self.outlet.unconfirmed() < self.unconfirmed {
+            // The time of sending is all that is to be known of a question, and how many there are.
+            let count = self.packed.min(self.in_flight - self.waiting);
+            let sent_ns = self.began.elapsed().as_nanos();
+            self.outlet
+                .publish(0, format!("{sent_ns}:{count}").into(), self.body.repeat(count));
+            self.waiting += count;
         }
     }
 
@@ -93,8 +115,9 @@ impl Producer {
         };
         let now = self.began.elapsed();
         for delivery in &deliveries {
-            self.waiting = self.waiting.saturating_sub(1);
-            if let Some(sent) = sent(delivery) {
+            let Some((sent, count)) = sent(delivery) else { continue };
+            self.waiting = self.waiting.saturating_sub(count);
+            for _ in 0..count {
                 latencies.answered(now.saturating_sub(sent));
             }
         }
@@ -102,9 +125,9 @@ impl Producer {
     }
 }
 
-fn sent(answer: &Delivery) -> Option<Duration> {
-    let ns = answer.properties.correlation_id().as_ref()?.as_str().parse().ok()?;
-    Some(Duration::from_nanos(ns))
+fn sent(answer: &Delivery) -> Option<(Duration, usize)> {
+    let (ns, count) = answer.properties.correlation_id().as_ref()?.as_str().split_once(':')?;
+    Some((Duration::from_nanos(ns.parse().ok()?), count.parse().ok()?))
 }
 
 /// Room for all that is in flight, and half as much again for what is acknowledged late.

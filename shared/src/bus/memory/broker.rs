@@ -387,11 +387,11 @@ impl Reader {
     fn take(&mut self, entry: Entry) {
         let tag = self.next_tag;
         self.next_tag += 1;
-        let settler = Settler {
+        let settler = Settler::Channel {
             tag,
             settlements: self.settlements.clone(),
         };
-        let (exchange, key) = (entry.route.exchange.to_string(), entry.route.key.to_string());
+        let (exchange, key) = (entry.route.exchange.clone(), entry.route.key.clone());
         let mut message = entry.message.clone();
         message.properties.expiration = None;
         let delivery = Delivery::new(message, exchange, key, entry.delivery_count, settler);

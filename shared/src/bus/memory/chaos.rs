@@ -18,7 +18,7 @@ mod consumer;
 mod publisher;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{MemoryBus, Shared};
+use crate::bus::batch::{Packer, Returning, Unpacking};
 use crate::bus::topology::Queue;
 use crate::bus::{Bus, Closing, Consumer, Link, Looking, Patience, Publisher};
 use crate::dice::Dice;
@@ -58,7 +59,9 @@ pub struct ChaosBus {
     shared: MemoryBus,
     weather: Weather,
     gone: CancellationToken,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    /// The way back for what is given back out of a batch; one for each process, and gone with it.
+    returning: Returning,
 }
 
 struct State {
@@ -83,16 +86,23 @@ struct Wire {
 impl ChaosBus {
     /// A way to `shared` for one process.
     pub fn new(shared: &MemoryBus, weather: Weather, dice: Dice) -> Self {
+        let gone = CancellationToken::new();
+        let state = Arc::new(Mutex::new(State {
+            dice,
+            publishers: Vec::new(),
+            consumers: Vec::new(),
+            links: Vec::new(),
+        }));
+        let returning = {
+            let (broker, gone, state) = (shared.broker.clone(), gone.clone(), state.clone());
+            Returning::new(move || publisher_on(broker, weather, gone, &state, Packer::new(None)))
+        };
         Self {
             shared: shared.clone(),
             weather,
-            gone: CancellationToken::new(),
-            state: Mutex::new(State {
-                dice,
-                publishers: Vec::new(),
-                consumers: Vec::new(),
-                links: Vec::new(),
-            }),
+            gone,
+            state,
+            returning,
         }
     }
 
@@ -129,43 +139,68 @@ impl ChaosBus {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock panics half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
 
-    fn wire(&self, dice: Dice, lost: mpsc::UnboundedReceiver<Duration>) -> Wire {
-        Wire {
-            broker: self.shared.broker.clone(),
-            weather: self.weather,
-            dice,
-            lost,
-            gone: self.gone.clone(),
-        }
-    }
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // Nothing under this lock panics half-way through a change.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn publisher_on(
+    broker: Shared,
+    weather: Weather,
+    gone: CancellationToken,
+    state: &Mutex<State>,
+    packer: Packer,
+) -> Publisher {
+    let (publisher, queue) = Publisher::new();
+    let (sender, lost) = mpsc::unbounded_channel();
+    let dice = {
+        let mut state = lock(state);
+        state.publishers.push(sender);
+        state.dice.fork()
+    };
+    let wire = Wire {
+        broker,
+        weather,
+        dice,
+        lost,
+        gone,
+    };
+    tokio::spawn(publisher::Relay::new(wire, packer).run(queue));
+    publisher
 }
 
 impl Bus for ChaosBus {
     fn publisher(&self, _: Patience) -> Publisher {
-        let (publisher, queue) = Publisher::new();
-        let (sender, lost) = mpsc::unbounded_channel();
-        let dice = {
-            let mut state = self.state();
-            state.publishers.push(sender);
-            state.dice.fork()
-        };
-        tokio::spawn(publisher::Relay::new(self.wire(dice, lost)).run(queue));
-        publisher
+        let packer = Packer::new(self.shared.batches.clone());
+        publisher_on(
+            self.shared.broker.clone(),
+            self.weather,
+            self.gone.clone(),
+            &self.state,
+            packer,
+        )
     }
 
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
-        let (consumer, home) = Consumer::new();
+        let (consumer, home) = Consumer::new(Unpacking::of(&queue, &self.returning));
         let (sender, lost) = mpsc::unbounded_channel();
         let dice = {
             let mut state = self.state();
             state.consumers.push(sender);
             state.dice.fork()
         };
-        tokio::spawn(consumer::Relay::new(self.wire(dice, lost), queue, prefetch, home).run());
+        let wire = Wire {
+            broker: self.shared.broker.clone(),
+            weather: self.weather,
+            dice,
+            lost,
+            gone: self.gone.clone(),
+        };
+        tokio::spawn(consumer::Relay::new(wire, queue, prefetch, home).run());
         consumer
     }
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream::{SelectAll, select_all};
 use futures_util::{FutureExt, StreamExt};
 use lapin::Channel;
 use lapin::message::Delivery as Incoming;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use tokio::sync::mpsc;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, timeout};
 use tracing::error;
 
 use super::connection::{Connections, Generation, present};
@@ -20,7 +21,9 @@ use super::convert::from_amqp;
 use super::declare::{self, DeclareError};
 use super::link_board::Slot;
 use super::look::{self, Looked};
+use super::pace::{LOOK_PERIOD, Pace};
 use crate::bus::ack_batch::{AckBatch, Frame};
+use crate::bus::batch;
 use crate::bus::delivery::{ConsumerHome, Settlement, Settler};
 use crate::bus::topology::{Queue, QueueKind};
 use crate::bus::{Delivery, Link, Properties, Value};
@@ -45,11 +48,35 @@ const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// RabbitMQ passes settlements on to a quorum queue in the background once some thirty of them are under way, and a channel
 /// that closes meanwhile takes the rest with it: what was acknowledged comes again. This is many times what it needs.
 const LAST_ACKS_GRACE: Duration = Duration::from_millis(200);
-/// The one consumer of the channel, so any name will do.
+/// The consumers of the channel are told apart by a number; all but the last are on their way out.
 const CONSUMER_TAG: &str = "countersign";
 
+/// How many deliveries may be unsettled at a time.
+#[derive(Clone, Copy)]
+pub(super) enum Prefetch {
+    /// So many AMQP messages.
+    Fixed(u16),
+    /// As [`Pace`] says.
+    Paced { least: u16, most: u16 },
+}
+
+impl Prefetch {
+    fn pace(self) -> Option<Pace> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Paced { least, most } => Some(Pace::new(least, most, Instant::now())),
+        }
+    }
+}
+
 /// Runs until the consumer is dropped.
-pub(super) async fn run(queue: Queue, prefetch: u16, mut home: ConsumerHome, connections: Connections, slot: Slot) {
+pub(super) async fn run(
+    queue: Queue,
+    prefetch: Prefetch,
+    mut home: ConsumerHome,
+    connections: Connections,
+    slot: Slot,
+) {
     let (stop, end) = (home.stop.clone(), home.end.clone());
     let mut task = ConsumeTask {
         queue,
@@ -69,7 +96,9 @@ pub(super) async fn run(queue: Queue, prefetch: u16, mut home: ConsumerHome, con
             () = end.cancelled() => return,
         };
         let watched = Watch::new(&generation, &task.queue);
-        match Subscription::new(&channel, &mut home)
+        // One message is taken at a time, whatever the pace.
+        let pace = task.prefetch.pace().filter(|_| !generation.is_careful());
+        match Subscription::new(&channel, &mut home, &task.queue, pace)
             .run(stream, &generation, watched)
             .await
         {
@@ -95,7 +124,7 @@ pub(super) async fn run(queue: Queue, prefetch: u16, mut home: ConsumerHome, con
 
 struct ConsumeTask {
     queue: Queue,
-    prefetch: u16,
+    prefetch: Prefetch,
     connections: Connections,
     slot: Slot,
     /// The reason that was logged last, so that each is logged once.
@@ -107,7 +136,11 @@ impl ConsumeTask {
     async fn subscribe(&mut self) -> Option<(Arc<Generation>, Channel, lapin::Consumer)> {
         loop {
             let generation = present(&mut self.connections).await?;
-            let prefetch = if generation.is_careful() { 1 } else { self.prefetch };
+            let prefetch = match self.prefetch {
+                _ if generation.is_careful() => 1,
+                Prefetch::Fixed(prefetch) => prefetch,
+                paced @ Prefetch::Paced { .. } => paced.pace().map_or(1, |pace| pace.prefetch()),
+            };
             match timeout(SUBSCRIBE_TIMEOUT, subscribe(&generation, &self.queue, prefetch)).await {
                 Ok(Ok((channel, stream))) => {
                     self.told.clear();
@@ -145,27 +178,31 @@ async fn subscribe(
     let failed = |error| DeclareError::new(&format!("a consumer of {}", queue.name), &error);
     declare::queue(&generation.connection, queue, &generation.declared).await?;
     let channel = generation.connection.create_channel().await.map_err(failed)?;
+    let stream = consume(&channel, queue, prefetch, 0).await.map_err(failed)?;
+    Ok((channel, stream))
+}
+
+async fn consume(channel: &Channel, queue: &Queue, prefetch: u16, number: u32) -> lapin::Result<lapin::Consumer> {
     // Per consumer: a quorum queue knows no other way.
-    channel
-        .basic_qos(prefetch, BasicQosOptions { global: false })
-        .await
-        .map_err(failed)?;
+    channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
     let options = BasicConsumeOptions {
         no_local: false,  // RabbitMQ does not know it.
         no_ack: false,    // A delivery is lost only when we say so.
         exclusive: false, // Workers share a queue; a return queue's name is already its owner's alone.
         nowait: false,    // A refusal must be heard.
     };
-    let stream = channel
+    channel
         .basic_consume(
             queue.name.as_str().into(),
-            CONSUMER_TAG.into(),
+            consumer_tag(number),
             options,
             FieldTable::default(),
         )
         .await
-        .map_err(failed)?;
-    Ok((channel, stream))
+}
+
+fn consumer_tag(number: u32) -> ShortString {
+    format!("{CONSUMER_TAG}.{number}").into()
 }
 
 #[derive(PartialEq, Eq)]
@@ -192,10 +229,14 @@ struct Subscription<'a> {
     settler: mpsc::UnboundedSender<(u64, Settlement)>,
     settled: mpsc::UnboundedReceiver<(u64, Settlement)>,
     batch: AckBatch,
+    queue: &'a Queue,
+    pace: Option<Pace>,
+    /// Of the consumer that is given messages.
+    number: u32,
 }
 
 impl<'a> Subscription<'a> {
-    fn new(channel: &'a Channel, home: &'a mut ConsumerHome) -> Self {
+    fn new(channel: &'a Channel, home: &'a mut ConsumerHome, queue: &'a Queue, pace: Option<Pace>) -> Self {
         let (settler, settled) = mpsc::unbounded_channel();
         Self {
             channel,
@@ -203,12 +244,18 @@ impl<'a> Subscription<'a> {
             settler,
             settled,
             batch: AckBatch::new(),
+            queue,
+            pace,
+            number: 0,
         }
     }
 
-    async fn run(mut self, mut stream: lapin::Consumer, generation: &Generation, mut watched: Watch<'_>) -> Outcome {
+    async fn run(mut self, stream: lapin::Consumer, generation: &Generation, mut watched: Watch<'_>) -> Outcome {
         let mut settlements = Vec::with_capacity(BATCH);
         let mut stopping = false;
+        let mut stream = select_all([stream]);
+        let mut looks = interval(LOOK_PERIOD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let relaxing = sleep(CAREFUL_TIME);
         tokio::pin!(relaxing);
         let careful = generation.is_careful();
@@ -232,9 +279,21 @@ impl<'a> Subscription<'a> {
                 () = self.home.end.cancelled() => return self.finish(&mut settlements).await,
                 () = self.home.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    let cancel = self.channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions { nowait: false });
-                    if !matches!(timeout(SUBSCRIBE_TIMEOUT, cancel).await, Ok(Ok(()))) {
+                    if !matches!(timeout(SUBSCRIBE_TIMEOUT, self.cancel(self.number)).await, Ok(Ok(()))) {
                         return Outcome::Lost;
+                    }
+                }
+                now = looks.tick(), if !stopping && self.pace.is_some() => {
+                    let Some(prefetch) = self.pace.as_mut().and_then(|pace| pace.look(now)) else {
+                        continue;
+                    };
+                    match timeout(SUBSCRIBE_TIMEOUT, self.change(prefetch)).await {
+                        Ok(Ok(successor)) => stream.push(successor),
+                        Ok(Err(error)) => {
+                            generation.blame(&error);
+                            return Outcome::Lost;
+                        }
+                        Err(_) => return Outcome::Lost,
                     }
                 }
                 looked = watched.next_look(), if !stopping => {
@@ -258,8 +317,25 @@ impl<'a> Subscription<'a> {
         }
     }
 
+    /// Has another consumer take over, with that prefetch: that of a consumer cannot be changed.
+    async fn change(&mut self, prefetch: u16) -> lapin::Result<lapin::Consumer> {
+        let successor = consume(self.channel, self.queue, prefetch, self.number.wrapping_add(1)).await?;
+        self.cancel(self.number).await?;
+        self.number = self.number.wrapping_add(1);
+        Ok(successor)
+    }
+
+    async fn cancel(&self, number: u32) -> lapin::Result<()> {
+        let options = BasicCancelOptions { nowait: false };
+        self.channel.basic_cancel(consumer_tag(number), options).await
+    }
+
     /// Passes on what has arrived by now, beginning with `next`.
-    fn pass_on_all(&mut self, next: Option<lapin::Result<Incoming>>, stream: &mut lapin::Consumer) -> Streaming {
+    fn pass_on_all(
+        &mut self,
+        next: Option<lapin::Result<Incoming>>,
+        stream: &mut SelectAll<lapin::Consumer>,
+    ) -> Streaming {
         let mut next = Some(next);
         while let Some(item) = next {
             let Some(Ok(delivery)) = item else {
@@ -276,15 +352,23 @@ impl<'a> Subscription<'a> {
         self.batch.delivered(tag);
         let properties = from_amqp(&delivery.properties);
         let delivery_count = delivery_count(delivery.redelivered, &properties);
+        let message = crate::bus::Message {
+            body: delivery.data.into(),
+            properties,
+        };
+        if let Some(pace) = &mut self.pace {
+            pace.delivered(if message.is_batch() {
+                batch::count(&message.body)
+            } else {
+                1
+            });
+        }
         let delivery = Delivery::new(
-            crate::bus::Message {
-                body: delivery.data.into(),
-                properties,
-            },
-            delivery.exchange.as_str().to_owned(),
-            delivery.routing_key.as_str().to_owned(),
+            message,
+            delivery.exchange.as_str().into(),
+            delivery.routing_key.as_str().into(),
             delivery_count,
-            Settler {
+            Settler::Channel {
                 tag,
                 settlements: self.settler.clone(),
             },
@@ -298,6 +382,9 @@ impl<'a> Subscription<'a> {
     async fn tell(&mut self, settlements: &mut Vec<(u64, Settlement)>) -> lapin::Result<()> {
         while let Ok(settlement) = self.settled.try_recv() {
             settlements.push(settlement);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.settled(settlements.len());
         }
         let leaving = self.home.end.is_cancelled();
         for (tag, settlement) in settlements.drain(..) {

@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::convert::{publication_of, short, to_amqp};
 use super::refusals::Refusals;
+use crate::bus::batch::Packer;
 use crate::bus::suspicion::{Blame, Loss};
 use crate::bus::{Message, Publication, PublishError, Route};
 
@@ -144,6 +145,23 @@ impl Pending {
             .zip(&self.entries)
             .filter_map(|(id, entry)| Some((id, entry.as_ref()?.sending())))
             .collect()
+    }
+
+    /// Has each message stand by itself, in the same order and under new numbers: one of a batch may be what costs the channel.
+    pub(super) fn take_apart(&mut self, packer: &Packer) {
+        self.first += self.entries.len() as u64;
+        self.unsettled = 0;
+        for entry in std::mem::take(&mut self.entries).into_iter().flatten() {
+            if entry.publication.message.is_batch() {
+                entry.publication.settle(Err(PublishError::Malformed));
+                while let Some(publication) = packer.apart() {
+                    self.accept(publication);
+                }
+            } else {
+                self.entries.push_back(Some(entry));
+                self.unsettled += 1;
+            }
+        }
     }
 
     /// The first that is not settled, of those from `id` on.

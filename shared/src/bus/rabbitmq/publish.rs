@@ -18,12 +18,15 @@ use lapin::Channel;
 use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 use super::connection::{Connections, Generation, present};
 use super::pending::{Pending, Sending, Sent};
 use super::refusals::Refusals;
+use crate::bus::batch::Packer;
 use crate::bus::suspicion::{Loss, Suspicion, UnderWay};
-use crate::bus::{Link, Patience, Publication, PublishError};
+use crate::bus::topology::Names;
+use crate::bus::{Link, Patience, Publication, PublishError, Publisher};
 
 /// The most unconfirmed publications of a channel. lapin walks through all of them at each confirm that covers
 /// several, and the broker confirms in batches of a few hundred.
@@ -41,17 +44,18 @@ const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
 /// The time for opening a channel.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs until all publishers are dropped and all publications settled.
-pub(super) async fn run(
-    queue: mpsc::Receiver<Publication>,
-    room: Arc<AtomicUsize>,
+/// A publisher on those connections, which packs what goes to the queues of `batches` that take it.
+pub(super) fn start(
     connections: Connections,
     link: watch::Receiver<Link>,
     patience: Patience,
-) {
-    let mut task = PublishTask {
+    batches: Option<Names>,
+    tasks: &TaskTracker,
+) -> Publisher {
+    let (publisher, queue) = Publisher::new();
+    let task = PublishTask {
         queue,
-        room,
+        room: publisher.room(),
         connections,
         link,
         patience,
@@ -61,13 +65,21 @@ pub(super) async fn run(
         suspicion: Suspicion::default(),
         silences: 0,
         refusals: Refusals::default(),
+        packer: Packer::new(batches),
     };
+    tasks.spawn(run(task));
+    publisher
+}
+
+/// Runs until all publishers are dropped and all publications settled.
+async fn run(mut task: PublishTask) {
     while let Some(generation) = task.next_generation().await {
         match task.publish_on(&generation).await {
             Outcome::Finished => return,
             Outcome::Lost { under_way, loss } => {
                 if let Some(blame) = task.suspicion.lost(under_way, loss) {
                     task.pending.blame(blame);
+                    task.accept_apart();
                 }
                 if loss == Loss::Refusal {
                     sleep(REFUSAL_PAUSE).await;
@@ -110,6 +122,7 @@ struct PublishTask {
     /// How many nodes in a row have confirmed nothing.
     silences: u32,
     refusals: Refusals,
+    packer: Packer,
 }
 
 impl PublishTask {
@@ -150,6 +163,7 @@ impl PublishTask {
         let mut in_flight = FuturesUnordered::new();
         let mut alone = None;
         if self.suspicion.one_by_one() {
+            self.pending.take_apart(&self.packer);
             alone = self.pending.next_from(0).map(|(id, sending)| {
                 in_flight.push(send(&channel, room, id, sending));
                 id
@@ -190,7 +204,7 @@ impl PublishTask {
             }
             let places = match self.suspicion.one_by_one() {
                 true => 0,
-                false => WINDOW.saturating_sub(self.pending.len()).min(BURST),
+                false => self.packer.places(self.pending.len(), WINDOW, BURST),
             };
             tokio::select! {
                 biased;
@@ -199,6 +213,11 @@ impl PublishTask {
                     let settled = gather(first, &mut in_flight);
                     if let Err(loss) = self.pending.settle(settled, &mut self.refusals) {
                         return lost(&self.pending, alone, loss);
+                    }
+                    for (id, sending) in self.accept_apart() {
+                        if !self.suspicion.one_by_one() {
+                            in_flight.push(send(&channel, room, id, sending));
+                        }
                     }
                     if self.pending.has_missed() {
                         generation.declare_again();
@@ -219,13 +238,13 @@ impl PublishTask {
                 count = self.queue.recv_many(&mut burst, places), if places > 0 && !self.ended && (flowing || refusing) => {
                     self.ended = count == 0;
                     self.gather_more(&mut burst, places).await;
-                    for publication in burst.drain(..) {
-                        if refusing {
-                            publication.settle(Err(PublishError::Away));
-                        } else {
+                    if refusing {
+                        burst.drain(..).for_each(|publication| publication.settle(Err(PublishError::Away)));
+                    } else {
+                        self.packer.pack(&mut burst, |publication| {
                             let (id, sending) = self.pending.accept(publication);
                             in_flight.push(send(&channel, room, id, sending));
-                        }
+                        });
                     }
                 }
                 _ = patience_check.tick() => {
@@ -250,6 +269,12 @@ impl PublishTask {
         {
             burst.push(publication);
         }
+    }
+
+    /// Takes over what left in a batch that the broker would not take.
+    fn accept_apart(&mut self) -> Vec<(u64, Sending)> {
+        let apart = std::iter::from_fn(|| self.packer.apart());
+        apart.map(|publication| self.pending.accept(publication)).collect()
     }
 
     /// Whether publications leave just now; remembers since when they do not.

@@ -7,11 +7,16 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::{DEADLY, Wire, due};
+use crate::bus::batch::Packer;
 use crate::bus::suspicion::{Loss, Suspicion, UnderWay};
 use crate::bus::{Publication, PublishError};
 
 /// As many as the real publisher has in flight.
 const MOST_IN_FLIGHT: usize = 1_000;
+/// As many AMQP messages, at the most, of one that packs: the fewer, the more gathers meanwhile.
+const MOST_PACKED_IN_FLIGHT: u64 = 3;
+/// As many are packed at once, at the most.
+const MOST_AT_ONCE: u64 = 64;
 
 pub(super) struct Relay {
     wire: Wire,
@@ -21,6 +26,8 @@ pub(super) struct Relay {
     /// What leaves one by one, when what left before it is confirmed.
     waiting: VecDeque<Entry>,
     suspicion: Suspicion,
+    packer: Packer,
+    most_in_flight: usize,
 }
 
 struct Entry {
@@ -43,8 +50,11 @@ struct Arrived {
 }
 
 impl Relay {
-    pub(super) fn new(wire: Wire) -> Self {
+    pub(super) fn new(mut wire: Wire, packer: Packer) -> Self {
+        let packed = packer.is_on().then(|| wire.dice.between(1, MOST_PACKED_IN_FLIGHT));
         Self {
+            most_in_flight: packed.map_or(MOST_IN_FLIGHT, |most| usize::try_from(most).unwrap_or(1)),
+            packer,
             wire,
             next_id: 0,
             leaving: VecDeque::new(),
@@ -58,18 +68,25 @@ impl Relay {
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Publication>) {
         let gone = self.wire.gone.clone();
         let mut open = true;
+        let mut burst = Vec::new();
         while open || self.in_flight() > 0 {
             let due = self.due();
+            let places = match self.packer.is_on() {
+                true => usize::try_from(self.wire.dice.between(1, MOST_AT_ONCE)).unwrap_or(1),
+                false => 1,
+            };
             tokio::select! {
                 biased;
                 () = gone.cancelled() => return self.die(),
                 // The weather is nobody's fault, however often it comes.
                 Some(away) = self.wire.lost.recv() => self.lose(away, Loss::Silence),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.act(),
-                publication = queue.recv(), if open && self.takes_more() => match publication {
-                    Some(publication) => self.send(publication),
-                    None => open = false,
-                },
+                count = queue.recv_many(&mut burst, places), if open && self.takes_more() => {
+                    open = count > 0;
+                    let mut leaving = Vec::new();
+                    self.packer.pack(&mut burst, |publication| leaving.push(publication));
+                    leaving.into_iter().for_each(|publication| self.send(publication));
+                }
             }
         }
     }
@@ -79,7 +96,7 @@ impl Relay {
     }
 
     fn takes_more(&self) -> bool {
-        self.in_flight() < MOST_IN_FLIGHT && !self.suspicion.one_by_one()
+        self.in_flight() < self.most_in_flight && !self.suspicion.one_by_one()
     }
 
     fn due(&self) -> Option<Instant> {
@@ -176,6 +193,13 @@ impl Relay {
         let from = Instant::now() + away;
         again.append(&mut self.waiting);
         if self.suspicion.one_by_one() {
+            again = again.into_iter().flat_map(|entry| self.take_apart(entry)).collect();
+            for entry in &mut again {
+                entry.id = self.next_id;
+                self.next_id += 1;
+            }
+        }
+        if self.suspicion.one_by_one() {
             self.waiting = again;
             self.leave_next(from);
         } else {
@@ -183,6 +207,20 @@ impl Relay {
                 self.leave(entry, from);
             }
         }
+    }
+
+    /// What was packed, each by itself.
+    fn take_apart(&self, entry: Entry) -> Vec<Entry> {
+        if !entry.publication.message.is_batch() {
+            return vec![entry];
+        }
+        entry.publication.settle(Err(PublishError::Malformed));
+        let alone = |publication| Entry {
+            id: 0,
+            publication,
+            blamed: 0,
+        };
+        std::iter::from_fn(|| self.packer.apart()).map(alone).collect()
     }
 
     /// Some of what was on its way arrives nevertheless.

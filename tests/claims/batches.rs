@@ -1,0 +1,372 @@
+//! Many messages in one AMQP message, on both homes of the bus: each arrives once and in order, is settled by itself, and
+//! burns no neighbour.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use shared::bus::batch::{CONTENT_TYPE, UNREADABLE_BATCH};
+use shared::bus::memory::MemoryBus;
+use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
+use shared::bus::topology::{FilledBy, Names, Queue, QueueKind, keys};
+use shared::bus::{
+    Bus, Consumer, DEATH_REASON, Delivery, Link, Message, Patience, Properties, Publication, Route, Value,
+};
+use shared::id::TerminatorId;
+use tests::load::Load;
+use tests::rabbitmq::shared_broker;
+use tests::{Stack, token_for};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// More than one batch holds.
+const BURST: usize = 200;
+
+/// A broker on which a terminator's return queue is, and how to reach it with another bus.
+struct Home {
+    bus: Arc<dyn Bus>,
+    other: Arc<dyn Bus>,
+    names: Names,
+    queue: Queue,
+}
+
+impl Home {
+    fn new(names: Names, buses: [Arc<dyn Bus>; 2]) -> Self {
+        let [bus, other] = buses;
+        let queue = names.return_queue(TerminatorId::random());
+        Self {
+            bus,
+            other,
+            names,
+            queue,
+        }
+    }
+
+    async fn in_process() -> Self {
+        let names = Names::new(&format!("claims-{:016x}", rand::random::<u64>()));
+        let bus = MemoryBus::new(&names.common()).with_batches(names.clone());
+        Self::new(names, [Arc::new(bus.clone()), Arc::new(bus)])
+    }
+
+    async fn on_rabbitmq() -> Self {
+        let names = Names::new(&format!("claims-{:016x}", rand::random::<u64>()));
+        let urls = vec![shared_broker().await.url()];
+        let bus = || -> Arc<dyn Bus> {
+            Arc::new(RabbitmqBus::new(RabbitmqConfig {
+                urls: urls.clone(),
+                name: "claims".into(),
+                topology: names.common(),
+                most_body: MOST_BODY,
+                batches: Some(names.clone()),
+            }))
+        };
+        Self::new(names.clone(), [bus(), bus()])
+    }
+
+    async fn consumer(&self, bus: &Arc<dyn Bus>, prefetch: u16) -> Consumer {
+        let consumer = bus.consumer(self.queue.clone(), prefetch);
+        within(bus.link().wait_for(Link::is_up)).await.unwrap();
+        consumer
+    }
+
+    /// Publishes `0`, `1`, … at the same moment, and waits until all are confirmed.
+    async fn publish(&self, count: usize) {
+        self.publish_to(&Route::queue(&self.queue.name), count).await;
+    }
+
+    async fn publish_to(&self, route: &Route, count: usize) {
+        let publisher = self.bus.publisher(Patience::Endless);
+        let (told, mut outcomes) = mpsc::unbounded_channel();
+        for number in 0..count {
+            let told = told.clone();
+            let publication = Publication {
+                route: route.clone(),
+                message: message(&number.to_string()),
+                receipt: Box::new(move |outcome| told.send(outcome).unwrap()),
+            };
+            within(publisher.submit(publication)).await;
+        }
+        for _ in 0..count {
+            within(outcomes.recv()).await.unwrap().unwrap();
+        }
+    }
+
+    /// How many AMQP messages are in the queue, and how many of them are batches. They stay there.
+    async fn on_the_wire(&self) -> (usize, usize) {
+        let as_they_are = Queue {
+            filled_by: FilledBy::Outsiders,
+            ..self.queue.clone()
+        };
+        let mut consumer = self.other.consumer(as_they_are, 1_000);
+        let mut seen = Vec::new();
+        while let Ok(Some(delivery)) = timeout(Duration::from_secs(1), consumer.recv()).await {
+            seen.push(delivery);
+        }
+        let is_batch = |delivery: &&Delivery| delivery.message.properties.content_type.as_deref() == Some(CONTENT_TYPE);
+        // Before what it has, so that all of it goes back in its order.
+        drop(consumer);
+        (seen.len(), seen.iter().filter(is_batch).count())
+    }
+}
+
+fn message(text: &str) -> Message {
+    Message {
+        body: Bytes::copy_from_slice(text.as_bytes()),
+        properties: Properties {
+            correlation_id: Some(text.to_owned()),
+            ..Properties::default()
+        },
+    }
+}
+
+fn number(delivery: &Delivery) -> usize {
+    let text = str::from_utf8(&delivery.message.body).unwrap();
+    assert_eq!(delivery.message.properties.correlation_id.as_deref(), Some(text));
+    text.parse().unwrap()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(LIMIT, future).await.expect("takes too long")
+}
+
+async fn next(consumer: &mut Consumer) -> Delivery {
+    within(consumer.recv()).await.expect("the consumer has ended")
+}
+
+macro_rules! claims_of_both_homes {
+    ($($claim:ident),* $(,)?) => {
+        mod in_process {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $claim() {
+                super::$claim(super::Home::in_process().await).await;
+            })*
+        }
+        mod on_rabbitmq {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $claim() {
+                super::$claim(super::Home::on_rabbitmq().await).await;
+            })*
+        }
+    };
+}
+
+claims_of_both_homes!(
+    a_burst_leaves_in_few_messages_and_arrives_in_order,
+    what_is_given_back_comes_again_alone_and_its_neighbours_do_not,
+    what_a_drain_leaves_comes_again_and_what_was_finished_does_not,
+    what_was_never_settled_comes_again_with_its_count,
+    what_a_queue_did_not_keep_says_so_of_each_of_its_entries,
+    in_a_queue_with_one_consumer_at_a_time_the_order_stays,
+    what_lies_about_itself_is_delivered_whole_with_the_reason,
+);
+
+async fn a_burst_leaves_in_few_messages_and_arrives_in_order(home: Home) {
+    drop(home.consumer(&home.bus, 1).await);
+    home.publish(BURST).await;
+    let (messages, batches) = home.on_the_wire().await;
+    assert!(
+        batches > 0 && messages < BURST / 4,
+        "{messages} messages, {batches} batches"
+    );
+    let mut consumer = home.consumer(&home.bus, 1_000).await;
+    for expected in 0..BURST {
+        let delivery = next(&mut consumer).await;
+        assert_eq!(number(&delivery), expected);
+        delivery.ack();
+    }
+    drop(consumer);
+    assert_eq!(home.on_the_wire().await.0, 0, "all of it is acknowledged");
+}
+
+async fn what_is_given_back_comes_again_alone_and_its_neighbours_do_not(home: Home) {
+    let mut consumer = home.consumer(&home.bus, 1_000).await;
+    home.publish(BURST).await;
+    let mut counts = BTreeMap::new();
+    // Each seventh once, and the last of all three times.
+    let times = |number| match number {
+        _ if number == BURST - 1 => 3,
+        _ => u32::from(number % 7 == 0),
+    };
+    let expected: usize = (0..BURST).map(|number| 1 + times(number) as usize).sum();
+    for _ in 0..expected {
+        let delivery = next(&mut consumer).await;
+        let (number, count) = (number(&delivery), delivery.delivery_count);
+        let before = counts.insert(number, count);
+        assert_eq!(before.map_or(0, |before| before + 1), count, "{number}");
+        if count < times(number) {
+            drop(delivery);
+        } else {
+            delivery.ack();
+        }
+    }
+    drop(consumer);
+    assert_eq!(home.on_the_wire().await.0, 0, "all of it is acknowledged");
+    assert!(counts.into_iter().all(|(number, count)| count == times(number)));
+}
+
+async fn what_a_drain_leaves_comes_again_and_what_was_finished_does_not(home: Home) {
+    let mut consumer = home.consumer(&home.bus, 1_000).await;
+    home.publish(BURST).await;
+    let mut unfinished = Vec::new();
+    for _ in 0..BURST / 2 {
+        let delivery = next(&mut consumer).await;
+        match number(&delivery) % 3 {
+            0 => unfinished.push(delivery),
+            _ => delivery.ack(),
+        }
+    }
+    // The other half was delivered, and not taken.
+    drop(consumer);
+    drop(unfinished);
+    let mut successor = home.consumer(&home.other, 1_000).await;
+    let is_left = |number: &usize| number.is_multiple_of(3) || *number >= BURST / 2;
+    let mut left = Vec::new();
+    for _ in (0..BURST).filter(is_left) {
+        let delivery = next(&mut successor).await;
+        assert!(delivery.is_redelivered());
+        left.push(number(&delivery));
+        delivery.ack();
+    }
+    left.sort_unstable();
+    assert!(left.iter().copied().eq((0..BURST).filter(is_left)), "{left:?}");
+    drop(successor);
+    assert_eq!(home.on_the_wire().await.0, 0, "nothing else is there");
+}
+
+async fn what_was_never_settled_comes_again_with_its_count(home: Home) {
+    let mut first = home.consumer(&home.bus, 1_000).await;
+    home.publish(BURST).await;
+    let held: Vec<_> = {
+        let mut held = Vec::new();
+        for _ in 0..BURST {
+            held.push(next(&mut first).await);
+        }
+        held
+    };
+    drop(first);
+    let mut second = home.consumer(&home.other, 1_000).await;
+    for expected in 0..BURST {
+        let delivery = next(&mut second).await;
+        assert_eq!((number(&delivery), delivery.delivery_count), (expected, 1));
+        delivery.ack();
+    }
+    drop(held);
+}
+
+async fn what_a_queue_did_not_keep_says_so_of_each_of_its_entries(mut home: Home) {
+    // Nothing is kept in it for long, and what it does not keep goes to those who are not there.
+    let QueueKind::Quorum(limits) = &mut home.queue.kind else {
+        panic!("a quorum queue")
+    };
+    limits.message_ttl = Some(Duration::from_millis(200));
+    let mut graves = home.bus.consumer(home.names.undelivered(), 1_000);
+    drop(home.consumer(&home.bus, 1).await);
+    home.publish(BURST).await;
+    for expected in 0..BURST {
+        let delivery = next(&mut graves).await;
+        let properties = &delivery.message.properties;
+        assert_eq!(number(&delivery), expected);
+        assert_eq!(properties.header(DEATH_REASON), Some(&Value::Text("expired".into())));
+        assert_eq!(
+            (&*delivery.exchange, &*delivery.routing_key),
+            (home.names.internal_exchange().name.as_str(), keys::UNDELIVERED)
+        );
+        delivery.ack();
+    }
+}
+
+async fn in_a_queue_with_one_consumer_at_a_time_the_order_stays(mut home: Home) {
+    home.queue = home.names.undelivered();
+    let mut first = home.consumer(&home.bus, 1_000).await;
+    home.publish_to(
+        &Route::new(&home.names.internal_exchange().name, keys::UNDELIVERED),
+        BURST,
+    )
+    .await;
+    for expected in 0..10 {
+        let delivery = next(&mut first).await;
+        assert_eq!(number(&delivery), expected);
+        delivery.ack();
+    }
+    assert!(first.is_amid_batch());
+    drop(first);
+    let mut second = home.consumer(&home.other, 1_000).await;
+    let mut came = Vec::new();
+    while came.last() != Some(&(BURST - 1)) {
+        let delivery = next(&mut second).await;
+        came.push(number(&delivery));
+        delivery.ack();
+    }
+    // Something that was finished may come again with its batch, and nothing overtakes.
+    assert!(came.is_sorted() && came.contains(&10), "{came:?}");
+}
+
+async fn what_lies_about_itself_is_delivered_whole_with_the_reason(home: Home) {
+    let mut consumer = home.consumer(&home.bus, 1_000).await;
+    let publisher = home.bus.publisher(Patience::Endless);
+    let lie = Message {
+        body: Bytes::from_static(&[1, 0, 0, 0, 0, 1, 0]),
+        properties: Properties {
+            content_type: Some(CONTENT_TYPE.into()),
+            ..Properties::default()
+        },
+    };
+    within(publisher.publish(Route::queue(&home.queue.name), lie.clone()))
+        .await
+        .unwrap();
+    let delivery = next(&mut consumer).await;
+    let reason = delivery.message.properties.header(UNREADABLE_BATCH);
+    assert_eq!(reason, Some(&Value::Text("a batch that is cut off".into())));
+    assert_eq!(delivery.message.body, lie.body);
+    delivery.ack();
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_is_a_dead_letter_and_disturbs_nobody() {
+    let stack = Stack::start().await;
+    let queue = stack.queue().await;
+    let mut client = stack.client().await;
+    let token = token_for("alice").mint();
+    let internal = format!("{}.internal", stack.namespace());
+    let told = json!({"id": "lost", "type": "echo", "token": token}).to_string();
+    // It says that three are in it, and is cut off behind the first.
+    let mut lie = vec![1, 3, 0, 0];
+    lie.extend(u32::try_from(told.len()).unwrap().to_be_bytes());
+    lie.extend(told.as_bytes());
+    let is_batch = || lapin::BasicProperties::default().with_content_type(CONTENT_TYPE.into());
+    for key in [keys::FORWARD, keys::UNDELIVERED] {
+        queue.publish_to(&internal, key, &lie, is_batch()).await;
+        let answer = client.request("echo", Some(&token), json!(key)).await;
+        assert_eq!(answer["type"], "reply", "a neighbour is not disturbed");
+        let dead = queue.dead_letter(LIMIT).await;
+        assert!(
+            dead.everything().contains("a batch that is cut off"),
+            "{key}: {}",
+            dead.everything()
+        );
+        assert!(!dead.everything().contains(&token), "{key}");
+    }
+    client.close().await;
+}
+
+#[tokio::test]
+async fn programs_that_pack_and_programs_that_do_not_live_together() {
+    for (terminators, workers) in [("off", "auto"), ("auto", "off")] {
+        let mut stack = Stack::builder()
+            .workers(0)
+            .setting("batch", terminators)
+            .setting("messages-per-second", "off")
+            .start()
+            .await;
+        stack.set_for_workers("batch", workers);
+        stack.start_workers(2).await;
+        let load = Load::on(stack.terminators(), &token_for("alice").mint())
+            .connections(20)
+            .messages(200)
+            .in_flight(32);
+        load.run(LIMIT * 2).await.assert_each_replied_once();
+    }
+}
