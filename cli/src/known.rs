@@ -6,9 +6,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::clock::Timestamp;
 use shared::id::{ConnectionId, Sequence};
-use shared::tag::IdentityTag;
 use worker::identity::Identity;
-use worker::store::{Authentication, HeldMessage, Store, StoreError};
+use worker::store::{Authentication, HeldMessage, Mailbox, Store, StoreError};
 
 use crate::human;
 
@@ -21,8 +20,10 @@ pub(crate) struct Known {
     pub(crate) standing: Standing,
     /// Of the client, in its order.
     pub(crate) held_messages: Vec<HeldMessage>,
-    /// For its identity, on whatever connection; nothing if there is no identity.
-    pub(crate) held_writes: Option<u64>,
+    /// Answers to what it asked: 1,000 may be more.
+    pub(crate) held_answers: u64,
+    /// Pushes for its identity, on whatever connection; nothing if there is no identity.
+    pub(crate) held_pushes: Option<u64>,
     /// The connection that has taken over what this one had held.
     pub(crate) heir: Option<ConnectionId>,
 }
@@ -63,15 +64,16 @@ impl Known {
         leeway: Duration,
     ) -> Result<Self, StoreError> {
         let standing = Standing::of(store.authentication(connection).await?, now, leeway);
-        let held_writes = match standing.identity() {
-            Some(identity) => Some(held_writes(store, identity.tag()).await?),
+        let held_pushes = match standing.identity() {
+            Some(identity) => Some(held_writes(store, identity.tag().into()).await?),
             None => None,
         };
         Ok(Self {
             connection,
             standing,
             held_messages: store.held_messages(connection).await?,
-            held_writes,
+            held_answers: held_writes(store, connection.into()).await?,
+            held_pushes,
             heir: store.heir(connection).await?,
         })
     }
@@ -87,18 +89,22 @@ impl Known {
             "until": proved.map(|proved| proved.until.as_secs()),
             "by": self.standing.by(),
             "heir": self.heir,
-            "held": {"inbound": self.held_messages.len(), "outbound": self.held_writes},
+            "held": {
+                "inbound": self.held_messages.len(),
+                "answers": self.held_answers,
+                "pushes": self.held_pushes,
+            },
             "held_messages": self.held_messages.iter().map(HeldJson::from).collect::<Vec<_>>(),
         })
     }
 }
 
-/// How many writes are held for an identity: 1,000 may be more.
+/// How many writes are held in a mailbox: 1,000 may be more.
 ///
 /// # Errors
 /// If the store does not answer.
-pub(crate) async fn held_writes(store: &dyn Store, identity: IdentityTag) -> Result<u64, StoreError> {
-    let held = store.held_writes(identity, MOST_COUNTED).await?;
+pub(crate) async fn held_writes(store: &dyn Store, mailbox: Mailbox) -> Result<u64, StoreError> {
+    let held = store.held_writes(mailbox, MOST_COUNTED).await?;
     Ok(held.len() as u64)
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod alive;
+mod answers_home;
 mod asyncapi;
 mod audit;
 mod auth_timeout;

@@ -6,8 +6,8 @@
 //! | P2 | the handler sees the identity of that message's token, or of the connection's live authentication | here; `strategies` |
 //! | P3 | authentication state follows the order in which the terminator received the messages | `order`; `strategies` (`…is_decided_behind_it`) |
 //! | P4 | nothing is written later than 250 ms after `exp` and leeway, or 1 s after a revocation, but under `ignore` | `edge`; `revocation`; measured by `examples/lateness.rs` |
-//! | P5 | each answer reaches the connection that asked, once | here; `kills`, `injection` |
-//! | P6 | what was held is released to the same identity only, inbound on the same connection or by its key | here; `holds`, `order` |
+//! | P5 | each answer reaches the connection that asked, or the one that showed its `resume` key, once, and no other of the same identity | here; `answers_home`; `kills`, `injection` |
+//! | P6 | what was held is released to the same identity only; messages and answers on the same connection or by its key | here; `holds`, `order` |
 //! | P7 | a push reaches each live connection of its identity, or, within `hold-ttl`, the identity's next one | `pushes`; `policies` |
 //! | P8 | the JWT is never in the store, a log, a trace, a metric, or a dead letter | `secrecy`; `traces` |
 //! | P9 | starting, stopping or killing workers, in any number, loses nothing and duplicates no answer | `kills`; `holds` (`…outlives_every_worker`) |

@@ -14,8 +14,8 @@ use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 use worker::identity::Identity;
 use worker::store::{
-    self, Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
-    Registered, Reservation, ResumeDigest, Store, StoreError,
+    self, Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
+    Recorded, Registered, Reservation, ResumeDigest, Store, StoreError,
 };
 
 use crate::clock::SimClock;
@@ -132,14 +132,14 @@ impl Store for LosingStore {
     reads! {
         fn authentication(connection: ConnectionId) -> Option<Authentication>;
         fn heir(connection: ConnectionId) -> Option<ConnectionId>;
-        fn predecessor(connection: ConnectionId) -> Option<ConnectionId>;
+        fn predecessors(connection: ConnectionId) -> Vec<ConnectionId>;
         fn connections(identity: IdentityTag) -> Vec<Registered>;
         fn registered(identity: IdentityTag, connection: ConnectionId) -> Option<Registered>;
         fn held_messages(connection: ConnectionId) -> Vec<HeldMessage>;
         fn reserved() -> u64;
         fn dropped_messages(connection: ConnectionId) -> Vec<Sequence>;
-        fn held_writes(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
-        fn overdue(since: Timestamp, most: u64) -> Vec<IdentityTag>;
+        fn held_writes(mailbox: Mailbox, most: u64) -> Vec<HeldWrite>;
+        fn overdue(since: Timestamp, most: u64) -> Vec<Mailbox>;
         fn revocations() -> Vec<Revocation>;
         fn decisions(connection: ConnectionId) -> Vec<Decision>;
         fn ping() -> ();
@@ -153,8 +153,8 @@ impl Store for LosingStore {
         fn reserve<'a>(connection: ConnectionId; reservation: Reservation) -> bool;
         fn unreserve<'a>(connection: ConnectionId;) -> ();
         fn drop_messages<'a>(connection: ConnectionId; sequences: [Sequence]) -> u64;
-        fn hold_write<'a>(identity: IdentityTag; write: HeldWrite, limits: HoldLimits) -> Holding;
-        fn drop_writes<'a>(identity: IdentityTag; keys: [String]) -> u64;
+        fn hold_write<'a>(mailbox: Mailbox; write: HeldWrite, limits: HoldLimits) -> Holding;
+        fn drop_writes<'a>(mailbox: Mailbox; keys: [String]) -> u64;
         fn revoke<'a>(; revocations: [Revocation]) -> Kept;
     }
 

@@ -399,7 +399,7 @@ impl Wire {
             id,
             kind,
             token,
-            resumes: resume.is_some(),
+            resumes: resume,
         });
         message.to_string()
     }

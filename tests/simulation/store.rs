@@ -18,8 +18,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use worker::identity::Identity;
 use worker::store::{
-    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
-    Registered, Reservation, ResumeDigest, Store, StoreError,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
+    Recorded, Registered, Reservation, ResumeDigest, Store, StoreError,
 };
 
 /// One worker's way to the store that all share.
@@ -85,7 +85,7 @@ impl Store for ChaosStore {
         authentication(connection: ConnectionId) -> Option<Authentication>;
         resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         heir(connection: ConnectionId) -> Option<ConnectionId>;
-        predecessor(connection: ConnectionId) -> Option<ConnectionId>;
+        predecessors(connection: ConnectionId) -> Vec<ConnectionId>;
         register(identity: IdentityTag, entry: Registered) -> Option<u64>;
         unregister(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
@@ -97,9 +97,9 @@ impl Store for ChaosStore {
         reserve<'a>(connection: ConnectionId, reservation: &'a Reservation) -> bool;
         unreserve(connection: ConnectionId) -> ();
         reserved() -> u64;
-        hold_write<'a>(identity: IdentityTag, write: &'a HeldWrite, limits: &'a HoldLimits) -> Holding;
-        held_writes(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
-        drop_writes<'a>(identity: IdentityTag, keys: &'a [String]) -> u64;
+        hold_write<'a>(mailbox: Mailbox, write: &'a HeldWrite, limits: &'a HoldLimits) -> Holding;
+        held_writes(mailbox: Mailbox, most: u64) -> Vec<HeldWrite>;
+        drop_writes<'a>(mailbox: Mailbox, keys: &'a [String]) -> u64;
         revoke<'a>(revocations: &'a [Revocation]) -> Kept;
         dropped_messages(connection: ConnectionId) -> Vec<Sequence>;
         epoch() -> Epoch;
@@ -123,11 +123,11 @@ impl Store for ChaosStore {
     }
 
     /// The same.
-    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>> {
+    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<Mailbox>, StoreError>> {
         Box::pin(async move {
-            let mut identities = self.through(self.shared.overdue(since, most)).await?;
-            identities.sort();
-            Ok(identities)
+            let mut mailboxes = self.through(self.shared.overdue(since, most)).await?;
+            mailboxes.sort();
+            Ok(mailboxes)
         })
     }
 }

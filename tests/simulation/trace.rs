@@ -54,8 +54,8 @@ pub(crate) enum Event {
         id: String,
         kind: Kind,
         token: Option<Token>,
-        /// Whether it asks for what another connection has left.
-        resumes: bool,
+        /// By which key it asks for what another connection has left, if it does.
+        resumes: Option<String>,
     },
     /// A client read one.
     Received {
@@ -141,7 +141,7 @@ impl fmt::Display for Line<'_> {
                 resumes,
             } => {
                 write!(f, "{socket:?} sends {id} {kind:?}")?;
-                if *resumes {
+                if resumes.is_some() {
                     write!(f, ", resuming")?;
                 }
                 match token {

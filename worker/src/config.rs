@@ -97,9 +97,10 @@ shared::settings! {
         /// the same, `close` closes the connection (4401) and keeps it for the identity's next one, `reauthenticate` asks
         /// the client for a fresh token and holds it until it comes.
         pub on_expired_push: Policy = "reauthenticate",
-        /// How long a message, an answer or a push is held, before it is given up and whoever can act is told so.
+        /// How long a message, an answer or a push is held, before it is given up and whoever can act is told so. An answer
+        /// is held for the connection that asked, and for the one that shows its `resume` key; a push for its identity.
         pub hold_ttl: Duration = "5m" in "1s"..="1h",
-        /// How many messages are held of one connection, and how many answers and as many pushes for one identity. What
+        /// How many messages are held of one connection, how many answers to it, and how many pushes for one identity. What
         /// comes beyond is refused with `hold_overflow`.
         pub hold_max_messages: u64 = "100" in "1"..="10000",
         /// How many bytes of each are held.

@@ -36,6 +36,7 @@ pub mod store;
 
 mod recorded;
 
+mod heirs;
 mod outbound;
 mod revoke;
 mod revoked;

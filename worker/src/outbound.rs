@@ -1,4 +1,4 @@
-//! What goes out on nobody's question: pushes, and what was held.
+//! What goes out on nobody's question: pushes, and what was held of them and of answers.
 //!
 //! ```text
 //! <ns>.pushes ─────── in order for each identity ─▶ return queues, or the hold
@@ -16,6 +16,7 @@
 //! comes behind it would overtake it. So nothing is given back: it is tried again, until
 //! the worker ends.
 
+mod answers;
 pub(crate) mod audience;
 mod fetch;
 mod given_up;
@@ -50,9 +51,10 @@ use self::metrics::Counters;
 use self::outcome::Teller;
 pub(crate) use self::waking::Leavings;
 use crate::dead_letter::Undertaker;
+use crate::noted::Noted;
 use crate::pipeline::JOURNEY;
 use crate::redact;
-use crate::store::{HeldWrite, HoldLimits, Holding, Store, StoreError};
+use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox, Store, StoreError};
 
 /// When what could not be done is tried again: soon, since all of its identity's waits behind it and one hiccup is the
 /// usual case, and then less and less often.
@@ -98,6 +100,7 @@ pub(crate) struct Outbound {
     pub(crate) hold: HoldLimits,
     pub(crate) counters: Arc<Counters>,
     pub(crate) leavings: Leavings,
+    pub(crate) noted: Noted,
 }
 
 impl Outbound {
@@ -119,7 +122,7 @@ impl Outbound {
 
     async fn look_after(&self, identity: IdentityTag) {
         let told = async {
-            if !self.store.held_writes(identity, 1).await?.is_empty() {
+            if !self.store.held_writes(identity.into(), 1).await?.is_empty() {
                 self.wake(identity).await?;
             }
             Ok::<(), Trouble>(())
@@ -151,12 +154,12 @@ impl Outbound {
         Ok(())
     }
 
-    /// Holds something for an identity.
-    async fn put_away(&self, identity: IdentityTag, write: &HeldWrite) -> Result<Holding, Trouble> {
-        let holding = self.store.hold_write(identity, write, &self.hold).await?;
+    /// Holds something to be written.
+    async fn put_away(&self, mailbox: Mailbox, write: &HeldWrite) -> Result<Holding, Trouble> {
+        let holding = self.store.hold_write(mailbox, write, &self.hold).await?;
         if let Holding::Held { count, .. } = holding {
-            self.counters.held();
-            debug!(target: JOURNEY, stage = "held", key = %redact::text(&write.key), %identity, count);
+            self.counters.held(mailbox.into());
+            debug!(target: JOURNEY, stage = "held", key = %redact::text(&write.key), %mailbox, count);
         }
         Ok(holding)
     }
@@ -252,6 +255,7 @@ fn write(held: &HeldWrite, identity: Option<IdentityTag>) -> Write {
         identity,
         producer: held.producer.clone(),
         alone: false,
+        asked_by: given_up::stamp(&held.key).map(|stamp| stamp.connection),
         released: false,
         since: held.since,
     }

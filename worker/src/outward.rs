@@ -15,6 +15,7 @@ use crate::dead_letter::Undertaker;
 use crate::intake::{Ending, Intake};
 use crate::losses::{Losses, Watcher};
 use crate::metrics::Metrics;
+use crate::noted::Noted;
 use crate::outbound::audience::Audience;
 use crate::outbound::metrics::Counters;
 use crate::outbound::outcome::Teller;
@@ -97,6 +98,7 @@ impl Outward {
             hold: parts.limits.hold,
             counters,
             leavings: Leavings::default(),
+            noted: Noted::default(),
         };
         let (seen, losses) = Losses::none();
         Self {

@@ -283,7 +283,7 @@ impl Rooms {
                 undertaker: of_others.clone(),
                 metrics: metrics.clone(),
                 tracer,
-                noted: Noted::default(),
+                noted: outward.outbound.noted.clone(),
                 audit: outward.audit.clone(),
             },
             mover: Mover::new(publisher, replier, names),

@@ -17,6 +17,7 @@ pub mod conformance;
 pub mod decision;
 mod epoch;
 pub mod hold;
+pub mod mailbox;
 mod memory;
 mod redis;
 mod traced;
@@ -35,6 +36,7 @@ pub use self::claim::{Begun, Claim, MessageKey, Run, Sha256Digest};
 pub use self::decision::Decision;
 pub use self::epoch::Epoch;
 pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding, Reservation, UnauthenticatedLimits};
+pub use self::mailbox::Mailbox;
 pub(crate) use self::traced::Traced;
 use crate::identity::Identity;
 
@@ -56,6 +58,10 @@ const DESERTED_KEPT: Duration = Duration::from_secs(10 * 60);
 /// For how long a connection stays among those of its identity after its authentication has lapsed. Its socket may
 /// be open all the while: then it is asked for a fresh token when something comes, or, under `ignore`, written to.
 const LAPSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many connections that one connection took over are remembered; the oldest are forgotten. A terminator lets it have
+/// as many.
+const PREDECESSORS_KEPT: usize = 16;
 
 /// The most connections that one identity can have at a time and be pushed to; the one that lapses first gives way.
 const MOST_CONNECTIONS: usize = 10_000;
@@ -250,11 +256,11 @@ pub trait Store: Send + Sync + 'static {
     /// The connection that took over what is held of this one, if one did.
     fn heir(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>>;
 
-    /// The connection that this one took over last, for as long as anything may be held of it.
-    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>>;
+    /// The connections that this one took over, the first one first, for as long as anything may be held of the last.
+    fn predecessors(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>>;
 
     /// Enters a connection among those of an identity, or renews its entry, if no newer message has done so or taken it
-    /// out. Tells how many writes are held for the identity, as of after the entry; nothing if it is not entered.
+    /// out. Tells how many pushes are held for the identity, as of after the entry; nothing if it is not entered.
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>>;
 
     /// Takes a connection out of those of an identity, unless a message newer than `by` has entered it; what is not newer
@@ -319,24 +325,24 @@ pub trait Store: Send + Sync + 'static {
     /// How many bytes are counted of all connections together.
     fn reserved(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Holds something to be written to an identity, once for each key. What was dropped may be held again. If it fails,
+    /// Holds something to be written, once for each key of a mailbox. What was dropped may be held again. If it fails,
     /// it must be repeated: it may be held, and unknown to [`overdue`](Self::overdue).
     fn hold_write<'a>(
         &'a self,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         write: &'a HeldWrite,
         limits: &'a HoldLimits,
     ) -> BoxFuture<'a, Result<Holding, StoreError>>;
 
-    /// What is held for an identity, in the order in which it was held, `most` at most.
-    fn held_writes(&self, identity: IdentityTag, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>>;
+    /// What is held in a mailbox, in the order in which it was held, `most` at most.
+    fn held_writes(&self, mailbox: Mailbox, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>>;
 
     /// Forgets held writes. Tells how many are left.
-    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>>;
+    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>>;
 
-    /// Identities for whom something is held that was first given to us before `since`, `most` at most. It may name one
-    /// for whom nothing is held any more.
-    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>>;
+    /// Mailboxes in which something is held that was first given to us before `since`, `most` at most. It may name one
+    /// in which nothing is held any more.
+    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<Mailbox>, StoreError>>;
 
     /// Records revocations, each until its last token has expired; of two for one target, the stricter of each of their
     /// times. None is dropped for another: one that is too many is refused. Waits a moment for a replica, if there is one.

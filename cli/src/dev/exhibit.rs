@@ -59,7 +59,10 @@ impl Everything {
         if let Ok(known) = Known::look(&*self.store, shown.id, now, self.leeway).await {
             row["subject"] = json!(known.standing.identity().map(|identity| identity.subject.as_str()));
             row["held_in"] = known.held_messages.len().into();
-            row["held_out"] = known.held_writes.unwrap_or_default().into();
+            let (answers, pushes) = (known.held_answers, known.held_pushes.unwrap_or_default());
+            row["held_out"] = (answers + pushes).into();
+            row["held_answers"] = answers.into();
+            row["held_pushes"] = pushes.into();
         }
         row
     }

@@ -248,7 +248,7 @@ async fn who_is_on_a_connection_is_told_and_a_revocation_is_in_force() {
     let (connection, _) = answer["auth"]["resume"].as_str().unwrap().rsplit_once('.').unwrap();
     let (_, known) = get(&dev, &format!("/connection?id={connection}")).await;
     assert_eq!((&known["state"], &known["subject"]), (&json!("live"), &json!("alice")));
-    assert_eq!(known["held"], json!({"inbound": 0, "outbound": 0}));
+    assert_eq!(known["held"], json!({"inbound": 0, "answers": 0, "pushes": 0}));
     assert_eq!(known["decisions"][0]["what"], "granted");
     assert!(get(&dev, "/connection?id=nonsense").await.0.starts_with("HTTP/1.1 400"));
 

@@ -40,7 +40,7 @@ pub(super) async fn run(args: ConnectionArgs) -> anyhow::Result<ExitCode> {
     } else {
         print::line(&describe(&known, now));
     }
-    let unknown = known.standing == Standing::Unknown && known.held_messages.is_empty();
+    let unknown = known.standing == Standing::Unknown && known.held_messages.is_empty() && known.held_answers == 0;
     Ok(ExitCode::from(u8::from(unknown)))
 }
 
@@ -57,8 +57,14 @@ pub(super) fn describe(known: &Known, now: Timestamp) -> String {
             .iter()
             .map(|held| format!("  {}", describe_held(held, now))),
     );
-    if let Some(writes) = known.held_writes {
-        lines.push(format!("held out    {writes} for the identity, on whatever connection"));
+    lines.push(format!(
+        "answers     {} held, for this connection and whoever takes over from it",
+        known.held_answers
+    ));
+    if let Some(pushes) = known.held_pushes {
+        lines.push(format!(
+            "pushes      {pushes} held for the identity, on whatever connection"
+        ));
     }
     if let Some(heir) = known.heir {
         lines.push(format!("taken over  by {heir}"));
@@ -109,14 +115,19 @@ mod tests {
             connection: "0123456789abcdef.1f".parse().unwrap(),
             standing: Standing::Unknown,
             held_messages: vec![held],
-            held_writes: None,
+            held_answers: 2,
+            held_pushes: None,
             heir: None,
         };
         let text = describe(&known, Timestamp::from_secs(1_000));
         let line = "message 3 id \"order-7\", type \"order\", 15 bytes, 1 min ago, for whoever authenticates here";
         assert!(text.contains(line), "{text}");
         let json = known.to_json();
-        assert_eq!(json["held"]["inbound"], 1);
+        assert_eq!(
+            json["held"],
+            serde_json::json!({"inbound": 1, "answers": 2, "pushes": null})
+        );
+        assert!(text.contains("answers     2 held"), "{text}");
         assert!(!format!("{text}{json}").contains("4111"));
     }
 }

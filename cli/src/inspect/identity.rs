@@ -74,7 +74,7 @@ impl<'a> View<'a> {
             subject: &args.subject,
             issuer,
             connections,
-            held: known::held_writes(store, identity).await?,
+            held: known::held_writes(store, identity.into()).await?,
         })
     }
 
@@ -83,7 +83,7 @@ impl<'a> View<'a> {
             "subject": self.subject,
             "issuer": self.issuer,
             "connections": self.connections.iter().map(Known::to_json).collect::<Vec<_>>(),
-            "held": {"outbound": self.held},
+            "held": {"pushes": self.held},
         })
     }
 
@@ -94,7 +94,7 @@ impl<'a> View<'a> {
             1 => "1 connection".to_owned(),
             several => format!("{several} connections"),
         };
-        let mut text = format!("{subject} of {issuer}: {count}, {} held for it", self.held);
+        let mut text = format!("{subject} of {issuer}: {count}, {} pushes held for it", self.held);
         if self.connections.is_empty() && self.held == 0 {
             text.push_str("\nThe issuer must be the very claim `iss` of its tokens; --issuer says another.");
         }
@@ -120,10 +120,10 @@ mod tests {
         };
         let text = view.describe(Timestamp::from_secs(0));
         assert!(
-            text.starts_with("alice of countersign-dev: no connection, 0 held"),
+            text.starts_with("alice of countersign-dev: no connection, 0 pushes held"),
             "{text}"
         );
         assert!(text.contains("--issuer"), "{text}");
-        assert_eq!(view.to_json()["held"]["outbound"], 0);
+        assert_eq!(view.to_json()["held"]["pushes"], 0);
     }
 }

@@ -58,7 +58,7 @@ impl Bounced {
     }
 }
 
-/// A connection asks for what is held for its identity.
+/// A connection asks for what is held for it: answers to it and to those that it took over from, and what is for its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fetch {
     /// Which connection.

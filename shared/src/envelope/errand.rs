@@ -6,9 +6,10 @@
 //! | | `for` | the identity in whose name it may be written, and only then; absent: whoever reads it |
 //! | | `outcome-to`, `outcome-id` | where, and under which `correlation_id`, the producer of a push is told of its outcome |
 //! | | `alone` | no live connection of the identity has it: any that comes may have it |
+//! | | `asked-by` | it answers that connection's question, and is for whoever has taken over from it at most; absent: it is a push, or a word of our own |
 //! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
 //! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
-//! | `wake` | `from` | something is held that the connection may ask for: of that connection, or for its identity |
+//! | `wake` | `from` | something is held that the connection may ask for: of that connection; else answers that are its own by now, or what is for its identity |
 //! | `replaced` | | another connection has taken over from it: it is to be closed |
 //!
 //! `correlation_id` is the connection, `timestamp` when what is written was first
@@ -31,6 +32,7 @@ const FOR: &str = "for";
 const OUTCOME_TO: &str = "outcome-to";
 const OUTCOME_ID: &str = "outcome-id";
 const ALONE: &str = "alone";
+const ASKED_BY: &str = "asked-by";
 const RELEASED: &str = "released";
 const LEFT: &str = "left";
 const FROM: &str = "from";
@@ -47,7 +49,7 @@ pub enum Errand {
     },
     /// Something is held that it may ask for.
     Wake {
-        /// The messages of that connection, which this one resumes; or what is to be written to this one's identity.
+        /// The messages of that connection, which this one resumes; or what is to be written to this one or to its identity.
         from: Option<ConnectionId>,
     },
     /// Another connection has taken over from it: it is to be closed.
@@ -65,6 +67,8 @@ pub struct Write {
     pub producer: Option<Producer>,
     /// Whether no live connection of its identity has it. If it is not written either, whoever comes may have it.
     pub alone: bool,
+    /// Whose question it answers: nobody hears it but that connection, and whoever has taken over from it.
+    pub asked_by: Option<ConnectionId>,
     /// Whether it comes out of a hold.
     pub released: bool,
     /// When it was first given to us; whole seconds cross the broker.
@@ -101,6 +105,7 @@ impl Errand {
                         producer.and_then(|producer| producer.correlation_id.as_ref()),
                     )
                     .flag(ALONE, write.alone)
+                    .text(ASKED_BY, write.asked_by)
                     .flag(RELEASED, write.released);
                 (TYPE_WRITE, headers)
             }
@@ -130,6 +135,7 @@ impl Errand {
                     correlation_id: text(properties, OUTCOME_ID).ok().flatten().map(str::to_owned),
                 }),
                 alone: flag(properties, ALONE),
+                asked_by: parsed(properties, ASKED_BY)?,
                 released: flag(properties, RELEASED),
                 since: Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
             })),

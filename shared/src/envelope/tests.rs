@@ -134,6 +134,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
             correlation_id: Some("c".into()),
         }),
         alone: true,
+        asked_by: Some(connection(9)),
         released: true,
         since: Timestamp::from_secs(4),
     };
@@ -143,6 +144,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
             producer: None,
             identity: None,
             alone: false,
+            asked_by: None,
             released: false,
             ..write
         }),

@@ -238,6 +238,8 @@ impl Session {
                 }
                 if let Some(from) = resumes {
                     self.held.resume(from);
+                    // Answers to that one may wait, which nobody counts.
+                    self.outbound.wake(0);
                 }
             }
             Applied::Forgotten => {

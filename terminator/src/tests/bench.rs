@@ -384,6 +384,7 @@ pub(super) fn write(of: u8, key: &str, released: bool) -> Write {
         identity: Some(identity(of)),
         producer: None,
         alone: false,
+        asked_by: None,
         released,
         since: START,
     }

@@ -37,7 +37,7 @@ fn nothing_twice(ledger: &Ledger<'_>, socket: Socket, line: &Line<'_>, wrong: &m
             wrong.push(format!("P5: {at} ms: {socket:?} was answered what nobody asked: {id}"));
             continue;
         };
-        if message.socket != socket && !may_move(ledger, socket, message, json) {
+        if message.socket != socket && !may_hear(ledger, socket, message.socket) {
             wrong.push(format!(
                 "P5: {at} ms: {socket:?} was answered {id}, which it did not ask"
             ));
@@ -87,17 +87,18 @@ impl Answer {
     }
 }
 
-/// Answers that were held go to the identity's next connection, and those of a message that was held to whoever resumed.
-fn may_move(ledger: &Ledger<'_>, socket: Socket, message: &Message<'_>, json: &Json) -> bool {
-    let here = || ledger.sockets[&socket].sent.iter().map(|id| &ledger.messages[id]);
-    match json["payload"]["as"].as_str() {
-        Some(subject) => here().any(|other| {
-            other
-                .token
-                .is_some_and(|token| token.genuine && token.subject == subject)
-        }),
-        None => message.socket < socket && here().any(|other| other.resumes),
-    }
+/// Whether a socket has shown the key of the one that asked, or of one that had shown it, and so on: nobody else hears its
+/// answers, whoever they are.
+fn may_hear(ledger: &Ledger<'_>, socket: Socket, asked_by: Socket) -> bool {
+    let mut shown = ledger.sockets[&socket]
+        .sent
+        .iter()
+        .filter_map(|id| ledger.messages[id].resumes);
+    shown.any(|key| {
+        // Each was open before whoever took over from it.
+        let mut earlier = ledger.sockets.range(..socket);
+        earlier.any(|(left, line)| line.keys.contains(&key) && (*left == asked_by || may_hear(ledger, *left, asked_by)))
+    })
 }
 
 fn all_answered(ledger: &Ledger<'_>, eras: &Eras, id: &str, wrong: &mut Vec<String>) {
@@ -124,9 +125,9 @@ fn all_answered(ledger: &Ledger<'_>, eras: &Eras, id: &str, wrong: &mut Vec<Stri
     };
     // Handled, and the answer was held because the authentication had lapsed: lost only if it never came back in time.
     let ttl_ms = u64::try_from(ledger.settings.hold_ttl.as_millis()).expect("it is short");
-    let stable = eras
-        .by(handled.subject)
-        .any(|(_, era)| era.within(handled.at, handled.at + ttl_ms) >= ledger.patience_ms());
+    let stable = eras.on(message.socket).iter().any(|era| {
+        era.subject == handled.subject && era.within(handled.at, handled.at + ttl_ms) >= ledger.patience_ms()
+    });
     let elsewhere = ledger
         .sockets
         .values()

@@ -80,7 +80,7 @@ fn proofs<'l>(ledger: &'l Ledger<'_>, message: &'l Message<'_>) -> impl Iterator
                     && ledger.sockets[&proof.socket]
                         .sent
                         .iter()
-                        .any(|id| ledger.messages[id].resumes)
+                        .any(|id| ledger.messages[id].resumes.is_some())
             }
     })
 }

@@ -36,6 +36,8 @@ pub(crate) struct Line<'a> {
     pub(crate) read: Vec<(u64, &'a Json)>,
     /// Whether each of these may have waited until its client read again.
     pub(crate) waited: Vec<bool>,
+    /// By what it can be resumed.
+    pub(crate) keys: Vec<&'a str>,
     /// When its client did not read.
     pub(crate) asleep: Vec<(u64, u64)>,
 }
@@ -47,7 +49,8 @@ pub(crate) struct Message<'a> {
     pub(crate) place: usize,
     pub(crate) kind: Kind,
     pub(crate) token: Option<&'a Token>,
-    pub(crate) resumes: bool,
+    /// The key to what another connection has left.
+    pub(crate) resumes: Option<&'a str>,
 }
 
 pub(crate) struct Handled<'a> {
@@ -109,7 +112,7 @@ impl<'a> Ledger<'a> {
                     place: line.sent.len(),
                     kind: *kind,
                     token: token.as_ref(),
-                    resumes: *resumes,
+                    resumes: resumes.as_deref(),
                 };
                 line.sent.push(id);
                 self.messages.insert(id, message);
@@ -117,6 +120,7 @@ impl<'a> Ledger<'a> {
             Event::Received { socket, json, waited } => {
                 let line = self.sockets.entry(*socket).or_default();
                 line.read.push((at, json));
+                line.keys.extend(json["auth"]["resume"].as_str());
                 line.waited.push(*waited);
             }
             Event::Asleep(socket) => self.sockets.entry(*socket).or_default().asleep.push((at, u64::MAX)),

@@ -6,43 +6,62 @@
 use bytes::Bytes;
 use shared::envelope::errand::Write;
 use shared::envelope::{Errand, Fetch};
-use shared::tag::IdentityTag;
 use tracing::debug;
 
 use super::metrics::GaveUp;
 use super::{Arrival, Outbound, Trouble, confirmed, write};
 use crate::pipeline::JOURNEY;
-use crate::store::HeldWrite;
+use crate::store::{HeldWrite, Mailbox};
 
 /// How many are sent at a time, before the terminator asks for more.
-const MOST_AT_A_TIME: u64 = 256;
+const MOST_AT_A_TIME: usize = 256;
 
 impl Outbound {
-    /// Sends what is held, in its order, and how many there are left.
+    /// Sends what is held, in the order of each mailbox, and tells how many there are left.
     pub(super) async fn fetch(&self, fetch: Fetch) -> Result<(), Trouble> {
         let Fetch { connection, identity } = fetch;
-        let good = self.expire(identity).await?;
-        if !self.release(fetch, &good).await? {
-            // It stays where it is, for whoever asks next.
-            return Ok(());
+        let (mut room, mut left) = (MOST_AT_A_TIME, 0);
+        for mailbox in self.owed_to(fetch).await? {
+            let mut good = self.expire(mailbox).await?;
+            // What was asked in another's name on the same connection waits on.
+            good.retain(|write| write.asker.is_none_or(|asker| asker == identity));
+            let beyond = good.split_off(good.len().min(room));
+            if !self.release(fetch, &good).await? {
+                // It stays where it is, for whoever asks next.
+                return Ok(());
+            }
+            left += match mailbox {
+                Mailbox::Pushes(_) => self.forget(mailbox, &good).await?,
+                Mailbox::Answers(_) if good.is_empty() => beyond.len() as u64,
+                Mailbox::Answers(_) => self.forget(mailbox, &good).await.map(|_| beyond.len() as u64)?,
+            };
+            room -= good.len();
+            self.counters.released(mailbox.into(), good.len());
+            for answer in good.iter().filter(|write| write.asker.is_some()) {
+                self.note_answer(answer, "answer_released", format!("to {connection}"))
+                    .await;
+            }
+            debug!(target: JOURNEY, stage = "fetched", %connection, %mailbox, count = good.len(), left);
         }
-        let left = self.forget(identity, &good).await?;
-        self.counters.released(good.len());
-        debug!(target: JOURNEY, stage = "fetched", %connection, %identity, count = good.len(), left);
         let sent = self.submit(connection, &Errand::Fetched { left }, Bytes::new()).await;
         confirmed(sent).await?;
         Ok(())
     }
 
-    /// Gives up what is held for an identity and past its time, and tells what else is held.
-    pub(super) async fn expire(&self, identity: IdentityTag) -> Result<Vec<HeldWrite>, Trouble> {
-        let held = self.store.held_writes(identity, MOST_AT_A_TIME).await?;
+    /// Gives up what is held in a mailbox and past its time, and tells what else is held.
+    pub(super) async fn expire(&self, mailbox: Mailbox) -> Result<Vec<HeldWrite>, Trouble> {
+        let most = match mailbox {
+            Mailbox::Pushes(_) => MOST_AT_A_TIME as u64,
+            // Not all of it need be for whoever is there now.
+            Mailbox::Answers(_) => self.hold.messages,
+        };
+        let held = self.store.held_writes(mailbox, most).await?;
         let (late, good): (Vec<_>, Vec<_>) = held.into_iter().partition(|write| self.is_over(write.since));
         for write in &late {
-            self.give_up(write, identity, GaveUp::Expired, None).await?;
+            self.give_up(write, mailbox, GaveUp::Expired, None).await?;
         }
         if !late.is_empty() {
-            self.forget(identity, &late).await?;
+            self.forget(mailbox, &late).await?;
         }
         Ok(good)
     }
@@ -66,8 +85,8 @@ impl Outbound {
         Ok(all)
     }
 
-    async fn forget(&self, identity: IdentityTag, writes: &[HeldWrite]) -> Result<u64, Trouble> {
+    async fn forget(&self, mailbox: Mailbox, writes: &[HeldWrite]) -> Result<u64, Trouble> {
         let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
-        Ok(self.store.drop_writes(identity, &keys).await?)
+        Ok(self.store.drop_writes(mailbox, &keys).await?)
     }
 }

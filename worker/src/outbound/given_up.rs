@@ -12,15 +12,14 @@ use shared::bus::Delivery;
 use shared::envelope::Errand;
 use shared::id::Stamp;
 use shared::protocol::{ErrorBody, ErrorCode, ServerMessage};
-use shared::tag::IdentityTag;
 use tracing::debug;
 
-use super::metrics::GaveUp;
+use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
-use super::{Outbound, Trouble, confirmed, push, write};
+use super::{Outbound, Trouble, confirmed, write};
 use crate::pipeline::JOURNEY;
 use crate::redact;
-use crate::store::HeldWrite;
+use crate::store::{HeldWrite, Mailbox};
 
 /// What the producer of a push is told that does not fit into the hold.
 pub(super) fn overflow() -> Outcome {
@@ -32,9 +31,7 @@ pub(super) fn overflow() -> Outcome {
 fn error(why: GaveUp) -> ErrorBody {
     match why {
         // Whoever it is for may have done all that was asked of it, and there is room again when the rest is written.
-        GaveUp::Overflow => {
-            ErrorBody::new(ErrorCode::HoldOverflow, "too much waits for this identity already").for_now()
-        }
+        GaveUp::Overflow => ErrorBody::new(ErrorCode::HoldOverflow, "too much is held already").for_now(),
         GaveUp::Expired => ErrorBody::new(ErrorCode::HoldExpired, "no fresh token came in time"),
     }
 }
@@ -45,13 +42,14 @@ impl Outbound {
     pub(super) async fn give_up(
         &self,
         held: &HeldWrite,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         why: GaveUp,
         delivery: Option<&Delivery>,
     ) -> Result<(), Trouble> {
-        self.counters.gave_up(why);
-        debug!(target: JOURNEY, stage = "given_up", key = %redact::text(&held.key), %identity, why = ?why);
-        if !push::is_push(&held.key) {
+        let kind = Kind::from(mailbox);
+        self.counters.gave_up(kind, why);
+        debug!(target: JOURNEY, stage = "given_up", key = %redact::text(&held.key), %mailbox, why = ?why);
+        if kind == Kind::Answer {
             return self.refuse_answer(held, why).await;
         }
         let outcome = match why {
@@ -75,11 +73,17 @@ impl Outbound {
             return Ok(());
         };
         let (id, error) = (id(&held.body), error(why));
+        let what = match why {
+            GaveUp::Overflow => "answer_dropped",
+            GaveUp::Expired => "answer_expired",
+        };
+        self.note_answer(held, what, error.message.to_string()).await;
         let body = ServerMessage::error(id.as_deref(), &error).to_json();
         let refusal = HeldWrite {
             // If it was written after all, nothing more is told of it.
             key: held.key.clone(),
             body: String::new(),
+            asker: None,
             producer: None,
             since: self.clock.now(),
         };
@@ -97,12 +101,12 @@ impl Outbound {
 }
 
 /// The question that something of the key `<stamp>.<index>` answers.
-fn stamp(key: &str) -> Option<Stamp> {
+pub(super) fn stamp(key: &str) -> Option<Stamp> {
     key.rsplit_once('.')?.0.parse().ok()
 }
 
 /// The `id` of the message that an answer answers.
-fn id(body: &str) -> Option<Cow<'_, str>> {
+pub(super) fn id(body: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Named<'a> {
         #[serde(borrow)]

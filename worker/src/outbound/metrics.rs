@@ -5,6 +5,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use shared::protocol::ErrorCode;
 
 use super::outcome::Outcome;
+use crate::store::Mailbox;
 
 /// What came out of `<ns>.undelivered`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,46 @@ pub(crate) enum GaveUp {
     Expired,
 }
 
+/// What is held to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// For an identity.
+    Push,
+    /// For whoever asked.
+    Answer,
+}
+
+impl From<Mailbox> for Kind {
+    fn from(mailbox: Mailbox) -> Self {
+        match mailbox {
+            Mailbox::Pushes(_) => Self::Push,
+            Mailbox::Answers(_) => Self::Answer,
+        }
+    }
+}
+
+/// A counter for each kind.
+struct ByKind {
+    push: Counter,
+    answer: Counter,
+}
+
+impl ByKind {
+    fn new(counter: impl Fn(&'static str) -> Counter) -> Self {
+        Self {
+            push: counter("push"),
+            answer: counter("answer"),
+        }
+    }
+
+    const fn of(&self, kind: Kind) -> &Counter {
+        match kind {
+            Kind::Push => &self.push,
+            Kind::Answer => &self.answer,
+        }
+    }
+}
+
 pub(crate) struct Counters {
     delivered: Counter,
     held: Counter,
@@ -44,10 +85,10 @@ pub(crate) struct Counters {
     wake: Counter,
     put_back: Counter,
     ignored: Counter,
-    holds: Counter,
-    released: Counter,
-    overflows: Counter,
-    expired: Counter,
+    holds: ByKind,
+    released: ByKind,
+    overflows: ByKind,
+    expired: ByKind,
     wakes: Counter,
     unregistered: Counter,
     outcomes_lost: Counter,
@@ -67,7 +108,9 @@ impl Counters {
     pub(crate) fn new() -> Self {
         let push = |outcome: &'static str| counter!("countersign_worker_pushes_total", "outcome" => outcome);
         let came = |kind: &'static str| counter!("countersign_worker_undelivered_total", "kind" => kind);
-        let gave_up = |reason: &'static str| counter!("countersign_worker_holds_given_up_total", "reason" => reason);
+        let gave_up = |reason: &'static str| {
+            ByKind::new(|kind| counter!("countersign_worker_holds_given_up_total", "reason" => reason, "kind" => kind))
+        };
         let revocation = |outcome: &'static str| counter!("countersign_worker_revocations_total", "outcome" => outcome);
         Self {
             delivered: push("delivered"),
@@ -81,8 +124,8 @@ impl Counters {
             wake: came("wake"),
             put_back: came("revocation"),
             ignored: came("ignored"),
-            holds: counter!("countersign_worker_writes_held_total"),
-            released: counter!("countersign_worker_writes_released_total"),
+            holds: ByKind::new(|kind| counter!("countersign_worker_writes_held_total", "kind" => kind)),
+            released: ByKind::new(|kind| counter!("countersign_worker_writes_released_total", "kind" => kind)),
             overflows: gave_up("overflow"),
             expired: gave_up("expired"),
             wakes: counter!("countersign_worker_wakes_total"),
@@ -135,20 +178,21 @@ impl Counters {
     }
 
     /// Something is held, or was already.
-    pub(crate) fn held(&self) {
-        self.holds.increment(1);
+    pub(crate) fn held(&self, kind: Kind) {
+        self.holds.of(kind).increment(1);
     }
 
     /// So much left the hold for a connection.
-    pub(crate) fn released(&self, count: usize) {
-        self.released.increment(count as u64);
+    pub(crate) fn released(&self, kind: Kind, count: usize) {
+        self.released.of(kind).increment(count as u64);
     }
 
-    pub(crate) fn gave_up(&self, why: GaveUp) {
-        match why {
-            GaveUp::Overflow => self.overflows.increment(1),
-            GaveUp::Expired => self.expired.increment(1),
-        }
+    pub(crate) fn gave_up(&self, kind: Kind, why: GaveUp) {
+        let counters = match why {
+            GaveUp::Overflow => &self.overflows,
+            GaveUp::Expired => &self.expired,
+        };
+        counters.of(kind).increment(1);
     }
 
     /// A connection was told that something waits.

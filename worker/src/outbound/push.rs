@@ -175,6 +175,7 @@ impl Push {
         HeldWrite {
             key: self.key(),
             body: self.body.clone(),
+            asker: None,
             producer: self.producer.clone(),
             since: self.since,
         }
@@ -191,11 +192,6 @@ fn body(id: &str, payload: &RawValue) -> String {
         auth: None,
     };
     message.to_json()
-}
-
-/// Whether something of this key is a push, rather than an answer.
-pub(crate) fn is_push(key: &str) -> bool {
-    key.starts_with(KEY_PREFIX) || hold::is_of_user(key)
 }
 
 /// Who wants to know what becomes of a message of anybody's. A queue of ours is nobody's: what came there would be
@@ -278,7 +274,7 @@ mod tests {
             push.to,
             Addressee::Identity(identity::tag_of(&Issuer::new("i"), "alice"))
         );
-        assert!(is_push(&push.key()) && push.since == NOW);
+        assert!(push.key().starts_with(hold::PUSH) && push.since == NOW);
         assert_eq!(push.to_hold().body, push.body);
     }
 

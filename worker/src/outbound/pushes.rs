@@ -19,7 +19,7 @@ use tracing::field::display;
 use super::audience::Recipient;
 use super::given_up::overflow;
 use super::lanes::Lanes;
-use super::metrics::GaveUp;
+use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
 use super::push::{self, Addressee, Push};
 use super::{Arrival, Outbound, Trouble, write};
@@ -235,14 +235,14 @@ impl Pushes {
 
     /// Nobody can be written to now. What is held is there before the look for whoever has come meanwhile.
     async fn hold(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, Trouble> {
-        match self.outbound.put_away(identity, &push.to_hold()).await? {
+        match self.outbound.put_away(identity.into(), &push.to_hold()).await? {
             Holding::Held { .. } => {
                 self.outbound.wake(identity).await?;
                 Ok(Outcome::Held)
             }
             // Connections alone are deserted.
             Holding::Overflow | Holding::Deserted => {
-                self.outbound.counters.gave_up(GaveUp::Overflow);
+                self.outbound.counters.gave_up(Kind::Push, GaveUp::Overflow);
                 Ok(overflow())
             }
         }

@@ -14,8 +14,10 @@ use super::{Outbound, Trouble};
 
 /// How often a worker looks, give or take a half: what is told late by seconds has waited for minutes.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How many identities are looked at in one go. The rest comes next time.
-const IDENTITIES_AT_A_TIME: u64 = 256;
+/// How many mailboxes are looked at in one go.
+const MAILBOXES_AT_A_TIME: u64 = 256;
+/// How many goes there are at most, while each finds that many: 4,096 mailboxes each time. The rest comes next time.
+const MOST_GOES: usize = 16;
 
 impl Outbound {
     /// Runs for ever.
@@ -33,8 +35,14 @@ impl Outbound {
         self.counters.reserved(self.store.reserved().await?);
         let ttl_ms = u64::try_from(self.hold.ttl.as_millis()).unwrap_or(u64::MAX);
         let since = Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(ttl_ms));
-        for identity in self.store.overdue(since, IDENTITIES_AT_A_TIME).await? {
-            self.expire(identity).await?;
+        for _ in 0..MOST_GOES {
+            let overdue = self.store.overdue(since, MAILBOXES_AT_A_TIME).await?;
+            for mailbox in &overdue {
+                self.expire(*mailbox).await?;
+            }
+            if (overdue.len() as u64) < MAILBOXES_AT_A_TIME {
+                break;
+            }
         }
         Ok(())
     }

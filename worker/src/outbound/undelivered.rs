@@ -4,9 +4,9 @@
 //! order: so whatever a terminator gave back before it asks for what is held has
 //! been put away when it asks.
 //!
-//! Whatever comes from a connection that is gone is followed by a look for others of
+//! A push that comes from a connection that is gone is followed by a look for others of
 //! its identity. A connection that has lapsed asks for it itself, when it is renewed;
-//! only if it is gone meanwhile are others told.
+//! only if it is gone meanwhile are others told. Answers are nobody else's: see `answers`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,15 +22,14 @@ use shared::id::ConnectionId;
 use shared::tag::IdentityTag;
 use tokio::time::Instant;
 
+use super::answers::Unheard;
 use super::lanes::Lanes;
 use super::metrics::{Came, GaveUp};
 use super::waking::Told;
 use super::{Arrival, Outbound, Trouble, confirmed};
+use crate::heirs::MOST_HEIRS;
 use crate::intake::Intake;
 use crate::store::{HeldWrite, Holding};
-
-/// How many heirs in a row may be gone: a client that came back so often within minutes comes back again.
-const MOST_HEIRS: usize = 8;
 
 pub(crate) struct Putting {
     outbound: Arc<Outbound>,
@@ -48,7 +47,13 @@ enum Lane {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 enum Job {
-    /// Something was not written.
+    /// An answer was not written, that was asked for in the name of that identity.
+    HoldAnswer {
+        identity: IdentityTag,
+        unheard: Unheard,
+        write: HeldWrite,
+    },
+    /// A push was not written.
     Hold {
         why: Bounced,
         connection: ConnectionId,
@@ -145,6 +150,7 @@ impl Putting {
                 alone,
                 write,
             } => self.hold(delivery, *why, *connection, *identity, *alone, write).await,
+            Job::HoldAnswer { unheard, write, .. } => self.outbound.hold_answer(delivery, unheard, write).await,
             Job::Fetch(fetch) => {
                 self.told.forget(fetch.identity);
                 self.outbound.fetch(*fetch).await
@@ -181,13 +187,12 @@ impl Putting {
         write: &HeldWrite,
     ) -> Result<(), Trouble> {
         let outbound = &self.outbound;
+        let mailbox = identity.into();
         if outbound.is_over(write.since) {
-            return outbound.give_up(write, identity, GaveUp::Expired, Some(delivery)).await;
+            return outbound.give_up(write, mailbox, GaveUp::Expired, Some(delivery)).await;
         }
-        if outbound.put_away(identity, write).await? == Holding::Overflow {
-            return outbound
-                .give_up(write, identity, GaveUp::Overflow, Some(delivery))
-                .await;
+        if outbound.put_away(mailbox, write).await? == Holding::Overflow {
+            return outbound.give_up(write, mailbox, GaveUp::Overflow, Some(delivery)).await;
         }
         // Another copy of the same has been held a moment ago, and whoever is to be told of it has been.
         if !delivery.is_redelivered() && self.told.knows(identity, &write.key, Instant::now()) {
@@ -276,41 +281,59 @@ impl Job {
                 let Some((identity, body)) = held else {
                     return settlement(message).map(|_| Self::Settle(stamp.connection));
                 };
-                Some(Self::Hold {
-                    why,
-                    connection: stamp.connection,
+                Some(Self::HoldAnswer {
                     identity,
-                    alone: false,
+                    unheard: Unheard {
+                        asked_by: stamp.connection,
+                        on: stamp.connection,
+                        why,
+                    },
                     write: HeldWrite {
                         key: format!("{stamp}.{}", answer.part.index),
                         body,
+                        asker: Some(identity),
                         producer: None,
                         since: now,
                     },
                 })
             }
-            Return::Errand(
-                connection,
-                Errand::Write(Write {
+            Return::Errand(connection, Errand::Write(write)) => {
+                let Write {
                     key,
                     identity,
                     producer,
                     alone,
+                    asked_by,
                     since,
                     ..
-                }),
-            ) => Some(Self::Hold {
-                why,
-                connection,
-                identity: identity?,
-                alone,
-                write: HeldWrite {
+                } = write;
+                let (identity, body) = identity.zip(body())?;
+                let write = HeldWrite {
                     key,
-                    body: body()?,
+                    body,
+                    asker: asked_by.map(|_| identity),
                     producer,
                     since,
-                },
-            }),
+                };
+                Some(match asked_by {
+                    Some(asked_by) => Self::HoldAnswer {
+                        identity,
+                        unheard: Unheard {
+                            asked_by,
+                            on: connection,
+                            why,
+                        },
+                        write,
+                    },
+                    None => Self::Hold {
+                        why,
+                        connection,
+                        identity,
+                        alone,
+                        write,
+                    },
+                })
+            }
             Return::Errand(gone, Errand::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
             // Others of the identity were told too, and whoever comes is told when it registers.
             Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. } | Errand::Replaced) => None,
@@ -332,7 +355,7 @@ impl Job {
 
     const fn lane(&self) -> Lane {
         match self {
-            Self::Hold { identity, .. } => Lane::Identity(*identity),
+            Self::Hold { identity, .. } | Self::HoldAnswer { identity, .. } => Lane::Identity(*identity),
             Self::Fetch(fetch) => Lane::Identity(fetch.identity),
             Self::Settle(connection) => Lane::Connection(*connection),
             Self::Wake { from, .. } => Lane::Connection(*from),
@@ -342,10 +365,14 @@ impl Job {
 
     const fn kind(&self) -> Came {
         match self {
-            Self::Hold {
-                why: Bounced::Lapsed, ..
-            } => Came::Lapsed,
-            Self::Hold { why: Bounced::Gone, .. } => Came::Gone,
+            Self::Hold { why, .. }
+            | Self::HoldAnswer {
+                unheard: Unheard { why, .. },
+                ..
+            } => match why {
+                Bounced::Lapsed => Came::Lapsed,
+                Bounced::Gone => Came::Gone,
+            },
             Self::Fetch(_) => Came::Fetch,
             Self::Wake { .. } => Came::Wake,
             Self::PutBack { .. } => Came::Revocation,

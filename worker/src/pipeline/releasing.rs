@@ -27,6 +27,7 @@ use tracing::debug;
 use super::holding::MOST_HEIRS;
 use super::{Conclusion, JOURNEY, Pipeline};
 use crate::handler::Request;
+use crate::heirs;
 use crate::metrics::{Outcome, Released};
 use crate::revoked::Judgement;
 use crate::rights;
@@ -217,17 +218,12 @@ impl Pipeline {
     /// Tells a connection of what is held of those that the one it took over had taken over itself: whoever lost two
     /// connections in a row knows the second one's key alone.
     async fn look_further(&self, connection: ConnectionId, from: ConnectionId) -> Result<(), Stop> {
-        let mut at = from;
-        for _ in 0..MOST_HEIRS {
-            let Some(earlier) = self.store.predecessor(at).await? else {
-                return Ok(());
-            };
+        for earlier in heirs::taken_over(&*self.store, from).await? {
             if !self.store.held_messages(earlier).await?.is_empty() {
                 let errand = Errand::Wake { from: Some(earlier) };
                 self.metrics.woke_heir();
                 self.send_errand(connection, &errand, Bytes::new()).await?;
             }
-            at = earlier;
         }
         Ok(())
     }
@@ -358,6 +354,7 @@ impl Pipeline {
                 identity: Some(heir.identity),
                 producer: None,
                 alone: false,
+                asked_by: Some(stamp.connection),
                 released: true,
                 since: message.since,
             };

@@ -60,6 +60,7 @@ impl Pipeline {
             identity: None,
             producer: None,
             alone: false,
+            asked_by: None,
             released: false,
             since: message.since,
         };

@@ -36,8 +36,8 @@ pub use super::redis::COMMANDS;
 use super::redis::RedisStore;
 use super::{
     AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, Epoch, HOLD_GRACE, HeldMessage,
-    HeldWrite, HoldLimits, Holding, Kept, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, MessageKey,
-    Recorded, Registered, Reservation, ResumeDigest, Run, Settings, Store, StoreError,
+    HeldWrite, HoldLimits, Holding, Kept, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, Mailbox,
+    MessageKey, PREDECESSORS_KEPT, Recorded, Registered, Reservation, ResumeDigest, Run, Settings, Store, StoreError,
 };
 use crate::identity::{Identity, Issuer, Subject};
 
@@ -69,9 +69,9 @@ pub trait Home: Send + Sync {
     /// Loses all that is stored, as a server does that comes up empty.
     fn lose(&self) -> BoxFuture<'_, ()>;
 
-    /// Does what a look for what is overdue does when it has found nothing held for the identity, where looking is
+    /// Does what a look for what is overdue does when it has found nothing in the mailbox, where looking is
     /// more than one step.
-    fn end_a_look_in_vain(&self, identity: IdentityTag) -> BoxFuture<'_, ()>;
+    fn end_a_look_in_vain(&self, mailbox: Mailbox) -> BoxFuture<'_, ()>;
 }
 
 struct MemoryHome {
@@ -223,6 +223,7 @@ fn write(home: &dyn Home, key: &str, body: &str) -> HeldWrite {
     HeldWrite {
         key: key.to_owned(),
         body: body.to_owned(),
+        asker: Some(IdentityTag::of(&[1; 32])),
         producer: Some(Producer {
             reply_to: "q".to_owned(),
             correlation_id: None,
@@ -231,8 +232,8 @@ fn write(home: &dyn Home, key: &str, body: &str) -> HeldWrite {
     }
 }
 
-async fn hold_write(home: &dyn Home, identity: IdentityTag, write: &HeldWrite) -> Holding {
-    let held = home.store().hold_write(identity, write, &LIMITS).await;
+async fn hold_write(home: &dyn Home, mailbox: impl Into<Mailbox>, write: &HeldWrite) -> Holding {
+    let held = home.store().hold_write(mailbox.into(), write, &LIMITS).await;
     held.expect("the store answers")
 }
 
@@ -269,7 +270,7 @@ impl Home for MemoryHome {
         Box::pin(ready(()))
     }
 
-    fn end_a_look_in_vain(&self, _: IdentityTag) -> BoxFuture<'_, ()> {
+    fn end_a_look_in_vain(&self, _: Mailbox) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
 }
@@ -291,9 +292,9 @@ impl Home for RedisHome {
         Box::pin(async move { self.store.lose().await.expect("the store answers") })
     }
 
-    fn end_a_look_in_vain(&self, identity: IdentityTag) -> BoxFuture<'_, ()> {
+    fn end_a_look_in_vain(&self, mailbox: Mailbox) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let ended = self.store.mend_overdue(identity, None).await;
+            let ended = self.store.mend_overdue(mailbox, None).await;
             ended.expect("the store answers");
         })
     }

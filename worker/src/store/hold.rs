@@ -1,4 +1,4 @@
-//! What is held until a fresh token comes: messages by connection, and what is to be written by identity.
+//! What is held until a fresh token comes: messages by connection, and what is to be written by mailbox.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use shared::tag::{IdentityTag, TokenIdTag};
 use super::HOLD_GRACE;
 use crate::rights::Allowed;
 
-/// How much may be held of one connection, as much again of answers to one identity, and of pushes to it; and for how long.
+/// How much may be held of one connection's messages, as much again of answers to it, and of pushes to one identity; and for
+/// how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
     /// How many.
@@ -73,11 +74,6 @@ const USER: &str = "u:";
 /// The key of something that a user sends.
 pub(crate) fn key_of_user(sender: IdentityTag, id: &str) -> String {
     format!("{USER}{sender}:{id}")
-}
-
-/// Whether a key is of something that a user sent.
-pub(crate) fn is_of_user(key: &str) -> bool {
-    key.starts_with(USER)
 }
 
 impl HoldLimits {
@@ -159,6 +155,8 @@ pub struct HeldWrite {
     pub key: String,
     /// The text, as it crosses the socket.
     pub body: String,
+    /// In whose name it was asked, if it is an answer: they alone may hear it, though the connection be another's by now.
+    pub asker: Option<IdentityTag>,
     /// Who wants to know what becomes of it, if it is a push.
     pub producer: Option<Producer>,
     /// When it was first given to us.
@@ -166,11 +164,6 @@ pub struct HeldWrite {
 }
 
 impl HeldWrite {
-    /// Whether it answers a question, rather than being somebody's push.
-    pub(super) fn is_answer(&self) -> bool {
-        !self.key.starts_with(PUSH) && !is_of_user(&self.key)
-    }
-
     /// With what the keys of its sender begin, if that is a user.
     pub(super) fn sender(&self) -> Option<&str> {
         let behind = self.key.strip_prefix(USER)?.find(':')?;

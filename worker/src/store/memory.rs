@@ -32,8 +32,8 @@ use self::reservations::Reservations;
 use self::revocations::Revocations;
 use self::writes::Writes;
 use super::{
-    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
-    Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
+    Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -145,14 +145,14 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.authentications.heir(connection, now))
     }
 
-    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
-        self.step(move |state, now| state.authentications.predecessor(connection, now))
+    fn predecessors(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>> {
+        self.step(move |state, now| state.authentications.predecessors(connection, now))
     }
 
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
         self.step(move |state, now| {
             let entered = state.connections.enter(identity, entry, now);
-            entered.then(|| state.writes.count(identity, now))
+            entered.then(|| state.writes.count(identity.into(), now))
         })
     }
 
@@ -243,22 +243,22 @@ impl Store for MemoryStore {
 
     fn hold_write<'a>(
         &'a self,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         write: &'a HeldWrite,
         limits: &'a HoldLimits,
     ) -> BoxFuture<'a, Result<Holding, StoreError>> {
-        self.step(move |state, now| state.writes.hold(identity, write, limits, now))
+        self.step(move |state, now| state.writes.hold(mailbox, write, limits, now))
     }
 
-    fn held_writes(&self, identity: IdentityTag, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>> {
-        self.step(move |state, now| state.writes.of(identity, most, now))
+    fn held_writes(&self, mailbox: Mailbox, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>> {
+        self.step(move |state, now| state.writes.of(mailbox, most, now))
     }
 
-    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
-        self.step(move |state, now| state.writes.drop(identity, keys, now))
+    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.step(move |state, now| state.writes.drop(mailbox, keys, now))
     }
 
-    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>> {
+    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<Mailbox>, StoreError>> {
         self.step(move |state, now| state.writes.overdue(since, most, now))
     }
 

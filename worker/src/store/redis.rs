@@ -3,19 +3,19 @@
 //! | key | what | room |
 //! |---|---|---|
 //! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume, the heir, whether it is deserted | `authentications` |
-//! | `<ns>:{<connection>}:from` | the connection that it took over | `authentications` |
+//! | `<ns>:{<connection>}:predecessors` | a sorted set: the connections that it took over, by when | `authentications` |
 //! | `<ns>:{<connection>}:held` | a hash: held messages by sequence | `messages` |
 //! | `<ns>:{<connection>}:dropped` | a sorted set: messages that were held | `messages` |
 //! | `<ns>:{<connection>}:decisions` | a list | `decisions` |
 //! | `<ns>:{i:<identity>}:connections` | a hash: entries by connection | `connections` |
 //! | `<ns>:{i:<identity>}:ends` | a sorted set: when each connection is forgotten | `connections` |
 //! | `<ns>:{i:<identity>}:left`, `:left:at` | a hash and a sorted set: connections that left, by which message, and when | `connections` |
-//! | `<ns>:{i:<identity>}:writes` | a hash: held writes by key | `writes` |
-//! | `<ns>:{i:<identity>}:order`, `:age` | sorted sets: the keys of held writes | `writes` |
+//! | `<ns>:{<connection>}:writes`, `<ns>:{i:<identity>}:writes` | a hash: held answers, or pushes, by key | `writes` |
+//! | … `:order`, `:age` | sorted sets: the keys of held writes | `writes` |
 //! | `<ns>:{i:<identity>}:claims` | a hash: messages that have, or are having, their effect, by the digest of their `id` | `claims` |
 //! | `<ns>:{i:<identity>}:claims:ends`, `:answers` | sorted sets: when each is forgotten, and each that has an answer | `claims` |
 //! | `<ns>:{unauthenticated}:bytes`, `:ends` | a hash and a sorted set: how much is held of connections that are nobody's, and until when | `reservations` |
-//! | `<ns>:overdue` | a sorted set: since when something is held for which identity | `overdue` |
+//! | `<ns>:overdue` | a sorted set: since when something is held in which mailbox | `overdue` |
 //! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
 //! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
 //! | `<ns>:{epoch-22}`, … | a hash: since when this server has all that it was given | `epoch` |
@@ -51,7 +51,7 @@ use shared::tag::IdentityTag;
 use self::link::{Link, Wire};
 use super::{
     Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, LONGEST_KEPT,
-    Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
+    Mailbox, Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -67,8 +67,6 @@ pub const COMMANDS: &[&str] = &[
     "DEL",
     "PTTL",
     "PEXPIRE",
-    "GET",
-    "SET",
     "HGET",
     "HMGET",
     "HGETALL",
@@ -104,6 +102,7 @@ pub(super) struct RedisStore {
 struct Scripts {
     record: Script,
     resume: Script,
+    succeed: Script,
     register: Script,
     unregister: Script,
     hold_message: Script,
@@ -136,6 +135,7 @@ impl Scripts {
         Self {
             record: script!("redis/record.lua"),
             resume: script!("redis/resume.lua"),
+            succeed: script!("redis/succeed.lua"),
             register: script!("redis/register.lua"),
             unregister: script!("redis/unregister.lua"),
             hold_message: script!("redis/hold_message.lua"),
@@ -179,6 +179,13 @@ impl RedisStore {
 
     fn of_identity(&self, identity: IdentityTag, what: &str) -> String {
         format!("{}:{{i:{identity}}}:{what}", self.namespace)
+    }
+
+    fn of_mailbox(&self, mailbox: Mailbox, what: &str) -> String {
+        match mailbox {
+            Mailbox::Pushes(identity) => self.of_identity(identity, what),
+            Mailbox::Answers(connection) => self.of_connection(connection, what),
+        }
     }
 
     fn of_all(&self, what: &str) -> String {
@@ -303,8 +310,8 @@ impl Store for RedisStore {
         Box::pin(self.read_heir(connection))
     }
 
-    fn predecessor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
-        Box::pin(self.read_predecessor(connection))
+    fn predecessors(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>> {
+        Box::pin(self.read_predecessors(connection))
     }
 
     fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
@@ -383,22 +390,22 @@ impl Store for RedisStore {
 
     fn hold_write<'a>(
         &'a self,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         write: &'a HeldWrite,
         limits: &'a HoldLimits,
     ) -> BoxFuture<'a, Result<Holding, StoreError>> {
-        Box::pin(self.append_write(identity, write, limits))
+        Box::pin(self.append_write(mailbox, write, limits))
     }
 
-    fn held_writes(&self, identity: IdentityTag, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>> {
-        Box::pin(self.read_writes(identity, most))
+    fn held_writes(&self, mailbox: Mailbox, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>> {
+        Box::pin(self.read_writes(mailbox, most))
     }
 
-    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.remove_writes(identity, keys))
+    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.remove_writes(mailbox, keys))
     }
 
-    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<IdentityTag>, StoreError>> {
+    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<Mailbox>, StoreError>> {
         Box::pin(self.find_overdue(since, most))
     }
 

@@ -14,8 +14,8 @@ use shared::tag::IdentityTag;
 use shared::trace::{self, KeyValue, SpanKind, words};
 
 use super::{
-    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
-    Registered, Reservation, ResumeDigest, Store, StoreError,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
+    Recorded, Registered, Reservation, ResumeDigest, Store, StoreError,
 };
 use crate::identity::Identity;
 
@@ -65,8 +65,8 @@ impl Store for Traced {
         traced("heir", self.0.heir(connection))
     }
 
-    fn predecessor(&self, connection: ConnectionId) -> Call<'_, Option<ConnectionId>> {
-        traced("predecessor", self.0.predecessor(connection))
+    fn predecessors(&self, connection: ConnectionId) -> Call<'_, Vec<ConnectionId>> {
+        traced("predecessors", self.0.predecessors(connection))
     }
 
     fn register(&self, identity: IdentityTag, entry: Registered) -> Call<'_, Option<u64>> {
@@ -126,24 +126,19 @@ impl Store for Traced {
         traced("reserved", self.0.reserved())
     }
 
-    fn hold_write<'a>(
-        &'a self,
-        identity: IdentityTag,
-        write: &'a HeldWrite,
-        limits: &'a HoldLimits,
-    ) -> Call<'a, Holding> {
-        traced("hold_write", self.0.hold_write(identity, write, limits))
+    fn hold_write<'a>(&'a self, mailbox: Mailbox, write: &'a HeldWrite, limits: &'a HoldLimits) -> Call<'a, Holding> {
+        traced("hold_write", self.0.hold_write(mailbox, write, limits))
     }
 
-    fn held_writes(&self, identity: IdentityTag, most: u64) -> Call<'_, Vec<HeldWrite>> {
-        traced("held_writes", self.0.held_writes(identity, most))
+    fn held_writes(&self, mailbox: Mailbox, most: u64) -> Call<'_, Vec<HeldWrite>> {
+        traced("held_writes", self.0.held_writes(mailbox, most))
     }
 
-    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> Call<'a, u64> {
-        traced("drop_writes", self.0.drop_writes(identity, keys))
+    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> Call<'a, u64> {
+        traced("drop_writes", self.0.drop_writes(mailbox, keys))
     }
 
-    fn overdue(&self, since: Timestamp, most: u64) -> Call<'_, Vec<IdentityTag>> {
+    fn overdue(&self, since: Timestamp, most: u64) -> Call<'_, Vec<Mailbox>> {
         traced("overdue", self.0.overdue(since, most))
     }
 
@@ -226,7 +221,7 @@ mod tests {
             Box::pin(ready(()))
         }
 
-        fn end_a_look_in_vain(&self, _: IdentityTag) -> BoxFuture<'_, ()> {
+        fn end_a_look_in_vain(&self, _: Mailbox) -> BoxFuture<'_, ()> {
             Box::pin(ready(()))
         }
     }

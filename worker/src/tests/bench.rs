@@ -30,8 +30,8 @@ use crate::handler::builtin::Application;
 use crate::identity::{Identity, Issuer};
 use crate::running::Running;
 use crate::store::{
-    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Recorded,
-    Registered, Reservation, ResumeDigest, Settings, Store, StoreError, UnauthenticatedLimits, open,
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
+    Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError, UnauthenticatedLimits, open,
 };
 use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
@@ -500,7 +500,7 @@ impl Store for FlakyStore {
     forwarded! {
         fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, heir: ConnectionId) -> bool;
         fn heir<'a>(connection: ConnectionId) -> Option<ConnectionId>;
-        fn predecessor<'a>(connection: ConnectionId) -> Option<ConnectionId>;
+        fn predecessors<'a>(connection: ConnectionId) -> Vec<ConnectionId>;
         fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
@@ -511,8 +511,8 @@ impl Store for FlakyStore {
         fn reserve<'a>(connection: ConnectionId, reservation: &'a Reservation) -> bool;
         fn unreserve<'a>(connection: ConnectionId) -> ();
         fn reserved<'a>() -> u64;
-        fn held_writes<'a>(identity: IdentityTag, most: u64) -> Vec<HeldWrite>;
-        fn overdue<'a>(since: Timestamp, most: u64) -> Vec<IdentityTag>;
+        fn held_writes<'a>(mailbox: Mailbox, most: u64) -> Vec<HeldWrite>;
+        fn overdue<'a>(since: Timestamp, most: u64) -> Vec<Mailbox>;
         fn revoke<'a>(revocations: &'a [Revocation]) -> Kept;
         fn dropped_messages<'a>(connection: ConnectionId) -> Vec<Sequence>;
         fn epoch<'a>() -> Epoch;
@@ -555,7 +555,7 @@ impl Store for FlakyStore {
 
     fn hold_write<'a>(
         &'a self,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         write: &'a HeldWrite,
         limits: &'a HoldLimits,
     ) -> BoxFuture<'a, Result<Holding, StoreError>> {
@@ -565,11 +565,11 @@ impl Store for FlakyStore {
             if let Some((identity, entry)) = late {
                 self.inner.register(identity, entry).await?;
             }
-            self.inner.hold_write(identity, write, limits).await
+            self.inner.hold_write(mailbox, write, limits).await
         })
     }
 
-    fn drop_writes<'a>(&'a self, identity: IdentityTag, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
+    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
             self.check()?;
             let fails = |left: usize| left.checked_sub(1);
@@ -580,7 +580,7 @@ impl Store for FlakyStore {
             {
                 return Err(StoreError::Unavailable("just now".into()));
             }
-            self.inner.drop_writes(identity, keys).await
+            self.inner.drop_writes(mailbox, keys).await
         })
     }
 

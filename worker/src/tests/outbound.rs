@@ -1,5 +1,6 @@
 //! Pushes, what comes back, and what is held.
 
+mod answers;
 mod counting;
 mod holds;
 mod pushes;
@@ -147,6 +148,7 @@ impl Bench {
             identity: Some(tag(subject)),
             producer: None,
             alone: false,
+            asked_by: None,
             released: false,
             since: self.clock.now(),
         };
@@ -154,9 +156,15 @@ impl Bench {
         Errand::Write(write).to_message(connection, body.into())
     }
 
-    /// The keys of what is held.
+    /// The keys of the answers that are held for a connection.
+    pub(super) async fn answers_held(&self, connection: ConnectionId) -> Vec<String> {
+        let held = self.store.held_writes(connection.into(), 1_000).await.unwrap();
+        held.into_iter().map(|write| write.key).collect()
+    }
+
+    /// The keys of the pushes that are held.
     pub(super) async fn held(&self, subject: &str) -> Vec<String> {
-        let held: Vec<HeldWrite> = self.store.held_writes(tag(subject), 1_000).await.unwrap();
+        let held: Vec<HeldWrite> = self.store.held_writes(tag(subject).into(), 1_000).await.unwrap();
         held.into_iter().map(|write| write.key).collect()
     }
 }

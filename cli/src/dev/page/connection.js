@@ -186,8 +186,9 @@ function drawStanding() {
   byId("who").dataset.state = live ? "live" : known?.subject && open ? "lapsed" : "";
   byId("who-left").textContent = live ? clock(until / 1000) : "";
   byId("held-in").textContent = known?.held.inbound ?? 0;
-  byId("held-out").textContent = known?.held.outbound ?? 0;
-  for (const id of ["held-in", "held-out"]) byId(id).dataset.some = String(Number(byId(id).textContent) > 0);
+  byId("held-answers").textContent = known?.held.answers ?? 0;
+  byId("held-pushes").textContent = known?.held.pushes ?? 0;
+  for (const id of ["held-in", "held-answers", "held-pushes"]) byId(id).dataset.some = String(Number(byId(id).textContent) > 0);
   drawWanted(wanted, known, open);
   byId("resume-row").hidden = !(left && open);
   drawDecisions(known?.decisions ?? []);
@@ -205,7 +206,8 @@ function drawWanted(wanted, known, open) {
   const banner = byId("wanted");
   banner.hidden = !wanted || !open;
   if (banner.hidden) return;
-  const { inbound, outbound } = known?.held ?? wanted.held;
+  const inbound = known?.held.inbound ?? wanted.held.inbound;
+  const outbound = known ? known.held.answers + (known.held.pushes ?? 0) : wanted.held.outbound;
   const seconds = (wanted.until - performance.now()) / 1000;
   const over = wanted.reason === "expiring" && seconds <= 0;
   const waiting = inbound + outbound > 0 ? ` ${inbound} from here and ${outbound} for here wait.` : "";

@@ -23,6 +23,33 @@ describe("a lost connection", () => {
     assert.equal(await answer, "done");
   });
 
+  test("loses no answer that it is owed: what the server had answered meanwhile, or answers again, settles each request once", async () => {
+    const { client, socket } = await live();
+    const settledAs: unknown[] = [];
+    const requests = [1, 2].map((n) => client.request("order", n).then((payload) => settledAs.push([n, payload])));
+    const ids = socket().asked.map(({ id }) => id);
+    socket().end(1006);
+    await pass(250);
+    socket().accept();
+    assert.deepEqual(socket().authentications[0]?.payload, { resume: "c.s" });
+    assert.deepEqual(
+      socket().asked.map(({ id }) => id),
+      ids,
+    );
+    socket().authenticate({ ...AUTH, resume: "d.s" });
+    // What waited for us comes, for the first; both are answered where they were sent again.
+    socket().reply(ids[0], "then");
+    socket().reply(ids[1], "now");
+    socket().reply(ids[0], "once more");
+    await Promise.all(requests);
+    await settled();
+    assert.deepEqual(settledAs, [
+      [1, "then"],
+      [2, "now"],
+    ]);
+    assert.equal(client.pending, 0);
+  });
+
   test("is waited for longer each time, up to a limit, and briefly again after it has held", async () => {
     const { client, socket } = bench({ backoffMs: { least: 100, most: 350 } });
     client.connect();

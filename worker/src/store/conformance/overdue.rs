@@ -1,4 +1,4 @@
-//! For whom something is held for too long.
+//! In which mailboxes something is held for too long.
 
 use super::*;
 
@@ -7,15 +7,26 @@ pub(super) async fn every_claim(home: &dyn Home) {
     the_oldest_counts_whenever_it_came(home).await;
     what_is_held_while_others_look_is_found_all_the_same(home).await;
     what_was_held_after_a_look_is_not_forgotten_by_it(home).await;
+    answers_that_wait_too_long_are_found_too(home).await;
 }
 
-async fn is_overdue(home: &dyn Home, identity: IdentityTag, since: Timestamp) -> bool {
+async fn answers_that_wait_too_long_are_found_too(home: &dyn Home) {
+    let (one, other) = (a_connection(), a_connection());
+    hold_write(home, one, &write(home, "k", "x")).await;
+    let later = home.clock().now().saturating_add(Duration::from_millis(1));
+    assert!(is_overdue(home, one, later).await);
+    assert!(!is_overdue(home, other, later).await);
+    assert_eq!(drop_write(home, one, "k").await, 0);
+    assert!(!is_overdue(home, one, later).await);
+}
+
+async fn is_overdue(home: &dyn Home, mailbox: impl Into<Mailbox>, since: Timestamp) -> bool {
     let found = home.store().overdue(since, 10_000).await;
-    found.expect("the store answers").contains(&identity)
+    found.expect("the store answers").contains(&mailbox.into())
 }
 
-async fn drop_write(home: &dyn Home, identity: IdentityTag, key: &str) -> u64 {
-    let left = home.store().drop_writes(identity, &[key.to_owned()]).await;
+async fn drop_write(home: &dyn Home, mailbox: impl Into<Mailbox>, key: &str) -> u64 {
+    let left = home.store().drop_writes(mailbox.into(), &[key.to_owned()]).await;
     left.expect("the store answers")
 }
 
@@ -65,14 +76,14 @@ async fn what_waits_too_long_is_found(home: &dyn Home) {
     hold_write(home, alice, &write(home, "k", "x")).await;
     let overdue = async |since| {
         let found = home.store().overdue(since, 10_000).await.expect("the store answers");
-        found.contains(&alice)
+        found.contains(&alice.into())
     };
     assert!(!overdue(now).await);
     let later = now.saturating_add(Duration::from_millis(1));
     assert!(overdue(later).await);
     assert!(overdue(later).await, "as long as it waits");
     home.store()
-        .drop_writes(alice, &["k".to_owned()])
+        .drop_writes(alice.into(), &["k".to_owned()])
         .await
         .expect("the store answers");
     assert!(!overdue(later).await);
@@ -82,7 +93,7 @@ async fn what_was_held_after_a_look_is_not_forgotten_by_it(home: &dyn Home) {
     let alice = an_identity();
     let next = write(home, "next", "x");
     hold_write(home, alice, &next).await;
-    home.end_a_look_in_vain(alice).await;
+    home.end_a_look_in_vain(alice.into()).await;
     let later = next.since.saturating_add(Duration::from_millis(1));
     assert!(is_overdue(home, alice, later).await);
     drop_write(home, alice, "next").await;

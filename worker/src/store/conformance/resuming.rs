@@ -132,19 +132,31 @@ async fn an_heir_is_named_by_whoever_proves_the_same(home: &dyn Home) {
 
 async fn an_heir_knows_whom_it_took_over(home: &dyn Home) {
     let (first, second, heir) = (a_connection(), a_connection(), a_connection());
-    let predecessor = async || home.store().predecessor(heir).await.expect("the store answers");
+    let predecessors = async |heir| home.store().predecessors(heir).await.expect("the store answers");
     record(home, first, &proved(1, "alice")).await;
     record(home, second, &proved(2, "alice")).await;
     assert!(!resume(home, first, secret(2), heir).await);
-    assert_eq!(predecessor().await, None, "it did not prove that it may");
-    for (connection, by) in [(first, 1), (second, 2)] {
+    assert_eq!(predecessors(heir).await, [], "it did not prove that it may");
+    for (connection, by) in [(first, 1), (second, 2), (second, 2)] {
+        pass(home, Duration::from_millis(1)).await;
         assert!(resume(home, connection, secret(by), heir).await);
-        assert_eq!(predecessor().await, Some(connection));
     }
+    assert_eq!(predecessors(heir).await, [first, second], "each once");
     // Who it is itself does not matter, and is recorded only later.
     record(home, heir, &live("alice", 1)).await;
     record(home, heir, &closed(2)).await;
-    assert_eq!(predecessor().await, Some(second));
+    assert_eq!(predecessors(heir).await, [first, second]);
+    // So many are remembered, and no more.
+    let greedy = a_connection();
+    let mut taken = Vec::new();
+    for _ in 0..=PREDECESSORS_KEPT {
+        let connection = a_connection();
+        record(home, connection, &proved(1, "alice")).await;
+        pass(home, Duration::from_millis(1)).await;
+        assert!(resume(home, connection, secret(1), greedy).await);
+        taken.push(connection);
+    }
+    assert_eq!(predecessors(greedy).await, taken[1..]);
 }
 
 async fn whoever_holds_is_told_of_the_heir(home: &dyn Home) {

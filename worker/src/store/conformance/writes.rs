@@ -1,4 +1,4 @@
-//! What is held for an identity.
+//! What is held to be written.
 
 use super::*;
 
@@ -6,7 +6,8 @@ pub(super) async fn every_claim(home: &dyn Home) {
     writes_are_held_once_and_read_in_the_order_of_their_coming(home).await;
     writes_are_held_within_limits_whoever_holds_them(home).await;
     users_never_use_up_the_share_of_backends(home).await;
-    answers_and_pushes_never_use_up_each_other_s_room(home).await;
+    no_mailbox_uses_up_another_s_room(home).await;
+    an_answer_is_held_for_whoever_asked(home).await;
     writes_outlast_their_time_by_a_while(home).await;
 }
 
@@ -17,8 +18,8 @@ async fn users_never_use_up_the_share_of_backends(home: &dyn Home) {
         of_sender: 3,
         ..LIMITS
     };
-    let hold = async |identity, write: &HeldWrite| {
-        let held = home.store().hold_write(identity, write, &limits).await;
+    let hold = async |identity: IdentityTag, write: &HeldWrite| {
+        let held = home.store().hold_write(identity.into(), write, &limits).await;
         held.expect("the store answers") != Holding::Overflow
     };
     let of = |sender: u8, id: u8, body: &str| {
@@ -40,7 +41,7 @@ async fn users_never_use_up_the_share_of_backends(home: &dyn Home) {
     assert!(!hold(alice, &write(home, "p:4", "x")).await, "it is full");
     let dropped = of(1, 1, "x").key;
     home.store()
-        .drop_writes(alice, &[dropped])
+        .drop_writes(alice.into(), &[dropped])
         .await
         .expect("the store answers");
     assert!(hold(alice, &of(1, 5, "x")).await, "there is room again");
@@ -54,45 +55,45 @@ async fn users_never_use_up_the_share_of_backends(home: &dyn Home) {
     assert!(hold(bob, &write(home, "p:1", &"y".repeat(60))).await);
     let dropped = of(1, 1, "").key;
     home.store()
-        .drop_writes(bob, &[dropped])
+        .drop_writes(bob.into(), &[dropped])
         .await
         .expect("the store answers");
     assert!(hold(bob, &of(2, 1, &"y".repeat(20))).await, "and may use it again");
 }
 
-async fn answers_and_pushes_never_use_up_each_other_s_room(home: &dyn Home) {
-    let fits = async |identity, key: String, body: &str| {
-        let held = hold_write(home, identity, &write(home, &key, body)).await;
-        held != Holding::Overflow
-    };
+async fn no_mailbox_uses_up_another_s_room(home: &dyn Home) {
     let alice = an_identity();
-    for number in 0..LIMITS.messages {
-        assert!(fits(alice, format!("answer-{number}"), "x").await);
+    let mailboxes: [Mailbox; 3] = [alice.into(), a_connection().into(), a_connection().into()];
+    let fits = async |mailbox: Mailbox, key: &str, body: &str| {
+        hold_write(home, mailbox, &write(home, key, body)).await != Holding::Overflow
+    };
+    for mailbox in mailboxes {
+        for number in 0..LIMITS.messages {
+            assert!(fits(mailbox, &number.to_string(), "x").await, "{mailbox}");
+        }
+        assert!(!fits(mailbox, "more", "x").await, "{mailbox}: all that may wait do");
+        let dropping = home.store().drop_writes(mailbox, &["0".to_owned()]).await;
+        assert_eq!(dropping.expect("the store answers"), LIMITS.messages - 1);
+        assert!(fits(mailbox, "more", "x").await, "{mailbox}: there is room again");
+        assert!(!fits(mailbox, "still more", "x").await, "{mailbox}: for one");
     }
-    assert!(
-        !fits(alice, "answer-more".into(), "x").await,
-        "all answers that may wait do"
-    );
-    for number in 0..LIMITS.messages {
-        assert!(
-            fits(alice, format!("p:{number}"), "x").await,
-            "pushes have room of their own"
-        );
-    }
-    assert!(!fits(alice, "p:more".into(), "x").await, "all pushes that may wait do");
-    let dropped = ["answer-0".to_owned(), "p:0".to_owned()];
-    let dropping = home.store().drop_writes(alice, &dropped).await;
-    assert_eq!(dropping.expect("the store answers"), 2 * LIMITS.messages - 2);
-    for key in ["answer-more", "p:more"] {
-        assert!(fits(alice, key.into(), "x").await, "{key}: there is room again");
-        assert!(!fits(alice, format!("{key}-still"), "x").await, "{key}: for one");
-    }
-
-    let bob = an_identity();
     let most = "y".repeat(usize::try_from(LIMITS.bytes).expect("few"));
-    for (key, held) in [("answer-1", true), ("answer-2", false), ("p:1", true), ("p:2", false)] {
-        assert_eq!(fits(bob, key.into(), &most).await, held, "{key}");
+    for mailbox in [Mailbox::from(an_identity()), a_connection().into()] {
+        assert!(fits(mailbox, "1", &most).await);
+        assert!(!fits(mailbox, "2", "y").await, "{mailbox}: all bytes are used");
     }
+}
+
+async fn an_answer_is_held_for_whoever_asked(home: &dyn Home) {
+    let (one, other, alice) = (a_connection(), a_connection(), an_identity());
+    let answer = HeldWrite {
+        asker: Some(alice),
+        ..write(home, "k", "x")
+    };
+    hold_write(home, one, &answer).await;
+    assert_eq!(writes(home, one, 10).await, [answer], "and it is known in whose name");
+    assert_eq!(writes(home, other, 10).await, []);
+    assert_eq!(writes(home, alice, 10).await, []);
 }
 
 async fn writes_outlast_their_time_by_a_while(home: &dyn Home) {
@@ -121,12 +122,15 @@ async fn writes_are_held_once_and_read_in_the_order_of_their_coming(home: &dyn H
     let (b, a, bytes) = (write(home, "b", "x"), write(home, "a", "x"), write(home, "bytes", "x"));
     assert_eq!(writes(home, alice, 10).await, [b.clone(), a, bytes.clone()]);
     assert_eq!(writes(home, alice, 1).await, [b]);
-    let left = home.store().drop_writes(alice, &["b".to_owned(), "a".to_owned()]).await;
+    let left = home
+        .store()
+        .drop_writes(alice.into(), &["b".to_owned(), "a".to_owned()])
+        .await;
     assert_eq!(left.expect("the store answers"), 1);
     hold_write(home, alice, &write(home, "b", "x")).await;
     assert_eq!(writes(home, alice, 10).await, [bytes, write(home, "b", "x")]);
     let all = ["b".to_owned(), "bytes".to_owned(), "none".to_owned()];
-    let left = home.store().drop_writes(alice, &all).await;
+    let left = home.store().drop_writes(alice.into(), &all).await;
     assert_eq!(left.expect("the store answers"), 0);
     assert_eq!(writes(home, alice, 10).await, []);
 }
@@ -145,14 +149,14 @@ async fn writes_are_held_within_limits_whoever_holds_them(home: &dyn Home) {
     assert_eq!(hold_write(home, bob, &write(home, "2", &large)).await, counted(2));
     let next = write(home, "3", &large);
     assert_eq!(hold_write(home, bob, &next).await, Holding::Overflow);
-    let left = home.store().drop_writes(bob, &["2".to_owned()]).await;
+    let left = home.store().drop_writes(bob.into(), &["2".to_owned()]).await;
     assert_eq!(left.expect("the store answers"), 1);
     assert_eq!(hold_write(home, bob, &next).await, counted(2));
 }
 
-async fn writes(home: &dyn Home, identity: IdentityTag, most: u64) -> Vec<HeldWrite> {
+async fn writes(home: &dyn Home, mailbox: impl Into<Mailbox>, most: u64) -> Vec<HeldWrite> {
     home.store()
-        .held_writes(identity, most)
+        .held_writes(mailbox.into(), most)
         .await
         .expect("the store answers")
 }

@@ -7,13 +7,13 @@ use shared::id::{ConnectionId, Sequence};
 
 use super::expiring::Expiring;
 use crate::identity::Identity;
-use crate::store::{AFTERLIFE, Authentication, DESERTED_KEPT, Recorded, ResumeDigest};
+use crate::store::{AFTERLIFE, Authentication, DESERTED_KEPT, PREDECESSORS_KEPT, Recorded, ResumeDigest};
 
 pub(super) struct Authentications {
     leeway: Duration,
     by_connection: Expiring<ConnectionId, Entry>,
-    /// Whom a connection took over last.
-    predecessors: Expiring<ConnectionId, ConnectionId>,
+    /// Whom a connection took over, the last one last.
+    predecessors: Expiring<ConnectionId, Vec<ConnectionId>>,
 }
 
 struct Entry {
@@ -141,12 +141,17 @@ impl Authentications {
         entry.heir = Some(heir);
         let gone_at = now.saturating_add(AFTERLIFE);
         self.keep(connection, gone_at, now);
-        self.predecessors.put(heir, connection, now, gone_at);
+        let predecessors = self.predecessors.enter(heir, now, gone_at, Vec::new);
+        predecessors.retain(|earlier| *earlier != connection);
+        if predecessors.len() >= PREDECESSORS_KEPT {
+            predecessors.remove(0);
+        }
+        predecessors.push(connection);
         true
     }
 
-    pub(super) fn predecessor(&self, connection: ConnectionId, now: Timestamp) -> Option<ConnectionId> {
-        self.predecessors.get(&connection, now).copied()
+    pub(super) fn predecessors(&self, connection: ConnectionId, now: Timestamp) -> Vec<ConnectionId> {
+        self.predecessors.get(&connection, now).cloned().unwrap_or_default()
     }
 
     pub(super) fn heir(&self, connection: ConnectionId, now: Timestamp) -> Option<ConnectionId> {

@@ -1,10 +1,9 @@
-//! What is held for each identity.
+//! What is held in each mailbox.
 
 use shared::clock::Timestamp;
-use shared::tag::IdentityTag;
 
 use super::expiring::Expiring;
-use crate::store::{HeldWrite, HoldLimits, Holding};
+use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox};
 
 fn has_room_for_user(held: &[HeldWrite], sender: &str, bytes: u64, limits: &HoldLimits) -> bool {
     let of_users: Vec<_> = held.iter().filter(|write| write.sender().is_some()).collect();
@@ -17,26 +16,16 @@ fn has_room_for_user(held: &[HeldWrite], sender: &str, bytes: u64, limits: &Hold
 
 #[derive(Default)]
 pub(super) struct Writes {
-    by_identity: Expiring<IdentityTag, Vec<HeldWrite>>,
+    by_mailbox: Expiring<Mailbox, Vec<HeldWrite>>,
 }
 
 impl Writes {
-    pub(super) fn hold(
-        &mut self,
-        identity: IdentityTag,
-        write: &HeldWrite,
-        limits: &HoldLimits,
-        now: Timestamp,
-    ) -> Holding {
-        let held = self.by_identity.get(&identity, now).map_or(&[][..], Vec::as_slice);
+    pub(super) fn hold(&mut self, mailbox: Mailbox, write: &HeldWrite, limits: &HoldLimits, now: Timestamp) -> Holding {
+        let held = self.by_mailbox.get(&mailbox, now).map_or(&[][..], Vec::as_slice);
         let is_new = !held.iter().any(|other| other.key == write.key);
         if is_new {
-            let of_kind: Vec<_> = held
-                .iter()
-                .filter(|other| other.is_answer() == write.is_answer())
-                .collect();
-            let bytes: u64 = of_kind.iter().map(|other| other.bytes()).sum();
-            if of_kind.len() as u64 >= limits.messages || bytes + write.bytes() > limits.bytes {
+            let bytes: u64 = held.iter().map(HeldWrite::bytes).sum();
+            if held.len() as u64 >= limits.messages || bytes + write.bytes() > limits.bytes {
                 return Holding::Overflow;
             }
             if let Some(sender) = write.sender()
@@ -46,7 +35,7 @@ impl Writes {
             }
         }
         let gone_at = limits.gone_at(write.since, now);
-        let held = self.by_identity.enter(identity, now, gone_at, Vec::new);
+        let held = self.by_mailbox.enter(mailbox, now, gone_at, Vec::new);
         if is_new {
             held.push(write.clone());
         }
@@ -56,36 +45,36 @@ impl Writes {
         }
     }
 
-    pub(super) fn count(&self, identity: IdentityTag, now: Timestamp) -> u64 {
-        self.by_identity.get(&identity, now).map_or(0, |held| held.len() as u64)
+    pub(super) fn count(&self, mailbox: Mailbox, now: Timestamp) -> u64 {
+        self.by_mailbox.get(&mailbox, now).map_or(0, |held| held.len() as u64)
     }
 
-    pub(super) fn of(&self, identity: IdentityTag, most: u64, now: Timestamp) -> Vec<HeldWrite> {
+    pub(super) fn of(&self, mailbox: Mailbox, most: u64, now: Timestamp) -> Vec<HeldWrite> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let held = self.by_identity.get(&identity, now);
+        let held = self.by_mailbox.get(&mailbox, now);
         held.map(|held| held.iter().take(most).cloned().collect())
             .unwrap_or_default()
     }
 
-    pub(super) fn drop(&mut self, identity: IdentityTag, keys: &[String], now: Timestamp) -> u64 {
-        let Some(held) = self.by_identity.get_mut(&identity, now) else {
+    pub(super) fn drop(&mut self, mailbox: Mailbox, keys: &[String], now: Timestamp) -> u64 {
+        let Some(held) = self.by_mailbox.get_mut(&mailbox, now) else {
             return 0;
         };
         held.retain(|write| !keys.contains(&write.key));
         let left = held.len() as u64;
         if left == 0 {
-            self.by_identity.remove(&identity);
+            self.by_mailbox.remove(&mailbox);
         }
         left
     }
 
-    pub(super) fn overdue(&self, since: Timestamp, most: u64, now: Timestamp) -> Vec<IdentityTag> {
+    pub(super) fn overdue(&self, since: Timestamp, most: u64, now: Timestamp) -> Vec<Mailbox> {
         let is_overdue = |held: &Vec<HeldWrite>| held.iter().any(|write| write.since < since);
         let mut overdue: Vec<_> = self
-            .by_identity
+            .by_mailbox
             .iter(now)
             .filter(|(_, held)| is_overdue(held))
-            .map(|(identity, _)| *identity)
+            .map(|(mailbox, _)| *mailbox)
             .collect();
         // A map's order is nobody's: the same state must give the same answer.
         overdue.sort_unstable();

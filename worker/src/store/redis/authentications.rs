@@ -9,7 +9,7 @@ use shared::id::{ConnectionId, Sequence};
 use super::{RedisStore, millis, unreadable};
 use crate::hex::hex;
 use crate::identity::{Identity, Issuer, Subject};
-use crate::store::{AFTERLIFE, Authentication, Recorded, ResumeDigest, StoreError};
+use crate::store::{AFTERLIFE, Authentication, PREDECESSORS_KEPT, Recorded, ResumeDigest, StoreError};
 
 /// The state as it is stored, in JSON, beside the sequence: two texts are equal where what they say is.
 #[derive(Serialize, Deserialize)]
@@ -106,22 +106,21 @@ impl RedisStore {
         heir: ConnectionId,
         predecessor: ConnectionId,
     ) -> Result<(), StoreError> {
-        let mut command = redis::cmd("SET");
-        command
-            .arg(self.of_connection(heir, "from"))
+        let mut invocation = self.scripts.succeed.key(self.of_connection(heir, "predecessors"));
+        invocation
             .arg(predecessor.to_string())
-            .arg("PX")
-            .arg(millis(AFTERLIFE));
-        self.ask(async |mut wire| command.query_async(&mut wire).await).await
+            .arg(self.clock.now().as_millis())
+            .arg(millis(AFTERLIFE))
+            .arg(PREDECESSORS_KEPT);
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
     }
 
-    pub(super) async fn read_predecessor(&self, heir: ConnectionId) -> Result<Option<ConnectionId>, StoreError> {
-        let mut command = redis::cmd("GET");
-        command.arg(self.of_connection(heir, "from"));
-        let predecessor: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        predecessor
-            .map(|predecessor| predecessor.parse().map_err(unreadable))
-            .transpose()
+    pub(super) async fn read_predecessors(&self, heir: ConnectionId) -> Result<Vec<ConnectionId>, StoreError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.of_connection(heir, "predecessors")).arg(&[0, -1]);
+        let named: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        named.iter().map(|one| one.parse().map_err(unreadable)).collect()
     }
 }
 

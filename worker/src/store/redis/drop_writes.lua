@@ -1,7 +1,7 @@
 -- Forgets held writes.
 --
--- KEYS[1]  what is held: a hash of `<bytes>:<JSON>` by `w:<key>`; `bytes`, the sum, and `users`,
---          that of users; `answers`, that of answers, and `answered`, how many these are; and `next`, which numbers them
+-- KEYS[1]  what is held: a hash of `<bytes>:<JSON>` by `w:<key>`; `bytes`, the sum; `users`, that of
+--          users; and `next`, which numbers them
 -- KEYS[2]  their order: a sorted set of keys by number
 -- KEYS[3]  their age: a sorted set of keys by when they were first given to us
 -- ARGV     the keys
@@ -11,8 +11,6 @@
 local writes, order, age = KEYS[1], KEYS[2], KEYS[3]
 local held_bytes = tonumber(redis.call('HGET', writes, 'bytes') or '0')
 local users_bytes = tonumber(redis.call('HGET', writes, 'users') or '0')
-local answers_bytes = tonumber(redis.call('HGET', writes, 'answers') or '0')
-local answers = tonumber(redis.call('HGET', writes, 'answered') or '0')
 for _, name in ipairs(ARGV) do
     local text = redis.call('HGET', writes, 'w:' .. name)
     if text then
@@ -20,9 +18,6 @@ for _, name in ipairs(ARGV) do
         held_bytes = held_bytes - bytes
         if string.find(name, '^u:') then
             users_bytes = users_bytes - bytes
-        elseif not string.find(name, '^p:') then
-            answers_bytes = answers_bytes - bytes
-            answers = answers - 1
         end
         redis.call('HDEL', writes, 'w:' .. name)
         redis.call('ZREM', order, name)
@@ -34,6 +29,6 @@ local left = redis.call('ZCARD', order)
 if left == 0 then
     redis.call('DEL', writes, order, age)
 else
-    redis.call('HSET', writes, 'bytes', held_bytes, 'users', users_bytes, 'answers', answers_bytes, 'answered', answers)
+    redis.call('HSET', writes, 'bytes', held_bytes, 'users', users_bytes)
 end
 return left

@@ -1,8 +1,8 @@
--- Enters an identity into the index of those for whom something is held.
+-- Enters a mailbox into the index of those in which something is held.
 --
--- KEYS[1]  the index: a sorted set of identities, by since when
+-- KEYS[1]  the index: a sorted set of mailboxes, by since when
 -- ARGV[1]  since when, in milliseconds since the epoch
--- ARGV[2]  the identity
+-- ARGV[2]  the mailbox
 -- ARGV[3]  LT, to let an earlier moment stay; or XX, to mend a moment that is there
 -- ARGV[4]  for how long the index is worth keeping, in milliseconds
 

@@ -1,14 +1,14 @@
--- Holds something to be written to an identity, once.
+-- Holds something to be written, once in its mailbox.
 --
--- KEYS[1]  what is held: a hash of `<bytes>:<JSON>` by `w:<key>`; `bytes`, the sum, and `users`,
---          that of users; `answers`, that of answers, and `answered`, how many these are; and `next`, which numbers them
+-- KEYS[1]  what is held: a hash of `<bytes>:<JSON>` by `w:<key>`; `bytes`, the sum; `users`, that of
+--          users; and `next`, which numbers them
 -- KEYS[2]  their order: a sorted set of keys by number
 -- KEYS[3]  their age: a sorted set of keys by when they were first given to us
 -- ARGV[1]  the key
 -- ARGV[2]  the write, in JSON
 -- ARGV[3]  how many bytes it counts
--- ARGV[4]  how many answers there may be, and as many pushes
--- ARGV[5]  how many bytes of either
+-- ARGV[4]  how many there may be
+-- ARGV[5]  how many bytes
 -- ARGV[6]  when it was first given to us, in milliseconds since the epoch
 -- ARGV[7]  for how long to keep it, in milliseconds
 -- ARGV[8]  with what the keys of its sender begin, if that is a user, or nothing
@@ -18,21 +18,14 @@
 --
 -- Returns how many are held, or -1 if this one may not be.
 
-local USER, PUSH = '^u:', '^[pu]:'
+local USER = '^u:'
 
 local writes, order, age = KEYS[1], KEYS[2], KEYS[3]
 local name, bytes, keep_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[7])
 
 if redis.call('HEXISTS', writes, 'w:' .. name) == 0 then
     local held_bytes = tonumber(redis.call('HGET', writes, 'bytes') or '0')
-    local answers_bytes = tonumber(redis.call('HGET', writes, 'answers') or '0')
-    local answers = tonumber(redis.call('HGET', writes, 'answered') or '0')
-    local is_answer = not string.find(name, PUSH)
-    local of_kind, bytes_of_kind = answers, answers_bytes
-    if not is_answer then
-        of_kind, bytes_of_kind = redis.call('ZCARD', order) - answers, held_bytes - answers_bytes
-    end
-    if of_kind >= tonumber(ARGV[4]) or bytes_of_kind + bytes > tonumber(ARGV[5]) then
+    if redis.call('ZCARD', order) >= tonumber(ARGV[4]) or held_bytes + bytes > tonumber(ARGV[5]) then
         return -1
     end
     if ARGV[8] ~= '' then
@@ -53,9 +46,6 @@ if redis.call('HEXISTS', writes, 'w:' .. name) == 0 then
     end
     local number = tonumber(redis.call('HGET', writes, 'next') or '0') + 1
     redis.call('HSET', writes, 'w:' .. name, ARGV[3] .. ':' .. ARGV[2], 'bytes', held_bytes + bytes, 'next', number)
-    if is_answer then
-        redis.call('HSET', writes, 'answers', answers_bytes + bytes, 'answered', answers + 1)
-    end
     redis.call('ZADD', order, number, name)
     redis.call('ZADD', age, ARGV[6], name)
 end

@@ -1,17 +1,16 @@
 //! Who has waited too long.
 //!
-//! What is held for an identity shares a slot; the index of those for whom
+//! What is held in a mailbox shares a slot; the index of those in which
 //! something is held has another, so the two cannot change in one step. Both sides
 //! write first and look second. Whoever holds something enters it into the index
 //! afterwards, and has held nothing before that is done: if it fails, the caller
-//! repeats it. Whoever takes an identity out looks again afterwards whether
+//! repeats it. Whoever takes a mailbox out looks again afterwards whether
 //! something is held by now. So the index may name too many, and never too few.
 
 use shared::clock::Timestamp;
-use shared::tag::IdentityTag;
 
 use super::{RedisStore, millis, unreadable};
-use crate::store::{AFTERLIFE, StoreError};
+use crate::store::{AFTERLIFE, Mailbox, StoreError};
 
 /// How a moment is entered that may be there already.
 #[derive(Clone, Copy)]
@@ -23,17 +22,17 @@ enum Entry {
 }
 
 impl RedisStore {
-    /// Makes it known that something is held for an identity since then, and is for so many milliseconds from now.
+    /// Makes it known that something is held in a mailbox since then, and is for so many milliseconds from now.
     pub(super) async fn expect_overdue(
         &self,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         since: Timestamp,
         keep_ms: u64,
     ) -> Result<(), StoreError> {
-        self.enter_overdue(identity, since, Entry::Earliest, keep_ms).await
+        self.enter_overdue(mailbox, since, Entry::Earliest, keep_ms).await
     }
 
-    pub(super) async fn find_overdue(&self, since: Timestamp, most: u64) -> Result<Vec<IdentityTag>, StoreError> {
+    pub(super) async fn find_overdue(&self, since: Timestamp, most: u64) -> Result<Vec<Mailbox>, StoreError> {
         let mut command = redis::cmd("ZRANGE");
         command
             .arg(self.of_all("overdue"))
@@ -43,46 +42,46 @@ impl RedisStore {
             .arg(most);
         let named: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
         let mut overdue = Vec::new();
-        for identity in named {
-            let identity = identity.parse().map_err(unreadable)?;
-            let mut oldest = self.oldest_write(identity).await?;
+        for mailbox in named {
+            let mailbox = mailbox.parse().map_err(unreadable)?;
+            let mut oldest = self.oldest_write(mailbox).await?;
             if oldest.is_none_or(|oldest| oldest >= since) {
-                oldest = self.mend_overdue(identity, oldest).await?;
+                oldest = self.mend_overdue(mailbox, oldest).await?;
             }
             if oldest.is_some_and(|oldest| oldest < since) {
-                overdue.push(identity);
+                overdue.push(mailbox);
             }
         }
         Ok(overdue)
     }
 
-    /// Corrects the index where it names an identity too early or in vain. Tells since when something is held by now.
+    /// Corrects the index where it names a mailbox too early or in vain. Tells since when something is held by now.
     pub(in crate::store) async fn mend_overdue(
         &self,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         oldest: Option<Timestamp>,
     ) -> Result<Option<Timestamp>, StoreError> {
         match oldest {
             Some(oldest) => {
-                self.enter_overdue(identity, oldest, Entry::Mended, millis(AFTERLIFE))
+                self.enter_overdue(mailbox, oldest, Entry::Mended, millis(AFTERLIFE))
                     .await?;
             }
             None => {
                 let mut command = redis::cmd("ZREM");
-                command.arg(self.of_all("overdue")).arg(identity.to_string());
+                command.arg(self.of_all("overdue")).arg(mailbox.to_string());
                 self.ask(async |mut wire| command.exec_async(&mut wire).await).await?;
             }
         }
-        let by_now = self.oldest_write(identity).await?;
+        let by_now = self.oldest_write(mailbox).await?;
         if let Some(by_now) = by_now {
-            self.expect_overdue(identity, by_now, millis(AFTERLIFE)).await?;
+            self.expect_overdue(mailbox, by_now, millis(AFTERLIFE)).await?;
         }
         Ok(by_now)
     }
 
     async fn enter_overdue(
         &self,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         since: Timestamp,
         entry: Entry,
         keep_ms: u64,
@@ -90,7 +89,7 @@ impl RedisStore {
         let mut invocation = self.scripts.expect_overdue.key(self.of_all("overdue"));
         invocation
             .arg(since.as_millis())
-            .arg(identity.to_string())
+            .arg(mailbox.to_string())
             .arg(match entry {
                 Entry::Earliest => "LT",
                 Entry::Mended => "XX",
@@ -100,10 +99,10 @@ impl RedisStore {
             .await
     }
 
-    async fn oldest_write(&self, identity: IdentityTag) -> Result<Option<Timestamp>, StoreError> {
+    async fn oldest_write(&self, mailbox: Mailbox) -> Result<Option<Timestamp>, StoreError> {
         let mut command = redis::cmd("ZRANGE");
         command
-            .arg(self.of_identity(identity, "age"))
+            .arg(self.of_mailbox(mailbox, "age"))
             .arg(&[0, 0])
             .arg("WITHSCORES");
         let oldest: Vec<(String, f64)> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;

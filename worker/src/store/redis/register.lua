@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  the identity's connections: a hash of `<by>:<JSON>` by connection
 -- KEYS[2]  when each is forgotten: a sorted set of connections
--- KEYS[3]  the order of its held writes: a sorted set
+-- KEYS[3]  the order of the pushes held for it: a sorted set
 -- KEYS[4]  which have left: a hash of the message that said so by connection
 -- ARGV[1]  the connection
 -- ARGV[2]  its entry, in JSON
@@ -12,7 +12,7 @@
 -- ARGV[6]  how many connections there may be
 -- ARGV[7]  the sequence of the message that enters it
 --
--- Returns how many writes are held; nothing if it is not entered.
+-- Returns how many pushes are held; nothing if it is not entered.
 
 local connections, ends, connection, by, keep_ms = KEYS[1], KEYS[2], ARGV[1], ARGV[7], tonumber(ARGV[5])
 

@@ -1,4 +1,4 @@
-//! What is held for each identity. Who has waited too long is found by an index, in `overdue`.
+//! What is held in each mailbox. What has waited too long is found by an index, in `overdue`.
 
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
@@ -6,12 +6,14 @@ use shared::envelope::errand::Producer;
 use shared::tag::IdentityTag;
 
 use super::{RedisStore, keep_ms, unreadable, without_bytes};
-use crate::store::{HeldWrite, HoldLimits, Holding, StoreError};
+use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox, StoreError};
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
     key: String,
     body: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    asker: Option<IdentityTag>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     reply_to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -23,7 +25,7 @@ impl RedisStore {
     /// Holds it, then tells the index: see `overdue` for why in this order.
     pub(super) async fn append_write(
         &self,
-        identity: IdentityTag,
+        mailbox: Mailbox,
         write: &HeldWrite,
         limits: &HoldLimits,
     ) -> Result<Holding, StoreError> {
@@ -31,7 +33,7 @@ impl RedisStore {
         let now = self.clock.now();
         let keep_ms = keep_ms(now, limits.gone_at(write.since, now));
         let mut invocation = self.scripts.hold_write.prepare_invoke();
-        for key in self.keys_of_writes(identity) {
+        for key in self.keys_of_writes(mailbox) {
             invocation.key(key);
         }
         invocation
@@ -52,22 +54,22 @@ impl RedisStore {
         let Ok(count) = u64::try_from(count) else {
             return Ok(Holding::Overflow);
         };
-        self.expect_overdue(identity, write.since, keep_ms).await?;
+        self.expect_overdue(mailbox, write.since, keep_ms).await?;
         Ok(Holding::Held { count, heir: None })
     }
 
-    pub(super) async fn read_writes(&self, identity: IdentityTag, most: u64) -> Result<Vec<HeldWrite>, StoreError> {
+    pub(super) async fn read_writes(&self, mailbox: Mailbox, most: u64) -> Result<Vec<HeldWrite>, StoreError> {
         if most == 0 {
             return Ok(Vec::new());
         }
         let mut command = redis::cmd("ZRANGE");
-        command.arg(self.of_identity(identity, "order")).arg(0).arg(most - 1);
+        command.arg(self.of_mailbox(mailbox, "order")).arg(0).arg(most - 1);
         let keys: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
         if keys.is_empty() {
             return Ok(Vec::new());
         }
         let mut command = redis::cmd("HMGET");
-        command.arg(self.of_identity(identity, "writes"));
+        command.arg(self.of_mailbox(mailbox, "writes"));
         for key in &keys {
             command.arg(field(key));
         }
@@ -82,9 +84,9 @@ impl RedisStore {
             .collect()
     }
 
-    pub(super) async fn remove_writes(&self, identity: IdentityTag, keys: &[String]) -> Result<u64, StoreError> {
+    pub(super) async fn remove_writes(&self, mailbox: Mailbox, keys: &[String]) -> Result<u64, StoreError> {
         let mut invocation = self.scripts.drop_writes.prepare_invoke();
-        for key in self.keys_of_writes(identity) {
+        for key in self.keys_of_writes(mailbox) {
             invocation.key(key);
         }
         for key in keys {
@@ -94,8 +96,8 @@ impl RedisStore {
             .await
     }
 
-    fn keys_of_writes(&self, identity: IdentityTag) -> [String; 3] {
-        ["writes", "order", "age"].map(|what| self.of_identity(identity, what))
+    fn keys_of_writes(&self, mailbox: Mailbox) -> [String; 3] {
+        ["writes", "order", "age"].map(|what| self.of_mailbox(mailbox, what))
     }
 }
 
@@ -110,6 +112,7 @@ impl From<&HeldWrite> for Stored {
         Self {
             key: write.key.clone(),
             body: write.body.clone(),
+            asker: write.asker,
             reply_to: producer.map(|producer| producer.reply_to.clone()),
             correlation_id: producer.and_then(|producer| producer.correlation_id.clone()),
             since: write.since,
@@ -122,6 +125,7 @@ impl From<Stored> for HeldWrite {
         let Stored {
             key,
             body,
+            asker,
             reply_to,
             correlation_id,
             since,
@@ -129,6 +133,7 @@ impl From<Stored> for HeldWrite {
         Self {
             key,
             body,
+            asker,
             producer: reply_to.map(|reply_to| Producer {
                 reply_to,
                 correlation_id,

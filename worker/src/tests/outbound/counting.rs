@@ -73,7 +73,7 @@ async fn pushes_are_counted_by_what_became_of_them() {
             (r#"pushes_total{outcome="no_recipient"}"#, 1.0),
             (r#"pushes_total{outcome="refused"}"#, 1.0),
             ("push_writes_total", 2.0),
-            ("writes_held_total", 2.0),
+            (r#"writes_held_total{kind="push"}"#, 2.0),
             ("connections_unregistered_total", 1.0),
             ("outcomes_lost_total", 0.0),
         ],
@@ -134,8 +134,8 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
             (r#"undelivered_total{kind="wake"}"#, 1.0),
             (r#"undelivered_total{kind="fetch"}"#, 1.0),
             (r#"undelivered_total{kind="ignored"}"#, 1.0),
-            ("writes_held_total", 2.0),
-            ("writes_released_total", 2.0),
+            (r#"writes_held_total{kind="push"}"#, 2.0),
+            (r#"writes_released_total{kind="push"}"#, 2.0),
             ("wakes_total", 1.0),
             ("outbound_retries_total", 1.0),
         ],
@@ -149,8 +149,8 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
     expect(
         &handle,
         &[
-            (r#"holds_given_up_total{reason="overflow"}"#, 1.0),
-            (r#"holds_given_up_total{reason="expired"}"#, 3.0),
+            (r#"holds_given_up_total{reason="overflow",kind="push"}"#, 1.0),
+            (r#"holds_given_up_total{reason="expired",kind="push"}"#, 3.0),
         ],
     );
 }

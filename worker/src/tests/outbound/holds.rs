@@ -35,11 +35,8 @@ async fn what_a_lapsed_connection_gives_back_waits_for_it() {
     bench.bounce(Bounced::Lapsed, push).await;
     bench.expect_no_answer().await;
     let keys = [format!("{}.0", bench.stamp(1, 7)), "p:a".to_owned()];
-    assert_eq!(
-        bench.held("alice").await,
-        keys,
-        "in its order, once, and nobody else is told"
-    );
+    assert_eq!(bench.answers_held(bench.connection(1)).await, [keys[0].as_str()]);
+    assert_eq!(bench.held("alice").await, ["p:a"], "once, and nobody else is told");
     bench.fetch(bench.connection(1), "alice").await;
     for key in keys {
         let (connection, written, released, body) = bench.written().await;
@@ -135,9 +132,14 @@ async fn an_answer_that_the_broker_did_not_keep_is_held_and_still_settles_its_qu
                 .all(|(name, _)| !name.starts_with("x-"))
         );
         assert_eq!(Answer::read(&settlement.properties), Answer::read(&original.properties));
+        if number == 7 {
+            // The connection may be open still, and does not know that it is to ask for it.
+            assert_eq!(bench.errand().await.1, Errand::Wake { from: None });
+        }
     }
     settle().await;
-    assert_eq!(bench.held("alice").await, [format!("{}.0", bench.stamp(1, 7))]);
+    let held = bench.answers_held(bench.connection(1)).await;
+    assert_eq!(held, [format!("{}.0", bench.stamp(1, 7))]);
     assert!(bench.is_empty(&bench.names.undelivered()).await);
 }
 
@@ -281,7 +283,8 @@ async fn what_is_held_too_long_is_given_up_and_told() {
     settle().await;
     bench.clock.advance(HOLD_TTL - Duration::from_secs(1));
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(bench.held("alice").await.len(), 2, "not yet");
+    assert_eq!(bench.held("alice").await.len(), 1, "not yet");
+    assert_eq!(bench.answers_held(bench.connection(1)).await.len(), 1, "not yet");
     bench.clock.advance(Duration::from_secs(2));
     assert_eq!(
         outcomes.next().await,

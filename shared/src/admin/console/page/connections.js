@@ -64,6 +64,8 @@ function fill(made, data, now) {
   for (const [field, number] of made.numbers) {
     say(number, count(data[field]));
     number.dataset.some = String(data[field] > 0);
+    // The one who knows the store tells answers, which wait for this connection, from pushes, which wait for its identity.
+    if (field === "held_out" && data.held_answers !== undefined) number.title = `${data.held_answers} answers for this connection, ${data.held_pushes} pushes for its identity`;
   }
   made.longest = Math.max(made.longest, data.life_ms ?? data.left_ms ?? 0);
   if (data.life_ms) made.longest = data.life_ms;

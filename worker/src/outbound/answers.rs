@@ -1,0 +1,87 @@
+//! Answers that were not written, and whom they are owed.
+//!
+//! An answer is for the connection that asked, or else for the one that showed its key, and so on: never for another of the
+//! identity. It is put away first, and heirs are looked for second; whoever takes over is recorded first, and looks into
+//! the hold second. One of the two sees the other.
+
+use bytes::Bytes;
+use shared::bus::Delivery;
+use shared::envelope::{Bounced, Errand, Fetch};
+use shared::id::{ConnectionId, Stamp};
+use tracing::debug;
+
+use super::given_up::{id, stamp};
+use super::metrics::GaveUp;
+use super::{Outbound, Trouble, confirmed};
+use crate::store::{Decision, HeldWrite, Holding, Mailbox};
+use crate::{heirs, redact};
+
+/// An answer, as it came back.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unheard {
+    /// The connection that asked.
+    pub(super) asked_by: ConnectionId,
+    /// The one that it was to be written to.
+    pub(super) on: ConnectionId,
+    /// Why it was not.
+    pub(super) why: Bounced,
+}
+
+impl Outbound {
+    /// Holds an answer, and tells whoever may hear it and does not know to ask for it.
+    pub(super) async fn hold_answer(
+        &self,
+        delivery: &Delivery,
+        unheard: &Unheard,
+        write: &HeldWrite,
+    ) -> Result<(), Trouble> {
+        let mailbox = Mailbox::Answers(unheard.asked_by);
+        if self.is_over(write.since) {
+            return self.give_up(write, mailbox, GaveUp::Expired, Some(delivery)).await;
+        }
+        if self.put_away(mailbox, write).await? == Holding::Overflow {
+            return self.give_up(write, mailbox, GaveUp::Overflow, Some(delivery)).await;
+        }
+        let why = match unheard.why {
+            Bounced::Lapsed => "its authentication had lapsed",
+            Bounced::Gone => "nobody who may hear it was there",
+        };
+        self.note_answer(write, "answer_held", why.to_owned()).await;
+        let owed_to = heirs::last_heir(&*self.store, unheard.asked_by).await?;
+        // If its terminator has said so, it asks by itself when it is renewed, or is not there. The broker knows neither.
+        if owed_to != unheard.on || !Bounced::is_said(&delivery.message.properties) {
+            let sent = self.submit(owed_to, &Errand::Wake { from: None }, Bytes::new()).await;
+            self.counters.woke();
+            confirmed(sent).await?;
+        }
+        Ok(())
+    }
+
+    /// What a connection may fetch: first what is owed to those that it took over from, the earliest of them first.
+    pub(super) async fn owed_to(&self, fetch: Fetch) -> Result<Vec<Mailbox>, Trouble> {
+        let mut mailboxes = vec![Mailbox::Pushes(fetch.identity), Mailbox::Answers(fetch.connection)];
+        let earlier = heirs::taken_over(&*self.store, fetch.connection).await?;
+        mailboxes.extend(earlier.into_iter().map(Mailbox::Answers));
+        mailboxes.reverse();
+        Ok(mailboxes)
+    }
+
+    /// Leaves word of what became of an answer, for whoever asks about its connection. That it cannot be kept is nobody's
+    /// loss but theirs.
+    pub(super) async fn note_answer(&self, held: &HeldWrite, what: &str, why: String) {
+        let Some(Stamp { connection, sequence }) = stamp(&held.key) else {
+            return;
+        };
+        let decision = Decision {
+            at: self.clock.now(),
+            sequence: Some(sequence),
+            id: id(&held.body).map(|id| redact::text(&id).into_owned()),
+            what: what.to_owned(),
+            why,
+        };
+        self.noted.note(connection, &decision);
+        if let Err(reason) = self.store.note(connection, &decision).await {
+            debug!(%connection, %reason, "a decision is not kept");
+        }
+    }
+}
