@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::clock::Timestamp;
 use shared::id::{ConnectionId, Sequence};
+use shared::request_id::RequestId;
 use worker::identity::Identity;
 use worker::store::{Authentication, HeldMessage, Mailbox, Store, StoreError};
 
@@ -112,7 +113,7 @@ pub(crate) async fn held_writes(store: &dyn Store, mailbox: Mailbox) -> Result<u
 #[derive(Serialize)]
 struct HeldJson<'a> {
     sequence: Sequence,
-    id: Option<&'a str>,
+    id: Option<&'a RequestId<'static>>,
     #[serde(rename = "type")]
     kind: &'a str,
     bytes: usize,
@@ -123,7 +124,7 @@ impl<'a> From<&'a HeldMessage> for HeldJson<'a> {
     fn from(held: &'a HeldMessage) -> Self {
         Self {
             sequence: held.sequence,
-            id: held.id.as_deref(),
+            id: held.id.as_ref(),
             kind: &held.kind,
             bytes: bytes(held),
             since: held.since.as_secs(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::id::MalformedId;
+use crate::request_id::RequestId;
 
 /// The WebSocket subprotocol (RFC 6455 §1.9) that browser and server speak.
 pub const SUBPROTOCOL: &str = "countersign.v1.json";
@@ -243,7 +244,7 @@ pub struct ServerMessage<'a> {
     pub kind: ServerKind,
     /// The `id` of the message that it answers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<&'a str>,
+    pub id: Option<RequestId<'a>>,
     /// The handler's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<&'a RawValue>,
@@ -277,7 +278,7 @@ pub enum ServerKind {
 
 impl<'a> ServerMessage<'a> {
     /// The refusal of the message `id`, or of something that has none.
-    pub fn error(id: Option<&'a str>, error: &'a ErrorBody) -> Self {
+    pub fn error(id: Option<RequestId<'a>>, error: &'a ErrorBody) -> Self {
         Self {
             kind: ServerKind::Error,
             id,
@@ -402,7 +403,7 @@ mod tests {
     fn an_error_names_its_message_and_whether_to_try_again() {
         let body = ErrorBody::new(ErrorCode::Busy, "the queue is away").retry_after_ms(250);
         assert_eq!(
-            ServerMessage::error(Some("a\"b"), &body).to_json(),
+            ServerMessage::error(Some(RequestId::text("a\"b")), &body).to_json(),
             r#"{"type":"error","id":"a\"b","error":{"code":"busy","message":"the queue is away","temporary":true,"retry_after_ms":250}}"#
         );
     }

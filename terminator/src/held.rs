@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use shared::envelope::Release;
 use shared::id::{ConnectionId, Sequence};
+use shared::request_id::RequestId;
 use tokio::time::Instant;
 
 /// The most sequences that are kept. Workers bound what they hold long before; and as a release means all that is held
@@ -39,7 +40,7 @@ struct Entry {
     sequence: Sequence,
     until: Instant,
     /// Its client's own name for it.
-    id: Option<Box<str>>,
+    id: Option<RequestId<'static>>,
     /// Whether it was known to be held when the last release was asked for.
     asked: bool,
 }
@@ -49,7 +50,7 @@ struct Entry {
 pub(crate) struct Lost {
     pub(crate) sequence: Sequence,
     /// Its client's own name for it.
-    pub(crate) id: Option<Box<str>>,
+    pub(crate) id: Option<RequestId<'static>>,
 }
 
 /// A release that is asked for and not yet settled.
@@ -79,13 +80,13 @@ pub(crate) struct Due {
 
 impl Held {
     /// A message is held, until then. `id` is its client's own name for it.
-    pub(crate) fn hold(&mut self, sequence: Sequence, id: Option<String>, until: Instant) {
+    pub(crate) fn hold(&mut self, sequence: Sequence, id: Option<RequestId<'static>>, until: Instant) {
         let entries = &mut self.0.get_or_insert_default().entries;
         let place = entries.partition_point(|entry| entry.sequence < sequence);
         let entry = Entry {
             sequence,
             until,
-            id: id.map(String::into_boxed_str),
+            id,
             asked: false,
         };
         entries.insert(place, entry);
@@ -316,7 +317,7 @@ mod tests {
     fn holding(now: Instant, sequences: impl IntoIterator<Item = u64>) -> Held {
         let mut held = Held::default();
         for number in sequences {
-            held.hold(sequence(number), Some(number.to_string()), now + HOLD);
+            held.hold(sequence(number), Some(RequestId::text(number.to_string())), now + HOLD);
         }
         held
     }
@@ -456,7 +457,10 @@ mod tests {
         held.ask(Due { from: None }, sequence(10));
         held.hold(sequence(11), None, now + HOLD);
         let lost = held.settle(0, Some(&release([2], [3])), now);
-        let lost: Vec<_> = lost.iter().map(|one| (one.sequence.get(), one.id.as_deref())).collect();
+        let lost: Vec<_> = lost
+            .iter()
+            .map(|one| (one.sequence.get(), one.id.as_ref().map(RequestId::as_str)))
+            .collect();
         assert_eq!(lost, [(1, Some("1")), (9, Some("9"))]);
         assert_eq!(held.len(), 2);
         // One that came to nothing says nothing of what is lost.
@@ -486,7 +490,7 @@ mod tests {
                 done.extend(released);
                 let came_to = release(done.iter().copied(), truth.iter().copied());
                 for number in more {
-                    if truth.insert(number) { held.hold(sequence(number), Some(number.to_string()), now + HOLD); }
+                    if truth.insert(number) { held.hold(sequence(number), Some(RequestId::text(number.to_string())), now + HOLD); }
                 }
                 prop_assert_eq!(held.settle(0, Some(&came_to), now), []);
                 now += RETRY;

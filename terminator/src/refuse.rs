@@ -2,12 +2,11 @@
 //!
 //! The one time that the terminator looks into a message: the refusal names it by its `id`.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde::Deserialize;
 use shared::bus::PublishError;
 use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerMessage};
+use shared::request_id::RequestId;
 
 use crate::ending::Ending;
 
@@ -18,9 +17,8 @@ const RETRY_AFTER_MS: u64 = 5_000;
 const LOST_RETRY_AFTER_MS: u64 = 1_000;
 
 #[derive(Deserialize)]
-struct IdOnly<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
+struct IdOnly {
+    id: Option<RequestId<'static>>,
 }
 
 /// The refusal of the message `body`.
@@ -63,16 +61,18 @@ pub(crate) fn undecided(body: &[u8]) -> Bytes {
 }
 
 /// The refusal of a message that was held under that name, and that the hold has lost.
-pub(crate) fn lost_from_hold(id: Option<&str>) -> Bytes {
+pub(crate) fn lost_from_hold(id: Option<&RequestId<'_>>) -> Bytes {
     let sentence = "the message waited for a fresh token and was lost meanwhile; send it again";
     let error = ErrorBody::new(ErrorCode::Busy, sentence).retry_after_ms(LOST_RETRY_AFTER_MS);
-    ServerMessage::error(id, &error).to_json().into()
+    ServerMessage::error(id.map(RequestId::borrowed), &error)
+        .to_json()
+        .into()
 }
 
 /// An error that names the message `body` by its `id`, if that can be found.
 fn naming(body: &[u8], error: &ErrorBody) -> Bytes {
-    let id = serde_json::from_slice::<IdOnly<'_>>(body).ok().map(|found| found.id);
-    let id = id.as_deref().filter(|id| id.len() <= MAX_ID_BYTES);
+    let id = serde_json::from_slice::<IdOnly>(body).ok().and_then(|found| found.id);
+    let id = id.filter(|id| id.as_str().len() <= MAX_ID_BYTES);
     ServerMessage::error(id, error).to_json().into()
 }
 
@@ -94,8 +94,13 @@ mod tests {
     }
 
     #[test]
+    fn an_integer_comes_back_as_it_came() {
+        assert_eq!(told(r#"{"id":7,"type":"x"}"#, PublishError::Away)["id"], 7);
+    }
+
+    #[test]
     fn a_message_without_a_usable_id_is_refused_all_the_same() {
-        for body in ["", "[]", r#"{"id":1}"#, r#"{"id":"a","id":"b"}"#] {
+        for body in ["", "[]", r#"{"id":1.5}"#, r#"{"id":null}"#, r#"{"id":"a","id":"b"}"#] {
             let told = told(body, PublishError::Refused);
             assert_eq!(
                 (told.get("id"), &told["error"]["code"]),

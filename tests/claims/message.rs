@@ -45,10 +45,12 @@ fn no_messages() -> Vec<(String, Option<&'static str>)> {
         with_id(r#""type":"""#),
         // Members of a wrong type.
         with_id(r#""type":"x","token":7"#),
-        with_id(r#""type":"x","token":null"#),
         with_id(r#""type":"x","token":{"a":1}"#),
-        nameless(r#"{"id":7,"type":"x"}"#),
-        nameless(r#"{"id":null,"type":"x"}"#),
+        nameless(r#"{"id":7.5,"type":"x"}"#),
+        nameless(r#"{"id":1e400,"type":"x"}"#),
+        nameless(r#"{"id":true,"type":"x"}"#),
+        nameless(r#"{"id":{},"type":"x"}"#),
+        nameless(&format!(r#"{{"id":{},"type":"x"}}"#, "7".repeat(129))),
         nameless(r#"{"id":"","type":"x"}"#),
         nameless(&format!(r#"{{"id":"{long}","type":"x"}}"#)),
         // Members that stand twice, also where only one of them is written with an escape.
@@ -141,4 +143,55 @@ async fn unusual_but_good_messages_are_answered_as_they_were_written() {
         let answer = client.next_json(10.s()).await;
         assert_eq!((&answer["type"], &answer["id"]), (&json!("reply"), &id), "{answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_integer_id_comes_back_as_it_came_and_what_is_null_is_absent() {
+    let stack = crate::holds::stack(&[("strategy", "both")]).await;
+    let mut client = stack.client().await;
+    let token = token_for("alice").mint();
+    // Held as nobody's, named in its refusal, handled, and handled after the hold.
+    for id in [json!(0), json!(-1), json!(9_007_199_254_740_993_u64), json!("7")] {
+        for message in [
+            json!({"id": id, "type": "echo", "token": token, "payload": 1}),
+            json!({"id": id, "type": "echo", "token": "no token"}),
+            json!({"id": id, "type": ""}),
+        ] {
+            client.send_json(&message).await;
+            assert_eq!(client.next_json(10.s()).await["id"], id, "{message}");
+        }
+    }
+    client
+        .send_text(&format!(
+            r#"{{"id":123456789012345678901234567890,"type":"echo","token":"{token}"}}"#
+        ))
+        .await;
+    let long = client.next_json(10.s()).await;
+    assert!(long["id"].to_string().starts_with("1.2345678901234"), "{long}");
+    client
+        .send_text(&format!(
+            r#"{{"id":null,"type":"echo","token":"{token}","payload":null}}"#
+        ))
+        .await;
+    let answer = client.next_json(10.s()).await;
+    assert_eq!((&answer["type"], answer.get("id")), (&json!("reply"), None), "{answer}");
+
+    let mut held = stack.client().await;
+    held.send_text(r#"{"id":7,"type":"echo","token":null,"payload":"held"}"#)
+        .await;
+    held.expect_required("missing", 10.s()).await;
+    held.authenticate(&token).await;
+    let answer = held.next_of_type("reply", 10.s()).await;
+    assert_eq!((&answer["id"], &answer["payload"]), (&json!(7), &json!("held")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_value_of_an_authorization_header_is_refused_as_what_it_is() {
+    let stack = Stack::start().await;
+    let mut client = client_of(&stack).await;
+    let token = format!("Bearer {}", token_for("alice").mint());
+    let answer = client.request("echo", Some(&token), json!(1)).await;
+    assert_eq!(answer["error"]["code"], "token_invalid", "{answer}");
+    let message = answer["error"]["message"].as_str().expect("a sentence");
+    assert!(message.contains("begins with `Bearer `"), "{message}");
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::clock::Timestamp;
 use shared::protocol::{AuthBody, ErrorBody, ErrorCode, ServerKind, ServerMessage};
+use shared::request_id::RequestId;
 
 use crate::handler::Answers;
 use crate::message::ResumeKey;
@@ -42,7 +43,7 @@ const fn refresh_of(expires_in: u64) -> u64 {
 }
 
 /// The bodies of a handler's answers, at least one. The first tells what the authentication has become.
-pub(crate) fn replies(id: Option<&str>, answers: &Answers, auth: Option<&AuthBody>) -> Vec<Bytes> {
+pub(crate) fn replies(id: Option<&RequestId<'_>>, answers: &Answers, auth: Option<&AuthBody>) -> Vec<Bytes> {
     let payloads = answers.payloads();
     if payloads.is_empty() {
         return vec![auth.map_or_else(Bytes::new, |auth| auth_ok(id, Some(auth)))];
@@ -50,7 +51,7 @@ pub(crate) fn replies(id: Option<&str>, answers: &Answers, auth: Option<&AuthBod
     let reply = |(index, payload): (usize, &Option<Box<RawValue>>)| {
         body(&ServerMessage {
             kind: ServerKind::Reply,
-            id,
+            id: id.map(RequestId::borrowed),
             payload: payload.as_deref(),
             error: None,
             auth: auth.filter(|_| index == 0),
@@ -60,24 +61,24 @@ pub(crate) fn replies(id: Option<&str>, answers: &Answers, auth: Option<&AuthBod
 }
 
 /// The body of a refusal.
-pub(crate) fn error(id: Option<&str>, error: &ErrorBody, auth: Option<&AuthBody>) -> Bytes {
+pub(crate) fn error(id: Option<&RequestId<'_>>, error: &ErrorBody, auth: Option<&AuthBody>) -> Bytes {
     body(&ServerMessage {
         auth,
-        ..ServerMessage::error(id, error)
+        ..ServerMessage::error(id.map(RequestId::borrowed), error)
     })
 }
 
 /// What is told instead of an answer that the broker does not take.
-pub(crate) fn unpublishable(id: Option<&str>) -> Bytes {
+pub(crate) fn unpublishable(id: Option<&RequestId<'_>>) -> Bytes {
     let sentence = "the answer cannot be delivered: it may be larger than the broker takes";
     error(id, &ErrorBody::new(ErrorCode::Internal, sentence), None)
 }
 
 /// The body that says only what the connection's authentication has become; nothing if it has none any more.
-pub(crate) fn auth_ok(id: Option<&str>, auth: Option<&AuthBody>) -> Bytes {
+pub(crate) fn auth_ok(id: Option<&RequestId<'_>>, auth: Option<&AuthBody>) -> Bytes {
     body(&ServerMessage {
         kind: ServerKind::AuthOk,
-        id,
+        id: id.map(RequestId::borrowed),
         payload: None,
         error: None,
         auth,
@@ -104,9 +105,12 @@ mod tests {
 
     #[test]
     fn there_is_always_an_answer_and_only_a_settlement_is_empty() {
-        assert_eq!(replies(Some("i"), &Answers::none(), None), [Bytes::new()]);
         assert_eq!(
-            replies(Some("i"), &Answers::raw(None), None),
+            replies(Some(&RequestId::text("i")), &Answers::none(), None),
+            [Bytes::new()]
+        );
+        assert_eq!(
+            replies(Some(&RequestId::text("i")), &Answers::raw(None), None),
             [r#"{"type":"reply","id":"i"}"#]
         );
     }

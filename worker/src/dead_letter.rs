@@ -238,11 +238,7 @@ fn last_word(message: &Message) -> Bytes {
         Ok(message) => message.id,
         Err(malformed) => malformed.id,
     };
-    error(
-        id.as_deref(),
-        &refusal(message, "the message could not be handled"),
-        None,
-    )
+    error(id.as_ref(), &refusal(message, "the message could not be handled"), None)
 }
 
 /// What whoever asked is told. What the broker did not keep was never handled: a policy of its operator's may say so.

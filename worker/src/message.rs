@@ -4,7 +4,7 @@
 //! one reading of it or none: a member that is written twice, a lone surrogate
 //! or a wrong type refuses the message, with a sentence that says what to mend.
 //! A member that is not known is let pass, so that newer clients may talk to
-//! older workers.
+//! older workers; one of ours that is `null` is absent.
 //!
 //! The types under `auth.` are the protocol's own. A terminator does not parse, but
 //! it lets nothing pass a frame that holds the bytes `auth.`, and tells of each frame
@@ -26,6 +26,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::id::ConnectionId;
 use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, RESERVED_PREFIX, TOKEN_MEMBER};
+use shared::request_id::RequestId;
 use shared::tag::ResumeSecret;
 
 use self::members::{Members, Shape};
@@ -69,7 +70,7 @@ pub(crate) struct ResumeKey {
 /// A message that is one.
 pub(crate) struct ClientMessage<'a> {
     /// The client's own name for it.
-    pub(crate) id: Option<Cow<'a, str>>,
+    pub(crate) id: Option<RequestId<'a>>,
     /// The application's name for what is to be done.
     pub(crate) kind: Cow<'a, str>,
     /// Whom it is for, as its `type` says.
@@ -84,7 +85,7 @@ pub(crate) struct ClientMessage<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed<'a> {
     /// Its `id`, where it could be read all the same.
-    pub(crate) id: Option<Cow<'a, str>>,
+    pub(crate) id: Option<RequestId<'a>>,
     /// What is wrong with it.
     pub(crate) fault: Fault,
 }
@@ -119,6 +120,9 @@ pub(crate) enum Fault {
     /// A member that must be a string.
     #[error("`{0}` is not a string")]
     NotAString(&'static str),
+    /// A fraction, an object, …
+    #[error("`id` is neither a string nor an integer")]
+    NotAnId,
     /// A name without a character.
     #[error("`{0}` is empty")]
     Empty(&'static str),
@@ -173,7 +177,7 @@ impl<'a> ClientMessage<'a> {
         checked.and_then(|()| Self::meaning(&members, text)).map_err(|fault| {
             // An id is told even if the rest is beyond repair, but not if there are two.
             let id = members.id.filter(|_| fault != Fault::Repeated("`id`"));
-            let id = id.and_then(|raw| name("id", raw, MAX_ID_BYTES).ok());
+            let id = id.filter(is_there).and_then(|raw| request_id(raw).ok());
             Malformed { id, fault }
         })
     }
@@ -182,8 +186,9 @@ impl<'a> ClientMessage<'a> {
         if let Some(member) = members.repeated {
             return Err(Fault::Repeated(member));
         }
-        let id = members.id.map(|raw| name("id", raw, MAX_ID_BYTES)).transpose()?;
-        let kind = name("type", members.kind.ok_or(Fault::NoType)?, MAX_TYPE_BYTES)?;
+        let id = members.id.filter(is_there).map(request_id).transpose()?;
+        let kind = members.kind.filter(is_there).ok_or(Fault::NoType)?;
+        let kind = name("type", kind, MAX_TYPE_BYTES)?;
         let purpose = match &*kind {
             AUTHENTICATE => Purpose::Authenticate,
             FORGET => Purpose::Forget,
@@ -193,10 +198,11 @@ impl<'a> ClientMessage<'a> {
         if purpose != Purpose::Application && !text.contains(RESERVED_PREFIX) {
             return Err(Fault::Escaped);
         }
-        if members.token.is_some() && !text.contains(TOKEN_MEMBER) {
+        if members.token.is_some_and(|raw| is_there(&raw)) && !text.contains(TOKEN_MEMBER) {
             return Err(Fault::EscapedToken);
         }
-        let token = members.token.map(|raw| string("token", raw)).transpose()?;
+        let token = members.token.filter(is_there);
+        let token = token.map(|raw| string("token", raw)).transpose()?;
         Ok(Self {
             id,
             kind,
@@ -262,6 +268,23 @@ impl From<Shape> for Fault {
             Shape::NotAnObject => Self::NotAnObject,
         }
     }
+}
+
+/// Whether a member says anything: many serialisers write `null` where there is nothing. A `payload` is the application's,
+/// `null` or not.
+fn is_there(raw: &&RawValue) -> bool {
+    raw.get() != "null"
+}
+
+fn request_id(raw: &RawValue) -> Result<RequestId<'_>, Fault> {
+    if raw.get().starts_with('"') {
+        return name("id", raw, MAX_ID_BYTES).map(RequestId::text);
+    }
+    let id = RequestId::integer(raw.get()).map_err(|_| Fault::NotAnId)?;
+    if id.as_str().len() > MAX_ID_BYTES {
+        return Err(Fault::TooLong("id", MAX_ID_BYTES));
+    }
+    Ok(id)
 }
 
 fn string<'a>(member: &'static str, raw: &'a RawValue) -> Result<Cow<'a, str>, Fault> {

@@ -34,6 +34,7 @@ use shared::clock::Clock;
 use shared::envelope::release::known_to_be_held;
 use shared::envelope::{Answer, Bounced, Notice, Part, Question};
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
+use shared::request_id::RequestId;
 use shared::trace::{self as traces, SpanKind, Tracer, headers, words};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -156,7 +157,7 @@ impl Conclusion {
         }
     }
 
-    fn refused(id: Option<&str>, refusal: &ErrorBody) -> Self {
+    fn refused(id: Option<&RequestId<'_>>, refusal: &ErrorBody) -> Self {
         Self {
             refused: Some(refusal.code),
             ..Self::of(Outcome::Error(refusal.code), answer::error(id, refusal, None))
@@ -324,7 +325,7 @@ impl Pipeline {
                 Err(PublishError::Malformed) => {
                     self.metrics.answer_lost(Lost::Unpublishable);
                     let asked = ClientMessage::parse(&delivery.message.body).ok();
-                    let id = asked.as_ref().and_then(|asked| asked.id.as_deref());
+                    let id = asked.as_ref().and_then(|asked| asked.id.as_ref());
                     let Some((_, part)) = Answer::read(&message.properties) else {
                         continue;
                     };

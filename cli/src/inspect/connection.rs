@@ -74,7 +74,11 @@ pub(super) fn describe(known: &Known, now: Timestamp) -> String {
 
 /// A held message without its payload, which is nobody's business but the handler's.
 fn describe_held(held: &HeldMessage, now: Timestamp) -> String {
-    let id = held.id.as_ref().map(|id| format!(" id {id:?}")).unwrap_or_default();
+    let id = held
+        .id
+        .as_ref()
+        .map(|id| format!(" id {:?}", id.as_str()))
+        .unwrap_or_default();
     let whose = if held.owner.is_some() {
         ""
     } else {
@@ -99,7 +103,7 @@ mod tests {
     fn a_held_message_is_told_without_its_payload() {
         let held = HeldMessage {
             sequence: Sequence::new(3),
-            id: Some("order-7".to_owned()),
+            id: Some(shared::request_id::RequestId::text("order-7")),
             kind: "order".to_owned(),
             payload: Some(r#"{"card":"4111"}"#.to_owned()),
             token_id: None,

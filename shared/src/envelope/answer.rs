@@ -9,6 +9,7 @@
 //! | `forgotten` | the connection has none as of the question |
 //! | `held` | the question is held, for so many milliseconds, and `reason` says why |
 //! | `id` | the client's own name for a question that is held: if the hold loses it, it is refused by that |
+//! | `id-is-integer` | that name is an integer |
 //! | `send-again` | the question cannot be decided yet; the body is the question's own |
 //! | `second` | the question had been sent back once |
 //! | `left` | of a release: so many of the messages that it means are still held |
@@ -24,6 +25,7 @@ use crate::bus::{Message, Properties};
 use crate::grant::Grant;
 use crate::id::Stamp;
 use crate::protocol::{CloseCode, Reason};
+use crate::request_id::RequestId;
 use crate::tag::IdentityTag;
 
 const INDEX: &str = "index";
@@ -35,6 +37,7 @@ const FORGOTTEN: &str = "forgotten";
 const HELD: &str = "held";
 const REASON: &str = "reason";
 const ID: &str = "id";
+const ID_IS_INTEGER: &str = "id-is-integer";
 const SEND_AGAIN: &str = "send-again";
 const SECOND: &str = "second";
 const LEFT: &str = "left";
@@ -99,7 +102,7 @@ pub struct Answer {
     /// Whether it answers the question's second sending.
     pub second: bool,
     /// Of a question that is held: the client's own name for it.
-    pub id: Option<String>,
+    pub id: Option<RequestId<'static>>,
     /// Of a release: how many of the messages that it means are still held.
     pub left: u64,
     /// Whether the connection is to be closed, and how.
@@ -140,7 +143,8 @@ impl Answer {
             .text(REASON, reason)
             .flag(SEND_AGAIN, self.verdict == Verdict::Again)
             .flag(SECOND, self.second)
-            .text(ID, self.id.as_deref())
+            .text(ID, self.id.as_ref())
+            .flag(ID_IS_INTEGER, self.id.as_ref().is_some_and(RequestId::is_integer))
             .number(LEFT, self.left)
             .number(CLOSE, self.close.map_or(0, |code| u64::from(code.code())));
         Message {
@@ -189,9 +193,20 @@ impl Answer {
             change,
             verdict,
             second: flag(properties, SECOND),
-            id: text(properties, ID)?.map(str::to_owned),
+            id: request_id(properties)?,
             left: number(properties, LEFT)?,
             close,
         })
+    }
+}
+
+fn request_id(properties: &Properties) -> Result<Option<RequestId<'static>>, Misshapen> {
+    let Some(id) = text(properties, ID)?.map(str::to_owned) else {
+        return Ok(None);
+    };
+    if flag(properties, ID_IS_INTEGER) {
+        RequestId::integer(id).map(Some).map_err(|_| Misshapen)
+    } else {
+        Ok(Some(RequestId::text(id)))
     }
 }

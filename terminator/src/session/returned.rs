@@ -7,6 +7,7 @@ use shared::envelope::errand::Write;
 use shared::envelope::{Answer, Change, Errand, Release, Verdict as Fate};
 use shared::id::{Sequence, Stamp};
 use shared::protocol::{CloseCode, Reason};
+use shared::request_id::RequestId;
 use shared::revocation::Revocations;
 use shared::trace::SpanKind;
 use tokio::time::Instant;
@@ -218,7 +219,7 @@ impl Session {
             self.common.metrics.held_lost.increment(1);
             warn!(%stamp, "a message that was held is lost, and is refused");
             self.recent.remember(key);
-            self.tell(lost_from_hold(id.as_deref()));
+            self.tell(lost_from_hold(id.as_ref()));
         }
     }
 
@@ -257,7 +258,14 @@ impl Session {
         matches!(applied, Applied::Live { .. })
     }
 
-    fn hold(&mut self, sequence: Sequence, id: Option<String>, reason: Reason, hold: Duration, now: Instant) {
+    fn hold(
+        &mut self,
+        sequence: Sequence,
+        id: Option<RequestId<'static>>,
+        reason: Reason,
+        hold: Duration,
+        now: Instant,
+    ) {
         debug!(target: "countersign::journey", stage = "held", connection = %self.id, %sequence, ?reason, "waits for a fresh token");
         self.held.hold(sequence, id, now + hold.min(crate::binding::FAR));
         self.rearm = true;

@@ -25,7 +25,7 @@ fn held(reason: Reason) -> Answer {
             reason,
             hold_ms: 300_000,
         },
-        id: Some("its name".to_owned()),
+        id: Some(shared::request_id::RequestId::text("its name")),
         ..Answer::ONLY
     }
 }

@@ -75,6 +75,8 @@ fn known(text: &str) -> Option<Result<Answers, ErrorBody>> {
 mod tests {
     use shared::protocol::ErrorCode;
 
+    use shared::request_id::RequestId;
+
     use super::*;
     use crate::answer;
 
@@ -94,7 +96,7 @@ mod tests {
         ];
         for answers in each {
             let again = known(&kept(&Ok(answers())).unwrap()).unwrap().unwrap();
-            let said = |answers: &Answers| answer::replies(Some("i"), answers, None);
+            let said = |answers: &Answers| answer::replies(Some(&RequestId::text("i")), answers, None);
             assert_eq!(said(&again), said(&answers()));
         }
     }

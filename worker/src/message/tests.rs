@@ -4,7 +4,7 @@ use proptest::prelude::*;
 fn fault(body: &str) -> (Option<String>, Fault) {
     match ClientMessage::parse(body.as_bytes()) {
         Ok(_) => panic!("it was taken for a message: {body}"),
-        Err(malformed) => (malformed.id.map(Cow::into_owned), malformed.fault),
+        Err(malformed) => (malformed.id.map(|id| id.to_string()), malformed.fault),
     }
 }
 
@@ -12,16 +12,27 @@ fn fault(body: &str) -> (Option<String>, Fault) {
 fn a_message_is_read_with_all_its_members() {
     let body = br#" {"id":"a\u0031","type":"echo","token":"t.o.k","payload": {"n":[1, 2]} ,"later":{"x":1}} "#;
     let message = ClientMessage::parse(body).unwrap_or_else(|malformed| panic!("{malformed:?}"));
-    assert_eq!(message.id.as_deref(), Some("a1"));
+    assert_eq!(message.id, Some(RequestId::text("a1")));
     assert_eq!(message.kind, "echo");
     assert_eq!(message.token.as_deref(), Some("t.o.k"));
     assert_eq!(message.payload.unwrap().get(), r#"{"n":[1, 2]}"#);
 }
 
 #[test]
-fn only_the_type_is_needed() {
-    let message = ClientMessage::parse(br#"{"type":"x"}"#).unwrap_or_else(|malformed| panic!("{malformed:?}"));
-    assert!(message.id.is_none() && message.token.is_none() && message.payload.is_none());
+fn only_the_type_is_needed_and_what_is_null_is_absent() {
+    for body in [r#"{"type":"x"}"#, r#"{"id":null,"type":"x","token": null }"#] {
+        let message = ClientMessage::parse(body.as_bytes()).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+        assert!(message.id.is_none() && message.token.is_none() && message.payload.is_none());
+    }
+    let message =
+        ClientMessage::parse(br#"{"type":"x","payload":null}"#).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+    assert_eq!(message.payload.unwrap().get(), "null", "it is the application's");
+}
+
+#[test]
+fn an_integer_is_an_id() {
+    let message = ClientMessage::parse(br#"{"id":-7,"type":"x"}"#).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+    assert_eq!(message.id, RequestId::integer("-7").ok());
 }
 
 #[test]
@@ -42,7 +53,7 @@ fn each_fault_has_its_name_and_keeps_the_id_where_there_is_one() {
         (r#"{"id":"i","type":7}"#, (i.clone(), Fault::NotAString("type"))),
         (r#"{"id":"i","type":""}"#, (i.clone(), Fault::Empty("type"))),
         (
-            r#"{"id":"i","type":"x","token":null}"#,
+            r#"{"id":"i","type":"x","token":true}"#,
             (i.clone(), Fault::NotAString("token")),
         ),
         (
@@ -79,7 +90,18 @@ fn each_fault_has_its_name_and_keeps_the_id_where_there_is_one() {
         (r#"{"id":"\ud800","type":"x"}"#, (None, Fault::LoneSurrogate)),
         (r#"{"id":"i","type":"\ud800"}"#, (i.clone(), Fault::LoneSurrogate)),
         (r#"{"id":"","type":"x"}"#, (None, Fault::Empty("id"))),
-        (r#"{"id":7,"type":"x"}"#, (None, Fault::NotAString("id"))),
+        (r#"{"id":7.5,"type":"x"}"#, (None, Fault::NotAnId)),
+        (r#"{"id":1e400,"type":"x"}"#, (None, Fault::NotAnId)),
+        (r#"{"id":{},"type":"x"}"#, (None, Fault::NotAnId)),
+        (r#"{"id":[7],"type":"x"}"#, (None, Fault::NotAnId)),
+        (r#"{"id":true,"type":"x"}"#, (None, Fault::NotAnId)),
+        (r#"{"id":7}"#, (Some("7".to_owned()), Fault::NoType)),
+        (r#"{"id":"i","type":null}"#, (i.clone(), Fault::NoType)),
+        (r#"{"id":null,"id":"i","type":"x"}"#, (None, Fault::Repeated("`id`"))),
+        (
+            &format!(r#"{{"id":{},"type":"x"}}"#, "7".repeat(129)),
+            (None, Fault::TooLong("id", 128)),
+        ),
         (
             &format!(r#"{{"id":"{long}","type":"x"}}"#),
             (None, Fault::TooLong("id", 128)),

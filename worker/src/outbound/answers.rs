@@ -75,7 +75,7 @@ impl Outbound {
         let decision = Decision {
             at: self.clock.now(),
             sequence: Some(sequence),
-            id: id(&held.body).map(|id| redact::text(&id).into_owned()),
+            id: id(&held.body).map(|id| redact::text(id.as_str()).into_owned()),
             what: what.to_owned(),
             why,
         };

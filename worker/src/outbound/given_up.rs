@@ -4,14 +4,13 @@
 //! connection learns it by the answer's `id`, whoever may read that: there is nothing
 //! else in it.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use serde::Deserialize;
 use shared::bus::Delivery;
 use shared::envelope::Errand;
 use shared::id::Stamp;
 use shared::protocol::{ErrorBody, ErrorCode, ServerMessage};
+use shared::request_id::RequestId;
 use tracing::debug;
 
 use super::metrics::{GaveUp, Kind};
@@ -78,7 +77,7 @@ impl Outbound {
             GaveUp::Expired => "answer_expired",
         };
         self.note_answer(held, what, error.message.to_string()).await;
-        let body = ServerMessage::error(id.as_deref(), &error).to_json();
+        let body = ServerMessage::error(id, &error).to_json();
         let refusal = HeldWrite {
             // If it was written after all, nothing more is told of it.
             key: held.key.clone(),
@@ -106,13 +105,12 @@ pub(super) fn stamp(key: &str) -> Option<Stamp> {
 }
 
 /// The `id` of the message that an answer answers.
-pub(super) fn id(body: &str) -> Option<Cow<'_, str>> {
+pub(super) fn id(body: &str) -> Option<RequestId<'static>> {
     #[derive(Deserialize)]
-    struct Named<'a> {
-        #[serde(borrow)]
-        id: Option<Cow<'a, str>>,
+    struct Named {
+        id: Option<RequestId<'static>>,
     }
-    serde_json::from_str::<Named<'_>>(body).ok()?.id
+    serde_json::from_str::<Named>(body).ok()?.id
 }
 
 #[cfg(test)]
@@ -133,9 +131,10 @@ mod tests {
         assert_eq!(stamp(&format!("{asked}.0")), Some(asked));
         assert_eq!(stamp("p:whatever"), None);
         assert_eq!(
-            id(r#"{"type":"reply","id":"a\"b","payload":1}"#).as_deref(),
-            Some("a\"b")
+            id(r#"{"type":"reply","id":"a\"b","payload":1}"#),
+            Some(RequestId::text("a\"b"))
         );
+        assert_eq!(id(r#"{"id":7}"#), RequestId::integer("7").ok());
         assert_eq!(id(r#"{"type":"reply"}"#), None);
     }
 }

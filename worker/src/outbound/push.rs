@@ -13,6 +13,7 @@ use shared::clock::Timestamp;
 use shared::envelope::errand::Producer;
 use shared::id::ConnectionId;
 use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerKind, ServerMessage};
+use shared::request_id::RequestId;
 use shared::tag::IdentityTag;
 
 use crate::identity::{self, Issuer, Unnamed};
@@ -186,7 +187,7 @@ impl Push {
 fn body(id: &str, payload: &RawValue) -> String {
     let message = ServerMessage {
         kind: ServerKind::Push,
-        id: Some(id),
+        id: Some(RequestId::text(id)),
         payload: Some(payload),
         error: None,
         auth: None,

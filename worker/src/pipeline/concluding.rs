@@ -5,6 +5,7 @@ use shared::clock::Timestamp;
 use shared::envelope::{Question, Verdict};
 use shared::id::ConnectionId;
 use shared::protocol::{AuthBody, CloseCode, ErrorBody, ErrorCode};
+use shared::request_id::RequestId;
 use shared::tag::{IdentityTag, TokenTag};
 use shared::trace::{self as traces, KeyValue, SpanKind, words};
 use tracing::debug;
@@ -40,8 +41,8 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    pub(super) fn id(&self) -> Option<&str> {
-        self.message.id.as_deref()
+    pub(super) fn id(&self) -> Option<&RequestId<'_>> {
+        self.message.id.as_ref()
     }
 
     /// Whose its connection is, if its grant is in force.
@@ -62,7 +63,7 @@ impl Asked<'_> {
             claims,
             client,
             kind: &self.message.kind,
-            id: self.id(),
+            id: self.id().map(RequestId::as_str),
             payload: self.message.payload,
             stamp: self.origin.stamp(),
             message_id: self.message_id,
@@ -79,11 +80,11 @@ impl Pipeline {
         let body = &delivery.message.body;
         let message = match ClientMessage::parse(body) {
             Ok(message) => message,
-            Err(malformed) => return Ok(Conclusion::refused(malformed.id.as_deref(), &malformed.error())),
+            Err(malformed) => return Ok(Conclusion::refused(malformed.id.as_ref(), &malformed.error())),
         };
         if delivery.message.properties.header(UNREADABLE).is_some() {
             let refusal = ErrorBody::new(ErrorCode::BadRequest, NOT_AMQP);
-            return Ok(Conclusion::refused(message.id.as_deref(), &refusal));
+            return Ok(Conclusion::refused(message.id.as_ref(), &refusal));
         }
         traces::describe(|| [KeyValue::new(words::TYPE, redact::text(&message.kind).into_owned())]);
         let asked = Asked {
@@ -291,7 +292,7 @@ impl Pipeline {
     ) -> Conclusion {
         traces::describe(|| [KeyValue::new(words::IDENTITY, identity.tag().to_string())]);
         let request = asked.request(identity, claims, self.rules.client_of(claims));
-        let handled = self.handle(request, asked.origin, auth, asked.again).await;
+        let handled = self.handle(request, asked.id(), asked.origin, auth, asked.again).await;
         let noted = (handled.refused == Some(ErrorCode::Duplicate)).then(|| {
             let why = "duplicate: the `id` was another message's, or its answer is not kept";
             self.decision(asked.origin.stamp(), asked.id(), "refused", why)

@@ -5,6 +5,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use shared::protocol::{AuthBody, ErrorBody, ErrorCode};
+use shared::request_id::RequestId;
 use shared::trace::{self as traces, SpanKind};
 use tokio::time::Instant;
 use tracing::{debug, error};
@@ -25,7 +26,7 @@ pub(super) struct Handled {
 }
 
 impl Handled {
-    fn of(id: Option<&str>, came_to: &Result<Answers, ErrorBody>, auth: Option<&AuthBody>) -> Self {
+    fn of(id: Option<&RequestId<'_>>, came_to: &Result<Answers, ErrorBody>, auth: Option<&AuthBody>) -> Self {
         let (outcome, bodies) = match came_to {
             Ok(answers) => (Outcome::Handled, answer::replies(id, answers, auth)),
             Err(error) => (Outcome::Error(error.code), vec![answer::error(id, error, auth)]),
@@ -39,11 +40,12 @@ impl Handled {
 }
 
 impl Pipeline {
-    /// Has a message handled, or finds out what it came to before. It comes `again` if somebody was given it and did not
+    /// Has a message handled, or finds out what it came to before; what is told of it names it by that `id`. It comes `again` if somebody was given it and did not
     /// bring it to its end.
     pub(super) async fn handle(
         &self,
         request: Request<'_>,
+        id: Option<&RequestId<'_>>,
         stamp: &(dyn Display + Sync),
         auth: Option<&AuthBody>,
         again: bool,
@@ -53,11 +55,11 @@ impl Pipeline {
             let refusal = ErrorBody::from(forbidden);
             return Handled {
                 refused: Some(refusal.code),
-                ..Handled::of(request.id, &Err(refusal), auth)
+                ..Handled::of(id, &Err(refusal), auth)
             };
         }
         let Some(idempotency) = &self.idempotency else {
-            return Handled::of(request.id, &self.ask(request, stamp).await, auth);
+            return Handled::of(id, &self.ask(request, stamp).await, auth);
         };
         match idempotency.recall(&request, again).await {
             Recalled::Fresh(claim) => {
@@ -65,12 +67,12 @@ impl Pipeline {
                 if let Some(claim) = claim {
                     came_to = idempotency.remember(&claim, came_to).await;
                 }
-                Handled::of(request.id, &came_to, auth)
+                Handled::of(id, &came_to, auth)
             }
-            Recalled::Done(came_to) => Handled::of(request.id, &came_to, auth),
+            Recalled::Done(came_to) => Handled::of(id, &came_to, auth),
             Recalled::Refused(error) => Handled {
                 refused: Some(error.code),
-                ..Handled::of(request.id, &Err(error), auth)
+                ..Handled::of(id, &Err(error), auth)
             },
         }
     }

@@ -5,6 +5,7 @@ use shared::bus::PublishError;
 use shared::envelope::{Errand, Question, Verdict};
 use shared::id::{ConnectionId, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode, Reason};
+use shared::request_id::RequestId;
 use shared::trace::headers;
 use tracing::debug;
 
@@ -83,7 +84,7 @@ impl Pipeline {
         let mut conclusion = Conclusion::of(Outcome::Held, Bytes::new());
         let hold_ms = u64::try_from(limits.ttl.as_millis()).unwrap_or(u64::MAX);
         conclusion.answer.verdict = Verdict::Held { reason, hold_ms };
-        conclusion.answer.id = asked.id().map(str::to_owned);
+        conclusion.answer.id = asked.id().cloned().map(RequestId::into_owned);
         Ok(conclusion.noted(self.decision(Some(stamp), asked.id(), "held", reason.as_str())))
     }
 
@@ -95,7 +96,7 @@ impl Pipeline {
         };
         HeldMessage {
             sequence: stamp.sequence,
-            id: asked.message.id.as_deref().map(str::to_owned),
+            id: asked.id().cloned().map(RequestId::into_owned),
             kind: asked.message.kind.clone().into_owned(),
             payload: asked.message.payload.map(|payload| payload.get().to_owned()),
             owner: accepted.map(|subject| subject.identity),

@@ -19,6 +19,7 @@ use shared::envelope::errand::Write;
 use shared::envelope::{Errand, Question, Release};
 use shared::id::{ConnectionId, Sequence, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode};
+use shared::request_id::RequestId;
 use shared::tag::IdentityTag;
 use shared::trace::{KeyValue, Span, SpanKind, headers, words};
 use tokio::time::Instant;
@@ -289,7 +290,7 @@ impl Pipeline {
         self.metrics.released(released);
         self.audit_refusal(code, &stamp, message.owner, why);
         debug!(target: JOURNEY, stage = released.as_str(), %stamp);
-        let decision = self.decision(Some(stamp), message.id.as_deref(), released.as_str(), why);
+        let decision = self.decision(Some(stamp), message.id.as_ref(), released.as_str(), why);
         self.note(stamp.connection, &decision).await;
         Ok(())
     }
@@ -332,7 +333,7 @@ impl Pipeline {
             claims: &claims,
             client,
             kind: &message.kind,
-            id: message.id.as_deref(),
+            id: message.id.as_ref().map(RequestId::as_str),
             payload: payload.as_deref(),
             stamp: Some(stamp),
             message_id: None,
@@ -340,7 +341,8 @@ impl Pipeline {
         let handled = {
             // The semaphore is never closed, so a permit always comes.
             let _permit = self.permits.for_client().await;
-            self.handle(request, &stamp, None, heir.again).await
+            self.handle(request, message.id.as_ref(), &stamp, None, heir.again)
+                .await
         };
         self.metrics.ended(handled.outcome);
         for (index, body) in handled
@@ -362,12 +364,7 @@ impl Pipeline {
         }
         self.metrics.released(Released::Handled);
         debug!(target: JOURNEY, stage = "released", %stamp, by = %connection);
-        let decision = self.decision(
-            Some(stamp),
-            message.id.as_deref(),
-            "released",
-            format!("by {connection}"),
-        );
+        let decision = self.decision(Some(stamp), message.id.as_ref(), "released", format!("by {connection}"));
         self.note(stamp.connection, &decision).await;
         Ok(())
     }

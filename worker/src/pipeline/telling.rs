@@ -9,6 +9,7 @@ use shared::envelope::Errand;
 use shared::envelope::errand::Write;
 use shared::id::{ConnectionId, Stamp};
 use shared::protocol::{ErrorBody, ErrorCode};
+use shared::request_id::RequestId;
 use shared::tag::IdentityTag;
 use shared::trace::{self as traces, SpanKind, headers, words};
 use tokio::time::Instant;
@@ -64,7 +65,7 @@ impl Pipeline {
             released: false,
             since: message.since,
         };
-        let body = answer::error(message.id.as_deref(), refusal, None);
+        let body = answer::error(message.id.as_ref(), refusal, None);
         if !self.send_errand(connection, &Errand::Write(write), body).await? {
             self.metrics.answer_lost(Lost::Unroutable);
         }
@@ -91,7 +92,7 @@ impl Pipeline {
                 identity: None,
                 ..write
             });
-            let instead = answer::unpublishable(message.id.as_deref());
+            let instead = answer::unpublishable(message.id.as_ref());
             if !self.send_errand(connection, &errand, instead).await? {
                 self.metrics.answer_lost(Lost::Unroutable);
             }
@@ -107,7 +108,7 @@ impl Pipeline {
     pub(super) fn decision(
         &self,
         stamp: Option<Stamp>,
-        id: Option<&str>,
+        id: Option<&RequestId<'_>>,
         what: &str,
         why: impl Into<String>,
     ) -> Decision {
@@ -115,7 +116,7 @@ impl Pipeline {
             at: self.clock.now(),
             sequence: stamp.map(|stamp| stamp.sequence),
             // A client may put anything there, a token too.
-            id: id.map(|id| redact::text(id).into_owned()),
+            id: id.map(|id| redact::text(id.as_str()).into_owned()),
             what: what.to_owned(),
             why: why.into(),
         }

@@ -28,6 +28,7 @@ use futures_util::future::{BoxFuture, join, join_all, join3};
 use shared::clock::{Clock, ManualClock, Timestamp};
 use shared::envelope::errand::Producer;
 use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
+use shared::request_id::RequestId;
 use shared::revocation::{Revocation, Target};
 use shared::tag::{IdentityTag, TokenIdTag};
 
@@ -196,7 +197,7 @@ const fn counted(count: u64) -> Holding {
 fn message(home: &dyn Home, sequence: u64, payload: &str) -> HeldMessage {
     HeldMessage {
         sequence: Sequence::new(sequence),
-        id: Some("i".to_owned()),
+        id: RequestId::integer("7").ok(),
         kind: "k".to_owned(),
         payload: Some(payload.to_owned()),
         token_id: None,

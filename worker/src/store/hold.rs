@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::envelope::errand::Producer;
 use shared::id::{ConnectionId, Sequence};
+use shared::request_id::RequestId;
 use shared::revocation::Subject;
 use shared::tag::{IdentityTag, TokenIdTag};
 
@@ -100,7 +101,7 @@ pub struct HeldMessage {
     /// Its place in its connection's order.
     pub sequence: Sequence,
     /// The client's own name for it.
-    pub id: Option<String>,
+    pub id: Option<RequestId<'static>>,
     /// Its `type`.
     pub kind: String,
     /// Its payload, one JSON text.
@@ -132,7 +133,8 @@ pub struct HeldMessage {
 impl HeldMessage {
     /// How much it counts against the limit.
     pub fn bytes(&self) -> u64 {
-        let texts = [Some(&self.kind), self.id.as_ref(), self.payload.as_ref()];
+        let id = self.id.as_ref().map(RequestId::as_str);
+        let texts = [Some(self.kind.as_str()), id, self.payload.as_deref()];
         let allowed = self.allowed.as_ref().map_or(0, Allowed::bytes);
         allowed + texts.into_iter().flatten().map(|text| text.len() as u64).sum::<u64>()
     }

@@ -58,7 +58,7 @@ async fn a_message_without_a_good_token_is_refused_and_never_handled() {
         (ask(Some(token_for("alice", -6))), "token_expired"),
         (ask(Some(forged)), "token_invalid"),
         (ask(Some("nonsense".to_owned())), "token_invalid"),
-        (ask(None), "bad_request"),
+        (ask(None), "auth_required"),
     ] {
         let answer = bench.ask(bench.stamp(1, 1), body).await;
         assert_eq!(

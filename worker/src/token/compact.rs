@@ -22,8 +22,14 @@ pub(super) struct Compact<'a> {
     pub(super) signature: &'a str,
 }
 
+/// What stands before a token in an `Authorization` header.
+const SCHEME: &str = "Bearer ";
+
 impl<'a> Compact<'a> {
     pub(super) fn parse(token: &'a str) -> Result<Self, Reason> {
+        if has_scheme(token) {
+            return Err(Reason::Bearer);
+        }
         let (signed, signature) = token.rsplit_once('.').ok_or(Reason::Parts)?;
         let (header, payload) = signed.split_once('.').ok_or(Reason::Parts)?;
         if payload.contains('.') {
@@ -40,6 +46,13 @@ impl<'a> Compact<'a> {
     }
 }
 
+/// Schemes are compared without case (RFC 9110 §11.1).
+fn has_scheme(token: &str) -> bool {
+    token
+        .get(..SCHEME.len())
+        .is_some_and(|first| first.eq_ignore_ascii_case(SCHEME))
+}
+
 fn decode(part: &str) -> Result<Vec<u8>, Reason> {
     if part.is_empty() {
         return Err(Reason::Parts);
@@ -54,6 +67,16 @@ mod tests {
 
     fn refusal(token: &str) -> Option<Reason> {
         Compact::parse(token).err()
+    }
+
+    #[test]
+    fn the_value_of_a_header_is_refused_as_what_it_is() {
+        for token in ["Bearer e30.e30.e30", "bearer x", "BEARER "] {
+            assert_eq!(refusal(token), Some(Reason::Bearer), "{token}");
+        }
+        for token in ["Bearer", "Bearere30.e30.e30", "", "Bearér e30"] {
+            assert_ne!(refusal(token), Some(Reason::Bearer), "{token}");
+        }
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub enum Reason {
     /// A JWE, RFC 7516 §3.1.
     #[error("it is encrypted (five parts), only signed tokens are accepted")]
     Encrypted,
+    /// The value of an `Authorization` header (RFC 6750 §2.1), copied whole.
+    #[error("it begins with `Bearer `: send the token alone")]
+    Bearer,
     /// Not the compact serialization of RFC 7515 §3.1.
     #[error("it is not three non-empty parts joined by dots")]
     Parts,
