@@ -76,6 +76,7 @@ shared::settings! {
         pub handshake_timeout: Duration = "10s" in "100ms"..="5m",
         /// How long a connection may be open before it has ever proved who it is, or `off`. One that has not by then is
         /// closed with 4408, as soon as what it sent in time is answered; while the broker is away the time does not end.
+        /// Messages of the workers' `public-types` prove nobody: switch it off if some clients send nothing else.
         pub auth_timeout: Option<Duration> = "15s" in "100ms"..="1h",
         /// How long nothing may come from a client, not even the answer to a ping, before its connection counts as
         /// dead. It is asked by a ping at half that time. Keep it below the idle timeout of every proxy in between.

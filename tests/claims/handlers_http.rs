@@ -345,3 +345,21 @@ async fn credentials_in_the_url_reach_the_application_and_no_log() {
     );
     assert!(!log.contains(&token), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_told_that_a_public_message_is_nobody_s() {
+    let upstream = Upstream::start(as_its_type_says).await;
+    let stack = stack_before(&upstream, &[("public-types", "echo")]).await;
+    let mut client = stack.client().await;
+    let answer = client.request("echo", None, json!(1)).await;
+    let asked = &answer["payload"];
+    assert_eq!(
+        (&asked["identity"], &asked["claims"]),
+        (&json!(null), &json!({})),
+        "{answer}"
+    );
+    assert!(
+        asked.get("identity").is_some(),
+        "it is said, and not left out: {answer}"
+    );
+}

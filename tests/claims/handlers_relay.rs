@@ -172,3 +172,13 @@ async fn whatever_could_mean_somebody_else_is_refused() {
     assert_eq!(theirs.push(10.s()).await["payload"]["payload"], 1);
     ours.expect_nothing_shown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_s_message_is_relayed_to_nobody() {
+    let stack = stack(&[("public-types", "relay")]).await;
+    let (mut stranger, mut bob) = (stack.client().await, stack.client().await);
+    bob.authenticate(&token_for("bob").mint()).await;
+    let answer = stranger.request("relay", None, to("bob", 1)).await;
+    assert_eq!(answer["error"]["code"], "auth_required", "{answer}");
+    bob.expect_nothing_shown().await;
+}

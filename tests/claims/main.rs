@@ -49,6 +49,7 @@ mod permissions;
 mod poison;
 mod policies;
 mod promises;
+mod public_types;
 mod pushes;
 mod resume;
 mod revocation;

@@ -29,7 +29,7 @@ const BELIEVED: Duration = Duration::from_secs(100);
 const DIGITS: usize = 16;
 
 /// The settings beside those of tokens (`jwt-…`) that say who may what.
-const RULES: [&str; 12] = [
+const RULES: [&str; 13] = [
     "elevation",
     "handler",
     "hold-ttl",
@@ -37,6 +37,7 @@ const RULES: [&str; 12] = [
     "max-deliveries",
     "on-expired-push",
     "on-unauthenticated",
+    "public-types",
     "relay-max-held",
     "relay-tells-presence",
     "reply-queues",
@@ -148,6 +149,7 @@ mod tests {
             ("strategy", "explicit"),
             ("elevation", "message"),
             ("required-scopes", "a=b"),
+            ("public-types", "a"),
             ("on-unauthenticated", "close"),
             ("jwt-audience", "b"),
             ("jwt-leeway", "6s"),

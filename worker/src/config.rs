@@ -3,6 +3,7 @@
 mod handler_kind;
 mod key_entry;
 mod policies;
+mod public_types;
 mod required_scopes;
 mod store_url;
 
@@ -18,6 +19,7 @@ use crate::token::{Other, RequiredClaim};
 pub use handler_kind::{HandlerKind, UpstreamUrl};
 pub use key_entry::KeyEntry;
 pub use policies::Policies;
+pub use public_types::PublicTypes;
 pub use required_scopes::RequiredScopes;
 pub use store_url::StoreUrl;
 
@@ -139,6 +141,11 @@ shared::settings! {
         /// `issuer=https://partner.example;admin.#=-`. A token for several of our audiences may what it may by one of
         /// them. Who lacks a scope is told `forbidden`.
         pub required_scopes: RequiredScopes = "",
+        /// The types of messages that anybody may send, comma separated, with AMQP's wildcards: `status,ticker.*`. Without a good
+        /// token of its own such a message is handled as nobody's, whoever its connection is, and answered whatever its state;
+        /// with one, it is handled as any other. The terminators' limits for connections that are nobody's hold, their
+        /// `auth-timeout` among them: switch that off, or give such clients time, if some never authenticate.
+        pub public_types: PublicTypes = "",
         /// Into which queues injected messages may have their answers and producers their outcomes, by their `reply_to`, besides
         /// direct replies (`amq.rabbitmq.reply-to`): regular expressions, comma separated, of names of queues. The default
         /// are queues that RabbitMQ has named for whoever declared them. Queues of any namespace are never among them.

@@ -7,6 +7,7 @@
 //!
 //! | the message | the connection | what becomes of it |
 //! |---|---|---|
+//! | is public, and has no good token | | handled as nobody's |
 //! | has a good token | is nobody's, or the token's | handled by that token |
 //! | | is another's | refused, and closed |
 //! | has an invalid token | | refused |
@@ -107,6 +108,8 @@ pub(crate) struct Case {
     pub(crate) elevation: Elevation,
     /// That of the message's type.
     pub(crate) policy: Policy,
+    /// Whether anybody may send messages of its type.
+    pub(crate) public: bool,
 }
 
 /// What becomes of it.
@@ -121,6 +124,8 @@ pub(crate) enum Decision {
     },
     /// It is handled in the name of whom the connection was proved to be, with the claims of its grant.
     InConnectionsName,
+    /// It is handled as nobody's.
+    Anonymously,
     /// The token is good.
     Authenticate {
         /// What it proved.
@@ -176,6 +181,9 @@ impl Decision {
 
 /// Decides.
 pub(crate) fn decide(case: &Case) -> Decision {
+    if is_nobodys(case) {
+        return Decision::Anonymously;
+    }
     let stand = match case.sender {
         Sender::Connection(stand) => stand,
         Sender::Injector => return injected(case),
@@ -185,6 +193,14 @@ pub(crate) fn decide(case: &Case) -> Decision {
         Purpose::Forget => forget(case, &stand),
         Purpose::Application => application(case, &stand),
     }
+}
+
+/// Whether the message is nobody's: anybody may send it, and no good token came with it. Where a token is taken with
+/// `auth.authenticate` alone, one in another message is wrong, public or not.
+fn is_nobodys(case: &Case) -> bool {
+    let has_none = matches!(case.proof, Proof::None);
+    let is_misplaced = case.strategy == Strategy::Explicit && !has_none && matches!(case.sender, Sender::Connection(_));
+    case.public && case.purpose == Purpose::Application && !matches!(case.proof, Proof::Good(_)) && !is_misplaced
 }
 
 /// There is no connection: its own token is all that counts.

@@ -46,6 +46,7 @@ use crate::identity::Identity;
 #[non_exhaustive]
 pub struct Request<'a> {
     /// In whose name the message is: whom its token speaks for, or, if it has none, its connection's authentication.
+    /// Of a public message that nobody has proved it is [anonymous](Identity::is_anonymous).
     pub identity: &'a Identity,
     /// Every claim of the token that proved it, as the issuer wrote them.
     pub claims: &'a Map<String, Value>,

@@ -63,6 +63,16 @@ impl Identity {
         Self { issuer, subject }
     }
 
+    /// Nobody: whoever sends a public message without a good token. No token's subject is empty.
+    pub(crate) fn anonymous() -> Self {
+        Self::new(Issuer::new(""), Subject::new(""))
+    }
+
+    /// Whether nobody has proved who it is.
+    pub fn is_anonymous(&self) -> bool {
+        self.subject.as_str().is_empty()
+    }
+
     /// The name by which it is compared where it need not be read.
     pub fn tag(&self) -> IdentityTag {
         tag_of(&self.issuer, self.subject.as_str())
@@ -148,6 +158,12 @@ impl fmt::Display for Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_no_subject() {
+        assert!(Identity::anonymous().is_anonymous() && !is_subject(Identity::anonymous().subject.as_str()));
+        assert!(!Identity::new(Issuer::new("i"), Subject::new("a")).is_anonymous());
+    }
 
     #[test]
     fn the_alices_of_two_issuers_are_two_identities() {

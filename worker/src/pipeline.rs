@@ -41,7 +41,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::answer;
-use crate::config::{Elevation, Policies, Strategy};
+use crate::config::{Elevation, Policies, PublicTypes, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::idempotency::Idempotency;
@@ -124,6 +124,7 @@ impl Permits {
 /// What an operator has decided.
 pub(crate) struct Rules {
     pub(crate) strategy: Strategy,
+    pub(crate) public: PublicTypes,
     pub(crate) elevation: Elevation,
     pub(crate) client_claims: Vec<String>,
     pub(crate) on_unauthenticated: Policies,

@@ -28,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Elevation, Policies, RequiredScopes, Strategy};
+use crate::config::{Elevation, Policies, PublicTypes, RequiredScopes, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::handler::builtin::Application;
@@ -115,12 +115,15 @@ pub struct Limits {
     pub on_unauthenticated: Policies,
     /// What a token must allow, by the message's type.
     pub required_scopes: RequiredScopes,
+    /// Which messages anybody may send.
+    pub public_types: PublicTypes,
 }
 
 impl Limits {
     fn rules(&self, leeway: Duration) -> Rules {
         Rules {
             strategy: self.strategy,
+            public: self.public_types.clone(),
             elevation: self.elevation,
             client_claims: self.client_claims.clone(),
             on_unauthenticated: self.on_unauthenticated.clone(),

@@ -94,6 +94,7 @@ impl WorkerConfig {
             client_claims: self.jwt_client_claims.clone(),
             on_unauthenticated: self.on_unauthenticated.clone(),
             required_scopes: self.required_scopes.clone(),
+            public_types: self.public_types.clone(),
             on_expired_push: self.on_expired_push,
             hold,
             unauthenticated: UnauthenticatedLimits {

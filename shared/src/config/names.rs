@@ -54,6 +54,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "on-unauthenticated",
     "otlp-endpoint",
     "prefetch",
+    "public-types",
     "receive-queue-bytes-total",
     "relay-max-held",
     "relay-tells-presence",

@@ -104,6 +104,7 @@ fn table() -> String {
                 strategy,
                 elevation: Elevation::Connection,
                 policy,
+                public: false,
             };
             let cells = |strategy| POLICIES.map(|policy| told_in_words(&case(strategy, policy)));
             let mut left = STRATEGIES.to_vec();

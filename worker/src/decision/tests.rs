@@ -66,6 +66,7 @@ fn message(proof: Proof, stand: Stand, policy: Policy) -> Case {
         strategy: Strategy::Both,
         elevation: Elevation::Connection,
         policy,
+        public: false,
     }
 }
 
@@ -108,6 +109,7 @@ fn told(case: &Case) -> String {
             )
         }
         Decision::InConnectionsName => "as the connection".to_owned(),
+        Decision::Anonymously => "as nobody".to_owned(),
         Decision::Authenticate { verified, renews: true } => format!("granted to {}", verified.identity.subject),
         Decision::Authenticate { renews: false, .. } => "left as it is".to_owned(),
         Decision::Forget => "forgotten".to_owned(),
@@ -134,7 +136,7 @@ pub(super) fn told_in_words(case: &Case) -> String {
             let close = close.map_or_else(String::new, |close| format!(", {}", close.code()));
             format!("`{}`{close}", error.code.as_str())
         }
-        Decision::Authenticate { .. } | Decision::Forget | Decision::Again => told(case),
+        Decision::Authenticate { .. } | Decision::Forget | Decision::Again | Decision::Anonymously => told(case),
     }
 }
 
@@ -481,6 +483,7 @@ fn all_cases() -> Vec<Case> {
                     for policy in [Ignore, Close, Reauthenticate] {
                         for elevation in [Elevation::Connection, Elevation::Message] {
                             all.push(Case {
+                                public: false,
                                 purpose,
                                 proof: proof.clone(),
                                 sender,
@@ -609,6 +612,59 @@ fn what_cannot_be_found_out_is_temporary_and_says_when_to_come_again() {
             assert_eq!(
                 (error.temporary, error.retry_after_ms, close),
                 (true, Some(RETRY_MS), None)
+            );
+        }
+    }
+}
+
+#[test]
+fn what_anybody_may_send_is_nobodys_unless_a_good_token_came_with_it() {
+    let revoked = on(live().map(|bound| Standing {
+        judgement: Judgement::Revoked,
+        ..bound
+    }));
+    let unsettled = Stand {
+        unsettled: true,
+        ..on(live())
+    };
+    for stand in [NOBODY, on(live()), on(lapsed()), revoked, unsettled] {
+        for policy in [Policy::Ignore, Policy::Close, Policy::Reauthenticate] {
+            let public = |proof| Case {
+                public: true,
+                ..message(proof, stand, policy)
+            };
+            let no_good = [
+                Proof::None,
+                Proof::Expired(verified("alice", "past")),
+                Proof::Expired(verified("bob", "past")),
+                Proof::Invalid(token::Reason::Signature),
+                Proof::Revoked,
+                Proof::Unknown,
+            ];
+            for proof in no_good {
+                for case in [public(proof.clone()), per_message(public(proof.clone()))] {
+                    assert_eq!(told(&case), "as nobody", "{case:?}");
+                }
+                let expected = if matches!(proof, Proof::None) {
+                    "as nobody"
+                } else {
+                    "bad_request"
+                };
+                assert_eq!(told(&explicit(public(proof))), expected);
+            }
+            let (with, without) = (
+                public(good("alice", "two")),
+                message(good("alice", "two"), stand, policy),
+            );
+            assert_eq!(told(&with), told(&without), "a good token counts as always");
+            // Who logs in or out is never nobody.
+            let log_in = authenticate(Proof::None, stand, policy);
+            assert_eq!(
+                told(&Case {
+                    public: true,
+                    ..log_in.clone()
+                }),
+                told(&log_in)
             );
         }
     }

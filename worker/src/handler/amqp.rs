@@ -83,12 +83,17 @@ impl Amqp {
     fn message(&self, request: &Request<'_>, correlation_id: &str) -> Message {
         let text = |name: &str, text: String| (name.to_owned(), Value::Text(text));
         let identity = request.identity;
-        let mut headers = vec![
-            text("issuer", identity.issuer.as_str().to_owned()),
-            text("subject", identity.subject.as_str().to_owned()),
-            // Claims came as JSON, so they can be written as JSON.
-            text("claims", serde_json::to_string(request.claims).unwrap_or_default()),
-        ];
+        // Claims came as JSON, so they can be written as JSON.
+        let mut headers = vec![text(
+            "claims",
+            serde_json::to_string(request.claims).unwrap_or_default(),
+        )];
+        if identity.is_anonymous() {
+            headers.push(("anonymous".to_owned(), Value::Flag(true)));
+        } else {
+            headers.push(text("issuer", identity.issuer.as_str().to_owned()));
+            headers.push(text("subject", identity.subject.as_str().to_owned()));
+        }
         headers.extend(request.id.map(|id| text("id", id.to_owned())));
         headers.extend(
             request

@@ -73,6 +73,10 @@ impl Relay {
         if request.kind != TYPE {
             return Err(refused("only messages of the type `relay` are handled here"));
         }
+        if request.identity.is_anonymous() {
+            let why = "nobody's messages are not relayed: authenticate";
+            return Err(HandlerError::new(ErrorCode::AuthRequired, why));
+        }
         let text = request.payload.map_or("null", RawValue::get);
         let asked: Asked<'_> = serde_json::from_str(text).map_err(|_| {
             refused("the payload is not `{\"to\": {\"subject\": …}, \"payload\": …}`, with an `issuer` if there are several")

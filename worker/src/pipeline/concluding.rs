@@ -108,6 +108,7 @@ impl Pipeline {
         Ok(match decide(&case) {
             Decision::InOwnName { verified, renews } => self.in_own_name(&asked, question, &verified, renews).await,
             Decision::InConnectionsName => self.in_connections_name(&asked).await,
+            Decision::Anonymously => self.anonymously(&asked).await,
             Decision::Authenticate { verified, renews: true } => self.authenticate(&asked, question, &verified).await?,
             // The connection has a newer one already, by which it lives on.
             Decision::Authenticate { renews: false, .. } => {
@@ -130,6 +131,7 @@ impl Pipeline {
             Decision::InOwnName { verified, .. } => {
                 self.process(asked, &verified.identity, &verified.claims, None).await
             }
+            Decision::Anonymously => self.anonymously(asked).await,
             Decision::Refuse { error, .. } => Conclusion::refused(asked.id(), &error),
             // All others are about a connection, and there is none.
             _ => {
@@ -153,6 +155,7 @@ impl Pipeline {
             strategy: self.rules.strategy,
             elevation: self.rules.elevation,
             policy: self.rules.on_unauthenticated.of(&asked.message.kind),
+            public: self.rules.public.mean(&asked.message.kind),
         }
     }
 
@@ -281,6 +284,12 @@ impl Pipeline {
         // connection is for `on-expired-push` to say.
         conclusion.answer.identity = asked.live_identity();
         conclusion
+    }
+
+    /// Its answer is in nobody's name: whoever is on the connection may read it, whatever has become of its grant.
+    async fn anonymously(&self, asked: &Asked<'_>) -> Conclusion {
+        self.process(asked, &Identity::anonymous(), &serde_json::Map::new(), None)
+            .await
     }
 
     async fn process(

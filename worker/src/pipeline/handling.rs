@@ -58,7 +58,9 @@ impl Pipeline {
                 ..Handled::of(id, &Err(refusal), auth)
             };
         }
-        let Some(idempotency) = &self.idempotency else {
+        // Strangers use equal ids, and are told nothing of each other.
+        let idempotency = self.idempotency.as_ref().filter(|_| !request.identity.is_anonymous());
+        let Some(idempotency) = idempotency else {
             return Handled::of(id, &self.ask(request, stamp).await, auth);
         };
         match idempotency.recall(&request, again).await {

@@ -114,6 +114,7 @@ impl Bench {
                 client_claims: vec!["azp".to_owned(), "client_id".to_owned()],
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
                 required_scopes: RequiredScopes::default(),
+                public_types: crate::config::PublicTypes::default(),
             },
             publisher: bus.publisher(Patience::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),

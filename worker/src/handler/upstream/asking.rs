@@ -17,7 +17,8 @@ struct Asking<'a> {
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
-    identity: Identity<'a>,
+    /// `null` for a public message that is nobody's.
+    identity: Option<Identity<'a>>,
     claims: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<ConnectionId>,
@@ -45,7 +46,7 @@ pub(in crate::handler) fn body(request: &Request<'_>) -> Bytes {
         id: request.id,
         kind: request.kind,
         payload: request.payload,
-        identity: Identity::of(request),
+        identity: (!request.identity.is_anonymous()).then(|| Identity::of(request)),
         claims: request.claims,
         connection: request.stamp.map(|stamp| stamp.connection),
     };
