@@ -133,6 +133,23 @@ impl InFlight {
         }
     }
 
+    /// What the first or second sending of a question proves is known, although it is not answered. Tells whether it is
+    /// open.
+    pub(crate) fn proved(&mut self, sequence: Sequence, of_second: bool) -> bool {
+        let Some(Slot::Open { kind, second, .. }) = self.slot(sequence) else {
+            return false;
+        };
+        if *second != of_second {
+            return false;
+        }
+        if let Kind::Message { proves } = kind
+            && std::mem::take(proves)
+        {
+            self.proving -= 1;
+        }
+        true
+    }
+
     /// The question was sent back: it is to be sent a second time, and only the answer to that counts. Tells whether it
     /// was the first time. What was answered of it already is not written again.
     pub(crate) fn send_back(&mut self, sequence: Sequence) -> bool {

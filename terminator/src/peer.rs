@@ -64,6 +64,12 @@ impl Peer {
         brought
     }
 
+    /// It has a grant by a question that is not answered yet.
+    pub(crate) fn granted(&self, sequence: Sequence, answer: Answer, revoked: &Revocations, now: Now) {
+        self.change(|session| session.granted(sequence, answer, revoked, now));
+        self.wake.notify_one();
+    }
+
     /// A worker has something done for it.
     pub(crate) fn errand(&self, errand: Errand, delivery: Delivery) -> Brought {
         let brought = self.change(|session| session.errand(errand, delivery));

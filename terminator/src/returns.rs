@@ -70,6 +70,13 @@ impl Returns {
     }
 
     fn answer(&self, stamp: Stamp, answer: Answer, delivery: Delivery) {
+        if answer.part.more && delivery.message.body.is_empty() {
+            // A grant whose answer takes its time. Of a connection that is gone it means nothing.
+            if let Some(peer) = self.registry.find(stamp.connection) {
+                peer.granted(stamp.sequence, answer, &self.revoked, self.common().now());
+            }
+            return delivery.ack();
+        }
         debug!(target: "countersign::journey", stage = "return", %stamp, "an answer came");
         let wanted = answer.identity.is_some() && !delivery.message.body.is_empty();
         let (part, second) = (answer.part, answer.second);

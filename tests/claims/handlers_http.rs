@@ -302,7 +302,14 @@ async fn a_worker_that_dies_meanwhile_leaves_a_message_that_comes_again_under_it
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_asked_no_more_at_a_time_than_concurrency_says_and_the_rest_waits_in_the_queue() {
     let upstream = Upstream::start(as_its_type_says).await;
-    let settings = [("concurrency", "2"), ("prefetch", "4"), ("handler-timeout", "3s")];
+    // What waits moves on before anybody would be told that it does not.
+    let settings = [
+        ("concurrency", "2"),
+        ("concurrency-per-type-percent", "100"),
+        ("concurrency-per-identity-percent", "100"),
+        ("prefetch", "4"),
+        ("handler-timeout", "800ms"),
+    ];
     let stack = stack_before(&upstream, &settings).await;
     let token = token_for("alice").mint();
     let mut client = stack.client().await;

@@ -55,6 +55,7 @@ mod resume;
 mod revocation;
 mod secrecy;
 mod settings;
+mod slow_is_alone;
 mod start;
 mod store;
 mod store_faults;

@@ -155,8 +155,16 @@ shared::settings! {
         /// beforehand, it is 64 at most.
         pub prefetch: u16 = "512" in "1"..="65535",
         /// How many messages this worker handles at the same time. Raise it for handlers that mostly wait. Injected messages
-        /// are at most half of them.
+        /// are at most half of them. To prove who sent a message, to authenticate and to renew waits for none of that. Keep
+        /// `prefetch` at twice this, or a handler that hangs keeps logins waiting all the same.
         pub concurrency: usize = "256" in "1"..="65535",
+        /// How much of `concurrency` messages of one `type` may take, in percent of what other types leave: so that an
+        /// application that hangs does not keep the messages of another waiting.
+        pub concurrency_per_type_percent: usize = "75" in "1"..="100",
+        /// The same for messages of one identity, in percent of what other identities leave. Those who wait take turns,
+        /// identity by identity. If too much waits and nothing moves, the newest messages of the type that most of them have are
+        /// told `busy`.
+        pub concurrency_per_identity_percent: usize = "25" in "1"..="100",
         /// How often the broker gives out a message whose handling fails, before it goes to the dead letters. The
         /// queue keeps the number it was declared with, so that all workers must agree on it.
         pub max_deliveries: u32 = "5" in "2"..="20",
@@ -208,13 +216,18 @@ impl WorkerConfig {
              `issuer=ISSUER;` before those that are one's own, and `issuer=ISSUER;TYPE=-` for what another's tokens may not"
                 .to_owned()
         });
+        let crowded = (usize::from(self.prefetch) < self.concurrency.saturating_mul(2)).then(|| {
+            "prefetch: is less than twice `concurrency`, so that messages that wait for a handler may use it up, and logins \
+             wait with them"
+                .to_owned()
+        });
         let narrow = self.required_scopes.narrow().map(|(types, whole)| {
             format!(
                 "required-scopes: `{types}` means one word more, and leaves `{whole}` unguarded otherwise, which an application may \
                  be bound to; write `{whole}` if all of it is meant"
             )
         });
-        shared.into_iter().chain(narrow).collect()
+        shared.into_iter().chain(narrow).chain(crowded).collect()
     }
 }
 

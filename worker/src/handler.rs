@@ -35,6 +35,7 @@ pub use shared::id::Stamp;
 use shared::protocol::ErrorBody;
 pub use shared::protocol::ErrorCode;
 
+pub(crate) use self::answers::Presence;
 pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
 pub use self::echo::Echo;
 use crate::config::RequiredScopes;
@@ -123,8 +124,10 @@ impl Request<'_> {
 ///   the same.
 /// - A handler that takes longer than `handler-timeout` is dropped at its next `await`, and its client told `busy`; one
 ///   that panics, `internal`.
-/// - While all of `concurrency` are at work, nothing more is begun. What must not wait for that had better not be awaited
-///   in here.
+/// - While all of `concurrency` are at work, or its share for the message's `type` or identity is, nothing more of that is
+///   begun. What must not wait for that had better not be awaited in here.
+/// - When several in a row have taken too long, no message of that `type` is handled for some seconds: clients are told
+///   `busy`.
 ///
 /// ```
 /// use worker::{Answers, ErrorCode, Handler, HandlerError, Request};

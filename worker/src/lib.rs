@@ -51,7 +51,9 @@ mod idempotency;
 mod answer;
 mod origin;
 
+mod breaker;
 mod pipeline;
+mod places;
 
 mod dead_letter;
 mod hex;

@@ -6,6 +6,7 @@
 //!
 //! - `concluding`: what a client's message comes to, as the table of decisions has it.
 //! - `granting`: what a connection has by a token, and how it logs out.
+//! - `early`: that it has it, when the application takes its time.
 //! - `holding`: a message that waits for a fresh token.
 //! - `releasing`: what has waited, when the token is there, or the time is over.
 //! - `handling`: the application's part.
@@ -14,6 +15,7 @@
 
 mod announcing;
 mod concluding;
+mod early;
 mod granting;
 mod handling;
 mod holding;
@@ -36,11 +38,11 @@ use shared::envelope::{Answer, Bounced, Notice, Part, Question};
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
 use shared::request_id::RequestId;
 use shared::trace::{self as traces, SpanKind, Tracer, headers, words};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::answer;
+use crate::breaker::Breaker;
 use crate::config::{Elevation, Policies, PublicTypes, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
@@ -50,6 +52,7 @@ use crate::metrics::{Lost, Metrics, Outcome};
 use crate::noted::Noted;
 use crate::origin::{Origin, was_moved};
 use crate::outbound::Outbound;
+use crate::places::Places;
 use crate::recorded::Recorder;
 use crate::revoked::Revoked;
 use crate::standing::{Bound, Terms};
@@ -77,8 +80,10 @@ pub(crate) struct Pipeline {
     pub(crate) handler: Guarded,
     /// Whether a message was handled before; nothing if nobody wants to know.
     pub(crate) idempotency: Option<Idempotency>,
-    /// How many messages may be handled at a time. To wait for a confirm takes no permit.
-    pub(crate) permits: Permits,
+    /// Who may ask the application next. Only to ask it takes a place.
+    pub(crate) places: Arc<Places>,
+    /// Which applications are not asked, because they are down.
+    pub(crate) breaker: Breaker,
     pub(crate) publisher: Publisher,
     /// For answers into queues that an injector has named.
     pub(crate) replier: Publisher,
@@ -88,37 +93,6 @@ pub(crate) struct Pipeline {
     pub(crate) noted: Noted,
     pub(crate) audit: Arc<Audit>,
     pub(crate) rules: Rules,
-}
-
-/// How many messages may be handled at a time: of what outsiders publish at most half, so that clients' messages find the
-/// other half whatever that does.
-pub(crate) struct Permits {
-    all: Semaphore,
-    injected: Semaphore,
-}
-
-impl Permits {
-    pub(crate) fn new(concurrency: usize) -> Self {
-        let all = concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            all: Semaphore::new(all),
-            injected: Semaphore::new(all.div_ceil(2)),
-        }
-    }
-
-    /// A place for a client's message, until it is dropped. The semaphores are never closed, so one always comes.
-    async fn for_client(&self) -> Option<SemaphorePermit<'_>> {
-        self.all.acquire().await.ok()
-    }
-
-    /// The same for a message from there.
-    async fn acquire(&self, origin: &Origin) -> (Option<SemaphorePermit<'_>>, Option<SemaphorePermit<'_>>) {
-        let share = match origin {
-            Origin::Terminator(_) => None,
-            Origin::Injected => self.injected.acquire().await.ok(),
-        };
-        (share, self.for_client().await)
-    }
 }
 
 /// What an operator has decided.
@@ -228,10 +202,7 @@ impl Pipeline {
                 let known = known_to_be_held(&delivery.message.body);
                 Box::pin(self.release(question, from, known, again)).await?
             }
-            Some((_, Notice::Message)) | None => {
-                let _permits = self.permits.acquire(origin).await;
-                self.conclude(delivery, origin).await?
-            }
+            Some((_, Notice::Message)) | None => self.conclude(delivery, origin).await?,
         };
         let (outcome, noted) = (conclusion.outcome, conclusion.noted.clone());
         if let Outcome::Error(code) = outcome {

@@ -28,6 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::breaker::Breaker;
 use crate::config::{Elevation, Policies, PublicTypes, RequiredScopes, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
@@ -38,7 +39,8 @@ use crate::intake::{Ending, Intake};
 use crate::metrics::Metrics;
 use crate::noted::Noted;
 use crate::outward::Outward;
-use crate::pipeline::{Permits, Pipeline, Rules};
+use crate::pipeline::{Pipeline, Rules};
+use crate::places::{Places, Shares};
 use crate::recorded::Recorder;
 use crate::retry::Mover;
 use crate::standing::Terms;
@@ -52,6 +54,9 @@ const FAILED_PREFETCH: u16 = 8;
 /// Outsiders may write bodies of any size. Of each as much is taken as could be a message (1 MiB), so that all of these
 /// together are 64 MiB at most.
 const INJECTED_PREFETCH: u16 = 64;
+
+/// How much of `prefetch` may wait for a place: a quarter, as half of it is handled, if it is twice `concurrency`.
+const WAITING_OF_PREFETCH: usize = 4;
 
 /// How long a worker that starts waits until the store was asked what is revoked, which needs the broker first: longer than
 /// a broker that starts takes to declare all queues.
@@ -85,6 +90,10 @@ pub struct Limits {
     pub prefetch: u16,
     /// How many messages are handled at a time, at least 1.
     pub concurrency: usize,
+    /// How much of that messages of one type have, of what others leave, in percent.
+    pub type_percent: usize,
+    /// The same for messages of one identity.
+    pub identity_percent: usize,
     /// How often one message is delivered to be processed before it counts as failed.
     pub max_deliveries: u32,
     /// How long the handler may take over one message.
@@ -120,6 +129,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    fn shares(&self) -> Shares {
+        Shares {
+            places: self.concurrency.max(1),
+            type_percent: self.type_percent.max(1),
+            identity_percent: self.identity_percent.max(1),
+            // What waits, and what is being handled, is less than `prefetch`, so that something always comes in.
+            waiting: usize::from(self.prefetch) / WAITING_OF_PREFETCH,
+        }
+    }
+
     fn rules(&self, leeway: Duration) -> Rules {
         Rules {
             strategy: self.strategy,
@@ -280,7 +299,8 @@ impl Rooms {
                     limits.required_scopes.clone(),
                     audiences,
                 ),
-                permits: Permits::new(limits.concurrency),
+                places: Arc::new(Places::new(limits.shares())),
+                breaker: Breaker::new(),
                 publisher: publisher.clone(),
                 replier: replier.clone(),
                 undertaker: of_others.clone(),

@@ -82,6 +82,8 @@ impl WorkerConfig {
             namespace: self.broker.namespace.as_str().to_owned(),
             prefetch: self.prefetch,
             concurrency: self.concurrency,
+            type_percent: self.concurrency_per_type_percent,
+            identity_percent: self.concurrency_per_identity_percent,
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
             idempotency: self.idempotency,

@@ -15,6 +15,8 @@ pub const EVERY_SETTING: &[&str] = &[
     "batch",
     "broker-patience",
     "concurrency",
+    "concurrency-per-identity-percent",
+    "concurrency-per-type-percent",
     "console",
     "drain-timeout",
     "elevation",

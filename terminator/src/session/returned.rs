@@ -76,9 +76,11 @@ impl Session {
             self.binding.settled(self.in_flight.oldest_open(), now.instant);
         }
         // The change comes before the body, which may be in the name of whoever it is now.
+        let known = self.binding.by() == Some(sequence);
         let bound = answer
             .change
             .take()
+            .filter(|_| !known)
             .is_some_and(|change| self.change(sequence, change, now));
         if release {
             // It is for us alone, and not to be written.
@@ -106,6 +108,16 @@ impl Session {
             self.close(Ending::Close { code, say: silent }, now.instant);
         }
         Brought::Taken
+    }
+
+    /// A worker knows already what the question `sequence` has made of the connection, although it is not answered.
+    pub(crate) fn granted(&mut self, sequence: Sequence, answer: Answer, revoked: &Revocations, now: Now) {
+        if !self.in_flight.proved(sequence, answer.second) {
+            return;
+        }
+        if answer.change.is_some_and(|change| self.change(sequence, change, now)) {
+            self.heed(revoked, now);
+        }
     }
 
     /// A worker has something done for the connection.

@@ -67,6 +67,35 @@ async fn each_message_tells_how_its_connection_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grant_that_is_told_before_its_answer_counts_at_once_and_the_answer_is_written_once() {
+    let mut bench = Bench::new().await;
+    let mut client = bench.client().await;
+    client.send(r#"{"token":"1"}"#).await;
+    let (asked, _) = bench.question().await;
+    let early = Answer {
+        part: Part { index: 0, more: true },
+        ..live(grant(1, 60, Policy::Reauthenticate))
+    };
+    bench.answer(asked.stamp, early.clone(), "").await;
+    bench.push(asked.stamp.connection, 1, "pushed").await;
+    assert_eq!(client.text().await, "pushed");
+    client.send("2").await;
+    let (next, _) = bench.question().await;
+    assert_eq!(next.standing.by, Some(asked.stamp.sequence));
+    assert!(!next.standing.unsettled, "what it proves is known");
+    // Another worker that had it again says it again.
+    bench.answer(asked.stamp, early.clone(), "").await;
+    bench
+        .answer(asked.stamp, live(grant(1, 60, Policy::Reauthenticate)), "answer")
+        .await;
+    assert_eq!(client.text().await, "answer");
+    bench.answer(asked.stamp, early, "").await;
+    bench.answer(next.stamp, reply(1), "2").await;
+    assert_eq!(client.text().await, "2");
+    assert!(bench.is_all_settled().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_behind_a_barrier_is_read_until_it_is_settled() {
     let mut bench = Bench::new().await;
     let mut client = bench.client().await;

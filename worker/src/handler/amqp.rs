@@ -38,7 +38,7 @@ use tracing::debug;
 use self::waiting::Waiting;
 use super::upstream::calls::{Calls, Outcome};
 use super::upstream::saying::{self, Refusal, Unreadable};
-use super::{Answers, Handler, HandlerError, Request};
+use super::{Answers, Handler, HandlerError, Presence, Request};
 
 /// The `type` of an answer that is a refusal: `{"code", "message", "temporary"?, "retry_after_ms"?}`.
 const TYPE_ERROR: &str = "error";
@@ -185,12 +185,16 @@ fn refused(body: &[u8]) -> (Outcome, Result<Answers, HandlerError>) {
 
 fn unpublished(reason: PublishError) -> HandlerError {
     match reason {
+        // It costs nothing to ask again, and a client may call a message anything.
         PublishError::Unroutable => {
             HandlerError::new(ErrorCode::Busy, "no application takes messages of this `type` just now")
+                .showing(Presence::Unknown)
         }
-        PublishError::Refused => HandlerError::new(ErrorCode::Busy, "too much waits for the application already"),
+        PublishError::Refused => {
+            HandlerError::new(ErrorCode::Busy, "too much waits for the application already").showing(Presence::Silent)
+        }
         PublishError::Away | PublishError::Ended => {
-            HandlerError::new(ErrorCode::Busy, "the application cannot be reached just now")
+            HandlerError::new(ErrorCode::Busy, "the application cannot be reached just now").showing(Presence::Unknown)
         }
         PublishError::Malformed => HandlerError::new(ErrorCode::Internal, "the message cannot be published"),
     }

@@ -58,6 +58,30 @@ pub struct HandlerError {
     pub temporary: bool,
     /// When to try again, from now.
     pub retry_after: Option<Duration>,
+    /// What it shows of the application.
+    pub(crate) presence: Presence,
+}
+
+/// What an error shows of the application.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It has said so itself.
+    #[default]
+    There,
+    /// It is not there.
+    Silent,
+    /// Nothing: it is others' fault.
+    Unknown,
+}
+
+impl Presence {
+    pub(crate) const fn is_there(self) -> Option<bool> {
+        match self {
+            Self::There => Some(true),
+            Self::Silent => Some(false),
+            Self::Unknown => None,
+        }
+    }
 }
 
 impl HandlerError {
@@ -68,7 +92,15 @@ impl HandlerError {
             message: message.into(),
             temporary: code.is_temporary(),
             retry_after: None,
+            presence: Presence::There,
         }
+    }
+
+    /// Says what it shows of the application.
+    #[must_use]
+    pub(crate) const fn showing(mut self, presence: Presence) -> Self {
+        self.presence = presence;
+        self
     }
 
     /// Says when to try again, from now.

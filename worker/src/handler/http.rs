@@ -3,8 +3,7 @@
 //! One POST for each message, and its response is the answer. It goes to the
 //! configured URL and nowhere else, over connections that are kept and used again.
 //! What is tried again, and when, is in `retry`; what a response means, in `response`.
-//! While all of the worker's `concurrency` wait for the application, nothing more is
-//! taken from the queue.
+//! While all of the worker's places for such messages wait for the application, others wait for a place, as `places` tells.
 
 mod response;
 mod retry;
@@ -24,7 +23,7 @@ use self::response::Status;
 use super::upstream::asking;
 use super::upstream::calls::{Calls, Outcome};
 use super::upstream::saying::{self, MAX_ANSWER_BYTES, Unreadable};
-use super::{Answers, Handler, HandlerError, Request};
+use super::{Answers, Handler, HandlerError, Presence, Request};
 use crate::config::UpstreamUrl;
 use crate::web::{self, NoClient};
 
@@ -200,5 +199,5 @@ fn unreadable() -> HandlerError {
 }
 
 fn away() -> HandlerError {
-    HandlerError::new(ErrorCode::Busy, "the application is not there just now")
+    HandlerError::new(ErrorCode::Busy, "the application is not there just now").showing(Presence::Silent)
 }

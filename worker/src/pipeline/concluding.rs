@@ -265,7 +265,9 @@ impl Pipeline {
             None => asked.live_identity(),
         };
         let auth = granted.as_ref().and_then(|granted| granted.auth.as_ref());
-        let mut conclusion = self.process(asked, &verified.identity, &verified.claims, auth).await;
+        let change = granted.as_ref().map(|granted| &granted.change);
+        let handling = self.process(asked, &verified.identity, &verified.claims, auth);
+        let mut conclusion = self.with_early_grant(question, change, handling).await;
         conclusion.answer.identity = identity;
         conclusion.answer.change = granted.map(|granted| granted.change);
         conclusion

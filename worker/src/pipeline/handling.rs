@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use shared::protocol::{AuthBody, ErrorBody, ErrorCode};
@@ -12,9 +14,11 @@ use tracing::{debug, error};
 
 use super::{JOURNEY, Pipeline};
 use crate::answer;
+use crate::decision::RETRY_MS;
 use crate::handler::{Answers, Failure, Request};
 use crate::idempotency::Recalled;
 use crate::metrics::Outcome;
+use crate::places::Claimant;
 
 /// What a message has come to.
 pub(super) struct Handled {
@@ -37,6 +41,14 @@ impl Handled {
             refused: None,
         }
     }
+
+    /// It never reached the handler.
+    fn refused(id: Option<&RequestId<'_>>, error: ErrorBody, auth: Option<&AuthBody>) -> Self {
+        Self {
+            refused: Some(error.code),
+            ..Self::of(id, &Err(error), auth)
+        }
+    }
 }
 
 impl Pipeline {
@@ -52,35 +64,47 @@ impl Pipeline {
     ) -> Handled {
         // Before all else: what is forbidden has no effect, and nothing is to be remembered of it.
         if let Some(forbidden) = self.handler.forbids(&request) {
-            let refusal = ErrorBody::from(forbidden);
-            return Handled {
-                refused: Some(refusal.code),
-                ..Handled::of(id, &Err(refusal), auth)
-            };
+            return Handled::refused(id, forbidden.into(), auth);
         }
+        let kind: Arc<str> = request.kind.into();
+        // Before a place is waited for, which may take as long as the calls that are under way.
+        if let Some(left) = self.breaker.closed_for(&kind) {
+            return Handled::refused(id, down(left), auth);
+        }
+        let claimant = Claimant {
+            kind: kind.clone(),
+            identity: request.identity.tag(),
+            injected: request.stamp.is_none(),
+        };
+        let Ok(_place) = self.places.take(claimant).await else {
+            return Handled::refused(id, crowded(), auth);
+        };
         // Strangers use equal ids, and are told nothing of each other.
         let idempotency = self.idempotency.as_ref().filter(|_| !request.identity.is_anonymous());
         let Some(idempotency) = idempotency else {
-            return Handled::of(id, &self.ask(request, stamp).await, auth);
+            return Handled::of(id, &self.ask(request, &kind, stamp).await, auth);
         };
         match idempotency.recall(&request, again).await {
             Recalled::Fresh(claim) => {
-                let mut came_to = self.ask(request, stamp).await;
+                let mut came_to = self.ask(request, &kind, stamp).await;
                 if let Some(claim) = claim {
                     came_to = idempotency.remember(&claim, came_to).await;
                 }
                 Handled::of(id, &came_to, auth)
             }
             Recalled::Done(came_to) => Handled::of(id, &came_to, auth),
-            Recalled::Refused(error) => Handled {
-                refused: Some(error.code),
-                ..Handled::of(id, &Err(error), auth)
-            },
+            Recalled::Refused(error) => Handled::refused(id, error, auth),
         }
     }
 
-    /// Has the application handle a message.
-    async fn ask(&self, request: Request<'_>, stamp: &(dyn Display + Sync)) -> Result<Answers, ErrorBody> {
+    /// Has the application handle a message, unless it is down.
+    async fn ask(
+        &self,
+        request: Request<'_>,
+        kind: &Arc<str>,
+        stamp: &(dyn Display + Sync),
+    ) -> Result<Answers, ErrorBody> {
+        self.breaker.admit(kind).map_err(down)?;
         let started = Instant::now();
         let span = traces::child("handle", SpanKind::Internal);
         let handled = span.scope(pin!(self.handler.handle(request))).await;
@@ -88,6 +112,9 @@ impl Pipeline {
             span.fail(failure.as_str());
         }
         drop(span);
+        if let Some(is_there) = is_there(&handled) {
+            self.breaker.ended(kind, is_there);
+        }
         let took = started.elapsed();
         self.metrics.handling_took(took);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -111,4 +138,23 @@ impl Pipeline {
             Failure::Timeout => self.metrics.handler_timed_out(),
         }
     }
+}
+
+/// Whether a call shows that its application is there; nothing if it shows neither that nor the contrary.
+fn is_there(handled: &Result<Answers, Failure>) -> Option<bool> {
+    match handled {
+        Ok(_) | Err(Failure::TooManyAnswers | Failure::Panic) => Some(true),
+        Err(Failure::Timeout) => Some(false),
+        Err(Failure::Error(error)) => error.presence.is_there(),
+    }
+}
+
+fn down(left: Duration) -> ErrorBody {
+    let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+    ErrorBody::new(ErrorCode::Busy, "the application does not answer just now").retry_after_ms(left_ms)
+}
+
+fn crowded() -> ErrorBody {
+    let why = "too many messages of this `type` wait for the application already";
+    ErrorBody::new(ErrorCode::Busy, why).retry_after_ms(RETRY_MS)
 }

@@ -338,12 +338,9 @@ impl Pipeline {
             stamp: Some(stamp),
             message_id: None,
         };
-        let handled = {
-            // The semaphore is never closed, so a permit always comes.
-            let _permit = self.permits.for_client().await;
-            self.handle(request, message.id.as_ref(), &stamp, None, heir.again)
-                .await
-        };
+        let handled = self
+            .handle(request, message.id.as_ref(), &stamp, None, heir.again)
+            .await;
         self.metrics.ended(handled.outcome);
         for (index, body) in handled
             .bodies

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use shared::protocol::ErrorCode;
 
-use crate::handler::HandlerError;
 use crate::handler::upstream::calls::Outcome;
 use crate::handler::upstream::saying::Refusal;
+use crate::handler::{HandlerError, Presence};
 
 /// The status of a response, and what it says about later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,11 @@ impl Status {
         if self.code >= 500 && said.code.is_none() {
             said.message = None;
         }
+        // Whoever stands before it says that it is not there.
+        let silent = matches!(self.code, 502..=504) && said.code.is_none() && self.retry_after.is_none();
+        let presence = if silent { Presence::Silent } else { Presence::There };
         let usual = format!("the application answered with status {}", self.code);
-        said.or(code, &usual, temporary)
+        said.or(code, &usual, temporary).showing(presence)
     }
 }
 
