@@ -2,11 +2,14 @@
 //!
 //! The terminator says few of them (it parses nothing), the worker all.
 
+mod error_body;
+
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use self::error_body::{Details, OWN_PREFIX};
 use crate::id::MalformedId;
 use crate::request_id::RequestId;
 
@@ -107,16 +110,20 @@ impl ErrorCode {
 
 /// The `error` member: why, in a word and in a sentence, and whether to try again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "error_body::Members", try_from = "error_body::Members")]
 pub struct ErrorBody {
-    /// For programs.
+    /// For programs; what stands on the wire, unless `own` does.
     pub code: ErrorCode,
     /// For people.
     pub message: String,
     /// Whether the same message may well succeed later, unchanged.
     pub temporary: bool,
     /// When to try again, in milliseconds from now.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub retry_after_ms: Option<u64>,
+    /// The application's own code, with its prefix.
+    pub own: Option<String>,
+    /// What the application says besides, for programs.
+    pub details: Option<Details>,
 }
 
 impl ErrorBody {
@@ -127,6 +134,8 @@ impl ErrorBody {
             message: message.into(),
             temporary: code.is_temporary(),
             retry_after_ms: None,
+            own: None,
+            details: None,
         }
     }
 

@@ -99,7 +99,11 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         (busy.clone(), busy),
         (
             json!({"code": "token_expired"}),
-            json!({"code": "internal", "message": "the application refused the message", "temporary": false}),
+            json!({"code": "internal", "message": "something went wrong here", "temporary": false}),
+        ),
+        (
+            json!({"code": "out_of_stock", "message": "sold", "details": {"left": 0}, "temporary": true}),
+            json!({"code": "app.out_of_stock", "message": "sold", "details": {"left": 0}, "temporary": true}),
         ),
     ] {
         let id = client.ask("x", None, Value::Null).await;
@@ -115,7 +119,7 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
     for (outcome, count) in [
         ("answered", 1.0),
         ("refused", 2.0),
-        ("failed", 1.0),
+        ("failed", 2.0),
         ("unreadable", 1.0),
     ] {
         let name = format!(r#"calls_total{{outcome="{outcome}"}}"#);

@@ -19,7 +19,18 @@ fn as_its_type_says(asked: &Asked) -> Said {
         "empty" => Said::status(200, ""),
         "refused" => Said::status(404, r#"{"code": "forbidden", "message": "not yours"}"#),
         "wrong" => Said::status(422, r#"{"message": "no such order"}"#),
-        "unauthorized" => Said::status(401, r#"{"code": "token_expired", "message": "who?"}"#),
+        "unauthorized" => Said::status(401, r#"{"message": "who?"}"#),
+        "reserved" => Said::status(422, r#"{"code": "token_expired", "message": "who?"}"#),
+        "overlong" => {
+            let details = "x".repeat(32 << 10);
+            Said::status(
+                422,
+                json!({"code": "out_of_stock", "message": "m", "details": details}).to_string(),
+            )
+        }
+        "own" => Said::status(422, sold().to_string()),
+        "conflict" => Said::status(409, sold().to_string()),
+        "broken own" => Said::status(500, sold().to_string()),
         "broken" => Said::status(500, "<html>at db.rs:1</html>"),
         "busy" => with(503, "Retry-After", "60", ""),
         "gateway" => Said::status(504, ""),
@@ -29,6 +40,11 @@ fn as_its_type_says(asked: &Asked) -> Said {
         "half" => Said::Half,
         _ => Said::Nothing,
     }
+}
+
+/// What an application of its own says.
+fn sold() -> Value {
+    json!({"code": "out_of_stock", "message": "the last one is sold", "details": {"sku": "a-1", "left": 0}})
 }
 
 async fn stack_before(upstream: &Upstream, settings: &[(&str, &str)]) -> Stack {
@@ -110,6 +126,30 @@ async fn what_is_injected_is_known_again_only_by_a_message_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn its_own_errors_reach_the_client_whole() {
+    let upstream = Upstream::start(as_its_type_says).await;
+    let stack = stack_before(&upstream, &[("idempotency", "1m")]).await;
+    let mut client = stack.client().await;
+    client.authenticate(&token_for("alice").mint()).await;
+    for kind in ["own", "conflict"] {
+        let answer = client.request(kind, None, Value::Null).await;
+        let told = json!({
+            "code": "app.out_of_stock",
+            "message": "the last one is sold",
+            "temporary": false,
+            "details": {"sku": "a-1", "left": 0},
+        });
+        assert_eq!(answer["error"], told);
+        // The same when it is remembered.
+        let again = json!({"id": answer["id"], "type": kind, "payload": null});
+        client.send_json(&again).await;
+        let id = answer["id"].as_str().expect("its name");
+        assert_eq!(client.answer_to(id, 10.s()).await["error"], told);
+    }
+    assert_eq!(upstream.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_it_says_is_one_answer_to_one_client() {
     let upstream = Upstream::start(as_its_type_says).await;
     let stack = stack_before(&upstream, &[]).await;
@@ -132,6 +172,14 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         ("refused", "forbidden", "not yours", false),
         ("wrong", "bad_request", "no such order", false),
         ("unauthorized", "forbidden", "who?", false),
+        ("reserved", "internal", "something went wrong here", false),
+        ("overlong", "internal", "something went wrong here", false),
+        (
+            "broken own",
+            "internal",
+            "the application answered with status 500",
+            true,
+        ),
         ("broken", "internal", "the application answered with status 500", true),
         ("busy", "busy", "the application answered with status 503", true),
         ("gateway", "busy", "the application answered with status 504", true),
@@ -170,15 +218,15 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
     let worker = &stack.workers()[0];
     for (outcome, count) in [
         ("answered", 5.0),
-        ("refused", 3.0),
-        ("failed", 4.0),
+        ("refused", 5.0),
+        ("failed", 5.0),
         ("unreadable", 2.0),
         ("unreachable", 1.0),
     ] {
         assert_eq!(calls(worker, outcome).await, count, "{outcome}");
     }
     assert_eq!(worker.metric("countersign_worker_upstream_retries_total").await, 0.0);
-    assert_eq!(worker.metric("countersign_worker_upstream_seconds_count").await, 15.0);
+    assert_eq!(worker.metric("countersign_worker_upstream_seconds_count").await, 18.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

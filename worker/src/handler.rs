@@ -12,6 +12,7 @@
 
 mod answers;
 mod echo;
+mod own;
 
 mod upstream;
 
@@ -38,6 +39,7 @@ pub use shared::protocol::ErrorCode;
 pub(crate) use self::answers::Presence;
 pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
 pub use self::echo::Echo;
+pub(crate) use self::own::Improper;
 use crate::config::RequiredScopes;
 use crate::hex::hex;
 use crate::identity::Identity;
@@ -244,21 +246,24 @@ pub(crate) struct Guarded {
 /// Why the handler did not answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It said so.
-    Error(HandlerError),
+    /// It said so: what its client is told, and what that shows of it.
+    Error(Box<ErrorBody>, Presence),
     /// It panicked.
     Panic,
     /// It took too long, and was cancelled.
     Timeout,
     /// It gave more than [`MAX_ANSWERS`] answers.
     TooManyAnswers,
+    /// It gave an error that cannot be passed on.
+    Improper(Improper),
 }
 
 impl Failure {
     /// A word for it, for traces.
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
-            Self::Error(error) => error.code.as_str(),
+            Self::Error(error, _) => error.code.as_str(),
+            Self::Improper(_) => "improper",
             Self::Panic => "panic",
             Self::Timeout => "timeout",
             Self::TooManyAnswers => "too_many_answers",
@@ -268,8 +273,10 @@ impl Failure {
     /// What the client is told.
     pub(crate) fn into_error(self) -> ErrorBody {
         match self {
-            Self::Error(error) => error.into(),
-            Self::Panic | Self::TooManyAnswers => ErrorBody::new(ErrorCode::Internal, "something went wrong here"),
+            Self::Error(error, _) => *error,
+            Self::Panic | Self::TooManyAnswers | Self::Improper(_) => {
+                ErrorBody::new(ErrorCode::Internal, "something went wrong here")
+            }
             Self::Timeout => ErrorBody::new(ErrorCode::Busy, "the message took too long to handle"),
         }
     }
@@ -291,13 +298,13 @@ impl Guarded {
     }
 
     /// Why the message's token does not allow what its type needs, if so.
-    pub(crate) fn forbids(&self, request: &Request<'_>) -> Option<HandlerError> {
+    pub(crate) fn forbids(&self, request: &Request<'_>) -> Option<ErrorBody> {
         let issuer = &request.identity.issuer;
         let scope = self
             .scopes
             .lacking(request.kind, issuer, request.claims, &self.audiences)?;
         let why = format!("the token lacks the scope `{scope}`, which messages of this `type` need");
-        Some(HandlerError::new(ErrorCode::Forbidden, why))
+        Some(ErrorBody::new(ErrorCode::Forbidden, why))
     }
 
     /// Handles one message, within the time.
@@ -307,7 +314,11 @@ impl Guarded {
         match tokio::time::timeout(self.timeout, handling).await {
             Err(_) => Err(Failure::Timeout),
             Ok(Err(_)) => Err(Failure::Panic),
-            Ok(Ok(Err(error))) => Err(Failure::Error(error)),
+            Ok(Ok(Err(error))) => {
+                let presence = error.presence;
+                let error = own::to_body(error).map_err(Failure::Improper)?;
+                Err(Failure::Error(Box::new(error), presence))
+            }
             Ok(Ok(Ok(answers))) if answers.payloads().len() > MAX_ANSWERS => Err(Failure::TooManyAnswers),
             Ok(Ok(Ok(answers))) => Ok(answers),
         }

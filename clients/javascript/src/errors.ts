@@ -27,6 +27,9 @@ export type LocalCode =
 export class CountersignError extends Error {
   override readonly name = "CountersignError";
 
+  /** What the application says besides, with a code of its own (`app.…`) or with one of the server's. */
+  readonly details: unknown;
+
   constructor(
     /** For programs. */
     readonly code: ErrorCode | LocalCode,
@@ -35,15 +38,17 @@ export class CountersignError extends Error {
     readonly temporary: boolean,
     /** When to try again, in milliseconds from now. */
     readonly retryAfterMs?: number,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { details?: unknown },
   ) {
     super(message, options);
+    this.details = options?.details;
   }
 
   /** What the server said. */
   static of(body: ErrorBody | undefined): CountersignError {
     if (!body) return new CountersignError("internal", "the server sent an error without a word", false);
-    return new CountersignError(body.code, body.message, body.temporary, body.retry_after_ms);
+    const { code, message, temporary, retry_after_ms, details } = body;
+    return new CountersignError(code, message, temporary, retry_after_ms, { details });
   }
 
   /** Why the server does not want us back. */

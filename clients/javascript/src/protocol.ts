@@ -25,6 +25,8 @@ export type ErrorCode =
   | "too_large"
   | "busy"
   | "internal"
+  /** The application's own. */
+  | `app.${string}`
   | (string & {});
 
 /** A refusal, as it crosses the socket. */
@@ -33,6 +35,8 @@ export interface ErrorBody {
   message: string;
   temporary: boolean;
   retry_after_ms?: number;
+  /** What the application says besides. */
+  details?: unknown;
 }
 
 /** What the connection's authentication has become. Seconds from now, never a clock time. */

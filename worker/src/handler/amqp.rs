@@ -40,7 +40,7 @@ use super::upstream::calls::{Calls, Outcome};
 use super::upstream::saying::{self, Refusal, Unreadable};
 use super::{Answers, Handler, HandlerError, Presence, Request};
 
-/// The `type` of an answer that is a refusal: `{"code", "message", "temporary"?, "retry_after_ms"?}`.
+/// The `type` of an answer that is a refusal: `{"code", "message", "details"?, "temporary"?, "retry_after_ms"?}`.
 const TYPE_ERROR: &str = "error";
 
 /// Answers are handed over as they come.
@@ -175,7 +175,14 @@ impl Handler for Amqp {
 }
 
 fn refused(body: &[u8]) -> (Outcome, Result<Answers, HandlerError>) {
-    let error = Refusal::read(body).or(ErrorCode::Internal, "the application refused the message", false);
+    let said = Refusal::read(body);
+    // A code of its own says what is wrong with the message.
+    let usual = if said.has_own() {
+        ErrorCode::BadRequest
+    } else {
+        ErrorCode::Internal
+    };
+    let error = said.or(usual, "the application refused the message", false);
     let outcome = match error.temporary {
         true => Outcome::Failed,
         false => Outcome::Refused,

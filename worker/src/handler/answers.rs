@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::value::{RawValue, to_raw_value};
-use shared::protocol::{ErrorBody, ErrorCode};
+use shared::protocol::{Details, ErrorCode};
 
 /// The most answers that one message may have.
 pub const MAX_ANSWERS: usize = 1_024;
@@ -48,10 +48,14 @@ impl Answers {
 
 /// Why a handler has no answer. The client sees all of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {message}", code.as_str())]
+#[error("{}: {message}", self.word())]
 pub struct HandlerError {
-    /// For programs.
+    /// For programs; what the client is told, unless there is a code of the application's own.
     pub code: ErrorCode,
+    /// The application's own code, as it writes it.
+    pub(crate) own: Option<String>,
+    /// What it says besides, for programs.
+    pub(crate) details: Option<Details>,
     /// For people.
     pub message: String,
     /// Whether the same message may well succeed later, unchanged.
@@ -93,7 +97,34 @@ impl HandlerError {
             temporary: code.is_temporary(),
             retry_after: None,
             presence: Presence::There,
+            own: None,
+            details: None,
         }
+    }
+
+    /// An error of the application's own: `out_of_stock` goes to the client as `app.out_of_stock`. The code has 1 to 64
+    /// letters, digits, `.`, `_` and `-`; one that is not so, or is one of ours, is a mistake of the handler's, and its client is told
+    /// `internal`.
+    pub fn own(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            own: Some(code.into()),
+            ..Self::new(ErrorCode::BadRequest, message)
+        }
+    }
+
+    /// Says more, for programs: at most 16 KiB of JSON.
+    ///
+    /// # Errors
+    /// `internal` if the value cannot be written as JSON.
+    pub fn detailed(mut self, details: &impl serde::Serialize) -> Result<Self, Self> {
+        let raw = to_raw_value(details)
+            .map_err(|_| Self::new(ErrorCode::Internal, "the details cannot be written as JSON"))?;
+        self.details = Some(Details(raw));
+        Ok(self)
+    }
+
+    fn word(&self) -> &str {
+        self.own.as_deref().unwrap_or(self.code.as_str())
     }
 
     /// Says what it shows of the application.
@@ -115,16 +146,5 @@ impl HandlerError {
     pub const fn temporary(mut self, temporary: bool) -> Self {
         self.temporary = temporary;
         self
-    }
-}
-
-impl From<HandlerError> for ErrorBody {
-    fn from(error: HandlerError) -> Self {
-        let after = error.retry_after;
-        Self {
-            temporary: error.temporary,
-            retry_after_ms: after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
-            ..Self::new(error.code, error.message)
-        }
     }
 }

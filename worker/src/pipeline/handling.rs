@@ -64,7 +64,7 @@ impl Pipeline {
     ) -> Handled {
         // Before all else: what is forbidden has no effect, and nothing is to be remembered of it.
         if let Some(forbidden) = self.handler.forbids(&request) {
-            return Handled::refused(id, forbidden.into(), auth);
+            return Handled::refused(id, forbidden, auth);
         }
         let kind: Arc<str> = request.kind.into();
         // Before a place is waited for, which may take as long as the calls that are under way.
@@ -127,13 +127,16 @@ impl Pipeline {
 
     fn count(&self, failure: &Failure, stamp: &dyn Display) {
         match failure {
-            Failure::Error(_) => {}
+            Failure::Error(..) => {}
             Failure::Panic => {
                 self.metrics.handler_panicked();
                 error!(%stamp, "the handler panicked; the client was told `internal`");
             }
             Failure::TooManyAnswers => {
                 error!(%stamp, "the handler gave too many answers; the client was told `internal`");
+            }
+            Failure::Improper(why) => {
+                error!(%stamp, %why, "the application gave an error that cannot be passed on; the client was told `internal`");
             }
             Failure::Timeout => self.metrics.handler_timed_out(),
         }
@@ -143,9 +146,9 @@ impl Pipeline {
 /// Whether a call shows that its application is there; nothing if it shows neither that nor the contrary.
 fn is_there(handled: &Result<Answers, Failure>) -> Option<bool> {
     match handled {
-        Ok(_) | Err(Failure::TooManyAnswers | Failure::Panic) => Some(true),
+        Ok(_) | Err(Failure::TooManyAnswers | Failure::Panic | Failure::Improper(_)) => Some(true),
         Err(Failure::Timeout) => Some(false),
-        Err(Failure::Error(error)) => error.presence.is_there(),
+        Err(Failure::Error(_, presence)) => presence.is_there(),
     }
 }
 

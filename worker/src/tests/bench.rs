@@ -400,6 +400,10 @@ async fn act(request: Request<'_>, app: &App) -> Result<Answers, HandlerError> {
         "forbidden" => Err(HandlerError::new(ErrorCode::Forbidden, "not yours")),
         "panic" => panic!("as asked"),
         "hang" => std::future::pending().await,
+        "own" => Err(HandlerError::own("out_of_stock", "sold")
+            .detailed(&json!({"left": 0}))?
+            .temporary(true)),
+        "reserved" => Err(HandlerError::own("token_expired", "who?")),
         "wait" => {
             app.open.notified().await;
             Ok(echo())

@@ -19,7 +19,9 @@ async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_live
     for (sequence, kind, code, temporary) in [
         (1, "forbidden", "forbidden", false),
         (2, "panic", "internal", false),
-        (3, "hang", "busy", true),
+        (5, "own", "app.out_of_stock", true),
+        (6, "reserved", "internal", false),
+        (7, "hang", "busy", true),
     ] {
         let answer = bench
             .ask(bench.stamp(1, sequence), message("i", kind, "alice", &Json::Null))
@@ -35,8 +37,15 @@ async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_live
             "a changed state is told with an error too"
         );
     }
+    let own = bench
+        .ask(bench.stamp(1, 9), message("i", "own", "alice", &Json::Null))
+        .await;
+    assert_eq!(
+        (&own["error"]["message"], &own["error"]["details"]),
+        (&json!("sold"), &json!({"left": 0}))
+    );
     let answer = bench
-        .ask(bench.stamp(1, 4), message("i", "echo", "alice", &json!(1)))
+        .ask(bench.stamp(1, 10), message("i", "echo", "alice", &json!(1)))
         .await;
     assert_eq!(answer, json!({"type": "reply", "id": "i", "payload": 1}));
     assert!(bench.is_empty(&bench.names.messages()).await);

@@ -28,6 +28,14 @@ describe("a request", () => {
     assert.deepEqual([refused.code, refused.temporary, refused.retryAfterMs], ["busy", true, 5_000]);
   });
 
+  test("is refused with the application's own code and details", async () => {
+    const { client, socket } = await open();
+    const answer = client.request("order");
+    socket().refuse(socket().asked[0]?.id, "app.out_of_stock", { details: { left: 0 } });
+    const refused = await refusal(answer);
+    assert.deepEqual([refused.code, refused.temporary, refused.details], ["app.out_of_stock", false, { left: 0 }]);
+  });
+
   test("ends when its time is over, when its caller gives up, and when too many wait", async () => {
     const { client, errors, socket } = await open({ maxPending: 2 });
     const slow = client.request("a", null, { timeoutMs: 1_000 });

@@ -1,6 +1,7 @@
 //! What the status of a response means for the message.
 //!
-//! Pure. As table, where the body does not say it better (`{"code", "message", …}`):
+//! Pure. As table, where the body does not say it better (`{"code", "message", "details", …}`), with a code of its own too; with a
+//! 5xx such a code counts only if it is written with its prefix, `app.`, as frameworks write codes there that are for a log:
 //!
 //! | status | what the client is told |
 //! |---|---|
@@ -66,11 +67,11 @@ impl Status {
             _ => (ErrorCode::Internal, false),
         };
         // What a broken program says of itself is for its log; what it says in our words, it means.
-        if self.code >= 500 && said.code.is_none() {
-            said.message = None;
+        if self.code >= 500 && !said.is_meant() {
+            said = said.without_words();
         }
         // Whoever stands before it says that it is not there.
-        let silent = matches!(self.code, 502..=504) && said.code.is_none() && self.retry_after.is_none();
+        let silent = matches!(self.code, 502..=504) && !said.is_meant() && self.retry_after.is_none();
         let presence = if silent { Presence::Silent } else { Presence::There };
         let usual = format!("the application answered with status {}", self.code);
         said.or(code, &usual, temporary).showing(presence)
@@ -125,9 +126,24 @@ mod tests {
         let full = r#"{"code":"forbidden","message":"not yours"}"#;
         assert_eq!(told(404, full), ("forbidden", "not yours".to_owned(), false));
         assert_eq!(told(500, full), ("forbidden", "not yours".to_owned(), false));
-        let foreign = r#"{"code":"E42","message":"at db.rs:1"}"#;
-        assert_eq!(told(422, foreign), ("bad_request", "at db.rs:1".to_owned(), false));
-        assert_eq!(told(500, foreign).1, "the application answered with status 500");
+        let own = r#"{"code":"E42","message":"at db.rs:1","details":1}"#;
+        let error = |code, body: &str| {
+            Status {
+                code,
+                retry_after: None,
+            }
+            .refusal(body.as_bytes())
+        };
+        for code in [400, 409, 422] {
+            let error = error(code, own);
+            assert_eq!((error.own.as_deref(), &*error.message), (Some("E42"), "at db.rs:1"));
+            assert!(error.details.is_some() && !error.temporary);
+        }
+        let broken = error(500, own);
+        assert_eq!((broken.own, broken.details.is_none()), (None, true));
+        assert_eq!(broken.message, "the application answered with status 500");
+        let meant = error(500, &own.replace("E42", "app.E42"));
+        assert_eq!((meant.own.as_deref(), meant.temporary), (Some("app.E42"), true));
     }
 
     #[test]

@@ -6,9 +6,12 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use shared::protocol::ErrorCode;
+use shared::protocol::{Details, ErrorCode, OWN_PREFIX};
 
+use crate::handler::own::{self, GIVEN};
 use crate::handler::{Answers, HandlerError};
 use crate::message::{self, MAX_BODY_BYTES};
 
@@ -20,16 +23,6 @@ const MAX_SENTENCE_BYTES: usize = 1_024;
 
 /// The longest time after which a client is told to try again: what is longer was meant otherwise.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The codes that are an application's to give.
-const CODES: [ErrorCode; 6] = [
-    ErrorCode::BadRequest,
-    ErrorCode::Forbidden,
-    ErrorCode::RateLimited,
-    ErrorCode::TooLarge,
-    ErrorCode::Busy,
-    ErrorCode::Internal,
-];
 
 /// It said something that is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,12 +39,15 @@ pub(in crate::handler) fn answer(body: &[u8], id: Option<&str>) -> Result<Answer
     Ok(Answers::raw(Some(payload.to_owned())))
 }
 
-/// Why there is no answer, as far as it was said: `{"code", "message", "temporary"?, "retry_after_ms"?}`. Whatever is
-/// missing, or of another shape, was not said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Why there is no answer, as far as it was said: `{"code", "message", "details"?, "temporary"?, "retry_after_ms"?}`.
+/// Whatever is missing, or of another shape, was not said.
+#[derive(Clone, Debug, Default)]
 pub(in crate::handler) struct Refusal {
-    pub(in crate::handler) code: Option<ErrorCode>,
-    pub(in crate::handler) message: Option<String>,
+    code: Option<ErrorCode>,
+    /// A code that is not among ours that it may give.
+    own: Option<String>,
+    message: Option<String>,
+    details: Option<Details>,
     temporary: Option<bool>,
     retry_after: Option<Duration>,
 }
@@ -62,11 +58,39 @@ impl Refusal {
         let code = members.get("code").and_then(Value::as_str);
         let sentence = members.get("message").and_then(Value::as_str);
         let retry_after_ms = members.get("retry_after_ms").and_then(Value::as_u64);
+        let given = code.and_then(|code| GIVEN.into_iter().find(|known| known.as_str() == code));
+        let own = code.filter(|code| given.is_none() && own::bare(code).is_some());
         Self {
-            code: code.and_then(|code| CODES.into_iter().find(|known| known.as_str() == code)),
+            code: given,
+            own: own.map(str::to_owned),
+            details: raw_details(body),
             message: sentence.filter(|text| !text.is_empty()).map(shortened),
             temporary: members.get("temporary").and_then(Value::as_bool),
             retry_after: retry_after_ms.map(Duration::from_millis),
+        }
+    }
+
+    /// Whether it was said in words that are meant for clients: one of ours, or one of its own under its prefix.
+    pub(in crate::handler) fn is_meant(&self) -> bool {
+        self.code.is_some()
+            || self
+                .own
+                .as_deref()
+                .is_some_and(|own| own.starts_with(OWN_PREFIX) || own::is_ours(own))
+    }
+
+    /// Whether it gave a code of its own.
+    pub(in crate::handler) fn has_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Without what a broken program says of itself, which is for its log.
+    pub(in crate::handler) fn without_words(self) -> Self {
+        Self {
+            own: None,
+            message: None,
+            details: None,
+            ..self
         }
     }
 
@@ -81,12 +105,24 @@ impl Refusal {
         // A code of its own is as temporary as it says, or as such codes are.
         let usual = self.code.map_or(temporary, ErrorCode::is_temporary);
         let message = self.message.unwrap_or_else(|| message.to_owned());
-        let error = HandlerError::new(self.code.unwrap_or(code), message).temporary(self.temporary.unwrap_or(usual));
+        let mut error =
+            HandlerError::new(self.code.unwrap_or(code), message).temporary(self.temporary.unwrap_or(usual));
+        (error.own, error.details) = (self.own, self.details);
         match self.retry_after {
             Some(after) if error.temporary => error.retry_after(after.min(MAX_RETRY_AFTER)),
             _ => error,
         }
     }
+}
+
+/// Byte by byte as it was written; `null` says nothing.
+fn raw_details(body: &[u8]) -> Option<Details> {
+    #[derive(Deserialize)]
+    struct Detailed {
+        details: Option<Box<RawValue>>,
+    }
+    let detailed: Detailed = serde_json::from_slice(body).ok()?;
+    detailed.details.map(Details)
 }
 
 fn shortened(text: &str) -> String {
@@ -99,11 +135,13 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use shared::protocol::ErrorBody;
 
     use super::*;
+    use crate::handler::Improper;
 
-    fn refused(body: &str) -> HandlerError {
-        Refusal::read(body.as_bytes()).or(ErrorCode::Internal, "it failed", false)
+    fn refused(body: &str) -> Result<ErrorBody, Improper> {
+        own::to_body(Refusal::read(body.as_bytes()).or(ErrorCode::Internal, "it failed", false))
     }
 
     #[test]
@@ -141,17 +179,14 @@ mod tests {
     #[test]
     fn what_it_says_of_a_refusal_counts_and_the_rest_is_made_up_for() {
         let error = refused(r#"{"code":"forbidden","message":"not yours"}"#);
-        assert_eq!(error, HandlerError::new(ErrorCode::Forbidden, "not yours"));
+        assert_eq!(error, Ok(ErrorBody::new(ErrorCode::Forbidden, "not yours")));
         let error = refused(r#"{"code":"busy","message":"later","retry_after_ms":1500}"#);
         assert_eq!(
             error,
-            HandlerError::new(ErrorCode::Busy, "later").retry_after(Duration::from_millis(1_500))
+            Ok(ErrorBody::new(ErrorCode::Busy, "later").retry_after_ms(1_500))
         );
         let error = refused(r#"{"code":"internal","temporary":true}"#);
-        assert_eq!(
-            error,
-            HandlerError::new(ErrorCode::Internal, "it failed").temporary(true)
-        );
+        assert_eq!(error, Ok(ErrorBody::new(ErrorCode::Internal, "it failed").for_now()));
         for nothing in [
             "",
             "[]",
@@ -161,7 +196,7 @@ mod tests {
         ] {
             assert_eq!(
                 refused(nothing),
-                HandlerError::new(ErrorCode::Internal, "it failed"),
+                Ok(ErrorBody::new(ErrorCode::Internal, "it failed")),
                 "{nothing}"
             );
         }
@@ -171,18 +206,28 @@ mod tests {
     fn no_application_speaks_of_anybodys_authentication() {
         for code in ErrorCode::ALL {
             let error = refused(&format!(r#"{{"code":"{}","message":"m"}}"#, code.as_str()));
-            let expected = if CODES.contains(&code) {
-                code
-            } else {
-                ErrorCode::Internal
+            let expected = match GIVEN.contains(&code) {
+                true => Ok(ErrorBody::new(code, "m")),
+                false => Err(Improper::Reserved),
             };
-            assert_eq!((error.code, &*error.message), (expected, "m"));
+            assert_eq!(error, expected);
         }
     }
 
     #[test]
+    fn a_code_of_its_own_and_details_are_passed_on_as_it_wrote_them() {
+        let error = refused(r#"{"code":"out_of_stock","message":"sold","details":{"left": 1.0},"temporary":true}"#);
+        let error = error.unwrap();
+        assert_eq!(error.own.as_deref(), Some("app.out_of_stock"));
+        assert_eq!(error.details.unwrap().0.get(), r#"{"left": 1.0}"#);
+        assert!(error.temporary);
+        let error = refused(r#"{"code":"busy","details":null}"#).unwrap();
+        assert_eq!((error.own, error.details), (None, None));
+    }
+
+    #[test]
     fn a_sentence_is_cut_between_characters() {
-        let error = refused(&format!(r#"{{"message":"x{}"}}"#, "é".repeat(2_000)));
+        let error = refused(&format!(r#"{{"message":"x{}"}}"#, "é".repeat(2_000))).unwrap();
         assert_eq!(error.message.len(), 1_023);
     }
 
