@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub use self::error_body::{Details, OWN_PREFIX};
+pub use self::error_body::{Details, Effect, OWN_PREFIX};
 use crate::id::MalformedId;
 use crate::request_id::RequestId;
 
@@ -124,6 +124,8 @@ pub struct ErrorBody {
     pub own: Option<String>,
     /// What the application says besides, for programs.
     pub details: Option<Details>,
+    /// What is known of the message's effect, where a client may try again.
+    pub effect: Option<Effect>,
 }
 
 impl ErrorBody {
@@ -136,7 +138,15 @@ impl ErrorBody {
             retry_after_ms: None,
             own: None,
             details: None,
+            effect: None,
         }
+    }
+
+    /// Says what is known of the message's effect.
+    #[must_use]
+    pub fn having(mut self, effect: Effect) -> Self {
+        self.effect = Some(effect);
+        self
     }
 
     /// The same, where the code would be final and this time is not.
@@ -166,6 +176,10 @@ pub struct AuthBody {
     pub refresh_in: u64,
     /// What to show on another connection, to take over what this one has left held there.
     pub resume: String,
+    /// For how many seconds a message is remembered by its `id`, so that it has its effect once however often it is sent;
+    /// absent: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<u64>,
 }
 
 /// Why a fresh token is wanted: the `reason` of an `auth.required`.

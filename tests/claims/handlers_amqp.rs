@@ -99,7 +99,7 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         (busy.clone(), busy),
         (
             json!({"code": "token_expired"}),
-            json!({"code": "internal", "message": "something went wrong here", "temporary": false}),
+            json!({"code": "internal", "message": "something went wrong here", "temporary": false, "effect": "unknown"}),
         ),
         (
             json!({"code": "out_of_stock", "message": "sold", "details": {"left": 0}, "temporary": true}),

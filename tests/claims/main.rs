@@ -43,6 +43,7 @@ mod limits;
 mod manifests;
 mod message;
 mod monitoring;
+mod one_effect;
 mod operator_policy;
 mod order;
 mod permissions;

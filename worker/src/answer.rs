@@ -4,6 +4,8 @@
 //! terminator's share in flight and its drain rest on that. An empty body is
 //! such a settlement.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::clock::Timestamp;
@@ -19,12 +21,13 @@ use crate::token::Verified;
 const REFRESH_PERCENT: u64 = 80;
 
 /// What the connection's authentication has become by a token.
-pub(crate) fn auth(verified: &Verified, resume: &ResumeKey, now: Timestamp) -> AuthBody {
+pub(crate) fn auth(verified: &Verified, resume: &ResumeKey, idempotency: Option<Duration>, now: Timestamp) -> AuthBody {
     AuthBody {
         subject: verified.identity.subject.as_str().to_owned(),
         expires_in: expires_in(verified, now),
         refresh_in: refresh_in(verified, now),
         resume: resume.to_string(),
+        idempotency: idempotency.map(|window| window.as_secs()),
     }
 }
 

@@ -33,8 +33,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 pub use shared::id::Stamp;
-use shared::protocol::ErrorBody;
 pub use shared::protocol::ErrorCode;
+use shared::protocol::{Effect, ErrorBody};
 
 pub(crate) use self::answers::Presence;
 pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
@@ -67,6 +67,8 @@ pub struct Request<'a> {
     pub stamp: Option<Stamp>,
     /// The `message_id` of one that was injected, if it has one.
     pub message_id: Option<&'a str>,
+    /// Whether its `id` names it beyond its connection: where `idempotency` is on.
+    pub(crate) named: bool,
 }
 
 impl Request<'_> {
@@ -76,20 +78,23 @@ impl Request<'_> {
         crate::trace::headers()
     }
 
-    /// A name for the message that it has each time that it is delivered, and that no other message has: up to 64 visible
-    /// characters of ASCII. Nothing if there is none to be had: of an injected message whose producer gave it no
-    /// `message_id`. When such a one comes again, it may have one that it had not at first.
+    /// A name for the message that it has each time that it comes, and that no other message has: up to 64 visible
+    /// characters of ASCII. Where `idempotency` is on and the client gave the message an `id`, it is made of the identity,
+    /// the client of its token and that `id`: the same when the client sends it again, on whatever connection. Else it is
+    /// the same only each time that the message is delivered. Nothing if there is none to be had: of an injected message
+    /// whose producer gave it no `message_id`. When such a one comes again, it may have one that it had not at first.
     ///
     /// Effects are at least once, and by this they become once: whoever keeps the keys of what is done need not do it
     /// again.
     pub fn idempotency_key(&self) -> Option<String> {
-        if let Some(stamp) = self.stamp {
-            return Some(stamp.to_string());
-        }
         // Somebody else, or another client, may use the same id for something else.
-        let digest = Sha256::new()
-            .chain_update(self.identity.tag().to_string())
-            .chain_update(self.message_id?);
+        let digest = Sha256::new().chain_update(self.identity.tag().to_string());
+        let digest = match (self.id.filter(|_| self.named), self.stamp) {
+            // No `message_id` has a NUL.
+            (Some(id), _) => digest.chain_update([0]).chain_update(id),
+            (None, Some(stamp)) => return Some(stamp.to_string()),
+            (None, None) => digest.chain_update(self.message_id?),
+        };
         let digest = match self.client {
             // The length goes last, so that no two pairs have one text.
             Some(client) => digest
@@ -275,9 +280,11 @@ impl Failure {
         match self {
             Self::Error(error, _) => *error,
             Self::Panic | Self::TooManyAnswers | Self::Improper(_) => {
-                ErrorBody::new(ErrorCode::Internal, "something went wrong here")
+                ErrorBody::new(ErrorCode::Internal, "something went wrong here").having(Effect::Unknown)
             }
-            Self::Timeout => ErrorBody::new(ErrorCode::Busy, "the message took too long to handle"),
+            Self::Timeout => {
+                ErrorBody::new(ErrorCode::Busy, "the message took too long to handle").having(Effect::Unknown)
+            }
         }
     }
 }

@@ -25,13 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::clock::Clock;
-use shared::protocol::{ErrorBody, ErrorCode};
+use shared::protocol::{Effect, ErrorBody, ErrorCode};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use self::cause::Cause;
 use self::counters::{Counters, Known};
-use self::sameness::{fingerprint, key};
+pub(crate) use self::sameness::fingerprint;
+use self::sameness::key;
 use crate::decision::RETRY_MS;
 use crate::handler::{Answers, Request};
 use crate::metrics::Metrics;
@@ -91,6 +92,11 @@ impl Idempotency {
             window,
             lease: handler_timeout.saturating_add(LEASE_MARGIN),
         }
+    }
+
+    /// For how long a message is remembered.
+    pub(crate) const fn window(&self) -> Duration {
+        self.window
     }
 
     /// Finds out whether a message has had its effect already, and claims it if not. One that comes `again`, because
@@ -162,7 +168,12 @@ impl Idempotency {
     }
 
     fn judge(&self, request: &Request<'_>, claim: Claim, begun: Result<Begun, StoreError>) -> Recalled {
-        let busy = |why| ErrorBody::new(ErrorCode::Busy, why).retry_after_ms(RETRY_MS);
+        // What this attempt has not done another may have.
+        let busy = |why| {
+            ErrorBody::new(ErrorCode::Busy, why)
+                .retry_after_ms(RETRY_MS)
+                .having(Effect::Unknown)
+        };
         let (known, recalled) = match begun {
             Ok(Begun::First) => {
                 let cause = Cause::of(request);

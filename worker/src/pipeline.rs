@@ -132,10 +132,12 @@ impl Conclusion {
         }
     }
 
+    /// It did not reach the application.
     fn refused(id: Option<&RequestId<'_>>, refusal: &ErrorBody) -> Self {
+        let refusal = handling::untouched(refusal.clone());
         Self {
             refused: Some(refusal.code),
-            ..Self::of(Outcome::Error(refusal.code), answer::error(id, refusal, None))
+            ..Self::of(Outcome::Error(refusal.code), answer::error(id, &refusal, None))
         }
     }
 

@@ -26,6 +26,11 @@ export interface RequestOptions {
   timeoutMs?: number;
   /** Ends the wait. */
   signal?: AbortSignal;
+  /**
+   * Whether it may be sent again after a lost connection although it may have been handled. If it is not said, the
+   * server says whether it knows a request again (its setting `idempotency`).
+   */
+  idempotent?: boolean;
 }
 
 /** How many pushes are remembered, to know those that come twice. */
@@ -62,6 +67,8 @@ export class Client {
   /** Its authentication, once it is open. */
   #session: Session | undefined;
   /** The key to what the last connection has left held. */
+  /** Whether the server said that it knows a message again by its id. */
+  #remembers = false;
   #inheritance: string | undefined;
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #ignorePage: (() => void) | undefined;
@@ -110,8 +117,10 @@ export class Client {
   }
 
   /**
-   * Asks, and resolves with the payload of the answer; the first one, if there are several. It is sent again, under the
-   * same id, after a reconnect: the server handles it at least once, and once where its idempotency is on.
+   * Asks, and resolves with the payload of the answer; the first one, if there are several. What was sent and not answered
+   * when a connection is lost is sent again, under the same id, if the server's idempotency is on, so that it has its effect
+   * once, or if the call says that it is idempotent. Else it is rejected with `lost`, if its answer does not
+   * come on the next connection within 5 s: it may have been handled.
    *
    * @throws {CountersignError} the server's refusal, or why there is no answer.
    */
@@ -119,8 +128,8 @@ export class Client {
     if (this.#state.name === "stopped") throw this.#state.error;
     if (this.#isClosed) throw wasClosed();
     if (type.startsWith("auth.")) throw new CountersignError("bad_request", `${type} is the protocol's own`, false);
-    const { id = this.#nextId(), timeoutMs = this.#settings.requestTimeoutMs, signal } = options;
-    const answer = this.#pending.add({ id, type, payload }, { timeoutMs, signal });
+    const { id = this.#nextId(), timeoutMs = this.#settings.requestTimeoutMs, signal, idempotent } = options;
+    const answer = this.#pending.add({ id, type, payload, idempotent }, { timeoutMs, signal });
     if (this.#state.name === "closed") this.connect();
     this.#flush();
     return answer.catch((error: unknown) => {
@@ -241,7 +250,7 @@ export class Client {
       // Once for each request: whoever is refused with a fresh token will not do better with the next.
       this.#pending.markRefused(request);
       this.#flush();
-    } else if (error.code === "busy" && request.lost) {
+    } else if (error.code === "busy" && request.lost && (request.idempotent ?? this.#remembers)) {
       // It may be its own first copy that is being handled: then its answer comes, or is there next time.
       this.#pending.postpone(request, error.retryAfterMs ?? BUSY_RETRY_MS, () => this.#flush());
     } else {
@@ -258,7 +267,8 @@ export class Client {
     this.#events.emit("auth.required", { reason, deadline_ms, held });
   }
 
-  #onGranted({ subject, expires_in, refresh_in }: AuthBody): void {
+  #onGranted({ subject, expires_in, refresh_in, idempotency }: AuthBody): void {
+    this.#remembers = idempotency !== undefined;
     this.#enter({ name: "open", authenticated: true, subject });
     this.#events.emit("auth", { subject, expires_in, refresh_in });
     this.#flush();
@@ -273,10 +283,10 @@ export class Client {
     this.#connection = this.#session = undefined;
     if (hasProved) this.#backoff.reset();
     if (code === CLOSE.tooBig) this.#pending.refuseLargestSent();
-    this.#pending.markUnsent();
-    if (isTerminal(code)) this.#stop(CountersignError.ofClose(code, reason), code);
-    else if (isLoggedOut) this.#leave({ name: "closed" }, loggedOut());
-    else this.#retry(`${code} ${reason}`.trimEnd(), isOverload(code) ? OVERLOAD_LEAST_MS : 0);
+    if (isTerminal(code)) return this.#stop(CountersignError.ofClose(code, reason), code);
+    if (isLoggedOut) return this.#leave({ name: "closed" }, loggedOut());
+    this.#pending.markUnsent(this.#remembers);
+    this.#retry(`${code} ${reason}`.trimEnd(), isOverload(code) ? OVERLOAD_LEAST_MS : 0);
   }
 
   #retry(because: string, atLeastMs = 0): void {

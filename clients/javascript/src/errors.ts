@@ -10,6 +10,8 @@ export type LocalCode =
   | "timeout"
   /** Too many requests wait already. */
   | "overflow"
+  /** The connection was lost before the answer came. It may have been handled all the same. */
+  | "lost"
   /** The caller gave up. It may have been handled all the same. */
   | "aborted"
   /** The client was closed or logged out. It may have been handled all the same. */
@@ -30,6 +32,9 @@ export class CountersignError extends Error {
   /** What the application says besides, with a code of its own (`app.…`) or with one of the server's. */
   readonly details: unknown;
 
+  /** Of a refusal that may be tried again: `none` if the request did not reach the application, `unknown` if it may have. */
+  readonly effect: ErrorBody["effect"];
+
   constructor(
     /** For programs. */
     readonly code: ErrorCode | LocalCode,
@@ -38,17 +43,18 @@ export class CountersignError extends Error {
     readonly temporary: boolean,
     /** When to try again, in milliseconds from now. */
     readonly retryAfterMs?: number,
-    options?: ErrorOptions & { details?: unknown },
+    options?: ErrorOptions & { details?: unknown; effect?: ErrorBody["effect"] },
   ) {
     super(message, options);
     this.details = options?.details;
+    this.effect = options?.effect;
   }
 
   /** What the server said. */
   static of(body: ErrorBody | undefined): CountersignError {
     if (!body) return new CountersignError("internal", "the server sent an error without a word", false);
-    const { code, message, temporary, retry_after_ms, details } = body;
-    return new CountersignError(code, message, temporary, retry_after_ms, { details });
+    const { code, message, temporary, retry_after_ms, details, effect } = body;
+    return new CountersignError(code, message, temporary, retry_after_ms, { details, effect });
   }
 
   /** Why the server does not want us back. */

@@ -21,6 +21,8 @@ export interface Request {
   sentWith: number;
   /** It is not sent before there is a token of this number. */
   awaits: number;
+  /** Whether it may be sent again although it may have been handled; the server says whether, if its caller does not. */
+  readonly idempotent: boolean | undefined;
   /** Whether it was sent on a connection that was lost: it may be handled already, or just now. */
   lost: boolean;
   settle(outcome: Outcome): void;
@@ -31,6 +33,7 @@ export interface Question {
   id: string;
   type: string;
   payload: unknown;
+  idempotent?: boolean | undefined;
 }
 
 /** How long a request waits, and who may end that. */
@@ -44,6 +47,9 @@ export interface Bounds {
   maxPending: number;
   maxMessageBytes: number;
 }
+
+/** How long the answer to what was lost with its connection may take: the next connection is there by then, or none is. */
+const LOST_MS = 5_000;
 
 /** What a token takes besides itself, which is ASCII. */
 const TOKEN_MEMBER_BYTES = ',"token":""'.length;
@@ -73,7 +79,7 @@ export class Pending {
 
   /** Enters a request. The promise ends with its answer, its error, or its time. */
   async add(question: Question, patience: Patience): Promise<unknown> {
-    const { id, type } = question;
+    const { id, type, idempotent } = question;
     const payload = written(question);
     const bytes = this.#check(id, type, payload);
     const timeoutMs = timerMs("timeoutMs", patience.timeoutMs);
@@ -92,7 +98,7 @@ export class Pending {
         if ("error" in outcome) reject(outcome.error);
         else resolve(outcome.payload);
       };
-      const request: Request = { id, type, payload, bytes, sentWith: 0, awaits: 0, lost: false, settle };
+      const request: Request = { id, type, payload, bytes, idempotent, sentWith: 0, awaits: 0, lost: false, settle };
       patience.signal?.addEventListener("abort", onAbort, { once: true });
       this.#requests.set(id, request);
       this.#unsent.add(request);
@@ -108,6 +114,9 @@ export class Pending {
   /** It was refused for its token, and is to be sent again with a later one. */
   markRefused(request: Request): void {
     request.awaits = request.sentWith + 1;
+    // It was not handled, so nothing is lost.
+    this.#unpostpone(request);
+    request.lost = false;
     this.#sendAgain(request);
   }
 
@@ -122,13 +131,25 @@ export class Pending {
     this.#postponed.set(request, setTimeout(again, Math.min(ms, LONGEST_TIMER_MS)));
   }
 
-  /** The connection is gone: what was sent and not answered is to be sent again. */
-  markUnsent(): void {
+  /**
+   * The connection is gone. What was sent and not answered is to be sent again where that cannot make it happen twice:
+   * `remembers` tells whether the server knows it again. Else its answer may still come, if it was held for the next
+   * connection; if it does not soon, its caller is told that it is lost.
+   */
+  markUnsent(remembers: boolean): void {
+    const unsent = new Set<Request>();
     for (const request of this.#requests.values()) {
-      request.lost ||= !this.#unsent.has(request);
+      const wasSent = request.lost || !this.#unsent.has(request);
+      const mayRepeat = request.idempotent ?? remembers;
       this.#unpostpone(request);
+      if (wasSent && !mayRepeat) {
+        this.#postponed.set(request, setTimeout(() => request.settle({ error: lost() }), LOST_MS));
+      } else {
+        unsent.add(request);
+      }
+      request.lost = wasSent;
     }
-    this.#unsent = new Set(this.#requests.values());
+    this.#unsent = unsent;
   }
 
   #sendAgain(request: Request): void {
@@ -194,6 +215,12 @@ function tooLarge(bytes: number, most: string): CountersignError {
 
 function refused(code: "bad_request" | "duplicate" | "too_large", why: string, options?: ErrorOptions): CountersignError {
   return new CountersignError(code, why, false, undefined, options);
+}
+
+function lost(): CountersignError {
+  return new CountersignError("lost", "the connection was lost before the answer came; it may have been handled all the same", false, undefined, {
+    effect: "unknown",
+  });
 }
 
 function aborted(signal: AbortSignal | undefined): CountersignError {

@@ -37,6 +37,8 @@ export interface ErrorBody {
   retry_after_ms?: number;
   /** What the application says besides. */
   details?: unknown;
+  /** Whether the message has not reached the application by this attempt, or nobody knows. */
+  effect?: "none" | "unknown" | (string & {});
 }
 
 /** What the connection's authentication has become. Seconds from now, never a clock time. */
@@ -45,6 +47,8 @@ export interface AuthBody {
   expires_in: number;
   refresh_in: number;
   resume?: string;
+  /** For how many seconds a message is remembered by its `id`, so that it has its effect once; if it is. */
+  idempotency?: number;
 }
 
 /** A fresh token is wanted, and what is held waits for it. */

@@ -20,6 +20,16 @@ impl PartialEq for Details {
 
 impl Eq for Details {}
 
+/// What an error says of the message's effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It did not reach the application by this attempt.
+    None,
+    /// It may have had it, or have it still.
+    Unknown,
+}
+
 /// The members in their order.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Members {
@@ -30,6 +40,8 @@ pub(super) struct Members {
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     details: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    effect: Option<Effect>,
 }
 
 impl From<ErrorBody> for Members {
@@ -40,6 +52,7 @@ impl From<ErrorBody> for Members {
             temporary: error.temporary,
             retry_after_ms: error.retry_after_ms,
             details: error.details.map(|details| details.0),
+            effect: error.effect,
         }
     }
 }
@@ -65,6 +78,7 @@ impl TryFrom<Members> for ErrorBody {
             retry_after_ms: members.retry_after_ms,
             own,
             details: members.details.map(Details),
+            effect: members.effect,
         })
     }
 }

@@ -27,11 +27,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use shared::bus::topology::{Names, Queue};
 use shared::bus::{Bus, Consumer, Message, Patience, Properties, PublishError, Publisher, Route, Value};
 use shared::chance;
 use shared::envelope::JSON;
-use shared::protocol::ErrorCode;
+use shared::protocol::{Effect, ErrorCode};
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -39,6 +40,9 @@ use self::waiting::Waiting;
 use super::upstream::calls::{Calls, Outcome};
 use super::upstream::saying::{self, Refusal, Unreadable};
 use super::{Answers, Handler, HandlerError, Presence, Request};
+use crate::hex::hex;
+use crate::idempotency::fingerprint;
+use crate::rights::Allowed;
 
 /// The `type` of an answer that is a refusal: `{"code", "message", "details"?, "temporary"?, "retry_after_ms"?}`.
 const TYPE_ERROR: &str = "error";
@@ -54,6 +58,8 @@ pub(crate) struct Amqp {
     waiting: Arc<Waiting>,
     calls: Arc<Calls>,
     limit: Duration,
+    /// Nobody else can tell by what an answer is known.
+    secret: [u8; 16],
     /// Hands over the answers. It ends with this value.
     _reader: JoinSet<()>,
 }
@@ -76,6 +82,7 @@ impl Amqp {
             waiting,
             calls,
             limit,
+            secret: chance::bits().to_be_bytes(),
             _reader: reader,
         }
     }
@@ -122,9 +129,30 @@ impl Amqp {
         }
     }
 
+    /// By what the answer is known: whoever answers without having been asked would have to guess it. The same message, sent
+    /// again with a token that allows the same, has the same, so that a late answer to the first answers the second.
+    fn correlation_id(&self, request: &Request<'_>) -> String {
+        let key = request
+            .idempotency_key()
+            .filter(|_| request.named && request.id.is_some());
+        let Some(key) = key else {
+            return format!("{:032x}", chance::bits());
+        };
+        let allowed = serde_json::to_string(&Allowed::of(request.claims)).unwrap_or_default();
+        let digest = Sha256::new()
+            .chain_update(self.secret)
+            .chain_update(key)
+            .chain_update(fingerprint(request.kind, request.payload))
+            .chain_update(allowed);
+        hex(&digest.finalize())
+    }
+
     async fn ask(&self, request: &Request<'_>) -> Result<Message, PublishError> {
-        // Whoever answers without having been asked would have to guess it.
-        let correlation_id = format!("{:032x}", chance::bits());
+        let correlation_id = self.correlation_id(request);
+        // What was asked before under that name may have been answered when nobody waited any more.
+        if let Some(answer) = self.waiting.late(&correlation_id) {
+            return Ok(answer);
+        }
         let message = self.message(request, &correlation_id);
         let mut expected = self.waiting.expect(correlation_id);
         let published = self
@@ -163,7 +191,7 @@ impl Handler for Amqp {
             Ok(answer) => match saying::answer(&answer.body, request.id) {
                 Ok(answers) => (Outcome::Answered, Ok(answers)),
                 Err(Unreadable) => {
-                    let error = HandlerError::new(ErrorCode::Internal, Unreadable.to_string());
+                    let error = HandlerError::new(ErrorCode::Internal, Unreadable.to_string()).having(Effect::Unknown);
                     (Outcome::Unreadable, Err(error))
                 }
             },
@@ -196,12 +224,16 @@ fn unpublished(reason: PublishError) -> HandlerError {
         PublishError::Unroutable => {
             HandlerError::new(ErrorCode::Busy, "no application takes messages of this `type` just now")
                 .showing(Presence::Unknown)
+                .having(Effect::None)
         }
-        PublishError::Refused => {
-            HandlerError::new(ErrorCode::Busy, "too much waits for the application already").showing(Presence::Silent)
-        }
+        PublishError::Refused => HandlerError::new(ErrorCode::Busy, "too much waits for the application already")
+            .showing(Presence::Silent)
+            .having(Effect::None),
+        // It may have been taken, and the broker gone before it said so.
         PublishError::Away | PublishError::Ended => {
-            HandlerError::new(ErrorCode::Busy, "the application cannot be reached just now").showing(Presence::Unknown)
+            HandlerError::new(ErrorCode::Busy, "the application cannot be reached just now")
+                .showing(Presence::Unknown)
+                .having(Effect::Unknown)
         }
         PublishError::Malformed => HandlerError::new(ErrorCode::Internal, "the message cannot be published"),
     }

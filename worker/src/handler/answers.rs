@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::value::{RawValue, to_raw_value};
-use shared::protocol::{Details, ErrorCode};
+use shared::protocol::{Details, Effect, ErrorCode};
 
 /// The most answers that one message may have.
 pub const MAX_ANSWERS: usize = 1_024;
@@ -64,6 +64,8 @@ pub struct HandlerError {
     pub retry_after: Option<Duration>,
     /// What it shows of the application.
     pub(crate) presence: Presence,
+    /// What is known of the message's effect; nothing if the application knows, and has said what it says.
+    pub(crate) effect: Option<Effect>,
 }
 
 /// What an error shows of the application.
@@ -97,6 +99,7 @@ impl HandlerError {
             temporary: code.is_temporary(),
             retry_after: None,
             presence: Presence::There,
+            effect: None,
             own: None,
             details: None,
         }
@@ -125,6 +128,13 @@ impl HandlerError {
 
     fn word(&self) -> &str {
         self.own.as_deref().unwrap_or(self.code.as_str())
+    }
+
+    /// Says what is known of the message's effect.
+    #[must_use]
+    pub(crate) const fn having(mut self, effect: Effect) -> Self {
+        self.effect = Some(effect);
+        self
     }
 
     /// Says what it shows of the application.

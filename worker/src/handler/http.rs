@@ -16,7 +16,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, Url};
 use rustls::RootCertStore;
 use shared::envelope::JSON;
-use shared::protocol::ErrorCode;
+use shared::protocol::{Effect, ErrorCode};
 use tracing::{debug, info, warn};
 
 use self::response::Status;
@@ -186,7 +186,8 @@ impl Handler for Http {
                 Err(Unreadable) => (Outcome::Unreadable, Err(unreadable())),
             },
             Posted::Response(status, body) => (status.outcome(), Err(status.refusal(&body))),
-            Posted::Unconnected(_) | Posted::Broken => (Outcome::Unreachable, Err(away())),
+            Posted::Unconnected(_) => (Outcome::Unreachable, Err(away().having(Effect::None))),
+            Posted::Broken => (Outcome::Unreachable, Err(away().having(Effect::Unknown))),
             Posted::TooLarge => (Outcome::Unreadable, Err(unreadable())),
         };
         call.end(outcome);
@@ -195,7 +196,7 @@ impl Handler for Http {
 }
 
 fn unreadable() -> HandlerError {
-    HandlerError::new(ErrorCode::Internal, Unreadable.to_string())
+    HandlerError::new(ErrorCode::Internal, Unreadable.to_string()).having(Effect::Unknown)
 }
 
 fn away() -> HandlerError {

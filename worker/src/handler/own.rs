@@ -66,6 +66,7 @@ pub(super) fn to_body(error: HandlerError) -> Result<ErrorBody, Improper> {
         retry_after_ms: after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         own,
         details: error.details,
+        effect: error.effect,
         ..ErrorBody::new(error.code, error.message)
     })
 }

@@ -79,6 +79,7 @@ mod tests {
             payload: None,
             stamp: None,
             message_id: None,
+            named: true,
         })
     }
 

@@ -28,7 +28,7 @@ pub(super) fn key(identity: &Identity, client: Option<&str>, id: &str) -> Messag
 }
 
 /// What it asks for.
-pub(super) fn fingerprint(kind: &str, payload: Option<&RawValue>) -> Sha256Digest {
+pub(crate) fn fingerprint(kind: &str, payload: Option<&RawValue>) -> Sha256Digest {
     // The length goes first, so that no two pairs have one text. No payload is an empty text, as no JSON is.
     let digest = Sha256::new()
         .chain_update((kind.len() as u64).to_be_bytes())

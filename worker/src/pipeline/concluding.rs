@@ -32,6 +32,8 @@ pub(super) struct Asked<'a> {
     pub(super) origin: &'a Origin,
     /// What its producer named it, if it was injected.
     pub(super) message_id: Option<&'a str>,
+    /// Whether its `id` names it beyond its connection.
+    named: bool,
     /// The grant of its connection, in force or lapsed.
     pub(super) bound: Option<Bound>,
     /// When it is decided.
@@ -67,6 +69,7 @@ impl Asked<'_> {
             payload: self.message.payload,
             stamp: self.origin.stamp(),
             message_id: self.message_id,
+            named: self.named,
         }
     }
 }
@@ -96,6 +99,7 @@ impl Pipeline {
                 .message_id
                 .as_deref()
                 .filter(|_| origin.question().is_none()),
+            named: self.idempotency.is_some(),
             bound: origin.question().and_then(|question| Bound::of(&question.standing)),
             now: self.clock.now(),
             again: was_moved(delivery, &self.internal),

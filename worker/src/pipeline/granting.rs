@@ -13,6 +13,7 @@ use super::concluding::Asked;
 use super::{Conclusion, JOURNEY, Pipeline};
 use crate::answer;
 use crate::decision::unavailable;
+use crate::idempotency::Idempotency;
 use crate::message::ResumeKey;
 use crate::metrics::Outcome;
 use crate::recorded::{Proven, digest_of};
@@ -76,7 +77,14 @@ impl Pipeline {
         };
         Ok(Granted {
             identity: grant.identity,
-            auth: (!recording.is_stale()).then(|| answer::auth(verified, &key, asked.now)),
+            auth: (!recording.is_stale()).then(|| {
+                answer::auth(
+                    verified,
+                    &key,
+                    self.idempotency.as_ref().map(Idempotency::window),
+                    asked.now,
+                )
+            }),
             change: Change::Live {
                 grant: Grant {
                     waiting: recording.waiting,

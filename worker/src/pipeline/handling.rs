@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::protocol::{AuthBody, ErrorBody, ErrorCode};
+use shared::protocol::{AuthBody, Effect, ErrorBody, ErrorCode};
 use shared::request_id::RequestId;
 use shared::trace::{self as traces, SpanKind};
 use tokio::time::Instant;
@@ -44,6 +44,7 @@ impl Handled {
 
     /// It never reached the handler.
     fn refused(id: Option<&RequestId<'_>>, error: ErrorBody, auth: Option<&AuthBody>) -> Self {
+        let error = untouched(error);
         Self {
             refused: Some(error.code),
             ..Self::of(id, &Err(error), auth)
@@ -104,7 +105,7 @@ impl Pipeline {
         kind: &Arc<str>,
         stamp: &(dyn Display + Sync),
     ) -> Result<Answers, ErrorBody> {
-        self.breaker.admit(kind).map_err(down)?;
+        self.breaker.admit(kind).map_err(down).map_err(untouched)?;
         let started = Instant::now();
         let span = traces::child("handle", SpanKind::Internal);
         let handled = span.scope(pin!(self.handler.handle(request))).await;
@@ -140,6 +141,15 @@ impl Pipeline {
             }
             Failure::Timeout => self.metrics.handler_timed_out(),
         }
+    }
+}
+
+/// An error of a message that did not reach the application: that is said where it may be sent again, unless another
+/// attempt may have had an effect.
+pub(super) fn untouched(error: ErrorBody) -> ErrorBody {
+    match error.effect {
+        None if error.temporary => error.having(Effect::None),
+        _ => error,
     }
 }
 

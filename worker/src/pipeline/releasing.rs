@@ -337,6 +337,7 @@ impl Pipeline {
             payload: payload.as_deref(),
             stamp: Some(stamp),
             message_id: None,
+            named: self.idempotency.is_some(),
         };
         let handled = self
             .handle(request, message.id.as_ref(), &stamp, None, heir.again)

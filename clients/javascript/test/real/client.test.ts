@@ -253,7 +253,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     const { client, tap } = connected(t, wire.url, () => Promise.resolve(token));
     await client.request("echo");
     wire.keep();
-    const answers = [1, 2].map((n) => client.request("echo", n, { id: `unanswered-${n}` }));
+    const answers = [1, 2].map((n) => client.request("echo", n, { id: `unanswered-${n}`, idempotent: true }));
     await until("they are sent", () => tap.asked.length === 3);
     const waiting = next(client, "state", ({ name }) => name === "waiting");
     await server.kill();
@@ -284,7 +284,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     const server = await Countersign.start(t, "--on-unauthenticated", "close");
     const { client, tap, tokens } = connected(t, server.url, (n) => server.token("alice", n === 1 ? -10 : 300));
     const waiting = next(client, "state", ({ name }) => name === "waiting");
-    const answer = client.request("echo", 1);
+    const answer = client.request("echo", 1, { idempotent: true });
     const state = await waiting;
     assert.match(state.name === "waiting" ? state.because : "", /^4401/);
     assert.equal(await answer, 1);
@@ -307,7 +307,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     const server = await Countersign.start(t);
     const { client, tap } = connected(t, server.url, () => server.token("alice"), { maxMessageBytes: 1_000_000 });
     const sizes = [10, 100_000, 20];
-    const answers = await Promise.all(sizes.map((size) => client.request("echo", "x".repeat(size)).catch((error: unknown) => error)));
+    const answers = await Promise.all(sizes.map((size) => client.request("echo", "x".repeat(size), { idempotent: true }).catch((error: unknown) => error)));
     assert.deepEqual(
       answers.map((answer) => (answer instanceof CountersignError ? answer.code : String(answer).length)),
       [10, "too_large", 20],

@@ -50,6 +50,36 @@ describe("a lost connection", () => {
     assert.equal(client.pending, 0);
   });
 
+  test("loses what was sent where the server does not know it again, unless its caller says that it may come twice", async () => {
+    const { client, socket } = await live();
+    const { idempotency: _, ...forgetful } = AUTH;
+    socket().say({ type: "auth.ok", auth: forgetful });
+    const payment = client.request("pay");
+    const look = client.request("look", undefined, { idempotent: true });
+    const never = client.request("never", undefined, { idempotent: false });
+    const ids = socket().asked.map(({ id }) => id);
+    const held = client.request("held");
+    const heldId = socket().asked.at(-1)?.id;
+    socket().end(1012, "restart");
+    // What was never sent cannot be lost.
+    const later = client.request("later");
+    await pass(250);
+    socket().accept();
+    assert.deepEqual(
+      socket().asked.map(({ type }) => type),
+      ["look", "later"],
+    );
+    socket().reply(ids[1], "seen");
+    socket().reply(socket().asked[1]?.id, "done");
+    assert.deepEqual([await look, await later], ["seen", "done"]);
+    // What the server held for this connection is answered here.
+    socket().reply(heldId, "kept");
+    assert.equal(await held, "kept");
+    const both = Promise.all([payment, never].map(refusal));
+    await pass(5_000);
+    for (const { code, temporary, effect } of await both) assert.deepEqual([code, temporary, effect], ["lost", false, "unknown"]);
+  });
+
   test("is waited for longer each time, up to a limit, and briefly again after it has held", async () => {
     const { client, socket } = bench({ backoffMs: { least: 100, most: 350 } });
     client.connect();

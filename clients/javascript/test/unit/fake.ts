@@ -22,7 +22,7 @@ export interface Sent {
   payload?: unknown;
 }
 
-export const AUTH = { subject: "alice", expires_in: 100, refresh_in: 80, resume: "c.s" };
+export const AUTH = { subject: "alice", expires_in: 100, refresh_in: 80, resume: "c.s", idempotency: 60 };
 
 export class FakeSocket implements SocketLike {
   static all: FakeSocket[] = [];

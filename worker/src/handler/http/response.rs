@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use shared::protocol::ErrorCode;
+use shared::protocol::{Effect, ErrorCode};
 
 use crate::handler::upstream::calls::Outcome;
 use crate::handler::upstream::saying::Refusal;
@@ -74,7 +74,14 @@ impl Status {
         let silent = matches!(self.code, 502..=504) && !said.is_meant() && self.retry_after.is_none();
         let presence = if silent { Presence::Silent } else { Presence::There };
         let usual = format!("the application answered with status {}", self.code);
-        said.or(code, &usual, temporary).showing(presence)
+        let meant = said.is_meant();
+        let error = said.or(code, &usual, temporary).showing(presence);
+        // A failure says nothing of what was done before it, unless it is the application that says what it is.
+        if self.code >= 500 && !meant {
+            error.having(Effect::Unknown)
+        } else {
+            error
+        }
     }
 }
 
