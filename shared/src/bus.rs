@@ -90,11 +90,10 @@ pub trait Bus: Send + Sync + 'static {
     /// A new consumer of `queue`, which is declared first. At most `prefetch` deliveries are unsettled at a time.
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer;
 
-    /// The same for a queue that others read, too, and that handles `least` messages at a time: it is given so many ahead
-    /// that it has work, up to `most`, and leaves the rest to the others.
-    fn shared_consumer(&self, queue: Queue, least: u16, most: u16) -> Consumer {
-        let _ = least;
-        self.consumer(queue, most)
+    /// The same for a queue that others read, too, so that each has its share: here `prefetch` are messages, of which each
+    /// delivery of the broker may hold many.
+    fn shared_consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
+        self.consumer(queue, prefetch)
     }
 
     /// Whether somebody consumes the queue of this name just now, as far as can be found out within seconds: a queue that

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lapin::types::AMQPValue;
 use serde_json::json;
 use shared::bus::batch::{CONTENT_TYPE, UNREADABLE_BATCH};
 use shared::bus::memory::MemoryBus;
@@ -17,7 +18,7 @@ use shared::bus::{
 use shared::id::TerminatorId;
 use tests::load::Load;
 use tests::rabbitmq::shared_broker;
-use tests::{Stack, token_for};
+use tests::{Stack, eventually, token_for};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -25,23 +26,24 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// More than one batch holds.
 const BURST: usize = 200;
 
-/// A broker on which a terminator's return queue is, and how to reach it with another bus.
+/// A broker with the queue of clients' messages, and how to reach it with another bus.
 struct Home {
     bus: Arc<dyn Bus>,
     other: Arc<dyn Bus>,
     names: Names,
     queue: Queue,
+    route: Route,
 }
 
 impl Home {
     fn new(names: Names, buses: [Arc<dyn Bus>; 2]) -> Self {
         let [bus, other] = buses;
-        let queue = names.return_queue(TerminatorId::random());
         Self {
             bus,
             other,
+            queue: names.messages(),
+            route: Route::new(&names.internal_exchange().name, keys::FORWARD),
             names,
-            queue,
         }
     }
 
@@ -72,18 +74,26 @@ impl Home {
         consumer
     }
 
-    /// Publishes `0`, `1`, … at the same moment, and waits until all are confirmed.
-    async fn publish(&self, count: usize) {
-        self.publish_to(&Route::queue(&self.queue.name), count).await;
+    /// Has the queue be there, with nobody who consumes it any more.
+    async fn declare(&self) {
+        drop(self.consumer(&self.bus, 1).await);
+        eventually(LIMIT, "nobody consumes it", async || {
+            match self.bus.is_consumed(&self.queue.name).await {
+                true => Err("somebody does"),
+                false => Ok(()),
+            }
+        })
+        .await;
     }
 
-    async fn publish_to(&self, route: &Route, count: usize) {
+    /// Publishes `0`, `1`, … at the same moment, and waits until all are confirmed.
+    async fn publish(&self, count: usize) {
         let publisher = self.bus.publisher(Patience::Endless);
         let (told, mut outcomes) = mpsc::unbounded_channel();
         for number in 0..count {
             let told = told.clone();
             let publication = Publication {
-                route: route.clone(),
+                route: self.route.clone(),
                 message: message(&number.to_string()),
                 receipt: Box::new(move |outcome| told.send(outcome).unwrap()),
             };
@@ -164,7 +174,7 @@ claims_of_both_homes!(
 );
 
 async fn a_burst_leaves_in_few_messages_and_arrives_in_order(home: Home) {
-    drop(home.consumer(&home.bus, 1).await);
+    home.declare().await;
     home.publish(BURST).await;
     let (messages, batches) = home.on_the_wire().await;
     assert!(
@@ -258,12 +268,14 @@ async fn what_was_never_settled_comes_again_with_its_count(home: Home) {
 
 async fn what_a_queue_did_not_keep_says_so_of_each_of_its_entries(mut home: Home) {
     // Nothing is kept in it for long, and what it does not keep goes to those who are not there.
+    home.queue = home.names.return_queue(TerminatorId::random());
+    home.route = Route::queue(&home.queue.name);
     let QueueKind::Quorum(limits) = &mut home.queue.kind else {
         panic!("a quorum queue")
     };
     limits.message_ttl = Some(Duration::from_millis(200));
     let mut graves = home.bus.consumer(home.names.undelivered(), 1_000);
-    drop(home.consumer(&home.bus, 1).await);
+    home.declare().await;
     home.publish(BURST).await;
     for expected in 0..BURST {
         let delivery = next(&mut graves).await;
@@ -280,12 +292,9 @@ async fn what_a_queue_did_not_keep_says_so_of_each_of_its_entries(mut home: Home
 
 async fn in_a_queue_with_one_consumer_at_a_time_the_order_stays(mut home: Home) {
     home.queue = home.names.undelivered();
+    home.route = Route::new(&home.names.internal_exchange().name, keys::UNDELIVERED);
     let mut first = home.consumer(&home.bus, 1_000).await;
-    home.publish_to(
-        &Route::new(&home.names.internal_exchange().name, keys::UNDELIVERED),
-        BURST,
-    )
-    .await;
+    home.publish(BURST).await;
     for expected in 0..10 {
         let delivery = next(&mut first).await;
         assert_eq!(number(&delivery), expected);
@@ -308,13 +317,13 @@ async fn what_lies_about_itself_is_delivered_whole_with_the_reason(home: Home) {
     let mut consumer = home.consumer(&home.bus, 1_000).await;
     let publisher = home.bus.publisher(Patience::Endless);
     let lie = Message {
-        body: Bytes::from_static(&[1, 0, 0, 0, 0, 1, 0]),
+        body: Bytes::from_static(&[1, 1, 0, 0, 0, 0, 0, 9, 0]),
         properties: Properties {
             content_type: Some(CONTENT_TYPE.into()),
             ..Properties::default()
         },
     };
-    within(publisher.publish(Route::queue(&home.queue.name), lie.clone()))
+    within(publisher.publish(home.route.clone(), lie.clone()))
         .await
         .unwrap();
     let delivery = next(&mut consumer).await;
@@ -342,11 +351,10 @@ async fn a_batch_that_cannot_be_read_is_a_dead_letter_and_disturbs_nobody() {
         let answer = client.request("echo", Some(&token), json!(key)).await;
         assert_eq!(answer["type"], "reply", "a neighbour is not disturbed");
         let dead = queue.dead_letter(LIMIT).await;
-        assert!(
-            dead.everything().contains("a batch that is cut off"),
-            "{key}: {}",
-            dead.everything()
-        );
+        let Some(AMQPValue::LongString(reason)) = dead.header("reason") else {
+            panic!("it says no reason: {}", dead.everything())
+        };
+        assert_eq!(reason.to_string(), "a batch that is cut off", "{key}");
         assert!(!dead.everything().contains(&token), "{key}");
     }
     client.close().await;
@@ -369,4 +377,33 @@ async fn programs_that_pack_and_programs_that_do_not_live_together() {
             .in_flight(32);
         load.run(LIMIT * 2).await.assert_each_replied_once();
     }
+}
+
+/// Otherwise one would have what comes together, and the other nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_share_what_comes_together() {
+    const MESSAGES: f64 = 800.0;
+    let stack = Stack::builder()
+        .poisoned_workers(2)
+        .setting("concurrency", "32")
+        .setting("prefetch", "64")
+        .setting("concurrency-per-type-percent", "100")
+        .setting("concurrency-per-identity-percent", "100")
+        .setting("messages-per-second", "off")
+        .start()
+        .await;
+    let load = Load::on(stack.terminators(), &token_for("alice").mint())
+        .kind("slow")
+        .connections(50)
+        .messages(16)
+        .in_flight(16);
+    load.run(LIMIT * 3).await.assert_each_replied_once();
+    let mut handled = Vec::new();
+    for worker in stack.workers() {
+        let metrics = worker.metrics().await;
+        handled.push(metrics["countersign_worker_messages_total{outcome=\"handled\"}"]);
+    }
+    assert!(handled.iter().sum::<f64>() >= MESSAGES, "{handled:?}");
+    let least = handled.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(least >= 0.8 * MESSAGES / 2.0, "{handled:?}");
 }

@@ -356,6 +356,8 @@ async fn it_is_asked_no_more_at_a_time_than_concurrency_says_and_the_rest_waits_
         ("concurrency-per-type-percent", "100"),
         ("concurrency-per-identity-percent", "100"),
         ("prefetch", "4"),
+        // What comes together is given to one worker, and what of it has no room goes back, but not at once.
+        ("batch", "off"),
         ("handler-timeout", "800ms"),
     ];
     let stack = stack_before(&upstream, &settings).await;

@@ -270,7 +270,11 @@ async fn a_dead_terminator_s_connections_take_no_push_from_the_next() {
     let mut come = Vec::new();
     while come.len() < pushed.len() {
         let push = next.push(100.s()).await;
-        come.push(push["payload"].as_u64().expect("a number"));
+        match push["payload"].as_u64() {
+            Some(number) => come.push(number),
+            // Its terminator may have died before the queue knew that it was written.
+            None => assert_eq!(push["payload"], "before"),
+        }
     }
     come.sort_unstable();
     assert_eq!(come, (0..pushed.len() as u64).collect::<Vec<_>>(), "each, once");

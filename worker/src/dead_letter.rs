@@ -104,10 +104,15 @@ impl Undertaker {
     ///
     /// # Errors
     /// If it could not be buried.
-    pub(crate) async fn bury_unreadable(&self, delivery: &Delivery, reason: &str) -> Result<(), PublishError> {
+    pub(crate) async fn bury_unreadable(
+        &self,
+        delivery: &Delivery,
+        reason: &str,
+        queue: String,
+    ) -> Result<(), PublishError> {
         error!(
             reason,
-            queue = %delivery.routing_key,
+            queue,
             bytes = delivery.message.body.len(),
             "something cannot be read, and is kept as a dead letter; do older terminators or workers run beside newer ones?"
         );
@@ -115,7 +120,7 @@ impl Undertaker {
             reason: reason.to_owned(),
             first_seen_s: self.first_seen_s(delivery),
             count: delivery.delivery_count.saturating_add(1),
-            queue: delivery.routing_key.to_string(),
+            queue,
         };
         self.publish(dead_letter(&delivery.message, epitaph)).await
     }

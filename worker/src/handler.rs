@@ -80,16 +80,17 @@ impl Request<'_> {
 
     /// A name for the message that it has each time that it comes, and that no other message has: up to 64 visible
     /// characters of ASCII. Where `idempotency` is on and the client gave the message an `id`, it is made of the identity,
-    /// the client of its token and that `id`: the same when the client sends it again, on whatever connection. Else it is
+    /// the client of its token and that `id`: the same when the client sends it again, on whatever connection. Else, and for strangers, it is
     /// the same only each time that the message is delivered. Nothing if there is none to be had: of an injected message
     /// whose producer gave it no `message_id`. When such a one comes again, it may have one that it had not at first.
     ///
     /// Effects are at least once, and by this they become once: whoever keeps the keys of what is done need not do it
     /// again.
     pub fn idempotency_key(&self) -> Option<String> {
-        // Somebody else, or another client, may use the same id for something else.
+        // Somebody else, or another client, may use the same id for something else; and strangers are nobody in particular.
+        let named = self.named && !self.identity.is_anonymous();
         let digest = Sha256::new().chain_update(self.identity.tag().to_string());
-        let digest = match (self.id.filter(|_| self.named), self.stamp) {
+        let digest = match (self.id.filter(|_| named), self.stamp) {
             // No `message_id` has a NUL.
             (Some(id), _) => digest.chain_update([0]).chain_update(id),
             (None, Some(stamp)) => return Some(stamp.to_string()),
@@ -329,5 +330,35 @@ impl Guarded {
             Ok(Ok(Ok(answers))) if answers.payloads().len() > MAX_ANSWERS => Err(Failure::TooManyAnswers),
             Ok(Ok(Ok(answers))) => Ok(answers),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Issuer, Subject};
+
+    #[test]
+    fn an_id_names_a_message_of_somebody_and_none_of_a_stranger() {
+        let alice = Identity::new(Issuer::new("i"), Subject::new("alice"));
+        let nobody = Identity::anonymous();
+        let stamp = |sequence: u64| format!("33e39da4c14fa57c.1.{sequence}").parse().ok();
+        let claims = Map::new();
+        let key = |identity: &Identity, sequence| {
+            let request = Request {
+                identity,
+                claims: &claims,
+                client: None,
+                kind: "pay",
+                id: Some("1"),
+                payload: None,
+                stamp: stamp(sequence),
+                message_id: None,
+                named: true,
+            };
+            request.idempotency_key()
+        };
+        assert_eq!(key(&alice, 1), key(&alice, 2));
+        assert_ne!(key(&nobody, 1), key(&nobody, 2));
     }
 }

@@ -47,9 +47,29 @@ impl Intake {
         self.ending.stop.run_until_cancelled(needed).await
     }
 
+    /// Waits until the worker stops, and takes nothing new from then on. It ends once.
+    pub(crate) async fn stopped(&mut self) {
+        if self.stopping {
+            return std::future::pending().await;
+        }
+        self.ending.stop.cancelled().await;
+        self.stopping = true;
+        self.consumer.stop();
+    }
+
+    /// Whether what comes next is here already, because it came together with what was taken last.
+    pub(crate) fn is_amid_batch(&self) -> bool {
+        self.consumer.is_amid_batch()
+    }
+
+    /// Leaves that to other workers, as if it had not come.
+    pub(crate) fn leave_the_rest(&mut self) {
+        self.consumer.leave_the_rest();
+    }
+
     /// Whether what comes next is acknowledged together with what was taken, and so has to be taken, too.
     fn is_amid_order(&self) -> bool {
-        self.in_order && self.consumer.is_amid_batch()
+        self.in_order && self.is_amid_batch()
     }
 
     /// The next delivery; nothing when the worker stops and all that had been delivered was taken.

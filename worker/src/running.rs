@@ -23,7 +23,8 @@ use shared::bus::{Bus, Delivery, Patience, ReplyQueues, batch};
 use shared::clock::Clock;
 use shared::grant::Policy;
 use shared::trace::Tracer;
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -47,6 +48,8 @@ use crate::standing::Terms;
 use crate::store::{HoldLimits, Store, Traced, UnauthenticatedLimits};
 use crate::token::Verifier;
 
+/// How long what came in one AMQP message with others waits for room in this worker, before it is left to another.
+const SURPLUS_PATIENCE: Duration = Duration::from_millis(250);
 /// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
 const RETRY_PREFETCH: u16 = 1;
 /// Dead letters are few; they are buried one at a time, and may wait in a small pile.
@@ -187,22 +190,19 @@ impl Running {
         // Those where something is moved to are declared before anything can be.
         let retries = names.retries(max_deliveries).map(|queue| intake(queue, RETRY_PREFETCH));
         let failures = names.failures().map(|queue| intake(queue, FAILED_PREFETCH));
-        let least = u16::try_from(parts.limits.concurrency).unwrap_or(u16::MAX);
-        let shared = |queue, prefetch: u16| {
-            let consumer = bus.shared_consumer(queue, least.min(prefetch), prefetch);
-            Intake::new(consumer, ending.clone())
-        };
+        let of_outsiders = prefetch.min(INJECTED_PREFETCH);
         let messages = [
-            shared(names.messages(), prefetch),
-            shared(names.injected(), prefetch.min(INJECTED_PREFETCH)),
+            (bus.shared_consumer(names.messages(), prefetch), prefetch),
+            (bus.consumer(names.injected(), of_outsiders), of_outsiders),
         ];
+        let messages = messages.map(|(consumer, prefetch)| (Intake::new(consumer, ending.clone()), prefetch));
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
         let rooms = Arc::new(Rooms::new(parts, &names, application, metrics, &outward, tracer));
         let noted = rooms.pipeline.noted.clone();
         outward.start(&*bus, &ending, &tasks);
-        for intake in messages {
-            tasks.spawn(rooms.clone().work_on_messages(intake, ending.kill.clone()));
+        for (intake, prefetch) in messages {
+            tasks.spawn(rooms.clone().work_on_messages(intake, prefetch, ending.kill.clone()));
         }
         for intake in retries {
             tasks.spawn(rooms.clone().work_on_retry(intake, ending.kill.clone()));
@@ -316,13 +316,28 @@ impl Rooms {
         }
     }
 
-    async fn work_on_messages(self: Arc<Self>, mut intake: Intake, kill: CancellationToken) {
+    async fn work_on_messages(self: Arc<Self>, mut intake: Intake, prefetch: u16, kill: CancellationToken) {
         self.know_what_is_revoked(&kill).await;
         let taken = TaskTracker::new();
         let abandon = CancellationToken::new();
-        while let Some(delivery) = intake.next().await {
+        let room = Arc::new(Semaphore::new(usize::from(prefetch)));
+        loop {
+            // Of what came together with what it has, as much as there is no room for is another worker's.
+            let place = tokio::select! {
+                place = room.clone().acquire_owned() => place,
+                () = sleep(SURPLUS_PATIENCE), if intake.is_amid_batch() => {
+                    intake.leave_the_rest();
+                    continue;
+                }
+                () = intake.stopped() => continue,
+                () = kill.cancelled() => break,
+            };
+            let Some(delivery) = intake.next().await else { break };
             let (rooms, abandon) = (self.clone(), abandon.clone());
-            taken.spawn(async move { abandon.run_until_cancelled(rooms.take_message(delivery)).await });
+            taken.spawn(async move {
+                let _place = place;
+                abandon.run_until_cancelled(rooms.take_message(delivery)).await
+            });
         }
         taken.close();
         if kill.run_until_cancelled(taken.wait()).await.is_none() {
@@ -335,7 +350,8 @@ impl Rooms {
 
     async fn take_message(&self, delivery: Delivery) {
         if let Some(reason) = batch::why_unreadable(&delivery.message) {
-            return match self.undertakers[0].bury_unreadable(&delivery, reason).await {
+            let queue = self.pipeline.names.messages().name;
+            return match self.undertakers[0].bury_unreadable(&delivery, reason, queue).await {
                 Ok(()) => delivery.ack(),
                 Err(reason) => self.pipeline.give_back(delivery, &reason).await,
             };

@@ -64,7 +64,7 @@ impl AckBatch {
                 *slot = Tag::Done;
                 self.fresh.push(tag);
             }
-            Settlement::Requeue => {
+            Settlement::Requeue | Settlement::Leave => {
                 *slot = Tag::Told;
                 self.frames.push(Frame::Requeue(tag));
             }

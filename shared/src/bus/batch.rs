@@ -20,6 +20,8 @@ pub(super) use self::codec::count;
 pub(super) use self::open::{Entry, Returning, Unpacking};
 pub(super) use self::packer::Packer;
 
+use bytes::Bytes;
+
 use super::{Message, Value};
 
 /// The media type of a batch.
@@ -41,12 +43,11 @@ pub fn why_unreadable(message: &Message) -> Option<&str> {
     }
 }
 
-/// Reads the bytes of a batch as a consumer would, for fuzzing: whatever they are, this returns.
+/// The messages of a batch, for whoever tries what bytes come to (`tests/fuzz`).
 ///
 /// # Errors
-/// Why they are no batch.
-pub fn read(body: &bytes::Bytes) -> Result<usize, String> {
-    codec::decode(body)
-        .map(|entries| entries.len())
-        .map_err(|broken| broken.to_string())
+/// Why it is none.
+pub fn read(batch: &Bytes) -> Result<Vec<Message>, String> {
+    let entries = codec::decode(batch).map_err(|broken| broken.to_string())?;
+    Ok(entries.into_iter().map(|entry| entry.message).collect())
 }

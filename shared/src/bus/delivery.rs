@@ -31,6 +31,8 @@ pub(super) enum Settlement {
     Ack,
     /// It is to be delivered again.
     Requeue,
+    /// The same, and this time does not count. Only what came in a batch can be left.
+    Leave,
 }
 
 /// The way back to the queue, valid as long as the channel that made the delivery.
@@ -176,6 +178,14 @@ impl Consumer {
     /// Asks for no new deliveries. What was delivered must still be received and settled.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Leaves what came together with the last delivery to others, as if it had not come. It goes behind what is in the
+    /// queue.
+    pub fn leave_the_rest(&mut self) {
+        for mut entry in self.unpacked.drain(..) {
+            entry.settle(Settlement::Leave);
+        }
     }
 
     /// Whether the next delivery came together with the last one.

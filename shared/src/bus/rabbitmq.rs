@@ -184,8 +184,8 @@ impl Bus for RabbitmqBus {
         self.consumer_at(queue, Prefetch::Fixed(prefetch))
     }
 
-    fn shared_consumer(&self, queue: Queue, least: u16, most: u16) -> Consumer {
-        self.consumer_at(queue, Prefetch::Paced { least, most })
+    fn shared_consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
+        self.consumer_at(queue, Prefetch::Messages(prefetch))
     }
 
     fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a> {

@@ -160,7 +160,12 @@ impl Putting {
             Job::Settle(_) => Ok(()),
             Job::Bury => {
                 let reason = batch::why_unreadable(&delivery.message).unwrap_or_default();
-                Ok(self.outbound.undertaker.bury_unreadable(delivery, reason).await?)
+                let queue = self.outbound.names.undelivered().name;
+                Ok(self
+                    .outbound
+                    .undertaker
+                    .bury_unreadable(delivery, reason, queue)
+                    .await?)
             }
         }
     }

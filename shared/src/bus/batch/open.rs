@@ -63,6 +63,15 @@ struct State {
     gone: bool,
 }
 
+/// How an entry comes again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// As one that was delivered.
+    Counted,
+    /// As one that was not.
+    Untouched,
+}
+
 /// The way to settle one entry.
 pub(in crate::bus) struct Entry {
     open: Arc<Open>,
@@ -100,7 +109,8 @@ impl Unpacking {
         };
         (queue.filled_by == FilledBy::Us).then(|| Self {
             returning: returning.clone(),
-            in_order: limits.single_active_consumer,
+            // One that goes with its consumer has no other, which may not even be allowed to write there.
+            in_order: limits.single_active_consumer || limits.expires.is_some(),
             open: Vec::new(),
             sweep_at: SWEEP_LEAST,
         })
@@ -196,13 +206,17 @@ impl Open {
         state.out &= !bit;
         match settlement {
             Settlement::Ack => state.finish(bit),
-            Settlement::Requeue if self.in_order || state.gone => {
+            Settlement::Requeue | Settlement::Leave if self.in_order || state.gone => {
                 state.spoiled = true;
                 state.finish(bit);
             }
             Settlement::Requeue => {
                 drop(state);
-                self.give_back(place, None);
+                self.give_back(place, Again::Counted, None);
+            }
+            Settlement::Leave => {
+                drop(state);
+                self.give_back(place, Again::Untouched, None);
             }
         }
     }
@@ -217,20 +231,25 @@ impl Open {
             std::mem::take(&mut state.out)
         };
         for place in (0..u64::BITS).filter(|place| unfinished & (1 << place) != 0) {
-            self.give_back(place, Some(end.clone()));
+            self.give_back(place, Again::Counted, Some(end.clone()));
         }
     }
 
     /// Publishes an entry again, alone; only then is it finished here.
-    fn give_back(self: &Arc<Self>, place: u32, end: Option<Arc<DropGuard>>) {
+    fn give_back(self: &Arc<Self>, place: u32, again: Again, end: Option<Arc<DropGuard>>) {
         let entries = codec::decode(&self.batch).unwrap_or_default();
         let Some(mut entry) = entries.into_iter().nth(place as usize) else {
             return;
         };
         self.tell(&mut entry);
-        let deliveries = entry.deliveries.saturating_add(self.delivery_count).saturating_add(1);
-        let bytes = codec::size(&entry.message).unwrap_or_default();
-        let message = batch_of(std::iter::once((&entry.message, deliveries)), bytes);
+        let before = entry.deliveries.saturating_add(self.delivery_count);
+        let deliveries = before.saturating_add(u32::from(again == Again::Counted));
+        let message = if deliveries == 0 && self.of_broker.is_empty() {
+            entry.message
+        } else {
+            let bytes = codec::size(&entry.message).unwrap_or_default();
+            batch_of(std::iter::once((&entry.message, deliveries)), bytes)
+        };
         let open = self.clone();
         let receipt = Box::new(move |outcome| match outcome {
             Ok(()) => {
@@ -243,7 +262,7 @@ impl Open {
                 error!(%error, queue = %open.route.key, "what is given back cannot be published, and is tried again");
                 tokio::spawn(async move {
                     sleep(AGAIN).await;
-                    open.give_back(place, end);
+                    open.give_back(place, again, end);
                 });
             }
         });

@@ -177,7 +177,7 @@ impl Broker {
         };
         let dead = match settlement {
             Settlement::Ack => None,
-            Settlement::Requeue => stored.give_back(entry),
+            Settlement::Requeue | Settlement::Leave => stored.give_back(entry),
         };
         stored.dispatch();
         self.bury(queue, dead, "delivery_limit", now);

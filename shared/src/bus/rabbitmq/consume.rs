@@ -21,7 +21,7 @@ use super::convert::from_amqp;
 use super::declare::{self, DeclareError};
 use super::link_board::Slot;
 use super::look::{self, Looked};
-use super::pace::{LOOK_PERIOD, Pace};
+use super::pace::Pace;
 use crate::bus::ack_batch::{AckBatch, Frame};
 use crate::bus::batch;
 use crate::bus::delivery::{ConsumerHome, Settlement, Settler};
@@ -30,6 +30,8 @@ use crate::bus::{Delivery, Link, Properties, Value};
 
 /// How many settlements go to the broker in one batch.
 const BATCH: usize = 512;
+/// How often it is looked at whether the prefetch is still what is meant.
+const LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// The time for opening a channel, declaring the queue and subscribing to it.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// When nothing is delivered for so long, the broker is asked whether the queue and its consumer are there.
@@ -56,15 +58,15 @@ const CONSUMER_TAG: &str = "countersign";
 pub(super) enum Prefetch {
     /// So many AMQP messages.
     Fixed(u16),
-    /// As [`Pace`] says.
-    Paced { least: u16, most: u16 },
+    /// As many AMQP messages as have so many messages in them.
+    Messages(u16),
 }
 
 impl Prefetch {
     fn pace(self) -> Option<Pace> {
         match self {
             Self::Fixed(_) => None,
-            Self::Paced { least, most } => Some(Pace::new(least, most, Instant::now())),
+            Self::Messages(most) => Some(Pace::new(most)),
         }
     }
 }
@@ -139,7 +141,7 @@ impl ConsumeTask {
             let prefetch = match self.prefetch {
                 _ if generation.is_careful() => 1,
                 Prefetch::Fixed(prefetch) => prefetch,
-                paced @ Prefetch::Paced { .. } => paced.pace().map_or(1, |pace| pace.prefetch()),
+                Prefetch::Messages(most) => Pace::new(most).prefetch(),
             };
             match timeout(SUBSCRIBE_TIMEOUT, subscribe(&generation, &self.queue, prefetch)).await {
                 Ok(Ok((channel, stream))) => {
@@ -283,8 +285,8 @@ impl<'a> Subscription<'a> {
                         return Outcome::Lost;
                     }
                 }
-                now = looks.tick(), if !stopping && self.pace.is_some() => {
-                    let Some(prefetch) = self.pace.as_mut().and_then(|pace| pace.look(now)) else {
+                _ = looks.tick(), if !stopping && self.pace.is_some() => {
+                    let Some(prefetch) = self.pace.as_mut().and_then(Pace::look) else {
                         continue;
                     };
                     match timeout(SUBSCRIBE_TIMEOUT, self.change(prefetch)).await {
