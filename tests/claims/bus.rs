@@ -109,11 +109,11 @@ fn text(delivery: &Delivery) -> String {
     String::from_utf8(delivery.message.body.to_vec()).unwrap()
 }
 
-async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(LIMIT, future).await.expect("takes too long")
 }
 
-async fn next(consumer: &mut Consumer) -> Delivery {
+pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
     within(consumer.recv()).await.expect("the consumer has ended")
 }
 
@@ -133,6 +133,8 @@ macro_rules! claims_of_both_homes {
         }
     };
 }
+
+pub(crate) use claims_of_both_homes;
 
 claims_of_both_homes!(
     a_publication_arrives_with_all_that_stood_around_it,

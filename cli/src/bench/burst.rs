@@ -5,19 +5,17 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
 use hdrhistogram::Histogram;
-use shared::clock::{Clock as _, SystemClock};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::idle::{OPENING, check_files, source};
+use super::idle::{OPENING, check_files, connect};
 use super::report::Burst;
-use crate::message::{Answer, ClientMessage};
+use crate::message::Answer;
 use crate::token::Signer;
-use crate::ws::{self, Socket, WsUrl};
+use crate::ws::{Socket, WsUrl};
 
 /// Longer than a terminator lets a message wait for the broker (`broker-patience`).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-const TOKEN_LIFETIME: Duration = Duration::from_secs(900);
 /// 1 µs to 100 s, to 3 digits.
 const HIGHEST_US: u64 = 100_000_000;
 
@@ -35,7 +33,7 @@ enum Outcome {
 pub(crate) async fn measure(url: &WsUrl, signer: &Signer, count: usize) -> anyhow::Result<Burst> {
     check_files(count)?;
     let clients: Vec<(Socket, String)> = stream::iter(0..count)
-        .map(|number| open(url, signer, number))
+        .map(|number| connect(url, signer, "burst", number))
         .buffer_unordered(OPENING)
         .try_collect()
         .await?;
@@ -54,17 +52,6 @@ pub(crate) async fn measure(url: &WsUrl, signer: &Signer, count: usize) -> anyho
         }
     }
     Ok(Burst::new(count, &histogram, refused, lost))
-}
-
-async fn open(url: &WsUrl, signer: &Signer, number: usize) -> anyhow::Result<(Socket, String)> {
-    let token = signer.token(&format!("burst-{number}"), SystemClock.now(), TOKEN_LIFETIME, &[])?;
-    let message = ClientMessage {
-        id: Some("1"),
-        kind: "echo",
-        token: Some(&token),
-        payload: Some(number),
-    };
-    Ok((ws::connect(url, source(url, number)).await?, message.to_json()))
 }
 
 async fn ask(mut socket: Socket, message: String, began: Instant) -> Outcome {

@@ -59,16 +59,30 @@ pub(super) fn check_files(count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(url: &WsUrl, signer: &Signer, number: usize) -> anyhow::Result<Socket> {
-    let mut socket = ws::connect(url, source(url, number)).await?;
-    let token = signer.token(&format!("idle-{number}"), SystemClock.now(), TOKEN_LIFETIME, &[])?;
+/// A connection, and a message with a token of its own for it to send.
+///
+/// # Errors
+/// If it cannot be opened.
+pub(super) async fn connect(
+    url: &WsUrl,
+    signer: &Signer,
+    crowd: &str,
+    number: usize,
+) -> anyhow::Result<(Socket, String)> {
+    let socket = ws::connect(url, source(url, number)).await?;
+    let token = signer.token(&format!("{crowd}-{number}"), SystemClock.now(), TOKEN_LIFETIME, &[])?;
     let message = ClientMessage {
         id: Some("1"),
         kind: "echo",
         token: Some(&token),
         payload: Some(number),
     };
-    socket.send(Message::text(message.to_json())).await?;
+    Ok((socket, message.to_json()))
+}
+
+async fn open(url: &WsUrl, signer: &Signer, number: usize) -> anyhow::Result<Socket> {
+    let (mut socket, message) = connect(url, signer, "idle", number).await?;
+    socket.send(Message::text(message)).await?;
     let answered = timeout(ANSWER_TIMEOUT, answer(&mut socket)).await;
     answered.with_context(|| format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))??;
     Ok(socket)
@@ -87,7 +101,7 @@ async fn answer(socket: &mut Socket) -> anyhow::Result<()> {
 }
 
 /// On this machine, connections come from several addresses of the loopback network, as clients do.
-pub(super) fn source(url: &WsUrl, number: usize) -> Option<SocketAddr> {
+fn source(url: &WsUrl, number: usize) -> Option<SocketAddr> {
     let (IpAddr::V4(_), _) = url.loopback()? else {
         return None;
     };

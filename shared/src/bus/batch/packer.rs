@@ -56,7 +56,7 @@ impl Packer {
 
     /// What is to leave for a burst, in its order as far as each queue is concerned.
     pub(in crate::bus) fn pack(&self, burst: &mut Vec<Publication>, mut leave: impl FnMut(Publication)) {
-        let Some(names) = &self.names else {
+        let Some(names) = self.names.as_ref().filter(|_| burst.len() > 1) else {
             return burst.drain(..).for_each(leave);
         };
         let mut groups: Vec<Group> = Vec::new();
@@ -86,6 +86,12 @@ impl Packer {
     /// What is to leave alone, because the broker would not take it with others.
     pub(in crate::bus) fn apart(&self) -> Option<Publication> {
         self.apart.lock().pop_front()
+    }
+
+    /// What was packed, each by itself and in its order.
+    pub(in crate::bus) fn take_apart(&self, batch: Publication) -> Vec<Publication> {
+        batch.settle(Err(PublishError::Malformed));
+        std::iter::from_fn(|| self.apart()).collect()
     }
 
     fn seal(&self, group: Group) -> Publication {

@@ -153,8 +153,7 @@ impl Pending {
         self.unsettled = 0;
         for entry in std::mem::take(&mut self.entries).into_iter().flatten() {
             if entry.publication.message.is_batch() {
-                entry.publication.settle(Err(PublishError::Malformed));
-                while let Some(publication) = packer.apart() {
+                for publication in packer.take_apart(entry.publication) {
                     self.accept(publication);
                 }
             } else {

@@ -214,13 +214,13 @@ impl Relay {
         if !entry.publication.message.is_batch() {
             return vec![entry];
         }
-        entry.publication.settle(Err(PublishError::Malformed));
         let alone = |publication| Entry {
             id: 0,
             publication,
             blamed: 0,
         };
-        std::iter::from_fn(|| self.packer.apart()).map(alone).collect()
+        let apart = self.packer.take_apart(entry.publication);
+        apart.into_iter().map(alone).collect()
     }
 
     /// Some of what was on its way arrives nevertheless.
