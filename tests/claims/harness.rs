@@ -416,7 +416,7 @@ async fn a_node_of_a_cluster_is_frozen_cut_off_and_killed_while_the_others_go_on
     let publish = async || {
         // A channel that has not reached the queue's leader once goes on to refuse for a leader that is gone.
         let survivor = Queue::connect(&cluster.url(1), "").await;
-        let sent = survivor.try_publish("", &name, "hello", BasicProperties::default(), 30.s());
+        let sent = survivor.try_publish("", &name, "hello", BasicProperties::default(), 10.s());
         sent.await
     };
     cluster.cut_off(0);
@@ -424,13 +424,13 @@ async fn a_node_of_a_cluster_is_frozen_cut_off_and_killed_while_the_others_go_on
         .try_publish("", &name, "", BasicProperties::default(), 500.ms())
         .await;
     assert!(silent.unwrap_err().contains("no confirm"), "nothing crosses a cut");
-    eventually(60.s(), "another leads", async || publish().await).await;
+    eventually(180.s(), "another leads", async || publish().await).await;
     cluster.heal(0);
     cluster.is_whole().await;
     cluster.node(0).freeze().await;
-    eventually(60.s(), "the two go on", async || publish().await).await;
+    eventually(180.s(), "the two go on", async || publish().await).await;
     cluster.node(0).thaw();
     cluster.is_whole().await;
     cluster.node(0).kill();
-    eventually(60.s(), "the two go on", async || publish().await).await;
+    eventually(180.s(), "the two go on", async || publish().await).await;
 }

@@ -28,7 +28,7 @@ use tokio_tungstenite::{
 use crate::{program::Program, wait::Span};
 
 /// For a handshake, and for an answer where no limit is given: far above any latency, below a person's patience.
-pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// A handshake to be.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Connecting {
     /// How the server refused.
     ///
     /// # Panics
-    /// If there is no HTTP answer at all within 10 s.
+    /// If there is no HTTP answer at all within 30 s.
     pub async fn open(self) -> Result<Client, Refusal> {
         match self.attempt().await {
             Ok(client) => Ok(client),
@@ -107,7 +107,7 @@ impl Connecting {
     /// Shakes hands with a server that may not be there.
     ///
     /// # Errors
-    /// What came of it instead, within 10 s.
+    /// What came of it instead, within 30 s.
     pub async fn attempt(self) -> Result<Client, Attempt> {
         let handshake = async {
             let stream = dial(self.address, self.source).await?;
@@ -115,7 +115,7 @@ impl Connecting {
         };
         let failed = |reason: String| Attempt::Failed(reason);
         let shaken = timeout(ANSWER_LIMIT, handshake).await;
-        match shaken.map_err(|_| failed("no answer within 10 s".into()))? {
+        match shaken.map_err(|_| failed("no answer within 30 s".into()))? {
             Ok((socket, response)) => {
                 let chosen = response.headers().get("sec-websocket-protocol");
                 let subprotocol = chosen.and_then(|name| name.to_str().ok()).map(str::to_owned);
@@ -306,7 +306,7 @@ impl Client {
             .await
     }
 
-    /// Asks, and returns the answer, which has 10 s to come.
+    /// Asks, and returns the answer, which has 30 s to come.
     pub async fn request(&mut self, kind: &str, token: Option<&str>, payload: Value) -> Value {
         let id = self.ask(kind, token, payload).await;
         self.answer_to(&id, ANSWER_LIMIT).await

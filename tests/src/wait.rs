@@ -66,12 +66,13 @@ impl<T, E: Debug> Look for Result<T, E> {
     }
 }
 
-/// Looks at `condition` until it holds, and returns what it then answers. One look may itself take until the limit.
+/// Looks at `condition` until it holds, and returns what it then answers. One look may itself take until the limit. Time
+/// in which the machine stood still, so that not even our own pause ended, is given back.
 ///
 /// # Panics
 /// If it does not hold within `limit`: with `what` and what was seen last.
 pub async fn eventually<L: Look>(limit: Duration, what: &str, mut condition: impl AsyncFnMut() -> L) -> L::Value {
-    let deadline = Instant::now() + limit;
+    let mut deadline = Instant::now() + limit;
     let mut last = "never answered".to_owned();
     while let Ok(look) = timeout_at(deadline, condition()).await {
         match look.seen() {
@@ -81,7 +82,9 @@ pub async fn eventually<L: Look>(limit: Duration, what: &str, mut condition: imp
         if Instant::now() + PAUSE > deadline {
             break;
         }
+        let pause = Instant::now();
         sleep(PAUSE).await;
+        deadline += pause.elapsed().saturating_sub(2 * PAUSE);
     }
     panic!("not within {limit:?}: {what}; seen last: {last}");
 }
