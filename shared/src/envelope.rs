@@ -6,7 +6,7 @@
 //!
 //! | | exchange, key | `type` | `correlation_id` |
 //! |---|---|---|---|
-//! | question | `<ns>.internal`, `forward` | `message`, `closed`, `release`, `announced`, `back` | the stamp: `<connection>.<sequence>` |
+//! | question | `<ns>.internal`, `forward` | `message`, `run`, `closed`, `release`, `announced`, `back` | the stamp: `<connection>.<sequence>` |
 //! | answer | default exchange, the `reply_to` | none | the question's, as it came |
 //! | errand | default exchange, a return queue | `write`, `fetched`, `wake` | the connection |
 //! | revocations | `<ns>.internal`, `revoked` | `revoked` | |
@@ -25,6 +25,7 @@ pub mod bounce;
 pub mod errand;
 pub mod question;
 pub mod release;
+pub mod run;
 
 use serde::{Deserialize, Serialize};
 

@@ -222,6 +222,8 @@ impl Binding {
             resume: texts.is_none().then_some(self.resume),
             unsettled: false,
             held: false,
+            ordered: false,
+            ahead: false,
             again: false,
         }
     }

@@ -62,6 +62,11 @@ shared::settings! {
         /// are read ahead (64 at most, or 16 KiB), so that pings are answered, and then its socket is no longer read. Raise
         /// it for clients that send a lot over a long way.
         pub max_in_flight: usize = "64" in "1"..="10000",
+        /// Whether the messages of one connection are handled one after the other, in the order in which they came, and
+        /// answered in it: `connection`, or `none`. Different connections are handled side by side either way, on any number
+        /// of workers; what a connection has sent meanwhile goes to one worker together. A slow message keeps the later ones of
+        /// its own connection waiting, but neither pings nor a fresh token.
+        pub order: Order = "connection",
         /// How many bytes may wait to be sent to one client. One that reads too slowly and has more is closed
         /// with 4410.
         pub send_queue_bytes: Size = "1MiB" in "4KiB"..="64MiB",
@@ -136,6 +141,16 @@ Examples:
             conflicts.push(Conflict::new("allowed-origins", problem));
         }
         conflicts
+    }
+}
+
+shared::choice! {
+    /// In which order the messages of one connection are handled.
+    pub enum Order {
+        /// In that in which they came.
+        Connection = "connection",
+        /// In any.
+        None = "none",
     }
 }
 

@@ -200,6 +200,10 @@ impl Connection {
             let mut writing = {
                 let batch = self.entry.peer.take();
                 if batch.is_empty() {
+                    if self.entry.peer.look(Session::has_held) {
+                        // What it waited for may just have come.
+                        self.ask_workers();
+                    }
                     return None;
                 }
                 for back in batch.back {
@@ -329,7 +333,7 @@ mod tests {
         }
         assert!(size(Connection::run) <= 1_648, "{}", size(Connection::run));
         assert!(
-            size_of::<crate::peer::Peer>() <= 496,
+            size_of::<crate::peer::Peer>() <= 520,
             "{}",
             size_of::<crate::peer::Peer>()
         );

@@ -18,6 +18,7 @@ use crate::connection::{Connection, beside, submitted};
 use crate::ending::Ending;
 use crate::handshake::linger;
 use crate::notices::last_error;
+use crate::read_ahead::Received;
 use crate::refuse::unforwarded;
 use crate::session::{Dismissed, Session};
 use crate::stream::Stream;
@@ -31,6 +32,8 @@ const MOST_LINGER_BYTES: u64 = 64 * 1_024 * 1_024;
 const PACE_OF_ENDS: Duration = Duration::from_millis(20);
 /// How long what a client that has left had sent waits for what it had sent before.
 const SEE_OFF_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same if each message waits for the one before it to be handled.
+const SEE_OFF_TIMEOUT_IN_ORDER: Duration = Duration::from_secs(60);
 
 /// Ends a connection.
 pub(crate) async fn take_leave(mut connection: Connection, ending: Ending) {
@@ -74,7 +77,12 @@ async fn see_off(connection: &mut Connection) {
     if !connection.ahead.is_empty() {
         connection.broker_awaited().await;
     }
-    let deadline = Instant::now() + SEE_OFF_TIMEOUT;
+    let deadline = Instant::now()
+        + match connection.entry.peer.common().shares.run {
+            Some(_) => SEE_OFF_TIMEOUT_IN_ORDER,
+            None => SEE_OFF_TIMEOUT,
+        };
+    connection.entry.peer.leave();
     let waits = async {
         let mut ended = connection.forward_ahead();
         while ended.is_none() && (!connection.ahead.is_empty() || connection.entry.peer.look(Session::is_undecided)) {
@@ -97,7 +105,7 @@ fn refuse_ahead(connection: &mut Connection, ending: Ending) {
     if ending.code() == Some(CloseCode::Restart) {
         return;
     }
-    while let Some(text) = connection.ahead.pop() {
+    while let Some(Received { text, .. }) = connection.ahead.pop() {
         connection.forwarder.metrics.message_refused(PublishError::Ended);
         connection.entry.peer.tell(unforwarded(&text, ending));
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Publication, PublishError, Publisher, Receipt, Route};
-use shared::envelope::{Notice, Question, Standing, release};
+use shared::clock::Timestamp;
+use shared::envelope::{Notice, Question, Standing, release, run};
 use shared::id::{Sequence, Stamp};
 use shared::protocol::CloseCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,6 +19,7 @@ use crate::leaving::Leaving;
 use crate::looks::Glance;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
+use crate::read_ahead::Received;
 use crate::registry::Registry;
 use crate::room::{Room, Rooms};
 use crate::session::{Next, SentBack, What};
@@ -61,26 +63,65 @@ impl Forwarder {
         }
     }
 
-    /// Opens a question, and makes the publication that asks it. If the broker refuses, the client is told.
-    pub(crate) fn message(&self, peer: &Arc<Peer>, text: Bytes, room: Option<Room>) -> Publication {
-        let leaving = Leaving::received(&peer.common().tracer);
+    /// What has just come from a socket.
+    pub(crate) fn received(&self, text: Bytes, at: Timestamp) -> Received {
         let looks = self.glance.at(&text);
-        let (unconfirmed, unanswered) = room.map(|room| (room.unconfirmed, room.unanswered)).unzip();
-        let (sequence, standing) = peer.forward(looks, unanswered.flatten());
+        Received { text, at, looks }
+    }
+
+    /// The publication that asks these questions, which one worker handles one after the other; nothing if there are none.
+    pub(crate) fn together(&self, mut opened: Vec<Opened>) -> Option<Publication> {
+        if opened.len() <= 1 {
+            return Some(opened.pop()?.into_publication(self));
+        }
+        let first = opened.first()?.question.clone();
+        let (entries, receipts): (Vec<_>, Vec<_>) = opened.into_iter().map(Opened::into_entry).unzip();
+        let settle = move |outcome| receipts.into_iter().for_each(|receipt: Receipt| receipt(outcome));
+        Some(Publication {
+            route: self.route.clone(),
+            message: run::to_message(&first, &entries, &self.return_queue),
+            receipt: Box::new(settle),
+        })
+    }
+
+    /// The publication of a message that goes ahead of its turn.
+    pub(crate) fn ahead(&self, peer: &Arc<Peer>, message: Received) -> Publication {
+        let (sequence, standing) = peer.send_ahead(message.looks);
         let stamp = stamp(peer, sequence);
-        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = text.len(), barrier = looks.barrier, trace_id = leaving.trace_id(), "taken from the socket");
-        let leaving = leaving.publish(stamp, text.len(), &self.route.exchange);
-        self.question(peer, stamp, standing, text, unconfirmed, leaving)
+        debug!(target: "countersign::journey", stage = "ahead", %stamp, "sent ahead of its turn");
+        let leaving = Leaving::received(&peer.common().tracer).publish(stamp, message.text.len(), &self.route.exchange);
+        self.question(peer, stamp, standing, message, None, leaving)
+            .into_publication(self)
+    }
+
+    /// Opens a question. If the broker refuses it, the client is told.
+    pub(crate) fn open(&self, peer: &Arc<Peer>, message: Received, room: Option<Room>) -> Opened {
+        let leaving = Leaving::received(&peer.common().tracer);
+        let (unconfirmed, unanswered) = room.map(|room| (room.unconfirmed, room.unanswered)).unzip();
+        let (sequence, standing) = peer.forward(message.looks, unanswered.flatten());
+        let stamp = stamp(peer, sequence);
+        let (bytes, barrier) = (message.text.len(), message.looks.barrier);
+        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes, barrier, trace_id = leaving.trace_id(), "taken from the socket");
+        let leaving = leaving.publish(stamp, bytes, &self.route.exchange);
+        self.question(peer, stamp, standing, message, unconfirmed, leaving)
     }
 
     /// The publication that asks what is to be asked on the connection's own account.
     pub(crate) fn next(&self, peer: &Arc<Peer>, next: Next) -> Publication {
         let stamp = stamp(peer, next.sequence);
         match next.what {
-            What::Again(SentBack { body, span }) => {
-                debug!(target: "countersign::journey", stage = "again", %stamp, "forwarded a second time");
-                let leaving = Leaving::again(span).publish(stamp, body.len(), &self.route.exchange);
-                self.question(peer, stamp, next.standing, body, None, leaving)
+            What::Again(SentBack { body, first, span }) => {
+                let leaving = if first.is_some() {
+                    debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = body.len(), "its turn has come");
+                    Leaving::received(&peer.common().tracer)
+                } else {
+                    debug!(target: "countersign::journey", stage = "again", %stamp, "forwarded a second time");
+                    Leaving::again(span)
+                };
+                let leaving = leaving.publish(stamp, body.len(), &self.route.exchange);
+                let message = self.received(body, first.unwrap_or_else(|| peer.common().clock.now()));
+                self.question(peer, stamp, next.standing, message, None, leaving)
+                    .into_publication(self)
             }
             What::Release { from, known } => {
                 debug!(target: "countersign::journey", stage = "release", %stamp, from = from.map(tracing::field::display), "what is held may be handled");
@@ -164,14 +205,15 @@ impl Forwarder {
         peer: &Arc<Peer>,
         stamp: Stamp,
         standing: Standing,
-        text: Bytes,
+        message: Received,
         room: Option<OwnedSemaphorePermit>,
         leaving: Leaving,
-    ) -> Publication {
-        let headers = leaving.headers();
+    ) -> Opened {
+        let Received { text, at, looks: _ } = message;
+        let trace = leaving.headers();
         let (body, second, since) = (text.clone(), standing.again, Instant::now());
         let (peer_of_receipt, metrics) = (peer.clone(), self.metrics.clone());
-        let receipt = Box::new(move |outcome: Result<(), PublishError>| {
+        let receipt: Receipt = Box::new(move |outcome: Result<(), PublishError>| {
             drop(room);
             match outcome {
                 Ok(()) => {
@@ -185,9 +227,22 @@ impl Forwarder {
                 }
             }
         });
-        let mut publication = self.publication(peer, stamp, Notice::Message, standing, body, receipt);
-        publication.message.properties.headers.extend(headers);
-        publication
+        let entry = run::Entry {
+            body,
+            received: at,
+            unsettled: standing.unsettled,
+            trace,
+        };
+        let question = Question {
+            stamp,
+            notice: Notice::Message,
+            standing,
+        };
+        Opened {
+            question,
+            entry,
+            receipt,
+        }
     }
 
     fn publication(
@@ -209,6 +264,34 @@ impl Forwarder {
             message: question.to_message(body, &self.return_queue, peer.common().clock.now()),
             receipt,
         }
+    }
+}
+
+/// A question that is open, before it leaves.
+pub(crate) struct Opened {
+    question: Question,
+    entry: run::Entry,
+    receipt: Receipt,
+}
+
+impl Opened {
+    /// It leaves alone.
+    pub(crate) fn into_publication(self, forwarder: &Forwarder) -> Publication {
+        let run::Entry {
+            body, received, trace, ..
+        } = self.entry;
+        let mut message = self.question.to_message(body, &forwarder.return_queue, received);
+        message.properties.headers.extend(trace);
+        Publication {
+            route: forwarder.route.clone(),
+            message,
+            receipt: self.receipt,
+        }
+    }
+
+    /// It leaves with others.
+    fn into_entry(self) -> (run::Entry, Receipt) {
+        (self.entry, self.receipt)
     }
 }
 

@@ -145,6 +145,16 @@ impl Held {
         retry_at.is_some()
     }
 
+    /// Whether what is held comes before what the client sends now: it is to be released, or is about to be.
+    pub(crate) fn comes_first(&self, stand: Stand) -> bool {
+        let Some(inner) = self.0.as_ref() else { return false };
+        let waits = |by: &Sequence| {
+            let settled = stand.oldest_open.is_none_or(|open| open >= *by);
+            settled && inner.entries.front().is_some_and(|entry| entry.sequence < *by)
+        };
+        stand.live && (stand.by.as_ref().is_some_and(waits) || !inner.resumed.is_empty())
+    }
+
     /// The release that is to be asked for now, if one is.
     pub(crate) fn due(&self, stand: Stand) -> Option<Due> {
         let inner = self.0.as_ref()?;

@@ -77,6 +77,7 @@ use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
 use shared::clock::{Clock, SystemClock};
 use shared::config::Config;
+use shared::envelope::run;
 use shared::id::TerminatorId;
 use shared::telemetry::{self, TelemetryError};
 use shared::trace::{TraceError, Tracer};
@@ -93,6 +94,7 @@ use self::announcing::Announcer;
 use self::arrivals::PerAddress;
 use self::bounce::Bouncer;
 use self::common::{Common, Shares};
+use self::config::Order;
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
 use self::console::Lookout;
@@ -301,6 +303,12 @@ impl House {
             send_queue_bytes: config.send_queue_bytes.bytes(),
             send_queue_bytes_total: config.send_queue_bytes_total.bytes(),
             auth_timeout: config.auth_timeout,
+            run: match (config.order, config.broker.batches()) {
+                (Order::None, _) => None,
+                // Whoever cannot read batches cannot read runs.
+                (Order::Connection, None) => Some(1),
+                (Order::Connection, Some(_)) => Some(run::MOST_ENTRIES),
+            },
         };
         let common = Arc::new(Common::new(clock, metrics.clone(), shares, tracer));
         let registry = Arc::new(Registry::new(id, common));

@@ -4,6 +4,9 @@
 //! takes them for what they may be; workers refuse a message that would have the same
 //! meaning without their bytes. That a payload may have them too costs its connection some time, and nothing else.
 
+use std::num::NonZeroU64;
+
+use memchr::memchr;
 use memchr::memmem::Finder;
 use shared::protocol::{RESERVED_PREFIX, TOKEN_MEMBER};
 
@@ -14,6 +17,24 @@ pub(crate) struct Looks {
     pub(crate) barrier: bool,
     /// It may have a token: what comes behind it may have to be decided by that.
     pub(crate) proves: bool,
+    /// What tells that token from most others, if it may have one.
+    pub(crate) mark: Option<Mark>,
+}
+
+/// What tells one token from most others: how long it is, and how it ends. A JWT ends with its signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark(NonZeroU64);
+
+impl Mark {
+    /// Of the string that follows a member's name.
+    fn of(rest: &[u8]) -> Self {
+        let begin = memchr(b'"', rest).map_or(rest.len(), |quote| quote + 1);
+        let rest = rest.get(begin..).unwrap_or_default();
+        let token = rest.get(..memchr(b'"', rest).unwrap_or(rest.len())).unwrap_or_default();
+        let end = u64::from_le_bytes(token.last_chunk().copied().unwrap_or_default());
+        let mark = end.rotate_left(7) ^ token.len() as u64;
+        Self(NonZeroU64::new(mark).unwrap_or(NonZeroU64::MIN))
+    }
 }
 
 /// Tells the looks of texts.
@@ -32,9 +53,11 @@ impl Glance {
 
     /// The looks of that text.
     pub(crate) fn at(&self, text: &[u8]) -> Looks {
+        let token = self.token.find(text).map(|place| place + TOKEN_MEMBER.len());
         Looks {
             barrier: self.reserved.find(text).is_some(),
-            proves: self.token.find(text).is_some(),
+            proves: token.is_some(),
+            mark: token.and_then(|place| text.get(place..)).map(Mark::of),
         }
     }
 }
@@ -53,7 +76,30 @@ mod tests {
             (r#"{"type":"auth.forget"}"#, true, false),
             (r#"{"type":"auth.authenticate","token":"x"}"#, true, true),
         ] {
-            assert_eq!(Glance::new().at(text.as_bytes()), Looks { barrier, proves }, "{text}");
+            let looks = Glance::new().at(text.as_bytes());
+            assert_eq!((looks.barrier, looks.proves), (barrier, proves), "{text}");
+            assert_eq!(looks.mark.is_some(), proves, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_its_mark_wherever_it_stands() {
+        let mark = |text: &str| Glance::new().at(text.as_bytes()).mark;
+        let one = mark(r#"{"type":"echo","token":"head.claims.signature-one"}"#);
+        assert_eq!(one, mark(r#"{"token" : "head.claims.signature-one", "type":"chat"}"#));
+        assert_ne!(one, mark(r#"{"type":"echo","token":"head.claims.signature-two"}"#));
+        assert_ne!(
+            one,
+            mark(r#"{"type":"echo","token":"head.other.claims.signature-one"}"#)
+        );
+        for broken in [
+            r#"{"token""#,
+            r#"{"token":"#,
+            r#"{"token":""#,
+            r#"{"token":"x"#,
+            r#"{"token":null}"#,
+        ] {
+            assert!(mark(broken).is_some(), "{broken}");
         }
     }
 }

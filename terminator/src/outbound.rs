@@ -160,6 +160,11 @@ impl<T> Outbound<T> {
         guard == Guard::Write && self.detention.as_ref().is_none_or(|one| !one.owes_answer)
     }
 
+    /// Whether an answer is not written yet, and is to be before all others.
+    pub(crate) fn owes_answer(&self) -> bool {
+        self.detention.as_ref().is_some_and(|one| one.owes_answer)
+    }
+
     /// An answer was not written but kept or given back.
     pub(crate) fn owe_answer(&mut self) {
         if let Some(detention) = self.detention.as_deref_mut() {

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use shared::bus::{PublishError, Waiting};
 
 use crate::forward::Forwarder;
 use crate::peer::Peer;
+use crate::read_ahead::Received;
 use crate::room::Coming;
 
 /// A message that waits for room.
@@ -20,9 +20,9 @@ pub(crate) enum Parked {
     InQueue(Box<Waiting>),
 }
 
-/// A message that is not stamped yet.
+/// A message that is not stamped yet; nothing once it is.
 pub(crate) struct Unsent {
-    pub(crate) text: Bytes,
+    pub(crate) message: Option<Received>,
     pub(crate) room: Coming,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) peer: Arc<Peer>,
@@ -36,8 +36,11 @@ impl Parked {
                 Self::InQueue(waiting) => return waiting.poll_submitted(context),
                 Self::ForBytes(unsent) => {
                     let room = ready!(unsent.room.as_mut().poll(context));
-                    let text = std::mem::take(&mut unsent.text);
-                    let publication = unsent.forwarder.message(&unsent.peer, text, room);
+                    let Some(message) = unsent.message.take() else {
+                        return Poll::Ready(());
+                    };
+                    let opened = unsent.forwarder.open(&unsent.peer, message, room);
+                    let publication = opened.into_publication(&unsent.forwarder);
                     match unsent.forwarder.publisher.try_submit(publication) {
                         Ok(()) => return Poll::Ready(()),
                         Err(waiting) => *self = Self::InQueue(waiting),
@@ -52,8 +55,10 @@ impl Parked {
         match self {
             Self::InQueue(waiting) => waiting.give_up(reason),
             Self::ForBytes(unsent) => {
-                unsent.forwarder.metrics.message_refused(reason);
-                unsent.peer.refuse_unsent(&unsent.text, reason);
+                if let Some(message) = &unsent.message {
+                    unsent.forwarder.metrics.message_refused(reason);
+                    unsent.peer.refuse_unsent(&message.text, reason);
+                }
             }
         }
     }

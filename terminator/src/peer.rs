@@ -19,6 +19,7 @@ use crate::ending::Ending;
 use crate::in_flight::InFlight;
 use crate::looks::Looks;
 use crate::outgoing::Batch;
+use crate::read_ahead::Received;
 use crate::session::{Brought, Dismissed, Next, Session};
 use crate::wheel::Tick;
 
@@ -97,6 +98,11 @@ impl Peer {
         self.wake.notify_one();
     }
 
+    /// Its client has left.
+    pub(crate) fn leave(&self) {
+        self.change(Session::leave);
+    }
+
     /// It reads too slowly, and others need what is kept for it.
     pub(crate) fn give_way(&self) {
         self.change(Session::give_way);
@@ -128,8 +134,23 @@ impl Peer {
     }
 
     /// So many messages of its were read and cannot be forwarded yet.
-    pub(crate) fn reads_ahead(&self, messages: usize) {
-        self.change(|session| session.reads_ahead(messages));
+    pub(crate) fn reads_ahead(&self, messages: usize, last: Option<Looks>) {
+        self.change(|session| session.reads_ahead(messages, last, Instant::now()));
+    }
+
+    /// Something of its may be sent ahead of its turn, if what would renew it has waited long enough.
+    pub(crate) fn sends_ahead(&self) -> bool {
+        self.change(|session| session.sends_ahead(Instant::now()))
+    }
+
+    /// A message of its waits for its turn.
+    pub(crate) fn line_up(&self, message: Received) {
+        self.change(|session| session.line_up(message));
+    }
+
+    /// A message of its is sent ahead of its turn.
+    pub(crate) fn send_ahead(&self, looks: Looks) -> (Sequence, Standing) {
+        self.change(|session| session.send_ahead(looks))
     }
 
     /// What is to be asked of the workers next.

@@ -7,6 +7,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use shared::clock::Timestamp;
+
+use crate::looks::Looks;
 
 /// Nothing more is read while so many messages wait.
 const MOST_MESSAGES: usize = 64;
@@ -15,6 +18,14 @@ const MOST_BYTES: usize = 16 * 1_024;
 /// The same for a connection that has never authenticated.
 const MOST_EARLY: (usize, usize) = (4, 1_024);
 
+/// What a client has sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) text: Bytes,
+    pub(crate) at: Timestamp,
+    pub(crate) looks: Looks,
+}
+
 /// Messages that wait to be forwarded, in the order in which they came. Most connections never have any, and it is
 /// small then.
 #[derive(Debug, Default)]
@@ -22,7 +33,7 @@ pub(crate) struct ReadAhead(Option<Box<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    texts: VecDeque<Bytes>,
+    texts: VecDeque<Received>,
     bytes: usize,
 }
 
@@ -46,21 +57,42 @@ impl ReadAhead {
         self.0.as_deref().map_or(0, |waiting| waiting.texts.len())
     }
 
-    pub(crate) fn push(&mut self, text: Bytes) {
+    pub(crate) fn push(&mut self, message: Received) {
         let waiting = self.0.get_or_insert_default();
-        waiting.bytes += text.len();
-        waiting.texts.push_back(text);
+        waiting.bytes += message.text.len();
+        waiting.texts.push_back(message);
     }
 
     /// The message that came first.
-    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+    pub(crate) fn first(&self) -> Option<&Received> {
+        self.0.as_deref()?.texts.front()
+    }
+
+    /// The place of the first that looks like that, unless it is behind a log-out.
+    pub(crate) fn position(&self, looks: impl FnMut(Looks) -> bool) -> Option<usize> {
+        let texts = &self.0.as_deref()?.texts;
+        let of_one_session = texts
+            .iter()
+            .take_while(|message| !message.looks.barrier || message.looks.proves);
+        of_one_session.map(|message| message.looks).position(looks)
+    }
+
+    /// Puts back what was taken last.
+    pub(crate) fn push_front(&mut self, message: Received) {
+        let waiting = self.0.get_or_insert_default();
+        waiting.bytes += message.text.len();
+        waiting.texts.push_front(message);
+    }
+
+    /// Takes it.
+    pub(crate) fn pop(&mut self) -> Option<Received> {
         let waiting = self.0.as_deref_mut()?;
-        let text = waiting.texts.pop_front()?;
-        waiting.bytes -= text.len();
+        let message = waiting.texts.pop_front()?;
+        waiting.bytes -= message.text.len();
         if waiting.texts.is_empty() {
             self.0 = None;
         }
-        Some(text)
+        Some(message)
     }
 }
 
@@ -68,20 +100,33 @@ impl ReadAhead {
 mod tests {
     use super::*;
 
+    fn received(text: impl Into<Bytes>) -> Received {
+        Received {
+            text: text.into(),
+            at: Timestamp::default(),
+            looks: Looks {
+                barrier: false,
+                proves: false,
+                mark: None,
+            },
+        }
+    }
+
     #[test]
     fn it_is_bounded_in_messages_and_in_bytes_and_gives_back_what_came_first() {
         let mut ahead = ReadAhead::default();
         for number in 0..MOST_MESSAGES {
             assert!(ahead.has_room(|| true));
-            ahead.push(Bytes::from(number.to_string()));
+            ahead.push(received(number.to_string()));
         }
         assert!(!ahead.has_room(|| true));
-        assert_eq!(ahead.pop().unwrap(), "0");
+        assert_eq!(ahead.first().unwrap().text, "0");
+        assert_eq!(ahead.pop().unwrap().text, "0");
         assert!(ahead.has_room(|| true));
         while ahead.pop().is_some() {}
-        ahead.push(Bytes::from(vec![b'x'; MOST_BYTES - 1]));
+        ahead.push(received(vec![b'x'; MOST_BYTES - 1]));
         assert!(ahead.has_room(|| true));
-        ahead.push(Bytes::from_static(b"x"));
+        ahead.push(received("x"));
         assert!(!ahead.has_room(|| true));
         ahead.pop();
         assert!(ahead.has_room(|| true));
@@ -89,7 +134,7 @@ mod tests {
         ahead.pop();
         for _ in 0..MOST_EARLY.0 {
             assert!(ahead.has_room(|| false));
-            ahead.push(Bytes::from_static(b"x"));
+            ahead.push(received("x"));
         }
         assert!(!ahead.has_room(|| false));
         assert!(ahead.has_room(|| true));

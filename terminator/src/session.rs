@@ -3,12 +3,13 @@
 //!
 //! Nothing here waits and nothing touches a socket. Whatever happens to a
 //! connection is one call, with the time as an argument: a message of its own
-//! ([`forward`](Session::forward)), something from the return queue
+//! ([`forward`](Session::forward), [`ordering`]), something from the return queue
 //! ([`returned`]), a moment that has come ([`timing`]). What follows is taken
 //! out by the connection's task: what to ask the workers
 //! ([`next_question`](Session::next_question)) and what to write ([`writing`]).
 
 mod keeping;
+mod ordering;
 mod returned;
 mod showing;
 mod timing;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::bus::PublishError;
+use shared::clock::Timestamp;
 use shared::envelope::Standing;
 use shared::id::{ConnectionId, Sequence};
 use shared::protocol::CloseCode;
@@ -35,7 +37,7 @@ use crate::held::{Due, Held, Stand};
 use crate::in_flight::{InFlight, Kind};
 use crate::index::Owner;
 use crate::load::Load;
-use crate::looks::Looks;
+use crate::looks::{Looks, Mark};
 use crate::outbound::Outbound;
 use crate::outgoing::{Entry, Outgoing, Queue};
 use crate::recent::Recent;
@@ -62,7 +64,7 @@ pub(crate) struct Session {
     barrier: Option<Sequence>,
     /// Whether it may be decided as it was forwarded last: nothing before it was unsettled.
     barrier_decides: bool,
-    /// Messages that workers have sent back, until all before them is settled.
+    /// Messages that workers have sent back, and others that wait for their turn, until all before them is settled.
     again: BTreeMap<Sequence, SentBack>,
     held: Held,
     outbound: Outbound<Outgoing>,
@@ -70,8 +72,12 @@ pub(crate) struct Session {
     recent: Recent,
     /// What is being written; nothing if nothing is.
     writing: Option<BeingWritten>,
-    /// How many bytes the messages have that were sent back.
+    /// How many bytes those have.
     again_bytes: u32,
+    /// The token that its last message had.
+    last_token: Option<Mark>,
+    /// When to send ahead what would renew it and waits for its turn.
+    ahead_due: Option<Instant>,
     /// Whether the client was asked for a fresh token since the last one came.
     asked: bool,
     /// When to see whether it has ever authenticated.
@@ -79,6 +85,8 @@ pub(crate) struct Session {
     /// What it sends from here on comes too late to authenticate it.
     late_from: Option<Sequence>,
     life: Life,
+    /// Whether its client has left.
+    left: bool,
     /// For when it is armed on the wheel.
     armed: Option<Tick>,
     /// What it waits for has changed.
@@ -102,9 +110,11 @@ enum Life {
     Forgotten,
 }
 
-/// A message that a worker has sent back.
+/// A message that a worker has sent back, or that waits to be sent for the first time.
 pub(crate) struct SentBack {
     pub(crate) body: Bytes,
+    /// When it was received, if it was not sent before.
+    pub(crate) first: Option<Timestamp>,
     /// How long it waits here, if it is traced.
     pub(crate) span: Span,
 }
@@ -117,7 +127,7 @@ pub(crate) struct Next {
 }
 
 pub(crate) enum What {
-    /// A message that was sent back, for the second time.
+    /// A message that has waited here, for the first or second time.
     Again(SentBack),
     /// That what is held be handled: of another connection all, and of this one what is known to be held.
     Release {
@@ -158,10 +168,13 @@ impl Session {
             recent: Recent::default(),
             writing: None,
             again_bytes: 0,
+            last_token: None,
+            ahead_due: None,
             asked: false,
             auth_due: shares.auth_timeout.map(|timeout| now + timeout),
             late_from: None,
             life: Life::Open,
+            left: false,
             armed: None,
             rearm: true,
         }
@@ -180,7 +193,8 @@ impl Session {
         room: Option<OwnedSemaphorePermit>,
         now: Instant,
     ) -> (Sequence, Standing) {
-        let Looks { barrier, proves } = looks;
+        let Looks { barrier, proves, mark } = looks;
+        self.last_token = mark.or(self.last_token);
         let releases = || self.in_flight.is_releasing() || self.due_release(now).is_some();
         let unsettled = if barrier {
             self.in_flight.open_messages() > 0 || releases()
@@ -204,13 +218,9 @@ impl Session {
     pub(crate) fn standing(&self) -> Standing {
         Standing {
             held: self.held.len() > 0,
+            ordered: self.common.shares.run.is_some(),
             ..self.binding.standing()
         }
-    }
-
-    /// So many messages were read and cannot be forwarded yet.
-    pub(crate) fn reads_ahead(&mut self, messages: usize) {
-        self.ahead = u16::try_from(messages).unwrap_or(u16::MAX);
     }
 
     /// The message that last changed its authentication.
@@ -219,8 +229,8 @@ impl Session {
     }
 
     /// Whether another message may be forwarded.
-    pub(crate) fn may_forward(&self) -> bool {
-        self.life == Life::Open && !self.is_behind_barrier() && self.has_room()
+    pub(crate) fn may_forward(&self, now: Instant) -> bool {
+        self.life == Life::Open && !self.is_behind_barrier() && self.has_room() && self.is_its_turn(now)
     }
 
     /// Whether its share in flight is not used up: nobody in particular has a small one.
@@ -263,7 +273,7 @@ impl Session {
         } else {
             self.in_flight.oldest_proving()
         };
-        if awaited.is_some_and(|awaited| awaited < *sequence) {
+        if awaited.is_some_and(|awaited| awaited < *sequence) || !self.has_come_to_those_that_wait(now) {
             return None;
         }
         // What was sent before a log-out and can be released is.
@@ -273,12 +283,15 @@ impl Session {
         let (sequence, sent_back) = self.again.pop_first()?;
         self.again_bytes = self.again_bytes.saturating_sub(length(&sent_back.body));
         self.barrier_decides |= is_barrier;
-        self.common.metrics.sent_again.increment(1);
+        if sent_back.first.is_none() {
+            self.common.metrics.sent_again.increment(1);
+        }
         Some(Next {
             sequence,
             standing: Standing {
-                again: true,
+                again: sent_back.first.is_none(),
                 held: self.held.len() > 0,
+                ordered: self.common.shares.run.is_some(),
                 ..self.binding.standing_at(sequence, now)
             },
             what: What::Again(sent_back),
@@ -289,13 +302,17 @@ impl Session {
         if self.is_behind_barrier() && self.barrier_decides {
             return None;
         }
-        let stand = Stand {
+        let stand = self.stand(now);
+        self.held.due(stand).filter(|_| !(stand.live && self.answers_first()))
+    }
+
+    fn stand(&self, now: Instant) -> Stand {
+        Stand {
             now,
             live: self.binding.is_live(now),
             by: self.binding.by(),
-            oldest_open: self.in_flight.oldest_open(),
-        };
-        self.held.due(stand)
+            oldest_open: self.oldest_under_way(),
+        }
     }
 
     fn next_release(&mut self, now: Instant) -> Option<Next> {
@@ -437,15 +454,20 @@ impl Session {
     }
 
     /// It ends at once.
+    /// Its client has left. What that sent before is brought to its end, and there is nothing left to be closed.
+    pub(crate) fn leave(&mut self) {
+        self.left = true;
+    }
+
     fn end(&mut self, code: CloseCode) {
-        if matches!(self.life, Life::Open | Life::Closing { .. }) {
+        if matches!(self.life, Life::Open | Life::Closing { .. }) && !self.left {
             self.life = Life::Ending(Ending::close(code));
         }
     }
 
     /// It ends when what is in flight has settled.
     pub(crate) fn close(&mut self, ending: Ending, now: Instant) {
-        if self.life != Life::Open {
+        if self.life != Life::Open || self.left {
             return;
         }
         self.life = Life::Closing {
@@ -454,8 +476,8 @@ impl Session {
         };
         self.rearm = true;
         self.again_bytes = 0;
-        for (sequence, SentBack { body, .. }) in std::mem::take(&mut self.again) {
-            self.refused(sequence, true, &body, PublishError::Ended, now);
+        for (sequence, SentBack { body, first, .. }) in std::mem::take(&mut self.again) {
+            self.refused(sequence, first.is_none(), &body, PublishError::Ended, now);
         }
     }
 

@@ -35,6 +35,7 @@ mod harness;
 mod holds;
 mod hostile;
 mod idempotency;
+mod in_order;
 mod injection;
 mod keys;
 mod kills;

@@ -17,7 +17,7 @@ fn message(id: &str, kind: &str, token: &str) -> String {
 }
 
 /// The next dead letter; workers that have died by then are replaced.
-async fn dead_letter_over_the_dead(stack: &mut Stack, queue: &Queue) -> (Message, usize) {
+pub(crate) async fn dead_letter_over_the_dead(stack: &mut Stack, queue: &Queue) -> (Message, usize) {
     let name = format!("{}.dead", stack.namespace());
     let deadline = Instant::now() + 30.s();
     let mut died = 0;

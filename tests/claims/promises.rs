@@ -12,6 +12,7 @@
 //! | P8 | the JWT is never in the store, a log, a trace, a metric, or a dead letter | `secrecy`; `traces` |
 //! | P9 | starting, stopping or killing workers, in any number, loses nothing and duplicates no answer | `kills`; `holds` (`…outlives_every_worker`) |
 //! | P10 | a failing store or key server refuses with `auth_unavailable`: it neither lets in nor logs out | here; `store_faults` |
+//! | P11 | messages of one connection are handled and answered in the order in which they were received; pushes of one publisher channel arrive in theirs | `in_order`; `pushes` (`…arrive_in_order…`) |
 //!
 //! The policies, in both strategies and both directions, are in `policies`.
 

@@ -8,6 +8,7 @@ mod eras;
 mod expiry;
 mod identity;
 pub(crate) mod ledger;
+mod order;
 mod pushes;
 mod state;
 
@@ -27,6 +28,7 @@ pub(crate) fn judge(settings: &Settings, trace: &[(u64, Event)], remains: &Remai
     expiry::judge(&ledger, &mut wrong);
     pushes::judge(&ledger, &eras, &mut wrong);
     state::judge(&ledger, &mut wrong);
+    order::judge(&ledger, &mut wrong);
     for (queue, messages) in &remains.queues {
         wrong.push(format!("P1: {messages} messages are left in {queue}"));
     }

@@ -115,6 +115,7 @@ fn settings(dice: &mut Dice) -> Settings {
         hold_ttl: HOLD_TTL,
         hold_max_messages: 100,
         max_in_flight: dice.between(1, 16),
+        ordered: false,
         workers: 4,
         terminators: 1,
         weather: Weather {

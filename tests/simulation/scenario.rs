@@ -45,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) hold_ttl: Duration,
     pub(crate) hold_max_messages: u64,
     pub(crate) max_in_flight: u64,
+    /// Whether messages of a connection have an order.
+    pub(crate) ordered: bool,
     pub(crate) workers: usize,
     pub(crate) terminators: usize,
     pub(crate) weather: Weather,
@@ -219,6 +221,7 @@ impl Settings {
             hold_ttl: Duration::from_secs(dice.between(20, 60)),
             hold_max_messages: if dice.chance(20) { dice.between(1, 4) } else { 100 },
             max_in_flight: dice.between(1, 16),
+            ordered: dice.chance(75),
             workers: usize::try_from(dice.between(1, 4)).expect("it is small"),
             terminators: usize::try_from(dice.between(1, 5).div_ceil(4)).expect("it is small"),
             weather,

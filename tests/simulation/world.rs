@@ -384,6 +384,7 @@ fn terminator_config(settings: &Settings) -> TerminatorConfig {
         ("auth-timeout", "off"),
         ("unauthenticated-messages-per-second", "off"),
         ("max-in-flight", &settings.max_in_flight.to_string()),
+        ("order", if settings.ordered { "connection" } else { "none" }),
     ])
     .expect("the settings are good")
 }

@@ -4,12 +4,14 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinSet,
 };
 
@@ -46,6 +48,10 @@ impl Asked {
 pub enum Said {
     /// A response: status, further headers, body.
     Response(u16, Vec<(&'static str, String)>, String),
+    /// A response after a while.
+    Late(Duration, u16, String),
+    /// A response when somebody says so.
+    When(Arc<Notify>, u16, String),
     /// Nothing, ever.
     Nothing,
     /// Half of a response.
@@ -139,6 +145,14 @@ async fn converse(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let said = (shared.answering)(&asked);
         match said {
             Said::Response(status, headers, body) => respond(&mut stream, status, &headers, &body).await?,
+            Said::Late(wait, status, body) => {
+                tokio::time::sleep(wait).await;
+                respond(&mut stream, status, &[], &body).await?;
+            }
+            Said::When(go, status, body) => {
+                go.notified().await;
+                respond(&mut stream, status, &[], &body).await?;
+            }
             Said::Nothing => std::future::pending().await,
             Said::Half => {
                 stream

@@ -14,6 +14,7 @@ use shared::bus::{
     DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Route, Value,
 };
 use shared::clock::Clock;
+use shared::envelope::run::{self, Entry};
 use shared::envelope::{Answer, Notice, Question};
 use shared::protocol::{ErrorBody, ErrorCode};
 use tracing::error;
@@ -24,6 +25,7 @@ use crate::metrics::{Lost, Metrics};
 use crate::origin::{self, HEADER_FIRST_SEEN, text_header};
 use crate::outbound::outcome::{Outcome, Teller};
 use crate::outbound::push::producer;
+use crate::pipeline::{message_of, moved_headers};
 use crate::redact;
 
 /// Why it is dead: what the broker says, or the code of the refusal that nobody would have heard.
@@ -86,6 +88,42 @@ impl Undertaker {
     /// # Errors
     /// If it could not be buried, or nobody could be told.
     pub(crate) async fn bury_failed(&self, delivery: &Delivery) -> Result<(), PublishError> {
+        let Some((first, entries)) = self.run_in(&delivery.message) else {
+            return self.bury_one(delivery).await;
+        };
+        // What the broker did not keep was never tried. Otherwise the first was, alone, and the rest goes on behind it.
+        let tried = match text_header(&delivery.message.properties, DEATH_REASON) {
+            Some("expired" | "maxlen") => entries.len(),
+            _ => 1,
+        };
+        for (place, entry) in entries.iter().enumerate().take(tried) {
+            let question = run::question_at(&first, place, entry);
+            let mut message = message_of(&delivery.message, &question, entry);
+            message
+                .properties
+                .headers
+                .clone_from(&delivery.message.properties.headers);
+            self.bury_one(&delivery.part(message)).await?;
+        }
+        let Some((head, rest)) = entries.get(tried..).and_then(|rest| Some((rest.first()?, rest))) else {
+            return Ok(());
+        };
+        let question = run::question_at(&first, tried, head);
+        let reply_to = delivery.message.properties.reply_to.as_deref().unwrap_or_default();
+        let mut message = run::to_message(&question, rest, reply_to);
+        message.properties.headers.extend(moved_headers(delivery, head));
+        let route = Route::new(&self.internal, keys::RETRY);
+        self.publisher.publish(route, message).await
+    }
+
+    /// The messages of a run, and what is told of the first, if a terminator sent one.
+    fn run_in(&self, message: &Message) -> Option<(Question, Vec<Entry>)> {
+        let first = Question::read(&message.properties).filter(|question| question.notice == Notice::Run)?;
+        let entries = run::decode(&message.body).ok()?;
+        self.is_of_terminator(message).then_some((first, entries))
+    }
+
+    async fn bury_one(&self, delivery: &Delivery) -> Result<(), PublishError> {
         let dead = dead_letter(&delivery.message, self.epitaph_of_failed(delivery));
         self.publish(dead).await?;
         self.tell(&delivery.message).await
@@ -165,16 +203,7 @@ impl Undertaker {
         };
         let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
         let was_asked = queue == self.names.pushes().name || queue == self.names.revocations().name;
-        // Whoever moved it there knew by which exchange it had come, and so does the broker. All else may be anybody's,
-        // whatever it says.
-        let [retry, _] = self.names.retries(self.max_deliveries);
-        let of_terminator = if queue == retry.name {
-            !origin::was_injected(&message.properties)
-        } else {
-            queue == self.names.messages().name
-                && text_header(&message.properties, DEATH_EXCHANGE) == Some(&self.internal)
-        };
-        if !of_terminator && !self.names.may_be_answered(reply_to) {
+        if !self.is_of_terminator(message) && !self.names.may_be_answered(reply_to) {
             return Ok(());
         }
         if was_asked {
@@ -195,6 +224,19 @@ impl Undertaker {
                 Ok(())
             }
             outcome => outcome,
+        }
+    }
+
+    /// Whether a terminator sent what the broker gave up. Whoever moved it there knew by which exchange it had come, and so does
+    /// the broker. All else may be anybody's, whatever it says.
+    fn is_of_terminator(&self, message: &Message) -> bool {
+        let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
+        let [retry, _] = self.names.retries(self.max_deliveries);
+        if queue == retry.name {
+            !origin::was_injected(&message.properties)
+        } else {
+            queue == self.names.messages().name
+                && text_header(&message.properties, DEATH_EXCHANGE) == Some(&self.internal)
         }
     }
 

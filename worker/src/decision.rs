@@ -267,8 +267,12 @@ fn with_token(case: &Case, verified: &Arc<Verified>, stand: &Stand) -> Decision 
     }
     Decision::InOwnName {
         verified: verified.clone(),
-        // What is held waits for a proof that is newer than it.
-        renews: if known { stand.held } else { lasts(case, stand) },
+        // What is held waits for a proof that is newer than it; and who was sent back has not been told of theirs.
+        renews: if known {
+            stand.held || stand.again
+        } else {
+            lasts(case, stand)
+        },
     }
 }
 

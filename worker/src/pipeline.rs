@@ -9,8 +9,10 @@
 //! - `early`: that it has it, when the application takes its time.
 //! - `holding`: a message that waits for a fresh token.
 //! - `releasing`: what has waited, when the token is there, or the time is over.
+//! - `in_order`: messages of one connection, one after the other.
 //! - `handling`: the application's part.
 //! - `announcing`: what terminators tell when a store or a queue may have lost something.
+//! - `turn`: whether it is a message's turn, where a connection's messages have an order.
 //! - `telling`: what is written or noted besides the answer.
 
 mod announcing;
@@ -19,8 +21,12 @@ mod early;
 mod granting;
 mod handling;
 mod holding;
+mod in_order;
 mod releasing;
 mod telling;
+mod turn;
+
+pub(crate) use self::in_order::{message_of, moved_headers};
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -39,6 +45,7 @@ use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
 use shared::request_id::RequestId;
 use shared::trace::{self as traces, SpanKind, Tracer, headers, words};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::answer;
@@ -93,6 +100,8 @@ pub(crate) struct Pipeline {
     pub(crate) noted: Noted,
     pub(crate) audit: Arc<Audit>,
     pub(crate) rules: Rules,
+    /// The worker takes nothing new.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// What an operator has decided.
@@ -165,6 +174,9 @@ impl Pipeline {
     pub(crate) async fn run(&self, delivery: Delivery) {
         let _in_flight = self.metrics.in_flight();
         let origin = Origin::of(&delivery, &self.internal);
+        if let Some(first) = origin.question().filter(|question| question.notice == Notice::Run) {
+            return Box::pin(self.run_in_order(delivery, first)).await;
+        }
         debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = delivery.message.body.len());
         let span = trace::process(&self.tracer, &delivery, &origin);
         let ended = span.logged_scope(pin!(self.bring_to_its_end(&delivery, &origin))).await;
@@ -204,8 +216,19 @@ impl Pipeline {
                 let known = known_to_be_held(&delivery.message.body);
                 Box::pin(self.release(question, from, known, again)).await?
             }
-            Some((_, Notice::Message)) | None => self.conclude(delivery, origin).await?,
+            Some((_, Notice::Message | Notice::Run)) | None => self.conclude(delivery, origin).await?,
         };
+        self.carry_out(delivery, origin, conclusion).await
+    }
+
+    /// Tells whoever asked what came of it.
+    async fn carry_out(
+        &self,
+        delivery: &Delivery,
+        origin: &Origin,
+        conclusion: Conclusion,
+    ) -> Result<Outcome, PublishError> {
+        let question = origin.question();
         let (outcome, noted) = (conclusion.outcome, conclusion.noted.clone());
         if let Outcome::Error(code) = outcome {
             let why = noted.as_ref().map_or("", |decision| &decision.why);

@@ -198,7 +198,14 @@ impl Running {
         let messages = messages.map(|(consumer, prefetch)| (Intake::new(consumer, ending.clone()), prefetch));
         let metrics = Arc::new(Metrics::new());
         let outward = Outward::new(&parts, &names, &metrics);
-        let rooms = Arc::new(Rooms::new(parts, &names, application, metrics, &outward, tracer));
+        let rooms = Arc::new(Rooms::new(
+            parts,
+            &names,
+            application,
+            metrics,
+            &outward,
+            (tracer, &ending),
+        ));
         let noted = rooms.pipeline.noted.clone();
         outward.start(&*bus, &ending, &tasks);
         for (intake, prefetch) in messages {
@@ -255,7 +262,7 @@ impl Rooms {
         application: Application,
         metrics: Arc<Metrics>,
         outward: &Outward,
-        tracer: Tracer,
+        (tracer, ending): (Tracer, &Ending),
     ) -> Self {
         let handler = application.begin(&parts, names, &outward.outbound);
         let Parts {
@@ -308,6 +315,7 @@ impl Rooms {
                 tracer,
                 noted: outward.outbound.noted.clone(),
                 audit: outward.audit.clone(),
+                stopping: ending.stop.clone(),
             },
             mover: Mover::new(publisher, replier, names),
             undertakers: [of_clients, of_others],

@@ -82,6 +82,17 @@ impl Delivery {
         }
     }
 
+    /// A message that came within this one, and is settled with it.
+    pub fn part(&self, message: Message) -> Self {
+        Self {
+            message,
+            exchange: self.exchange.clone(),
+            routing_key: self.routing_key.clone(),
+            delivery_count: self.delivery_count,
+            settler: None,
+        }
+    }
+
     /// Whether it was delivered before, to anybody.
     pub fn is_redelivered(&self) -> bool {
         self.delivery_count > 0

@@ -54,6 +54,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "namespace",
     "on-expired-push",
     "on-unauthenticated",
+    "order",
     "otlp-endpoint",
     "prefetch",
     "public-types",

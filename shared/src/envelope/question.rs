@@ -7,6 +7,8 @@
 //! | `resume` | the connection's resume secret, while there is no grant that holds it |
 //! | `unsettled` | an earlier message of the connection, by which this one may have to be decided, is not yet settled |
 //! | `held` | a message of the connection is held |
+//! | `ordered` | the connection's messages are handled one after the other |
+//! | `ahead` | it is sent ahead of its turn, for what it says of who the connection is alone |
 //! | `again` | a worker has sent it back once: it must be decided now |
 //! | `from` | on a release: whose held messages, if not the connection's own |
 //! | `code` | on a close: the status code, if it was we who closed |
@@ -26,6 +28,7 @@ use crate::id::{ConnectionId, Sequence, Stamp};
 use crate::tag::ResumeSecret;
 
 const TYPE_MESSAGE: &str = "message";
+const TYPE_RUN: &str = "run";
 const TYPE_CLOSED: &str = "closed";
 const TYPE_RELEASE: &str = "release";
 const TYPE_ANNOUNCED: &str = "announced";
@@ -37,6 +40,8 @@ const PRINCIPAL: &str = "principal";
 const RESUME: &str = "resume";
 const UNSETTLED: &str = "unsettled";
 const HELD: &str = "held";
+const ORDERED: &str = "ordered";
+const AHEAD: &str = "ahead";
 const AGAIN: &str = "again";
 const FROM: &str = "from";
 const CODE: &str = "code";
@@ -46,6 +51,9 @@ const CODE: &str = "code";
 pub enum Notice {
     /// A client sent the body.
     Message,
+    /// A client sent the messages of the body, one after the other ([`run`](super::run)): a worker handles them in that
+    /// order. The stamp is that of the first.
+    Run,
     /// The connection has closed; the sequence is one past its last message.
     Closed {
         /// The status code of our close frame (RFC 6455 §7.4), if it was we who closed.
@@ -80,6 +88,12 @@ pub struct Standing {
     pub unsettled: bool,
     /// Whether messages of it are held.
     pub held: bool,
+    /// Whether its messages are handled one after the other. What is held of them then comes before what brings the fresh
+    /// token.
+    pub ordered: bool,
+    /// Whether it is sent ahead of its turn, because others of its connection take their time: it counts for who the
+    /// connection is, and is sent back to be handled when its turn comes.
+    pub ahead: bool,
     /// Whether a worker sent this one back already.
     pub again: bool,
 }
@@ -105,10 +119,13 @@ impl Question {
             resume,
             unsettled,
             held,
+            ordered,
+            ahead,
             again,
         } = &self.standing;
         let (kind, from, code) = match self.notice {
             Notice::Message => (TYPE_MESSAGE, None, None),
+            Notice::Run => (TYPE_RUN, None, None),
             Notice::Closed { code } => (TYPE_CLOSED, None, code),
             Notice::Release { from } => (TYPE_RELEASE, from, None),
             Notice::Announced => (TYPE_ANNOUNCED, None, None),
@@ -121,6 +138,8 @@ impl Question {
             .text(RESUME, *resume)
             .flag(UNSETTLED, *unsettled)
             .flag(HELD, *held)
+            .flag(ORDERED, *ordered)
+            .flag(AHEAD, *ahead)
             .flag(AGAIN, *again)
             .text(FROM, from)
             .number(CODE, code.map_or(0, u64::from));
@@ -151,6 +170,7 @@ impl Question {
         let code = u16::try_from(number(properties, CODE)?).map_err(|_| Misshapen)?;
         let notice = match kind {
             TYPE_MESSAGE => Notice::Message,
+            TYPE_RUN => Notice::Run,
             TYPE_CLOSED => Notice::Closed {
                 code: (code > 0).then_some(code),
             },
@@ -172,6 +192,8 @@ impl Question {
                 resume: parsed(properties, RESUME)?,
                 unsettled: flag(properties, UNSETTLED),
                 held: flag(properties, HELD),
+                ordered: flag(properties, ORDERED),
+                ahead: flag(properties, AHEAD),
                 again: flag(properties, AGAIN),
             },
         }))

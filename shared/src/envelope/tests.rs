@@ -56,6 +56,8 @@ fn a_question_reads_back_with_all_that_stands_around_it() {
         resume: None,
         unsettled: true,
         held: true,
+        ordered: true,
+        ahead: true,
         again: true,
     };
     for notice in [

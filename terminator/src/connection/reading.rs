@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::bus::PublishError;
+use shared::envelope::run;
 use shared::protocol::CloseCode;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
@@ -37,8 +38,12 @@ impl Connection {
     }
 
     fn may_forward(&self) -> bool {
-        let forwarding = !matches!(*self.phase.borrow(), Phase::Waiting | Phase::Over);
-        forwarding && self.parked.is_none() && self.entry.peer.look(Session::may_forward)
+        let is_its_turn = |session: &Session| session.may_forward(Instant::now());
+        self.is_forwarding() && self.parked.is_none() && self.entry.peer.look(is_its_turn)
+    }
+
+    fn is_forwarding(&self) -> bool {
+        !matches!(*self.phase.borrow(), Phase::Waiting | Phase::Over)
     }
 
     pub(super) fn on_frame(&mut self, frame: Message) -> Option<Ending> {
@@ -88,55 +93,94 @@ impl Connection {
 
     fn on_text(&mut self, text: Bytes) -> Option<Ending> {
         self.forwarder.metrics.messages_received.increment(1);
-        if self.ahead.is_empty() && self.may_forward() {
-            return self.forward(text);
+        let message = self.forwarder.received(text, self.entry.peer.common().clock.now());
+        let looks = message.looks;
+        self.ahead.push(message);
+        if self.may_forward() {
+            return self.forward_ahead();
         }
-        self.ahead.push(text);
-        self.entry.peer.reads_ahead(self.ahead.len());
+        self.entry.peer.reads_ahead(self.ahead.len(), Some(looks));
         None
     }
 
-    /// Forwards what was read before it could be, as far as it can be now.
+    /// Forwards what was read, as far as it can be now.
     pub(crate) fn forward_ahead(&mut self) -> Option<Ending> {
         if self.ahead.is_empty() {
             return None;
         }
         let mut ending = None;
-        while ending.is_none()
-            && self.may_forward()
-            && let Some(text) = self.ahead.pop()
-        {
-            ending = self.forward(text);
+        while ending.is_none() && !self.ahead.is_empty() && self.may_forward() {
+            ending = self.forward();
         }
-        self.entry.peer.reads_ahead(self.ahead.len());
+        self.send_ahead();
+        self.entry.peer.reads_ahead(self.ahead.len(), None);
         ending
     }
 
-    fn forward(&mut self, text: Bytes) -> Option<Ending> {
-        let is_authenticated = self.entry.peer.look(Session::was_ever_bound);
-        if self.is_too_early(is_authenticated) {
-            return Some(Ending::close(CloseCode::RateLimited));
-        }
-        let peer = &self.entry.peer;
-        if *self.phase.borrow() == Phase::Refusing {
-            self.forwarder.metrics.message_refused(PublishError::Away);
-            peer.tell(refusal(&text, PublishError::Away));
-            return None;
-        }
-        match self.forwarder.rooms.take(text.len(), is_authenticated) {
-            Ok(room) => {
-                let publication = self.forwarder.message(peer, text, Some(room));
-                self.submit(publication);
+    /// Forwards the first that was read, and what may go with it.
+    fn forward(&mut self) -> Option<Ending> {
+        let peer = self.entry.peer.clone();
+        let (most, is_authenticated) = peer.look(|session| (session.most_in_a_run(), session.was_ever_bound()));
+        let refusing = *self.phase.borrow() == Phase::Refusing;
+        let (mut opened, mut bytes) = (Vec::new(), 0);
+        let mut ending = None;
+        while opened.len() < most
+            && let Some(next) = self.ahead.first()
+        {
+            let (looks, length) = (next.looks, next.text.len());
+            bytes += length;
+            if !opened.is_empty() && (bytes > run::MOST_BYTES || !peer.look(|session| session.may_follow(looks))) {
+                break;
             }
-            Err(room) => {
-                self.parked = Some(Parked::ForBytes(Box::new(Unsent {
-                    text,
-                    room,
-                    forwarder: self.forwarder.clone(),
-                    peer: peer.clone(),
-                })));
+            if self.is_too_early(is_authenticated) {
+                ending = Some(Ending::close(CloseCode::RateLimited));
+                break;
+            }
+            let Some(message) = self.ahead.pop() else { break };
+            if refusing {
+                self.forwarder.metrics.message_refused(PublishError::Away);
+                peer.tell(refusal(&message.text, PublishError::Away));
+                continue;
+            }
+            match self.forwarder.rooms.take(length, is_authenticated) {
+                Ok(room) => opened.push(self.forwarder.open(&peer, message, Some(room))),
+                Err(room) if opened.is_empty() => {
+                    self.parked = Some(Parked::ForBytes(Box::new(Unsent {
+                        message: Some(message),
+                        room,
+                        forwarder: self.forwarder.clone(),
+                        peer: peer.clone(),
+                    })));
+                    break;
+                }
+                Err(_) => {
+                    self.ahead.push_front(message);
+                    break;
+                }
             }
         }
-        None
+        if let Some(publication) = self.forwarder.together(opened) {
+            self.submit(publication);
+        }
+        ending
+    }
+
+    /// Sends ahead of its turn what may renew the connection, if that has waited long enough. What was read before it gets
+    /// its place in the order.
+    fn send_ahead(&mut self) {
+        let peer = self.entry.peer.clone();
+        if self.ahead.is_empty() || !peer.sends_ahead() {
+            return;
+        }
+        while self.parked.is_none()
+            && self.is_forwarding()
+            && let Some(place) = peer.look(|session| self.ahead.position(|looks| session.may_renew(looks)))
+        {
+            let before = (0..place).map_while(|_| self.ahead.pop());
+            before.for_each(|message| peer.line_up(message));
+            let Some(message) = self.ahead.pop() else { return };
+            let publication = self.forwarder.ahead(&peer, message);
+            self.submit(publication);
+        }
     }
 }

@@ -63,6 +63,12 @@ impl Session {
         }
         let release = self.held.is_release(sequence);
         if answer.verdict == Fate::Again && !release {
+            if let Some(change) = answer.change.take()
+                && self.in_flight.proved(sequence, answer.second)
+                && self.change(sequence, change, now)
+            {
+                self.heed(revoked, now);
+            }
             return self.sent_back(sequence, answer.second, delivery, now.instant);
         }
         let settled = match self.in_flight.answer(sequence, answer.part, answer.second) {
@@ -171,7 +177,7 @@ impl Session {
             text,
             identity: write.identity,
             key: Some(key),
-            is_answer: false,
+            is_answer: write.asked_by.is_some(),
             ahead: write.released,
             delivery: Some(delivery),
         });
@@ -205,6 +211,8 @@ impl Session {
         if !self.in_flight.send_back(sequence) {
             return Brought::Duplicate;
         }
+        // What it was to decide is decided when its turn comes.
+        self.barrier_decides &= self.barrier != Some(sequence);
         debug!(target: "countersign::journey", stage = "again", connection = %self.id, %sequence, "waits for what was sent before it");
         if self.is_closing() {
             self.refused(sequence, true, &body, PublishError::Ended, now);
@@ -212,7 +220,14 @@ impl Session {
             self.refused(sequence, true, &body, PublishError::Refused, now);
         } else {
             self.again_bytes = self.again_bytes.saturating_add(length(&body));
-            self.again.insert(sequence, SentBack { body, span });
+            self.again.insert(
+                sequence,
+                SentBack {
+                    body,
+                    first: None,
+                    span,
+                },
+            );
         }
         Brought::Taken
     }

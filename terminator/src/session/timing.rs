@@ -157,6 +157,7 @@ impl Session {
             bound.filter(|bound| !bound.lapse_noted).map(|bound| bound.deadline),
             bound.and_then(|bound| bound.revoked_at),
             self.outbound.fetch_ends(),
+            self.ahead_due,
         ];
         moments.into_iter().flatten().min()
     }

@@ -67,6 +67,16 @@ fn judge_probe(ledger: &Ledger<'_>, line: &Line<'_>, id: &str, wrong: &mut Vec<S
         return;
     }
     let told = ledger.answers(id).find_map(|(_, json)| json["payload"]["as"].as_str());
+    // What waits for a fresh token has all behind it wait too, where there is an order.
+    let waits = |other: &&str| {
+        let mut answers = ledger.answers(other);
+        let mut handled = ledger.handled.iter();
+        !answers.any(|(at, _)| *at <= probe.at)
+            && !handled.any(|handled| handled.id == *other && handled.at <= probe.at)
+    };
+    if told.is_none() && ledger.settings.ordered && line.sent[..probe.place].iter().any(waits) {
+        return;
+    }
     if told != Some(token.subject) {
         wrong.push(format!(
             "P3: {id} on {:?} should be handled as {}, and was as {told:?}",

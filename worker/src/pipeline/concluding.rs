@@ -1,5 +1,6 @@
 //! What a client's message comes to: read, proved, decided, carried out.
 
+use bytes::Bytes;
 use shared::bus::{Delivery, PublishError, UNREADABLE};
 use shared::clock::Timestamp;
 use shared::envelope::{Question, Verdict};
@@ -11,7 +12,7 @@ use shared::trace::{self as traces, KeyValue, SpanKind, words};
 use tracing::debug;
 
 use super::telling::is_noted;
-use super::{Conclusion, JOURNEY, Pipeline};
+use super::{Conclusion, JOURNEY, Pipeline, turn};
 use crate::answer;
 use crate::config::Elevation;
 use crate::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
@@ -109,7 +110,11 @@ impl Pipeline {
         let Some(question) = origin.question() else {
             return Ok(self.conclude_injected(&asked, decide(&case)).await);
         };
-        Ok(match decide(&case) {
+        let decision = turn::behind_what_is_held(&question.standing, decide(&case));
+        if let Some(verified) = turn::awaited(&question.standing, &decision) {
+            return Ok(self.send_back(&asked, question, body, verified).await);
+        }
+        Ok(match decision {
             Decision::InOwnName { verified, renews } => self.in_own_name(&asked, question, &verified, renews).await,
             Decision::InConnectionsName => self.in_connections_name(&asked).await,
             Decision::Anonymously => self.anonymously(&asked).await,
@@ -119,15 +124,28 @@ impl Pipeline {
                 Conclusion::of(Outcome::Authenticated, answer::auth_ok(asked.id(), None))
             }
             Decision::Forget => self.log_out(&asked, question).await?,
-            Decision::Again => {
-                debug!(target: JOURNEY, stage = "again", stamp = %origin);
-                let mut again = Conclusion::of(Outcome::Again, body.clone());
-                again.answer.verdict = Verdict::Again;
-                again
-            }
+            Decision::Again => self.send_back(&asked, question, body, None).await,
             Decision::Hold { own, reason } => self.hold(&asked, question, own.as_deref(), reason).await?,
             Decision::Refuse { error, close } => self.refuse(&asked, &error, close),
         })
+    }
+
+    /// Sends a message back to its terminator. What its token earns its connection it has from now on.
+    async fn send_back(
+        &self,
+        asked: &Asked<'_>,
+        question: &Question,
+        body: &Bytes,
+        verified: Option<&Verified>,
+    ) -> Conclusion {
+        debug!(target: JOURNEY, stage = "again", stamp = %asked.origin);
+        let mut again = sent_back(body);
+        if let Some(verified) = verified {
+            // What cannot be recorded now is said when its turn comes.
+            let granted = self.grant(asked, question, verified, None).await;
+            again.answer.change = granted.ok().map(|granted| granted.change);
+        }
+        again
     }
 
     async fn conclude_injected(&self, asked: &Asked<'_>, decision: Decision) -> Conclusion {
@@ -333,6 +351,13 @@ impl Pipeline {
         let why = format!("{}: {}", error.code.as_str(), error.message);
         conclusion.noted(self.decision(asked.origin.stamp(), asked.id(), "refused", why))
     }
+}
+
+/// A message that goes back to its terminator, which sends it again.
+pub(super) fn sent_back(body: &Bytes) -> Conclusion {
+    let mut again = Conclusion::of(Outcome::Again, body.clone());
+    again.answer.verdict = Verdict::Again;
+    again
 }
 
 const fn kind(proof: &Proof) -> &'static str {

@@ -1,0 +1,128 @@
+//! The order of a connection's messages, if they have one: pure.
+//!
+//! A *run* is what has gathered of a connection's messages since the last was sent; it goes to one worker, which handles
+//! one after the other. While one is under way nothing else is, but for two things: that what is held be released,
+//! which comes first, and what is sent *ahead* of its turn because it may renew the connection. That counts for who the
+//! connection is, and comes back to be handled in its turn; so everything before it gets its place in the order then.
+
+use std::time::Duration;
+
+use shared::envelope::Standing;
+use shared::id::Sequence;
+use shared::trace::Span;
+use tokio::time::Instant;
+
+use super::{SentBack, Session, length};
+use crate::in_flight::Kind;
+use crate::looks::Looks;
+use crate::read_ahead::Received;
+
+/// How long what may renew the connection waits for its turn, before it is sent ahead: less than the advance notice of any
+/// lapse, and longer than almost all handlers take.
+const ENOUGH: Duration = Duration::from_millis(250);
+
+impl Session {
+    /// Whether its messages have an order.
+    fn is_ordered(&self) -> bool {
+        self.common.shares.run.is_some()
+    }
+
+    /// How many messages may go together.
+    pub(crate) fn most_in_a_run(&self) -> usize {
+        self.common.shares.run.unwrap_or(1)
+    }
+
+    /// Whether a message may go with those that went just now. Who has no token is decided by those before it, when it is
+    /// known what has become of them.
+    pub(crate) fn may_follow(&self, looks: Looks) -> bool {
+        !looks.barrier && (looks.proves || !self.in_flight.is_proving()) && !self.is_behind_barrier() && self.has_room()
+    }
+
+    /// Whether it is the turn of what was read now.
+    pub(super) fn is_its_turn(&self, now: Instant) -> bool {
+        !self.is_ordered() || (self.in_flight.is_empty() && !self.held.comes_first(self.stand(now)))
+    }
+
+    /// Whether it is the turn of those that were sent back, or wait here.
+    pub(super) fn has_come_to_those_that_wait(&self, now: Instant) -> bool {
+        let nothing_is_under_way = || self.all_wait() && !self.in_flight.is_releasing();
+        !self.is_ordered() || (nothing_is_under_way() && !self.held.comes_first(self.stand(now)))
+    }
+
+    /// Whether all open messages wait here.
+    fn all_wait(&self) -> bool {
+        self.in_flight.open_messages() == self.again.len()
+    }
+
+    /// Whether what was answered already is to be heard before what is held is handled.
+    pub(super) fn answers_first(&self) -> bool {
+        self.is_ordered() && self.outbound.owes_answer()
+    }
+
+    /// Whether something of its is held.
+    pub(crate) fn has_held(&self) -> bool {
+        self.held.len() > 0
+    }
+
+    /// The first open message that may still get into the hold. In order, those that wait here come after what is held.
+    pub(super) fn oldest_under_way(&self) -> Option<Sequence> {
+        let waits = self.is_ordered() && self.all_wait();
+        self.in_flight.oldest_open().filter(|_| !waits)
+    }
+
+    /// So many messages were read and cannot be forwarded yet; the last of them looks like that.
+    pub(crate) fn reads_ahead(&mut self, messages: usize, last: Option<Looks>, now: Instant) {
+        self.ahead = u16::try_from(messages).unwrap_or(u16::MAX);
+        if messages == 0 {
+            self.ahead_due = None;
+        } else if self.ahead_due.is_none() && last.is_some_and(|looks| self.may_renew(looks)) {
+            self.ahead_due = Some(now + ENOUGH);
+            self.rearm = true;
+        }
+    }
+
+    /// Whether a message with those looks may have another token than the last that was sent.
+    pub(crate) fn may_renew(&self, looks: Looks) -> bool {
+        self.is_ordered() && self.was_ever_bound() && looks.mark.is_some() && looks.mark != self.last_token
+    }
+
+    /// Whether what may renew it has waited long enough. It is looked at once.
+    pub(crate) fn sends_ahead(&mut self, now: Instant) -> bool {
+        self.ahead_due.take_if(|due| *due <= now).is_some() && !self.is_behind_barrier()
+    }
+
+    /// It waits here for its turn, which is fixed now.
+    pub(crate) fn line_up(&mut self, message: Received) {
+        let Looks { barrier, proves, mark } = message.looks;
+        self.last_token = mark.or(self.last_token);
+        let sequence = self.in_flight.forward(Kind::Message { proves });
+        if barrier {
+            self.barrier = Some(sequence);
+            self.barrier_decides = false;
+        }
+        self.again_bytes = self.again_bytes.saturating_add(length(&message.text));
+        self.again.insert(
+            sequence,
+            SentBack {
+                body: message.text,
+                first: Some(message.at),
+                span: Span::NONE,
+            },
+        );
+    }
+
+    /// It is sent ahead of its turn.
+    pub(crate) fn send_ahead(&mut self, looks: Looks) -> (Sequence, Standing) {
+        self.last_token = looks.mark.or(self.last_token);
+        let sequence = self.in_flight.forward(Kind::Message { proves: true });
+        if looks.barrier {
+            self.barrier = Some(sequence);
+            self.barrier_decides = true;
+        }
+        let standing = Standing {
+            ahead: true,
+            ..self.standing()
+        };
+        (sequence, standing)
+    }
+}

@@ -1,0 +1,57 @@
+//! P11: what a connection sends is handled, and answered, in the order in which it was sent.
+
+use std::collections::BTreeSet;
+
+use super::ledger::{Ledger, Line};
+use crate::trace::Socket;
+
+pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
+    if !ledger.settings.ordered {
+        return;
+    }
+    for (socket, line) in &ledger.sockets {
+        // What the store had taken without saying so may be handled after its client was told that it is not.
+        let refused = |id: &str, before: u64| {
+            let mut answers = ledger.answers(id);
+            answers.any(|(at, json)| *at <= before && json["type"] == "error")
+        };
+        let handled = ledger.handled.iter().filter(|handled| !refused(handled.id, handled.at));
+        let handled = handled.map(|handled| handled.id);
+        in_order(ledger, *socket, handled, "handled", wrong);
+        if ledger.losses.is_empty() {
+            in_order(ledger, *socket, replied(line), "answered", wrong);
+        }
+    }
+}
+
+/// What it was answered. What was refused may be told at once.
+fn replied<'a>(line: &'a Line<'_>) -> impl Iterator<Item = &'a str> {
+    let replies = line.read.iter().filter(|(_, json)| json["type"] == "reply");
+    replies.filter_map(|(_, json)| json["id"].as_str())
+}
+
+/// The first time of each.
+fn in_order<'a>(
+    ledger: &Ledger<'_>,
+    socket: Socket,
+    ids: impl Iterator<Item = &'a str>,
+    what: &str,
+    wrong: &mut Vec<String>,
+) {
+    let mut before: Option<(usize, &str)> = None;
+    let mut seen = BTreeSet::new();
+    for id in ids {
+        let Some(message) = ledger.messages.get(id).filter(|message| message.socket == socket) else {
+            continue;
+        };
+        if !seen.insert(id) {
+            continue;
+        }
+        match before {
+            Some((place, earlier)) if message.place < place => {
+                wrong.push(format!("P11: {id} on {socket:?} is {what} after {earlier}"));
+            }
+            _ => before = Some((message.place, id)),
+        }
+    }
+}
