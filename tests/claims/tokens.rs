@@ -33,6 +33,18 @@ async fn code_of(client: &mut Client, token: &str) -> Value {
     answer["error"]["code"].clone()
 }
 
+/// Members of a header that name or bring keys of its writer's choice.
+fn keys_of_the_sender(url: &str, own: &Key) -> Vec<(&'static str, Value)> {
+    vec![
+        ("jku", json!(url)),
+        ("x5u", json!(url)),
+        ("jwk", own.jwk()),
+        ("x5c", json!([STANDARD.encode("certificate")])),
+        ("x5t", json!("dGhlIGRpZ2VzdCBvZiBhIGNlcnQ")),
+        ("x5t#S256", json!("bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2")),
+    ]
+}
+
 /// Tokens that are no good whoever holds which key, each with what it is.
 fn attacks(fetched_from: &str) -> Vec<(String, String)> {
     let good = || token_for("alice");
@@ -110,12 +122,18 @@ fn attacks(fetched_from: &str) -> Vec<(String, String)> {
         add(&format!("kid {kid}"), good().header("kid", kid).mint());
     }
     let own = Key::generate(KeyAlgorithm::Rs256);
+    for (name, value) in keys_of_the_sender(fetched_from, &own) {
+        let kid = |key: &Key| key.id().map(str::to_owned).unwrap_or_default();
+        let forged = good().signed_with(&own).header(name, value);
+        add(&format!("{name}, own key"), forged.mint());
+        add(
+            &format!("{name}, own key and kid"),
+            forged.header("kid", kid(&own)).mint(),
+        );
+    }
     for (name, value) in [
-        ("jku", json!(fetched_from)),
-        ("x5u", json!(fetched_from)),
-        ("jwk", own.jwk()),
-        ("x5c", json!([STANDARD.encode("certificate")])),
         ("crit", json!(["exp"])),
+        ("crit", json!(["jku"])),
         ("crit", json!(["b64"])),
         ("crit", json!([])),
         ("b64", json!(false)),
@@ -142,8 +160,8 @@ fn attacks(fetched_from: &str) -> Vec<(String, String)> {
         .unwrap()
         .as_secs();
     for exp in [
-        json!(soon as f64 + 0.5),
         json!(soon.to_string()),
+        json!(-0.5 - soon as f64),
         json!(soon * 1_000),
         json!(-1),
         json!(-(soon as i64)),
@@ -596,6 +614,122 @@ async fn a_token_may_say_more_than_it_must() {
         // A connection each: not all are of the same identity.
         let mut client = stack.client().await;
         assert_eq!(code_of(&mut client, &token).await, Value::Null, "{token}");
+    }
+}
+
+/// The claims with that one set to a number of these very digits.
+fn with_number(name: &str, digits: &str) -> String {
+    let token = token_for("alice").claim(name, 7);
+    let text = token
+        .payload_text()
+        .replace(&format!("\"{name}\":7"), &format!("\"{name}\":{digits}"));
+    token.raw_payload(&text).mint()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_standards_allow_in_a_token_is_accepted_and_nobody_is_asked_for_keys() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/jwks.json", elsewhere.local_addr().unwrap());
+    let stack = Stack::start().await;
+    let soon = token_for("alice")
+        .expires_at()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let mut tokens = vec![
+        with_number("exp", &format!("{soon}.5")),
+        with_number("iat", &format!("{}.999999", soon - 300)),
+        with_number("nbf", &format!("{}e0", soon - 300)),
+        // The one secret has no name.
+        token_for("alice").header("kid", "its issuer's name for it").mint(),
+    ];
+    let own = Key::generate(KeyAlgorithm::Rs256);
+    let brought = keys_of_the_sender(&url, &own);
+    tokens.extend(
+        brought
+            .into_iter()
+            .map(|(name, value)| token_for("alice").header(name, value).mint()),
+    );
+    for token in tokens {
+        let answer = stack.client().await.request("echo", Some(&token), Value::Null).await;
+        assert_eq!(answer["type"], "reply", "{token}: {answer}");
+    }
+    let fetched = elsewhere.accept();
+    assert!(fetched.is_err(), "somebody fetched a key: {fetched:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_read_as_issuers_publish_them() {
+    let keys = test_keys();
+    let (rsa, ec) = (&keys.rs256, &keys.es256);
+    let named = |key: &Key, algorithm: &str| {
+        let mut jwk = key.jwk();
+        (jwk["kid"], jwk["alg"]) = ("k".into(), algorithm.into());
+        jwk
+    };
+    let mut zero = named(rsa, "RS256");
+    let modulus = URL_SAFE_NO_PAD.decode(zero["n"].as_str().unwrap()).unwrap();
+    zero["n"] = URL_SAFE_NO_PAD.encode([&[0][..], &modulus].concat()).into();
+    let set = json!({"keys": [zero, named(rsa, "PS256"), named(ec, "ES256")]});
+    let stack = Stack::builder()
+        .setting("jwt-keys", &file("one-kid.json", set.to_string()))
+        .setting("jwt-algorithms", "")
+        .start()
+        .await;
+    let pair = EncodingKey::from_rsa_pem(rsa.private_pem().as_bytes()).unwrap();
+    let es256 = EncodingKey::from_ec_pem(ec.private_pem().as_bytes()).unwrap();
+    let by = |algorithm, key: &EncodingKey| (algorithm, signed(algorithm, ISSUER, Some("k"), key));
+    accepts(
+        &stack,
+        &[
+            by(Algorithm::RS256, &pair),
+            by(Algorithm::PS256, &pair),
+            by(Algorithm::ES256, &es256),
+        ],
+    )
+    .await;
+    let mut client = stack.client().await;
+    assert_eq!(
+        code_of(&mut client, &by(Algorithm::RS384, &pair).1).await,
+        "token_invalid"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_whose_time_is_about_to_begin_is_refused_for_now_and_good_then() {
+    let builder = Stack::builder().setting("on-unauthenticated", "close");
+    let stack = builder
+        .setting("unauthenticated-messages-per-second", "off")
+        .start()
+        .await;
+    let now = || token_for("alice").expires_at() - 300.s();
+    let ahead = |name: &str, by: u64| {
+        let now = now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        token_for("alice").claim(name, now + by).mint()
+    };
+    for name in ["nbf", "iat"] {
+        let mut client = stack.client().await;
+        // The leeway is 5 s.
+        let token = ahead(name, 40);
+        let error = client.request("echo", Some(&token), Value::Null).await["error"].clone();
+        assert_eq!(
+            (&error["code"], &error["temporary"]),
+            (&json!("auth_unavailable"), &json!(true)),
+            "{error}"
+        );
+        let wait_ms = error["retry_after_ms"].as_u64().unwrap();
+        assert!((1..=35_000).contains(&wait_ms), "{error}");
+        assert!(error["message"].as_str().unwrap().contains(name), "{error}");
+        // It is not closed, and good as soon as it is told to be.
+        let token = ahead(name, 7);
+        let reply = tests::eventually(30.s(), "the token is good", async || {
+            let answer = client.request("echo", Some(&token), Value::Null).await;
+            if answer["type"] == "reply" { Ok(()) } else { Err(answer) }
+        });
+        reply.await;
+        let mut client = stack.client().await;
+        assert_eq!(code_of(&mut client, &ahead(name, 300)).await, "token_invalid");
     }
 }
 

@@ -22,6 +22,7 @@
 //! token lasts for its message alone) that allows less. `docs/authority.md` has every case.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::grant::Policy;
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode, Reason};
@@ -46,6 +47,13 @@ pub(crate) enum Proof {
     Revoked,
     /// One that was good until its time was over, and has not been taken back.
     Expired(Arc<Verified>),
+    /// One that is good in a moment.
+    NotYet {
+        /// What lies in the future.
+        reason: token::Reason,
+        /// How far.
+        wait: Duration,
+    },
     /// One that proves nothing.
     Invalid(token::Reason),
     /// One of which it cannot be found out just now.
@@ -378,8 +386,19 @@ fn refusal(proof: &Proof) -> Decision {
         Proof::Invalid(reason) => {
             Decision::refuse(ErrorCode::TokenInvalid, token::Rejection::Invalid(*reason).to_string())
         }
+        Proof::NotYet { reason, wait } => not_yet(*reason, *wait),
         Proof::Revoked => revoked(),
         Proof::Unknown => unknown(),
+    }
+}
+
+/// The same token is good after that, so its holder is told when, and nothing else follows from it.
+fn not_yet(reason: token::Reason, wait: Duration) -> Decision {
+    let why = token::Rejection::NotYet { reason, wait }.to_string();
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    Decision::Refuse {
+        error: ErrorBody::new(ErrorCode::AuthUnavailable, why).retry_after_ms(wait_ms),
+        close: None,
     }
 }
 
@@ -387,7 +406,7 @@ fn refusal(proof: &Proof) -> Decision {
 fn closing_refusal(proof: &Proof, policy: Policy) -> Decision {
     let refusal = refusal(proof);
     match proof {
-        Proof::Good(_) | Proof::Unknown => refusal,
+        Proof::Good(_) | Proof::NotYet { .. } | Proof::Unknown => refusal,
         Proof::Revoked => refusal.and_close(CloseCode::Revoked),
         Proof::None | Proof::Expired(_) => refusal.and_close_by(policy, CloseCode::AuthRequired),
         Proof::Invalid(_) => refusal.and_close_by(policy, CloseCode::TokenInvalid),

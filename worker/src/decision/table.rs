@@ -37,6 +37,16 @@ fn brought() -> Vec<Named<(Proof, Beside)>> {
         ),
         ("a revoked one, expired or not", (Proof::Revoked, same)),
         (
+            "one that is good in a moment",
+            (
+                Proof::NotYet {
+                    reason: token::Reason::NotYetValid,
+                    wait: std::time::Duration::from_secs(1),
+                },
+                same,
+            ),
+        ),
+        (
             "one that proves nothing",
             (Proof::Invalid(token::Reason::Signature), same),
         ),

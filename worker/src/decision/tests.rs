@@ -406,6 +406,7 @@ fn authentication_is_never_held_and_never_sent_back() {
         ),
         (authenticate(Proof::Revoked, unsettled, Ignore), "token_revoked, 4503"),
         (authenticate(Proof::Unknown, unsettled, Close), "auth_unavailable"),
+        (authenticate(not_yet(), unsettled, Close), "auth_unavailable"),
         (forget(good("alice", "one"), on(live())), "bad_request"),
         (forget(Proof::None, NOBODY), "forgotten"),
     ]);
@@ -431,9 +432,38 @@ fn an_injected_message_has_only_its_own_token() {
         ),
         (injected(Purpose::Application, Proof::Revoked), "token_revoked"),
         (injected(Purpose::Application, Proof::Unknown), "auth_unavailable"),
+        (injected(Purpose::Application, not_yet()), "auth_unavailable"),
         (injected(Purpose::Authenticate, good("alice", "one")), "bad_request"),
         (injected(Purpose::Forget, Proof::None), "bad_request"),
     ]);
+}
+
+fn not_yet() -> Proof {
+    Proof::NotYet {
+        reason: token::Reason::NotYetValid,
+        wait: std::time::Duration::from_millis(1_500),
+    }
+}
+
+#[test]
+fn who_shows_a_token_a_moment_too_early_is_told_when_it_is_good() {
+    for stand in [NOBODY, on(live()), on(lapsed())] {
+        for policy in [Ignore, Close, Reauthenticate] {
+            for case in [
+                message(not_yet(), stand, policy),
+                authenticate(not_yet(), stand, policy),
+            ] {
+                let Decision::Refuse { error, close } = decide(&case) else {
+                    panic!("{case:?}")
+                };
+                assert_eq!(
+                    (error.temporary, error.retry_after_ms, close),
+                    (true, Some(1_500), None)
+                );
+                assert!(error.message.contains("`nbf`"), "{}", error.message);
+            }
+        }
+    }
 }
 
 /// Every case that there is: some hundred thousand.
@@ -473,6 +503,7 @@ fn all_cases() -> Vec<Case> {
         Proof::Expired(verified("alice", "past")),
         Proof::Expired(verified("bob", "past")),
         Proof::Invalid(token::Reason::Claims),
+        not_yet(),
         Proof::Unknown,
     ];
     let mut all = Vec::new();
@@ -609,9 +640,11 @@ fn what_cannot_be_found_out_is_temporary_and_says_when_to_come_again() {
         if let Decision::Refuse { error, close } = decide(&case)
             && error.code == ErrorCode::AuthUnavailable
         {
+            let own = matches!(case.proof, Proof::NotYet { .. }).then_some(1_500);
             assert_eq!(
                 (error.temporary, error.retry_after_ms, close),
-                (true, Some(RETRY_MS), None)
+                (true, own.or(Some(RETRY_MS)), None),
+                "{case:?}"
             );
         }
     }
@@ -639,6 +672,7 @@ fn what_anybody_may_send_is_nobodys_unless_a_good_token_came_with_it() {
                 Proof::Expired(verified("bob", "past")),
                 Proof::Invalid(token::Reason::Signature),
                 Proof::Revoked,
+                not_yet(),
                 Proof::Unknown,
             ];
             for proof in no_good {

@@ -240,6 +240,7 @@ impl Pipeline {
             }
             // The verifier tells whose it was; if it did not, the token would prove nothing.
             (Err(Rejection::Expired), None) | (Err(Rejection::Unavailable), _) => Proof::Unknown,
+            (Err(Rejection::NotYet { reason, wait }), _) => Proof::NotYet { reason, wait },
             (Err(Rejection::Invalid(reason)), _) => Proof::Invalid(reason),
         };
         debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = kind(&proof), cached);
@@ -366,6 +367,7 @@ const fn kind(proof: &Proof) -> &'static str {
         Proof::Good(_) => "valid",
         Proof::Revoked => "revoked",
         Proof::Expired(_) => "expired",
+        Proof::NotYet { .. } => "not-yet",
         Proof::Invalid(_) => "invalid",
         Proof::Unknown => "unknown",
     }

@@ -52,9 +52,9 @@ impl Claims {
         Ok(Self {
             issuer,
             subject,
-            expires_at: required(&members, "exp", date)?,
-            not_before: optional(&members, "nbf", date)?,
-            issued_at: optional(&members, "iat", date)?,
+            expires_at: required(&members, "exp", |value| date(value, f64::floor))?,
+            not_before: optional(&members, "nbf", |value| date(value, f64::ceil))?,
+            issued_at: optional(&members, "iat", |value| date(value, f64::ceil))?,
             token_id: optional(&members, "jti", short_string)?.map(TokenId::new),
             all: members.0,
         })
@@ -90,10 +90,14 @@ fn subject(value: &Value) -> Option<&str> {
     string(value).filter(|text| is_subject(text))
 }
 
-/// A NumericDate (RFC 7519 §2) in whole seconds: a fraction would have to be rounded, and each way favours someone.
-fn date(value: &Value) -> Option<Timestamp> {
-    value
-        .as_u64()
+/// A NumericDate (RFC 7519 §2), which may have a fraction. It is rounded so that the token is good for no longer than it says.
+fn date(value: &Value, round: impl Fn(f64) -> f64) -> Option<Timestamp> {
+    let seconds = value.as_u64().or_else(|| {
+        // Above 2^53 a number has no fraction, so that nothing is lost on the way to an integer.
+        let seconds = round(value.as_f64()?);
+        (0.0..=MAX_DATE_S as f64).contains(&seconds).then_some(seconds as u64)
+    });
+    seconds
         .filter(|&seconds| seconds <= MAX_DATE_S)
         .map(Timestamp::from_secs)
 }
@@ -160,17 +164,36 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_whole_seconds_that_fit_a_timestamp() {
+    fn a_date_with_a_fraction_is_rounded_to_the_shorter_life() {
+        let claims = |seconds: f64| {
+            let text = json!({"iss": "i", "sub": "a", "aud": "us", "exp": seconds, "nbf": seconds, "iat": seconds});
+            Claims::parse(text.to_string().as_bytes(), &rules()).unwrap()
+        };
+        for (seconds, expiry, beginning) in [
+            (100.0, 100, 100),
+            (100.5, 100, 101),
+            (0.25, 0, 1),
+            (99.999_999, 99, 100),
+        ] {
+            let claims = claims(seconds);
+            assert_eq!(claims.expires_at, Timestamp::from_secs(expiry), "{seconds}");
+            assert_eq!(claims.not_before, Some(Timestamp::from_secs(beginning)), "{seconds}");
+            assert_eq!(claims.issued_at, Some(Timestamp::from_secs(beginning)), "{seconds}");
+        }
+    }
+
+    #[test]
+    fn dates_are_numbers_of_seconds_that_fit_a_timestamp() {
         let wrong = [
             json!("100"),
-            json!(100.0),
-            json!(1e2),
+            json!("100.5"),
             json!(-1),
+            json!(-0.5e3),
             json!(null),
             json!([100]),
             json!(true),
         ];
-        let wild = [json!(u64::MAX), json!(MAX_DATE_S + 1), json!(1e300)];
+        let wild = [json!(u64::MAX), json!(MAX_DATE_S + 1), json!(1e300), json!(1.9e16)];
         for value in wrong.iter().chain(&wild) {
             for name in ["exp", "nbf", "iat"] {
                 assert_eq!(

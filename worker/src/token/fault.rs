@@ -129,10 +129,10 @@ pub enum Fault {
     #[error("has an empty `kid`")]
     EmptyKid,
     /// RFC 7517 §4.5.
-    #[error("has a `kid` that another key of the same issuer has")]
+    #[error("has a `kid` that another key of the same issuer has for the same algorithm")]
     DuplicateKid,
     /// Each of them may have to be tried for one token.
-    #[error("has a `kid` that more than {MAX_SAME_KID} issuers use")]
+    #[error("has a `kid` that more than {MAX_SAME_KID} issuers use for one algorithm")]
     KidSharedTooOften,
     /// `jwt-algorithms` leaves nothing.
     #[error("is a {kind} key, for which `jwt-algorithms` leaves none of {usable:?}")]

@@ -2,16 +2,18 @@
 //!
 //! The header is the sender's, so it chooses nothing: it may name one of our
 //! keys and one of that key's algorithms. Members that would change the meaning
-//! of the rest, or bring keys along, are refused even where RFC 7515 §4 would
-//! let us ignore them, because their sender expects something we do not do.
+//! of the rest are refused even where RFC 7515 §4 would let us ignore them, because
+//! their sender expects something we do not do. Members that bring or name keys of
+//! the sender's choice (`jku`, `jwk`, `x5u`, `x5c`, `x5t`) mean nothing here: issuers
+//! write them for others, and they are neither fetched nor looked at.
 
 use serde_json::Value;
 
 use super::members::Members;
 use super::{Algorithm, Reason};
 
-/// RFC 7515 §4.1, RFC 7516 §4.1, RFC 7797 §3.
-const FORBIDDEN: [&str; 9] = ["crit", "zip", "enc", "b64", "jku", "x5u", "x5c", "jwk", "cty"];
+/// RFC 7515 §4.1, RFC 7516 §4.1, RFC 7797 §3. We know no extension, so whatever is `crit` is one we do not (RFC 7515 §4.1.11).
+const FORBIDDEN: [&str; 5] = ["crit", "zip", "enc", "b64", "cty"];
 
 /// The two members that choose among our keys.
 #[derive(Debug)]
@@ -129,7 +131,22 @@ mod tests {
     }
 
     #[test]
-    fn members_that_extend_redirect_or_bring_keys_are_refused() {
+    fn members_that_bring_keys_are_passed_over_whatever_they_are() {
+        for name in ["jku", "x5u", "jwk", "x5c", "x5t", "x5t#S256"] {
+            for value in ["null", "[]", "\"https://evil.example/\"", "{\"kty\":\"oct\"}"] {
+                let json = format!(r#"{{"alg":"HS256","kid":"k","{name}":{value}}}"#);
+                let header = Header::parse(json.as_bytes()).unwrap();
+                assert_eq!(
+                    (header.algorithm, header.kid.as_deref()),
+                    (Algorithm::HS256, Some("k")),
+                    "{json}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn members_that_change_what_a_token_means_are_refused() {
         for name in FORBIDDEN {
             for value in ["null", "[]", "\"x\"", "true"] {
                 let json = format!(r#"{{"alg":"HS256","{name}":{value}}}"#);

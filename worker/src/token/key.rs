@@ -97,9 +97,13 @@ impl Material {
         Ok(Self::of(Kind::Rsa, DecodingKey::from_rsa_der(key.as_ref())))
     }
 
-    /// From modulus and exponent, big endian without leading zeros.
+    /// From modulus and exponent, big endian. RFC 7518 §6.3.1.1 wants no leading zeros, but issuers publish what their library
+    /// gives them, and that may have the one that DER needs.
     pub(super) fn rsa_components(n: &[u8], e: &[u8]) -> Result<Self, Fault> {
-        let components = PublicKeyComponents { n, e };
+        let components = PublicKeyComponents {
+            n: without_leading_zeros(n),
+            e: without_leading_zeros(e),
+        };
         let parsed = components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
         Self::rsa(parsed.map_err(|_| Fault::NotAKey(Kind::Rsa))?.as_ref())
     }
@@ -121,6 +125,11 @@ impl Material {
         check_point(Kind::Ed25519, &ED25519, public)?;
         Ok(Self::of(Kind::Ed25519, DecodingKey::from_ed_der(public)))
     }
+}
+
+fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|&&byte| byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
 }
 
 /// RFC 8725 §3.4: a point must be on its curve.
@@ -150,6 +159,13 @@ impl Key {
             algorithms,
             material,
         }
+    }
+
+    /// Whether there are signatures that both could have made, as far as their algorithms tell.
+    pub(super) fn shares_an_algorithm(&self, other: &Self) -> bool {
+        self.algorithms
+            .iter()
+            .any(|algorithm| other.algorithms.contains(algorithm))
     }
 
     /// Whether `signature` (base64url) over `signed` is this key's. `algorithm` was chosen from the key's own.

@@ -1,7 +1,9 @@
 //! All the keys that tokens are verified with.
 //!
-//! Choosing among them follows the token's `kid` alone; without one, the few
-//! keys that fit are tried. A key's issuer is compared after its signature holds.
+//! Choosing among them follows the token's `kid` and `alg`; without a `kid`, the few
+//! keys that fit are tried. A `kid` that no key has may mean one of the keys that were
+//! given no name: a static key has one only if its entry says so, and its issuer may
+//! well name it. A key's issuer is compared after its signature holds.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +19,10 @@ use crate::identity::Issuer;
 pub(super) const MAX_KEYS: usize = 1_000;
 /// Keys tried for one token. 8 * 60 us (ES256) is about 0.5 ms a forged token.
 const MAX_TRIED: usize = 8;
-/// Issuers may use one `kid` by chance, or share a key; all of them can be tried.
+/// Issuers may use one `kid` for one algorithm by chance, or share a key; all of them can be tried.
 pub(super) const MAX_SAME_KID: usize = MAX_TRIED;
 
-/// Where the keys of that `kid` stand: one for each issuer that uses it.
+/// Where the keys of that `kid` stand: one for each issuer that uses it and each algorithm that it is used with.
 pub(super) type ByKid = HashMap<Arc<str>, Vec<usize>>;
 
 /// A checked, unchanging set of keys.
@@ -77,19 +79,34 @@ impl Keys {
         let fits = |key: &&Key| key.algorithms.contains(&algorithm);
         let candidates: Vec<&Key> = match kid {
             None => self.keys.iter().filter(fits).take(MAX_TRIED).collect(),
-            Some(kid) => {
-                let named = self.by_kid.get(kid).ok_or(Reason::UnknownKey)?;
-                named
-                    .iter()
-                    .filter_map(|&index| self.keys.get(index))
-                    .filter(fits)
-                    .collect()
-            }
+            Some(kid) => match self.by_kid.get(kid) {
+                Some(named) => {
+                    let named = named.iter().filter_map(|&index| self.keys.get(index));
+                    named.filter(fits).collect()
+                }
+                None => {
+                    let nameless = self.keys.iter().filter(|key| key.kid.is_none());
+                    nameless.filter(fits).take(MAX_TRIED).collect()
+                }
+            },
         };
-        if candidates.is_empty() {
-            Err(Reason::Algorithm)
-        } else {
-            Ok(candidates)
+        match candidates.is_empty() {
+            false => Ok(candidates),
+            true if self.is_unknown(kid) => Err(Reason::UnknownKey),
+            true => Err(Reason::Algorithm),
         }
+    }
+
+    /// What it means that none of the candidates signed it.
+    pub(super) fn unsigned(&self, kid: Option<&str>) -> Reason {
+        if self.is_unknown(kid) {
+            Reason::UnknownKey
+        } else {
+            Reason::Signature
+        }
+    }
+
+    fn is_unknown(&self, kid: Option<&str>) -> bool {
+        kid.is_some_and(|kid| !self.by_kid.contains_key(kid))
     }
 }

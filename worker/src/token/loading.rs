@@ -227,12 +227,15 @@ impl<'a> Loading<'a> {
         for (index, (key, place)) in self.keys.iter().zip(&self.places).enumerate() {
             let Some(kid) = &key.kid else { continue };
             let same = by_kid.entry(kid.clone()).or_default();
-            if same
-                .iter()
-                .any(|&other| self.keys.get(other).is_some_and(|other| other.issuer == key.issuer))
-            {
+            let others = || same.iter().filter_map(|&other| self.keys.get(other));
+            let serving = |algorithm: &Algorithm| others().filter(|other| other.algorithms.contains(algorithm)).count();
+            if others().any(|other| other.issuer == key.issuer && key.shares_an_algorithm(other)) {
                 self.errors.push(at(place, Fault::DuplicateKid));
-            } else if same.len() == MAX_SAME_KID {
+            } else if key
+                .algorithms
+                .iter()
+                .any(|algorithm| serving(algorithm) == MAX_SAME_KID)
+            {
                 self.errors.push(at(place, Fault::KidSharedTooOften));
             }
             same.push(index);

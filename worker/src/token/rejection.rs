@@ -1,9 +1,12 @@
 //! Why a token proves nothing.
 //!
 //! Expiry stands apart because its holder can mend it by fetching a new token, and
-//! keys that are out of reach because nobody is to blame for the token; everything else is one answer to a client, `token_invalid`, with a text that
+//! keys that are out of reach because nobody is to blame for the token, and a token whose time is about to begin because the
+//! same text is good a moment later; everything else is one answer to a client, `token_invalid`, with a text that
 //! tells a developer what to look at. The texts name members and claims, never
 //! their values: they go to clients and into logs.
+
+use std::time::Duration;
 
 use super::Other;
 
@@ -16,6 +19,14 @@ pub enum Rejection {
     /// It is not, or not yet, a token of ours.
     #[error("the token is invalid: {0}")]
     Invalid(Reason),
+    /// It will be good in a moment, for its issuer's clock is a little ahead of ours.
+    #[error("the token is not good yet: {reason}")]
+    NotYet {
+        /// What lies in the future.
+        reason: Reason,
+        /// How far.
+        wait: Duration,
+    },
     /// The key that it may have been signed with is still to come, or being asked for: the same token may be good later.
     #[error("the key of the token cannot be had just now")]
     Unavailable,
@@ -51,7 +62,7 @@ pub enum Reason {
     /// A member that is mandatory or has a type, and does not meet it.
     #[error("the header member `{0}` is missing or malformed")]
     HeaderMember(&'static str),
-    /// A member that changes what the token means, or points to keys of the sender's choice (RFC 8725 §3.10).
+    /// A member that changes what the token means.
     #[error("the header member `{0}` is not accepted")]
     ForbiddenMember(&'static str),
     /// Neither absent, nor `JWT`, nor `at+jwt` (RFC 8725 §3.11, RFC 9068 §4).
@@ -61,7 +72,7 @@ pub enum Reason {
     #[error("the header member `alg` is not accepted for any key that fits")]
     Algorithm,
     /// RFC 7515 §4.1.4.
-    #[error("no key has the `kid` of the header")]
+    #[error("no key has the `kid` of the header, and none without a name signed it")]
     UnknownKey,
     /// RFC 7515 §5.2.
     #[error("the signature does not hold")]

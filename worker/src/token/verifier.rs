@@ -23,6 +23,9 @@ use super::key::Key;
 use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, Verdict, Verified};
 use crate::identity::Identity;
 
+/// How far a token's time may lie ahead for it to be asked for again: what clocks are off by that nobody has set wrong.
+const MOST_AHEAD: Duration = Duration::from_secs(60);
+
 /// What is asked of every token, whatever key signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -63,11 +66,20 @@ impl Rules {
     /// Everything about a verified token that depends on the clock; expiry last.
     fn in_time(&self, token: &Verified, now: Timestamp) -> Result<(), Rejection> {
         let latest = now.saturating_add(self.leeway);
-        if token.not_before.is_some_and(|not_before| not_before > latest) {
-            return Err(Reason::NotYetValid.into());
-        }
-        if token.issued_at.is_some_and(|issued_at| issued_at > latest) {
-            return Err(Reason::IssuedInTheFuture.into());
+        let ahead = |date: Option<Timestamp>| date.map(|date| date.saturating_since(latest)).unwrap_or_default();
+        let (begins, issued) = (ahead(token.not_before), ahead(token.issued_at));
+        let wait = begins.max(issued);
+        if !wait.is_zero() {
+            let reason = if begins.is_zero() {
+                Reason::IssuedInTheFuture
+            } else {
+                Reason::NotYetValid
+            };
+            let good_then = wait <= MOST_AHEAD && self.in_time(token, now.saturating_add(wait)).is_ok();
+            return Err(match good_then {
+                true => Rejection::NotYet { reason, wait },
+                false => reason.into(),
+            });
         }
         // The first catches an `exp` in milliseconds, the second a long life that has nearly passed.
         let too_late = token.expires_at > latest.saturating_add(self.max_lifetime);
@@ -241,7 +253,7 @@ fn prove(
     let candidates = keys.candidates(header.kid.as_deref(), header.algorithm)?;
     let holds = |key: &&Key| key.signed(compact.signed, compact.signature, header.algorithm);
     let mut signers = candidates.into_iter().filter(holds).peekable();
-    signers.peek().ok_or(Reason::Signature)?;
+    signers.peek().ok_or_else(|| keys.unsigned(header.kid.as_deref()))?;
     let claims = Claims::parse(&compact.payload, rules)?;
     // Issuers may share a key, so the first whose key holds need not be the one that is claimed.
     let signer = signers

@@ -189,9 +189,56 @@ fn a_kid_chooses_its_key_and_no_other() {
 }
 
 #[test]
-fn a_kid_is_refused_where_keys_have_none() {
-    let token = HMAC.token(Algorithm::HS256, r#"{"alg":"HS256","kid":"x"}"#, &claims().to_string());
-    assert_eq!(verify(&token), Some(Reason::UnknownKey));
+fn a_kid_that_no_key_has_may_mean_a_key_without_a_name_and_no_other() {
+    let header = r#"{"alg":"ES256","kid":"x"}"#;
+    let verdict = |signer: &Signer, verifier: &Verifier| {
+        invalid(verifier.verify(&signer.token(Algorithm::ES256, header, &claims().to_string()), now()))
+    };
+    let alone = verifier(load("k.pem", P256.file()).unwrap());
+    assert_eq!(verdict(&P256, &alone), None);
+    assert_eq!(verdict(&Signer::p256(), &alone), Some(Reason::UnknownKey));
+    let other = Signer::p256();
+    let files = [("k.pem", P256.file()), ("kid=y;other.pem", other.file())];
+    let beside = verifier(load_for(&[ISSUER], &[], &files).unwrap());
+    assert_eq!(verdict(&P256, &beside), None);
+    assert_eq!(verdict(&other, &beside), Some(Reason::UnknownKey));
+    // Where a key has that name, none without one is tried.
+    let files = [("k.pem", P256.file()), ("kid=x;other.pem", other.file())];
+    let named = verifier(load_for(&[ISSUER], &[], &files).unwrap());
+    assert_eq!(
+        (verdict(&P256, &named), verdict(&other, &named)),
+        (Some(Reason::Signature), None)
+    );
+}
+
+#[test]
+fn a_kid_may_be_one_of_several_algorithms_each_with_its_key() {
+    let of = |signer: &Signer, algorithm: &str| with(with(signer.jwk(), "kid", "k"), "alg", algorithm);
+    let keys = jwks([of(&RSA, "RS256"), of(&RSA, "PS256"), of(&P256, "ES256")]);
+    let verifier = verifier(load("keys", keys).unwrap());
+    for (signer, algorithm, expected) in [
+        (&RSA, Algorithm::RS256, None),
+        (&RSA, Algorithm::PS256, None),
+        (&P256, Algorithm::ES256, None),
+        (&RSA, Algorithm::RS384, Some(Reason::Algorithm)),
+    ] {
+        let header = json!({"alg": algorithm, "kid": "k"}).to_string();
+        let token = signer.token(algorithm, &header, &claims().to_string());
+        assert_eq!(invalid(verifier.verify(&token, now())), expected, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn an_rsa_key_with_leading_zeros_is_the_key_without_them() {
+    let zeros = |name: &str| {
+        let number = RSA.jwk()[name].as_str().map(str::to_owned).unwrap();
+        let number = ::base64::Engine::decode(&::base64::engine::general_purpose::URL_SAFE_NO_PAD, number).unwrap();
+        base64(&[&[0, 0][..], &number].concat())
+    };
+    let padded = with(with(RSA.jwk(), "n", zeros("n")), "e", zeros("e"));
+    let verifier = verifier(load("keys", jwks([padded])).unwrap());
+    let token = RSA.token(Algorithm::RS256, r#"{"alg":"RS256"}"#, &claims().to_string());
+    assert_eq!(invalid(verifier.verify(&token, now())), None);
 }
 
 #[test]
@@ -275,7 +322,7 @@ fn claims_are_read_strictly() {
     assert_eq!(verify(&hmac_token_with("aud", "them")), Some(Reason::Audience));
     assert_eq!(verify(&hmac_token_with("sub", "")), Some(Reason::MalformedClaim("sub")));
     assert_eq!(
-        verify(&hmac_token_with("exp", 1.5)),
+        verify(&hmac_token_with("exp", -1.5)),
         Some(Reason::MalformedClaim("exp"))
     );
     assert_eq!(
@@ -335,10 +382,32 @@ fn a_token_begins_exactly_at_its_beginning_and_leeway() {
             invalid(hmac_verifier().verify(&token, Timestamp::from_millis(first))),
             None
         );
-        invalid(hmac_verifier().verify(&token, Timestamp::from_millis(first - 1)))
+        let early = |by_ms: u64| {
+            hmac_verifier()
+                .verify(&token, Timestamp::from_millis(first - by_ms))
+                .result
+                .err()
+        };
+        [1, 60_000, 60_001].map(early)
     };
-    assert_eq!(at("nbf"), Some(Reason::NotYetValid));
-    assert_eq!(at("iat"), Some(Reason::IssuedInTheFuture));
+    let expected = |reason: Reason| {
+        let wait = |ms| Duration::from_millis(ms);
+        let not_yet = |ms| Rejection::NotYet { reason, wait: wait(ms) };
+        [not_yet(1), not_yet(60_000), reason.into()].map(Some)
+    };
+    assert_eq!(at("nbf"), expected(Reason::NotYetValid));
+    assert_eq!(at("iat"), expected(Reason::IssuedInTheFuture));
+}
+
+#[test]
+fn a_token_that_is_never_good_is_not_called_good_in_a_moment() {
+    for (exp, expected) in [
+        (NOW_S + 10, Reason::NotYetValid),
+        (NOW_S + 400 * 86_400, Reason::NotYetValid),
+    ] {
+        let claims = with(with(claims(), "nbf", NOW_S + 20), "exp", exp);
+        assert_eq!(verify(&hmac_token(&claims)), Some(expected), "{exp}");
+    }
 }
 
 #[test]
@@ -382,6 +451,7 @@ fn what_is_refused_is_not_remembered() {
         "x",
         &hmac_token_with("exp", NOW_S - 30),
         &hmac_token_with("nbf", NOW_S + 30),
+        &hmac_token_with("nbf", NOW_S + 300),
         &hmac_token_with("aud", "x"),
     ] {
         for _ in 0..2 {
