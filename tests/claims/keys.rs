@@ -339,3 +339,60 @@ async fn a_key_file_that_is_replaced_is_read_again() {
     eventually_code(&mut client, &old, "token_invalid").await;
     assert_eq!(code(&mut client, &new).await, Value::Null);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_key_spoils_no_other_and_is_told_once() {
+    let [good, other] = [Algorithm::Es256, Algorithm::EdDsa].map(Key::generate);
+    let with = |key: &Key, kid: &str, name: &str, value: Value| {
+        let mut jwk = key.jwk();
+        jwk["kid"] = kid.into();
+        jwk[name] = value;
+        jwk
+    };
+    let rsa = &test_keys().rs256;
+    let weak = with(rsa, "the-weak-one", "n", "w".repeat(170).into());
+    let set = json!({"keys": [
+        weak,
+        with(rsa, "the-encrypting-one", "use", "enc".into()),
+        with(rsa, "the-unknown-one", "kty", "AKP".into()),
+        good.jwk(),
+    ]});
+    let file = test_keys().folder().join("one-bad-key.json");
+    fs::write(&file, set.to_string()).unwrap();
+    let mut server = KeyServer::away();
+    server.serve_text(&set.to_string()).await;
+    for keys in [file.display().to_string(), server.url()] {
+        let builder = Stack::builder().setting("jwt-keys", &keys).setting("jwks-ttl", "1s");
+        let stack = builder.setting("jwt-algorithms", "").start().await;
+        let mut client = stack.client().await;
+        assert_eq!(code(&mut client, &good).await, Value::Null, "{keys}");
+        assert_ne!(code(&mut client, &other).await, Value::Null, "{keys}");
+        if keys == server.url() {
+            let asked = server.requests();
+            eventually(30.s(), "it is asked again and again", async || {
+                if server.requests() > asked + 2 {
+                    Ok(())
+                } else {
+                    Err(asked)
+                }
+            })
+            .await;
+        }
+        assert_eq!(stack.workers()[0].is_ready().await, Ok(()));
+        let log = stack.workers()[0].log();
+        let told = |kid: &str, reason: &str| {
+            let says = |line: &&Value| {
+                line["why"]
+                    .as_str()
+                    .is_some_and(|why| why.contains(kid) && why.contains(reason))
+            };
+            log.iter().filter(says).count()
+        };
+        let all = [
+            told("the-weak-one", "bits"),
+            told("the-encrypting-one", "`use`"),
+            told("the-unknown-one", "`kty`"),
+        ];
+        assert_eq!(all, [1, 1, 1], "{log:?}");
+    }
+}

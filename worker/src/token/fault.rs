@@ -153,17 +153,6 @@ pub enum Fault {
     NoIssuer,
 }
 
-impl Fault {
-    /// Whether the key is merely none that we could use: one for another purpose, or of another sort. RFC 7517 §5 has
-    /// such keys ignored, and issuers do publish keys for encryption next to those that sign.
-    pub(super) const fn is_foreign(&self) -> bool {
-        matches!(
-            self,
-            Self::Use | Self::KeyOps | Self::KeyType | Self::Curve | Self::AlgorithmUnfit | Self::NoAlgorithm { .. }
-        )
-    }
-}
-
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -5,7 +5,7 @@
 //! the whole set at once, so that a key that was removed verifies nothing more, not
 //! even what it has verified before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ pub(crate) struct Keeper<F = Http> {
     /// Why each of those is away that is.
     away: BTreeMap<Place, FetchError>,
     conditions: BTreeMap<Place, Condition>,
+    /// The keys that are passed over, as was told.
+    passed_over: BTreeSet<String>,
     standing: watch::Sender<Standing>,
     metrics: KeyMetrics,
 }
@@ -85,17 +87,19 @@ impl<F: Fetch> Keeper<F> {
             .filter_map(|(place, source, _)| Some((place, source.url()?.clone())))
             .collect();
         verifier.inquiry().settle(urls.is_empty());
-        let keeper = Self {
+        let mut keeper = Self {
             urls,
             fetch,
             schedule: Schedule::new(ttl, Instant::now()),
             verifier,
             away: BTreeMap::new(),
             conditions: BTreeMap::new(),
+            passed_over: BTreeSet::new(),
             standing: watch::Sender::new(Ok(())),
             metrics: KeyMetrics::new(),
             contents,
         };
+        keeper.tell_passed_over();
         keeper.tell_standing();
         keeper
     }
@@ -191,11 +195,25 @@ impl<F: Fetch> Keeper<F> {
         self.tell_standing();
     }
 
-    fn put_in_force(&self, keys: Keys) {
+    fn put_in_force(&mut self, keys: Keys) {
         let count = keys.len();
         self.verifier.replace_keys(keys);
         self.metrics.replaced();
         info!(count, "there are new keys; verdicts under the old ones are forgotten");
+        self.tell_passed_over();
+    }
+
+    /// Tells each key that is passed over once, for as long as it stays where it is.
+    fn tell_passed_over(&mut self) {
+        let keys = self.verifier.keys();
+        let told = std::mem::take(&mut self.passed_over);
+        for error in keys.passed_over() {
+            let why = error.to_string();
+            if !told.contains(&why) && !self.passed_over.contains(&why) {
+                warn!(why, "a key is passed over; all others are used");
+            }
+            self.passed_over.insert(why);
+        }
     }
 
     fn condition(&self, place: Place) -> Condition {

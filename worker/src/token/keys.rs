@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::fault::{Fault, KeyErrors};
+use super::fault::{Fault, KeyError, KeyErrors};
 use super::key::Key;
-use super::loading::Loading;
+use super::loading::{Loaded, Loading};
 use super::source::Content;
 use super::{Algorithm, KeySource, Reason};
 use crate::identity::Issuer;
@@ -31,6 +31,7 @@ pub struct Keys {
     keys: Vec<Key>,
     by_kid: ByKid,
     is_partial: bool,
+    passed_over: Vec<KeyError>,
 }
 
 impl Keys {
@@ -54,13 +55,23 @@ impl Keys {
         for (source, content) in contents {
             loading.entry(source, content);
         }
-        let is_partial = loading.is_partial();
-        let (keys, by_kid) = loading.finish()?;
+        let Loaded {
+            keys,
+            by_kid,
+            is_partial,
+            passed_over,
+        } = loading.finish()?;
         Ok(Self {
             keys,
             by_kid,
             is_partial,
+            passed_over,
         })
+    }
+
+    /// What is wrong with the keys of its sources that are not among them, each with its name.
+    pub fn passed_over(&self) -> &[KeyError] {
+        &self.passed_over
     }
 
     /// How many keys there are; 0 only while others are still to come.

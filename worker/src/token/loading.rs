@@ -4,9 +4,10 @@
 //! start it five times, so nothing here stops at the first: faults are collected,
 //! of single keys as they are found, of the whole set at the end.
 //!
-//! A file is its operator's, who can mend it, so there is nothing in it to pass
-//! over. A set at a URL is somebody else's: keys in it that are not for us are
-//! ignored, while one that is weak still has the whole set refused.
+//! A key set is mostly somebody else's, and one bad key in it spoils no other: what
+//! is for another use, of an unknown kind, weak or a private key is passed over, and
+//! remembered to be told. Only a source of which nothing is left is at fault, and a
+//! set in which two keys cannot be told apart.
 
 use super::fault::{Fault, KeyError, KeyErrors, KeyName};
 use super::form::{Form, trim_start};
@@ -28,7 +29,18 @@ pub(super) struct Loading<'a> {
     places: Vec<Place>,
     /// Of the sources whose keys are still to come.
     awaited: Vec<Issuer>,
+    /// What is wrong with keys that are left out.
+    passed_over: Vec<KeyError>,
     errors: Vec<KeyError>,
+}
+
+/// A whole set.
+pub(super) struct Loaded {
+    pub(super) keys: Vec<Key>,
+    pub(super) by_kid: ByKid,
+    /// Whether keys are still to come.
+    pub(super) is_partial: bool,
+    pub(super) passed_over: Vec<KeyError>,
 }
 
 /// Where a key came from: the entry, and how an error calls the key if the entry holds several.
@@ -45,12 +57,6 @@ impl Entry<'_> {
     fn place(&self, name: Option<KeyName>) -> Place {
         (self.text.clone(), name)
     }
-
-    /// Whether a key with these faults is left out rather than refused. A private key is a leak, whatever it is for.
-    fn ignores(&self, faults: &[Fault]) -> bool {
-        let is_private = |fault: &Fault| matches!(fault, Fault::PrivateMember(_));
-        self.source.url().is_some() && faults.iter().any(Fault::is_foreign) && !faults.iter().any(is_private)
-    }
 }
 
 impl<'a> Loading<'a> {
@@ -61,6 +67,7 @@ impl<'a> Loading<'a> {
             keys: Vec::new(),
             places: Vec::new(),
             awaited: Vec::new(),
+            passed_over: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -88,7 +95,9 @@ impl<'a> Loading<'a> {
         match material {
             Ok(material) => {
                 let key = Key::new(entry.issuer.clone(), entry.source.kid(), material, None);
-                self.key(entry, None, key);
+                if let Err(fault) = self.key(entry, None, key) {
+                    self.fault(entry, None, fault);
+                }
             }
             Err(Fault::Unrecognized { looks, .. }) => {
                 let named = entry.source.named_a_secret().to_string();
@@ -96,11 +105,6 @@ impl<'a> Loading<'a> {
             }
             Err(fault) => self.fault(entry, None, fault),
         }
-    }
-
-    /// Whether keys are still to come.
-    pub(super) fn is_partial(&self) -> bool {
-        !self.awaited.is_empty()
     }
 
     fn issuer_of(&self, source: &KeySource) -> Result<Issuer, Fault> {
@@ -126,61 +130,56 @@ impl<'a> Loading<'a> {
             }
             Ok(jwks) => jwks.keys,
         };
-        let found_before = (self.keys.len(), self.errors.len());
+        let (found_before, mut passed_over) = (self.keys.len(), Vec::new());
         for (index, members) in keys.iter().enumerate() {
-            self.jwk(entry, index, members);
+            if let Err((name, faults)) = self.jwk(entry, index, members) {
+                let place = entry.place(Some(name));
+                passed_over.extend(faults.into_iter().map(|fault| at(&place, fault)));
+            }
         }
-        if found_before == (self.keys.len(), self.errors.len()) {
-            self.fault(entry, None, Fault::NoKeys);
+        if found_before == self.keys.len() {
+            self.errors.extend(passed_over);
+        } else {
+            self.passed_over.extend(passed_over);
         }
     }
 
-    fn jwk(&mut self, entry: &Entry<'_>, index: usize, members: &Members) {
+    /// Adds one key of a set, or says all that is wrong with it.
+    fn jwk(&mut self, entry: &Entry<'_>, index: usize, members: &Members) -> Result<(), (KeyName, Vec<Fault>)> {
         let kid = jwk::kid(members);
         let name = match kid {
             Ok(Some(kid)) => KeyName::Kid(kid.to_owned()),
             _ => KeyName::Index(index),
         };
-        let kid = kid.unwrap_or_else(|fault| {
-            self.fault(entry, Some(name.clone()), fault);
-            None
-        });
-        match jwk::parse(members) {
-            Ok(Jwk { material, algorithm }) => {
-                self.key(
-                    entry,
-                    Some(name),
-                    Key::new(entry.issuer.clone(), kid, material, algorithm),
-                );
-            }
-            Err(faults) if entry.ignores(&faults) => {}
-            Err(faults) => {
-                for fault in faults {
-                    self.fault(entry, Some(name.clone()), fault);
+        let faults = match (kid, jwk::parse(members)) {
+            (Ok(kid), Ok(Jwk { material, algorithm })) => {
+                let key = Key::new(entry.issuer.clone(), kid, material, algorithm);
+                match self.key(entry, Some(name.clone()), key) {
+                    Ok(()) => return Ok(()),
+                    Err(fault) => vec![fault],
                 }
             }
-        }
+            (kid, jwk) => kid.err().into_iter().chain(jwk.err().unwrap_or_default()).collect(),
+        };
+        Err((name, faults))
     }
 
-    /// Narrows a key's algorithms to the allowed ones and adds it.
-    fn key(&mut self, entry: &Entry<'_>, name: Option<KeyName>, mut key: Key) {
+    /// Narrows a key's algorithms to the allowed ones and adds it, if there are any.
+    fn key(&mut self, entry: &Entry<'_>, name: Option<KeyName>, mut key: Key) -> Result<(), Fault> {
         let usable = key.algorithms.clone();
         key.algorithms
             .retain(|algorithm| self.allowed.is_empty() || self.allowed.contains(algorithm));
         if key.algorithms.is_empty() {
             let kind = key.material.kind;
-            let fault = Fault::NoAlgorithm { kind, usable };
-            if entry.ignores(std::slice::from_ref(&fault)) {
-                return;
-            }
-            self.fault(entry, name.clone(), fault);
+            return Err(Fault::NoAlgorithm { kind, usable });
         }
         self.keys.push(key);
         self.places.push(entry.place(name));
+        Ok(())
     }
 
     /// Checks what only the whole set can have wrong.
-    pub(super) fn finish(mut self) -> Result<(Vec<Key>, ByKid), KeyErrors> {
+    pub(super) fn finish(mut self) -> Result<Loaded, KeyErrors> {
         if self.issuers.is_empty() {
             self.errors.push(KeyError {
                 entry: None,
@@ -202,7 +201,12 @@ impl<'a> Loading<'a> {
             self.refuse_lack();
         }
         if self.errors.is_empty() {
-            Ok((self.keys, by_kid))
+            Ok(Loaded {
+                keys: self.keys,
+                by_kid,
+                is_partial: !self.awaited.is_empty(),
+                passed_over: self.passed_over,
+            })
         } else {
             Err(KeyErrors(self.errors))
         }
@@ -245,7 +249,7 @@ impl<'a> Loading<'a> {
 
     /// Said only when nothing else is wrong: a key that was refused is not a key that was forgotten.
     fn refuse_lack(&mut self) {
-        if self.keys.is_empty() && !self.is_partial() {
+        if self.keys.is_empty() && self.awaited.is_empty() {
             return self.errors.push(KeyError {
                 entry: None,
                 key: None,

@@ -150,6 +150,11 @@ impl Verifier {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The keys that it verifies with now.
+    pub(super) fn keys(&self) -> Arc<Keys> {
+        self.current_keys().1
+    }
+
     /// What it asks of every token.
     pub fn rules(&self) -> &Rules {
         &self.rules

@@ -300,7 +300,7 @@ async fn a_set_that_is_not_fit_for_use_is_not_taken() {
         (P256.file(), "JWKS"),
         (b"{}".to_vec(), "JWKS"),
         (jwks([]), "no key"),
-        (jwks([key(&P256, "a"), weak]), "key \"w\""),
+        (jwks([weak]), "key \"w\""),
         (jwks([key(&P256, "a"), key(&HMAC, "h")]), "key \"h\": is symmetric"),
         (jwks([key(&P256, "a"), key(&Signer::p256(), "a")]), "another key"),
         (jwks([with(key(&P256, "p"), "d", "AA")]), "private member"),
@@ -346,7 +346,7 @@ async fn keys_of_an_issuer_that_are_not_for_us_are_passed_over() {
         (Ok(false), String::new())
     );
     assert_eq!(kept.verdict(&token(&P256, "e")), UNAVAILABLE);
-    // A leak is one, whatever the key is for; and nothing but such keys is no set.
+    // Nothing but such keys is no set.
     for bad in [
         with(with(key(&RSA, "e"), "use", "enc"), "d", "AA"),
         with(key(&RSA, "e"), "use", "enc"),

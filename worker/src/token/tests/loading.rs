@@ -302,6 +302,47 @@ fn a_key_without_any_algorithm_left_is_refused() {
 }
 
 #[test]
+fn one_bad_key_spoils_no_other_and_is_told_with_its_name() {
+    let named = |jwk: Value, kid: &str| with(jwk, "kid", kid);
+    let bad = [
+        named(with(RSA.jwk(), "use", "enc"), "encrypts"),
+        named(json!({"kty": "AKP", "alg": "ML-DSA-44"}), "unknown"),
+        named(json!({"kty": "RSA", "n": base64(&modulus(128)), "e": "AQAB"}), "weak"),
+        named(json!({"kty": "RSA", "n": base64(&power(128)), "e": "AQAB"}), "roca"),
+        named(with(P256.jwk(), "y", base64(&[1; 32])), "off-curve"),
+        named(with(ED.jwk(), "d", "AA"), "private"),
+        named(with(P384.jwk(), "alg", "HS256"), "unfit"),
+        with(P256.jwk(), "kid", ""),
+        // It bears the good key's name, and does not take it.
+        named(with(P256.jwk(), "key_ops", json!(["sign"])), "good"),
+    ];
+    let all = jwks(bad.iter().cloned().chain([named(P256.jwk(), "good")]));
+    for entry in ["keys.json", "https://issuer.example/keys"] {
+        let keys = load(entry, all.clone()).unwrap();
+        assert_eq!(keys.len(), 1);
+        assert_eq!(keys.candidates(Some("good"), Algorithm::ES256).unwrap().len(), 1);
+        let told: Vec<_> = keys.passed_over().iter().map(ToString::to_string).collect();
+        let names = [
+            "encrypts",
+            "unknown",
+            "weak",
+            "roca",
+            "off-curve",
+            "private",
+            "unfit",
+            "key 7",
+            "good",
+        ];
+        assert_eq!(told.len(), names.len(), "{told:?}");
+        for (told, name) in told.iter().zip(names) {
+            assert!(told.contains(name) && told.contains(entry), "{name}: {told}");
+        }
+        // Where none is left, all of it is what is wrong.
+        assert_eq!(faults(load(entry, jwks(bad.clone()))).len(), bad.len());
+    }
+}
+
+#[test]
 fn a_set_has_1_to_1000_keys() {
     assert_eq!(faults(load_for(&[ISSUER], &[], &[])), [Fault::NoKeys]);
     assert_eq!(faults(load("keys", jwks([]))), [Fault::NoKeys]);
