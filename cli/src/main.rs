@@ -112,7 +112,7 @@ fn main() -> ExitCode {
     let _first_of_this_process = shared::life::install_crypto_provider();
     let outcome = match command {
         Command::Dev(args) => dev::run(&args),
-        Command::Token(command) => token::run(command),
+        Command::Token(command) => block_on(token::run(command)),
         Command::Inject(args) => block_on(inject::run(args)),
         Command::Push(args) => block_on(push::run(args)),
         Command::Revoke(args) => block_on(revoke::run(args)),

@@ -2,6 +2,7 @@
 
 mod inspect;
 pub(crate) mod mint;
+mod settings;
 mod signing_key;
 mod verify;
 
@@ -24,21 +25,21 @@ pub(crate) enum TokenCommand {
     Mint(mint::MintArgs),
     /// Show what a token says. Nothing is verified.
     #[command(after_help = inspect::EXAMPLES)]
-    Inspect(TokenText),
+    Inspect(inspect::InspectArgs),
     /// Check a token as a worker would: exit status 0 if it is valid, 1 if not.
     #[command(after_help = verify::EXAMPLES)]
-    Verify(verify::VerifyArgs),
+    Verify(Box<verify::VerifyArgs>),
 }
 
 /// Runs one of them.
 ///
 /// # Errors
 /// What kept it from doing its work; an invalid token is none.
-pub(crate) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
         TokenCommand::Mint(args) => mint::run(&args),
-        TokenCommand::Inspect(text) => inspect::run(&text.read()?),
-        TokenCommand::Verify(args) => verify::run(&args),
+        TokenCommand::Inspect(args) => inspect::run(&args).await,
+        TokenCommand::Verify(args) => verify::run(&args).await,
     }
 }
 

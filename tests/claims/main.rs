@@ -64,6 +64,7 @@ mod store_faults;
 mod store_losses;
 mod strategies;
 mod tls;
+mod token_claims;
 mod tokens;
 mod topology;
 mod traces;

@@ -28,6 +28,8 @@ pub mod redis;
 pub mod http;
 
 pub mod program;
+/// The tool for people, as a shell runs it.
+pub mod tool;
 
 pub mod stack;
 
@@ -90,5 +92,6 @@ pub use redis::{Store, shared_store};
 pub use rig::{Embedded, Rig};
 pub use stack::Stack;
 pub use token::token_for;
+pub use tool::tool;
 pub use upstream::Upstream;
 pub use wait::{Span, eventually};

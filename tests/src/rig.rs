@@ -19,7 +19,7 @@ use worker::{
     Parts, Worker,
     config::WorkerConfig,
     store,
-    token::{KeySource, Keys, Rules, Verifier},
+    token::{KeySource, Keys, Verifier},
 };
 
 use crate::{
@@ -166,13 +166,5 @@ fn verifier(config: &WorkerConfig) -> Verifier {
         .map(|entry| entry.expose().parse().expect("a key"))
         .collect();
     let keys = Keys::load(&sources, &config.issuers(), &[]).unwrap_or_else(|errors| panic!("{errors}"));
-    let rules = Rules {
-        audiences: config.jwt_audience.to_vec(),
-        leeway: config.jwt_leeway,
-        max_size: config.jwt_max_size.bytes(),
-        max_lifetime: config.jwt_max_lifetime,
-        allow: config.jwt_allow.clone(),
-        required_claims: config.jwt_required_claims.clone(),
-    };
-    Verifier::new(keys, rules, config.token_cache)
+    Verifier::new(keys, config.token_rules(), config.token_cache)
 }

@@ -154,6 +154,8 @@ mod tests {
             ("jwt-audience", "b"),
             ("jwt-leeway", "6s"),
             ("jwt-allow", "id"),
+            ("jwt-scope-claims", "roles"),
+            ("jwt-subject-claim", "oid"),
         ] {
             assert_ne!(of(&[other]), usual, "{other:?}");
         }

@@ -14,13 +14,13 @@ use shared::bus::ReplyQueues;
 use shared::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size, TraceConfig};
 use shared::grant::Policy;
 
-use crate::token::{Other, RequiredClaim};
+use crate::token::{ClaimPath, Other, RequiredClaim, TokenType};
 
 pub use handler_kind::{HandlerKind, UpstreamUrl};
 pub use key_entry::KeyEntry;
 pub use policies::Policies;
 pub use public_types::PublicTypes;
-pub use required_scopes::RequiredScopes;
+pub use required_scopes::{Reading, RequiredScopes};
 pub use store_url::StoreUrl;
 
 shared::settings! {
@@ -53,8 +53,16 @@ shared::settings! {
         pub jwks_ttl: Duration = "5m" in "1s"..="24h",
         /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`.
         pub jwt_issuer: OneOrMore<String>,
-        /// The audiences we go by, comma separated: a token is accepted if its claim `aud` names one of them.
+        /// The audiences we go by, comma separated: a token is accepted if its claim `aud`, or another of
+        /// `jwt-audience-claims`, names one of them.
         pub jwt_audience: OneOrMore<String>,
+        /// The claims that may name an audience of ours, comma separated; one that does is enough. Where an issuer writes no
+        /// `aud`, or only one of its own, `aud,client_id,azp` lets the client count that asked for the token (Cognito's access tokens,
+        /// Keycloak without an audience mapper).
+        pub jwt_audience_claims: OneOrMore<String> = "aud",
+        /// The claim that names whom a token speaks for, of 1 to 255 bytes. It must name somebody for good and nobody else of the
+        /// issuer: `oid` for Entra ID, where `sub` is another for each application.
+        pub jwt_subject_claim: String = "sub",
         /// The claims that name the client a token was issued to, comma separated; the first that a token has counts. Clients
         /// of one subject are told apart where one could get at what another may: in `idempotency`, and by `resume`.
         pub jwt_client_claims: Vec<String> = "azp,client_id",
@@ -77,6 +85,12 @@ shared::settings! {
         /// The claims that every token must have, comma separated, each with its value where that counts:
         /// `email_verified=true,tenant`. A value is met by a text, a number, a truth value, or an item of a list.
         pub jwt_required_claims: Vec<RequiredClaim> = "",
+        /// What the header member `typ` of tokens must say, comma separated: `at+jwt` lets access tokens by RFC 9068 in and no
+        /// ID token. Empty accepts `JWT` and `at+jwt`, and tokens that do not say.
+        pub jwt_type: Vec<TokenType> = "",
+        /// The claims in which the scopes of `required-scopes` stand, comma separated, each as one text with spaces or a list:
+        /// a claim, or a member within one, as in `scope,scp,roles,realm_access.roles`. Name none that users can write.
+        pub jwt_scope_claims: OneOrMore<ClaimPath> = "scope,scp",
         /// How many valid tokens are remembered, so that their signature is checked once. Raise it above the number
         /// of clients that are active at a time; one takes about half a kilobyte.
         pub token_cache: usize = "100000" in "1"..="100000000",
@@ -133,7 +147,7 @@ shared::settings! {
         /// identity gets the same answer again and has no second effect, and another with its `id` is refused with
         /// `duplicate`. It costs a call of the store before and one after the handler. All workers must agree on it.
         pub idempotency: Option<Duration> = "off" in "1s"..="24h",
-        /// The scopes that a message's token must have in `scope` or `scp`, by the message's type, comma separated:
+        /// The scopes that a message's token must have, in a claim of `jwt-scope-claims`, by the message's type, comma separated:
         /// `orders.create=orders:write,admin.#=admin`. As in AMQP's topics `*` is one word and `#` any number: `admin.#` is
         /// `admin` and all under it, `admin.*` only `admin.` and one word more, `#` all;
         /// several scopes are separated by spaces, and every entry that means a type must be met. Before an entry that is

@@ -40,7 +40,7 @@ pub(crate) use self::answers::Presence;
 pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
 pub use self::echo::Echo;
 pub(crate) use self::own::Improper;
-use crate::config::RequiredScopes;
+use crate::config::{Reading, RequiredScopes};
 use crate::hex::hex;
 use crate::identity::Identity;
 
@@ -245,8 +245,7 @@ pub(crate) struct Guarded {
     handler: Box<dyn Erased>,
     timeout: Duration,
     scopes: RequiredScopes,
-    /// Those that are accepted.
-    audiences: Vec<String>,
+    reading: Reading,
 }
 
 /// Why the handler did not answer.
@@ -291,17 +290,12 @@ impl Failure {
 }
 
 impl Guarded {
-    pub(crate) fn new(
-        handler: Box<dyn Erased>,
-        timeout: Duration,
-        scopes: RequiredScopes,
-        audiences: Vec<String>,
-    ) -> Self {
+    pub(crate) fn new(handler: Box<dyn Erased>, timeout: Duration, scopes: RequiredScopes, reading: Reading) -> Self {
         Self {
             handler,
             timeout,
             scopes,
-            audiences,
+            reading,
         }
     }
 
@@ -310,7 +304,7 @@ impl Guarded {
         let issuer = &request.identity.issuer;
         let scope = self
             .scopes
-            .lacking(request.kind, issuer, request.claims, &self.audiences)?;
+            .lacking(request.kind, issuer, request.claims, &self.reading)?;
         let why = format!("the token lacks the scope `{scope}`, which messages of this `type` need");
         Some(ErrorBody::new(ErrorCode::Forbidden, why))
     }

@@ -60,6 +60,7 @@ mod hex;
 mod redact;
 mod retry;
 
+pub mod checking;
 pub mod program;
 mod running;
 

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::breaker::Breaker;
-use crate::config::{Elevation, Policies, PublicTypes, RequiredScopes, Strategy};
+use crate::config::{Elevation, Policies, PublicTypes, Reading, RequiredScopes, Strategy};
 use crate::dead_letter::Undertaker;
 use crate::handler::Guarded;
 use crate::handler::builtin::Application;
@@ -46,7 +46,7 @@ use crate::recorded::Recorder;
 use crate::retry::Mover;
 use crate::standing::Terms;
 use crate::store::{HoldLimits, Store, Traced, UnauthenticatedLimits};
-use crate::token::Verifier;
+use crate::token::{ClaimPath, Verifier};
 
 /// How long what came in one AMQP message with others waits for room in this worker, before it is left to another.
 const SURPLUS_PATIENCE: Duration = Duration::from_millis(250);
@@ -127,6 +127,8 @@ pub struct Limits {
     pub on_unauthenticated: Policies,
     /// What a token must allow, by the message's type.
     pub required_scopes: RequiredScopes,
+    /// The claims in which scopes stand.
+    pub scope_claims: Vec<ClaimPath>,
     /// Which messages anybody may send.
     pub public_types: PublicTypes,
 }
@@ -273,7 +275,11 @@ impl Rooms {
             clock,
             limits,
         } = parts;
-        let audiences = verifier.rules().audiences.clone();
+        let reading = Reading {
+            audiences: verifier.rules().audiences.clone(),
+            audience_claims: verifier.rules().audience_claims.clone(),
+            scope_claims: limits.scope_claims.clone(),
+        };
         // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
         let publisher = bus.publisher(Patience::Endless);
         let replier = bus.replier(Patience::Endless);
@@ -300,12 +306,7 @@ impl Rooms {
                     )
                 }),
                 store,
-                handler: Guarded::new(
-                    handler,
-                    limits.handler_timeout,
-                    limits.required_scopes.clone(),
-                    audiences,
-                ),
+                handler: Guarded::new(handler, limits.handler_timeout, limits.required_scopes.clone(), reading),
                 places: Arc::new(Places::new(limits.shares())),
                 breaker: Breaker::new(),
                 publisher: publisher.clone(),

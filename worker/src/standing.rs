@@ -16,7 +16,7 @@ use shared::tag::{ResumeSecret, TokenTag};
 
 use crate::answer;
 use crate::identity::{self, Identity, Issuer};
-use crate::token::Verified;
+use crate::token::{SUB, Verified};
 
 /// Who a connection is, with all claims: the text of a grant that only workers read.
 #[derive(PartialEq)]
@@ -29,34 +29,49 @@ pub(crate) struct Principal {
     pub(crate) resume: ResumeSecret,
 }
 
-/// It crosses the broker with every message of its connection. Issuer and subject are among the claims.
+/// It crosses the broker with every message of its connection. The issuer is among the claims, and mostly the subject.
 #[derive(Serialize)]
 struct Written<'a> {
     c: &'a Map<String, Value>,
     r: String,
+    /// The subject, where another claim than `sub` names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
 struct Read {
     c: Map<String, Value>,
     r: String,
+    #[serde(default)]
+    s: Option<String>,
 }
 
 impl Principal {
     /// The text of what a token proved.
     pub(crate) fn to_text(verified: &Verified, resume: &ResumeSecret) -> String {
+        let subject = verified.identity.subject.as_str();
+        let is_sub = verified.claims.get(SUB).is_some_and(|sub| sub == subject);
         let written = Written {
             c: &verified.claims,
             r: resume.to_string(),
+            s: (!is_sub).then_some(subject),
         };
         // Claims came as JSON, so they can be written as JSON.
         serde_json::to_string(&written).unwrap_or_default()
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        let Read { c: claims, r: resume } = serde_json::from_str(text).ok()?;
+        let Read {
+            c: claims,
+            r: resume,
+            s: subject,
+        } = serde_json::from_str(text).ok()?;
         let issuer = Issuer::new(claims.get("iss")?.as_str()?);
-        let subject = identity::Subject::new(claims.get("sub")?.as_str()?);
+        let subject = match subject {
+            Some(subject) => identity::Subject::new(subject),
+            None => identity::Subject::new(claims.get(SUB)?.as_str()?),
+        };
         Some(Self {
             identity: Identity::new(issuer, subject),
             claims,
@@ -204,6 +219,21 @@ mod tests {
         assert_eq!(principal.identity, verified().identity);
         assert_eq!(principal.claims, verified().claims);
         assert_eq!(principal.resume, resume);
+    }
+
+    #[test]
+    fn a_principal_whom_another_claim_names_comes_back_too() {
+        let mut verified = verified();
+        verified.identity.subject = identity::Subject::new("o-1");
+        verified.claims.insert("oid".to_owned(), "o-1".into());
+        for claims_sub in [true, false] {
+            if !claims_sub {
+                verified.claims.remove("sub");
+            }
+            let text = Principal::to_text(&verified, &ResumeSecret::random());
+            let bound = Bound::of(&standing(&terms().grant(&verified, NOW), &text)).unwrap();
+            assert_eq!(bound.principal().unwrap().identity, verified.identity);
+        }
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl WorkerConfig {
             client_claims: self.jwt_client_claims.clone(),
             on_unauthenticated: self.on_unauthenticated.clone(),
             required_scopes: self.required_scopes.clone(),
+            scope_claims: self.jwt_scope_claims.to_vec(),
             public_types: self.public_types.clone(),
             on_expired_push: self.on_expired_push,
             hold,
@@ -104,6 +105,21 @@ impl WorkerConfig {
                 bytes_of_terminator: self.unauthenticated_hold_bytes_per_terminator.bytes() as u64,
                 bytes_of_all: self.unauthenticated_hold_bytes_total.bytes() as u64,
             },
+        }
+    }
+
+    /// What is asked of every token.
+    pub fn token_rules(&self) -> Rules {
+        Rules {
+            audiences: self.jwt_audience.to_vec(),
+            audience_claims: self.jwt_audience_claims.to_vec(),
+            subject_claim: self.jwt_subject_claim.clone(),
+            types: self.jwt_type.clone(),
+            leeway: self.jwt_leeway,
+            max_size: self.jwt_max_size.bytes(),
+            max_lifetime: self.jwt_max_lifetime,
+            allow: self.jwt_allow.clone(),
+            required_claims: self.jwt_required_claims.clone(),
         }
     }
 
@@ -138,15 +154,8 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<(Arc<Verifier>, Contents
     let issuers = config.issuers();
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
     let (contents, keys) = Contents::load(sources, issuers, algorithms).map_err(StartError::Keys)?;
-    let rules = Rules {
-        audiences: config.jwt_audience.to_vec(),
-        leeway: config.jwt_leeway,
-        max_size: config.jwt_max_size.bytes(),
-        max_lifetime: config.jwt_max_lifetime,
-        allow: config.jwt_allow.clone(),
-        required_claims: config.jwt_required_claims.clone(),
-    };
-    Ok((Arc::new(Verifier::new(keys, rules, config.token_cache)), contents))
+    let verifier = Verifier::new(keys, config.token_rules(), config.token_cache);
+    Ok((Arc::new(verifier), contents))
 }
 
 /// Who keeps a verifier's keys up to date. Every server has been asked once.

@@ -11,7 +11,7 @@
 //! - [`verifier`]: the order of the checks, and the clock.
 //! - `inquiry`: how it has an unknown key asked for.
 //! - `cache`: who has been verified under the present keys.
-//! - `compact`, `header`, `claims`, `purpose`, `members`: the strict reading that RFC 8725
+//! - `compact`, `header`, `token_type`, `claims`, `claim_path`, `audience`, `purpose`, `members`: the strict reading that RFC 8725
 //!   asks for. The `jsonwebtoken` crate does the signatures alone: left to itself
 //!   it accepts critical extensions, repeated claims and an `exp` in milliseconds.
 //!
@@ -53,7 +53,9 @@ pub mod verifier;
 
 mod inquiry;
 
+pub(crate) mod audience;
 mod cache;
+mod claim_path;
 mod claims;
 mod compact;
 mod header;
@@ -61,10 +63,13 @@ mod members;
 mod numbers;
 mod purpose;
 mod rejection;
+mod token_type;
 
 #[cfg(test)]
 mod tests;
 
+pub use claim_path::ClaimPath;
+pub(crate) use claims::SUB;
 pub(crate) use contents::Contents;
 pub use fault::{Fault, KeyError, KeyErrors, KeyName};
 pub use form::Looks;
@@ -77,6 +82,7 @@ pub use purpose::{Other, RequiredClaim};
 pub use rejection::{Reason, Rejection};
 pub use secret::{check as check_secret, secret_in};
 pub use source::KeySource;
+pub use token_type::TokenType;
 pub use verifier::{Rules, Verifier};
 
 /// The members of a JSON object in which none stands twice; nothing if it is no such thing.

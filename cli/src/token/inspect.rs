@@ -1,27 +1,61 @@
-//! Shows what a token says, and believes nothing of it.
+//! Shows what a token says, and believes nothing of it, unless it is told by which settings it may.
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
+use clap::Args;
+use serde_json::{Value, json};
 use shared::clock::{Clock as _, SystemClock, Timestamp};
 
+use super::settings::TokenSettings;
+use super::{TokenText, verify};
 use crate::{human, print};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   countersign token inspect eyJhbGciOi...
-  countersign token mint alice | countersign token inspect";
+  countersign token mint alice | countersign token inspect
+  countersign token inspect --jwt-issuer https://login.example.com --jwt-audience chat --json eyJhbGciOi...";
 
-pub(super) fn run(token: &str) -> anyhow::Result<ExitCode> {
-    print::line(&describe(token, SystemClock.now())?);
+/// The token, and perhaps the settings of a worker.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    token: TokenText,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: TokenSettings,
+}
+
+pub(super) async fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
+    let token = args.token.read()?;
+    let now = SystemClock.now();
+    let (header, claims) = parts(&token)?;
+    let verdict = if args.settings.is_empty() {
+        None
+    } else {
+        let checker = args.settings.checker().await?;
+        verify::tell_passed_over(&checker);
+        Some(verify::answer(&checker.check(&token, now), now))
+    };
+    if args.json {
+        print::line(&json!({"header": header, "claims": claims, "verdict": verdict}).to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let last = match &verdict {
+        Some(verdict) => format!("a worker with these settings says: {}", verify::text(verdict)),
+        None => "NOT VERIFIED: anybody can write this; `countersign token verify` checks it".to_owned(),
+    };
+    print::line(&format!("{}{last}", describe(&header, &claims, now)));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Header and claims as they stand, and their times for people.
-fn describe(token: &str, now: Timestamp) -> anyhow::Result<String> {
+/// Header and claims, as they stand.
+fn parts(token: &str) -> anyhow::Result<(Value, Value)> {
     let parts: Vec<&str> = token.split('.').collect();
     let [header, claims, _signature] = parts.as_slice() else {
         bail!(
@@ -29,15 +63,18 @@ fn describe(token: &str, now: Timestamp) -> anyhow::Result<String> {
             parts.len()
         );
     };
-    let (header, claims) = (part("header", header)?, part("claims", claims)?);
+    Ok((part("header", header)?, part("claims", claims)?))
+}
+
+/// The same, and their times for people.
+fn describe(header: &Value, claims: &Value, now: Timestamp) -> String {
     let mut text = format!("header  {header:#}\nclaims  {claims:#}\n");
     for (claim, meaning) in [("iat", "issued"), ("nbf", "good from"), ("exp", "expires")] {
         if let Some(value) = claims.get(claim) {
             text.push_str(&format!("{claim}     {}\n", time(value, meaning, now)));
         }
     }
-    text.push_str("NOT VERIFIED: anybody can write this; `countersign token verify` checks it");
-    Ok(text)
+    text
 }
 
 fn part(name: &str, text: &str) -> anyhow::Result<Value> {
@@ -85,12 +122,8 @@ mod tests {
     }
 
     fn describe_at_1000(claims: &str) -> String {
-        describe(&token(claims), Timestamp::from_secs(1_000)).unwrap()
-    }
-
-    #[test]
-    fn it_says_that_nothing_is_verified() {
-        assert!(describe_at_1000("{}").contains("NOT VERIFIED"));
+        let (header, claims) = parts(&token(claims)).unwrap();
+        describe(&header, &claims, Timestamp::from_secs(1_000))
     }
 
     #[test]
@@ -108,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_an_error() {
-        assert!(describe("a.b", Timestamp::from_secs(0)).is_err());
-        assert!(describe("!.e30.AA", Timestamp::from_secs(0)).is_err());
+        assert!(parts("a.b").is_err());
+        assert!(parts("!.e30.AA").is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! What a token must allow before a message of a type is handled: `orders.create=orders:write,admin.#=admin`.
 //!
 //! Every entry that means a type counts, so that one more entry never lets anybody in. Scopes are the words of the
-//! claim `scope` (RFC 8693 §4.2, RFC 9068 §2.2.3) and of the claim `scp`, which some issuers write instead, each as
-//! one text with spaces or as an array of texts. An entry may be for the tokens of one issuer, or of one audience, alone:
+//! claims that `jwt-scope-claims` names: `scope` (RFC 8693 §4.2, RFC 9068 §2.2.3) and `scp`, which some issuers write
+//! instead, or wherever roles stand, each as one text with spaces or as an array of texts. An entry may be for the tokens of one issuer, or of one audience, alone:
 //! `issuer=https://partner.example;admin.#=-`, where `-` is a scope that no token has.
 
 use serde_json::{Map, Value as Json};
@@ -11,7 +11,8 @@ use shared::protocol::RESERVED_PREFIX;
 use shared::topic::Pattern;
 
 use crate::identity::Issuer;
-use crate::rights::SCOPES;
+use crate::token::ClaimPath;
+use crate::token::audience::is_for;
 
 /// Before an entry, whose tokens it is for.
 const ISSUER: &str = "issuer=";
@@ -19,6 +20,17 @@ const AUDIENCE: &str = "aud=";
 
 /// The scope that no token has.
 const NOBODY: &str = "-";
+
+/// Where in a token's claims stands for whom it is and what it allows.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The audiences that are accepted.
+    pub audiences: Vec<String>,
+    /// The claims that may name them.
+    pub audience_claims: Vec<String>,
+    /// The claims that name scopes.
+    pub scope_claims: Vec<ClaimPath>,
+}
 
 /// The scopes that messages need, by their type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,26 +50,22 @@ struct Entry {
 impl RequiredScopes {
     /// The first scope that messages of this type need and these claims, of a token of that issuer, do not have.
     ///
-    /// A token that is meant for several of the `audiences` that are accepted may what it may by one of them.
-    pub fn lacking(
-        &self,
-        kind: &str,
-        issuer: &Issuer,
-        claims: &Map<String, Json>,
-        audiences: &[String],
-    ) -> Option<&str> {
+    /// A token that is meant for several of the audiences that are accepted may what it may by one of them.
+    pub fn lacking(&self, kind: &str, issuer: &Issuer, claims: &Map<String, Json>, reading: &Reading) -> Option<&str> {
         let meant = || self.0.iter().filter(|entry| entry.means(kind, issuer));
+        let scopes = &reading.scope_claims;
         if meant().all(|entry| entry.audience.is_none()) {
-            return first_lacking(meant(), claims);
+            return first_lacking(meant(), claims, scopes);
         }
         let by_one = |audience: &&String| {
             let of_it = |entry: &&Entry| entry.audience.as_deref().is_none_or(|one| one == audience.as_str());
-            first_lacking(meant().filter(of_it), claims)
+            first_lacking(meant().filter(of_it), claims, scopes)
         };
-        let own: Vec<_> = audiences.iter().filter(|audience| is_for(claims, audience)).collect();
+        let is_own = |audience: &&String| is_for(claims, &reading.audience_claims, audience);
+        let own: Vec<_> = reading.audiences.iter().filter(is_own).collect();
         if own.is_empty() {
             // It may no more than what each of them may.
-            return first_lacking(meant(), claims);
+            return first_lacking(meant(), claims, scopes);
         }
         let mut lacking = own.iter().map(by_one);
         let first = lacking.next()??;
@@ -82,9 +90,13 @@ impl RequiredScopes {
     }
 }
 
-fn first_lacking<'e>(entries: impl Iterator<Item = &'e Entry>, claims: &Map<String, Json>) -> Option<&'e str> {
+fn first_lacking<'e>(
+    entries: impl Iterator<Item = &'e Entry>,
+    claims: &Map<String, Json>,
+    paths: &[ClaimPath],
+) -> Option<&'e str> {
     let mut needed = entries.flat_map(|entry| &entry.scopes);
-    needed.find(|scope| !has(claims, scope)).map(|scope| &**scope)
+    needed.find(|scope| !has(claims, paths, scope)).map(|scope| &**scope)
 }
 
 impl Entry {
@@ -133,24 +145,15 @@ fn section<'t>(text: &'t str, name: &str) -> Option<(Option<Box<str>>, &'t str)>
     (!value.is_empty()).then(|| (Some(value.into()), rest.trim()))
 }
 
-/// RFC 7519 §4.1.3.
-fn is_for(claims: &Map<String, Json>, audience: &str) -> bool {
-    match claims.get("aud") {
-        Some(Json::String(one)) => one == audience,
-        Some(Json::Array(all)) => all.iter().any(|one| one == audience),
-        _ => false,
-    }
-}
-
 /// Whether one of the claims names the scope. A claim of another shape names none.
-fn has(claims: &Map<String, Json>, scope: &str) -> bool {
+fn has(claims: &Map<String, Json>, paths: &[ClaimPath], scope: &str) -> bool {
     if scope == NOBODY {
         return false;
     }
     let words = |text: &str| text.split(' ').any(|word| word == scope);
-    SCOPES
+    paths
         .iter()
-        .filter_map(|claim| claims.get(*claim))
+        .filter_map(|path| path.find(claims))
         .any(|claim| match claim {
             Json::String(text) => words(text),
             Json::Array(items) => items.iter().any(|item| item.as_str() == Some(scope)),
@@ -192,9 +195,17 @@ mod tests {
         json.as_object().cloned().unwrap_or_default()
     }
 
+    fn reading() -> Reading {
+        Reading {
+            audiences: vec!["api".to_owned(), "chat".to_owned()],
+            audience_claims: vec!["aud".to_owned()],
+            scope_claims: ["scope", "scp"].into_iter().filter_map(ClaimPath::new).collect(),
+        }
+    }
+
     /// Of a token of our only issuer.
     fn lacking<'r>(required: &'r RequiredScopes, kind: &str, claims: &Map<String, Json>) -> Option<&'r str> {
-        required.lacking(kind, &Issuer::new("i"), claims, &["api".to_owned(), "chat".to_owned()])
+        required.lacking(kind, &Issuer::new("i"), claims, &reading())
     }
 
     #[test]
@@ -268,7 +279,7 @@ mod tests {
     fn an_entry_may_be_for_the_tokens_of_one_issuer_alone() {
         let required = RequiredScopes::parse("issuer=https://partner;admin.#=-,admin.#=admin").unwrap();
         let admin = claims(json!({"scope": "admin -"}));
-        let of = |issuer: &str| required.lacking("admin.x", &Issuer::new(issuer), &admin, &[]);
+        let of = |issuer: &str| required.lacking("admin.x", &Issuer::new(issuer), &admin, &reading());
         assert_eq!((of("https://partner"), of("https://own")), (Some("-"), None));
     }
 
@@ -289,6 +300,36 @@ mod tests {
             assert_eq!(lacking(&required, "admin.x", &claims), expected, "{claims:?}");
             assert_eq!(lacking(&required, "other", &claims), None, "{claims:?}");
         }
+    }
+
+    #[test]
+    fn scopes_stand_where_the_settings_say_and_nowhere_else() {
+        let required = RequiredScopes::parse("aud=chat;x=editor").unwrap();
+        let reading = Reading {
+            audience_claims: vec!["azp".to_owned()],
+            scope_claims: ["roles", "realm_access.roles"]
+                .into_iter()
+                .filter_map(ClaimPath::new)
+                .collect(),
+            ..reading()
+        };
+        let lacking = |json: Json| required.lacking("x", &Issuer::new("i"), &claims(json), &reading);
+        assert_eq!(lacking(json!({"azp": "chat", "roles": ["editor"]})), None);
+        assert_eq!(
+            lacking(json!({"azp": "chat", "realm_access": {"roles": ["editor"]}})),
+            None
+        );
+        assert_eq!(lacking(json!({"azp": "chat", "scope": "editor"})), Some("editor"));
+        assert_eq!(
+            lacking(json!({"azp": "chat", "resource_access": {"roles": ["editor"]}})),
+            Some("editor")
+        );
+        assert_eq!(lacking(json!({"azp": "api"})), None);
+        assert_eq!(
+            lacking(json!({"aud": "api"})),
+            Some("editor"),
+            "`aud` says nothing here"
+        );
     }
 
     #[test]

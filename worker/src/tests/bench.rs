@@ -116,6 +116,7 @@ impl Bench {
                 client_claims: vec!["azp".to_owned(), "client_id".to_owned()],
                 on_unauthenticated: Policies::all(Policy::Reauthenticate),
                 required_scopes: RequiredScopes::default(),
+                scope_claims: Vec::new(),
                 public_types: crate::config::PublicTypes::default(),
             },
             publisher: bus.publisher(Patience::Endless),

@@ -8,11 +8,14 @@ use serde_json::{Map, Value};
 use shared::clock::Timestamp;
 
 use super::members::Members;
-use super::{Reason, Rules, TokenId, numbers, purpose};
+use super::{Reason, Rules, TokenId, audience, numbers, purpose};
 use crate::identity::{Subject, is_subject};
 
 /// OpenID Connect Core §2 allows 255 for `sub`; with RFC 7519 silent, it bounds `jti` as well.
 const MAX_NAME_BYTES: usize = 255;
+
+/// The claim that names the subject unless the settings say otherwise.
+pub(crate) const SUB: &str = "sub";
 
 /// 2^64 / 1,000: later dates would not fit into the milliseconds of a [`Timestamp`].
 const MAX_DATE_S: u64 = u64::MAX / 1_000;
@@ -37,11 +40,8 @@ impl Claims {
         }
         purpose::check(&members.0, &rules.allow)?;
         let issuer = required(&members, "iss", string)?.to_owned();
-        let subject = Subject::new(required(&members, "sub", subject)?);
-        let addressed = required(&members, "aud", |aud| names_one_of(aud, &rules.audiences))?;
-        if !addressed {
-            return Err(Reason::Audience);
-        }
+        let subject = Subject::new(subject_in(&members, &rules.subject_claim)?);
+        audience::check(&members.0, &rules.audience_claims, &rules.audiences)?;
         if !rules
             .required_claims
             .iter()
@@ -58,6 +58,14 @@ impl Claims {
             token_id: optional(&members, "jti", short_string)?.map(TokenId::new),
             all: members.0,
         })
+    }
+}
+
+/// Whom the token speaks for, by the claim of that name.
+fn subject_in<'a>(members: &'a Members, claim: &str) -> Result<&'a str, Reason> {
+    match claim {
+        SUB => required(members, SUB, subject),
+        other => members.get(other).and_then(subject).ok_or(Reason::SubjectClaim),
     }
 }
 
@@ -100,18 +108,6 @@ fn date(value: &Value, round: impl Fn(f64) -> f64) -> Option<Timestamp> {
     seconds
         .filter(|&seconds| seconds <= MAX_DATE_S)
         .map(Timestamp::from_secs)
-}
-
-/// RFC 7519 §4.1.3: one string or an array of strings. `None` if it is neither.
-fn names_one_of(aud: &Value, audiences: &[String]) -> Option<bool> {
-    let ours = |name: &str| audiences.iter().any(|audience| audience == name);
-    match aud {
-        Value::String(name) => Some(ours(name)),
-        Value::Array(names) => names
-            .iter()
-            .try_fold(false, |found, name| Some(ours(name.as_str()?) || found)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -240,6 +236,23 @@ mod tests {
                 Some(Reason::MalformedClaim("sub")),
                 "{value}"
             );
+        }
+    }
+
+    #[test]
+    fn another_claim_may_name_the_subject_and_then_no_other_does() {
+        let rules = Rules {
+            subject_claim: "oid".to_owned(),
+            ..rules()
+        };
+        let parse = |claims: Value| Claims::parse(claims.to_string().as_bytes(), &rules);
+        let both = json!({"iss": "i", "sub": "pairwise", "oid": "o-1", "aud": "us", "exp": 100});
+        assert_eq!(parse(both).unwrap().subject.as_str(), "o-1");
+        let alone = json!({"iss": "i", "oid": "o-1", "aud": "us", "exp": 100});
+        assert_eq!(parse(alone).unwrap().subject.as_str(), "o-1");
+        for wrong in [json!(null), json!(""), json!(7), json!(["o-1"])] {
+            let claims = json!({"iss": "i", "sub": "pairwise", "oid": wrong, "aud": "us", "exp": 100});
+            assert_eq!(parse(claims).err(), Some(Reason::SubjectClaim), "{wrong}");
         }
     }
 

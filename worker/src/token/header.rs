@@ -10,7 +10,7 @@
 use serde_json::Value;
 
 use super::members::Members;
-use super::{Algorithm, Reason};
+use super::{Algorithm, Reason, TokenType, token_type};
 
 /// RFC 7515 §4.1, RFC 7516 §4.1, RFC 7797 §3. We know no extension, so whatever is `crit` is one we do not (RFC 7515 §4.1.11).
 const FORBIDDEN: [&str; 5] = ["crit", "zip", "enc", "b64", "cty"];
@@ -23,12 +23,13 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn parse(json: &[u8]) -> Result<Self, Reason> {
+    /// Reads a header of one of these types, or, where none is named, of the usual ones.
+    pub(super) fn parse(json: &[u8], types: &[TokenType]) -> Result<Self, Reason> {
         let members = Members::parse(json).ok_or(Reason::Header)?;
         if let Some(name) = FORBIDDEN.into_iter().find(|name| members.get(name).is_some()) {
             return Err(Reason::ForbiddenMember(name));
         }
-        check_type(members.get("typ"))?;
+        token_type::check(members.get("typ"), types)?;
         let algorithm = match members.get("alg") {
             // An algorithm we do not know, `none` among them, has no name here.
             Some(Value::String(name)) => name.parse().map_err(|_| Reason::Algorithm)?,
@@ -43,32 +44,23 @@ impl Header {
     }
 }
 
-/// RFC 7515 §4.1.9: a media type, in any case, whose `application/` may be left out.
-fn check_type(typ: Option<&Value>) -> Result<(), Reason> {
-    const PREFIX: &str = "application/";
-    let Some(typ) = typ else { return Ok(()) };
-    let typ = typ.as_str().ok_or(Reason::Type)?;
-    let name = match typ.split_at_checked(PREFIX.len()) {
-        Some((prefix, name)) if prefix.eq_ignore_ascii_case(PREFIX) => name,
-        _ => typ,
-    };
-    let known = name.eq_ignore_ascii_case("jwt") || name.eq_ignore_ascii_case("at+jwt");
-    if known { Ok(()) } else { Err(Reason::Type) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(json: &[u8]) -> Result<Header, Reason> {
+        Header::parse(json, &[])
+    }
+
     fn refusal(json: &str) -> Option<Reason> {
-        Header::parse(json.as_bytes()).err()
+        parse(json.as_bytes()).err()
     }
 
     #[test]
     fn a_header_names_its_algorithm_and_key() {
-        let header = Header::parse(br#"{"alg":"ES256","kid":"k","typ":"JWT","x":[1]}"#).unwrap();
+        let header = parse(br#"{"alg":"ES256","kid":"k","typ":"JWT","x":[1]}"#).unwrap();
         assert_eq!((header.algorithm, header.kid.as_deref()), (Algorithm::ES256, Some("k")));
-        assert_eq!(Header::parse(br#"{"alg":"EdDSA"}"#).unwrap().kid, None);
+        assert_eq!(parse(br#"{"alg":"EdDSA"}"#).unwrap().kid, None);
     }
 
     #[test]
@@ -135,7 +127,7 @@ mod tests {
         for name in ["jku", "x5u", "jwk", "x5c", "x5t", "x5t#S256"] {
             for value in ["null", "[]", "\"https://evil.example/\"", "{\"kty\":\"oct\"}"] {
                 let json = format!(r#"{{"alg":"HS256","kid":"k","{name}":{value}}}"#);
-                let header = Header::parse(json.as_bytes()).unwrap();
+                let header = parse(json.as_bytes()).unwrap();
                 assert_eq!(
                     (header.algorithm, header.kid.as_deref()),
                     (Algorithm::HS256, Some("k")),

@@ -109,6 +109,11 @@ impl<F: Fetch> Keeper<F> {
         self.standing.subscribe()
     }
 
+    /// Which sources have had no keys yet, and why.
+    pub(crate) fn lack(&self) -> Option<String> {
+        self.standing.borrow().clone().err()
+    }
+
     /// Asks every server once, so that a worker whose servers are there never has to say that they are not.
     /// That takes as long as one request may.
     pub(crate) async fn fetch_first(&mut self) {

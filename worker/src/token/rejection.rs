@@ -68,6 +68,9 @@ pub enum Reason {
     /// Neither absent, nor `JWT`, nor `at+jwt` (RFC 8725 §3.11, RFC 9068 §4).
     #[error("the header member `typ` is neither jwt nor at+jwt")]
     Type,
+    /// None that is asked for.
+    #[error("the header member `typ` is none that `jwt-type` names")]
+    OtherType,
     /// Unknown, `none`, or not one that the key may be used with (RFC 8725 §3.1).
     #[error("the header member `alg` is not accepted for any key that fits")]
     Algorithm,
@@ -101,6 +104,12 @@ pub enum Reason {
     /// RFC 8725 §3.9.
     #[error("the claim `aud` names none of the accepted audiences")]
     Audience,
+    /// The same, where other claims may name the audience.
+    #[error("no claim of `jwt-audience-claims` names one of the accepted audiences")]
+    AudienceClaims,
+    /// The claim that names the subject here.
+    #[error("the claim that `jwt-subject-claim` names is missing or malformed")]
+    SubjectClaim,
     /// RFC 7519 §4.1.5.
     #[error("the claim `nbf` lies in the future")]
     NotYetValid,

@@ -15,12 +15,12 @@ use jsonwebtoken::crypto::{aws_lc, verify};
 use shared::clock::Timestamp;
 
 use super::cache::{Cache, Epoch};
-use super::claims::Claims;
+use super::claims::{Claims, SUB};
 use super::compact::Compact;
 use super::header::Header;
 use super::inquiry::Inquiry;
 use super::key::Key;
-use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, Verdict, Verified};
+use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, TokenType, Verdict, Verified, audience};
 use crate::identity::Identity;
 
 /// How far a token's time may lie ahead for it to be asked for again: what clocks are off by that nobody has set wrong.
@@ -31,6 +31,12 @@ const MOST_AHEAD: Duration = Duration::from_secs(60);
 pub struct Rules {
     /// A token must be meant for one of them (`jwt-audience`); with none, none is accepted.
     pub audiences: Vec<String>,
+    /// The claims that may name it (`jwt-audience-claims`).
+    pub audience_claims: Vec<String>,
+    /// The claim that names whom a token speaks for (`jwt-subject-claim`).
+    pub subject_claim: String,
+    /// What the header may call a token (`jwt-type`); empty, the usual.
+    pub types: Vec<TokenType>,
     /// What clocks may differ by (`jwt-leeway`).
     pub leeway: Duration,
     /// Of the token's text, in bytes (`jwt-max-size`).
@@ -55,6 +61,9 @@ impl Rules {
     pub fn new(audiences: Vec<String>) -> Self {
         Self {
             audiences,
+            audience_claims: vec![audience::AUD.to_owned()],
+            subject_claim: SUB.to_owned(),
+            types: Vec::new(),
             leeway: Self::LEEWAY,
             max_size: Self::MAX_SIZE,
             max_lifetime: Self::MAX_LIFETIME,
@@ -151,7 +160,7 @@ impl Verifier {
     }
 
     /// The keys that it verifies with now.
-    pub(super) fn keys(&self) -> Arc<Keys> {
+    pub(crate) fn keys(&self) -> Arc<Keys> {
         self.current_keys().1
     }
 
@@ -174,7 +183,8 @@ impl Verifier {
     }
 
     fn verify_anew(&self, token: &str, digest: Digest, now: Timestamp) -> Verdict {
-        let parsed = Compact::parse(token).and_then(|compact| Ok((Header::parse(&compact.header)?, compact)));
+        let parsed =
+            Compact::parse(token).and_then(|compact| Ok((Header::parse(&compact.header, &self.rules.types)?, compact)));
         let (header, compact) = match parsed {
             Ok(parsed) => parsed,
             Err(reason) => return Verdict::proves_nothing(reason.into()),
@@ -209,6 +219,11 @@ impl Verifier {
         } else {
             Rejection::Invalid(reason)
         }
+    }
+
+    /// All keys that there are have been asked for: what is unknown stays so.
+    pub(crate) fn settle(&self) {
+        self.inquiry.settle(true);
     }
 
     /// Where it is asked for keys that are unknown.
