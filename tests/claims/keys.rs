@@ -296,6 +296,7 @@ async fn a_worker_asks_its_key_server_once_for_a_key_that_nobody_has() {
     let mut server = KeyServer::away();
     server.serve([&key]).await;
     let builder = Stack::builder().setting("jwt-keys", &server.url());
+    let builder = builder.setting("unauthenticated-messages-per-second", "off");
     let stack = builder.setting("jwt-algorithms", "").start().await;
     assert_eq!(server.requests(), 1);
     let mut client = stack.client().await;

@@ -18,6 +18,7 @@ mod broker_faults;
 mod bus;
 mod cluster;
 mod crowds;
+mod discovery;
 mod documents;
 mod drain;
 mod edge;

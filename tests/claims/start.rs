@@ -75,14 +75,7 @@ async fn everything_wrong_is_told_at_once_each_on_a_line_that_names_the_setting(
     .await;
     assert_told(
         &worker,
-        &[
-            "prefetch",
-            "jwt-leeway",
-            "strategi",
-            "jwt-keys",
-            "jwt-issuer",
-            "jwt-audience",
-        ],
+        &["prefetch", "jwt-leeway", "strategi", "jwt-issuer", "jwt-audience"],
     );
 }
 

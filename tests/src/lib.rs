@@ -38,6 +38,8 @@ pub mod key;
 pub mod certificate;
 
 pub mod key_server;
+/// An identity provider, as claims want it.
+pub mod provider;
 
 pub mod collector;
 
@@ -86,6 +88,7 @@ pub use key_server::KeyServer;
 pub use load::Load;
 pub use producer::{Producer, Push};
 pub use program::Program;
+pub use provider::Provider;
 pub use queue::Queue;
 pub use rabbitmq::{Broker, shared_broker};
 pub use redis::{Store, shared_store};

@@ -14,7 +14,8 @@ use shared::bus::ReplyQueues;
 use shared::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size, TraceConfig};
 use shared::grant::Policy;
 
-use crate::token::{ClaimPath, Other, RequiredClaim, TokenType};
+use crate::identity::{Issuer, TENANT};
+use crate::token::{ClaimPath, Discovery, Other, Reach, RequiredClaim, TokenType, UrlError};
 
 pub use handler_kind::{HandlerKind, UpstreamUrl};
 pub use key_entry::KeyEntry;
@@ -41,17 +42,26 @@ shared::settings! {
         /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker
         /// that may forget everything when it ends.
         pub store_url: StoreUrl = "redis://127.0.0.1:6379",
-        /// The keys that sign tokens, comma separated, each a file (a JWKS, or one public key or certificate in PEM or
+        /// The keys that sign tokens, comma separated; leave it out, and an issuer that is an `https://` URL is asked where its
+        /// keys are (`/.well-known/openid-configuration`, or else RFC 8414), as is each of several of which no key is named here. Each is a file (a JWKS, or one public key or certificate in PEM or
         /// DER), an HMAC secret named as one (`hmac:PATH`; 32 bytes or more, for HS384 48 and for HS512 64; one trailing
         /// newline does not count), or the `https://` URL of a JWKS (`http://` on this machine alone). Nothing else is
         /// ever a secret. Before path or URL may stand whose keys they are, and before a path the key's name:
         /// `issuer=ISSUER;kid=KID;hmac:PATH`. Files that change are read again within seconds. What is new but not fit for
         /// use, or of another kind than before, is not taken, and the last good keys stay, as they do while a key server is away.
-        pub jwt_keys: OneOrMore<KeyEntry>,
+        pub jwt_keys: Vec<KeyEntry> = "",
         /// How often each URL of `jwt-keys` is asked for its keys; a key that was removed is accepted until then.
         /// Besides, all are asked when a token names a key that is unknown, but only once in 30 s.
         pub jwks_ttl: Duration = "5m" in "1s"..="24h",
-        /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`.
+        /// The hosts besides an issuer's own at which the keys may be that it says are its own, comma separated, each perhaps with a
+        /// port: `www.googleapis.com` for Google and Firebase.
+        pub jwks_allow_hosts: Vec<String> = "",
+        /// Whether keys, and what an issuer says of them, may be fetched over plain `http://` from other machines too. Whoever is on
+        /// the way there can then let in anybody: switch it on for hosts inside a cluster alone.
+        pub jwks_allow_http: bool = "off",
+        /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`. `{tenantid}` in one is
+        /// what a token has in the claim `tid`, so that `https://login.microsoftonline.com/{tenantid}/v2.0` is every tenant of
+        /// Entra ID; say with `jwt-required-claims` which of them you mean.
         pub jwt_issuer: OneOrMore<String>,
         /// The audiences we go by, comma separated: a token is accepted if its claim `aud`, or another of
         /// `jwt-audience-claims`, names one of them.
@@ -202,10 +212,11 @@ shared::settings! {
 impl WorkerConfig {
     /// Rules for the tokens of nobody.
     fn strangers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
+        let is_known = |name: &str| self.jwt_issuer.iter().any(|one| Issuer::new(one.as_str()).covers(name));
         let unknown =
             |all: &OneOrMore<String>, name: Option<&str>| name.is_some_and(|name| !all.iter().any(|one| one == name));
         self.required_scopes.sections().filter_map(move |(issuer, audience)| {
-            if unknown(&self.jwt_issuer, issuer) {
+            if issuer.is_some_and(|issuer| !is_known(issuer)) {
                 Some(Conflict::new(
                     "required-scopes",
                     "has a rule for an issuer that is not in `jwt-issuer`",
@@ -219,6 +230,40 @@ impl WorkerConfig {
                 None
             }
         })
+    }
+
+    /// Issuers whose keys nobody could find.
+    fn lost_issuers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
+        let crowded = self.jwt_issuer.iter().filter(|name| name.matches(TENANT).count() > 1);
+        let crowded = crowded.map(|_| Conflict::new("jwt-issuer", "names an issuer with more than one `{tenantid}`"));
+        let keyless = self.jwt_keys.is_empty();
+        let lost = self
+            .issuers()
+            .into_iter()
+            .filter(move |_| keyless)
+            .filter_map(|issuer| {
+                let reason = Discovery::of(&issuer, &self.reach()).err()?;
+                let name = issuer.as_str().escape_debug();
+                Some(match reason {
+                    UrlError::Malformed => Conflict::new(
+                        "jwt-keys",
+                        format!("is required: the issuer `{name}` is no URL by which its keys could be found"),
+                    ),
+                    other => Conflict::new(
+                        "jwt-issuer",
+                        format!("the issuer `{name}` cannot be asked for its keys: {other}"),
+                    ),
+                })
+            });
+        crowded.chain(lost)
+    }
+
+    /// Which servers are asked for keys.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            allow_http: self.jwks_allow_http,
+            hosts: self.jwks_allow_hosts.clone(),
+        }
     }
 
     /// What an operator may not have meant.
@@ -241,7 +286,10 @@ impl WorkerConfig {
                  be bound to; write `{whole}` if all of it is meant"
             )
         });
-        shared.into_iter().chain(narrow).chain(crowded).collect()
+        let plain = self.jwks_allow_http.then(|| {
+            "jwks-allow-http: is on, so that keys may come over plain http, and whoever is on the way can let in anybody".to_owned()
+        });
+        shared.into_iter().chain(narrow).chain(crowded).chain(plain).collect()
     }
 }
 
@@ -259,9 +307,8 @@ Examples:
     worker --jwt-keys 'issuer=https://a.example;/etc/keys/a.pem,issuer=https://b.example;/etc/keys/b.json' \\
         --jwt-issuer https://a.example,https://b.example --jwt-audience chat
 
-  With the keys that an issuer publishes:
-    worker --jwt-keys https://login.example.com/.well-known/jwks.json --jwt-issuer https://login.example.com \\
-        --jwt-audience chat
+  With the keys that an issuer says are its own:
+    worker --jwt-issuer https://login.example.com --jwt-audience chat
 
   The passwords out of sight of `ps`:
     COUNTERSIGN_STORE_URL=rediss://worker:PASSWORD@redis COUNTERSIGN_AMQP_URL=amqp://worker:PASSWORD@rabbit/%2f \\
@@ -282,6 +329,7 @@ Examples:
             .then(conflict)
             .into_iter()
             .chain(self.strangers())
+            .chain(self.lost_issuers())
             .collect()
     }
 }
@@ -351,13 +399,41 @@ mod tests {
     }
 
     #[test]
-    fn keys_issuer_and_audience_are_all_asked_for_at_once() {
+    fn issuer_and_audience_are_asked_for_at_once_and_keys_where_nobody_could_find_them() {
         let errors = config::from_pairs::<WorkerConfig>([]).unwrap_err().to_string();
-        assert_eq!(errors.lines().count(), 3, "{errors}");
-        for (name, _) in REQUIRED {
+        assert_eq!(errors.lines().count(), 2, "{errors}");
+        for (name, _) in &REQUIRED[1..] {
             assert!(errors.contains(&format!("{name} (default): is required")), "{errors}");
+        }
+        for (name, _) in REQUIRED {
             assert!(with(&[(name, "")]).is_err(), "{name}");
         }
+        let keyless = |issuer| config::from_pairs::<WorkerConfig>([("jwt-issuer", issuer), ("jwt-audience", "a")]);
+        assert!(keyless("https://login.example").is_ok());
+        assert!(
+            keyless("i")
+                .unwrap_err()
+                .to_string()
+                .contains("jwt-keys (default): is required")
+        );
+        for (issuer, why) in [
+            ("http://login.example", "jwks-allow-http"),
+            ("https://u:hunter2@login.example", "password"),
+            ("https://login.example/{tenantid}/{tenantid}", "more than one"),
+        ] {
+            let errors = keyless(issuer).unwrap_err().to_string();
+            assert!(errors.contains(why) && errors.contains("jwt-issuer"), "{errors}");
+        }
+        let plain = [
+            ("jwt-issuer", "http://login.example"),
+            ("jwt-audience", "a"),
+            ("jwks-allow-http", "true"),
+        ];
+        let doubts = config::from_pairs::<WorkerConfig>(plain).unwrap().doubts();
+        assert!(
+            doubts.iter().any(|doubt| doubt.contains("jwks-allow-http")),
+            "{doubts:?}"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use shared::tag::{IdentityTag, TokenIdTag};
 
@@ -28,6 +29,51 @@ impl Issuer {
     /// The name, as it stands in `iss`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Stands in an issuer's name for the tenant that a token names in the claim `tid`, as Entra ID has it.
+pub(crate) const TENANT: &str = "{tenantid}";
+
+/// The claim that names the tenant.
+const TENANT_CLAIM: &str = "tid";
+
+impl Issuer {
+    /// Whether it stands for many.
+    pub fn has_tenants(&self) -> bool {
+        self.0.contains(TENANT)
+    }
+
+    /// Whether that is its name, or the name of one that it stands for.
+    pub fn covers(&self, name: &str) -> bool {
+        self.as_str() == name || self.tenant_in(name).is_some()
+    }
+
+    /// Whether a token with that `iss` and these claims may be its own.
+    pub(crate) fn is_of(&self, iss: &str, claims: &Map<String, Value>) -> bool {
+        match self.has_tenants() {
+            false => self.as_str() == iss,
+            true => self
+                .tenant_in(iss)
+                .is_some_and(|tenant| claims.get(TENANT_CLAIM).is_some_and(|tid| tid == tenant)),
+        }
+    }
+
+    /// It, as a token calls it.
+    pub(crate) fn called(&self, iss: &str) -> Self {
+        match self.has_tenants() {
+            false => self.clone(),
+            true => Self::new(iss),
+        }
+    }
+
+    /// Which tenant's issuer that is. A tenant's name is a GUID or a domain, so that it never takes part of a path with it.
+    fn tenant_in<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let (before, behind) = self.0.split_once(TENANT)?;
+        let tenant = name.strip_prefix(before)?.strip_suffix(behind)?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+        let is_one = !tenant.is_empty() && tenant.bytes().all(is_plain) && tenant.bytes().any(|byte| byte != b'.');
+        is_one.then_some(tenant)
     }
 }
 
@@ -104,13 +150,14 @@ pub(crate) enum Unnamed {
 }
 
 /// The issuer of that name, or the only one there is.
-pub(crate) fn issuer_of<'a>(name: Option<&str>, issuers: &'a [Issuer]) -> Result<&'a Issuer, Unnamed> {
+pub(crate) fn issuer_of(name: Option<&str>, issuers: &[Issuer]) -> Result<Issuer, Unnamed> {
     match (name, issuers) {
-        (None, [only]) => Ok(only),
+        (None, [only]) if !only.has_tenants() => Ok(only.clone()),
         (None, _) => Err(Unnamed::Several),
         (Some(name), issuers) => issuers
             .iter()
-            .find(|issuer| issuer.as_str() == name)
+            .find(|issuer| !name.contains(TENANT) && issuer.covers(name))
+            .map(|issuer| issuer.called(name))
             .ok_or(Unnamed::Unknown),
     }
 }
@@ -157,12 +204,46 @@ impl fmt::Display for Identity {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn nobody_is_no_subject() {
         assert!(Identity::anonymous().is_anonymous() && !is_subject(Identity::anonymous().subject.as_str()));
         assert!(!Identity::new(Issuer::new("i"), Subject::new("a")).is_anonymous());
+    }
+
+    #[test]
+    fn an_issuer_of_tenants_is_of_the_tenant_that_a_token_names_and_of_no_other() {
+        let issuer = Issuer::new("https://login.example/{tenantid}/v2.0");
+        let is_of = |iss: &str, claims: Value| issuer.is_of(iss, claims.as_object().unwrap());
+        let (one, other) = (
+            "9188040d-6c67-4c5b-b112-36a304b66dad",
+            "72f988bf-86f1-41af-91ab-2d7cd011db47",
+        );
+        let iss = format!("https://login.example/{one}/v2.0");
+        assert!(is_of(&iss, json!({"tid": one})));
+        for (iss, claims) in [
+            (iss.as_str(), json!({"tid": other})),
+            (&iss, json!({})),
+            (&iss, json!({"tid": [one]})),
+            (&format!("{iss}/"), json!({"tid": one})),
+            ("https://login.example/{tenantid}/v2.0", json!({"tid": "{tenantid}"})),
+            ("https://login.example//v2.0", json!({"tid": ""})),
+            ("https://login.example/a/b/v2.0", json!({"tid": "a/b"})),
+            ("https://login.example/../v2.0", json!({"tid": ".."})),
+            ("https://evil.example/a/v2.0", json!({"tid": "a"})),
+        ] {
+            assert!(!is_of(iss, claims.clone()), "{iss} {claims}");
+        }
+        let issuers = [issuer];
+        assert_eq!(issuer_of(Some(&iss), &issuers), Ok(Issuer::new(iss.as_str())));
+        assert_eq!(issuer_of(None, &issuers), Err(Unnamed::Several));
+        assert_eq!(
+            issuer_of(Some("https://login.example/{tenantid}/v2.0"), &issuers),
+            Err(Unnamed::Unknown)
+        );
     }
 
     #[test]

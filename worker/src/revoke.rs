@@ -108,10 +108,10 @@ impl Known {
         match (text(SUBJECT)?, text(TOKEN_ID)?, text(CONNECTION)?) {
             (None, None, None) => Ok(None),
             (Some(subject), None, None) if identity::is_subject(subject) => {
-                Ok(Some(Target::Identity(identity::tag_of(issuer()?, subject))))
+                Ok(Some(Target::Identity(identity::tag_of(&issuer()?, subject))))
             }
             (Some(_), None, None) => Err(Fault::Malformed(SUBJECT, "what a token can have as its `sub`")),
-            (None, Some(id), None) => Ok(Some(Target::Token(identity::token_id_tag(issuer()?, id)))),
+            (None, Some(id), None) => Ok(Some(Target::Token(identity::token_id_tag(&issuer()?, id)))),
             (None, None, Some(_)) if members.contains_key(ISSUER) => Err(Fault::StrayIssuer),
             (None, None, Some(name)) => match name.parse() {
                 Ok(connection) => Ok(Some(Target::Connection(connection))),
@@ -121,7 +121,7 @@ impl Known {
         }
     }
 
-    fn issuer(&self, name: Option<&str>) -> Result<&Issuer, Fault> {
+    fn issuer(&self, name: Option<&str>) -> Result<Issuer, Fault> {
         identity::issuer_of(name, &self.issuers).map_err(|unnamed| match unnamed {
             Unnamed::Several => Fault::NoIssuer,
             Unnamed::Unknown => Fault::UnknownIssuer,

@@ -142,8 +142,8 @@ fn lines(wrong: &[(KeyEntry, SourceError)]) -> String {
 pub(crate) fn verifier(config: &WorkerConfig) -> Result<(Arc<Verifier>, Contents), StartError> {
     Verifier::self_test()?;
     let (mut sources, mut wrong) = (Vec::new(), Vec::new());
-    for entry in config.jwt_keys.iter() {
-        match entry.expose().parse::<KeySource>() {
+    for entry in &config.jwt_keys {
+        match KeySource::parse(entry.expose(), config.jwks_allow_http) {
             Ok(source) => sources.push(source),
             Err(fault) => wrong.push((entry.clone(), fault)),
         }
@@ -152,10 +152,23 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<(Arc<Verifier>, Contents
         return Err(StartError::KeyEntries(wrong));
     }
     let issuers = config.issuers();
+    sources.extend(discovered(config, &issuers, &sources));
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
     let (contents, keys) = Contents::load(sources, issuers, algorithms).map_err(StartError::Keys)?;
     let verifier = Verifier::new(keys, config.token_rules(), config.token_cache);
     Ok((Arc::new(verifier), contents))
+}
+
+/// The keys of those issuers of which none is named, as far as they can be asked; of the others it is said that they have none.
+fn discovered(config: &WorkerConfig, issuers: &[Issuer], named: &[KeySource]) -> Vec<KeySource> {
+    let has_keys = |issuer: &Issuer| match issuers {
+        [_] => !named.is_empty(),
+        _ => named.iter().any(|source| source.issuer() == Some(issuer)),
+    };
+    let without = issuers.iter().filter(|issuer| !has_keys(issuer));
+    without
+        .filter_map(|issuer| KeySource::discovered(issuer, &config.reach()).ok())
+        .collect()
 }
 
 /// Who keeps a verifier's keys up to date. Every server has been asked once.

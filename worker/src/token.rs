@@ -7,6 +7,7 @@
 //! - [`source`], `jwks_url`, `form`, `pem`, `jwk`, `secret`, `key`, `loading`, `keys`, `fault`: files and what servers answer
 //!   become keys, each bound to its issuer and to the algorithms it may be used with.
 //!   Whatever is doubtful stops the start, or is not taken later.
+//! - `discovery`: where the keys are of an issuer that says so itself.
 //! - `keeper`, `contents`, `schedule`, `fetch`, `watch`: the keys are kept up to date.
 //! - [`verifier`]: the order of the checks, and the clock.
 //! - `inquiry`: how it has an unknown key asked for.
@@ -30,6 +31,7 @@ use crate::identity::Identity;
 
 pub mod source;
 
+mod discovery;
 mod jwks_url;
 
 mod fault;
@@ -71,6 +73,7 @@ mod tests;
 pub use claim_path::ClaimPath;
 pub(crate) use claims::SUB;
 pub(crate) use contents::Contents;
+pub use discovery::{Discovery, Reach};
 pub use fault::{Fault, KeyError, KeyErrors, KeyName};
 pub use form::Looks;
 pub use jsonwebtoken::Algorithm;

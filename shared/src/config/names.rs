@@ -29,6 +29,8 @@ pub const EVERY_SETTING: &[&str] = &[
     "hold-ttl",
     "idempotency",
     "idle-timeout",
+    "jwks-allow-hosts",
+    "jwks-allow-http",
     "jwks-ttl",
     "jwt-algorithms",
     "jwt-allow",

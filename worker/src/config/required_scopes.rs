@@ -101,7 +101,10 @@ fn first_lacking<'e>(
 
 impl Entry {
     fn means(&self, kind: &str, issuer: &Issuer) -> bool {
-        self.issuer.as_deref().is_none_or(|one| one == issuer.as_str()) && self.types.means(kind)
+        self.issuer
+            .as_deref()
+            .is_none_or(|one| Issuer::new(one).covers(issuer.as_str()))
+            && self.types.means(kind)
     }
 
     fn parse(item: &str) -> Option<Self> {

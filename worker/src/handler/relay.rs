@@ -87,7 +87,7 @@ impl Relay {
         };
         // All of it came as JSON, so it can be written as JSON.
         let payload = serde_json::to_vec(&relayed).unwrap_or_default();
-        let identity = identity::tag_of(self.issuer(asked.to.issuer.as_deref())?, subject(&asked.to)?);
+        let identity = identity::tag_of(&self.issuer(asked.to.issuer.as_deref())?, subject(&asked.to)?);
         let push = Push::relayed(
             request.identity.tag(),
             identity,
@@ -101,7 +101,7 @@ impl Relay {
         }
     }
 
-    fn issuer(&self, name: Option<&str>) -> Result<&Issuer, HandlerError> {
+    fn issuer(&self, name: Option<&str>) -> Result<Issuer, HandlerError> {
         identity::issuer_of(name, &self.pushes.issuers).map_err(|unnamed| {
             refused(match unnamed {
                 Unnamed::Several => "there are several issuers: name the subject's in `to.issuer`",

@@ -218,7 +218,7 @@ fn addressee(properties: &Properties, issuers: &[Issuer]) -> Result<Addressee, F
             if !identity::is_subject(subject) {
                 return Err(Fault::Subject);
             }
-            Ok(Addressee::Identity(identity::tag_of(issuer, subject)))
+            Ok(Addressee::Identity(identity::tag_of(&issuer, subject)))
         }
     }
 }

@@ -64,7 +64,7 @@ const BOTH: &str = "a JWKS of public keys and secrets";
 fn kind_of(source: &KeySource, content: &[u8]) -> Option<&'static str> {
     Some(match (source.location(), Form::of(content)) {
         (Location::Secret(_), _) => "an HMAC secret",
-        (Location::Url(_), _) | (_, Form::Jwks) => {
+        (Location::Url(_) | Location::Issuer(_), _) | (_, Form::Jwks) => {
             let keys = Jwks::parse(trim_start(content))
                 .ok()
                 .filter(|jwks| !jwks.keys.is_empty())?

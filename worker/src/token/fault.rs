@@ -45,6 +45,11 @@ pub enum Fault {
         /// From 1.
         column: usize,
     },
+    /// OpenID Connect Discovery 1.0 §3, RFC 8414 §2.
+    #[error(
+        "is a discovery document, not a JWKS: leave the entry out, and the keys of an issuer in `jwt-issuer` are found by it"
+    )]
+    DiscoveryDocument,
     /// An entry, or all entries together, without any key.
     #[error("holds no key")]
     NoKeys,

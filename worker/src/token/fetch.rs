@@ -11,8 +11,10 @@ use reqwest::header::ACCEPT;
 use reqwest::{Client, Response};
 use rustls::RootCertStore;
 
+use super::discovery::Undiscovered;
 use super::jwks_url::JwksUrl;
 use super::source::MAX_FILE_BYTES;
+use super::source::Remote;
 use crate::web::{self, NoClient};
 
 /// Media types of a JWKS: RFC 7517 §8.5, and what most servers say.
@@ -50,6 +52,9 @@ pub(crate) enum FetchError {
     /// The limit of size is exceeded.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
+    /// What is found does not lead to the keys.
+    #[error(transparent)]
+    Undiscovered(#[from] Undiscovered),
     /// No connection, no TLS, no HTTP.
     #[error("{}", web::reason(.0))]
     Broken(reqwest::Error),
@@ -78,9 +83,9 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// A client for those URLs. The certificates of the system are trusted, or those that `SSL_CERT_FILE` names.
-    pub(super) fn new<'a>(urls: impl IntoIterator<Item = &'a JwksUrl>, limits: Limits) -> Result<Self, NoClient> {
-        let roots = if urls.into_iter().any(JwksUrl::is_secure) {
+    /// A client for those. The certificates of the system are trusted, or those that `SSL_CERT_FILE` names.
+    pub(super) fn new(remotes: impl IntoIterator<Item = Remote>, limits: Limits) -> Result<Self, NoClient> {
+        let roots = if remotes.into_iter().any(|remote| remote.is_secure()) {
             web::authorities("key servers")
         } else {
             RootCertStore::empty()

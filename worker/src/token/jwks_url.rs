@@ -20,7 +20,9 @@ pub enum UrlError {
     #[error("the URL is malformed")]
     Malformed,
     /// Anybody on the way could put keys of theirs into the answer.
-    #[error("keys are fetched over https, over plain http from this machine alone (127.0.0.1, ::1, localhost)")]
+    #[error(
+        "keys are fetched over https, over plain http from this machine alone (127.0.0.1, ::1, localhost), unless `jwks-allow-http` is on"
+    )]
     Plain,
     /// They would end up in logs, and a public key is no secret.
     #[error("the URL has a user or a password in it, which key servers are not sent")]
@@ -47,13 +49,20 @@ impl FromStr for JwksUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
+        Self::parse(text, false)
+    }
+}
+
+impl JwksUrl {
+    /// A URL, or one over plain `http` from elsewhere too, if that is allowed.
+    pub(super) fn parse(text: &str, allow_http: bool) -> Result<Self, UrlError> {
         let url = Url::parse(text).map_err(|_| UrlError::Malformed)?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(UrlError::Credentials);
         }
         match url.scheme() {
             "https" => Ok(Self(url)),
-            "http" if url.host_str().is_some_and(is_this_machine) => Ok(Self(url)),
+            "http" if allow_http || url.host_str().is_some_and(is_this_machine) => Ok(Self(url)),
             "http" => Err(UrlError::Plain),
             _ => Err(UrlError::Malformed),
         }

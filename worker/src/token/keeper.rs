@@ -16,8 +16,8 @@ use tracing::{error, info, warn};
 
 use super::contents::{Contents, Found, Place, first};
 use super::fetch::{Fetch, FetchError, Http, Limits};
-use super::jwks_url::JwksUrl;
 use super::schedule::Schedule;
+use super::source::Remote;
 use super::watch::{Watched, watch};
 use super::{KeyErrors, KeySource, Keys, Verifier};
 use crate::metrics::{KeyMetrics, Reading};
@@ -53,7 +53,7 @@ enum Condition {
 /// Owns the contents of all sources.
 pub(crate) struct Keeper<F = Http> {
     contents: Contents,
-    urls: Vec<(Place, JwksUrl)>,
+    remotes: Vec<(Place, Remote)>,
     fetch: F,
     schedule: Schedule,
     verifier: Arc<Verifier>,
@@ -73,7 +73,7 @@ impl Keeper {
     /// If there is no HTTP to be had.
     pub(crate) fn over_http(contents: Contents, verifier: Arc<Verifier>, ttl: Duration) -> Result<Self, NoClient> {
         let fetch = Http::new(
-            contents.sources().filter_map(|(_, source, _)| source.url()),
+            contents.sources().filter_map(|(_, source, _)| source.remote()),
             Limits::USUAL,
         )?;
         Ok(Self::new(contents, fetch, verifier, ttl))
@@ -82,13 +82,13 @@ impl Keeper {
 
 impl<F: Fetch> Keeper<F> {
     pub(super) fn new(contents: Contents, fetch: F, verifier: Arc<Verifier>, ttl: Duration) -> Self {
-        let urls: Vec<_> = contents
+        let remotes: Vec<_> = contents
             .sources()
-            .filter_map(|(place, source, _)| Some((place, source.url()?.clone())))
+            .filter_map(|(place, source, _)| Some((place, source.remote()?)))
             .collect();
-        verifier.inquiry().settle(urls.is_empty());
+        verifier.inquiry().settle(remotes.is_empty());
         let mut keeper = Self {
-            urls,
+            remotes,
             fetch,
             schedule: Schedule::new(ttl, Instant::now()),
             verifier,
@@ -122,7 +122,10 @@ impl<F: Fetch> Keeper<F> {
 
     /// Keeps on, until it is dropped.
     pub(crate) async fn run(mut self) {
-        let files = self.contents.sources().filter(|(_, source, _)| source.url().is_none());
+        let files = self
+            .contents
+            .sources()
+            .filter(|(_, source, _)| source.remote().is_none());
         let files = files.map(|(place, source, known)| Watched::new(place, source.clone(), known.clone()));
         let (found, mut changes) = mpsc::channel(CHANGES);
         let watching = watch(files.collect(), found);
@@ -143,13 +146,13 @@ impl<F: Fetch> Keeper<F> {
         tokio::select! {
             Some(found) = changes.recv() => Event::Changed(found),
             () = self.verifier.inquiry().asked() => Event::Wanted,
-            () = sleep_until(self.schedule.next()), if !self.urls.is_empty() => Event::Due,
+            () = sleep_until(self.schedule.next()), if !self.remotes.is_empty() => Event::Due,
         }
     }
 
     /// Does what the schedule has to do by now.
     async fn catch_up(&mut self) {
-        if self.urls.is_empty() {
+        if self.remotes.is_empty() {
             return;
         }
         self.schedule.tick(Instant::now());
@@ -165,9 +168,9 @@ impl<F: Fetch> Keeper<F> {
     async fn fetch_all(&mut self) -> bool {
         let fetch = &self.fetch;
         let requests = self
-            .urls
+            .remotes
             .iter()
-            .map(async |(place, url)| (*place, fetch.fetch(url).await));
+            .map(async |(place, remote)| (*place, remote.fetch(fetch).await));
         let mut found = Vec::new();
         for (place, answer) in join_all(requests).await {
             match answer {
@@ -183,7 +186,7 @@ impl<F: Fetch> Keeper<F> {
         }
         self.take_in(found);
         let is_well = |place: &Place| !self.away.contains_key(place) && self.contents.refusal(*place).is_none();
-        self.urls.iter().all(|(place, _)| is_well(place))
+        self.remotes.iter().all(|(place, _)| is_well(place))
     }
 
     fn take_in(&mut self, found: Vec<Found>) {

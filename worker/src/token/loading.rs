@@ -9,6 +9,7 @@
 //! remembered to be told. Only a source of which nothing is left is at fault, and a
 //! set in which two keys cannot be told apart.
 
+use super::discovery::Discovery;
 use super::fault::{Fault, KeyError, KeyErrors, KeyName};
 use super::form::{Form, trim_start};
 use super::jwk::{self, Jwk, Jwks};
@@ -19,6 +20,7 @@ use super::secret::secret_in;
 use super::source::{Content, Location};
 use super::{Algorithm, KeySource, pem};
 use crate::identity::Issuer;
+use serde_json::Value;
 
 /// Keys and mistakes found so far.
 pub(super) struct Loading<'a> {
@@ -85,7 +87,9 @@ impl<'a> Loading<'a> {
             Err(fault) => self.fault(&entry, None, fault),
             Ok(Content::Awaited) => self.awaited.push(entry.issuer),
             Ok(Content::Known(content)) => match (source.location(), Form::of(&content)) {
-                (Location::Url(_), _) | (Location::File(_), Form::Jwks) => self.jwks(&entry, &content),
+                (Location::Url(_) | Location::Issuer(_), _) | (Location::File(_), Form::Jwks) => {
+                    self.jwks(&entry, &content);
+                }
                 (location, form) => self.single(&entry, single(location, form, &content)),
             },
         }
@@ -123,6 +127,9 @@ impl<'a> Loading<'a> {
             self.fault(entry, None, Fault::KidOnJwks);
         }
         let keys = match Jwks::parse(trim_start(content)) {
+            Err(_) if Discovery::is_document(trim_start(content)) => {
+                return self.fault(entry, None, Fault::DiscoveryDocument);
+            }
             Err(fault) => return self.fault(entry, None, fault),
             Ok(jwks) if jwks.keys.is_empty() => return self.fault(entry, None, Fault::NoKeys),
             Ok(jwks) if jwks.keys.len() > MAX_KEYS => {
@@ -153,7 +160,8 @@ impl<'a> Loading<'a> {
         };
         let faults = match (kid, jwk::parse(members)) {
             (Ok(kid), Ok(Jwk { material, algorithm })) => {
-                let key = Key::new(entry.issuer.clone(), kid, material, algorithm);
+                let issuer = issuer_of_jwk(&entry.issuer, members);
+                let key = Key::new(issuer, kid, material, algorithm);
                 match self.key(entry, Some(name.clone()), key) {
                     Ok(()) => return Ok(()),
                     Err(fault) => vec![fault],
@@ -256,10 +264,9 @@ impl<'a> Loading<'a> {
                 fault: Fault::NoKeys,
             });
         }
-        let lacking = self
-            .issuers
-            .iter()
-            .filter(|&issuer| self.keys.iter().all(|key| key.issuer != *issuer) && !self.awaited.contains(issuer));
+        let lacking = self.issuers.iter().filter(|&issuer| {
+            !self.keys.iter().any(|key| issuer.covers(key.issuer.as_str())) && !self.awaited.contains(issuer)
+        });
         let faults = lacking.map(|issuer| Fault::IssuerWithoutKeys(issuer.clone()));
         self.errors.extend(faults.map(|fault| KeyError {
             entry: None,
@@ -270,6 +277,14 @@ impl<'a> Loading<'a> {
 
     fn fault(&mut self, entry: &Entry<'_>, key: Option<KeyName>, fault: Fault) {
         self.errors.push(at(&entry.place(key), fault));
+    }
+}
+
+/// A key of all tenants may be one tenant's alone, which Entra ID says in the key's member `issuer`.
+fn issuer_of_jwk(issuer: &Issuer, jwk: &Members) -> Issuer {
+    match jwk.get("issuer").and_then(Value::as_str) {
+        Some(one) if issuer.covers(one) => Issuer::new(one),
+        _ => issuer.clone(),
     }
 }
 

@@ -16,6 +16,8 @@ use std::str::FromStr;
 use bytes::Bytes;
 
 use super::Fault;
+use super::discovery::{Discovery, Reach};
+use super::fetch::{Fetch, FetchError};
 use super::jwks_url::{JwksUrl, UrlError};
 use crate::identity::Issuer;
 
@@ -42,6 +44,35 @@ pub enum Location {
     Secret(PathBuf),
     /// A JWKS on a server.
     Url(JwksUrl),
+    /// A JWKS wherever its issuer says.
+    Issuer(Discovery),
+}
+
+/// Keys that somebody has to be asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Remote {
+    /// At this address.
+    Url(JwksUrl),
+    /// Where the issuer says.
+    Issuer(Discovery),
+}
+
+impl Remote {
+    /// Whether TLS is needed on the way.
+    pub(super) fn is_secure(&self) -> bool {
+        match self {
+            Self::Url(url) => url.is_secure(),
+            Self::Issuer(discovery) => discovery.is_secure(),
+        }
+    }
+
+    /// The keys.
+    pub(super) async fn fetch(&self, fetch: &impl Fetch) -> Result<Bytes, FetchError> {
+        match self {
+            Self::Url(url) => fetch.fetch(url).await,
+            Self::Issuer(discovery) => discovery.keys(fetch).await,
+        }
+    }
 }
 
 /// What is known of an entry's content.
@@ -69,10 +100,24 @@ impl KeySource {
         &self.location
     }
 
-    pub(super) fn url(&self) -> Option<&JwksUrl> {
+    /// The keys that this issuer says are its own.
+    ///
+    /// # Errors
+    /// If its name is no URL that may be asked.
+    pub fn discovered(issuer: &Issuer, reach: &Reach) -> Result<Self, UrlError> {
+        Ok(Self {
+            issuer: Some(issuer.clone()),
+            kid: None,
+            location: Location::Issuer(Discovery::of(issuer, reach)?),
+        })
+    }
+
+    /// Who has to be asked, if it is somebody else.
+    pub(super) fn remote(&self) -> Option<Remote> {
         match &self.location {
             Location::File(_) | Location::Secret(_) => None,
-            Location::Url(url) => Some(url),
+            Location::Url(url) => Some(Remote::Url(url.clone())),
+            Location::Issuer(discovery) => Some(Remote::Issuer(discovery.clone())),
         }
     }
 
@@ -89,7 +134,7 @@ impl KeySource {
     pub(super) fn read(&self) -> Result<Content, Fault> {
         match &self.location {
             Location::File(path) | Location::Secret(path) => read(path).map(Content::Known),
-            Location::Url(_) => Ok(Content::Awaited),
+            Location::Url(_) | Location::Issuer(_) => Ok(Content::Awaited),
         }
     }
 }
@@ -129,6 +174,11 @@ pub enum SourceError {
     /// A JWKS carries the names of its keys.
     #[error("at a URL is a JWKS, whose keys name themselves: `kid=` is for PEM, DER and secret files")]
     KidOnUrl,
+    /// Not the keys, but who says where they are.
+    #[error(
+        "is the address of a discovery document, not of keys: leave it out, and the keys of an issuer in `jwt-issuer` are found by it"
+    )]
+    Discovery,
     /// A secret is never fetched.
     #[error("an HMAC secret is taken from a file alone: write `hmac:PATH`")]
     SecretOnUrl,
@@ -141,6 +191,16 @@ impl FromStr for KeySource {
     type Err = SourceError;
 
     fn from_str(entry: &str) -> Result<Self, SourceError> {
+        Self::parse(entry, false)
+    }
+}
+
+impl KeySource {
+    /// Reads an entry, whose URL may be a plain `http` one from elsewhere if that is allowed.
+    ///
+    /// # Errors
+    /// Why it cannot be understood.
+    pub fn parse(entry: &str, allow_http: bool) -> Result<Self, SourceError> {
         let (mut issuer, mut kid) = (None, None);
         let mut rest = entry.trim();
         while let Some((option, behind)) = rest.split_once(';') {
@@ -167,7 +227,11 @@ impl FromStr for KeySource {
             }
             Location::Secret(path.into())
         } else if JwksUrl::is_meant_by(rest) {
-            Location::Url(rest.parse()?)
+            let url = JwksUrl::parse(rest, allow_http)?;
+            if Discovery::is_at(&url) {
+                return Err(SourceError::Discovery);
+            }
+            Location::Url(url)
         } else {
             Location::File(rest.into())
         };
@@ -218,7 +282,8 @@ fn is_of_keys(extension: &OsStr) -> bool {
 
 impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(issuer) = &self.issuer {
+        let is_found = matches!(self.location, Location::Issuer(_));
+        if let Some(issuer) = self.issuer.as_ref().filter(|_| !is_found) {
             write!(f, "issuer={issuer};")?;
         }
         if let Some(kid) = &self.kid {
@@ -228,6 +293,7 @@ impl fmt::Display for KeySource {
             Location::File(path) => f.write_str(&shown(path)),
             Location::Secret(path) => write!(f, "{SECRET}{}", shown(path)),
             Location::Url(url) => write!(f, "{url}"),
+            Location::Issuer(discovery) => write!(f, "{discovery}"),
         }
     }
 }
@@ -288,7 +354,10 @@ mod tests {
     fn a_url_is_told_by_its_scheme_and_has_no_kid() {
         for url in ["https://a.example/jwks", "HTTPS://a.example/jwks"] {
             let source = parse(&format!("issuer=https://a.example;{url}")).unwrap();
-            assert_eq!(source.url(), Some(&"https://a.example/jwks".parse().unwrap()));
+            assert_eq!(
+                source.location(),
+                &Location::Url("https://a.example/jwks".parse().unwrap())
+            );
             assert_eq!(source.read(), Ok(Content::Awaited));
             assert_eq!(parse(&format!("kid=1;{url}")), Err(SourceError::KidOnUrl));
         }

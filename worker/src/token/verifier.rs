@@ -277,10 +277,11 @@ fn prove(
     let claims = Claims::parse(&compact.payload, rules)?;
     // Issuers may share a key, so the first whose key holds need not be the one that is claimed.
     let signer = signers
-        .find(|key| key.issuer.as_str() == claims.issuer)
+        .find(|key| key.issuer.is_of(&claims.issuer, &claims.all))
         .ok_or(Reason::Issuer)?;
+    let issuer = signer.issuer.called(&claims.issuer);
     Ok(Verified {
-        identity: Identity::new(signer.issuer.clone(), claims.subject),
+        identity: Identity::new(issuer, claims.subject),
         expires_at: claims.expires_at,
         not_before: claims.not_before,
         issued_at: claims.issued_at,

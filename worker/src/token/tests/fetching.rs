@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::super::fetch::{Fetch as _, FetchError, Http, Limits};
 use super::super::jwks_url::JwksUrl;
+use super::super::source::Remote;
 
 const LIMITS: Limits = Limits {
     connect: Duration::from_secs(10),
@@ -88,7 +89,10 @@ async fn fetch(url: &str) -> Result<String, FetchError> {
 
 async fn fetch_within(url: &str, limits: Limits) -> Result<String, FetchError> {
     let url: JwksUrl = url.parse().unwrap();
-    let content = Http::new([&url], limits).unwrap().fetch(&url).await?;
+    let content = Http::new([Remote::Url(url.clone())], limits)
+        .unwrap()
+        .fetch(&url)
+        .await?;
     Ok(String::from_utf8(content.to_vec()).unwrap())
 }
 

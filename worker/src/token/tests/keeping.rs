@@ -18,18 +18,18 @@ use super::super::jwks_url::JwksUrl;
 use super::super::keeper::{Keeper, Standing};
 use super::super::schedule::COOL_DOWN;
 use super::super::watch::PERIOD;
-use super::super::{Reason, Rejection, Rules, Verifier};
+use super::super::{KeySource, Reason, Rejection, Rules, Verifier};
 use super::signer::{HMAC, ISSUER, P256, RSA, Signer, jwks, with};
 use crate::identity::Issuer;
 
-const TTL: Duration = Duration::from_secs(300);
+pub(super) const TTL: Duration = Duration::from_secs(300);
 const URL: &str = "https://issuer.example/keys";
 /// Of the fetch, whatever it brings.
-const LATENCY: Duration = Duration::from_millis(100);
+pub(super) const LATENCY: Duration = Duration::from_millis(100);
 
 /// What each URL answers: a body, or a status. One that is not listed takes too long.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<Answers>>);
+pub(super) struct Server(Arc<Mutex<Answers>>);
 
 #[derive(Default)]
 struct Answers {
@@ -38,12 +38,12 @@ struct Answers {
 }
 
 impl Server {
-    fn answers(&self, url: &str, answer: Result<Vec<u8>, u16>) {
+    pub(super) fn answers(&self, url: &str, answer: Result<Vec<u8>, u16>) {
         let mut answers = self.0.lock().unwrap();
         answers.by_url.insert(url.to_owned(), answer.map(Bytes::from));
     }
 
-    fn has(&self, keys: &[Value]) {
+    pub(super) fn has(&self, keys: &[Value]) {
         self.answers(URL, Ok(jwks(keys.iter().cloned())));
     }
 
@@ -51,7 +51,7 @@ impl Server {
         self.answers(URL, Err(503));
     }
 
-    fn requests(&self) -> usize {
+    pub(super) fn requests(&self) -> usize {
         self.0.lock().unwrap().requests
     }
 }
@@ -69,7 +69,7 @@ impl Fetch for Server {
 }
 
 /// A verifier whose keys are kept, from the start of the worker on.
-struct Kept {
+pub(super) struct Kept {
     verifier: Arc<Verifier>,
     server: Server,
     standing: tokio::sync::watch::Receiver<Standing>,
@@ -87,8 +87,12 @@ impl Kept {
         Self::start_for(server, &[ISSUER], entries).await
     }
 
-    async fn start_for(server: &Server, issuers: &[&str], entries: &[&str]) -> Self {
+    pub(super) async fn start_for(server: &Server, issuers: &[&str], entries: &[&str]) -> Self {
         let sources = entries.iter().map(|entry| entry.parse().unwrap()).collect();
+        Self::start_with(server, issuers, sources).await
+    }
+
+    pub(super) async fn start_with(server: &Server, issuers: &[&str], sources: Vec<KeySource>) -> Self {
         let issuers = issuers.iter().map(|&issuer| Issuer::new(issuer)).collect();
         let (contents, keys) = Contents::load(sources, issuers, Vec::new()).unwrap();
         let verifier = Arc::new(Verifier::new(keys, Rules::new(vec!["us".to_owned()]), 100));
@@ -102,7 +106,7 @@ impl Kept {
         }
     }
 
-    fn verdict(&self, token: &str) -> Result<bool, Rejection> {
+    pub(super) fn verdict(&self, token: &str) -> Result<bool, Rejection> {
         let verdict = self.verifier.verify(token, Timestamp::from_secs(1_700_000_000));
         verdict.result.map(|_| verdict.cached)
     }
@@ -112,12 +116,12 @@ impl Kept {
         sleep(LATENCY * 2).await;
     }
 
-    fn missing(&self) -> String {
+    pub(super) fn missing(&self) -> String {
         self.standing.borrow().clone().err().unwrap_or_default()
     }
 }
 
-fn key(signer: &Signer, kid: &str) -> Value {
+pub(super) fn key(signer: &Signer, kid: &str) -> Value {
     with(signer.jwk(), "kid", kid)
 }
 
@@ -125,7 +129,7 @@ fn token(signer: &Signer, kid: &str) -> String {
     token_of(signer, ISSUER, &json!({"alg": "ES256", "kid": kid}))
 }
 
-fn token_of(signer: &Signer, issuer: &str, header: &Value) -> String {
+pub(super) fn token_of(signer: &Signer, issuer: &str, header: &Value) -> String {
     let claims = json!({"iss": issuer, "sub": "alice", "aud": "us", "exp": 1_700_000_060});
     signer.token(Algorithm::ES256, &header.to_string(), &claims.to_string())
 }
