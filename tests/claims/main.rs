@@ -52,6 +52,7 @@ mod permissions;
 mod poison;
 mod policies;
 mod promises;
+mod providers;
 mod public_types;
 mod pushes;
 mod resume;
