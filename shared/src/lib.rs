@@ -17,6 +17,7 @@ pub mod id;
 pub mod inert;
 pub mod life;
 pub mod protocol;
+pub mod refusals;
 pub mod request_id;
 pub mod revocation;
 pub mod tag;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::audit::{self, Audit};
+use shared::refusals::Refusals;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -54,6 +55,8 @@ pub(crate) struct Doorkeeper {
     arrivals: Arc<Arrivals>,
     sockets: Arc<Sockets>,
     audit: Audit,
+    /// What an operator is told.
+    refusals: Arc<Refusals>,
 }
 
 /// A stream that has become a socket.
@@ -68,6 +71,8 @@ struct Opened {
 impl Listener {
     /// Accepts until told to stop.
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let telling = self.doorkeeper.refusals.clone().keep_telling();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(telling));
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -115,6 +120,7 @@ impl Doorkeeper {
             limits,
             sockets,
             audit: Audit::default(),
+            refusals: Arc::default(),
         }
     }
 
@@ -125,7 +131,7 @@ impl Doorkeeper {
         let encrypted = tokio::select! {
             encrypted = encrypting => encrypted,
             // There is no way yet to say so.
-            () = handshake.evicted() => return self.sockets.metrics().handshake_refused(Refusal::TooMany),
+            () = handshake.evicted() => return self.refused(Refusal::TooMany, address),
         };
         match encrypted {
             Ok(Ok(stream)) => self.admit(stream, address, deadline, Some(handshake)).await,
@@ -137,7 +143,7 @@ impl Doorkeeper {
     /// One TCP connection that is refused before anything of it was read.
     async fn turned_away(self: Arc<Self>, stream: TcpStream, address: IpAddr) {
         let refusal = Refusal::TooManyHandshakes;
-        self.sockets.metrics().handshake_refused(refusal);
+        self.refused(refusal, address);
         let Some(_refusing) = self.arrivals.refuse(address) else {
             return;
         };
@@ -199,7 +205,7 @@ impl Doorkeeper {
                 });
             }
             Err(Failure::Refused(refusal)) => {
-                self.sockets.metrics().handshake_refused(refusal);
+                self.refused(refusal, address);
                 if refusal == Refusal::Origin
                     && let Some(unwritten) = self.audit.admit(refusal.label(), Instant::now())
                 {
@@ -212,6 +218,14 @@ impl Doorkeeper {
             Err(Failure::Gone(error)) => debug!(%error, "a connection left before its handshake"),
         }
         None
+    }
+
+    /// Counts it, and tells what an operator may have set too low, or not at all.
+    fn refused(&self, refusal: Refusal, address: IpAddr) {
+        self.sockets.metrics().handshake_refused(refusal);
+        if refusal.is_of_settings() {
+            self.refusals.tell(refusal.label(), &address, refusal.remedy());
+        }
     }
 
     /// Reads the request and answers it, in time and as long as there is a place for it.

@@ -88,6 +88,25 @@ impl Refusal {
         }
     }
 
+    /// Whether a setting has it so: 403, 429 or 503.
+    pub(crate) const fn is_of_settings(self) -> bool {
+        matches!(
+            self,
+            Self::Origin | Self::TooManyHandshakes | Self::TooManyFromAddress | Self::TooMany
+        )
+    }
+
+    /// For operators, which.
+    pub(crate) const fn remedy(self) -> &'static str {
+        match self {
+            Self::Origin => "the page's origin is not in `allowed-origins` (403)",
+            Self::TooManyHandshakes => "more than `max-handshakes-per-ip` (429)",
+            Self::TooManyFromAddress => "more than `max-connections-per-ip` (429)",
+            Self::TooMany => "more than `max-connections`, or too many handshakes at once (503)",
+            other => other.sentence(),
+        }
+    }
+
     /// A word for metrics.
     pub(crate) const fn label(self) -> &'static str {
         match self {

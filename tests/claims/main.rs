@@ -55,6 +55,7 @@ mod promises;
 mod providers;
 mod public_types;
 mod pushes;
+mod refusals;
 mod resume;
 mod revocation;
 mod secrecy;

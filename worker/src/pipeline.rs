@@ -42,6 +42,7 @@ use shared::clock::Clock;
 use shared::envelope::release::known_to_be_held;
 use shared::envelope::{Answer, Bounced, Notice, Part, Question};
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
+use shared::refusals::Refusals;
 use shared::request_id::RequestId;
 use shared::trace::{self as traces, SpanKind, Tracer, headers, words};
 use tokio::time::Instant;
@@ -99,6 +100,8 @@ pub(crate) struct Pipeline {
     pub(crate) tracer: Tracer,
     pub(crate) noted: Noted,
     pub(crate) audit: Arc<Audit>,
+    /// What an operator is told of them, by kind.
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) rules: Rules,
     /// The worker takes nothing new.
     pub(crate) stopping: CancellationToken,
@@ -125,6 +128,8 @@ struct Conclusion {
     answer: Answer,
     /// The refusal, if it never reached the handler: it must not be lost because nobody hears it.
     refused: Option<ErrorCode>,
+    /// What its sender is told, if these are our own words.
+    why: Option<String>,
     /// What a person may want to know later.
     noted: Option<store::Decision>,
 }
@@ -137,6 +142,7 @@ impl Conclusion {
             bodies: vec![body],
             answer: Answer::ONLY,
             refused: None,
+            why: None,
             noted: None,
         }
     }
@@ -146,6 +152,7 @@ impl Conclusion {
         let refusal = handling::untouched(refusal.clone());
         Self {
             refused: Some(refusal.code),
+            why: Some(refusal.message.clone()),
             ..Self::of(Outcome::Error(refusal.code), answer::error(id, &refusal, None))
         }
     }
@@ -231,7 +238,7 @@ impl Pipeline {
         let question = origin.question();
         let (outcome, noted) = (conclusion.outcome, conclusion.noted.clone());
         if let Outcome::Error(code) = outcome {
-            let why = noted.as_ref().map_or("", |decision| &decision.why);
+            let why = conclusion.why.as_deref().unwrap_or_default();
             let identity = question.and_then(|question| Bound::of(&question.standing));
             self.audit_refusal(code, origin, identity.map(|bound| bound.grant.identity), why);
         }

@@ -209,6 +209,8 @@ impl Running {
             (tracer, &ending),
         ));
         let noted = rooms.pipeline.noted.clone();
+        let telling = rooms.pipeline.refusals.clone().keep_telling();
+        tokio::spawn(ending.kill.clone().run_until_cancelled_owned(telling));
         outward.start(&*bus, &ending, &tasks);
         for (intake, prefetch) in messages {
             tasks.spawn(rooms.clone().work_on_messages(intake, prefetch, ending.kill.clone()));
@@ -317,6 +319,7 @@ impl Rooms {
                 noted: outward.outbound.noted.clone(),
                 audit: outward.audit.clone(),
                 stopping: ending.stop.clone(),
+                refusals: Arc::default(),
             },
             mover: Mover::new(publisher, replier, names),
             undertakers: [of_clients, of_others],

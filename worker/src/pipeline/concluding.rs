@@ -334,6 +334,7 @@ impl Pipeline {
         Conclusion {
             bodies: handled.bodies,
             refused: handled.refused,
+            why: handled.why,
             noted,
             ..Conclusion::of(handled.outcome, bytes::Bytes::new())
         }

@@ -27,6 +27,8 @@ pub(super) struct Handled {
     pub(super) bodies: Vec<Bytes>,
     /// Why it never reached the handler, if so.
     pub(super) refused: Option<ErrorCode>,
+    /// What its sender is told then.
+    pub(super) why: Option<String>,
 }
 
 impl Handled {
@@ -39,6 +41,7 @@ impl Handled {
             outcome,
             bodies,
             refused: None,
+            why: None,
         }
     }
 
@@ -47,6 +50,7 @@ impl Handled {
         let error = untouched(error);
         Self {
             refused: Some(error.code),
+            why: Some(error.message.clone()),
             ..Self::of(id, &Err(error), auth)
         }
     }

@@ -130,12 +130,27 @@ impl Pipeline {
         identity: Option<IdentityTag>,
         why: &str,
     ) {
+        self.tell_refusal(code, origin, why);
         if !is_noted(code) && code != ErrorCode::Forbidden {
             return;
         }
         if let Some(unwritten) = self.audit.admit(code.as_str(), Instant::now()) {
             let identity = identity.map(display);
             info!(target: audit::TARGET, refused = code.as_str(), %origin, identity, why, unwritten, "refused");
+        }
+    }
+
+    /// Leaves a line for the operator, if there is a reason, and it is about who may what.
+    fn tell_refusal(&self, code: ErrorCode, origin: &dyn Display, why: &str) {
+        let is_told = is_noted(code) || matches!(code, ErrorCode::Forbidden | ErrorCode::AuthUnavailable);
+        if !is_told || why.is_empty() {
+            return;
+        }
+        let origin = origin.to_string();
+        // By its connection, that is, a person can have it explained.
+        match origin.parse::<Stamp>() {
+            Ok(stamp) => self.refusals.tell(code.as_str(), &stamp.connection, why),
+            Err(_) => self.refusals.tell(code.as_str(), &origin, why),
         }
     }
 

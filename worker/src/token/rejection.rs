@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use shared::refusals::grouped;
+
 use super::Other;
 
 /// Why a token was refused.
@@ -42,8 +44,13 @@ impl From<Reason> for Rejection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Reason {
     /// `jwt-max-size` is exceeded.
-    #[error("it is larger than the limit")]
-    TooLarge,
+    #[error("token larger than jwt-max-size: {} of {} bytes", grouped(*.bytes), grouped(*.limit))]
+    TooLarge {
+        /// Of its text.
+        bytes: usize,
+        /// Of `jwt-max-size`.
+        limit: usize,
+    },
     /// A JWE, RFC 7516 §3.1.
     #[error("it is encrypted (five parts), only signed tokens are accepted")]
     Encrypted,

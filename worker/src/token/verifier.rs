@@ -172,7 +172,8 @@ impl Verifier {
     /// What that token proves at that moment.
     pub fn verify(&self, token: &str, now: Timestamp) -> Verdict {
         if token.len() > self.rules.max_size {
-            return Verdict::proves_nothing(Reason::TooLarge.into());
+            let (bytes, limit) = (token.len(), self.rules.max_size);
+            return Verdict::proves_nothing(Reason::TooLarge { bytes, limit }.into());
         }
         let digest = Digest::of(token);
         if let Some(verified) = self.cache.get(&digest, self.epoch.load(Ordering::Acquire)) {

@@ -299,7 +299,10 @@ fn issuers_that_share_a_key_and_its_kid_are_told_apart_by_their_claim() {
 #[test]
 fn a_token_above_the_limit_is_refused_before_anything_is_read() {
     let limit = Rules::MAX_SIZE;
-    assert_eq!(verify(&"x".repeat(limit + 1)), Some(Reason::TooLarge));
+    let bytes = limit + 1;
+    assert_eq!(verify(&"x".repeat(bytes)), Some(Reason::TooLarge { bytes, limit }));
+    let told = Reason::TooLarge { bytes: 11_312, limit }.to_string();
+    assert_eq!(told, "token larger than jwt-max-size: 11,312 of 8,192 bytes");
     assert_eq!(verify(&"x".repeat(limit)), Some(Reason::Parts));
 }
 
