@@ -20,6 +20,7 @@ mod manual;
 mod message;
 mod print;
 mod push;
+mod ready;
 mod revoke;
 mod send;
 mod store;
@@ -73,6 +74,9 @@ enum Command {
     /// Measure how fast it is, and whether anything gets lost.
     #[command(after_help = bench::EXAMPLES)]
     Bench(Box<bench::BenchArgs>),
+    /// Ask a program whether it is ready, as a health check does.
+    #[command(after_help = ready::EXAMPLES)]
+    Ready(ready::ReadyArgs),
     /// Print what makes a shell complete the words of this tool, or of a program.
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::CompletionsArgs),
@@ -120,6 +124,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => block_on(explain::run(args)),
         Command::Send(args) => block_on(send::run(args)),
         Command::Bench(args) => block_on(bench::run(*args)),
+        Command::Ready(args) => ready::run(&args),
         Command::Completions(args) => Ok(completions::run(&args)),
         Command::Man(args) => manual::run(&args),
         Command::RawEcho(args) => block_on(bench::raw_echo(args)),

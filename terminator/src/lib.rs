@@ -438,8 +438,9 @@ fn spread(connections: usize, deadline: Duration) -> Duration {
 
 /// Each socket takes a file: as many as the operating system lets this process have.
 fn raise_file_limit() {
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        warn!(%error, "cannot raise the limit of open files");
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(open_files) => info!(open_files, "as many files may be open, and each socket is one"),
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
 }
 

@@ -6,12 +6,13 @@ use std::{
 };
 
 /// Every document, by its path from the root.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONFIG.md",
     "clients/javascript/README.md",
+    "deploy/kubernetes/README.md",
     "docs/authority.md",
     "docs/migrating.md",
     "docs/permissions.md",

@@ -13,15 +13,20 @@ use worker::config::WorkerConfig;
 /// What either program may take beyond its `drain-timeout`, in seconds.
 const AFTER_DRAIN_S: u64 = 15;
 
-const MANIFESTS: [&str; 7] = [
-    "namespace",
-    "config",
-    "secret.example",
-    "terminator",
-    "worker",
-    "worker-scaler",
-    "network",
+const MANIFESTS: [&str; 10] = [
+    "base/namespace",
+    "base/terminator",
+    "base/worker",
+    "base/network",
+    "components/keda/worker-scaler",
+    "components/hpa/terminator",
+    "components/hpa/worker",
+    "components/monitoring/pod-monitors",
+    "components/ingress-nginx/ingress",
+    "components/gateway/http-route",
 ];
+
+const OVERLAYS: [&str; 2] = ["overlays/development", "overlays/production"];
 
 fn read(path: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -36,6 +41,28 @@ fn of_kind(kind: &str) -> Vec<Value> {
     all.retain(|document| document["kind"] == kind);
     assert!(!all.is_empty(), "there is no {kind}");
     all
+}
+
+fn kustomization(folder: &str) -> Value {
+    serde_saphyr::from_str(&read(&format!("deploy/kubernetes/{folder}/kustomization.yaml"))).expect("YAML")
+}
+
+/// What a generator of this folder makes under that name.
+fn generated(folder: &str, generator: &str, name: &str) -> Option<Value> {
+    let kustomization = kustomization(folder);
+    let all = kustomization[generator].as_array()?.iter();
+    all.clone().find(|one| one["name"] == name).cloned()
+}
+
+/// The settings of a program in every cluster.
+fn settings(name: &str) -> BTreeMap<String, String> {
+    let map = generated("base", "configMapGenerator", name).expect("its settings");
+    let literals = map["literals"].as_array().expect("literals").iter();
+    literals
+        .map(|literal| literal.as_str().and_then(|literal| literal.split_once('=')))
+        .map(|pair| pair.expect("a name and a value"))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// The pod of each Deployment, by its name.
@@ -117,7 +144,10 @@ fn whoever_stops_a_program_waits_until_it_has_drained() {
 
 #[test]
 fn every_variable_that_is_set_is_a_setting() {
-    let files = MANIFESTS.map(|name| format!("deploy/kubernetes/{name}.yaml"));
+    let folders = OVERLAYS.into_iter().chain(["base"]);
+    let kustomizations = folders.map(|folder| format!("{folder}/kustomization"));
+    let files = MANIFESTS.into_iter().map(str::to_owned).chain(kustomizations);
+    let files: Vec<_> = files.map(|name| format!("deploy/kubernetes/{name}.yaml")).collect();
     let units = ["terminator", "worker@"].map(|name| format!("deploy/systemd/countersign-{name}.service"));
     let mut seen = 0;
     for path in files
@@ -143,11 +173,10 @@ fn every_variable_that_is_set_is_a_setting() {
 fn every_pod_is_confined_bounded_and_probed() {
     let user = read("Dockerfile");
     let user: u64 = user
-        .split("--uid ")
+        .split("USER ")
         .nth(1)
-        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .and_then(|rest| rest.split(':').next()?.parse().ok())
         .expect("a user");
-    let settings = &of_kind("ConfigMap")[0]["data"];
     for (name, pod) in pods() {
         let container = &pod["spec"]["containers"][0];
         let security = [&pod["spec"]["securityContext"], &container["securityContext"]];
@@ -167,18 +196,10 @@ fn every_pod_is_confined_bounded_and_probed() {
                 "{name}"
             );
         }
-        let variables = container["env"].as_array().expect("variables");
-        let admin = variables
-            .iter()
-            .find(|variable| variable["name"] == "COUNTERSIGN_ADMIN_LISTEN");
+        let settings = settings(&name);
         assert_eq!(
-            admin.expect("the admin port")["value"],
+            settings["COUNTERSIGN_ADMIN_LISTEN"],
             format!("0.0.0.0:{}", ports["admin"]),
-            "{name}"
-        );
-        assert_eq!(
-            pod["metadata"]["annotations"]["prometheus.io/port"],
-            ports["admin"].to_string(),
             "{name}"
         );
         if let Some(ws) = ports.get("ws") {
@@ -223,4 +244,194 @@ fn the_scaler_looks_at_the_queue_in_which_messages_wait() {
             .iter()
             .any(|(name, _)| scaler["scaleTargetRef"]["name"] == **name)
     );
+}
+
+#[test]
+fn every_pod_is_scraped_under_the_job_by_which_the_alerts_go() {
+    let jobs: Vec<_> = of_kind("PodMonitor")
+        .iter()
+        .map(|monitor| {
+            let spec = &monitor["spec"];
+            let endpoint = &spec["podMetricsEndpoints"][0];
+            assert_eq!(endpoint["port"], "admin");
+            let job = endpoint["relabelings"][0].clone();
+            assert_eq!(job["targetLabel"], "job");
+            let name = monitor["metadata"]["name"].as_str().expect("a name").to_owned();
+            assert_eq!(spec["selector"]["matchLabels"], labels_of(&name));
+            assert_eq!(job["replacement"], format!("countersign-{name}"));
+            name
+        })
+        .collect();
+    let pods: Vec<_> = pods().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(jobs, pods);
+    let prometheus: Value = serde_saphyr::from_str(&read("deploy/prometheus/prometheus.yaml")).expect("YAML");
+    for (scraped, name) in prometheus["scrape_configs"].as_array().expect("jobs").iter().zip(&pods) {
+        assert_eq!(scraped["job_name"], format!("countersign-{name}"));
+    }
+}
+
+/// The alerts for the Prometheus Operator are those of `deploy/prometheus`, as the spec of a PrometheusRule.
+#[test]
+fn the_operator_has_the_same_alerts() {
+    const PATH: &str = "deploy/kubernetes/components/monitoring/alerts.yaml";
+    let mut rule = "# The alerts of deploy/prometheus/alerts.yaml for the Prometheus Operator. A claim makes it: UPDATE=1 cargo test \
+        -p tests --test claims the_operator.\napiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  \
+        name: countersign\nspec:\n"
+        .to_owned();
+    for line in read("deploy/prometheus/alerts.yaml").lines() {
+        let indent = if line.is_empty() { "" } else { "  " };
+        rule.push_str(&format!("{indent}{line}\n"));
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(PATH), &rule).expect("written");
+    }
+    assert_eq!(read(PATH), rule);
+}
+
+#[test]
+fn a_terminator_has_the_memory_that_its_limits_promise_and_takes_all_who_come_through_one_ingress() {
+    // The program itself, and a connection, of which 5.5 KiB were measured.
+    const PROGRAM: usize = 64 << 20;
+    const CONNECTION: usize = 6 << 10;
+    let settings = settings("terminator");
+    let bytes = |name: &str| {
+        let size = shared::config::Size::parse(&settings[name]).expect("a size");
+        size.bytes()
+    };
+    let connections: usize = settings["COUNTERSIGN_MAX_CONNECTIONS"].parse().expect("a number");
+    let most = PROGRAM
+        + connections * CONNECTION
+        + bytes("COUNTERSIGN_SEND_QUEUE_BYTES_TOTAL")
+        + bytes("COUNTERSIGN_RECEIVE_QUEUE_BYTES_TOTAL");
+    let (_, pod) = pods().into_iter().find(|(name, _)| name == "terminator").expect("it");
+    let limit = pod["spec"]["containers"][0]["resources"]["limits"]["memory"].clone();
+    assert_eq!(limit, "1Gi");
+    assert!(most < 1 << 30, "{most} bytes");
+    for per_address in [
+        "MAX_CONNECTIONS_PER_IP",
+        "MAX_HANDSHAKES_PER_IP",
+        "HANDSHAKES_PER_SECOND_PER_IP",
+    ] {
+        assert_eq!(settings[&format!("COUNTERSIGN_{per_address}")], "off");
+    }
+}
+
+#[test]
+fn every_overlay_brings_what_its_pods_read_under_names_that_are_found_from_everywhere() {
+    for overlay in OVERLAYS {
+        for (name, pod) in pods() {
+            let container = &pod["spec"]["containers"][0];
+            assert_eq!(container["envFrom"][0]["configMapRef"]["name"], name);
+            let secret = generated(overlay, "secretGenerator", &name).expect("its secret");
+            let mut pairs: Vec<String> = Vec::new();
+            for literal in secret["literals"].as_array().into_iter().flatten() {
+                pairs.push(literal.as_str().expect("a text").to_owned());
+            }
+            for file in secret["envs"].as_array().into_iter().flatten() {
+                let file = file.as_str().expect("a file");
+                pairs.extend(
+                    read(&format!("deploy/kubernetes/{overlay}/{file}"))
+                        .lines()
+                        .map(str::to_owned),
+                );
+            }
+            for variable in container["env"].as_array().expect("variables") {
+                let wanted = &variable["valueFrom"]["secretKeyRef"];
+                assert_eq!(wanted["name"], name);
+                let key = wanted["key"].as_str().expect("a key");
+                let pair = pairs.iter().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+                let url = pair.unwrap_or_else(|| panic!("{overlay}: {name} has no {key}"));
+                let host = url
+                    .rsplit('@')
+                    .next()
+                    .and_then(|rest| rest.trim_start_matches("redis://").split(':').next());
+                assert!(host.expect("a host").ends_with(".svc"), "{overlay}: {url}");
+            }
+        }
+        assert!(
+            generated(overlay, "configMapGenerator", "countersign-keys").is_some(),
+            "{overlay}"
+        );
+        assert_eq!(
+            kustomization(overlay)["namespace"],
+            of_kind("Namespace")[0]["metadata"]["name"]
+        );
+    }
+    let key = |folder: &str| read(&format!("deploy/{folder}/hmac.key"));
+    assert_eq!(key("kubernetes/overlays/development"), key("development"));
+}
+
+#[test]
+fn what_scales_a_deployment_scales_one_that_is_there() {
+    for scaler in of_kind("HorizontalPodAutoscaler") {
+        let name = &scaler["metadata"]["name"];
+        assert_eq!(scaler["spec"]["scaleTargetRef"]["name"], *name);
+        assert!(pods().iter().any(|(pod, _)| *name == **pod), "{name}");
+        assert!(
+            scaler["spec"]["minReplicas"].as_u64().is_some_and(|least| least >= 2),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_containers_leave_the_ports_and_the_settings_of_a_shell_to_its_own_programs() {
+    let text = read("docker-compose.yml");
+    assert!(
+        !text.contains(&format!("${{{ENV_PREFIX}")),
+        "a setting of the shell reaches into a container"
+    );
+    // The last is the README's second worker.
+    let own = [
+        default_of::<TerminatorConfig>("listen"),
+        default_of::<TerminatorConfig>("admin-listen"),
+        default_of::<WorkerConfig>("admin-listen"),
+        "127.0.0.1:9092",
+    ];
+    let own = own.map(|address| address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()));
+    let compose = compose();
+    let mut taken = Vec::new();
+    for (name, service) in compose["services"].as_object().expect("services") {
+        for port in service["ports"].as_array().into_iter().flatten() {
+            let port = port
+                .as_str()
+                .expect("a text")
+                .strip_prefix("127.0.0.1:")
+                .expect("loopback");
+            let outside = port.split(':').next().expect("a port");
+            let (first, last) = outside.split_once('-').unwrap_or((outside, outside));
+            let range = first.parse::<u16>().expect("a port")..=last.parse().expect("a port");
+            assert!(
+                own.iter().all(|own| !range.contains(&own.expect("a port"))),
+                "{name}: {port}"
+            );
+            taken.extend(range);
+        }
+        assert!(
+            service["ulimits"].is_null(),
+            "{name}: the programs raise their limits themselves"
+        );
+    }
+    let count = taken.len();
+    taken.sort_unstable();
+    taken.dedup();
+    assert_eq!(taken.len(), count, "no port twice");
+}
+
+#[test]
+fn one_image_is_built_and_looks_after_its_health_itself() {
+    let services = &compose()["services"];
+    let mut built = 0;
+    for name in ["terminator", "worker"] {
+        built += usize::from(!services[name]["build"].is_null());
+        let check = &services[name]["healthcheck"]["test"];
+        assert_eq!(
+            (&check[1], &check[2]),
+            (&json!("countersign"), &json!("ready")),
+            "{name}"
+        );
+    }
+    assert_eq!(built, 1);
+    assert_eq!(services["worker"]["pull_policy"], "never");
+    assert!(!read("Dockerfile").contains("apt-get install -y --no-install-recommends ca-certificates"));
 }
