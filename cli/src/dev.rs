@@ -44,6 +44,9 @@ use crate::print;
 use crate::token::mint::Signer;
 
 /// How long the end may take: the drains of terminator and workers, one after the other, and as much again.
+/// How long the last lines of the log may take.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) const EXAMPLES: &str = "\
@@ -104,6 +107,7 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
         signals.next().await;
         Ok::<_, anyhow::Error>(signals.drain(END_TIMEOUT, dev.end()).await)
     })?;
+    telemetry::flush(LOG_FLUSH);
     Ok(match drained {
         Drained::Complete => ExitCode::SUCCESS,
         Drained::DeadlinePassed | Drained::Interrupted => ExitCode::from(life::EXIT_FAILURE),

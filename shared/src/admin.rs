@@ -7,6 +7,7 @@
 
 mod broker;
 mod console;
+mod process;
 mod readiness;
 
 use std::future::IntoFuture;
@@ -19,6 +20,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -59,7 +61,7 @@ impl Admin {
             Some(addr) => Some(
                 TcpListener::bind(addr)
                     .await
-                    .map_err(|source| AdminError { addr, source })?,
+                    .map_err(|cause| AdminError { addr, cause })?,
             ),
             None => None,
         };
@@ -109,10 +111,10 @@ impl Drop for Admin {
 
 /// The admin address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on the admin address {addr}: {source}")]
+#[error("admin-listen: cannot listen on {addr}: {cause}")]
 pub struct AdminError {
     addr: SocketAddr,
-    source: io::Error,
+    cause: io::Error,
 }
 
 async fn run(listener: Option<TcpListener>, app: Router, metrics: PrometheusHandle, closing: CancellationToken) {
@@ -149,8 +151,8 @@ async fn upkeep(metrics: PrometheusHandle) {
 fn router(readiness: Readiness, metrics: PrometheusHandle) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz).with_state(readiness))
-        .route("/metrics", get(exposition).with_state(metrics))
+        .route("/readyz", get(readyz).with_state(readiness.clone()))
+        .route("/metrics", get(exposition).with_state((metrics, readiness)))
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
@@ -163,7 +165,9 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     (status, Json(report))
 }
 
-async fn exposition(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
+async fn exposition(State((metrics, readiness)): State<(PrometheusHandle, Readiness)>) -> impl IntoResponse {
+    process::measure();
+    gauge!("countersign_ready").set(if readiness.is_ready() { 1.0 } else { 0.0 });
     // Source: the text format of Prometheus, version 0.0.4.
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

@@ -3,6 +3,7 @@
 //! the life of a process. It knows no socket, no token and no store.
 
 pub mod admin;
+pub mod announcement;
 pub mod audit;
 pub mod backoff;
 pub mod bus;
@@ -18,6 +19,7 @@ pub mod inert;
 pub mod life;
 pub mod protocol;
 pub mod refusals;
+pub mod repetition;
 pub mod request_id;
 pub mod revocation;
 pub mod tag;

@@ -46,6 +46,9 @@ pub const EXIT_CONFIG: u8 = 2;
 /// How long tasks that were left behind may take to notice that the runtime ends.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 
+/// How long the last lines of the log may take, if standard error takes any.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+
 /// Runs a program from its configuration to its exit status. `args` are its flags, without its name.
 ///
 /// Loads the configuration from `args` and the process's environment, starts the log, installs the
@@ -72,22 +75,30 @@ where
         runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
         outcome
     });
-    match outcome {
+    let status = match outcome {
         Ok(Drained::Complete) => ExitCode::SUCCESS,
         Ok(Drained::DeadlinePassed | Drained::Interrupted) => ExitCode::from(EXIT_FAILURE),
         Err(error) => {
             tracing::error!(error, "the program failed");
             ExitCode::from(EXIT_FAILURE)
         }
-    }
+    };
+    telemetry::flush(LOG_FLUSH);
+    status
 }
 
 /// Ends the process for settings that prove wrong at the start, such as a file that cannot be used, as it ends for any
 /// other wrong setting: [`EXIT_CONFIG`], and what is wrong on standard error. Nothing may have been begun yet.
 pub fn refuse_settings(error: &dyn std::error::Error) -> ! {
     use std::io::Write;
-    // There is nobody else to tell if standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "{error}");
+    if telemetry::writes_json() {
+        error.to_string().lines().for_each(|line| tracing::error!("{line}"));
+    }
+    telemetry::flush(LOG_FLUSH);
+    if !telemetry::writes_json() {
+        // There is nobody else to tell if standard error is closed.
+        let _ = writeln!(io::stderr().lock(), "{error}");
+    }
     std::process::exit(i32::from(EXIT_CONFIG))
 }
 

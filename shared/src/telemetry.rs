@@ -5,8 +5,11 @@
 //! write tokens to a disk: so beside the filter of the settings stands a second
 //! one that no setting reaches.
 
+mod lines;
+
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::Subscriber;
@@ -16,6 +19,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Identity, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
+use self::lines::Lines;
 use crate::config::{LogConfig, LogFormat};
 use crate::inert;
 
@@ -31,10 +35,21 @@ pub enum TelemetryError {
     /// Somebody else logs in this process already.
     #[error("cannot start the log: another one is installed in this process")]
     Log,
+    /// There is no thread that could write it.
+    #[error("cannot start the log: there can be no thread for it")]
+    Thread,
     /// Somebody else gathers metrics in this process already.
     #[error("cannot start the metrics: {0}")]
     Metrics(String),
 }
+
+/// The log of this process, once it is started.
+struct Log {
+    lines: Lines,
+    format: LogFormat,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Starts the log, on standard error, and has panics told there. Once per process.
 ///
@@ -53,14 +68,53 @@ where
     L: Layer<Registry> + Send + Sync,
 {
     let ansi = std::io::stderr().is_terminal();
+    let format = config.log_format;
+    let tell = match format {
+        LogFormat::Text => dropped_as_text,
+        LogFormat::Json => dropped_as_json,
+    };
+    let lines = Lines::start(std::io::stderr(), tell).map_err(|_| TelemetryError::Thread)?;
+    let queue = lines.clone();
     let writer = move || Inert {
-        writer: std::io::stderr(),
+        writer: queue.clone(),
         ansi,
     };
     let subscriber = subscriber(config, writer, ansi, layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Log)?;
+    // Who was first has installed the subscriber, too.
+    let _ = LOG.set(Log { lines, format });
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+fn dropped_as_text(dropped: u64) -> String {
+    format!("{dropped} lines of the log were dropped here, because standard error took none\n")
+}
+
+fn dropped_as_json(dropped: u64) -> String {
+    let line = serde_json::json!({
+        "level": "WARN",
+        "message": "lines of the log were dropped here, because standard error took none",
+        "dropped": dropped,
+    });
+    format!("{line}\n")
+}
+
+/// Waits until what was logged is written, but not for longer than that: before the process ends.
+pub fn flush(longest: Duration) {
+    if let Some(log) = LOG.get() {
+        log.lines.flush(longest);
+    }
+}
+
+/// Whether the log is one object a line.
+pub fn writes_json() -> bool {
+    LOG.get().is_some_and(|log| log.format == LogFormat::Json)
+}
+
+/// Has the metrics say which program this is, of which version. For whoever has asked for [`metrics`].
+pub fn tell_version(program: &'static str, version: &'static str) {
+    metrics::gauge!("countersign_build_info", "program" => program, "version" => version).set(1.0);
 }
 
 /// Starts gathering metrics, or gives the handle again: one recorder serves the whole process.
@@ -75,9 +129,11 @@ pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
 }
 
 fn install_recorder() -> Result<PrometheusHandle, TelemetryError> {
-    builder()?
+    let handle = builder()?
         .install_recorder()
-        .map_err(|error| TelemetryError::Metrics(error.to_string()))
+        .map_err(|error| TelemetryError::Metrics(error.to_string()))?;
+    lines::count_from_zero();
+    Ok(handle)
 }
 
 fn builder() -> Result<PrometheusBuilder, TelemetryError> {

@@ -2,7 +2,7 @@
 //! writes what comes back. It holds no policy, parses no message, validates no
 //! token, and knows nothing of the worker but the queue.
 //!
-//! In the order of a message's life: `listener` accepts (`arrivals` says whom), `handshake` and
+//! In the order of a message's life: `entrance` opens the ways in, `listener` accepts (`arrivals` says whom), `handshake` and
 //! `upgrade` open the socket (`origin` says whose), `connection` serves
 //! it, `forward` stamps and publishes, `returns` brings the answers to the
 //! `peer`, `write` writes them, and `farewell` is the end. `phase` follows
@@ -27,6 +27,7 @@ mod connection;
 pub mod console;
 mod departed;
 mod ending;
+mod entrance;
 mod expiries;
 mod farewell;
 mod forward;
@@ -71,7 +72,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::admin::{Admin, AdminError, Console, Readiness, watch_broker};
+use shared::admin::{Admin, AdminError, Readiness, watch_broker};
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::bus::{Bus, Patience};
@@ -79,7 +80,7 @@ use shared::clock::{Clock, SystemClock};
 use shared::config::Config;
 use shared::envelope::run;
 use shared::id::TerminatorId;
-use shared::telemetry::{self, TelemetryError};
+use shared::telemetry::TelemetryError;
 use shared::trace::{TraceError, Tracer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -98,6 +99,7 @@ use self::config::Order;
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
 use self::console::Lookout;
+use self::entrance::Entrance;
 use self::forward::Forwarder;
 use self::listener::{Doorkeeper, Limits, Listener};
 use self::metrics::Metrics;
@@ -165,11 +167,9 @@ impl Terminator {
     /// # Errors
     /// An address that cannot be listened on, or TLS files that cannot be used.
     pub async fn bind(config: TerminatorConfig) -> Result<Self, StartError> {
-        let bus = Arc::new(RabbitmqBus::new(RabbitmqConfig::of_program(
-            "terminator",
-            &config.broker,
-        )));
-        Self::bind_on(config, bus).await
+        let entrance = Entrance::open(&config).await?;
+        let bus = RabbitmqBus::new(RabbitmqConfig::of_program("terminator", &config.broker));
+        Self::start(config, Parts::of(Arc::new(bus)), entrance)
     }
 
     /// Starts a terminator on a bus that is there already.
@@ -177,12 +177,7 @@ impl Terminator {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub async fn bind_on(config: TerminatorConfig, bus: Arc<dyn Bus>) -> Result<Self, StartError> {
-        let parts = Parts {
-            bus,
-            clock: Arc::new(SystemClock),
-            id: TerminatorId::random(),
-        };
-        Self::bind_with(config, parts).await
+        Self::bind_with(config, Parts::of(bus)).await
     }
 
     /// Starts a terminator on parts that are there already.
@@ -190,33 +185,19 @@ impl Terminator {
     /// # Errors
     /// As [`bind`](Self::bind).
     pub async fn bind_with(config: TerminatorConfig, parts: Parts) -> Result<Self, StartError> {
-        raise_file_limit();
-        let tls = match (&config.tls_cert, &config.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::acceptor(certificate, key)?),
-            _ => None,
-        };
-        let failed = |source| StartError::Listen {
-            address: config.listen,
-            source,
-        };
-        let socket = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let addr = socket.local_addr().map_err(failed)?;
-        Self::start(config, parts, tls, Some(socket), addr).await
+        let entrance = Entrance::open(&config).await?;
+        Self::start(config, parts, entrance)
     }
 
-    async fn start(
-        config: TerminatorConfig,
-        parts: Parts,
-        tls: Option<TlsAcceptor>,
-        socket: Option<TcpListener>,
-        addr: SocketAddr,
-    ) -> Result<Self, StartError> {
-        let readiness = Readiness::new();
-        let metrics = telemetry::metrics()?;
-        let console = config
-            .console
-            .then(|| Console::new("terminator", metrics.clone(), readiness.clone()));
-        let admin = Admin::bind(config.admin_listen, readiness.clone(), metrics, console.clone()).await?;
+    fn start(config: TerminatorConfig, parts: Parts, entrance: Entrance) -> Result<Self, StartError> {
+        let Entrance {
+            tls,
+            socket,
+            addr,
+            admin,
+            readiness,
+            console,
+        } = entrance;
         let shutdown = CancellationToken::new();
         let tracer = Tracer::start(&config.tracing, &TerminatorConfig::PROGRAM, &parts.id.to_string())?;
         let house = House::open(config, parts, tls, tracer.clone());
@@ -274,6 +255,17 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Whose connections they are.
     pub id: TerminatorId,
+}
+
+impl Parts {
+    /// Of a terminator that is a process of its own.
+    fn of(bus: Arc<dyn Bus>) -> Self {
+        Self {
+            bus,
+            clock: Arc::new(SystemClock),
+            id: TerminatorId::random(),
+        }
+    }
 }
 
 /// All that a terminator runs on, from the moment when connections may come.
@@ -434,14 +426,6 @@ async fn drain(connections: &TaskTracker, phase: &watch::Sender<Phase>, deadline
 fn spread(connections: usize, deadline: Duration) -> Duration {
     let at_full_rate = Duration::from_millis(connections as u64 * 1_000 / DRAINED_PER_SECOND as u64);
     at_full_rate.min(deadline / 2)
-}
-
-/// Each socket takes a file: as many as the operating system lets this process have.
-fn raise_file_limit() {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(open_files) => info!(open_files, "as many files may be open, and each socket is one"),
-        Err(error) => warn!(%error, "cannot raise the limit of open files"),
-    }
 }
 
 #[cfg(test)]

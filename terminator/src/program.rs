@@ -1,10 +1,10 @@
 //! The program: settings, start, announcement, signal, drain.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use shared::announcement::Announcement;
 use shared::life::{self, Drained, Signals};
 
 use crate::{StartError, Terminator, TerminatorConfig};
@@ -35,11 +35,9 @@ async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained
 
 /// Tells on standard output where it listens, for whoever asked for port 0.
 fn announce(terminator: &Terminator, scheme: &str) {
-    let socket = terminator.addr();
-    let admin = terminator
-        .admin_addr()
-        .map(|admin| format!(" admin http://{admin}"))
-        .unwrap_or_default();
-    // Nobody need read it.
-    let _ = writeln!(io::stdout().lock(), "listening on {scheme}://{socket}{admin}");
+    let announcement = Announcement {
+        socket: Some(format!("{scheme}://{}", terminator.addr())),
+        admin: terminator.admin_addr().map(|addr| format!("http://{addr}")),
+    };
+    announcement.tell();
 }

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
+use crate::entrance::Entrance;
 use crate::listener::Doorkeeper;
 use crate::{House, Parts, StartError, Terminator, TerminatorConfig};
 
@@ -35,7 +36,8 @@ impl Terminator {
     #[doc(hidden)]
     pub async fn without_socket(config: TerminatorConfig, parts: Parts) -> Result<Self, StartError> {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        Self::start(config, parts, None, None, nowhere).await
+        let entrance = Entrance::with_admin(&config, None, None, nowhere).await?;
+        Self::start(config, parts, entrance)
     }
 
     /// Serves a client at the other end of that stream, from its HTTP request on, until the connection ends.

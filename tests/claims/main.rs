@@ -47,6 +47,7 @@ mod message;
 mod monitoring;
 mod one_effect;
 mod operator_policy;
+mod operators;
 mod order;
 mod permissions;
 mod poison;

@@ -38,6 +38,10 @@ pub(crate) struct Outside {
     injector: String,
     pusher: String,
     revoker: String,
+    /// Who looks after dead letters.
+    pub operator: String,
+    /// Who looks at the depth of queues.
+    pub scaler: String,
 }
 
 /// Publishes under `key`, for a subject or nobody, and returns what comes back by direct reply-to.
@@ -84,6 +88,8 @@ pub(crate) async fn permitted() -> (Stack, Outside) {
         injector: broker.url_of(&name("injector")),
         pusher: broker.url_of(&name("pusher")),
         revoker: broker.url_of(&name("revoker")),
+        operator: broker.url_of(&name("operator")),
+        scaler: broker.url_of(&name("scaler")),
     };
     (stack, outside)
 }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use serde_json::Value;
+use shared::announcement::Announcement;
 
 use crate::{
     http,
@@ -266,21 +267,13 @@ fn variable(setting: &str) -> String {
     format!("COUNTERSIGN_{}", setting.to_uppercase().replace('-', "_"))
 }
 
-/// Understands `listening on ws://127.0.0.1:1 admin http://127.0.0.1:2`, and the same without the first address. A line
-/// that has no end yet may be half an address.
+/// Understands what a program announces. A line that has no end yet may be half an address.
 fn parse_listening(line: &str) -> Option<Addresses> {
-    let line = line.strip_suffix('\n')?;
-    let words: Vec<_> = line.strip_prefix("listening on ")?.split(' ').collect();
-    let url = |schemes: [&str; 2]| {
-        words.iter().find_map(|word| {
-            schemes
-                .iter()
-                .find_map(|scheme| word.strip_prefix(scheme)?.parse().ok())
-        })
-    };
+    let told = Announcement::read(line.strip_suffix('\n')?)?;
+    let address = |url: Option<String>| url?.split_once("://")?.1.parse().ok();
     Some(Addresses {
-        client: url(["ws://", "wss://"]),
-        admin: url(["http://", "https://"])?,
+        client: address(told.socket),
+        admin: address(told.admin)?,
     })
 }
 

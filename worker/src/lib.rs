@@ -134,6 +134,7 @@ impl Worker {
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
         config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
+        let namespace = config.broker.namespace.as_str().to_owned();
         let bus = Arc::new(start::bus(&config, &application));
         let parts = Parts {
             bus: bus.clone(),
@@ -144,7 +145,7 @@ impl Worker {
             limits: config.limits(),
         };
         let running = Running::start(parts, application, tracer.clone());
-        let outside = door.watch(bus, store, keeper, &running.noted);
+        let outside = door.watch(bus, &namespace, store, keeper, &running.noted);
         Ok(Self {
             running,
             tracer,

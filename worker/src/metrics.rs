@@ -119,6 +119,7 @@ pub(crate) struct Metrics {
     /// In the order of [`ErrorCode::ALL`].
     errors: [Counter; ErrorCode::ALL.len()],
     in_flight: Gauge,
+    queue_wait: Histogram,
     handling: Histogram,
     confirm: Histogram,
     no_token: Counter,
@@ -185,6 +186,7 @@ impl Metrics {
             announced: outcome(Outcome::Announced),
             errors: ErrorCode::ALL.map(|code| outcome(Outcome::Error(code))),
             in_flight: gauge!("countersign_worker_in_flight"),
+            queue_wait: histogram!("countersign_worker_queue_wait_seconds"),
             handling: histogram!("countersign_worker_handling_seconds"),
             confirm: histogram!("countersign_worker_confirm_seconds"),
             no_token: verdict("none"),
@@ -233,6 +235,11 @@ impl Metrics {
     pub(crate) fn in_flight(&self) -> InFlight<'_> {
         self.in_flight.increment(1);
         InFlight(&self.in_flight)
+    }
+
+    /// So long after its terminator received it a message was taken from its queue, in whole seconds.
+    pub(crate) fn waited(&self, wait: Duration) {
+        self.queue_wait.record(wait);
     }
 
     pub(crate) fn ended(&self, outcome: Outcome) {

@@ -4,14 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::gauge;
 use shared::admin::{Admin, AdminError, CheckHandle, Console, Readiness, watch_broker};
 use shared::bus::Bus;
 use shared::bus::rabbitmq::RabbitmqBus;
+use shared::config::Config;
+use shared::repetition::Repetitions;
 use shared::telemetry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::config::WorkerConfig;
 use crate::noted::Noted;
 use crate::start::StartError;
 use crate::store::Store;
@@ -19,6 +24,23 @@ use crate::token::{Keeper, Standing};
 
 /// How often the store is asked whether it is there: as often as an orchestrator asks us.
 const PING_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often the queues are looked at: as often as Prometheus asks us.
+const QUEUES_PERIOD: Duration = Duration::from_secs(15);
+
+/// The queues that all workers share, by what follows the namespace in their names.
+const QUEUES: [&str; 10] = [
+    "messages",
+    "retry",
+    "failed",
+    "injected",
+    "injected.retry",
+    "injected.failed",
+    "dead",
+    "undelivered",
+    "pushes",
+    "revocations",
+];
 
 /// How long the broker may take over the end of its connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,6 +72,7 @@ impl Door {
             readiness.check("keys"),
         );
         let metrics = telemetry::metrics()?;
+        telemetry::tell_version(WorkerConfig::PROGRAM.name, WorkerConfig::PROGRAM.version);
         let console = console.then(|| Console::new("worker", metrics.clone(), readiness.clone()));
         let admin = Admin::bind(listen, readiness.clone(), metrics, console.clone()).await;
         Ok(Self {
@@ -63,13 +86,21 @@ impl Door {
     }
 
     /// Looks after the broker, the store and the keys from now on, and shows what is noted.
-    pub(crate) fn watch(self, bus: Arc<RabbitmqBus>, store: Arc<dyn Store>, keeper: Keeper, noted: &Noted) -> Outside {
+    pub(crate) fn watch(
+        self,
+        bus: Arc<RabbitmqBus>,
+        namespace: &str,
+        store: Arc<dyn Store>,
+        keeper: Keeper,
+        noted: &Noted,
+    ) -> Outside {
         if let Some(console) = self.console {
             console.show(Arc::new(noted.clone()));
         }
         let mut watchers = JoinSet::new();
         watchers.spawn(watch_broker("worker", self.broker, bus.link()));
         watchers.spawn(watch_store(self.store, store));
+        watchers.spawn(watch_queues(bus.clone(), watched(namespace)));
         watchers.spawn(watch_keys(self.keys, keeper.standing()));
         watchers.spawn(keeper.run());
         Outside {
@@ -101,21 +132,51 @@ impl Outside {
     }
 }
 
+/// Keeps the check and the metric in step with the store. One that takes no writes is of no use to anybody.
 async fn watch_store(check: CheckHandle, store: Arc<dyn Store>) {
+    let up = gauge!("countersign_worker_store_up");
+    let told = Repetitions::default();
     let mut was_there = true;
     loop {
-        let ping = store.ping().await;
-        match (&ping, was_there) {
-            (Ok(()), false) => info!("the store is there again"),
-            (Err(reason), true) => warn!(%reason, "the store is away; who needs it is told `auth_unavailable`"),
-            _ => {}
+        let there = store.writable().await;
+        match &there {
+            Ok(()) => {
+                if !was_there {
+                    info!("the store is there again");
+                }
+                check.ok();
+            }
+            Err(reason) => {
+                let reason = reason.to_string();
+                if let Some(untold) = told.admit(&reason, Instant::now()) {
+                    warn!(reason, untold, "who needs the store is told `auth_unavailable`");
+                }
+                check.failing(reason);
+            }
         }
-        was_there = ping.is_ok();
-        match ping {
-            Ok(()) => check.ok(),
-            Err(reason) => check.failing(reason.to_string()),
-        }
+        was_there = there.is_ok();
+        up.set(if was_there { 1.0 } else { 0.0 });
         tokio::time::sleep(PING_PERIOD).await;
+    }
+}
+
+fn watched(namespace: &str) -> Vec<(&'static str, String)> {
+    QUEUES.map(|queue| (queue, format!("{namespace}.{queue}"))).to_vec()
+}
+
+/// Tells how many AMQP messages wait in each queue: in `countersign.messages` for workers, in `countersign.dead` for people.
+async fn watch_queues(bus: Arc<RabbitmqBus>, queues: Vec<(&'static str, String)>) {
+    let names: Vec<_> = queues.iter().map(|(_, name)| name.clone()).collect();
+    loop {
+        let waiting = bus.waiting(&names).await;
+        // Right after the start there is no broker yet.
+        let period = if waiting.is_empty() { PING_PERIOD } else { QUEUES_PERIOD };
+        for (name, count) in waiting {
+            if let Some((label, _)) = queues.iter().find(|(_, known)| *known == name) {
+                gauge!("countersign_worker_queue_messages", "queue" => *label).set(f64::from(count));
+            }
+        }
+        tokio::time::sleep(period).await;
     }
 }
 
@@ -129,5 +190,23 @@ async fn watch_keys(check: CheckHandle, mut standing: watch::Receiver<Standing>)
         if standing.changed().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use shared::bus::topology::Names;
+
+    use super::*;
+
+    #[test]
+    fn every_queue_that_all_workers_share_is_watched() {
+        let names = Names::new("test");
+        let shared = names.common().queues.into_iter().chain(names.retries(5));
+        let shared: BTreeSet<_> = shared.map(|queue| queue.name).collect();
+        let watched: BTreeSet<_> = watched("test").into_iter().map(|(_, name)| name).collect();
+        assert_eq!(watched, shared);
     }
 }

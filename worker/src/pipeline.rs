@@ -38,7 +38,7 @@ use serde_json::{Map, Value};
 use shared::audit::Audit;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
-use shared::clock::Clock;
+use shared::clock::{Clock, Timestamp};
 use shared::envelope::release::known_to_be_held;
 use shared::envelope::{Answer, Bounced, Notice, Part, Question};
 use shared::protocol::{CloseCode, ErrorBody, ErrorCode};
@@ -181,6 +181,10 @@ impl Pipeline {
     pub(crate) async fn run(&self, delivery: Delivery) {
         let _in_flight = self.metrics.in_flight();
         let origin = Origin::of(&delivery, &self.internal);
+        if let (Some(_), Some(received_s)) = (origin.question(), delivery.message.properties.timestamp_s) {
+            let received = Timestamp::from_secs(received_s);
+            self.metrics.waited(self.clock.now().saturating_since(received));
+        }
         if let Some(first) = origin.question().filter(|question| question.notice == Notice::Run) {
             return Box::pin(self.run_in_order(delivery, first)).await;
         }

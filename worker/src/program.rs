@@ -1,10 +1,10 @@
 //! The program: settings, start, announcement, signal, drain.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use shared::announcement::Announcement;
 use shared::life::{self, Drained, Signals};
 
 use crate::config::WorkerConfig;
@@ -37,18 +37,17 @@ async fn serve(
         Err(error) if error.is_configuration() => life::refuse_settings(&error),
         started => started?,
     };
-    announce(&worker)?;
+    announce(&worker);
     signals.next().await;
     worker.shutdown();
     Ok(signals.drain(deadline, worker.join()).await)
 }
 
 /// Tells whoever started us that we run, and where.
-fn announce(worker: &Worker) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match worker.admin_addr() {
-        Some(addr) => writeln!(stdout, "listening on admin http://{addr}")?,
-        None => writeln!(stdout, "ready")?,
-    }
-    stdout.flush()
+fn announce(worker: &Worker) {
+    let announcement = Announcement {
+        socket: None,
+        admin: worker.admin_addr().map(|addr| format!("http://{addr}")),
+    };
+    announcement.tell();
 }

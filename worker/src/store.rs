@@ -205,8 +205,8 @@ pub struct Kept {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The store is away, too slow, or refuses. A write may have been applied nevertheless; it may be repeated.
-    #[error("the store is unavailable")]
-    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the store is unavailable: {0}")]
+    Unavailable(Box<dyn Error + Send + Sync>),
     /// The store holds something that this version did not write.
     #[error("the store holds what this version cannot read")]
     Unreadable(#[source] Box<dyn Error + Send + Sync>),
@@ -381,6 +381,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Asks the store whether it is there, for readiness.
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Whether it takes writes, and if not, the cause as exactly as it can be found out; for that it may take some seconds
+    /// longer than other calls.
+    fn writable(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.ping()
+    }
 }
 
 /// Which store, and how it is used.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::SinkExt as _;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use shared::announcement::Announcement;
 use shared::bus::Bus as _;
 use shared::bus::topology::{FilledBy, Names, Queue, QueueKind, Topology, keys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -126,12 +127,13 @@ impl Stack {
     }
 }
 
-/// The address behind `scheme` in what a process announced.
+/// The address of that scheme in what a process announced.
 fn announced(line: &str, scheme: &str) -> anyhow::Result<String> {
-    line.split_ascii_whitespace()
-        .find_map(|word| word.strip_prefix(scheme))
-        .map(str::to_owned)
-        .ok_or_else(|| anyhow!("{line:?} names no {scheme} address"))
+    let told = Announcement::read(line).unwrap_or_default();
+    let urls = [told.socket, told.admin];
+    let mut addresses = urls.iter().flatten().filter_map(|url| url.strip_prefix(scheme));
+    let address = addresses.next().map(str::to_owned);
+    address.ok_or_else(|| anyhow!("{line:?} names no {scheme} address"))
 }
 
 /// Asks `/readyz` until it says yes.

@@ -140,6 +140,15 @@ impl RabbitmqBus {
         Some(connections.clone())
     }
 
+    /// How many AMQP messages wait in each of these queues, for whoever watches them. One that is not there, or of which the
+    /// broker does not say, is left out.
+    pub async fn waiting(&self, queues: &[String]) -> Vec<(String, u32)> {
+        match self.consuming(FilledBy::Us) {
+            Some(consuming) => look::waiting(consuming, queues).await,
+            None => Vec::new(),
+        }
+    }
+
     fn consumer_at(&self, queue: Queue, prefetch: Prefetch) -> Consumer {
         let unpacking = self
             .homes()

@@ -18,6 +18,7 @@
 //! | `<ns>:overdue` | a sorted set: since when something is held in which mailbox | `overdue` |
 //! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
 //! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
+//! | `<ns>:writable` | a hash that is written to see whether that can be done | |
 //! | `<ns>:{epoch-22}`, … | a hash: since when this server has all that it was given | `epoch` |
 //!
 //! The braces are what a cluster picks the slot by: each call is one command or
@@ -35,6 +36,7 @@ mod messages;
 mod overdue;
 mod reservations;
 mod revocations;
+mod trouble;
 mod writes;
 
 use std::error::Error;
@@ -49,6 +51,7 @@ use shared::revocation::Revocation;
 use shared::tag::IdentityTag;
 
 use self::link::{Link, Wire};
+use self::trouble::Trouble;
 use super::{
     Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, LONGEST_KEPT,
     Mailbox, Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
@@ -86,6 +89,9 @@ pub const COMMANDS: &[&str] = &[
     "LRANGE",
 ];
 
+/// How long a write is kept that shows that there can be one.
+const WRITABLE_KEPT: Duration = Duration::from_secs(60);
+
 pub(super) struct RedisStore {
     link: Link,
     /// For what has to wait for a replica, which nothing else is to wait for.
@@ -122,6 +128,7 @@ struct Scripts {
     abandon: Script,
     epoch: Script,
     announced: Script,
+    writable: Script,
 }
 
 macro_rules! script {
@@ -155,6 +162,7 @@ impl Scripts {
             abandon: script!("redis/claimed.lua", "redis/abandon.lua"),
             epoch: script!("redis/epoch.lua"),
             announced: script!("redis/announced.lua"),
+            writable: script!("redis/writable.lua"),
         }
     }
 }
@@ -199,10 +207,15 @@ impl RedisStore {
 
     async fn ask_by<T>(&self, link: &Link, call: impl AsyncFnOnce(Wire) -> RedisResult<T>) -> Result<T, StoreError> {
         let answer = tokio::time::timeout(self.timeout, call(link.wire()));
-        let answer = answer
-            .await
-            .map_err(|_| unavailable(format!("no answer within {:?}", self.timeout)))?;
-        answer.inspect_err(|error| link.failed(error)).map_err(unavailable)
+        let answer = answer.await.map_err(|_| {
+            unavailable(Trouble::new(
+                link.at(),
+                format!("gives no answer within {:?}", self.timeout),
+            ))
+        })?;
+        answer
+            .inspect_err(|error| link.failed(error))
+            .map_err(|error| unavailable(Trouble::of(link.at(), &error)))
     }
 
     /// Loses everything in the namespace, as a server does that comes up empty. Only a test may want that.
@@ -288,6 +301,25 @@ impl Store for RedisStore {
 
     fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.ask(async |mut wire| redis::cmd("PING").exec_async(&mut wire).await))
+    }
+
+    fn writable(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let key = self.of_all("writable");
+            let mut invocation = self.scripts.writable.key(key);
+            invocation.arg(millis(WRITABLE_KEPT));
+            let written = self
+                .ask(async |mut wire| invocation.invoke_async::<()>(&mut wire).await)
+                .await;
+            if written.is_ok() {
+                return Ok(());
+            }
+            // While a connection is tried again and again, a command learns no more than that its time is over.
+            match self.link.connect().await {
+                Some(error) => Err(unavailable(Trouble::of(self.link.at(), &error))),
+                None => written,
+            }
+        })
     }
 
     fn resume<'a>(

@@ -181,6 +181,10 @@ impl Store for Traced {
     fn ping(&self) -> Call<'_, ()> {
         traced("ping", self.0.ping())
     }
+
+    fn writable(&self) -> Call<'_, ()> {
+        traced("writable", self.0.writable())
+    }
 }
 
 #[cfg(test)]

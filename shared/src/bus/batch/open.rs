@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::DropGuard;
 use tracing::error;
 
@@ -15,6 +15,7 @@ use super::packer::batch_of;
 use crate::bus::delivery::{Delivery, Settlement, Settler};
 use crate::bus::topology::{FilledBy, Queue, QueueKind};
 use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Publication, PublishError, Publisher, Route, Value};
+use crate::repetition::Repetitions;
 
 /// What cannot be published again just now is tried again so much later.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -34,7 +35,11 @@ const SWEEP_LEAST: usize = 64;
 
 /// The way back to their queues, for entries that are given back.
 #[derive(Clone)]
-pub(in crate::bus) struct Returning(mpsc::UnboundedSender<Publication>);
+pub(in crate::bus) struct Returning {
+    queue: mpsc::UnboundedSender<Publication>,
+    /// What cannot be published fails each second, for each entry.
+    failures: Arc<Repetitions>,
+}
 
 /// One batch.
 pub(in crate::bus) struct Open {
@@ -91,11 +96,14 @@ impl Returning {
                 next = waiting.recv().await;
             }
         });
-        Self(queue)
+        Self {
+            queue,
+            failures: Arc::default(),
+        }
     }
 
     fn send(&self, publication: Publication) {
-        if let Err(mpsc::error::SendError(publication)) = self.0.send(publication) {
+        if let Err(mpsc::error::SendError(publication)) = self.queue.send(publication) {
             publication.settle(Err(PublishError::Ended));
         }
     }
@@ -259,7 +267,11 @@ impl Open {
             // The broker gives the batch back itself.
             Err(PublishError::Ended) => {}
             Err(error) => {
-                error!(%error, queue = %open.route.key, "what is given back cannot be published, and is tried again");
+                let queue = &open.route.key;
+                let kind = format!("{queue}: {error}");
+                if let Some(untold) = open.returning.failures.admit(&kind, Instant::now()) {
+                    error!(%error, %queue, untold, "what is given back cannot be published, and is tried again");
+                }
                 tokio::spawn(async move {
                     sleep(AGAIN).await;
                     open.give_back(place, again, end);

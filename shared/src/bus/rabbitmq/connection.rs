@@ -1,10 +1,10 @@
 //! One connection to the broker, made anew for ever.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::{ConnectionProperties, Event};
 use tokio::sync::watch;
@@ -22,6 +22,9 @@ use super::transport;
 use crate::backoff::Backoff;
 use crate::bus::Link;
 use crate::bus::topology::Topology;
+
+/// How long to wait for what the broker said as it closed a channel.
+const TEXT_WAIT: Duration = Duration::from_millis(100);
 
 /// The time for a TCP connection, TLS and the AMQP handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,6 +84,8 @@ pub(super) struct Generation {
     pub(super) connection: lapin::Connection,
     /// Cancelled when the connection is lost, or when whoever uses it finds that it is no good.
     pub(super) lost: CancellationToken,
+    /// Who found that, if it was not this.
+    failure: OnceLock<String>,
     /// The connection before this one ended on something that lapin cannot read, and that may come again.
     careful: AtomicBool,
     /// This one did.
@@ -100,6 +105,13 @@ impl Generation {
     /// delivered, again and again, and would be given up with it.
     pub(super) fn is_careful(&self) -> bool {
         self.careful.load(Ordering::Relaxed)
+    }
+
+    /// Whoever uses it finds that it is no good, for this reason.
+    pub(super) fn fail(&self, reason: impl Into<String>) {
+        // The first reason is the reason.
+        let _ = self.failure.set(reason.into());
+        self.lost.cancel();
     }
 
     /// Nothing unreadable came for a while.
@@ -271,6 +283,7 @@ impl Supervisor {
             Ok(Ok(())) => Ok(Generation {
                 connection,
                 lost: CancellationToken::new(),
+                failure: OnceLock::new(),
                 careful: careful.into(),
                 unreadable: false.into(),
                 node,
@@ -313,8 +326,10 @@ impl Supervisor {
     async fn watch(&self, generation: &Generation) -> String {
         let mut events = std::pin::pin!(generation.connection.events_listener());
         let mut check = tokio::time::interval(CHECK_PERIOD);
+        let mut of_a_channel = None;
         loop {
             tokio::select! {
+                biased;
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
                         warn!(role = self.role.name(), reason, "the broker takes nothing for now");
@@ -325,7 +340,7 @@ impl Supervisor {
                         self.slot.set(Link::Up);
                     }
                     // Whoever has that channel knows, and opens another.
-                    Some(Event::Error(error)) if is_of_a_channel(&error) => {}
+                    Some(Event::Error(error)) if is_of_a_channel(&error) => of_a_channel = Some(error.to_string()),
                     Some(Event::Error(error)) => {
                         generation.blame(&error);
                         return error.to_string();
@@ -336,7 +351,18 @@ impl Supervisor {
                 () = self.nodes.until_suspected(generation.node, generation.since) => {
                     return "the node answers, and serves nobody".to_owned();
                 }
-                () = generation.lost.cancelled() => return "a channel failed".to_owned(),
+                () = generation.lost.cancelled() => {
+                    let failure = generation.failure.get().map_or("a channel failed", String::as_str);
+                    // Whoever used the channel may have known first.
+                    let text = match of_a_channel {
+                        Some(text) => Some(text),
+                        None => timeout(TEXT_WAIT, text_of_a_channel(events)).await.ok().flatten(),
+                    };
+                    return match text {
+                        Some(text) => format!("{failure}: {text}"),
+                        None => failure.to_owned(),
+                    };
+                }
                 _ = check.tick() => {
                     if !generation.connection.status().connected() {
                         return "the connection is closed".to_owned();
@@ -368,6 +394,15 @@ impl Supervisor {
             *told = text;
         }
         if conflict { CONFLICT_WAIT } else { Duration::ZERO }
+    }
+}
+
+/// What the broker says as it closes a channel; nothing if the connection ends before.
+async fn text_of_a_channel(mut events: impl Stream<Item = Event> + Unpin) -> Option<String> {
+    loop {
+        if let Event::Error(error) = events.next().await? {
+            return Some(error.to_string());
+        }
     }
 }
 

@@ -116,9 +116,9 @@ pub(super) async fn run(
             // The broker has taken back what was delivered, and no more is wanted.
             Outcome::Lost if home.stop.is_cancelled() => return,
             Outcome::Lost => {
-                task.slot
-                    .set(Link::Away(format!("lost the consumer of {}", task.queue.name).into()));
-                generation.lost.cancel();
+                let reason = format!("lost the consumer of {}", task.queue.name);
+                task.slot.set(Link::Away(reason.as_str().into()));
+                generation.fail(reason);
             }
         }
     }

@@ -25,6 +25,20 @@ pub(super) async fn is_consumed(connections: Connections, queue: &str) -> bool {
     matches!(looked, Ok(Ok(Looked { consumers: 1.., .. })))
 }
 
+/// How many AMQP messages wait in each of these queues. One that is not there, or of which nobody says, is left out.
+pub(super) async fn waiting(connections: Connections, queues: &[String]) -> Vec<(String, u32)> {
+    let Some(generation) = connections.borrow().clone() else {
+        return Vec::new();
+    };
+    let mut waiting = Vec::new();
+    for queue in queues {
+        if let Ok(Ok(Looked { ready, .. })) = timeout(LOOK_TIMEOUT, at(&generation, queue)).await {
+            waiting.push((queue.clone(), ready));
+        }
+    }
+    waiting
+}
+
 /// How a queue is, as far as the node knows. One that does not reach its leader knows of nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Looked {

@@ -85,7 +85,7 @@ async fn run(mut task: PublishTask) {
                     sleep(REFUSAL_PAUSE).await;
                 } else if loss != Loss::Channel {
                     // Whatever failed, a fresh connection is the way to know where we are.
-                    generation.lost.cancel();
+                    generation.fail("lost a channel for publications");
                 }
             }
         }

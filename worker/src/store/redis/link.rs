@@ -14,7 +14,9 @@ use redis::cluster::ClusterConfig;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+};
 use tokio::time::Instant;
 
 use crate::store::StoreError;
@@ -45,12 +47,14 @@ const UNACKNOWLEDGED_MOST: Duration = Duration::from_secs(5);
 /// How Redis is reached.
 pub(super) enum Link {
     Single(Box<Single>),
-    Cluster(ClusterConnection),
+    /// With the nodes that the URL names.
+    Cluster(ClusterConnection, String),
 }
 
 /// The connection to a single Redis, and what it takes to begin anew.
 pub(super) struct Single {
     client: Client,
+    at: String,
     config: ConnectionManagerConfig,
     current: Mutex<(ConnectionManager, Instant)>,
 }
@@ -65,7 +69,8 @@ impl Link {
     /// A link to `url`, which connects when it is first used.
     pub(super) fn open(url: &str, timeout: Duration) -> Result<Self, StoreError> {
         if let Some(nodes) = url.strip_prefix("redis-cluster://") {
-            return cluster(nodes, timeout).map(Self::Cluster);
+            let hosts = nodes.rsplit('@').next().unwrap_or_default().to_owned();
+            return cluster(nodes, timeout).map(|connection| Self::Cluster(connection, hosts));
         }
         if !(url.starts_with("redis://") || url.starts_with("rediss://")) {
             return Err(StoreError::BadUrl(
@@ -76,13 +81,38 @@ impl Link {
     }
 
     pub(super) const fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+        matches!(self, Self::Cluster(..))
+    }
+
+    /// Host and port, or those of the cluster's nodes.
+    pub(super) fn at(&self) -> &str {
+        match self {
+            Self::Single(single) => &single.at,
+            Self::Cluster(_, hosts) => hosts,
+        }
+    }
+
+    /// Connects once more, beside the connection that there is, to see why that fails; nothing if this does not.
+    pub(super) async fn connect(&self) -> Option<RedisError> {
+        match self {
+            Self::Single(single) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                    .set_response_timeout(Some(CONNECT_TIMEOUT));
+                let connected = single
+                    .client
+                    .get_multiplexed_async_connection_with_config(&config)
+                    .await;
+                connected.err()
+            }
+            Self::Cluster(..) => None,
+        }
     }
 
     pub(super) fn wire(&self) -> Wire {
         match self {
             Self::Single(single) => Wire::Single(single.manager()),
-            Self::Cluster(connection) => Wire::Cluster(connection.clone()),
+            Self::Cluster(connection, _) => Wire::Cluster(connection.clone()),
         }
     }
 
@@ -90,7 +120,7 @@ impl Link {
     pub(super) fn failed(&self, error: &RedisError) {
         match self {
             Self::Single(single) if !error.is_io_error() => single.renew(),
-            Self::Single(_) | Self::Cluster(_) => {}
+            Self::Single(_) | Self::Cluster(..) => {}
         }
     }
 }
@@ -109,6 +139,7 @@ impl Single {
             .set_concurrency_limit(COMMANDS_IN_FLIGHT);
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone()).map_err(malformed)?;
         Ok(Self {
+            at: client.get_connection_info().addr().to_string(),
             client,
             config,
             current: Mutex::new((manager, Instant::now())),
