@@ -52,6 +52,7 @@ mod order;
 mod permissions;
 mod poison;
 mod policies;
+mod printed;
 mod promises;
 mod providers;
 mod public_types;

@@ -14,6 +14,8 @@ use self::promql::{grouped_by, selectors};
 
 /// With what all metrics of ours begin.
 const PREFIX: &str = "countersign_";
+/// With what those begin that the operating system tells of a process.
+const OF_A_PROCESS: &str = "process_";
 /// Labels that Prometheus gives to what it reads, by its own configuration.
 const OF_PROMETHEUS: [&str; 2] = ["job", "instance"];
 
@@ -59,7 +61,7 @@ async fn told() -> BTreeMap<String, Labels> {
     client.authenticate(&token_for("alice").mint()).await;
     client.request("echo", None, json!(1)).await;
     let program = [&stack.terminators()[0], &stack.workers()[0]];
-    eventually(10.s(), "the broker's confirms are measured", async || {
+    eventually(60.s(), "confirms and queues are measured", async || {
         let mut told: BTreeMap<String, Labels> = BTreeMap::new();
         for program in program {
             for sample in program.metrics().await.into_keys() {
@@ -75,7 +77,8 @@ async fn told() -> BTreeMap<String, Labels> {
             }
         }
         let measured = |name: &str| told.contains_key(name);
-        if measured("countersign_terminator_confirm_seconds_bucket")
+        if measured("countersign_worker_queue_messages")
+            && measured("countersign_terminator_confirm_seconds_bucket")
             && measured("countersign_worker_confirm_seconds_bucket")
         {
             Ok(told)
@@ -96,7 +99,8 @@ async fn every_metric_of_the_dashboard_and_the_alerts_is_told() {
         texts_of(source, &["expr", "query"], &mut expressions);
         let mut seen = 0;
         for expression in expressions {
-            let asked = selectors(expression, PREFIX);
+            let mut asked = selectors(expression, PREFIX);
+            asked.extend(selectors(expression, OF_A_PROCESS));
             seen += asked.len();
             let mut labels: BTreeSet<&str> = OF_PROMETHEUS.into();
             for selector in &asked {
@@ -130,10 +134,87 @@ async fn every_metric_of_the_dashboard_and_the_alerts_is_told() {
     }
 }
 
+/// What the autoscalers of Kubernetes ask for.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_by_which_pods_are_scaled_is_told() {
+    let told = told().await;
+    for name in ["terminator", "worker"] {
+        let scaler: Value =
+            serde_saphyr::from_str(&read(&format!("deploy/kubernetes/components/hpa/{name}.yaml"))).expect("YAML");
+        let metric = scaler["spec"]["metrics"][0]["pods"]["metric"]["name"]
+            .as_str()
+            .expect("a name");
+        let known = told.contains_key(metric) || told.contains_key(&format!("{metric}_sum"));
+        assert!(known, "nobody tells {metric}");
+    }
+}
+
+/// promtool runs them; that there are enough is for us to see.
+#[test]
+fn every_alert_is_tested_to_be_quiet_to_fire_to_stay_and_to_resolve() {
+    let tests: Value = serde_saphyr::from_str(&read("deploy/prometheus/alerts.test.yaml")).expect("YAML");
+    let mut seen: BTreeMap<String, Vec<bool>> = BTreeMap::new();
+    for test in tests["tests"].as_array().expect("tests") {
+        for look in test["alert_rule_test"].as_array().expect("looks") {
+            let name = look["alertname"].as_str().expect("a name").to_owned();
+            let fires = look["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty());
+            seen.entry(name).or_default().push(fires);
+        }
+    }
+    for alert in alerts() {
+        let name = alert["alert"].as_str().expect("a name");
+        let looks = seen.get(name).map(Vec::as_slice).unwrap_or_default();
+        let firing = looks.iter().filter(|fires| **fires).count();
+        assert!(firing >= 2, "{name}: it fires, and stays");
+        let ends = [looks.first(), looks.last()];
+        let always = alert["labels"]["severity"] == "heartbeat";
+        assert!(
+            always || ends == [Some(&false); 2],
+            "{name}: it is quiet before, and resolves"
+        );
+    }
+}
+
+#[test]
+fn what_is_gone_pages_also_by_its_absence() {
+    for (job, name) in [
+        ("terminator", "CountersignNoTerminator"),
+        ("worker", "CountersignNoWorker"),
+    ] {
+        let alert = alerts().into_iter().find(|alert| alert["alert"] == name).expect("it");
+        let expression = alert["expr"].as_str().expect("an expression");
+        assert!(
+            expression.contains(&format!("countersign-{job}")) && expression.contains("or vector(0)"),
+            "{name}"
+        );
+        assert_eq!(alert["labels"]["severity"], "page");
+    }
+}
+
+/// A counter's rate is above zero for as long as its window after one event.
+#[test]
+fn a_page_on_a_counter_lasts_longer_than_the_window_that_it_looks_at() {
+    let minutes = |text: &str| text.strip_suffix('m').and_then(|count| count.parse::<u32>().ok());
+    let mut seen = 0;
+    for alert in alerts()
+        .into_iter()
+        .filter(|alert| alert["labels"]["severity"] == "page")
+    {
+        let expression = alert["expr"].as_str().expect("an expression");
+        for window in expression.split('[').skip(1).filter_map(|rest| rest.split(']').next()) {
+            seen += 1;
+            let wait = alert["for"].as_str().and_then(minutes);
+            assert!(wait > minutes(window), "{}: one event is a page", alert["alert"]);
+        }
+    }
+    assert!(seen >= 4, "only {seen} windows were found: the claim has gone blind");
+}
+
 #[test]
 fn every_alert_has_a_section_in_the_runbook_and_says_how_urgent_it_is() {
     let runbook = read("docs/runbook.md");
-    let sections: BTreeSet<_> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    let sections = runbook.lines().filter_map(|line| line.strip_prefix("## "));
+    let sections: BTreeSet<_> = sections.filter(|section| section.starts_with("Countersign")).collect();
     let mut names = BTreeSet::new();
     let alerts = alerts();
     for alert in &alerts {
@@ -144,7 +225,7 @@ fn every_alert_has_a_section_in_the_runbook_and_says_how_urgent_it_is() {
         assert_eq!(alert["annotations"]["runbook"], anchor, "{name}");
         assert!(alert["annotations"]["summary"].is_string(), "{name}");
         assert!(
-            ["page", "ticket"]
+            ["page", "ticket", "heartbeat"]
                 .iter()
                 .any(|known| alert["labels"]["severity"] == *known),
             "{name}"
