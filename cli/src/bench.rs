@@ -143,7 +143,7 @@ struct Target {
 impl Target {
     fn stack(args: &BenchArgs, stack: &Stack) -> anyhow::Result<Self> {
         let mut processes = stack.processes();
-        processes.extend(broker(args.amqp_url()));
+        processes.push(broker(args.amqp_url()));
         processes.push(this_process(LOAD));
         Ok(Self {
             url: stack.url().clone(),
@@ -155,13 +155,16 @@ impl Target {
     /// Of a terminator that runs already, only what is on this machine can be watched.
     fn running(args: &BenchArgs, url: WsUrl) -> anyhow::Result<Self> {
         let mut processes = vec![this_process(LOAD)];
-        if let Some(pid) = url.loopback().and_then(|(ip, port)| cpu::listener(ip, port)) {
-            processes.push(Process {
-                name: TERMINATOR.to_owned(),
-                pid,
-            });
-        }
-        processes.extend(broker(args.amqp_url()));
+        processes.push(Process {
+            name: TERMINATOR.to_owned(),
+            pid: url.loopback().and_then(|(ip, port)| cpu::listener(ip, port)),
+        });
+        // They listen to nobody that we know.
+        processes.push(Process {
+            name: "workers".to_owned(),
+            pid: None,
+        });
+        processes.push(broker(args.amqp_url()));
         Ok(Self {
             url,
             signer: args.signer.signer()?,
@@ -178,8 +181,9 @@ impl Target {
     }
 
     fn terminator(&self) -> anyhow::Result<u32> {
-        match self.processes.iter().find(|process| process.name == TERMINATOR) {
-            Some(process) => Ok(process.pid),
+        let terminator = self.processes.iter().find(|process| process.name == TERMINATOR);
+        match terminator.and_then(|process| process.pid) {
+            Some(pid) => Ok(pid),
             None => bail!("--idle needs the terminator on this machine, to see its memory"),
         }
     }
@@ -212,7 +216,7 @@ impl RawPath {
             Child::start("echo", &this_executable()?, arguments, [("COUNTERSIGN_AMQP_URL", url)]).await?;
         let producer = Producer::open(url, queues, how, in_flight, args.size).await?;
         let mut processes = vec![child.process().clone(), this_process("producer")];
-        processes.extend(broker(url));
+        processes.push(broker(url));
         Ok(Self {
             echo: how,
             producer,
@@ -232,12 +236,19 @@ impl RawPath {
 fn this_process(name: &str) -> Process {
     Process {
         name: name.to_owned(),
-        pid: std::process::id(),
+        pid: Some(std::process::id()),
     }
 }
 
-/// The broker's process, if it is on this machine.
-fn broker(amqp_url: &str) -> Option<Process> {
+/// The broker's process, if it can be seen from here.
+fn broker(amqp_url: &str) -> Process {
+    Process {
+        name: "broker".to_owned(),
+        pid: broker_pid(amqp_url),
+    }
+}
+
+fn broker_pid(amqp_url: &str) -> Option<u32> {
     let uri: lapin::uri::AMQPUri = amqp_url.parse().ok()?;
     let ip = match uri.authority.host.as_str() {
         "localhost" => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -245,8 +256,5 @@ fn broker(amqp_url: &str) -> Option<Process> {
     };
     let pid = cpu::listener(ip, uri.authority.port)?;
     tracing::debug!(url = redacted(amqp_url), pid, "the broker is here");
-    Some(Process {
-        name: "broker".to_owned(),
-        pid,
-    })
+    Some(pid)
 }

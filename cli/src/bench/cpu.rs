@@ -17,8 +17,8 @@ const TCP_LISTEN: &str = "0A";
 pub(crate) struct Process {
     /// What it is, for the table: `terminator`, `broker`.
     pub(crate) name: String,
-    /// Its id.
-    pub(crate) pid: u32,
+    /// Its id; nothing if it cannot be seen from here.
+    pub(crate) pid: Option<u32>,
 }
 
 /// The CPU time that a process has used so far, all its threads and both modes, in microseconds.

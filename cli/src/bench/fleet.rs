@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
+use shared::chance;
 use shared::clock::{Clock as _, SystemClock};
 
 use self::client::{Client, Pace};
@@ -77,8 +78,10 @@ impl Fleet {
     /// # Errors
     /// If one of them cannot be opened, or is refused.
     pub(crate) async fn open(url: &WsUrl, signer: &Signer, plan: &Plan) -> anyhow::Result<Self> {
+        // What is still on its way to another fleet's is not for this one.
+        let fleet = chance::number();
         let clients = stream::iter(0..plan.connections).map(|number| async move {
-            let subject = format!("b{number}");
+            let subject = format!("b{fleet:016x}-{number}");
             let token = signer.token(&subject, SystemClock.now(), plan.token_lifetime, &[])?;
             let mut socket = ws::connect(url, None).await?;
             let of_messages = match plan.auth {

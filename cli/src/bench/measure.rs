@@ -46,6 +46,32 @@ impl Phases {
 pub(crate) struct Latencies {
     pub(crate) histogram: RefCell<Histogram<u64>>,
     phase: Rc<Cell<Phase>>,
+    /// Nothing before the window.
+    gaps: Cell<Option<Gaps>>,
+}
+
+/// How long no answer came, from the beginning of a window to its end.
+#[derive(Clone, Copy, Debug)]
+struct Gaps {
+    last: Instant,
+    longest: Duration,
+}
+
+impl Gaps {
+    const fn since(began: Instant) -> Self {
+        Self {
+            last: began,
+            longest: Duration::ZERO,
+        }
+    }
+
+    fn heard(self, now: Instant) -> Self {
+        let gap = now.saturating_duration_since(self.last);
+        Self {
+            last: now,
+            longest: self.longest.max(gap),
+        }
+    }
 }
 
 impl Latencies {
@@ -54,6 +80,8 @@ impl Latencies {
         if self.phase.get() == Phase::Measure {
             let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
             self.histogram.borrow_mut().saturating_record(us.clamp(1, HIGHEST_US));
+            let now = Instant::now();
+            self.gaps.set(self.gaps.get().map(|gaps| gaps.heard(now)));
         }
     }
 }
@@ -62,7 +90,10 @@ impl Latencies {
 pub(crate) struct Figures {
     pub(crate) histogram: Histogram<u64>,
     pub(crate) measured: Duration,
-    pub(crate) cpu_us: BTreeMap<String, u64>,
+    /// Nothing where it is not known: a process that cannot be seen from here, or that is another than before.
+    pub(crate) cpu_us: BTreeMap<String, Option<u64>>,
+    /// The longest time without an answer.
+    pub(crate) longest_gap: Duration,
 }
 
 impl Figures {
@@ -72,6 +103,7 @@ impl Figures {
             histogram: Histogram::new_with_bounds(1, HIGHEST_US, DIGITS)?,
             measured: Duration::ZERO,
             cpu_us: BTreeMap::new(),
+            longest_gap: Duration::ZERO,
         })
     }
 
@@ -80,8 +112,10 @@ impl Figures {
         self.histogram.add(&other.histogram)?;
         self.measured += other.measured;
         for (name, us) in &other.cpu_us {
-            *self.cpu_us.entry(name.clone()).or_default() += us;
+            let sum = self.cpu_us.entry(name.clone()).or_insert(Some(0));
+            *sum = sum.zip(*us).map(|(one, other)| one + other);
         }
+        self.longest_gap = self.longest_gap.max(other.longest_gap);
         Ok(())
     }
 
@@ -91,11 +125,11 @@ impl Figures {
     }
 
     /// CPU time of each process per answer, in microseconds.
-    pub(crate) fn cpu_us_per_message(&self) -> BTreeMap<String, f64> {
+    pub(crate) fn cpu_us_per_message(&self) -> BTreeMap<String, Option<f64>> {
         let messages = self.histogram.len().max(1) as f64;
         self.cpu_us
             .iter()
-            .map(|(name, us)| (name.clone(), round(*us as f64 / messages)))
+            .map(|(name, us)| (name.clone(), us.map(|us| round(us as f64 / messages))))
             .collect()
     }
 }
@@ -124,6 +158,7 @@ pub(crate) async fn slice<T>(
     let latencies = Rc::new(Latencies {
         histogram: RefCell::new(figures.histogram.clone()),
         phase: phase.clone(),
+        gaps: Cell::new(None),
     });
     let phases = Phases {
         changes,
@@ -135,15 +170,18 @@ pub(crate) async fn slice<T>(
     };
     let lead = async {
         tokio::time::sleep(slice.warm_up).await;
-        let before = cpu_of(processes)?;
+        let before = cpu_of(processes);
         let began = Instant::now();
+        latencies.gaps.set(Some(Gaps::since(began)));
         turn(Phase::Measure);
         tokio::time::sleep(slice.measure).await;
         turn(Phase::Drain);
         figures.measured = began.elapsed();
-        for (name, us) in cpu_of(processes)? {
-            let used = us.saturating_sub(before.get(&name).copied().unwrap_or(0));
-            figures.cpu_us.insert(name, used);
+        let gaps = latencies.gaps.get().map(|gaps| gaps.heard(Instant::now()));
+        figures.longest_gap = gaps.map_or(Duration::ZERO, |gaps| gaps.longest);
+        for (name, after) in cpu_of(processes) {
+            let before = before.get(&name).copied().flatten();
+            figures.cpu_us.insert(name, used(before, after));
         }
         Ok(())
     };
@@ -152,13 +190,21 @@ pub(crate) async fn slice<T>(
     Ok((figures, outcome))
 }
 
-/// Processes of the same name are added up.
-fn cpu_of(processes: &[Process]) -> anyhow::Result<BTreeMap<String, u64>> {
-    let mut used = BTreeMap::new();
+/// Processes of the same name are added up. One that has ended is no reason to stop: faults are a finest hour.
+fn cpu_of(processes: &[Process]) -> BTreeMap<String, Option<u64>> {
+    let mut used: BTreeMap<String, Option<u64>> = BTreeMap::new();
     for process in processes {
-        *used.entry(process.name.clone()).or_default() += cpu::used_us(process.pid)?;
+        let of_this = process.pid.and_then(|pid| cpu::used_us(pid).ok());
+        let sum = used.entry(process.name.clone()).or_insert(Some(0));
+        *sum = sum.zip(of_this).map(|(one, other)| one + other);
     }
-    Ok(used)
+    used
+}
+
+/// What was used in between. Who used nothing is not who did the work, but who passes it on, as the proxy of a container's port does.
+fn used(before: Option<u64>, after: Option<u64>) -> Option<u64> {
+    let (before, after) = before.zip(after)?;
+    after.checked_sub(before).filter(|used| *used > 0)
 }
 
 #[cfg(test)]
@@ -183,6 +229,48 @@ mod tests {
         let (figures, last) = slice(SLICE, &[], load).await.unwrap();
         assert_eq!((figures.histogram.len(), last), (1, Phase::Drain));
         assert!(figures.histogram.max() >= 2_000);
+    }
+
+    #[test]
+    fn the_longest_time_without_an_answer_counts_from_the_beginning_to_the_end() {
+        let began = Instant::now();
+        let at = |ms: u64| began + Duration::from_millis(ms);
+        let gaps = [at(10), at(11), at(300), at(310)];
+        let longest = gaps.into_iter().fold(Gaps::since(began), Gaps::heard).longest;
+        assert_eq!(longest, Duration::from_millis(289));
+        assert_eq!(Gaps::since(began).heard(at(700)).longest, Duration::from_millis(700));
+    }
+
+    #[test]
+    fn what_is_not_known_is_unknown_and_stays_so() {
+        assert_eq!(used(Some(10), Some(30)), Some(20));
+        for (before, after) in [
+            (None, Some(5)),
+            (Some(5), None),
+            (Some(5), Some(5)),
+            (Some(50), Some(5)),
+        ] {
+            assert_eq!(used(before, after), None, "{before:?} {after:?}");
+        }
+        let process = |pid| Process {
+            name: "broker".to_owned(),
+            pid,
+        };
+        // One that has ended, one that cannot be seen.
+        for gone in [Some(u32::MAX), None] {
+            assert_eq!(cpu_of(&[process(gone)])["broker"], None);
+            assert_eq!(
+                cpu_of(&[process(gone), process(Some(std::process::id()))])["broker"],
+                None
+            );
+        }
+        let mut figures = Figures::new().unwrap();
+        for us in [Some(5), None, Some(5)] {
+            let mut other = Figures::new().unwrap();
+            other.cpu_us.insert("broker".to_owned(), us);
+            figures.add(&other).unwrap();
+        }
+        assert_eq!(figures.cpu_us["broker"], None);
     }
 
     #[tokio::test(start_paused = true)]

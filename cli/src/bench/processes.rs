@@ -54,7 +54,7 @@ impl Child {
         };
         let process = Process {
             name: name.to_owned(),
-            pid,
+            pid: Some(pid),
         };
         let _stdin = child.stdin.take();
         Ok((Self { process, child, _stdin }, line))
@@ -76,8 +76,10 @@ impl Child {
 }
 
 /// Sends SIGTERM: neither std nor tokio can send a signal other than SIGKILL.
-fn terminate(pid: u32) {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+fn terminate(pid: Option<u32>) {
+    let pid = pid
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         // If it has ended already, there is nothing to ask.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);

@@ -53,7 +53,9 @@ pub(crate) struct EndToEnd {
     p99_us: u64,
     lost: u64,
     duplicated: u64,
-    cpu_us: BTreeMap<String, f64>,
+    /// The longest time without an answer.
+    longest_gap_us: u64,
+    cpu_us: BTreeMap<String, Option<f64>>,
     /// Answers that were errors; they count neither as lost nor for the rate.
     #[serde(skip)]
     refused: u64,
@@ -67,7 +69,7 @@ pub(crate) struct Raw {
     rate: f64,
     p50_us: u64,
     p99_us: u64,
-    cpu_us: BTreeMap<String, f64>,
+    cpu_us: BTreeMap<String, Option<f64>>,
 }
 
 /// Idle connections.
@@ -117,6 +119,7 @@ impl EndToEnd {
             p99_us: figures.histogram.value_at_quantile(0.99),
             lost: losses.lost,
             duplicated: losses.duplicated,
+            longest_gap_us: u64::try_from(figures.longest_gap.as_micros()).unwrap_or(u64::MAX),
             cpu_us: figures.cpu_us_per_message(),
             refused: losses.refused,
             closed: losses.closed,
@@ -125,10 +128,10 @@ impl EndToEnd {
 }
 
 impl EndToEnd {
-    /// CPU time of all processes but the load, per message.
-    fn cpu_us(&self) -> f64 {
+    /// CPU time of all processes but the load, per message, if it is known of each.
+    fn cpu_us(&self) -> Option<f64> {
         let ours = self.cpu_us.iter().filter(|(name, _)| *name != LOAD);
-        ours.map(|(_, us)| us).sum()
+        ours.map(|(_, us)| *us).sum()
     }
 
     fn is_clean(&self) -> bool {
@@ -183,7 +186,8 @@ impl Report {
             self.ratio_batch = Some(ratio(end_to_end.rate, raw.rate));
         }
         if let (Some(per_message), Some(explicit)) = (&self.end_to_end, &self.explicit) {
-            self.auth_cpu_ratio = Some(ratio(per_message.cpu_us(), explicit.cpu_us()));
+            let both = per_message.cpu_us().zip(explicit.cpu_us());
+            self.auth_cpu_ratio = both.map(|(one, other)| ratio(one, other));
         }
     }
 
@@ -230,7 +234,12 @@ impl fmt::Display for Report {
             if self.explicit.is_some() {
                 write!(f, "{}: ", e.auth.title())?;
             }
-            write!(f, "lost {}, duplicated {}", e.lost, e.duplicated)?;
+            let gap_ms = e.longest_gap_us as f64 / 1_000.0;
+            write!(
+                f,
+                "lost {}, duplicated {}, longest gap {gap_ms:.0} ms",
+                e.lost, e.duplicated
+            )?;
             if e.refused + e.closed > 0 {
                 write!(f, ", refused {}, connections closed early {}", e.refused, e.closed)?;
             }
@@ -264,12 +273,15 @@ fn row(
     rate: f64,
     p50_us: u64,
     p99_us: u64,
-    cpu_us: &BTreeMap<String, f64>,
+    cpu_us: &BTreeMap<String, Option<f64>>,
 ) -> fmt::Result {
     let (p50_ms, p99_ms) = (p50_us as f64 / 1_000.0, p99_us as f64 / 1_000.0);
     let cpu: Vec<String> = cpu_us
         .iter()
-        .map(|(process, us)| format!("{process} {us:.1}"))
+        .map(|(process, us)| match us {
+            Some(us) => format!("{process} {us:.1}"),
+            None => format!("{process} -"),
+        })
         .collect();
     writeln!(
         f,
@@ -287,7 +299,8 @@ mod tests {
         let mut figures = Figures::new().unwrap();
         figures.histogram.record_n(latency_us, messages).unwrap();
         figures.measured = Duration::from_secs(2);
-        figures.cpu_us.insert("broker".to_owned(), messages * 50);
+        figures.cpu_us.insert("broker".to_owned(), Some(messages * 50));
+        figures.longest_gap = Duration::from_millis(3);
         figures
     }
 
@@ -307,6 +320,7 @@ mod tests {
         report.idle = Some(Idle::new(10, 1_000));
         let expected = serde_json::json!({
             "end_to_end": {"rate": 500.0, "p50_us": 4_001, "p99_us": 4_001, "lost": 0, "duplicated": 0,
+                           "longest_gap_us": 3_000,
                            "cpu_us": {"broker": 50.0}},
             "raw": {"rate": 1_000.0, "p50_us": 1_000, "p99_us": 1_000, "cpu_us": {"broker": 50.0}},
             "ratio": 0.5,
@@ -319,7 +333,7 @@ mod tests {
     fn how_the_load_authenticated_stands_in_the_json_where_it_is_not_the_rule() {
         let mut report = report(Losses::default());
         let mut explicit = figures(1_000, 4_000);
-        explicit.cpu_us = BTreeMap::from([("broker".to_owned(), 40_000), (LOAD.to_owned(), 1_000_000)]);
+        explicit.cpu_us = BTreeMap::from([("broker".to_owned(), Some(40_000)), (LOAD.to_owned(), Some(1_000_000))]);
         report.explicit = Some(EndToEnd::new(Auth::Explicit, &explicit, Losses::default()));
         report.compare();
         let json = serde_json::to_value(&report).unwrap();
@@ -340,6 +354,22 @@ mod tests {
             assert_eq!(report.is_clean(), clean);
             assert_eq!(serde_json::to_value(&report).unwrap()["burst"]["answered"], 9);
         }
+    }
+
+    #[test]
+    fn an_unknown_cost_is_a_dash_and_makes_no_ratio() {
+        let mut unknown = figures(1_000, 4_000);
+        unknown.cpu_us.insert("workers".to_owned(), None);
+        let mut report = report(Losses::default());
+        report.end_to_end = Some(EndToEnd::new(Auth::PerMessage, &unknown, Losses::default()));
+        report.explicit = Some(EndToEnd::new(Auth::Explicit, &figures(1_000, 4_000), Losses::default()));
+        report.compare();
+        let text = report.to_string();
+        assert!(
+            text.contains("broker 50.0, workers -") && text.contains("longest gap 3 ms"),
+            "{text}"
+        );
+        assert!(serde_json::to_value(&report).unwrap().get("auth_cpu_ratio").is_none());
     }
 
     #[test]
