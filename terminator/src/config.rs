@@ -89,8 +89,16 @@ shared::settings! {
         /// How long to wait for a broker that is away. Until then nothing is forwarded and nothing is lost; after it,
         /// what could not be handed over is refused with `busy`, so that clients can tell and try again.
         pub broker_patience: Duration = "30s" in "100ms"..="1h",
+        /// How long a terminator that is asked to end goes on accepting clients, while `/readyz` says that it is about to end: until
+        /// whatever routes clients to it has seen that, and sends them elsewhere. A few seconds behind a load balancer or in
+        /// Kubernetes.
+        pub drain_delay: Duration = "0s" in "0s"..="10m",
+        /// How many connections a second a terminator then closes. All are closed in three quarters of `drain-timeout` at the latest,
+        /// so for many and a low rate raise that, too.
+        pub drain_connections_per_second: u32 = "1000" in "1"..="1000000",
         /// How long a terminator that is asked to end waits for the answers to messages on their way, before it closes
-        /// its connections all the same. Whoever stops it must wait longer than this before killing it.
+        /// its connections all the same. Whoever stops it must wait longer than this and `drain-delay` before
+        /// killing it.
         pub drain_timeout: Duration = "20s" in "0s"..="1h",
     }
 }

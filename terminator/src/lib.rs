@@ -6,7 +6,7 @@
 //! `upgrade` open the socket (`origin` says whose), `connection` serves
 //! it, `forward` stamps and publishes, `returns` brings the answers to the
 //! `peer`, `write` writes them, and `farewell` is the end. `phase` follows
-//! the broker and the shutdown.
+//! the broker and the shutdown, `drain` lets all go.
 //!
 //! What a connection has become is its `session`, made of pure rooms: `in_flight`
 //! and `recent` see that each answer is written once, `binding` knows whose the
@@ -26,6 +26,7 @@ pub mod config;
 mod connection;
 pub mod console;
 mod departed;
+mod drain;
 mod ending;
 mod entrance;
 mod expiries;
@@ -99,6 +100,7 @@ use self::config::Order;
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
 use self::console::Lookout;
+use self::drain::Drain;
 use self::entrance::Entrance;
 use self::forward::Forwarder;
 use self::listener::{Doorkeeper, Limits, Listener};
@@ -111,8 +113,6 @@ use self::room::Rooms;
 use self::sockets::Sockets;
 pub use self::tls::TlsError;
 
-/// How many sockets of a draining terminator are told to go per second: their clients come back somewhere else.
-const DRAINED_PER_SECOND: usize = 1_000;
 /// How long the last words to the broker may take: acknowledgements, and which connections are gone.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -278,7 +278,7 @@ struct House {
     /// Those that run until the last connection has gone.
     background: Vec<JoinHandle<()>>,
     broker_patience: Duration,
-    drain_timeout: Duration,
+    drain: Drain,
 }
 
 impl House {
@@ -331,7 +331,7 @@ impl House {
             tokio::spawn(announcer.run()),
         ];
         let lookout = Lookout::new(&registry);
-        let (broker_patience, drain_timeout) = (config.broker_patience, config.drain_timeout);
+        let (broker_patience, drain) = (config.broker_patience, Drain::of(&config));
         let sockets = Sockets {
             registry,
             forwarder,
@@ -366,7 +366,7 @@ impl House {
             connections: TaskTracker::new(),
             background,
             broker_patience,
-            drain_timeout,
+            drain,
         }
     }
 
@@ -381,14 +381,17 @@ impl House {
             doorkeeper: self.doorkeeper.clone(),
             tasks: self.connections.clone(),
         });
-        let listening = listening.map(|listener| tokio::spawn(listener.run(shutdown.clone())));
+        let full = CancellationToken::new();
+        let listening = listening.map(|listener| tokio::spawn(listener.run(full.clone())));
         shutdown.cancelled().await;
 
         readiness.draining();
+        self.drain.until_routing_has_moved().await;
+        full.cancel();
         if let Some(listening) = listening {
             let _ = listening.await;
         }
-        let in_time = drain(&self.connections, &self.phase, self.drain_timeout).await;
+        let in_time = self.drain.run(&self.connections, &self.phase).await;
         // Publishers must go before the bus can close: they go with their connections, with the door and with these.
         drop(self.doorkeeper);
         for task in self.background {
@@ -403,42 +406,5 @@ impl House {
     }
 }
 
-/// Lets every connection go in its turn, or at the deadline. Tells whether all went in time.
-async fn drain(connections: &TaskTracker, phase: &watch::Sender<Phase>, deadline: Duration) -> bool {
-    let spread = spread(connections.len(), deadline);
-    info!(connections = connections.len(), ?spread, ?deadline, "draining");
-    connections.close();
-    phase::set(phase, Phase::Draining { spread });
-    let in_time = timeout(deadline, connections.wait()).await.is_ok();
-    if !in_time {
-        warn!(
-            connections = connections.len(),
-            "the deadline has come; closing what is left"
-        );
-        phase::set(phase, Phase::Over);
-        // Each says good-bye within its own limits.
-        let _ = timeout(FAREWELL_TIMEOUT, connections.wait()).await;
-    }
-    in_time
-}
-
-/// Over which time to spread the closing: a thousand a second, but half the deadline at most.
-fn spread(connections: usize, deadline: Duration) -> Duration {
-    let at_full_rate = Duration::from_millis(connections as u64 * 1_000 / DRAINED_PER_SECOND as u64);
-    at_full_rate.min(deadline / 2)
-}
-
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod spreading {
-    use super::*;
-
-    #[test]
-    fn a_few_connections_go_at_once_and_many_in_waves() {
-        let deadline = Duration::from_secs(20);
-        assert!(spread(10, deadline) <= Duration::from_millis(10));
-        assert_eq!(spread(5_000, deadline), Duration::from_secs(5));
-        assert_eq!(spread(1_000_000, deadline), Duration::from_secs(10));
-    }
-}

@@ -18,7 +18,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained, StartError> {
-    let limit = config.drain_timeout + AFTER_DEADLINE;
+    let limit = config.drain_delay + config.drain_timeout + AFTER_DEADLINE;
     let scheme = if config.tls_cert.is_some() { "wss" } else { "ws" };
     let terminator = match Terminator::bind(config).await {
         Err(error) if error.is_configuration() => life::refuse_settings(&error),

@@ -66,6 +66,23 @@ async fn a_terminator_that_drains_takes_nobody_new_answers_all_and_says_good_bye
     assert_eq!(status.code(), Some(0));
 }
 
+#[tokio::test]
+async fn who_comes_while_routing_moves_is_served() {
+    let mut stack = Stack::builder().setting("drain-delay", "20s").start().await;
+    let token = token_for("alice").mint();
+    let mut before = stack.client().await;
+    stack.terminator(0).terminate();
+    not_ready(&stack.terminators()[0]).await;
+    let mut newcomer = stack.client().await;
+    for client in [&mut before, &mut newcomer] {
+        assert_eq!(client.request("echo", Some(&token), 1.into()).await["type"], "reply");
+    }
+    for mut client in [before, newcomer] {
+        client.expect_close(1012, EXIT_LIMIT).await;
+    }
+    assert_eq!(stack.terminator(0).wait_exit(EXIT_LIMIT).await.code(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminator_that_drains_under_load_closes_every_socket_in_good_order() {
     for ask in WAYS {

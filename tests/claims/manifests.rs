@@ -122,10 +122,12 @@ fn whoever_stops_a_program_waits_until_it_has_drained() {
         );
     };
     for (name, pod) in pods() {
-        waits(
-            &name,
-            pod["spec"]["terminationGracePeriodSeconds"].as_u64().expect("a number"),
-        );
+        let delay = settings(&name).remove("COUNTERSIGN_DRAIN_DELAY");
+        let delay = delay.map_or(0, |text| {
+            std::time::Duration::parse(&text).expect("a duration").as_secs()
+        });
+        let seconds = pod["spec"]["terminationGracePeriodSeconds"].as_u64().expect("a number");
+        waits(&name, seconds.saturating_sub(delay));
     }
     for unit in ["countersign-terminator.service", "countersign-worker@.service"] {
         let text = read(&format!("deploy/systemd/{unit}"));

@@ -18,6 +18,8 @@ pub const EVERY_SETTING: &[&str] = &[
     "concurrency-per-identity-percent",
     "concurrency-per-type-percent",
     "console",
+    "drain-connections-per-second",
+    "drain-delay",
     "drain-timeout",
     "elevation",
     "handler",
