@@ -113,12 +113,7 @@ async fn refusal(keys: &str) -> Vec<String> {
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut worker = Program::spawn(Kind::Worker, &settings);
     assert_eq!(worker.wait_exit(20.s()).await.code(), Some(2), "{keys}");
-    let lines = worker.stderr();
-    lines
-        .lines()
-        .filter(|line| !line.starts_with('{'))
-        .map(str::to_owned)
-        .collect()
+    worker.errors()
 }
 
 #[tokio::test(flavor = "multi_thread")]

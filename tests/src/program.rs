@@ -232,6 +232,15 @@ impl Program {
         read(&self.folder.join("stderr"))
     }
 
+    /// The errors in its log so far, by their messages.
+    #[must_use]
+    pub fn errors(&self) -> Vec<String> {
+        let errors = self.log().into_iter().filter(|line| line["level"] == "ERROR");
+        errors
+            .filter_map(|line| line["message"].as_str().map(str::to_owned))
+            .collect()
+    }
+
     /// Its log so far: the lines of stderr that are JSON objects.
     #[must_use]
     pub fn log(&self) -> Vec<Value> {
