@@ -150,7 +150,11 @@ fn every_variable_that_is_set_is_a_setting() {
     let kustomizations = folders.map(|folder| format!("{folder}/kustomization"));
     let files = MANIFESTS.into_iter().map(str::to_owned).chain(kustomizations);
     let files: Vec<_> = files.map(|name| format!("deploy/kubernetes/{name}.yaml")).collect();
-    let units = ["terminator", "worker@"].map(|name| format!("deploy/systemd/countersign-{name}.service"));
+    let mut units = vec![
+        "deploy/systemd/terminator.env".to_owned(),
+        "deploy/systemd/worker.env".to_owned(),
+    ];
+    units.extend(["terminator", "worker@"].map(|name| format!("deploy/systemd/countersign-{name}.service")));
     let mut seen = 0;
     for path in files
         .iter()
@@ -436,4 +440,44 @@ fn one_image_is_built_and_looks_after_its_health_itself() {
     assert_eq!(built, 1);
     assert_eq!(services["worker"]["pull_policy"], "never");
     assert!(!read("Dockerfile").contains("apt-get install -y --no-install-recommends ca-certificates"));
+}
+
+#[test]
+fn what_is_installed_is_what_the_units_read() {
+    let install = read("deploy/systemd/install");
+    for (unit, program) in [
+        ("countersign-terminator.service", "terminator"),
+        ("countersign-worker@.service", "worker"),
+    ] {
+        let unit = read(&format!("deploy/systemd/{unit}"));
+        assert!(unit.contains(&format!(
+            "ExecStart=/usr/local/bin/{program} --config /etc/countersign/{program}.toml"
+        )));
+        assert!(unit.contains(&format!("EnvironmentFile=-/etc/countersign/{program}.env")));
+        for file in [format!("{program}.toml"), format!("{program}.env")] {
+            assert!(install.contains(&file), "{file}");
+        }
+        assert!(install.contains(&format!("bin/{program}")));
+    }
+}
+
+#[test]
+fn the_examples_of_settings_are_accepted() {
+    for program in ["terminator", "worker"] {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../deploy/systemd/{program}.toml"));
+        let variables = read(&format!("deploy/systemd/{program}.env"));
+        let variables = variables
+            .lines()
+            .filter_map(|line| line.split_once('=').filter(|_| !line.starts_with('#')));
+        let checked = std::process::Command::new(tests::program::programs().join(program))
+            .env_clear()
+            .envs(variables)
+            .arg("--config")
+            .arg(file)
+            .arg("--print-config")
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{program}: {said}");
+    }
 }
