@@ -55,6 +55,8 @@ pub enum ErrorCode {
     HoldExpired,
     /// Its `id` was another message's, or its own and the answer is not kept.
     Duplicate,
+    /// Nobody waits for it any more: its `timeout_ms` has passed.
+    DeadlineExceeded,
     /// The system cannot take it just now.
     Busy,
     /// Something went wrong here; it is not the client's doing.
@@ -63,7 +65,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::AuthRequired,
         Self::TokenExpired,
@@ -77,6 +79,7 @@ impl ErrorCode {
         Self::HoldOverflow,
         Self::HoldExpired,
         Self::Duplicate,
+        Self::DeadlineExceeded,
         Self::Busy,
         Self::Internal,
     ];
@@ -97,6 +100,7 @@ impl ErrorCode {
             Self::HoldOverflow => "hold_overflow",
             Self::HoldExpired => "hold_expired",
             Self::Duplicate => "duplicate",
+            Self::DeadlineExceeded => "deadline_exceeded",
             Self::Busy => "busy",
             Self::Internal => "internal",
         }
@@ -104,7 +108,10 @@ impl ErrorCode {
 
     /// Whether the same message may well succeed later, unchanged.
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::AuthUnavailable | Self::RateLimited | Self::Busy)
+        matches!(
+            self,
+            Self::AuthUnavailable | Self::RateLimited | Self::DeadlineExceeded | Self::Busy
+        )
     }
 }
 

@@ -19,6 +19,7 @@ mod bus;
 mod cluster;
 mod crowds;
 mod discovery;
+mod deadlines;
 mod documents;
 mod drain;
 mod edge;

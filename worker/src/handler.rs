@@ -32,6 +32,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
+use shared::clock::Timestamp;
 pub use shared::id::Stamp;
 pub use shared::protocol::ErrorCode;
 use shared::protocol::{Effect, ErrorBody};
@@ -41,6 +42,7 @@ pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
 pub use self::echo::Echo;
 pub(crate) use self::own::Improper;
 use crate::config::{Reading, RequiredScopes};
+use crate::deadline;
 use crate::hex::hex;
 use crate::identity::Identity;
 
@@ -67,6 +69,11 @@ pub struct Request<'a> {
     pub stamp: Option<Stamp>,
     /// The `message_id` of one that was injected, if it has one.
     pub message_id: Option<&'a str>,
+    /// How long its sender still waits, if they have said so (`timeout_ms`). The handler is dropped at its next `await` when
+    /// that is over, as it is after `handler-timeout`.
+    pub time_left: Option<Duration>,
+    /// The same as a moment.
+    pub(crate) deadline: Option<Timestamp>,
     /// Whether its `id` names it beyond its connection: where `idempotency` is on.
     pub(crate) named: bool,
 }
@@ -130,8 +137,8 @@ impl Request<'_> {
 ///   needs an order keeps it by [`Request::stamp`].
 /// - Effects are at least once: when a worker dies, its messages are handled again. [`Request::idempotency_key`] is then
 ///   the same.
-/// - A handler that takes longer than `handler-timeout` is dropped at its next `await`, and its client told `busy`; one
-///   that panics, `internal`.
+/// - A handler that takes longer than `handler-timeout`, or than its client waits ([`Request::time_left`]), is dropped at its next `await`, and its client told
+///   `busy` or `deadline_exceeded`; one that panics, `internal`.
 /// - While all of `concurrency` are at work, or its share for the message's `type` or identity is, nothing more of that is
 ///   begun. What must not wait for that had better not be awaited in here.
 /// - When several in a row have taken too long, no message of that `type` is handled for some seconds: clients are told
@@ -257,6 +264,8 @@ pub(crate) enum Failure {
     Panic,
     /// It took too long, and was cancelled.
     Timeout,
+    /// Nobody waits for it any more, and it was cancelled; and what that shows of it.
+    Deadline(Presence),
     /// It gave more than [`MAX_ANSWERS`] answers.
     TooManyAnswers,
     /// It gave an error that cannot be passed on.
@@ -271,6 +280,7 @@ impl Failure {
             Self::Improper(_) => "improper",
             Self::Panic => "panic",
             Self::Timeout => "timeout",
+            Self::Deadline(_) => "deadline",
             Self::TooManyAnswers => "too_many_answers",
         }
     }
@@ -282,6 +292,7 @@ impl Failure {
             Self::Panic | Self::TooManyAnswers | Self::Improper(_) => {
                 ErrorBody::new(ErrorCode::Internal, "something went wrong here").having(Effect::Unknown)
             }
+            Self::Deadline(_) => deadline::exceeded(true),
             Self::Timeout => {
                 ErrorBody::new(ErrorCode::Busy, "the message took too long to handle").having(Effect::Unknown)
             }
@@ -313,8 +324,14 @@ impl Guarded {
     pub(crate) async fn handle(&self, request: Request<'_>) -> Result<Answers, Failure> {
         // What a handler shares with itself, and leaves broken by a panic, it must guard itself.
         let handling = AssertUnwindSafe(self.handler.handle(request)).catch_unwind();
-        match tokio::time::timeout(self.timeout, handling).await {
-            Err(_) => Err(Failure::Timeout),
+        let left = request.time_left.filter(|left| *left < self.timeout);
+        match tokio::time::timeout(left.unwrap_or(self.timeout), handling).await {
+            Err(_) => Err(match left {
+                // That a client has little patience says nothing of the application.
+                Some(left) if left < self.timeout / 2 => Failure::Deadline(Presence::Unknown),
+                Some(_) => Failure::Deadline(Presence::Silent),
+                None => Failure::Timeout,
+            }),
             Ok(Err(_)) => Err(Failure::Panic),
             Ok(Ok(Err(error))) => {
                 let presence = error.presence;
@@ -348,6 +365,8 @@ mod tests {
                 payload: None,
                 stamp: stamp(sequence),
                 message_id: None,
+                time_left: None,
+                deadline: None,
                 named: true,
             };
             request.idempotency_key()

@@ -52,6 +52,7 @@ mod answer;
 mod origin;
 
 mod breaker;
+mod deadline;
 mod pipeline;
 mod places;
 

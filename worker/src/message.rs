@@ -21,6 +21,7 @@ mod scan;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -37,6 +38,9 @@ pub(crate) const MAX_BODY_BYTES: usize = 1_024 * 1_024;
 /// What whoever published a message is told around which something stands that nobody can read (AMQP 0-9-1 §4.2.5.3).
 pub(crate) const NOT_AMQP: &str =
     "the properties of the message are not AMQP 0-9-1: each short string in them must be UTF-8";
+
+/// The longest that a client may say it waits: a day.
+const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// The longest `type`, in bytes: it is a name, and goes wherever names go.
 const MAX_TYPE_BYTES: usize = 128;
@@ -79,6 +83,8 @@ pub(crate) struct ClientMessage<'a> {
     pub(crate) token: Option<Cow<'a, str>>,
     /// One JSON text, as it was written.
     pub(crate) payload: Option<&'a RawValue>,
+    /// How long its sender waits, from its receipt on.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// A message that is none.
@@ -123,6 +129,9 @@ pub(crate) enum Fault {
     /// A fraction, an object, …
     #[error("`id` is neither a string nor an integer")]
     NotAnId,
+    /// Negative, a fraction, 0, or more than a day.
+    #[error("`timeout_ms` is not a whole number from 1 to {MAX_TIMEOUT_MS}")]
+    Timeout,
     /// A name without a character.
     #[error("`{0}` is empty")]
     Empty(&'static str),
@@ -203,12 +212,14 @@ impl<'a> ClientMessage<'a> {
         }
         let token = members.token.filter(is_there);
         let token = token.map(|raw| string("token", raw)).transpose()?;
+        let timeout = members.timeout_ms.filter(is_there).map(timeout).transpose()?;
         Ok(Self {
             id,
             kind,
             purpose,
             token,
             payload: members.payload,
+            timeout,
         })
     }
 
@@ -285,6 +296,12 @@ fn request_id(raw: &RawValue) -> Result<RequestId<'_>, Fault> {
         return Err(Fault::TooLong("id", MAX_ID_BYTES));
     }
     Ok(id)
+}
+
+fn timeout(raw: &RawValue) -> Result<Duration, Fault> {
+    let ms = raw.get().parse().map_err(|_| Fault::Timeout)?;
+    let is_within = (1..=MAX_TIMEOUT_MS).contains(&ms);
+    is_within.then(|| Duration::from_millis(ms)).ok_or(Fault::Timeout)
 }
 
 fn string<'a>(member: &'static str, raw: &'a RawValue) -> Result<Cow<'a, str>, Fault> {

@@ -113,6 +113,7 @@ mod tests {
             owner: None,
             since: Timestamp::from_secs(940),
             unauthenticated: false,
+            deadline: None,
             trace: None,
         };
         let known = Known {

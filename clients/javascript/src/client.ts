@@ -12,7 +12,7 @@ import { CountersignError } from "./errors.js";
 import type { ClientEvents, State } from "./events.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
 import { watchPage } from "./page.js";
-import { Pending, type Outcome } from "./pending.js";
+import { leftMs, Pending, type Outcome } from "./pending.js";
 import { CLOSE, isOverload, isTerminal, write, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
 import { Recent } from "./recent.js";
 import { noToken, Session } from "./session.js";
@@ -22,7 +22,7 @@ import { Tokens } from "./tokens.js";
 export interface RequestOptions {
   /** The request's name, 1 to 128 bytes; drawn if there is none. Repeating one repeats the request. */
   id?: string;
-  /** In place of `requestTimeoutMs`. */
+  /** In place of `requestTimeoutMs`. The server is told, and begins nothing that nobody waits for any more. */
   timeoutMs?: number;
   /** Ends the wait. */
   signal?: AbortSignal;
@@ -322,10 +322,10 @@ export class Client {
   #sendUnsent(token?: string): boolean {
     let areLeft = false;
     for (const request of this.#pending.unsent()) {
-      const { id, type, payload, awaits } = request;
+      const { id, type, payload, deadline, awaits } = request;
       if (awaits > this.#tokens.count) areLeft = true;
       else if (this.#pending.refuseTooLarge(request, token)) continue;
-      else if (this.#connection?.send(write({ id, type, token, payload }))) this.#pending.markSent(request, this.#tokens.count);
+      else if (this.#connection?.send(write({ id, type, token, timeout_ms: leftMs(deadline), payload }))) this.#pending.markSent(request, this.#tokens.count);
     }
     return areLeft;
   }

@@ -4,7 +4,7 @@
 
 import { CountersignError } from "./errors.js";
 import { LONGEST_TIMER_MS, timerMs } from "./options.js";
-import { MAX_ID_BYTES, write } from "./protocol.js";
+import { MAX_ID_BYTES, MAX_TIMEOUT_MS, write, type ClientMessage } from "./protocol.js";
 
 /** How a request ends. */
 export type Outcome = { payload: unknown } | { error: CountersignError };
@@ -17,6 +17,8 @@ export interface Request {
   readonly payload: string | undefined;
   /** The size of the message without its token. */
   readonly bytes: number;
+  /** When its time is over, if the server is told. */
+  readonly deadline: number | undefined;
   /** The number of the token with which it was last sent. */
   sentWith: number;
   /** It is not sent before there is a token of this number. */
@@ -81,8 +83,11 @@ export class Pending {
   async add(question: Question, patience: Patience): Promise<unknown> {
     const { id, type, idempotent } = question;
     const payload = written(question);
-    const bytes = this.#check(id, type, payload);
     const timeoutMs = timerMs("timeoutMs", patience.timeoutMs);
+    // The protocol's own are not put off by an application, and what has more than a day has no deadline.
+    const isTold = timeoutMs <= MAX_TIMEOUT_MS && !type.startsWith("auth.");
+    const deadline = isTold ? Date.now() + timeoutMs : undefined;
+    const bytes = this.#check({ id, type, payload, timeout_ms: leftMs(deadline) });
     if (patience.signal?.aborted) throw aborted(patience.signal);
     return new Promise((resolve, reject) => {
       const end = (error: CountersignError) => request.settle({ error });
@@ -98,7 +103,7 @@ export class Pending {
         if ("error" in outcome) reject(outcome.error);
         else resolve(outcome.payload);
       };
-      const request: Request = { id, type, payload, bytes, idempotent, sentWith: 0, awaits: 0, lost: false, settle };
+      const request: Request = { id, type, payload, bytes, deadline, idempotent, sentWith: 0, awaits: 0, lost: false, settle };
       patience.signal?.addEventListener("abort", onAbort, { once: true });
       this.#requests.set(id, request);
       this.#unsent.add(request);
@@ -184,10 +189,11 @@ export class Pending {
   }
 
   /** Tells how many bytes the message has without its token. */
-  #check(id: string, type: string, payload: string | undefined): number {
+  #check(message: ClientMessage): number {
+    const { id } = message;
     const { maxPending, maxMessageBytes } = this.bounds;
     if (!id || size(id) > MAX_ID_BYTES) throw refused("bad_request", `an id has 1 to ${MAX_ID_BYTES} bytes`);
-    const bytes = size(write({ id, type, payload }));
+    const bytes = size(write(message));
     if (bytes > maxMessageBytes) throw tooLarge(bytes, `${maxMessageBytes} are the most`);
     if (this.#requests.has(id)) throw refused("duplicate", `a request with the id ${id} is waiting already`);
     if (this.#requests.size >= maxPending) {
@@ -195,6 +201,11 @@ export class Pending {
     }
     return bytes;
   }
+}
+
+/** How much of its time a request still has, as the server is told it: a whole number, and at least 1. */
+export function leftMs(deadline: number | undefined): number | undefined {
+  return deadline === undefined ? undefined : Math.max(1, Math.ceil(deadline - Date.now()));
 }
 
 function written({ type, payload }: Question): string | undefined {

@@ -8,6 +8,9 @@ export const SUBPROTOCOL = "countersign.v1.json";
 /** The longest `id` of a message, in bytes. */
 export const MAX_ID_BYTES = 128;
 
+/** The longest that a message may say its sender waits: a day. */
+export const MAX_TIMEOUT_MS = 24 * 60 * 60 * 1_000;
+
 /** What the server calls the reasons of a refusal. A newer server may know more. */
 export type ErrorCode =
   | "bad_request"
@@ -22,6 +25,7 @@ export type ErrorCode =
   | "hold_overflow"
   | "hold_expired"
   | "duplicate"
+  | "deadline_exceeded"
   | "too_large"
   | "busy"
   | "internal"
@@ -63,6 +67,8 @@ export interface ClientMessage {
   id: string;
   type: string;
   token?: string | undefined;
+  /** How long its sender waits, from its receipt on. */
+  timeout_ms?: number | undefined;
   /** JSON. */
   payload?: string | undefined;
 }

@@ -12,6 +12,7 @@
 //! | `again` | a worker has sent it back once: it must be decided now |
 //! | `from` | on a release: whose held messages, if not the connection's own |
 //! | `code` | on a close: the status code, if it was we who closed |
+//! | `received-ms` | when the terminator received the message, as `timestamp` but in milliseconds since 1970 |
 //!
 //! The body of a release is which messages are known to be held, if they are the connection's own
 //! ([`release`](super::release)).
@@ -45,6 +46,8 @@ const AHEAD: &str = "ahead";
 const AGAIN: &str = "again";
 const FROM: &str = "from";
 const CODE: &str = "code";
+/// When a terminator received a message, in milliseconds since the Unix epoch.
+pub const RECEIVED_MS: &str = "received-ms";
 
 /// What a terminator tells the workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +145,8 @@ impl Question {
             .flag(AHEAD, *ahead)
             .flag(AGAIN, *again)
             .text(FROM, from)
-            .number(CODE, code.map_or(0, u64::from));
+            .number(CODE, code.map_or(0, u64::from))
+            .number(RECEIVED_MS, received.as_millis());
         Message {
             body,
             properties: Properties {
@@ -154,6 +158,18 @@ impl Question {
                 headers: headers.0,
                 ..Properties::default()
             },
+        }
+    }
+
+    /// When the terminator received what the question carries. Of an older one, which tells the second alone, the end of
+    /// that second.
+    pub fn received(properties: &Properties) -> Option<Timestamp> {
+        match number(properties, RECEIVED_MS) {
+            Ok(ms) if ms > 0 => Some(Timestamp::from_millis(ms)),
+            _ => {
+                let second = properties.timestamp_s?;
+                Some(Timestamp::from_secs(second.saturating_add(1)))
+            }
         }
     }
 

@@ -82,6 +82,22 @@ fn a_question_reads_back_with_all_that_stands_around_it() {
 }
 
 #[test]
+fn a_receipt_is_known_to_the_millisecond_or_else_to_the_end_of_its_second() {
+    let question = Question {
+        stamp: stamp(),
+        notice: Notice::Message,
+        standing: Standing::default(),
+    };
+    let received = Timestamp::from_millis(5_250);
+    let mut properties = question.to_message(Bytes::new(), "q", received).properties;
+    assert_eq!(Question::received(&properties), Some(received));
+    properties.headers.clear();
+    assert_eq!(Question::received(&properties), Some(Timestamp::from_secs(6)));
+    properties.timestamp_s = None;
+    assert_eq!(Question::received(&properties), None);
+}
+
+#[test]
 fn an_answer_reads_back_with_its_place_and_what_it_changes() {
     let held = Verdict::Held {
         reason: Reason::Expired,

@@ -14,6 +14,7 @@
 //! | `expiration` | how long anybody waits for the answer: a message that has waited for longer is dropped |
 //! | header `issuer`, `subject` | who sent it |
 //! | header `claims` | the token's claims, a JSON text of at most `jwt-max-size` |
+//! | header `timeout-ms` | how long the sender still waits, in milliseconds, if they have said so |
 //! | header `id` | the client's own name for the message, if it has one |
 //! | header `connection` | the connection that sent it, if one did |
 //!
@@ -43,6 +44,9 @@ use super::{Answers, Handler, HandlerError, Presence, Request};
 use crate::hex::hex;
 use crate::idempotency::fingerprint;
 use crate::rights::Allowed;
+
+/// The header that says how long the message's sender still waits, in milliseconds.
+const TIMEOUT_MS: &str = "timeout-ms";
 
 /// The `type` of an answer that is a refusal: `{"code", "message", "details"?, "temporary"?, "retry_after_ms"?}`.
 const TYPE_ERROR: &str = "error";
@@ -113,6 +117,11 @@ impl Amqp {
                 .into_iter()
                 .map(|(name, value)| text(name, value)),
         );
+        let left = request.time_left.map(|left| left.min(self.limit));
+        if let Some(left) = request.time_left {
+            let ms = i64::try_from(left.as_millis()).unwrap_or(i64::MAX);
+            headers.push((TIMEOUT_MS.to_owned(), Value::Integer(ms)));
+        }
         let payload = request.payload.map_or("null", |payload| payload.get());
         Message {
             body: Bytes::copy_from_slice(payload.as_bytes()),
@@ -122,7 +131,7 @@ impl Amqp {
                 message_id: request.idempotency_key(),
                 correlation_id: Some(correlation_id.to_owned()),
                 reply_to: Some(self.reply_to.clone()),
-                expiration: Some(self.limit),
+                expiration: Some(left.unwrap_or(self.limit)),
                 headers,
                 ..Properties::default()
             },
@@ -185,7 +194,7 @@ async fn read(mut replies: Consumer, waiting: Arc<Waiting>, calls: Arc<Calls>) {
 
 impl Handler for Amqp {
     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
-        let call = self.calls.begin();
+        let call = self.calls.begin(request.time_left);
         let (outcome, said) = match self.ask(&request).await {
             Ok(answer) if answer.properties.kind.as_deref() == Some(TYPE_ERROR) => refused(&answer.body),
             Ok(answer) => match saying::answer(&answer.body, request.id) {

@@ -17,6 +17,7 @@ use reqwest::{Client, Response, Url};
 use rustls::RootCertStore;
 use shared::envelope::JSON;
 use shared::protocol::{Effect, ErrorCode};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use self::response::Status;
@@ -29,6 +30,9 @@ use crate::web::{self, NoClient};
 
 /// By this the application knows a message that comes again: a draft of the IETF's HTTPAPI working group, and usage.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// How long the message's sender still waits, in milliseconds, if they have said so.
+const TIMEOUT_MS: &str = "timeout-ms";
 
 /// For a connection, TLS included. Its application is near.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -86,14 +90,11 @@ impl Target {
         })
     }
 
-    async fn post(&self, body: Bytes, key: Option<&str>, trace: &[(&'static str, String)]) -> Posted {
+    async fn post(&self, body: Bytes, headers: &[(&'static str, String)]) -> Posted {
         let mut request = self.client.post(self.url.clone()).body(body);
         request = request.header(CONTENT_TYPE, JSON).header(ACCEPT, JSON);
-        for (name, value) in trace {
+        for (name, value) in headers {
             request = request.header(*name, value);
-        }
-        if let Some(key) = key {
-            request = request.header(IDEMPOTENCY_KEY, key);
         }
         match request.send().await {
             Ok(response) => read(response).await,
@@ -128,10 +129,14 @@ impl Http {
     /// Posts until there is something to say.
     async fn ask(&self, request: &Request<'_>) -> Posted {
         let (body, key) = (asking::body(request), request.idempotency_key());
-        let trace = request.trace_headers();
-        let mut tries = 1;
+        let (since, mut tries) = (Instant::now(), 1);
+        let mut headers = request.trace_headers();
+        headers.extend(key.clone().map(|key| (IDEMPOTENCY_KEY, key)));
         loop {
-            let posted = self.target.post(body.clone(), key.as_deref(), &trace).await;
+            let mut headers = headers.clone();
+            let left = request.time_left.map(|left| left.saturating_sub(since.elapsed()));
+            headers.extend(left.map(|left| (TIMEOUT_MS, left.as_millis().to_string())));
+            let posted = self.target.post(body.clone(), &headers).await;
             let pause = match &posted {
                 Posted::Unconnected(_) => retry::after_no_connection(tries),
                 Posted::Response(status, _) => retry::after_response(tries, *status, key.is_some()),
@@ -179,7 +184,7 @@ fn broken(error: reqwest::Error) -> Posted {
 
 impl Handler for Http {
     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
-        let call = self.calls.begin();
+        let call = self.calls.begin(request.time_left);
         let (outcome, said) = match self.ask(&request).await {
             Posted::Response(status, body) if status.is_success() => match saying::answer(&body, request.id) {
                 Ok(answers) => (Outcome::Answered, Ok(answers)),

@@ -79,6 +79,8 @@ mod tests {
             payload: None,
             stamp: None,
             message_id: None,
+            time_left: None,
+            deadline: None,
             named: true,
         })
     }

@@ -18,6 +18,7 @@ pub(super) struct Members<'a> {
     pub(super) kind: Option<&'a RawValue>,
     pub(super) token: Option<&'a RawValue>,
     pub(super) payload: Option<&'a RawValue>,
+    pub(super) timeout_ms: Option<&'a RawValue>,
     pub(super) repeated: Option<&'static str>,
 }
 
@@ -50,6 +51,7 @@ impl<'a> Members<'a> {
             "type" => (&mut self.kind, "`type`"),
             "token" => (&mut self.token, "`token`"),
             "payload" => (&mut self.payload, "`payload`"),
+            "timeout_ms" => (&mut self.timeout_ms, "`timeout_ms`"),
             _ => {
                 if !others.insert(key) {
                     self.repeated.get_or_insert("one that has no meaning here");

@@ -30,6 +30,41 @@ fn only_the_type_is_needed_and_what_is_null_is_absent() {
 }
 
 #[test]
+fn a_timeout_is_a_whole_number_of_milliseconds_up_to_a_day() {
+    let read = |timeout: &str| {
+        let body = format!(r#"{{"id":"i","type":"x","timeout_ms":{timeout}}}"#);
+        let parsed = ClientMessage::parse(body.as_bytes());
+        parsed
+            .map(|message| message.timeout.map(|timeout| timeout.as_millis()))
+            .map_err(|malformed| malformed.fault)
+    };
+    for (timeout, ms) in [
+        ("null", None),
+        ("1", Some(1)),
+        (" 5000 ", Some(5_000)),
+        ("86400000", Some(86_400_000)),
+    ] {
+        assert_eq!(read(timeout), Ok(ms));
+    }
+    for wrong in [
+        "0",
+        "-1",
+        "1.5",
+        "1e3",
+        "86400001",
+        "1e400",
+        &"9".repeat(99),
+        "\"5\"",
+        "true",
+        "[1]",
+        "{}",
+    ] {
+        assert_eq!(read(wrong), Err(Fault::Timeout), "{wrong}");
+    }
+    assert!(Fault::Timeout.to_string().contains("`timeout_ms`"));
+}
+
+#[test]
 fn an_integer_is_an_id() {
     let message = ClientMessage::parse(br#"{"id":-7,"type":"x"}"#).unwrap_or_else(|malformed| panic!("{malformed:?}"));
     assert_eq!(message.id, RequestId::integer("-7").ok());
@@ -96,6 +131,10 @@ fn each_fault_has_its_name_and_keeps_the_id_where_there_is_one() {
         (r#"{"id":[7],"type":"x"}"#, (None, Fault::NotAnId)),
         (r#"{"id":true,"type":"x"}"#, (None, Fault::NotAnId)),
         (r#"{"id":7}"#, (Some("7".to_owned()), Fault::NoType)),
+        (
+            r#"{"id":"i","type":"x","timeout_ms":1,"timeout_ms":1}"#,
+            (i.clone(), Fault::Repeated("`timeout_ms`")),
+        ),
         (r#"{"id":"i","type":null}"#, (i.clone(), Fault::NoType)),
         (r#"{"id":null,"id":"i","type":"x"}"#, (None, Fault::Repeated("`id`"))),
         (

@@ -15,6 +15,7 @@ use super::telling::is_noted;
 use super::{Conclusion, JOURNEY, Pipeline, turn};
 use crate::answer;
 use crate::config::Elevation;
+use crate::deadline;
 use crate::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
 use crate::handler::Request;
 use crate::identity::Identity;
@@ -39,6 +40,8 @@ pub(super) struct Asked<'a> {
     pub(super) bound: Option<Bound>,
     /// When it is decided.
     pub(super) now: Timestamp,
+    /// Until when its sender waits, if they have said so.
+    pub(super) deadline: Option<Timestamp>,
     /// Whether it was given to somebody who did not bring it to its end.
     pub(super) again: bool,
 }
@@ -70,6 +73,8 @@ impl Asked<'_> {
             payload: self.message.payload,
             stamp: self.origin.stamp(),
             message_id: self.message_id,
+            time_left: None,
+            deadline: self.deadline,
             named: self.named,
         }
     }
@@ -91,7 +96,13 @@ impl Pipeline {
             return Ok(Conclusion::refused(message.id.as_ref(), &refusal));
         }
         traces::describe(|| [KeyValue::new(words::TYPE, redact::text(&message.kind).into_owned())]);
+        let now = self.clock.now();
+        // What was injected is received when it is here: nobody is believed who says otherwise.
+        let received = origin
+            .question()
+            .and_then(|_| Question::received(&delivery.message.properties));
         let asked = Asked {
+            deadline: deadline::of(received.unwrap_or(now), message.timeout),
             message,
             origin,
             message_id: delivery
@@ -102,7 +113,7 @@ impl Pipeline {
                 .filter(|_| origin.question().is_none()),
             named: self.idempotency.is_some(),
             bound: origin.question().and_then(|question| Bound::of(&question.standing)),
-            now: self.clock.now(),
+            now,
             again: was_moved(delivery, &self.internal),
         };
         let received = delivery.message.properties.timestamp_s.map(Timestamp::from_secs);

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shared::clock::Timestamp;
 use shared::protocol::{AuthBody, Effect, ErrorBody, ErrorCode};
 use shared::request_id::RequestId;
 use shared::trace::{self as traces, SpanKind};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, error};
 
 use super::{JOURNEY, Pipeline};
 use crate::answer;
+use crate::deadline;
 use crate::decision::RETRY_MS;
 use crate::handler::{Answers, Failure, Request};
 use crate::idempotency::Recalled;
 use crate::metrics::Outcome;
-use crate::places::Claimant;
+use crate::places::{Claimant, Full, Place};
 
 /// What a message has come to.
 pub(super) struct Handled {
@@ -81,17 +83,18 @@ impl Pipeline {
             identity: request.identity.tag(),
             injected: request.stamp.is_none(),
         };
-        let Ok(_place) = self.places.take(claimant).await else {
-            return Handled::refused(id, crowded(), auth);
+        let _place = match self.place(claimant, request.deadline, again).await {
+            Ok(place) => place,
+            Err(none) => return Handled::refused(id, none, auth),
         };
         // Strangers use equal ids, and are told nothing of each other.
         let idempotency = self.idempotency.as_ref().filter(|_| !request.identity.is_anonymous());
         let Some(idempotency) = idempotency else {
-            return Handled::of(id, &self.ask(request, &kind, stamp).await, auth);
+            return Handled::of(id, &self.ask(request, &kind, stamp, again).await, auth);
         };
         match idempotency.recall(&request, again).await {
             Recalled::Fresh(claim) => {
-                let mut came_to = self.ask(request, &kind, stamp).await;
+                let mut came_to = self.ask(request, &kind, stamp, again).await;
                 if let Some(claim) = claim {
                     came_to = idempotency.remember(&claim, came_to).await;
                 }
@@ -102,13 +105,28 @@ impl Pipeline {
         }
     }
 
-    /// Has the application handle a message, unless it is down.
+    /// Waits for a place, but no longer than anybody waits for the message.
+    async fn place(&self, claimant: Claimant, deadline: Option<Timestamp>, again: bool) -> Result<Place, ErrorBody> {
+        let taking = self.places.take(claimant);
+        let taken = match deadline::left(deadline, self.clock.now(), again)? {
+            Some(left) => timeout(left, taking).await,
+            None => Ok(taking.await),
+        };
+        match taken {
+            Ok(place) => place.map_err(|Full| crowded()),
+            Err(_) => Err(deadline::exceeded(again)),
+        }
+    }
+
+    /// Has the application handle a message, unless it is down, or nobody waits any more.
     async fn ask(
         &self,
-        request: Request<'_>,
+        mut request: Request<'_>,
         kind: &Arc<str>,
         stamp: &(dyn Display + Sync),
+        again: bool,
     ) -> Result<Answers, ErrorBody> {
+        request.time_left = deadline::left(request.deadline, self.clock.now(), again)?;
         self.breaker.admit(kind).map_err(down).map_err(untouched)?;
         let started = Instant::now();
         let span = traces::child("handle", SpanKind::Internal);
@@ -132,7 +150,7 @@ impl Pipeline {
 
     fn count(&self, failure: &Failure, stamp: &dyn Display) {
         match failure {
-            Failure::Error(..) => {}
+            Failure::Error(..) | Failure::Deadline(_) => {}
             Failure::Panic => {
                 self.metrics.handler_panicked();
                 error!(%stamp, "the handler panicked; the client was told `internal`");
@@ -162,7 +180,7 @@ fn is_there(handled: &Result<Answers, Failure>) -> Option<bool> {
     match handled {
         Ok(_) | Err(Failure::TooManyAnswers | Failure::Panic | Failure::Improper(_)) => Some(true),
         Err(Failure::Timeout) => Some(false),
-        Err(Failure::Error(_, presence)) => presence.is_there(),
+        Err(Failure::Deadline(presence) | Failure::Error(_, presence)) => presence.is_there(),
     }
 }
 

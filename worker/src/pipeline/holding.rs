@@ -106,6 +106,7 @@ impl Pipeline {
             client: own.and_then(|own| self.rules.client_of(&own.claims)).map(str::to_owned),
             since: asked.now,
             unauthenticated: asked.bound.is_none(),
+            deadline: asked.deadline,
             trace: headers::to_text(),
         }
     }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shared::bus::topology::keys;
-use shared::bus::{Delivery, Message, Properties, PublishError, Route};
+use shared::bus::{Delivery, Message, Properties, PublishError, Route, Value};
+use shared::envelope::question::RECEIVED_MS;
 use shared::envelope::run::{self, Entry};
 use shared::envelope::{JSON, Question, Verdict};
 use shared::trace::Span;
@@ -179,8 +180,7 @@ impl Pipeline {
 }
 
 /// By what is known later where it came from, and when.
-pub(crate) fn moved_headers(delivery: &Delivery, head: &Entry) -> [(String, shared::bus::Value); 2] {
-    use shared::bus::Value;
+pub(crate) fn moved_headers(delivery: &Delivery, head: &Entry) -> [(String, Value); 2] {
     let first_seen = delivery.message.properties.header(HEADER_FIRST_SEEN).cloned();
     let received = i64::try_from(head.received.as_secs()).unwrap_or(i64::MAX);
     [
@@ -195,6 +195,8 @@ pub(crate) fn moved_headers(delivery: &Delivery, head: &Entry) -> [(String, shar
 /// One message of a run, as it would have come alone.
 pub(crate) fn message_of(run: &Message, question: &Question, entry: &Entry) -> Message {
     let around = &run.properties;
+    let received = i64::try_from(entry.received.as_millis()).unwrap_or(i64::MAX);
+    let received = (RECEIVED_MS.to_owned(), Value::Integer(received));
     Message {
         body: entry.body.clone(),
         properties: Properties {
@@ -203,7 +205,7 @@ pub(crate) fn message_of(run: &Message, question: &Question, entry: &Entry) -> M
             correlation_id: Some(question.stamp.to_string()),
             reply_to: around.reply_to.clone(),
             timestamp_s: Some(entry.received.as_secs()),
-            headers: entry.trace.clone(),
+            headers: entry.trace.iter().cloned().chain([received]).collect(),
             ..Properties::default()
         },
     }

@@ -337,6 +337,8 @@ impl Pipeline {
             payload: payload.as_deref(),
             stamp: Some(stamp),
             message_id: None,
+            time_left: None,
+            deadline: message.deadline,
             named: self.idempotency.is_some(),
         };
         let handled = self
@@ -391,6 +393,7 @@ mod tests {
             client: None,
             since: Timestamp::from_secs(since_s),
             unauthenticated: false,
+            deadline: None,
             trace: None,
         }
     }

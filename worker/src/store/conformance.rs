@@ -207,6 +207,7 @@ fn message(home: &dyn Home, sequence: u64, payload: &str) -> HeldMessage {
         owner: Some(IdentityTag::of(&[1; 32])),
         since: home.clock().now(),
         unauthenticated: false,
+        deadline: None,
         trace: None,
     }
 }

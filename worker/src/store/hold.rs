@@ -125,6 +125,9 @@ pub struct HeldMessage {
     /// Whether its connection was nobody's then: it does not wait for long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unauthenticated: bool,
+    /// Until when its sender waits, if they have said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// Where in which trace that was, if it was traced: a `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,

@@ -29,6 +29,8 @@ export class FakeSocket implements SocketLike {
 
   readyState = 0;
   readonly sent: Sent[] = [];
+  /** How long the client said that it waits, each time, by what it asked. */
+  readonly waits: [type: string, ms: number | undefined][] = [];
   onopen: ((event: never) => void) | null = null;
   onmessage: ((event: { data: unknown }) => void) | null = null;
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
@@ -42,7 +44,9 @@ export class FakeSocket implements SocketLike {
   }
 
   send(data: string): void {
-    this.sent.push(JSON.parse(data) as Sent);
+    const { timeout_ms, ...message } = JSON.parse(data) as Sent & { timeout_ms?: number };
+    this.sent.push(message);
+    this.waits.push([message.type, timeout_ms]);
   }
 
   close(): void {

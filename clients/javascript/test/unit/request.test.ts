@@ -52,6 +52,29 @@ describe("a request", () => {
     assert.deepEqual(errors, []);
   });
 
+  test("tells the server how long its caller still waits, and says nothing of more than a day", async () => {
+    const { client, socket } = await live();
+    void refusal(client.request("a", null, { timeoutMs: 1_500.5 }));
+    void refusal(client.request("b", null, { timeoutMs: 86_400_001 }));
+    await pass(1_000);
+    // What is sent again has less left.
+    socket().refuse(socket().asked[0]?.id, "token_expired");
+    await settled();
+    socket().authenticate();
+    void refusal(client.request("c"));
+    void client.forget();
+    assert.deepEqual(
+      socket().waits.filter(([type]) => type !== "auth.authenticate"),
+      [
+        ["a", 1_501],
+        ["b", undefined],
+        ["a", 501],
+        ["c", 60_000],
+        ["auth.forget", undefined],
+      ],
+    );
+  });
+
   test("waits as long as it is told, however long that is", async () => {
     const { client, socket } = await live();
     const answer = client.request("a", null, { timeoutMs: Number.POSITIVE_INFINITY });
@@ -86,7 +109,7 @@ describe("a request", () => {
   test("that is too large by its token is refused rather than sent", async () => {
     const { client, socket } = await live({ maxMessageBytes: 100 });
     const message = { id: "x", type: "a", token: jwt(1), payload: "" };
-    const room = 100 - JSON.stringify(message).length;
+    const room = 100 - JSON.stringify({ ...message, timeout_ms: 60_000 }).length;
     const large = client.request("a", "x".repeat(room + 1), { id: "x" });
     assert.equal((await refusal(large)).code, "too_large");
     void client.request("a", "x".repeat(room), { id: "x" }).catch(() => {});

@@ -54,10 +54,11 @@ impl Calls {
         }
     }
 
-    /// A call begins, and is counted when it ends, in whatever way.
-    pub(in crate::handler) fn begin(&self) -> Call<'_> {
+    /// A call begins that is given so much time, if less than any other, and is counted when it ends, in whatever way.
+    pub(in crate::handler) fn begin(&self, time_left: Option<Duration>) -> Call<'_> {
         Call {
             calls: self,
+            limit: time_left.unwrap_or(self.limit).min(self.limit),
             started: Instant::now(),
             outcome: None,
         }
@@ -77,6 +78,7 @@ impl Calls {
 /// One call. Dropped, it is over.
 pub(in crate::handler) struct Call<'a> {
     calls: &'a Calls,
+    limit: Duration,
     started: Instant,
     outcome: Option<Outcome>,
 }
@@ -98,7 +100,7 @@ impl Drop for Call<'_> {
             Some(Outcome::Failed) => &calls.failed,
             Some(Outcome::Unreachable) => &calls.unreachable,
             Some(Outcome::Unreadable) => &calls.unreadable,
-            None if took >= calls.limit => &calls.timeout,
+            None if took >= self.limit => &calls.timeout,
             // The worker ends.
             None => &calls.abandoned,
         };
