@@ -59,6 +59,7 @@ mod providers;
 mod public_types;
 mod pushes;
 mod refusals;
+mod pushes_along;
 mod resume;
 mod revocation;
 mod secrecy;

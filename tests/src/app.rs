@@ -116,7 +116,11 @@ impl App {
         self.say(asked, body.to_string(), properties).await;
     }
 
-    async fn say(&self, asked: &Message, body: impl AsRef<[u8]>, properties: BasicProperties) {
+    /// Says that, with those properties.
+    ///
+    /// # Panics
+    /// If the message names no place for an answer.
+    pub async fn say(&self, asked: &Message, body: impl AsRef<[u8]>, properties: BasicProperties) {
         let reply_to = asked.properties.reply_to().as_ref().expect("reply_to").to_string();
         let correlation_id = asked.properties.correlation_id().clone().expect("correlation_id");
         let properties = properties.with_correlation_id(correlation_id);

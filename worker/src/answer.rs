@@ -12,7 +12,7 @@ use shared::clock::Timestamp;
 use shared::protocol::{AuthBody, ErrorBody, ErrorCode, ServerKind, ServerMessage};
 use shared::request_id::RequestId;
 
-use crate::handler::Answers;
+use crate::handler::{Answers, Said};
 use crate::message::ResumeKey;
 use crate::token::Verified;
 
@@ -45,22 +45,37 @@ const fn refresh_of(expires_in: u64) -> u64 {
     expires_in / 100 * REFRESH_PERCENT + expires_in % 100 * REFRESH_PERCENT / 100
 }
 
-/// The bodies of a handler's answers, at least one. The first tells what the authentication has become.
+/// The bodies of what a handler said, at least one. The first answer tells what the authentication has become.
 pub(crate) fn replies(id: Option<&RequestId<'_>>, answers: &Answers, auth: Option<&AuthBody>) -> Vec<Bytes> {
-    let payloads = answers.payloads();
-    if payloads.is_empty() {
-        return vec![auth.map_or_else(Bytes::new, |auth| auth_ok(id, Some(auth)))];
-    }
-    let reply = |(index, payload): (usize, &Option<Box<RawValue>>)| {
-        body(&ServerMessage {
+    let mut auth = auth;
+    let said = answers.said().iter().map(|said| match said {
+        Said::Push(push) => push_of(&push.id, &push.payload),
+        Said::Reply(payload) => body(&ServerMessage {
             kind: ServerKind::Reply,
             id: id.map(RequestId::borrowed),
             payload: payload.as_deref(),
             error: None,
-            auth: auth.filter(|_| index == 0),
-        })
-    };
-    payloads.iter().enumerate().map(reply).collect()
+            auth: auth.take(),
+        }),
+    });
+    let mut bodies: Vec<Bytes> = said.collect();
+    if let Some(auth) = auth {
+        bodies.push(auth_ok(id, Some(auth)));
+    } else if bodies.is_empty() {
+        bodies.push(Bytes::new());
+    }
+    bodies
+}
+
+/// The body of a push.
+pub(crate) fn push_of(id: &str, payload: &RawValue) -> Bytes {
+    body(&ServerMessage {
+        kind: ServerKind::Push,
+        id: Some(RequestId::text(id)),
+        payload: Some(payload),
+        error: None,
+        auth: None,
+    })
 }
 
 /// The body of a refusal.

@@ -10,6 +10,7 @@
 //! hand its messages over, `http` and `amqp`, which share what is in `upstream`;
 //! `relay` needs none.
 
+mod along;
 mod answers;
 mod echo;
 mod own;
@@ -33,12 +34,15 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use shared::clock::Timestamp;
+use shared::id::ConnectionId;
 pub use shared::id::Stamp;
 pub use shared::protocol::ErrorCode;
 use shared::protocol::{Effect, ErrorBody};
 
-pub(crate) use self::answers::Presence;
+pub use self::along::MAX_PUSHES;
+pub(crate) use self::along::{Along, Whom};
 pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
+pub(crate) use self::answers::{Presence, Said};
 pub use self::echo::Echo;
 pub(crate) use self::own::Improper;
 use crate::config::{Reading, RequiredScopes};
@@ -74,6 +78,8 @@ pub struct Request<'a> {
     pub time_left: Option<Duration>,
     /// The same as a moment.
     pub(crate) deadline: Option<Timestamp>,
+    /// The connection that is answered, which may be another than the one that it came by.
+    pub(crate) answered_on: Option<ConnectionId>,
     /// Whether its `id` names it beyond its connection: where `idempotency` is on.
     pub(crate) named: bool,
 }
@@ -137,6 +143,8 @@ impl Request<'_> {
 ///   needs an order keeps it by [`Request::stamp`].
 /// - Effects are at least once: when a worker dies, its messages are handled again. [`Request::idempotency_key`] is then
 ///   the same.
+/// - What it [pushes along](Answers::push_to_connection) is written to whoever asked before the answer; what it publishes
+///   elsewhere has no order with it.
 /// - A handler that takes longer than `handler-timeout`, or than its client waits ([`Request::time_left`]), is dropped at its next `await`, and its client told
 ///   `busy` or `deadline_exceeded`; one that panics, `internal`.
 /// - While all of `concurrency` are at work, or its share for the message's `type` or identity is, nothing more of that is
@@ -268,7 +276,7 @@ pub(crate) enum Failure {
     Deadline(Presence),
     /// It gave more than [`MAX_ANSWERS`] answers.
     TooManyAnswers,
-    /// It gave an error that cannot be passed on.
+    /// It said what cannot be passed on.
     Improper(Improper),
 }
 
@@ -338,8 +346,14 @@ impl Guarded {
                 let error = own::to_body(error).map_err(Failure::Improper)?;
                 Err(Failure::Error(Box::new(error), presence))
             }
-            Ok(Ok(Ok(answers))) if answers.payloads().len() > MAX_ANSWERS => Err(Failure::TooManyAnswers),
-            Ok(Ok(Ok(answers))) => Ok(answers),
+            Ok(Ok(Ok(mut answers))) => {
+                along::check(&answers, &request).map_err(Failure::Improper)?;
+                if answers.said().len() > MAX_ANSWERS {
+                    return Err(Failure::TooManyAnswers);
+                }
+                along::name(&mut answers, &request);
+                Ok(answers)
+            }
         }
     }
 }
@@ -367,6 +381,7 @@ mod tests {
                 message_id: None,
                 time_left: None,
                 deadline: None,
+                answered_on: None,
                 named: true,
             };
             request.idempotency_key()

@@ -11,10 +11,12 @@
 //! - `releasing`: what has waited, when the token is there, or the time is over.
 //! - `in_order`: messages of one connection, one after the other.
 //! - `handling`: the application's part.
+//! - `along`: what it pushes with its answer.
 //! - `announcing`: what terminators tell when a store or a queue may have lost something.
 //! - `turn`: whether it is a message's turn, where a connection's messages have an order.
 //! - `telling`: what is written or noted besides the answer.
 
+mod along;
 mod announcing;
 mod concluding;
 mod early;

@@ -1,5 +1,6 @@
 //! What a worker promises, checked through the queue on the embedded bus.
 
+mod along;
 mod bench;
 mod connection;
 mod failing;

@@ -39,7 +39,7 @@ use tracing::debug;
 
 use self::waiting::Waiting;
 use super::upstream::calls::{Calls, Outcome};
-use super::upstream::saying::{self, Refusal, Unreadable};
+use super::upstream::saying::{self, MAX_ANSWER_BYTES, Refusal, Unreadable};
 use super::{Answers, Handler, HandlerError, Presence, Request};
 use crate::hex::hex;
 use crate::idempotency::fingerprint;
@@ -50,6 +50,9 @@ const TIMEOUT_MS: &str = "timeout-ms";
 
 /// The `type` of an answer that is a refusal: `{"code", "message", "details"?, "temporary"?, "retry_after_ms"?}`.
 const TYPE_ERROR: &str = "error";
+
+/// The header of an answer that says that another follows. They are passed on when all are there.
+const MORE: &str = "more";
 
 /// Answers are handed over as they come.
 const REPLIES_PREFETCH: u16 = 256;
@@ -156,11 +159,11 @@ impl Amqp {
         hex(&digest.finalize())
     }
 
-    async fn ask(&self, request: &Request<'_>) -> Result<Message, PublishError> {
+    async fn ask(&self, request: &Request<'_>) -> Result<Vec<Message>, PublishError> {
         let correlation_id = self.correlation_id(request);
         // What was asked before under that name may have been answered when nobody waited any more.
         if let Some(answer) = self.waiting.late(&correlation_id) {
-            return Ok(answer);
+            return Ok(vec![answer]);
         }
         let message = self.message(request, &correlation_id);
         let mut expected = self.waiting.expect(correlation_id);
@@ -170,10 +173,10 @@ impl Amqp {
         tokio::select! {
             biased;
             // It may come before the broker has confirmed the question.
-            Some(answer) = expected.answer() => Ok(answer),
+            Some(answers) = expected.answers() => Ok(answers),
             published = published => {
                 published?;
-                expected.answer().await.ok_or(PublishError::Ended)
+                expected.answers().await.ok_or(PublishError::Ended)
             }
         }
     }
@@ -185,7 +188,9 @@ async fn read(mut replies: Consumer, waiting: Arc<Waiting>, calls: Arc<Calls>) {
         let answer = delivery.take_message();
         delivery.ack();
         let correlation_id = answer.properties.correlation_id.clone().unwrap_or_default();
-        if !waiting.settle(&correlation_id, answer) {
+        // A refusal is the last word.
+        let more = !is_refusal(&answer) && matches!(answer.properties.header(MORE), Some(Value::Flag(true)));
+        if !waiting.settle(&correlation_id, answer, more) {
             calls.late();
             debug!("an application's answer came too late, or twice");
         }
@@ -196,18 +201,34 @@ impl Handler for Amqp {
     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
         let call = self.calls.begin(request.time_left);
         let (outcome, said) = match self.ask(&request).await {
-            Ok(answer) if answer.properties.kind.as_deref() == Some(TYPE_ERROR) => refused(&answer.body),
-            Ok(answer) => match saying::answer(&answer.body, request.id) {
-                Ok(answers) => (Outcome::Answered, Ok(answers)),
-                Err(Unreadable) => {
-                    let error = HandlerError::new(ErrorCode::Internal, Unreadable.to_string()).having(Effect::Unknown);
-                    (Outcome::Unreadable, Err(error))
-                }
+            Ok(answers) => match answers.last().filter(|last| is_refusal(last)) {
+                Some(refusal) => refused(&refusal.body),
+                None => answered(&answers, request.id),
             },
             Err(reason) => (Outcome::Unreachable, Err(unpublished(reason))),
         };
         call.end(outcome);
         said
+    }
+}
+
+fn is_refusal(answer: &Message) -> bool {
+    answer.properties.kind.as_deref() == Some(TYPE_ERROR)
+}
+
+/// Several are as good as the worst of them: all are passed on, or none.
+fn answered(answers: &[Message], id: Option<&str>) -> (Outcome, Result<Answers, HandlerError>) {
+    let bytes: usize = answers.iter().map(|answer| answer.body.len()).sum();
+    let read = |answer: &Message| saying::said(&answer.body, answer.properties.content_type.as_deref(), id);
+    let said = answers
+        .iter()
+        .try_fold(Answers::none(), |said, answer| Ok(said.and(read(answer)?)));
+    match said.and_then(|said| (bytes <= MAX_ANSWER_BYTES).then_some(said).ok_or(Unreadable)) {
+        Ok(said) => (Outcome::Answered, Ok(said)),
+        Err(Unreadable) => {
+            let error = HandlerError::new(ErrorCode::Internal, Unreadable.to_string()).having(Effect::Unknown);
+            (Outcome::Unreadable, Err(error))
+        }
     }
 }
 

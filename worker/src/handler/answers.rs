@@ -5,12 +5,24 @@ use std::time::Duration;
 use serde_json::value::{RawValue, to_raw_value};
 use shared::protocol::{Details, Effect, ErrorCode};
 
+use super::along::{Along, Whom};
+
 /// The most answers that one message may have.
 pub const MAX_ANSWERS: usize = 1_024;
 
-/// The answers to a message, in order. Each becomes a `reply`.
+/// What a handler has to say to a message, in order: answers, of which each becomes a `reply`, and what it pushes along with
+/// them to whoever asked.
 #[derive(Debug, Default)]
-pub struct Answers(Vec<Option<Box<RawValue>>>);
+pub struct Answers(pub(super) Vec<Said>);
+
+/// One thing that a handler says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// An answer, with its payload if there is one.
+    Reply(Option<Box<RawValue>>),
+    /// A push.
+    Push(Along),
+}
 
 impl Answers {
     /// No answer: the client hears nothing.
@@ -30,7 +42,38 @@ impl Answers {
 
     /// One answer that is JSON already; without a payload it says only that the message was handled.
     pub fn raw(payload: Option<Box<RawValue>>) -> Self {
-        Self(vec![payload])
+        Self(vec![Said::Reply(payload)])
+    }
+
+    /// A `push` to the connection that asked, which is written there before whatever is [added](Self::and) to it. There can
+    /// be [128](super::MAX_PUSHES) with the answers to one message, of 1 MiB in all; more, or one with an injected message,
+    /// which has no connection, is a mistake of the handler's, and its client is told `internal`.
+    ///
+    /// # Errors
+    /// `internal` if the value cannot be written as JSON.
+    pub fn push_to_connection(payload: &impl serde::Serialize) -> Result<Self, HandlerError> {
+        Self::push(Whom::Connection, payload)
+    }
+
+    /// The same to all connections that the identity has now. The others have it in their own time. With an injected message
+    /// it is as any push is, and waits for the identity's next connection if it has none. With a message that is nobody's it
+    /// is a mistake.
+    ///
+    /// # Errors
+    /// `internal` if the value cannot be written as JSON.
+    pub fn push_to_identity(payload: &impl serde::Serialize) -> Result<Self, HandlerError> {
+        Self::push(Whom::Identity, payload)
+    }
+
+    fn push(to: Whom, payload: &impl serde::Serialize) -> Result<Self, HandlerError> {
+        let raw = to_raw_value(payload)
+            .map_err(|_| HandlerError::new(ErrorCode::Internal, "the push cannot be written as JSON"))?;
+        Ok(Self::along(Along::to(to, raw)))
+    }
+
+    /// One push.
+    pub(crate) fn along(push: Along) -> Self {
+        Self(vec![Said::Push(push)])
     }
 
     /// Adds another.
@@ -40,9 +83,22 @@ impl Answers {
         self
     }
 
-    /// The payloads, in order.
-    pub(crate) fn payloads(&self) -> &[Option<Box<RawValue>>] {
+    /// All of it, in order.
+    pub(crate) fn said(&self) -> &[Said] {
         &self.0
+    }
+
+    /// The pushes, in order.
+    pub(crate) fn pushes(&self) -> impl Iterator<Item = &Along> {
+        self.0.iter().filter_map(|said| match said {
+            Said::Push(push) => Some(push),
+            Said::Reply(_) => None,
+        })
+    }
+
+    /// Leaves the pushes out.
+    pub(crate) fn keep_replies(&mut self) {
+        self.0.retain(|said| matches!(said, Said::Reply(_)));
     }
 }
 

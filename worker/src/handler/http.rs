@@ -59,13 +59,20 @@ pub(crate) struct Http {
 #[derive(Debug)]
 enum Posted {
     /// A response, whole.
-    Response(Status, Bytes),
+    Response(Status, Body),
     /// There is no connection, and nothing was sent; and why.
     Unconnected(String),
     /// The connection broke when something was sent already.
     Broken,
     /// The response is too large.
     TooLarge,
+}
+
+/// What a response says.
+#[derive(Debug)]
+struct Body {
+    bytes: Bytes,
+    media_type: Option<String>,
 }
 
 impl Target {
@@ -159,12 +166,17 @@ async fn read(mut response: Response) -> Posted {
         code: response.status().as_u16(),
         retry_after: retry_after.and_then(|text| response::seconds(text.as_bytes())),
     };
+    let media_type = response.headers().get(CONTENT_TYPE);
+    let media_type = media_type.and_then(|text| text.to_str().ok()).map(str::to_owned);
     let mut content = BytesMut::new();
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if content.len() + chunk.len() > MAX_ANSWER_BYTES => return Posted::TooLarge,
             Ok(Some(chunk)) => content.extend_from_slice(&chunk),
-            Ok(None) => return Posted::Response(status, content.freeze()),
+            Ok(None) => {
+                let bytes = content.freeze();
+                return Posted::Response(status, Body { bytes, media_type });
+            }
             Err(error) => return broken(error),
         }
     }
@@ -186,11 +198,13 @@ impl Handler for Http {
     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
         let call = self.calls.begin(request.time_left);
         let (outcome, said) = match self.ask(&request).await {
-            Posted::Response(status, body) if status.is_success() => match saying::answer(&body, request.id) {
-                Ok(answers) => (Outcome::Answered, Ok(answers)),
-                Err(Unreadable) => (Outcome::Unreadable, Err(unreadable())),
-            },
-            Posted::Response(status, body) => (status.outcome(), Err(status.refusal(&body))),
+            Posted::Response(status, body) if status.is_success() => {
+                match saying::said(&body.bytes, body.media_type.as_deref(), request.id) {
+                    Ok(answers) => (Outcome::Answered, Ok(answers)),
+                    Err(Unreadable) => (Outcome::Unreadable, Err(unreadable())),
+                }
+            }
+            Posted::Response(status, body) => (status.outcome(), Err(status.refusal(&body.bytes))),
             Posted::Unconnected(_) => (Outcome::Unreachable, Err(away().having(Effect::None))),
             Posted::Broken => (Outcome::Unreachable, Err(away().having(Effect::Unknown))),
             Posted::TooLarge => (Outcome::Unreadable, Err(unreadable())),

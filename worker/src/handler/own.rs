@@ -27,7 +27,7 @@ pub(super) const GIVEN: [ErrorCode; 6] = [
     ErrorCode::Internal,
 ];
 
-/// Why an error of an application cannot be passed on.
+/// Why something that an application says cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Improper {
     #[error("its code is one of Countersign's that applications may not give")]
@@ -36,6 +36,14 @@ pub(crate) enum Improper {
     Code,
     #[error("its details are larger than 16 KiB, or nested too deeply")]
     Details,
+    #[error("it pushes with its answer to others than whoever asked")]
+    OthersPushedTo,
+    #[error("it pushes with its answer to a connection or an identity that the message does not have")]
+    NobodyToPushTo,
+    #[error("it pushes more than 128 times with one answer")]
+    TooManyPushes,
+    #[error("what it pushes with one answer is larger than 1 MiB")]
+    PushesTooLarge,
 }
 
 /// What an application calls something, without its prefix; nothing if it cannot be a code.

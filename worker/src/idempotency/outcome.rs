@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use shared::protocol::ErrorBody;
 
 use super::cause::Cause;
-use crate::handler::Answers;
+use crate::handler::{Along, Answers, Said};
 
 /// The longest that is kept: 64 KiB. Of what comes to more, only that it was handled is known.
 pub(super) const LONGEST: usize = 64 * 1_024;
@@ -19,7 +19,17 @@ pub(super) const LONGEST: usize = 64 * 1_024;
 enum Kept {
     /// Each with its payload, or with none.
     Replies(Vec<Vec<Box<RawValue>>>),
+    /// The same with pushes among them.
+    Said(Vec<Kind>),
     Error(ErrorBody),
+}
+
+/// One thing that was said.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Reply(Vec<Box<RawValue>>),
+    Push(Along),
 }
 
 /// What is kept: what it came to, and by what.
@@ -44,15 +54,33 @@ pub(super) fn from_text(text: &str) -> Option<(Cause, Result<Answers, ErrorBody>
     Some((record.by, known(record.came_to.get())?))
 }
 
+impl Kind {
+    fn of(said: &Said) -> Self {
+        match said {
+            Said::Reply(payload) => Self::Reply(payload.iter().cloned().collect()),
+            Said::Push(push) => Self::Push(push.clone()),
+        }
+    }
+
+    fn said(self) -> Answers {
+        match self {
+            Self::Reply(payload) => Answers::raw(payload.into_iter().next()),
+            Self::Push(push) => Answers::along(push),
+        }
+    }
+}
+
+fn payload(said: &Said) -> Option<Vec<Box<RawValue>>> {
+    match said {
+        Said::Reply(payload) => Some(payload.iter().cloned().collect()),
+        Said::Push(_) => None,
+    }
+}
+
 fn kept(came_to: &Result<Answers, ErrorBody>) -> Option<String> {
     let kept = match came_to {
-        Ok(answers) => Kept::Replies(
-            answers
-                .payloads()
-                .iter()
-                .map(|one| one.iter().cloned().collect())
-                .collect(),
-        ),
+        Ok(answers) if answers.pushes().next().is_some() => Kept::Said(answers.said().iter().map(Kind::of).collect()),
+        Ok(answers) => Kept::Replies(answers.said().iter().filter_map(payload).collect()),
         Err(error) => Kept::Error(error.clone()),
     };
     let text = serde_json::to_string(&kept).ok()?;
@@ -67,6 +95,7 @@ fn known(text: &str) -> Option<Result<Answers, ErrorBody>> {
                 .map(|payload| Answers::raw(payload.into_iter().next()));
             Ok(each.fold(Answers::none(), Answers::and))
         }
+        Kept::Said(said) => Ok(said.into_iter().map(Kind::said).fold(Answers::none(), Answers::and)),
         Kept::Error(error) => Err(error),
     })
 }
@@ -86,7 +115,8 @@ mod tests {
 
     #[test]
     fn what_was_said_is_said_again_to_the_byte() {
-        let each: [fn() -> Answers; 6] = [
+        let each: [fn() -> Answers; 7] = [
+            || Answers::push_to_identity(&1).unwrap().and(Answers::raw(None)),
             Answers::none,
             || Answers::raw(None),
             || raw("null"),

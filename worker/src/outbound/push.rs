@@ -21,11 +21,14 @@ use crate::message::{self, NOT_AMQP};
 use crate::store::{HeldWrite, hold};
 
 /// The header that names whom it is for: the `sub` of an identity.
-const SUBJECT: &str = "subject";
+pub(crate) const SUBJECT: &str = "subject";
 /// The header that names who vouches for the subject; needed only where there are several.
-const ISSUER: &str = "issuer";
+pub(crate) const ISSUER: &str = "issuer";
 /// The header that names the one connection that it is for.
 const CONNECTION: &str = "connection";
+
+/// The header that names a connection which has it already: it is left out, and what nobody else hears is not held.
+pub(crate) const EXCEPT: &str = "except";
 
 /// With what the keys of pushes begin, and those of answers do not.
 const KEY_PREFIX: &str = hold::PUSH;
@@ -52,6 +55,8 @@ pub(crate) struct Push {
     pub(crate) producer: Option<Producer>,
     /// Which user sends it, if it is no backend.
     pub(crate) sender: Option<IdentityTag>,
+    /// Which connection has it already.
+    pub(crate) except: Option<ConnectionId>,
     /// When it was first given to us.
     pub(crate) since: Timestamp,
 }
@@ -81,8 +86,8 @@ pub(crate) enum Fault {
     #[error("the issuer is none of those whose tokens are accepted")]
     UnknownIssuer,
     /// No connection has such a name.
-    #[error("the header `connection` is not the name of a connection")]
-    Connection,
+    #[error("the header `{0}` is not the name of a connection")]
+    Connection(&'static str),
     /// It would not fit where ids go.
     #[error("the message_id is longer than {MAX_ID_BYTES} bytes")]
     Id,
@@ -122,6 +127,8 @@ impl Push {
             return Err(Fault::Unreadable);
         }
         let to = addressee(properties, issuers)?;
+        let except = header(properties, EXCEPT)?.map(str::parse).transpose();
+        let except = except.map_err(|_| Fault::Connection(EXCEPT))?;
         let id = match properties.message_id.as_deref() {
             Some(id) if id.len() > MAX_ID_BYTES => return Err(Fault::Id),
             Some(id) if !id.is_empty() => id.to_owned(),
@@ -133,6 +140,7 @@ impl Push {
             id,
             producer: producer(properties, names),
             sender: None,
+            except,
             since: now,
         })
     }
@@ -154,6 +162,7 @@ impl Push {
             id,
             producer: None,
             sender: Some(sender),
+            except: None,
             since: now,
         })
     }
@@ -212,7 +221,10 @@ fn addressee(properties: &Properties, issuers: &[Issuer]) -> Result<Addressee, F
     match (header(properties, SUBJECT)?, header(properties, CONNECTION)?) {
         (None, None) => Err(Fault::NoAddressee),
         (Some(_), Some(_)) => Err(Fault::TwoAddressees),
-        (None, Some(name)) => name.parse().map(Addressee::Connection).map_err(|_| Fault::Connection),
+        (None, Some(name)) => name
+            .parse()
+            .map(Addressee::Connection)
+            .map_err(|_| Fault::Connection(CONNECTION)),
         (Some(subject), None) => {
             let issuer = identity::issuer_of(header(properties, ISSUER)?, issuers)?;
             if !identity::is_subject(subject) {
@@ -315,7 +327,12 @@ mod tests {
         for subject in ["", "a\nb", &"a".repeat(256)] {
             assert_eq!(fault(&[("subject", subject)], "1", of), Fault::Subject);
         }
-        assert_eq!(fault(&[("connection", "nonsense")], "1", of), Fault::Connection);
+        assert_eq!(
+            fault(&[("connection", "nonsense")], "1", of),
+            Fault::Connection(CONNECTION)
+        );
+        let except = [("subject", "a"), ("except", "nonsense")];
+        assert_eq!(fault(&except, "1", of), Fault::Connection(EXCEPT));
         for body in ["", "{", "\"\\ud800\"", "1 2"] {
             assert!(
                 matches!(fault(&[("subject", "a")], body, of), Fault::Payload(_)),

@@ -190,6 +190,8 @@ impl Pushes {
             Addressee::Identity(_) => audience.of(identity).await?,
             Addressee::Connection(connection) => audience.one(identity, connection).await?,
         };
+        let is_meant = |recipient: &Recipient| Some(recipient.connection) != push.except;
+        let recipients: Vec<_> = recipients.into_iter().filter(is_meant).collect();
         let arrived = self.write(push, identity, &recipients).await?;
         let connections = arrived.iter().filter(|recipient| recipient.is_live()).count();
         match push.to {
@@ -197,6 +199,8 @@ impl Pushes {
             // A terminator gives it back as lapsed, behind what it has given back before: were it held here, it would
             // overtake that. Whoever has come meanwhile is told then.
             _ if arrived.iter().any(|recipient| recipient.listening) => Ok(Outcome::Held),
+            // Somebody has it.
+            Addressee::Identity(_) if push.except.is_some() => Ok(Outcome::NoRecipient),
             Addressee::Identity(_) => self.hold(push, identity).await,
             Addressee::Connection(_) if arrived.is_empty() => Ok(Outcome::NoRecipient),
             // The broker gives back what is not fetched in time.
@@ -213,7 +217,7 @@ impl Pushes {
         recipients: &[Recipient],
     ) -> Result<Vec<Recipient>, Trouble> {
         let errand = Errand::Write(Write {
-            alone: !recipients.iter().any(Recipient::is_live),
+            alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
             ..write(&push.to_hold(), Some(identity))
         });
         let body = push.bytes();

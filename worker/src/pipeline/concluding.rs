@@ -75,6 +75,7 @@ impl Asked<'_> {
             message_id: self.message_id,
             time_left: None,
             deadline: self.deadline,
+            answered_on: self.origin.stamp().map(|stamp| stamp.connection),
             named: self.named,
         }
     }

@@ -142,10 +142,11 @@ impl Pipeline {
         self.metrics.handling_took(took);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         debug!(target: JOURNEY, stage = "handler", %stamp, ok = handled.is_ok(), took_us);
-        handled.map_err(|failure| {
+        let answers = handled.map_err(|failure| {
             self.count(&failure, stamp);
             failure.into_error()
-        })
+        })?;
+        self.push_along(&request, answers).await
     }
 
     fn count(&self, failure: &Failure, stamp: &dyn Display) {
@@ -159,7 +160,7 @@ impl Pipeline {
                 error!(%stamp, "the handler gave too many answers; the client was told `internal`");
             }
             Failure::Improper(why) => {
-                error!(%stamp, %why, "the application gave an error that cannot be passed on; the client was told `internal`");
+                error!(%stamp, %why, "the application said what cannot be passed on; the client was told `internal`");
             }
             Failure::Timeout => self.metrics.handler_timed_out(),
         }

@@ -398,6 +398,12 @@ async fn act(request: Request<'_>, app: &App) -> Result<Answers, HandlerError> {
     match request.kind {
         "none" => Ok(Answers::none()),
         "three" => Ok(Answers::one(&0)?.and(Answers::one(&1)?).and(Answers::one(&2)?)),
+        "along" => Ok(Answers::push_to_connection(&1)?
+            .and(Answers::push_to_identity(&2)?)
+            .and(echo())
+            .and(Answers::push_to_connection(&3)?)),
+        "along to all" => Ok(Answers::push_to_identity(&2)?.and(echo())),
+        "too many along" => (0..200).try_fold(echo(), |said, n| Ok(said.and(Answers::push_to_connection(&n)?))),
         "forbidden" => Err(HandlerError::new(ErrorCode::Forbidden, "not yours")),
         "panic" => panic!("as asked"),
         "hang" => std::future::pending().await,

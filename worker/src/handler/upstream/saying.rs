@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shared::protocol::{Details, ErrorCode, OWN_PREFIX};
 
 use crate::handler::own::{self, GIVEN};
-use crate::handler::{Answers, HandlerError};
+use crate::handler::{Along, Answers, HandlerError, Whom};
 use crate::message::{self, MAX_BODY_BYTES};
 
 /// The largest answer: as large as the largest message.
@@ -29,11 +29,71 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 #[error("the application's answer is not JSON, or is too large")]
 pub(in crate::handler) struct Unreadable;
 
+/// The media type of a body that holds an answer, and what is pushed before it: `{"pushes"?: [{"to"?, "payload"}], "payload"?}`.
+const ENVELOPE: &str = "application/vnd.countersign.answer+json";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    pushes: Vec<Pushed<'a>>,
+    #[serde(borrow, default, deserialize_with = "there")]
+    payload: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pushed<'a> {
+    #[serde(borrow, default)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+/// A payload may be `null`.
+fn there<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(json).map(Some)
+}
+
+/// What a body of that media type says to the message of that `id`.
+pub(in crate::handler) fn said(body: &[u8], media_type: Option<&str>, id: Option<&str>) -> Result<Answers, Unreadable> {
+    let is_envelope = media_type
+        .and_then(|media_type| media_type.split(';').next())
+        .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case(ENVELOPE));
+    if !is_envelope {
+        return answer(body, id);
+    }
+    let text = message::payload(body).map_err(|_| Unreadable)?;
+    // What derives from a struct would be read from a list, too.
+    let object = Some(text.get())
+        .filter(|text| text.starts_with('{'))
+        .ok_or(Unreadable)?;
+    let envelope: Envelope<'_> = serde_json::from_str(object).map_err(|_| Unreadable)?;
+    let pushes = envelope.pushes.into_iter().map(|push| {
+        let to = match push.to.map(RawValue::get) {
+            None | Some("\"connection\"") => Whom::Connection,
+            Some("\"identity\"") => Whom::Identity,
+            Some(_) => Whom::Others,
+        };
+        Answers::along(Along::to(to, push.payload.to_owned()))
+    });
+    let answer = match envelope.payload {
+        Some(payload) => Answers::raw(Some(payload.to_owned())),
+        None => handled(id),
+    };
+    Ok(pushes.fold(Answers::none(), Answers::and).and(answer))
+}
+
+/// Whoever gave the message an `id` is told that it was handled, and nobody else is told anything.
+fn handled(id: Option<&str>) -> Answers {
+    id.map_or_else(Answers::none, |_| Answers::raw(None))
+}
+
 /// The answer that this text is. With no text, whoever gave the message an `id` is told that it was handled, and nobody
 /// else is told anything.
-pub(in crate::handler) fn answer(body: &[u8], id: Option<&str>) -> Result<Answers, Unreadable> {
+fn answer(body: &[u8], id: Option<&str>) -> Result<Answers, Unreadable> {
     if body.is_empty() {
-        return Ok(id.map_or_else(Answers::none, |_| Answers::raw(None)));
+        return Ok(handled(id));
     }
     let payload = message::payload(body).map_err(|_| Unreadable)?;
     Ok(Answers::raw(Some(payload.to_owned())))
@@ -138,7 +198,7 @@ mod tests {
     use shared::protocol::ErrorBody;
 
     use super::*;
-    use crate::handler::Improper;
+    use crate::handler::{Improper, Said};
 
     fn refused(body: &str) -> Result<ErrorBody, Improper> {
         own::to_body(Refusal::read(body.as_bytes()).or(ErrorCode::Internal, "it failed", false))
@@ -150,9 +210,12 @@ mod tests {
             let answers = answer(body, id).ok()?;
             Some(
                 answers
-                    .payloads()
+                    .said()
                     .iter()
-                    .map(|raw| raw.as_ref().map(|raw| raw.get().to_owned()))
+                    .map(|said| match said {
+                        Said::Reply(raw) => raw.as_ref().map(|raw| raw.get().to_owned()),
+                        Said::Push(push) => panic!("{push:?}"),
+                    })
                     .collect::<Vec<_>>(),
             )
         };
@@ -174,6 +237,53 @@ mod tests {
         ] {
             assert_eq!(payloads(garbage, Some("i")), None);
         }
+    }
+
+    #[test]
+    fn an_envelope_has_pushes_before_the_answer_in_their_order() {
+        let read = |body: &str, id| {
+            let answers = said(
+                body.as_bytes(),
+                Some("Application/Vnd.countersign.answer+json; charset=utf-8"),
+                id,
+            )
+            .ok()?;
+            let text = |one: &Said| match one {
+                Said::Reply(raw) => format!("reply {}", raw.as_ref().map_or("", |raw| raw.get())),
+                Said::Push(push) => format!("{:?} {}", push.to, push.payload.get()),
+            };
+            Some(answers.said().iter().map(text).collect::<Vec<_>>().join(", "))
+        };
+        let read_text = |body, id| read(body, id).unwrap();
+        let full = r#"{"payload": 3, "pushes": [{"payload": {"n":1.0}}, {"to": "identity", "payload": null}, {"to":"connection","payload":2}]}"#;
+        assert_eq!(
+            read_text(full, None),
+            r#"Connection {"n":1.0}, Identity null, Connection 2, reply 3"#
+        );
+        assert_eq!(read_text("{}", Some("i")), "reply ");
+        assert_eq!(read_text("{}", None), "");
+        assert_eq!(read_text(r#"{"payload":null}"#, None), "reply null");
+        let to_others = r#"{"pushes":[{"to":{"subject":"bob"},"payload":1}]}"#;
+        assert_eq!(read_text(to_others, None), "Others 1");
+        for wrong in [
+            "",
+            "[]",
+            "1",
+            r#"{"pushes":[{}]}"#,
+            r#"{"push":[]}"#,
+            r#"{"pushes":null}"#,
+            "{",
+        ] {
+            assert_eq!(read(wrong, Some("i")), None, "{wrong}");
+        }
+        // Without the media type it is a payload as any other.
+        assert!(
+            said(full.as_bytes(), Some(shared::envelope::JSON), None)
+                .unwrap()
+                .pushes()
+                .next()
+                .is_none()
+        );
     }
 
     #[test]
@@ -235,6 +345,7 @@ mod tests {
         #[test]
         fn nothing_that_it_says_makes_us_panic(body: Vec<u8>) {
             let _ = answer(&body, None);
+            let _ = said(&body, Some(ENVELOPE), None);
             let _ = Refusal::read(&body).or(ErrorCode::Busy, "", true);
         }
     }
