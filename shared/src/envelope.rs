@@ -11,6 +11,7 @@
 //! | errand | default exchange, a return queue | `write`, `fetched`, `wake` | the connection |
 //! | revocations | `<ns>.internal`, `revoked` | `revoked` | |
 //! | epoch of the store | `<ns>.internal`, `revoked` | `epoch` | |
+//! | what was given up | `<ns>.internal`, `rules` | `cancelled` | |
 //! | bounce | `<ns>.internal`, `undelivered` | as it came | as it came |
 //! | fetch | `<ns>.internal`, `undelivered` | `fetch` | the connection |
 //!
@@ -30,7 +31,7 @@ pub mod run;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{Message, Properties, Value};
-use crate::id::{ConnectionId, Stamp};
+use crate::id::{ConnectionId, Sequence, Stamp};
 use crate::revocation::Revocation;
 
 pub use self::answer::{Answer, Change, Part, Verdict};
@@ -45,6 +46,7 @@ pub const JSON: &str = "application/json";
 const TYPE_REVOKED: &str = "revoked";
 const TYPE_RULES: &str = "rules";
 const TYPE_EPOCH: &str = "epoch";
+const TYPE_CANCELLED: &str = "cancelled";
 
 /// What comes out of a return queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub enum Return {
     Epoch(Epoch),
     /// A worker tells the others by which rules it goes.
     Rules(Rules),
+    /// A worker tells the others what a client has given up.
+    Cancelled(Cancel),
 }
 
 /// By which rules a worker goes.
@@ -77,6 +81,17 @@ pub struct Epoch {
     pub epoch: u64,
 }
 
+/// What a client has given up: what it sent under that name before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// Its own name for it.
+    pub id: String,
+    /// The message that said so.
+    pub before: Sequence,
+}
+
 impl Return {
     /// What it is; nothing if it is none of these.
     pub fn read(message: &Message) -> Option<Self> {
@@ -84,6 +99,7 @@ impl Return {
             None => Answer::read(&message.properties).map(|(stamp, answer)| Self::Answer(stamp, answer)),
             Some(TYPE_REVOKED) => serde_json::from_slice(&message.body).ok().map(Self::Revoked),
             Some(TYPE_RULES) => serde_json::from_slice(&message.body).ok().map(Self::Rules),
+            Some(TYPE_CANCELLED) => serde_json::from_slice(&message.body).ok().map(Self::Cancelled),
             Some(TYPE_EPOCH) => serde_json::from_slice(&message.body).ok().map(Self::Epoch),
             Some(_) => Errand::read(&message.properties).map(|(connection, errand)| Self::Errand(connection, errand)),
         }
@@ -103,6 +119,11 @@ pub fn epoch(epoch: Epoch) -> Message {
 /// The broadcast of a worker's rules, to all workers.
 pub fn rules(rules: &Rules) -> Message {
     broadcast(TYPE_RULES, rules)
+}
+
+/// The broadcast of what a client has given up, to all workers.
+pub fn cancelled(cancel: &Cancel) -> Message {
+    broadcast(TYPE_CANCELLED, cancel)
 }
 
 fn broadcast(kind: &str, body: &impl Serialize) -> Message {

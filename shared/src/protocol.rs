@@ -57,6 +57,8 @@ pub enum ErrorCode {
     Duplicate,
     /// Nobody waits for it any more: its `timeout_ms` has passed.
     DeadlineExceeded,
+    /// Its sender has given it up.
+    Cancelled,
     /// The system cannot take it just now.
     Busy,
     /// Something went wrong here; it is not the client's doing.
@@ -65,7 +67,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::AuthRequired,
         Self::TokenExpired,
@@ -80,6 +82,7 @@ impl ErrorCode {
         Self::HoldExpired,
         Self::Duplicate,
         Self::DeadlineExceeded,
+        Self::Cancelled,
         Self::Busy,
         Self::Internal,
     ];
@@ -101,6 +104,7 @@ impl ErrorCode {
             Self::HoldExpired => "hold_expired",
             Self::Duplicate => "duplicate",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Cancelled => "cancelled",
             Self::Busy => "busy",
             Self::Internal => "internal",
         }
@@ -110,7 +114,7 @@ impl ErrorCode {
     pub const fn is_temporary(self) -> bool {
         matches!(
             self,
-            Self::AuthUnavailable | Self::RateLimited | Self::DeadlineExceeded | Self::Busy
+            Self::AuthUnavailable | Self::RateLimited | Self::DeadlineExceeded | Self::Cancelled | Self::Busy
         )
     }
 }

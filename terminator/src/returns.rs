@@ -63,7 +63,7 @@ impl Returns {
                 delivery.ack();
             }
             // It is for workers alone.
-            Return::Rules(_) => delivery.ack(),
+            Return::Rules(_) | Return::Cancelled(_) => delivery.ack(),
             Return::Answer(stamp, answer) => self.answer(stamp, answer, delivery),
             Return::Errand(connection, errand) => self.errand(connection, errand, delivery),
         }

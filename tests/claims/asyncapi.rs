@@ -89,6 +89,10 @@ async fn every_client_example_is_answered_as_documented() {
             let auth = before.authenticate(&token_for(SUBJECT).mint()).await;
             let mut client = stack.client().await;
             client.send_json(&real(&example["payload"], &auth)).await;
+            if operation.replies.is_empty() {
+                client.expect_nothing_shown().await;
+                continue;
+            }
             let answer = client.next_json(10.s()).await;
             let name = document.the_one(&operation.replies, "payload", &answer);
             assert_ne!(name, "error", "{}: {example} is answered by {answer}", operation.name);

@@ -16,6 +16,7 @@ mod authority_table;
 mod batches;
 mod broker_faults;
 mod bus;
+mod cancelling;
 mod cluster;
 mod crowds;
 mod discovery;

@@ -33,6 +33,12 @@ pub(crate) fn exceeded(begun: bool) -> ErrorBody {
     ErrorBody::new(ErrorCode::DeadlineExceeded, "the message's `timeout_ms` has passed").having(effect)
 }
 
+/// What a client is told that has given a message up, which may have been `begun`.
+pub(crate) fn cancelled(begun: bool) -> ErrorBody {
+    let effect = if begun { Effect::Unknown } else { Effect::None };
+    ErrorBody::new(ErrorCode::Cancelled, "the message was given up by whoever sent it").having(effect)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

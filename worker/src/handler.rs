@@ -38,6 +38,7 @@ use shared::id::ConnectionId;
 pub use shared::id::Stamp;
 pub use shared::protocol::ErrorCode;
 use shared::protocol::{Effect, ErrorBody};
+use tokio_util::sync::CancellationToken;
 
 pub use self::along::MAX_PUSHES;
 pub(crate) use self::along::{Along, Whom};
@@ -78,6 +79,8 @@ pub struct Request<'a> {
     pub time_left: Option<Duration>,
     /// The same as a moment.
     pub(crate) deadline: Option<Timestamp>,
+    /// Is cancelled when its sender has given it up.
+    pub(crate) given_up: Option<&'a CancellationToken>,
     /// The connection that is answered, which may be another than the one that it came by.
     pub(crate) answered_on: Option<ConnectionId>,
     /// Whether its `id` names it beyond its connection: where `idempotency` is on.
@@ -274,6 +277,8 @@ pub(crate) enum Failure {
     Timeout,
     /// Nobody waits for it any more, and it was cancelled; and what that shows of it.
     Deadline(Presence),
+    /// Its sender has given the message up, and it was cancelled.
+    GivenUp,
     /// It gave more than [`MAX_ANSWERS`] answers.
     TooManyAnswers,
     /// It said what cannot be passed on.
@@ -288,6 +293,7 @@ impl Failure {
             Self::Improper(_) => "improper",
             Self::Panic => "panic",
             Self::Timeout => "timeout",
+            Self::GivenUp => "given_up",
             Self::Deadline(_) => "deadline",
             Self::TooManyAnswers => "too_many_answers",
         }
@@ -301,6 +307,7 @@ impl Failure {
                 ErrorBody::new(ErrorCode::Internal, "something went wrong here").having(Effect::Unknown)
             }
             Self::Deadline(_) => deadline::exceeded(true),
+            Self::GivenUp => deadline::cancelled(true),
             Self::Timeout => {
                 ErrorBody::new(ErrorCode::Busy, "the message took too long to handle").having(Effect::Unknown)
             }
@@ -359,34 +366,4 @@ impl Guarded {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::{Issuer, Subject};
-
-    #[test]
-    fn an_id_names_a_message_of_somebody_and_none_of_a_stranger() {
-        let alice = Identity::new(Issuer::new("i"), Subject::new("alice"));
-        let nobody = Identity::anonymous();
-        let stamp = |sequence: u64| format!("33e39da4c14fa57c.1.{sequence}").parse().ok();
-        let claims = Map::new();
-        let key = |identity: &Identity, sequence| {
-            let request = Request {
-                identity,
-                claims: &claims,
-                client: None,
-                kind: "pay",
-                id: Some("1"),
-                payload: None,
-                stamp: stamp(sequence),
-                message_id: None,
-                time_left: None,
-                deadline: None,
-                answered_on: None,
-                named: true,
-            };
-            request.idempotency_key()
-        };
-        assert_eq!(key(&alice, 1), key(&alice, 2));
-        assert_ne!(key(&nobody, 1), key(&nobody, 2));
-    }
-}
+mod tests;

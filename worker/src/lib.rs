@@ -53,6 +53,7 @@ mod origin;
 
 mod breaker;
 mod deadline;
+mod given_up;
 mod pipeline;
 mod places;
 

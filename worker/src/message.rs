@@ -129,6 +129,9 @@ pub(crate) enum Fault {
     /// A fraction, an object, …
     #[error("`id` is neither a string nor an integer")]
     NotAnId,
+    /// What was given up has no such name.
+    #[error("`cancel` is not the `id` of a message")]
+    Cancel,
     /// Negative, a fraction, 0, or more than a day.
     #[error("`timeout_ms` is not a whole number from 1 to {MAX_TIMEOUT_MS}")]
     Timeout,
@@ -220,6 +223,22 @@ impl<'a> ClientMessage<'a> {
             token,
             payload: members.payload,
             timeout,
+        })
+    }
+
+    /// What a message without a `type` gives up: `{"cancel": ID}`. One with a `type` gives up nothing, whatever it says.
+    ///
+    /// # Errors
+    /// What is wrong with the message.
+    pub(crate) fn given_up(body: &'a [u8], malformed: Malformed<'a>) -> Result<RequestId<'a>, Malformed<'a>> {
+        let text = Some(body).filter(|_| malformed.fault == Fault::NoType);
+        let members = text.and_then(|body| std::str::from_utf8(body).ok()).map(Members::read);
+        let Some(raw) = members.and_then(|(members, _)| members.cancel).filter(is_there) else {
+            return Err(malformed);
+        };
+        request_id(raw).map_err(|_| Malformed {
+            fault: Fault::Cancel,
+            ..malformed
         })
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Outcome {
     Again,
     /// It was `auth.authenticate`, and is true.
     Authenticated,
+    /// It gave another message up.
+    Cancel,
     /// It was `auth.forget`.
     Forgotten,
     /// It asked for what is held.
@@ -45,6 +47,7 @@ impl Outcome {
             Self::Held => "held",
             Self::Again => "again",
             Self::Authenticated => "authenticated",
+            Self::Cancel => "cancel",
             Self::Forgotten => "forgotten",
             Self::Released => "release",
             Self::Announced => "announced",
@@ -113,6 +116,7 @@ pub(crate) struct Metrics {
     held: Counter,
     again: Counter,
     authenticated: Counter,
+    cancels: Counter,
     forgotten: Counter,
     releases: Counter,
     announced: Counter,
@@ -181,6 +185,7 @@ impl Metrics {
             held: outcome(Outcome::Held),
             again: outcome(Outcome::Again),
             authenticated: outcome(Outcome::Authenticated),
+            cancels: outcome(Outcome::Cancel),
             forgotten: outcome(Outcome::Forgotten),
             releases: outcome(Outcome::Released),
             announced: outcome(Outcome::Announced),
@@ -249,6 +254,7 @@ impl Metrics {
             Outcome::Held => self.held.increment(1),
             Outcome::Again => self.again.increment(1),
             Outcome::Authenticated => self.authenticated.increment(1),
+            Outcome::Cancel => self.cancels.increment(1),
             Outcome::Forgotten => self.forgotten.increment(1),
             Outcome::Released => self.releases.increment(1),
             Outcome::Announced => self.announced.increment(1),

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::agreement::Agreement;
 use crate::dead_letter::Undertaker;
+use crate::given_up::GivenUp;
 use crate::intake::{Ending, Intake};
 use crate::losses::{Losses, Watcher};
 use crate::metrics::Metrics;
@@ -40,6 +41,7 @@ pub(crate) struct Outward {
     pub(crate) revoked: Arc<Revoked>,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) audit: Arc<Audit>,
+    pub(crate) given_up: Arc<GivenUp>,
     known: Known,
     /// A digest of those that this worker goes by.
     rules: String,
@@ -105,6 +107,7 @@ impl Outward {
             revoked,
             outbound: Arc::new(outbound),
             audit: Arc::default(),
+            given_up: Arc::new(GivenUp::new()),
             known,
             rules: parts.limits.rules_digest.clone(),
             losses,
@@ -118,6 +121,7 @@ impl Outward {
             revoked,
             outbound,
             audit,
+            given_up,
             known,
             rules,
             losses,
@@ -131,6 +135,7 @@ impl Outward {
             agreement,
             revoked: revoked.clone(),
             outbound: outbound.clone(),
+            given_up,
             losses,
         };
         let watcher = Watcher {

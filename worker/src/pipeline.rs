@@ -5,6 +5,7 @@
 //! the message: a delivery that is dropped here comes again. The rooms:
 //!
 //! - `concluding`: what a client's message comes to, as the table of decisions has it.
+//! - `cancelling`: that a client has given a message up.
 //! - `granting`: what a connection has by a token, and how it logs out.
 //! - `early`: that it has it, when the application takes its time.
 //! - `holding`: a message that waits for a fresh token.
@@ -18,6 +19,7 @@
 
 mod along;
 mod announcing;
+mod cancelling;
 mod concluding;
 mod early;
 mod granting;
@@ -55,6 +57,7 @@ use crate::answer;
 use crate::breaker::Breaker;
 use crate::config::{Elevation, Policies, PublicTypes, Strategy};
 use crate::dead_letter::Undertaker;
+use crate::given_up::GivenUp;
 use crate::handler::Guarded;
 use crate::idempotency::Idempotency;
 use crate::message::ClientMessage;
@@ -94,6 +97,8 @@ pub(crate) struct Pipeline {
     pub(crate) places: Arc<Places>,
     /// Which applications are not asked, because they are down.
     pub(crate) breaker: Breaker,
+    /// What clients have given up.
+    pub(crate) given_up: Arc<GivenUp>,
     pub(crate) publisher: Publisher,
     /// For answers into queues that an injector has named.
     pub(crate) replier: Publisher,

@@ -311,6 +311,7 @@ impl Rooms {
                 handler: Guarded::new(handler, limits.handler_timeout, limits.required_scopes.clone(), reading),
                 places: Arc::new(Places::new(limits.shares())),
                 breaker: Breaker::new(),
+                given_up: outward.given_up.clone(),
                 publisher: publisher.clone(),
                 replier: replier.clone(),
                 undertaker: of_others.clone(),

@@ -13,7 +13,7 @@ import type { ClientEvents, State } from "./events.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
 import { watchPage } from "./page.js";
 import { leftMs, Pending, type Outcome } from "./pending.js";
-import { CLOSE, isOverload, isTerminal, write, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
+import { CLOSE, isOverload, isTerminal, write, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
 import { Recent } from "./recent.js";
 import { noToken, Session } from "./session.js";
 import { Tokens } from "./tokens.js";
@@ -24,7 +24,7 @@ export interface RequestOptions {
   id?: string;
   /** In place of `requestTimeoutMs`. The server is told, and begins nothing that nobody waits for any more. */
   timeoutMs?: number;
-  /** Ends the wait. */
+  /** Ends the wait, and tells the server to give up what it does about it. */
   signal?: AbortSignal;
   /**
    * Whether it may be sent again after a lost connection although it may have been handled. If it is not said, the
@@ -58,6 +58,8 @@ export class Client {
   readonly #recent = new Recent(RECENT_PUSHES);
   readonly #name = randomName();
   #lastId = 0;
+  /** What callers have been given and is not settled. */
+  readonly #answers = new Map<object, Promise<unknown>>();
   #state: State = { name: "closed" };
   /** Whether it was the application that closed it. */
   #isClosed = false;
@@ -124,12 +126,25 @@ export class Client {
    *
    * @throws {CountersignError} the server's refusal, or why there is no answer.
    */
-  async request(type: string, payload?: unknown, options: RequestOptions = {}): Promise<unknown> {
+  request(type: string, payload?: unknown, options: RequestOptions = {}): Promise<unknown> {
+    const key = {};
+    let isOver = false;
+    const answer = this.#ask(type, payload, options).finally(() => {
+      isOver = true;
+      this.#answers.delete(key);
+    });
+    if (this.#isClosed) ignore(answer);
+    else if (!isOver) this.#answers.set(key, answer);
+    return answer;
+  }
+
+  async #ask(type: string, payload: unknown, options: RequestOptions): Promise<unknown> {
     if (this.#state.name === "stopped") throw this.#state.error;
     if (this.#isClosed) throw wasClosed();
     if (type.startsWith("auth.")) throw new CountersignError("bad_request", `${type} is the protocol's own`, false);
     const { id = this.#nextId(), timeoutMs = this.#settings.requestTimeoutMs, signal, idempotent } = options;
-    const answer = this.#pending.add({ id, type, payload, idempotent }, { timeoutMs, signal });
+    const onGivenUp = () => this.#connection?.send(writeCancel(id));
+    const answer = this.#pending.add({ id, type, payload, idempotent }, { timeoutMs, signal, onGivenUp });
     if (this.#state.name === "closed") this.connect();
     this.#flush();
     return answer.catch((error: unknown) => {
@@ -148,6 +163,7 @@ export class Client {
     const session = this.#session;
     if (!session) return this.#leave({ name: "closed" }, loggedOut());
     session.forget();
+    for (const answer of this.#answers.values()) ignore(answer);
     this.#pending.fail(loggedOut());
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const answer = this.#pending.add({ id: this.#nextId(), type: "auth.forget", payload: undefined }, { timeoutMs });
@@ -349,6 +365,8 @@ export class Client {
     this.#ignorePage = this.#session = this.#connection = this.#inheritance = undefined;
     this.#tokens.drop();
     this.#backoff.reset();
+    // Whoever closes it knows; those who do not wait for their answers need not be told by an unhandled rejection.
+    if (error.code === "closed") for (const answer of this.#answers.values()) ignore(answer);
     this.#pending.fail(error);
     this.#enter(state);
   }
@@ -356,6 +374,11 @@ export class Client {
   #nextId(): string {
     return `${this.#name}-${++this.#lastId}`;
   }
+}
+
+/** That it is rejected is nobody's surprise. Whoever waits for it is told all the same. */
+function ignore(answer: Promise<unknown>): void {
+  answer.catch(() => undefined);
 }
 
 function wasClosed(): CountersignError {

@@ -42,6 +42,8 @@ export interface Question {
 export interface Patience {
   timeoutMs: number;
   signal?: AbortSignal | undefined;
+  /** Is called when it is given up after it was sent. */
+  onGivenUp?(id: string): void;
 }
 
 /** How much may wait. */
@@ -91,7 +93,11 @@ export class Pending {
     if (patience.signal?.aborted) throw aborted(patience.signal);
     return new Promise((resolve, reject) => {
       const end = (error: CountersignError) => request.settle({ error });
-      const onAbort = () => end(aborted(patience.signal));
+      const onAbort = () => {
+        const wasSent = !this.#unsent.has(request);
+        end(aborted(patience.signal));
+        if (wasSent) patience.onGivenUp?.(id);
+      };
       const onTimeout = () => end(new CountersignError("timeout", `no answer within ${timeoutMs} ms`, true));
       const timer = setTimeout(onTimeout, timeoutMs);
       const settle = (outcome: Outcome) => {

@@ -26,6 +26,7 @@ export type ErrorCode =
   | "hold_expired"
   | "duplicate"
   | "deadline_exceeded"
+  | "cancelled"
   | "too_large"
   | "busy"
   | "internal"
@@ -117,6 +118,11 @@ export function write(message: ClientMessage): string {
   const { payload, ...rest } = message;
   const head = JSON.stringify(rest);
   return payload === undefined ? head : `${head.slice(0, -1)},"payload":${payload}}`;
+}
+
+/** That a request has been given up: the server need not go on with it. */
+export function writeCancel(id: string): string {
+  return JSON.stringify({ cancel: id });
 }
 
 /** The message that a frame holds, or nothing if it holds none. */

@@ -536,7 +536,7 @@ pub mod keys {
     pub const REVOKE: &str = "revoke";
     /// Worker: something is taken back, to all terminators and workers.
     pub const REVOKED: &str = "revoked";
-    /// What a worker tells all workers of its rules.
+    /// What a worker tells all workers alone: of its rules, and of what clients have given up.
     pub const RULES: &str = "rules";
     /// Terminator: a stamped client message.
     pub const FORWARD: &str = "forward";

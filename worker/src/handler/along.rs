@@ -119,6 +119,7 @@ mod tests {
             message_id: None,
             time_left: None,
             deadline: None,
+            given_up: None,
             answered_on: None,
             named: false,
         }

@@ -19,6 +19,7 @@ pub(super) struct Members<'a> {
     pub(super) token: Option<&'a RawValue>,
     pub(super) payload: Option<&'a RawValue>,
     pub(super) timeout_ms: Option<&'a RawValue>,
+    pub(super) cancel: Option<&'a RawValue>,
     pub(super) repeated: Option<&'static str>,
 }
 
@@ -51,6 +52,7 @@ impl<'a> Members<'a> {
             "type" => (&mut self.kind, "`type`"),
             "token" => (&mut self.token, "`token`"),
             "payload" => (&mut self.payload, "`payload`"),
+            "cancel" => (&mut self.cancel, "`cancel`"),
             "timeout_ms" => (&mut self.timeout_ms, "`timeout_ms`"),
             _ => {
                 if !others.insert(key) {

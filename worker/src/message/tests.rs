@@ -65,6 +65,34 @@ fn a_timeout_is_a_whole_number_of_milliseconds_up_to_a_day() {
 }
 
 #[test]
+fn a_message_without_a_type_may_give_another_up() {
+    let given_up = |body: &str| match ClientMessage::parse(body.as_bytes()) {
+        Ok(message) => Ok(format!("a message of the type {}", message.kind)),
+        Err(malformed) => match ClientMessage::given_up(body.as_bytes(), malformed) {
+            Ok(id) => Ok(id.as_str().to_owned()),
+            Err(malformed) => Err(malformed.fault),
+        },
+    };
+    assert_eq!(given_up(r#"{"cancel":"a\u0031"}"#).unwrap(), "a1");
+    assert_eq!(given_up(r#"{"cancel":7,"id":"i"}"#).unwrap(), "7");
+    assert_eq!(
+        given_up(r#"{"type":"x","cancel":"a"}"#).unwrap(),
+        "a message of the type x"
+    );
+    for (body, expected) in [
+        (r#"{"cancel":null}"#, Fault::NoType),
+        (r#"{"cancel":""}"#, Fault::Cancel),
+        (r#"{"cancel":{}}"#, Fault::Cancel),
+        (r#"{"cancel":1.5}"#, Fault::Cancel),
+        (&format!(r#"{{"cancel":"{}"}}"#, "x".repeat(129)), Fault::Cancel),
+        (r#"{"cancel":"a","cancel":"b"}"#, Fault::Repeated("`cancel`")),
+        (r#"{"cancel":"\ud800"}"#, Fault::LoneSurrogate),
+    ] {
+        assert_eq!(given_up(body), Err(expected), "{body}");
+    }
+}
+
+#[test]
 fn an_integer_is_an_id() {
     let message = ClientMessage::parse(br#"{"id":-7,"type":"x"}"#).unwrap_or_else(|malformed| panic!("{malformed:?}"));
     assert_eq!(message.id, RequestId::integer("-7").ok());

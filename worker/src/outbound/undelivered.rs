@@ -344,7 +344,7 @@ impl Job {
             Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. } | Errand::Replaced) => None,
             Return::Revoked(revocations) => Self::put_back(message, envelope::revoked(&revocations)),
             Return::Epoch(epoch) => Self::put_back(message, envelope::epoch(epoch)),
-            Return::Rules(_) => None,
+            Return::Rules(_) | Return::Cancelled(_) => None,
         }
     }
 

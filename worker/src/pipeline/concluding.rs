@@ -1,5 +1,7 @@
 //! What a client's message comes to: read, proved, decided, carried out.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use shared::bus::{Delivery, PublishError, UNREADABLE};
 use shared::clock::Timestamp;
@@ -19,7 +21,7 @@ use crate::deadline;
 use crate::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
 use crate::handler::Request;
 use crate::identity::Identity;
-use crate::message::{ClientMessage, NOT_AMQP};
+use crate::message::{ClientMessage, Fault, NOT_AMQP};
 use crate::metrics::Outcome;
 use crate::origin::{Origin, was_moved};
 use crate::redact;
@@ -75,6 +77,7 @@ impl Asked<'_> {
             message_id: self.message_id,
             time_left: None,
             deadline: self.deadline,
+            given_up: None,
             answered_on: self.origin.stamp().map(|stamp| stamp.connection),
             named: self.named,
         }
@@ -90,7 +93,15 @@ impl Pipeline {
         let body = &delivery.message.body;
         let message = match ClientMessage::parse(body) {
             Ok(message) => message,
-            Err(malformed) => return Ok(Conclusion::refused(malformed.id.as_ref(), &malformed.error())),
+            Err(malformed) => {
+                let given_up = ClientMessage::given_up(body, malformed);
+                return Ok(match (given_up, origin.question()) {
+                    (Ok(id), Some(question)) => Box::pin(self.cancel(question, id)).await,
+                    // Who injects has no connection on which something could have been asked.
+                    (Ok(_), None) => Conclusion::refused(None, &Fault::NoType.error()),
+                    (Err(malformed), _) => Conclusion::refused(malformed.id.as_ref(), &malformed.error()),
+                });
+            }
         };
         if delivery.message.properties.header(UNREADABLE).is_some() {
             let refusal = ErrorBody::new(ErrorCode::BadRequest, NOT_AMQP);
@@ -301,8 +312,10 @@ impl Pipeline {
         };
         let auth = granted.as_ref().and_then(|granted| granted.auth.as_ref());
         let change = granted.as_ref().map(|granted| &granted.change);
-        let handling = self.process(asked, &verified.identity, &verified.claims, auth);
-        let mut conclusion = self.with_early_grant(question, change, handling).await;
+        let mut conclusion = {
+            let handling = pin!(self.process(asked, &verified.identity, &verified.claims, auth));
+            self.with_early_grant(question, change, handling).await
+        };
         conclusion.answer.identity = identity;
         conclusion.answer.change = granted.map(|granted| granted.change);
         conclusion

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::clock::Timestamp;
 use shared::protocol::{AuthBody, Effect, ErrorBody, ErrorCode};
 use shared::request_id::RequestId;
 use shared::trace::{self as traces, SpanKind};
@@ -17,6 +16,7 @@ use super::{JOURNEY, Pipeline};
 use crate::answer;
 use crate::deadline;
 use crate::decision::RETRY_MS;
+use crate::given_up::Watched;
 use crate::handler::{Answers, Failure, Request};
 use crate::idempotency::Recalled;
 use crate::metrics::Outcome;
@@ -63,7 +63,7 @@ impl Pipeline {
     /// bring it to its end.
     pub(super) async fn handle(
         &self,
-        request: Request<'_>,
+        mut request: Request<'_>,
         id: Option<&RequestId<'_>>,
         stamp: &(dyn Display + Sync),
         auth: Option<&AuthBody>,
@@ -73,6 +73,8 @@ impl Pipeline {
         if let Some(forbidden) = self.handler.forbids(&request) {
             return Handled::refused(id, forbidden, auth);
         }
+        let watched = self.given_up.watch(request.stamp, request.id, Instant::now());
+        request.given_up = watched.as_ref().map(Watched::stop);
         let kind: Arc<str> = request.kind.into();
         // Before a place is waited for, which may take as long as the calls that are under way.
         if let Some(left) = self.breaker.closed_for(&kind) {
@@ -83,7 +85,7 @@ impl Pipeline {
             identity: request.identity.tag(),
             injected: request.stamp.is_none(),
         };
-        let _place = match self.place(claimant, request.deadline, again).await {
+        let _place = match self.place(claimant, &request, again).await {
             Ok(place) => place,
             Err(none) => return Handled::refused(id, none, auth),
         };
@@ -106,11 +108,17 @@ impl Pipeline {
     }
 
     /// Waits for a place, but no longer than anybody waits for the message.
-    async fn place(&self, claimant: Claimant, deadline: Option<Timestamp>, again: bool) -> Result<Place, ErrorBody> {
-        let taking = self.places.take(claimant);
-        let taken = match deadline::left(deadline, self.clock.now(), again)? {
-            Some(left) => timeout(left, taking).await,
-            None => Ok(taking.await),
+    async fn place(&self, claimant: Claimant, request: &Request<'_>, again: bool) -> Result<Place, ErrorBody> {
+        let left = deadline::left(request.deadline, self.clock.now(), again)?;
+        let place = pin!(self.places.take(claimant));
+        let taking = pin!(async {
+            match left {
+                Some(left) => timeout(left, place).await,
+                None => Ok(place.await),
+            }
+        });
+        let Some(taken) = unless_given_up(request, taking).await else {
+            return Err(deadline::cancelled(again));
         };
         match taken {
             Ok(place) => place.map_err(|Full| crowded()),
@@ -130,7 +138,11 @@ impl Pipeline {
         self.breaker.admit(kind).map_err(down).map_err(untouched)?;
         let started = Instant::now();
         let span = traces::child("handle", SpanKind::Internal);
-        let handled = span.scope(pin!(self.handler.handle(request))).await;
+        let handling = async {
+            let handled = unless_given_up(&request, pin!(self.handler.handle(request))).await;
+            handled.unwrap_or(Err(Failure::GivenUp))
+        };
+        let handled = span.scope(pin!(handling)).await;
         if let Err(failure) = &handled {
             span.fail(failure.as_str());
         }
@@ -146,12 +158,15 @@ impl Pipeline {
             self.count(&failure, stamp);
             failure.into_error()
         })?;
-        self.push_along(&request, answers).await
+        if answers.pushes().next().is_none() {
+            return Ok(answers);
+        }
+        Box::pin(self.push_along(&request, answers)).await
     }
 
     fn count(&self, failure: &Failure, stamp: &dyn Display) {
         match failure {
-            Failure::Error(..) | Failure::Deadline(_) => {}
+            Failure::Error(..) | Failure::Deadline(_) | Failure::GivenUp => {}
             Failure::Panic => {
                 self.metrics.handler_panicked();
                 error!(%stamp, "the handler panicked; the client was told `internal`");
@@ -181,7 +196,16 @@ fn is_there(handled: &Result<Answers, Failure>) -> Option<bool> {
     match handled {
         Ok(_) | Err(Failure::TooManyAnswers | Failure::Panic | Failure::Improper(_)) => Some(true),
         Err(Failure::Timeout) => Some(false),
+        Err(Failure::GivenUp) => None,
         Err(Failure::Deadline(presence) | Failure::Error(_, presence)) => presence.is_there(),
+    }
+}
+
+/// Nothing if its sender gives it up before.
+async fn unless_given_up<T>(request: &Request<'_>, doing: impl Future<Output = T>) -> Option<T> {
+    match request.given_up {
+        Some(given_up) => given_up.run_until_cancelled(doing).await,
+        None => Some(doing.await),
     }
 }
 

@@ -339,6 +339,7 @@ impl Pipeline {
             message_id: None,
             time_left: None,
             deadline: message.deadline,
+            given_up: None,
             answered_on: Some(connection),
             named: self.idempotency.is_some(),
         };

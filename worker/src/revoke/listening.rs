@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::agreement::Agreement;
+use crate::given_up::GivenUp;
 use crate::losses::Losses;
 use crate::outbound::{Outbound, Trouble};
 use crate::revoked::{Revoked, lacking};
@@ -37,6 +38,8 @@ pub(crate) struct Listening {
     pub(crate) outbound: Arc<Outbound>,
     /// Workers tell each other their rules the same way.
     pub(crate) agreement: Arc<Agreement>,
+    /// And what clients have given up.
+    pub(crate) given_up: Arc<GivenUp>,
     pub(crate) losses: Losses,
 }
 
@@ -59,6 +62,7 @@ impl Listening {
                     self.outbound.counters.known(self.revoked.len());
                 }
                 Some(Return::Rules(rules)) => self.agreement.hear(rules, Instant::now()),
+                Some(Return::Cancelled(cancel)) => _ = self.given_up.give_up(&cancel, Instant::now()),
                 _ => {}
             }
             delivery.ack();

@@ -29,6 +29,8 @@ export class FakeSocket implements SocketLike {
 
   readyState = 0;
   readonly sent: Sent[] = [];
+  /** What the client gave up. */
+  readonly cancelled: unknown[] = [];
   /** How long the client said that it waits, each time, by what it asked. */
   readonly waits: [type: string, ms: number | undefined][] = [];
   onopen: ((event: never) => void) | null = null;
@@ -45,6 +47,10 @@ export class FakeSocket implements SocketLike {
 
   send(data: string): void {
     const { timeout_ms, ...message } = JSON.parse(data) as Sent & { timeout_ms?: number };
+    if ("cancel" in message) {
+      this.cancelled.push(message.cancel);
+      return;
+    }
     this.sent.push(message);
     this.waits.push([message.type, timeout_ms]);
   }

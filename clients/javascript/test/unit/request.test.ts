@@ -75,6 +75,40 @@ describe("a request", () => {
     );
   });
 
+  test("that its caller gives up is given up by the server, if it was sent", async () => {
+    const { client, socket } = await open();
+    const [first, second] = [new AbortController(), new AbortController()];
+    const sent = client.request("a", null, { id: "1", signal: first.signal });
+    first.abort();
+    first.abort();
+    assert.equal((await refusal(sent)).code, "aborted");
+    assert.deepEqual(socket().cancelled, ["1"]);
+    // What was not sent is not sent any more, and nothing is said of it.
+    socket().end(1012);
+    const unsent = client.request("b", null, { id: "2", signal: second.signal });
+    second.abort();
+    assert.equal((await refusal(unsent)).code, "aborted");
+    await pass(60_000);
+    socket().accept();
+    assert.deepEqual([socket().asked, socket().cancelled], [[], []]);
+  });
+
+  // A rejection that nobody handles fails the test.
+  test("that nobody waits for ends without a word when the client is closed or logged out", async () => {
+    const { client, socket } = await live();
+    void client.request("a");
+    void client.forget();
+    await settled();
+    socket().end(1000);
+    client.connect();
+    void client.request("b");
+    client.close();
+    void client.request("c");
+    await new Promise((resolve) => setImmediate(resolve));
+    // Whoever waits is told.
+    assert.equal((await refusal(client.request("d"))).code, "closed");
+  });
+
   test("waits as long as it is told, however long that is", async () => {
     const { client, socket } = await live();
     const answer = client.request("a", null, { timeoutMs: Number.POSITIVE_INFINITY });

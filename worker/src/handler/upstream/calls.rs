@@ -101,7 +101,7 @@ impl Drop for Call<'_> {
             Some(Outcome::Unreachable) => &calls.unreachable,
             Some(Outcome::Unreadable) => &calls.unreadable,
             None if took >= self.limit => &calls.timeout,
-            // The worker ends.
+            // The worker ends, or its sender has given the message up.
             None => &calls.abandoned,
         };
         counter.increment(1);
