@@ -58,6 +58,7 @@ mod printed;
 mod promises;
 mod providers;
 mod public_types;
+mod push_outcomes;
 mod pushes;
 mod refusals;
 mod pushes_along;

@@ -20,6 +20,7 @@ mod answers;
 pub(crate) mod audience;
 mod fetch;
 mod given_up;
+pub(crate) mod known;
 mod lanes;
 pub(crate) mod metrics;
 pub(crate) mod outcome;

@@ -18,6 +18,7 @@ use crate::losses::{Losses, Watcher};
 use crate::metrics::Metrics;
 use crate::noted::Noted;
 use crate::outbound::audience::Audience;
+use crate::outbound::known::Known as KnownPushes;
 use crate::outbound::metrics::Counters;
 use crate::outbound::outcome::Teller;
 use crate::outbound::pushes::Pushes;
@@ -157,6 +158,7 @@ impl Outward {
         let pushes = Arc::new(Pushes {
             outbound: outbound.clone(),
             issuers: known.issuers.clone(),
+            known: KnownPushes::new(),
         });
         let putting = Arc::new(Putting::new(outbound.clone()));
         let pushing = pushes.run(in_order(names.pushes()));

@@ -15,6 +15,7 @@ use super::relay::Relay;
 use super::{Echo, Erased, Handler};
 use crate::config::HandlerKind;
 use crate::outbound::Outbound;
+use crate::outbound::known::Known;
 use crate::outbound::pushes::Pushes;
 use crate::running::{Limits, Parts};
 use crate::web::NoClient;
@@ -69,6 +70,7 @@ impl Application {
                 pushes: Arc::new(Pushes {
                     outbound: outbound.clone(),
                     issuers: parts.issuers.clone(),
+                    known: Known::new(),
                 }),
                 tells_presence: parts.limits.relay_tells_presence,
             }),

@@ -12,12 +12,14 @@ use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use shared::bus::Delivery;
 use shared::envelope::Errand;
 use shared::envelope::errand::{Producer, Write};
+use shared::protocol::{ErrorBody, ErrorCode};
 use shared::tag::IdentityTag;
 use tracing::debug;
 use tracing::field::display;
 
 use super::audience::Recipient;
 use super::given_up::overflow;
+use super::known::Known;
 use super::lanes::Lanes;
 use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
@@ -33,6 +35,8 @@ pub(crate) struct Pushes {
     pub(crate) outbound: Arc<Outbound>,
     /// Whose subjects may be pushed to.
     pub(crate) issuers: Vec<Issuer>,
+    /// Those that were taken out of the queue.
+    pub(crate) known: Known,
 }
 
 /// A push with the identity in whose name it may be written.
@@ -174,7 +178,16 @@ impl Pushes {
             push,
             identity,
         } = addressed;
-        let outcome = self.outbound.persist(|| self.try_deliver(&push, identity)).await;
+        let outcome = if self.known.has_another(&push, identity) {
+            let why = "another push had this message_id before: it would be taken for that one";
+            let error = ErrorBody::new(ErrorCode::Duplicate, why);
+            Outcome::Refused { error }
+        } else {
+            self.outbound.persist(|| self.try_deliver(&push, identity)).await
+        };
+        if matches!(outcome, Outcome::Delivered { .. } | Outcome::Held) {
+            self.known.taken(&push, identity);
+        }
         Concluded {
             delivery,
             id: Some(push.id),
