@@ -22,6 +22,9 @@ pub const RESERVED_PREFIX: &str = "auth.";
 /// The name of the member that holds a message's token, as it must be written: a terminator looks for it, and does not parse.
 pub const TOKEN_MEMBER: &str = "\"token\"";
 
+/// The name of the member that gives up a message, as it must be written to act before that is done.
+pub const CANCEL_MEMBER: &str = "\"cancel\"";
+
 /// The longest `id` a client may give a message, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
 

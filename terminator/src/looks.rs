@@ -8,7 +8,10 @@ use std::num::NonZeroU64;
 
 use memchr::memchr;
 use memchr::memmem::Finder;
-use shared::protocol::{RESERVED_PREFIX, TOKEN_MEMBER};
+use shared::protocol::{CANCEL_MEMBER, MAX_ID_BYTES, RESERVED_PREFIX, TOKEN_MEMBER};
+
+/// The longest text that may give up a message: its `id`, each byte of which may be written as an escape of six, and what is around it.
+const MOST_CANCEL_BYTES: usize = 6 * MAX_ID_BYTES + 64;
 
 /// What a text may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(crate) struct Looks {
     pub(crate) proves: bool,
     /// What tells that token from most others, if it may have one.
     pub(crate) mark: Option<Mark>,
+    /// It may give up a message before it, and then waits for none.
+    pub(crate) cancels: bool,
 }
 
 /// What tells one token from most others: how long it is, and how it ends. A JWT ends with its signature.
@@ -41,6 +46,7 @@ impl Mark {
 pub(crate) struct Glance {
     reserved: Finder<'static>,
     token: Finder<'static>,
+    cancel: Finder<'static>,
 }
 
 impl Glance {
@@ -48,6 +54,7 @@ impl Glance {
         Self {
             reserved: Finder::new(RESERVED_PREFIX),
             token: Finder::new(TOKEN_MEMBER),
+            cancel: Finder::new(CANCEL_MEMBER),
         }
     }
 
@@ -58,6 +65,8 @@ impl Glance {
             barrier: self.reserved.find(text).is_some(),
             proves: token.is_some(),
             mark: token.and_then(|place| text.get(place..)).map(Mark::of),
+            // Whoever gives something up says its `id`, and no more.
+            cancels: text.len() <= MOST_CANCEL_BYTES && self.cancel.find(text).is_some(),
         }
     }
 }
@@ -80,6 +89,17 @@ mod tests {
             assert_eq!((looks.barrier, looks.proves), (barrier, proves), "{text}");
             assert_eq!(looks.mark.is_some(), proves, "{text}");
         }
+    }
+
+    #[test]
+    fn a_message_is_given_up_by_a_short_text_alone() {
+        let cancels = |text: &str| Glance::new().at(text.as_bytes()).cancels;
+        assert!(cancels(r#"{"cancel":"1"}"#));
+        assert!(!cancels(r#"{"type":"echo","payload":1}"#));
+        assert!(!cancels(&format!(
+            r#"{{"cancel":"1","payload":"{}"}}"#,
+            "x".repeat(2_000)
+        )));
     }
 
     #[test]

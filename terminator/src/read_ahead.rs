@@ -108,6 +108,7 @@ mod tests {
                 barrier: false,
                 proves: false,
                 mark: None,
+                cancels: false,
             },
         }
     }

@@ -193,7 +193,9 @@ impl Session {
         room: Option<OwnedSemaphorePermit>,
         now: Instant,
     ) -> (Sequence, Standing) {
-        let Looks { barrier, proves, mark } = looks;
+        let Looks {
+            barrier, proves, mark, ..
+        } = looks;
         self.last_token = mark.or(self.last_token);
         let releases = || self.in_flight.is_releasing() || self.due_release(now).is_some();
         let unsettled = if barrier {

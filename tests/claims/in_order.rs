@@ -238,3 +238,25 @@ async fn poison_in_the_middle_of_a_run_is_buried_and_what_is_behind_it_goes_on_i
         assert_eq!(answer["type"], expected, "{answer}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gives_up_a_slow_message_waits_for_it_no_more() {
+    let upstream = Upstream::start(|asked: &Asked| match asked.kind() {
+        "hang" => Said::Nothing,
+        _ => Said::status(200, "1"),
+    })
+    .await;
+    let stack = before(&upstream, 2, &[("handler-timeout", "5m")]).await;
+    let mut client = stack.client().await;
+    client.authenticate(&token_for("alice").mint()).await;
+    let hang = client.ask("hang", None, Value::Null).await;
+    let behind = client.ask("step", None, json!(1)).await;
+    eventually(SOON, "it hangs", async || !upstream.asked().is_empty()).await;
+    client.send_json(&json!({"cancel": hang})).await;
+    let first = client.next_json(SOON).await;
+    assert_eq!(
+        (&first["id"], &first["error"]["code"]),
+        (&json!(hang), &json!("cancelled"))
+    );
+    assert_eq!(answers(&mut client, 1).await, [behind]);
+}

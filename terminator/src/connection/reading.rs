@@ -100,6 +100,9 @@ impl Connection {
             return self.forward_ahead();
         }
         self.entry.peer.reads_ahead(self.ahead.len(), Some(looks));
+        if looks.cancels {
+            self.send_ahead();
+        }
         None
     }
 
@@ -165,16 +168,17 @@ impl Connection {
         ending
     }
 
-    /// Sends ahead of its turn what may renew the connection, if that has waited long enough. What was read before it gets
+    /// Sends ahead of its turn what may give up what is before it, or renew the connection, if that has waited long enough. What was read before it gets
     /// its place in the order.
     fn send_ahead(&mut self) {
         let peer = self.entry.peer.clone();
-        if self.ahead.is_empty() || !peer.sends_ahead() {
+        let cancels = self.ahead.position(|looks| looks.cancels).is_some();
+        if self.ahead.is_empty() || !(peer.sends_ahead() || cancels) {
             return;
         }
         while self.parked.is_none()
             && self.is_forwarding()
-            && let Some(place) = peer.look(|session| self.ahead.position(|looks| session.may_renew(looks)))
+            && let Some(place) = peer.look(|session| self.ahead.position(|looks| session.may_go_ahead(looks)))
         {
             let before = (0..place).map_while(|_| self.ahead.pop());
             before.for_each(|message| peer.line_up(message));

@@ -2,8 +2,8 @@
 //!
 //! A *run* is what has gathered of a connection's messages since the last was sent; it goes to one worker, which handles
 //! one after the other. While one is under way nothing else is, but for two things: that what is held be released,
-//! which comes first, and what is sent *ahead* of its turn because it may renew the connection. That counts for who the
-//! connection is, and comes back to be handled in its turn; so everything before it gets its place in the order then.
+//! which comes first, and what is sent *ahead* of its turn because it may renew the connection, or give up what is before it. That
+//! counts at once; what else it is comes back to be handled in its turn, so everything before it gets its place in the order then.
 
 use std::time::Duration;
 
@@ -35,7 +35,11 @@ impl Session {
     /// Whether a message may go with those that went just now. Who has no token is decided by those before it, when it is
     /// known what has become of them.
     pub(crate) fn may_follow(&self, looks: Looks) -> bool {
-        !looks.barrier && (looks.proves || !self.in_flight.is_proving()) && !self.is_behind_barrier() && self.has_room()
+        !looks.barrier
+            && !looks.cancels
+            && (looks.proves || !self.in_flight.is_proving())
+            && !self.is_behind_barrier()
+            && self.has_room()
     }
 
     /// Whether it is the turn of what was read now.
@@ -75,25 +79,28 @@ impl Session {
         self.ahead = u16::try_from(messages).unwrap_or(u16::MAX);
         if messages == 0 {
             self.ahead_due = None;
-        } else if self.ahead_due.is_none() && last.is_some_and(|looks| self.may_renew(looks)) {
+        } else if self.ahead_due.is_none() && last.is_some_and(|looks| self.may_go_ahead(looks)) {
             self.ahead_due = Some(now + ENOUGH);
             self.rearm = true;
         }
     }
 
-    /// Whether a message with those looks may have another token than the last that was sent.
-    pub(crate) fn may_renew(&self, looks: Looks) -> bool {
-        self.is_ordered() && self.was_ever_bound() && looks.mark.is_some() && looks.mark != self.last_token
+    /// Whether a message with those looks may have another token than the last that was sent, or gives up one before it.
+    pub(crate) fn may_go_ahead(&self, looks: Looks) -> bool {
+        let renews = self.was_ever_bound() && looks.mark.is_some() && looks.mark != self.last_token;
+        self.is_ordered() && (renews || looks.cancels)
     }
 
     /// Whether what may renew it has waited long enough. It is looked at once.
     pub(crate) fn sends_ahead(&mut self, now: Instant) -> bool {
-        self.ahead_due.take_if(|due| *due <= now).is_some() && !self.is_behind_barrier()
+        self.is_ordered() && self.ahead_due.take_if(|due| *due <= now).is_some() && !self.is_behind_barrier()
     }
 
     /// It waits here for its turn, which is fixed now.
     pub(crate) fn line_up(&mut self, message: Received) {
-        let Looks { barrier, proves, mark } = message.looks;
+        let Looks {
+            barrier, proves, mark, ..
+        } = message.looks;
         self.last_token = mark.or(self.last_token);
         let sequence = self.in_flight.forward(Kind::Message { proves });
         if barrier {
@@ -114,7 +121,7 @@ impl Session {
     /// It is sent ahead of its turn.
     pub(crate) fn send_ahead(&mut self, looks: Looks) -> (Sequence, Standing) {
         self.last_token = looks.mark.or(self.last_token);
-        let sequence = self.in_flight.forward(Kind::Message { proves: true });
+        let sequence = self.in_flight.forward(Kind::Message { proves: looks.proves });
         if looks.barrier {
             self.barrier = Some(sequence);
             self.barrier_decides = true;

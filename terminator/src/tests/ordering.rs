@@ -210,3 +210,22 @@ async fn what_is_held_is_released_before_what_comes_after_it() {
     bench.answer(again.stamp, second, "fresh").await;
     assert_eq!(bench.question().await.1, "later");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_a_message_does_not_wait_for_it() {
+    let mut bench = Bench::with(ORDER).await;
+    let mut client = bench.client().await;
+    client.send("slow").await;
+    let (slow, _) = bench.question().await;
+    client.send("between").await;
+    client.send(r#"{"cancel":"1"}"#).await;
+    let (cancel, text) = bench.question().await;
+    assert_eq!(text, r#"{"cancel":"1"}"#);
+    assert!(cancel.standing.ahead);
+    assert_eq!(cancel.stamp, after(slow.stamp, 2));
+    bench.answer(cancel.stamp, Answer::ONLY, "").await;
+    bench.expect_no_question().await;
+    bench.answer(slow.stamp, Answer::ONLY, "cancelled").await;
+    assert_eq!(client.text().await, "cancelled");
+    assert_eq!(bench.question().await.1, "between");
+}
