@@ -24,6 +24,7 @@ Examples:
   countersign revoke --subject alice                     log alice out everywhere; what is issued from now on is good
   countersign revoke --subject alice --grace 30s         ask her clients for a fresh token first
   countersign revoke --jti 3f1c --issuer https://id.example
+  countersign revoke --sid 08a5019c --issuer https://id.example     one login, and what came of it
   countersign revoke --connection 0f3c9a2b7d51e604.1f    `countersign inspect identity` names connections
   countersign revoke --everyone --issued-before 2026-11-23T22:00:00Z
 
@@ -67,6 +68,9 @@ struct TargetArgs {
     /// The token with this claim `jti`.
     #[arg(long)]
     jti: Option<String>,
+    /// All tokens of the session with this claim `sid`.
+    #[arg(long)]
+    sid: Option<String>,
     /// What authenticates this connection; the token stays good elsewhere.
     #[arg(long, value_name = "ID", value_parser = human::parse_connection)]
     connection: Option<ConnectionId>,
@@ -82,6 +86,8 @@ struct Revocation<'a> {
     subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<ConnectionId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,6 +143,7 @@ impl RevokeArgs {
         let TargetArgs {
             subject,
             jti,
+            sid,
             connection,
             everyone,
         } = &self.target;
@@ -145,6 +152,7 @@ impl RevokeArgs {
         let revocation = Revocation {
             subject: subject.as_deref(),
             jti: jti.as_deref(),
+            sid: sid.as_deref(),
             connection: *connection,
             issuer: self.issuer.as_deref(),
             issued_before: issued_before.map(rounded_up),

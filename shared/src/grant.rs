@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::ConnectionId;
-use crate::tag::{IdentityTag, TokenIdTag, TokenTag};
+use crate::tag::{IdentityTag, SessionTag, TokenIdTag, TokenTag};
 
 crate::choice! {
     /// What happens where authentication is missing or has lapsed.
@@ -44,6 +44,9 @@ pub struct Grant {
     /// Its `jti`, by which it may be revoked.
     #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<TokenIdTag>,
+    /// Its `sid`, by which its session may be revoked.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionTag>,
     /// Its `iat`, by which it may be revoked.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Timestamp>,
@@ -127,6 +130,7 @@ mod tests {
             refresh_at: Timestamp::from_secs(80),
             token: TokenTag::of(&[8; 32]),
             token_id: Some(TokenIdTag::of(&[9; 32])),
+            session: Some(SessionTag::of(&[10; 32])),
             issued_at: Some(Timestamp::from_secs(10)),
             on_expired_push: Policy::Reauthenticate,
             hold_ms: 300_000,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::id::ConnectionId;
-use crate::tag::{IdentityTag, TokenIdTag};
+use crate::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 /// The most revocations that a process keeps, at about 150 bytes each. Workers refuse those that are too many long before,
 /// so that none is dropped that was said to be in force.
@@ -35,6 +35,8 @@ pub enum Target {
     Identity(IdentityTag),
     /// One token, by its `jti`.
     Token(TokenIdTag),
+    /// The tokens of one session with an issuer, by their `sid`.
+    Session(SessionTag),
     /// One connection; its token stays good for others.
     Connection(ConnectionId),
     /// Every token.
@@ -61,6 +63,8 @@ pub struct Subject {
     pub identity: IdentityTag,
     /// Its `jti`.
     pub token_id: Option<TokenIdTag>,
+    /// Its `sid`.
+    pub session: Option<SessionTag>,
     /// Its `iat`.
     pub issued_at: Option<Timestamp>,
     /// The connection, if it came by one.
@@ -74,6 +78,8 @@ impl Revocation {
             Target::Identity(identity) => identity == subject.identity,
             // Its name alone says which it is, whatever the clock of its issuer says.
             Target::Token(token) => return Some(token) == subject.token_id,
+            // A session that has ended never begins anew.
+            Target::Session(session) => return Some(session) == subject.session,
             Target::Connection(connection) => return Some(connection) == subject.connection,
             Target::Everyone => true,
         };
@@ -144,6 +150,7 @@ impl Revocations {
         let targets = [
             Some(Target::Identity(subject.identity)),
             subject.token_id.map(Target::Token),
+            subject.session.map(Target::Session),
             subject.connection.map(Target::Connection),
             Some(Target::Everyone),
         ];
@@ -197,6 +204,7 @@ mod tests {
         Subject {
             identity: IdentityTag::of(&[1; 32]),
             token_id: Some(TokenIdTag::of(&[2; 32])),
+            session: Some(SessionTag::of(&[3; 32])),
             issued_at: Some(Timestamp::from_secs(issued_at_s)),
             connection: None,
         }
@@ -242,6 +250,17 @@ mod tests {
         assert!(!all.forbid(&other, NOW));
         all.add(of(Target::Everyone), NOW);
         assert!(all.forbid(&other, NOW));
+    }
+
+    #[test]
+    fn one_session_can_be_meant_and_no_other_of_the_same_subject() {
+        let mut all = Revocations::default();
+        all.add(of(Target::Session(SessionTag::of(&[3; 32]))), NOW);
+        assert!(all.forbid(&alice(1), NOW));
+        assert!(all.forbid(&alice(2_000), NOW), "it never begins anew");
+        for session in [None, Some(SessionTag::of(&[4; 32]))] {
+            assert!(!all.forbid(&Subject { session, ..alice(1) }, NOW));
+        }
     }
 
     #[test]

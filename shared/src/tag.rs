@@ -77,6 +77,8 @@ tags! {
     TokenTag,
     /// An issuer and the `jti` of one of its tokens (RFC 7519 §4.1.7).
     TokenIdTag,
+    /// An issuer and the `sid` of a session with it (OpenID Connect Front-Channel Logout 1.0 §3).
+    SessionTag,
 }
 
 /// The secret by which a client that comes back proves that it had a connection before. The terminator draws it when

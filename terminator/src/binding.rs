@@ -12,7 +12,7 @@ use shared::envelope::{Change, Standing};
 use shared::grant::{Grant, Policy};
 use shared::id::{ConnectionId, Sequence};
 use shared::revocation::Subject;
-use shared::tag::{IdentityTag, ResumeSecret, TokenIdTag};
+use shared::tag::{IdentityTag, ResumeSecret, SessionTag, TokenIdTag};
 use tokio::time::Instant;
 
 use crate::past::{Past, State, Texts};
@@ -66,6 +66,7 @@ pub(crate) struct Bound {
     /// Whether its lapse was counted.
     pub(crate) lapse_noted: bool,
     pub(crate) token_id: Option<TokenIdTag>,
+    pub(crate) session: Option<SessionTag>,
     pub(crate) issued_at: Option<Timestamp>,
     /// The message that made it. One that was sent later may have left it as it is.
     made_by: Sequence,
@@ -267,6 +268,7 @@ impl Bound {
             refresh_told: false,
             lapse_noted: false,
             token_id: grant.token_id,
+            session: grant.session,
             issued_at: grant.issued_at,
             made_by,
             after,
@@ -341,6 +343,7 @@ impl Bound {
         Subject {
             identity: self.identity,
             token_id: self.token_id,
+            session: self.session,
             issued_at: self.issued_at,
             connection: Some(connection),
         }
@@ -372,6 +375,7 @@ pub(crate) mod tests {
             refresh_at: Timestamp::from_secs(1_000 + seconds * 8 / 10),
             token: TokenTag::of(&[9; 32]),
             token_id: None,
+            session: None,
             issued_at: None,
             on_expired_push: Policy::Reauthenticate,
             hold_ms: 60_000,

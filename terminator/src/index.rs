@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use shared::tag::{IdentityTag, TokenIdTag};
+use shared::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) identity: IdentityTag,
     pub(crate) token_id: Option<TokenIdTag>,
+    pub(crate) session: Option<SessionTag>,
 }
 
-/// The connections of each identity and of each token, by their numbers.
+/// The connections of each identity, of each token and of each session, by their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Index(Mutex<Entries>);
 
@@ -20,6 +21,7 @@ pub(crate) struct Index(Mutex<Entries>);
 struct Entries {
     by_identity: BTreeSet<(IdentityTag, u64)>,
     by_token: BTreeSet<(TokenIdTag, u64)>,
+    by_session: BTreeSet<(SessionTag, u64)>,
 }
 
 impl Index {
@@ -34,10 +36,16 @@ impl Index {
             owner
                 .token_id
                 .map(|token| entries.by_token.remove(&(token, connection)));
+            owner
+                .session
+                .map(|session| entries.by_session.remove(&(session, connection)));
         }
         if let Some(owner) = after {
             entries.by_identity.insert((owner.identity, connection));
             owner.token_id.map(|token| entries.by_token.insert((token, connection)));
+            owner
+                .session
+                .map(|session| entries.by_session.insert((session, connection)));
         }
     }
 
@@ -49,6 +57,11 @@ impl Index {
     /// Those that live by a token.
     pub(crate) fn of_token(&self, token: TokenIdTag) -> Vec<u64> {
         numbers(&self.lock().by_token, token)
+    }
+
+    /// Those of a session.
+    pub(crate) fn of_session(&self, session: SessionTag) -> Vec<u64> {
+        numbers(&self.lock().by_session, session)
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -72,6 +85,7 @@ mod tests {
         Owner {
             identity: IdentityTag::of(&[identity; 32]),
             token_id: Some(TokenIdTag::of(&[token; 32])),
+            session: Some(SessionTag::of(&[token; 32])),
         }
     }
 
@@ -88,6 +102,8 @@ mod tests {
         assert_eq!(index.of_identity(alice.identity), [1, 3]);
         assert_eq!(index.of_token(alice.token_id.unwrap()), [1]);
         assert_eq!(index.of_token(renewed.token_id.unwrap()), [3]);
+        assert_eq!(index.of_session(alice.session.unwrap()), [1]);
+        assert_eq!(index.of_session(renewed.session.unwrap()), [3]);
         index.moved(1, Some(alice), None);
         index.moved(3, Some(renewed), None);
         index.moved(2, Some(bob), None);

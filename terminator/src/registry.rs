@@ -94,6 +94,7 @@ impl Registry {
             Target::Connection(connection) => return self.find(connection).into_iter().collect(),
             Target::Identity(identity) => self.common.index.of_identity(identity),
             Target::Token(token) => self.common.index.of_token(token),
+            Target::Session(session) => self.common.index.of_session(session),
         };
         numbers.into_iter().filter_map(|number| self.numbered(number)).collect()
     }

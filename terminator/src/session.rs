@@ -444,6 +444,7 @@ impl Session {
             owner: self.binding.bound().map(|bound| Owner {
                 identity: bound.identity,
                 token_id: bound.token_id,
+                session: bound.session,
             }),
             load: self.load(),
         }

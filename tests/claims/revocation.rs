@@ -245,3 +245,43 @@ async fn what_is_no_revocation_is_refused_and_revokes_nothing() {
     let answer = alice.request("whoami", None, Value::Null).await;
     assert_eq!(answer["payload"]["subject"], "alice", "{answer}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_revoked_by_its_sid_and_the_subjects_others_are_not() {
+    let stack = stack(2, 2).await;
+    let mut backend = stack.producer().await;
+    let of = |sid: &str| token_for("alice").claim("sid", sid).mint();
+    let (this, also, other) = (of("s-1"), of("s-1"), of("s-2"));
+    let (mut here, mut there) = (stack.client_of(0).await, stack.client_of(1).await);
+    let (mut elsewhere, mut without) = (stack.client_of(1).await, stack.client_of(0).await);
+    here.authenticate(&this).await;
+    works(&mut there, &also).await;
+    elsewhere.authenticate(&other).await;
+    let plain = fresh("alice");
+    without.authenticate(&plain).await;
+    backend.revoke(&json!({"sid": "s-1"})).await;
+    is_ended(&mut here).await;
+    is_ended(&mut there).await;
+    // Whatever was or is issued in that session, also by an issuer whose clock is ahead.
+    let renewed = token_for("alice").claim("sid", "s-1");
+    let soon = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    for token in [this, also, renewed.claim("iat", soon).mint()] {
+        is_worthless(stack.client_of(1).await, &token).await;
+    }
+    works(&mut elsewhere, &other).await;
+    works(&mut without, &plain).await;
+    for (wrong, why) in [
+        (json!({"sid": ""}), "sid"),
+        (json!({"sid": 7}), "sid"),
+        (json!({"sid": "s-2", "subject": "alice"}), "several"),
+        (json!({"sid": "s-2", "issuer": "https://nobody.example"}), "issuer"),
+    ] {
+        let refusal = backend.try_revoke(&wrong).await;
+        assert_eq!(refusal["error"]["code"], "bad_request", "{refusal}");
+        assert!(refusal["error"]["message"].as_str().unwrap().contains(why), "{refusal}");
+    }
+    works(&mut elsewhere, &other).await;
+}

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use shared::tag::{IdentityTag, TokenIdTag};
+use shared::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 /// The longest subject, in bytes: OpenID Connect Core §2 allows 255 characters of ASCII.
 pub(crate) const MAX_SUBJECT_BYTES: usize = 255;
@@ -133,6 +133,11 @@ pub fn tag_of(issuer: &Issuer, subject: &str) -> IdentityTag {
 /// The tag of one token of an issuer, by its `jti` (RFC 7519 §4.1.7).
 pub fn token_id_tag(issuer: &Issuer, token_id: &str) -> TokenIdTag {
     TokenIdTag::of(&digest_of(issuer, token_id))
+}
+
+/// The tag of one session with an issuer, by the `sid` of its tokens (OpenID Connect Front-Channel Logout 1.0 §3).
+pub fn session_tag(issuer: &Issuer, session: &str) -> SessionTag {
+    SessionTag::of(&digest_of(issuer, session))
 }
 
 /// Whether a token could name this subject.

@@ -254,6 +254,7 @@ impl Proven<'_> {
             until,
             issued_at: subject.issued_at,
             token_id: subject.token_id,
+            session: subject.session,
         }
     }
 }

@@ -21,12 +21,13 @@ use crate::token;
 const SUBJECT: &str = "subject";
 const ISSUER: &str = "issuer";
 const TOKEN_ID: &str = "jti";
+const SESSION: &str = "sid";
 const CONNECTION: &str = "connection";
 const ISSUED_BEFORE: &str = "issued_before";
 const GRACE: &str = "grace";
 
 /// All members that mean something.
-const MEMBERS: [&str; 6] = [SUBJECT, ISSUER, TOKEN_ID, CONNECTION, ISSUED_BEFORE, GRACE];
+const MEMBERS: [&str; 7] = [SUBJECT, ISSUER, TOKEN_ID, SESSION, CONNECTION, ISSUED_BEFORE, GRACE];
 
 /// 2^64 / 1,000: later dates would not fit into the milliseconds of a [`Timestamp`].
 const MAX_DATE_S: f64 = 18_446_744_073_709_551.0;
@@ -42,18 +43,18 @@ pub(crate) enum Fault {
     NotAnObject,
     /// It might have said whom it means.
     #[error(
-        "a revocation has a member that is not known; there are `subject`, `issuer`, `jti`, `connection`, `issued_before` and `grace`"
+        "a revocation has a member that is not known; there are `subject`, `issuer`, `jti`, `sid`, `connection`, `issued_before` and `grace`"
     )]
     UnknownMember,
     /// A member of the wrong type, or out of its range.
     #[error("`{0}` is not {1}")]
     Malformed(&'static str, &'static str),
     /// Which of them would count?
-    #[error("a revocation names one of `subject`, `jti` and `connection`, not several")]
+    #[error("a revocation names one of `subject`, `jti`, `sid` and `connection`, not several")]
     SeveralTargets,
     /// Nobody is meant by mistake.
     #[error(
-        "a revocation names a `subject`, a `jti` or a `connection`; to mean everybody, it names `issued_before` alone"
+        "a revocation names a `subject`, a `jti`, a `sid` or a `connection`; to mean everybody, it names `issued_before` alone"
     )]
     NoTarget,
     /// Only with one issuer does a subject say enough.
@@ -63,7 +64,7 @@ pub(crate) enum Fault {
     #[error("the issuer is none of those whose tokens are accepted")]
     UnknownIssuer,
     /// It means a token's issuer, and nothing else has one.
-    #[error("`issuer` goes with `subject` or `jti` only")]
+    #[error("`issuer` goes with `subject`, `jti` or `sid` only")]
     StrayIssuer,
 }
 
@@ -105,15 +106,17 @@ impl Known {
     fn target(&self, members: &Map<String, Value>) -> Result<Option<Target>, Fault> {
         let text = |name| members.get(name).map(|value| text(name, value)).transpose();
         let issuer = || self.issuer(text(ISSUER)?);
-        match (text(SUBJECT)?, text(TOKEN_ID)?, text(CONNECTION)?) {
-            (None, None, None) => Ok(None),
-            (Some(subject), None, None) if identity::is_subject(subject) => {
+        match (text(SUBJECT)?, text(TOKEN_ID)?, text(SESSION)?, text(CONNECTION)?) {
+            (None, None, None, None) => Ok(None),
+            (Some(subject), None, None, None) if identity::is_subject(subject) => {
                 Ok(Some(Target::Identity(identity::tag_of(&issuer()?, subject))))
             }
-            (Some(_), None, None) => Err(Fault::Malformed(SUBJECT, "what a token can have as its `sub`")),
-            (None, Some(id), None) => Ok(Some(Target::Token(identity::token_id_tag(&issuer()?, id)))),
-            (None, None, Some(_)) if members.contains_key(ISSUER) => Err(Fault::StrayIssuer),
-            (None, None, Some(name)) => match name.parse() {
+            (Some(_), None, None, None) => Err(Fault::Malformed(SUBJECT, "what a token can have as its `sub`")),
+            (None, Some(id), None, None) => Ok(Some(Target::Token(identity::token_id_tag(&issuer()?, id)))),
+            (None, None, Some(""), None) => Err(Fault::Malformed(SESSION, "what a token can have as its `sid`")),
+            (None, None, Some(id), None) => Ok(Some(Target::Session(identity::session_tag(&issuer()?, id)))),
+            (None, None, None, Some(_)) if members.contains_key(ISSUER) => Err(Fault::StrayIssuer),
+            (None, None, None, Some(name)) => match name.parse() {
                 Ok(connection) => Ok(Some(Target::Connection(connection))),
                 Err(_) => Err(Fault::Malformed(CONNECTION, "the name of a connection")),
             },
@@ -203,6 +206,10 @@ mod tests {
             (
                 r#"{"jti":"t1","issuer":"i"}"#,
                 Target::Token(identity::token_id_tag(&issuer, "t1")),
+            ),
+            (
+                r#"{"sid":"s1","issuer":"i"}"#,
+                Target::Session(identity::session_tag(&issuer, "s1")),
             ),
             (r#"{"issued_before":900}"#, Target::Everyone),
         ] {

@@ -164,6 +164,7 @@ mod tests {
         Subject {
             identity: IdentityTag::of(&[who; 32]),
             token_id: None,
+            session: None,
             issued_at: Some(Timestamp::from_secs(900)),
             connection: None,
         }

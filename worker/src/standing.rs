@@ -18,6 +18,9 @@ use crate::answer;
 use crate::identity::{self, Identity, Issuer};
 use crate::token::{SUB, Verified};
 
+/// The claim that names the session with the issuer in which a token was issued.
+pub(crate) const SID: &str = "sid";
+
 /// Who a connection is, with all claims: the text of a grant that only workers read.
 #[derive(PartialEq)]
 pub(crate) struct Principal {
@@ -107,6 +110,7 @@ impl Bound {
         Subject {
             identity: self.grant.identity,
             token_id: self.grant.token_id,
+            session: self.grant.session,
             issued_at: self.grant.issued_at,
             connection: Some(connection),
         }
@@ -116,9 +120,11 @@ impl Bound {
 /// The same for a token that somebody brought, by a connection or not.
 pub(crate) fn subject_of(verified: &Verified, connection: Option<ConnectionId>) -> Subject {
     let token_id = verified.token_id.as_ref();
+    let session = verified.claims.get(SID).and_then(Value::as_str);
     Subject {
         identity: verified.identity.tag(),
         token_id: token_id.map(|id| identity::token_id_tag(&verified.identity.issuer, id.as_str())),
+        session: session.map(|id| identity::session_tag(&verified.identity.issuer, id)),
         issued_at: verified.issued_at,
         connection,
     }
@@ -148,6 +154,7 @@ impl Terms {
             refresh_at: now.saturating_add(Duration::from_secs(answer::refresh_in(verified, now))),
             token: TokenTag::of(verified.digest.as_bytes()),
             token_id: subject.token_id,
+            session: subject.session,
             issued_at: subject.issued_at,
             on_expired_push: self.on_expired_push,
             hold_ms: u64::try_from(self.hold_ttl.as_millis()).unwrap_or(u64::MAX),

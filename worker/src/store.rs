@@ -168,6 +168,8 @@ pub struct Registered {
     pub issued_at: Option<Timestamp>,
     /// The tag of its token's `jti`.
     pub token_id: Option<shared::tag::TokenIdTag>,
+    /// The tag of its token's `sid`.
+    pub session: Option<shared::tag::SessionTag>,
 }
 
 impl Registered {

@@ -107,6 +107,7 @@ mod tests {
             kind: "order".to_owned(),
             payload: Some(r#"{"card":"4111"}"#.to_owned()),
             token_id: None,
+            session: None,
             issued_at: None,
             allowed: None,
             client: None,

@@ -35,6 +35,7 @@ fn grant() -> Grant {
         refresh_at: Timestamp::from_secs(8),
         token: TokenTag::of(&[2; 32]),
         token_id: None,
+        session: None,
         issued_at: None,
         on_expired_push: Policy::Close,
         hold_ms: 1,

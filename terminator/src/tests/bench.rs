@@ -359,6 +359,7 @@ pub(super) fn grant(of: u8, seconds: u64, on_expired_push: Policy) -> Grant {
         refresh_at: at(seconds * 2),
         token: TokenTag::of(&[9; 32]),
         token_id: None,
+        session: None,
         issued_at: Some(START),
         on_expired_push,
         hold_ms: 60_000,

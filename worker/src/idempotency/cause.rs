@@ -8,11 +8,12 @@ use serde_json::{Map, Value};
 use shared::clock::Timestamp;
 use shared::id::ConnectionId;
 use shared::revocation::Subject;
-use shared::tag::{IdentityTag, TokenIdTag};
+use shared::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 use crate::handler::Request;
 use crate::identity;
 use crate::rights::Allowed;
+use crate::standing::SID;
 
 /// By what a message had its effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub(super) struct Cause {
     allowed: Allowed,
     #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
     token_id: Option<TokenIdTag>,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionTag>,
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     issued_at: Option<Timestamp>,
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +39,7 @@ impl Cause {
         Self {
             allowed: Allowed::of(request.claims),
             token_id: text("jti").map(|jti| identity::token_id_tag(&request.identity.issuer, jti)),
+            session: text(SID).map(|sid| identity::session_tag(&request.identity.issuer, sid)),
             // Before its second rather than after it, as a revocation would have it.
             issued_at: issued_at.map(|seconds| Timestamp::from_secs(seconds as u64)),
             connection: request.stamp.map(|stamp| stamp.connection),
@@ -52,6 +56,7 @@ impl Cause {
         Subject {
             identity,
             token_id: self.token_id,
+            session: self.session,
             issued_at: self.issued_at,
             connection: self.connection,
         }

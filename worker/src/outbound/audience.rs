@@ -98,6 +98,7 @@ impl Audience {
         let subject = Subject {
             identity,
             token_id: entry.token_id,
+            session: entry.session,
             issued_at: entry.issued_at,
             connection: Some(entry.connection),
         };

@@ -101,6 +101,7 @@ impl Pipeline {
             payload: asked.message.payload.map(|payload| payload.get().to_owned()),
             owner: accepted.map(|subject| subject.identity),
             token_id: accepted.and_then(|subject| subject.token_id),
+            session: accepted.and_then(|subject| subject.session),
             issued_at: accepted.and_then(|subject| subject.issued_at),
             allowed: own.map(|own| Allowed::of(&own.claims)),
             client: own.and_then(|own| self.rules.client_of(&own.claims)).map(str::to_owned),

@@ -390,6 +390,7 @@ mod tests {
             payload: None,
             owner,
             token_id: None,
+            session: None,
             issued_at: None,
             allowed: None,
             client: None,

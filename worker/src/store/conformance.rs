@@ -30,7 +30,7 @@ use shared::envelope::errand::Producer;
 use shared::id::{ConnectionId, Sequence, Stamp, TerminatorId};
 use shared::request_id::RequestId;
 use shared::revocation::{Revocation, Target};
-use shared::tag::{IdentityTag, TokenIdTag};
+use shared::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 use super::memory::MemoryStore;
 pub use super::redis::COMMANDS;
@@ -201,6 +201,7 @@ fn message(home: &dyn Home, sequence: u64, payload: &str) -> HeldMessage {
         kind: "k".to_owned(),
         payload: Some(payload.to_owned()),
         token_id: None,
+        session: None,
         issued_at: None,
         allowed: None,
         client: None,

@@ -8,7 +8,7 @@ use shared::envelope::errand::Producer;
 use shared::id::{ConnectionId, Sequence};
 use shared::request_id::RequestId;
 use shared::revocation::Subject;
-use shared::tag::{IdentityTag, TokenIdTag};
+use shared::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 use super::HOLD_GRACE;
 use crate::rights::Allowed;
@@ -111,6 +111,9 @@ pub struct HeldMessage {
     /// The `jti` of that token, by which it may be revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<TokenIdTag>,
+    /// Its `sid`, by which its session may be revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionTag>,
     /// Its `iat`, by which it may be revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Timestamp>,
@@ -147,6 +150,7 @@ impl HeldMessage {
         Some(Subject {
             identity: self.owner?,
             token_id: self.token_id,
+            session: self.session,
             issued_at: self.issued_at,
             connection: Some(connection),
         })

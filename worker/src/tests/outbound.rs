@@ -77,6 +77,7 @@ impl Bench {
             until: shared::clock::Timestamp::from_secs(u64::try_from(now + seconds).unwrap()),
             issued_at: Some(self.clock.now()),
             token_id: None,
+            session: None,
         }
     }
 

@@ -83,6 +83,7 @@ async fn connections_are_listed_until_they_leave(home: &dyn Home) {
         until: one.until.saturating_add(TOKEN_LIFE),
         issued_at: None,
         token_id: Some(TokenIdTag::of(&[5; 32])),
+        session: Some(SessionTag::of(&[6; 32])),
         ..one
     };
     home.store().register(alice, renewed).await.expect("the store answers");
@@ -115,6 +116,7 @@ fn registered(connection: ConnectionId) -> Registered {
         until: START.saturating_add(TOKEN_LIFE * 1_000),
         issued_at: Some(START),
         token_id: None,
+        session: None,
     }
 }
 

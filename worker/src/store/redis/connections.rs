@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use shared::clock::Timestamp;
 use shared::id::{ConnectionId, Sequence};
-use shared::tag::{IdentityTag, TokenIdTag};
+use shared::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 use super::{RedisStore, keep_ms, millis, unreadable};
 use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, Registered, StoreError};
@@ -17,6 +17,8 @@ struct Stored {
     issued_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     token_id: Option<TokenIdTag>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    session: Option<SessionTag>,
 }
 
 impl RedisStore {
@@ -30,6 +32,7 @@ impl RedisStore {
             until: entry.until,
             issued_at: entry.issued_at,
             token_id: entry.token_id,
+            session: entry.session,
         };
         let text = serde_json::to_string(&stored).map_err(unreadable)?;
         let gone_at = entry.gone_at(now);
@@ -115,5 +118,6 @@ fn read(connection: ConnectionId, text: &str) -> Result<Registered, StoreError> 
         until: stored.until,
         issued_at: stored.issued_at,
         token_id: stored.token_id,
+        session: stored.session,
     })
 }
