@@ -82,6 +82,11 @@ fn token(brought: &str, grant: &str) -> Option<String> {
         "another identity's good one" => token_for("bob").mint(),
         "another identity's expired one" => token_for("bob").expired_since(60.s()).mint(),
         "a revoked one, expired or not" => own().claim("jti", "revoked").mint(),
+        "one that is good in a moment" => {
+            let begins = std::time::SystemTime::now() + 50.s();
+            let begins = begins.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+            own().claim("nbf", begins.as_secs()).mint()
+        }
         "one that proves nothing" => format!("{}x", own().mint()),
         // The page tells it; keys that cannot be had are another claim's.
         "one that cannot be judged now" => return None,
