@@ -62,6 +62,7 @@ mod push_outcomes;
 mod pushes;
 mod pushes_along;
 mod refusals;
+mod rejected;
 mod resume;
 mod revocation;
 mod secrecy;

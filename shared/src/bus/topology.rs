@@ -82,7 +82,7 @@ const UNDELIVERED_MAX_LENGTH: u32 = 100_000;
 const REPLIES_MAX_LENGTH: u32 = 100_000;
 
 /// What stands after the namespace in the name of each queue that is there once.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     "messages",
     "retry",
     "failed",
@@ -93,6 +93,7 @@ const OURS: [&str; 10] = [
     "injected",
     "injected.retry",
     "injected.failed",
+    REJECTED,
 ];
 
 /// The other words that stand after the namespace in names of ours.
@@ -143,6 +144,8 @@ const WORKER: &str = "worker.";
 
 /// The same for those of workers where applications answer.
 const REPLY: &str = "reply.";
+/// The name of the queue of what applications reject.
+const REJECTED: &str = "rejected";
 
 /// The names of everything on the broker, all under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -388,6 +391,30 @@ impl Names {
             former_bindings: Vec::new(),
             filled_by: FilledBy::Outsiders,
         }
+    }
+
+    /// Where the broker puts what applications reject, if their queues say so; only where workers have that handler. Nothing is
+    /// bound to it: it comes by its name.
+    pub fn rejected(&self) -> Queue {
+        let limits = Limits {
+            message_ttl: Some(RETURN_TTL),
+            max_length: Some((REPLIES_MAX_LENGTH, Overflow::RejectPublish)),
+            max_length_bytes: Some(MAX_LENGTH_BYTES),
+            ..Limits::default()
+        };
+        Queue {
+            name: format!("{}.{REJECTED}", self.namespace),
+            kind: QueueKind::Quorum(limits),
+            bindings: Vec::new(),
+            former_bindings: Vec::new(),
+            filled_by: FilledBy::Outsiders,
+        }
+    }
+
+    /// Whether it is a queue for the answers of applications.
+    pub fn is_of_replies(&self, queue: &str) -> bool {
+        let rest = self.rest_of(queue).and_then(|rest| rest.strip_prefix('.'));
+        rest.is_some_and(|rest| rest.starts_with(REPLY))
     }
 
     /// Where the answers for one terminator wait. It is named, so that it survives a lost connection.

@@ -22,6 +22,7 @@
 //! where an application could write what is believed; and not by direct reply-to, which would need one channel to publish
 //! and to consume, and we publish on a connection that the broker may block.
 
+mod rejected;
 mod waiting;
 
 use std::sync::Arc;
@@ -56,6 +57,8 @@ const MORE: &str = "more";
 
 /// Answers are handed over as they come.
 const REPLIES_PREFETCH: u16 = 256;
+/// One is answered after the other.
+const REJECTED_PREFETCH: u16 = 16;
 
 /// Publishes messages, and waits for the answers.
 pub(crate) struct Amqp {
@@ -81,6 +84,11 @@ impl Amqp {
             bus.consumer(replies, REPLIES_PREFETCH),
             waiting.clone(),
             calls.clone(),
+        ));
+        reader.spawn(rejected::answer(
+            bus.consumer(names.rejected(), REJECTED_PREFETCH),
+            bus.replier(Patience::Limited(limit)),
+            names.clone(),
         ));
         Self {
             exchange: names.app_exchange().name,

@@ -56,7 +56,7 @@ impl Application {
             Self::Own(_) | Self::Relay | Self::Http(_) => Topology::default(),
             Self::Amqp(number) => Topology {
                 exchanges: vec![names.app_exchange()],
-                queues: vec![names.reply_queue(*number)],
+                queues: vec![names.reply_queue(*number), names.rejected()],
             },
         }
     }
