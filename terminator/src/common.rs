@@ -53,6 +53,8 @@ pub(crate) struct Shares {
     pub(crate) send_queue_bytes_total: usize,
     /// How long it may be nobody's, from the beginning.
     pub(crate) auth_timeout: Option<Duration>,
+    /// How long it may be without any answer to what it has asked.
+    pub(crate) answer_timeout: Option<Duration>,
     /// How many of its messages go to one worker together, one after the other; nothing if they need no order.
     pub(crate) run: Option<usize>,
 }

@@ -83,6 +83,10 @@ shared::settings! {
         /// closed with 4408, as soon as what it sent in time is answered; while the broker is away the time does not end.
         /// Messages of the workers' `public-types` prove nobody: switch it off if some clients send nothing else.
         pub auth_timeout: Option<Duration> = "15s" in "100ms"..="1h",
+        /// How long a connection may be without any answer to what it has asked, or `off`, while the broker is there. Then what it
+        /// asked is lost, as when somebody purges a queue, and it is closed with 1011, so that its client comes back and asks again.
+        /// Keep it longer than the `handler-timeout` of the workers and what their queue may take.
+        pub answer_timeout: Option<Duration> = "5m" in "1s"..="24h",
         /// How long nothing may come from a client, not even the answer to a ping, before its connection counts as
         /// dead. It is asked by a ping at half that time. Keep it below the idle timeout of every proxy in between.
         pub idle_timeout: Duration = "60s" in "1s"..="1h",

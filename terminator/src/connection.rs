@@ -333,7 +333,7 @@ mod tests {
         }
         assert!(size(Connection::run) <= 1_648, "{}", size(Connection::run));
         assert!(
-            size_of::<crate::peer::Peer>() <= 520,
+            size_of::<crate::peer::Peer>() <= 544,
             "{}",
             size_of::<crate::peer::Peer>()
         );

@@ -33,7 +33,7 @@ const PACE_OF_ENDS: Duration = Duration::from_millis(20);
 /// How long what a client that has left had sent waits for what it had sent before.
 const SEE_OFF_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same if each message waits for the one before it to be handled.
-const SEE_OFF_TIMEOUT_IN_ORDER: Duration = Duration::from_secs(60);
+const SEE_OFF_TIMEOUT_IN_ORDER: Duration = Duration::from_secs(15);
 
 /// Ends a connection.
 pub(crate) async fn take_leave(mut connection: Connection, ending: Ending) {

@@ -295,6 +295,7 @@ impl House {
             send_queue_bytes: config.send_queue_bytes.bytes(),
             send_queue_bytes_total: config.send_queue_bytes_total.bytes(),
             auth_timeout: config.auth_timeout,
+            answer_timeout: config.answer_timeout,
             run: match (config.order, config.broker.batches()) {
                 (Order::None, _) => None,
                 // Whoever cannot read batches cannot read runs.

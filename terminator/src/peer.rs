@@ -150,7 +150,7 @@ impl Peer {
 
     /// A message of its is sent ahead of its turn.
     pub(crate) fn send_ahead(&self, looks: Looks) -> (Sequence, Standing) {
-        self.change(|session| session.send_ahead(looks))
+        self.change(|session| session.send_ahead(looks, Instant::now()))
     }
 
     /// What is to be asked of the workers next.

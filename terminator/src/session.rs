@@ -76,6 +76,10 @@ pub(crate) struct Session {
     again_bytes: u32,
     /// The token that its last message had.
     last_token: Option<Mark>,
+    /// When it last asked something, or heard an answer.
+    progress: Instant,
+    /// When to see whether it still waits for one.
+    answer_due: Option<Instant>,
     /// When to send ahead what would renew it and waits for its turn.
     ahead_due: Option<Instant>,
     /// Whether the client was asked for a fresh token since the last one came.
@@ -169,6 +173,8 @@ impl Session {
             writing: None,
             again_bytes: 0,
             last_token: None,
+            progress: now,
+            answer_due: None,
             ahead_due: None,
             asked: false,
             auth_due: shares.auth_timeout.map(|timeout| now + timeout),
@@ -208,6 +214,7 @@ impl Session {
             ..self.standing()
         };
         let sequence = self.in_flight.forward(Kind::Message { proves });
+        self.asks(now);
         self.in_flight.keep(sequence, room);
         if barrier {
             self.barrier = Some(sequence);
@@ -284,6 +291,7 @@ impl Session {
         }
         let (sequence, sent_back) = self.again.pop_first()?;
         self.again_bytes = self.again_bytes.saturating_sub(length(&sent_back.body));
+        self.asks(now);
         self.barrier_decides |= is_barrier;
         if sent_back.first.is_none() {
             self.common.metrics.sent_again.increment(1);
@@ -321,6 +329,7 @@ impl Session {
         let due = self.due_release(now)?;
         let standing = self.standing();
         let sequence = self.in_flight.forward(Kind::Release);
+        self.asks(now);
         self.held.ask(due, sequence);
         self.common.metrics.releases.increment(1);
         Some(Next {
@@ -437,7 +446,7 @@ impl Session {
             return Levels::default();
         }
         Levels {
-            in_flight: self.in_flight.open_messages(),
+            in_flight: self.in_flight.open_messages() + self.waiting_in_order(),
             held_inbound: self.held.len(),
             held_outbound: self.outbound.behind(),
             grant_ends: self.binding.bound().map(Bound::ends_at),

@@ -28,6 +28,7 @@ pub(crate) fn common() -> Arc<Common> {
         send_queue_bytes: 1_024,
         send_queue_bytes_total: 1 << 20,
         auth_timeout: None,
+        answer_timeout: None,
         run: None,
     };
     let (clock, metrics) = (Arc::new(ManualClock::at(now().wall)), Arc::new(Metrics::new()));

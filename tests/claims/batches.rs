@@ -372,6 +372,8 @@ async fn workers_share_what_comes_together() {
         .setting("concurrency-per-type-percent", "100")
         .setting("concurrency-per-identity-percent", "100")
         .setting("messages-per-second", "off")
+        // In order, a worker has all that a connection has sent meanwhile.
+        .setting("order", "none")
         .start()
         .await;
     let load = Load::on(stack.terminators(), &token_for("alice").mint())

@@ -139,7 +139,11 @@ async fn a_second_signal_ends_a_terminator_at_once() {
 async fn a_worker_that_drains_answers_what_it_was_given() {
     for ask in WAYS {
         // Of which it is given an eighth before it is known how much is in each.
-        let mut stack = Stack::builder().setting("prefetch", "1024").start().await;
+        let mut stack = Stack::builder()
+            .setting("prefetch", "1024")
+            .setting("order", "none")
+            .start()
+            .await;
         let waiting = clients_that_wait(&mut stack, 50).await;
         let queue = stack.queue().await;
         let messages = format!("{}.messages", stack.namespace());

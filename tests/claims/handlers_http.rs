@@ -358,6 +358,7 @@ async fn it_is_asked_no_more_at_a_time_than_concurrency_says_and_the_rest_waits_
         ("prefetch", "4"),
         // What comes together is given to one worker, and what of it has no room goes back, but not at once.
         ("batch", "off"),
+        ("order", "none"),
         ("handler-timeout", "800ms"),
     ];
     let stack = stack_before(&upstream, &settings).await;

@@ -260,3 +260,27 @@ async fn who_gives_up_a_slow_message_waits_for_it_no_more() {
     );
     assert_eq!(answers(&mut client, 1).await, [behind]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_message_the_broker_has_lost_is_told_and_can_ask_again() {
+    let stack = Stack::builder().workers(0).setting("answer-timeout", "2s");
+    let mut stack = stack.start().await;
+    let queue = stack.queue().await;
+    let token = token_for("alice").mint();
+    let mut client = stack.client().await;
+    client.ask("echo", Some(&token), json!(1)).await;
+    let behind = client.ask("echo", Some(&token), json!(2)).await;
+    let messages = format!("{}.messages", stack.namespace());
+    eventually(SOON, "it is lost", async || queue.get(&messages).await).await;
+    let told = client.expect_close(1011, SOON).await;
+    assert!(
+        told.iter()
+            .any(|error| error["id"] == json!(behind) && error["error"]["temporary"] == true),
+        "{told:?}"
+    );
+    stack.start_workers(1).await;
+    assert_eq!(
+        stack.client().await.request("echo", Some(&token), json!(1)).await["payload"],
+        1
+    );
+}

@@ -23,11 +23,11 @@ fn echo(subject: &str) -> Value {
 /// What the store holds in the namespace.
 async fn stored(store: &Store, namespace: &str) -> String {
     let dump = store.dump().await;
-    // The store's own epoch is nobody's state.
-    let epoch = format!("{namespace}:{{epoch");
+    // The store's own epoch is nobody's state, nor is what shows that it can be written to.
+    let (epoch, writable) = (format!("{namespace}:{{epoch"), format!("{namespace}:writable"));
     let ours: Vec<_> = dump
         .lines()
-        .filter(|line| line.starts_with(namespace) && !line.starts_with(&epoch))
+        .filter(|line| line.starts_with(namespace) && !line.starts_with(&epoch) && !line.starts_with(&writable))
         .collect();
     ours.join("\n")
 }

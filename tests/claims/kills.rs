@@ -145,7 +145,7 @@ async fn an_answer_that_comes_again_or_too_late_is_counted_and_reaches_nobody() 
 
 #[tokio::test]
 async fn what_a_killed_worker_had_is_redelivered_and_counted() {
-    let mut stack = Stack::start().await;
+    let mut stack = Stack::builder().setting("order", "none").start().await;
     let token = token_for("alice").mint();
     let mut client = stack.client().await;
     client.request("echo", Some(&token), 0.into()).await;

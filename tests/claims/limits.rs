@@ -100,6 +100,8 @@ async fn a_slow_reader_that_reads_on_finds_out_why_it_was_closed() {
     let stack = Stack::builder()
         .setting("send-queue-bytes", "64KiB")
         .setting("messages-per-second", "off")
+        // In order, it is read no faster than it is answered.
+        .setting("order", "none")
         .start()
         .await;
     let mut slow = RawClient::upgraded_with_receive_buffer(stack.terminators()[0].address(), 4_096).await;

@@ -30,6 +30,8 @@ async fn a_message_that_expires_on_the_broker_is_refused_for_now_and_costs_its_c
         .setting("prefetch", "1")
         .setting("concurrency", "1")
         .setting("max-in-flight", "12")
+        // In order, nothing of one connection waits in the queue.
+        .setting("order", "none")
         .start()
         .await;
     set_policy(&broker, &json!({"message-ttl": 1_000})).await;

@@ -264,7 +264,12 @@ async fn what_is_held_goes_on_in_a_trace_that_goes_back_to_the_first() {
 #[tokio::test]
 async fn a_message_that_waits_for_those_before_it_stays_in_its_trace() {
     let collector = Collector::start().await;
-    let mut stack = stack(&collector, "1").await;
+    let mut stack = Stack::builder()
+        .setting("otlp-endpoint", &collector.url())
+        .setting("trace-ratio", "1")
+        .setting("order", "none")
+        .start()
+        .await;
     let mut client = stack.client().await;
     // Whether the second may be handled is for the first to say, and that is not settled when the second is read.
     stack.worker(0).freeze().await;
@@ -294,9 +299,11 @@ async fn where_nothing_is_traced_nothing_is_on_the_broker() {
     ] {
         let stack = settings
             .iter()
-            .fold(Stack::builder().workers(0), |stack, (name, value)| {
-                stack.setting(name, value)
-            });
+            // What is taken out of the queue is answered by nobody.
+            .fold(
+                Stack::builder().workers(0).setting("order", "none"),
+                |stack, (name, value)| stack.setting(name, value),
+            );
         let mut stack = stack.start().await;
         let queue = stack.queue().await;
         let mut client = stack.client().await;

@@ -11,6 +11,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "admin-listen",
     "allowed-origins",
     "amqp-url",
+    "answer-timeout",
     "auth-timeout",
     "batch",
     "broker-patience",

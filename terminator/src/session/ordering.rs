@@ -27,6 +27,11 @@ impl Session {
         self.common.shares.run.is_some()
     }
 
+    /// How many messages wait for those before them, and are under way as far as their client knows.
+    pub(super) fn waiting_in_order(&self) -> usize {
+        if self.is_ordered() { usize::from(self.ahead) } else { 0 }
+    }
+
     /// How many messages may go together.
     pub(crate) fn most_in_a_run(&self) -> usize {
         self.common.shares.run.unwrap_or(1)
@@ -119,7 +124,8 @@ impl Session {
     }
 
     /// It is sent ahead of its turn.
-    pub(crate) fn send_ahead(&mut self, looks: Looks) -> (Sequence, Standing) {
+    pub(crate) fn send_ahead(&mut self, looks: Looks, now: Instant) -> (Sequence, Standing) {
+        self.asks(now);
         self.last_token = looks.mark.or(self.last_token);
         let sequence = self.in_flight.forward(Kind::Message { proves: looks.proves });
         if looks.barrier {

@@ -63,6 +63,7 @@ impl Session {
         }
         let release = self.held.is_release(sequence);
         if answer.verdict == Fate::Again && !release {
+            self.progress = now.instant;
             if let Some(change) = answer.change.take()
                 && self.in_flight.proved(sequence, answer.second)
                 && self.change(sequence, change, now)
@@ -78,6 +79,7 @@ impl Session {
                 return Brought::Duplicate;
             }
         };
+        self.progress = now.instant;
         if settled {
             self.binding.settled(self.in_flight.oldest_open(), now.instant);
         }

@@ -6,6 +6,7 @@ use shared::id::Sequence;
 use shared::protocol::{CloseCode, Held, Reason};
 use shared::revocation::{Revocation, Revocations};
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{Life, Session};
 use crate::binding::Now;
@@ -28,6 +29,7 @@ impl Session {
         let due = retries || self.next_moment(now).is_some_and(|moment| moment <= now);
         if due {
             self.check_auth_timeout(now, forwarding);
+            self.check_answers(now, forwarding);
             self.check_grant(now);
             if !forwarding && self.outbound.fetch_ends().is_some_and(|end| end <= now) {
                 self.outbound.postpone(now);
@@ -102,6 +104,35 @@ impl Session {
         }
     }
 
+    /// It has asked something. The moment to look is armed once for many questions.
+    pub(super) fn asks(&mut self, now: Instant) {
+        self.progress = now;
+        if self.answer_due.is_none() {
+            self.answer_due = self.common.shares.answer_timeout.map(|timeout| now + timeout);
+            self.rearm = true;
+        }
+    }
+
+    /// What it has asked is lost if nothing was answered for so long: somebody has purged a queue, or a broker has lost it.
+    fn check_answers(&mut self, now: Instant, forwarding: bool) {
+        let (Some(timeout), Some(due)) = (self.common.shares.answer_timeout, self.answer_due) else {
+            return;
+        };
+        if due > now {
+            return;
+        }
+        if !forwarding {
+            // While the broker is away nothing is lost but time.
+            self.progress = now;
+        }
+        self.answer_due = (!self.in_flight.is_empty()).then_some(self.progress + timeout);
+        if self.answer_due.is_some_and(|due| due <= now) {
+            warn!(connection = %self.id, open = self.in_flight.open_messages(), "nothing that a connection asked was answered for `answer-timeout`; it is closed, so that its client asks again");
+            self.common.metrics.answers_lost.increment(1);
+            self.end(CloseCode::Internal);
+        }
+    }
+
     fn check_grant(&mut self, now: Instant) {
         let Some(bound) = self.binding.bound_mut() else { return };
         let live = bound.is_live(now);
@@ -158,6 +189,7 @@ impl Session {
             bound.and_then(|bound| bound.revoked_at),
             self.outbound.fetch_ends(),
             self.ahead_due,
+            self.answer_due,
         ];
         moments.into_iter().flatten().min()
     }

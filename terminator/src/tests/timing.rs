@@ -206,3 +206,42 @@ async fn a_hundred_thousand_connections_that_expire_within_a_minute_cost_little(
     );
     assert!(spent < Duration::from_millis(1_200), "{spent:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_questions_are_lost_is_closed_so_that_its_client_asks_again() {
+    for order in ["connection", "none"] {
+        let mut bench = Bench::with(&[("answer-timeout", "5m"), ("order", order)]).await;
+        let (mut lost, mut served) = (bench.client().await, bench.client().await);
+        lost.send("lost").await;
+        let _nobody_answers = bench.question().await;
+        lost.send("behind").await;
+        for _ in 0..4 {
+            served.send("asked").await;
+            let (question, _) = bench_question_of(&mut bench, "asked").await;
+            pass(Duration::from_secs(70)).await;
+            bench.answer(question.stamp, Answer::ONLY, "answer").await;
+            assert_eq!(served.text().await, "answer");
+        }
+        lost.expect_nothing().await;
+        pass(Duration::from_secs(21)).await;
+        if order == "connection" {
+            // What was behind it was never forwarded.
+            lost.expect_error("busy").await;
+        }
+        lost.expect_error("internal").await;
+        assert_eq!(lost.close_code().await, 1011);
+        // Whoever asks nothing waits for nothing.
+        pass(Duration::from_secs(600)).await;
+        served.expect_nothing().await;
+    }
+}
+
+/// The question with that text, whatever comes before it.
+async fn bench_question_of(bench: &mut Bench, text: &str) -> (shared::envelope::Question, String) {
+    loop {
+        let (question, body) = bench.question().await;
+        if body == text {
+            return (question, body);
+        }
+    }
+}

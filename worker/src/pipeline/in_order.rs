@@ -56,7 +56,8 @@ impl Pipeline {
         let alone = was_moved(&delivery, &self.internal);
         let (until, began) = (if alone { 1 } else { entries.len() }, Instant::now());
         let mut answering = FuturesUnordered::new();
-        let (mut before, mut done, mut failed) = (Before::default(), 0, None);
+        let (mut before, mut done) = (Before::default(), 0);
+        let (mut failed, mut broken) = (None, None);
         for (place, entry) in entries.iter().enumerate().take(until) {
             if place > 0 && (began.elapsed() >= ENOUGH || self.stopping.is_cancelled()) {
                 break;
@@ -88,8 +89,7 @@ impl Pipeline {
                 }
                 Err(reason) => {
                     span.fail(reason.as_str());
-                    debug!(%reason, stamp = %origin, "a message could not be brought to its end, and goes to be tried alone");
-                    self.metrics.gave_back();
+                    broken = Some(reason);
                     break;
                 }
             }
@@ -99,16 +99,19 @@ impl Pipeline {
         }
         drop(answering);
         let rest = entries.get(done..).unwrap_or_default();
-        let failed = match failed {
-            None if rest.is_empty() => None,
-            None => {
+        let failed = match (failed, broken) {
+            (None, _) if rest.is_empty() => None,
+            // Nothing of it is finished, so it is the broker's to count.
+            (None, Some(reason)) if done == 0 => Some(reason),
+            (None, broken) => {
                 let mut behind = first.clone();
                 behind.standing.held |= before.held;
-                // What nobody has tried is tried with others, unless one of it may be what kills.
-                let key = if alone || done == 0 { keys::RETRY } else { keys::FORWARD };
+                // What nobody has tried is tried as before, unless one of it may be what kills.
+                let careful = alone || broken.is_some();
+                let key = if careful { keys::RETRY } else { keys::FORWARD };
                 self.pass_on(&delivery, &behind, &entries, done, key).await.err()
             }
-            failed => failed,
+            (failed, _) => failed,
         };
         match failed {
             None => delivery.ack(),
