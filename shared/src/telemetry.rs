@@ -112,7 +112,7 @@ pub fn writes_json() -> bool {
     LOG.get().is_some_and(|log| log.format == LogFormat::Json)
 }
 
-/// Has the metrics say which program this is, of which version. For whoever has asked for [`metrics`].
+/// Has the metrics say which program this is, of which version. For whoever has asked for [`metrics()`].
 pub fn tell_version(program: &'static str, version: &'static str) {
     metrics::gauge!("countersign_build_info", "program" => program, "version" => version).set(1.0);
 }
