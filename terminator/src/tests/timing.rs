@@ -228,7 +228,6 @@ async fn a_connection_whose_questions_are_lost_is_closed_so_that_its_client_asks
             // What was behind it was never forwarded.
             lost.expect_error("busy").await;
         }
-        lost.expect_error("internal").await;
         assert_eq!(lost.close_code().await, 1011);
         // Whoever asks nothing waits for nothing.
         pass(Duration::from_secs(600)).await;
