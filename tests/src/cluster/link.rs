@@ -36,10 +36,15 @@ impl Link {
     /// # Panics
     /// If no port can be had.
     pub async fn to(target: u16) -> Self {
-        let port = free_port();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .await
-            .expect("a port that is free");
+        // Another process may take one between the look and the bind.
+        let mut tries = 0..16;
+        let listener = loop {
+            match TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).await {
+                Ok(listener) => break listener,
+                Err(error) => assert!(tries.next().is_some(), "no port that is free: {error}"),
+            }
+        };
+        let port = listener.local_addr().expect("it is bound").port();
         let (open, opened) = watch::channel(true);
         let (target, targeted) = watch::channel(target);
         let mut tasks = JoinSet::new();
