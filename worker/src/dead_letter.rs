@@ -25,7 +25,7 @@ use crate::metrics::{Lost, Metrics};
 use crate::origin::{self, HEADER_FIRST_SEEN, text_header};
 use crate::outbound::outcome::{Outcome, Teller};
 use crate::outbound::push::producer;
-use crate::pipeline::{message_of, moved_headers};
+use crate::pipeline::{message_of, rest_of};
 use crate::redact;
 
 /// Why it is dead: what the broker says, or the code of the refusal that nobody would have heard.
@@ -105,15 +105,13 @@ impl Undertaker {
                 .clone_from(&delivery.message.properties.headers);
             self.bury_one(&delivery.part(message)).await?;
         }
-        let Some((head, rest)) = entries.get(tried..).and_then(|rest| Some((rest.first()?, rest))) else {
-            return Ok(());
-        };
-        let question = run::question_at(&first, tried, head);
-        let reply_to = delivery.message.properties.reply_to.as_deref().unwrap_or_default();
-        let mut message = run::to_message(&question, rest, reply_to);
-        message.properties.headers.extend(moved_headers(delivery, head));
-        let route = Route::new(&self.internal, keys::RETRY);
-        self.publisher.publish(route, message).await
+        match rest_of(delivery, &first, &entries, tried, keys::RETRY) {
+            Some(rest) => {
+                let route = Route::new(&self.internal, keys::RETRY);
+                self.publisher.publish(route, rest).await
+            }
+            None => Ok(()),
+        }
     }
 
     /// The messages of a run, and what is told of the first, if a terminator sent one.

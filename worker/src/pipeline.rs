@@ -30,7 +30,7 @@ mod releasing;
 mod telling;
 mod turn;
 
-pub(crate) use self::in_order::{message_of, moved_headers};
+pub(crate) use self::in_order::{message_of, rest_of};
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -169,21 +169,34 @@ impl Pipeline {
         place: usize,
         key: &str,
     ) -> Result<(), PublishError> {
-        let Some((head, rest)) = entries.get(place..).and_then(|rest| Some((rest.first()?, rest))) else {
-            return Ok(());
-        };
-        let question = run::question_at(first, place, head);
-        let reply_to = delivery.message.properties.reply_to.as_deref().unwrap_or_default();
-        let mut message = run::to_message(&question, rest, reply_to);
-        if key == keys::RETRY {
-            message.properties.headers.extend(moved_headers(delivery, head));
+        match rest_of(delivery, first, entries, place, key) {
+            Some(message) => self.publisher.publish(Route::new(&self.internal, key), message).await,
+            None => Ok(()),
         }
-        self.publisher.publish(Route::new(&self.internal, key), message).await
     }
 }
 
+/// The entries of a run from `place` on, as the run that goes on by `key`; nothing if there are none.
+pub(crate) fn rest_of(
+    delivery: &Delivery,
+    first: &Question,
+    entries: &[Entry],
+    place: usize,
+    key: &str,
+) -> Option<Message> {
+    let rest = entries.get(place..)?;
+    let head = rest.first()?;
+    let question = run::question_at(first, place, head);
+    let reply_to = delivery.message.properties.reply_to.as_deref().unwrap_or_default();
+    let mut message = run::to_message(&question, rest, reply_to);
+    if key == keys::RETRY {
+        message.properties.headers.extend(moved_headers(delivery, head));
+    }
+    Some(message)
+}
+
 /// By what is known later where it came from, and when.
-pub(crate) fn moved_headers(delivery: &Delivery, head: &Entry) -> [(String, Value); 2] {
+fn moved_headers(delivery: &Delivery, head: &Entry) -> [(String, Value); 2] {
     let first_seen = delivery.message.properties.header(HEADER_FIRST_SEEN).cloned();
     let received = i64::try_from(head.received.as_secs()).unwrap_or(i64::MAX);
     [
