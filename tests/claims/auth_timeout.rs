@@ -6,11 +6,12 @@ use tests::{Span, Stack, eventually};
 use crate::lapse::{SOON, brief, fresh};
 
 async fn stack(settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder().poisoned_workers(1).setting("jwt-leeway", "0s");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+    Stack::builder()
+        .poisoned_workers(1)
+        .setting("jwt-leeway", "0s")
+        .settings(settings)
+        .start()
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,15 +12,14 @@ use crate::lapse::{SOON, refused};
 const ROUNDS: usize = 10;
 
 async fn stack(settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder()
+    Stack::builder()
         .poisoned_workers(3)
         .setting("jwt-leeway", "0s")
         .setting("messages-per-second", "off")
-        .setting("required-scopes", "admin.#=admin");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+        .setting("required-scopes", "admin.#=admin")
+        .settings(settings)
+        .start()
+        .await
 }
 
 fn now_s() -> u64 {

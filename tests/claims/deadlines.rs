@@ -8,11 +8,11 @@ use tests::{App, Client, Span, Stack, Upstream, token_for};
 const DAY_MS: u64 = 86_400_000;
 
 async fn stack(handler: &str, settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder().setting("handler", handler);
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+    Stack::builder()
+        .setting("handler", handler)
+        .settings(settings)
+        .start()
+        .await
 }
 
 async fn alice(stack: &Stack) -> Client {

@@ -8,11 +8,11 @@ use tests::queue::Message;
 use tests::{App, Program, Span, Stack, eventually, token::ISSUER, token_for};
 
 async fn stack(settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder().setting("handler", "amqp");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+    Stack::builder()
+        .setting("handler", "amqp")
+        .settings(settings)
+        .start()
+        .await
 }
 
 async fn metric(worker: &Program, name: &str) -> f64 {

@@ -48,11 +48,11 @@ fn sold() -> Value {
 }
 
 async fn stack_before(upstream: &Upstream, settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder().setting("handler", &upstream.handler());
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+    Stack::builder()
+        .setting("handler", &upstream.handler())
+        .settings(settings)
+        .start()
+        .await
 }
 
 /// How many calls of the application ended so.

@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 use tests::{Span, Stack, key::test_keys, token::ISSUER, token_for};
 
 async fn stack(settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder().workers(2).setting("handler", "relay");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+    Stack::builder()
+        .workers(2)
+        .setting("handler", "relay")
+        .settings(settings)
+        .start()
+        .await
 }
 
 fn to(subject: &str, payload: impl Into<Value>) -> Value {

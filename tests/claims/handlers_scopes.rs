@@ -12,13 +12,12 @@ use tests::{
 const REQUIRED: (&str, &str) = ("required-scopes", "orders.create=orders:write,admin.#=admin");
 
 async fn stack(settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder()
+    Stack::builder()
         .setting(REQUIRED.0, REQUIRED.1)
-        .setting("jwt-leeway", "0s");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+        .setting("jwt-leeway", "0s")
+        .settings(settings)
+        .start()
+        .await
 }
 
 fn scoped(scope: impl Into<Value>) -> String {

@@ -12,10 +12,10 @@ pub(crate) async fn stack(settings: &[(&str, &str)]) -> Stack {
 }
 
 pub(crate) fn builder(settings: &[(&str, &str)]) -> tests::stack::Builder {
-    let builder = Stack::builder().poisoned_workers(2).setting("jwt-leeway", "0s");
-    settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value))
+    Stack::builder()
+        .poisoned_workers(2)
+        .setting("jwt-leeway", "0s")
+        .settings(settings)
 }
 
 /// Asks so many messages without a token, with payloads from 0.

@@ -12,13 +12,12 @@ use crate::lapse::SOON;
 use crate::poison::dead_letter_over_the_dead;
 
 async fn before(upstream: &Upstream, workers: usize, settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder()
+    Stack::builder()
         .workers(workers)
-        .setting("handler", &upstream.handler());
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+        .setting("handler", &upstream.handler())
+        .settings(settings)
+        .start()
+        .await
 }
 
 /// An application that takes longer over the earlier ones of a few messages than over the later.

@@ -10,13 +10,12 @@ use tests::{App, Client, Span, Stack, Upstream, token_for};
 const KEPT: (&str, &str) = ("idempotency", "1m");
 
 async fn before(upstream: &Upstream, workers: usize, settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder()
+    Stack::builder()
         .workers(workers)
-        .setting("handler", &upstream.handler());
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+        .setting("handler", &upstream.handler())
+        .settings(settings)
+        .start()
+        .await
 }
 
 /// A payment under a name of the client's own, on a new connection.

@@ -13,14 +13,13 @@ use crate::lapse::{SOON, brief, fresh, lapsed_explicitly, not_asked, refused};
 const ROUNDS: usize = 20;
 
 async fn stack(settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder()
+    Stack::builder()
         .poisoned_workers(3)
         .setting("jwt-leeway", "0s")
-        .setting("messages-per-second", "off");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+        .setting("messages-per-second", "off")
+        .settings(settings)
+        .start()
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,14 +11,13 @@ use crate::lapse::{SOON, brief, fresh, lapsed_explicitly};
 const STALE_MOST: Duration = Duration::from_secs(30);
 
 async fn stack(terminators: usize, settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder()
+    Stack::builder()
         .terminators(terminators)
         .poisoned_workers(3)
-        .setting("jwt-leeway", "0s");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+        .setting("jwt-leeway", "0s")
+        .settings(settings)
+        .start()
+        .await
 }
 
 async fn alice(stack: &Stack, terminator: usize) -> Client {

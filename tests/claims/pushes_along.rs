@@ -9,11 +9,11 @@ use tests::{App, Client, Span, Stack, Upstream, eventually, token_for};
 const ENVELOPE: &str = "application/vnd.countersign.answer+json";
 
 async fn stack(handler: &str, settings: &[(&str, &str)]) -> Stack {
-    let builder = Stack::builder().setting("handler", handler);
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+    Stack::builder()
+        .setting("handler", handler)
+        .settings(settings)
+        .start()
+        .await
 }
 
 async fn client_of(stack: &Stack, subject: &str) -> Client {

@@ -24,13 +24,12 @@ async fn moody() -> Upstream {
 
 async fn before(upstream: &Upstream, settings: &[(&str, &str)]) -> Stack {
     // In order, a socket asks one thing at a time: it takes many more of them to be so much.
-    let builder = Stack::builder()
+    Stack::builder()
         .setting("handler", &upstream.handler())
-        .setting("order", "none");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+        .setting("order", "none")
+        .settings(settings)
+        .start()
+        .await
 }
 
 /// Sockets of one user, each of which asks that as often as it may.

@@ -11,11 +11,7 @@ const RECOVERY_LIMIT: Duration = Duration::from_secs(20);
 
 async fn with_its_own_store(settings: &[(&str, &str)]) -> (Stack, Arc<Store>) {
     let store = Arc::new(Store::start().await);
-    let builder = settings
-        .iter()
-        .fold(Stack::builder().store(&store), |builder, (name, value)| {
-            builder.setting(name, value)
-        });
+    let builder = Stack::builder().store(&store).settings(settings);
     (builder.start().await, store)
 }
 

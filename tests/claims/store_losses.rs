@@ -15,9 +15,7 @@ const BROUGHT_BACK: Duration = Duration::from_secs(20);
 async fn stack(workers: usize, settings: &[(&str, &str)]) -> (Stack, Arc<Store>) {
     let store = Arc::new(Store::start().await);
     let builder = Stack::builder().workers(workers).setting("jwt-leeway", "0s");
-    let builder = settings
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.setting(name, value));
+    let builder = builder.settings(settings);
     (builder.store(&store).start().await, store)
 }
 

@@ -9,9 +9,7 @@ use tests::{
 };
 
 async fn stack(settings: &[(&str, &str)]) -> Stack {
-    let all = settings.iter();
-    let builder = all.fold(Stack::builder(), |builder, (name, value)| builder.setting(name, value));
-    builder.start().await
+    Stack::builder().settings(settings).start().await
 }
 
 /// What each of these comes to on a connection of its own: `ok`, or the code of the error; and `token verify` says the same.

@@ -47,9 +47,7 @@ pub trait Rig: Sized {
 impl Rig for Stack {
     async fn start(settings: &[(&str, &str)]) -> Self {
         let builder = Self::builder().poisoned_workers(WORKERS);
-        let builder = settings
-            .iter()
-            .fold(builder, |builder, (name, value)| builder.setting(name, value));
+        let builder = builder.settings(settings);
         builder.start().await
     }
 

@@ -104,6 +104,14 @@ impl Builder {
         self
     }
 
+    /// Several such settings, in this order.
+    #[must_use]
+    pub fn settings(self, settings: &[(&str, &str)]) -> Self {
+        settings
+            .iter()
+            .fold(self, |builder, (name, value)| builder.setting(name, value))
+    }
+
     /// Starts everything and returns when all of it is ready.
     pub async fn start(self) -> Stack {
         let own_broker = self.broker.is_some();
