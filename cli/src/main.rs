@@ -4,28 +4,17 @@
 //! exit status. Those that wait for the network get a single-threaded runtime:
 //! the load generator shares its machine with what it measures.
 
-mod asking;
 mod bench;
-mod broker;
-mod completions;
 mod dev;
-mod dev_key;
-mod explain;
-mod human;
 mod inject;
-mod inspect;
-mod known;
-mod lines;
-mod manual;
-mod message;
-mod print;
+pub(crate) mod inspect;
+pub(crate) mod manual;
 mod push;
 mod ready;
 mod revoke;
 mod send;
-mod store;
+pub(crate) mod support;
 mod token;
-mod ws;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -66,8 +55,8 @@ enum Command {
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
     /// Tell why a message was held, refused or let go, or a connection closed.
-    #[command(after_help = explain::EXAMPLES)]
-    Explain(explain::ExplainArgs),
+    #[command(after_help = crate::inspect::explain::EXAMPLES)]
+    Explain(crate::inspect::explain::ExplainArgs),
     /// Send messages over a WebSocket, and print what comes back.
     #[command(after_help = send::EXAMPLES)]
     Send(send::SendArgs),
@@ -78,8 +67,8 @@ enum Command {
     #[command(after_help = ready::EXAMPLES)]
     Ready(ready::ReadyArgs),
     /// Print what makes a shell complete the words of this tool, or of a program.
-    #[command(after_help = completions::EXAMPLES)]
-    Completions(completions::CompletionsArgs),
+    #[command(after_help = crate::manual::completions::EXAMPLES)]
+    Completions(crate::manual::completions::CompletionsArgs),
     /// Write the manual pages of this tool and of the programs into a folder.
     #[command(after_help = manual::EXAMPLES)]
     Man(manual::ManArgs),
@@ -105,7 +94,7 @@ fn main() -> ExitCode {
     let command = match Cli::parse_from(with_default(std::env::args_os())).command {
         // These begin as their own programs do, log and all.
         Command::Terminator(ProgramArgs { args }) => return terminator::program::run(args),
-        Command::Worker(ProgramArgs { args }) => return worker::program::run(args),
+        Command::Worker(ProgramArgs { args }) => return worker::app::program::run(args),
         command => command,
     };
     // A server in this process has a log of its own.
@@ -113,7 +102,7 @@ fn main() -> ExitCode {
         init_logs();
     }
     // Several crates bring TLS providers; the first to connect must find exactly one.
-    let _first_of_this_process = shared::life::install_crypto_provider();
+    let _first_of_this_process = shared::service::lifecycle::install_crypto_provider();
     let outcome = match command {
         Command::Dev(args) => dev::run(&args),
         Command::Token(command) => block_on(token::run(command)),
@@ -121,17 +110,17 @@ fn main() -> ExitCode {
         Command::Push(args) => block_on(push::run(args)),
         Command::Revoke(args) => block_on(revoke::run(args)),
         Command::Inspect(command) => block_on(inspect::run(command)),
-        Command::Explain(args) => block_on(explain::run(args)),
+        Command::Explain(args) => block_on(crate::inspect::explain::run(args)),
         Command::Send(args) => block_on(send::run(args)),
         Command::Bench(args) => block_on(bench::run(*args)),
         Command::Ready(args) => ready::run(&args),
-        Command::Completions(args) => Ok(completions::run(&args)),
+        Command::Completions(args) => Ok(crate::manual::completions::run(&args)),
         Command::Man(args) => manual::run(&args),
         Command::RawEcho(args) => block_on(bench::raw_echo(args)),
         Command::Terminator(_) | Command::Worker(_) => Ok(ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
-        print::note(&format!("countersign: {error:#}"));
+        crate::support::print::note(&format!("countersign: {error:#}"));
         ExitCode::from(STATUS_FAILED)
     })
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Deserialize;
 
-use crate::{human, print};
+use crate::support::{human, print};
 
 /// Shown under `--help`.
 pub(crate) const EXAMPLES: &str = "\

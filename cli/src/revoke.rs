@@ -11,13 +11,13 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use shared::bus::topology::keys;
 use shared::bus::{Message, Properties};
-use shared::clock::{Clock as _, SystemClock, Timestamp};
-use shared::envelope::JSON;
-use shared::id::ConnectionId;
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
+use shared::wire::envelope::JSON;
+use shared::wire::id::ConnectionId;
 
-use crate::asking::{Fate, Line, One, Pace};
-use crate::broker::BrokerArgs;
-use crate::{human, print};
+use crate::support::broker::BrokerArgs;
+use crate::support::rpc_client::{Fate, Line, One, Pace};
+use crate::support::{human, print};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

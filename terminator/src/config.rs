@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Shown, Size, TraceConfig, Value};
+use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Shown, Size, TraceConfig, Value};
 
-use crate::origin::Origin;
+use crate::accept::origin::Origin;
 
 shared::settings! {
     /// The settings of a terminator.
@@ -194,7 +194,7 @@ impl Value for AllowedOrigin {
 
 #[cfg(test)]
 mod tests {
-    use shared::config::{self, Settings, is_a_setting};
+    use shared::service::config::{self, Settings, is_a_setting};
 
     use super::*;
 

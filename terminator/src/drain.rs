@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::FAREWELL_TIMEOUT;
+use crate::broker::phase::{self, Phase};
 use crate::config::TerminatorConfig;
-use crate::phase::{self, Phase};
 
 /// What an operator says about it.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl Drain {
                 connections = connections.len(),
                 "the deadline has come; closing what is left"
             );
-            phase::set(phase, Phase::Over);
+            phase::set(phase, Phase::Terminated);
             // Each says good-bye within its own limits.
             let _ = timeout(FAREWELL_TIMEOUT, connections.wait()).await;
         }

@@ -1,71 +1,26 @@
-//! The terminator: it holds the sockets, forwards what comes out of them, and
-//! writes what comes back. It holds no policy, parses no message, validates no
-//! token, and knows nothing of the worker but the queue.
+//! The terminator: it holds the sockets, forwards what comes out of them, and writes what comes back. It holds no
+//! policy, parses no message, validates no token, and knows nothing of the worker but the queue.
 //!
-//! In the order of a message's life: `entrance` opens the ways in, `listener` accepts (`arrivals` says whom), `handshake` and
-//! `upgrade` open the socket (`origin` says whose), `connection` serves
-//! it, `forward` stamps and publishes, `returns` brings the answers to the
-//! `peer`, `write` writes them, and `farewell` is the end. `phase` follows
-//! the broker and the shutdown, `drain` lets all go.
-//!
-//! What a connection has become is its `session`, made of pure rooms: `in_flight`
-//! and `recent` see that each answer is written once, `binding` knows whose the
-//! connection is, `guard` says what may be written to it, `held` and `outbound`
-//! when to ask for what could not be handled or written. `bounce` gives back,
-//! `wheel` tells when a moment has come, `expiries` how many grants end soon, `index` whose each
-//! connection is, and `load` who gives way when too much is kept for all.
-//! `console` shows it all to people.
+//! - `accept`: who may connect, TLS, the opening handshake.
+//! - `connection`: one socket, from upgrade to close, and the registry of all.
+//! - `session`: what a connection has become by all that it sent and all that came for it: its state machine.
+//! - `broker`: forwards messages, consumes replies, returns what cannot be written, follows the broker.
+//! - `timers`: when something is due, for all connections.
+//! - [`admin`]: metrics, and the console's view.
+//! - `context` is what all connections share, `drain` how they end at a shutdown, [`program`] the process.
 
-mod announcing;
-mod arrivals;
-mod binding;
-mod bounce;
-mod closings;
-mod common;
+pub(crate) mod accept;
+pub mod admin;
+pub(crate) mod broker;
 pub mod config;
-mod connection;
-pub mod console;
-mod departed;
+pub(crate) mod connection;
+mod context;
 mod drain;
-mod ending;
-mod entrance;
-mod expiries;
-mod farewell;
-mod forward;
-mod guard;
-mod handshake;
-mod held;
-mod in_flight;
-mod index;
-mod leaving;
-mod listener;
-mod load;
-mod looks;
-mod metrics;
-mod notices;
-mod origin;
-mod outbound;
-mod outgoing;
-mod parked;
-mod past;
-mod peer;
-mod phase;
 pub mod program;
-mod read_ahead;
-mod recent;
-mod refuse;
-mod registry;
-mod returns;
-mod room;
-mod session;
+pub(crate) mod session;
 #[cfg(any(test, feature = "simulation"))]
 mod simulation;
-mod sockets;
-mod stream;
-mod tls;
-mod upgrade;
-mod wheel;
-mod write;
+pub(crate) mod timers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -73,16 +28,16 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::admin::{Admin, AdminError, Readiness, watch_broker};
 use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
-use shared::bus::{Bus, Patience};
-use shared::clock::{Clock, SystemClock};
-use shared::config::Config;
-use shared::envelope::run;
-use shared::id::TerminatorId;
-use shared::telemetry::TelemetryError;
-use shared::trace::{TraceError, Tracer};
+use shared::bus::{Bus, PublishTimeout};
+use shared::service::admin::{Admin, AdminError, Readiness, watch_broker};
+use shared::service::clock::{Clock, SystemClock};
+use shared::service::config::Config;
+use shared::service::telemetry::TelemetryError;
+use shared::service::trace::{TraceError, Tracer};
+use shared::wire::envelope::run;
+use shared::wire::id::TerminatorId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -92,26 +47,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use self::announcing::Announcer;
-use self::arrivals::PerAddress;
-use self::bounce::Bouncer;
-use self::common::{Common, Shares};
 use self::config::Order;
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
-use self::console::Lookout;
 use self::drain::Drain;
-use self::entrance::Entrance;
-use self::forward::Forwarder;
-use self::listener::{Doorkeeper, Limits, Listener};
-use self::metrics::Metrics;
-use self::origin::AllowedOrigins;
-use self::phase::Phase;
-use self::registry::Registry;
-use self::returns::Returns;
-use self::room::Rooms;
-use self::sockets::Sockets;
-pub use self::tls::TlsError;
+use crate::accept::arrivals::PerAddress;
+use crate::accept::connection_factory::ConnectionFactory;
+use crate::accept::entrance::Entrance;
+use crate::accept::listener::{Acceptor, Limits, Listener};
+use crate::accept::origin::AllowedOrigins;
+pub use crate::accept::tls::TlsError;
+use crate::admin::console::ConsoleView;
+use crate::admin::metrics::Metrics;
+use crate::broker::announcing::Announcer;
+use crate::broker::budget::Budgets;
+use crate::broker::forward::Forwarder;
+use crate::broker::phase::Phase;
+use crate::broker::reply_consumer::ReplyConsumer;
+use crate::broker::undelivered::UndeliveredPublisher;
+use crate::connection::registry::Registry;
+use crate::context::{ConnectionLimits, TerminatorContext};
 
 /// How long the last words to the broker may take: acknowledgements, and which connections are gone.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,7 +75,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Terminator {
     addr: SocketAddr,
     admin: Admin,
-    lookout: Lookout,
+    console_view: ConsoleView,
     shutdown: CancellationToken,
     served: JoinHandle<bool>,
     tracer: Tracer,
@@ -200,15 +155,15 @@ impl Terminator {
         } = entrance;
         let shutdown = CancellationToken::new();
         let tracer = Tracer::start(&config.tracing, &TerminatorConfig::PROGRAM, &parts.id.to_string())?;
-        let house = House::open(config, parts, tls, tracer.clone());
-        let lookout = house.lookout.clone();
+        let house = Runtime::open(config, parts, tls, tracer.clone());
+        let console_view = house.console_view.clone();
         if let Some(console) = console {
-            console.show(Arc::new(lookout.clone()));
+            console.show(Arc::new(console_view.clone()));
         }
         Ok(Self {
             addr,
             admin,
-            lookout,
+            console_view,
             shutdown: shutdown.clone(),
             #[cfg(any(test, feature = "simulation"))]
             door: simulation::Door::of(&house),
@@ -228,8 +183,8 @@ impl Terminator {
     }
 
     /// From where its connections can be seen.
-    pub fn lookout(&self) -> Lookout {
-        self.lookout.clone()
+    pub fn console_view(&self) -> ConsoleView {
+        self.console_view.clone()
     }
 
     /// Begins to drain.
@@ -269,10 +224,10 @@ impl Parts {
 }
 
 /// All that a terminator runs on, from the moment when connections may come.
-struct House {
+struct Runtime {
     bus: Arc<dyn Bus>,
-    doorkeeper: Arc<Doorkeeper>,
-    lookout: Lookout,
+    acceptor: Arc<Acceptor>,
+    console_view: ConsoleView,
     phase: Arc<watch::Sender<Phase>>,
     connections: TaskTracker,
     /// Those that run until the last connection has gone.
@@ -281,7 +236,7 @@ struct House {
     drain: Drain,
 }
 
-impl House {
+impl Runtime {
     /// Opens it. The phase is [`Phase::Waiting`] until it is served.
     fn open(config: TerminatorConfig, parts: Parts, tls: Option<TlsAcceptor>, tracer: Tracer) -> Self {
         let Parts { bus, clock, id } = parts;
@@ -289,7 +244,7 @@ impl House {
         let names = Names::new(config.broker.namespace.as_str());
         let return_queue = names.return_queue(id);
         info!(terminator = %id, return_queue = return_queue.name, "terminator starts");
-        let shares = Shares {
+        let shares = ConnectionLimits {
             max_in_flight: config.max_in_flight,
             unauthenticated_in_flight: config.unauthenticated_in_flight,
             send_queue_bytes: config.send_queue_bytes.bytes(),
@@ -303,21 +258,31 @@ impl House {
                 (Order::Connection, Some(_)) => Some(run::MOST_ENTRIES),
             },
         };
-        let common = Arc::new(Common::new(clock, metrics.clone(), shares, tracer));
+        let common = Arc::new(TerminatorContext::new(clock, metrics.clone(), shares, tracer));
         let registry = Arc::new(Registry::new(id, common));
 
         // The consumer first: what it declares must be there before anybody is asked to answer into it.
-        let answers = bus.consumer(return_queue.clone(), returns::PREFETCH);
-        let publisher = bus.publisher(Patience::Limited(config.broker_patience));
-        let (bouncer, given_back) = Bouncer::new(&names, metrics.clone());
-        let rooms = Rooms::new(
+        let answers = bus.consumer(return_queue.clone(), crate::broker::reply_consumer::PREFETCH);
+        let publisher = bus.publisher(PublishTimeout::Limited(config.broker_patience));
+        let (undelivered, given_back) = UndeliveredPublisher::new(&names, metrics.clone());
+        let rooms = Budgets::new(
             config.receive_queue_bytes_total.bytes(),
             config.unauthenticated_in_flight_bytes.bytes(),
         );
-        let forwarder = Forwarder::new(publisher, bouncer.clone(), &names, return_queue.name, metrics, rooms);
+        let forwarder = Forwarder::new(
+            publisher,
+            undelivered.clone(),
+            &names,
+            return_queue.name,
+            metrics,
+            rooms,
+        );
         let (phase, phases) = watch::channel(Phase::Waiting);
         // What is given back waits as long as it must; it ends when nobody can give back any more.
-        tokio::spawn(bounce::run(given_back, bus.publisher(Patience::Endless)));
+        tokio::spawn(crate::broker::undelivered::run(
+            given_back,
+            bus.publisher(PublishTimeout::Endless),
+        ));
         let forwarder = Arc::new(forwarder);
         let (epochs, heard) = watch::channel(None);
         let announcer = Announcer {
@@ -327,13 +292,13 @@ impl House {
             link: bus.link(),
         };
         let background = vec![
-            tokio::spawn(Returns::new(registry.clone(), bouncer, epochs).run(answers)),
-            tokio::spawn(wheel::turn(registry.clone(), phases.clone())),
+            tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs).run(answers)),
+            tokio::spawn(crate::timers::wheel::turn(registry.clone(), phases.clone())),
             tokio::spawn(announcer.run()),
         ];
-        let lookout = Lookout::new(&registry);
+        let console_view = ConsoleView::new(&registry);
         let (broker_patience, drain) = (config.broker_patience, Drain::of(&config));
-        let sockets = Sockets {
+        let sockets = ConnectionFactory {
             registry,
             forwarder,
             phase: phases,
@@ -361,8 +326,8 @@ impl House {
         };
         Self {
             bus,
-            doorkeeper: Arc::new(Doorkeeper::new(tls, limits, Arc::new(sockets))),
-            lookout,
+            acceptor: Arc::new(Acceptor::new(tls, limits, Arc::new(sockets))),
+            console_view,
             phase: Arc::new(phase),
             connections: TaskTracker::new(),
             background,
@@ -374,12 +339,16 @@ impl House {
     /// Serves who comes until the shutdown, and then lets all go. Tells whether all went in time.
     async fn serve(self, socket: Option<TcpListener>, readiness: Readiness, shutdown: CancellationToken) -> bool {
         let followers = TaskTracker::new();
-        followers.spawn(phase::follow(self.bus.link(), self.phase.clone(), self.broker_patience));
+        followers.spawn(crate::broker::phase::follow(
+            self.bus.link(),
+            self.phase.clone(),
+            self.broker_patience,
+        ));
         let broker = readiness.check("broker");
         followers.spawn(watch_broker("terminator", broker, self.bus.link()));
         let listening = socket.map(|socket| Listener {
             socket,
-            doorkeeper: self.doorkeeper.clone(),
+            acceptor: self.acceptor.clone(),
             tasks: self.connections.clone(),
         });
         let full = CancellationToken::new();
@@ -394,7 +363,7 @@ impl House {
         }
         let in_time = self.drain.run(&self.connections, &self.phase).await;
         // Publishers must go before the bus can close: they go with their connections, with the door and with these.
-        drop(self.doorkeeper);
+        drop(self.acceptor);
         for task in self.background {
             task.abort();
             let _ = task.await;

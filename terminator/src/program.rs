@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shared::announcement::Announcement;
-use shared::life::{self, Drained, Signals};
+use shared::service::announcement::Announcement;
+use shared::service::lifecycle::{self, Drained, Signals};
 
 use crate::{StartError, Terminator, TerminatorConfig};
 
@@ -14,14 +14,14 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Runs a terminator as a process of its own; `args` are its flags.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    life::run(args, serve)
+    lifecycle::run(args, serve)
 }
 
 async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained, StartError> {
     let limit = config.drain_delay + config.drain_timeout + AFTER_DEADLINE;
     let scheme = if config.tls_cert.is_some() { "wss" } else { "ws" };
     let terminator = match Terminator::bind(config).await {
-        Err(error) if error.is_configuration() => life::refuse_settings(&error),
+        Err(error) if error.is_configuration() => lifecycle::refuse_settings(&error),
         bound => bound?,
     };
     announce(&terminator, scheme);

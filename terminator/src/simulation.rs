@@ -7,21 +7,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
 
-use crate::entrance::Entrance;
-use crate::listener::Doorkeeper;
-use crate::{House, Parts, StartError, Terminator, TerminatorConfig};
+use crate::accept::entrance::Entrance;
+use crate::accept::listener::Acceptor;
+use crate::{Parts, Runtime, StartError, Terminator, TerminatorConfig};
 
 /// The way in.
 pub(crate) struct Door {
     /// The door closes with the house, not with whoever holds the handle.
-    doorkeeper: Weak<Doorkeeper>,
+    acceptor: Weak<Acceptor>,
     connections: TaskTracker,
 }
 
 impl Door {
-    pub(crate) fn of(house: &House) -> Self {
+    pub(crate) fn of(house: &Runtime) -> Self {
         Self {
-            doorkeeper: Arc::downgrade(&house.doorkeeper),
+            acceptor: Arc::downgrade(&house.acceptor),
             connections: house.connections.clone(),
         }
     }
@@ -43,10 +43,10 @@ impl Terminator {
     /// Serves a client at the other end of that stream, from its HTTP request on, until the connection ends.
     #[doc(hidden)]
     pub fn serve_stream(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        if let Some(doorkeeper) = self.door.doorkeeper.upgrade() {
+        if let Some(acceptor) = self.door.acceptor.upgrade() {
             self.door
                 .connections
-                .spawn(async move { doorkeeper.admit_stream(Either::Right(Box::new(stream))).await });
+                .spawn(async move { acceptor.admit_stream(Either::Right(Box::new(stream))).await });
         }
     }
 }

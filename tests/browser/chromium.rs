@@ -7,11 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tests::{
-    Span, eventually,
-    process::{Process, Signal, signal},
-    watchdog::{self, Folder},
-};
+use tests::nodes::process::{Process, Signal, signal};
+use tests::nodes::watchdog::{self, Folder};
+use tests::{Span, eventually};
 use thirtyfour::{Capabilities, ChromiumLikeCapabilities, DesiredCapabilities, LoggingPrefsLogLevel, WebDriver};
 
 use crate::page::Page;
@@ -52,7 +50,7 @@ impl Browser {
     /// Starts one.
     pub(crate) async fn start() -> Self {
         // Chromium's driver is on this machine, but the client wants to know how it would speak TLS.
-        shared::life::install_crypto_provider().expect("one crypto provider");
+        shared::service::lifecycle::install_crypto_provider().expect("one crypto provider");
         let folder = Folder::new("chromium");
         let mut command = Command::new(program("chromedriver"));
         command

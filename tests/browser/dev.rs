@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tests::{Client, Span, eventually, process::Process, program::programs, watchdog::Folder};
+use tests::nodes::process::Process;
+use tests::nodes::program::programs;
+use tests::nodes::watchdog::Folder;
+use tests::{Client, Span, eventually};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -12,14 +12,13 @@ use std::{
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header, jwk::Jwk};
 use lapin::BasicProperties;
 use serde_json::{Map, Value};
+use tests::nodes::process::{is_alive, wait_gone};
+use tests::peers::queue::amqp_tool;
+use tests::peers::raw::{RawClient, RawFrame, opcode};
+use tests::tokens::token::{AUDIENCE, ISSUER};
 use tests::{
-    Algorithm, Broker, Client, Cluster, Key, Load, Queue, Span, Store, eventually,
-    process::{is_alive, wait_gone},
-    queue::amqp_tool,
-    raw::{RawClient, RawFrame, opcode},
-    shared_broker, shared_store, test_keys,
-    token::{AUDIENCE, ISSUER},
-    token_for,
+    Algorithm, Broker, Client, Cluster, Key, Load, Queue, Span, Store, eventually, shared_broker, shared_store,
+    test_keys, token_for,
 };
 use tokio::net::TcpListener;
 

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 use tests::{Client, Push, Span, Stack, Store, eventually, token_for};
 
-use crate::lapse::{SOON, brief, fresh, lapsed_explicitly, replies};
+use crate::authentication::expiry::{SOON, brief, fresh, lapsed_explicitly, replies};
 
 fn builder() -> tests::stack::Builder {
     Stack::builder()

@@ -8,11 +8,8 @@ use std::{
 
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::json;
-use tests::{
-    Client, Push, Stack,
-    raw::{RawClient, RawFrame, opcode},
-    token_for,
-};
+use tests::peers::raw::{RawClient, RawFrame, opcode};
+use tests::{Client, Push, Stack, token_for};
 use tokio::{
     io::AsyncReadExt,
     net::TcpSocket,

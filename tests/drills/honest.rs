@@ -4,7 +4,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tests::{Stack, certificate::connector, token_for};
+use tests::servers::certificate::connector;
+use tests::{Stack, token_for};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,

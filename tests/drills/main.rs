@@ -23,10 +23,8 @@ mod honest;
 
 use std::{env, sync::Arc, time::Duration};
 
-use tests::{
-    Broker, Stack, Store,
-    certificate::{certificate, private_key},
-};
+use tests::servers::certificate::{certificate, private_key};
+use tests::{Broker, Stack, Store};
 use tokio::time::Instant;
 
 use self::crowd::Crowd;

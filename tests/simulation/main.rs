@@ -18,18 +18,13 @@
     reason = "the functions that simulations share are test code, and fail as claims do"
 )]
 
-mod clock;
-mod handler;
-mod losing;
 mod oracle;
 mod order;
-mod outside;
+pub(crate) mod parts;
 mod reach;
 mod run;
 mod scenario;
 mod seat;
-mod store;
-mod token;
 mod trace;
 mod world;
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 use std::thread;
 
-use shared::config::{LogConfig, LogFilter, LogFormat, Value as _};
-use shared::telemetry;
+use shared::service::config::{LogConfig, LogFilter, LogFormat, Value as _};
+use shared::service::telemetry;
 use tokio::runtime::Builder;
 
 use crate::oracle::judge;
@@ -52,7 +52,7 @@ impl Run {
         runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
         let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
         log();
-        shared::dice::decide_everything(seed);
+        shared::service::rng::decide_everything(seed);
         let (trace, remains) = runtime.block_on(world::run(scenario));
         let run = Self {
             settings,

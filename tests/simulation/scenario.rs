@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use shared::bus::memory::chaos::{Role, Weather};
-use shared::dice::Dice;
-use shared::grant::Policy;
+use shared::bus::memory::chaos::{LatencyModel, Role};
+use shared::service::rng::Rng;
+use shared::wire::grant::Policy;
 
-use crate::losing::Loss;
-use crate::token::Proof;
+use crate::parts::losing::Loss;
+use crate::parts::token::Proof;
 
 /// The identities.
 pub(crate) const SUBJECTS: [&str; 2] = ["alice", "bob"];
@@ -49,7 +49,7 @@ pub(crate) struct Settings {
     pub(crate) ordered: bool,
     pub(crate) workers: usize,
     pub(crate) terminators: usize,
-    pub(crate) weather: Weather,
+    pub(crate) weather: LatencyModel,
     /// Of a hundred operations of the store.
     pub(crate) store_fails: u64,
     /// Whether there is one client alone.
@@ -169,7 +169,7 @@ pub(crate) enum Fault {
 impl Scenario {
     /// The simulation of that seed.
     pub(crate) fn of(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut dice = Rng::new(seed);
         let mut settings = Settings::of(&mut dice.fork());
         let seats: Vec<_> = (0..dice.between(1, 3)).map(|_| Seat::of(&mut dice.fork())).collect();
         settings.alone = seats.len() == 1;
@@ -198,8 +198,8 @@ impl Scenario {
 }
 
 impl Settings {
-    fn of(dice: &mut Dice) -> Self {
-        let mostly = |dice: &mut Dice| match dice.between(1, 10) {
+    fn of(dice: &mut Rng) -> Self {
+        let mostly = |dice: &mut Rng| match dice.between(1, 10) {
             1 => Policy::Ignore,
             2 => Policy::Close,
             _ => Policy::Reauthenticate,
@@ -209,7 +209,7 @@ impl Settings {
             2 | 3 => "explicit",
             _ => "both",
         };
-        let weather = Weather {
+        let weather = LatencyModel {
             usual: Duration::from_millis(dice.between(0, 10)),
             slow: Duration::from_millis(dice.between(10, 120)),
         };
@@ -234,7 +234,7 @@ impl Settings {
 }
 
 impl Seat {
-    fn of(dice: &mut Dice) -> Self {
+    fn of(dice: &mut Rng) -> Self {
         let subject = dice.pick(&SUBJECTS).expect("there are two");
         let renews = dice
             .chance(60)
@@ -248,7 +248,7 @@ impl Seat {
     }
 }
 
-fn step(dice: &mut Dice, subject: &'static str) -> Step {
+fn step(dice: &mut Rng, subject: &'static str) -> Step {
     match dice.between(1, 100) {
         1..=3 => Step::Leave {
             abruptly: dice.chance(50),
@@ -262,7 +262,7 @@ fn step(dice: &mut Dice, subject: &'static str) -> Step {
     }
 }
 
-fn say(dice: &mut Dice, subject: &'static str) -> Say {
+fn say(dice: &mut Rng, subject: &'static str) -> Say {
     let subject = if dice.chance(4) {
         dice.pick(&SUBJECTS).expect("there are two")
     } else {
@@ -291,7 +291,7 @@ fn say(dice: &mut Dice, subject: &'static str) -> Say {
     Say { kind, proof }
 }
 
-fn app(dice: &mut Dice) -> Kind {
+fn app(dice: &mut Rng) -> Kind {
     match dice.between(1, 200) {
         1 => return Kind::Deadly,
         2 => return Kind::DeadlyAnswer,
@@ -303,12 +303,12 @@ fn app(dice: &mut Dice) -> Kind {
 }
 
 /// Half of the tokens end while the simulation lasts.
-fn lifetime(dice: &mut Dice) -> Duration {
+fn lifetime(dice: &mut Rng) -> Duration {
     Duration::from_secs(if dice.chance(50) { dice.between(1, 8) } else { 3_600 })
 }
 
 /// Mostly at once, so that much is under way at a time; sometimes long enough for a token to end.
-fn gap(dice: &mut Dice) -> Duration {
+fn gap(dice: &mut Rng) -> Duration {
     Duration::from_millis(match dice.between(1, 10) {
         1..=5 => dice.between(0, 20),
         6..=8 => dice.between(0, 500),
@@ -317,7 +317,7 @@ fn gap(dice: &mut Dice) -> Duration {
     })
 }
 
-fn pushes(dice: &mut Dice) -> Vec<(Duration, Push)> {
+fn pushes(dice: &mut Rng) -> Vec<(Duration, Push)> {
     (0..dice.between(1, 12))
         .map(|_| {
             let subject = dice.pick(&SUBJECTS).expect("there are two");
@@ -326,7 +326,7 @@ fn pushes(dice: &mut Dice) -> Vec<(Duration, Push)> {
         .collect()
 }
 
-fn revocations(dice: &mut Dice) -> Vec<(Duration, Revoke)> {
+fn revocations(dice: &mut Rng) -> Vec<(Duration, Revoke)> {
     let many = if dice.chance(40) { dice.between(1, 2) } else { 0 };
     (0..many)
         .map(|_| {
@@ -341,7 +341,7 @@ fn revocations(dice: &mut Dice) -> Vec<(Duration, Revoke)> {
         .collect()
 }
 
-fn faults(dice: &mut Dice) -> Vec<(Duration, Fault)> {
+fn faults(dice: &mut Rng) -> Vec<(Duration, Fault)> {
     let many = if dice.chance(70) { dice.between(1, 6) } else { 0 };
     (0..many)
         .map(|_| {
@@ -363,7 +363,7 @@ fn faults(dice: &mut Dice) -> Vec<(Duration, Fault)> {
         .collect()
 }
 
-fn losses(dice: &mut Dice) -> Vec<(Duration, Loss)> {
+fn losses(dice: &mut Rng) -> Vec<(Duration, Loss)> {
     let many = if dice.chance(30) { dice.between(1, 2) } else { 0 };
     (0..many)
         .map(|_| {

@@ -16,9 +16,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use tokio_util::sync::CancellationToken;
 
-use crate::outside::revoke;
+use crate::parts::outside::revoke;
+use crate::parts::token::{Proof, Token};
 use crate::scenario::{Kind, Revoke, Say, Seat, Step};
-use crate::token::{Proof, Token};
 use crate::trace::{End, Event, Socket};
 use crate::world::{PIPE_BYTES, World};
 

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
 
-use crate::clock::SimClock;
-use crate::losing::Loss;
+use crate::parts::clock::SimClock;
+use crate::parts::losing::Loss;
+use crate::parts::token::{Roles, Token};
 use crate::scenario::Kind;
-use crate::token::{Roles, Token};
 
 /// A client's socket; counts all of a simulation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,28 +8,28 @@ use std::time::Duration;
 use shared::bus::memory::MemoryBus;
 use shared::bus::memory::chaos::{ChaosBus, Role};
 use shared::bus::topology::Names;
-use shared::config;
-use shared::dice::Dice;
-use shared::id::TerminatorId;
+use shared::service::config;
+use shared::service::rng::Rng;
+use shared::wire::id::TerminatorId;
 use terminator::{Terminator, TerminatorConfig};
-use tests::token::{AUDIENCE, ISSUER};
+use tests::tokens::token::{AUDIENCE, ISSUER};
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use worker::auth::identity::Issuer;
 use worker::config::WorkerConfig;
-use worker::identity::Issuer;
 use worker::store;
 use worker::token::Verifier;
 use worker::{Parts, Worker};
 
-use crate::clock::SimClock;
-use crate::handler::App;
-use crate::losing::{LosingStore, Loss};
-use crate::outside::{operate, produce};
+use crate::parts::clock::SimClock;
+use crate::parts::handler::App;
+use crate::parts::losing::{LosingStore, Loss};
+use crate::parts::outside::{operate, produce};
+use crate::parts::store::ChaosStore;
+use crate::parts::token::{Mint, Proof, verifier};
 use crate::scenario::{Fault, Kind, Say, Scenario, Settings, Step};
 use crate::seat::Person;
-use crate::store::ChaosStore;
-use crate::token::{Mint, Proof, verifier};
 use crate::trace::{Event, Socket, Trace};
 
 /// What fits between a client and its terminator, each way: no more than one or two answers, so that a client that does
@@ -51,7 +51,7 @@ pub(crate) struct World {
     store: Arc<LosingStore>,
     verifier: Arc<Verifier>,
     failing: Arc<AtomicU64>,
-    dice: Mutex<Dice>,
+    dice: Mutex<Rng>,
     terminators: Mutex<Vec<Edge>>,
     workers: Mutex<Vec<Mate>>,
     sockets: AtomicUsize,
@@ -189,7 +189,7 @@ impl World {
             store: Arc::new(store),
             verifier: verifier(settings.leeway),
             failing: Arc::new(AtomicU64::new(settings.store_fails)),
-            dice: Mutex::new(Dice::new(scenario.seed ^ 0x5eed)),
+            dice: Mutex::new(Rng::new(scenario.seed ^ 0x5eed)),
             terminators: Mutex::default(),
             workers: Mutex::default(),
             sockets: AtomicUsize::new(0),
@@ -245,7 +245,7 @@ impl World {
         format!("{}-{number}", kind.name())
     }
 
-    fn fork(&self) -> Dice {
+    fn fork(&self) -> Rng {
         self.dice.lock().expect("no holder panics").fork()
     }
 

@@ -6,10 +6,10 @@
 use std::{fs, io::Write, path::Path, process, time::Duration};
 
 use serde_json::{Value, json};
-use shared::protocol::ErrorCode;
+use shared::wire::protocol::ErrorCode;
 use worker::{Answers, HandlerError, Request};
 
-use crate::watchdog::Folder;
+use crate::nodes::watchdog::Folder;
 
 /// Between two looks whether a message that waits may go on.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use shared::protocol::ErrorCode;
+use shared::wire::protocol::ErrorCode;
 use worker::{Answers, Handler, HandlerError, Request};
 
 use crate::effect;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::client::{Client, Received};
+use crate::peers::client::{Client, Received};
 
 /// What a reader saw of its connection's pushes.
 #[derive(Debug, Default, Clone)]

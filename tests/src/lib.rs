@@ -11,90 +11,46 @@
     reason = "a harness fails a claim by a panic, as an assertion does"
 )]
 
-pub mod watchdog;
-
-pub mod process;
-
 pub mod wait;
-
-pub mod port;
-
-pub mod rabbitmq;
-
-pub mod cluster;
-
-pub mod redis;
-
-pub mod http;
-
-pub mod program;
-/// The tool for people, as a shell runs it.
-pub mod tool;
 
 pub mod stack;
 
-pub mod key;
-
-pub mod certificate;
-
-pub mod key_server;
-/// An identity provider, as claims want it.
-pub mod provider;
-
-pub mod collector;
-
-pub mod token;
-
-pub mod client;
-
-pub mod auth;
-
-pub mod raw;
-
-pub mod queue;
-
 pub mod lateness;
-
-pub mod producer;
 
 pub mod effect;
 
 pub mod handler;
 
-pub mod upstream;
-
-pub mod amqp;
-
-pub mod app;
-
 pub mod rig;
 
-pub mod load;
-
-pub use amqp::{RawProperties, RawPublisher};
+pub use crate::peers::amqp::{RawProperties, RawPublisher};
 pub mod history;
 
 pub mod drill;
+pub mod nodes;
+pub mod peers;
+pub mod servers;
+pub mod tokens;
 
-pub use app::App;
-pub use auth::connection_of;
-pub use client::Client;
-pub use cluster::Cluster;
-pub use collector::Collector;
+pub use crate::nodes::cluster::Cluster;
+pub use crate::nodes::program::Program;
+pub use crate::nodes::rabbitmq::{Broker, shared_broker};
+pub use crate::nodes::redis::{Store, shared_store};
+pub use crate::peers::client::Client;
+pub use crate::peers::load::Load;
+pub use crate::peers::producer::{Producer, Push};
+pub use crate::peers::queue::Queue;
+pub use crate::peers::tool::tool;
+pub use crate::servers::app::App;
+pub use crate::servers::collector::Collector;
+pub use crate::servers::key_server::KeyServer;
+pub use crate::servers::provider::Provider;
+pub use crate::servers::upstream::Upstream;
+pub use crate::tokens::auth::connection_of;
+pub use crate::tokens::key::{Algorithm, Key, test_keys};
+pub use crate::tokens::token::token_for;
 pub use drill::Drill;
 pub use history::{Event, History};
-pub use key::{Algorithm, Key, test_keys};
-pub use key_server::KeyServer;
-pub use load::Load;
-pub use producer::{Producer, Push};
-pub use program::Program;
-pub use provider::Provider;
-pub use queue::Queue;
-pub use rabbitmq::{Broker, shared_broker};
-pub use redis::{Store, shared_store};
 pub use rig::{Embedded, Rig};
 pub use stack::Stack;
-pub use token::token_for;
-pub use tool::tool;
-pub use upstream::Upstream;
 pub use wait::{Span, eventually};

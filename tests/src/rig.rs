@@ -5,15 +5,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use shared::{
-    bus::{
-        Bus,
-        memory::MemoryBus,
-        topology::{Names, Topology},
-    },
-    clock::SystemClock,
-    config,
-};
+use shared::bus::Bus;
+use shared::bus::memory::MemoryBus;
+use shared::bus::topology::{Names, Topology};
+use shared::service::clock::SystemClock;
+use shared::service::config;
 use terminator::{Terminator, TerminatorConfig};
 use worker::{
     Parts, Worker,
@@ -22,12 +18,10 @@ use worker::{
     token::{KeySource, Keys, Verifier},
 };
 
-use crate::{
-    client::Client,
-    handler::Poisoned,
-    producer::Producer,
-    stack::{Settings, Stack, for_strangers, known_to, settings, token_settings},
-};
+use crate::handler::Poisoned;
+use crate::peers::client::Client;
+use crate::peers::producer::Producer;
+use crate::stack::{Settings, Stack, for_strangers, known_to, settings, token_settings};
 
 /// Two, so that what must hold among several workers is tried.
 const WORKERS: usize = 2;

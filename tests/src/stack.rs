@@ -2,21 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::config::{Setting, section};
+use shared::service::config::{Setting, section};
 use terminator::TerminatorConfig;
 use worker::config::WorkerConfig;
 
-use crate::{
-    client::Client,
-    key::test_keys,
-    producer::Producer,
-    program::{Kind, Program},
-    queue::Queue,
-    rabbitmq::{Broker, shared_broker},
-    redis::{Store, shared_store},
-    token::{AUDIENCE, ISSUER},
-    wait::eventually,
-};
+use crate::nodes::program::{Kind, Program};
+use crate::nodes::rabbitmq::{Broker, shared_broker};
+use crate::nodes::redis::{Store, shared_store};
+use crate::peers::client::Client;
+use crate::peers::producer::Producer;
+use crate::peers::queue::Queue;
+use crate::tokens::key::test_keys;
+use crate::tokens::token::{AUDIENCE, ISSUER};
+use crate::wait::eventually;
 
 /// The programs that know a setting of this name: terminators, workers. A name that neither knows is a slip of the pen,
 /// and would stop them.

@@ -69,7 +69,7 @@ impl Orders {
 }
 
 fn main() -> ExitCode {
-    worker::program::run_with(std::env::args_os().skip(1), Orders::default())
+    worker::app::program::run_with(std::env::args_os().skip(1), Orders::default())
 }
 
 #[cfg(test)]

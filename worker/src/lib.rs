@@ -1,107 +1,63 @@
-//! Authenticates every message, handles it, answers.
+//! The worker: it validates the token of each message, keeps each connection's authentication state in a store, runs
+//! the application's handler, and replies.
 //!
-//! A worker trusts nothing that a message says about its sender but the token
-//! it carries, and, through a terminator, what a worker has proved by an earlier one. The rooms, in the order in which a message passes them:
+//! A worker trusts nothing that a message says about its sender but the token it carries, and, through a terminator, what
+//! a worker has proved by an earlier one. It knows no socket. The modules, in the order in which a message passes them:
 //!
-//! - [`config`]: what a worker is told.
-//! - `running`, `outward`, `intake`: the queues that a worker consumes, and how it ends.
-//! - `pipeline`: one message, from its delivery to its acknowledgement.
-//! - `origin`: whether a terminator sent it, or anybody.
-//! - `message`: what a client may write.
-//! - [`token`]: from the text of a JWT to a verdict, and the only place where an
-//!   [`identity`] comes into being.
-//! - `standing`: how its connection stood, and what a connection is granted.
-//! - `decision`: what becomes of it, pure.
-//! - [`store`], `recorded`: what is known of its connection, written on change.
-//! - [`handler`]: what the application does with it.
-//! - `idempotency`: what was done with it, if it came before.
-//! - `answer`: what goes back.
+//! - [`app`]: starts a worker, consumes its queues, and ends it; [`config`]: its settings.
+//! - [`process`]: one message, from its delivery to its acknowledgement.
+//! - `message`: what a client may write, where it came from, and until when somebody waits for it.
+//! - [`token`]: from the text of a JWT to a verdict; its keys, and where they come from.
+//! - [`auth`]: who a connection is and what it may do: the decision, pure, and the only place where an
+//!   [`identity`](auth::identity) comes into being.
+//! - [`store`]: what is known of each connection, shared by all workers.
+//! - [`handler`]: what the application does with it, whose turn it is, and what was done with it if it came before.
 //! - `outbound`: pushes, and what is held until a connection can be written to.
-//! - `revoke`, `revoked`: what is taken back before its time.
-//! - `retry`, `dead_letter`, `redact`: what becomes of a message that fails.
-//! - `metrics`: what is counted; [`noted`]: what was decided lately; [`trace`]: what is followed on its way.
-//! - `start`, `outside`: what a worker that is a process of its own has besides.
-//! - `web`: HTTP clients that go where the configuration says.
+//! - `revocation`: tokens that are revoked before their time.
+//! - `dead_letter`: what becomes of a message that fails, without its token.
+//! - [`admin`]: metrics, recent decisions, health and the console.
+//! - `web`: HTTP clients that connect to what the configuration names, and to nothing else.
 
+pub mod admin;
+pub mod app;
+pub mod auth;
 pub mod config;
-pub mod identity;
-pub mod token;
-
-mod message;
-
-mod decision;
-mod standing;
-
-pub mod store;
-
-mod recorded;
-
-mod heirs;
-mod outbound;
-mod revoke;
-mod revoked;
-
-mod agreement;
-pub mod rights;
-
+pub(crate) mod dead_letter;
 pub mod handler;
-
-mod idempotency;
-
-mod answer;
-mod origin;
-
-mod breaker;
-mod deadline;
-mod given_up;
-mod pipeline;
-mod places;
-
-mod dead_letter;
-mod hex;
-mod redact;
-mod retry;
-
-pub mod checking;
-pub mod program;
-mod running;
-
-mod intake;
-mod losses;
-mod metrics;
-pub mod noted;
-mod outside;
-mod outward;
-mod start;
-pub mod trace;
+pub(crate) mod message;
+mod outbound;
+pub mod process;
+pub(crate) mod revocation;
+pub mod store;
+pub mod token;
 mod web;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use shared::chance;
-use shared::clock::SystemClock;
-use shared::config::Config;
-use shared::life;
-use shared::trace::Tracer;
+use shared::service::chance;
+use shared::service::clock::SystemClock;
+use shared::service::config::Config;
+use shared::service::lifecycle;
+use shared::service::trace::Tracer;
 use tracing::warn;
 
 use self::config::WorkerConfig;
 use self::handler::builtin::Application;
 pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
-use self::noted::Noted;
-use self::outside::{Door, Outside};
-pub use self::pipeline::JOURNEY;
-use self::running::Running;
-pub use self::running::{Limits, Parts};
-pub use self::start::StartError;
+use crate::admin::recent_decisions::RecentDecisions;
+use crate::admin::services::{AdminListener, AdminServices};
+use crate::app::consumers::Consumers;
+pub use crate::app::consumers::{Limits, Parts};
+pub use crate::app::start::StartError;
+pub use crate::process::JOURNEY;
 
 /// A running worker. Dropped, it gives back at once what it has not finished.
 pub struct Worker {
-    running: Running,
+    running: Consumers,
     tracer: Tracer,
     /// Nothing if it lives within another program.
-    outside: Option<Outside>,
+    outside: Option<AdminServices>,
 }
 
 impl Worker {
@@ -126,18 +82,18 @@ impl Worker {
     }
 
     async fn start_as(config: WorkerConfig, application: Application) -> Result<Self, StartError> {
-        life::install_crypto_provider()?;
+        lifecycle::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
-        let (verifier, contents) = start::verifier(&config)?;
+        let (verifier, contents) = crate::app::start::verifier(&config)?;
         let issuers = config.issuers();
-        let store = start::store(&config, clock.clone())?;
-        let door = Door::open(config.admin_listen, config.console).await?;
-        let keeper = start::keeper(&config, contents, &verifier).await?;
+        let store = crate::app::start::store(&config, clock.clone())?;
+        let door = AdminListener::open(config.admin_listen, config.console).await?;
+        let keeper = crate::app::start::keeper(&config, contents, &verifier).await?;
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
         config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
         let namespace = config.broker.namespace.as_str().to_owned();
-        let bus = Arc::new(start::bus(&config, &application));
+        let bus = Arc::new(crate::app::start::bus(&config, &application));
         let parts = Parts {
             bus: bus.clone(),
             store: store.clone(),
@@ -146,8 +102,8 @@ impl Worker {
             clock,
             limits: config.limits(),
         };
-        let running = Running::start(parts, application, tracer.clone());
-        let outside = door.watch(bus, &namespace, store, keeper, &running.noted);
+        let running = Consumers::start(parts, application, tracer.clone());
+        let outside = door.watch(bus, &namespace, store, keeper, &running.recent_decisions);
         Ok(Self {
             running,
             tracer,
@@ -160,7 +116,7 @@ impl Worker {
     /// It must be called within a tokio runtime. It has no admin server, traces nothing, and does not close the bus.
     pub fn start_with(parts: Parts, handler: impl Handler) -> Self {
         Self {
-            running: Running::start(parts, Application::own(handler), Tracer::OFF),
+            running: Consumers::start(parts, Application::own(handler), Tracer::OFF),
             tracer: Tracer::OFF,
             outside: None,
         }
@@ -168,12 +124,12 @@ impl Worker {
 
     /// Where `/livez`, `/readyz` and `/metrics` are, if anywhere.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.outside.as_ref().and_then(Outside::admin_addr)
+        self.outside.as_ref().and_then(AdminServices::admin_addr)
     }
 
     /// What it has decided lately.
-    pub fn noted(&self) -> Noted {
-        self.running.noted.clone()
+    pub fn recent_decisions(&self) -> RecentDecisions {
+        self.running.recent_decisions.clone()
     }
 
     /// Stops consuming. What was taken is finished, or given back when the drain-timeout is over.

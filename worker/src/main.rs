@@ -1,5 +1,5 @@
 //! The program `worker`.
 
 fn main() -> std::process::ExitCode {
-    worker::program::run(std::env::args_os().skip(1))
+    worker::app::program::run(std::env::args_os().skip(1))
 }

@@ -10,9 +10,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::idle::{OPENING, check_files, connect};
 use super::report::Burst;
-use crate::message::Answer;
+use crate::support::message::Answer;
+use crate::support::ws::{Socket, WsUrl};
 use crate::token::Signer;
-use crate::ws::{Socket, WsUrl};
 
 /// Longer than a terminator lets a message wait for the broker (`broker-patience`).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
-use shared::clock::{Clock as _, SystemClock};
+use shared::service::clock::{Clock as _, SystemClock};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::cpu;
 use super::report::Idle;
-use crate::message::{Answer, ClientMessage};
+use crate::support::message::{Answer, ClientMessage};
+use crate::support::ws::{self, Socket, WsUrl};
 use crate::token::Signer;
-use crate::ws::{self, Socket, WsUrl};
 
 /// How many connections are being opened at a time: less than a listening socket's backlog.
 pub(super) const OPENING: usize = 64;

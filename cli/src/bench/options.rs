@@ -10,9 +10,9 @@ use clap::{Args, ValueEnum};
 use super::fleet::{Auth, Plan};
 use super::measure::Slice;
 use super::raw::Echo;
-use crate::human;
+use crate::support::human;
+use crate::support::ws::WsUrl;
 use crate::token::SignerArgs;
-use crate::ws::WsUrl;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::SinkExt as _;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
-use shared::announcement::Announcement;
 use shared::bus::Bus as _;
 use shared::bus::topology::{FilledBy, Names, Queue, QueueKind, Topology, keys};
+use shared::service::announcement::Announcement;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -17,8 +17,8 @@ use super::TERMINATOR;
 use super::cpu::Process;
 use super::options::BenchArgs;
 use super::processes::{Child, this_executable};
-use crate::ws::{self, WsUrl};
-use crate::{broker, dev_key, print};
+use crate::support::ws::{self, WsUrl};
+use crate::support::{broker, dev_key, print};
 
 /// Until broker and store are reached, and the queues declared.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::bus::topology::Names;
-use shared::bus::{Bus, Consumer, Message, Patience, Properties, PublishError, Publisher, Route, Value};
-use shared::envelope::JSON;
+use shared::bus::{Bus, Consumer, Message, Properties, PublishError, PublishTimeout, Publisher, Route, Value};
+use shared::wire::envelope::JSON;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -41,7 +41,7 @@ impl Asker {
     pub(crate) fn new(bus: &dyn Bus, names: &Names) -> Self {
         let queue = names.inject_queue(rand::random());
         Self {
-            publisher: bus.publisher(Patience::Limited(PATIENCE)),
+            publisher: bus.publisher(PublishTimeout::Limited(PATIENCE)),
             exchange: names.exchange().name,
             reply_to: queue.name.clone(),
             answers: Mutex::new(bus.consumer(queue, PREFETCH)),

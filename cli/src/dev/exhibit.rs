@@ -5,31 +5,31 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
-use shared::admin::Exhibit;
-use shared::clock::{Clock as _, SystemClock, Timestamp};
-use terminator::console::{Lookout, Shown};
-use worker::noted::event;
+use shared::service::admin::ConsoleSource;
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
+use terminator::admin::console::{ConsoleView, Shown};
+use worker::admin::recent_decisions::event;
 use worker::store::Store;
 
 use super::workers::Workers;
-use crate::known::Known;
+use crate::inspect::connection_info::Known;
 
 /// How many events are shown.
 const MOST_EVENTS: usize = 40;
 
 /// Everybody who has something to show.
 pub(super) struct Everything {
-    pub(super) lookout: Lookout,
+    pub(super) console_view: ConsoleView,
     pub(super) workers: Arc<Workers>,
     pub(super) store: Arc<dyn Store>,
     /// How long after its expiry a token still counts.
     pub(super) leeway: Duration,
 }
 
-impl Exhibit for Everything {
+impl ConsoleSource for Everything {
     fn look(&self) -> BoxFuture<'_, Map<String, Value>> {
         Box::pin(async {
-            let survey = self.lookout.survey().await;
+            let survey = self.console_view.survey().await;
             let now = SystemClock.now();
             let mut rows = Vec::with_capacity(survey.rows.len());
             for shown in &survey.rows {

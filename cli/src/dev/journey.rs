@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use shared::id::Stamp;
+use shared::wire::id::MessageId;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
@@ -174,7 +174,7 @@ impl Told {
 /// The journey of what has this key: an answer's is its question's stamp and a further part.
 fn of_key(key: &str) -> &str {
     match key.rsplit_once('.') {
-        Some((stamp, _)) if !key.starts_with(PUSHES) && stamp.parse::<Stamp>().is_ok() => stamp,
+        Some((stamp, _)) if !key.starts_with(PUSHES) && stamp.parse::<MessageId>().is_ok() => stamp,
         _ => key,
     }
 }

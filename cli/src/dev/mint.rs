@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shared::clock::{Clock as _, SystemClock, Timestamp};
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 
 use super::page::Page;
 

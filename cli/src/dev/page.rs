@@ -18,8 +18,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
-use shared::admin::Console;
 use shared::bus::PublishError;
+use shared::service::admin::Console;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -32,7 +32,7 @@ use super::inject::{self, Injector};
 use super::journey::Journeys;
 use super::workers::Workers;
 use super::{mint, push, settings, watch};
-use crate::dev_key;
+use crate::support::dev_key;
 use crate::token::mint::Signer;
 
 /// 64 KiB = 64 * 1,024 bytes: what a terminator takes, too.
@@ -166,7 +166,7 @@ struct About {
 async fn about(State(page): State<Arc<Page>>, headers: HeaderMap) -> Json<About> {
     Json(About {
         socket: page.addresses.socket_url(text(&headers, header::HOST)),
-        subprotocol: shared::protocol::SUBPROTOCOL,
+        subprotocol: shared::wire::protocol::SUBPROTOCOL,
         issuer: dev_key::ISSUER,
         audience: dev_key::AUDIENCE,
     })

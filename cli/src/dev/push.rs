@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::bus::Value;
 use shared::bus::topology::keys;
-use shared::id::ConnectionId;
+use shared::wire::id::ConnectionId;
 use tracing::debug;
 
 use super::asker::Question;

@@ -8,13 +8,13 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::clock::{Clock as _, SystemClock};
-use shared::id::ConnectionId;
+use shared::service::clock::{Clock as _, SystemClock};
+use shared::wire::id::ConnectionId;
 use worker::store::{Decision, StoreError};
 
 use super::page::{Page, Refused};
 use super::workers::Policies;
-use crate::known::Known;
+use crate::inspect::connection_info::Known;
 
 pub(super) async fn settings(State(page): State<Arc<Page>>) -> Json<Policies> {
     Json(page.workers.policies().await)

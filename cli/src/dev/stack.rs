@@ -8,19 +8,19 @@ use shared::bus::Bus;
 use shared::bus::memory::MemoryBus;
 use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::{Names, Topology};
-use shared::clock::SystemClock;
-use shared::config;
-use terminator::console::Lookout;
+use shared::service::clock::SystemClock;
+use shared::service::config;
+use terminator::admin::console::ConsoleView;
 use terminator::{StartError, Terminator, TerminatorConfig};
+use worker::auth::identity::Issuer;
 use worker::config::WorkerConfig;
-use worker::identity::Issuer;
 use worker::store::{self, Store};
 use worker::token::{KeySource, Keys, Rules, Verifier};
 
 use super::DevArgs;
 use super::page::Addresses;
 use super::workers::{DRAIN_TIMEOUT, Workers};
-use crate::dev_key::{self, SecretFile};
+use crate::support::dev_key::{self, SecretFile};
 
 /// Development tokens are few.
 const TOKEN_CACHE: usize = 1_000;
@@ -114,8 +114,8 @@ impl Stack {
     }
 
     /// From where its connections can be seen.
-    pub(super) fn lookout(&self) -> Lookout {
-        self.terminator.lookout()
+    pub(super) fn console_view(&self) -> ConsoleView {
+        self.terminator.console_view()
     }
 
     /// Ends the terminator first: the workers answer what it still has on its way.

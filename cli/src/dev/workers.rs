@@ -9,17 +9,17 @@ use anyhow::anyhow;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use shared::bus::Bus;
-use shared::clock::SystemClock;
-use shared::config;
+use shared::service::clock::SystemClock;
+use shared::service::config;
 use tokio::sync::Mutex;
+use worker::admin::recent_decisions::RecentDecisions;
 use worker::config::WorkerConfig;
-use worker::noted::Noted;
 use worker::store::Store;
 use worker::token::Verifier;
 use worker::{Echo, Parts, Worker};
 
 use super::DevArgs;
-use crate::dev_key;
+use crate::support::dev_key;
 
 /// Two, so that what must hold among several workers holds here, too.
 const COUNT: usize = 2;
@@ -59,7 +59,7 @@ pub(super) struct Workers {
     store: Arc<dyn Store>,
     verifier: Arc<Verifier>,
     /// What they have noted, and those before them.
-    noted: std::sync::Mutex<Vec<Noted>>,
+    noted: std::sync::Mutex<Vec<RecentDecisions>>,
     /// Locked as long as they change.
     employed: Mutex<Employed>,
 }
@@ -102,7 +102,7 @@ impl Workers {
     }
 
     /// What was decided lately, by each of them and of those before.
-    pub(super) fn noted(&self) -> Vec<Noted> {
+    pub(super) fn noted(&self) -> Vec<RecentDecisions> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -139,7 +139,7 @@ impl Workers {
         };
         let workers: Vec<Worker> = std::iter::repeat_with(worker).take(COUNT).collect();
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.extend(workers.iter().map(Worker::noted));
+        noted.extend(workers.iter().map(Worker::recent_decisions));
         let surplus = noted.len().saturating_sub(MOST_NOTED);
         noted.drain(..surplus);
         drop(noted);

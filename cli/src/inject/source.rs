@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use tokio::sync::mpsc;
 
-use crate::lines;
-use crate::message::MessageArgs;
+use crate::support::lines;
+use crate::support::message::MessageArgs;
 
 /// One million = 1,000,000 messages: above that, `bench` is the tool.
 const MAX_COUNT: u64 = 1_000_000;

@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use shared::clock::{Clock as _, SystemClock, Timestamp};
-use shared::id::ConnectionId;
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
+use shared::wire::id::ConnectionId;
 use worker::store::HeldMessage;
 
-use crate::known::{self, Known, Standing};
-use crate::store::StoreArgs;
-use crate::{human, print};
+use super::connection_info::{self, Known, Standing};
+use crate::support::store::StoreArgs;
+use crate::support::{human, print};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -66,8 +66,8 @@ pub(super) fn describe(known: &Known, now: Timestamp) -> String {
             "pushes      {pushes} held for the identity, on whatever connection"
         ));
     }
-    if let Some(heir) = known.heir {
-        lines.push(format!("taken over  by {heir}"));
+    if let Some(successor) = known.successor {
+        lines.push(format!("taken over  by {successor}"));
     }
     lines.join("\n")
 }
@@ -88,14 +88,14 @@ fn describe_held(held: &HeldMessage, now: Timestamp) -> String {
         "message {}{id}, type {:?}, {} bytes, {}{whose}",
         held.sequence,
         held.kind,
-        known::bytes(held),
+        connection_info::bytes(held),
         human::relative(held.since, now)
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::id::Sequence;
+    use shared::wire::id::Sequence;
 
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
     fn a_held_message_is_told_without_its_payload() {
         let held = HeldMessage {
             sequence: Sequence::new(3),
-            id: Some(shared::request_id::RequestId::text("order-7")),
+            id: Some(shared::wire::request_id::RequestId::text("order-7")),
             kind: "order".to_owned(),
             payload: Some(r#"{"card":"4111"}"#.to_owned()),
             token_id: None,
@@ -123,7 +123,7 @@ mod tests {
             held_messages: vec![held],
             held_answers: 2,
             held_pushes: None,
-            heir: None,
+            successor: None,
         };
         let text = describe(&known, Timestamp::from_secs(1_000));
         let line = "message 3 id \"order-7\", type \"order\", 15 bytes, 1 min ago, for whoever authenticates here";

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
-use shared::clock::{Clock as _, SystemClock, Timestamp};
-use worker::identity::{Issuer, tag_of};
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
+use worker::auth::identity::{Issuer, tag_of};
 use worker::store::{Registered, Store};
 
 use super::connection;
-use crate::known::{self, Known};
-use crate::print;
-use crate::store::{IssuerArgs, StoreArgs};
+use super::connection_info::{self, Known};
+use crate::support::print;
+use crate::support::store::{IssuerArgs, StoreArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -74,7 +74,7 @@ impl<'a> View<'a> {
             subject: &args.subject,
             issuer,
             connections,
-            held: known::held_writes(store, identity.into()).await?,
+            held: connection_info::held_writes(store, identity.into()).await?,
         })
     }
 

@@ -8,8 +8,8 @@ use clap::Args;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::lines;
-use crate::message::json;
+use crate::support::lines;
+use crate::support::message::json;
 
 /// One million = 1,000,000 pushes: above that it is no longer a person who pushes.
 const MAX_COUNT: u64 = 1_000_000;

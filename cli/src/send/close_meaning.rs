@@ -31,7 +31,7 @@ pub(super) fn of(code: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::protocol::CloseCode;
+    use shared::wire::protocol::CloseCode;
 
     #[test]
     fn every_code_that_the_terminator_sends_has_a_meaning_of_its_own() {

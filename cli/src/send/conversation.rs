@@ -15,9 +15,9 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{close_meaning, notice};
-use crate::message::{Answer, ClientMessage, MessageArgs};
-use crate::print;
-use crate::ws::Socket;
+use crate::support::message::{Answer, ClientMessage, MessageArgs};
+use crate::support::print;
+use crate::support::ws::Socket;
 
 /// For the server's half of a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

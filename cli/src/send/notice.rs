@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::human;
+use crate::support::human;
 
 /// What can stand in a message from the server, as far as it needs a word.
 #[derive(Deserialize)]
@@ -98,7 +98,7 @@ fn advice(code: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use shared::protocol::{AuthRequired, Held, Reason};
+    use shared::wire::protocol::{AuthRequired, Held, Reason};
 
     use super::*;
 

@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 use serde_json::{Value, json};
-use shared::clock::{Clock as _, SystemClock, Timestamp};
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 
 use super::settings::TokenSettings;
 use super::{TokenText, verify};
-use crate::{human, print};
+use crate::support::{human, print};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

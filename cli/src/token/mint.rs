@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
-use shared::clock::{Clock as _, SystemClock, Timestamp};
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 
 use super::signing_key::SigningKey;
-use crate::{dev_key, human, message, print};
+use crate::support::{dev_key, human, message, print};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

@@ -6,11 +6,11 @@ use std::sync::LazyLock;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use shared::config::{self, Loaded, Setting, Settings as _};
-use worker::checking::Checker;
+use shared::service::config::{self, Loaded, Setting, Settings as _};
+use worker::auth::checking::Checker;
 use worker::config::WorkerConfig;
 
-use crate::dev_key;
+use crate::support::dev_key;
 
 /// The file of a worker.
 const CONFIG: &str = "config";

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use shared::clock::{Clock as _, SystemClock, Timestamp};
-use worker::checking::{Checked, Checker};
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
+use worker::auth::checking::{Checked, Checker};
 
 use super::TokenText;
 use super::settings::TokenSettings;
-use crate::{human, print};
+use crate::support::{human, print};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

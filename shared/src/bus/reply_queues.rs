@@ -4,7 +4,7 @@
 
 use regex::RegexSet;
 
-use crate::config::{Shown, Value};
+use crate::service::config::{Shown, Value};
 
 /// Patterns of names of queues (<https://docs.rs/regex>): one that matches anywhere in a name allows it.
 #[derive(Clone, Debug)]

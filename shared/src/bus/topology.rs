@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ReplyQueues, Route};
-use crate::id::TerminatorId;
+use crate::wire::id::TerminatorId;
 
 /// How often the broker gives out one message of `<ns>.messages` before it counts as failed. It is the limit of
 /// RabbitMQ 4 where none is set. A message that was given back once is moved to `<ns>.retry`, so only a worker that
@@ -630,7 +630,7 @@ mod tests {
 
     #[test]
     fn an_answer_goes_only_where_the_asker_may_read() {
-        let replies = <ReplyQueues as crate::config::Value>::parse(r"^amq\.gen-,^reports\.").unwrap();
+        let replies = <ReplyQueues as crate::service::config::Value>::parse(r"^amq\.gen-,^reports\.").unwrap();
         let names = Names::new("n").answering(replies);
         for (queue, allowed) in [
             ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.AAAAAAAA==", true),

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::bus::PublishError;
-use shared::envelope::run;
-use shared::protocol::CloseCode;
+use shared::wire::envelope::run;
+use shared::wire::protocol::CloseCode;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{Connection, Leaving};
-use crate::ending::Ending;
-use crate::parked::{Parked, Unsent};
-use crate::phase::Phase;
-use crate::refuse::refusal;
+use super::close_reason::CloseReason;
+use super::parked::{Parked, Unsent};
+use super::{Connection, ForwardSpan};
+use crate::broker::phase::Phase;
 use crate::session::Session;
+use crate::session::refuse::refusal;
 
 /// How long what was sent before a frame that broke the rules may wait to be forwarded and answered.
 const BROKEN_PATIENCE: Duration = Duration::from_secs(10);
@@ -24,16 +24,16 @@ const BROKEN_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Reading {
     Goes,
     /// A frame broke the rules: what came before it is forwarded, and then it ends like that.
-    Broken(Ending),
+    Broken(CloseReason),
     /// All of that is forwarded, and its answers are waited for.
-    Over(Ending),
+    Over(CloseReason),
 }
 
 impl Connection {
     /// A socket that is not read holds its client back by TCP. Of nobody in particular no more is kept than must be.
     pub(super) fn may_read(&self) -> bool {
         self.reading == Reading::Goes
-            && self.leaving != Leaving::WhenQuiet
+            && self.leaving != ForwardSpan::WhenQuiet
             && self.ahead.has_room(|| self.entry.peer.look(Session::was_ever_bound))
     }
 
@@ -43,18 +43,18 @@ impl Connection {
     }
 
     fn is_forwarding(&self) -> bool {
-        !matches!(*self.phase.borrow(), Phase::Waiting | Phase::Over)
+        !matches!(*self.phase.borrow(), Phase::Waiting | Phase::Terminated)
     }
 
-    pub(super) fn on_frame(&mut self, frame: Message) -> Option<Ending> {
+    pub(super) fn on_frame(&mut self, frame: Message) -> Option<CloseReason> {
         self.last_heard = Instant::now();
         self.pinged = false;
         if self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_err()) {
-            return Some(Ending::close(CloseCode::RateLimited));
+            return Some(CloseReason::close(CloseCode::RateLimited));
         }
         match frame {
             Message::Text(text) => return self.on_text(text.into()),
-            Message::Binary(_) => return self.on_broken(Ending::close(CloseCode::Unsupported)),
+            Message::Binary(_) => return self.on_broken(CloseReason::close(CloseCode::Unsupported)),
             // A ping is answered by the library, and a close ends the stream.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
         }
@@ -62,8 +62,8 @@ impl Connection {
     }
 
     /// Nothing more can be read. What was sent before that is answered first.
-    pub(super) fn on_broken(&mut self, ending: Ending) -> Option<Ending> {
-        if ending == Ending::Left {
+    pub(super) fn on_broken(&mut self, ending: CloseReason) -> Option<CloseReason> {
+        if ending == CloseReason::Left {
             return Some(ending);
         }
         self.reading = Reading::Broken(ending);
@@ -91,7 +91,7 @@ impl Connection {
             .is_some_and(|limiter| limiter.check().is_err())
     }
 
-    fn on_text(&mut self, text: Bytes) -> Option<Ending> {
+    fn on_text(&mut self, text: Bytes) -> Option<CloseReason> {
         self.forwarder.metrics.messages_received.increment(1);
         let message = self.forwarder.received(text, self.entry.peer.common().clock.now());
         let looks = message.looks;
@@ -107,7 +107,7 @@ impl Connection {
     }
 
     /// Forwards what was read, as far as it can be now.
-    pub(crate) fn forward_ahead(&mut self) -> Option<Ending> {
+    pub(crate) fn forward_ahead(&mut self) -> Option<CloseReason> {
         if self.ahead.is_empty() {
             return None;
         }
@@ -121,7 +121,7 @@ impl Connection {
     }
 
     /// Forwards the first that was read, and what may go with it.
-    fn forward(&mut self) -> Option<Ending> {
+    fn forward(&mut self) -> Option<CloseReason> {
         let peer = self.entry.peer.clone();
         let (most, is_authenticated) = peer.look(|session| (session.most_in_a_run(), session.was_ever_bound()));
         let refusing = *self.phase.borrow() == Phase::Refusing;
@@ -136,7 +136,7 @@ impl Connection {
                 break;
             }
             if self.is_too_early(is_authenticated) {
-                ending = Some(Ending::close(CloseCode::RateLimited));
+                ending = Some(CloseReason::close(CloseCode::RateLimited));
                 break;
             }
             let Some(message) = self.ahead.pop() else { break };

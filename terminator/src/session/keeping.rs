@@ -1,11 +1,11 @@
 //! What is kept in memory for a connection, and when it gives way to others.
 
 use bytes::Bytes;
-use shared::protocol::CloseCode;
+use shared::wire::protocol::CloseCode;
 use tokio::time::Instant;
 
 use super::{Life, Session};
-use crate::load::{Load, STALLED};
+use crate::connection::load::{Load, STALLED};
 
 /// What is being written, in little room: there are many connections.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub(super) fn length(body: &Bytes) -> u32 {
 impl Session {
     /// What is kept in memory for it; nothing if it is about to end, which gives that back.
     pub(crate) fn load(&self) -> Load {
-        if matches!(self.life, Life::Ending(_)) {
+        if matches!(self.life, Life::CloseReason(_)) {
             return Load::default();
         }
         let (queued, writing) = (

@@ -7,15 +7,15 @@
 
 use std::time::Duration;
 
-use shared::envelope::Standing;
-use shared::id::Sequence;
-use shared::trace::Span;
+use shared::service::trace::Span;
+use shared::wire::envelope::Standing;
+use shared::wire::id::Sequence;
 use tokio::time::Instant;
 
+use super::in_flight::Kind;
 use super::{SentBack, Session, length};
-use crate::in_flight::Kind;
-use crate::looks::Looks;
-use crate::read_ahead::Received;
+use crate::connection::looks::Looks;
+use crate::connection::read_ahead::Received;
 
 /// How long what may renew the connection waits for its turn, before it is sent ahead: less than the advance notice of any
 /// lapse, and longer than almost all handlers take.

@@ -3,23 +3,23 @@
 use std::time::Duration;
 
 use shared::bus::{Delivery, PublishError};
-use shared::envelope::errand::Write;
-use shared::envelope::{Answer, Change, Errand, Release, Verdict as Fate};
-use shared::id::{Sequence, Stamp};
-use shared::protocol::{CloseCode, Reason};
-use shared::request_id::RequestId;
-use shared::revocation::Revocations;
-use shared::trace::SpanKind;
+use shared::service::trace::SpanKind;
+use shared::wire::envelope::command::Write;
+use shared::wire::envelope::{Change, Command, Release, Reply, Verdict as Fate};
+use shared::wire::id::{MessageId, Sequence};
+use shared::wire::protocol::{CloseCode, Reason};
+use shared::wire::request_id::RequestId;
+use shared::wire::revocation::Revocations;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::auth_state::{Applied, Now};
+use super::held::Lost;
+use super::in_flight::Acceptance;
+use super::refuse::{lost_from_hold, undecided};
 use super::{Life, SentBack, Session, length};
-use crate::binding::{Applied, Now};
-use crate::ending::Ending;
-use crate::held::Lost;
-use crate::in_flight::Verdict;
-use crate::outgoing::{Entry, Outgoing};
-use crate::refuse::{lost_from_hold, undecided};
+use crate::connection::close_reason::CloseReason;
+use crate::connection::outgoing::{Entry, Outgoing};
 
 /// Of so many that were held when their connection was logged out it is known whether each was refused: their keys are
 /// among the last ones.
@@ -27,7 +27,7 @@ const MOST_RECENT: usize = 512;
 
 /// What became of something that came.
 #[derive(Debug)]
-pub(crate) enum Brought {
+pub(crate) enum DeliveryResult {
     /// It was taken.
     Taken,
     /// It had come before.
@@ -43,23 +43,23 @@ impl Session {
     pub(crate) fn answer(
         &mut self,
         sequence: Sequence,
-        mut answer: Answer,
+        mut answer: Reply,
         mut delivery: Delivery,
         revoked: &Revocations,
         now: Now,
-    ) -> Brought {
+    ) -> DeliveryResult {
         match self.life {
             Life::Gone => {
                 return match self.in_flight.answer(sequence, answer.part, answer.second) {
-                    Verdict::Deliver { .. } => Brought::Gone(delivery),
-                    Verdict::Duplicate => {
+                    Acceptance::Deliver { .. } => DeliveryResult::Gone(delivery),
+                    Acceptance::Duplicate => {
                         delivery.ack();
-                        Brought::Duplicate
+                        DeliveryResult::Duplicate
                     }
                 };
             }
-            Life::Forgotten => return Brought::Unknown(delivery),
-            Life::Open | Life::Closing { .. } | Life::Ending(_) => {}
+            Life::Forgotten => return DeliveryResult::Unknown(delivery),
+            Life::Open | Life::Closing { .. } | Life::CloseReason(_) => {}
         }
         let release = self.held.is_release(sequence);
         if answer.verdict == Fate::Again && !release {
@@ -73,10 +73,10 @@ impl Session {
             return self.sent_back(sequence, answer.second, delivery, now.instant);
         }
         let settled = match self.in_flight.answer(sequence, answer.part, answer.second) {
-            Verdict::Deliver { settled } => settled,
-            Verdict::Duplicate => {
+            Acceptance::Deliver { settled } => settled,
+            Acceptance::Duplicate => {
                 delivery.ack();
-                return Brought::Duplicate;
+                return DeliveryResult::Duplicate;
             }
         };
         self.progress = now.instant;
@@ -113,13 +113,13 @@ impl Session {
         }
         if let Some(code) = answer.close {
             // The body is the error, if there is one.
-            self.close(Ending::Close { code, say: silent }, now.instant);
+            self.close(CloseReason::Close { code, say: silent }, now.instant);
         }
-        Brought::Taken
+        DeliveryResult::Taken
     }
 
     /// A worker knows already what the question `sequence` has made of the connection, although it is not answered.
-    pub(crate) fn granted(&mut self, sequence: Sequence, answer: Answer, revoked: &Revocations, now: Now) {
+    pub(crate) fn granted(&mut self, sequence: Sequence, answer: Reply, revoked: &Revocations, now: Now) {
         if !self.in_flight.proved(sequence, answer.second) {
             return;
         }
@@ -129,25 +129,25 @@ impl Session {
     }
 
     /// A worker has something done for the connection.
-    pub(crate) fn errand(&mut self, errand: Errand, delivery: Delivery) -> Brought {
+    pub(crate) fn errand(&mut self, errand: Command, delivery: Delivery) -> DeliveryResult {
         if matches!(self.life, Life::Gone | Life::Forgotten) {
-            return Brought::Gone(delivery);
+            return DeliveryResult::Gone(delivery);
         }
         match errand {
-            Errand::Write(write) => return self.bring_write(&write, delivery),
-            Errand::Fetched { left } => self.push(Entry::Fetched { left }),
-            Errand::Wake { from: None } => self.outbound.wake(0),
-            Errand::Wake { from: Some(from) } => self.held.resume(from),
-            Errand::Replaced => {
+            Command::Write(write) => return self.bring_write(&write, delivery),
+            Command::Fetched { left } => self.push(Entry::Fetched { left }),
+            Command::Wake { from: None } => self.outbound.wake(0),
+            Command::Wake { from: Some(from) } => self.held.resume(from),
+            Command::Replaced => {
                 let code = CloseCode::Replaced;
-                self.close(Ending::Close { code, say: false }, Instant::now());
+                self.close(CloseReason::Close { code, say: false }, Instant::now());
             }
         }
         delivery.ack();
-        Brought::Taken
+        DeliveryResult::Taken
     }
 
-    fn bring_answer(&mut self, answer: &Answer, delivery: Delivery) {
+    fn bring_answer(&mut self, answer: &Reply, delivery: Delivery) {
         if delivery.message.body.is_empty() {
             return delivery.ack();
         }
@@ -165,11 +165,11 @@ impl Session {
         });
     }
 
-    fn bring_write(&mut self, write: &Write, delivery: Delivery) -> Brought {
+    fn bring_write(&mut self, write: &Write, delivery: Delivery) -> DeliveryResult {
         let key = self.common.keys.of(&write.key);
         if self.recent.contains(key) {
             delivery.ack();
-            return Brought::Duplicate;
+            return DeliveryResult::Duplicate;
         }
         let text = delivery.message.body.clone();
         // What comes out of a hold can go back there: nobody is closed for not reading that all at once.
@@ -183,7 +183,7 @@ impl Session {
             ahead: write.released,
             delivery: Some(delivery),
         });
-        Brought::Taken
+        DeliveryResult::Taken
     }
 
     fn accept(&mut self, outgoing: Outgoing) {
@@ -194,7 +194,7 @@ impl Session {
     }
 
     /// A question was sent back: it waits until all before it is settled.
-    fn sent_back(&mut self, sequence: Sequence, second: bool, mut delivery: Delivery, now: Instant) -> Brought {
+    fn sent_back(&mut self, sequence: Sequence, second: bool, mut delivery: Delivery, now: Instant) -> DeliveryResult {
         let body = std::mem::take(&mut delivery.message.body);
         let properties = &delivery.message.properties;
         let span = self
@@ -208,10 +208,14 @@ impl Session {
             if open {
                 self.tell(undecided(&body));
             }
-            return if open { Brought::Taken } else { Brought::Duplicate };
+            return if open {
+                DeliveryResult::Taken
+            } else {
+                DeliveryResult::Duplicate
+            };
         }
         if !self.in_flight.send_back(sequence) {
-            return Brought::Duplicate;
+            return DeliveryResult::Duplicate;
         }
         // What it was to decide is decided when its turn comes.
         self.barrier_decides &= self.barrier != Some(sequence);
@@ -231,13 +235,13 @@ impl Session {
                 },
             );
         }
-        Brought::Taken
+        DeliveryResult::Taken
     }
 
     /// Refuses what was held and is lost, unless it has been answered after all: by somebody who could not say so.
     fn refuse_lost(&mut self, lost: Vec<Lost>) {
         for Lost { sequence, id } in lost {
-            let stamp = Stamp {
+            let stamp = MessageId {
                 connection: self.id,
                 sequence,
             };
@@ -296,7 +300,8 @@ impl Session {
         now: Instant,
     ) {
         debug!(target: "countersign::journey", stage = "held", connection = %self.id, %sequence, ?reason, "waits for a fresh token");
-        self.held.hold(sequence, id, now + hold.min(crate::binding::FAR));
+        self.held
+            .hold(sequence, id, now + hold.min(crate::session::auth_state::FAR));
         self.rearm = true;
         // A later message may have brought the fresh token already.
         let renewed = self.binding.by().is_some_and(|by| sequence < by) && self.binding.is_live(now);
@@ -308,7 +313,7 @@ impl Session {
 
 #[cfg(test)]
 impl Session {
-    pub(crate) fn bind(&mut self, grant: shared::grant::Grant, now: Now) {
+    pub(crate) fn bind(&mut self, grant: shared::wire::grant::Grant, now: Now) {
         let change = Change::Live {
             grant,
             principal: String::new(),

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use shared::id::ConnectionId;
-use shared::tag::IdentityTag;
+use shared::wire::id::ConnectionId;
+use shared::wire::tag::IdentityTag;
 
+use super::auth_state::{Authentication, FAR, Now};
 use super::{Life, Session};
-use crate::binding::{Bound, FAR, Now};
 
 /// How a connection's authentication stands, the most remarkable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -93,7 +93,7 @@ impl Session {
     }
 }
 
-fn left_ms(bound: &Bound, now: Now) -> i64 {
+fn left_ms(bound: &Authentication, now: Now) -> i64 {
     let end = bound
         .revoked_at
         .map_or(bound.deadline, |revoked| revoked.min(bound.deadline));
@@ -101,7 +101,7 @@ fn left_ms(bound: &Bound, now: Now) -> i64 {
     ahead - millis(now.instant.saturating_duration_since(end))
 }
 
-fn age_ms(bound: &Bound, now: Now) -> Option<i64> {
+fn age_ms(bound: &Authentication, now: Now) -> Option<i64> {
     let issued_at = bound.issued_at?;
     Some(millis(now.wall.saturating_since(issued_at)))
 }
@@ -113,12 +113,12 @@ fn millis(duration: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use shared::grant::Grant;
-    use shared::id::TerminatorId;
+    use shared::wire::grant::Grant;
+    use shared::wire::id::TerminatorId;
     use tokio::time::Instant;
 
     use super::*;
-    use crate::binding::tests::{grant, now};
+    use crate::session::auth_state::tests::{grant, now};
 
     fn session() -> Session {
         let id = ConnectionId {

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use shared::id::Sequence;
-use shared::protocol::{CloseCode, Held, Reason};
-use shared::revocation::{Revocation, Revocations};
+use shared::wire::id::Sequence;
+use shared::wire::protocol::{CloseCode, Held, Reason};
+use shared::wire::revocation::{Revocation, Revocations};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::auth_state::Now;
+use super::notices::auth_required;
 use super::{Life, Session};
-use crate::binding::Now;
-use crate::notices::auth_required;
-use crate::wheel::Tick;
+use crate::timers::wheel::Tick;
 
 /// When to look again at a connection that never authenticated, and whose messages may still do it.
 const AUTH_RECHECK: Duration = Duration::from_secs(1);
@@ -176,7 +176,7 @@ impl Session {
         let (held, closing) = match self.life {
             Life::Open => (self.held.next_moment(now), None),
             Life::Closing { until, .. } => (None, Some(until)),
-            Life::Ending(_) | Life::Gone | Life::Forgotten => return None,
+            Life::CloseReason(_) | Life::Gone | Life::Forgotten => return None,
         };
         let never_bound = self.auth_due.filter(|_| !self.binding.was_ever_bound());
         let bound = self.binding.bound();

@@ -3,18 +3,18 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use shared::envelope::{Bounced, Fetch};
-use shared::grant::Policy;
-use shared::protocol::{CloseCode, Reason};
+use shared::wire::envelope::{Bounced, Fetch};
+use shared::wire::grant::Policy;
+use shared::wire::protocol::{CloseCode, Reason};
 use tokio::time::Instant;
 
+use super::guard::{Guard, guard};
+use super::outbound::{Fetched, WriteDecision};
+use super::refuse::{refusal, unauthenticated};
 use super::{BeingWritten, Life, SentBack, Session};
-use crate::bounce::Back;
-use crate::ending::Ending;
-use crate::guard::{Guard, guard};
-use crate::outbound::{Fetched, Way};
-use crate::outgoing::{Batch, Entry, Outgoing};
-use crate::refuse::{refusal, unauthenticated};
+use crate::broker::undelivered::Back;
+use crate::connection::close_reason::CloseReason;
+use crate::connection::outgoing::{Batch, Entry, Outgoing};
 
 /// What is left of a connection that has ended.
 pub(crate) struct Dismissed {
@@ -31,7 +31,7 @@ impl Session {
         let mut batch = Batch::default();
         // What was taken before is written.
         self.writing = None;
-        if let Life::Ending(ending) = self.life {
+        if let Life::CloseReason(ending) = self.life {
             batch.ending = Some(ending);
             return batch;
         }
@@ -58,9 +58,9 @@ impl Session {
     }
 
     /// It has ended: what was to be written is given back, for that reason, and nothing is accepted any more.
-    pub(crate) fn dismiss(&mut self, ending: Ending) -> Dismissed {
+    pub(crate) fn dismiss(&mut self, ending: CloseReason) -> Dismissed {
         self.life = Life::Gone;
-        self.held = crate::held::Held::default();
+        self.held = crate::session::held::Held::default();
         let mut waiting = VecDeque::new();
         let mut rest = VecDeque::new();
         let mut texts = Vec::new();
@@ -113,13 +113,13 @@ impl Session {
         }
         let (bytes, room) = (outgoing.text.len(), self.common.has_room_behind());
         let way = self.outbound.route(verdict, outgoing.ahead, bytes, room, now);
-        if outgoing.is_answer && way != Way::Write {
+        if outgoing.is_answer && way != WriteDecision::Write {
             self.outbound.owe_answer();
         }
         match way {
-            Way::Write => batch.writes.push_back(outgoing),
-            Way::Behind => self.outbound.keep(outgoing, bytes),
-            Way::Back(why) => self.give_back(outgoing, why, batch),
+            WriteDecision::Write => batch.writes.push_back(outgoing),
+            WriteDecision::Behind => self.outbound.keep(outgoing, bytes),
+            WriteDecision::Back(why) => self.give_back(outgoing, why, batch),
         }
         self.heed_guard(verdict, now);
     }
@@ -130,7 +130,7 @@ impl Session {
             return;
         }
         match self.binding.bound().map(|bound| bound.on_expired_push) {
-            Some(Policy::Close) => self.close(Ending::close(CloseCode::AuthRequired), now),
+            Some(Policy::Close) => self.close(CloseReason::close(CloseCode::AuthRequired), now),
             Some(Policy::Reauthenticate) => self.ask(Reason::Expired, now),
             Some(Policy::Ignore) | None => {}
         }
@@ -191,10 +191,10 @@ impl Session {
     }
 
     /// How it ends, if all that it waited for to end has come.
-    fn settled(&self, now: Instant) -> Option<Ending> {
+    fn settled(&self, now: Instant) -> Option<CloseReason> {
         match self.life {
             Life::Closing { until, ending } if self.in_flight.is_empty() || now >= until => Some(ending),
-            Life::Ending(ending) => Some(ending),
+            Life::CloseReason(ending) => Some(ending),
             Life::Open | Life::Closing { .. } | Life::Gone | Life::Forgotten => None,
         }
     }

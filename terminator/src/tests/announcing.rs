@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use shared::bus::Route;
 use shared::bus::topology::keys;
-use shared::envelope::{Epoch, Notice, epoch};
-use shared::grant::Policy;
+use shared::wire::envelope::{Epoch, MessageKind, epoch};
+use shared::wire::grant::Policy;
 
-use super::bench::{Bench, grant, settle};
+use super::fixture::{Fixture, grant, settle};
 
 /// Longer than the pause after which those are announced that have changed since.
 const LONG: Duration = Duration::from_secs(10);
 
-impl Bench {
+impl Fixture {
     async fn begins(&self, number: u64) {
         let route = Route::new(&self.names.internal_exchange().name, keys::REVOKED);
         self.publish(route, epoch(Epoch { epoch: number })).await;
@@ -27,60 +27,63 @@ impl Bench {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_epoch_of_the_store_has_each_connection_that_is_somebody_s_announced_once() {
-    let mut bench = Bench::new().await;
-    let (_one, first) = bench.client_of(grant(1, 600, Policy::Reauthenticate)).await;
-    let (_other, second) = bench.client_of(grant(2, 600, Policy::Reauthenticate)).await;
-    let _nobody = bench.client().await;
-    bench.begins(1).await;
+    let mut fixture = Fixture::new().await;
+    let (_one, first) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    let (_other, second) = fixture.client_of(grant(2, 600, Policy::Reauthenticate)).await;
+    let _nobody = fixture.client().await;
+    fixture.begins(1).await;
     let mut announced = Vec::new();
     for _ in 0..2 {
-        let (question, _) = bench.question().await;
-        assert_eq!(question.notice, Notice::Announced);
+        let (question, _) = fixture.question().await;
+        assert_eq!(question.notice, MessageKind::Announced);
         assert_eq!(question.standing.by, Some(question.stamp.sequence));
         assert!(question.standing.grant.is_some() && question.standing.principal.is_some());
         announced.push(question.stamp.connection);
     }
     announced.sort();
     assert_eq!(announced, [first, second]);
-    bench.expect_quiet().await;
+    fixture.expect_quiet().await;
     // Each worker that saw it begin says so.
-    bench.begins(1).await;
-    bench.expect_quiet().await;
-    bench.begins(2).await;
+    fixture.begins(1).await;
+    fixture.expect_quiet().await;
+    fixture.begins(2).await;
     for _ in 0..2 {
-        assert_eq!(bench.question().await.0.notice, Notice::Announced);
+        assert_eq!(fixture.question().await.0.notice, MessageKind::Announced);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_granted_before_and_is_heard_of_only_then_is_announced_too() {
-    let mut bench = Bench::new().await;
-    let mut client = bench.client().await;
+    let mut fixture = Fixture::new().await;
+    let mut client = fixture.client().await;
     client.send("token").await;
-    let (question, _) = bench.question().await;
-    bench.begins(1).await;
-    let change = super::bench::live(grant(1, 600, Policy::Reauthenticate));
-    bench.answer(question.stamp, change, "ok").await;
+    let (question, _) = fixture.question().await;
+    fixture.begins(1).await;
+    let change = super::fixture::live(grant(1, 600, Policy::Reauthenticate));
+    fixture.answer(question.stamp, change, "ok").await;
     assert_eq!(client.text().await, "ok");
-    let (announced, _) = bench.question().await;
-    assert_eq!((announced.notice, announced.stamp), (Notice::Announced, question.stamp));
-    bench.expect_quiet().await;
+    let (announced, _) = fixture.question().await;
+    assert_eq!(
+        (announced.notice, announced.stamp),
+        (MessageKind::Announced, question.stamp)
+    );
+    fixture.expect_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_was_away_for_longer_than_its_queue_lives_asks_what_was_revoked() {
-    let mut bench = Bench::new().await;
-    let (_client, connection) = bench.client_of(grant(1, 6_000, Policy::Reauthenticate)).await;
-    bench.sleep(100);
-    bench.expect_quiet().await;
-    bench.sleep(200);
-    let (back, _) = bench.question().await;
-    assert_eq!(back.notice, Notice::Back);
+    let mut fixture = Fixture::new().await;
+    let (_client, connection) = fixture.client_of(grant(1, 6_000, Policy::Reauthenticate)).await;
+    fixture.sleep(100);
+    fixture.expect_quiet().await;
+    fixture.sleep(200);
+    let (back, _) = fixture.question().await;
+    assert_eq!(back.notice, MessageKind::Back);
     assert_ne!(back.stamp.connection, connection);
-    let (announced, _) = bench.question().await;
+    let (announced, _) = fixture.question().await;
     assert_eq!(
         (announced.notice, announced.stamp.connection),
-        (Notice::Announced, connection)
+        (MessageKind::Announced, connection)
     );
-    bench.expect_quiet().await;
+    fixture.expect_quiet().await;
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use metrics::LocalRecorderGuard;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use shared::envelope::{Answer, Errand, Verdict};
-use shared::grant::Policy;
-use shared::protocol::Reason;
+use shared::wire::envelope::{Command, Reply, Verdict};
+use shared::wire::grant::Policy;
+use shared::wire::protocol::Reason;
 
-use super::bench::*;
+use super::fixture::*;
 
 /// What is counted on this thread, as which a test runs with all that it starts.
 struct Counted<'a> {
@@ -45,28 +45,28 @@ fn recorder() -> PrometheusRecorder {
 async fn messages_that_wait_for_a_token_are_shown_as_long_as_they_do() {
     let recorder = recorder();
     let counted = Counted::here(&recorder);
-    let mut bench = Bench::new().await;
-    let mut client = bench.client().await;
+    let mut fixture = Fixture::new().await;
+    let mut client = fixture.client().await;
     for number in 1..=2 {
         client.send("bare").await;
-        let (question, _) = bench.question().await;
+        let (question, _) = fixture.question().await;
         assert_eq!(counted.of("messages_in_flight"), 1.0);
-        let held = Answer {
+        let held = Reply {
             verdict: Verdict::Held {
                 reason: Reason::Missing,
                 hold_ms: 60_000,
             },
-            ..Answer::ONLY
+            ..Reply::ONLY
         };
-        bench.answer(question.stamp, held, "").await;
+        fixture.answer(question.stamp, held, "").await;
         assert_eq!(counted.of("held_inbound"), f64::from(number));
         assert_eq!(counted.of("messages_in_flight"), 0.0);
     }
     client.expect_required("missing").await;
-    bench.renew(&mut client, grant(1, 60, Policy::Reauthenticate)).await;
-    let (release, _) = bench.question().await;
+    fixture.renew(&mut client, grant(1, 60, Policy::Reauthenticate)).await;
+    let (release, _) = fixture.question().await;
     let settled = r#"{"settled":[1,2],"held":[]}"#;
-    bench.answer(release.stamp, Answer::ONLY, settled).await;
+    fixture.answer(release.stamp, Reply::ONLY, settled).await;
     assert_eq!(counted.of("held_inbound"), 0.0);
 }
 
@@ -74,16 +74,16 @@ async fn messages_that_wait_for_a_token_are_shown_as_long_as_they_do() {
 async fn what_a_connection_leaves_held_is_not_shown_as_its_own_any_more() {
     let recorder = recorder();
     let counted = Counted::here(&recorder);
-    let mut bench = Bench::new().await;
-    let (client, connection) = bench.client_of(grant(1, 60, Policy::Reauthenticate)).await;
-    bench.errand(connection, Errand::Wake { from: None }, "").await;
-    bench.expect_fetch().await;
-    bench.push(connection, 1, "behind").await;
+    let mut fixture = Fixture::new().await;
+    let (client, connection) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;
+    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.expect_fetch().await;
+    fixture.push(connection, 1, "behind").await;
     pass(Duration::from_secs(1)).await;
     assert_eq!(counted.of("held_outbound"), 1.0);
     assert_eq!(counted.expiring(), [0.0, 1.0, 1.0, 1.0, 1.0]);
     drop(client);
-    bench.closed().await;
+    fixture.closed().await;
     pass(Duration::from_secs(1)).await;
     assert_eq!(counted.of("held_outbound"), 0.0);
     assert_eq!(counted.expiring(), [0.0; 5]);
@@ -94,14 +94,14 @@ async fn what_a_connection_leaves_held_is_not_shown_as_its_own_any_more() {
 async fn what_waits_behind_a_fetch_is_shown_until_it_is_written() {
     let recorder = recorder();
     let counted = Counted::here(&recorder);
-    let mut bench = Bench::new().await;
-    let (mut client, connection) = bench.client_of(grant(1, 60, Policy::Reauthenticate)).await;
-    bench.errand(connection, Errand::Wake { from: None }, "").await;
-    bench.expect_fetch().await;
-    bench.push(connection, 1, "one").await;
-    bench.push(connection, 1, "two").await;
+    let mut fixture = Fixture::new().await;
+    let (mut client, connection) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;
+    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.expect_fetch().await;
+    fixture.push(connection, 1, "one").await;
+    fixture.push(connection, 1, "two").await;
     assert_eq!(counted.of("held_outbound"), 2.0);
-    bench.errand(connection, Errand::Fetched { left: 0 }, "").await;
+    fixture.errand(connection, Command::Fetched { left: 0 }, "").await;
     assert_eq!(client.text().await, "one");
     assert_eq!(client.text().await, "two");
     assert_eq!(counted.of("held_outbound"), 0.0);
@@ -111,14 +111,14 @@ async fn what_waits_behind_a_fetch_is_shown_until_it_is_written() {
 async fn a_socket_that_is_cut_is_counted_as_that_and_as_nothing_else() {
     let recorder = recorder();
     let counted = Counted::here(&recorder);
-    let mut bench = Bench::new().await;
-    let client = bench.client_with(512).await;
-    let (client, connection) = bench.authenticate(client, grant(1, 10, Policy::Reauthenticate)).await;
+    let mut fixture = Fixture::new().await;
+    let client = fixture.client_with(512).await;
+    let (client, connection) = fixture.authenticate(client, grant(1, 10, Policy::Reauthenticate)).await;
     pass(Duration::from_secs(9)).await;
-    bench.push(connection, 1, &"x".repeat(20_000)).await;
+    fixture.push(connection, 1, &"x".repeat(20_000)).await;
     pass(Duration::from_millis(1_300)).await;
     client.rest().await;
-    bench.closed().await;
+    fixture.closed().await;
     assert_eq!(counted.of("connections_closed_total{code=\"cut\"}"), 1.0);
     assert_eq!(counted.of("connections_closed_total{code=\"4401\"}"), 0.0);
     assert_eq!(counted.of("given_back_total{reason=\"lapsed\"}"), 1.0);
@@ -128,16 +128,16 @@ async fn a_socket_that_is_cut_is_counted_as_that_and_as_nothing_else() {
 async fn a_wave_of_expiries_is_seen_coming_and_is_over_when_all_are_renewed() {
     let recorder = recorder();
     let counted = Counted::here(&recorder);
-    let mut bench = Bench::new().await;
+    let mut fixture = Fixture::new().await;
     let mut clients = Vec::new();
     for (of, seconds) in [(1, 100), (2, 100), (3, 2_000)] {
-        clients.push(bench.client_of(grant(of, seconds, Policy::Ignore)).await.0);
+        clients.push(fixture.client_of(grant(of, seconds, Policy::Ignore)).await.0);
     }
     pass(Duration::from_secs(2)).await;
     assert_eq!(counted.expiring(), [0.0, 0.0, 2.0, 2.0, 3.0]);
     pass(Duration::from_secs(40)).await;
     assert_eq!(counted.expiring(), [0.0, 2.0, 2.0, 2.0, 3.0], "within a minute now");
-    bench.renew(&mut clients[0], grant(1, 3_000, Policy::Ignore)).await;
+    fixture.renew(&mut clients[0], grant(1, 3_000, Policy::Ignore)).await;
     pass(Duration::from_secs(50)).await;
     assert_eq!(
         counted.expiring(),
@@ -156,9 +156,9 @@ async fn a_wave_of_expiries_is_seen_coming_and_is_over_when_all_are_renewed() {
 async fn a_grant_that_is_taken_back_ends_with_its_grace() {
     let recorder = recorder();
     let counted = Counted::here(&recorder);
-    let mut bench = Bench::new().await;
-    let (mut client, _) = bench.client_of(grant(1, 600, Policy::Reauthenticate)).await;
-    bench.revoke(super::revoking::revocation(1, 30)).await;
+    let mut fixture = Fixture::new().await;
+    let (mut client, _) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    fixture.revoke(super::revoking::revocation(1, 30)).await;
     client.expect_required("revoked").await;
     pass(Duration::from_secs(1)).await;
     assert_eq!(counted.expiring(), [0.0, 1.0, 1.0, 1.0, 1.0]);

@@ -4,61 +4,61 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use shared::bus::memory::MemoryBus;
-use shared::envelope::Answer;
-use shared::grant::Policy;
+use shared::wire::envelope::Reply;
+use shared::wire::grant::Policy;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
-use super::bench::*;
+use super::fixture::*;
 
 /// A client that has as much in flight as it may.
-async fn used_up() -> (Bench, Client, shared::id::Stamp) {
-    let mut bench = Bench::with(&[("max-in-flight", "1"), ("broker-patience", "60s")]).await;
-    let mut client = bench.client().await;
+async fn used_up() -> (Fixture, Client, shared::wire::id::MessageId) {
+    let mut fixture = Fixture::with(&[("max-in-flight", "1"), ("broker-patience", "60s")]).await;
+    let mut client = fixture.client().await;
     client.send("1").await;
-    let (first, _) = bench.question().await;
-    (bench, client, first.stamp)
+    let (first, _) = fixture.question().await;
+    (fixture, client, first.stamp)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_is_answered_while_the_share_in_flight_is_used_up() {
-    let (mut bench, mut client, first) = used_up().await;
+    let (mut fixture, mut client, first) = used_up().await;
     client.ping("before").await;
     assert_eq!(client.pong().await, "before");
     client.send("2").await;
     client.send("3").await;
     client.ping("behind messages").await;
     assert_eq!(client.pong().await, "behind messages");
-    bench.expect_no_question().await;
+    fixture.expect_no_question().await;
     // And they go in their order as soon as they may.
     let mut open = first;
     for expected in ["2", "3"] {
-        bench.answer(open, Answer::ONLY, "ok").await;
+        fixture.answer(open, Reply::ONLY, "ok").await;
         assert_eq!(client.text().await, "ok");
-        let (question, body) = bench.question().await;
+        let (question, body) = fixture.question().await;
         assert_eq!(body, expected);
-        bench.expect_no_question().await;
+        fixture.expect_no_question().await;
         open = question.stamp;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_is_answered_behind_a_barrier_and_while_the_broker_is_away() {
-    let (mut bench, mut client, first) = used_up().await;
-    bench.answer(first, Answer::ONLY, "ok").await;
+    let (mut fixture, mut client, first) = used_up().await;
+    fixture.answer(first, Reply::ONLY, "ok").await;
     assert_eq!(client.text().await, "ok");
     client.send(r#"{"type":"auth.forget"}"#).await;
-    let (barrier, _) = bench.question().await;
+    let (barrier, _) = fixture.question().await;
     client.ping("barrier").await;
     assert_eq!(client.pong().await, "barrier");
-    bench.answer(barrier.stamp, Answer::ONLY, "ok").await;
+    fixture.answer(barrier.stamp, Reply::ONLY, "ok").await;
     assert_eq!(client.text().await, "ok");
-    away(&bench.bus);
+    away(&fixture.bus);
     settle().await;
     client.send("waits").await;
     client.ping("broker").await;
     assert_eq!(client.pong().await, "broker");
-    back(&bench.bus);
-    let (_, body) = bench.question().await;
+    back(&fixture.bus);
+    let (_, body) = fixture.question().await;
     assert_eq!(body, "waits");
 }
 
@@ -74,48 +74,48 @@ async fn no_more_is_read_ahead_than_a_little() {
 
 #[tokio::test(start_paused = true)]
 async fn it_is_seen_that_a_client_has_left_and_what_it_sent_before_is_forwarded() {
-    let (mut bench, mut client, first) = used_up().await;
+    let (mut fixture, mut client, first) = used_up().await;
     client.send("2").await;
     client.socket.send(Frame::Close(None)).await.unwrap();
     settle().await;
-    bench.answer(first, Answer::ONLY, "ok").await;
-    let (second, body) = bench.question().await;
+    fixture.answer(first, Reply::ONLY, "ok").await;
+    let (second, body) = fixture.question().await;
     assert_eq!(body, "2");
-    bench.answer(second.stamp, Answer::ONLY, "ok").await;
-    bench.closed().await;
+    fixture.answer(second.stamp, Reply::ONLY, "ok").await;
+    fixture.closed().await;
     // Nor does it take long to see where nothing is settled.
-    let (mut bench, client, _) = used_up().await;
+    let (mut fixture, client, _) = used_up().await;
     drop(client);
-    let (_, code) = bench.closed().await;
+    let (_, code) = fixture.closed().await;
     assert_eq!(code, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_client_sent_before_it_left_waits_for_the_broker() {
-    let (mut bench, mut client, first) = used_up().await;
-    bench.answer(first, Answer::ONLY, "ok").await;
-    away(&bench.bus);
+    let (mut fixture, mut client, first) = used_up().await;
+    fixture.answer(first, Reply::ONLY, "ok").await;
+    away(&fixture.bus);
     settle().await;
     client.send("2").await;
     client.socket.send(Frame::Close(None)).await.unwrap();
     pass(Duration::from_secs(15)).await;
-    back(&bench.bus);
-    let (_, body) = bench.question().await;
+    back(&fixture.bus);
+    let (_, body) = fixture.question().await;
     assert_eq!(body, "2");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_came_before_a_frame_that_breaks_the_rules_is_answered_first() {
-    let (mut bench, mut client, first) = used_up().await;
+    let (mut fixture, mut client, first) = used_up().await;
     client.send("2").await;
     client.socket.send(Frame::binary(vec![0])).await.unwrap();
     client.socket.send(Frame::text("3")).await.unwrap();
     client.expect_nothing().await;
-    bench.answer(first, Answer::ONLY, "to 1").await;
+    fixture.answer(first, Reply::ONLY, "to 1").await;
     assert_eq!(client.text().await, "to 1");
-    let (second, body) = bench.question().await;
+    let (second, body) = fixture.question().await;
     assert_eq!(body, "2");
-    bench.answer(second.stamp, Answer::ONLY, "to 2").await;
+    fixture.answer(second.stamp, Reply::ONLY, "to 2").await;
     assert_eq!(client.text().await, "to 2");
     client.expect_error("bad_request").await;
     assert_eq!(client.close_code().await, 1003);
@@ -123,7 +123,7 @@ async fn what_came_before_a_frame_that_breaks_the_rules_is_answered_first() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_read_and_is_not_forwarded_any_more_is_refused() {
-    let (bench, mut client, first) = used_up().await;
+    let (fixture, mut client, first) = used_up().await;
     client.send(r#"{"id":"2"}"#).await;
     client.socket.send(Frame::binary(vec![0])).await.unwrap();
     settle().await;
@@ -132,21 +132,21 @@ async fn what_was_read_and_is_not_forwarded_any_more_is_refused() {
     assert_eq!(told["error"]["temporary"], true);
     client.expect_error("bad_request").await;
     assert_eq!(client.close_code().await, 1003);
-    drop((bench, first));
+    drop((fixture, first));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_could_not_be_forwarded_in_time_was_sent_in_time() {
-    let mut bench = Bench::with(&[("max-in-flight", "1"), ("auth-timeout", "10s")]).await;
-    let mut client = bench.client().await;
+    let mut fixture = Fixture::with(&[("max-in-flight", "1"), ("auth-timeout", "10s")]).await;
+    let mut client = fixture.client().await;
     client.send("slow").await;
-    let (slow, _) = bench.question().await;
+    let (slow, _) = fixture.question().await;
     client.send("a token").await;
     pass(Duration::from_secs(15)).await;
-    bench.answer(slow.stamp, Answer::ONLY, "ok").await;
-    let (token, _) = bench.question().await;
+    fixture.answer(slow.stamp, Reply::ONLY, "ok").await;
+    let (token, _) = fixture.question().await;
     pass(Duration::from_secs(5)).await;
-    bench
+    fixture
         .answer(token.stamp, live(grant(1, 600, Policy::Ignore)), "ok")
         .await;
     assert_eq!(client.text().await, "ok");
@@ -154,12 +154,12 @@ async fn a_token_that_could_not_be_forwarded_in_time_was_sent_in_time() {
     pass(Duration::from_secs(5)).await;
     client.expect_nothing().await;
     // One that was sent too late does not put off the end.
-    let mut client = bench.client().await;
+    let mut client = fixture.client().await;
     client.send("slow").await;
-    let (slow, _) = bench.question().await;
+    let (slow, _) = fixture.question().await;
     pass(Duration::from_secs(11)).await;
     client.send("a token").await;
-    bench.answer(slow.stamp, Answer::ONLY, "ok").await;
+    fixture.answer(slow.stamp, Reply::ONLY, "ok").await;
     assert_eq!(client.text().await, "ok");
     client.expect_error("auth_required").await;
     assert_eq!(client.close_code().await, 4408);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use shared::clock::Timestamp;
-use shared::envelope::Bounced;
-use shared::grant::{Grant, Policy};
-use shared::revocation::{Revocation, Target};
+use shared::service::clock::Timestamp;
+use shared::wire::envelope::Bounced;
+use shared::wire::grant::{Grant, Policy};
+use shared::wire::revocation::{Revocation, Target};
 
-use super::bench::*;
+use super::fixture::*;
 
 fn at(seconds: u64) -> Timestamp {
     START.saturating_add(Duration::from_secs(seconds))
@@ -25,69 +25,69 @@ pub(super) fn revocation(of: u8, effective: u64) -> Revocation {
 
 #[tokio::test(start_paused = true)]
 async fn a_revocation_closes_whom_it_means_and_nobody_else() {
-    let mut bench = Bench::new().await;
-    let (mut alice, _) = bench.client_of(grant(1, 600, Policy::Ignore)).await;
-    let (mut bob, of_bob) = bench.client_of(grant(2, 600, Policy::Ignore)).await;
-    bench.revoke(revocation(1, 0)).await;
+    let mut fixture = Fixture::new().await;
+    let (mut alice, _) = fixture.client_of(grant(1, 600, Policy::Ignore)).await;
+    let (mut bob, of_bob) = fixture.client_of(grant(2, 600, Policy::Ignore)).await;
+    fixture.revoke(revocation(1, 0)).await;
     alice.expect_error("token_revoked").await;
     assert_eq!(alice.close_code().await, 4503);
     drop(alice);
-    let (_, code) = bench.closed().await;
+    let (_, code) = fixture.closed().await;
     assert_eq!(code, Some(4503));
-    bench.push(of_bob, 2, "p").await;
+    fixture.push(of_bob, 2, "p").await;
     assert_eq!(bob.text().await, "p");
-    assert!(bench.is_all_settled().await);
+    assert!(fixture.is_all_settled().await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_when_a_grant_is_taken_back_is_not_written() {
-    let mut bench = Bench::new().await;
-    let client = bench.client_with(512).await;
-    let (client, connection) = bench.authenticate(client, grant(1, 600, Policy::Ignore)).await;
+    let mut fixture = Fixture::new().await;
+    let client = fixture.client_with(512).await;
+    let (client, connection) = fixture.authenticate(client, grant(1, 600, Policy::Ignore)).await;
     let large = "x".repeat(20_000);
-    bench.push(connection, 1, &large).await;
-    bench.push(connection, 1, "waits").await;
-    bench.revoke(revocation(1, 0)).await;
+    fixture.push(connection, 1, &large).await;
+    fixture.push(connection, 1, "waits").await;
+    fixture.revoke(revocation(1, 0)).await;
     assert!(
         client.rest().await <= 512,
         "what the stream had not taken came after all"
     );
-    bench.expect_given_back(Bounced::Lapsed, &large).await;
-    bench.expect_given_back(Bounced::Lapsed, "waits").await;
-    let (_, code) = bench.closed().await;
+    fixture.expect_given_back(Bounced::Lapsed, &large).await;
+    fixture.expect_given_back(Bounced::Lapsed, "waits").await;
+    let (_, code) = fixture.closed().await;
     assert_eq!(code, Some(4503));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_grace_asks_first_and_a_newer_token_ends_it() {
-    let mut bench = Bench::new().await;
-    let (mut alice, connection) = bench.client_of(grant(1, 600, Policy::Reauthenticate)).await;
-    bench.revoke(revocation(1, 30)).await;
+    let mut fixture = Fixture::new().await;
+    let (mut alice, connection) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    fixture.revoke(revocation(1, 30)).await;
     let asked = alice.expect_required("revoked").await;
     assert!(
         (29_000..=30_000).contains(&asked["deadline_ms"].as_u64().unwrap()),
         "{asked}"
     );
-    bench.push(connection, 1, "within the grace").await;
+    fixture.push(connection, 1, "within the grace").await;
     assert_eq!(alice.text().await, "within the grace");
     let newer = Grant {
         issued_at: Some(at(10)),
         ..grant(1, 600, Policy::Reauthenticate)
     };
-    bench.renew(&mut alice, newer).await;
+    fixture.renew(&mut alice, newer).await;
     pass(Duration::from_secs(60)).await;
-    bench.push(connection, 1, "after it").await;
+    fixture.push(connection, 1, "after it").await;
     assert_eq!(alice.text().await, "after it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_grace_that_passes_closes() {
-    let mut bench = Bench::new().await;
-    let (mut alice, _) = bench.client_of(grant(1, 600, Policy::Reauthenticate)).await;
-    bench.revoke(revocation(1, 30)).await;
+    let mut fixture = Fixture::new().await;
+    let (mut alice, _) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    fixture.revoke(revocation(1, 30)).await;
     alice.expect_required("revoked").await;
     // The same token again, and what revokes it is heeded again.
-    bench.renew(&mut alice, grant(1, 600, Policy::Reauthenticate)).await;
+    fixture.renew(&mut alice, grant(1, 600, Policy::Reauthenticate)).await;
     alice.expect_required("revoked").await;
     pass(Duration::from_secs(29)).await;
     alice.expect_nothing().await;
@@ -98,12 +98,12 @@ async fn a_grace_that_passes_closes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_comes_after_its_revocation_is_none() {
-    let mut bench = Bench::new().await;
-    bench.revoke(revocation(1, 0)).await;
-    let mut client = bench.client().await;
+    let mut fixture = Fixture::new().await;
+    fixture.revoke(revocation(1, 0)).await;
+    let mut client = fixture.client().await;
     client.send("token").await;
-    let (question, _) = bench.question().await;
-    bench
+    let (question, _) = fixture.question().await;
+    fixture
         .answer(question.stamp, live(grant(1, 600, Policy::Ignore)), "ok")
         .await;
     assert_eq!(client.text().await, "ok");

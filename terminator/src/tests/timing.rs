@@ -3,30 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::envelope::{Answer, Change, Part};
-use shared::grant::{Grant, Policy};
-use shared::id::TerminatorId;
+use shared::wire::envelope::{Change, Part, Reply};
+use shared::wire::grant::{Grant, Policy};
+use shared::wire::id::TerminatorId;
 use tokio::time::Instant;
 
-use super::bench::*;
 use super::common;
-use crate::registry::Registry;
+use super::fixture::*;
+use crate::connection::registry::Registry;
 
 #[tokio::test(start_paused = true)]
 async fn who_never_authenticates_is_closed_but_not_while_something_is_on_its_way() {
-    let mut bench = Bench::with(&[("auth-timeout", "15s")]).await;
-    let mut idle = bench.client().await;
-    let mut busy = bench.client().await;
+    let mut fixture = Fixture::with(&[("auth-timeout", "15s")]).await;
+    let mut idle = fixture.client().await;
+    let mut busy = fixture.client().await;
     busy.send("question").await;
-    let (question, _) = bench.question().await;
-    let (mut alice, _) = bench.client_of(grant(1, 600, Policy::Close)).await;
+    let (question, _) = fixture.question().await;
+    let (mut alice, _) = fixture.client_of(grant(1, 600, Policy::Close)).await;
     pass(Duration::from_secs(14)).await;
     idle.expect_nothing().await;
     pass(Duration::from_secs(1)).await;
     idle.expect_error("auth_required").await;
     assert_eq!(idle.close_code().await, 4408);
     busy.expect_nothing().await;
-    bench.answer(question.stamp, Answer::ONLY, "answer").await;
+    fixture.answer(question.stamp, Reply::ONLY, "answer").await;
     assert_eq!(busy.text().await, "answer");
     busy.expect_error("auth_required").await;
     assert_eq!(busy.close_code().await, 4408);
@@ -35,34 +35,34 @@ async fn who_never_authenticates_is_closed_but_not_while_something_is_on_its_way
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_too_late_does_not_put_off_the_end_but_what_was_in_time_is_waited_for() {
-    let mut bench = Bench::with(&[("auth-timeout", "2s")]).await;
-    let mut client = bench.client().await;
+    let mut fixture = Fixture::with(&[("auth-timeout", "2s")]).await;
+    let mut client = fixture.client().await;
     client.send("in time").await;
-    let (in_time, _) = bench.question().await;
+    let (in_time, _) = fixture.question().await;
     pass(Duration::from_secs(2)).await;
     client.send("too late").await;
-    let (late, _) = bench.question().await;
+    let (late, _) = fixture.question().await;
     pass(Duration::from_secs(3)).await;
     client.expect_nothing().await;
-    bench.answer(in_time.stamp, Answer::ONLY, "answer").await;
+    fixture.answer(in_time.stamp, Reply::ONLY, "answer").await;
     assert_eq!(client.text().await, "answer");
     pass(Duration::from_secs(1)).await;
     client.expect_error("auth_required").await;
     assert_eq!(client.close_code().await, 4408);
-    bench.answer(late.stamp, Answer::ONLY, "").await;
+    fixture.answer(late.stamp, Reply::ONLY, "").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_has_logged_out_has_authenticated_once() {
-    let mut bench = Bench::with(&[("auth-timeout", "1s")]).await;
-    let (mut client, _) = bench.client_of(grant(1, 600, Policy::Close)).await;
+    let mut fixture = Fixture::with(&[("auth-timeout", "1s")]).await;
+    let (mut client, _) = fixture.client_of(grant(1, 600, Policy::Close)).await;
     client.send("auth.forget").await;
-    let (forget, _) = bench.question().await;
-    let forgotten = Answer {
+    let (forget, _) = fixture.question().await;
+    let forgotten = Reply {
         change: Some(Change::Forgotten),
-        ..Answer::ONLY
+        ..Reply::ONLY
     };
-    bench.answer(forget.stamp, forgotten, "out").await;
+    fixture.answer(forget.stamp, forgotten, "out").await;
     assert_eq!(client.text().await, "out");
     pass(Duration::from_secs(10)).await;
     client.expect_nothing().await;
@@ -70,12 +70,12 @@ async fn who_has_logged_out_has_authenticated_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_is_told_once_for_each_grant_that_it_will_end() {
-    let mut bench = Bench::new().await;
+    let mut fixture = Fixture::new().await;
     let expiring = |seconds, refresh| Grant {
         refresh_at: START.saturating_add(Duration::from_secs(refresh)),
         ..grant(1, seconds, Policy::Reauthenticate)
     };
-    let (mut client, _) = bench.client_of(expiring(100, 80)).await;
+    let (mut client, _) = fixture.client_of(expiring(100, 80)).await;
     pass(Duration::from_secs(79)).await;
     client.expect_nothing().await;
     let told = client.expect_required("expiring").await;
@@ -84,14 +84,14 @@ async fn a_client_is_told_once_for_each_grant_that_it_will_end() {
         "{told}"
     );
     client.expect_nothing().await;
-    bench.renew(&mut client, expiring(200, 180)).await;
+    fixture.renew(&mut client, expiring(200, 180)).await;
     pass(Duration::from_secs(95)).await;
     client.expect_required("expiring").await;
 }
 
 /// All counters of this process together, as other tests count at the same time: only what grows is certain.
 async fn sample(name: &str) -> f64 {
-    let rendered = shared::telemetry::metrics().unwrap().render();
+    let rendered = shared::service::telemetry::metrics().unwrap().render();
     let line = rendered
         .lines()
         .find(|line| line.starts_with(name) && line[name.len()..].starts_with(' '));
@@ -111,48 +111,48 @@ async fn all_of_it_is_counted() {
         "countersign_terminator_lapses_total",
         "countersign_terminator_revocations_total",
     ];
-    let mut bench = Bench::new().await;
+    let mut fixture = Fixture::new().await;
     let mut before = Vec::new();
     for name in NAMES {
         before.push(sample(name).await);
     }
-    let (mut client, connection) = bench.client_of(grant(1, 10, Policy::Reauthenticate)).await;
+    let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
     client.send("sent back").await;
-    let (question, body) = bench.question().await;
-    let again = Answer {
-        verdict: shared::envelope::Verdict::Again,
-        ..Answer::ONLY
+    let (question, body) = fixture.question().await;
+    let again = Reply {
+        verdict: shared::wire::envelope::Verdict::Again,
+        ..Reply::ONLY
     };
-    bench.answer(question.stamp, again, &body).await;
-    let (question, _) = bench.question().await;
-    let held = Answer {
-        verdict: shared::envelope::Verdict::Held {
-            reason: shared::protocol::Reason::Expired,
+    fixture.answer(question.stamp, again, &body).await;
+    let (question, _) = fixture.question().await;
+    let held = Reply {
+        verdict: shared::wire::envelope::Verdict::Held {
+            reason: shared::wire::protocol::Reason::Expired,
             hold_ms: 60_000,
         },
         second: true,
-        ..Answer::ONLY
+        ..Reply::ONLY
     };
-    bench.answer(question.stamp, held, "").await;
+    fixture.answer(question.stamp, held, "").await;
     client.expect_required("expired").await;
     pass(Duration::from_secs(11)).await;
-    bench.push(connection, 1, "lapsed").await;
-    bench.push(connection, 2, "gone").await;
-    bench.renew(&mut client, grant(1, 60, Policy::Reauthenticate)).await;
-    let (release, _) = bench.question().await;
-    bench
+    fixture.push(connection, 1, "lapsed").await;
+    fixture.push(connection, 2, "gone").await;
+    fixture.renew(&mut client, grant(1, 60, Policy::Reauthenticate)).await;
+    let (release, _) = fixture.question().await;
+    fixture
         .answer(
             release.stamp,
-            Answer {
+            Reply {
                 part: Part::ONLY,
-                ..Answer::ONLY
+                ..Reply::ONLY
             },
             "",
         )
         .await;
-    bench
-        .revoke(shared::revocation::Revocation {
-            target: shared::revocation::Target::Identity(identity(9)),
+    fixture
+        .revoke(shared::wire::revocation::Revocation {
+            target: shared::wire::revocation::Target::Identity(identity(9)),
             issued_before: START,
             effective: START,
             until: START,
@@ -183,7 +183,7 @@ async fn a_hundred_thousand_connections_that_expire_within_a_minute_cost_little(
         let grant = Grant {
             until: ends,
             refresh_at: refreshes,
-            ..crate::binding::tests::grant(1, 1)
+            ..crate::session::auth_state::tests::grant(1, 1)
         };
         entry.peer.bind(grant, start);
     }
@@ -210,16 +210,16 @@ async fn a_hundred_thousand_connections_that_expire_within_a_minute_cost_little(
 #[tokio::test(start_paused = true)]
 async fn a_connection_whose_questions_are_lost_is_closed_so_that_its_client_asks_again() {
     for order in ["connection", "none"] {
-        let mut bench = Bench::with(&[("answer-timeout", "5m"), ("order", order)]).await;
-        let (mut lost, mut served) = (bench.client().await, bench.client().await);
+        let mut fixture = Fixture::with(&[("answer-timeout", "5m"), ("order", order)]).await;
+        let (mut lost, mut served) = (fixture.client().await, fixture.client().await);
         lost.send("lost").await;
-        let _nobody_answers = bench.question().await;
+        let _nobody_answers = fixture.question().await;
         lost.send("behind").await;
         for _ in 0..4 {
             served.send("asked").await;
-            let (question, _) = bench_question_of(&mut bench, "asked").await;
+            let (question, _) = bench_question_of(&mut fixture, "asked").await;
             pass(Duration::from_secs(70)).await;
-            bench.answer(question.stamp, Answer::ONLY, "answer").await;
+            fixture.answer(question.stamp, Reply::ONLY, "answer").await;
             assert_eq!(served.text().await, "answer");
         }
         lost.expect_nothing().await;
@@ -236,9 +236,9 @@ async fn a_connection_whose_questions_are_lost_is_closed_so_that_its_client_asks
 }
 
 /// The question with that text, whatever comes before it.
-async fn bench_question_of(bench: &mut Bench, text: &str) -> (shared::envelope::Question, String) {
+async fn bench_question_of(fixture: &mut Fixture, text: &str) -> (shared::wire::envelope::ForwardedMessage, String) {
     loop {
-        let (question, body) = bench.question().await;
+        let (question, body) = fixture.question().await;
         if body == text {
             return (question, body);
         }

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use shared::bus::batch;
-use shared::envelope::bounce::Undelivered;
-use shared::envelope::{Question, Return};
+use shared::wire::envelope::undelivered::Undelivered;
+use shared::wire::envelope::{ForwardedMessage, Return};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(messages) = batch::read(&Bytes::copy_from_slice(bytes)) else { return };
@@ -14,6 +14,6 @@ fuzz_target!(|bytes: &[u8]| {
         // What they come to is for claims to say; here they only have to come to something.
         let _ = Return::read(message);
         let _ = Undelivered::read(message);
-        let _ = Question::read(&message.properties);
+        let _ = ForwardedMessage::read(&message.properties);
     }
 });

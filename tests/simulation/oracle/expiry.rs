@@ -1,7 +1,7 @@
 //! P4: nothing reaches a socket whose authentication has lapsed, was taken back, or was given up.
 
 use serde_json::Value as Json;
-use shared::grant::Policy;
+use shared::wire::grant::Policy;
 
 use super::eras::authenticates;
 use super::ledger::{Ledger, Line, Message};

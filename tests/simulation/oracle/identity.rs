@@ -4,7 +4,7 @@
 use super::eras::authenticates;
 use super::ledger::{Handled, Ledger, Message};
 use crate::scenario::Kind;
-use shared::grant::Policy;
+use shared::wire::grant::Policy;
 
 /// From the moment at which a message is judged to the one at which the application has it: operations of the store lie
 /// between, and other messages.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use crate::parts::token::{Roles, Token};
 use crate::scenario::{Kind, Settings};
-use crate::token::{Roles, Token};
 use crate::trace::{End, Event, Socket, Taken};
 
 /// Within which time after a loss terminators have announced all their connections.

@@ -10,11 +10,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
-use shared::grant::Policy;
+use shared::wire::grant::Policy;
 
 use crate::oracle::ledger::{Ledger, Message};
+use crate::parts::token::{Roles, Token};
 use crate::scenario::{Kind, Settings};
-use crate::token::{Roles, Token};
 use crate::trace::{End, Event, Socket, Taken};
 
 /// Silence that is long enough for everything to be settled.

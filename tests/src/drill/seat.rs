@@ -9,12 +9,10 @@ use tokio::{
 };
 
 use super::{Targets, end_of, subject};
-use crate::{
-    client::{Client, Received},
-    history::{Event, History, now_ms},
-    token::token_for,
-    wait::Span,
-};
+use crate::history::{Event, History, now_ms};
+use crate::peers::client::{Client, Received};
+use crate::tokens::token::token_for;
+use crate::wait::Span;
 
 /// How long a token lives: through any drill's fault.
 const LIFETIME: Duration = Duration::from_secs(900);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use reqwest::Url;
-use shared::config::{Shown, Value, redacted};
+use shared::service::config::{Shown, Value, redacted};
 
 /// What handles a message once it is authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]

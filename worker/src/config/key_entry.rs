@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
-use shared::config::{Shown, Value, redacted};
+use shared::service::config::{Shown, Value, redacted};
 
-use crate::token::source::{SECRET, shown};
+use crate::token::keys::source::{SECRET, shown};
 
 /// An entry of `jwt-keys`, yet to be understood. `Debug` and `Display` show `***` for a password in a URL, and for what is
 /// no file's name: it would be refused, but may well be printed before.

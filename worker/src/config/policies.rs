@@ -2,10 +2,10 @@
 //!
 //! `reauthenticate,typing=ignore`: nobody wants a notice that somebody typed five minutes ago.
 
-use shared::config::{Shown, Value};
-use shared::grant::Policy;
-use shared::protocol::RESERVED_PREFIX;
-use shared::topic::Pattern;
+use shared::service::config::{Shown, Value};
+use shared::wire::grant::Policy;
+use shared::wire::protocol::RESERVED_PREFIX;
+use shared::wire::topic::Pattern;
 
 /// A policy for every type of message.
 #[derive(Clone, Debug, PartialEq, Eq)]

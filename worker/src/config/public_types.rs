@@ -3,9 +3,9 @@
 //! Such a message is nobody's: neither its connection's grant nor a hold has to do with it, so that its answer is the
 //! same before a log-in, in it and after it.
 
-use shared::config::{Shown, Value};
-use shared::protocol::RESERVED_PREFIX;
-use shared::topic::Pattern;
+use shared::service::config::{Shown, Value};
+use shared::wire::protocol::RESERVED_PREFIX;
+use shared::wire::topic::Pattern;
 
 /// The types of public messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,13 +6,13 @@
 //! `issuer=https://partner.example;admin.#=-`, where `-` is a scope that no token has.
 
 use serde_json::{Map, Value as Json};
-use shared::config::{Shown, Value};
-use shared::protocol::RESERVED_PREFIX;
-use shared::topic::Pattern;
+use shared::service::config::{Shown, Value};
+use shared::wire::protocol::RESERVED_PREFIX;
+use shared::wire::topic::Pattern;
 
-use crate::identity::Issuer;
+use crate::auth::identity::Issuer;
 use crate::token::ClaimPath;
-use crate::token::audience::is_for;
+use crate::token::claims::audience::is_for;
 
 /// Before an entry, whose tokens it is for.
 const ISSUER: &str = "issuer=";

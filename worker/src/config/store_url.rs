@@ -3,7 +3,7 @@
 use std::fmt;
 
 use redis::IntoConnectionInfo;
-use shared::config::{Shown, Value, redacted};
+use shared::service::config::{Shown, Value, redacted};
 
 /// The address of the store. `Debug` and `Display` show `***` for a password.
 #[derive(Clone, PartialEq, Eq)]

@@ -7,12 +7,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
-use shared::chance;
+use shared::service::chance;
 
 use super::answers::Said;
 use super::own::Improper;
 use super::{Answers, Request};
-use crate::hex::hex;
 use crate::message::MAX_BODY_BYTES;
 
 /// The most pushes that go along with the answers to one message.
@@ -88,7 +87,7 @@ pub(super) fn name(answers: &mut Answers, request: &Request<'_>) {
     });
     for (index, push) in pushes.enumerate() {
         let digest = Sha256::digest(format!("along {index} {cause}"));
-        push.id = hex(&digest).chars().take(32).collect();
+        push.id = hex::encode(digest).chars().take(32).collect();
     }
 }
 
@@ -97,7 +96,7 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::identity::{Identity, Issuer, Subject};
+    use crate::auth::identity::{Identity, Issuer, Subject};
 
     fn raw(text: &str) -> Box<RawValue> {
         RawValue::from_string(text.to_owned()).unwrap()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::value::{RawValue, to_raw_value};
-use shared::protocol::{Details, Effect, ErrorCode};
+use shared::wire::protocol::{Details, Effect, ErrorCode};
 
 use super::along::{Along, Whom};
 

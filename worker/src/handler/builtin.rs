@@ -7,17 +7,17 @@
 use std::sync::Arc;
 
 use shared::bus::topology::{Names, Topology};
-use shared::chance;
+use shared::service::chance;
 
 use super::amqp::Amqp;
 use super::http::{Http, Target};
 use super::relay::Relay;
 use super::{Echo, Erased, Handler};
+use crate::app::consumers::{Limits, Parts};
 use crate::config::HandlerKind;
 use crate::outbound::Outbound;
 use crate::outbound::known::Known;
 use crate::outbound::pushes::Pushes;
-use crate::running::{Limits, Parts};
 use crate::web::NoClient;
 
 /// What a worker does with messages.

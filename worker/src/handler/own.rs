@@ -6,7 +6,7 @@
 //! `internal`.
 
 use serde_json::value::RawValue;
-use shared::protocol::{ErrorBody, ErrorCode, OWN_PREFIX};
+use shared::wire::protocol::{ErrorBody, ErrorCode, OWN_PREFIX};
 
 use super::HandlerError;
 use crate::message;

@@ -17,13 +17,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
-use shared::chance;
-use shared::protocol::ErrorCode;
-use shared::tag::IdentityTag;
+use shared::service::chance;
+use shared::wire::protocol::ErrorCode;
+use shared::wire::tag::IdentityTag;
 
-use super::upstream::asking::Identity;
+use super::upstream::request::Identity;
 use super::{Answers, Handler, HandlerError, Request};
-use crate::identity::{self, Issuer, Unnamed};
+use crate::auth::identity::{self, Issuer, Unnamed};
 use crate::outbound::outcome::Outcome;
 use crate::outbound::push::Push;
 use crate::outbound::pushes::Pushes;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::identity::{Issuer, Subject};
+use crate::auth::identity::{Issuer, Subject};
 
 #[test]
 fn an_id_names_a_message_of_somebody_and_none_of_a_stranger() {

@@ -6,15 +6,16 @@
 
 use bytes::Bytes;
 use shared::bus::Delivery;
-use shared::envelope::{Bounced, Errand, Fetch};
-use shared::id::{ConnectionId, Stamp};
+use shared::wire::envelope::{Bounced, Command, Fetch};
+use shared::wire::id::{ConnectionId, MessageId};
 use tracing::debug;
 
 use super::given_up::{id, stamp};
 use super::metrics::GaveUp;
-use super::{Outbound, Trouble, confirmed};
+use super::{Outbound, OutboundError, confirmed};
+use crate::auth::successors;
+use crate::dead_letter::redact;
 use crate::store::{Decision, HeldWrite, Holding, Mailbox};
-use crate::{heirs, redact};
 
 /// An answer, as it came back.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Outbound {
         delivery: &Delivery,
         unheard: &Unheard,
         write: &HeldWrite,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), OutboundError> {
         let mailbox = Mailbox::Answers(unheard.asked_by);
         if self.is_over(write.since) {
             return self.give_up(write, mailbox, GaveUp::Expired, Some(delivery)).await;
@@ -47,10 +48,10 @@ impl Outbound {
             Bounced::Gone => "nobody who may hear it was there",
         };
         self.note_answer(write, "answer_held", why.to_owned()).await;
-        let owed_to = heirs::last_heir(&*self.store, unheard.asked_by).await?;
+        let owed_to = successors::last_heir(&*self.store, unheard.asked_by).await?;
         // If its terminator has said so, it asks by itself when it is renewed, or is not there. The broker knows neither.
         if owed_to != unheard.on || !Bounced::is_said(&delivery.message.properties) {
-            let sent = self.submit(owed_to, &Errand::Wake { from: None }, Bytes::new()).await;
+            let sent = self.submit(owed_to, &Command::Wake { from: None }, Bytes::new()).await;
             self.counters.woke();
             confirmed(sent).await?;
         }
@@ -58,9 +59,9 @@ impl Outbound {
     }
 
     /// What a connection may fetch: first what is owed to those that it took over from, the earliest of them first.
-    pub(super) async fn owed_to(&self, fetch: Fetch) -> Result<Vec<Mailbox>, Trouble> {
+    pub(super) async fn owed_to(&self, fetch: Fetch) -> Result<Vec<Mailbox>, OutboundError> {
         let mut mailboxes = vec![Mailbox::Pushes(fetch.identity), Mailbox::Answers(fetch.connection)];
-        let earlier = heirs::taken_over(&*self.store, fetch.connection).await?;
+        let earlier = successors::taken_over(&*self.store, fetch.connection).await?;
         mailboxes.extend(earlier.into_iter().map(Mailbox::Answers));
         mailboxes.reverse();
         Ok(mailboxes)
@@ -69,7 +70,7 @@ impl Outbound {
     /// Leaves word of what became of an answer, for whoever asks about its connection. That it cannot be kept is nobody's
     /// loss but theirs.
     pub(super) async fn note_answer(&self, held: &HeldWrite, what: &str, why: String) {
-        let Some(Stamp { connection, sequence }) = stamp(&held.key) else {
+        let Some(MessageId { connection, sequence }) = stamp(&held.key) else {
             return;
         };
         let decision = Decision {
@@ -79,7 +80,7 @@ impl Outbound {
             what: what.to_owned(),
             why,
         };
-        self.noted.note(connection, &decision);
+        self.recent_decisions.note(connection, &decision);
         if let Err(reason) = self.store.note(connection, &decision).await {
             debug!(%connection, %reason, "a decision is not kept");
         }

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use shared::bus::Bus;
 use shared::bus::topology::Names;
-use shared::clock::{Clock, Timestamp};
-use shared::grant::Policy;
-use shared::id::{ConnectionId, TerminatorId};
-use shared::revocation::Subject;
-use shared::tag::IdentityTag;
+use shared::service::clock::{Clock, Timestamp};
+use shared::wire::grant::Policy;
+use shared::wire::id::{ConnectionId, TerminatorId};
+use shared::wire::revocation::Subject;
+use shared::wire::tag::IdentityTag;
 use tokio::time::Instant;
 
-use crate::revoked::{Judgement, Revoked};
+use crate::revocation::known::{Judgement, Revoked};
 use crate::store::{Registered, Store, StoreError};
 
 /// How long the answer to whether a terminator listens is believed.

@@ -4,13 +4,13 @@
 //! sends it once more, and the terminator knows it by its key.
 
 use bytes::Bytes;
-use shared::envelope::errand::Write;
-use shared::envelope::{Errand, Fetch};
+use shared::wire::envelope::command::Write;
+use shared::wire::envelope::{Command, Fetch};
 use tracing::debug;
 
 use super::metrics::GaveUp;
-use super::{Arrival, Outbound, Trouble, confirmed, write};
-use crate::pipeline::JOURNEY;
+use super::{Arrival, Outbound, OutboundError, confirmed, write};
+use crate::process::JOURNEY;
 use crate::store::{HeldWrite, Mailbox};
 
 /// How many are sent at a time, before the terminator asks for more.
@@ -18,7 +18,7 @@ const MOST_AT_A_TIME: usize = 256;
 
 impl Outbound {
     /// Sends what is held, in the order of each mailbox, and tells how many there are left.
-    pub(super) async fn fetch(&self, fetch: Fetch) -> Result<(), Trouble> {
+    pub(super) async fn fetch(&self, fetch: Fetch) -> Result<(), OutboundError> {
         let Fetch { connection, identity } = fetch;
         let (mut room, mut left) = (MOST_AT_A_TIME, 0);
         for mailbox in self.owed_to(fetch).await? {
@@ -43,13 +43,13 @@ impl Outbound {
             }
             debug!(target: JOURNEY, stage = "fetched", %connection, %mailbox, count = good.len(), left);
         }
-        let sent = self.submit(connection, &Errand::Fetched { left }, Bytes::new()).await;
+        let sent = self.submit(connection, &Command::Fetched { left }, Bytes::new()).await;
         confirmed(sent).await?;
         Ok(())
     }
 
     /// Gives up what is held in a mailbox and past its time, and tells what else is held.
-    pub(super) async fn expire(&self, mailbox: Mailbox) -> Result<Vec<HeldWrite>, Trouble> {
+    pub(super) async fn expire(&self, mailbox: Mailbox) -> Result<Vec<HeldWrite>, OutboundError> {
         let most = match mailbox {
             Mailbox::Pushes(_) => MOST_AT_A_TIME as u64,
             // Not all of it need be for whoever is there now.
@@ -67,11 +67,11 @@ impl Outbound {
     }
 
     /// Whether all of it arrived.
-    async fn release(&self, fetch: Fetch, held: &[HeldWrite]) -> Result<bool, Trouble> {
+    async fn release(&self, fetch: Fetch, held: &[HeldWrite]) -> Result<bool, OutboundError> {
         let Fetch { connection, identity } = fetch;
         let mut sent = Vec::with_capacity(held.len());
         for one in held {
-            let errand = Errand::Write(Write {
+            let errand = Command::Write(Write {
                 released: true,
                 ..write(one, Some(identity))
             });
@@ -85,7 +85,7 @@ impl Outbound {
         Ok(all)
     }
 
-    async fn forget(&self, mailbox: Mailbox, writes: &[HeldWrite]) -> Result<u64, Trouble> {
+    async fn forget(&self, mailbox: Mailbox, writes: &[HeldWrite]) -> Result<u64, OutboundError> {
         let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
         Ok(self.store.drop_writes(mailbox, &keys).await?)
     }

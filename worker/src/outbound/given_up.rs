@@ -7,17 +7,17 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use shared::bus::Delivery;
-use shared::envelope::Errand;
-use shared::id::Stamp;
-use shared::protocol::{ErrorBody, ErrorCode, ServerMessage};
-use shared::request_id::RequestId;
+use shared::wire::envelope::Command;
+use shared::wire::id::MessageId;
+use shared::wire::protocol::{ErrorBody, ErrorCode, ServerMessage};
+use shared::wire::request_id::RequestId;
 use tracing::debug;
 
 use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
-use super::{Outbound, Trouble, confirmed, write};
-use crate::pipeline::JOURNEY;
-use crate::redact;
+use super::{Outbound, OutboundError, confirmed, write};
+use crate::dead_letter::redact;
+use crate::process::JOURNEY;
 use crate::store::{HeldWrite, Mailbox};
 
 /// What the producer of a push is told that does not fit into the hold.
@@ -44,11 +44,11 @@ impl Outbound {
         mailbox: Mailbox,
         why: GaveUp,
         delivery: Option<&Delivery>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), OutboundError> {
         let kind = Kind::from(mailbox);
         self.counters.gave_up(kind, why);
         debug!(target: JOURNEY, stage = "given_up", key = %redact::text(&held.key), %mailbox, why = ?why);
-        if kind == Kind::Answer {
+        if kind == Kind::Reply {
             return self.refuse_answer(held, why).await;
         }
         let outcome = match why {
@@ -56,18 +56,18 @@ impl Outbound {
             GaveUp::Expired => Outcome::Expired,
         };
         match (&held.producer, delivery, why) {
-            (Some(producer), _, _) => self.teller.tell(producer, &outcome).await?,
+            (Some(producer), _, _) => self.outcomes_publisher.tell(producer, &outcome).await?,
             (None, Some(delivery), GaveUp::Overflow) => {
                 let queue = self.names.undelivered().name;
                 let code = ErrorCode::HoldOverflow;
-                self.undertaker.bury_unheard(delivery, code, queue).await?;
+                self.dead_letters.bury_unheard(delivery, code, queue).await?;
             }
             (None, _, _) => {}
         }
         Ok(())
     }
 
-    async fn refuse_answer(&self, held: &HeldWrite, why: GaveUp) -> Result<(), Trouble> {
+    async fn refuse_answer(&self, held: &HeldWrite, why: GaveUp) -> Result<(), OutboundError> {
         let Some(stamp) = stamp(&held.key) else {
             return Ok(());
         };
@@ -89,7 +89,7 @@ impl Outbound {
         let sent = self
             .submit(
                 stamp.connection,
-                &Errand::Write(write(&refusal, None)),
+                &Command::Write(write(&refusal, None)),
                 Bytes::from(body),
             )
             .await;
@@ -100,7 +100,7 @@ impl Outbound {
 }
 
 /// The question that something of the key `<stamp>.<index>` answers.
-pub(super) fn stamp(key: &str) -> Option<Stamp> {
+pub(super) fn stamp(key: &str) -> Option<MessageId> {
     key.rsplit_once('.')?.0.parse().ok()
 }
 
@@ -115,13 +115,13 @@ pub(super) fn id(body: &str) -> Option<RequestId<'static>> {
 
 #[cfg(test)]
 mod tests {
-    use shared::id::{ConnectionId, Sequence, TerminatorId};
+    use shared::wire::id::{ConnectionId, Sequence, TerminatorId};
 
     use super::*;
 
     #[test]
     fn an_answer_s_key_tells_its_question_and_its_body_the_client_s_name_for_it() {
-        let asked = Stamp {
+        let asked = MessageId {
             connection: ConnectionId {
                 terminator: TerminatorId::random(),
                 number: 0x1f,

@@ -6,7 +6,7 @@
 
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
-use shared::tag::IdentityTag;
+use shared::wire::tag::IdentityTag;
 
 use super::push::{Addressee, Push};
 
@@ -55,15 +55,15 @@ fn short(text: &str) -> Digest {
 
 #[cfg(test)]
 mod tests {
-    use shared::clock::Timestamp;
-    use shared::id::TerminatorId;
+    use shared::service::clock::Timestamp;
+    use shared::wire::id::TerminatorId;
 
     use super::*;
 
     #[test]
     fn another_under_the_same_name_for_the_same_addressee_is_told_from_the_same_once_more() {
         let (alice, bob) = (IdentityTag::of(&[1; 32]), IdentityTag::of(&[2; 32]));
-        let connection = Addressee::Connection(shared::id::ConnectionId {
+        let connection = Addressee::Connection(shared::wire::id::ConnectionId {
             terminator: TerminatorId::random(),
             number: 1,
         });

@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use shared::protocol::ErrorCode;
+use shared::wire::protocol::ErrorCode;
 
 use super::outcome::Outcome;
 use crate::store::Mailbox;
@@ -39,14 +39,14 @@ pub(crate) enum Kind {
     /// For an identity.
     Push,
     /// For whoever asked.
-    Answer,
+    Reply,
 }
 
 impl From<Mailbox> for Kind {
     fn from(mailbox: Mailbox) -> Self {
         match mailbox {
             Mailbox::Pushes(_) => Self::Push,
-            Mailbox::Answers(_) => Self::Answer,
+            Mailbox::Answers(_) => Self::Reply,
         }
     }
 }
@@ -68,7 +68,7 @@ impl ByKind {
     const fn of(&self, kind: Kind) -> &Counter {
         match kind {
             Kind::Push => &self.push,
-            Kind::Answer => &self.answer,
+            Kind::Reply => &self.answer,
         }
     }
 }

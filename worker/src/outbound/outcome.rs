@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use shared::bus::topology::Names;
 use shared::bus::{Message, Properties, PublishError, Publisher, Route};
-use shared::envelope::JSON;
-use shared::envelope::errand::Producer;
-use shared::protocol::ErrorBody;
+use shared::wire::envelope::JSON;
+use shared::wire::envelope::command::Producer;
+use shared::wire::protocol::ErrorBody;
 
 use super::metrics::Counters;
 
@@ -66,13 +66,13 @@ impl Outcome {
 }
 
 /// Tells outcomes.
-pub(crate) struct Teller {
+pub(crate) struct PushOutcomePublisher {
     publisher: Publisher,
     names: Names,
     counters: Arc<Counters>,
 }
 
-impl Teller {
+impl PushOutcomePublisher {
     pub(crate) fn new(publisher: Publisher, names: Names, counters: Arc<Counters>) -> Self {
         Self {
             publisher,
@@ -104,7 +104,7 @@ impl Teller {
 
 #[cfg(test)]
 mod tests {
-    use shared::protocol::ErrorCode;
+    use shared::wire::protocol::ErrorCode;
 
     use super::*;
 

@@ -8,15 +8,15 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::bus::topology::Names;
 use shared::bus::{Message, Properties, UNREADABLE, Value};
-use shared::chance;
-use shared::clock::Timestamp;
-use shared::envelope::errand::Producer;
-use shared::id::ConnectionId;
-use shared::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerKind, ServerMessage};
-use shared::request_id::RequestId;
-use shared::tag::IdentityTag;
+use shared::service::chance;
+use shared::service::clock::Timestamp;
+use shared::wire::envelope::command::Producer;
+use shared::wire::id::ConnectionId;
+use shared::wire::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerKind, ServerMessage};
+use shared::wire::request_id::RequestId;
+use shared::wire::tag::IdentityTag;
 
-use crate::identity::{self, Issuer, Unnamed};
+use crate::auth::identity::{self, Issuer, Unnamed};
 use crate::message::{self, NOT_AMQP};
 use crate::store::{HeldWrite, hold};
 
@@ -246,7 +246,7 @@ fn header<'a>(properties: &'a Properties, name: &'static str) -> Result<Option<&
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use shared::id::TerminatorId;
+    use shared::wire::id::TerminatorId;
 
     use super::*;
 

@@ -10,10 +10,10 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use shared::bus::Delivery;
-use shared::envelope::Errand;
-use shared::envelope::errand::{Producer, Write};
-use shared::protocol::{ErrorBody, ErrorCode};
-use shared::tag::IdentityTag;
+use shared::wire::envelope::Command;
+use shared::wire::envelope::command::{Producer, Write};
+use shared::wire::protocol::{ErrorBody, ErrorCode};
+use shared::wire::tag::IdentityTag;
 use tracing::debug;
 use tracing::field::display;
 
@@ -24,11 +24,11 @@ use super::lanes::Lanes;
 use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
 use super::push::{self, Addressee, Push};
-use super::{Arrival, Outbound, Trouble, write};
-use crate::identity::Issuer;
-use crate::intake::Intake;
-use crate::pipeline::JOURNEY;
-use crate::redact;
+use super::{Arrival, Outbound, OutboundError, write};
+use crate::app::queue_consumer::QueueConsumer;
+use crate::auth::identity::Issuer;
+use crate::dead_letter::redact;
+use crate::process::JOURNEY;
 use crate::store::{Authentication, Holding};
 
 pub(crate) struct Pushes {
@@ -81,7 +81,7 @@ enum Event {
 
 impl Pushes {
     /// Runs until the worker stops and all that it had taken is done.
-    pub(crate) async fn run(self: Arc<Self>, intake: Intake) {
+    pub(crate) async fn run(self: Arc<Self>, intake: QueueConsumer) {
         // Until then nobody knows whom not to write to.
         if intake
             .unless_stopped(self.outbound.audience.revoked.until_loaded())
@@ -118,7 +118,7 @@ impl Pushes {
     ///
     /// # Errors
     /// If the store or the broker is away.
-    pub(crate) async fn send(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, Trouble> {
+    pub(crate) async fn send(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
         let outcome = self.try_deliver(push, identity).await?;
         self.outbound.counters.pushed(&outcome);
         Ok(outcome)
@@ -197,7 +197,7 @@ impl Pushes {
         }
     }
 
-    async fn try_deliver(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, Trouble> {
+    async fn try_deliver(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
         let audience = &self.outbound.audience;
         let recipients = match push.to {
             Addressee::Identity(_) => audience.of(identity).await?,
@@ -228,8 +228,8 @@ impl Pushes {
         push: &Push,
         identity: IdentityTag,
         recipients: &[Recipient],
-    ) -> Result<Vec<Recipient>, Trouble> {
-        let errand = Errand::Write(Write {
+    ) -> Result<Vec<Recipient>, OutboundError> {
+        let errand = Command::Write(Write {
             alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
             ..write(&push.to_hold(), Some(identity))
         });
@@ -251,7 +251,7 @@ impl Pushes {
     }
 
     /// Nobody can be written to now. What is held is there before the look for whoever has come meanwhile.
-    async fn hold(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, Trouble> {
+    async fn hold(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
         match self.outbound.put_away(identity.into(), &push.to_hold()).await? {
             Holding::Held { .. } => {
                 self.outbound.wake(identity).await?;
@@ -281,15 +281,20 @@ impl Pushes {
         delivery.ack();
     }
 
-    async fn tell(&self, delivery: &Delivery, producer: Option<&Producer>, outcome: &Outcome) -> Result<(), Trouble> {
+    async fn tell(
+        &self,
+        delivery: &Delivery,
+        producer: Option<&Producer>,
+        outcome: &Outcome,
+    ) -> Result<(), OutboundError> {
         let Outbound {
-            teller,
+            outcomes_publisher,
             outsiders,
             names,
             ..
         } = &*self.outbound;
         match (producer, outcome) {
-            (Some(producer), _) => teller.tell(producer, outcome).await?,
+            (Some(producer), _) => outcomes_publisher.tell(producer, outcome).await?,
             (None, Outcome::Refused { error }) => {
                 let queue = names.pushes().name;
                 outsiders.bury_unheard(delivery, error.code, queue).await?;
@@ -313,7 +318,7 @@ fn note(concluded: &Concluded) {
 }
 
 impl Doing {
-    async fn next_event(&mut self, intake: &mut Intake, stopped: bool) -> Event {
+    async fn next_event(&mut self, intake: &mut QueueConsumer, stopped: bool) -> Event {
         // What is done makes room before more is taken.
         tokio::select! {
             biased;

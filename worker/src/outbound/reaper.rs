@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::chance;
-use shared::clock::Timestamp;
+use shared::service::chance;
+use shared::service::clock::Timestamp;
 use tracing::debug;
 
-use super::{Outbound, Trouble};
+use super::{Outbound, OutboundError};
 
 /// How often a worker looks, give or take a half: what is told late by seconds has waited for minutes.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ impl Outbound {
         }
     }
 
-    async fn reap_once(&self) -> Result<(), Trouble> {
+    async fn reap_once(&self) -> Result<(), OutboundError> {
         self.counters.reserved(self.store.reserved().await?);
         let ttl_ms = u64::try_from(self.hold.ttl.as_millis()).unwrap_or(u64::MAX);
         let since = Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(ttl_ms));

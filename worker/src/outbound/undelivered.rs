@@ -14,24 +14,24 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use shared::bus::{DEATH_QUEUE, Delivery, Message, Value, batch};
-use shared::clock::Timestamp;
-use shared::envelope::bounce::Undelivered;
-use shared::envelope::errand::Write;
-use shared::envelope::{self, Bounced, Errand, Fetch, Return};
-use shared::id::ConnectionId;
-use shared::tag::IdentityTag;
+use shared::service::clock::Timestamp;
+use shared::wire::envelope::command::Write;
+use shared::wire::envelope::undelivered::Undelivered;
+use shared::wire::envelope::{self, Bounced, Command, Fetch, Return};
+use shared::wire::id::ConnectionId;
+use shared::wire::tag::IdentityTag;
 use tokio::time::Instant;
 
 use super::answers::Unheard;
 use super::lanes::Lanes;
 use super::metrics::{Came, GaveUp};
 use super::waking::Told;
-use super::{Arrival, Outbound, Trouble, confirmed};
-use crate::heirs::MOST_HEIRS;
-use crate::intake::Intake;
+use super::{Arrival, Outbound, OutboundError, confirmed};
+use crate::app::queue_consumer::QueueConsumer;
+use crate::auth::successors::MOST_HEIRS;
 use crate::store::{HeldWrite, Holding};
 
-pub(crate) struct Putting {
+pub(crate) struct UndeliveredConsumer {
     outbound: Arc<Outbound>,
     told: Told,
 }
@@ -74,7 +74,7 @@ enum Job {
     Settle(ConnectionId),
 }
 
-impl Putting {
+impl UndeliveredConsumer {
     pub(crate) fn new(outbound: Arc<Outbound>) -> Self {
         Self {
             outbound,
@@ -83,7 +83,7 @@ impl Putting {
     }
 
     /// Runs until the worker stops and all that it had taken is done.
-    pub(crate) async fn run(self: Arc<Self>, intake: Intake) {
+    pub(crate) async fn run(self: Arc<Self>, intake: QueueConsumer) {
         if intake
             .unless_stopped(self.outbound.audience.revoked.until_loaded())
             .await
@@ -141,7 +141,7 @@ impl Putting {
         }
     }
 
-    async fn try_do(&self, delivery: &Delivery, job: &Job) -> Result<(), Trouble> {
+    async fn try_do(&self, delivery: &Delivery, job: &Job) -> Result<(), OutboundError> {
         match job {
             Job::Hold {
                 why,
@@ -163,7 +163,7 @@ impl Putting {
                 let queue = self.outbound.names.undelivered().name;
                 Ok(self
                     .outbound
-                    .undertaker
+                    .dead_letters
                     .bury_unreadable(delivery, reason, queue)
                     .await?)
             }
@@ -172,7 +172,7 @@ impl Putting {
 
     /// Puts something where it was: its terminator may be alive without the broker, and is to find it when it is back.
     /// If it is not, the queue goes, and this with it.
-    async fn put_back(&self, queue: &str, message: Message) -> Result<(), Trouble> {
+    async fn put_back(&self, queue: &str, message: Message) -> Result<(), OutboundError> {
         let outbound = &self.outbound;
         if !outbound.names.is_ours(queue) {
             return Ok(());
@@ -190,7 +190,7 @@ impl Putting {
         identity: IdentityTag,
         alone: bool,
         write: &HeldWrite,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), OutboundError> {
         let outbound = &self.outbound;
         let mailbox = identity.into();
         if outbound.is_over(write.since) {
@@ -215,19 +215,19 @@ impl Putting {
     }
 
     /// Tells whoever has taken over from a connection that is gone.
-    async fn wake_heir(&self, gone: ConnectionId, from: ConnectionId) -> Result<(), Trouble> {
+    async fn wake_heir(&self, gone: ConnectionId, from: ConnectionId) -> Result<(), OutboundError> {
         let mut gone = gone;
         for _ in 0..MOST_HEIRS {
-            let Some(heir) = self.outbound.store.heir(gone).await? else {
+            let Some(successor) = self.outbound.store.successor(gone).await? else {
                 return Ok(());
             };
-            let errand = Errand::Wake { from: Some(from) };
-            let sent = self.outbound.submit(heir, &errand, bytes::Bytes::new()).await;
+            let errand = Command::Wake { from: Some(from) };
+            let sent = self.outbound.submit(successor, &errand, bytes::Bytes::new()).await;
             if confirmed(sent).await? != Arrival::Gone {
                 self.outbound.counters.woke();
                 return Ok(());
             }
-            gone = heir;
+            gone = successor;
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ fn settlement(message: &Message) -> Option<(String, Message)> {
     let Some(Value::Text(queue)) = properties.header(DEATH_QUEUE) else {
         return None;
     };
-    if Bounced::is_said(properties) || !matches!(Return::read(message), Some(Return::Answer(..))) {
+    if Bounced::is_said(properties) || !matches!(Return::read(message), Some(Return::Reply(..))) {
         return None;
     }
     let mut properties = properties.clone();
@@ -281,7 +281,7 @@ impl Job {
             (!text.is_empty()).then(|| text.to_owned())
         };
         match original {
-            Return::Answer(stamp, answer) => {
+            Return::Reply(stamp, answer) => {
                 let held = answer.identity.zip(body().and_then(without_auth));
                 let Some((identity, body)) = held else {
                     return settlement(message).map(|_| Self::Settle(stamp.connection));
@@ -302,7 +302,7 @@ impl Job {
                     },
                 })
             }
-            Return::Errand(connection, Errand::Write(write)) => {
+            Return::Command(connection, Command::Write(write)) => {
                 let Write {
                     key,
                     identity,
@@ -339,9 +339,9 @@ impl Job {
                     },
                 })
             }
-            Return::Errand(gone, Errand::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
+            Return::Command(gone, Command::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
             // Others of the identity were told too, and whoever comes is told when it registers.
-            Return::Errand(_, Errand::Wake { from: None } | Errand::Fetched { .. } | Errand::Replaced) => None,
+            Return::Command(_, Command::Wake { from: None } | Command::Fetched { .. } | Command::Replaced) => None,
             Return::Revoked(revocations) => Self::put_back(message, envelope::revoked(&revocations)),
             Return::Epoch(epoch) => Self::put_back(message, envelope::epoch(epoch)),
             Return::Rules(_) | Return::Cancelled(_) => None,

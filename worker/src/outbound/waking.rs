@@ -9,8 +9,8 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::id::TerminatorId;
-use shared::tag::IdentityTag;
+use shared::wire::id::TerminatorId;
+use shared::wire::tag::IdentityTag;
 use tokio::time::Instant;
 
 use super::audience::Recipient;
@@ -107,7 +107,7 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use shared::id::ConnectionId;
+    use shared::wire::id::ConnectionId;
 
     use super::*;
 

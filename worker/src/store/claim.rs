@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use shared::id::Stamp;
-use shared::tag::IdentityTag;
+use shared::wire::id::MessageId;
+use shared::wire::tag::IdentityTag;
 
 /// A SHA-256.
 pub type Sha256Digest = [u8; 32];
@@ -27,7 +27,7 @@ pub struct MessageKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Which message of which connection it is; nothing if it was injected.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<MessageId>,
     /// Drawn at random, so that it is told from every other.
     pub number: u64,
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::clock::Timestamp;
-use shared::id::Sequence;
+use shared::service::clock::Timestamp;
+use shared::wire::id::Sequence;
 
 /// How many decisions are kept of each connection; the oldest go.
 pub const DECISIONS_KEPT: usize = 64;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::clock::Timestamp;
-use shared::envelope::errand::Producer;
-use shared::id::{ConnectionId, Sequence};
-use shared::request_id::RequestId;
-use shared::revocation::Subject;
-use shared::tag::{IdentityTag, SessionTag, TokenIdTag};
+use shared::service::clock::Timestamp;
+use shared::wire::envelope::command::Producer;
+use shared::wire::id::{ConnectionId, Sequence};
+use shared::wire::request_id::RequestId;
+use shared::wire::revocation::Subject;
+use shared::wire::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 use super::HOLD_GRACE;
-use crate::rights::Allowed;
+use crate::auth::rights::Allowed;
 
 /// How much may be held of one connection's messages, as much again of answers to it, and of pushes to one identity; and for
 /// how long.
@@ -193,7 +193,7 @@ pub enum Holding {
         /// How many are held.
         count: u64,
         /// The connection that has taken over what this one had held: it must be told. For messages alone.
-        heir: Option<ConnectionId>,
+        successor: Option<ConnectionId>,
     },
     /// It is not: there is too much already.
     Overflow,

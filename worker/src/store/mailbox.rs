@@ -6,8 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use shared::id::{ConnectionId, MalformedId};
-use shared::tag::IdentityTag;
+use shared::wire::id::{ConnectionId, MalformedId};
+use shared::wire::tag::IdentityTag;
 
 /// What is held in one order, within bounds of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +50,7 @@ impl From<ConnectionId> for Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use shared::id::TerminatorId;
+    use shared::wire::id::TerminatorId;
 
     use super::*;
 

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use shared::clock::Timestamp;
-use shared::id::{ConnectionId, Sequence};
-use shared::revocation::Revocation;
-use shared::tag::IdentityTag;
-use shared::trace::{self, KeyValue, SpanKind, words};
+use shared::service::clock::Timestamp;
+use shared::service::trace::{self, KeyValue, SpanKind, words};
+use shared::wire::id::{ConnectionId, Sequence};
+use shared::wire::revocation::Revocation;
+use shared::wire::tag::IdentityTag;
 
 use super::{
     Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
     Recorded, Registered, Reservation, ResumeDigest, Store, StoreError,
 };
-use crate::identity::Identity;
+use crate::auth::identity::Identity;
 
 pub(crate) struct Traced(pub(crate) Arc<dyn Store>);
 
@@ -56,13 +56,13 @@ impl Store for Traced {
         connection: ConnectionId,
         secret: &'a ResumeDigest,
         identity: &'a Identity,
-        heir: ConnectionId,
+        successor: ConnectionId,
     ) -> Call<'a, bool> {
-        traced("resume", self.0.resume(connection, secret, identity, heir))
+        traced("resume", self.0.resume(connection, secret, identity, successor))
     }
 
-    fn heir(&self, connection: ConnectionId) -> Call<'_, Option<ConnectionId>> {
-        traced("heir", self.0.heir(connection))
+    fn successor(&self, connection: ConnectionId) -> Call<'_, Option<ConnectionId>> {
+        traced("heir", self.0.successor(connection))
     }
 
     fn predecessors(&self, connection: ConnectionId) -> Call<'_, Vec<ConnectionId>> {
@@ -192,9 +192,9 @@ mod tests {
     use std::future::ready;
     use std::pin::pin;
 
-    use shared::clock::ManualClock;
-    use shared::config::{Config, OtlpUrl, Share, TraceConfig, Value};
-    use shared::trace::Tracer;
+    use shared::service::clock::ManualClock;
+    use shared::service::config::{Config, OtlpUrl, Share, TraceConfig, Value};
+    use shared::service::trace::Tracer;
 
     use super::super::conformance::{self, Home, START};
     use super::super::memory::MemoryStore;

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
-use shared::envelope::errand::Write;
-use shared::envelope::{Answer, Change, Errand, Notice, Release, Return, Standing, Verdict};
-use shared::grant::Grant;
-use shared::id::{ConnectionId, Sequence, Stamp};
-use shared::tag::ResumeSecret;
+use shared::wire::envelope::command::Write;
+use shared::wire::envelope::{Change, Command, MessageKind, Release, Reply, Return, Standing, Verdict};
+use shared::wire::grant::Grant;
+use shared::wire::id::{ConnectionId, MessageId, Sequence};
+use shared::wire::tag::ResumeSecret;
 
-use super::bench::{Bench, json_of, token_for};
+use super::fixture::{Fixture, json_of, token_for};
 
 /// One connection of the bench's terminator.
 pub(super) struct Conn {
@@ -20,8 +20,8 @@ pub(super) struct Conn {
 /// What a worker answered to one message.
 #[derive(Debug)]
 pub(super) struct Said {
-    pub(super) stamp: Stamp,
-    pub(super) answer: Answer,
+    pub(super) stamp: MessageId,
+    pub(super) answer: Reply,
     pub(super) body: Json,
 }
 
@@ -32,7 +32,7 @@ impl Said {
     }
 
     pub(super) fn close(&self) -> Option<u16> {
-        self.answer.close.map(shared::protocol::CloseCode::code)
+        self.answer.close.map(shared::wire::protocol::CloseCode::code)
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -48,25 +48,25 @@ impl Said {
 }
 
 impl Conn {
-    pub(super) fn new(bench: &Bench, number: u64) -> Self {
+    pub(super) fn new(fixture: &Fixture, number: u64) -> Self {
         Self {
-            id: bench.connection(number),
+            id: fixture.connection(number),
             sequence: 0,
             standing: stranger(),
         }
     }
 
     /// The stamp of the next message.
-    pub(super) fn stamp(&mut self) -> Stamp {
+    pub(super) fn stamp(&mut self) -> MessageId {
         self.sequence += 1;
-        Stamp {
+        MessageId {
             connection: self.id,
             sequence: Sequence::new(self.sequence),
         }
     }
 
     /// Takes note of an answer, as a terminator does.
-    pub(super) fn hear(&mut self, stamp: Stamp, answer: &Answer) {
+    pub(super) fn hear(&mut self, stamp: MessageId, answer: &Reply) {
         hear(&mut self.standing, stamp, answer);
     }
 }
@@ -80,7 +80,7 @@ pub(super) fn stranger() -> Standing {
 }
 
 /// Takes note of an answer, as a terminator does.
-pub(super) fn hear(standing: &mut Standing, stamp: Stamp, answer: &Answer) {
+pub(super) fn hear(standing: &mut Standing, stamp: MessageId, answer: &Reply) {
     standing.held |= matches!(answer.verdict, Verdict::Held { .. });
     if standing.by.is_some_and(|by| by >= stamp.sequence) {
         return;
@@ -104,7 +104,7 @@ pub(super) fn hear(standing: &mut Standing, stamp: Stamp, answer: &Answer) {
     standing.by = Some(stamp.sequence);
 }
 
-impl Bench {
+impl Fixture {
     /// Sends a message on a connection, and waits for its one answer.
     pub(super) async fn say(&mut self, conn: &mut Conn, body: impl Into<Bytes>) -> Said {
         let standing = conn.standing.clone();
@@ -114,15 +114,16 @@ impl Bench {
     /// The same, the terminator saying something else of the connection.
     pub(super) async fn say_standing(&mut self, conn: &mut Conn, standing: Standing, body: impl Into<Bytes>) -> Said {
         let stamp = conn.stamp();
-        self.ask_at(conn, stamp, Notice::Message, standing, body.into()).await
+        self.ask_at(conn, stamp, MessageKind::Message, standing, body.into())
+            .await
     }
 
     /// Asks under a stamp that may have been used already.
     pub(super) async fn ask_at(
         &mut self,
         conn: &mut Conn,
-        stamp: Stamp,
-        notice: Notice,
+        stamp: MessageId,
+        notice: MessageKind,
         standing: Standing,
         body: Bytes,
     ) -> Said {
@@ -136,12 +137,12 @@ impl Bench {
     /// The next answer.
     pub(super) async fn said(&mut self) -> Said {
         let mut message = self.returned().await;
-        if let Some(Return::Errand(connection, Errand::Replaced)) = Return::read(&message) {
+        if let Some(Return::Command(connection, Command::Replaced)) = Return::read(&message) {
             self.replaced.push(connection);
             message = self.returned().await;
         }
         match Return::read(&message) {
-            Some(Return::Answer(stamp, answer)) => Said {
+            Some(Return::Reply(stamp, answer)) => Said {
                 stamp,
                 answer,
                 body: json_of(&message.body),
@@ -153,19 +154,19 @@ impl Bench {
     /// The next errand, which is to write something.
     pub(super) async fn errand_to_write(&mut self) -> (ConnectionId, Write, Json) {
         match self.errand().await {
-            (connection, Errand::Write(write), body) => (connection, write, body),
+            (connection, Command::Write(write), body) => (connection, write, body),
             other => panic!("it is nothing to write: {other:?}"),
         }
     }
 
     /// Asks for what is held, of this connection or of another. What comes of it comes before its settlement.
-    pub(super) async fn release(&mut self, conn: &mut Conn, from: Option<ConnectionId>) -> Stamp {
+    pub(super) async fn release(&mut self, conn: &mut Conn, from: Option<ConnectionId>) -> MessageId {
         let stamp = conn.stamp();
         let standing = Standing {
             held: false,
             ..conn.standing.clone()
         };
-        self.question(stamp, Notice::Release { from }, standing, Bytes::new())
+        self.question(stamp, MessageKind::Release { from }, standing, Bytes::new())
             .await;
         stamp
     }
@@ -177,12 +178,12 @@ impl Bench {
     }
 
     /// How many a release has left.
-    pub(super) async fn settled(&mut self, release: Stamp) -> u64 {
+    pub(super) async fn settled(&mut self, release: MessageId) -> u64 {
         self.came_to(release).await.0
     }
 
     /// How many a release has left, and what it says of each; nothing if it did not come to an end.
-    pub(super) async fn came_to(&mut self, release: Stamp) -> (u64, Option<Release>) {
+    pub(super) async fn came_to(&mut self, release: MessageId) -> (u64, Option<Release>) {
         let said = self.said().await;
         assert_eq!(said.stamp, release);
         (said.answer.left, serde_json::from_value(said.body).ok())

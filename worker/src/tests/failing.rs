@@ -6,16 +6,16 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use shared::bus::topology::keys;
 use shared::bus::{Message, Properties, Route, Value};
-use shared::envelope::{Notice, Question, Standing};
+use shared::wire::envelope::{ForwardedMessage, MessageKind, Standing};
 
-use shared::tag::ResumeSecret;
+use shared::wire::tag::ResumeSecret;
 
-use super::bench::{Bench, START, json_of, message, settle, token_for};
+use super::fixture::{Fixture, START, json_of, message, settle, token_for};
 
 #[tokio::test(start_paused = true)]
 async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_lives() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
     for (sequence, kind, code, temporary) in [
         (1, "forbidden", "forbidden", false),
         (2, "panic", "internal", false),
@@ -23,8 +23,8 @@ async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_live
         (6, "reserved", "internal", false),
         (7, "hang", "busy", true),
     ] {
-        let answer = bench
-            .ask(bench.stamp(1, sequence), message("i", kind, "alice", &Json::Null))
+        let answer = fixture
+            .ask(fixture.stamp(1, sequence), message("i", kind, "alice", &Json::Null))
             .await;
         assert_eq!((&answer["type"], &answer["id"]), (&json!("error"), &json!("i")));
         assert_eq!(
@@ -37,35 +37,35 @@ async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_live
             "a changed state is told with an error too"
         );
     }
-    let own = bench
-        .ask(bench.stamp(1, 9), message("i", "own", "alice", &Json::Null))
+    let own = fixture
+        .ask(fixture.stamp(1, 9), message("i", "own", "alice", &Json::Null))
         .await;
     assert_eq!(
         (&own["error"]["message"], &own["error"]["details"]),
         (&json!("sold"), &json!({"left": 0}))
     );
-    let answer = bench
-        .ask(bench.stamp(1, 10), message("i", "echo", "alice", &json!(1)))
+    let answer = fixture
+        .ask(fixture.stamp(1, 10), message("i", "echo", "alice", &json!(1)))
         .await;
     assert_eq!(answer, json!({"type": "reply", "id": "i", "payload": 1}));
-    assert!(bench.is_empty(&bench.names.messages()).await);
+    assert!(fixture.is_empty(&fixture.names.messages()).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_worker_had_is_processed_one_at_a_time_with_its_stamps() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     for sequence in 1..=5 {
-        bench
-            .forward(bench.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
+        fixture
+            .forward(fixture.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
             .await;
     }
-    bench.die_with(bench.names.messages(), 5).await;
-    let _worker = bench.worker();
+    fixture.die_with(fixture.names.messages(), 5).await;
+    let _worker = fixture.worker();
     for _ in 0..5 {
-        assert_eq!(bench.answer().await.1["type"], "reply");
+        assert_eq!(fixture.answer().await.1["type"], "reply");
     }
-    assert_eq!(bench.app.busiest.load(Ordering::SeqCst), 1);
-    let mut stamps: Vec<_> = bench
+    assert_eq!(fixture.app.busiest.load(Ordering::SeqCst), 1);
+    let mut stamps: Vec<_> = fixture
         .app
         .seen()
         .into_iter()
@@ -76,20 +76,20 @@ async fn what_a_dead_worker_had_is_processed_one_at_a_time_with_its_stamps() {
         stamps.into_iter().map(|sequence| sequence.get()).collect::<Vec<_>>(),
         [1, 2, 3, 4, 5]
     );
-    assert!(bench.is_empty(&bench.names.messages()).await);
-    assert!(bench.is_empty(&bench.names.retries(5)[0]).await);
+    assert!(fixture.is_empty(&fixture.names.messages()).await);
+    assert!(fixture.is_empty(&fixture.names.retries(5)[0]).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told() {
-    let mut bench = Bench::new();
-    let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
-    let reply_to = bench.names.return_queue(bench.terminator).name;
+    let mut fixture = Fixture::new();
+    let failed = Route::new(&fixture.names.internal_exchange().name, keys::FAILED);
+    let reply_to = fixture.names.return_queue(fixture.terminator).name;
     let body = message("k", "poison", "alice", &json!("p"));
     let resume = ResumeSecret::random();
-    let question = Question {
-        stamp: bench.stamp(1, 9),
-        notice: Notice::Message,
+    let question = ForwardedMessage {
+        stamp: fixture.stamp(1, 9),
+        notice: MessageKind::Message,
         standing: Standing {
             grant: Some("whose it is".to_owned()),
             principal: Some("what they claim".to_owned()),
@@ -106,12 +106,12 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
         .properties
         .headers
         .push(("x-death-queue".to_owned(), Value::Text("test.retry".to_owned())));
-    bench.publisher.publish(failed, message).await.unwrap();
-    let _worker = bench.worker();
-    let (properties, told) = bench.answer().await;
-    assert_eq!(properties.correlation_id, Some(bench.stamp(1, 9).to_string()));
+    fixture.publisher.publish(failed, message).await.unwrap();
+    let _worker = fixture.worker();
+    let (properties, told) = fixture.answer().await;
+    assert_eq!(properties.correlation_id, Some(fixture.stamp(1, 9).to_string()));
     assert_eq!((&told["id"], &told["error"]["code"]), (&json!("k"), &json!("internal")));
-    let dead = bench.next_of(bench.names.dead()).await;
+    let dead = fixture.next_of(fixture.names.dead()).await;
     assert_eq!(
         json_of(&dead.body),
         json!({"id": "k", "type": "poison", "payload": "p"})
@@ -133,19 +133,19 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_kills_every_worker_is_given_up_after_max_deliveries() {
-    let mut bench = Bench::new();
-    let sent = bench.stamp(1, 1);
-    bench.forward(sent, message("i", "hang", "alice", &Json::Null)).await;
-    bench.clock.advance(Duration::from_secs(60));
-    bench.limits.handler_timeout = Duration::from_secs(3_600);
+    let mut fixture = Fixture::new();
+    let sent = fixture.stamp(1, 1);
+    fixture.forward(sent, message("i", "hang", "alice", &Json::Null)).await;
+    fixture.clock.advance(Duration::from_secs(60));
+    fixture.limits.handler_timeout = Duration::from_secs(3_600);
     let mut lives = 0;
-    while bench.bus.depth(&bench.names.dead().name) == (0, 0) {
+    while fixture.bus.depth(&fixture.names.dead().name) == (0, 0) {
         lives += 1;
         assert!(lives < 10, "it is never given up");
-        let seen = bench.app.seen().len();
-        let worker = bench.worker();
+        let seen = fixture.app.seen().len();
+        let worker = fixture.worker();
         let mut waited_s = 0;
-        while bench.app.seen().len() == seen && bench.bus.depth(&bench.names.dead().name) == (0, 0) {
+        while fixture.app.seen().len() == seen && fixture.bus.depth(&fixture.names.dead().name) == (0, 0) {
             tokio::time::sleep(Duration::from_secs(1)).await;
             waited_s += 1;
             assert!(waited_s < 60, "neither processed nor given up");
@@ -153,9 +153,9 @@ async fn a_message_that_kills_every_worker_is_given_up_after_max_deliveries() {
         drop(worker);
         settle().await;
     }
-    assert_eq!(bench.app.seen().len(), 5);
-    assert_eq!(bench.answer().await.1["error"]["code"], "internal");
-    let dead = bench.next_of(bench.names.dead()).await;
+    assert_eq!(fixture.app.seen().len(), 5);
+    assert_eq!(fixture.answer().await.1["error"]["code"], "internal");
+    let dead = fixture.next_of(fixture.names.dead()).await;
     let first_seen_s = i64::try_from(START.as_secs()).unwrap();
     assert_eq!(
         dead.properties.header("first_seen"),
@@ -169,9 +169,9 @@ async fn a_message_that_kills_every_worker_is_given_up_after_max_deliveries() {
 
 #[tokio::test(start_paused = true)]
 async fn no_token_is_at_rest_anywhere() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let token = token_for("alice", 300);
-    let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
+    let failed = Route::new(&fixture.names.internal_exchange().name, keys::FAILED);
     let properties = Properties {
         correlation_id: Some(token.chars().take(255).collect()),
         kind: Some(token.clone()),
@@ -186,23 +186,23 @@ async fn no_token_is_at_rest_anywhere() {
             token.replace('.', "\\u002e")
         ),
     ];
-    let _worker = bench.worker();
+    let _worker = fixture.worker();
     for body in &bodies {
         let message = Message {
             body: body.clone().into(),
             properties: properties.clone(),
         };
-        bench.publisher.publish(failed.clone(), message).await.unwrap();
+        fixture.publisher.publish(failed.clone(), message).await.unwrap();
     }
     let signature = token.rsplit('.').next().unwrap();
     for _ in &bodies {
-        let dead = bench.next_of(bench.names.dead()).await;
+        let dead = fixture.next_of(fixture.names.dead()).await;
         let text = format!("{}{:?}", String::from_utf8_lossy(&dead.body), dead.properties);
         assert!(!text.contains(signature) && !text.contains("eyJ"), "{text}");
     }
-    bench
-        .ask(bench.stamp(1, 1), json!({"type": "echo", "token": token}).to_string())
+    fixture
+        .ask(fixture.stamp(1, 1), json!({"type": "echo", "token": token}).to_string())
         .await;
-    let written = format!("{:?}", bench.store.writes.lock().unwrap());
+    let written = format!("{:?}", fixture.store.writes.lock().unwrap());
     assert!(!written.contains(signature) && !written.contains("eyJ"), "{written}");
 }

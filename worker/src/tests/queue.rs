@@ -4,23 +4,23 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value as Json, json};
 use shared::bus::{Bus, Properties, Route, UNREADABLE, Value};
-use shared::envelope::{Answer, Part};
+use shared::wire::envelope::{Part, Reply};
 
-use super::bench::{Bench, json_of, message, settle};
+use super::fixture::{Fixture, json_of, message, settle};
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_goes_to_whoever_asked_with_the_correlation_as_it_came() {
-    let bench = Bench::new();
-    let _worker = bench.worker();
-    let (one, other) = (bench.names.inject_queue(1), bench.names.inject_queue(2));
-    let mut waiting = [&one, &other].map(|queue| bench.bus.consumer(queue.clone(), 1));
+    let fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let (one, other) = (fixture.names.inject_queue(1), fixture.names.inject_queue(2));
+    let mut waiting = [&one, &other].map(|queue| fixture.bus.consumer(queue.clone(), 1));
     for (queue, correlation) in [(&other, "…not a stamp…"), (&one, "")] {
         let properties = Properties {
             correlation_id: Some(correlation.to_owned()),
             reply_to: Some(queue.name.clone()),
             ..Properties::default()
         };
-        bench
+        fixture
             .inject(message("i", "echo", "alice", &json!(queue.name)), properties)
             .await;
     }
@@ -34,13 +34,15 @@ async fn an_answer_goes_to_whoever_asked_with_the_correlation_as_it_came() {
 
 #[tokio::test(start_paused = true)]
 async fn several_answers_come_in_order_and_the_last_settles() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let asked = bench.stamp(1, 1);
-    bench.forward(asked, message("i", "three", "alice", &Json::Null)).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let asked = fixture.stamp(1, 1);
+    fixture
+        .forward(asked, message("i", "three", "alice", &Json::Null))
+        .await;
     for index in 0..3_u32 {
-        let (properties, answer) = bench.answer().await;
-        let (stamp, told) = Answer::read(&properties).unwrap();
+        let (properties, answer) = fixture.answer().await;
+        let (stamp, told) = Reply::read(&properties).unwrap();
         assert_eq!((stamp, told.part), (asked, Part { index, more: index < 2 }));
         assert_eq!((&answer["payload"], &answer["id"]), (&json!(index), &json!("i")));
         assert_eq!(answer.get("auth").is_some(), index == 0);
@@ -49,15 +51,15 @@ async fn several_answers_come_in_order_and_the_last_settles() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_without_an_answer_still_settles_the_message() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let first = bench
-        .ask(bench.stamp(1, 1), message("i", "none", "alice", &Json::Null))
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let first = fixture
+        .ask(fixture.stamp(1, 1), message("i", "none", "alice", &Json::Null))
         .await;
     assert_eq!((&first["type"], &first["id"]), (&json!("auth.ok"), &json!("i")));
     assert_eq!(
-        bench
-            .ask(bench.stamp(1, 2), message("i", "none", "alice", &Json::Null))
+        fixture
+            .ask(fixture.stamp(1, 2), message("i", "none", "alice", &Json::Null))
             .await,
         Json::Null
     );
@@ -65,112 +67,112 @@ async fn a_handler_without_an_answer_still_settles_the_message() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_nobody_waits_for_any_more_does_not_come_again() {
-    let bench = Bench::new();
-    let _worker = bench.worker();
+    let fixture = Fixture::new();
+    let _worker = fixture.worker();
     let properties = Properties {
         reply_to: Some("gone".to_owned()),
         ..Properties::default()
     };
-    bench
+    fixture
         .inject(message("i", "echo", "alice", &Json::Null), properties)
         .await;
-    assert!(bench.is_empty(&bench.names.injected()).await);
-    assert_eq!(bench.app.seen().len(), 1);
+    assert!(fixture.is_empty(&fixture.names.injected()).await);
+    assert_eq!(fixture.app.seen().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_injected_message_is_handled_even_if_no_answer_is_wanted() {
-    let bench = Bench::new();
-    let _worker = bench.worker();
-    bench
+    let fixture = Fixture::new();
+    let _worker = fixture.worker();
+    fixture
         .inject(message("i", "echo", "alice", &Json::Null), Properties::default())
         .await;
-    assert!(bench.is_empty(&bench.names.injected()).await);
-    assert_eq!(bench.app.seen().len(), 1);
-    assert!(bench.is_empty(&bench.names.dead()).await);
+    assert!(fixture.is_empty(&fixture.names.injected()).await);
+    assert_eq!(fixture.app.seen().len(), 1);
+    assert!(fixture.is_empty(&fixture.names.dead()).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_and_wants_no_answer_is_a_dead_letter_with_the_reason() {
-    let bench = Bench::new();
-    let _worker = bench.worker();
+    let fixture = Fixture::new();
+    let _worker = fixture.worker();
     let body = message("i", "echo", "alice", &Json::Null).replace("\"type\"", "\"typo\"");
-    bench.inject(body, Properties::default()).await;
-    let dead = bench.next_of(bench.names.dead()).await;
+    fixture.inject(body, Properties::default()).await;
+    let dead = fixture.next_of(fixture.names.dead()).await;
     assert_eq!(
         dead.properties.header("reason"),
         Some(&Value::Text("bad_request".to_owned()))
     );
     assert_eq!(json_of(&dead.body), json!({"id": "i", "typo": "echo", "payload": null}));
-    assert!(bench.is_empty(&bench.names.injected()).await);
+    assert!(fixture.is_empty(&fixture.names.injected()).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_of_16_mib_is_too_large_and_hurts_nobody() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let answer = bench.ask(bench.stamp(1, 1), vec![b'['; 16 * 1_024 * 1_024]).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let answer = fixture.ask(fixture.stamp(1, 1), vec![b'['; 16 * 1_024 * 1_024]).await;
     assert_eq!(answer["error"]["code"], "too_large");
-    let answer = bench
-        .ask(bench.stamp(1, 2), message("i", "echo", "alice", &Json::Null))
+    let answer = fixture
+        .ask(fixture.stamp(1, 2), message("i", "echo", "alice", &Json::Null))
         .await;
     assert_eq!(answer["type"], "reply");
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_messages_are_handled_at_a_time_than_concurrency_says() {
-    let mut bench = Bench::new();
-    bench.limits.concurrency = 3;
-    let _worker = bench.worker();
+    let mut fixture = Fixture::new();
+    fixture.limits.concurrency = 3;
+    let _worker = fixture.worker();
     for sequence in 1..=10 {
-        bench
-            .forward(bench.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
+        fixture
+            .forward(fixture.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
             .await;
     }
     for _ in 0..10 {
-        bench.answer().await;
+        fixture.answer().await;
     }
-    assert_eq!(bench.app.busiest.load(Ordering::SeqCst), 3);
+    assert_eq!(fixture.app.busiest.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_more_messages_are_in_flight_than_prefetch_says() {
-    let mut bench = Bench::new();
-    bench.limits.prefetch = 4;
-    let _worker = bench.worker();
+    let mut fixture = Fixture::new();
+    fixture.limits.prefetch = 4;
+    let _worker = fixture.worker();
     for sequence in 1..=6 {
-        bench
-            .forward(bench.stamp(1, sequence), message("i", "wait", "alice", &Json::Null))
+        fixture
+            .forward(fixture.stamp(1, sequence), message("i", "wait", "alice", &Json::Null))
             .await;
     }
     settle().await;
-    assert_eq!(bench.bus.depth(&bench.names.messages().name), (2, 4));
+    assert_eq!(fixture.bus.depth(&fixture.names.messages().name), (2, 4));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_outsiders_publish_takes_half_of_what_a_worker_handles_at_a_time_and_keeps_no_client_waiting() {
-    let mut bench = Bench::new();
-    bench.limits.concurrency = 4;
-    let _worker = bench.worker();
+    let mut fixture = Fixture::new();
+    fixture.limits.concurrency = 4;
+    let _worker = fixture.worker();
     for _ in 0..50 {
-        bench
+        fixture
             .inject(message("i", "hang", "mallory", &Json::Null), Properties::default())
             .await;
     }
     settle().await;
-    assert_eq!(bench.app.busiest.load(Ordering::SeqCst), 2);
-    let answer = bench
-        .ask(bench.stamp(1, 1), message("i", "echo", "alice", &Json::Null))
+    assert_eq!(fixture.app.busiest.load(Ordering::SeqCst), 2);
+    let answer = fixture
+        .ask(fixture.stamp(1, 1), message("i", "echo", "alice", &Json::Null))
         .await;
     assert_eq!(answer["type"], "reply");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_version_put_among_clients_messages_is_handled_there_and_tried_again_apart() {
-    let bench = Bench::new();
-    let by_name = Route::queue(&bench.names.messages().name);
+    let fixture = Fixture::new();
+    let by_name = Route::queue(&fixture.names.messages().name);
     for _ in 0..2 {
-        bench
+        fixture
             .publish(
                 by_name.clone(),
                 message("i", "echo", "alice", &Json::Null),
@@ -178,35 +180,35 @@ async fn what_an_earlier_version_put_among_clients_messages_is_handled_there_and
             )
             .await;
     }
-    bench.die_with(bench.names.messages(), 1).await;
-    let [_, retry] = bench.names.retries(bench.limits.max_deliveries);
-    let worker = bench.worker();
+    fixture.die_with(fixture.names.messages(), 1).await;
+    let [_, retry] = fixture.names.retries(fixture.limits.max_deliveries);
+    let worker = fixture.worker();
     settle().await;
-    assert_eq!(bench.app.seen().len(), 2);
-    assert!(bench.is_empty(&retry).await && bench.is_empty(&bench.names.messages()).await);
+    assert_eq!(fixture.app.seen().len(), 2);
+    assert!(fixture.is_empty(&retry).await && fixture.is_empty(&fixture.names.messages()).await);
     drop(worker);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_around_which_something_is_unreadable_is_refused_or_buried() {
-    let bench = Bench::new();
-    let _worker = bench.worker();
+    let fixture = Fixture::new();
+    let _worker = fixture.worker();
     let unreadable = |reply_to: Option<String>| Properties {
         reply_to,
         headers: vec![(UNREADABLE.to_owned(), Value::Flag(true))],
         ..Properties::default()
     };
-    let queue = bench.names.inject_queue(1);
-    let mut answers = bench.bus.consumer(queue.clone(), 1);
+    let queue = fixture.names.inject_queue(1);
+    let mut answers = fixture.bus.consumer(queue.clone(), 1);
     let body = message("i", "echo", "alice", &Json::Null);
-    bench.inject(body.clone(), unreadable(Some(queue.name))).await;
+    fixture.inject(body.clone(), unreadable(Some(queue.name))).await;
     let mut answer = answers.recv().await.unwrap();
     assert_eq!(json_of(&answer.take_message().body)["error"]["code"], "bad_request");
-    bench.inject(body, unreadable(None)).await;
-    let dead = bench.next_of(bench.names.dead()).await;
+    fixture.inject(body, unreadable(None)).await;
+    let dead = fixture.next_of(fixture.names.dead()).await;
     assert_eq!(
         dead.properties.header("queue"),
         Some(&Value::Text("test.injected".to_owned()))
     );
-    assert_eq!(bench.app.seen().len(), 0);
+    assert_eq!(fixture.app.seen().len(), 0);
 }

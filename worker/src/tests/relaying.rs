@@ -1,16 +1,16 @@
 //! What is relayed, on the embedded bus.
 
 use serde_json::{Value as Json, json};
-use shared::envelope::{Errand, Return};
+use shared::wire::envelope::{Command, Return};
 
-use super::bench::{Bench, json_of, message};
+use super::fixture::{Fixture, json_of, message};
 use crate::handler::builtin::Application;
 
 /// The next thing to be written to a connection: its key, and the text.
-async fn written(bench: &mut Bench) -> (String, Json) {
+async fn written(fixture: &mut Fixture) -> (String, Json) {
     loop {
-        let message = bench.returned().await;
-        if let Some(Return::Errand(_, Errand::Write(write))) = Return::read(&message) {
+        let message = fixture.returned().await;
+        if let Some(Return::Command(_, Command::Write(write))) = Return::read(&message) {
             return (write.key, json_of(&message.body));
         }
     }
@@ -18,12 +18,12 @@ async fn written(bench: &mut Bench) -> (String, Json) {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_handled_again_makes_the_same_push_again() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker_of(Application::Relay);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker_of(Application::Relay);
     // Somebody to relay to.
     let payload = json!({"to": {"subject": "carol"}, "payload": 0});
-    bench
-        .ask(bench.stamp(2, 1), message("i", "relay", "bob", &payload))
+    fixture
+        .ask(fixture.stamp(2, 1), message("i", "relay", "bob", &payload))
         .await;
     let mut keys = Vec::new();
     for sequence in [1, 1, 2] {
@@ -33,8 +33,8 @@ async fn a_message_that_is_handled_again_makes_the_same_push_again() {
             "alice",
             &json!({"to": {"subject": "bob"}, "payload": "x"}),
         );
-        bench.forward(bench.stamp(1, sequence), body).await;
-        let (key, push) = written(&mut bench).await;
+        fixture.forward(fixture.stamp(1, sequence), body).await;
+        let (key, push) = written(&mut fixture).await;
         assert_eq!(push["payload"]["from"]["subject"], "alice");
         assert!(
             key.starts_with("u:") && key.ends_with(push["id"].as_str().unwrap()),
@@ -48,8 +48,8 @@ async fn a_message_that_is_handled_again_makes_the_same_push_again() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_looked_up_just_now_is_refused_and_leaves_no_trace() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker_of(Application::Relay);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker_of(Application::Relay);
     let body = |payload: &str| {
         message(
             "i",
@@ -59,11 +59,11 @@ async fn what_cannot_be_looked_up_just_now_is_refused_and_leaves_no_trace() {
         )
     };
     assert_eq!(
-        bench.ask(bench.stamp(1, 1), body("a")).await["payload"],
+        fixture.ask(fixture.stamp(1, 1), body("a")).await["payload"],
         json!({"outcome": "held"})
     );
-    bench.store.set_away(true);
-    let answer = bench.ask(bench.stamp(1, 2), body("b")).await;
+    fixture.store.set_away(true);
+    let answer = fixture.ask(fixture.stamp(1, 2), body("b")).await;
     assert_eq!(
         (&answer["error"]["code"], &answer["error"]["temporary"]),
         (&json!("busy"), &json!(true))

@@ -9,8 +9,9 @@
 
 use serde_json::Value;
 
-use super::members::Members;
-use super::{Algorithm, Reason, TokenType, token_type};
+use super::claims::members::Members;
+use super::claims::token_type;
+use super::{Algorithm, Reason, TokenType};
 
 /// RFC 7515 §4.1, RFC 7516 §4.1, RFC 7797 §3. We know no extension, so whatever is `crit` is one we do not (RFC 7515 §4.1.11).
 const FORBIDDEN: [&str; 5] = ["crit", "zip", "enc", "b64", "cty"];

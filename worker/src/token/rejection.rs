@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use shared::refusals::grouped;
+use shared::service::refusals::grouped;
 
 use super::Other;
 

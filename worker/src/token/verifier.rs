@@ -12,16 +12,17 @@ use std::time::Duration;
 
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::{aws_lc, verify};
-use shared::clock::Timestamp;
+use shared::service::clock::Timestamp;
 
 use super::cache::{Cache, Epoch};
+use super::claims::audience;
 use super::claims::{Claims, SUB};
 use super::compact::Compact;
 use super::header::Header;
-use super::inquiry::Inquiry;
-use super::key::Key;
-use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, TokenType, Verdict, Verified, audience};
-use crate::identity::Identity;
+use super::keys::key::Key;
+use super::keys::refresh_signal::RefreshSignal;
+use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, TokenType, Verdict, Verified};
+use crate::auth::identity::Identity;
 
 /// How far a token's time may lie ahead for it to be asked for again: what clocks are off by that nobody has set wrong.
 const MOST_AHEAD: Duration = Duration::from_secs(60);
@@ -116,7 +117,7 @@ pub struct Verifier {
     keys: RwLock<Arc<Keys>>,
     /// Changes with the keys, under their lock.
     epoch: AtomicU64,
-    inquiry: Inquiry,
+    inquiry: RefreshSignal,
 }
 
 impl Verifier {
@@ -127,7 +128,7 @@ impl Verifier {
             cache: Cache::new(cache_capacity),
             keys: RwLock::new(Arc::new(keys)),
             epoch: AtomicU64::new(0),
-            inquiry: Inquiry::settled(),
+            inquiry: RefreshSignal::settled(),
         }
     }
 
@@ -228,7 +229,7 @@ impl Verifier {
     }
 
     /// Where it is asked for keys that are unknown.
-    pub(super) fn inquiry(&self) -> &Inquiry {
+    pub(super) fn inquiry(&self) -> &RefreshSignal {
         &self.inquiry
     }
 

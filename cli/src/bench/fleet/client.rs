@@ -11,8 +11,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::window::Window;
 use super::{Losses, Plan};
 use crate::bench::measure::{Latencies, Phase, Phases};
-use crate::message::Answer;
-use crate::ws::Socket;
+use crate::support::message::Answer;
+use crate::support::ws::Socket;
 
 /// For the last answers: as long as a person would wait.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

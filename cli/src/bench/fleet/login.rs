@@ -7,8 +7,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::message::{Answer, ClientMessage};
-use crate::ws::Socket;
+use crate::support::message::{Answer, ClientMessage};
+use crate::support::ws::Socket;
 
 /// As long as a person would wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::connect;
 use super::pipe::{Contiguous, Inlet, Outlet};
-use crate::{lines, print};
+use crate::support::{lines, print};
 
 /// Which queues.
 #[derive(Debug, Args)]

@@ -4,16 +4,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use shared::clock::{Clock as _, SystemClock, Timestamp};
+use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 
-use crate::human;
+use crate::support::human;
 
 /// As many as keep a hundred thousand letters apart, nearly always.
 pub(super) const NAME_DIGITS: usize = 8;
 
 /// A letter as a worker has written it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Letter {
+pub(super) struct DeadLetter {
     /// Its place in the queue just now, from 1.
     pub(super) number: u32,
     /// What it is called as long as it lies there: of its content, so that nobody drops another by mistake.
@@ -38,7 +38,7 @@ struct Peek {
     id: Option<String>,
 }
 
-impl Letter {
+impl DeadLetter {
     /// Names it.
     pub(super) fn named(mut self) -> Self {
         let mut content = self.message_id.clone().unwrap_or_default().into_bytes();
@@ -167,8 +167,8 @@ fn row(columns: &[&str; 8]) -> String {
 mod tests {
     use super::*;
 
-    fn letter(body: &str) -> Letter {
-        Letter {
+    fn letter(body: &str) -> DeadLetter {
+        DeadLetter {
             number: 1,
             message_id: Some("m".to_owned()),
             headers: Map::from_iter([
@@ -177,7 +177,7 @@ mod tests {
                 ("count".to_owned(), 5.into()),
             ]),
             body: body.as_bytes().to_vec(),
-            ..Letter::default()
+            ..DeadLetter::default()
         }
         .named()
     }

@@ -12,10 +12,10 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::{Map, Value};
 use shared::bus::topology::Names;
-use shared::config::redacted;
+use shared::service::config::redacted;
 
-use super::letter::Letter;
-use crate::broker::BrokerArgs;
+use super::letter::DeadLetter;
+use crate::support::broker::BrokerArgs;
 
 /// The name that the management page shows.
 const CONNECTION_NAME: &str = "countersign inspect";
@@ -24,7 +24,7 @@ const CONNECTION_NAME: &str = "countersign inspect";
 const REPLY_SUCCESS: u16 = 200;
 
 /// The letters, from the oldest.
-pub(super) struct Pile {
+pub(super) struct DeadLetterQueue {
     connection: Connection,
     channel: Channel,
     queue: ShortString,
@@ -33,7 +33,7 @@ pub(super) struct Pile {
     taken: u32,
 }
 
-impl Pile {
+impl DeadLetterQueue {
     /// Connects, and counts.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Pile {
     ///
     /// # Errors
     /// If the broker is lost.
-    pub(super) async fn take(&mut self) -> anyhow::Result<Option<Letter>> {
+    pub(super) async fn take(&mut self) -> anyhow::Result<Option<DeadLetter>> {
         if self.taken >= self.count {
             return Ok(None);
         }
@@ -98,7 +98,7 @@ impl Pile {
     ///
     /// # Errors
     /// If the broker is lost; then it is back in the queue.
-    pub(super) async fn drop_letter(&mut self, letter: Letter) -> anyhow::Result<()> {
+    pub(super) async fn drop_letter(&mut self, letter: DeadLetter) -> anyhow::Result<()> {
         let options = BasicAckOptions { multiple: false };
         self.channel
             .basic_ack(letter.tag, options)
@@ -147,10 +147,10 @@ async fn connect(urls: &[String]) -> anyhow::Result<Connection> {
     }
 }
 
-fn letter(number: u32, got: &BasicGetMessage) -> Letter {
+fn letter(number: u32, got: &BasicGetMessage) -> DeadLetter {
     let properties = &got.delivery.properties;
     let text = |text: &Option<ShortString>| text.as_ref().map(|text| text.as_str().to_owned());
-    Letter {
+    DeadLetter {
         number,
         name: String::new(),
         tag: got.delivery.delivery_tag,

@@ -12,13 +12,13 @@ use serde_json::Value as Json;
 use serde_json::value::{RawValue, to_raw_value};
 use shared::bus::topology::keys;
 use shared::bus::{Message, Properties, Value};
-use shared::envelope::JSON;
+use shared::wire::envelope::JSON;
 
-use super::letter::Letter;
-use crate::asking::{Fate, Line, One, Pace};
-use crate::broker::BrokerArgs;
-use crate::message::Answer;
-use crate::print;
+use super::letter::DeadLetter;
+use crate::support::broker::BrokerArgs;
+use crate::support::message::Answer;
+use crate::support::print;
+use crate::support::rpc_client::{Fate, Line, One, Pace};
 
 /// What a worker puts where something of a token's shape stood.
 const REDACTED: &str = "[redacted]";
@@ -91,7 +91,7 @@ impl<'a> Requeuer<'a> {
     ///
     /// # Errors
     /// If the line is broken.
-    pub(super) async fn requeue(&mut self, letter: &Letter) -> anyhow::Result<Requeued> {
+    pub(super) async fn requeue(&mut self, letter: &DeadLetter) -> anyhow::Result<Requeued> {
         let name = &letter.name;
         let (key, message) = match anew(letter, self.token, self.as_it_is) {
             Ok(anew) => anew,
@@ -144,7 +144,7 @@ impl Requeued {
 }
 
 /// The message that a letter becomes. Pure.
-fn anew(letter: &Letter, token: Option<&str>, as_it_is: bool) -> Result<Letterhead, Hopeless> {
+fn anew(letter: &DeadLetter, token: Option<&str>, as_it_is: bool) -> Result<Letterhead, Hopeless> {
     let queue = letter.text("queue").unwrap_or_default();
     let (key, body) = match queue.rsplit('.').next() {
         Some("pushes") => (keys::PUSH, letter.body.clone()),
@@ -177,7 +177,7 @@ fn anew(letter: &Letter, token: Option<&str>, as_it_is: bool) -> Result<Letterhe
 }
 
 /// The client's message with that token. All else stays to the byte.
-fn with_token(letter: &Letter, token: Option<&str>) -> Result<Vec<u8>, Hopeless> {
+fn with_token(letter: &DeadLetter, token: Option<&str>) -> Result<Vec<u8>, Hopeless> {
     if letter.kind.as_deref().is_some_and(|kind| kind != CLIENTS) {
         return Err(Hopeless::Notice);
     }
@@ -192,7 +192,7 @@ fn with_token(letter: &Letter, token: Option<&str>) -> Result<Vec<u8>, Hopeless>
 }
 
 /// For whom a push was.
-fn recipient(letter: &Letter) -> Vec<(String, Value)> {
+fn recipient(letter: &DeadLetter) -> Vec<(String, Value)> {
     ["subject", "issuer", "connection"]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), Value::Text(letter.text(name)?.to_owned()))))
@@ -216,8 +216,8 @@ mod tests {
 
     use super::*;
 
-    fn letter(queue: &str, body: &str) -> Letter {
-        Letter {
+    fn letter(queue: &str, body: &str) -> DeadLetter {
+        DeadLetter {
             message_id: Some("p-1".to_owned()),
             correlation_id: Some("0123456789abcdef.1.7".to_owned()),
             headers: Map::from_iter([
@@ -226,7 +226,7 @@ mod tests {
                 ("reason".to_owned(), "delivery_limit".into()),
             ]),
             body: body.as_bytes().to_vec(),
-            ..Letter::default()
+            ..DeadLetter::default()
         }
     }
 
@@ -254,7 +254,7 @@ mod tests {
         let mutilated = r#"{"type":"order","payload":"[redacted]"}"#;
         assert_eq!(hopeless(mutilated, Some("t")), Hopeless::Mutilated);
         anew(&letter("c.messages", mutilated), Some("t"), true).unwrap();
-        let closed = Letter {
+        let closed = DeadLetter {
             kind: Some("closed".to_owned()),
             ..letter("c.messages", "")
         };

@@ -15,7 +15,7 @@ use super::packer::batch_of;
 use crate::bus::delivery::{Delivery, Settlement, Settler};
 use crate::bus::topology::{FilledBy, Queue, QueueKind};
 use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Publication, PublishError, Publisher, Route, Value};
-use crate::repetition::Repetitions;
+use crate::service::repetition::Repetitions;
 
 /// What cannot be published again just now is tried again so much later.
 const AGAIN: Duration = Duration::from_secs(1);

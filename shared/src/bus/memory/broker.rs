@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::bus::delivery::{Settlement, Settler};
 use crate::bus::topology::{ExchangeKind, Limits, Overflow, Queue, QueueKind, Topology};
 use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, PublishError, Route, Value};
-use crate::topic;
+use crate::wire::topic;
 
 type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
 

@@ -14,14 +14,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::RabbitmqConfig;
+use super::broker_status::{BrokerStatus, Slot};
 use super::declare::{self, DeclareError, Declared};
-use super::link_board::{LinkBoard, Slot};
 use super::nodes::Nodes;
 use super::sieve::Mesh;
 use super::transport;
-use crate::backoff::Backoff;
 use crate::bus::Link;
 use crate::bus::topology::Topology;
+use crate::service::backoff::Backoff;
 
 /// How long to wait for what the broker said as it closed a channel.
 const TEXT_WAIT: Duration = Duration::from_millis(100);
@@ -209,7 +209,7 @@ pub(super) fn supervise(
     config: &RabbitmqConfig,
     (nodes, declared): (&Nodes, &Declared),
     role: Role,
-    board: &LinkBoard,
+    board: &BrokerStatus,
     tasks: &TaskTracker,
 ) -> Connections {
     let (present, connections) = watch::channel(None);

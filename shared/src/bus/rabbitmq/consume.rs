@@ -16,11 +16,11 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, timeout};
 use tracing::error;
 
+use super::broker_status::Slot;
 use super::connection::{Connections, Generation, present};
 use super::convert::from_amqp;
 use super::declare::{self, DeclareError};
-use super::link_board::Slot;
-use super::look::{self, Looked};
+use super::has_consumers::{self, Looked};
 use super::pace::Pace;
 use crate::bus::ack_batch::{AckBatch, Frame};
 use crate::bus::batch;
@@ -462,7 +462,7 @@ impl<'a> Watch<'a> {
             self.next.as_mut().await;
         }
         let (generation, queue) = (self.generation, self.queue);
-        let look = || timeout(LOOK_TIMEOUT, look::at(generation, &queue.name)).boxed();
+        let look = || timeout(LOOK_TIMEOUT, has_consumers::at(generation, &queue.name)).boxed();
         let looked = self.looking.get_or_insert_with(look).await;
         self.looking = None;
         self.next.as_mut().reset(Instant::now() + SILENCE);

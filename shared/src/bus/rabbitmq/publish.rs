@@ -26,7 +26,7 @@ use super::refusals::Refusals;
 use crate::bus::batch::Packer;
 use crate::bus::suspicion::{Loss, Suspicion, UnderWay};
 use crate::bus::topology::Names;
-use crate::bus::{Link, Patience, Publication, PublishError, Publisher};
+use crate::bus::{Link, Publication, PublishError, PublishTimeout, Publisher};
 
 /// The most unconfirmed publications of a channel. lapin walks through all of them at each confirm that covers
 /// several, and the broker confirms in batches of a few hundred.
@@ -48,7 +48,7 @@ const CHANNEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn start(
     connections: Connections,
     link: watch::Receiver<Link>,
-    patience: Patience,
+    patience: PublishTimeout,
     batches: Option<Names>,
     tasks: &TaskTracker,
 ) -> Publisher {
@@ -112,7 +112,7 @@ struct PublishTask {
     room: Arc<AtomicUsize>,
     connections: Connections,
     link: watch::Receiver<Link>,
-    patience: Patience,
+    patience: PublishTimeout,
     pending: Pending,
     /// Since when nothing leaves.
     down_since: Option<Instant>,
@@ -290,13 +290,13 @@ impl PublishTask {
 
     fn out_of_patience(&self) -> bool {
         match (self.patience, self.down_since) {
-            (Patience::Limited(limit), Some(since)) => since.elapsed() >= limit,
+            (PublishTimeout::Limited(limit), Some(since)) => since.elapsed() >= limit,
             _ => false,
         }
     }
 
     fn give_up_the_late(&mut self) {
-        let Patience::Limited(limit) = self.patience else {
+        let PublishTimeout::Limited(limit) = self.patience else {
             return;
         };
         if self.out_of_patience() {

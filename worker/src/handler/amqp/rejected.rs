@@ -6,7 +6,7 @@
 
 use shared::bus::topology::Names;
 use shared::bus::{Consumer, DEATH_REASON, Message, Properties, Publisher, Route, Value};
-use shared::envelope::JSON;
+use shared::wire::envelope::JSON;
 use tracing::debug;
 
 use super::TYPE_ERROR;

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::handler::MAX_ANSWERS;
-use crate::handler::upstream::saying::MAX_ANSWER_BYTES;
+use crate::handler::upstream::reply::MAX_ANSWER_BYTES;
 
 /// For how long it is remembered that somebody gave up, and what came for them: a client that is told to try again does so
 /// within seconds.

@@ -15,10 +15,10 @@
 
 use std::time::Duration;
 
-use shared::protocol::{Effect, ErrorCode};
+use shared::wire::protocol::{Effect, ErrorCode};
 
-use crate::handler::upstream::calls::Outcome;
-use crate::handler::upstream::saying::Refusal;
+use crate::handler::upstream::metrics::Outcome;
+use crate::handler::upstream::reply::Refusal;
 use crate::handler::{HandlerError, Presence};
 
 /// The status of a response, and what it says about later.

@@ -36,19 +36,19 @@ fn claim(identity: IdentityTag, id: u64) -> Claim {
 fn injected() -> Run {
     Run {
         stamp: None,
-        number: shared::chance::number(),
+        number: shared::service::chance::number(),
     }
 }
 
-fn stamped(stamp: Stamp) -> Run {
+fn stamped(stamp: MessageId) -> Run {
     Run {
         stamp: Some(stamp),
         ..injected()
     }
 }
 
-fn a_stamp(sequence: u64) -> Stamp {
-    Stamp {
+fn a_stamp(sequence: u64) -> MessageId {
+    MessageId {
         connection: a_connection(),
         sequence: Sequence::new(sequence),
     }

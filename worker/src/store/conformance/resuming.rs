@@ -29,14 +29,14 @@ const fn forgotten(by: u64) -> Authentication {
     Authentication::Forgotten { by: Sequence::new(by) }
 }
 
-async fn resume(home: &dyn Home, connection: ConnectionId, secret: ResumeDigest, heir: ConnectionId) -> bool {
+async fn resume(home: &dyn Home, connection: ConnectionId, secret: ResumeDigest, successor: ConnectionId) -> bool {
     let alice = someone("alice");
-    let resumed = home.store().resume(connection, &secret, &alice, heir).await;
+    let resumed = home.store().resume(connection, &secret, &alice, successor).await;
     resumed.expect("the store answers")
 }
 
-async fn heir(home: &dyn Home, connection: ConnectionId) -> Option<ConnectionId> {
-    home.store().heir(connection).await.expect("the store answers")
+async fn successor(home: &dyn Home, connection: ConnectionId) -> Option<ConnectionId> {
+    home.store().successor(connection).await.expect("the store answers")
 }
 
 async fn a_log_out_takes_the_right_to_resume_whenever_it_is_recorded(home: &dyn Home) {
@@ -65,9 +65,9 @@ async fn an_heir_inherits_nothing_that_is_somebody_else_s(home: &dyn Home) {
         let (connection, after) = (a_connection(), a_connection());
         record(home, connection, &proved(1, "alice")).await;
         assert!(resume(home, connection, secret(1), after).await);
-        assert_eq!(heir(home, connection).await, Some(after));
+        assert_eq!(successor(home, connection).await, Some(after));
         record(home, connection, &next).await;
-        assert_eq!(heir(home, connection).await, None);
+        assert_eq!(successor(home, connection).await, None);
         assert_eq!(hold(home, connection, &message(home, 9, "1")).await, counted(1));
     }
     // Whoever is still the same keeps the heir, and nobody is an heir of themselves.
@@ -76,7 +76,7 @@ async fn an_heir_inherits_nothing_that_is_somebody_else_s(home: &dyn Home) {
     assert!(!resume(home, connection, RESUME, connection).await);
     assert!(resume(home, connection, RESUME, after).await);
     record(home, connection, &live_as(someone("alice"), TOKEN_LIFE * 2, 2)).await;
-    assert_eq!(heir(home, connection).await, Some(after));
+    assert_eq!(successor(home, connection).await, Some(after));
 }
 
 async fn it_can_be_resumed_for_as_long_as_anything_is_held(home: &dyn Home) {
@@ -96,15 +96,15 @@ async fn it_can_be_resumed_for_as_long_as_anything_is_held(home: &dyn Home) {
     assert_eq!(messages(home, connection).await, [late]);
     // Something held even later must still find the heir.
     pass(home, AFTERLIFE - Duration::from_secs(1)).await;
-    assert_eq!(heir(home, connection).await, Some(after));
+    assert_eq!(successor(home, connection).await, Some(after));
     pass(home, Duration::from_secs(1)).await;
-    assert_eq!(heir(home, connection).await, None);
+    assert_eq!(successor(home, connection).await, None);
 }
 
 async fn an_heir_is_named_by_whoever_proves_the_same(home: &dyn Home) {
-    let heir = a_connection();
+    let successor = a_connection();
     let resume = async |connection, secret: [u8; 32], identity: &Identity| {
-        let resumed = home.store().resume(connection, &secret, identity, heir).await;
+        let resumed = home.store().resume(connection, &secret, identity, successor).await;
         resumed.expect("the store answers")
     };
     let connection = a_connection();
@@ -112,11 +112,14 @@ async fn an_heir_is_named_by_whoever_proves_the_same(home: &dyn Home) {
     record(home, connection, &live("alice", 1)).await;
     assert!(!resume(connection, [1; 32], &someone("alice")).await);
     assert!(!resume(connection, RESUME, &someone("bob")).await);
-    assert_eq!(home.store().heir(connection).await.expect("the store answers"), None);
+    assert_eq!(
+        home.store().successor(connection).await.expect("the store answers"),
+        None
+    );
     assert!(resume(connection, RESUME, &someone("alice")).await);
     assert_eq!(
-        home.store().heir(connection).await.expect("the store answers"),
-        Some(heir)
+        home.store().successor(connection).await.expect("the store answers"),
+        Some(successor)
     );
     record(home, connection, &closed(2)).await;
     assert!(
@@ -131,21 +134,21 @@ async fn an_heir_is_named_by_whoever_proves_the_same(home: &dyn Home) {
 }
 
 async fn an_heir_knows_whom_it_took_over(home: &dyn Home) {
-    let (first, second, heir) = (a_connection(), a_connection(), a_connection());
-    let predecessors = async |heir| home.store().predecessors(heir).await.expect("the store answers");
+    let (first, second, successor) = (a_connection(), a_connection(), a_connection());
+    let predecessors = async |successor| home.store().predecessors(successor).await.expect("the store answers");
     record(home, first, &proved(1, "alice")).await;
     record(home, second, &proved(2, "alice")).await;
-    assert!(!resume(home, first, secret(2), heir).await);
-    assert_eq!(predecessors(heir).await, [], "it did not prove that it may");
+    assert!(!resume(home, first, secret(2), successor).await);
+    assert_eq!(predecessors(successor).await, [], "it did not prove that it may");
     for (connection, by) in [(first, 1), (second, 2), (second, 2)] {
         pass(home, Duration::from_millis(1)).await;
-        assert!(resume(home, connection, secret(by), heir).await);
+        assert!(resume(home, connection, secret(by), successor).await);
     }
-    assert_eq!(predecessors(heir).await, [first, second], "each once");
+    assert_eq!(predecessors(successor).await, [first, second], "each once");
     // Who it is itself does not matter, and is recorded only later.
-    record(home, heir, &live("alice", 1)).await;
-    record(home, heir, &closed(2)).await;
-    assert_eq!(predecessors(heir).await, [first, second]);
+    record(home, successor, &live("alice", 1)).await;
+    record(home, successor, &closed(2)).await;
+    assert_eq!(predecessors(successor).await, [first, second]);
     // So many are remembered, and no more.
     let greedy = a_connection();
     let mut taken = Vec::new();
@@ -160,17 +163,17 @@ async fn an_heir_knows_whom_it_took_over(home: &dyn Home) {
 }
 
 async fn whoever_holds_is_told_of_the_heir(home: &dyn Home) {
-    let (connection, heir) = (a_connection(), a_connection());
+    let (connection, successor) = (a_connection(), a_connection());
     record(home, connection, &live("alice", 1)).await;
     assert_eq!(hold(home, connection, &message(home, 2, "1")).await, counted(1));
     let alice = someone("alice");
-    let resumed = home.store().resume(connection, &RESUME, &alice, heir).await;
+    let resumed = home.store().resume(connection, &RESUME, &alice, successor).await;
     assert!(resumed.expect("the store answers"));
     record(home, connection, &closed(5)).await;
     let late = hold(home, connection, &message(home, 3, "1")).await;
     let told = Holding::Held {
         count: 2,
-        heir: Some(heir),
+        successor: Some(successor),
     };
     assert_eq!(late, told);
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use shared::clock::Timestamp;
-use shared::id::{ConnectionId, Sequence};
+use shared::service::clock::Timestamp;
+use shared::wire::id::{ConnectionId, Sequence};
 
 use super::expiring::Expiring;
-use crate::identity::Identity;
+use crate::auth::identity::Identity;
 use crate::store::{AFTERLIFE, Authentication, DESERTED_KEPT, PREDECESSORS_KEPT, Recorded, ResumeDigest};
 
 pub(super) struct Authentications {
@@ -23,7 +23,7 @@ struct Entry {
     owned_by: Option<Sequence>,
     /// Who it is, or was before it closed, and what proves it; nobody if it was forgotten.
     owner: Option<(Identity, ResumeDigest)>,
-    heir: Option<ConnectionId>,
+    successor: Option<ConnectionId>,
     /// It has closed and was nobody's: nothing of it is held any more.
     deserted: bool,
 }
@@ -34,7 +34,7 @@ impl Entry {
             authentication,
             owned_by: None,
             owner: None,
-            heir: None,
+            successor: None,
             deserted: false,
         }
     }
@@ -45,7 +45,7 @@ impl Entry {
             return;
         }
         if self.owner != owner {
-            self.heir = None;
+            self.successor = None;
         }
         self.deserted &= owner.is_none();
         self.owned_by = Some(by);
@@ -125,7 +125,7 @@ impl Authentications {
         connection: ConnectionId,
         secret: &ResumeDigest,
         identity: &Identity,
-        heir: ConnectionId,
+        successor: ConnectionId,
         now: Timestamp,
     ) -> bool {
         let Some(entry) = self.by_connection.get_mut(&connection, now) else {
@@ -135,13 +135,13 @@ impl Authentications {
             .owner
             .as_ref()
             .is_some_and(|(owner, proof)| owner == identity && proof == secret);
-        if !proved || heir == connection {
+        if !proved || successor == connection {
             return false;
         }
-        entry.heir = Some(heir);
+        entry.successor = Some(successor);
         let gone_at = now.saturating_add(AFTERLIFE);
         self.keep(connection, gone_at, now);
-        let predecessors = self.predecessors.enter(heir, now, gone_at, Vec::new);
+        let predecessors = self.predecessors.enter(successor, now, gone_at, Vec::new);
         predecessors.retain(|earlier| *earlier != connection);
         if predecessors.len() >= PREDECESSORS_KEPT {
             predecessors.remove(0);
@@ -154,8 +154,8 @@ impl Authentications {
         self.predecessors.get(&connection, now).cloned().unwrap_or_default()
     }
 
-    pub(super) fn heir(&self, connection: ConnectionId, now: Timestamp) -> Option<ConnectionId> {
-        self.by_connection.get(&connection, now)?.heir
+    pub(super) fn successor(&self, connection: ConnectionId, now: Timestamp) -> Option<ConnectionId> {
+        self.by_connection.get(&connection, now)?.successor
     }
 
     #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use shared::clock::Timestamp;
-use shared::tag::IdentityTag;
+use shared::service::clock::Timestamp;
+use shared::wire::tag::IdentityTag;
 
 use super::expiring::Expiring;
 use crate::store::claim::Sha256Digest;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use shared::clock::Timestamp;
-use shared::id::{ConnectionId, Sequence};
-use shared::tag::IdentityTag;
+use shared::service::clock::Timestamp;
+use shared::wire::id::{ConnectionId, Sequence};
+use shared::wire::tag::IdentityTag;
 
 use super::expiring::Expiring;
 use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, Registered};

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use shared::clock::Timestamp;
-use shared::id::ConnectionId;
+use shared::service::clock::Timestamp;
+use shared::wire::id::ConnectionId;
 
 use super::expiring::Expiring;
 use crate::store::decision::DECISIONS_KEPT;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use shared::clock::Timestamp;
+use shared::service::clock::Timestamp;
 
 /// The fewest entries at which a sweep is worth its while.
 pub(super) const SMALLEST_SWEEP: usize = 1_024;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::clock::Timestamp;
-use shared::id::{ConnectionId, Sequence};
+use shared::service::clock::Timestamp;
+use shared::wire::id::{ConnectionId, Sequence};
 
 use super::expiring::Expiring;
 use crate::store::{AFTERLIFE, DROPPED_KEPT, HeldMessage, HoldLimits, Holding};
@@ -21,7 +21,7 @@ impl Messages {
         connection: ConnectionId,
         message: &HeldMessage,
         limits: &HoldLimits,
-        heir: Option<ConnectionId>,
+        successor: Option<ConnectionId>,
         now: Timestamp,
     ) -> Holding {
         let was_held = self
@@ -30,7 +30,7 @@ impl Messages {
             .is_some_and(|dropped| dropped.contains(&message.sequence));
         if was_held {
             let count = self.by_connection.get(&connection, now).map_or(0, BTreeMap::len) as u64;
-            return Holding::Held { count, heir };
+            return Holding::Held { count, successor };
         }
         let held = self.by_connection.get(&connection, now);
         if held.is_none_or(|held| !held.contains_key(&message.sequence)) {
@@ -45,7 +45,7 @@ impl Messages {
         held.entry(message.sequence).or_insert_with(|| message.clone());
         Holding::Held {
             count: held.len() as u64,
-            heir,
+            successor,
         }
     }
 

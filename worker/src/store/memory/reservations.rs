@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use shared::clock::Timestamp;
-use shared::id::ConnectionId;
+use shared::service::clock::Timestamp;
+use shared::wire::id::ConnectionId;
 
 use crate::store::Reservation;
 

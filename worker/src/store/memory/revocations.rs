@@ -1,7 +1,7 @@
 //! What has been taken back.
 
-use shared::clock::Timestamp;
-use shared::revocation::{Revocation, Target};
+use shared::service::clock::Timestamp;
+use shared::wire::revocation::{Revocation, Target};
 
 use super::expiring::Expiring;
 use crate::store::Kept;

@@ -1,6 +1,6 @@
 //! What is held in each mailbox.
 
-use shared::clock::Timestamp;
+use shared::service::clock::Timestamp;
 
 use super::expiring::Expiring;
 use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox};
@@ -41,7 +41,7 @@ impl Writes {
         }
         Holding::Held {
             count: held.len() as u64,
-            heir: None,
+            successor: None,
         }
     }
 

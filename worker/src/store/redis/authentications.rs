@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use shared::clock::Timestamp;
-use shared::id::{ConnectionId, Sequence};
+use shared::service::clock::Timestamp;
+use shared::wire::id::{ConnectionId, Sequence};
 
 use super::{RedisStore, millis, unreadable};
-use crate::hex::hex;
-use crate::identity::{Identity, Issuer, Subject};
+use crate::auth::identity::{Identity, Issuer, Subject};
 use crate::store::{AFTERLIFE, Authentication, PREDECESSORS_KEPT, Recorded, ResumeDigest, StoreError};
 
 /// The state as it is stored, in JSON, beside the sequence: two texts are equal where what they say is.
@@ -80,15 +79,15 @@ impl RedisStore {
         connection: ConnectionId,
         secret: &ResumeDigest,
         identity: &Identity,
-        heir: ConnectionId,
+        successor: ConnectionId,
     ) -> Result<bool, StoreError> {
-        if heir == connection {
+        if successor == connection {
             return Ok(false);
         }
         let mut invocation = self.scripts.resume.key(self.of_connection(connection, "auth"));
         invocation
             .arg(owner(identity, secret)?)
-            .arg(heir.to_string())
+            .arg(successor.to_string())
             .arg(millis(AFTERLIFE));
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
@@ -97,16 +96,18 @@ impl RedisStore {
     pub(super) async fn read_heir(&self, connection: ConnectionId) -> Result<Option<ConnectionId>, StoreError> {
         let mut command = redis::cmd("HGET");
         command.arg(self.of_connection(connection, "auth")).arg("heir");
-        let heir: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        heir.map(|heir| heir.parse().map_err(unreadable)).transpose()
+        let successor: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        successor
+            .map(|successor| successor.parse().map_err(unreadable))
+            .transpose()
     }
 
     pub(super) async fn write_predecessor(
         &self,
-        heir: ConnectionId,
+        successor: ConnectionId,
         predecessor: ConnectionId,
     ) -> Result<(), StoreError> {
-        let mut invocation = self.scripts.succeed.key(self.of_connection(heir, "predecessors"));
+        let mut invocation = self.scripts.succeed.key(self.of_connection(successor, "predecessors"));
         invocation
             .arg(predecessor.to_string())
             .arg(self.clock.now().as_millis())
@@ -116,9 +117,9 @@ impl RedisStore {
             .await
     }
 
-    pub(super) async fn read_predecessors(&self, heir: ConnectionId) -> Result<Vec<ConnectionId>, StoreError> {
+    pub(super) async fn read_predecessors(&self, successor: ConnectionId) -> Result<Vec<ConnectionId>, StoreError> {
         let mut command = redis::cmd("ZRANGE");
-        command.arg(self.of_connection(heir, "predecessors")).arg(&[0, -1]);
+        command.arg(self.of_connection(successor, "predecessors")).arg(&[0, -1]);
         let named: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
         named.iter().map(|one| one.parse().map_err(unreadable)).collect()
     }
@@ -126,18 +127,13 @@ impl RedisStore {
 
 /// Who it is, and what proves it: equal where both are.
 fn owner(identity: &Identity, resume: &ResumeDigest) -> Result<String, StoreError> {
-    let parts = (identity.issuer.as_str(), identity.subject.as_str(), hex(resume));
+    let parts = (identity.issuer.as_str(), identity.subject.as_str(), hex::encode(resume));
     serde_json::to_string(&parts).map_err(unreadable)
 }
 
 fn from_hex(text: &str) -> Option<ResumeDigest> {
     let mut digest = ResumeDigest::default();
-    if text.len() != 2 * digest.len() || !text.is_ascii() {
-        return None;
-    }
-    for (index, byte) in digest.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
+    hex::decode_to_slice(text, &mut digest).ok()?;
     Some(digest)
 }
 
@@ -153,7 +149,7 @@ impl<'a> From<&'a Authentication> for Stored<'a> {
                 issuer: identity.issuer.as_str().into(),
                 subject: identity.subject.as_str().into(),
                 until_ms: until.as_millis(),
-                resume: hex(resume).into(),
+                resume: hex::encode(resume).into(),
             },
             Authentication::Forgotten { by: _ } => Self::Forgotten,
             Authentication::Closed { by: _ } => Self::Closed,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use redis::ScriptInvocation;
 
 use super::{RedisStore, keep_ms, unreadable};
-use crate::hex::hex;
 use crate::store::{Begun, Claim, MOST_ANSWER_BYTES, MOST_CLAIMS, StoreError};
 
 impl RedisStore {
@@ -56,8 +55,8 @@ impl RedisStore {
         let now = self.clock.now();
         let gone_at = now.saturating_add(known_for);
         invocation
-            .arg(hex(&claim.key.id))
-            .arg(hex(&claim.fingerprint))
+            .arg(hex::encode(claim.key.id))
+            .arg(hex::encode(claim.fingerprint))
             .arg(claim.run.number)
             .arg(now.as_millis())
             .arg(gone_at.as_millis())

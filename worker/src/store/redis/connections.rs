@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
-use shared::clock::Timestamp;
-use shared::id::{ConnectionId, Sequence};
-use shared::tag::{IdentityTag, SessionTag, TokenIdTag};
+use shared::service::clock::Timestamp;
+use shared::wire::id::{ConnectionId, Sequence};
+use shared::wire::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 use super::{RedisStore, keep_ms, millis, unreadable};
 use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, Registered, StoreError};

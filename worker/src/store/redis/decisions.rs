@@ -1,6 +1,6 @@
 //! Why things were decided as they were.
 
-use shared::id::ConnectionId;
+use shared::wire::id::ConnectionId;
 
 use super::{RedisStore, millis, unreadable};
 use crate::store::decision::DECISIONS_KEPT;

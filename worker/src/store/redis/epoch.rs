@@ -5,7 +5,7 @@
 //! sixteenth of the slots; the epoch is all of theirs together.
 
 use futures_util::future::try_join_all;
-use shared::chance;
+use shared::service::chance;
 
 use super::{LONGEST_KEPT, RedisStore, millis};
 use crate::store::{Epoch, StoreError};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use shared::id::{ConnectionId, Sequence};
+use shared::wire::id::{ConnectionId, Sequence};
 
 use super::{RedisStore, keep_ms, millis, unreadable, without_bytes};
 use crate::store::{AFTERLIFE, DESERTED_KEPT, DROPPED_KEPT, HeldMessage, HoldLimits, Holding, StoreError};
@@ -34,7 +34,7 @@ impl RedisStore {
             .arg(limits.messages)
             .arg(limits.bytes)
             .arg(keep_ms(now, limits.gone_at(message.since, now)));
-        let (count, heir): (i64, Option<String>) = self
+        let (count, successor): (i64, Option<String>) = self
             .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await?;
         let count = match count {
@@ -44,8 +44,10 @@ impl RedisStore {
         let Ok(count) = u64::try_from(count) else {
             return Ok(Holding::Overflow);
         };
-        let heir = heir.map(|heir| heir.parse().map_err(unreadable)).transpose()?;
-        Ok(Holding::Held { count, heir })
+        let successor = successor
+            .map(|successor| successor.parse().map_err(unreadable))
+            .transpose()?;
+        Ok(Holding::Held { count, successor })
     }
 
     pub(super) async fn extend_messages(&self, connection: ConnectionId, keep: Duration) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@
 //! repeats it. Whoever takes a mailbox out looks again afterwards whether
 //! something is held by now. So the index may name too many, and never too few.
 
-use shared::clock::Timestamp;
+use shared::service::clock::Timestamp;
 
 use super::{RedisStore, millis, unreadable};
 use crate::store::{AFTERLIFE, Mailbox, StoreError};

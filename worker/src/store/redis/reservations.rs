@@ -3,7 +3,7 @@
 //! It is counted apart from what is held, in a slot of its own: first counted, then held. What is counted and not held
 //! after all is given back when its time is over.
 
-use shared::id::ConnectionId;
+use shared::wire::id::ConnectionId;
 
 use super::{RedisStore, keep_ms};
 use crate::store::{Reservation, StoreError};

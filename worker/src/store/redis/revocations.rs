@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use shared::clock::Timestamp;
-use shared::revocation::{MOST_AT_A_TIME, Revocation, Target};
+use shared::service::clock::Timestamp;
+use shared::wire::revocation::{MOST_AT_A_TIME, Revocation, Target};
 
 use super::{RedisStore, keep_ms, unreadable};
 use crate::store::{Kept, StoreError};

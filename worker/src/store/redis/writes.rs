@@ -1,9 +1,9 @@
 //! What is held in each mailbox. What has waited too long is found by an index, in `overdue`.
 
 use serde::{Deserialize, Serialize};
-use shared::clock::Timestamp;
-use shared::envelope::errand::Producer;
-use shared::tag::IdentityTag;
+use shared::service::clock::Timestamp;
+use shared::wire::envelope::command::Producer;
+use shared::wire::tag::IdentityTag;
 
 use super::{RedisStore, keep_ms, unreadable, without_bytes};
 use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox, StoreError};
@@ -55,7 +55,7 @@ impl RedisStore {
             return Ok(Holding::Overflow);
         };
         self.expect_overdue(mailbox, write.since, keep_ms).await?;
-        Ok(Holding::Held { count, heir: None })
+        Ok(Holding::Held { count, successor: None })
     }
 
     pub(super) async fn read_writes(&self, mailbox: Mailbox, most: u64) -> Result<Vec<HeldWrite>, StoreError> {

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use serde_json::json;
-use shared::envelope::{Notice, Standing};
-use shared::grant::Policy;
+use shared::wire::envelope::{MessageKind, Standing};
+use shared::wire::grant::Policy;
 
-use super::super::bench::{Bench, HOLD_TTL, settle, token_for};
 use super::super::connection::{Conn, bare, stranger, with_token};
 use crate::Worker;
 use crate::config::Policies;
+use crate::tests::fixture::{Fixture, HOLD_TTL, settle, token_for};
 
 struct Counted {
     recorder: PrometheusRecorder,
@@ -25,8 +25,8 @@ impl Counted {
         }
     }
 
-    fn worker(&self, bench: &Bench) -> Worker {
-        metrics::with_local_recorder(&self.recorder, || bench.worker())
+    fn worker(&self, fixture: &Fixture) -> Worker {
+        metrics::with_local_recorder(&self.recorder, || fixture.worker())
     }
 
     async fn expect(&self, lines: &[&str]) {
@@ -42,26 +42,26 @@ impl Counted {
 #[tokio::test(start_paused = true)]
 async fn what_is_held_and_released_is_counted() {
     let counted = Counted::new();
-    let mut bench = Bench::new();
-    let _worker = counted.worker(&bench);
-    let mut conn = Conn::new(&bench, 1);
-    bench.say(&mut conn, with_token("bobs", "bob", -60)).await;
-    bench.say(&mut conn, bare("a")).await;
-    bench.clock.advance(HOLD_TTL / 2);
-    bench.say(&mut conn, bare("b")).await;
-    assert_eq!(bench.say(&mut conn, bare("c")).await.code(), "hold_overflow");
-    bench.renew(&mut conn, "alice").await;
-    let release = bench.release(&mut conn, None).await;
+    let mut fixture = Fixture::new();
+    let _worker = counted.worker(&fixture);
+    let mut conn = Conn::new(&fixture, 1);
+    fixture.say(&mut conn, with_token("bobs", "bob", -60)).await;
+    fixture.say(&mut conn, bare("a")).await;
+    fixture.clock.advance(HOLD_TTL / 2);
+    fixture.say(&mut conn, bare("b")).await;
+    assert_eq!(fixture.say(&mut conn, bare("c")).await.code(), "hold_overflow");
+    fixture.renew(&mut conn, "alice").await;
+    let release = fixture.release(&mut conn, None).await;
     for _ in 0..3 {
-        bench.errand_to_write().await;
+        fixture.errand_to_write().await;
     }
-    bench.settled(release).await;
-    let mut other = Conn::new(&bench, 2);
-    bench.say(&mut other, bare("d")).await;
-    bench.clock.advance(HOLD_TTL);
-    let release = bench.release(&mut other, None).await;
-    bench.errand_to_write().await;
-    bench.settled(release).await;
+    fixture.settled(release).await;
+    let mut other = Conn::new(&fixture, 2);
+    fixture.say(&mut other, bare("d")).await;
+    fixture.clock.advance(HOLD_TTL);
+    let release = fixture.release(&mut other, None).await;
+    fixture.errand_to_write().await;
+    fixture.settled(release).await;
     counted
         .expect(&[
             r#"messages_total{outcome="held"} 4"#,
@@ -83,31 +83,31 @@ async fn what_is_held_and_released_is_counted() {
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_back_forgotten_revoked_and_closed_is_counted() {
     let counted = Counted::new();
-    let mut bench = Bench::new();
-    bench.limits.on_unauthenticated = Policies::all(Policy::Close);
-    let _worker = counted.worker(&bench);
-    let mut conn = bench.authenticated(1, "alice").await;
+    let mut fixture = Fixture::new();
+    fixture.limits.on_unauthenticated = Policies::all(Policy::Close);
+    let _worker = counted.worker(&fixture);
+    let mut conn = fixture.authenticated(1, "alice").await;
     let unsettled = Standing {
         unsettled: true,
         ..conn.standing.clone()
     };
-    bench
+    fixture
         .say_standing(&mut conn, unsettled, r#"{"type":"auth.forget"}"#)
         .await;
-    bench.say(&mut conn, r#"{"type":"auth.forget"}"#).await;
-    bench.say(&mut conn, bare("m")).await;
-    bench
+    fixture.say(&mut conn, r#"{"type":"auth.forget"}"#).await;
+    fixture.say(&mut conn, bare("m")).await;
+    fixture
         .say(&mut conn, json!({"type": "x", "token": "no"}).to_string())
         .await;
-    let mut bob = bench.authenticated(2, "bob").await;
-    bench.say(&mut bob, with_token("m", "alice", 300)).await;
-    let route = shared::bus::Route::new(&bench.names.exchange().name, shared::bus::topology::keys::REVOKE);
-    bench
+    let mut bob = fixture.authenticated(2, "bob").await;
+    fixture.say(&mut bob, with_token("m", "alice", 300)).await;
+    let route = shared::bus::Route::new(&fixture.names.exchange().name, shared::bus::topology::keys::REVOKE);
+    fixture
         .publish(route, r#"{"subject":"bob"}"#, shared::bus::Properties::default())
         .await;
-    bench.returned().await;
+    fixture.returned().await;
     settle().await;
-    bench.say(&mut bob, with_token("m", "bob", 300)).await;
+    fixture.say(&mut bob, with_token("m", "bob", 300)).await;
     counted
         .expect(&[
             r#"messages_total{outcome="again"} 1"#,
@@ -124,28 +124,30 @@ async fn what_is_sent_back_forgotten_revoked_and_closed_is_counted() {
 #[tokio::test(start_paused = true)]
 async fn what_is_taken_over_and_what_is_lost_is_counted() {
     let counted = Counted::new();
-    let mut bench = Bench::new();
-    let worker = counted.worker(&bench);
-    let mut old = bench.authenticated(1, "alice").await;
-    let key = bench.renew(&mut old, "alice").await.body["auth"]["resume"].clone();
+    let mut fixture = Fixture::new();
+    let worker = counted.worker(&fixture);
+    let mut old = fixture.authenticated(1, "alice").await;
+    let key = fixture.renew(&mut old, "alice").await.body["auth"]["resume"].clone();
     for (number, key) in [(2, &key), (3, &json!(format!("{}.{:032x}", old.id, 7)))] {
-        let mut conn = Conn::new(&bench, number);
+        let mut conn = Conn::new(&fixture, number);
         let token = token_for("alice", 300);
         let body = json!({"type": "auth.authenticate", "token": token, "payload": {"resume": key}});
-        bench.say(&mut conn, body.to_string()).await;
+        fixture.say(&mut conn, body.to_string()).await;
     }
     let stamp = old.stamp();
-    bench
-        .question(stamp, Notice::Message, stranger(), bare("m").into())
+    fixture
+        .question(stamp, MessageKind::Message, stranger(), bare("m").into())
         .await;
-    bench.errand().await;
-    bench.said().await;
-    bench.store.set_away(true);
+    fixture.errand().await;
+    fixture.said().await;
+    fixture.store.set_away(true);
     let stamp = old.stamp();
-    let notice = Notice::Closed { code: Some(1_001) };
-    bench.question(stamp, notice, old.standing.clone(), Bytes::new()).await;
+    let notice = MessageKind::Closed { code: Some(1_001) };
+    fixture
+        .question(stamp, notice, old.standing.clone(), Bytes::new())
+        .await;
     settle().await;
-    bench.store.set_away(false);
+    fixture.store.set_away(false);
     counted
         .expect(&[
             r#"resumes_total{result="taken"} 1"#,
@@ -158,11 +160,13 @@ async fn what_is_taken_over_and_what_is_lost_is_counted() {
     drop(worker);
     settle().await;
     let counted = Counted::new();
-    bench.lose_the_terminator().await;
-    let _worker = counted.worker(&bench);
-    let mut conn = Conn::new(&bench, 4);
+    fixture.lose_the_terminator().await;
+    let _worker = counted.worker(&fixture);
+    let mut conn = Conn::new(&fixture, 4);
     let stamp = conn.stamp();
     let body = with_token("m", "alice", 300);
-    bench.question(stamp, Notice::Message, stranger(), body.into()).await;
+    fixture
+        .question(stamp, MessageKind::Message, stranger(), body.into())
+        .await;
     counted.expect(&["bounced_total 1"]).await;
 }

@@ -3,63 +3,63 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
-use shared::envelope::{Change, Notice, Standing, Verdict};
+use shared::wire::envelope::{Change, MessageKind, Standing, Verdict};
 
-use super::super::bench::Bench;
 use super::super::connection::{authenticate, bare};
 use super::super::outbound::tag;
 use crate::store::{Authentication, Store};
+use crate::tests::fixture::Fixture;
 
 const FORGET: &str = r#"{"id":"f","type":"auth.forget"}"#;
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_logged_out_is_nobodys_on_every_side() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.authenticated(1, "alice").await;
-    let said = bench.say(&mut conn, FORGET).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.authenticated(1, "alice").await;
+    let said = fixture.say(&mut conn, FORGET).await;
     assert_eq!(said.body, json!({"type": "auth.ok", "id": "f"}));
     assert_eq!(said.answer.change, Some(Change::Forgotten));
-    assert_eq!(bench.store.connections(tag("alice")).await.unwrap(), []);
-    let state = bench.store.authentication(conn.id).await.unwrap();
+    assert_eq!(fixture.store.connections(tag("alice")).await.unwrap(), []);
+    let state = fixture.store.authentication(conn.id).await.unwrap();
     assert_eq!(
         state,
         Some(Authentication::Forgotten {
             by: said.stamp.sequence
         })
     );
-    assert!(bench.say(&mut conn, bare("m")).await.is_held());
-    let said = bench.say(&mut conn, authenticate("bob", 300)).await;
+    assert!(fixture.say(&mut conn, bare("m")).await.is_held());
+    let said = fixture.say(&mut conn, authenticate("bob", 300)).await;
     assert_eq!(said.body["auth"]["subject"], "bob", "it is free for another");
-    let what: Vec<_> = bench.why(&conn).await.into_iter().map(|(what, _)| what).collect();
+    let what: Vec<_> = fixture.why(&conn).await.into_iter().map(|(what, _)| what).collect();
     assert_eq!(what, ["granted", "forgotten", "held", "granted"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_log_out_waits_for_what_came_before_it() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.authenticated(1, "alice").await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.authenticated(1, "alice").await;
     let standing = Standing {
         unsettled: true,
         ..conn.standing.clone()
     };
     let stamp = conn.stamp();
-    let said = bench
-        .ask_at(&mut conn, stamp, Notice::Message, standing, FORGET.into())
+    let said = fixture
+        .ask_at(&mut conn, stamp, MessageKind::Message, standing, FORGET.into())
         .await;
     assert_eq!((said.answer.verdict, &said.answer.change), (Verdict::Again, &None));
     assert_eq!(
         said.body.to_string(),
         serde_json::from_str::<serde_json::Value>(FORGET).unwrap().to_string()
     );
-    assert_eq!(bench.store.connections(tag("alice")).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.connections(tag("alice")).await.unwrap().len(), 1);
     let standing = Standing {
         again: true,
         ..conn.standing.clone()
     };
-    let said = bench
-        .ask_at(&mut conn, stamp, Notice::Message, standing, FORGET.into())
+    let said = fixture
+        .ask_at(&mut conn, stamp, MessageKind::Message, standing, FORGET.into())
         .await;
     assert_eq!(
         (&said.answer.change, said.answer.second),
@@ -69,69 +69,72 @@ async fn a_log_out_waits_for_what_came_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_held_for_whoever_logs_out_is_refused() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    let held = bench.say(&mut conn, bare("m")).await.stamp;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    let held = fixture.say(&mut conn, bare("m")).await.stamp;
     let stamp = conn.stamp();
-    bench
-        .question(stamp, Notice::Message, conn.standing.clone(), FORGET.into())
+    fixture
+        .question(stamp, MessageKind::Message, conn.standing.clone(), FORGET.into())
         .await;
-    let (to, write, body) = bench.errand_to_write().await;
+    let (to, write, body) = fixture.errand_to_write().await;
     assert_eq!((to, write.key, write.identity), (conn.id, format!("{held}.0"), None));
     assert_eq!(
         (&body["id"], &body["error"]["code"]),
         (&json!("m"), &json!("auth_required"))
     );
-    assert_eq!(bench.said().await.answer.change, Some(Change::Forgotten));
-    assert_eq!(bench.store.held_messages(conn.id).await.unwrap(), []);
-    assert_eq!(bench.app.seen(), []);
+    assert_eq!(fixture.said().await.answer.change, Some(Change::Forgotten));
+    assert_eq!(fixture.store.held_messages(conn.id).await.unwrap(), []);
+    assert_eq!(fixture.app.seen(), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_log_out_that_comes_again_undoes_nothing_that_is_newer() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.authenticated(1, "alice").await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.authenticated(1, "alice").await;
     let standing = conn.standing.clone();
-    let forget = bench.say(&mut conn, FORGET).await.stamp;
-    bench.say(&mut conn, bare("newer")).await;
+    let forget = fixture.say(&mut conn, FORGET).await.stamp;
+    fixture.say(&mut conn, bare("newer")).await;
     for connections in [0, 1] {
-        let said = bench
-            .ask_at(&mut conn, forget, Notice::Message, standing.clone(), FORGET.into())
+        let said = fixture
+            .ask_at(&mut conn, forget, MessageKind::Message, standing.clone(), FORGET.into())
             .await;
         assert_eq!(said.body["type"], "auth.ok");
-        assert_eq!(bench.store.connections(tag("alice")).await.unwrap().len(), connections);
-        assert_eq!(bench.store.held_messages(conn.id).await.unwrap().len(), 1);
-        bench.say(&mut conn, authenticate("alice", 300)).await;
+        assert_eq!(
+            fixture.store.connections(tag("alice")).await.unwrap().len(),
+            connections
+        );
+        assert_eq!(fixture.store.held_messages(conn.id).await.unwrap().len(), 1);
+        fixture.say(&mut conn, authenticate("alice", 300)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_logs_nobody_out() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.authenticated(1, "alice").await;
-    bench.store.set_away(true);
-    let said = bench.say(&mut conn, FORGET).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.authenticated(1, "alice").await;
+    fixture.store.set_away(true);
+    let said = fixture.say(&mut conn, FORGET).await;
     assert_eq!((said.code(), &said.answer.change), (&json!("auth_unavailable"), &None));
-    assert_eq!(bench.say(&mut conn, bare("m")).await.body["type"], "reply");
+    assert_eq!(fixture.say(&mut conn, bare("m")).await.body["type"], "reply");
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_is_told_that_they_could_not_log_out_is_still_found_by_pushes() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    bench.say(&mut conn, bare("m")).await;
-    bench.store.failing_message_drops.store(1, Ordering::SeqCst);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    fixture.say(&mut conn, bare("m")).await;
+    fixture.store.failing_message_drops.store(1, Ordering::SeqCst);
     let stamp = conn.stamp();
-    bench
-        .question(stamp, Notice::Message, conn.standing.clone(), FORGET.into())
+    fixture
+        .question(stamp, MessageKind::Message, conn.standing.clone(), FORGET.into())
         .await;
-    bench.errand_to_write().await;
-    let said = bench.said().await;
+    fixture.errand_to_write().await;
+    let said = fixture.said().await;
     assert_eq!((said.code(), &said.answer.change), (&json!("auth_unavailable"), &None));
-    let connections = bench.store.connections(tag("alice")).await.unwrap();
+    let connections = fixture.store.connections(tag("alice")).await.unwrap();
     assert_eq!(connections.first().map(|entry| entry.connection), Some(conn.id));
 }

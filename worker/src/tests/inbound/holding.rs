@@ -6,14 +6,14 @@ use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use shared::bus::topology::keys;
 use shared::bus::{Message, Route};
-use shared::envelope::bounce::Undelivered;
-use shared::envelope::{Bounced, Errand, Notice, Return, Standing};
-use shared::id::Sequence;
+use shared::wire::envelope::undelivered::Undelivered;
+use shared::wire::envelope::{Bounced, Command, MessageKind, Return, Standing};
+use shared::wire::id::Sequence;
 
-use super::super::bench::{Bench, HOLD_TTL, settle, token_for};
 use super::super::connection::{Conn, bare, stranger, with_token};
 use super::super::outbound::tag;
 use crate::store::Store;
+use crate::tests::fixture::{Fixture, HOLD_TTL, settle, token_for};
 
 fn words(decisions: &[(String, String)]) -> Vec<&str> {
     decisions.iter().map(|(what, _)| what.as_str()).collect()
@@ -21,20 +21,20 @@ fn words(decisions: &[(String, String)]) -> Vec<&str> {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_held_is_handled_in_order_in_the_name_of_the_fresh_token() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
     let mut stamps = Vec::new();
     for id in ["a", "b", "c"] {
-        let said = bench.say(&mut conn, bare(id)).await;
+        let said = fixture.say(&mut conn, bare(id)).await;
         assert!(said.is_held());
         stamps.push(said.stamp);
     }
-    assert_eq!(bench.app.seen(), []);
-    bench.renew(&mut conn, "alice").await;
-    let release = bench.release(&mut conn, None).await;
+    assert_eq!(fixture.app.seen(), []);
+    fixture.renew(&mut conn, "alice").await;
+    let release = fixture.release(&mut conn, None).await;
     for (stamp, id) in stamps.iter().zip(["a", "b", "c"]) {
-        let (to, write, body) = bench.errand_to_write().await;
+        let (to, write, body) = fixture.errand_to_write().await;
         assert_eq!(to, conn.id);
         assert_eq!(
             (write.key, write.identity, write.released),
@@ -42,8 +42,8 @@ async fn what_was_held_is_handled_in_order_in_the_name_of_the_fresh_token() {
         );
         assert_eq!(body, json!({"type": "reply", "id": id, "payload": id}));
     }
-    assert_eq!(bench.settled(release).await, 0);
-    let seen: Vec<_> = bench
+    assert_eq!(fixture.settled(release).await, 0);
+    let seen: Vec<_> = fixture
         .app
         .seen()
         .into_iter()
@@ -51,8 +51,8 @@ async fn what_was_held_is_handled_in_order_in_the_name_of_the_fresh_token() {
         .collect();
     let expected: Vec<_> = stamps.into_iter().map(|stamp| ("alice".to_owned(), stamp)).collect();
     assert_eq!(seen, expected);
-    assert_eq!(bench.store.held_messages(conn.id).await.unwrap(), []);
-    let decisions = bench.why(&conn).await;
+    assert_eq!(fixture.store.held_messages(conn.id).await.unwrap(), []);
+    let decisions = fixture.why(&conn).await;
     let expected = [
         "granted", "held", "held", "held", "granted", "released", "released", "released",
     ];
@@ -61,214 +61,219 @@ async fn what_was_held_is_handled_in_order_in_the_name_of_the_fresh_token() {
 
 #[tokio::test(start_paused = true)]
 async fn every_answer_of_a_held_message_comes_and_silence_too() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
     for kind in ["none", "three", "forbidden"] {
-        assert!(bench.say(&mut conn, json!({"type": kind}).to_string()).await.is_held());
+        assert!(
+            fixture
+                .say(&mut conn, json!({"type": kind}).to_string())
+                .await
+                .is_held()
+        );
     }
-    bench.renew(&mut conn, "alice").await;
-    let release = bench.release(&mut conn, None).await;
+    fixture.renew(&mut conn, "alice").await;
+    let release = fixture.release(&mut conn, None).await;
     for index in 0..3 {
-        let (_, write, body) = bench.errand_to_write().await;
+        let (_, write, body) = fixture.errand_to_write().await;
         assert_eq!(
             (write.key, &body["payload"]),
             (format!("{}.3.{index}", conn.id), &json!(index))
         );
     }
-    let (_, write, body) = bench.errand_to_write().await;
+    let (_, write, body) = fixture.errand_to_write().await;
     assert_eq!(
         (write.key, write.identity),
         (format!("{}.4.0", conn.id), Some(tag("alice")))
     );
     assert_eq!(body["error"]["code"], "forbidden");
-    assert_eq!(bench.settled(release).await, 0);
+    assert_eq!(fixture.settled(release).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_newer_proof_releases_exactly_what_is_older() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    bench.say(&mut conn, bare("older")).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    fixture.say(&mut conn, bare("older")).await;
     let between = conn.standing.clone();
-    bench.renew(&mut conn, "alice").await;
+    fixture.renew(&mut conn, "alice").await;
     // It was on its way, and came to a worker late.
-    bench
+    fixture
         .say_standing(&mut conn, Standing { again: true, ..between }, bare("newer"))
         .await;
-    let release = bench.release(&mut conn, None).await;
-    assert_eq!(bench.errand_to_write().await.2["id"], "older");
-    assert_eq!(bench.settled(release).await, 0, "what is newer is not meant");
-    assert_eq!(bench.app.seen().len(), 1);
+    let release = fixture.release(&mut conn, None).await;
+    assert_eq!(fixture.errand_to_write().await.2["id"], "older");
+    assert_eq!(fixture.settled(release).await, 0, "what is newer is not meant");
+    assert_eq!(fixture.app.seen().len(), 1);
     // The same token proves it anew, as something is held.
-    let said = bench.say(&mut conn, with_token("proof", "alice", 3_600)).await;
+    let said = fixture.say(&mut conn, with_token("proof", "alice", 3_600)).await;
     assert_eq!(said.grant().identity, tag("alice"));
-    let release = bench.release(&mut conn, None).await;
-    assert_eq!(bench.errand_to_write().await.2["id"], "newer");
-    assert_eq!(bench.settled(release).await, 0);
+    let release = fixture.release(&mut conn, None).await;
+    assert_eq!(fixture.errand_to_write().await.2["id"], "newer");
+    assert_eq!(fixture.settled(release).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_another_identity_had_proved_is_refused_to_the_one_that_came() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
-    let said = bench.say(&mut conn, with_token("m", "bob", -60)).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
+    let said = fixture.say(&mut conn, with_token("m", "bob", -60)).await;
     assert!(said.is_held());
-    bench.say(&mut conn, bare("n")).await;
-    bench.renew(&mut conn, "alice").await;
-    let release = bench.release(&mut conn, None).await;
-    let (_, write, body) = bench.errand_to_write().await;
+    fixture.say(&mut conn, bare("n")).await;
+    fixture.renew(&mut conn, "alice").await;
+    let release = fixture.release(&mut conn, None).await;
+    let (_, write, body) = fixture.errand_to_write().await;
     assert_eq!((write.key, write.identity), (format!("{}.0", said.stamp), None));
     assert_eq!(
         (&body["id"], &body["error"]["code"]),
         (&json!("m"), &json!("identity_mismatch"))
     );
-    assert_eq!(bench.errand_to_write().await.2["id"], "n");
-    assert_eq!(bench.settled(release).await, 0);
-    assert_eq!(bench.app.seen().len(), 1);
+    assert_eq!(fixture.errand_to_write().await.2["id"], "n");
+    assert_eq!(fixture.settled(release).await, 0);
+    assert_eq!(fixture.app.seen().len(), 1);
     assert_eq!(
-        words(&bench.why(&conn).await),
+        words(&fixture.why(&conn).await),
         ["held", "held", "granted", "refused", "released"]
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_too_long_is_given_up_though_nobody_is_there_and_the_rest_stays() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    bench.say(&mut conn, bare("first")).await;
-    bench.clock.advance(HOLD_TTL / 2);
-    bench.say(&mut conn, bare("second")).await;
-    assert_eq!(bench.release_of_nothing(&mut conn, None).await, 2);
-    bench.clock.advance(HOLD_TTL / 2);
-    let release = bench.release(&mut conn, None).await;
-    let (_, write, body) = bench.errand_to_write().await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    fixture.say(&mut conn, bare("first")).await;
+    fixture.clock.advance(HOLD_TTL / 2);
+    fixture.say(&mut conn, bare("second")).await;
+    assert_eq!(fixture.release_of_nothing(&mut conn, None).await, 2);
+    fixture.clock.advance(HOLD_TTL / 2);
+    let release = fixture.release(&mut conn, None).await;
+    let (_, write, body) = fixture.errand_to_write().await;
     assert_eq!(write.identity, None);
     assert_eq!(
         (&body["id"], &body["error"]["code"]),
         (&json!("first"), &json!("hold_expired"))
     );
-    assert_eq!(bench.settled(release).await, 1);
-    assert_eq!(bench.app.seen(), []);
-    assert_eq!(words(&bench.why(&conn).await).last(), Some(&"expired"));
+    assert_eq!(fixture.settled(release).await, 1);
+    assert_eq!(fixture.app.seen(), []);
+    assert_eq!(words(&fixture.why(&conn).await).last(), Some(&"expired"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_release_without_a_grant_in_force_releases_nothing() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    bench.say(&mut conn, bare("m")).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    fixture.say(&mut conn, bare("m")).await;
     // The grant lapses between the terminator's look and the worker's.
-    bench.renew(&mut conn, "alice").await;
-    bench.clock.advance(Duration::from_secs(280));
+    fixture.renew(&mut conn, "alice").await;
+    fixture.clock.advance(Duration::from_secs(280));
     let lapsed = Standing {
         grant: conn.standing.grant.clone().map(|facts| {
-            let mut grant = shared::grant::Grant::from_facts(&facts).unwrap();
-            grant.until = shared::clock::Clock::now(&*bench.clock);
+            let mut grant = shared::wire::grant::Grant::from_facts(&facts).unwrap();
+            grant.until = shared::service::clock::Clock::now(&*fixture.clock);
             grant.to_facts()
         }),
         ..conn.standing.clone()
     };
     let stamp = conn.stamp();
-    bench
-        .question(stamp, Notice::Release { from: None }, lapsed, Bytes::new())
+    fixture
+        .question(stamp, MessageKind::Release { from: None }, lapsed, Bytes::new())
         .await;
-    assert_eq!(bench.settled(stamp).await, 1);
+    assert_eq!(fixture.settled(stamp).await, 1);
     let stamp = conn.stamp();
-    bench
-        .question(stamp, Notice::Release { from: None }, stranger(), Bytes::new())
+    fixture
+        .question(stamp, MessageKind::Release { from: None }, stranger(), Bytes::new())
         .await;
-    assert_eq!(bench.settled(stamp).await, 1);
-    assert_eq!(bench.app.seen(), []);
+    assert_eq!(fixture.settled(stamp).await, 1);
+    assert_eq!(fixture.app.seen(), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn too_much_is_not_held() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
     for id in ["1", "2", "3"] {
-        assert!(bench.say(&mut conn, bare(id)).await.is_held());
+        assert!(fixture.say(&mut conn, bare(id)).await.is_held());
     }
-    let said = bench.say(&mut conn, bare("4")).await;
+    let said = fixture.say(&mut conn, bare("4")).await;
     assert_eq!(
         (said.code(), &said.body["id"], said.close()),
         (&json!("hold_overflow"), &json!("4"), None)
     );
-    let mut other = Conn::new(&bench, 2);
+    let mut other = Conn::new(&fixture, 2);
     let big = json!({"type": "echo", "payload": "x".repeat(10_001)}).to_string();
-    assert_eq!(bench.say(&mut other, big).await.code(), "hold_overflow");
-    assert_eq!(words(&bench.why(&other).await), ["refused"]);
+    assert_eq!(fixture.say(&mut other, big).await.code(), "hold_overflow");
+    assert_eq!(words(&fixture.why(&other).await), ["refused"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_the_store_is_away_nothing_is_held_and_nothing_released_and_all_is_told() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    bench.say(&mut conn, bare("held")).await;
-    bench.store.set_away(true);
-    let said = bench.say(&mut conn, bare("m")).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    fixture.say(&mut conn, bare("held")).await;
+    fixture.store.set_away(true);
+    let said = fixture.say(&mut conn, bare("m")).await;
     assert_eq!((said.code(), said.close()), (&json!("auth_unavailable"), None));
     assert_eq!(said.body["error"]["temporary"], json!(true));
-    assert_ne!(bench.release_of_nothing(&mut conn, None).await, 0);
-    bench.store.set_away(false);
-    bench.renew(&mut conn, "alice").await;
-    let release = bench.release(&mut conn, None).await;
-    assert_eq!(bench.errand_to_write().await.2["id"], "held");
-    assert_eq!(bench.settled(release).await, 0);
+    assert_ne!(fixture.release_of_nothing(&mut conn, None).await, 0);
+    fixture.store.set_away(false);
+    fixture.renew(&mut conn, "alice").await;
+    let release = fixture.release(&mut conn, None).await;
+    assert_eq!(fixture.errand_to_write().await.2["id"], "held");
+    assert_eq!(fixture.settled(release).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_is_held_once_however_often_it_is_delivered() {
-    let mut bench = Bench::new();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let mut conn = Conn::new(&fixture, 1);
     let stamp = conn.stamp();
-    bench
-        .question(stamp, Notice::Message, stranger(), bare("m").into())
+    fixture
+        .question(stamp, MessageKind::Message, stranger(), bare("m").into())
         .await;
-    bench
-        .question(stamp, Notice::Message, stranger(), bare("m").into())
+    fixture
+        .question(stamp, MessageKind::Message, stranger(), bare("m").into())
         .await;
-    let _worker = bench.worker();
+    let _worker = fixture.worker();
     for _ in 0..2 {
-        assert!(bench.said().await.is_held());
+        assert!(fixture.said().await.is_held());
     }
-    assert_eq!(bench.store.held_messages(conn.id).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.held_messages(conn.id).await.unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_release_that_is_delivered_again_handles_nothing_twice_that_was_dropped() {
-    let mut bench = Bench::new();
-    let worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    bench.say(&mut conn, bare("m")).await;
-    bench.renew(&mut conn, "alice").await;
+    let mut fixture = Fixture::new();
+    let worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    fixture.say(&mut conn, bare("m")).await;
+    fixture.renew(&mut conn, "alice").await;
     drop(worker);
     settle().await;
-    bench.release(&mut conn, None).await;
-    bench.die_with(bench.names.messages(), 1).await;
+    fixture.release(&mut conn, None).await;
+    fixture.die_with(fixture.names.messages(), 1).await;
     let release = Sequence::new(4);
-    let stamp = shared::id::Stamp {
+    let stamp = shared::wire::id::MessageId {
         connection: conn.id,
         sequence: release,
     };
-    let _worker = bench.worker();
-    assert_eq!(bench.errand_to_write().await.2["id"], "m");
-    assert_eq!(bench.settled(stamp).await, 0);
-    bench
+    let _worker = fixture.worker();
+    assert_eq!(fixture.errand_to_write().await.2["id"], "m");
+    assert_eq!(fixture.settled(stamp).await, 0);
+    fixture
         .question(
             stamp,
-            Notice::Release { from: None },
+            MessageKind::Release { from: None },
             conn.standing.clone(),
             Bytes::new(),
         )
         .await;
-    let (left, release) = bench.came_to(stamp).await;
+    let (left, release) = fixture.came_to(stamp).await;
     assert_eq!(left, 0);
     let release = release.expect("it came to an end");
     assert_eq!(
@@ -276,101 +281,101 @@ async fn a_release_that_is_delivered_again_handles_nothing_twice_that_was_droppe
         (1, 0),
         "what was settled before is no loss"
     );
-    assert_eq!(bench.app.seen().len(), 1);
+    assert_eq!(fixture.app.seen().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_handled_and_could_not_be_dropped_comes_again_under_the_same_key() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    let held = bench.say(&mut conn, bare("m")).await.stamp;
-    bench.renew(&mut conn, "alice").await;
-    bench
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    let held = fixture.say(&mut conn, bare("m")).await.stamp;
+    fixture.renew(&mut conn, "alice").await;
+    fixture
         .store
         .failing_message_drops
         .store(1, std::sync::atomic::Ordering::SeqCst);
-    let release = bench.release(&mut conn, None).await;
-    let (_, first, _) = bench.errand_to_write().await;
-    assert_ne!(bench.settled(release).await, 0);
-    let release = bench.release(&mut conn, None).await;
-    let (_, second, _) = bench.errand_to_write().await;
-    assert_eq!(bench.settled(release).await, 0);
+    let release = fixture.release(&mut conn, None).await;
+    let (_, first, _) = fixture.errand_to_write().await;
+    assert_ne!(fixture.settled(release).await, 0);
+    let release = fixture.release(&mut conn, None).await;
+    let (_, second, _) = fixture.errand_to_write().await;
+    assert_eq!(fixture.settled(release).await, 0);
     assert_eq!((first.key, second.key), (format!("{held}.0"), format!("{held}.0")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_release_handles_so_many_at_most_and_says_how_many_are_left() {
-    let mut bench = Bench::new();
-    bench.limits.hold.messages = 100;
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
+    let mut fixture = Fixture::new();
+    fixture.limits.hold.messages = 100;
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
     for number in 0..40 {
-        bench.say(&mut conn, bare(&number.to_string())).await;
+        fixture.say(&mut conn, bare(&number.to_string())).await;
     }
-    bench.renew(&mut conn, "alice").await;
+    fixture.renew(&mut conn, "alice").await;
     let mut next = 0;
     for (count, left) in [(32, 8), (8, 0)] {
-        let release = bench.release(&mut conn, None).await;
+        let release = fixture.release(&mut conn, None).await;
         for _ in 0..count {
-            assert_eq!(bench.errand_to_write().await.2["id"], next.to_string());
+            assert_eq!(fixture.errand_to_write().await.2["id"], next.to_string());
             next += 1;
         }
-        assert_eq!(bench.settled(release).await, left);
+        assert_eq!(fixture.settled(release).await, left);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_release_ends_after_a_while_and_leaves_the_rest() {
-    let mut bench = Bench::new();
-    bench.limits.hold.messages = 100;
-    bench.limits.handler_timeout = Duration::from_secs(20);
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
+    let mut fixture = Fixture::new();
+    fixture.limits.hold.messages = 100;
+    fixture.limits.handler_timeout = Duration::from_secs(20);
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
     for _ in 0..3 {
-        bench.say(&mut conn, r#"{"type":"hang"}"#).await;
+        fixture.say(&mut conn, r#"{"type":"hang"}"#).await;
     }
-    bench.renew(&mut conn, "alice").await;
-    let release = bench.release(&mut conn, None).await;
+    fixture.renew(&mut conn, "alice").await;
+    let release = fixture.release(&mut conn, None).await;
     for _ in 0..2 {
-        assert_eq!(bench.errand_to_write().await.2["error"]["code"], "busy");
+        assert_eq!(fixture.errand_to_write().await.2["error"]["code"], "busy");
     }
-    assert_eq!(bench.settled(release).await, 1);
+    assert_eq!(fixture.settled(release).await, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_has_no_token_in_it() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
     let token = token_for("alice", -60);
     let body = json!({"id": token.get(..128), "type": "echo", "token": token, "payload": {"n": 1}}).to_string();
-    assert!(bench.say(&mut conn, body).await.is_held());
+    assert!(fixture.say(&mut conn, body).await.is_held());
     let signature = token.rsplit('.').next().unwrap();
-    let held = bench.store.held_messages(conn.id).await.unwrap();
+    let held = fixture.store.held_messages(conn.id).await.unwrap();
     assert!(!format!("{held:?}").contains(signature));
-    let noted = bench.store.decisions(conn.id).await.unwrap();
-    assert!(!format!("{noted:?}").contains("eyJ"), "{noted:?}");
+    let recent_decisions = fixture.store.decisions(conn.id).await.unwrap();
+    assert!(!format!("{recent_decisions:?}").contains("eyJ"), "{recent_decisions:?}");
     assert_eq!(held[0].payload.as_deref(), Some(r#"{"n":1}"#));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_for_a_terminator_that_is_gone_waits_for_its_reader() {
-    let mut bench = Bench::new();
-    let worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    bench.say(&mut conn, bare("m")).await;
-    bench.renew(&mut conn, "alice").await;
+    let mut fixture = Fixture::new();
+    let worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    fixture.say(&mut conn, bare("m")).await;
+    fixture.renew(&mut conn, "alice").await;
     drop(worker);
     settle().await;
-    let mut gone = bench.undelivered_consumer();
-    bench.lose_the_terminator().await;
-    let _worker = bench.worker();
+    let mut gone = fixture.undelivered_consumer();
+    fixture.lose_the_terminator().await;
+    let _worker = fixture.worker();
     let stamp = conn.stamp();
-    bench
-        .question(stamp, Notice::Message, conn.standing.clone(), bare("n").into())
+    fixture
+        .question(stamp, MessageKind::Message, conn.standing.clone(), bare("n").into())
         .await;
-    let release = bench.release(&mut conn, None).await;
+    let release = fixture.release(&mut conn, None).await;
     let mut bodies = Vec::new();
     for _ in 0..2 {
         let mut delivery = tokio::time::timeout(Duration::from_secs(9), gone.recv())
@@ -381,11 +386,11 @@ async fn what_is_for_a_terminator_that_is_gone_waits_for_its_reader() {
         delivery.ack();
         let given_back = Undelivered::read(&message);
         let what = match given_back {
-            Some(Undelivered::Bounced(Bounced::Gone, Return::Answer(of, answer))) => {
+            Some(Undelivered::Bounced(Bounced::Gone, Return::Reply(of, answer))) => {
                 assert_eq!((of, answer.identity), (stamp, Some(tag("alice"))));
                 "answer"
             }
-            Some(Undelivered::Bounced(Bounced::Gone, Return::Errand(to, Errand::Write(write)))) => {
+            Some(Undelivered::Bounced(Bounced::Gone, Return::Command(to, Command::Write(write)))) => {
                 assert_eq!((to, write.identity), (conn.id, Some(tag("alice"))));
                 "write"
             }
@@ -396,50 +401,50 @@ async fn what_is_for_a_terminator_that_is_gone_waits_for_its_reader() {
     bodies.sort_unstable();
     assert_eq!(bodies, ["answer", "write"]);
     let _ = release;
-    assert!(bench.is_empty(&bench.names.messages()).await);
+    assert!(fixture.is_empty(&fixture.names.messages()).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_release_that_kills_every_worker_is_settled_without_a_word_to_the_client() {
-    let mut bench = Bench::new();
-    let conn = Conn::new(&bench, 1);
-    let stamp = shared::id::Stamp {
+    let mut fixture = Fixture::new();
+    let conn = Conn::new(&fixture, 1);
+    let stamp = shared::wire::id::MessageId {
         connection: conn.id,
         sequence: Sequence::new(9),
     };
-    let question = shared::envelope::Question {
+    let question = shared::wire::envelope::ForwardedMessage {
         stamp,
-        notice: Notice::Release { from: None },
+        notice: MessageKind::Release { from: None },
         standing: stranger(),
     };
-    let reply_to = bench.names.return_queue(bench.terminator).name;
-    let mut message = question.to_message(Bytes::new(), &reply_to, super::super::bench::START);
-    message.properties.headers.push(bench.died_in_retry());
-    let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
-    bench.publisher.publish(failed, message).await.unwrap();
-    let _worker = bench.worker();
-    assert_ne!(bench.settled(stamp).await, 0);
+    let reply_to = fixture.names.return_queue(fixture.terminator).name;
+    let mut message = question.to_message(Bytes::new(), &reply_to, crate::tests::fixture::START);
+    message.properties.headers.push(fixture.died_in_retry());
+    let failed = Route::new(&fixture.names.internal_exchange().name, keys::FAILED);
+    fixture.publisher.publish(failed, message).await.unwrap();
+    let _worker = fixture.worker();
+    assert_ne!(fixture.settled(stamp).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_was_sent_back_and_kills_every_worker_is_settled_as_such() {
-    let mut bench = Bench::new();
-    let mut conn = Conn::new(&bench, 1);
-    let question = shared::envelope::Question {
+    let mut fixture = Fixture::new();
+    let mut conn = Conn::new(&fixture, 1);
+    let question = shared::wire::envelope::ForwardedMessage {
         stamp: conn.stamp(),
-        notice: Notice::Message,
+        notice: MessageKind::Message,
         standing: Standing {
             again: true,
             ..stranger()
         },
     };
-    let reply_to = bench.names.return_queue(bench.terminator).name;
-    let mut message = question.to_message(bare("m").into(), &reply_to, super::super::bench::START);
-    message.properties.headers.push(bench.died_in_retry());
-    let failed = Route::new(&bench.names.internal_exchange().name, keys::FAILED);
-    bench.publisher.publish(failed, message).await.unwrap();
-    let _worker = bench.worker();
-    let said = bench.said().await;
+    let reply_to = fixture.names.return_queue(fixture.terminator).name;
+    let mut message = question.to_message(bare("m").into(), &reply_to, crate::tests::fixture::START);
+    message.properties.headers.push(fixture.died_in_retry());
+    let failed = Route::new(&fixture.names.internal_exchange().name, keys::FAILED);
+    fixture.publisher.publish(failed, message).await.unwrap();
+    let _worker = fixture.worker();
+    let said = fixture.said().await;
     assert_eq!((said.code(), said.answer.second), (&json!("internal"), true));
     assert_ne!(said.body, Json::Null);
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use shared::envelope::{Notice, Standing, Verdict};
-use shared::id::Sequence;
+use shared::wire::envelope::{MessageKind, Standing, Verdict};
+use shared::wire::id::Sequence;
 
-use super::super::bench::{Bench, settle, token_for};
 use super::super::connection::{Conn, authenticate, bare, stranger, with_token};
 use super::super::outbound::tag;
 use crate::store::{Authentication, Store};
+use crate::tests::fixture::{Fixture, settle, token_for};
 
 fn unsettled(standing: &Standing) -> Standing {
     Standing {
@@ -21,22 +21,28 @@ fn unsettled(standing: &Standing) -> Standing {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_depends_on_an_earlier_one_is_sent_back_as_it_came_and_once() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
     let (first, second) = (conn.stamp(), conn.stamp());
     let standing = unsettled(&conn.standing);
-    let said = bench
-        .ask_at(&mut conn, second, Notice::Message, standing.clone(), bare("m").into())
+    let said = fixture
+        .ask_at(
+            &mut conn,
+            second,
+            MessageKind::Message,
+            standing.clone(),
+            bare("m").into(),
+        )
         .await;
     assert_eq!((said.answer.verdict, said.answer.second), (Verdict::Again, false));
     assert_eq!(said.body.to_string(), bare("m"));
-    assert_eq!(bench.app.seen(), []);
-    let said = bench
+    assert_eq!(fixture.app.seen(), []);
+    let said = fixture
         .ask_at(
             &mut conn,
             first,
-            Notice::Message,
+            MessageKind::Message,
             stranger(),
             authenticate("alice", 300).into(),
         )
@@ -46,17 +52,17 @@ async fn a_message_that_depends_on_an_earlier_one_is_sent_back_as_it_came_and_on
         again: true,
         ..conn.standing.clone()
     };
-    let said = bench
-        .ask_at(&mut conn, second, Notice::Message, again, bare("m").into())
+    let said = fixture
+        .ask_at(&mut conn, second, MessageKind::Message, again, bare("m").into())
         .await;
     assert_eq!((&said.body["type"], said.answer.second), (&json!("reply"), true));
 }
 
 #[tokio::test(start_paused = true)]
 async fn whatever_a_message_comes_to_that_was_sent_back_it_is_not_sent_back_again() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
     for body in [
         r#"{"type":"auth.forget"}"#.to_owned(),
         bare("m"),
@@ -66,7 +72,7 @@ async fn whatever_a_message_comes_to_that_was_sent_back_it_is_not_sent_back_agai
             again: true,
             ..unsettled(&conn.standing)
         };
-        let said = bench.say_standing(&mut conn, standing, body).await;
+        let said = fixture.say_standing(&mut conn, standing, body).await;
         assert_ne!(said.answer.verdict, Verdict::Again);
         assert!(said.answer.second, "{said:?}");
     }
@@ -74,36 +80,36 @@ async fn whatever_a_message_comes_to_that_was_sent_back_it_is_not_sent_back_agai
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_lapsed_on_the_way_is_asked_for_anew_once() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let mut conn = {
-        let _worker = bench.worker();
-        bench.authenticated(1, "alice").await
+        let _worker = fixture.worker();
+        fixture.authenticated(1, "alice").await
     };
     let stamp = conn.stamp();
-    bench
-        .question(stamp, Notice::Message, conn.standing.clone(), bare("m").into())
+    fixture
+        .question(stamp, MessageKind::Message, conn.standing.clone(), bare("m").into())
         .await;
-    bench.clock.advance(super::LAPSE);
-    let _worker = bench.worker();
-    assert_eq!(bench.said().await.answer.verdict, Verdict::Again);
+    fixture.clock.advance(super::LAPSE);
+    let _worker = fixture.worker();
+    assert_eq!(fixture.said().await.answer.verdict, Verdict::Again);
     let standing = Standing {
         again: true,
         ..conn.standing.clone()
     };
-    let said = bench
-        .ask_at(&mut conn, stamp, Notice::Message, standing, bare("m").into())
+    let said = fixture
+        .ask_at(&mut conn, stamp, MessageKind::Message, standing, bare("m").into())
         .await;
     assert!(said.is_held() && said.answer.second);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_with_its_own_token_never_waits_for_another() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
     for body in [with_token("m", "alice", 300), authenticate("alice", 300)] {
         let standing = unsettled(&conn.standing);
-        let said = bench.say_standing(&mut conn, standing, body).await;
+        let said = fixture.say_standing(&mut conn, standing, body).await;
         assert_eq!(said.answer.verdict, Verdict::Done);
         assert_eq!(said.grant().identity, tag("alice"));
     }
@@ -111,30 +117,30 @@ async fn a_message_with_its_own_token_never_waits_for_another() {
 
 #[tokio::test(start_paused = true)]
 async fn until_the_terminator_knows_each_answer_tells_it_and_the_store_is_told_once() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
     for _ in 0..3 {
-        let said = bench
+        let said = fixture
             .say_standing(&mut conn, stranger(), with_token("m", "alice", 300))
             .await;
         assert_eq!(said.grant().identity, tag("alice"));
         assert_eq!(said.body["auth"]["subject"], "alice");
     }
-    assert_eq!(bench.store.writes(), 1);
+    assert_eq!(fixture.store.writes(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_worker_remembers_does_not_outlive_a_log_out_that_another_did() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
-    bench.say(&mut conn, with_token("m", "alice", 300)).await;
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
+    fixture.say(&mut conn, with_token("m", "alice", 300)).await;
     // Another worker has taken it, and this one has not heard of it.
     let forgotten = conn.stamp().sequence;
     let state = Authentication::Forgotten { by: forgotten };
-    bench.store.record(conn.id, &state).await.unwrap();
-    bench
+    fixture.store.record(conn.id, &state).await.unwrap();
+    fixture
         .store
         .unregister(tag("alice"), conn.id, Some(forgotten))
         .await
@@ -143,12 +149,12 @@ async fn what_a_worker_remembers_does_not_outlive_a_log_out_that_another_did() {
         by: Some(forgotten),
         ..stranger()
     };
-    let said = bench
+    let said = fixture
         .say_standing(&mut conn, standing, with_token("n", "alice", 300))
         .await;
     assert_eq!(said.grant().identity, tag("alice"));
-    assert_eq!(bench.store.connections(tag("alice")).await.unwrap().len(), 1);
-    let state = bench.store.authentication(conn.id).await.unwrap();
+    assert_eq!(fixture.store.connections(tag("alice")).await.unwrap().len(), 1);
+    let state = fixture.store.authentication(conn.id).await.unwrap();
     assert!(
         matches!(state, Some(Authentication::Live { by, .. }) if by > forgotten),
         "{state:?}"
@@ -157,16 +163,16 @@ async fn what_a_worker_remembers_does_not_outlive_a_log_out_that_another_did() {
 
 #[tokio::test(start_paused = true)]
 async fn an_older_proof_that_comes_late_grants_but_changes_no_record() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
     let (older, newer) = (conn.stamp(), conn.stamp());
     for (stamp, expires_in, told) in [(newer, 600, true), (older, 300, false)] {
-        let said = bench
+        let said = fixture
             .ask_at(
                 &mut conn,
                 stamp,
-                Notice::Message,
+                MessageKind::Message,
                 stranger(),
                 with_token("m", "alice", expires_in).into(),
             )
@@ -179,26 +185,26 @@ async fn an_older_proof_that_comes_late_grants_but_changes_no_record() {
         );
         assert_eq!(said.body.get("auth").is_some(), told);
     }
-    let entries = bench.store.connections(tag("alice")).await.unwrap();
-    let until = shared::clock::Clock::now(&*bench.clock).saturating_add(Duration::from_secs(605));
+    let entries = fixture.store.connections(tag("alice")).await.unwrap();
+    let until = shared::service::clock::Clock::now(&*fixture.clock).saturating_add(Duration::from_secs(605));
     assert_eq!((entries.len(), entries[0].until), (1, until));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_closes_leaves_the_index_whatever_its_terminator_knew() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
     for (number, known) in [(1, true), (2, false)] {
-        let mut conn = bench.authenticated(number, "alice").await;
+        let mut conn = fixture.authenticated(number, "alice").await;
         let standing = if known { conn.standing.clone() } else { stranger() };
         let stamp = conn.stamp();
-        let notice = Notice::Closed { code: Some(4401) };
-        bench.question(stamp, notice, standing, Bytes::new()).await;
+        let notice = MessageKind::Closed { code: Some(4401) };
+        fixture.question(stamp, notice, standing, Bytes::new()).await;
         settle().await;
-        assert_eq!(bench.store.connections(tag("alice")).await.unwrap(), [], "{known}");
-        let state = bench.store.authentication(conn.id).await.unwrap();
+        assert_eq!(fixture.store.connections(tag("alice")).await.unwrap(), [], "{known}");
+        let state = fixture.store.authentication(conn.id).await.unwrap();
         assert_eq!(state, Some(Authentication::Closed { by: Sequence::new(2) }));
-        let (what, why) = bench.why(&conn).await.pop().unwrap();
+        let (what, why) = fixture.why(&conn).await.pop().unwrap();
         assert_eq!(what, "closed");
         assert!(why.starts_with("4401: "), "{why}");
     }
@@ -206,15 +212,15 @@ async fn a_connection_that_closes_leaves_the_index_whatever_its_terminator_knew(
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_closes_while_it_is_entered_is_not_in_the_index() {
-    let mut bench = Bench::new();
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
     let (stamp, closed) = (conn.stamp(), conn.stamp());
-    *bench.store.closes_before_a_register.lock().unwrap() = Some((conn.id, closed.sequence));
+    *fixture.store.closes_before_a_register.lock().unwrap() = Some((conn.id, closed.sequence));
     let body = json!({"type": "echo", "token": token_for("alice", 300)}).to_string();
-    let said = bench
-        .ask_at(&mut conn, stamp, Notice::Message, stranger(), body.into())
+    let said = fixture
+        .ask_at(&mut conn, stamp, MessageKind::Message, stranger(), body.into())
         .await;
     assert_eq!(said.body["type"], "reply");
-    assert_eq!(bench.store.connections(tag("alice")).await.unwrap(), []);
+    assert_eq!(fixture.store.connections(tag("alice")).await.unwrap(), []);
 }

@@ -2,22 +2,22 @@
 //! lapsed.
 
 use serde_json::json;
-use shared::config::Value;
-use shared::envelope::Verdict;
-use shared::grant::Policy;
-use shared::protocol::Reason;
-use shared::revocation::{Revocation, Target};
+use shared::service::config::Value;
+use shared::wire::envelope::Verdict;
+use shared::wire::grant::Policy;
+use shared::wire::protocol::Reason;
+use shared::wire::revocation::{Revocation, Target};
 
-use super::super::bench::{Bench, HOLD_TTL, settle, token_for};
 use super::super::connection::{Conn, Said, bare, with_token};
 use super::super::outbound::tag;
 use crate::config::{Policies, Strategy};
 use crate::store::Store;
+use crate::tests::fixture::{Fixture, HOLD_TTL, settle, token_for};
 
-fn bench_with(policy: Policy) -> Bench {
-    let mut bench = Bench::new();
-    bench.limits.on_unauthenticated = Policies::all(policy);
-    bench
+fn bench_with(policy: Policy) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.limits.on_unauthenticated = Policies::all(policy);
+    fixture
 }
 
 fn held_for(said: &Said) -> Option<Reason> {
@@ -33,14 +33,14 @@ fn held_for(said: &Said) -> Option<Reason> {
 #[tokio::test(start_paused = true)]
 async fn ignore_refuses_whoever_was_never_proved_and_serves_whoever_was_once() {
     for strategy in [Strategy::Both, Strategy::Explicit, Strategy::PerMessage] {
-        let mut bench = bench_with(Policy::Ignore);
-        bench.limits.strategy = strategy;
-        let _worker = bench.worker();
-        let mut nobody = Conn::new(&bench, 1);
-        let said = bench.say(&mut nobody, bare("m")).await;
+        let mut fixture = bench_with(Policy::Ignore);
+        fixture.limits.strategy = strategy;
+        let _worker = fixture.worker();
+        let mut nobody = Conn::new(&fixture, 1);
+        let said = fixture.say(&mut nobody, bare("m")).await;
         assert_eq!((said.code(), said.close()), (&json!("auth_required"), None));
-        let mut alice = bench.lapsed(2, "alice").await;
-        let said = bench.say(&mut alice, bare("m")).await;
+        let mut alice = fixture.lapsed(2, "alice").await;
+        let said = fixture.say(&mut alice, bare("m")).await;
         if strategy == Strategy::PerMessage {
             assert_eq!((said.code(), said.close()), (&json!("auth_required"), None));
         } else {
@@ -49,61 +49,61 @@ async fn ignore_refuses_whoever_was_never_proved_and_serves_whoever_was_once() {
         }
         assert_eq!(said.answer.change, None);
         if strategy != Strategy::Explicit {
-            let said = bench.say(&mut nobody, with_token("m", "alice", 300)).await;
+            let said = fixture.say(&mut nobody, with_token("m", "alice", 300)).await;
             assert_eq!((said.code(), said.close()), (&json!("token_expired"), None));
-            let said = bench.say(&mut alice, with_token("m", "alice", 300)).await;
+            let said = fixture.say(&mut alice, with_token("m", "alice", 300)).await;
             assert_eq!(said.body["type"], "reply", "an expired token of who was proved");
-            let said = bench.say(&mut alice, with_token("m", "bob", 300)).await;
+            let said = fixture.say(&mut alice, with_token("m", "bob", 300)).await;
             assert_eq!((said.code(), said.close()), (&json!("token_expired"), None));
         }
-        assert!(bench.app.seen().iter().all(|seen| seen.subject == "alice"));
+        assert!(fixture.app.seen().iter().all(|seen| seen.subject == "alice"));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn close_refuses_and_ends_the_connection() {
     for strategy in [Strategy::Both, Strategy::Explicit, Strategy::PerMessage] {
-        let mut bench = bench_with(Policy::Close);
-        bench.limits.strategy = strategy;
-        let _worker = bench.worker();
-        let mut alice = bench.lapsed(2, "alice").await;
-        let mut nobody = Conn::new(&bench, 1);
+        let mut fixture = bench_with(Policy::Close);
+        fixture.limits.strategy = strategy;
+        let _worker = fixture.worker();
+        let mut alice = fixture.lapsed(2, "alice").await;
+        let mut nobody = Conn::new(&fixture, 1);
         for conn in [&mut nobody, &mut alice] {
-            let said = bench.say(conn, bare("m")).await;
+            let said = fixture.say(conn, bare("m")).await;
             assert_eq!((said.code(), said.close()), (&json!("auth_required"), Some(4401)));
-            let said = bench
+            let said = fixture
                 .say(
                     conn,
                     json!({"type": "auth.authenticate", "token": token_for("alice", 300)}).to_string(),
                 )
                 .await;
             assert_eq!((said.code(), said.close()), (&json!("token_expired"), Some(4401)));
-            let said = bench
+            let said = fixture
                 .say(conn, json!({"type": "auth.authenticate", "token": "no"}).to_string())
                 .await;
             assert_eq!((said.code(), said.close()), (&json!("token_invalid"), Some(4501)));
             if strategy != Strategy::Explicit {
-                let said = bench.say(conn, with_token("m", "alice", 300)).await;
+                let said = fixture.say(conn, with_token("m", "alice", 300)).await;
                 assert_eq!((said.code(), said.close()), (&json!("token_expired"), Some(4401)));
-                let said = bench.say(conn, json!({"type": "x", "token": "no"}).to_string()).await;
+                let said = fixture.say(conn, json!({"type": "x", "token": "no"}).to_string()).await;
                 assert_eq!((said.code(), said.close()), (&json!("token_invalid"), Some(4501)));
             }
         }
-        assert_eq!(bench.app.seen(), []);
+        assert_eq!(fixture.app.seen(), []);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn reauthenticate_holds_and_says_why_and_refuses_what_a_fresh_token_would_not_mend() {
     for strategy in [Strategy::Both, Strategy::Explicit, Strategy::PerMessage] {
-        let mut bench = bench_with(Policy::Reauthenticate);
-        bench.limits.strategy = strategy;
-        let _worker = bench.worker();
-        let mut alice = bench.lapsed(2, "alice").await;
-        let mut nobody = Conn::new(&bench, 1);
+        let mut fixture = bench_with(Policy::Reauthenticate);
+        fixture.limits.strategy = strategy;
+        let _worker = fixture.worker();
+        let mut alice = fixture.lapsed(2, "alice").await;
+        let mut nobody = Conn::new(&fixture, 1);
         let own_needed = strategy == Strategy::PerMessage;
         for (conn, reason) in [(&mut nobody, Reason::Missing), (&mut alice, Reason::Expired)] {
-            let said = bench.say(conn, bare("m")).await;
+            let said = fixture.say(conn, bare("m")).await;
             if own_needed {
                 assert_eq!((said.code(), said.close()), (&json!("auth_required"), None));
             } else {
@@ -111,18 +111,18 @@ async fn reauthenticate_holds_and_says_why_and_refuses_what_a_fresh_token_would_
             }
         }
         if strategy != Strategy::Explicit {
-            let said = bench.say(&mut nobody, with_token("m", "alice", 300)).await;
+            let said = fixture.say(&mut nobody, with_token("m", "alice", 300)).await;
             assert_eq!(held_for(&said), Some(Reason::Expired));
-            let said = bench
+            let said = fixture
                 .say(&mut nobody, json!({"type": "x", "token": "no"}).to_string())
                 .await;
             assert_eq!((said.code(), said.close()), (&json!("token_invalid"), None));
-            let said = bench.say(&mut alice, with_token("m", "bob", 300)).await;
+            let said = fixture.say(&mut alice, with_token("m", "bob", 300)).await;
             assert_eq!((said.code(), said.close()), (&json!("token_expired"), None));
         }
         let owners: Vec<_> = [&nobody, &alice].into_iter().map(|conn| conn.id).collect();
-        let of_nobody = bench.store.held_messages(owners[0]).await.unwrap();
-        let of_alice = bench.store.held_messages(owners[1]).await.unwrap();
+        let of_nobody = fixture.store.held_messages(owners[0]).await.unwrap();
+        let of_alice = fixture.store.held_messages(owners[1]).await.unwrap();
         let (bare, own): (Vec<_>, Vec<_>) = of_nobody.iter().partition(|held| held.allowed.is_none());
         assert_eq!(
             bare.iter().map(|held| held.owner).collect::<Vec<_>>(),
@@ -135,91 +135,94 @@ async fn reauthenticate_holds_and_says_why_and_refuses_what_a_fresh_token_would_
                 .all(|held| held.owner == Some(tag("alice")) && held.allowed.is_none())
         );
         assert_eq!(of_alice.is_empty(), own_needed);
-        assert_eq!(bench.app.seen(), []);
+        assert_eq!(fixture.app.seen(), []);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_type_may_have_a_policy_of_its_own() {
-    let mut bench = Bench::new();
-    bench.limits.on_unauthenticated = Policies::parse("reauthenticate,typing=ignore,order=close").unwrap();
-    let _worker = bench.worker();
-    let mut conn = bench.lapsed(1, "alice").await;
-    assert_eq!(bench.say(&mut conn, r#"{"type":"typing"}"#).await.body["type"], "reply");
-    assert_eq!(bench.say(&mut conn, r#"{"type":"order"}"#).await.close(), Some(4401));
-    assert!(bench.say(&mut conn, r#"{"type":"other"}"#).await.is_held());
+    let mut fixture = Fixture::new();
+    fixture.limits.on_unauthenticated = Policies::parse("reauthenticate,typing=ignore,order=close").unwrap();
+    let _worker = fixture.worker();
+    let mut conn = fixture.lapsed(1, "alice").await;
+    assert_eq!(
+        fixture.say(&mut conn, r#"{"type":"typing"}"#).await.body["type"],
+        "reply"
+    );
+    assert_eq!(fixture.say(&mut conn, r#"{"type":"order"}"#).await.close(), Some(4401));
+    assert!(fixture.say(&mut conn, r#"{"type":"other"}"#).await.is_held());
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_revoked_serves_nobody_and_ends_the_connection() {
-    let mut bench = bench_with(Policy::Ignore);
-    let _worker = bench.worker();
-    let mut conn = bench.authenticated(1, "alice").await;
+    let mut fixture = bench_with(Policy::Ignore);
+    let _worker = fixture.worker();
+    let mut conn = fixture.authenticated(1, "alice").await;
     let body = r#"{"subject":"alice"}"#;
-    let route = shared::bus::Route::new(&bench.names.exchange().name, shared::bus::topology::keys::REVOKE);
-    bench.publish(route, body, shared::bus::Properties::default()).await;
+    let route = shared::bus::Route::new(&fixture.names.exchange().name, shared::bus::topology::keys::REVOKE);
+    fixture.publish(route, body, shared::bus::Properties::default()).await;
     // The broadcast.
-    bench.returned().await;
+    fixture.returned().await;
     settle().await;
-    let mut other = Conn::new(&bench, 2);
+    let mut other = Conn::new(&fixture, 2);
     for said in [
-        bench.say(&mut conn, bare("m")).await,
-        bench.say(&mut conn, with_token("m", "alice", 300)).await,
-        bench.say(&mut other, with_token("m", "alice", 400)).await,
+        fixture.say(&mut conn, bare("m")).await,
+        fixture.say(&mut conn, with_token("m", "alice", 300)).await,
+        fixture.say(&mut other, with_token("m", "alice", 400)).await,
     ] {
         assert_eq!((said.code(), said.close()), (&json!("token_revoked"), Some(4503)));
     }
     assert_eq!(
-        bench.say(&mut other, with_token("m", "bob", 300)).await.body["type"],
+        fixture.say(&mut other, with_token("m", "bob", 300)).await.body["type"],
         "reply"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_let_in_before_it_is_known_what_is_revoked_and_what_is_stored_counts() {
-    let mut bench = bench_with(Policy::Ignore);
-    let now = shared::clock::Clock::now(&*bench.clock);
+    let mut fixture = bench_with(Policy::Ignore);
+    let now = shared::service::clock::Clock::now(&*fixture.clock);
     let revocation = Revocation {
         target: Target::Identity(tag("alice")),
         issued_before: now,
         effective: now,
         until: now.saturating_add(std::time::Duration::from_secs(9_999)),
     };
-    bench.store.revoke(&[revocation]).await.unwrap();
-    bench.store.set_away(true);
-    let _worker = bench.worker();
-    let mut conn = Conn::new(&bench, 1);
-    let said = bench.say(&mut conn, with_token("m", "bob", 300)).await;
+    fixture.store.revoke(&[revocation]).await.unwrap();
+    fixture.store.set_away(true);
+    let _worker = fixture.worker();
+    let mut conn = Conn::new(&fixture, 1);
+    let said = fixture.say(&mut conn, with_token("m", "bob", 300)).await;
     assert_eq!((said.code(), said.close()), (&json!("auth_unavailable"), None));
     assert_ne!(said.body["error"]["retry_after_ms"], json!(null));
-    bench.store.set_away(false);
+    fixture.store.set_away(false);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(
-        bench.say(&mut conn, with_token("m", "bob", 300)).await.body["type"],
+        fixture.say(&mut conn, with_token("m", "bob", 300)).await.body["type"],
         "reply"
     );
-    let mut alice = Conn::new(&bench, 2);
-    let said = bench.say(&mut alice, with_token("m", "alice", 300)).await;
+    let mut alice = Conn::new(&fixture, 2);
+    let said = fixture.say(&mut alice, with_token("m", "alice", 300)).await;
     assert_eq!(said.code(), "token_revoked");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_starts_waits_a_moment_to_know_what_is_revoked_rather_than_refuse() {
-    let mut bench = Bench::new();
-    let mut conn = Conn::new(&bench, 1);
+    let mut fixture = Fixture::new();
+    let mut conn = Conn::new(&fixture, 1);
     let stamp = conn.stamp();
     let body = with_token("m", "alice", 300);
-    bench
+    fixture
         .question(
             stamp,
-            shared::envelope::Notice::Message,
+            shared::wire::envelope::MessageKind::Message,
             conn.standing.clone(),
             body.into(),
         )
         .await;
-    bench.store.set_away(true);
-    let _worker = bench.worker();
+    fixture.store.set_away(true);
+    let _worker = fixture.worker();
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    bench.store.set_away(false);
-    assert_eq!(bench.said().await.body["type"], "reply");
+    fixture.store.set_away(false);
+    assert_eq!(fixture.said().await.body["type"], "reply");
 }

@@ -7,17 +7,17 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use serde_json::json;
 use shared::bus::topology::keys;
 use shared::bus::{Properties, Route};
-use shared::envelope::{Bounced, Errand, Return};
-use shared::id::{ConnectionId, TerminatorId};
+use shared::wire::envelope::{Bounced, Command, Return};
+use shared::wire::id::{ConnectionId, TerminatorId};
 
 use super::Outcomes;
 use crate::Worker;
-use crate::tests::bench::{Bench, HOLD_TTL, settle};
+use crate::tests::fixture::{Fixture, HOLD_TTL, settle};
 
 /// A worker whose counters are its own.
-fn counted(bench: &Bench) -> (Worker, PrometheusHandle) {
+fn counted(fixture: &Fixture) -> (Worker, PrometheusHandle) {
     let recorder: PrometheusRecorder = PrometheusBuilder::new().build_recorder();
-    let worker = metrics::with_local_recorder(&recorder, || bench.worker());
+    let worker = metrics::with_local_recorder(&recorder, || fixture.worker());
     (worker, recorder.handle())
 }
 
@@ -41,17 +41,17 @@ fn expect(handle: &PrometheusHandle, counts: &[(&str, f64)]) {
 
 #[tokio::test(start_paused = true)]
 async fn pushes_are_counted_by_what_became_of_them() {
-    let mut bench = Bench::new();
-    let (_worker, handle) = counted(&bench);
-    let mut outcomes = Outcomes::of(&bench);
-    bench.connect(bench.connection(1), "alice", 300).await;
-    bench.connect(bench.connection(2), "alice", 300).await;
+    let mut fixture = Fixture::new();
+    let (_worker, handle) = counted(&fixture);
+    let mut outcomes = Outcomes::of(&fixture);
+    fixture.connect(fixture.connection(1), "alice", 300).await;
+    fixture.connect(fixture.connection(2), "alice", 300).await;
     let gone = ConnectionId {
         terminator: TerminatorId::random(),
         number: 1,
     };
-    bench.connect(gone, "carol", 300).await;
-    let nobody = bench.connection(99).to_string();
+    fixture.connect(gone, "carol", 300).await;
+    let nobody = fixture.connection(99).to_string();
     for headers in [
         &[("subject", "alice")][..],
         &[("subject", "bob")],
@@ -59,11 +59,11 @@ async fn pushes_are_counted_by_what_became_of_them() {
         &[("connection", nobody.as_str())],
         &[],
     ] {
-        bench.push(headers, "1", outcomes.wanted("p")).await;
+        fixture.push(headers, "1", outcomes.wanted("p")).await;
         outcomes.next().await;
     }
     for _ in 0..2 {
-        bench.written().await;
+        fixture.written().await;
     }
     expect(
         &handle,
@@ -82,49 +82,49 @@ async fn pushes_are_counted_by_what_became_of_them() {
         reply_to: Some("nobody's".to_owned()),
         ..Properties::default()
     };
-    bench.push(&[("subject", "alice")], "1", unheard).await;
+    fixture.push(&[("subject", "alice")], "1", unheard).await;
     settle().await;
     expect(&handle, &[("outcomes_lost_total", 1.0)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_revocation_waits_for_a_terminator_that_is_away_for_longer_than_anything_else_does() {
-    let mut bench = Bench::new();
-    let (_worker, handle) = counted(&bench);
-    let route = Route::new(&bench.names.exchange().name, keys::REVOKE);
-    bench
+    let mut fixture = Fixture::new();
+    let (_worker, handle) = counted(&fixture);
+    let route = Route::new(&fixture.names.exchange().name, keys::REVOKE);
+    fixture
         .publish(route, r#"{"subject":"alice"}"#, Properties::default())
         .await;
     // Twice as long as a return queue keeps an answer.
-    bench.leave_the_terminator_away(Duration::from_secs(150)).await;
-    let told = bench.returned().await;
+    fixture.leave_the_terminator_away(Duration::from_secs(150)).await;
+    let told = fixture.returned().await;
     assert!(matches!(Return::read(&told), Some(Return::Revoked(_))), "{told:?}");
     assert_eq!(told.properties.headers, [], "it does not grow with each time");
-    bench.expect_no_answer().await;
+    fixture.expect_no_answer().await;
     expect(&handle, &[(r#"undelivered_total{kind="revocation"}"#, 2.0)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
-    let mut bench = Bench::new();
-    let (_worker, handle) = counted(&bench);
-    bench.connect(bench.connection(1), "alice", -1).await;
-    bench.connect(bench.connection(2), "alice", 300).await;
-    let write = |bench: &Bench, name: &str| bench.write(bench.connection(1), "alice", name);
-    bench.bounce(Bounced::Lapsed, write(&bench, "a")).await;
-    bench.bounce(Bounced::Gone, write(&bench, "b")).await;
-    let woken = Errand::Wake {
-        from: Some(bench.connection(7)),
+    let mut fixture = Fixture::new();
+    let (_worker, handle) = counted(&fixture);
+    fixture.connect(fixture.connection(1), "alice", -1).await;
+    fixture.connect(fixture.connection(2), "alice", 300).await;
+    let write = |fixture: &Fixture, name: &str| fixture.write(fixture.connection(1), "alice", name);
+    fixture.bounce(Bounced::Lapsed, write(&fixture, "a")).await;
+    fixture.bounce(Bounced::Gone, write(&fixture, "b")).await;
+    let woken = Command::Wake {
+        from: Some(fixture.connection(7)),
     };
-    bench
-        .bounce(Bounced::Gone, woken.to_message(bench.connection(1), "".into()))
+    fixture
+        .bounce(Bounced::Gone, woken.to_message(fixture.connection(1), "".into()))
         .await;
-    bench.bounce(Bounced::Gone, Default::default()).await;
-    bench.store.failing_drops.store(1, Ordering::SeqCst);
-    bench.fetch(bench.connection(2), "alice").await;
+    fixture.bounce(Bounced::Gone, Default::default()).await;
+    fixture.store.failing_drops.store(1, Ordering::SeqCst);
+    fixture.fetch(fixture.connection(2), "alice").await;
     // The word to the live one, then what it asked for, twice.
     for _ in 0..6 {
-        bench.errand().await;
+        fixture.errand().await;
     }
     expect(
         &handle,
@@ -141,10 +141,10 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
         ],
     );
     for name in ["c", "d", "e", "f"] {
-        bench.bounce(Bounced::Lapsed, write(&bench, name)).await;
+        fixture.bounce(Bounced::Lapsed, write(&fixture, name)).await;
     }
     settle().await;
-    bench.clock.advance(HOLD_TTL + Duration::from_secs(1));
+    fixture.clock.advance(HOLD_TTL + Duration::from_secs(1));
     tokio::time::sleep(Duration::from_secs(60)).await;
     expect(
         &handle,
@@ -157,12 +157,12 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
 
 #[tokio::test(start_paused = true)]
 async fn revocations_are_counted_where_they_are_asked_for_and_where_they_are_heard() {
-    let bench = Bench::new();
-    let (_worker, handle) = counted(&bench);
-    let mut outcomes = Outcomes::of(&bench);
+    let fixture = Fixture::new();
+    let (_worker, handle) = counted(&fixture);
+    let mut outcomes = Outcomes::of(&fixture);
     for body in [json!({"subject": "alice"}), json!({"subject": "bob"}), json!({})] {
-        let route = Route::new(&bench.names.exchange().name, keys::REVOKE);
-        bench.publish(route, body.to_string(), outcomes.wanted("r")).await;
+        let route = Route::new(&fixture.names.exchange().name, keys::REVOKE);
+        fixture.publish(route, body.to_string(), outcomes.wanted("r")).await;
         outcomes.next().await;
     }
     settle().await;

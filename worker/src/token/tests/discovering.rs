@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use super::super::{KeySource, Reach, Reason, Rejection};
 use super::keeping::{Kept, LATENCY, Server, TTL, key, token_of};
 use super::signer::{P256, Signer, jwks, with};
-use crate::identity::Issuer;
+use crate::auth::identity::Issuer;
 
 const ISSUER: &str = "https://login.example/realms/x";
 const OPENID: &str = "https://login.example/realms/x/.well-known/openid-configuration";

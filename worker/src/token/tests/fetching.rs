@@ -12,9 +12,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::fetch::{Fetch as _, FetchError, Http, Limits};
-use super::super::jwks_url::JwksUrl;
-use super::super::source::Remote;
+use crate::token::keys::source::Remote;
+use crate::token::keys::source::fetch::{Fetch as _, FetchError, Http, Limits};
+use crate::token::keys::source::jwks_url::JwksUrl;
 
 const LIMITS: Limits = Limits {
     connect: Duration::from_secs(10),

@@ -8,19 +8,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
-use shared::clock::Timestamp;
+use shared::service::clock::Timestamp;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::super::contents::Contents;
-use super::super::fetch::{Fetch, FetchError};
-use super::super::jwks_url::JwksUrl;
-use super::super::keeper::{Keeper, Standing};
-use super::super::schedule::COOL_DOWN;
-use super::super::watch::PERIOD;
 use super::super::{KeySource, Reason, Rejection, Rules, Verifier};
 use super::signer::{HMAC, ISSUER, P256, RSA, Signer, jwks, with};
-use crate::identity::Issuer;
+use crate::auth::identity::Issuer;
+use crate::token::keys::refresher::{KeyRefresher, Standing};
+use crate::token::keys::source::fetch::{Fetch, FetchError};
+use crate::token::keys::source::jwks_url::JwksUrl;
+use crate::token::keys::source::schedule::COOL_DOWN;
+use crate::token::keys::source::watch::PERIOD;
+use crate::token::keys::sources::KeySources;
 
 pub(super) const TTL: Duration = Duration::from_secs(300);
 const URL: &str = "https://issuer.example/keys";
@@ -94,9 +94,9 @@ impl Kept {
 
     pub(super) async fn start_with(server: &Server, issuers: &[&str], sources: Vec<KeySource>) -> Self {
         let issuers = issuers.iter().map(|&issuer| Issuer::new(issuer)).collect();
-        let (contents, keys) = Contents::load(sources, issuers, Vec::new()).unwrap();
+        let (contents, keys) = KeySources::load(sources, issuers, Vec::new()).unwrap();
         let verifier = Arc::new(Verifier::new(keys, Rules::new(vec!["us".to_owned()]), 100));
-        let mut keeper = Keeper::new(contents, server.clone(), verifier.clone(), TTL);
+        let mut keeper = KeyRefresher::new(contents, server.clone(), verifier.clone(), TTL);
         keeper.fetch_first().await;
         Self {
             verifier,

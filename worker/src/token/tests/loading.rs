@@ -7,14 +7,14 @@ use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-use super::super::key::Kind;
-use super::super::roca::tests::power;
-use super::super::source::MAX_FILE_BYTES;
 use super::super::{Fault, KeySource, Keys, Looks};
 use super::signer::{
     ED, HMAC, ISSUER, P256, P384, RSA, SECRET, Signer, base64, faults, jwks, load, load_for, pem, with,
 };
-use crate::identity::Issuer;
+use crate::auth::identity::Issuer;
+use crate::token::keys::key::Kind;
+use crate::token::keys::roca::tests::power;
+use crate::token::keys::source::MAX_FILE_BYTES;
 
 fn jwk_faults(jwk: Value) -> Vec<Fault> {
     faults(load("keys.json", jwks([jwk])))

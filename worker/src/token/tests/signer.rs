@@ -16,9 +16,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use super::super::source::Content;
 use super::super::{Algorithm, Fault, KeyErrors, KeySource, Keys};
-use crate::identity::Issuer;
+use crate::auth::identity::Issuer;
+use crate::token::keys::source::Content;
 
 pub(super) const ISSUER: &str = "https://issuer.example";
 pub(super) const SECRET: &[u8] = b"a secret of more than 64 bytes, for tests: it serves each hash of HMAC";

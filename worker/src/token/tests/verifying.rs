@@ -6,7 +6,7 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use shared::clock::Timestamp;
+use shared::service::clock::Timestamp;
 
 use super::super::{Keys, Reason, Rejection, Rules, Token, Verdict, Verifier};
 use super::signer::{ED, HMAC, ISSUER, P256, P384, RSA, Signer, base64, jwks, load, load_for, with};

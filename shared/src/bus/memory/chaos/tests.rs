@@ -4,7 +4,7 @@ use super::*;
 use crate::bus::topology::{FilledBy, Limits, QueueKind, Topology};
 use crate::bus::{Message, Properties, Route};
 
-const WEATHER: Weather = Weather {
+const WEATHER: LatencyModel = LatencyModel {
     usual: Duration::from_millis(5),
     slow: Duration::from_millis(50),
 };
@@ -46,8 +46,8 @@ fn number(delivery: &crate::bus::Delivery) -> u64 {
 }
 
 /// A process that publishes 20 numbers, loses its connection now and then, and hears what became of each.
-fn publish(bus: &ChaosBus, mut dice: Dice) -> impl Future<Output = ()> + use<'_> {
-    let publisher = bus.publisher(Patience::Endless);
+fn publish(bus: &ChaosBus, mut dice: Rng) -> impl Future<Output = ()> + use<'_> {
+    let publisher = bus.publisher(PublishTimeout::Endless);
     async move {
         let mut confirms = Vec::new();
         for n in 0..20 {
@@ -69,7 +69,7 @@ fn publish(bus: &ChaosBus, mut dice: Dice) -> impl Future<Output = ()> + use<'_>
 #[tokio::test(start_paused = true)]
 async fn whatever_the_weather_all_arrives_and_for_the_first_time_in_order() {
     for seed in SEEDS {
-        let mut dice = Dice::new(seed);
+        let mut dice = Rng::new(seed);
         let shared = broker();
         let process = ChaosBus::new(&shared, WEATHER, dice.fork());
         publish(&process, dice.fork()).await;
@@ -93,7 +93,7 @@ async fn whatever_the_weather_all_arrives_and_for_the_first_time_in_order() {
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_process_had_comes_to_another_in_order() {
     for seed in SEEDS {
-        let mut dice = Dice::new(seed);
+        let mut dice = Rng::new(seed);
         let shared = broker();
         let (one, other) = (
             ChaosBus::new(&shared, WEATHER, dice.fork()),
@@ -136,8 +136,8 @@ async fn what_a_dead_process_had_comes_to_another_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_stopped_consumer_gets_what_it_was_given_and_then_its_end() {
     let shared = broker();
-    let process = ChaosBus::new(&shared, WEATHER, Dice::new(1));
-    publish(&process, Dice::new(2)).await;
+    let process = ChaosBus::new(&shared, WEATHER, Rng::new(1));
+    publish(&process, Rng::new(2)).await;
     let mut consumer = process.consumer(queue(false), 5);
     let delivery = consumer.recv().await.expect("there are twenty");
     consumer.stop();

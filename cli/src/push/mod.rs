@@ -1,0 +1,300 @@
+//! `countersign push`: something for an identity or a connection, and what becomes of it.
+//!
+//! A producer is nobody special: any AMQP client may publish the same way. A
+//! push waits, if it must, longer than anybody sits at a shell; so the outcome
+//! that is waited for is the first: delivered, or held for the identity's next
+//! connection.
+
+mod outcome;
+mod source;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use shared::bus::topology::keys;
+use shared::bus::{Message, Properties, Value};
+use shared::wire::envelope::JSON;
+use shared::wire::id::ConnectionId;
+use shared::wire::protocol::MAX_ID_BYTES;
+
+use self::outcome::{Outcome, Tally};
+use self::source::{Ids, Payloads, SourceArgs};
+use crate::support::broker::BrokerArgs;
+use crate::support::rpc_client::{self, Asker, Fate, Line, Pace, Question};
+use crate::support::{human, print};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  countersign push --subject alice --payload '{\"text\":\"your parcel is there\"}'
+  countersign push --subject alice --issuer https://id.example --id order-7 --payload '{\"order\":7}'
+  jq -c '.[]' news.json | countersign push --subject alice --file -        one payload a line
+  countersign push --connection 0f3c9a2b7d51e604.1f --payload '\"hello\"'    `inspect identity` names connections
+
+What cannot be delivered now is held until the identity comes back with a good token, at most for the workers' hold-ttl.
+The same --id twice is written once to a connection.
+
+Exit status: 0 all were delivered, 1 some were refused or had no recipient, 2 some were not taken or nobody told what
+became of them, 3 some are held and the others were delivered. With --no-wait: 0 the broker has them, 2 it has not.";
+
+/// What for whom, and how.
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    recipient: RecipientArgs,
+    /// Who vouches for the subject; needed where workers accept several issuers.
+    #[arg(long, requires = "subject", conflicts_with = "connection")]
+    issuer: Option<String>,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// The push's id, by which clients know it if it comes twice: at most 128 bytes. Several pushes get a number each:
+    /// ID-1, ID-2, … (default: a random one)
+    #[arg(long, value_parser = id)]
+    id: Option<String>,
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// How many pushes may wait for their outcome at a time.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    in_flight: u16,
+    /// How long to wait for each outcome.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = human::parse_duration)]
+    timeout: Duration,
+    /// Do not ask what becomes of them: it is enough that the broker has them.
+    #[arg(long)]
+    no_wait: bool,
+    /// Print each outcome as JSON, one a line.
+    #[arg(long, conflicts_with_all = ["quiet", "no_wait"])]
+    json: bool,
+    /// Do not print the outcomes.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// For whom.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+struct RecipientArgs {
+    /// To all connections of this subject, or the next one.
+    #[arg(long)]
+    subject: Option<String>,
+    /// To this connection and no other, while it is open.
+    #[arg(long, value_name = "ID", value_parser = human::parse_connection)]
+    connection: Option<ConnectionId>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If the broker cannot be reached, or the payloads cannot be read.
+pub(crate) async fn run(args: PushArgs) -> anyhow::Result<ExitCode> {
+    let payloads = args.source.open()?;
+    let pace = Pace {
+        in_flight: args.in_flight,
+        timeout: args.timeout,
+    };
+    let mut line = Line::open(&args.broker, pace, !args.no_wait).await?;
+    let mut pushing = Pushing {
+        headers: args.headers(),
+        ids: Ids::new(args.id.as_deref(), payloads.count()),
+        progress: rpc_client::progress(payloads.count(), "settled"),
+        payloads,
+        sent: 0,
+        tally: Tally::default(),
+        shown: match (args.quiet, args.json) {
+            (true, _) => Shown::Nothing,
+            (false, true) => Shown::Json,
+            (false, false) => Shown::Text,
+        },
+    };
+    let asked = line.ask(keys::PUSH, &mut pushing).await;
+    line.close().await;
+    pushing.progress.finish_and_clear();
+    asked?;
+    let tally = pushing.tally;
+    print::note(&tally.to_string());
+    if tally.is_in_vain() {
+        let namespace = &args.broker.namespace;
+        print::note(&format!(
+            "nobody told what became of them: does a worker run in the namespace {namespace} of this broker? \
+             The broker has them, and a worker that starts will deliver or hold them"
+        ));
+    }
+    Ok(tally.exit_code())
+}
+
+impl PushArgs {
+    fn headers(&self) -> Vec<(String, Value)> {
+        let RecipientArgs { subject, connection } = &self.recipient;
+        let connection = connection.map(|connection| connection.to_string());
+        [
+            ("subject", subject.clone()),
+            ("issuer", self.issuer.clone()),
+            ("connection", connection),
+        ]
+        .into_iter()
+        .filter_map(|(name, text)| Some((name.to_owned(), Value::Text(text?))))
+        .collect()
+    }
+}
+
+/// What is printed of each outcome.
+#[derive(Clone, Copy)]
+enum Shown {
+    Nothing,
+    Text,
+    Json,
+}
+
+/// The pushes, and what has become of them.
+struct Pushing {
+    headers: Vec<(String, Value)>,
+    ids: Ids,
+    payloads: Payloads,
+    progress: ProgressBar,
+    sent: u64,
+    tally: Tally,
+    shown: Shown,
+}
+
+impl Asker for Pushing {
+    async fn next(&mut self) -> Option<anyhow::Result<Message>> {
+        let payload = self.payloads.next().await?;
+        let id = self.ids.of(self.sent);
+        self.sent += 1;
+        Some(payload.map(|payload| Message {
+            body: payload.into(),
+            properties: Properties {
+                content_type: Some(JSON.to_owned()),
+                message_id: Some(id),
+                headers: self.headers.clone(),
+                ..Properties::default()
+            },
+        }))
+    }
+
+    fn answered(&mut self, question: Option<Question>, answer: &Message) -> bool {
+        // What belongs to no push of this run cannot be told of.
+        let Some(question) = question else { return false };
+        let outcome = Outcome::read(&answer.body);
+        let id = self.ids.of(question.number);
+        self.progress.suspend(|| match self.shown {
+            Shown::Nothing => {}
+            Shown::Text => print::line(&format!("{id}  {outcome}")),
+            Shown::Json => print::line(&outcome.to_json(&id)),
+        });
+        // The outcome of one that was held may change later, while others are on their way.
+        if question.waits {
+            self.progress.inc(1);
+            self.tally.count(&outcome);
+        }
+        true
+    }
+
+    fn settled(&mut self, number: u64, fate: Fate) {
+        self.progress.inc(1);
+        let id = self.ids.of(number);
+        let what = match fate {
+            Fate::Taken => {
+                self.tally.taken += 1;
+                return;
+            }
+            Fate::NotTaken(error) => {
+                self.tally.failed += 1;
+                format!("not taken: {error}")
+            }
+            Fate::Unanswered => {
+                self.tally.unanswered += 1;
+                "no outcome in time".to_owned()
+            }
+        };
+        if !matches!(self.shown, Shown::Nothing) {
+            self.progress.suspend(|| print::note(&format!("{id}  {what}")));
+        }
+    }
+}
+
+fn id(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=MAX_ID_BYTES => Ok(text.to_owned()),
+        _ => Err(format!("want 1 to {MAX_ID_BYTES} bytes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        push: PushArgs,
+    }
+
+    fn parsed(flags: &[&str]) -> Result<PushArgs, clap::Error> {
+        let line = std::iter::once("push").chain(flags.iter().copied());
+        CommandLine::try_parse_from(line).map(|line| line.push)
+    }
+
+    #[test]
+    fn a_push_is_for_a_subject_or_for_a_connection() {
+        let payload = ["--payload", "1"];
+        let with = |flags: &[&str]| parsed(&[&payload[..], flags].concat());
+        let names = |args: PushArgs| args.headers().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(with(&["--subject", "alice"]).unwrap()), ["subject"]);
+        assert_eq!(
+            names(with(&["--subject", "a", "--issuer", "i"]).unwrap()),
+            ["subject", "issuer"]
+        );
+        assert_eq!(
+            names(with(&["--connection", "0123456789abcdef.1f"]).unwrap()),
+            ["connection"]
+        );
+        for wrong in [
+            &[][..],
+            &["--issuer", "i"],
+            &["--connection", "nonsense"],
+            &["--subject", "a", "--connection", "0123456789abcdef.1f"],
+            &["--issuer", "i", "--connection", "0123456789abcdef.1f"],
+        ] {
+            assert!(with(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_published_is_the_payload_under_the_pushs_id() {
+        let args = parsed(&[
+            "--subject",
+            "alice",
+            "--payload",
+            r#"{"x": 1}"#,
+            "--id",
+            "p",
+            "--count",
+            "2",
+        ])
+        .unwrap();
+        let payloads = args.source.open().unwrap();
+        let mut pushing = Pushing {
+            headers: args.headers(),
+            ids: Ids::new(args.id.as_deref(), payloads.count()),
+            progress: ProgressBar::hidden(),
+            payloads,
+            sent: 0,
+            tally: Tally::default(),
+            shown: Shown::Nothing,
+        };
+        for id in ["p-1", "p-2"] {
+            let message = pushing.next().await.unwrap().unwrap();
+            assert_eq!(message.body, r#"{"x":1}"#);
+            assert_eq!(message.properties.message_id.as_deref(), Some(id));
+            assert_eq!(
+                message.properties.header("subject"),
+                Some(&Value::Text("alice".to_owned()))
+            );
+        }
+        assert!(pushing.next().await.is_none());
+    }
+}

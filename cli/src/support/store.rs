@@ -1,0 +1,75 @@
+//! Reaching the store to look into it, or saying why not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use shared::service::clock::SystemClock;
+use shared::service::config::Value as _;
+use worker::config::StoreUrl;
+use worker::store::{self, Store};
+
+use super::{dev_key, human};
+
+/// A person waits longer than a message.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which store, and what in it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// The store of the workers: `redis://…`, `rediss://…` or `redis-cluster://…`.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "COUNTERSIGN_STORE_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379",
+        value_parser = store_url
+    )]
+    store_url: StoreUrl,
+    /// The prefix of every key.
+    #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign")]
+    namespace: String,
+    /// How long after its expiry a token still counts, as the workers have it.
+    #[arg(long, value_name = "DURATION", env = "COUNTERSIGN_JWT_LEEWAY", default_value = "5s", value_parser = human::parse_duration)]
+    pub(crate) jwt_leeway: Duration,
+}
+
+/// Whose subjects are meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct IssuerArgs {
+    /// Who vouches for the subject, exactly as in the claim `iss`; several are separated by commas.
+    #[arg(long, env = "COUNTERSIGN_JWT_ISSUER", value_delimiter = ',', default_value = dev_key::ISSUER)]
+    pub(crate) issuer: Vec<String>,
+}
+
+impl StoreArgs {
+    /// Opens the store, and sees that it is there.
+    ///
+    /// # Errors
+    /// If it is not, or cannot be looked into.
+    pub(crate) async fn open(&self) -> anyhow::Result<Arc<dyn Store>> {
+        if self.store_url == StoreUrl::Memory {
+            bail!("a store in memory can be seen by its own process alone; for that of `dev` there is its page");
+        }
+        let settings = store::Settings {
+            url: self.store_url.expose(),
+            namespace: self.namespace.clone(),
+            timeout: TIMEOUT,
+            leeway: self.jwt_leeway,
+            // It revokes nothing.
+            max_revocations: 0,
+        };
+        let store = store::open(&settings, Arc::new(SystemClock)).context("--store-url")?;
+        store
+            .ping()
+            .await
+            .with_context(|| format!("cannot use the store at {}; check --store-url", self.store_url))?;
+        Ok(store)
+    }
+}
+
+fn store_url(text: &str) -> Result<StoreUrl, String> {
+    StoreUrl::parse(text).map_err(|want| format!("want {want}"))
+}

@@ -1,0 +1,16 @@
+//! What every program of the fleet needs to run: configuration, lifecycle, logs, metrics, traces, the admin server.
+
+pub mod admin;
+pub mod announcement;
+pub mod audit;
+pub mod backoff;
+pub mod chance;
+pub mod clock;
+pub mod config;
+pub mod lifecycle;
+pub mod refusals;
+pub mod repetition;
+#[cfg(feature = "simulation")]
+pub mod rng;
+pub mod telemetry;
+pub mod trace;

@@ -1,0 +1,152 @@
+//! What a worker has a terminator do for a connection, that nobody on it has asked.
+//!
+//! | `type` | header | |
+//! |---|---|---|
+//! | `write` | | write the body, once: `message_id` is its key |
+//! | | `for` | the identity in whose name it may be written, and only then; absent: whoever reads it |
+//! | | `outcome-to`, `outcome-id` | where, and under which `correlation_id`, the producer of a push is told of its outcome |
+//! | | `alone` | no live connection of the identity has it: any that comes may have it |
+//! | | `asked-by` | it answers that connection's question, and is for whoever has taken over from it at most; absent: it is a push, or a word of our own |
+//! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
+//! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
+//! | `wake` | `from` | something is held that the connection may ask for: of that connection; else answers that are its own by now, or what is for its identity |
+//! | `replaced` | | another connection has taken over from it: it is to be closed |
+//!
+//! `correlation_id` is the connection, `timestamp` when what is written was first
+//! given to us, in seconds.
+
+use bytes::Bytes;
+
+use super::{Headers, InvalidHeader, JSON, flag, number, parsed, text};
+use crate::bus::{Message, Properties};
+use crate::service::clock::Timestamp;
+use crate::wire::id::ConnectionId;
+use crate::wire::tag::IdentityTag;
+
+const TYPE_WRITE: &str = "write";
+const TYPE_FETCHED: &str = "fetched";
+const TYPE_WAKE: &str = "wake";
+const TYPE_REPLACED: &str = "replaced";
+
+const FOR: &str = "for";
+const OUTCOME_TO: &str = "outcome-to";
+const OUTCOME_ID: &str = "outcome-id";
+const ALONE: &str = "alone";
+const ASKED_BY: &str = "asked-by";
+const RELEASED: &str = "released";
+const LEFT: &str = "left";
+const FROM: &str = "from";
+
+/// Something to do for a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Write the body.
+    Write(Write),
+    /// All that was held for it and asked for has been sent, but for so many, which may be asked for at once.
+    Fetched {
+        /// How many are still held.
+        left: u64,
+    },
+    /// Something is held that it may ask for.
+    Wake {
+        /// The messages of that connection, which this one resumes; or what is to be written to this one or to its identity.
+        from: Option<ConnectionId>,
+    },
+    /// Another connection has taken over from it: it is to be closed.
+    Replaced,
+}
+
+/// A text for a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// By which it is known if it comes twice: at most 255 bytes.
+    pub key: String,
+    /// In whose name it may be written.
+    pub identity: Option<IdentityTag>,
+    /// Who wants to know what becomes of it, if it is a push.
+    pub producer: Option<Producer>,
+    /// Whether no live connection of its identity has it. If it is not written either, whoever comes may have it.
+    pub alone: bool,
+    /// Whose question it answers: nobody hears it but that connection, and whoever has taken over from it.
+    pub asked_by: Option<ConnectionId>,
+    /// Whether it comes out of a hold.
+    pub released: bool,
+    /// When it was first given to us; whole seconds cross the broker.
+    pub since: Timestamp,
+}
+
+/// Where the producer of a push is told of its outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Producer {
+    /// The queue.
+    pub reply_to: String,
+    /// What the outcome repeats.
+    pub correlation_id: Option<String>,
+}
+
+impl Command {
+    /// The message that carries it.
+    pub fn to_message(&self, connection: ConnectionId, body: Bytes) -> Message {
+        let mut properties = Properties {
+            content_type: Some(JSON.to_owned()),
+            correlation_id: Some(connection.to_string()),
+            ..Properties::default()
+        };
+        let (kind, headers) = match self {
+            Self::Write(write) => {
+                properties.message_id = Some(write.key.clone());
+                properties.timestamp_s = Some(write.since.as_secs());
+                let producer = write.producer.as_ref();
+                let headers = Headers::default()
+                    .text(FOR, write.identity)
+                    .text(OUTCOME_TO, producer.map(|producer| &producer.reply_to))
+                    .text(
+                        OUTCOME_ID,
+                        producer.and_then(|producer| producer.correlation_id.as_ref()),
+                    )
+                    .flag(ALONE, write.alone)
+                    .text(ASKED_BY, write.asked_by)
+                    .flag(RELEASED, write.released);
+                (TYPE_WRITE, headers)
+            }
+            Self::Fetched { left } => (TYPE_FETCHED, Headers::default().number(LEFT, *left)),
+            Self::Wake { from } => (TYPE_WAKE, Headers::default().text(FROM, *from)),
+            Self::Replaced => (TYPE_REPLACED, Headers::default()),
+        };
+        properties.kind = Some(kind.to_owned());
+        properties.headers = headers.0;
+        Message { body, properties }
+    }
+
+    /// What to do for which connection; nothing if it is no errand.
+    pub fn read(properties: &Properties) -> Option<(ConnectionId, Self)> {
+        let connection = properties.correlation_id.as_deref()?.parse().ok()?;
+        let errand = Self::try_read(properties).ok().flatten()?;
+        Some((connection, errand))
+    }
+
+    fn try_read(properties: &Properties) -> Result<Option<Self>, InvalidHeader> {
+        Ok(match properties.kind.as_deref() {
+            Some(TYPE_WRITE) => Some(Self::Write(Write {
+                key: properties.message_id.clone().ok_or(InvalidHeader)?,
+                identity: parsed(properties, FOR)?,
+                producer: text(properties, OUTCOME_TO)?.map(|reply_to| Producer {
+                    reply_to: reply_to.to_owned(),
+                    correlation_id: text(properties, OUTCOME_ID).ok().flatten().map(str::to_owned),
+                }),
+                alone: flag(properties, ALONE),
+                asked_by: parsed(properties, ASKED_BY)?,
+                released: flag(properties, RELEASED),
+                since: Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
+            })),
+            Some(TYPE_FETCHED) => Some(Self::Fetched {
+                left: number(properties, LEFT)?,
+            }),
+            Some(TYPE_WAKE) => Some(Self::Wake {
+                from: parsed(properties, FROM)?,
+            }),
+            Some(TYPE_REPLACED) => Some(Self::Replaced),
+            _ => None,
+        })
+    }
+}

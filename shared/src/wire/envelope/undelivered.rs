@@ -1,0 +1,115 @@
+//! What a terminator gives back to the workers, through `<ns>.undelivered`: answers and writes whose connection is gone
+//! or has lapsed. It is the message as it came, with one header more:
+//!
+//! | header | |
+//! |---|---|
+//! | `bounced` | `lapsed` or `gone`; absent: the broker dead-lettered it, because its terminator did not fetch it in time |
+//!
+//! A terminator asks by the same way for what is held (`fetch`), so that whatever
+//! it gave back before has been put away when it is asked.
+
+use bytes::Bytes;
+
+use super::Headers;
+use super::{InvalidHeader, Return, parsed};
+use crate::bus::{Message, Properties, Value};
+use crate::wire::id::ConnectionId;
+use crate::wire::tag::IdentityTag;
+
+const TYPE_FETCH: &str = "fetch";
+const BOUNCED: &str = "bounced";
+const FOR: &str = "for";
+const LAPSED: &str = "lapsed";
+const GONE: &str = "gone";
+
+/// Why something was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounced {
+    /// The connection's authentication has lapsed. Its terminator asks for what is held when it is renewed.
+    Lapsed,
+    /// The connection is closed, or is somebody else's now, or its terminator is gone.
+    Gone,
+}
+
+impl Bounced {
+    /// The message that gives `original` back.
+    pub fn to_message(self, mut original: Message) -> Message {
+        let word = match self {
+            Self::Lapsed => LAPSED,
+            Self::Gone => GONE,
+        };
+        let headers = &mut original.properties.headers;
+        headers.retain(|(name, _)| name != BOUNCED);
+        headers.push((BOUNCED.to_owned(), Value::Text(word.to_owned())));
+        original
+    }
+
+    /// Whether a terminator has given it back, rather than the broker.
+    pub fn is_said(properties: &Properties) -> bool {
+        properties.header(BOUNCED).is_some()
+    }
+
+    /// Why it was not written: what the broker dead-lettered is gone.
+    pub fn read(properties: &Properties) -> Self {
+        match properties.header(BOUNCED) {
+            Some(Value::Text(word)) if word == LAPSED => Self::Lapsed,
+            _ => Self::Gone,
+        }
+    }
+}
+
+/// A connection asks for what is held for it: answers to it and to those that it took over from, and what is for its identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetch {
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// Whose it is.
+    pub identity: IdentityTag,
+}
+
+impl Fetch {
+    /// The message that asks.
+    pub fn to_message(self) -> Message {
+        Message {
+            body: Bytes::new(),
+            properties: Properties {
+                kind: Some(TYPE_FETCH.to_owned()),
+                correlation_id: Some(self.connection.to_string()),
+                headers: Headers::default().text(FOR, Some(self.identity)).0,
+                ..Properties::default()
+            },
+        }
+    }
+}
+
+/// What comes out of `<ns>.undelivered`.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, on its way through a function"
+)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undelivered {
+    /// Something that was not written.
+    Bounced(Bounced, Return),
+    /// Somebody asks for what is held.
+    Fetch(Fetch),
+}
+
+impl Undelivered {
+    /// What it is; nothing if it is neither.
+    pub fn read(message: &Message) -> Option<Self> {
+        let properties = &message.properties;
+        if properties.kind.as_deref() == Some(TYPE_FETCH) {
+            return Self::fetch(properties).ok().flatten();
+        }
+        Return::read(message).map(|original| Self::Bounced(Bounced::read(properties), original))
+    }
+
+    fn fetch(properties: &Properties) -> Result<Option<Self>, InvalidHeader> {
+        let connection = properties.correlation_id.as_deref().and_then(|id| id.parse().ok());
+        let identity = parsed(properties, FOR)?;
+        Ok(connection
+            .zip(identity)
+            .map(|(connection, identity)| Self::Fetch(Fetch { connection, identity })))
+    }
+}

@@ -1,0 +1,11 @@
+//! What terminator and worker must agree on, byte by byte: ids, the envelope, the protocol's words.
+
+pub mod envelope;
+pub mod grant;
+pub mod id;
+pub mod inert;
+pub mod protocol;
+pub mod request_id;
+pub mod revocation;
+pub mod tag;
+pub mod topic;

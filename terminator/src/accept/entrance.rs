@@ -1,0 +1,82 @@
+//! What a terminator opens before anything else: the ways in, for clients and for operators.
+//!
+//! An address that is taken, or a certificate that cannot be used, is known before the broker is asked for anything, and is one
+//! line of the log.
+
+use std::net::SocketAddr;
+
+use shared::service::admin::{Admin, Console, Readiness};
+use shared::service::config::Config;
+use shared::service::telemetry;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
+
+use super::tls;
+use crate::{StartError, TerminatorConfig};
+
+/// Files that a terminator has open besides its sockets, at most: connections to the broker, standard streams, its log.
+const OTHER_FILES: u64 = 64;
+
+pub(crate) struct Entrance {
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// Nothing if nobody is listened to.
+    pub(crate) socket: Option<TcpListener>,
+    pub(crate) addr: SocketAddr,
+    pub(crate) admin: Admin,
+    pub(crate) readiness: Readiness,
+    pub(crate) console: Option<Console>,
+}
+
+impl Entrance {
+    pub(crate) async fn open(config: &TerminatorConfig) -> Result<Self, StartError> {
+        raise_file_limit(config.max_connections as u64);
+        let tls = match (&config.tls_cert, &config.tls_key) {
+            (Some(certificate), Some(key)) => Some(tls::acceptor(certificate, key)?),
+            _ => None,
+        };
+        let failed = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let socket = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let addr = socket.local_addr().map_err(failed)?;
+        Self::with_admin(config, tls, Some(socket), addr).await
+    }
+
+    pub(crate) async fn with_admin(
+        config: &TerminatorConfig,
+        tls: Option<TlsAcceptor>,
+        socket: Option<TcpListener>,
+        addr: SocketAddr,
+    ) -> Result<Self, StartError> {
+        let readiness = Readiness::new();
+        let metrics = telemetry::metrics()?;
+        telemetry::tell_version(TerminatorConfig::PROGRAM.name, TerminatorConfig::PROGRAM.version);
+        let console = config
+            .console
+            .then(|| Console::new("terminator", metrics.clone(), readiness.clone()));
+        let admin = Admin::bind(config.admin_listen, readiness.clone(), metrics, console.clone()).await?;
+        Ok(Self {
+            tls,
+            socket,
+            addr,
+            admin,
+            readiness,
+            console,
+        })
+    }
+}
+
+/// Each connection is an open file, and most systems start a process with far fewer than it may have.
+fn raise_file_limit(max_connections: u64) {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(open_files) if open_files < max_connections.saturating_add(OTHER_FILES) => warn!(
+            open_files,
+            max_connections,
+            "fewer files may be open than max-connections needs: raise that limit, or lower max-connections"
+        ),
+        Ok(open_files) => info!(open_files, "as many files may be open, and each socket is one"),
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
+    }
+}

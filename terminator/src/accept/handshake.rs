@@ -1,0 +1,118 @@
+//! From bytes on a fresh TCP connection to a WebSocket, or to an HTTP answer that says why not.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::origin::AllowedOrigins;
+use super::stream::Stream;
+use super::upgrade::{self, Refusal, Request};
+
+/// The longest request head; browsers with many cookies send some 4 KiB.
+const MOST_HEAD_BYTES: usize = 8 * 1024;
+/// What a socket reads at a time. It is allocated for as long as the socket lives.
+const READ_BUFFER_BYTES: usize = 1024;
+/// Answers that wait together leave together, up to this many bytes. Nothing is allocated before it is needed.
+const WRITE_BUFFER_BYTES: usize = 4 * 1024;
+/// How long and how much is still read from a client that was refused, so that it sees the answer and no reset.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// A record of TLS with the fatal alert `internal_error` (RFC 8446 §5.1, §6): "unrelated to the peer or the correctness of
+/// the protocol".
+const FATAL_INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+
+/// Why a connection does not become a socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It gets an HTTP answer.
+    #[error("refused: {0:?}")]
+    Refused(Refusal),
+    /// It is gone, or sent nothing.
+    #[error("the connection failed: {0}")]
+    Gone(#[from] io::Error),
+}
+
+/// Reads the request and answers it.
+pub(crate) async fn accept(
+    stream: &mut Stream,
+    allowed: &AllowedOrigins,
+    max_message_size: usize,
+) -> Result<(Vec<u8>, WebSocketConfig), Failure> {
+    let (rest, response) = read_request(stream, allowed).await?;
+    stream.write_all(response.as_bytes()).await?;
+    stream.flush().await?;
+    Ok((rest, socket_config(max_message_size)))
+}
+
+/// Makes the socket, once the handshake is done.
+pub(crate) async fn socket(stream: Stream, rest: Vec<u8>, config: WebSocketConfig) -> WebSocketStream<Stream> {
+    WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await
+}
+
+/// Answers a request that gets no socket, and lets the client read the answer.
+pub(crate) async fn refuse(stream: &mut Stream, refusal: Refusal) {
+    let answer = async {
+        stream.write_all(refusal.response().as_bytes()).await?;
+        linger(stream, LINGER_BYTES).await
+    };
+    // A client that does not listen has been told all the same.
+    let _ = timeout(LINGER_TIMEOUT, answer).await;
+}
+
+/// Ends a connection that is to be encrypted before that has begun: an alert is all that can be said (RFC 8446 §6).
+pub(crate) async fn alert(stream: &mut Stream) {
+    let answer = async {
+        stream.write_all(&FATAL_INTERNAL_ERROR).await?;
+        linger(stream, LINGER_BYTES).await
+    };
+    let _ = timeout(LINGER_TIMEOUT, answer).await;
+}
+
+/// Says that nothing more comes, and reads on until the client has left, or sent so much. A socket that is dropped with
+/// something unread is reset by the kernel, and a reset may overtake the last words.
+pub(crate) async fn linger(stream: &mut Stream, most_bytes: u64) -> io::Result<()> {
+    stream.shutdown().await?;
+    tokio::io::copy(&mut stream.take(most_bytes), &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+async fn read_request(stream: &mut Stream, allowed: &AllowedOrigins) -> Result<(Vec<u8>, String), Failure> {
+    let mut head = Vec::with_capacity(READ_BUFFER_BYTES);
+    loop {
+        let fresh = head.len();
+        if stream.read_buf(&mut head).await? == 0 {
+            return Err(Failure::Gone(io::ErrorKind::UnexpectedEof.into()));
+        }
+        // What dribbles in is judged when its blank line is there, not at each byte.
+        if fresh == 0 || has_blank_line(&head[fresh.saturating_sub(3)..]) {
+            match upgrade::read(&head, allowed) {
+                Request::Upgrade { length, response } => return Ok((head.split_off(length), response)),
+                Request::Refused(refusal) => return Err(Failure::Refused(refusal)),
+                Request::Partial => {}
+            }
+        }
+        if head.len() >= MOST_HEAD_BYTES {
+            return Err(Failure::Refused(Refusal::TooLarge));
+        }
+    }
+}
+
+fn has_blank_line(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(4).any(|four| four == b"\r\n\r\n")
+}
+
+fn socket_config(max_message_size: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        // Answers are bounded before they come here (`send-queue-bytes`); this is so that nothing is without a limit.
+        .max_write_buffer_size(usize::MAX)
+        .max_message_size(Some(max_message_size))
+        .max_frame_size(Some(max_message_size))
+        .accept_unmasked_frames(false)
+}

@@ -1,0 +1,5 @@
+//! What operators see of a terminator: metrics, and the console's view.
+
+pub(crate) mod closings;
+pub mod console;
+pub(crate) mod metrics;

@@ -1,0 +1,128 @@
+//! Brings back what others have forgotten of this terminator, or it of them.
+//!
+//! The store knows which connections an identity has. When it may have lost that, the
+//! terminators tell the workers of their connections anew, so many at a time. The same
+//! is done when this terminator was without the broker for so long that its return
+//! queue may have gone: workers take the connections of such a queue out of the store.
+//! What was revoked meanwhile it has missed, so it asks for all revocations.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use shared::bus::Link;
+use shared::wire::envelope::Epoch;
+use shared::wire::id::Sequence;
+use shared::wire::revocation::TRUSTED_WITHOUT_BROKER;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{debug, info};
+
+use super::forward::Forwarder;
+use crate::connection::handle::ConnectionHandle;
+use crate::connection::registry::Registry;
+use crate::session::Session;
+use crate::session::auth_state::Now;
+
+/// How many connections are announced at a time, and how long after each other: 2,000 a second.
+const SLICE: usize = 100;
+const SLICE_PAUSE: Duration = Duration::from_millis(50);
+
+/// When those are announced again that the broker did not take.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often this process sees that it runs and has the broker: it may have been frozen meanwhile.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// How long after all were announced those are that have changed since.
+const STRAGGLERS: Duration = Duration::from_secs(5);
+
+/// By number, the message that had last changed each connection when it was announced.
+type Announced = HashMap<u64, Sequence>;
+
+pub(crate) struct Announcer {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) forwarder: Arc<Forwarder>,
+    /// The last that was heard of; nothing until one is.
+    pub(crate) epochs: watch::Receiver<Option<Epoch>>,
+    pub(crate) link: watch::Receiver<Link>,
+}
+
+impl Announcer {
+    /// Runs for ever.
+    pub(crate) async fn run(self) {
+        let (mut epochs, mut link) = (self.epochs.clone(), self.link.clone());
+        let mut seen = None;
+        loop {
+            // Whatever ends, the others go on.
+            tokio::select! {
+                biased;
+                Ok(()) = epochs.changed() => {
+                    info!("the store may have lost its connections: they are announced anew");
+                    let announced = self.announce_all(&HashMap::new()).await;
+                    // What a worker recorded before is heard of here only later.
+                    sleep(STRAGGLERS).await;
+                    self.announce_all(&announced).await;
+                }
+                Ok(()) = link.changed() => {}
+                () = sleep(BEAT) => {}
+            }
+            if !link.borrow_and_update().is_up() {
+                continue;
+            }
+            let now = self.registry.common().now();
+            if seen.replace(now).is_some_and(|seen| is_too_long(seen, now)) {
+                info!(
+                    "back after a long time without the broker: asks what was revoked, and announces all connections"
+                );
+                self.ask_for_revocations().await;
+                self.announce_all(&HashMap::new()).await;
+            }
+        }
+    }
+
+    async fn ask_for_revocations(&self) {
+        while let Err(reason) = self.forwarder.back(&self.registry).await {
+            debug!(%reason, "nobody could be asked what was revoked; will try again");
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// Announces all connections but those that were announced as they are. Tells which it has announced, and as what.
+    async fn announce_all(&self, before: &Announced) -> Announced {
+        let mut announced = Announced::new();
+        let mut waiting = self.registry.all();
+        waiting.retain(|peer| {
+            let by = peer.look(Session::changed_by);
+            by.is_some() && before.get(&peer.id().number) != by.as_ref()
+        });
+        while !waiting.is_empty() {
+            let mut untold = Vec::new();
+            for slice in waiting.chunks(SLICE) {
+                let told = join_all(slice.iter().map(|peer| self.forwarder.announced(peer))).await;
+                for (peer, told) in slice.iter().zip(told) {
+                    match told {
+                        Ok(by) => announced.extend(by.map(|by| (peer.id().number, by))),
+                        Err(_) => untold.push(Arc::<ConnectionHandle>::clone(peer)),
+                    }
+                }
+                sleep(SLICE_PAUSE).await;
+            }
+            // Those that have ended since have told so themselves.
+            untold.retain(|peer| self.registry.find(peer.id()).is_some());
+            if !untold.is_empty() {
+                sleep(RETRY_PAUSE).await;
+            }
+            waiting = untold;
+        }
+        announced
+    }
+}
+
+/// By either clock: one stands still while the machine sleeps, and the other may be turned.
+fn is_too_long(seen: Now, now: Now) -> bool {
+    let by_monotonic = now.instant.saturating_duration_since(seen.instant);
+    let by_wall = now.wall.saturating_since(seen.wall);
+    by_monotonic.max(by_wall) >= TRUSTED_WITHOUT_BROKER
+}

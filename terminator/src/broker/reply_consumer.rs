@@ -1,0 +1,148 @@
+//! The way back: answers and errands out of the return queue, each to its connection, and what is taken back to all.
+
+use std::sync::Arc;
+
+use shared::bus::{Consumer, Delivery};
+use shared::wire::envelope::{Bounced, Command, Epoch, Reply, Return};
+use shared::wire::id::{ConnectionId, MessageId};
+use shared::wire::revocation::{Revocation, Revocations};
+use tokio::sync::watch;
+use tracing::{debug, error};
+
+use super::undelivered::{Back, UndeliveredPublisher};
+use crate::connection::registry::Registry;
+use crate::context::TerminatorContext;
+use crate::session::DeliveryResult;
+
+/// How many answers the broker gives out that are not yet written to their sockets.
+pub(crate) const PREFETCH: u16 = 8_192;
+
+/// What the one task holds that empties the return queue.
+pub(crate) struct ReplyConsumer {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) undelivered: UndeliveredPublisher,
+    /// What has been taken back. Only this task brings grants, so it alone need know.
+    revoked: Revocations,
+    /// The epoch of the store, for whoever announces connections.
+    epochs: watch::Sender<Option<Epoch>>,
+}
+
+impl ReplyConsumer {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        undelivered: UndeliveredPublisher,
+        epochs: watch::Sender<Option<Epoch>>,
+    ) -> Self {
+        Self {
+            registry,
+            undelivered,
+            revoked: Revocations::default(),
+            epochs,
+        }
+    }
+
+    /// Runs until the consumer has no more.
+    pub(crate) async fn run(mut self, mut answers: Consumer) {
+        while let Some(delivery) = answers.recv().await {
+            self.bring(delivery);
+        }
+    }
+
+    fn bring(&mut self, delivery: Delivery) {
+        if delivery.is_redelivered() {
+            self.common().metrics.redeliveries.increment(1);
+        }
+        let Some(returned) = Return::read(&delivery.message) else {
+            self.common().metrics.answers_malformed.increment(1);
+            return delivery.ack();
+        };
+        match returned {
+            Return::Revoked(revocations) => {
+                self.revoke(&revocations);
+                delivery.ack();
+            }
+            Return::Epoch(epoch) => {
+                // Each worker that saw it begin may have said so.
+                self.epochs.send_if_modified(|last| last.replace(epoch) != Some(epoch));
+                delivery.ack();
+            }
+            // It is for workers alone.
+            Return::Rules(_) | Return::Cancelled(_) => delivery.ack(),
+            Return::Reply(stamp, answer) => self.answer(stamp, answer, delivery),
+            Return::Command(connection, errand) => self.errand(connection, errand, delivery),
+        }
+    }
+
+    fn answer(&self, stamp: MessageId, answer: Reply, delivery: Delivery) {
+        if answer.part.more && delivery.message.body.is_empty() {
+            // A grant whose answer takes its time. Of a connection that is gone it means nothing.
+            if let Some(peer) = self.registry.find(stamp.connection) {
+                peer.granted(stamp.sequence, answer, &self.revoked, self.common().now());
+            }
+            return delivery.ack();
+        }
+        debug!(target: "countersign::journey", stage = "return", %stamp, "an answer came");
+        let wanted = answer.identity.is_some() && !delivery.message.body.is_empty();
+        let (part, second) = (answer.part, answer.second);
+        let now = self.common().now();
+        let brought = match self.registry.find(stamp.connection) {
+            Some(peer) => peer.answer(stamp.sequence, answer, delivery, &self.revoked, now),
+            None => DeliveryResult::Unknown(delivery),
+        };
+        let wanted = match &brought {
+            // It was written before the connection ended, or has gone back already.
+            DeliveryResult::Unknown(_) if self.registry.has_come(stamp, part, second) => false,
+            _ => wanted,
+        };
+        self.note(brought, wanted);
+    }
+
+    fn errand(&self, connection: ConnectionId, errand: Command, delivery: Delivery) {
+        let wanted = match &errand {
+            Command::Write(write) => write.identity.is_some(),
+            Command::Wake { .. } => true,
+            Command::Fetched { .. } | Command::Replaced => false,
+        };
+        let brought = match self.registry.find(connection) {
+            Some(peer) => peer.errand(errand, delivery),
+            None => DeliveryResult::Gone(delivery),
+        };
+        self.note(brought, wanted);
+    }
+
+    /// Counts what came. What came for nobody goes back if somebody else may have it.
+    fn note(&self, brought: DeliveryResult, wanted: bool) {
+        let metrics = &self.common().metrics;
+        match brought {
+            DeliveryResult::Taken => metrics.answers_delivered.increment(1),
+            DeliveryResult::Duplicate => metrics.answers_duplicate.increment(1),
+            DeliveryResult::Gone(delivery) | DeliveryResult::Unknown(delivery) if wanted => {
+                self.undelivered.send(Back::Bounce(delivery, Bounced::Gone))
+            }
+            DeliveryResult::Gone(delivery) | DeliveryResult::Unknown(delivery) => {
+                metrics.answers_orphaned.increment(1);
+                delivery.ack();
+            }
+        }
+    }
+
+    fn revoke(&mut self, revocations: &[Revocation]) {
+        self.common().metrics.revocations.increment(revocations.len() as u64);
+        let now = self.common().now();
+        for revocation in revocations {
+            debug!(target = ?revocation.target, effective = revocation.effective.as_millis(), "something is taken back");
+            if !self.revoked.add(*revocation, now.wall) {
+                error!("there are more revocations than a process keeps: one is not in force for connections to come");
+            }
+        }
+        for revocation in revocations {
+            for peer in self.registry.meant_by(revocation.target) {
+                peer.heed(&self.revoked, now);
+            }
+        }
+    }
+
+    fn common(&self) -> &TerminatorContext {
+        self.registry.common()
+    }
+}

@@ -1,0 +1,101 @@
+//! Giving back what could not be written, and asking for it again.
+//!
+//! Both leave by one publisher, so that a request for what is held never overtakes
+//! what was given back before it. Nobody waits here: what is given back while the
+//! broker is away waits in a queue that is bounded by what the broker has given
+//! out, and each is acknowledged only when the workers have it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::bus::topology::{Names, keys};
+use shared::bus::{Delivery, Message, Publication, PublishError, Publisher, Receipt, Route};
+use shared::wire::envelope::{Bounced, Fetch};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{debug, error};
+
+use crate::admin::metrics::Metrics;
+
+/// What the queue does not take comes again from where it was only after this, or it would be back at once.
+const OFFER_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a connection does not write but leave to the workers, in this order.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "requests for what is held are few, and gone at once"
+)]
+pub(crate) enum Back {
+    /// This was not written.
+    Bounce(Delivery, Bounced),
+    /// What is held is wanted.
+    Fetch(Fetch),
+}
+
+/// The way back to the workers. Clones share it, and its order.
+#[derive(Clone)]
+pub(crate) struct UndeliveredPublisher {
+    queue: mpsc::UnboundedSender<Publication>,
+    route: Route,
+    metrics: Arc<Metrics>,
+}
+
+impl UndeliveredPublisher {
+    /// A way back, and what [`run`] needs to walk it.
+    pub(crate) fn new(names: &Names, metrics: Arc<Metrics>) -> (Self, mpsc::UnboundedReceiver<Publication>) {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let route = Route::new(&names.internal_exchange().name, keys::UNDELIVERED);
+        (Self { queue, route, metrics }, waiting)
+    }
+
+    pub(crate) fn send(&self, back: Back) {
+        match back {
+            Back::Bounce(delivery, why) => self.bounce(delivery, why),
+            Back::Fetch(fetch) => {
+                self.metrics.fetches.increment(1);
+                debug!(target: "countersign::journey", stage = "fetch", connection = %fetch.connection, "asked for what is held");
+                // If it is lost, it is asked for again.
+                self.publish(fetch.to_message(), Box::new(|_| {}));
+            }
+        }
+    }
+
+    fn bounce(&self, mut delivery: Delivery, why: Bounced) {
+        self.metrics.given_back(why);
+        let message = delivery.take_message();
+        if let Some(stamp) = &message.properties.correlation_id {
+            debug!(target: "countersign::journey", stage = "bounced", stamp, ?why, "given back");
+        }
+        let receipt = Box::new(move |outcome: Result<(), PublishError>| match outcome {
+            Ok(()) => delivery.ack(),
+            // The bus has ended, and the broker finds the way for us when the return queue has.
+            Err(PublishError::Ended) => {}
+            Err(error) => {
+                error!(%error, "what was not written cannot be given back, and is offered again; is the queue of the undelivered gone, or full?");
+                tokio::spawn(async move {
+                    sleep(OFFER_AGAIN).await;
+                    drop(delivery);
+                });
+            }
+        });
+        self.publish(why.to_message(message), receipt);
+    }
+
+    fn publish(&self, message: Message, receipt: Receipt) {
+        let publication = Publication {
+            route: self.route.clone(),
+            message,
+            receipt,
+        };
+        if let Err(mpsc::error::SendError(publication)) = self.queue.send(publication) {
+            (publication.receipt)(Err(PublishError::Ended));
+        }
+    }
+}
+
+/// Publishes what is given back, in order, until nobody can give back any more.
+pub(crate) async fn run(mut waiting: mpsc::UnboundedReceiver<Publication>, publisher: Publisher) {
+    while let Some(publication) = waiting.recv().await {
+        publisher.submit(publication).await;
+    }
+}

@@ -1,0 +1,95 @@
+//! The last word before a write: whether what is in the name of an identity may be written to this socket now. Pure.
+
+use shared::wire::grant::Policy;
+use shared::wire::tag::IdentityTag;
+use tokio::time::Instant;
+
+use super::auth_state::Authentication;
+
+/// What the guard says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// It may be written.
+    Write,
+    /// It is this connection's, and its authentication has lapsed or was revoked.
+    Lapsed,
+    /// It is somebody else's.
+    Stranger,
+}
+
+/// Whether what is in the name of `identity` may be written to a connection that is bound like that.
+pub(crate) fn guard(bound: Option<&Authentication>, identity: IdentityTag, now: Instant) -> Guard {
+    match bound {
+        Some(bound) if bound.identity == identity => {
+            let excused = bound.on_expired_push == Policy::Ignore && !bound.is_revoked(now);
+            if excused || bound.is_live(now) {
+                Guard::Write
+            } else {
+                Guard::Lapsed
+            }
+        }
+        Some(_) | None => Guard::Stranger,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::session::auth_state::tests::{grant, identity, live, now};
+    use crate::session::auth_state::{AuthState, Now};
+    use shared::wire::grant::Grant;
+    use shared::wire::id::Sequence;
+
+    fn bound(policy: Policy, now: Now) -> AuthState {
+        let mut binding = AuthState::new();
+        let grant = Grant {
+            on_expired_push: policy,
+            ..grant(1, 10)
+        };
+        binding.apply(Sequence::FIRST, live(grant), None, now);
+        binding
+    }
+
+    fn verdict(binding: &AuthState, of: u8, now: Now, seconds: u64) -> Guard {
+        guard(
+            binding.bound(),
+            identity(of),
+            now.instant + Duration::from_secs(seconds),
+        )
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_stranger_or_to_nobody() {
+        let now = now();
+        for policy in [Policy::Ignore, Policy::Close, Policy::Reauthenticate] {
+            assert_eq!(verdict(&bound(policy, now), 2, now, 0), Guard::Stranger);
+        }
+        assert_eq!(verdict(&AuthState::new(), 1, now, 0), Guard::Stranger);
+    }
+
+    #[test]
+    fn what_comes_at_the_deadline_is_late_unless_lapses_are_ignored() {
+        let now = now();
+        for (policy, at_the_end) in [
+            (Policy::Ignore, Guard::Write),
+            (Policy::Close, Guard::Lapsed),
+            (Policy::Reauthenticate, Guard::Lapsed),
+        ] {
+            let binding = bound(policy, now);
+            assert_eq!(verdict(&binding, 1, now, 9), Guard::Write);
+            assert_eq!(verdict(&binding, 1, now, 10), at_the_end, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_revocation_is_never_ignored() {
+        let now = now();
+        let mut binding = bound(Policy::Ignore, now);
+        binding.bound_mut().unwrap().revoked_at = Some(now.instant + Duration::from_secs(5));
+        assert_eq!(verdict(&binding, 1, now, 4), Guard::Write);
+        assert_eq!(verdict(&binding, 1, now, 5), Guard::Lapsed);
+        assert_eq!(verdict(&binding, 1, now, 11), Guard::Lapsed);
+    }
+}

@@ -1,0 +1,4 @@
+//! When something is due: one timer for all connections.
+
+pub(crate) mod expiries;
+pub(crate) mod wheel;

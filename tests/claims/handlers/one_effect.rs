@@ -1,0 +1,139 @@
+//! What a client sends once more has its effect once: the application knows it by one key, and the client whether it reached it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use tests::servers::app::text;
+use tests::servers::upstream::{Asked, Said};
+use tests::{App, Client, Span, Stack, Upstream, token_for};
+
+const KEPT: (&str, &str) = ("idempotency", "1m");
+
+async fn before(upstream: &Upstream, workers: usize, settings: &[(&str, &str)]) -> Stack {
+    Stack::builder()
+        .workers(workers)
+        .setting("handler", &upstream.handler())
+        .settings(settings)
+        .start()
+        .await
+}
+
+/// A payment under a name of the client's own, on a new connection.
+async fn pay(stack: &Stack, token: &str, id: &str) -> (Client, Value) {
+    let mut client = stack.client().await;
+    let message = json!({"id": id, "type": "pay", "token": token, "payload": {"amount": 7}});
+    client.send_json(&message).await;
+    let answer = client.answer_to(id, 10.s()).await;
+    (client, answer)
+}
+
+fn keys(upstream: &Upstream) -> Vec<String> {
+    let key = |asked: Asked| asked.header("idempotency-key").expect("a key").to_owned();
+    upstream.asked().into_iter().map(key).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_is_retried_as_told_has_one_key_on_whatever_connection_and_worker() {
+    let times = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| match times.fetch_add(1, Ordering::SeqCst) {
+        0 => Said::Nothing,
+        1 => Said::status(500, ""),
+        _ => Said::status(200, "1"),
+    })
+    .await;
+    let mut stack = before(&upstream, 2, &[KEPT, ("handler-timeout", "500ms")]).await;
+    let token = |scope: &str| token_for("alice").claim("scope", scope).mint();
+    let (_, first) = pay(&stack, &token("a"), "p-1").await;
+    assert_eq!(
+        (
+            &first["error"]["code"],
+            &first["error"]["temporary"],
+            &first["error"]["effect"]
+        ),
+        (&json!("busy"), &json!(true), &json!("unknown"))
+    );
+    stack.worker(0).kill();
+    let (_, second) = pay(&stack, &token("a"), "p-1").await;
+    assert_eq!(
+        (&second["error"]["code"], &second["error"]["effect"]),
+        (&json!("internal"), &json!("unknown"))
+    );
+    // A fresh token of the same identity.
+    let (_, third) = pay(&stack, &token("a b"), "p-1").await;
+    assert_eq!(third["payload"], 1, "{third}");
+    assert_eq!(third["auth"]["idempotency"], 60, "the client is told that it may");
+    let [one, two, three] = keys(&upstream).try_into().expect("three attempts");
+    assert!(one == two && two == three, "{one} {two} {three}");
+    // Another's, and another, are not the same.
+    pay(&stack, &token_for("bob").mint(), "p-1").await;
+    pay(&stack, &token_for("alice").claim("azp", "app").mint(), "p-1").await;
+    pay(&stack, &token("a"), "p-2").await;
+    let mut all = keys(&upstream).split_off(2);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 4, "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_idempotency_an_id_names_nothing_beyond_its_connection() {
+    let upstream = Upstream::start(|_| Said::status(200, "1")).await;
+    let stack = before(&upstream, 1, &[]).await;
+    let token = token_for("alice").mint();
+    for _ in 0..2 {
+        let (_, answer) = pay(&stack, &token, "1").await;
+        assert_eq!(answer["auth"].get("idempotency"), None, "{answer}");
+    }
+    let [one, other] = keys(&upstream).try_into().expect("two payments");
+    assert_ne!(one, other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_reached_the_application_is_told_from_what_may_have() {
+    let upstream = Upstream::away(|_| Said::status(200, "1"));
+    let stack = before(&upstream, 1, &[KEPT]).await;
+    let (_, answer) = pay(&stack, &token_for("alice").mint(), "p-1").await;
+    assert_eq!(
+        (&answer["error"]["code"], &answer["error"]["effect"]),
+        (&json!("busy"), &json!("none"))
+    );
+    // What will be refused for ever needs no such word.
+    let mut client = stack.client().await;
+    client
+        .send_json(&json!({"id": "x", "type": "pay", "token": "nonsense"}))
+        .await;
+    assert_eq!(client.answer_to("x", 10.s()).await["error"].get("effect"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_late_answer_of_the_first_attempt_answers_the_second_over_amqp() {
+    let builder = Stack::builder().setting("handler", "amqp").setting(KEPT.0, KEPT.1);
+    let stack = builder.setting("handler-timeout", "1s").start().await;
+    let mut bank = App::start(&stack, "pay").await;
+    let token = token_for("alice").mint();
+    let (_, first) = pay(&stack, &token, "p-1").await;
+    assert_eq!(first["error"]["effect"], "unknown", "{first}");
+    let asked = bank.next().await;
+    bank.answer(&asked, r#"{"receipt": 1}"#).await;
+    let worker = &stack.workers()[0];
+    tests::eventually(10.s(), "it has come", async || {
+        worker.metric("countersign_worker_upstream_late_answers_total").await == 1.0
+    })
+    .await;
+    let (_, second) = pay(&stack, &token, "p-1").await;
+    assert_eq!(second["payload"], json!({"receipt": 1}), "{second}");
+    // And from then on it is remembered as any answer.
+    let (_, third) = pay(&stack, &token, "p-1").await;
+    assert_eq!(third["payload"], json!({"receipt": 1}), "{third}");
+    assert!(bank.is_left_alone_for(50.ms()).await, "it is asked once");
+
+    // By AMQP it is one key, too: a message that was answered neither time.
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        let (_, refused) = pay(&stack, &token, "p-2").await;
+        assert_eq!(refused["error"]["code"], "busy", "{refused}");
+        let asked = bank.next().await;
+        assert_eq!(text(&asked, "id").as_deref(), Some("p-2"));
+        found.push(asked.properties.message_id().as_ref().expect("a key").to_string());
+    }
+    assert_eq!(found[0], found[1]);
+}

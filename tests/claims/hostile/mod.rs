@@ -1,0 +1,11 @@
+//! What comes from outside stops nobody else.
+
+pub(crate) mod crowds;
+pub(crate) mod fuzzed_injection;
+pub(crate) mod garbage;
+pub(crate) mod injection;
+pub(crate) mod permissions;
+pub(crate) mod poison;
+pub(crate) mod refusals;
+pub(crate) mod secrecy;
+pub(crate) mod sockets;

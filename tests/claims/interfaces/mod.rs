@@ -1,0 +1,8 @@
+//! The interfaces between the parts: bus, store, queues, traces.
+
+pub(crate) mod batches;
+pub(crate) mod bus;
+pub(crate) mod store;
+pub(crate) mod topology;
+pub(crate) mod traces;
+pub(crate) mod vocabulary;

@@ -1,0 +1,12 @@
+//! What operators configure, read and run.
+
+pub(crate) mod asyncapi;
+pub(crate) mod audit;
+pub(crate) mod documents;
+pub(crate) mod forecast;
+pub(crate) mod manifests;
+pub(crate) mod monitoring;
+pub(crate) mod operators;
+pub(crate) mod printed;
+pub(crate) mod settings;
+pub(crate) mod start;

@@ -1,0 +1,294 @@
+//! Every command that a page prints is one: it runs with the arguments as they are printed.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+use tests::nodes::program::programs;
+use tests::nodes::watchdog::Folder;
+use tests::{Stack, token_for};
+
+/// The pages, by their paths from the root.
+const PAGES: [&str; 5] = [
+    "README.md",
+    "deploy/kubernetes/README.md",
+    "docs/permissions.md",
+    "docs/runbook.md",
+    "docs/updating.md",
+];
+
+/// What somebody has who runs this, besides our own programs.
+const TOOLS: [&str; 26] = [
+    ".venv/bin/pip",
+    ".venv/bin/python",
+    "amqp-publish",
+    "awk",
+    "cargo",
+    "cd",
+    "curl",
+    "df",
+    "docker",
+    "export",
+    "grep",
+    "head",
+    "iostat",
+    "journalctl",
+    "kind",
+    "kubectl",
+    "promtool",
+    "python3",
+    "rabbitmq-diagnostics",
+    "rabbitmq-upgrade",
+    "rabbitmqctl",
+    "sed",
+    "sort",
+    "ss",
+    "systemctl",
+    "uniq",
+];
+
+/// What stands for something of the reader's own.
+const PLACEHOLDERS: [(&str, &str); 6] = [
+    ("SUBJECT", "alice"),
+    ("NAME", "alice"),
+    ("ID", "0f3c9a2b7d51e604.1f"),
+    ("LETTER", "1"),
+    ("URL", "http://127.0.0.1:1"),
+    ("ws://127.0.0.1:8080", "ws://127.0.0.1:1"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(page: &str) -> String {
+    std::fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+/// The commands of a line of a shell, each in its words: what is between pipes and `&&`, without redirections, comments and
+/// variables that are set before a command. A `$(…)` stays one word.
+fn commands(line: &str) -> Vec<Vec<String>> {
+    let (mut all, mut words, mut word) = (Vec::new(), Vec::new(), None::<String>);
+    let (mut quote, mut depth) = (None, 0);
+    let mut end = |words: &mut Vec<String>| {
+        let mut words = std::mem::take(words);
+        if let Some(redirection) = words.iter().position(|word| word == ">") {
+            words.truncate(redirection);
+        }
+        let is_variable = |word: &String| {
+            let name = word.split('=').next().unwrap_or_default();
+            word.contains('=') && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        };
+        let start = words.iter().position(|word| !is_variable(word)).unwrap_or(words.len());
+        words.drain(..start);
+        if !words.is_empty() {
+            all.push(words);
+        }
+    };
+    let mut before = ' ';
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), _) if open == c && depth == 0 => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, ' ' | '|' | '&' | ';') if depth == 0 => {
+                words.extend(word.take());
+                if c != ' ' {
+                    end(&mut words);
+                }
+            }
+            _ => {
+                if c == '(' && before == '$' {
+                    depth += 1;
+                } else if c == ')' && depth > 0 {
+                    depth -= 1;
+                }
+                word.get_or_insert_default().push(c);
+            }
+        }
+        before = c;
+    }
+    words.extend(word);
+    end(&mut words);
+    all
+}
+
+/// Every command of a page: of its blocks of `sh`, and those of our own tool that stand in a sentence.
+fn printed(page: &str) -> Vec<(String, Vec<String>)> {
+    let text = read(page).replace("\\\n", " ");
+    let mut lines = Vec::new();
+    let mut rest = String::new();
+    for (place, part) in text.split("```").enumerate() {
+        match part
+            .trim_start()
+            .strip_prefix("sh\n")
+            .or_else(|| part.strip_prefix("sh\n"))
+        {
+            Some(block) if place % 2 == 1 => lines.extend(block.lines().map(|line| line.trim().to_owned())),
+            _ if place % 2 == 1 => {}
+            _ => rest.push_str(part),
+        }
+    }
+    // What leaves something out is no command.
+    let said = rest.replace('\n', " ");
+    let said = said.split('`').skip(1).step_by(2);
+    lines.extend(
+        said.filter(|code| code.starts_with("countersign ") && !code.contains('…'))
+            .map(str::to_owned),
+    );
+    let each = |line: String| {
+        commands(&line)
+            .into_iter()
+            .map(move |words| (line.clone(), words))
+            .collect::<Vec<_>>()
+    };
+    lines.into_iter().flat_map(each).collect()
+}
+
+struct Reader {
+    stack: Stack,
+    folder: Folder,
+    token: String,
+}
+
+impl Reader {
+    /// With what somebody has set who follows the README.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(programs().join(program));
+        command
+            .current_dir(self.folder.path())
+            .env("COUNTERSIGN_AMQP_URL", self.stack.broker().url())
+            .env("COUNTERSIGN_STORE_URL", self.stack.store().url())
+            .env("COUNTERSIGN_NAMESPACE", self.stack.namespace())
+            .env(
+                "COUNTERSIGN_JWT_KEYS",
+                format!("hmac:{}", root().join("deploy/development/hmac.key").display()),
+            )
+            .env("COUNTERSIGN_JWT_ISSUER", "countersign-dev")
+            .env("COUNTERSIGN_JWT_AUDIENCE", "countersign")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn argument(&self, word: &str) -> String {
+        if word.starts_with("$(countersign token mint") || word == "$TOKEN" {
+            return self.token.clone();
+        }
+        if word.ends_with(".toml") || word == "FOLDER" || word == "FILE" {
+            return self.folder.join("made").display().to_string();
+        }
+        let known = PLACEHOLDERS.iter().find(|(placeholder, _)| *placeholder == word);
+        known.map_or(word, |(_, meant)| meant).to_owned()
+    }
+
+    /// Why this is no command of ours; nothing if it is one. That there is nobody to be asked is no fault of it.
+    fn fault(&self, program: &str, arguments: &[String]) -> Option<String> {
+        let mut command = self.command(program);
+        command.args(arguments.iter().map(|word| self.argument(word)));
+        if program != "countersign" {
+            // What it would be told, without being started.
+            command.arg("--print-config");
+        } else if arguments.iter().any(|word| word == "bench") || arguments.is_empty() {
+            // It would take long, and is read all the same.
+            command.arg("--help");
+        }
+        let ran = command.output().expect("it starts");
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        let is_wrong = match program {
+            "countersign" => said.contains("Usage:") || said.starts_with("error: "),
+            _ => !ran.status.success(),
+        };
+        is_wrong.then_some(said)
+    }
+}
+
+fn services() -> Vec<String> {
+    let compose: Value = serde_saphyr::from_str(&read("docker-compose.yml")).expect("YAML");
+    compose["services"]
+        .as_object()
+        .expect("services")
+        .keys()
+        .cloned()
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_that_a_page_prints_is_one() {
+    let reader = Reader {
+        stack: Stack::start().await,
+        folder: Folder::new("printed"),
+        token: token_for("alice").mint(),
+    };
+    std::fs::write(reader.folder.join("made"), "").expect("a file");
+    let (mut ours, mut wrong) = (0, Vec::new());
+    for page in PAGES {
+        for (line, words) in printed(page) {
+            let (program, arguments) = words.split_first().expect("a word");
+            let fault = match program.as_str() {
+                "countersign" | "terminator" | "worker" => {
+                    ours += 1;
+                    reader.fault(program, arguments)
+                }
+                // A store of its own, for what it is told there.
+                "redis-cli" | "tests/run" => None,
+                "docker" if arguments.get(1).is_some_and(|word| word == "exec") => {
+                    let service = arguments.get(2).filter(|service| services().contains(service));
+                    service.is_none().then(|| "there is no such service".to_owned())
+                }
+                tool => (!TOOLS.contains(&tool)).then(|| format!("what is {tool}?")),
+            };
+            wrong.extend(fault.map(|fault| format!("{page}: {line}\n    {fault}")));
+            for path in arguments
+                .iter()
+                .filter(|word| word.starts_with("deploy/") || word.starts_with("docs/"))
+            {
+                if !root().join(path).exists() {
+                    wrong.push(format!("{page}: {line}\n    there is no {path}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(
+        ours > 40,
+        "only {ours} commands of ours were found: the claim has gone blind"
+    );
+}
+
+#[test]
+fn every_section_of_the_runbook_says_what_it_means_what_to_type_what_to_do_and_how_to_see_that_it_helped() {
+    let runbook = read("docs/runbook.md");
+    let sections = runbook
+        .split("\n## ")
+        .skip(1)
+        .filter(|section| !section.starts_with("How commands"));
+    let mut seen = 0;
+    for section in sections {
+        let name = section.lines().next().unwrap_or_default();
+        for part in ["**Means**: ", "**Look at**: ", "```sh\n", "**Do**: ", "**Check**: "] {
+            assert_eq!(section.matches(part).count(), 1, "{name}: {part}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 35, "only {seen} sections were found: the claim has gone blind");
+}
+
+#[test]
+fn a_line_of_a_shell_is_read_as_a_shell_reads_it() {
+    let read = |line: &str| commands(line).iter().map(|words| words.join("·")).collect::<Vec<_>>();
+    assert_eq!(read("A=b worker --x 'a b' # while that runs"), ["worker·--x·a b"]);
+    assert_eq!(
+        read("countersign send --token \"$(countersign token mint alice)\" && cd x | head"),
+        [
+            "countersign·send·--token·$(countersign token mint alice)",
+            "cd·x",
+            "head"
+        ]
+    );
+    assert_eq!(read("countersign man x > /dev/null"), ["countersign·man·x"]);
+}

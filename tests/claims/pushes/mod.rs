@@ -1,0 +1,6 @@
+//! Pushes, and what is held.
+
+pub(crate) mod along;
+pub(crate) mod delivery;
+pub(crate) mod holds;
+pub(crate) mod outcomes;

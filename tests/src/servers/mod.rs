@@ -1,0 +1,10 @@
+//! What the programs speak to: key servers, providers, applications, collectors.
+
+pub mod app;
+pub mod certificate;
+pub mod collector;
+pub mod http;
+pub mod key_server;
+/// An identity provider, as claims want it.
+pub mod provider;
+pub mod upstream;

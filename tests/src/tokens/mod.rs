@@ -1,0 +1,5 @@
+//! Keys and tokens.
+
+pub mod auth;
+pub mod key;
+pub mod token;

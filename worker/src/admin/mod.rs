@@ -1,0 +1,5 @@
+//! What operators see of a worker: metrics, recent decisions, health and the console.
+
+pub(crate) mod metrics;
+pub mod recent_decisions;
+pub(crate) mod services;

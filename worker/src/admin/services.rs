@@ -1,0 +1,212 @@
+//! What a worker that is a process of its own has besides: an admin door, and somebody who looks whether all is well.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use shared::bus::Bus;
+use shared::bus::rabbitmq::RabbitmqBus;
+use shared::service::admin::{Admin, AdminError, CheckHandle, Console, Readiness, watch_broker};
+use shared::service::config::Config;
+use shared::service::repetition::Repetitions;
+use shared::service::telemetry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::recent_decisions::RecentDecisions;
+use crate::app::start::StartError;
+use crate::config::WorkerConfig;
+use crate::store::Store;
+use crate::token::{KeyRefresher, Standing};
+
+/// How often the store is asked whether it is there: as often as an orchestrator asks us.
+const PING_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often the queues are looked at: as often as Prometheus asks us.
+const QUEUES_PERIOD: Duration = Duration::from_secs(15);
+
+/// The queues that all workers share, by what follows the namespace in their names.
+const QUEUES: [&str; 10] = [
+    "messages",
+    "retry",
+    "failed",
+    "injected",
+    "injected.retry",
+    "injected.failed",
+    "dead",
+    "undelivered",
+    "pushes",
+    "revocations",
+];
+
+/// How long the broker may take over the end of its connections.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct AdminServices {
+    admin: Admin,
+    readiness: Readiness,
+    bus: Arc<RabbitmqBus>,
+    _watchers: JoinSet<()>,
+}
+
+/// The open door, before there is anything behind it.
+pub(crate) struct AdminListener {
+    admin: Admin,
+    readiness: Readiness,
+    broker: CheckHandle,
+    store: CheckHandle,
+    keys: CheckHandle,
+    console: Option<Console>,
+}
+
+impl AdminListener {
+    /// Opens it, not ready. An address that is taken is known before anything is consumed.
+    pub(crate) async fn open(listen: Option<SocketAddr>, console: bool) -> Result<Self, StartError> {
+        let readiness = Readiness::new();
+        let (broker, store, keys) = (
+            readiness.check("broker"),
+            readiness.check("store"),
+            readiness.check("keys"),
+        );
+        let metrics = telemetry::metrics()?;
+        telemetry::tell_version(WorkerConfig::PROGRAM.name, WorkerConfig::PROGRAM.version);
+        let console = console.then(|| Console::new("worker", metrics.clone(), readiness.clone()));
+        let admin = Admin::bind(listen, readiness.clone(), metrics, console.clone()).await;
+        Ok(Self {
+            admin: admin.map_err(|error: AdminError| StartError::Admin(error))?,
+            readiness,
+            broker,
+            store,
+            keys,
+            console,
+        })
+    }
+
+    /// Looks after the broker, the store and the keys from now on, and shows what is noted.
+    pub(crate) fn watch(
+        self,
+        bus: Arc<RabbitmqBus>,
+        namespace: &str,
+        store: Arc<dyn Store>,
+        keeper: KeyRefresher,
+        recent_decisions: &RecentDecisions,
+    ) -> AdminServices {
+        if let Some(console) = self.console {
+            console.show(Arc::new(recent_decisions.clone()));
+        }
+        let mut watchers = JoinSet::new();
+        watchers.spawn(watch_broker("worker", self.broker, bus.link()));
+        watchers.spawn(watch_store(self.store, store));
+        watchers.spawn(watch_queues(bus.clone(), watched(namespace)));
+        watchers.spawn(watch_keys(self.keys, keeper.standing()));
+        watchers.spawn(keeper.run());
+        AdminServices {
+            admin: self.admin,
+            readiness: self.readiness,
+            bus,
+            _watchers: watchers,
+        }
+    }
+}
+
+impl AdminServices {
+    pub(crate) fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.addr()
+    }
+
+    /// Says that the worker is about to end.
+    pub(crate) fn draining(&self) {
+        self.readiness.draining();
+    }
+
+    /// Disconnects and shuts the door, when there is nobody left behind it.
+    pub(crate) async fn close(self) {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.bus.close()).await.is_err() {
+            warn!("the broker did not let us go in time");
+        }
+        self.admin.shutdown();
+        self.admin.join().await;
+    }
+}
+
+/// Keeps the check and the metric in step with the store. One that takes no writes is of no use to anybody.
+async fn watch_store(check: CheckHandle, store: Arc<dyn Store>) {
+    let up = gauge!("countersign_worker_store_up");
+    let told = Repetitions::default();
+    let mut was_there = true;
+    loop {
+        let there = store.writable().await;
+        match &there {
+            Ok(()) => {
+                if !was_there {
+                    info!("the store is there again");
+                }
+                check.ok();
+            }
+            Err(reason) => {
+                let reason = reason.to_string();
+                if let Some(untold) = told.admit(&reason, Instant::now()) {
+                    warn!(reason, untold, "who needs the store is told `auth_unavailable`");
+                }
+                check.failing(reason);
+            }
+        }
+        was_there = there.is_ok();
+        up.set(if was_there { 1.0 } else { 0.0 });
+        tokio::time::sleep(PING_PERIOD).await;
+    }
+}
+
+fn watched(namespace: &str) -> Vec<(&'static str, String)> {
+    QUEUES.map(|queue| (queue, format!("{namespace}.{queue}"))).to_vec()
+}
+
+/// Tells how many AMQP messages wait in each queue: in `countersign.messages` for workers, in `countersign.dead` for people.
+async fn watch_queues(bus: Arc<RabbitmqBus>, queues: Vec<(&'static str, String)>) {
+    let names: Vec<_> = queues.iter().map(|(_, name)| name.clone()).collect();
+    loop {
+        let waiting = bus.waiting(&names).await;
+        // Right after the start there is no broker yet.
+        let period = if waiting.is_empty() { PING_PERIOD } else { QUEUES_PERIOD };
+        for (name, count) in waiting {
+            if let Some((label, _)) = queues.iter().find(|(_, known)| *known == name) {
+                gauge!("countersign_worker_queue_messages", "queue" => *label).set(f64::from(count));
+            }
+        }
+        tokio::time::sleep(period).await;
+    }
+}
+
+/// Keeps the check in step with the keys, until nobody keeps them any more.
+async fn watch_keys(check: CheckHandle, mut standing: watch::Receiver<Standing>) {
+    loop {
+        match &*standing.borrow_and_update() {
+            Ok(()) => check.ok(),
+            Err(missing) => check.failing(missing.as_str()),
+        }
+        if standing.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use shared::bus::topology::Names;
+
+    use super::*;
+
+    #[test]
+    fn every_queue_that_all_workers_share_is_watched() {
+        let names = Names::new("test");
+        let shared = names.common().queues.into_iter().chain(names.retries(5));
+        let shared: BTreeSet<_> = shared.map(|queue| queue.name).collect();
+        let watched: BTreeSet<_> = watched("test").into_iter().map(|(_, name)| name).collect();
+        assert_eq!(watched, shared);
+    }
+}

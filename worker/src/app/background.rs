@@ -1,0 +1,183 @@
+//! The intakes that are not about a client's message: pushes, what comes back, revocations.
+
+use std::sync::{Arc, Mutex};
+
+use shared::bus::topology::Names;
+use shared::bus::{Bus, PublishTimeout};
+use shared::service::audit::Audit;
+use shared::service::chance;
+use shared::wire::revocation::MOST_AT_A_TIME;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::consumers::Parts;
+use super::queue_consumer::{QueueConsumer, Shutdown};
+use crate::admin::metrics::Metrics;
+use crate::admin::recent_decisions::RecentDecisions;
+use crate::auth::agreement::Agreement;
+use crate::dead_letter::DeadLetterPublisher;
+use crate::outbound::audience::Audience;
+use crate::outbound::known::Known as KnownPushes;
+use crate::outbound::metrics::Counters;
+use crate::outbound::outcome::PushOutcomePublisher;
+use crate::outbound::pushes::Pushes;
+use crate::outbound::undelivered::UndeliveredConsumer;
+use crate::outbound::{Leavings, Outbound};
+use crate::process::given_up::GivenUp;
+use crate::revocation::Known;
+use crate::revocation::intake::RevocationConsumer;
+use crate::revocation::known::Revoked;
+use crate::revocation::listening::RevocationSync;
+use crate::store::losses::{Losses, Watcher};
+
+/// Different identities go side by side, so this many round trips to store and broker are under way at a time.
+const OUTBOUND_PREFETCH: u16 = 256;
+/// As many as travel in one message, and as many again that come meanwhile.
+const REVOCATIONS_PREFETCH: u16 = 2 * MOST_AT_A_TIME as u16;
+/// What is heard is only added to a set.
+const HEARD_PREFETCH: u16 = 256;
+
+/// What these intakes share with those of messages.
+pub(crate) struct OutboundConsumers {
+    pub(crate) revoked: Arc<Revoked>,
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) given_up: Arc<GivenUp>,
+    known: Known,
+    /// A digest of those that this worker goes by.
+    rules: String,
+    pub(crate) losses: Losses,
+    seen: watch::Sender<u64>,
+}
+
+impl OutboundConsumers {
+    pub(crate) fn new(parts: &Parts, names: &Names, metrics: &Arc<Metrics>) -> Self {
+        // What came in order cannot be passed over, so whoever waits for a confirm waits for as long as it takes.
+        let publisher = || parts.bus.publisher(PublishTimeout::Endless);
+        let counters = Arc::new(Counters::new());
+        let replier = || parts.bus.replier(PublishTimeout::Endless);
+        let outcomes_publisher = Arc::new(PushOutcomePublisher::new(replier(), names.clone(), counters.clone()));
+        let revoked = Arc::new(Revoked::unloaded());
+        let dead_letters = |publisher| {
+            Arc::new(DeadLetterPublisher::new(
+                publisher,
+                replier(),
+                parts.clock.clone(),
+                metrics.clone(),
+                names,
+                parts.limits.max_deliveries,
+                outcomes_publisher.clone(),
+            ))
+        };
+        let (of_clients, of_outsiders) = (dead_letters(publisher()), dead_letters(replier()));
+        let rules = parts.verifier.rules();
+        let known = Known {
+            issuers: parts.issuers.clone(),
+            // What a token was accepted for may wait for another's end.
+            longest_life: rules
+                .max_lifetime
+                .saturating_add(rules.leeway)
+                .saturating_add(parts.limits.hold.ttl),
+            leeway: rules.leeway,
+        };
+        let audience = Audience {
+            bus: parts.bus.clone(),
+            store: parts.store.clone(),
+            names: names.clone(),
+            clock: parts.clock.clone(),
+            revoked: revoked.clone(),
+            on_expired_push: parts.limits.on_expired_push,
+            looks: Mutex::default(),
+        };
+        let outbound = Outbound {
+            names: names.clone(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            publisher: publisher(),
+            audience,
+            outcomes_publisher,
+            dead_letters: of_clients,
+            outsiders: of_outsiders,
+            hold: parts.limits.hold,
+            counters,
+            leavings: Leavings::default(),
+            recent_decisions: RecentDecisions::default(),
+        };
+        let (seen, losses) = Losses::none();
+        Self {
+            revoked,
+            outbound: Arc::new(outbound),
+            audit: Arc::default(),
+            given_up: Arc::new(GivenUp::new()),
+            known,
+            rules: parts.limits.rules_digest.clone(),
+            losses,
+            seen,
+        }
+    }
+
+    /// Begins to consume; the broker may come later.
+    pub(crate) fn start(self, bus: &dyn Bus, shutdown: &Shutdown, tasks: &TaskTracker) {
+        let Self {
+            revoked,
+            outbound,
+            audit,
+            given_up,
+            known,
+            rules,
+            losses,
+            seen,
+        } = self;
+        let (names, kill) = (&outbound.names, &shutdown.kill);
+        let agreement = Agreement::new(&rules);
+        let telling = agreement.clone().tell(outbound.publisher.clone(), names.clone());
+        tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
+        let listening = RevocationSync {
+            agreement,
+            revoked: revoked.clone(),
+            outbound: outbound.clone(),
+            given_up,
+            losses,
+        };
+        let watcher = Watcher {
+            store: outbound.store.clone(),
+            publisher: outbound.publisher.clone(),
+            names: names.clone(),
+            counters: outbound.counters.clone(),
+            seen,
+        };
+        tokio::spawn(kill.clone().run_until_cancelled_owned(watcher.run()));
+        // Its queue is there before the store is read. It is heard to the very end, so that nothing is waited for here.
+        let heard = listening.run(
+            bus.consumer(names.worker_queue(chance::number()), HEARD_PREFETCH),
+            bus.link(),
+        );
+        tokio::spawn(kill.clone().run_until_cancelled_owned(heard));
+
+        let in_order = |queue| QueueConsumer::in_order(bus.consumer(queue, OUTBOUND_PREFETCH), shutdown.clone());
+        let pushes = Arc::new(Pushes {
+            outbound: outbound.clone(),
+            issuers: known.issuers.clone(),
+            known: KnownPushes::new(),
+        });
+        let putting = Arc::new(UndeliveredConsumer::new(outbound.clone()));
+        let pushing = pushes.run(in_order(names.pushes()));
+        let putting = putting.run(in_order(names.undelivered()));
+        tasks.spawn(kill.clone().run_until_cancelled_owned(pushing));
+        tasks.spawn(kill.clone().run_until_cancelled_owned(putting));
+        tasks.spawn(shutdown.stop.clone().run_until_cancelled_owned(outbound.clone().reap()));
+
+        let revocations = QueueConsumer::new(
+            bus.consumer(names.revocations(), REVOCATIONS_PREFETCH),
+            shutdown.clone(),
+        );
+        let revoking = RevocationConsumer {
+            outbound: outbound.clone(),
+            revoked,
+            audit,
+            known,
+        };
+        let kill = kill.clone();
+        tasks.spawn(revoking.run(revocations, kill));
+    }
+}

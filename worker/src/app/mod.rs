@@ -1,0 +1,7 @@
+//! Starts a worker, consumes its queues, and ends it.
+
+pub(crate) mod background;
+pub(crate) mod consumers;
+pub mod program;
+pub(crate) mod queue_consumer;
+pub(crate) mod start;

@@ -1,0 +1,59 @@
+//! One token, checked as a worker would, by a worker's settings and code: for the tool at the shell.
+//!
+//! A worker can wait for a key server and asks it again; a person wants to know now. So every server is asked once,
+//! and a key that is then unknown is unknown, while what could not be asked is told with its reason.
+
+use std::sync::Arc;
+
+use shared::service::clock::Timestamp;
+
+use crate::app::start::{self, StartError};
+use crate::config::WorkerConfig;
+use crate::token::{KeyError, Rejection, Verified, Verifier};
+
+/// A verifier of a worker with these settings, whose keys have just been asked for.
+pub struct Checker {
+    verifier: Arc<Verifier>,
+    missing: Option<String>,
+}
+
+/// What a worker would say.
+pub enum Checked {
+    /// What it proves.
+    Valid(Arc<Verified>),
+    /// Why it proves nothing.
+    Invalid(Rejection),
+    /// Why that cannot be told.
+    Unknown(String),
+}
+
+impl Checker {
+    /// Reads the keys, and asks every server that has some.
+    ///
+    /// # Errors
+    /// Why a worker would not start with these settings.
+    pub async fn new(config: &WorkerConfig) -> Result<Self, StartError> {
+        let (verifier, contents) = start::verifier(config)?;
+        let keeper = start::keeper(config, contents, &verifier).await?;
+        let missing = keeper.lack();
+        if missing.is_none() {
+            verifier.settle();
+        }
+        Ok(Self { verifier, missing })
+    }
+
+    /// What is wrong with keys that are not used.
+    pub fn passed_over(&self) -> Vec<String> {
+        let keys = self.verifier.keys();
+        keys.passed_over().iter().map(KeyError::to_string).collect()
+    }
+
+    /// What that token proves at that moment.
+    pub fn check(&self, token: &str, now: Timestamp) -> Checked {
+        match (self.verifier.verify(token, now).result, &self.missing) {
+            (Ok(verified), _) => Checked::Valid(verified),
+            (Err(Rejection::Unavailable), Some(missing)) => Checked::Unknown(missing.clone()),
+            (Err(rejection), _) => Checked::Invalid(rejection),
+        }
+    }
+}

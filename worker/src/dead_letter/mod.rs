@@ -1,0 +1,395 @@
+//! What is kept of a message that could not be brought to an end: all but its token.
+//!
+//! The broker puts what reached its delivery limit into `<namespace>.failed`, or
+//! `<namespace>.injected.failed` if it is no client's,
+//! token and all, because it cannot look into it. A worker takes the token out,
+//! puts the rest into `<namespace>.dead` for a person to look at, and tells whoever
+//! asked, because a forwarded message is always settled.
+
+pub(crate) mod redact;
+pub(crate) mod retry;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shared::bus::topology::{Names, keys};
+use shared::bus::{
+    DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Route, Value,
+};
+use shared::service::clock::Clock;
+use shared::wire::envelope::run::{self, Entry};
+use shared::wire::envelope::{ForwardedMessage, MessageKind, Reply};
+use shared::wire::protocol::{ErrorBody, ErrorCode};
+use tracing::error;
+
+use crate::admin::metrics::{Lost, Metrics};
+use crate::message::origin::{self, HEADER_FIRST_SEEN, text_header};
+use crate::message::{ClientMessage, MAX_BODY_BYTES};
+use crate::outbound::outcome::{Outcome, PushOutcomePublisher};
+use crate::outbound::push::producer;
+use crate::process::answer::error;
+use crate::process::{message_of, rest_of};
+
+/// Why it is dead: what the broker says, or the code of the refusal that nobody would have heard.
+const HEADER_REASON: &str = "reason";
+/// How often it was delivered to be processed.
+const HEADER_COUNT: &str = "count";
+/// The queue in which it failed.
+const HEADER_QUEUE: &str = "queue";
+
+/// The longest text of an AMQP property (a "short string", AMQP 0-9-1 §4.2.5.3).
+const MAX_PROPERTY_BYTES: usize = 255;
+
+/// Why a message is buried, and what is known of its life.
+struct DeadLetterInfo {
+    reason: String,
+    first_seen_s: u64,
+    count: u32,
+    queue: String,
+}
+
+pub(crate) struct DeadLetterPublisher {
+    publisher: Publisher,
+    /// For what an injector has named.
+    replier: Publisher,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    names: Names,
+    internal: String,
+    max_deliveries: u32,
+    route: Route,
+    outcomes_publisher: Arc<PushOutcomePublisher>,
+}
+
+impl DeadLetterPublisher {
+    pub(crate) fn new(
+        publisher: Publisher,
+        replier: Publisher,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        names: &Names,
+        max_deliveries: u32,
+        outcomes_publisher: Arc<PushOutcomePublisher>,
+    ) -> Self {
+        let internal = names.internal_exchange().name;
+        Self {
+            publisher,
+            replier,
+            clock,
+            metrics,
+            route: Route::new(&internal, keys::DEAD),
+            internal,
+            names: names.clone(),
+            max_deliveries,
+            outcomes_publisher,
+        }
+    }
+
+    /// Buries what the broker gave up, and tells whoever asked. It is for the caller to acknowledge.
+    ///
+    /// # Errors
+    /// If it could not be buried, or nobody could be told.
+    pub(crate) async fn bury_failed(&self, delivery: &Delivery) -> Result<(), PublishError> {
+        let Some((first, entries)) = self.run_in(&delivery.message) else {
+            return self.bury_one(delivery).await;
+        };
+        // What the broker did not keep was never tried. Otherwise the first was, alone, and the rest goes on behind it.
+        let tried = match text_header(&delivery.message.properties, DEATH_REASON) {
+            Some("expired" | "maxlen") => entries.len(),
+            _ => 1,
+        };
+        for (place, entry) in entries.iter().enumerate().take(tried) {
+            let question = run::question_at(&first, place, entry);
+            let mut message = message_of(&delivery.message, &question, entry);
+            message
+                .properties
+                .headers
+                .clone_from(&delivery.message.properties.headers);
+            self.bury_one(&delivery.part(message)).await?;
+        }
+        match rest_of(delivery, &first, &entries, tried, keys::RETRY) {
+            Some(rest) => {
+                let route = Route::new(&self.internal, keys::RETRY);
+                self.publisher.publish(route, rest).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The messages of a run, and what is told of the first, if a terminator sent one.
+    fn run_in(&self, message: &Message) -> Option<(ForwardedMessage, Vec<Entry>)> {
+        let first =
+            ForwardedMessage::read(&message.properties).filter(|question| question.notice == MessageKind::Run)?;
+        let entries = run::decode(&message.body).ok()?;
+        self.is_of_terminator(message).then_some((first, entries))
+    }
+
+    async fn bury_one(&self, delivery: &Delivery) -> Result<(), PublishError> {
+        let dead = dead_letter(&delivery.message, self.epitaph_of_failed(delivery));
+        self.publish(dead).await?;
+        self.tell(&delivery.message).await
+    }
+
+    /// Buries a message whose refusal nobody would hear. It is for the caller to acknowledge.
+    ///
+    /// # Errors
+    /// If it could not be buried.
+    pub(crate) async fn bury_refused(&self, delivery: &Delivery, code: ErrorCode) -> Result<(), PublishError> {
+        self.bury_unheard(delivery, code, self.names.injected().name).await
+    }
+
+    /// Buries what terminators or workers sent as many messages in one and that cannot be read, whole. It is for the caller to
+    /// acknowledge.
+    ///
+    /// # Errors
+    /// If it could not be buried.
+    pub(crate) async fn bury_unreadable(
+        &self,
+        delivery: &Delivery,
+        reason: &str,
+        queue: String,
+    ) -> Result<(), PublishError> {
+        error!(
+            reason,
+            queue,
+            bytes = delivery.message.body.len(),
+            "something cannot be read, and is kept as a dead letter; do older terminators or workers run beside newer ones?"
+        );
+        let epitaph = DeadLetterInfo {
+            reason: reason.to_owned(),
+            first_seen_s: self.first_seen_s(delivery),
+            count: delivery.delivery_count.saturating_add(1),
+            queue,
+        };
+        self.publish(dead_letter(&delivery.message, epitaph)).await
+    }
+
+    /// The same for what came out of `queue`.
+    ///
+    /// # Errors
+    /// If it could not be buried.
+    pub(crate) async fn bury_unheard(
+        &self,
+        delivery: &Delivery,
+        code: ErrorCode,
+        queue: String,
+    ) -> Result<(), PublishError> {
+        let epitaph = DeadLetterInfo {
+            reason: code.as_str().to_owned(),
+            first_seen_s: self.first_seen_s(delivery),
+            count: delivery.delivery_count.saturating_add(1),
+            queue,
+        };
+        self.publish(dead_letter(&delivery.message, epitaph)).await
+    }
+
+    async fn publish(&self, dead: Message) -> Result<(), PublishError> {
+        let without_body = Message {
+            body: Bytes::new(),
+            properties: dead.properties.clone(),
+        };
+        match self.publisher.publish(self.route.clone(), dead).await {
+            // A broker that takes smaller messages than it did takes what is known of it.
+            Err(PublishError::Malformed) => self.publisher.publish(self.route.clone(), without_body).await?,
+            outcome => outcome?,
+        }
+        self.metrics.buried();
+        Ok(())
+    }
+
+    /// Tells whoever asked that there will be no other answer.
+    async fn tell(&self, message: &Message) -> Result<(), PublishError> {
+        let Some(reply_to) = &message.properties.reply_to else {
+            return Ok(());
+        };
+        let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
+        let was_asked = queue == self.names.pushes().name || queue == self.names.revocations().name;
+        if !self.is_of_terminator(message) && !self.names.may_be_answered(reply_to) {
+            return Ok(());
+        }
+        if was_asked {
+            return self.tell_producer(message).await;
+        }
+        let answer = last_answer(message).to_message(message.properties.correlation_id.clone(), last_word(message));
+        let publisher = match self.names.is_ours(reply_to) {
+            true => &self.publisher,
+            false => &self.replier,
+        };
+        match publisher.publish(Route::queue(reply_to), answer).await {
+            Err(PublishError::Unroutable | PublishError::Malformed) => {
+                self.metrics.answer_lost(Lost::Unroutable);
+                Ok(())
+            }
+            Err(PublishError::Refused) if !self.names.is_ours(reply_to) => {
+                self.metrics.answer_lost(Lost::QueueFull);
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Whether a terminator sent what the broker gave up. Whoever moved it there knew by which exchange it had come, and so does
+    /// the broker. All else may be anybody's, whatever it says.
+    fn is_of_terminator(&self, message: &Message) -> bool {
+        let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
+        let [retry, _] = self.names.retries(self.max_deliveries);
+        if queue == retry.name {
+            !origin::was_injected(&message.properties)
+        } else {
+            queue == self.names.messages().name
+                && text_header(&message.properties, DEATH_EXCHANGE) == Some(&self.internal)
+        }
+    }
+
+    /// Tells whoever pushed or revoked, in the words for those.
+    async fn tell_producer(&self, message: &Message) -> Result<(), PublishError> {
+        let Some(producer) = producer(&message.properties, &self.names) else {
+            return Ok(());
+        };
+        let error = refusal(message, "it could not be handled");
+        self.outcomes_publisher
+            .tell(&producer, &Outcome::Refused { error })
+            .await
+    }
+
+    fn epitaph_of_failed(&self, delivery: &Delivery) -> DeadLetterInfo {
+        let properties = &delivery.message.properties;
+        let header = |name| redact::text(text_header(properties, name).unwrap_or("unknown")).into_owned();
+        DeadLetterInfo {
+            reason: header(DEATH_REASON),
+            first_seen_s: self.first_seen_s(delivery),
+            count: self.max_deliveries,
+            queue: header(DEATH_QUEUE),
+        }
+    }
+
+    fn first_seen_s(&self, delivery: &Delivery) -> u64 {
+        origin::first_seen_s(delivery, &self.internal).unwrap_or_else(|| self.clock.now().as_secs())
+    }
+}
+
+/// What is said around the last word: a terminator knows by it which sending of its question is settled.
+fn last_answer(message: &Message) -> Reply {
+    let question = ForwardedMessage::read(&message.properties);
+    Reply {
+        second: question.as_ref().is_some_and(|question| question.standing.again),
+        // As good as all: what could not be released is asked for again.
+        left: question.filter(is_release).map_or(0, |_| u64::from(u32::MAX)),
+        ..Reply::ONLY
+    }
+}
+
+/// The refusal. Of what no client has asked there is nothing to say.
+fn last_word(message: &Message) -> Bytes {
+    if ForwardedMessage::read(&message.properties).is_some_and(|question| is_release(&question)) {
+        return Bytes::new();
+    }
+    let id = match ClientMessage::parse(&message.body) {
+        Ok(message) => message.id,
+        Err(malformed) => malformed.id,
+    };
+    error(id.as_ref(), &refusal(message, "the message could not be handled"), None)
+}
+
+/// What whoever asked is told. What the broker did not keep was never handled: a policy of its operator's may say so.
+fn refusal(message: &Message, otherwise: &str) -> ErrorBody {
+    match text_header(&message.properties, DEATH_REASON) {
+        Some("expired" | "maxlen") => ErrorBody::new(ErrorCode::Busy, "no worker took it in time; try again"),
+        _ => ErrorBody::new(ErrorCode::Internal, otherwise),
+    }
+}
+
+const fn is_release(question: &ForwardedMessage) -> bool {
+    matches!(question.notice, MessageKind::Release { .. })
+}
+
+/// The message without its token and without what would make it a question again.
+fn dead_letter(message: &Message, epitaph: DeadLetterInfo) -> Message {
+    let mut body = redact::body(&message.body);
+    // Cut only now: half a token has no token's shape.
+    body.truncate(MAX_BODY_BYTES);
+    let Properties {
+        content_type,
+        kind,
+        message_id,
+        correlation_id,
+        reply_to: _,
+        timestamp_s,
+        expiration: _,
+        headers,
+    } = &message.properties;
+    Message {
+        body: Bytes::from(body),
+        properties: Properties {
+            content_type: property(content_type.as_deref()),
+            kind: property(kind.as_deref()),
+            message_id: property(message_id.as_deref()),
+            correlation_id: property(correlation_id.as_deref()),
+            reply_to: None,
+            timestamp_s: *timestamp_s,
+            expiration: None,
+            headers: epitaph.headers().into_iter().chain(kept_headers(headers)).collect(),
+        },
+    }
+}
+
+impl DeadLetterInfo {
+    fn headers(self) -> [(String, Value); 4] {
+        let first_seen_s = i64::try_from(self.first_seen_s).unwrap_or(i64::MAX);
+        [
+            (HEADER_REASON.to_owned(), Value::Text(self.reason)),
+            (HEADER_FIRST_SEEN.to_owned(), Value::Integer(first_seen_s)),
+            (HEADER_COUNT.to_owned(), Value::Integer(i64::from(self.count))),
+            (HEADER_QUEUE.to_owned(), Value::Text(self.queue)),
+        ]
+    }
+}
+
+/// What a terminator says of the connection (`shared::wire::envelope::request`): the claims of whoever is on it, and by what it
+/// can be resumed, are nobody else's to read.
+const OF_THE_CONNECTION: [&str; 3] = ["grant", "principal", "resume"];
+
+/// How many bytes of the sender's own headers are kept: with all the rest they fit into the smallest frame that a broker may
+/// agree upon (4,096 bytes, AMQP 0-9-1 §4.2.3).
+const MOST_HEADER_BYTES: usize = 2_048;
+
+/// The sender's own headers, as far as there is room. The broker's are about a journey that is over, and ours are written
+/// anew.
+fn kept_headers(headers: &[(String, Value)]) -> impl Iterator<Item = (String, Value)> {
+    let ours = [
+        HEADER_REASON,
+        HEADER_FIRST_SEEN,
+        HEADER_COUNT,
+        HEADER_QUEUE,
+        origin::HEADER_ORIGIN,
+    ];
+    let is_kept = move |name: &str| {
+        let left_out = ours.contains(&name) || OF_THE_CONNECTION.contains(&name) || name.starts_with("x-");
+        !left_out && redact::text(name) == name
+    };
+    headers
+        .iter()
+        .filter(move |(name, _)| is_kept(name))
+        .map(|(name, value)| match value {
+            Value::Text(text) => (name.clone(), Value::Text(redact::text(text).into_owned())),
+            other => (name.clone(), other.clone()),
+        })
+        .scan(MOST_HEADER_BYTES, |room, (name, value)| {
+            let text = match &value {
+                Value::Text(text) => text.len(),
+                _ => size_of::<i64>(),
+            };
+            let left = room.checked_sub(name.len() + text);
+            *room = left.unwrap_or(*room);
+            Some(left.map(|_| (name, value)))
+        })
+        .flatten()
+}
+
+fn property(text: Option<&str>) -> Option<String> {
+    let mut text = redact::text(text?).into_owned();
+    while text.len() > MAX_PROPERTY_BYTES {
+        text.pop();
+    }
+    Some(text)
+}

@@ -1,0 +1,110 @@
+//! Who sent a delivery: a client through a terminator, or anybody else.
+//!
+//! A stamp, and all that a terminator says of the connection, is believed for the
+//! exchange that it came through, never for what it says. An injector can write any
+//! `correlation_id`, but cannot write to `<namespace>.internal`.
+
+use std::fmt;
+
+use shared::bus::topology::{Names, keys};
+use shared::bus::{Delivery, Properties, Value};
+use shared::wire::envelope::ForwardedMessage;
+use shared::wire::id::MessageId;
+
+/// On a message that was moved to be processed alone: the key that it first came with.
+pub(crate) const HEADER_ORIGIN: &str = "origin";
+
+/// On a message that was moved, and on a dead letter: when it was first seen, in seconds since the Unix epoch.
+pub(crate) const HEADER_FIRST_SEEN: &str = "first_seen";
+
+/// Who sent a delivery, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A terminator: a client's message, or something about its connection.
+    Terminator(Box<ForwardedMessage>),
+    /// Anybody: a message of no connection.
+    Injected,
+}
+
+impl Origin {
+    /// Of this delivery, where `internal` is the exchange that injectors cannot write to.
+    pub(crate) fn of(delivery: &Delivery, internal: &str) -> Self {
+        if !is_forwarded(delivery, internal) {
+            return Self::Injected;
+        }
+        // What no terminator of ours writes gets no connection's rights.
+        ForwardedMessage::read(&delivery.message.properties)
+            .map_or(Self::Injected, |question| Self::Terminator(Box::new(question)))
+    }
+
+    /// What a terminator says, if it was one.
+    pub(crate) fn question(&self) -> Option<&ForwardedMessage> {
+        match self {
+            Self::Terminator(question) => Some(question),
+            Self::Injected => None,
+        }
+    }
+
+    /// Where its answer goes. What was injected gets none into a queue of ours: it would be taken for an answer to
+    /// somebody else's question.
+    pub(crate) fn reply_to<'a>(&self, properties: &'a Properties, names: &Names) -> Option<&'a str> {
+        let reply_to = properties.reply_to.as_deref()?;
+        (*self != Self::Injected || names.may_be_answered(reply_to)).then_some(reply_to)
+    }
+
+    /// Which message of which connection, if it is one.
+    pub(crate) fn stamp(&self) -> Option<MessageId> {
+        self.question().map(|question| question.stamp)
+    }
+}
+
+/// For the journey's events.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stamp() {
+            Some(stamp) => stamp.fmt(f),
+            None => f.write_str("injected"),
+        }
+    }
+}
+
+/// Whether a terminator published it, perhaps some deliveries ago.
+pub(crate) fn is_forwarded(delivery: &Delivery, internal: &str) -> bool {
+    let moved = || text_header(&delivery.message.properties, HEADER_ORIGIN) == Some(keys::FORWARD);
+    *delivery.exchange == *internal
+        && match &*delivery.routing_key {
+            keys::FORWARD => true,
+            keys::RETRY => moved(),
+            _ => false,
+        }
+}
+
+/// Whether a worker moved it, because it had been given out before.
+pub(crate) fn was_moved(delivery: &Delivery, internal: &str) -> bool {
+    *delivery.exchange == *internal && [keys::RETRY, keys::INJECTED].contains(&&*delivery.routing_key)
+}
+
+/// Whether it was moved here, and nobody but an injector published it.
+pub(crate) fn was_injected(properties: &Properties) -> bool {
+    text_header(properties, HEADER_ORIGIN) == Some(keys::MESSAGE)
+}
+
+/// When it was first seen, as far as those say who are believed: the header of whoever moved it, or a
+/// terminator's timestamp.
+pub(crate) fn first_seen_s(delivery: &Delivery, internal: &str) -> Option<u64> {
+    let properties = &delivery.message.properties;
+    if *delivery.exchange != *internal {
+        return None;
+    }
+    match properties.header(HEADER_FIRST_SEEN) {
+        Some(Value::Integer(seconds)) if *delivery.routing_key != *keys::FORWARD => u64::try_from(*seconds).ok(),
+        _ => properties.timestamp_s,
+    }
+}
+
+pub(crate) fn text_header<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
+    match properties.header(name) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,110 @@
+//! What terminators tell on their own account, so that neither a store that lost something nor a queue that expired has
+//! the last word.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::bus::{Properties, PublishError, Route};
+use shared::wire::envelope::{self, Command, ForwardedMessage};
+use shared::wire::revocation::MOST_AT_A_TIME;
+use shared::wire::tag::IdentityTag;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::{JOURNEY, Pipeline};
+use crate::admin::metrics::Outcome;
+use crate::auth::recorded::{Proven, Recording, digest_of};
+use crate::auth::snapshot::Bound;
+use crate::revocation::known::Judgement;
+use crate::store::{Authentication, Registered};
+
+/// How often a connection is tried to be entered, and after which pause: a store that does not answer begins another
+/// epoch when it is back, or was slow for a moment.
+const TRIES: u32 = 3;
+const TRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a terminator that asks what is revoked waits in one worker's hands until that is known. Then it comes again.
+const UNTIL_KNOWN: Duration = Duration::from_secs(10);
+
+impl Pipeline {
+    /// A connection is there, as it stands: what the store may have lost of it is written again. If it has that still,
+    /// nothing changes, since nothing is newer than what was written by the same message.
+    ///
+    /// # Errors
+    /// If the connection could not be told of what is held.
+    pub(super) async fn announced(&self, question: &ForwardedMessage) -> Result<Outcome, PublishError> {
+        let bound = Bound::of(&question.standing);
+        let (Some(bound), Some(by)) = (bound, question.standing.by) else {
+            return Ok(Outcome::Announced);
+        };
+        let (connection, now) = (question.stamp.connection, self.clock.now());
+        let subject = bound.subject(connection);
+        let Some(principal) = bound.principal() else {
+            return Ok(Outcome::Announced);
+        };
+        if self.revoked.judge(&subject, now) == Judgement::Revoked {
+            return Ok(Outcome::Announced);
+        }
+        let authentication = Authentication::Live {
+            until: bound.grant.until.saturating_sub(self.rules.terms.leeway),
+            by,
+            resume: digest_of(&principal.resume, self.rules.client_of(&principal.claims)),
+            identity: principal.identity,
+        };
+        let stamp = shared::wire::id::MessageId {
+            connection,
+            sequence: by,
+        };
+        let entry = Proven::entry(stamp, bound.grant.until, &subject);
+        let Some(recording) = self.enter(bound.grant.identity, entry, &authentication).await else {
+            return Ok(Outcome::Announced);
+        };
+        debug!(target: JOURNEY, stage = "announced", %stamp, recorded = ?recording.recorded, waiting = recording.waiting);
+        if recording.waiting > 0 && bound.grant.is_live(now) {
+            // What is held may have come while nobody knew of the connection.
+            self.send_errand(connection, &Command::Wake { from: None }, Bytes::new())
+                .await?;
+        }
+        Ok(Outcome::Announced)
+    }
+
+    async fn enter(
+        &self,
+        identity: IdentityTag,
+        entry: Registered,
+        authentication: &Authentication,
+    ) -> Option<Recording> {
+        for _ in 0..TRIES {
+            match self.recorder.enter(identity, entry, authentication).await {
+                Ok(recording) => return Some(recording),
+                Err(reason) => {
+                    self.metrics.store_failed();
+                    debug!(connection = %entry.connection, %reason, "a connection that was announced could not be entered");
+                }
+            }
+            sleep(TRY_PAUSE).await;
+        }
+        None
+    }
+
+    /// A terminator is back that may have missed revocations: it is told all.
+    ///
+    /// # Errors
+    /// If they are not known yet, or could not be told.
+    pub(super) async fn tell_all_revocations(&self, properties: &Properties) -> Result<Outcome, PublishError> {
+        let Some(queue) = properties.reply_to.as_deref() else {
+            return Ok(Outcome::Announced);
+        };
+        if timeout(UNTIL_KNOWN, self.revoked.until_loaded()).await.is_err() {
+            return Err(PublishError::Away);
+        }
+        let all = self.revoked.in_force(self.clock.now());
+        debug!(target: JOURNEY, stage = "back", queue, count = all.len());
+        for some in all.chunks(MOST_AT_A_TIME) {
+            // If the queue is not there yet, it is tried again.
+            self.publisher
+                .publish(Route::queue(queue), envelope::revoked(some))
+                .await?;
+        }
+        Ok(Outcome::Announced)
+    }
+}

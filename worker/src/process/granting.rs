@@ -1,0 +1,236 @@
+//! What a connection has by a token, and how it logs out.
+
+use bytes::Bytes;
+use shared::bus::PublishError;
+use shared::wire::envelope::{Change, Command, ForwardedMessage};
+use shared::wire::grant::Grant;
+use shared::wire::id::ConnectionId;
+use shared::wire::protocol::{AuthBody, ErrorBody, ErrorCode};
+use shared::wire::tag::{IdentityTag, ResumeSecret};
+use tracing::debug;
+
+use super::answer;
+use super::concluding::MessageContext;
+use super::{Conclusion, JOURNEY, Pipeline};
+use crate::admin::metrics::Outcome;
+use crate::auth::decision::unavailable;
+use crate::auth::recorded::{Proven, digest_of};
+use crate::auth::snapshot::{Principal, subject_of};
+use crate::handler::idempotency::Idempotency;
+use crate::message::ResumeKey;
+use crate::store::{Recorded, StoreError};
+use crate::token::Verified;
+
+/// What stands beside the claims of a grant: its facts, stamps, and what traces a message.
+const MOST_BESIDE_CLAIMS: usize = 3 * 1_024;
+
+/// What a message has made of its connection.
+pub(super) struct Granted {
+    pub(super) identity: IdentityTag,
+    pub(super) change: Change,
+    /// What the client is told of it, unless a newer message has changed the connection already.
+    pub(super) auth: Option<AuthBody>,
+}
+
+impl Pipeline {
+    /// Grants the connection what the token earns it, on record.
+    ///
+    /// # Errors
+    /// What the client is told if that cannot be recorded: nothing has changed, and the message may not be handled.
+    pub(super) async fn grant(
+        &self,
+        asked: &MessageContext<'_>,
+        question: &ForwardedMessage,
+        verified: &Verified,
+        resumes: Option<ConnectionId>,
+    ) -> Result<Granted, ErrorBody> {
+        let stamp = question.stamp;
+        let terms = &self.rules.terms;
+        let resume = secret_of(asked, question);
+        let principal = Principal::to_text(verified, &resume);
+        if principal.len().saturating_add(MOST_BESIDE_CLAIMS) > self.publisher.room_for_headers() {
+            return Err(ErrorBody::new(
+                ErrorCode::TooLarge,
+                "the token's claims are more than the broker carries with a message; a token with fewer claims is needed",
+            ));
+        }
+        let grant = terms.grant(verified, asked.now);
+        let proven = Proven {
+            stamp,
+            verified,
+            entry: Proven::entry(stamp, grant.until, &subject_of(verified, None)),
+            identity: grant.identity,
+            resume: &resume,
+            client: self.rules.client_of(&verified.claims),
+            known: question.standing.by,
+        };
+        let recording = self
+            .recorder
+            .record(proven)
+            .await
+            .map_err(|reason| self.away(asked, &reason))?;
+        self.metrics.granted();
+        debug!(target: JOURNEY, stage = "granted", %stamp, recorded = ?recording.recorded, waiting = recording.waiting);
+        let key = ResumeKey {
+            connection: stamp.connection,
+            secret: resume,
+        };
+        Ok(Granted {
+            identity: grant.identity,
+            auth: (!recording.is_stale()).then(|| {
+                answer::auth(
+                    verified,
+                    &key,
+                    self.idempotency.as_ref().map(Idempotency::window),
+                    asked.now,
+                )
+            }),
+            change: Change::Live {
+                grant: Grant {
+                    waiting: recording.waiting,
+                    resumes,
+                    ..grant
+                },
+                principal,
+            },
+        })
+    }
+
+    /// `auth.authenticate`, with a token that is good.
+    ///
+    /// # Errors
+    /// If whoever had the connection that it takes over could not be told.
+    pub(super) async fn authenticate(
+        &self,
+        asked: &MessageContext<'_>,
+        question: &ForwardedMessage,
+        verified: &Verified,
+    ) -> Result<Conclusion, PublishError> {
+        let resumes = match asked.message.resume() {
+            Ok(key) => self.take_over(question.stamp.connection, key, verified).await,
+            Err(fault) => return Ok(Conclusion::refused(asked.id(), &fault.error())),
+        };
+        let resumes = match resumes {
+            Ok(resumes) => resumes,
+            Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
+        };
+        let granted = match self.grant(asked, question, verified, resumes).await {
+            Ok(granted) => granted,
+            Err(refusal) => return Ok(Conclusion::refused(asked.id(), &refusal)),
+        };
+        if let Some(old) = resumes {
+            // If its socket is open still, its client is not on it any more, or is another one.
+            self.send_errand(old, &Command::Replaced, Bytes::new()).await?;
+        }
+        let body = answer::auth_ok(asked.id(), granted.auth.as_ref());
+        let mut conclusion = Conclusion::of(Outcome::Authenticated, body);
+        conclusion.answer.change = Some(granted.change);
+        let why = resumes.map_or_else(
+            || "auth.authenticate".to_owned(),
+            |old| format!("auth.authenticate, resuming {old}"),
+        );
+        Ok(conclusion.recent_decisions(self.decision(Some(question.stamp), asked.id(), "granted", why)))
+    }
+
+    /// The connection whose held messages this one takes over, if the client has proved that it may.
+    async fn take_over(
+        &self,
+        connection: ConnectionId,
+        key: Option<ResumeKey>,
+        verified: &Verified,
+    ) -> Result<Option<ConnectionId>, StoreError> {
+        // Whoever resumes the connection that it is has nothing to take over.
+        let Some(key) = key.filter(|key| key.connection != connection) else {
+            return Ok(None);
+        };
+        // Whoever has an heir inherits nothing any more: else a client with two secrets could make two connections heirs
+        // of each other, and what is told to an heir would be told for ever.
+        if self.store.successor(connection).await?.is_some() {
+            return Ok(None);
+        }
+        let digest = digest_of(&key.secret, self.rules.client_of(&verified.claims));
+        let taken = self
+            .store
+            .resume(key.connection, &digest, &verified.identity, connection)
+            .await?;
+        self.metrics.resumed(taken);
+        debug!(target: JOURNEY, stage = "resume", %connection, from = %key.connection, taken);
+        Ok(taken.then_some(key.connection))
+    }
+
+    /// `auth.forget`, when all that came before it is settled.
+    ///
+    /// # Errors
+    /// If what is held of the connection could not be refused.
+    pub(super) async fn log_out(
+        &self,
+        asked: &MessageContext<'_>,
+        question: &ForwardedMessage,
+    ) -> Result<Conclusion, PublishError> {
+        let stamp = question.stamp;
+        let identity = asked.bound.as_ref().map(|bound| bound.grant.identity);
+        let recorded = match self.recorder.forget(stamp).await {
+            Ok(recorded) => recorded,
+            Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
+        };
+        // If it came again, or the connection is closed: what is older than it is refused all the same.
+        if let Err(reason) = self.refuse_all_held(question).await? {
+            return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
+        }
+        if let Some(identity) = identity {
+            if recorded != Recorded::Stale {
+                self.recorder.leave(stamp, identity).await;
+            }
+            self.outbound.left(identity).await;
+        }
+        debug!(target: JOURNEY, stage = "forgotten", %stamp, recorded = ?recorded);
+        let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));
+        conclusion.answer.change = Some(Change::Forgotten);
+        Ok(conclusion.recent_decisions(self.decision(Some(stamp), asked.id(), "forgotten", "auth.forget")))
+    }
+
+    /// What waits for a fresh token of somebody who has left is refused.
+    async fn refuse_all_held(&self, question: &ForwardedMessage) -> Result<Result<(), StoreError>, PublishError> {
+        let connection = question.stamp.connection;
+        let held = match self.store.held_messages(connection).await {
+            Ok(held) => held,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let refusal = ErrorBody::new(
+            ErrorCode::AuthRequired,
+            "the connection was logged out while the message waited for a token",
+        );
+        let mut refused = Vec::new();
+        for message in held {
+            let stamp = shared::wire::id::MessageId {
+                connection,
+                sequence: message.sequence,
+            };
+            if stamp.sequence < question.stamp.sequence {
+                self.refuse_held(connection, stamp, &message, &refusal).await?;
+                refused.push(stamp.sequence);
+            }
+        }
+        if refused.is_empty() {
+            return Ok(Ok(()));
+        }
+        Ok(self.store.drop_messages(connection, &refused).await.map(|_| ()))
+    }
+
+    /// What a client is told while the store is away.
+    pub(super) fn away(&self, asked: &MessageContext<'_>, reason: &StoreError) -> ErrorBody {
+        self.metrics.store_failed();
+        debug!(stamp = %asked.origin, %reason, "the store could not be asked");
+        unavailable("whether you are authenticated cannot be recorded just now")
+    }
+}
+
+/// By which the connection can be resumed: its terminator drew it, and gives it back in one way or the other.
+fn secret_of(asked: &MessageContext<'_>, question: &ForwardedMessage) -> ResumeSecret {
+    let of_principal = || Some(asked.bound.as_ref()?.principal()?.resume);
+    question
+        .standing
+        .resume
+        .or_else(of_principal)
+        .unwrap_or_else(ResumeSecret::random)
+}

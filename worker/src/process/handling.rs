@@ -1,0 +1,220 @@
+//! The application's part: what comes of a message whose sender is proved.
+
+use std::fmt::Display;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::service::trace::{self as traces, SpanKind};
+use shared::wire::protocol::{AuthBody, Effect, ErrorBody, ErrorCode};
+use shared::wire::request_id::RequestId;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error};
+
+use super::answer;
+use super::given_up::Watched;
+use super::{JOURNEY, Pipeline};
+use crate::admin::metrics::Outcome;
+use crate::auth::decision::RETRY_MS;
+use crate::handler::idempotency::Recalled;
+use crate::handler::places::{Claimant, Full, Place};
+use crate::handler::{Answers, Failure, Request};
+use crate::message::deadline;
+
+/// What a message has come to.
+pub(super) struct Handled {
+    pub(super) outcome: Outcome,
+    /// One at least.
+    pub(super) bodies: Vec<Bytes>,
+    /// Why it never reached the handler, if so.
+    pub(super) refused: Option<ErrorCode>,
+    /// What its sender is told then.
+    pub(super) why: Option<String>,
+}
+
+impl Handled {
+    fn of(id: Option<&RequestId<'_>>, came_to: &Result<Answers, ErrorBody>, auth: Option<&AuthBody>) -> Self {
+        let (outcome, bodies) = match came_to {
+            Ok(answers) => (Outcome::Handled, answer::replies(id, answers, auth)),
+            Err(error) => (Outcome::Error(error.code), vec![answer::error(id, error, auth)]),
+        };
+        Self {
+            outcome,
+            bodies,
+            refused: None,
+            why: None,
+        }
+    }
+
+    /// It never reached the handler.
+    fn refused(id: Option<&RequestId<'_>>, error: ErrorBody, auth: Option<&AuthBody>) -> Self {
+        let error = untouched(error);
+        Self {
+            refused: Some(error.code),
+            why: Some(error.message.clone()),
+            ..Self::of(id, &Err(error), auth)
+        }
+    }
+}
+
+impl Pipeline {
+    /// Has a message handled, or finds out what it came to before; what is told of it names it by that `id`. It comes `again` if somebody was given it and did not
+    /// bring it to its end.
+    pub(super) async fn handle(
+        &self,
+        mut request: Request<'_>,
+        id: Option<&RequestId<'_>>,
+        stamp: &(dyn Display + Sync),
+        auth: Option<&AuthBody>,
+        again: bool,
+    ) -> Handled {
+        // Before all else: what is forbidden has no effect, and nothing is to be remembered of it.
+        if let Some(forbidden) = self.handler.forbids(&request) {
+            return Handled::refused(id, forbidden, auth);
+        }
+        let watched = self.given_up.watch(request.stamp, request.id, Instant::now());
+        request.given_up = watched.as_ref().map(Watched::stop);
+        let kind: Arc<str> = request.kind.into();
+        // Before a place is waited for, which may take as long as the calls that are under way.
+        if let Some(left) = self.breaker.closed_for(&kind) {
+            return Handled::refused(id, down(left), auth);
+        }
+        let claimant = Claimant {
+            kind: kind.clone(),
+            identity: request.identity.tag(),
+            injected: request.stamp.is_none(),
+        };
+        let _place = match self.place(claimant, &request, again).await {
+            Ok(place) => place,
+            Err(none) => return Handled::refused(id, none, auth),
+        };
+        // Strangers use equal ids, and are told nothing of each other.
+        let idempotency = self.idempotency.as_ref().filter(|_| !request.identity.is_anonymous());
+        let Some(idempotency) = idempotency else {
+            return Handled::of(id, &self.ask(request, &kind, stamp, again).await, auth);
+        };
+        match idempotency.recall(&request, again).await {
+            Recalled::Fresh(claim) => {
+                let mut came_to = self.ask(request, &kind, stamp, again).await;
+                if let Some(claim) = claim {
+                    came_to = idempotency.remember(&claim, came_to).await;
+                }
+                Handled::of(id, &came_to, auth)
+            }
+            Recalled::Done(came_to) => Handled::of(id, &came_to, auth),
+            Recalled::Refused(error) => Handled::refused(id, error, auth),
+        }
+    }
+
+    /// Waits for a place, but no longer than anybody waits for the message.
+    async fn place(&self, claimant: Claimant, request: &Request<'_>, again: bool) -> Result<Place, ErrorBody> {
+        let left = deadline::left(request.deadline, self.clock.now(), again)?;
+        let place = pin!(self.places.take(claimant));
+        let taking = pin!(async {
+            match left {
+                Some(left) => timeout(left, place).await,
+                None => Ok(place.await),
+            }
+        });
+        let Some(taken) = unless_given_up(request, taking).await else {
+            return Err(deadline::cancelled(again));
+        };
+        match taken {
+            Ok(place) => place.map_err(|Full| crowded()),
+            Err(_) => Err(deadline::exceeded(again)),
+        }
+    }
+
+    /// Has the application handle a message, unless it is down, or nobody waits any more.
+    async fn ask(
+        &self,
+        mut request: Request<'_>,
+        kind: &Arc<str>,
+        stamp: &(dyn Display + Sync),
+        again: bool,
+    ) -> Result<Answers, ErrorBody> {
+        request.time_left = deadline::left(request.deadline, self.clock.now(), again)?;
+        self.breaker.admit(kind).map_err(down).map_err(untouched)?;
+        let started = Instant::now();
+        let span = traces::child("handle", SpanKind::Internal);
+        let handling = async {
+            let handled = unless_given_up(&request, pin!(self.handler.handle(request))).await;
+            handled.unwrap_or(Err(Failure::GivenUp))
+        };
+        let handled = span.scope(pin!(handling)).await;
+        if let Err(failure) = &handled {
+            span.fail(failure.as_str());
+        }
+        drop(span);
+        if let Some(is_there) = is_there(&handled) {
+            self.breaker.ended(kind, is_there);
+        }
+        let took = started.elapsed();
+        self.metrics.handling_took(took);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        debug!(target: JOURNEY, stage = "handler", %stamp, ok = handled.is_ok(), took_us);
+        let answers = handled.map_err(|failure| {
+            self.count(&failure, stamp);
+            failure.into_error()
+        })?;
+        if answers.pushes().next().is_none() {
+            return Ok(answers);
+        }
+        Box::pin(self.push_along(&request, answers)).await
+    }
+
+    fn count(&self, failure: &Failure, stamp: &dyn Display) {
+        match failure {
+            Failure::Error(..) | Failure::Deadline(_) | Failure::GivenUp => {}
+            Failure::Panic => {
+                self.metrics.handler_panicked();
+                error!(%stamp, "the handler panicked; the client was told `internal`");
+            }
+            Failure::TooManyAnswers => {
+                error!(%stamp, "the handler gave too many answers; the client was told `internal`");
+            }
+            Failure::Improper(why) => {
+                error!(%stamp, %why, "the application said what cannot be passed on; the client was told `internal`");
+            }
+            Failure::Timeout => self.metrics.handler_timed_out(),
+        }
+    }
+}
+
+/// An error of a message that did not reach the application: that is said where it may be sent again, unless another
+/// attempt may have had an effect.
+pub(super) fn untouched(error: ErrorBody) -> ErrorBody {
+    match error.effect {
+        None if error.temporary => error.having(Effect::None),
+        _ => error,
+    }
+}
+
+/// Whether a call shows that its application is there; nothing if it shows neither that nor the contrary.
+fn is_there(handled: &Result<Answers, Failure>) -> Option<bool> {
+    match handled {
+        Ok(_) | Err(Failure::TooManyAnswers | Failure::Panic | Failure::Improper(_)) => Some(true),
+        Err(Failure::Timeout) => Some(false),
+        Err(Failure::GivenUp) => None,
+        Err(Failure::Deadline(presence) | Failure::Error(_, presence)) => presence.is_there(),
+    }
+}
+
+/// Nothing if its sender gives it up before.
+async fn unless_given_up<T>(request: &Request<'_>, doing: impl Future<Output = T>) -> Option<T> {
+    match request.given_up {
+        Some(given_up) => given_up.run_until_cancelled(doing).await,
+        None => Some(doing.await),
+    }
+}
+
+fn down(left: Duration) -> ErrorBody {
+    let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+    ErrorBody::new(ErrorCode::Busy, "the application does not answer just now").retry_after_ms(left_ms)
+}
+
+fn crowded() -> ErrorBody {
+    let why = "too many messages of this `type` wait for the application already";
+    ErrorBody::new(ErrorCode::Busy, why).retry_after_ms(RETRY_MS)
+}

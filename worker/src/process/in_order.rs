@@ -1,0 +1,228 @@
+//! A run: messages of one connection, one after the other.
+//!
+//! Each is handled when the one before it is and its answer is on its way; confirms are waited for meanwhile. The run is
+//! acknowledged when all are. What it could not bring to its end goes on as another run: so nothing that was finished is
+//! done again for the sake of what comes behind it.
+//!
+//! A run that comes again may be what killed a worker. Then its first message is tried alone, and the rest goes on
+//! behind it when it is settled, in one way or the other.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use shared::bus::topology::keys;
+use shared::bus::{Delivery, Message, Properties, PublishError, Route, Value};
+use shared::service::trace::Span;
+use shared::wire::envelope::request::RECEIVED_MS;
+use shared::wire::envelope::run::{self, Entry};
+use shared::wire::envelope::{ForwardedMessage, JSON, Verdict};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::concluding::sent_back;
+use super::trace;
+use super::{Conclusion, JOURNEY, Pipeline};
+use crate::admin::metrics::Outcome;
+use crate::message::origin::{HEADER_FIRST_SEEN, HEADER_ORIGIN, Origin, was_moved};
+
+/// After this time the rest of a run goes on as another: perhaps to a worker with less to do, and long before a broker
+/// takes a run back that nobody acknowledges.
+const ENOUGH: Duration = Duration::from_secs(30);
+
+/// What those before it mean for a message.
+#[derive(Clone, Copy, Default)]
+struct Before {
+    /// One of them is held.
+    held: bool,
+    /// One of them was sent back, so all behind it are.
+    sent_back: bool,
+}
+
+impl Pipeline {
+    /// Brings the messages of a run to their ends.
+    pub(super) async fn run_in_order(&self, delivery: Delivery, first: &ForwardedMessage) {
+        let entries = match run::decode(&delivery.message.body) {
+            Ok(entries) => entries,
+            Err(broken) => {
+                let (reason, queue) = (broken.to_string(), self.names.messages().name);
+                return match self.dead_letters.bury_unreadable(&delivery, &reason, queue).await {
+                    Ok(()) => delivery.ack(),
+                    Err(reason) => self.give_back(delivery, &reason).await,
+                };
+            }
+        };
+        let alone = was_moved(&delivery, &self.internal);
+        let (until, began) = (if alone { 1 } else { entries.len() }, Instant::now());
+        let mut answering = FuturesUnordered::new();
+        let (mut before, mut done) = (Before::default(), 0);
+        let (mut failed, mut broken) = (None, None);
+        for (place, entry) in entries.iter().enumerate().take(until) {
+            if place > 0 && (began.elapsed() >= ENOUGH || self.stopping.is_cancelled()) {
+                break;
+            }
+            let mut question = run::question_at(first, place, entry);
+            question.standing.held |= before.held;
+            let part = delivery.part(message_of(&delivery.message, &question, entry));
+            let origin = Origin::Terminator(Box::new(question));
+            debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = entry.body.len());
+            let span = trace::process(&self.tracer, &part, &origin);
+            let concluded = {
+                let mut concluding = pin!(self.conclude_in_order(&part, &origin, before, &span));
+                loop {
+                    tokio::select! {
+                        biased;
+                        concluded = &mut concluding => break concluded,
+                        Some(answered) = answering.next() => failed = failed.or(answered),
+                    }
+                }
+            };
+            match concluded {
+                Ok(conclusion) => {
+                    before.held |= matches!(conclusion.answer.verdict, Verdict::Held { .. });
+                    before.sent_back |= conclusion.answer.verdict == Verdict::Again;
+                    answering.push(self.answer_in_order(part, origin, conclusion, span));
+                    // The first poll submits it, so that answers leave in their order.
+                    failed = failed.or(answering.next().now_or_never().flatten().flatten());
+                    done = place + 1;
+                }
+                Err(reason) => {
+                    span.fail(reason.as_str());
+                    broken = Some(reason);
+                    break;
+                }
+            }
+        }
+        while let Some(answered) = answering.next().await {
+            failed = failed.or(answered);
+        }
+        drop(answering);
+        let rest = entries.get(done..).unwrap_or_default();
+        let failed = match (failed, broken) {
+            (None, _) if rest.is_empty() => None,
+            // Nothing of it is finished, so it is the broker's to count.
+            (None, Some(reason)) if done == 0 => Some(reason),
+            (None, broken) => {
+                let mut behind = first.clone();
+                behind.standing.held |= before.held;
+                // What nobody has tried is tried as before, unless one of it may be what kills.
+                let careful = alone || broken.is_some();
+                let key = if careful { keys::RETRY } else { keys::FORWARD };
+                self.pass_on(&delivery, &behind, &entries, done, key).await.err()
+            }
+            (failed, _) => failed,
+        };
+        match failed {
+            None => delivery.ack(),
+            Some(reason) => self.give_back(delivery, &reason).await,
+        }
+    }
+
+    async fn conclude_in_order(
+        &self,
+        part: &Delivery,
+        origin: &Origin,
+        before: Before,
+        span: &Span,
+    ) -> Result<Conclusion, PublishError> {
+        if before.sent_back {
+            return Ok(sent_back(&part.message.body));
+        }
+        span.logged_scope(pin!(self.conclude(part, origin))).await
+    }
+
+    /// Tells whoever asked, and why that is not possible.
+    async fn answer_in_order(
+        &self,
+        part: Delivery,
+        origin: Origin,
+        conclusion: Conclusion,
+        span: Span,
+    ) -> Option<PublishError> {
+        let answered = span
+            .logged_scope(pin!(self.carry_out(&part, &origin, conclusion)))
+            .await;
+        match answered {
+            Ok(outcome) => {
+                self.ended_in_order(&span, outcome);
+                None
+            }
+            Err(reason) => {
+                span.fail(reason.as_str());
+                Some(reason)
+            }
+        }
+    }
+
+    fn ended_in_order(&self, span: &Span, outcome: Outcome) {
+        trace::ended(span, outcome);
+        self.metrics.ended(outcome);
+    }
+
+    /// Has the entries from `place` on go on as another run.
+    async fn pass_on(
+        &self,
+        delivery: &Delivery,
+        first: &ForwardedMessage,
+        entries: &[Entry],
+        place: usize,
+        key: &str,
+    ) -> Result<(), PublishError> {
+        match rest_of(delivery, first, entries, place, key) {
+            Some(message) => self.publisher.publish(Route::new(&self.internal, key), message).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The entries of a run from `place` on, as the run that goes on by `key`; nothing if there are none.
+pub(crate) fn rest_of(
+    delivery: &Delivery,
+    first: &ForwardedMessage,
+    entries: &[Entry],
+    place: usize,
+    key: &str,
+) -> Option<Message> {
+    let rest = entries.get(place..)?;
+    let head = rest.first()?;
+    let question = run::question_at(first, place, head);
+    let reply_to = delivery.message.properties.reply_to.as_deref().unwrap_or_default();
+    let mut message = run::to_message(&question, rest, reply_to);
+    if key == keys::RETRY {
+        message.properties.headers.extend(moved_headers(delivery, head));
+    }
+    Some(message)
+}
+
+/// By what is known later where it came from, and when.
+fn moved_headers(delivery: &Delivery, head: &Entry) -> [(String, Value); 2] {
+    let first_seen = delivery.message.properties.header(HEADER_FIRST_SEEN).cloned();
+    let received = i64::try_from(head.received.as_secs()).unwrap_or(i64::MAX);
+    [
+        (HEADER_ORIGIN.to_owned(), Value::Text(keys::FORWARD.to_owned())),
+        (
+            HEADER_FIRST_SEEN.to_owned(),
+            first_seen.unwrap_or(Value::Integer(received)),
+        ),
+    ]
+}
+
+/// One message of a run, as it would have come alone.
+pub(crate) fn message_of(run: &Message, question: &ForwardedMessage, entry: &Entry) -> Message {
+    let around = &run.properties;
+    let received = i64::try_from(entry.received.as_millis()).unwrap_or(i64::MAX);
+    let received = (RECEIVED_MS.to_owned(), Value::Integer(received));
+    Message {
+        body: entry.body.clone(),
+        properties: Properties {
+            content_type: Some(JSON.to_owned()),
+            kind: Some("message".to_owned()),
+            correlation_id: Some(question.stamp.to_string()),
+            reply_to: around.reply_to.clone(),
+            timestamp_s: Some(entry.received.as_secs()),
+            headers: entry.trace.iter().cloned().chain([received]).collect(),
+            ..Properties::default()
+        },
+    }
+}

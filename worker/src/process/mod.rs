@@ -1,0 +1,407 @@
+//! One delivery, from its arrival to its acknowledgement.
+//!
+//! Take, authenticate, decide, record, handle, answer; and only when the answer
+//! is confirmed, acknowledge. Whatever breaks on the way, the broker still has
+//! the message: a delivery that is dropped here comes again. The rooms:
+//!
+//! - `concluding`: what a client's message comes to, as the table of decisions has it.
+//! - `cancelling`: that a client has given a message up.
+//! - `granting`: what a connection has by a token, and how it logs out.
+//! - `early`: that it has it, when the application takes its time.
+//! - `holding`: a message that waits for a fresh token.
+//! - `releasing`: what has waited, when the token is there, or the time is over.
+//! - `in_order`: messages of one connection, one after the other.
+//! - `handling`: the application's part.
+//! - `along`: what it pushes with its answer.
+//! - `announcing`: what terminators tell when a store or a queue may have lost something.
+//! - `turn`: whether it is a message's turn, where a connection's messages have an order.
+//! - `telling`: what is written or noted besides the answer.
+
+mod along;
+mod announcing;
+pub(crate) mod answer;
+mod cancelling;
+mod concluding;
+mod early;
+pub(crate) mod given_up;
+mod granting;
+mod handling;
+mod holding;
+mod in_order;
+mod releasing;
+mod telling;
+pub mod trace;
+mod turn;
+
+pub(crate) use crate::process::in_order::{message_of, rest_of};
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use serde_json::{Map, Value};
+use shared::bus::topology::{Names, keys};
+use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
+use shared::service::audit::Audit;
+use shared::service::clock::{Clock, Timestamp};
+use shared::service::refusals::Refusals;
+use shared::service::trace::{self as traces, SpanKind, Tracer, headers, words};
+use shared::wire::envelope::release::known_to_be_held;
+use shared::wire::envelope::{Bounced, ForwardedMessage, MessageKind, Part, Reply};
+use shared::wire::protocol::{CloseCode, ErrorBody, ErrorCode};
+use shared::wire::request_id::RequestId;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::admin::metrics::{Lost, Metrics, Outcome};
+use crate::admin::recent_decisions::RecentDecisions;
+use crate::auth::recorded::AuthStateRecorder;
+use crate::auth::snapshot::{Bound, Terms};
+use crate::config::{Elevation, Policies, PublicTypes, Strategy};
+use crate::dead_letter::DeadLetterPublisher;
+use crate::handler::HandlerRunner;
+use crate::handler::breaker::Breaker;
+use crate::handler::idempotency::Idempotency;
+use crate::handler::places::Places;
+use crate::message::ClientMessage;
+use crate::message::origin::{Origin, was_moved};
+use crate::outbound::Outbound;
+use crate::process::given_up::GivenUp;
+use crate::revocation::known::Revoked;
+use crate::store::{self, HoldLimits, Store, UnauthenticatedLimits};
+use crate::token::Verifier;
+
+/// The target of the events that tell a message's journey, one per stage. They hold no token and no payload.
+pub const JOURNEY: &str = "countersign::journey";
+
+/// What could not be brought to its end is given back only after this, or it would come again at once, and
+/// use up its deliveries within milliseconds.
+const GIVE_BACK_PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Pipeline {
+    pub(crate) names: Names,
+    pub(crate) internal: String,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) revoked: Arc<Revoked>,
+    /// What is held for identities, and who is told of it.
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) recorder: AuthStateRecorder,
+    pub(crate) handler: HandlerRunner,
+    /// Whether a message was handled before; nothing if nobody wants to know.
+    pub(crate) idempotency: Option<Idempotency>,
+    /// Who may ask the application next. Only to ask it takes a place.
+    pub(crate) places: Arc<Places>,
+    /// Which applications are not asked, because they are down.
+    pub(crate) breaker: Breaker,
+    /// What clients have given up.
+    pub(crate) given_up: Arc<GivenUp>,
+    pub(crate) publisher: Publisher,
+    /// For answers into queues that an injector has named.
+    pub(crate) replier: Publisher,
+    pub(crate) dead_letters: Arc<DeadLetterPublisher>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tracer: Tracer,
+    pub(crate) recent_decisions: RecentDecisions,
+    pub(crate) audit: Arc<Audit>,
+    /// What an operator is told of them, by kind.
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) rules: Rules,
+    /// The worker takes nothing new.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// What an operator has decided.
+pub(crate) struct Rules {
+    pub(crate) strategy: Strategy,
+    pub(crate) public: PublicTypes,
+    pub(crate) elevation: Elevation,
+    pub(crate) client_claims: Vec<String>,
+    pub(crate) on_unauthenticated: Policies,
+    pub(crate) hold: HoldLimits,
+    pub(crate) unauthenticated: UnauthenticatedLimits,
+    pub(crate) terms: Terms,
+}
+
+/// What a delivery has come to.
+struct Conclusion {
+    outcome: Outcome,
+    /// At least one.
+    bodies: Vec<Bytes>,
+    /// What is said around them.
+    answer: Reply,
+    /// The refusal, if it never reached the handler: it must not be lost because nobody hears it.
+    refused: Option<ErrorCode>,
+    /// What its sender is told, if these are our own words.
+    why: Option<String>,
+    /// What a person may want to know later.
+    recent_decisions: Option<store::Decision>,
+}
+
+impl Conclusion {
+    /// One answer and no more to say.
+    fn of(outcome: Outcome, body: Bytes) -> Self {
+        Self {
+            outcome,
+            bodies: vec![body],
+            answer: Reply::ONLY,
+            refused: None,
+            why: None,
+            recent_decisions: None,
+        }
+    }
+
+    /// It did not reach the application.
+    fn refused(id: Option<&RequestId<'_>>, refusal: &ErrorBody) -> Self {
+        let refusal = handling::untouched(refusal.clone());
+        Self {
+            refused: Some(refusal.code),
+            why: Some(refusal.message.clone()),
+            ..Self::of(Outcome::Error(refusal.code), answer::error(id, &refusal, None))
+        }
+    }
+
+    fn and_close(mut self, close: Option<CloseCode>) -> Self {
+        self.answer.close = close;
+        self
+    }
+
+    fn recent_decisions(mut self, decision: store::Decision) -> Self {
+        self.recent_decisions = Some(decision);
+        self
+    }
+}
+
+impl Rules {
+    /// The client that a token with these claims was issued to, if it says so.
+    fn client_of<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c str> {
+        let named = |name: &String| claims.get(name).and_then(Value::as_str);
+        self.client_claims.iter().find_map(named)
+    }
+}
+
+impl Pipeline {
+    /// Brings a delivery to its end, or gives it back.
+    pub(crate) async fn run(&self, delivery: Delivery) {
+        let _in_flight = self.metrics.in_flight();
+        let origin = Origin::of(&delivery, &self.internal);
+        if let (Some(_), Some(received_s)) = (origin.question(), delivery.message.properties.timestamp_s) {
+            let received = Timestamp::from_secs(received_s);
+            self.metrics.waited(self.clock.now().saturating_since(received));
+        }
+        if let Some(first) = origin.question().filter(|question| question.notice == MessageKind::Run) {
+            return Box::pin(self.run_in_order(delivery, first)).await;
+        }
+        debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = delivery.message.body.len());
+        let span = trace::process(&self.tracer, &delivery, &origin);
+        let ended = span.logged_scope(pin!(self.bring_to_its_end(&delivery, &origin))).await;
+        match ended {
+            Ok(outcome) => {
+                trace::ended(&span, outcome);
+                self.metrics.ended(outcome);
+                delivery.ack();
+            }
+            Err(reason) => {
+                span.fail(reason.as_str());
+                drop(span);
+                self.give_back(delivery, &reason).await;
+            }
+        }
+    }
+
+    /// Gives a delivery back to its queue, from which it will come again.
+    pub(crate) async fn give_back(&self, delivery: Delivery, reason: &PublishError) {
+        self.metrics.gave_back();
+        debug!(%reason, "a message could not be brought to its end, and is given back");
+        tokio::time::sleep(GIVE_BACK_PAUSE).await;
+        drop(delivery);
+    }
+
+    async fn bring_to_its_end(&self, delivery: &Delivery, origin: &Origin) -> Result<Outcome, PublishError> {
+        let question = origin.question();
+        let conclusion = match question.map(|question| (question, question.notice)) {
+            Some((question, MessageKind::Closed { code })) => {
+                self.close(question, code).await;
+                return Ok(Outcome::Closed);
+            }
+            Some((question, MessageKind::Announced)) => return self.announced(question).await,
+            Some((_, MessageKind::Back)) => return self.tell_all_revocations(&delivery.message.properties).await,
+            Some((question, MessageKind::Release { from })) => {
+                let again = was_moved(delivery, &self.internal);
+                let known = known_to_be_held(&delivery.message.body);
+                Box::pin(self.release(question, from, known, again)).await?
+            }
+            Some((_, MessageKind::Message | MessageKind::Run)) | None => self.conclude(delivery, origin).await?,
+        };
+        self.carry_out(delivery, origin, conclusion).await
+    }
+
+    /// Tells whoever asked what came of it.
+    async fn carry_out(
+        &self,
+        delivery: &Delivery,
+        origin: &Origin,
+        conclusion: Conclusion,
+    ) -> Result<Outcome, PublishError> {
+        let question = origin.question();
+        let (outcome, recent_decisions) = (conclusion.outcome, conclusion.recent_decisions.clone());
+        if let Outcome::Error(code) = outcome {
+            let why = conclusion.why.as_deref().unwrap_or_default();
+            let identity = question.and_then(|question| Bound::of(&question.standing));
+            self.audit_refusal(code, origin, identity.map(|bound| bound.grant.identity), why);
+        }
+        self.answer(delivery, origin, conclusion).await?;
+        if let (Some(question), Some(decision)) = (question, recent_decisions) {
+            // Nobody waits for it any more.
+            self.note(question.stamp.connection, &decision).await;
+        }
+        Ok(outcome)
+    }
+
+    async fn close(&self, question: &ForwardedMessage, code: Option<u16>) {
+        let stamp = question.stamp;
+        let identity = Bound::of(&question.standing).map(|bound| bound.grant.identity);
+        self.recorder.close(stamp, identity).await;
+        if let Some(identity) = identity {
+            self.outbound.left(identity).await;
+        }
+        if let Some(code) = code {
+            let known = CloseCode::from_code(code.into());
+            let why = format!("{code}: {}", known.map_or("", CloseCode::reason));
+            self.note(stamp.connection, &self.decision(None, None, "closed", why))
+                .await;
+        }
+        // Nothing that it sent can prove any more who it was.
+        if identity.is_none() && !question.standing.unsettled {
+            self.discard_held(stamp.connection).await;
+        }
+    }
+
+    /// Sends the answers to whoever asked, and waits until they have arrived.
+    async fn answer(&self, delivery: &Delivery, origin: &Origin, conclusion: Conclusion) -> Result<(), PublishError> {
+        let properties = &delivery.message.properties;
+        let Some(reply_to) = origin.reply_to(properties, &self.names) else {
+            return match conclusion.refused {
+                Some(code) => self.dead_letters.bury_refused(delivery, code).await,
+                None => {
+                    let wanted = properties.reply_to.is_some();
+                    self.metrics
+                        .answer_lost(if wanted { Lost::NotAllowed } else { Lost::Unwanted });
+                    Ok(())
+                }
+            };
+        };
+        let started = Instant::now();
+        let span = traces::child("answer", SpanKind::Producer);
+        // An injector may have called its queue anything.
+        let queue = origin.stamp().map_or("reply_to", |_| reply_to);
+        span.describe(|| words::messaging("answer", "send", queue));
+        let mut messages = parts(&properties.correlation_id, origin, conclusion);
+        for message in &mut messages {
+            headers::write(&mut message.properties, &span);
+        }
+        let publisher = match origin.stamp() {
+            Some(_) => &self.publisher,
+            None => &self.replier,
+        };
+        match send(publisher, reply_to, messages.clone()).await {
+            Err(PublishError::Unroutable) if origin.stamp().is_some() => self.give_to_the_hold(messages).await?,
+            Err(PublishError::Malformed) if origin.stamp().is_some() => {
+                self.answer_in_parts(delivery, reply_to, messages).await?;
+            }
+            // Whoever asked named something that takes no answer; what they asked is kept for a person.
+            Err(PublishError::Malformed) => {
+                self.dead_letters.bury_refused(delivery, ErrorCode::BadRequest).await?;
+            }
+            // A queue that somebody else has named is theirs to empty. To wait for it would keep others waiting.
+            Err(PublishError::Refused) if origin.stamp().is_none() => self.metrics.answer_lost(Lost::QueueFull),
+            // Nobody is there any more, or there never was such a queue.
+            Err(PublishError::Unroutable) => self.metrics.answer_lost(Lost::Unroutable),
+            outcome => outcome?,
+        }
+        self.metrics.confirm_took(started.elapsed());
+        debug!(target: JOURNEY, stage = "return", stamp = %origin);
+        Ok(())
+    }
+
+    /// Sends answers of which one at least cannot be published: who asked is told that instead of it. What came before it
+    /// may come once more, and is dropped then.
+    async fn answer_in_parts(
+        &self,
+        delivery: &Delivery,
+        reply_to: &str,
+        messages: Vec<Message>,
+    ) -> Result<(), PublishError> {
+        for message in messages {
+            match send(&self.publisher, reply_to, vec![message.clone()]).await {
+                Err(PublishError::Malformed) => {
+                    self.metrics.answer_lost(Lost::Unpublishable);
+                    let asked = ClientMessage::parse(&delivery.message.body).ok();
+                    let id = asked.as_ref().and_then(|asked| asked.id.as_ref());
+                    let Some((_, part)) = Reply::read(&message.properties) else {
+                        continue;
+                    };
+                    // It has nothing of anybody's.
+                    let instead = Reply { identity: None, ..part };
+                    let stamp = message.properties.correlation_id;
+                    let instead = instead.to_message(stamp, answer::unpublishable(id));
+                    send(&self.publisher, reply_to, vec![instead]).await?;
+                }
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The terminator is gone, and its queue with it. What is somebody's waits for their next connection.
+    async fn give_to_the_hold(&self, messages: Vec<Message>) -> Result<(), PublishError> {
+        for message in messages {
+            let is_somebodys = Reply::read(&message.properties).is_some_and(|(_, answer)| answer.identity.is_some());
+            if is_somebodys && !message.body.is_empty() {
+                self.bounce(message).await?;
+            } else {
+                self.metrics.answer_lost(Lost::Unroutable);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts something away whose connection is gone.
+    async fn bounce(&self, message: Message) -> Result<(), PublishError> {
+        let route = Route::new(&self.internal, keys::UNDELIVERED);
+        self.metrics.bounced();
+        self.publisher.publish(route, Bounced::Gone.to_message(message)).await
+    }
+}
+
+async fn send(publisher: &Publisher, reply_to: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+    let route = Route::queue(reply_to);
+    // They are submitted in order, and confirmed together.
+    let sends = messages
+        .into_iter()
+        .map(|message| publisher.publish(route.clone(), message));
+    try_join_all(sends).await.map(|_| ())
+}
+
+/// The answers as they go to whoever asked. What changes the connection comes with the first, the settlement with the
+/// last.
+fn parts(correlation_id: &Option<String>, origin: &Origin, conclusion: Conclusion) -> Vec<Message> {
+    let Conclusion { bodies, mut answer, .. } = conclusion;
+    let last = bodies.len().saturating_sub(1);
+    let change = answer.change.take();
+    answer.second = origin.question().is_some_and(|question| question.standing.again);
+    let part = |(body, index): (Bytes, u32)| {
+        let more = (index as usize) < last;
+        let part = Reply {
+            part: Part { index, more },
+            change: change.clone().filter(|_| index == 0),
+            ..answer.clone()
+        };
+        part.to_message(correlation_id.clone(), body)
+    };
+    bodies.into_iter().zip(0..).map(part).collect()
+}

@@ -1,0 +1,101 @@
+//! Whether it is a message's turn, where a connection's messages have an order: pure.
+//!
+//! Who brings a fresh token counts at once, and is handled after what waits for one. All others of its connection wait with
+//! that, in their order: even if their connection is in force, for what waits may have had a token of its own. But what
+//! anybody may send waits for nobody.
+
+use shared::wire::envelope::Standing;
+use shared::wire::protocol::Reason;
+
+use crate::auth::decision::{Decision, unavailable};
+use crate::token::Verified;
+
+/// What is decided, or that it is held behind what is held already.
+pub(super) fn behind_what_is_held(standing: &Standing, decision: Decision) -> Decision {
+    if !(standing.ordered && standing.held) {
+        return decision;
+    }
+    match decision {
+        Decision::InOwnName {
+            verified,
+            renews: false,
+        } => Decision::Hold {
+            own: Some(verified),
+            reason: Reason::Expired,
+        },
+        Decision::InConnectionsName => Decision::Hold {
+            own: None,
+            reason: Reason::Expired,
+        },
+        // The store took neither its grant nor what had to be released first.
+        Decision::InOwnName { renews: true, .. } if standing.again => Decision::Refuse {
+            error: unavailable("what waits for your fresh token could not be handled just now, and comes first"),
+            close: None,
+        },
+        other => other,
+    }
+}
+
+/// Whether it goes back to its terminator until its turn: it was sent ahead, or brings the token for which others wait. If so,
+/// the token that counts nevertheless, if there is one.
+pub(super) fn awaited<'d>(standing: &Standing, decision: &'d Decision) -> Option<Option<&'d Verified>> {
+    let renewing = match decision {
+        Decision::InOwnName { verified, renews: true } => Some(&**verified),
+        _ => None,
+    };
+    match decision {
+        _ if standing.again => None,
+        // It has no other turn.
+        Decision::Authenticate { .. } => None,
+        _ if standing.ahead => Some(renewing),
+        _ if standing.ordered && standing.held => renewing.map(Some),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDERED: Standing = Standing {
+        by: None,
+        grant: None,
+        principal: None,
+        resume: None,
+        unsettled: false,
+        held: false,
+        ordered: true,
+        ahead: false,
+        again: false,
+    };
+
+    #[test]
+    fn nobody_overtakes_what_is_held_but_what_anybody_may_send() {
+        let held = Standing { held: true, ..ORDERED };
+        let decided = |standing: &Standing| behind_what_is_held(standing, Decision::InConnectionsName);
+        assert!(matches!(decided(&held), Decision::Hold { own: None, .. }));
+        for other in [
+            ORDERED,
+            Standing {
+                ordered: false,
+                ..held.clone()
+            },
+        ] {
+            assert!(matches!(decided(&other), Decision::InConnectionsName));
+        }
+        assert!(matches!(
+            behind_what_is_held(&held, Decision::Anonymously),
+            Decision::Anonymously
+        ));
+        assert!(matches!(behind_what_is_held(&held, Decision::Forget), Decision::Forget));
+    }
+
+    #[test]
+    fn what_was_sent_ahead_comes_back_once() {
+        let ahead = Standing { ahead: true, ..ORDERED };
+        assert!(matches!(awaited(&ahead, &Decision::InConnectionsName), Some(None)));
+        assert!(awaited(&ORDERED, &Decision::InConnectionsName).is_none());
+        let again = Standing { again: true, ..ahead };
+        assert!(awaited(&again, &Decision::InConnectionsName).is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! Revocations, from `<ns>.revocations` to everybody whom they concern.
+//!
+//! First the store, so that whoever starts later knows of them; then the broadcast, so
+//! that whoever runs already does; and only then are they said to be in force. A store
+//! that is away does not keep them from those who run: they are told at once, and once
+//! more when the store has them, for whoever started in between. What has come
+//! meanwhile is taken together: one call of the store and one broadcast for many.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use shared::bus::{Delivery, UNREADABLE};
+use shared::service::audit::{self, Audit};
+use shared::wire::protocol::{ErrorBody, ErrorCode};
+use shared::wire::revocation::{MOST_AT_A_TIME, Revocation};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::Known;
+use super::known::Revoked;
+use crate::app::queue_consumer::QueueConsumer;
+use crate::message::NOT_AMQP;
+use crate::outbound::outcome::Outcome;
+use crate::outbound::{Outbound, OutboundError, push};
+use crate::process::JOURNEY;
+use crate::store::Kept;
+
+pub(crate) struct RevocationConsumer {
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) revoked: Arc<Revoked>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) known: Known,
+}
+
+impl RevocationConsumer {
+    /// Runs until the worker stops and all that it had taken is done.
+    pub(crate) async fn run(self, mut intake: QueueConsumer, kill: CancellationToken) {
+        while let Some(batch) = next_batch(&mut intake).await {
+            let mut taken = pin!(self.take(batch));
+            if kill.run_until_cancelled(taken.as_mut()).await.is_none() {
+                // Before `taken`: what is given back must not come here once more.
+                drop(intake);
+                return;
+            }
+        }
+    }
+
+    /// Brings deliveries to their end.
+    async fn take(&self, batch: Vec<Delivery>) {
+        let now = self.outbound.clock.now();
+        let read = |delivery: &Delivery| match delivery.message.properties.header(UNREADABLE) {
+            Some(_) => Err(NOT_AMQP.to_owned()),
+            None => self
+                .known
+                .read(&delivery.message.body, now)
+                .map_err(|fault| fault.to_string()),
+        };
+        let read: Vec<_> = batch.iter().map(read).collect();
+        let good: Vec<_> = read.iter().filter_map(|one| one.as_ref().ok().copied()).collect();
+        let kept = if good.is_empty() {
+            Kept::default()
+        } else {
+            self.revoke(&good).await
+        };
+        let ends = batch
+            .into_iter()
+            .zip(read)
+            .map(|(delivery, read)| self.end(delivery, read, &kept));
+        join_all(ends).await;
+    }
+
+    async fn end(&self, delivery: Delivery, read: Result<Revocation, String>, kept: &Kept) {
+        let outcome = match read {
+            Ok(revocation) if kept.refused.contains(&revocation.target) => Outcome::Refused { error: full() },
+            Ok(revocation) => {
+                self.leave_a_line(&revocation);
+                Outcome::Revoked {
+                    replicated: kept.unreplicated.then_some(false),
+                }
+            }
+            Err(fault) => Outcome::Refused {
+                error: ErrorBody::new(ErrorCode::BadRequest, fault),
+            },
+        };
+        debug!(target: JOURNEY, stage = "revoke", outcome = outcome.as_str());
+        self.outbound.counters.revocation(&outcome);
+        self.outbound.persist(|| self.tell(&delivery, &outcome)).await;
+        delivery.ack();
+    }
+
+    fn leave_a_line(&self, revocation: &Revocation) {
+        if let Some(unwritten) = self.audit.admit("revoked", Instant::now()) {
+            let Revocation {
+                target,
+                issued_before,
+                effective,
+                ..
+            } = revocation;
+            let (issued_before, effective) = (issued_before.as_millis(), effective.as_millis());
+            info!(target: audit::TARGET, revoked = ?target, issued_before, effective, unwritten, "revoked");
+        }
+    }
+
+    async fn revoke(&self, all: &[Revocation]) -> Kept {
+        let kept = match self.outbound.store.revoke(all).await {
+            Ok(kept) => kept,
+            Err(reason) => {
+                warn!(%reason, "the store does not take a revocation; those who run are told of it all the same");
+                self.enforce(all).await;
+                let store = &self.outbound.store;
+                self.outbound.persist(|| async { Ok(store.revoke(all).await?) }).await
+            }
+        };
+        if !kept.refused.is_empty() {
+            error!(
+                count = kept.refused.len(),
+                "revocations are refused: as many as max-revocations are in force"
+            );
+        }
+        if kept.unreplicated {
+            warn!("no replica of the store has confirmed a revocation; workers write it back if the store loses it");
+        }
+        let taken: Vec<_> = all
+            .iter()
+            .filter(|one| !kept.refused.contains(&one.target))
+            .copied()
+            .collect();
+        if !taken.is_empty() {
+            self.enforce(&taken).await;
+        }
+        kept
+    }
+
+    /// Here it is in force at once, and elsewhere when it is heard.
+    async fn enforce(&self, all: &[Revocation]) {
+        self.revoked.add(all, self.outbound.clock.now());
+        self.outbound.persist(|| self.outbound.broadcast_revocations(all)).await;
+    }
+
+    async fn tell(&self, delivery: &Delivery, outcome: &Outcome) -> Result<(), OutboundError> {
+        let Outbound {
+            outcomes_publisher,
+            outsiders,
+            names,
+            ..
+        } = &*self.outbound;
+        match (push::producer(&delivery.message.properties, names), outcome) {
+            (Some(producer), _) => outcomes_publisher.tell(&producer, outcome).await?,
+            (None, Outcome::Refused { error }) => {
+                let queue = names.revocations().name;
+                outsiders.bury_unheard(delivery, error.code, queue).await?;
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The next delivery, with those that are there already; nothing when the worker stops.
+async fn next_batch(intake: &mut QueueConsumer) -> Option<Vec<Delivery>> {
+    let mut batch = vec![intake.next().await?];
+    while batch.len() < MOST_AT_A_TIME
+        && let Some(Some(delivery)) = intake.next().now_or_never()
+    {
+        batch.push(delivery);
+    }
+    Some(batch)
+}
+
+fn full() -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::Busy,
+        "as many revocations as `max-revocations` are in force, and none gives way to another; \
+         revoke by `subject`, or raise that setting",
+    )
+}

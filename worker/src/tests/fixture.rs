@@ -1,0 +1,607 @@
+//! A worker with all that is around it, in this process, on a clock that is turned by hand.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::{Value as Json, json};
+use shared::bus::memory::MemoryBus;
+use shared::bus::topology::{Names, Queue, keys};
+use shared::bus::{Bus, Consumer, Delivery, Message, Properties, PublishTimeout, Publisher, Route};
+use shared::service::clock::{Clock, ManualClock, Timestamp};
+use shared::service::trace::Tracer;
+use shared::wire::envelope::{ForwardedMessage, MessageKind, Reply, Standing};
+use shared::wire::grant::Policy;
+use shared::wire::id::{ConnectionId, MessageId, Sequence, TerminatorId};
+use shared::wire::protocol::ErrorCode;
+use shared::wire::revocation::Revocation;
+use shared::wire::tag::IdentityTag;
+use tokio::sync::Notify;
+
+use super::connection::{hear, stranger};
+use crate::app::consumers::Consumers;
+use crate::auth::identity::{Identity, Issuer};
+use crate::config::{Elevation, Policies, RequiredScopes, Strategy};
+use crate::handler::builtin::Application;
+use crate::store::{
+    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
+    Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError, UnauthenticatedLimits, open,
+};
+use crate::token::{Keys, Rules, Verifier};
+use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
+
+pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+/// Bound to the queue of messages by the terminators' key, but open to everybody.
+pub(super) const FOREIGN_EXCHANGE: &str = "foreign";
+pub(super) const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "app";
+const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+pub(super) const HOLD_TTL: Duration = Duration::from_secs(300);
+/// Of the paused clock: nothing in a test takes that long.
+const NEVER: Duration = Duration::from_secs(120);
+
+/// Everything but the worker, which a test starts when it wants to.
+pub(super) struct Fixture {
+    pub(super) names: Names,
+    pub(super) bus: Arc<MemoryBus>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) store: Arc<FlakyStore>,
+    pub(super) app: Arc<App>,
+    pub(super) limits: Limits,
+    pub(super) publisher: Publisher,
+    pub(super) terminator: TerminatorId,
+    returns: Consumer,
+    standings: Mutex<HashMap<ConnectionId, Standing>>,
+    /// Those that their terminators were told to close, because another has taken over.
+    pub(super) replaced: Vec<ConnectionId>,
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        let names = Names::new("test");
+        let mut topology = names.common();
+        // An operator may bind exchanges of their own, even with our keys.
+        let foreign = (FOREIGN_EXCHANGE.to_owned(), keys::FORWARD.to_owned());
+        topology
+            .queues
+            .iter_mut()
+            .filter(|queue| **queue == names.messages())
+            .for_each(|queue| {
+                queue.bindings.push(foreign.clone());
+            });
+        let bus = Arc::new(MemoryBus::new(&topology).with_batches(names.clone()));
+        let clock = Arc::new(ManualClock::at(START));
+        let terminator = TerminatorId::random();
+        Self {
+            store: Arc::new(FlakyStore::new(clock.clone())),
+            app: Arc::default(),
+            limits: Limits {
+                namespace: "test".to_owned(),
+                prefetch: 100,
+                concurrency: 10,
+                type_percent: 100,
+                identity_percent: 100,
+                max_deliveries: 5,
+                handler_timeout: Duration::from_secs(5),
+                unauthenticated: UnauthenticatedLimits {
+                    hold: HoldLimits {
+                        of_sender: 25,
+                        messages: 3,
+                        bytes: 10_000,
+                        ttl: HOLD_TTL,
+                    },
+                    bytes_of_terminator: 1_000_000,
+                    bytes_of_all: 1_000_000,
+                },
+                hold: HoldLimits {
+                    of_sender: 25,
+                    messages: 3,
+                    bytes: 10_000,
+                    ttl: HOLD_TTL,
+                },
+                on_expired_push: Policy::Reauthenticate,
+                idempotency: None,
+                drain_timeout: Duration::from_secs(20),
+                strategy: Strategy::Both,
+                relay_tells_presence: true,
+                rules_digest: String::new(),
+                reply_queues: None,
+                elevation: Elevation::Connection,
+                client_claims: vec!["azp".to_owned(), "client_id".to_owned()],
+                on_unauthenticated: Policies::all(Policy::Reauthenticate),
+                required_scopes: RequiredScopes::default(),
+                scope_claims: Vec::new(),
+                public_types: crate::config::PublicTypes::default(),
+            },
+            publisher: bus.publisher(PublishTimeout::Endless),
+            returns: bus.consumer(names.return_queue(terminator), 100),
+            replaced: Vec::new(),
+            names,
+            bus,
+            clock,
+            terminator,
+            standings: Mutex::default(),
+        }
+    }
+
+    /// Starts a worker. There may be several.
+    pub(super) fn worker(&self) -> Worker {
+        self.worker_of(Application::own(TestHandler(self.app.clone())))
+    }
+
+    /// Starts a worker that does this with messages.
+    pub(super) fn worker_of(&self, application: Application) -> Worker {
+        let parts = Parts {
+            bus: self.bus.clone(),
+            store: self.store.clone(),
+            verifier: Arc::new(verifier()),
+            issuers: vec![Issuer::new(ISSUER)],
+            clock: self.clock.clone(),
+            limits: self.limits.clone(),
+        };
+        Worker {
+            running: Consumers::start(parts, application, Tracer::OFF),
+            tracer: Tracer::OFF,
+            outside: None,
+        }
+    }
+
+    pub(super) fn connection(&self, number: u64) -> ConnectionId {
+        ConnectionId {
+            terminator: self.terminator,
+            number,
+        }
+    }
+
+    pub(super) fn stamp(&self, number: u64, sequence: u64) -> MessageId {
+        MessageId {
+            connection: self.connection(number),
+            sequence: Sequence::new(sequence),
+        }
+    }
+
+    /// What a terminator publishes.
+    pub(super) async fn forward(&self, stamp: MessageId, body: impl Into<Bytes>) {
+        self.notify(stamp, MessageKind::Message, body.into()).await;
+    }
+
+    pub(super) async fn notify(&self, stamp: MessageId, notice: MessageKind, body: Bytes) {
+        let standing = self.standing_of(stamp.connection);
+        self.question(stamp, notice, standing, body).await;
+    }
+
+    /// What a terminator publishes, saying that of the connection.
+    pub(super) async fn question(&self, stamp: MessageId, notice: MessageKind, standing: Standing, body: Bytes) {
+        let reply_to = self.names.return_queue(self.terminator).name;
+        let question = ForwardedMessage {
+            stamp,
+            notice,
+            standing,
+        };
+        let message = question.to_message(body, &reply_to, self.clock.now());
+        let route = Route::new(&self.names.internal_exchange().name, keys::FORWARD);
+        self.publisher
+            .publish(route, message)
+            .await
+            .expect("there is a queue for it");
+    }
+
+    /// How the connection stands, as far as its terminator has heard.
+    fn standing_of(&self, connection: ConnectionId) -> Standing {
+        let mut standings = self.standings.lock().unwrap();
+        standings.entry(connection).or_insert_with(stranger).clone()
+    }
+
+    /// What anybody publishes.
+    pub(super) async fn inject(&self, body: impl Into<Bytes>, properties: Properties) {
+        self.publish(Route::new(&self.names.exchange().name, keys::MESSAGE), body, properties)
+            .await;
+    }
+
+    pub(super) async fn publish(&self, route: Route, body: impl Into<Bytes>, properties: Properties) {
+        let message = Message {
+            body: body.into(),
+            properties,
+        };
+        self.publisher
+            .publish(route, message)
+            .await
+            .expect("there is a queue for it");
+    }
+
+    /// The next answer to the terminator, as JSON (`null` if it is empty), and its properties.
+    pub(super) async fn answer(&mut self) -> (Properties, Json) {
+        loop {
+            let Message { body, properties } = self.returned().await;
+            if let Some((stamp, answer)) = Reply::read(&properties) {
+                let mut standings = self.standings.lock().unwrap();
+                let standing = standings.entry(stamp.connection).or_insert_with(stranger);
+                hear(standing, stamp, &answer);
+                if body.is_empty() && answer.part.more {
+                    // A grant that is told before its answer.
+                    continue;
+                }
+            }
+            return (properties, json_of(&body));
+        }
+    }
+
+    /// The next message to the terminator, as it lay in its queue.
+    pub(super) async fn returned(&mut self) -> Message {
+        let delivery = tokio::time::timeout(NEVER, self.returns.recv());
+        let mut delivery = delivery.await.expect("nothing came").expect("the bus lives");
+        let message = delivery.take_message();
+        delivery.ack();
+        message
+    }
+
+    /// What the broker says of a message that it gave up where workers try again.
+    pub(super) fn died_in_retry(&self) -> (String, shared::bus::Value) {
+        let [retry, _] = self.names.retries(self.limits.max_deliveries);
+        (
+            shared::bus::DEATH_QUEUE.to_owned(),
+            shared::bus::Value::Text(retry.name),
+        )
+    }
+
+    /// Sees that no answer is on its way to the terminator.
+    pub(super) async fn expect_no_answer(&mut self) {
+        let delivery = tokio::time::timeout(NEVER, self.returns.recv()).await;
+        assert!(delivery.is_err(), "an answer came");
+    }
+
+    /// Asks as a client's terminator, and waits for the one answer.
+    pub(super) async fn ask(&mut self, stamp: MessageId, body: impl Into<Bytes>) -> Json {
+        self.forward(stamp, body).await;
+        let (properties, answer) = self.answer().await;
+        assert_eq!(properties.correlation_id, Some(stamp.to_string()));
+        answer
+    }
+
+    /// The next message of that queue.
+    pub(super) async fn next_of(&self, queue: Queue) -> Message {
+        let mut consumer = self.bus.consumer(queue, 1);
+        let delivery = tokio::time::timeout(NEVER, consumer.recv());
+        let mut delivery: Delivery = delivery.await.expect("nothing came").expect("the bus lives");
+        let message = delivery.take_message();
+        delivery.ack();
+        settle().await;
+        message
+    }
+
+    /// Takes `count` messages out of the queue and dies with them.
+    pub(super) async fn die_with(&self, queue: Queue, count: usize) {
+        let mut consumer = self.bus.consumer(queue, 100);
+        let mut taken = Vec::new();
+        for _ in 0..count {
+            taken.push(consumer.recv().await);
+        }
+        drop(consumer);
+        settle().await;
+    }
+
+    /// The terminator is gone, and its queue with it.
+    pub(super) async fn lose_the_terminator(&mut self) {
+        self.returns = self.bus.consumer(self.names.inject_queue(99), 1);
+        // Longer than an unused queue is kept.
+        tokio::time::sleep(Duration::from_secs(200)).await;
+    }
+
+    /// The terminator loses the broker, for so long, and comes back.
+    pub(super) async fn leave_the_terminator_away(&mut self, away: Duration) {
+        self.returns = self.bus.consumer(self.names.inject_queue(99), 1);
+        tokio::time::sleep(away).await;
+        self.returns = self.bus.consumer(self.names.return_queue(self.terminator), 100);
+    }
+
+    /// Reads what is given back, instead of the workers that start later.
+    pub(super) fn undelivered_consumer(&self) -> Consumer {
+        self.bus.consumer(self.names.undelivered(), 10)
+    }
+
+    /// Whether nothing of that queue waits or is unsettled.
+    pub(super) async fn is_empty(&self, queue: &Queue) -> bool {
+        settle().await;
+        self.bus.depth(&queue.name) == (0, 0)
+    }
+}
+
+pub(super) fn json_of(body: &[u8]) -> Json {
+    if body.is_empty() {
+        return Json::Null;
+    }
+    serde_json::from_slice(body).expect("an answer is JSON")
+}
+
+/// Lets every task run until all of them wait: the paused clock moves only then.
+pub(super) async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// A client message with a good token of `subject`.
+pub(super) fn message(id: &str, kind: &str, subject: &str, payload: &Json) -> String {
+    let token = token_for(subject, 300);
+    json!({"id": id, "type": kind, "token": token, "payload": payload}).to_string()
+}
+
+/// A token that expires that many seconds after [`START`].
+pub(super) fn token_for(subject: &str, expires_in: i64) -> String {
+    let part = |json: Json| URL_SAFE_NO_PAD.encode(json.to_string());
+    let expires_at = i64::try_from(START.as_secs()).unwrap() + expires_in;
+    let claims = json!({"iss": ISSUER, "sub": subject, "aud": AUDIENCE, "exp": expires_at});
+    let signed = format!("{}.{}", part(json!({"alg": "HS256", "typ": "JWT"})), part(claims));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()));
+    format!("{signed}.{signature}")
+}
+
+fn verifier() -> Verifier {
+    static FILES: AtomicU64 = AtomicU64::new(0);
+    let file = FILES.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("worker-tests-{}-{file}", std::process::id()));
+    std::fs::write(&path, SECRET).expect("a temporary file");
+    let source = format!("hmac:{}", path.display()).parse().expect("a source of keys");
+    let keys = Keys::load(&[source], &[Issuer::new(ISSUER)], &[]).expect("a good secret");
+    std::fs::remove_file(&path).expect("our own file");
+    Verifier::new(keys, Rules::new(vec![AUDIENCE.to_owned()]), 100)
+}
+
+/// What the application saw, and what a test holds it by.
+#[derive(Default)]
+pub(super) struct App {
+    pub(super) seen: Mutex<Vec<Seen>>,
+    pub(super) open: Notify,
+    busy: AtomicUsize,
+    pub(super) busiest: AtomicUsize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) subject: String,
+    pub(super) kind: String,
+    pub(super) stamp: Option<MessageId>,
+}
+
+impl App {
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// Does what the message's `type` says.
+struct TestHandler(Arc<App>);
+
+impl Handler for TestHandler {
+    async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
+        let seen = Seen {
+            subject: request.identity.subject.as_str().to_owned(),
+            kind: request.kind.to_owned(),
+            stamp: request.stamp,
+        };
+        self.0.seen.lock().unwrap().push(seen);
+        let busy = self.0.busy.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.busiest.fetch_max(busy, Ordering::SeqCst);
+        let result = act(request, &self.0).await;
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+}
+
+async fn act(request: Request<'_>, app: &App) -> Result<Answers, HandlerError> {
+    let echo = || Answers::raw(request.payload.map(ToOwned::to_owned));
+    match request.kind {
+        "none" => Ok(Answers::none()),
+        "three" => Ok(Answers::one(&0)?.and(Answers::one(&1)?).and(Answers::one(&2)?)),
+        "along" => Ok(Answers::push_to_connection(&1)?
+            .and(Answers::push_to_identity(&2)?)
+            .and(echo())
+            .and(Answers::push_to_connection(&3)?)),
+        "along to all" => Ok(Answers::push_to_identity(&2)?.and(echo())),
+        "too many along" => (0..200).try_fold(echo(), |said, n| Ok(said.and(Answers::push_to_connection(&n)?))),
+        "forbidden" => Err(HandlerError::new(ErrorCode::Forbidden, "not yours")),
+        "panic" => panic!("as asked"),
+        "hang" => std::future::pending().await,
+        "own" => Err(HandlerError::own("out_of_stock", "sold")
+            .detailed(&json!({"left": 0}))?
+            .temporary(true)),
+        "reserved" => Err(HandlerError::own("token_expired", "who?")),
+        "wait" => {
+            app.open.notified().await;
+            Ok(echo())
+        }
+        "slow" => {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(echo())
+        }
+        _ => Ok(echo()),
+    }
+}
+
+/// The store in memory, which can be away, and keeps what was written to it.
+pub(super) struct FlakyStore {
+    inner: Arc<dyn Store>,
+    pub(super) away: AtomicBool,
+    /// How often it was asked about, or told of, a connection.
+    pub(super) calls: AtomicUsize,
+    pub(super) writes: Mutex<Vec<(ConnectionId, Authentication)>>,
+    /// Who registers just before the next thing is held.
+    pub(super) registers_before_a_hold: Mutex<Option<(IdentityTag, Registered)>>,
+    /// How often dropping what was held fails.
+    pub(super) failing_drops: AtomicUsize,
+    /// The same for messages.
+    pub(super) failing_message_drops: AtomicUsize,
+    /// Which connection is closed, by which sequence, just before the next connection is entered.
+    pub(super) closes_before_a_register: Mutex<Option<(ConnectionId, Sequence)>>,
+}
+
+/// How many revocations a store keeps.
+pub(super) const MAX_REVOCATIONS: usize = 3;
+
+impl FlakyStore {
+    fn new(clock: Arc<ManualClock>) -> Self {
+        let settings = Settings {
+            url: "memory:".to_owned(),
+            namespace: "test".to_owned(),
+            timeout: Duration::from_secs(1),
+            leeway: Rules::LEEWAY,
+            max_revocations: MAX_REVOCATIONS,
+        };
+        Self {
+            inner: open(&settings, clock).expect("memory needs nothing"),
+            away: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+            writes: Mutex::default(),
+            registers_before_a_hold: Mutex::default(),
+            failing_drops: AtomicUsize::new(0),
+            failing_message_drops: AtomicUsize::new(0),
+            closes_before_a_register: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub(super) fn writes(&self) -> usize {
+        self.writes.lock().unwrap().len()
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("away".into()));
+        }
+        Ok(())
+    }
+}
+
+/// Calls that the store in memory answers, unless it is away.
+macro_rules! forwarded {
+    ($(fn $name:ident<'a>($($argument:ident: $type:ty),*) -> $answer:ty;)+) => {$(
+        fn $name<'a>(&'a self, $($argument: $type),*) -> BoxFuture<'a, Result<$answer, StoreError>> {
+            Box::pin(async move {
+                if !matches!(stringify!($name), "overdue" | "revocations" | "epoch") {
+                    self.calls.fetch_add(1, Ordering::SeqCst);
+                }
+                self.check()?;
+                self.inner.$name($($argument),*).await
+            })
+        }
+    )+};
+}
+
+impl Store for FlakyStore {
+    fn record<'a>(
+        &'a self,
+        connection: ConnectionId,
+        authentication: &'a Authentication,
+    ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
+        Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            self.check()?;
+            self.writes.lock().unwrap().push((connection, authentication.clone()));
+            self.inner.record(connection, authentication).await
+        })
+    }
+
+    fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.inner.authentication(connection)
+    }
+
+    forwarded! {
+        fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, successor: ConnectionId) -> bool;
+        fn successor<'a>(connection: ConnectionId) -> Option<ConnectionId>;
+        fn predecessors<'a>(connection: ConnectionId) -> Vec<ConnectionId>;
+        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
+        fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
+        fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
+        fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
+        fn registered<'a>(identity: IdentityTag, connection: ConnectionId) -> Option<Registered>;
+        fn keep_messages<'a>(connection: ConnectionId, keep: Duration) -> ();
+        fn discard_messages<'a>(connection: ConnectionId) -> u64;
+        fn reserve<'a>(connection: ConnectionId, reservation: &'a Reservation) -> bool;
+        fn unreserve<'a>(connection: ConnectionId) -> ();
+        fn reserved<'a>() -> u64;
+        fn held_writes<'a>(mailbox: Mailbox, most: u64) -> Vec<HeldWrite>;
+        fn overdue<'a>(since: Timestamp, most: u64) -> Vec<Mailbox>;
+        fn revoke<'a>(revocations: &'a [Revocation]) -> Kept;
+        fn dropped_messages<'a>(connection: ConnectionId) -> Vec<Sequence>;
+        fn epoch<'a>() -> Epoch;
+        fn announced<'a>(epoch: Epoch) -> ();
+        fn revocations<'a>() -> Vec<Revocation>;
+        fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
+        fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
+        fn begin<'a>(claim: &'a Claim) -> Begun;
+        fn finish<'a>(claim: &'a Claim, answer: Option<&'a str>) -> Option<String>;
+        fn abandon<'a>(claim: &'a Claim) -> ();
+    }
+
+    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
+        Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            self.check()?;
+            let closed = self.closes_before_a_register.lock().unwrap().take();
+            if let Some((connection, by)) = closed {
+                self.inner.close(connection, by).await?;
+            }
+            self.inner.register(identity, entry).await
+        })
+    }
+
+    fn drop_messages<'a>(
+        &'a self,
+        connection: ConnectionId,
+        sequences: &'a [Sequence],
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            let fails = |left: usize| left.checked_sub(1);
+            let failing = &self.failing_message_drops;
+            if failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+                return Err(StoreError::Unavailable("just now".into()));
+            }
+            self.inner.drop_messages(connection, sequences).await
+        })
+    }
+
+    fn hold_write<'a>(
+        &'a self,
+        mailbox: Mailbox,
+        write: &'a HeldWrite,
+        limits: &'a HoldLimits,
+    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            let late = self.registers_before_a_hold.lock().unwrap().take();
+            if let Some((identity, entry)) = late {
+                self.inner.register(identity, entry).await?;
+            }
+            self.inner.hold_write(mailbox, write, limits).await
+        })
+    }
+
+    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.check()?;
+            let fails = |left: usize| left.checked_sub(1);
+            if self
+                .failing_drops
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails)
+                .is_ok()
+            {
+                return Err(StoreError::Unavailable("just now".into()));
+            }
+            self.inner.drop_writes(mailbox, keys).await
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.check() })
+    }
+}

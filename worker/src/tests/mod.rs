@@ -1,0 +1,15 @@
+//! What a worker promises, checked through the queue on the embedded bus.
+
+mod along;
+mod connection;
+mod failing;
+mod fixture;
+mod idempotency;
+mod inbound;
+mod life;
+mod losses;
+mod outbound;
+mod queue;
+mod relaying;
+mod revocations;
+mod sender;

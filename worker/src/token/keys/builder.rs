@@ -1,0 +1,313 @@
+//! From the contents of files and URLs to a set of keys, or to all that is wrong.
+//!
+//! Whoever starts a worker with four mistakes in its keys should not have to
+//! start it five times, so nothing here stops at the first: faults are collected,
+//! of single keys as they are found, of the whole set at the end.
+//!
+//! A key set is mostly somebody else's, and one bad key in it spoils no other: what
+//! is for another use, of an unknown kind, weak or a private key is passed over, and
+//! remembered to be told. Only a source of which nothing is left is at fault, and a
+//! set in which two keys cannot be told apart.
+
+use super::fault::{Fault, KeyError, KeyErrors, KeyName};
+use super::form::{Form, trim_start};
+use super::jwk::{self, Jwk, Jwks};
+use super::key::{Key, Kind, Material};
+use super::pem;
+use super::secret::secret_in;
+use super::source::discovery::Discovery;
+use super::source::{Content, Location};
+use super::{ByKid, MAX_KEYS, MAX_SAME_KID};
+use crate::auth::identity::Issuer;
+use crate::token::claims::members::Members;
+use crate::token::{Algorithm, KeySource};
+use serde_json::Value;
+
+/// Keys and mistakes found so far.
+pub(in crate::token) struct KeySetBuilder<'a> {
+    issuers: &'a [Issuer],
+    allowed: &'a [Algorithm],
+    keys: Vec<Key>,
+    /// For each key, where it came from.
+    places: Vec<Place>,
+    /// Of the sources whose keys are still to come.
+    awaited: Vec<Issuer>,
+    /// What is wrong with keys that are left out.
+    passed_over: Vec<KeyError>,
+    errors: Vec<KeyError>,
+}
+
+/// A whole set.
+pub(in crate::token) struct Loaded {
+    pub(in crate::token) keys: Vec<Key>,
+    pub(in crate::token) by_kid: ByKid,
+    /// Whether keys are still to come.
+    pub(in crate::token) is_partial: bool,
+    pub(in crate::token) passed_over: Vec<KeyError>,
+}
+
+/// Where a key came from: the entry, and how an error calls the key if the entry holds several.
+type Place = (String, Option<KeyName>);
+
+/// The source at hand.
+struct Entry<'s> {
+    text: String,
+    source: &'s KeySource,
+    issuer: Issuer,
+}
+
+impl Entry<'_> {
+    fn place(&self, name: Option<KeyName>) -> Place {
+        (self.text.clone(), name)
+    }
+}
+
+impl<'a> KeySetBuilder<'a> {
+    pub(in crate::token) fn new(issuers: &'a [Issuer], allowed: &'a [Algorithm]) -> Self {
+        Self {
+            issuers,
+            allowed,
+            keys: Vec::new(),
+            places: Vec::new(),
+            awaited: Vec::new(),
+            passed_over: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Adds the keys of one entry.
+    pub(in crate::token) fn entry(&mut self, source: &KeySource, content: Result<Content, Fault>) {
+        let text = source.to_string();
+        // Keys of a wrong issuer are never used, but they too can be found wrong.
+        let issuer = self.issuer_of(source).unwrap_or_else(|fault| {
+            self.errors.push(at(&(text.clone(), None), fault));
+            source.issuer().cloned().unwrap_or_else(|| Issuer::new(""))
+        });
+        let entry = Entry { text, source, issuer };
+        match content {
+            Err(fault) => self.fault(&entry, None, fault),
+            Ok(Content::Awaited) => self.awaited.push(entry.issuer),
+            Ok(Content::Known(content)) => match (source.location(), Form::of(&content)) {
+                (Location::Url(_) | Location::Issuer(_), _) | (Location::File(_), Form::Jwks) => {
+                    self.jwks(&entry, &content);
+                }
+                (location, form) => self.single(&entry, single(location, form, &content)),
+            },
+        }
+    }
+
+    fn single(&mut self, entry: &Entry<'_>, material: Result<Material, Fault>) {
+        match material {
+            Ok(material) => {
+                let key = Key::new(entry.issuer.clone(), entry.source.kid(), material, None);
+                if let Err(fault) = self.key(entry, None, key) {
+                    self.fault(entry, None, fault);
+                }
+            }
+            Err(Fault::Unrecognized { looks, .. }) => {
+                let named = entry.source.named_a_secret().to_string();
+                self.fault(entry, None, Fault::Unrecognized { looks, named });
+            }
+            Err(fault) => self.fault(entry, None, fault),
+        }
+    }
+
+    fn issuer_of(&self, source: &KeySource) -> Result<Issuer, Fault> {
+        match (source.issuer(), self.issuers) {
+            (Some(issuer), issuers) if issuers.contains(issuer) => Ok(issuer.clone()),
+            (Some(issuer), _) => Err(Fault::IssuerUnknown(issuer.clone())),
+            (None, [only]) => Ok(only.clone()),
+            // `finish` says that there is none at all.
+            (None, []) => Ok(Issuer::new("")),
+            (None, _) => Err(Fault::IssuerUnsaid),
+        }
+    }
+
+    fn jwks(&mut self, entry: &Entry<'_>, content: &[u8]) {
+        if entry.source.kid().is_some() {
+            self.fault(entry, None, Fault::KidOnJwks);
+        }
+        let keys = match Jwks::parse(trim_start(content)) {
+            Err(_) if Discovery::is_document(trim_start(content)) => {
+                return self.fault(entry, None, Fault::DiscoveryDocument);
+            }
+            Err(fault) => return self.fault(entry, None, fault),
+            Ok(jwks) if jwks.keys.is_empty() => return self.fault(entry, None, Fault::NoKeys),
+            Ok(jwks) if jwks.keys.len() > MAX_KEYS => {
+                return self.fault(entry, None, Fault::TooManyKeys(jwks.keys.len()));
+            }
+            Ok(jwks) => jwks.keys,
+        };
+        let (found_before, mut passed_over) = (self.keys.len(), Vec::new());
+        for (index, members) in keys.iter().enumerate() {
+            if let Err((name, faults)) = self.jwk(entry, index, members) {
+                let place = entry.place(Some(name));
+                passed_over.extend(faults.into_iter().map(|fault| at(&place, fault)));
+            }
+        }
+        if found_before == self.keys.len() {
+            self.errors.extend(passed_over);
+        } else {
+            self.passed_over.extend(passed_over);
+        }
+    }
+
+    /// Adds one key of a set, or says all that is wrong with it.
+    fn jwk(&mut self, entry: &Entry<'_>, index: usize, members: &Members) -> Result<(), (KeyName, Vec<Fault>)> {
+        let kid = jwk::kid(members);
+        let name = match kid {
+            Ok(Some(kid)) => KeyName::Kid(kid.to_owned()),
+            _ => KeyName::Index(index),
+        };
+        let faults = match (kid, jwk::parse(members)) {
+            (Ok(kid), Ok(Jwk { material, algorithm })) => {
+                let issuer = issuer_of_jwk(&entry.issuer, members);
+                let key = Key::new(issuer, kid, material, algorithm);
+                match self.key(entry, Some(name.clone()), key) {
+                    Ok(()) => return Ok(()),
+                    Err(fault) => vec![fault],
+                }
+            }
+            (kid, jwk) => kid.err().into_iter().chain(jwk.err().unwrap_or_default()).collect(),
+        };
+        Err((name, faults))
+    }
+
+    /// Narrows a key's algorithms to the allowed ones and adds it, if there are any.
+    fn key(&mut self, entry: &Entry<'_>, name: Option<KeyName>, mut key: Key) -> Result<(), Fault> {
+        let usable = key.algorithms.clone();
+        key.algorithms
+            .retain(|algorithm| self.allowed.is_empty() || self.allowed.contains(algorithm));
+        if key.algorithms.is_empty() {
+            let kind = key.material.kind;
+            return Err(Fault::NoAlgorithm { kind, usable });
+        }
+        self.keys.push(key);
+        self.places.push(entry.place(name));
+        Ok(())
+    }
+
+    /// Checks what only the whole set can have wrong.
+    pub(in crate::token) fn finish(mut self) -> Result<Loaded, KeyErrors> {
+        if self.issuers.is_empty() {
+            self.errors.push(KeyError {
+                entry: None,
+                key: None,
+                fault: Fault::NoIssuer,
+            });
+        }
+        if self.keys.len() > MAX_KEYS {
+            let fault = Fault::TooManyKeys(self.keys.len());
+            self.errors.push(KeyError {
+                entry: None,
+                key: None,
+                fault,
+            });
+        }
+        self.refuse_mixture();
+        let by_kid = self.index();
+        if self.errors.is_empty() {
+            self.refuse_lack();
+        }
+        if self.errors.is_empty() {
+            Ok(Loaded {
+                keys: self.keys,
+                by_kid,
+                is_partial: !self.awaited.is_empty(),
+                passed_over: self.passed_over,
+            })
+        } else {
+            Err(KeyErrors(self.errors))
+        }
+    }
+
+    /// Where both sorts are meant, `jwt-algorithms` names both, and has left a key of each.
+    fn refuse_mixture(&mut self) {
+        if !self.allowed.is_empty() {
+            return;
+        }
+        let symmetric = |key: &Key| key.material.kind == Kind::Hmac;
+        let is_mixed = |key: &Key| {
+            let others = |other: &Key| other.issuer == key.issuer && !symmetric(other);
+            symmetric(key) && self.keys.iter().any(others)
+        };
+        let secrets = self.keys.iter().zip(&self.places).filter(|(key, _)| is_mixed(key));
+        self.errors.extend(secrets.map(|(_, place)| at(place, Fault::Mixed)));
+    }
+
+    fn index(&mut self) -> ByKid {
+        let mut by_kid: ByKid = ByKid::new();
+        for (index, (key, place)) in self.keys.iter().zip(&self.places).enumerate() {
+            let Some(kid) = &key.kid else { continue };
+            let same = by_kid.entry(kid.clone()).or_default();
+            let others = || same.iter().filter_map(|&other| self.keys.get(other));
+            let serving = |algorithm: &Algorithm| others().filter(|other| other.algorithms.contains(algorithm)).count();
+            if others().any(|other| other.issuer == key.issuer && key.shares_an_algorithm(other)) {
+                self.errors.push(at(place, Fault::DuplicateKid));
+            } else if key
+                .algorithms
+                .iter()
+                .any(|algorithm| serving(algorithm) == MAX_SAME_KID)
+            {
+                self.errors.push(at(place, Fault::KidSharedTooOften));
+            }
+            same.push(index);
+        }
+        by_kid
+    }
+
+    /// Said only when nothing else is wrong: a key that was refused is not a key that was forgotten.
+    fn refuse_lack(&mut self) {
+        if self.keys.is_empty() && self.awaited.is_empty() {
+            return self.errors.push(KeyError {
+                entry: None,
+                key: None,
+                fault: Fault::NoKeys,
+            });
+        }
+        let lacking = self.issuers.iter().filter(|&issuer| {
+            !self.keys.iter().any(|key| issuer.covers(key.issuer.as_str())) && !self.awaited.contains(issuer)
+        });
+        let faults = lacking.map(|issuer| Fault::IssuerWithoutKeys(issuer.clone()));
+        self.errors.extend(faults.map(|fault| KeyError {
+            entry: None,
+            key: None,
+            fault,
+        }));
+    }
+
+    fn fault(&mut self, entry: &Entry<'_>, key: Option<KeyName>, fault: Fault) {
+        self.errors.push(at(&entry.place(key), fault));
+    }
+}
+
+/// A key of all tenants may be one tenant's alone, which Entra ID says in the key's member `issuer`.
+fn issuer_of_jwk(issuer: &Issuer, jwk: &Members) -> Issuer {
+    match jwk.get("issuer").and_then(Value::as_str) {
+        Some(one) if issuer.covers(one) => Issuer::new(one),
+        _ => issuer.clone(),
+    }
+}
+
+fn at((entry, key): &Place, fault: Fault) -> KeyError {
+    KeyError {
+        entry: Some(entry.clone()),
+        key: key.clone(),
+        fault,
+    }
+}
+
+/// A file that holds one key.
+fn single(location: &Location, form: Form, content: &[u8]) -> Result<Material, Fault> {
+    match (location, form) {
+        (Location::Secret(_), _) => Material::hmac(secret_in(content)?),
+        (_, Form::Pem) => pem::parse(trim_start(content)),
+        (_, Form::Der) => pem::parse_der(content),
+        // A JWKS is none that holds one key, and taken care of before.
+        (_, Form::Jwks) => Err(Fault::UnsupportedKey),
+        (_, Form::Other(looks)) => Err(Fault::Unrecognized {
+            looks,
+            named: String::new(),
+        }),
+    }
+}

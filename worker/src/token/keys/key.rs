@@ -1,0 +1,181 @@
+//! One key: what it is, whose it is, and what it may be used for.
+//!
+//! A key is bound to its algorithms when it is loaded (RFC 8725 §3.1), so that
+//! no header can have an RSA key used as an HMAC secret, and to its issuer
+//! (§3.8), so that one tenant's key never speaks for another's.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rsa::{PublicKey as RsaPublicKey, PublicKeyComponents};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
+    RsaParameters, VerificationAlgorithm,
+};
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto::verify;
+
+use super::{roca, secret};
+use crate::auth::identity::Issuer;
+use crate::token::{Algorithm, Fault};
+
+/// RFC 7518 §3.3.
+pub(in crate::token) const MIN_RSA_BITS: u32 = 2_048;
+/// The largest that the provider verifies: each doubling makes a signature four times as dear.
+pub(in crate::token) const MAX_RSA_BITS: u32 = 8_192;
+
+/// The sorts of keys that are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A shared secret.
+    Hmac,
+    /// RSA, 2048 to 8192 bits.
+    Rsa,
+    /// ECDSA on NIST P-256.
+    P256,
+    /// ECDSA on NIST P-384.
+    P384,
+    /// EdDSA on Curve25519.
+    Ed25519,
+}
+
+impl Kind {
+    /// The algorithms that fit, RFC 7518 §3.1 and RFC 8037 §3.1.
+    pub(in crate::token) const fn algorithms(self) -> &'static [Algorithm] {
+        use Algorithm as A;
+        match self {
+            Self::Hmac => &[A::HS256, A::HS384, A::HS512],
+            Self::Rsa => &[A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512],
+            Self::P256 => &[A::ES256],
+            Self::P384 => &[A::ES384],
+            Self::Ed25519 => &[A::EdDSA],
+        }
+    }
+}
+
+/// A key's numbers, checked. Its `Debug` hides them.
+#[derive(Debug)]
+pub(in crate::token) struct Material {
+    pub(in crate::token) kind: Kind,
+    /// What it may be used with, before anybody narrows that.
+    pub(in crate::token) algorithms: &'static [Algorithm],
+    key: DecodingKey,
+}
+
+impl Material {
+    const fn of(kind: Kind, key: DecodingKey) -> Self {
+        Self {
+            kind,
+            algorithms: kind.algorithms(),
+            key,
+        }
+    }
+
+    pub(in crate::token) fn hmac(secret: &[u8]) -> Result<Self, Fault> {
+        secret::check(secret)?;
+        // A key is at least as long as the hash, RFC 7518 §3.2.
+        let fitting = match secret.len() {
+            ..48 => 1,
+            48..64 => 2,
+            64.. => 3,
+        };
+        let all = Kind::Hmac.algorithms();
+        Ok(Self {
+            algorithms: all.get(..fitting).unwrap_or(all),
+            ..Self::of(Kind::Hmac, DecodingKey::from_secret(secret))
+        })
+    }
+
+    /// From a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7) or an RSAPublicKey (RFC 8017 §A.1.1).
+    pub(in crate::token) fn rsa(der: &[u8]) -> Result<Self, Fault> {
+        let key = RsaPublicKey::from_der(der).map_err(|_| Fault::NotAKey(Kind::Rsa))?;
+        let bits = RsaParameters::public_modulus_len(key.as_ref()).map_err(|_| Fault::NotAKey(Kind::Rsa))?;
+        if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
+            return Err(Fault::RsaSize(bits));
+        }
+        if roca::has_fingerprint(key.modulus().big_endian_without_leading_zero()) {
+            return Err(Fault::FactorableRsa);
+        }
+        Ok(Self::of(Kind::Rsa, DecodingKey::from_rsa_der(key.as_ref())))
+    }
+
+    /// From modulus and exponent, big endian. RFC 7518 §6.3.1.1 wants no leading zeros, but issuers publish what their library
+    /// gives them, and that may have the one that DER needs.
+    pub(in crate::token) fn rsa_components(n: &[u8], e: &[u8]) -> Result<Self, Fault> {
+        let components = PublicKeyComponents {
+            n: without_leading_zeros(n),
+            e: without_leading_zeros(e),
+        };
+        let parsed = components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
+        Self::rsa(parsed.map_err(|_| Fault::NotAKey(Kind::Rsa))?.as_ref())
+    }
+
+    /// From an uncompressed point, SEC 1 §2.3.3.
+    pub(in crate::token) fn p256(point: &[u8]) -> Result<Self, Fault> {
+        check_point(Kind::P256, &ECDSA_P256_SHA256_FIXED, point)?;
+        Ok(Self::of(Kind::P256, DecodingKey::from_ec_der(point)))
+    }
+
+    /// From an uncompressed point, SEC 1 §2.3.3.
+    pub(in crate::token) fn p384(point: &[u8]) -> Result<Self, Fault> {
+        check_point(Kind::P384, &ECDSA_P384_SHA384_FIXED, point)?;
+        Ok(Self::of(Kind::P384, DecodingKey::from_ec_der(point)))
+    }
+
+    /// From the 32 bytes of RFC 8032 §5.1.5.
+    pub(in crate::token) fn ed25519(public: &[u8]) -> Result<Self, Fault> {
+        check_point(Kind::Ed25519, &ED25519, public)?;
+        Ok(Self::of(Kind::Ed25519, DecodingKey::from_ed_der(public)))
+    }
+}
+
+fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|&&byte| byte == 0).count();
+    number.get(zeros..).unwrap_or_default()
+}
+
+/// RFC 8725 §3.4: a point must be on its curve.
+fn check_point(kind: Kind, curve: &'static dyn VerificationAlgorithm, point: &[u8]) -> Result<(), Fault> {
+    ParsedPublicKey::new(curve, point)
+        .map(drop)
+        .map_err(|_| Fault::NotAKey(kind))
+}
+
+/// A key in its place.
+#[derive(Debug)]
+pub(in crate::token) struct Key {
+    pub(in crate::token) issuer: Issuer,
+    pub(in crate::token) kid: Option<Arc<str>>,
+    /// All of the material's kind, and never empty in a set that was loaded.
+    pub(in crate::token) algorithms: Vec<Algorithm>,
+    pub(in crate::token) material: Material,
+}
+
+impl Key {
+    /// A key for all that its material allows, or for `only` that.
+    pub(in crate::token) fn new(
+        issuer: Issuer,
+        kid: Option<&str>,
+        material: Material,
+        only: Option<Algorithm>,
+    ) -> Self {
+        let algorithms = only.map_or_else(|| material.algorithms.to_vec(), |only| vec![only]);
+        Self {
+            issuer,
+            kid: kid.map(Arc::from),
+            algorithms,
+            material,
+        }
+    }
+
+    /// Whether there are signatures that both could have made, as far as their algorithms tell.
+    pub(in crate::token) fn shares_an_algorithm(&self, other: &Self) -> bool {
+        self.algorithms
+            .iter()
+            .any(|algorithm| other.algorithms.contains(algorithm))
+    }
+
+    /// Whether `signature` (base64url) over `signed` is this key's. `algorithm` was chosen from the key's own.
+    pub(in crate::token) fn signed(&self, signed: &str, signature: &str, algorithm: Algorithm) -> bool {
+        verify(signature, signed.as_bytes(), &self.material.key, algorithm).unwrap_or(false)
+    }
+}

@@ -1,0 +1,136 @@
+//! All the keys that tokens are verified with.
+//!
+//! Choosing among them follows the token's `kid` and `alg`; without a `kid`, the few
+//! keys that fit are tried. A `kid` that no key has may mean one of the keys that were
+//! given no name: a static key has one only if its entry says so, and its issuer may
+//! well name it. A key's issuer is compared after its signature holds.
+
+pub(crate) mod builder;
+pub(crate) mod fault;
+pub(crate) mod form;
+pub(crate) mod jwk;
+pub(crate) mod key;
+pub(crate) mod pem;
+pub(crate) mod refresh_signal;
+pub(crate) mod refresher;
+pub(crate) mod roca;
+pub(crate) mod secret;
+pub mod source;
+pub(crate) mod sources;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::keys::builder::{KeySetBuilder, Loaded};
+use super::keys::fault::{Fault, KeyError, KeyErrors};
+use super::keys::key::Key;
+use super::keys::source::Content;
+use super::{Algorithm, KeySource, Reason};
+use crate::auth::identity::Issuer;
+
+/// Keys of all sources together.
+pub(super) const MAX_KEYS: usize = 1_000;
+/// Keys tried for one token. 8 * 60 us (ES256) is about 0.5 ms a forged token.
+const MAX_TRIED: usize = 8;
+/// Issuers may use one `kid` for one algorithm by chance, or share a key; all of them can be tried.
+pub(super) const MAX_SAME_KID: usize = MAX_TRIED;
+
+/// Where the keys of that `kid` stand: one for each issuer that uses it and each algorithm that it is used with.
+pub(super) type ByKid = HashMap<Arc<str>, Vec<usize>>;
+
+/// A checked, unchanging set of keys.
+#[derive(Debug)]
+pub struct Keys {
+    keys: Vec<Key>,
+    by_kid: ByKid,
+    is_partial: bool,
+    passed_over: Vec<KeyError>,
+}
+
+impl Keys {
+    /// Reads and checks every source. With one issuer, all keys are its own. Those at URLs are still to come.
+    ///
+    /// `allowed` narrows what the keys may be used for (`jwt-algorithms`); empty, it does not.
+    ///
+    /// # Errors
+    /// All that is wrong with any of them, one line each.
+    pub fn load(sources: &[KeySource], issuers: &[Issuer], allowed: &[Algorithm]) -> Result<Self, KeyErrors> {
+        Self::assemble(sources.iter().map(|source| (source, source.read())), issuers, allowed)
+    }
+
+    /// [`Keys::load`] without the reading.
+    pub(super) fn assemble<'a>(
+        contents: impl IntoIterator<Item = (&'a KeySource, Result<Content, Fault>)>,
+        issuers: &[Issuer],
+        allowed: &[Algorithm],
+    ) -> Result<Self, KeyErrors> {
+        let mut loading = KeySetBuilder::new(issuers, allowed);
+        for (source, content) in contents {
+            loading.entry(source, content);
+        }
+        let Loaded {
+            keys,
+            by_kid,
+            is_partial,
+            passed_over,
+        } = loading.finish()?;
+        Ok(Self {
+            keys,
+            by_kid,
+            is_partial,
+            passed_over,
+        })
+    }
+
+    /// What is wrong with the keys of its sources that are not among them, each with its name.
+    pub fn passed_over(&self) -> &[KeyError] {
+        &self.passed_over
+    }
+
+    /// How many keys there are; 0 only while others are still to come.
+    #[expect(clippy::len_without_is_empty, reason = "a whole set of keys is never empty")]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there are sources whose keys are still to come, so that a key that is not here may well exist.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// The keys that may have signed a token with that header.
+    pub(super) fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Vec<&Key>, Reason> {
+        let fits = |key: &&Key| key.algorithms.contains(&algorithm);
+        let candidates: Vec<&Key> = match kid {
+            None => self.keys.iter().filter(fits).take(MAX_TRIED).collect(),
+            Some(kid) => match self.by_kid.get(kid) {
+                Some(named) => {
+                    let named = named.iter().filter_map(|&index| self.keys.get(index));
+                    named.filter(fits).collect()
+                }
+                None => {
+                    let nameless = self.keys.iter().filter(|key| key.kid.is_none());
+                    nameless.filter(fits).take(MAX_TRIED).collect()
+                }
+            },
+        };
+        match candidates.is_empty() {
+            false => Ok(candidates),
+            true if self.is_unknown(kid) => Err(Reason::UnknownKey),
+            true => Err(Reason::Algorithm),
+        }
+    }
+
+    /// What it means that none of the candidates signed it.
+    pub(super) fn unsigned(&self, kid: Option<&str>) -> Reason {
+        if self.is_unknown(kid) {
+            Reason::UnknownKey
+        } else {
+            Reason::Signature
+        }
+    }
+
+    fn is_unknown(&self, kid: Option<&str>) -> bool {
+        kid.is_some_and(|kid| !self.by_kid.contains_key(kid))
+    }
+}

@@ -1,0 +1,111 @@
+//! Key files that change.
+//!
+//! They are looked at, not subscribed to: that works on every file system, and
+//! through the links that Kubernetes turns when a secret changes. A change counts
+//! when two looks in a row see the same, because a file that is just being written
+//! may be half a secret, which is one too.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::Content;
+use crate::token::keys::sources::{Found, Place};
+use crate::token::{Fault, KeySource};
+
+/// Between two looks.
+pub(in crate::token) const PERIOD: Duration = Duration::from_secs(2);
+
+type Seen = Result<Content, Fault>;
+
+/// A file, and what has been seen in it.
+pub(in crate::token) struct Watched {
+    place: Place,
+    source: KeySource,
+    told: Seen,
+    last: Seen,
+}
+
+impl Watched {
+    /// Of the file in that place it is known what is in it.
+    pub(in crate::token) fn new(place: Place, source: KeySource, known: Content) -> Self {
+        Self {
+            place,
+            source,
+            told: Ok(known.clone()),
+            last: Ok(known),
+        }
+    }
+
+    /// What to tell, having seen that.
+    fn look(&mut self, seen: Seen) -> Option<Found> {
+        let is_still = seen == self.last;
+        self.last = seen.clone();
+        if !is_still || seen == self.told {
+            return None;
+        }
+        self.told = seen.clone();
+        match seen {
+            Ok(Content::Awaited) => None,
+            Ok(Content::Known(content)) => Some((self.place, Ok(content))),
+            Err(fault) => Some((self.place, Err(fault))),
+        }
+    }
+}
+
+/// Tells what has changed in the files, until nobody listens any more.
+pub(in crate::token) async fn watch(mut files: Vec<Watched>, changes: mpsc::Sender<Vec<Found>>) {
+    while !files.is_empty() {
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = changes.closed() => return,
+        }
+        // Disks may be far away and slow. Only one look is under way at a time.
+        let look = spawn_blocking(move || {
+            let found: Vec<_> = files
+                .iter_mut()
+                .filter_map(|file| file.look(file.source.read()))
+                .collect();
+            (files, found)
+        });
+        let Ok((looked_at, found)) = look.await else { return };
+        files = looked_at;
+        if !found.is_empty() && changes.send(found).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn known(text: &'static str) -> Content {
+        Content::Known(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_change_counts_when_it_is_seen_twice_and_is_told_once() {
+        let mut file = Watched::new(7, "key".parse().unwrap(), known("old"));
+        let told = |text: &'static str| Some((7, Ok(Bytes::from_static(text.as_bytes()))));
+        for (seen, expected) in [
+            ("old", None),
+            ("ne", None),
+            ("new", None),
+            ("new", told("new")),
+            ("new", None),
+            ("old", None),
+            ("new", None),
+            ("old", None),
+            ("old", told("old")),
+        ] {
+            assert_eq!(file.look(Ok(known(seen))), expected, "{seen}");
+        }
+        assert_eq!(file.look(Err(Fault::FileTooLarge)), None);
+        assert_eq!(file.look(Err(Fault::FileTooLarge)), Some((7, Err(Fault::FileTooLarge))));
+        assert_eq!(file.look(Err(Fault::FileTooLarge)), None);
+    }
+}
