@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Shown, Size, TraceConfig, Value};
+use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Size, TraceConfig};
 
-use crate::accept::origin::Origin;
+use crate::accept::origin::AllowedOrigin;
 
 shared::settings! {
     /// The settings of a terminator.
@@ -166,35 +166,9 @@ shared::choice! {
     }
 }
 
-/// A web page whose browsers may connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AllowedOrigin {
-    /// Every page: `*`.
-    Any,
-    /// The pages of one origin (RFC 6454 §4).
-    Exactly(Origin),
-}
-
-impl Value for AllowedOrigin {
-    fn parse(text: &str) -> Result<Self, String> {
-        if text == "*" {
-            return Ok(Self::Any);
-        }
-        let wanted = "`*` or an origin without a path, such as `https://app.example.com` or `http://localhost:3000`";
-        Origin::parse(text).map(Self::Exactly).ok_or_else(|| wanted.to_owned())
-    }
-
-    fn show(&self) -> Shown {
-        match self {
-            Self::Any => "*".into(),
-            Self::Exactly(origin) => origin.to_string().into(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use shared::service::config::{self, Settings, is_a_setting};
+    use shared::service::config::{self, Settings, Value as _, is_a_setting};
 
     use super::*;
 

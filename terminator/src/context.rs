@@ -9,14 +9,14 @@ use shared::service::trace::Tracer;
 use tokio::time::Instant;
 
 use crate::admin::closings::Closings;
+use crate::admin::levels::Levels;
 use crate::admin::metrics::Metrics;
-use crate::broker::reply_consumer::PREFETCH;
+use crate::broker::PREFETCH;
 use crate::connection::index::Index;
 use crate::connection::load::TotalLoad;
-use crate::session::Levels;
-use crate::session::auth_state::Now;
 use crate::session::recent::Keys;
 use crate::timers::expiries::Expiries;
+use crate::timers::now::Now;
 use crate::timers::wheel::Wheel;
 
 /// The most that may be kept behind fetches, all connections together. It is not acknowledged, and the broker gives out no

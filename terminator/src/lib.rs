@@ -262,7 +262,7 @@ impl Runtime {
         let registry = Arc::new(Registry::new(id, common));
 
         // The consumer first: what it declares must be there before anybody is asked to answer into it.
-        let answers = bus.consumer(return_queue.clone(), crate::broker::reply_consumer::PREFETCH);
+        let answers = bus.consumer(return_queue.clone(), crate::broker::PREFETCH);
         let publisher = bus.publisher(PublishTimeout::Limited(config.broker_patience));
         let (undelivered, given_back) = UndeliveredPublisher::new(&names, metrics.clone());
         let rooms = Budgets::new(
@@ -293,7 +293,7 @@ impl Runtime {
         };
         let background = vec![
             tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs).run(answers)),
-            tokio::spawn(crate::timers::wheel::turn(registry.clone(), phases.clone())),
+            tokio::spawn(crate::timers::turning::turn(registry.clone(), phases.clone())),
             tokio::spawn(announcer.run()),
         ];
         let console_view = ConsoleView::new(&registry);

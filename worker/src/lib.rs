@@ -48,9 +48,9 @@ pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::admin::services::{AdminListener, AdminServices};
 use crate::app::consumers::Consumers;
-pub use crate::app::consumers::{Limits, Parts};
+pub use crate::app::parts::{Limits, Parts};
 pub use crate::app::start::StartError;
-pub use crate::process::JOURNEY;
+pub use crate::process::trace::JOURNEY;
 
 /// A running worker. Dropped, it gives back at once what it has not finished.
 pub struct Worker {

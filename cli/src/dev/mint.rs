@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 
-use super::page::Page;
+use super::state::Page;
 
 /// RFC 7519 has no limit; ours keeps the page readable.
 const MAX_SUBJECT_BYTES: usize = 255;

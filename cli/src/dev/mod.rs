@@ -8,12 +8,14 @@
 mod asker;
 mod exhibit;
 mod inject;
+mod injector;
 mod journey;
 mod mint;
 mod page;
 mod push;
 mod settings;
 mod stack;
+mod state;
 mod watch;
 mod workers;
 
@@ -35,10 +37,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::asker::Asker;
 use self::exhibit::Everything;
-use self::inject::Injector;
+use self::injector::Injector;
 use self::journey::Journeys;
-use self::page::{Addresses, MAX_WATCHERS, Page, Server};
+use self::page::Server;
 use self::stack::{Broker, Stack};
+use self::state::{Addresses, MAX_WATCHERS, Page};
 use self::workers::{Policies, worker_config};
 use crate::support::print;
 use crate::token::mint::Signer;

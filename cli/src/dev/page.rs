@@ -18,28 +18,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
-use shared::bus::PublishError;
 use shared::service::admin::Console;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use worker::store::Store;
 
-use super::asker::Asker;
-use super::inject::{self, Injector};
-use super::journey::Journeys;
-use super::workers::Workers;
-use super::{mint, push, settings, watch};
+use super::state::{Addresses, Page};
+use super::{inject, mint, push, settings, watch};
 use crate::support::dev_key;
-use crate::token::mint::Signer;
 
 /// 64 KiB = 64 * 1,024 bytes: what a terminator takes, too.
 const MAX_BODY_BYTES: usize = 64 * 1_024;
-
-/// How many pages may watch at a time.
-pub(super) const MAX_WATCHERS: usize = 64;
 
 /// How long a request that is being answered may take when we end.
 const CLOSING_TIME: Duration = Duration::from_secs(1);
@@ -57,40 +47,6 @@ const SCRIPTS: [(&str, &str); 8] = [
     ("/dom.js", include_str!("page/dom.js")),
     ("/views.js", include_str!("page/views.js")),
 ];
-
-/// What the page's server works with.
-pub(crate) struct Page {
-    pub(super) signer: Signer,
-    pub(super) injector: Injector,
-    /// Pushes and revokes.
-    pub(super) backend: Asker,
-    pub(super) workers: Arc<Workers>,
-    pub(super) store: Arc<dyn Store>,
-    /// How long after its expiry a token still counts.
-    pub(super) leeway: Duration,
-    pub(super) journeys: Journeys,
-    pub(super) console: Console,
-    pub(super) watchers: Arc<Semaphore>,
-    pub(super) closing: CancellationToken,
-    pub(super) addresses: Addresses,
-}
-
-/// Why the page does not get what it asked for.
-pub(super) type Refused = (StatusCode, String);
-
-/// The queue does not take it.
-pub(super) fn unavailable(error: PublishError) -> Refused {
-    (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-}
-
-/// Where the page and the WebSocket are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Addresses {
-    /// Of the page.
-    pub(crate) page: SocketAddr,
-    /// Of the terminator.
-    pub(crate) socket: SocketAddr,
-}
 
 /// The running server. Ends when it is dropped, or more gently by [`end`](Self::end).
 pub(crate) struct Server {

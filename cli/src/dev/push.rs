@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::asker::Question;
 use super::journey::{PUSHES, TARGET};
-use super::page::{Page, Refused, unavailable};
+use super::state::{Page, Refused, unavailable};
 
 /// A push, as the page asks for it.
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use shared::service::clock::{Clock as _, SystemClock};
 use shared::wire::id::ConnectionId;
 use worker::store::{Decision, StoreError};
 
-use super::page::{Page, Refused};
+use super::state::{Page, Refused};
 use super::workers::Policies;
 use crate::inspect::connection_info::Known;
 

@@ -18,7 +18,7 @@ use worker::store::{self, Store};
 use worker::token::{KeySource, Keys, Rules, Verifier};
 
 use super::DevArgs;
-use super::page::Addresses;
+use super::state::Addresses;
 use super::workers::{DRAIN_TIMEOUT, Workers};
 use crate::support::dev_key::{self, SecretFile};
 

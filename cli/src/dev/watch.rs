@@ -17,7 +17,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::journey::Stage;
-use super::page::Page;
+use super::state::Page;
 
 /// Below the idle timeout of whatever may stand in between.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -35,13 +35,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::config::{self, Config};
+pub use super::exit_status::{EXIT_CONFIG, EXIT_FAILURE};
 use super::telemetry;
-
-/// The exit status of a process that failed while it ran, or did not end its work before it had to go.
-pub const EXIT_FAILURE: u8 = 1;
-
-/// The exit status of a process whose configuration is wrong.
-pub const EXIT_CONFIG: u8 = 2;
 
 /// How long tasks that were left behind may take to notice that the runtime ends.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod chance;
 pub mod clock;
 pub mod config;
+pub mod exit_status;
 pub mod lifecycle;
 pub mod refusals;
 pub mod repetition;

@@ -7,7 +7,7 @@
 //! An origin is a scheme, a host and a port (RFC 6454 §4), and two are the same if all three are: a page of another port
 //! of the same host may be anybody's.
 
-use crate::config::AllowedOrigin;
+use shared::service::config::{Shown, Value};
 
 /// A page's origin, or that of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,32 @@ impl Origin {
         };
         let scheme_fits = !tls || self.scheme == "https";
         scheme_fits && host == self.host && port.or_else(|| default_port(&self.scheme)) == Some(self.port)
+    }
+}
+
+/// A web page whose browsers may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// Every page: `*`.
+    Any,
+    /// The pages of one origin (RFC 6454 §4).
+    Exactly(Origin),
+}
+
+impl Value for AllowedOrigin {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let wanted = "`*` or an origin without a path, such as `https://app.example.com` or `http://localhost:3000`";
+        Origin::parse(text).map(Self::Exactly).ok_or_else(|| wanted.to_owned())
+    }
+
+    fn show(&self) -> Shown {
+        match self {
+            Self::Any => "*".into(),
+            Self::Exactly(origin) => origin.to_string().into(),
+        }
     }
 }
 
@@ -115,7 +141,6 @@ impl AllowedOrigins {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use shared::service::config::Value;
 
     use super::*;
 

@@ -6,9 +6,9 @@ use shared::wire::envelope::Bounced;
 use shared::wire::protocol::{CloseCode, Reason};
 
 use crate::accept::upgrade::Refusal;
+use crate::admin::levels::Levels;
 use crate::connection::close_reason::CloseReason;
 use crate::connection::load::Load;
-use crate::session::Levels;
 use crate::timers::expiries::WITHIN_S;
 
 /// The `code` of a connection that its client ended.

@@ -2,4 +2,5 @@
 
 pub(crate) mod closings;
 pub mod console;
+pub(crate) mod levels;
 pub(crate) mod metrics;

@@ -23,7 +23,7 @@ use super::forward::Forwarder;
 use crate::connection::handle::ConnectionHandle;
 use crate::connection::registry::Registry;
 use crate::session::Session;
-use crate::session::auth_state::Now;
+use crate::timers::now::Now;
 
 /// How many connections are announced at a time, and how long after each other: 2,000 a second.
 const SLICE: usize = 100;

@@ -8,3 +8,6 @@ pub(crate) mod forward_span;
 pub(crate) mod phase;
 pub(crate) mod reply_consumer;
 pub(crate) mod undelivered;
+
+/// How many replies the broker delivers that are not yet written to their sockets.
+pub(crate) const PREFETCH: u16 = 8_192;

@@ -14,9 +14,6 @@ use crate::connection::registry::Registry;
 use crate::context::TerminatorContext;
 use crate::session::DeliveryResult;
 
-/// How many answers the broker gives out that are not yet written to their sockets.
-pub(crate) const PREFETCH: u16 = 8_192;
-
 /// What the one task holds that empties the return queue.
 pub(crate) struct ReplyConsumer {
     pub(crate) registry: Arc<Registry>,

@@ -18,9 +18,9 @@ use super::looks::Looks;
 use super::outgoing::Batch;
 use super::read_ahead::Received;
 use crate::context::TerminatorContext;
-use crate::session::auth_state::Now;
 use crate::session::in_flight::InFlight;
 use crate::session::{DeliveryResult, Dismissed, Next, Session};
+use crate::timers::now::Now;
 use crate::timers::wheel::Tick;
 
 /// One connection, as others see it.

@@ -10,17 +10,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::registry::Registry;
-use crate::broker::reply_consumer::PREFETCH;
+use crate::broker::PREFETCH;
 
 /// A socket that has not taken what it was given for so long is a slow reader's, if somebody has to give way.
 pub(crate) const STALLED: Duration = Duration::from_secs(1);
 /// The most texts that wait, all connections together: of what the broker gives out, half is for what is kept behind fetches.
 const MOST_TEXTS: usize = PREFETCH as usize / 2;
-/// Half of all, in the unit in which shares are told: millionths.
-const HALF: usize = 500_000;
 /// The part of its own bound that a connection may hold when all is used up.
 const SHARE_WHEN_FULL: usize = 16;
 
@@ -76,41 +71,15 @@ impl TotalLoad {
     }
 
     /// Whether more than so many quarters are used up.
-    fn is_above(&self, quarters: usize) -> bool {
+    pub(crate) fn is_above(&self, quarters: usize) -> bool {
         let Load { texts, bytes } = self.get();
         bytes / quarters > self.most_bytes / 4 || texts / quarters > MOST_TEXTS / 4
     }
 
     /// How much of all that is, in millionths.
-    fn share(&self, load: Load) -> usize {
+    pub(crate) fn share(&self, load: Load) -> usize {
         let of = |part: usize, whole: usize| part.saturating_mul(1_000_000) / whole.max(1);
         of(load.bytes, self.most_bytes).max(of(load.texts, MOST_TEXTS))
-    }
-}
-
-/// Has slow readers give way, if too much is kept: those for whom more is kept than for each if all had as much of the
-/// half that is to be left.
-pub(crate) fn relieve(registry: &Registry, now: Instant) {
-    let total = &registry.common().load;
-    if !total.is_above(3) {
-        return;
-    }
-    let mut holders = 0;
-    let mut stalled = Vec::new();
-    for peer in registry.all() {
-        let (load, is_stalled) = peer.look(|session| (session.load(), session.is_stalled(now)));
-        holders += usize::from(load.texts > 0);
-        if is_stalled {
-            stalled.push((total.share(load), peer));
-        }
-    }
-    let fair = HALF / holders.max(1);
-    stalled.sort_by_key(|(share, _)| std::cmp::Reverse(*share));
-    for (_, peer) in stalled.into_iter().take_while(|(share, _)| *share > fair) {
-        if !total.is_above(2) {
-            return;
-        }
-        peer.give_way();
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod read_ahead;
 mod reading;
 pub(crate) mod recently_closed;
 pub(crate) mod registry;
+pub(crate) mod relief;
 pub(crate) mod write;
 
 use std::future::poll_fn;

@@ -12,7 +12,7 @@ use crate::broker::undelivered::Back;
 use crate::session::recent::Key;
 
 /// The most texts that may wait for one socket, whatever their size. Answers that wait are not yet acknowledged, and the
-/// broker gives out at most [`crate::broker::reply_consumer::PREFETCH`] of those: one slow reader may not take more than a sixteenth.
+/// broker gives out at most [`crate::broker::PREFETCH`] of those: one slow reader may not take more than a sixteenth.
 const MOST_OUTGOING: usize = 512;
 
 /// A text to write to the socket.

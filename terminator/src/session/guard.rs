@@ -37,8 +37,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::session::auth_state::AuthState;
     use crate::session::auth_state::tests::{grant, identity, live, now};
-    use crate::session::auth_state::{AuthState, Now};
+    use crate::timers::now::Now;
     use shared::wire::grant::Grant;
     use shared::wire::id::Sequence;
 

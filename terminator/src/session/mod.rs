@@ -8,7 +8,6 @@
 //! out by the connection's task: what to ask the workers
 //! ([`next_question`](Session::next_question)) and what to write ([`writing`]).
 
-pub(crate) mod auth_history;
 pub(crate) mod auth_state;
 pub(crate) mod guard;
 pub(crate) mod held;
@@ -39,9 +38,9 @@ use shared::wire::tag::IdentityTag;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::admin::levels::Levels;
 use crate::connection::close_reason::CloseReason;
 use crate::connection::index::Owner;
-use crate::connection::load::Load;
 use crate::connection::looks::{Looks, Mark};
 use crate::connection::outgoing::{Entry, Outgoing, Queue};
 use crate::context::TerminatorContext;
@@ -147,20 +146,6 @@ pub(crate) enum What {
         from: Option<ConnectionId>,
         known: Option<Vec<Sequence>>,
     },
-}
-
-/// What of a connection is shown in gauges.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Levels {
-    pub(crate) in_flight: usize,
-    pub(crate) held_inbound: usize,
-    pub(crate) held_outbound: usize,
-    /// When its grant ends, if it has one, in force or lapsed.
-    pub(crate) grant_ends: Option<Instant>,
-    /// Whose it is, if it has one.
-    pub(crate) owner: Option<Owner>,
-    /// What is kept in memory for it.
-    pub(crate) load: Load,
 }
 
 impl Session {

@@ -13,13 +13,14 @@ use shared::wire::revocation::Revocations;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::auth_state::{Applied, Now};
+use super::auth_state::Applied;
 use super::held::Lost;
 use super::in_flight::Acceptance;
 use super::refuse::{lost_from_hold, undecided};
 use super::{Life, SentBack, Session, length};
 use crate::connection::close_reason::CloseReason;
 use crate::connection::outgoing::{Entry, Outgoing};
+use crate::timers::now::Now;
 
 /// Of so many that were held when their connection was logged out it is known whether each was refused: their keys are
 /// among the last ones.
@@ -300,8 +301,7 @@ impl Session {
         now: Instant,
     ) {
         debug!(target: "countersign::journey", stage = "held", connection = %self.id, %sequence, ?reason, "waits for a fresh token");
-        self.held
-            .hold(sequence, id, now + hold.min(crate::session::auth_state::FAR));
+        self.held.hold(sequence, id, now + hold.min(crate::timers::now::FAR));
         self.rearm = true;
         // A later message may have brought the fresh token already.
         let renewed = self.binding.by().is_some_and(|by| sequence < by) && self.binding.is_live(now);

@@ -6,8 +6,9 @@ use serde::Serialize;
 use shared::wire::id::ConnectionId;
 use shared::wire::tag::IdentityTag;
 
-use super::auth_state::{Authentication, FAR, Now};
+use super::auth_state::Authentication;
 use super::{Life, Session};
+use crate::timers::now::{FAR, Now};
 
 /// How a connection's authentication stands, the most remarkable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

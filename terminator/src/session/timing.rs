@@ -8,9 +8,9 @@ use shared::wire::revocation::{Revocation, Revocations};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::auth_state::Now;
 use super::notices::auth_required;
 use super::{Life, Session};
+use crate::timers::now::Now;
 use crate::timers::wheel::Tick;
 
 /// When to look again at a connection that never authenticated, and whose messages may still do it.

@@ -1,4 +1,6 @@
 //! When something is due: one timer for all connections.
 
 pub(crate) mod expiries;
+pub(crate) mod now;
+pub(crate) mod turning;
 pub(crate) mod wheel;

@@ -10,16 +10,10 @@
 //! Nothing is armed further ahead than [`HORIZON`]: a void entry is gone after that
 //! at the latest, so their number is bounded by what happens within it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
-
-use super::expiries::PERIOD;
-use crate::broker::phase::Phase;
-use crate::connection::load::relieve;
-use crate::connection::registry::Registry;
+use tokio::time::Instant;
 
 /// The width of a bucket. Notices may be so late; no write depends on it.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -28,9 +22,6 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 const HORIZON: u64 = 600;
 /// More than the horizon, so that a bucket never holds entries of two turns.
 const BUCKETS: usize = 1_024;
-
-/// After how many connections others have their turn.
-const AT_A_TIME: usize = 256;
 
 /// A bucket's number, counted from the wheel's beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,34 +103,6 @@ impl Ring {
     fn bucket(&mut self, tick: u64) -> &mut Vec<u64> {
         let place = tick as usize % BUCKETS;
         &mut self.buckets[place]
-    }
-}
-
-/// Looks at each connection when its moment has come.
-pub(crate) async fn turn(registry: Arc<Registry>, phase: watch::Receiver<Phase>) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let common = registry.common();
-    let mut foreseen_at = None;
-    loop {
-        ticks.tick().await;
-        let now = Instant::now();
-        if foreseen_at.is_none_or(|at| now >= at + PERIOD) {
-            common.metrics.expiring(common.expiries.within(now));
-            common.metrics.load(common.load.get());
-            foreseen_at = Some(now);
-        }
-        relieve(&registry, now);
-        let due = common.wheel.due(now);
-        for some in due.chunks(AT_A_TIME) {
-            let forwarding = *phase.borrow() == Phase::Forwarding;
-            for (tick, connection) in some {
-                if let Some(peer) = registry.numbered(*connection) {
-                    peer.fire(*tick, Instant::now(), forwarding);
-                }
-            }
-            tokio::task::yield_now().await;
-        }
     }
 }
 

@@ -10,3 +10,4 @@ pub(crate) mod operators;
 pub(crate) mod printed;
 pub(crate) mod settings;
 pub(crate) mod start;
+pub(crate) mod structure;

@@ -10,7 +10,7 @@ use shared::wire::revocation::MOST_AT_A_TIME;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use super::consumers::Parts;
+use super::parts::Parts;
 use super::queue_consumer::{QueueConsumer, Shutdown};
 use crate::admin::metrics::Metrics;
 use crate::admin::recent_decisions::RecentDecisions;
@@ -19,7 +19,7 @@ use crate::dead_letter::DeadLetterPublisher;
 use crate::outbound::audience::Audience;
 use crate::outbound::known::Known as KnownPushes;
 use crate::outbound::metrics::Counters;
-use crate::outbound::outcome::PushOutcomePublisher;
+use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::pushes::Pushes;
 use crate::outbound::undelivered::UndeliveredConsumer;
 use crate::outbound::{Leavings, Outbound};

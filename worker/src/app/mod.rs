@@ -2,6 +2,7 @@
 
 pub(crate) mod background;
 pub(crate) mod consumers;
+pub(crate) mod parts;
 pub mod program;
 pub(crate) mod queue_consumer;
 pub(crate) mod start;

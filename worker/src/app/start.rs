@@ -13,7 +13,7 @@ use shared::service::lifecycle::AnotherCryptoProvider;
 use shared::service::telemetry::TelemetryError;
 use shared::service::trace::TraceError;
 
-use super::consumers::Limits;
+use super::parts::Limits;
 use crate::auth::agreement;
 use crate::auth::identity::Issuer;
 use crate::config::{JwtAlgorithm, KeyEntry, WorkerConfig};

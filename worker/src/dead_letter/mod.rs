@@ -23,12 +23,13 @@ use shared::wire::protocol::{ErrorBody, ErrorCode};
 use tracing::error;
 
 use crate::admin::metrics::{Lost, Metrics};
+use crate::message::of_run::{message_of, rest_of};
 use crate::message::origin::{self, HEADER_FIRST_SEEN, text_header};
 use crate::message::{ClientMessage, MAX_BODY_BYTES};
-use crate::outbound::outcome::{Outcome, PushOutcomePublisher};
+use crate::outbound::outcome::Outcome;
+use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::push::producer;
 use crate::process::answer::error;
-use crate::process::{message_of, rest_of};
 
 /// Why it is dead: what the broker says, or the code of the refusal that nobody would have heard.
 const HEADER_REASON: &str = "reason";

@@ -4,12 +4,10 @@
 //! queues. One that goes along with the answer is written to whoever asked before what the handler said after it. It goes to
 //! their connection, or to all live ones of their identity, and to nobody else: for others there are pushes.
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use shared::service::chance;
 
-use super::answers::Said;
+use super::answers::{Said, Whom};
 use super::own::Improper;
 use super::{Answers, Request};
 use crate::message::MAX_BODY_BYTES;
@@ -19,39 +17,6 @@ pub const MAX_PUSHES: usize = 128;
 
 /// How large they may be, in all.
 const MAX_PUSH_BYTES: usize = MAX_BODY_BYTES;
-
-/// One push that goes along.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Along {
-    /// For whom.
-    pub(crate) to: Whom,
-    /// What the client sees as its `id`: the same each time that the message is handled.
-    pub(crate) id: String,
-    /// What it says.
-    pub(crate) payload: Box<RawValue>,
-}
-
-/// For whom a push is that goes along.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Whom {
-    /// The connection that asked.
-    Connection,
-    /// All live connections of the identity that asked.
-    Identity,
-    /// Somebody else. That cannot be.
-    Others,
-}
-
-impl Along {
-    pub(super) fn to(to: Whom, payload: Box<RawValue>) -> Self {
-        Self {
-            to,
-            id: String::new(),
-            payload,
-        }
-    }
-}
 
 /// Whether they may go along with the answers to that message.
 pub(super) fn check(answers: &Answers, request: &Request<'_>) -> Result<(), Improper> {
@@ -94,6 +59,9 @@ pub(super) fn name(answers: &mut Answers, request: &Request<'_>) {
 #[cfg(test)]
 mod tests {
     use serde_json::Map;
+    use serde_json::value::RawValue;
+
+    use super::super::answers::Along;
 
     use super::*;
     use crate::auth::identity::{Identity, Issuer, Subject};

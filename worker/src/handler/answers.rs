@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use shared::wire::protocol::{Details, Effect, ErrorCode};
-
-use super::along::{Along, Whom};
 
 /// The most answers that one message may have.
 pub const MAX_ANSWERS: usize = 1_024;
@@ -22,6 +21,39 @@ pub(crate) enum Said {
     Reply(Option<Box<RawValue>>),
     /// A push.
     Push(Along),
+}
+
+/// One push that goes along.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Along {
+    /// For whom.
+    pub(crate) to: Whom,
+    /// What the client sees as its `id`: the same each time that the message is handled.
+    pub(crate) id: String,
+    /// What it says.
+    pub(crate) payload: Box<RawValue>,
+}
+
+/// For whom a push is that goes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Whom {
+    /// The connection that asked.
+    Connection,
+    /// All live connections of the identity that asked.
+    Identity,
+    /// Somebody else. That cannot be.
+    Others,
+}
+
+impl Along {
+    pub(super) fn to(to: Whom, payload: Box<RawValue>) -> Self {
+        Self {
+            to,
+            id: String::new(),
+            payload,
+        }
+    }
 }
 
 impl Answers {

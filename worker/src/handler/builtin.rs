@@ -13,7 +13,7 @@ use super::amqp::Amqp;
 use super::http::{Http, Target};
 use super::relay::Relay;
 use super::{Echo, Erased, Handler};
-use crate::app::consumers::{Limits, Parts};
+use crate::app::parts::{Limits, Parts};
 use crate::config::HandlerKind;
 use crate::outbound::Outbound;
 use crate::outbound::known::Known;

@@ -44,7 +44,7 @@ use shared::wire::protocol::{Effect, ErrorBody};
 use tokio_util::sync::CancellationToken;
 
 pub use self::along::MAX_PUSHES;
-pub(crate) use self::along::{Along, Whom};
+pub(crate) use self::answers::{Along, Whom};
 pub use self::answers::{Answers, HandlerError, MAX_ANSWERS};
 pub(crate) use self::answers::{Presence, Said};
 pub use self::echo::Echo;

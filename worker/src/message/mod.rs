@@ -18,6 +18,7 @@
 
 pub(crate) mod deadline;
 mod members;
+pub(crate) mod of_run;
 pub(crate) mod origin;
 mod scan;
 

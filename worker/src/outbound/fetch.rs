@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::metrics::GaveUp;
 use super::{Arrival, Outbound, OutboundError, confirmed, write};
-use crate::process::JOURNEY;
+use crate::process::trace::JOURNEY;
 use crate::store::{HeldWrite, Mailbox};
 
 /// How many are sent at a time, before the terminator asks for more.

@@ -17,7 +17,7 @@ use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
 use super::{Outbound, OutboundError, confirmed, write};
 use crate::dead_letter::redact;
-use crate::process::JOURNEY;
+use crate::process::trace::JOURNEY;
 use crate::store::{HeldWrite, Mailbox};
 
 /// What the producer of a push is told that does not fit into the hold.

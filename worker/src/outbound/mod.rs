@@ -24,6 +24,7 @@ pub(crate) mod known;
 mod lanes;
 pub(crate) mod metrics;
 pub(crate) mod outcome;
+pub(crate) mod outcome_publisher;
 pub(crate) mod push;
 pub(crate) mod pushes;
 pub(crate) mod reaper;
@@ -49,12 +50,12 @@ use tracing::debug;
 
 use self::audience::{Audience, Recipient};
 use self::metrics::Counters;
-use self::outcome::PushOutcomePublisher;
+use self::outcome_publisher::PushOutcomePublisher;
 pub(crate) use self::waking::Leavings;
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::dead_letter::DeadLetterPublisher;
 use crate::dead_letter::redact;
-use crate::process::JOURNEY;
+use crate::process::trace::JOURNEY;
 use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox, Store, StoreError};
 
 /// When what could not be done is tried again: soon, since all of its identity's waits behind it and one hiccup is the

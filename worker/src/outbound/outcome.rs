@@ -1,15 +1,9 @@
 //! What the producer of a push, or of a revocation, is told of it.
 
-use std::sync::Arc;
-
 use serde::Serialize;
-use shared::bus::topology::Names;
-use shared::bus::{Message, Properties, PublishError, Publisher, Route};
+use shared::bus::{Message, Properties};
 use shared::wire::envelope::JSON;
-use shared::wire::envelope::command::Producer;
 use shared::wire::protocol::ErrorBody;
-
-use super::metrics::Counters;
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,7 +46,7 @@ impl Outcome {
         }
     }
 
-    fn to_message(&self, correlation_id: Option<String>) -> Message {
+    pub(super) fn to_message(&self, correlation_id: Option<String>) -> Message {
         Message {
             // Nothing in it can fail to be written.
             body: serde_json::to_vec(self).unwrap_or_default().into(),
@@ -61,43 +55,6 @@ impl Outcome {
                 correlation_id,
                 ..Properties::default()
             },
-        }
-    }
-}
-
-/// Tells outcomes.
-pub(crate) struct PushOutcomePublisher {
-    publisher: Publisher,
-    names: Names,
-    counters: Arc<Counters>,
-}
-
-impl PushOutcomePublisher {
-    pub(crate) fn new(publisher: Publisher, names: Names, counters: Arc<Counters>) -> Self {
-        Self {
-            publisher,
-            names,
-            counters,
-        }
-    }
-
-    /// Tells it, and waits until it has arrived. A producer who is gone, or whose queue is full, has lost it: whoever pushes
-    /// must not be able to hold up the pushes of others.
-    ///
-    /// # Errors
-    /// If the broker could not be told.
-    pub(crate) async fn tell(&self, producer: &Producer, outcome: &Outcome) -> Result<(), PublishError> {
-        // It was asked when it came, but has been through other hands since.
-        if !self.names.may_be_answered(&producer.reply_to) {
-            return Ok(());
-        }
-        let message = outcome.to_message(producer.correlation_id.clone());
-        match self.publisher.publish(Route::queue(&producer.reply_to), message).await {
-            Err(PublishError::Unroutable | PublishError::Malformed | PublishError::Refused) => {
-                self.counters.outcome_lost();
-                Ok(())
-            }
-            outcome => outcome,
         }
     }
 }

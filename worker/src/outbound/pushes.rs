@@ -28,7 +28,7 @@ use super::{Arrival, Outbound, OutboundError, write};
 use crate::app::queue_consumer::QueueConsumer;
 use crate::auth::identity::Issuer;
 use crate::dead_letter::redact;
-use crate::process::JOURNEY;
+use crate::process::trace::JOURNEY;
 use crate::store::{Authentication, Holding};
 
 pub(crate) struct Pushes {

@@ -11,7 +11,8 @@ use shared::wire::tag::IdentityTag;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::{JOURNEY, Pipeline};
+use super::Pipeline;
+use super::trace::JOURNEY;
 use crate::admin::metrics::Outcome;
 use crate::auth::recorded::{Proven, Recording, digest_of};
 use crate::auth::snapshot::Bound;

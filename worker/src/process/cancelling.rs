@@ -8,7 +8,8 @@ use shared::wire::request_id::RequestId;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Conclusion, JOURNEY, Pipeline};
+use super::trace::JOURNEY;
+use super::{Conclusion, Pipeline};
 use crate::admin::metrics::Outcome;
 
 impl Pipeline {

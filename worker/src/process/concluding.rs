@@ -15,7 +15,8 @@ use tracing::debug;
 
 use super::answer;
 use super::telling::is_noted;
-use super::{Conclusion, JOURNEY, Pipeline, turn};
+use super::trace::JOURNEY;
+use super::{Conclusion, Pipeline, turn};
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
 use crate::auth::identity::Identity;

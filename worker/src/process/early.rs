@@ -12,7 +12,8 @@ use shared::bus::Route;
 use shared::wire::envelope::{Change, ForwardedMessage, Part, Reply};
 use tracing::debug;
 
-use super::{JOURNEY, Pipeline};
+use super::Pipeline;
+use super::trace::JOURNEY;
 
 /// How long an answer that carries a grant may take before the grant is told alone: less than the advance notice of any
 /// lapse, and longer than almost all handlers take.

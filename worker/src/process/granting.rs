@@ -11,7 +11,8 @@ use tracing::debug;
 
 use super::answer;
 use super::concluding::MessageContext;
-use super::{Conclusion, JOURNEY, Pipeline};
+use super::trace::JOURNEY;
+use super::{Conclusion, Pipeline};
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::unavailable;
 use crate::auth::recorded::{Proven, digest_of};

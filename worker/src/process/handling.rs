@@ -12,9 +12,10 @@ use shared::wire::request_id::RequestId;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error};
 
+use super::Pipeline;
 use super::answer;
 use super::given_up::Watched;
-use super::{JOURNEY, Pipeline};
+use super::trace::JOURNEY;
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::RETRY_MS;
 use crate::handler::idempotency::Recalled;

@@ -10,7 +10,8 @@ use shared::wire::request_id::RequestId;
 use tracing::debug;
 
 use super::concluding::MessageContext;
-use super::{Conclusion, JOURNEY, Pipeline};
+use super::trace::JOURNEY;
+use super::{Conclusion, Pipeline};
 use crate::admin::metrics::{Held, Outcome, Released};
 use crate::auth::rights::Allowed;
 use crate::auth::snapshot::subject_of;

@@ -13,19 +13,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shared::bus::topology::keys;
-use shared::bus::{Delivery, Message, Properties, PublishError, Route, Value};
+use shared::bus::{Delivery, PublishError, Route};
 use shared::service::trace::Span;
-use shared::wire::envelope::request::RECEIVED_MS;
 use shared::wire::envelope::run::{self, Entry};
-use shared::wire::envelope::{ForwardedMessage, JSON, Verdict};
+use shared::wire::envelope::{ForwardedMessage, Verdict};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::concluding::sent_back;
 use super::trace;
-use super::{Conclusion, JOURNEY, Pipeline};
+use super::trace::JOURNEY;
+use super::{Conclusion, Pipeline};
 use crate::admin::metrics::Outcome;
-use crate::message::origin::{HEADER_FIRST_SEEN, HEADER_ORIGIN, Origin, was_moved};
+use crate::message::of_run::{message_of, rest_of};
+use crate::message::origin::{Origin, was_moved};
 
 /// After this time the rest of a run goes on as another: perhaps to a worker with less to do, and long before a broker
 /// takes a run back that nobody acknowledges.
@@ -173,56 +174,5 @@ impl Pipeline {
             Some(message) => self.publisher.publish(Route::new(&self.internal, key), message).await,
             None => Ok(()),
         }
-    }
-}
-
-/// The entries of a run from `place` on, as the run that goes on by `key`; nothing if there are none.
-pub(crate) fn rest_of(
-    delivery: &Delivery,
-    first: &ForwardedMessage,
-    entries: &[Entry],
-    place: usize,
-    key: &str,
-) -> Option<Message> {
-    let rest = entries.get(place..)?;
-    let head = rest.first()?;
-    let question = run::question_at(first, place, head);
-    let reply_to = delivery.message.properties.reply_to.as_deref().unwrap_or_default();
-    let mut message = run::to_message(&question, rest, reply_to);
-    if key == keys::RETRY {
-        message.properties.headers.extend(moved_headers(delivery, head));
-    }
-    Some(message)
-}
-
-/// By what is known later where it came from, and when.
-fn moved_headers(delivery: &Delivery, head: &Entry) -> [(String, Value); 2] {
-    let first_seen = delivery.message.properties.header(HEADER_FIRST_SEEN).cloned();
-    let received = i64::try_from(head.received.as_secs()).unwrap_or(i64::MAX);
-    [
-        (HEADER_ORIGIN.to_owned(), Value::Text(keys::FORWARD.to_owned())),
-        (
-            HEADER_FIRST_SEEN.to_owned(),
-            first_seen.unwrap_or(Value::Integer(received)),
-        ),
-    ]
-}
-
-/// One message of a run, as it would have come alone.
-pub(crate) fn message_of(run: &Message, question: &ForwardedMessage, entry: &Entry) -> Message {
-    let around = &run.properties;
-    let received = i64::try_from(entry.received.as_millis()).unwrap_or(i64::MAX);
-    let received = (RECEIVED_MS.to_owned(), Value::Integer(received));
-    Message {
-        body: entry.body.clone(),
-        properties: Properties {
-            content_type: Some(JSON.to_owned()),
-            kind: Some("message".to_owned()),
-            correlation_id: Some(question.stamp.to_string()),
-            reply_to: around.reply_to.clone(),
-            timestamp_s: Some(entry.received.as_secs()),
-            headers: entry.trace.iter().cloned().chain([received]).collect(),
-            ..Properties::default()
-        },
     }
 }

@@ -33,8 +33,6 @@ mod telling;
 pub mod trace;
 mod turn;
 
-pub(crate) use crate::process::in_order::{message_of, rest_of};
-
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +54,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use self::trace::JOURNEY;
 use crate::admin::metrics::{Lost, Metrics, Outcome};
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::auth::recorded::AuthStateRecorder;
@@ -73,9 +72,6 @@ use crate::process::given_up::GivenUp;
 use crate::revocation::known::Revoked;
 use crate::store::{self, HoldLimits, Store, UnauthenticatedLimits};
 use crate::token::Verifier;
-
-/// The target of the events that tell a message's journey, one per stage. They hold no token and no payload.
-pub const JOURNEY: &str = "countersign::journey";
 
 /// What could not be brought to its end is given back only after this, or it would come again at once, and
 /// use up its deliveries within milliseconds.

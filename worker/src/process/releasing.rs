@@ -26,7 +26,8 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::holding::MOST_HEIRS;
-use super::{Conclusion, JOURNEY, Pipeline};
+use super::trace::JOURNEY;
+use super::{Conclusion, Pipeline};
 use crate::admin::metrics::{Outcome, Released};
 use crate::auth::rights;
 use crate::auth::snapshot::{Bound, Principal};

@@ -12,6 +12,9 @@ use crate::admin::metrics::Outcome;
 use crate::dead_letter::redact;
 use crate::message::origin::Origin;
 
+/// The target of the events that tell a message's journey, one per stage. They hold no token and no payload.
+pub const JOURNEY: &str = "countersign::journey";
+
 /// The headers `traceparent` and `tracestate` of W3C Trace Context, by which whoever a handler asks (over HTTP, AMQP or
 /// anything else) goes on with the trace of the message that is being handled. Empty if that is in none.
 ///

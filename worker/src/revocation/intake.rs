@@ -25,7 +25,7 @@ use crate::app::queue_consumer::QueueConsumer;
 use crate::message::NOT_AMQP;
 use crate::outbound::outcome::Outcome;
 use crate::outbound::{Outbound, OutboundError, push};
-use crate::process::JOURNEY;
+use crate::process::trace::JOURNEY;
 use crate::store::Kept;
 
 pub(crate) struct RevocationConsumer {

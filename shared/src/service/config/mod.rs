@@ -196,7 +196,7 @@ pub fn load_or_exit_code<T: Config>(args: impl IntoIterator<Item = OsString>) ->
         }
         Err(errors) => {
             let _ = writeln!(std::io::stderr().lock(), "{errors}");
-            Err(ExitCode::from(crate::service::lifecycle::EXIT_CONFIG))
+            Err(ExitCode::from(super::exit_status::EXIT_CONFIG))
         }
     }
 }

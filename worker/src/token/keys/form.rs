@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::pem;
+pub(in crate::token) const BEGIN: &str = "-----BEGIN ";
 
 /// What a file with keys is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Form {
         let text = trim_start(content);
         if text.starts_with(b"{") {
             Self::Jwks
-        } else if text.starts_with(pem::BEGIN.trim_end().as_bytes()) {
+        } else if text.starts_with(BEGIN.trim_end().as_bytes()) {
             Self::Pem
         } else if is_der(content) {
             Self::Der
@@ -82,7 +82,7 @@ pub(in crate::token) fn looks(content: &[u8]) -> Looks {
         return Looks::Empty;
     }
     // PEM may stand behind explanatory text (RFC 7468 §2).
-    if holds(pem::BEGIN) {
+    if holds(BEGIN) {
         return Looks::Pem;
     }
     if ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-", "---- BEGIN SSH2"]

@@ -14,7 +14,6 @@ use super::form;
 use super::key::Material;
 use crate::token::Fault;
 
-pub(in crate::token) const BEGIN: &str = "-----BEGIN ";
 /// Tags of X.690 §8.
 const INTEGER: u8 = 0x02;
 const OBJECT_IDENTIFIER: u8 = 0x06;
@@ -39,7 +38,7 @@ pub(in crate::token) fn parse(content: &[u8]) -> Result<Material, Fault> {
     if text.contains("PRIVATE KEY-----") {
         return Err(Fault::PrivateKey);
     }
-    if text.matches(BEGIN).count() > 1 {
+    if text.matches(form::BEGIN).count() > 1 {
         return Err(Fault::SeveralPemBlocks);
     }
     let (label, body) = block(text).ok_or(Fault::Pem)?;
@@ -73,7 +72,7 @@ fn certificate(der: &[u8]) -> Result<Material, Fault> {
 }
 
 fn block(text: &str) -> Option<(&str, &str)> {
-    let (label, rest) = text.strip_prefix(BEGIN)?.split_once(DASHES)?;
+    let (label, rest) = text.strip_prefix(form::BEGIN)?.split_once(DASHES)?;
     let body = rest
         .strip_suffix(DASHES)?
         .strip_suffix(label)?

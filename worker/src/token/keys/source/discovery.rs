@@ -10,7 +10,7 @@ use bytes::Bytes;
 use reqwest::Url;
 use serde_json::Value;
 
-use super::fetch::{Fetch, FetchError};
+use super::fetch::{Fetch, FetchError, Undiscovered};
 use super::jwks_url::{JwksUrl, UrlError};
 use crate::auth::identity::{Issuer, TENANT};
 use crate::token::claims::members::Members;
@@ -37,30 +37,6 @@ pub struct Discovery {
     issuer: Issuer,
     documents: [JwksUrl; 2],
     reach: Reach,
-}
-
-/// Why an issuer's own word does not lead to its keys.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Undiscovered {
-    #[error("there is no discovery document: {openid}; and as RFC 8414 has it: {oauth}")]
-    Document {
-        openid: Box<FetchError>,
-        oauth: Box<FetchError>,
-    },
-    #[error("the discovery document is no JSON object with unique members")]
-    NoObject,
-    #[error("the discovery document is of {0}, not of the very issuer that `jwt-issuer` names")]
-    Issuer(String),
-    #[error("the discovery document has no `jwks_uri`")]
-    NoUri,
-    #[error("the `jwks_uri` of the discovery document cannot be used: {0}")]
-    Uri(UrlError),
-    #[error(
-        "the `jwks_uri` of the discovery document is on {0:?}, which is neither the issuer's host nor in `jwks-allow-hosts`"
-    )]
-    Host(String),
-    #[error("the `jwks_uri` of the discovery document, {uri}: {reason}")]
-    Keys { uri: String, reason: Box<FetchError> },
 }
 
 /// What is shown of a text that somebody else has written.

@@ -13,8 +13,7 @@ use rustls::RootCertStore;
 
 use super::MAX_FILE_BYTES;
 use super::Remote;
-use super::discovery::Undiscovered;
-use super::jwks_url::JwksUrl;
+use super::jwks_url::{JwksUrl, UrlError};
 use crate::web::{self, NoClient};
 
 /// Media types of a JWKS: RFC 7517 §8.5, and what most servers say.
@@ -58,6 +57,30 @@ pub(crate) enum FetchError {
     /// No connection, no TLS, no HTTP.
     #[error("{}", web::reason(.0))]
     Broken(reqwest::Error),
+}
+
+/// Why an issuer's own word does not lead to its keys.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Undiscovered {
+    #[error("there is no discovery document: {openid}; and as RFC 8414 has it: {oauth}")]
+    Document {
+        openid: Box<FetchError>,
+        oauth: Box<FetchError>,
+    },
+    #[error("the discovery document is no JSON object with unique members")]
+    NoObject,
+    #[error("the discovery document is of {0}, not of the very issuer that `jwt-issuer` names")]
+    Issuer(String),
+    #[error("the discovery document has no `jwks_uri`")]
+    NoUri,
+    #[error("the `jwks_uri` of the discovery document cannot be used: {0}")]
+    Uri(UrlError),
+    #[error(
+        "the `jwks_uri` of the discovery document is on {0:?}, which is neither the issuer's host nor in `jwks-allow-hosts`"
+    )]
+    Host(String),
+    #[error("the `jwks_uri` of the discovery document, {uri}: {reason}")]
+    Keys { uri: String, reason: Box<FetchError> },
 }
 
 impl From<reqwest::Error> for FetchError {

@@ -11,7 +11,7 @@ use shared::wire::grant::Grant;
 use shared::wire::id::Sequence;
 use tokio::time::Instant;
 
-use super::auth_state::Now;
+use crate::timers::now::Now;
 
 /// What stands in for the time before the first message that changed anything.
 const BEFORE_ALL: Sequence = Sequence::new(0);

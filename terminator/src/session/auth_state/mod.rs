@@ -5,6 +5,8 @@
 //! log-out is not undone by the late answer to a message that was sent before it; and a
 //! token that was issued earlier than the one in force changes nothing, whichever is heard of first.
 
+mod history;
+
 use std::time::Duration;
 
 use shared::service::clock::Timestamp;
@@ -15,27 +17,12 @@ use shared::wire::revocation::Subject;
 use shared::wire::tag::{IdentityTag, ResumeSecret, SessionTag, TokenIdTag};
 use tokio::time::Instant;
 
-use super::auth_history::{AuthHistory, State, Texts};
+use self::history::{AuthHistory, State, Texts};
+use crate::timers::now::{FAR, Now};
 
-/// The furthest moment that is told apart from never: beyond every token's life, and within what an `Instant` holds.
-pub(crate) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 /// How long after its end a write that had begun before may still be on its way: with what the timers may be late, less
 /// than the 250 ms that are promised.
 const WRITE_GRACE: Duration = Duration::from_millis(200);
-
-/// One moment on both clocks: the one that tokens are dated by, and the one that nobody can turn back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    pub(crate) instant: Instant,
-    pub(crate) wall: Timestamp,
-}
-
-impl Now {
-    /// That moment, as seen from now, on the clock that nobody can turn back. What is past is now.
-    pub(crate) fn instant_of(self, moment: Timestamp) -> Instant {
-        self.instant + moment.saturating_since(self.wall).min(FAR)
-    }
-}
 
 /// A connection's authentication.
 #[derive(Debug)]

@@ -1,0 +1,79 @@
+//! What a worker works with, and how much it takes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::bus::{Bus, ReplyQueues};
+use shared::service::clock::Clock;
+use shared::wire::grant::Policy;
+
+use crate::auth::identity::Issuer;
+use crate::config::{Elevation, Policies, PublicTypes, RequiredScopes, Strategy};
+use crate::store::{HoldLimits, Store, UnauthenticatedLimits};
+use crate::token::{ClaimPath, Verifier};
+
+/// What a worker works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where messages come from, and answers go.
+    pub bus: Arc<dyn Bus>,
+    /// What is known of each connection.
+    pub store: Arc<dyn Store>,
+    /// Who a token speaks for.
+    pub verifier: Arc<Verifier>,
+    /// Whose tokens are accepted: to whose subjects can be pushed, and whose can be revoked.
+    pub issuers: Vec<Issuer>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How much of everything.
+    pub limits: Limits,
+}
+
+/// How much a worker takes on, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The prefix of all names on the broker.
+    pub namespace: String,
+    /// How many messages it has in flight at most: being handled, waiting to be, or waiting for a confirm.
+    pub prefetch: u16,
+    /// How many messages are handled at a time, at least 1.
+    pub concurrency: usize,
+    /// How much of that messages of one type have, of what others leave, in percent.
+    pub type_percent: usize,
+    /// The same for messages of one identity.
+    pub identity_percent: usize,
+    /// How often one message is delivered to be processed before it counts as failed.
+    pub max_deliveries: u32,
+    /// How long the handler may take over one message.
+    pub handler_timeout: Duration,
+    /// For how long a message is remembered, so that it has its effect once; nothing if it is not.
+    pub idempotency: Option<Duration>,
+    /// How much is held until a fresh token comes, and for how long.
+    pub hold: HoldLimits,
+    /// How much of connections that are nobody's yet.
+    pub unauthenticated: UnauthenticatedLimits,
+    /// What terminators do when they have something for a connection whose authentication has lapsed.
+    pub on_expired_push: Policy,
+    /// How long a worker that stops may take to finish what it has.
+    pub drain_timeout: Duration,
+    /// By what a client proves who it is.
+    pub strategy: Strategy,
+    /// Whether who relays a message learns if its recipient is there.
+    pub relay_tells_presence: bool,
+    /// Into which queues an answer may go because somebody else says so; nothing means any.
+    pub reply_queues: Option<ReplyQueues>,
+    /// A digest of the settings that say who may what, for other workers to compare.
+    pub rules_digest: String,
+    /// For how long a message's own token acts, if it allows more than its connection's.
+    pub elevation: Elevation,
+    /// The claims that name the client of a token.
+    pub client_claims: Vec<String>,
+    /// What happens to a message that comes without valid authentication.
+    pub on_unauthenticated: Policies,
+    /// What a token must allow, by the message's type.
+    pub required_scopes: RequiredScopes,
+    /// The claims in which scopes stand.
+    pub scope_claims: Vec<ClaimPath>,
+    /// Which messages anybody may send.
+    pub public_types: PublicTypes,
+}
