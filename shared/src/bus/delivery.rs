@@ -10,6 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Message;
 use super::batch::{self, Unpacking};
+use super::whole::Part;
 
 /// One message out of a queue. It is settled by [`ack`](Self::ack), or given back when it is dropped.
 pub struct Delivery {
@@ -46,6 +47,8 @@ pub(super) enum Settler {
     },
     /// Of one entry of a batch.
     Entry(batch::Entry),
+    /// Of what is for one of many.
+    Part(Part),
 }
 
 impl Settler {
@@ -54,6 +57,7 @@ impl Settler {
             // If the channel is gone, the broker has already given the message back.
             Self::Channel { tag, settlements } => drop(settlements.send((tag, settlement))),
             Self::Entry(entry) => entry.settle(settlement),
+            Self::Part(part) => part.settle(settlement),
         }
     }
 
@@ -61,6 +65,7 @@ impl Settler {
         match self {
             Self::Channel { settlements, .. } => settlements.is_closed(),
             Self::Entry(entry) => entry.is_stale(),
+            Self::Part(part) => part.is_stale(),
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod rabbitmq;
 mod reply_queues;
 mod suspicion;
 pub mod topology;
+mod whole;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use self::message::{Message, Properties, Value};
 pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route, Waiting};
 pub use self::reply_queues::ReplyQueues;
 use self::topology::Queue;
+pub use self::whole::Whole;
 
 /// Whether the broker can be reached just now, and takes what it is given.
 #[derive(Clone, Debug, PartialEq, Eq)]

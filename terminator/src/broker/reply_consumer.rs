@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use shared::bus::{Consumer, Delivery};
-use shared::wire::envelope::{Bounced, Command, Epoch, Reply, Return};
+use shared::bus::{Consumer, Delivery, Whole};
+use shared::wire::envelope::{Bounced, Command, Epoch, Reply, Return, Spread};
 use shared::wire::id::{ConnectionId, MessageId};
 use shared::wire::revocation::{Revocation, Revocations};
 use tokio::sync::watch;
@@ -41,11 +41,11 @@ impl ReplyConsumer {
     /// Runs until the consumer has no more.
     pub(crate) async fn run(mut self, mut answers: Consumer) {
         while let Some(delivery) = answers.recv().await {
-            self.bring(delivery);
+            self.bring(delivery).await;
         }
     }
 
-    fn bring(&mut self, delivery: Delivery) {
+    async fn bring(&mut self, delivery: Delivery) {
         if delivery.is_redelivered() {
             self.common().metrics.redeliveries.increment(1);
         }
@@ -67,7 +67,20 @@ impl ReplyConsumer {
             Return::Rules(_) | Return::Cancelled(_) => delivery.ack(),
             Return::Reply(stamp, answer) => self.answer(stamp, answer, delivery),
             Return::Command(connection, errand) => self.errand(connection, errand, delivery),
+            Return::Spread(spread) => self.spread(&spread, delivery).await,
         }
+    }
+
+    /// Brings each of its connections a copy, as if each had come by itself; no more at a time than the broker would give out
+    /// of those.
+    async fn spread(&self, spread: &Spread, delivery: Delivery) {
+        let whole = Whole::of(delivery);
+        for connection in spread.connections() {
+            self.common().load.until_room().await;
+            let part = whole.part(spread.to_one(connection));
+            self.errand(connection, Command::Write(spread.write.clone()), part);
+        }
+        whole.finish();
     }
 
     fn answer(&self, stamp: MessageId, answer: Reply, delivery: Delivery) {

@@ -10,12 +10,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::broker::PREFETCH;
 
 /// A socket that has not taken what it was given for so long is a slow reader's, if somebody has to give way.
 pub(crate) const STALLED: Duration = Duration::from_secs(1);
 /// The most texts that wait, all connections together: of what the broker gives out, half is for what is kept behind fetches.
 const MOST_TEXTS: usize = PREFETCH as usize / 2;
+/// The most texts that are kept before a text for many waits: as many as there could be if each had come by itself.
+const MOST_COPIES: usize = PREFETCH as usize;
 /// The part of its own bound that a connection may hold when all is used up.
 const SHARE_WHEN_FULL: usize = 16;
 
@@ -31,6 +35,8 @@ pub(crate) struct TotalLoad {
     most_bytes: usize,
     texts: AtomicUsize,
     bytes: AtomicUsize,
+    /// There is room again for texts that came as one.
+    room: Notify,
 }
 
 impl TotalLoad {
@@ -39,6 +45,15 @@ impl TotalLoad {
             most_bytes,
             texts: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            room: Notify::const_new(),
+        }
+    }
+
+    /// Waits while as many texts are kept as the broker gives out: a text for many comes as one, and would be kept for each. One
+    /// task waits.
+    pub(crate) async fn until_room(&self) {
+        while self.texts.load(Ordering::Relaxed) >= MOST_COPIES {
+            self.room.notified().await;
         }
     }
 
@@ -49,7 +64,10 @@ impl TotalLoad {
         }
         self.texts.fetch_add(after.texts, Ordering::Relaxed);
         self.bytes.fetch_add(after.bytes, Ordering::Relaxed);
-        self.texts.fetch_sub(before.texts, Ordering::Relaxed);
+        let texts = self.texts.fetch_sub(before.texts, Ordering::Relaxed);
+        if texts >= MOST_COPIES && texts - before.texts.min(texts) < MOST_COPIES {
+            self.room.notify_one();
+        }
         self.bytes.fetch_sub(before.bytes, Ordering::Relaxed);
     }
 
@@ -99,6 +117,25 @@ mod tests {
         total.moved(some, none);
         assert_eq!(total.get(), Load { texts: 1, bytes: 300 });
         assert!(!total.is_above(2) && total.bound(160) == 160);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn copies_wait_for_room_and_no_longer() {
+        let total = TotalLoad::new(usize::MAX);
+        let of = |texts| Load { texts, bytes: 1 };
+        total.moved(of(0), of(MOST_COPIES - 1));
+        total.until_room().await;
+        total.moved(of(0), of(2));
+        let waited = tokio::time::timeout(STALLED, total.until_room()).await;
+        assert!(waited.is_err(), "there is no room");
+        total.moved(of(1), of(0));
+        let waited = tokio::time::timeout(STALLED, total.until_room()).await;
+        assert!(waited.is_err(), "nor now");
+        let (waited, ()) = tokio::join!(tokio::time::timeout(STALLED, total.until_room()), async {
+            tokio::task::yield_now().await;
+            total.moved(of(1), of(0));
+        });
+        waited.expect("now there is");
     }
 
     #[test]

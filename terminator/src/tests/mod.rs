@@ -10,6 +10,7 @@ mod ordering;
 mod outbound;
 mod reading;
 mod revoking;
+mod spreading;
 mod timing;
 
 use std::sync::Arc;

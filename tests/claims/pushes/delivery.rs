@@ -282,6 +282,36 @@ async fn a_dead_terminator_s_connections_take_no_push_from_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_push_is_one_message_on_the_broker_for_each_terminator_whatever_the_number_of_connections() {
+    const EACH: usize = 10;
+    let mut stack = stack(2, &[("batch", "off")]).await;
+    let mut backend = stack.producer().await;
+    let (mut clients, mut of_dead) = (Vec::new(), String::new());
+    for number in 0..2 * EACH {
+        let mut client = stack.client_of(number % 2).await;
+        let auth = client.authenticate(&fresh("alice")).await;
+        if number == 0 {
+            let connection = connection_of(&auth);
+            of_dead = connection.split('.').next().expect("a terminator").to_owned();
+        }
+        clients.push(client);
+    }
+    stack.terminator(0).kill();
+    let outcome = backend.push(&Push::to("alice", "once").id("once")).await;
+    assert_eq!(outcome["outcome"], "delivered", "{outcome}");
+    let queue = format!("{}.return.{of_dead}", stack.namespace());
+    assert_eq!(
+        stack.queue().await.count(&queue).await,
+        1,
+        "one for its ten connections"
+    );
+    for mut client in clients.into_iter().skip(1).step_by(2) {
+        assert_eq!(client.push(SOON).await["id"], "once");
+        client.expect_nothing_shown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_terminator_that_dies_takes_nobody_else_s_connections_out_of_the_index() {
     const EACH: usize = 20;
     let mut stack = Stack::builder().terminators(2).workers(2).start().await;

@@ -201,11 +201,15 @@ impl Outbound {
     ) -> Result<Arrival, PublishError> {
         let arrival = confirmed(sent).await?;
         if arrival == Arrival::Gone {
-            self.counters.unregistered();
-            // If the store is away, whoever comes next finds it again.
-            let _ = self.store.unregister(identity, connection, None).await;
+            self.unregister(identity, connection).await;
         }
         Ok(arrival)
+    }
+
+    async fn unregister(&self, identity: IdentityTag, connection: ConnectionId) {
+        self.counters.unregistered();
+        // If the store is away, whoever comes next finds it again.
+        let _ = self.store.unregister(identity, connection, None).await;
     }
 
     /// Tells everybody who runs of revocations, at most as many as travel in one message.

@@ -4,14 +4,18 @@
 //! order, each push confirmed before the next is looked at; different identities go
 //! side by side.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use shared::bus::Delivery;
-use shared::wire::envelope::Command;
+use shared::bus::{Delivery, Message};
 use shared::wire::envelope::command::{Producer, Write};
+use shared::wire::envelope::spread::MOST_CONNECTIONS;
+use shared::wire::envelope::{Command, Spread};
+use shared::wire::id::TerminatorId;
 use shared::wire::protocol::{ErrorBody, ErrorCode};
 use shared::wire::tag::IdentityTag;
 use tracing::debug;
@@ -24,7 +28,7 @@ use super::lanes::Lanes;
 use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
 use super::push::{self, Addressee, Push};
-use super::{Arrival, Outbound, OutboundError, write};
+use super::{Arrival, Outbound, OutboundError, confirmed, write};
 use crate::app::queue_consumer::QueueConsumer;
 use crate::auth::identity::Issuer;
 use crate::dead_letter::redact;
@@ -229,21 +233,28 @@ impl Pushes {
         identity: IdentityTag,
         recipients: &[Recipient],
     ) -> Result<Vec<Recipient>, OutboundError> {
-        let errand = Command::Write(Write {
+        let write = Write {
             alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
             ..write(&push.to_hold(), Some(identity))
-        });
-        let body = push.bytes();
-        let mut sent = Vec::with_capacity(recipients.len());
-        for recipient in recipients {
-            let sending = self.outbound.submit(recipient.connection, &errand, body.clone()).await;
-            sent.push((*recipient, sending));
+        };
+        let mut sent = Vec::new();
+        for (terminator, recipients) in by_terminator(recipients) {
+            for some in recipients.chunks(MOST_CONNECTIONS) {
+                let message = to_some(terminator, some, &write, push.bytes());
+                let queue = self.outbound.names.return_queue(terminator).name;
+                sent.push((some.to_vec(), self.outbound.publish(&queue, message).await));
+            }
         }
-        let mut arrived = Vec::with_capacity(sent.len());
-        for (recipient, sending) in sent {
-            let arrival = self.outbound.arrival(identity, recipient.connection, sending).await?;
-            if arrival == Arrival::Arrived {
-                arrived.push(recipient);
+        let mut arrived = Vec::with_capacity(recipients.len());
+        for (some, sending) in sent {
+            match confirmed(sending).await? {
+                Arrival::Arrived => arrived.extend(some),
+                Arrival::Refused => {}
+                Arrival::Gone => {
+                    for recipient in some {
+                        self.outbound.unregister(identity, recipient.connection).await;
+                    }
+                }
             }
         }
         self.outbound.counters.wrote(arrived.len());
@@ -302,6 +313,33 @@ impl Pushes {
             (None, _) => {}
         }
         Ok(())
+    }
+}
+
+/// The recipients of each terminator, in their order.
+fn by_terminator(recipients: &[Recipient]) -> BTreeMap<TerminatorId, Vec<Recipient>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for recipient in recipients {
+        all.entry(recipient.connection.terminator).or_default().push(*recipient);
+    }
+    all
+}
+
+/// One message, whatever the number of connections.
+fn to_some(terminator: TerminatorId, recipients: &[Recipient], write: &Write, text: Bytes) -> Message {
+    match recipients {
+        [one] => Command::Write(write.clone()).to_message(one.connection, text),
+        _ => {
+            let numbers = recipients.iter().map(|one| one.connection.number).collect();
+            let write = write.clone();
+            Spread {
+                terminator,
+                numbers,
+                write,
+                text,
+            }
+            .to_message()
+        }
     }
 }
 

@@ -123,8 +123,11 @@ impl UndeliveredConsumer {
         })
     }
 
-    fn take(&self, delivery: Delivery, doing: &mut Lanes<Lane, (Delivery, Job), ()>) {
+    fn take(&self, mut delivery: Delivery, doing: &mut Lanes<Lane, (Delivery, Job), ()>) {
         let outbound = &self.outbound;
+        if let Some(one) = for_one(&delivery.message) {
+            delivery.message = one;
+        }
         if batch::why_unreadable(&delivery.message).is_some() {
             outbound.counters.came(Came::Ignored);
             return doing.push(Lane::Broadcasts, (delivery, Job::Bury));
@@ -268,6 +271,23 @@ fn settlement(message: &Message) -> Option<(String, Message)> {
     Some((queue.clone(), settlement))
 }
 
+/// What was for several connections and the broker gave up, so that none of them has it: as if it had been for the first,
+/// because what is held of it is the identity's.
+fn for_one(message: &Message) -> Option<Message> {
+    let Return::Spread(spread) = Return::read(message)? else {
+        return None;
+    };
+    let mut one = spread.to_one(spread.connections().next()?);
+    let headers = &mut one.properties.headers;
+    let of_broker = message
+        .properties
+        .headers
+        .iter()
+        .filter(|(name, _)| name.starts_with("x-"));
+    headers.extend(of_broker.cloned());
+    Some(one)
+}
+
 impl Job {
     /// What to do about a message; nothing if nobody waits for it.
     fn of(message: &Message, now: Timestamp) -> Option<Self> {
@@ -339,6 +359,8 @@ impl Job {
                     },
                 })
             }
+            // See `for_one`.
+            Return::Spread(_) => None,
             Return::Command(gone, Command::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
             // Others of the identity were told too, and whoever comes is told when it registers.
             Return::Command(_, Command::Wake { from: None } | Command::Fetched { .. } | Command::Replaced) => None,

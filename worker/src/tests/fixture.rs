@@ -1,6 +1,6 @@
 //! A worker with all that is around it, in this process, on a clock that is turned by hand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use shared::bus::topology::{Names, Queue, keys};
 use shared::bus::{Bus, Consumer, Delivery, Message, Properties, PublishTimeout, Publisher, Route};
 use shared::service::clock::{Clock, ManualClock, Timestamp};
 use shared::service::trace::Tracer;
-use shared::wire::envelope::{ForwardedMessage, MessageKind, Reply, Standing};
+use shared::wire::envelope::{ForwardedMessage, MessageKind, Reply, Return, Standing};
 use shared::wire::grant::Policy;
 use shared::wire::id::{ConnectionId, MessageId, Sequence, TerminatorId};
 use shared::wire::protocol::ErrorCode;
@@ -60,6 +60,8 @@ pub(super) struct Fixture {
     standings: Mutex<HashMap<ConnectionId, Standing>>,
     /// Those that their terminators were told to close, because another has taken over.
     pub(super) replaced: Vec<ConnectionId>,
+    /// What came for several connections and is not looked at yet.
+    spread: VecDeque<Message>,
 }
 
 impl Fixture {
@@ -122,6 +124,7 @@ impl Fixture {
             publisher: bus.publisher(PublishTimeout::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
             replaced: Vec::new(),
+            spread: VecDeque::new(),
             names,
             bus,
             clock,
@@ -232,8 +235,22 @@ impl Fixture {
         }
     }
 
-    /// The next message to the terminator, as it lay in its queue.
+    /// The next message to one connection: what is for several counts as that many.
     pub(super) async fn returned(&mut self) -> Message {
+        if let Some(message) = self.spread.pop_front() {
+            return message;
+        }
+        let message = self.raw().await;
+        let Some(Return::Spread(spread)) = Return::read(&message) else {
+            return message;
+        };
+        let each = spread.connections().map(|connection| spread.to_one(connection));
+        self.spread.extend(each);
+        self.spread.pop_front().expect("it is for somebody")
+    }
+
+    /// The next message to the terminator, as it lay in its queue.
+    pub(super) async fn raw(&mut self) -> Message {
         let delivery = tokio::time::timeout(NEVER, self.returns.recv());
         let mut delivery = delivery.await.expect("nothing came").expect("the bus lives");
         let message = delivery.take_message();

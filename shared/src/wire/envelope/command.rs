@@ -84,6 +84,50 @@ pub struct Producer {
     pub correlation_id: Option<String>,
 }
 
+impl Write {
+    /// The message of that type that carries it.
+    pub(super) fn to_message(&self, kind: &str, to: String, body: Bytes) -> Message {
+        let producer = self.producer.as_ref();
+        let headers = Headers::default()
+            .text(FOR, self.identity)
+            .text(OUTCOME_TO, producer.map(|producer| &producer.reply_to))
+            .text(
+                OUTCOME_ID,
+                producer.and_then(|producer| producer.correlation_id.as_ref()),
+            )
+            .flag(ALONE, self.alone)
+            .text(ASKED_BY, self.asked_by)
+            .flag(RELEASED, self.released);
+        Message {
+            body,
+            properties: Properties {
+                content_type: Some(JSON.to_owned()),
+                kind: Some(kind.to_owned()),
+                correlation_id: Some(to),
+                message_id: Some(self.key.clone()),
+                timestamp_s: Some(self.since.as_secs()),
+                headers: headers.0,
+                ..Properties::default()
+            },
+        }
+    }
+
+    pub(super) fn read(properties: &Properties) -> Result<Self, InvalidHeader> {
+        Ok(Self {
+            key: properties.message_id.clone().ok_or(InvalidHeader)?,
+            identity: parsed(properties, FOR)?,
+            producer: text(properties, OUTCOME_TO)?.map(|reply_to| Producer {
+                reply_to: reply_to.to_owned(),
+                correlation_id: text(properties, OUTCOME_ID).ok().flatten().map(str::to_owned),
+            }),
+            alone: flag(properties, ALONE),
+            asked_by: parsed(properties, ASKED_BY)?,
+            released: flag(properties, RELEASED),
+            since: Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
+        })
+    }
+}
+
 impl Command {
     /// The message that carries it.
     pub fn to_message(&self, connection: ConnectionId, body: Bytes) -> Message {
@@ -93,22 +137,7 @@ impl Command {
             ..Properties::default()
         };
         let (kind, headers) = match self {
-            Self::Write(write) => {
-                properties.message_id = Some(write.key.clone());
-                properties.timestamp_s = Some(write.since.as_secs());
-                let producer = write.producer.as_ref();
-                let headers = Headers::default()
-                    .text(FOR, write.identity)
-                    .text(OUTCOME_TO, producer.map(|producer| &producer.reply_to))
-                    .text(
-                        OUTCOME_ID,
-                        producer.and_then(|producer| producer.correlation_id.as_ref()),
-                    )
-                    .flag(ALONE, write.alone)
-                    .text(ASKED_BY, write.asked_by)
-                    .flag(RELEASED, write.released);
-                (TYPE_WRITE, headers)
-            }
+            Self::Write(write) => return write.to_message(TYPE_WRITE, connection.to_string(), body),
             Self::Fetched { left } => (TYPE_FETCHED, Headers::default().number(LEFT, *left)),
             Self::Wake { from } => (TYPE_WAKE, Headers::default().text(FROM, *from)),
             Self::Replaced => (TYPE_REPLACED, Headers::default()),
@@ -127,18 +156,7 @@ impl Command {
 
     fn try_read(properties: &Properties) -> Result<Option<Self>, InvalidHeader> {
         Ok(match properties.kind.as_deref() {
-            Some(TYPE_WRITE) => Some(Self::Write(Write {
-                key: properties.message_id.clone().ok_or(InvalidHeader)?,
-                identity: parsed(properties, FOR)?,
-                producer: text(properties, OUTCOME_TO)?.map(|reply_to| Producer {
-                    reply_to: reply_to.to_owned(),
-                    correlation_id: text(properties, OUTCOME_ID).ok().flatten().map(str::to_owned),
-                }),
-                alone: flag(properties, ALONE),
-                asked_by: parsed(properties, ASKED_BY)?,
-                released: flag(properties, RELEASED),
-                since: Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
-            })),
+            Some(TYPE_WRITE) => Some(Self::Write(Write::read(properties)?)),
             Some(TYPE_FETCHED) => Some(Self::Fetched {
                 left: number(properties, LEFT)?,
             }),

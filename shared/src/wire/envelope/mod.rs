@@ -9,6 +9,7 @@
 //! | question | `<ns>.internal`, `forward` | `message`, `run`, `closed`, `release`, `announced`, `back` | the stamp: `<connection>.<sequence>` |
 //! | answer | default exchange, the `reply_to` | none | the question's, as it came |
 //! | errand | default exchange, a return queue | `write`, `fetched`, `wake` | the connection |
+//! | spread | default exchange, a return queue | `spread` | the terminator |
 //! | revocations | `<ns>.internal`, `revoked` | `revoked` | |
 //! | epoch of the store | `<ns>.internal`, `revoked` | `epoch` | |
 //! | what was given up | `<ns>.internal`, `rules` | `cancelled` | |
@@ -26,6 +27,7 @@ pub mod release;
 pub mod reply;
 pub mod request;
 pub mod run;
+pub mod spread;
 pub mod undelivered;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,7 @@ pub use super::envelope::command::Command;
 pub use super::envelope::release::Release;
 pub use super::envelope::reply::{Change, Part, Reply, Verdict};
 pub use super::envelope::request::{ForwardedMessage, MessageKind, Standing};
+pub use super::envelope::spread::Spread;
 pub use super::envelope::undelivered::{Bounced, Fetch};
 
 /// The media type of a client message and of an answer: one JSON text (RFC 8259).
@@ -55,6 +58,8 @@ pub enum Return {
     Reply(MessageId, Reply),
     /// Something to do for a connection.
     Command(ConnectionId, Command),
+    /// Something to write to several connections.
+    Spread(Spread),
     /// Something is taken back; in one message at most [`MOST_AT_A_TIME`](crate::wire::revocation::MOST_AT_A_TIME).
     Revoked(Vec<Revocation>),
     /// The store may have lost what it had: terminators announce their connections anew.
@@ -101,6 +106,7 @@ impl Return {
             Some(TYPE_RULES) => serde_json::from_slice(&message.body).ok().map(Self::Rules),
             Some(TYPE_CANCELLED) => serde_json::from_slice(&message.body).ok().map(Self::Cancelled),
             Some(TYPE_EPOCH) => serde_json::from_slice(&message.body).ok().map(Self::Epoch),
+            Some(spread::TYPE) => Spread::read(message).map(Self::Spread),
             Some(_) => Command::read(&message.properties).map(|(connection, errand)| Self::Command(connection, errand)),
         }
     }

@@ -138,7 +138,7 @@ impl Fixture {
             .await;
     }
 
-    fn undelivered(&self) -> Route {
+    pub(super) fn undelivered(&self) -> Route {
         Route::new(&self.names.internal_exchange().name, keys::UNDELIVERED)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use shared::bus::topology::keys;
 use shared::bus::{Bus, Properties, Route, Value};
-use shared::wire::envelope::{Bounced, Command};
+use shared::wire::envelope::{Bounced, Command, Return};
 use shared::wire::grant::Policy;
 use shared::wire::id::{ConnectionId, Sequence, TerminatorId};
 
@@ -44,6 +44,44 @@ async fn a_push_reaches_every_live_connection_of_its_identity_and_nobody_else() 
     fixture.expect_no_answer().await;
     assert!(fixture.is_empty(&fixture.names.pushes()).await);
     assert_eq!(fixture.held("alice").await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_is_one_message_for_a_terminator_whatever_the_number_of_its_connections() {
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut outcomes = Outcomes::of(&fixture);
+    let away = elsewhere();
+    let queue = fixture.names.return_queue(away.terminator);
+    let mut other = fixture.bus.consumer(queue, 10);
+    for number in 1..=50 {
+        fixture.connect(fixture.connection(number), "alice", 300).await;
+    }
+    fixture.connect(away, "alice", 300).await;
+    fixture.push(&TO_ALICE, "1", outcomes.wanted("a")).await;
+    assert_eq!(
+        outcomes.next().await.1,
+        json!({"outcome": "delivered", "connections": 51})
+    );
+    let Some(Return::Spread(spread)) = Return::read(&fixture.raw().await) else {
+        panic!("it is for several");
+    };
+    assert!(
+        spread
+            .connections()
+            .eq((1..=50).map(|number| fixture.connection(number)))
+    );
+    fixture.expect_no_answer().await;
+    let alone = other.recv().await.expect("it has one, too");
+    assert!(matches!(Return::read(&alone.message), Some(Return::Command(to, Command::Write(_))) if to == away));
+    // Nobody fetches what is for several: the broker gives it up, and it is held once.
+    let mut broken = spread.to_message();
+    broken.properties.headers.push(fixture.died_in_retry());
+    fixture
+        .publish(fixture.undelivered(), broken.body, broken.properties)
+        .await;
+    settle().await;
+    assert_eq!(fixture.held("alice").await, ["p:a"]);
 }
 
 #[tokio::test(start_paused = true)]
