@@ -14,5 +14,6 @@ pub(crate) mod hostile;
 pub(crate) mod interfaces;
 pub(crate) mod operating;
 mod promises;
+mod push_shards;
 pub(crate) mod pushes;
 pub(crate) mod sockets;

@@ -19,7 +19,7 @@ use shared::wire::envelope::JSON;
 use shared::wire::id::ConnectionId;
 use shared::wire::protocol::MAX_ID_BYTES;
 
-use self::outcome::{Outcome, Tally};
+use self::outcome::{Tally, Told};
 use self::source::{Ids, Payloads, SourceArgs};
 use crate::support::broker::BrokerArgs;
 use crate::support::rpc_client::{self, Asker, Fate, Line, Pace, Question};
@@ -29,6 +29,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   countersign push --subject alice --payload '{\"text\":\"your parcel is there\"}'
   countersign push --subject alice --issuer https://id.example --id order-7 --payload '{\"order\":7}'
+  countersign push --subject alice --subject bob --payload '\"both\"'         the same to each of them
   jq -c '.[]' news.json | countersign push --subject alice --file -        one payload a line
   countersign push --connection 0f3c9a2b7d51e604.1f --payload '\"hello\"'    `inspect identity` names connections
 
@@ -75,9 +76,9 @@ pub(crate) struct PushArgs {
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 struct RecipientArgs {
-    /// To all connections of this subject, or the next one.
+    /// To all connections of this subject, or the next one. Several times: to each of them.
     #[arg(long)]
-    subject: Option<String>,
+    subject: Vec<String>,
     /// To this connection and no other, while it is open.
     #[arg(long, value_name = "ID", value_parser = human::parse_connection)]
     connection: Option<ConnectionId>,
@@ -127,8 +128,11 @@ impl PushArgs {
     fn headers(&self) -> Vec<(String, Value)> {
         let RecipientArgs { subject, connection } = &self.recipient;
         let connection = connection.map(|connection| connection.to_string());
+        let many = (subject.len() > 1).then(|| serde_json::json!(subject).to_string());
+        let one = subject.first().filter(|_| many.is_none()).cloned();
         [
-            ("subject", subject.clone()),
+            ("subject", one),
+            ("subjects", many),
             ("issuer", self.issuer.clone()),
             ("connection", connection),
         ]
@@ -176,17 +180,21 @@ impl Asker for Pushing {
     fn answered(&mut self, question: Option<Question>, answer: &Message) -> bool {
         // What belongs to no push of this run cannot be told of.
         let Some(question) = question else { return false };
-        let outcome = Outcome::read(&answer.body);
+        let told = Told::read(&answer.body);
         let id = self.ids.of(question.number);
-        self.progress.suspend(|| match self.shown {
-            Shown::Nothing => {}
-            Shown::Text => print::line(&format!("{id}  {outcome}")),
-            Shown::Json => print::line(&outcome.to_json(&id)),
+        self.progress.suspend(|| {
+            for one in &told {
+                match self.shown {
+                    Shown::Nothing => {}
+                    Shown::Text => print::line(&one.to_text(&id)),
+                    Shown::Json => print::line(&one.to_json(&id)),
+                }
+            }
         });
         // The outcome of one that was held may change later, while others are on their way.
         if question.waits {
             self.progress.inc(1);
-            self.tally.count(&outcome);
+            told.iter().for_each(|one| self.tally.count(&one.outcome));
         }
         true
     }
@@ -244,6 +252,8 @@ mod tests {
         let with = |flags: &[&str]| parsed(&[&payload[..], flags].concat());
         let names = |args: PushArgs| args.headers().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names(with(&["--subject", "alice"]).unwrap()), ["subject"]);
+        let many = with(&["--subject", "a", "--subject", "b"]).unwrap().headers();
+        assert_eq!(many, [("subjects".to_owned(), Value::Text(r#"["a","b"]"#.to_owned()))]);
         assert_eq!(
             names(with(&["--subject", "a", "--issuer", "i"]).unwrap()),
             ["subject", "issuer"]

@@ -23,10 +23,22 @@ pub(super) enum Outcome {
     Other(String),
 }
 
+/// What became of it for one of those that a push is for.
+#[derive(Debug, PartialEq)]
+pub(super) struct Told {
+    /// Who, if the push named many.
+    pub(super) subject: Option<String>,
+    pub(super) outcome: Outcome,
+}
+
 /// An outcome as it crosses the broker.
 #[derive(Deserialize)]
 struct Wire {
     outcome: String,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    outcomes: Vec<Wire>,
     #[serde(default)]
     connections: u64,
     #[serde(default)]
@@ -41,12 +53,44 @@ struct Refusal {
     message: String,
 }
 
-impl Outcome {
-    /// Reads an outcome. What is none is told as it is.
-    pub(super) fn read(body: &[u8]) -> Self {
+impl Told {
+    /// Reads what a worker tells of a push, for each that it is for. What is none is told as it is.
+    pub(super) fn read(body: &[u8]) -> Vec<Self> {
         let Ok(wire) = serde_json::from_slice::<Wire>(body) else {
-            return Self::Other(String::from_utf8_lossy(body).into_owned());
+            let outcome = Outcome::Other(String::from_utf8_lossy(body).into_owned());
+            return vec![Self { subject: None, outcome }];
         };
+        let each = if wire.outcome == "of_each" {
+            wire.outcomes
+        } else {
+            vec![wire]
+        };
+        each.into_iter()
+            .map(|wire| Self {
+                subject: wire.subject.clone(),
+                outcome: Outcome::of(wire),
+            })
+            .collect()
+    }
+
+    /// One line for people.
+    pub(super) fn to_text(&self, id: &str) -> String {
+        let subject = self.subject.as_ref().map(|subject| format!("{subject:?}: "));
+        format!("{id}  {}{}", subject.unwrap_or_default(), self.outcome)
+    }
+
+    /// One line of JSON, with the members of the worker's own and the push's id.
+    pub(super) fn to_json(&self, id: &str) -> String {
+        let mut json = self.outcome.members(id);
+        if let Some(subject) = &self.subject {
+            json.insert("subject".to_owned(), subject.as_str().into());
+        }
+        Value::Object(json).to_string()
+    }
+}
+
+impl Outcome {
+    fn of(wire: Wire) -> Self {
         match wire.outcome.as_str() {
             "delivered" => Self::Delivered {
                 connections: wire.connections,
@@ -62,8 +106,7 @@ impl Outcome {
         }
     }
 
-    /// One line of JSON, with the members of the worker's own and the push's id.
-    pub(super) fn to_json(&self, id: &str) -> String {
+    fn members(&self, id: &str) -> Map<String, Value> {
         let mut json = Map::new();
         json.insert("id".to_owned(), id.into());
         json.insert("outcome".to_owned(), self.word().into());
@@ -75,7 +118,7 @@ impl Outcome {
             }
             Self::Held | Self::NoRecipient | Self::Expired | Self::Other(_) => {}
         }
-        Value::Object(json).to_string()
+        json
     }
 
     fn word(&self) -> &str {
@@ -182,20 +225,34 @@ mod tests {
 
     #[test]
     fn an_outcome_is_told_in_words_and_again_in_json() {
-        let outcome = Outcome::read(br#"{"outcome":"delivered","connections":2}"#);
-        assert_eq!(outcome.to_string(), "delivered to 2 connections");
+        let one = |body: &[u8]| Told::read(body).pop().expect("it is about one");
+        let outcome = one(br#"{"outcome":"delivered","connections":2}"#);
+        assert_eq!(outcome.to_text("p"), "p  delivered to 2 connections");
         let json: Value = serde_json::from_str(&outcome.to_json("p")).unwrap();
         assert_eq!(
             json,
             serde_json::json!({"id": "p", "outcome": "delivered", "connections": 2})
         );
-        let refused = Outcome::read(br#"{"outcome":"refused","error":{"code":"hold_overflow","message":"too much"}}"#);
-        assert_eq!(refused.to_string(), "refused: hold_overflow: too much");
+        let refused = one(br#"{"outcome":"refused","error":{"code":"hold_overflow","message":"too much"}}"#);
+        assert_eq!(refused.to_text("p"), "p  refused: hold_overflow: too much");
         let json: Value = serde_json::from_str(&refused.to_json("p")).unwrap();
         assert_eq!(json["error"]["code"], "hold_overflow");
-        assert_eq!(Outcome::read(br#"{"outcome":"held"}"#), Outcome::Held);
-        assert_eq!(Outcome::read(br#"{"outcome":"no_recipient"}"#), Outcome::NoRecipient);
-        assert!(Outcome::read(b"nonsense").to_string().contains("nonsense"));
+        assert_eq!(one(br#"{"outcome":"held"}"#).outcome, Outcome::Held);
+        assert_eq!(one(br#"{"outcome":"no_recipient"}"#).outcome, Outcome::NoRecipient);
+        assert!(one(b"nonsense").to_text("p").contains("nonsense"));
+    }
+
+    #[test]
+    fn what_becomes_of_a_push_for_many_is_told_of_each() {
+        let body = br#"{"outcome":"of_each","outcomes":[{"subject":"a","outcome":"held"},{"subject":"b","outcome":"expired"}]}"#;
+        let told = Told::read(body);
+        let texts: Vec<_> = told.iter().map(|one| one.to_text("p")).collect();
+        assert!(texts[0].starts_with("p  \"a\": held"), "{texts:?}");
+        let json: Value = serde_json::from_str(&told[1].to_json("p")).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"id": "p", "subject": "b", "outcome": "expired"})
+        );
     }
 
     #[test]

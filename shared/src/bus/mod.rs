@@ -102,6 +102,9 @@ pub trait Bus: Send + Sync + 'static {
     /// is not there is consumed by nobody, and one that cannot be asked about counts as that.
     fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a>;
 
+    /// Whether there is a queue of this name, as far as can be found out within seconds.
+    fn is_there<'a>(&'a self, queue: &'a str) -> Looking<'a>;
+
     /// Whether publications leave and deliveries come just now.
     fn link(&self) -> watch::Receiver<Link>;
 

@@ -13,6 +13,7 @@
 //!                                                       └▶ <ns>.injected.failed ─▶ workers ─▶ <ns>.dead
 //! workers with that handler ─▶ <ns>.app ─ the message's type ─▶ applications' queues ─▶ applications ─▶ <ns>.reply.<id>
 //! any producer ─────────▶ <ns> ────────── push ────▶ <ns>.pushes ─────── one worker ─▶ <ns>.return.<id> ─▶ terminator
+//!                                    with `push-shards`: <ns>.pushes ─ one worker ─▶ <ns>.push.<n> ─ one worker each ─▶ likewise
 //! any operator ─────────▶ <ns> ────────── revoke ──▶ <ns>.revocations ─▶ workers ─ <ns>.internal, `revoked` ─▶ all of
 //!                                                       <ns>.return.<id> and <ns>.worker.<id>
 //! what was not written: by terminators, and by the broker what sat too long, `undelivered` ─▶ <ns>.undelivered
@@ -97,7 +98,7 @@ const OURS: [&str; 11] = [
 ];
 
 /// The other words that stand after the namespace in names of ours.
-const RESERVED: [&str; 6] = ["internal", "app", "return", "worker", "reply", "inject"];
+const RESERVED: [&str; 7] = ["internal", "app", "return", "worker", "reply", "inject", "push"];
 
 /// Whether no namespace may have that word behind a dot: it would have the names of the namespace before the dot.
 pub fn is_reserved(word: &str) -> bool {
@@ -125,10 +126,15 @@ fn is_of_a_namespace(queue: &str) -> bool {
         let is_number = number.len() == 16 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
         ["return", "worker", "reply"].contains(&word) && is_number
     };
+    let one_of_few = |word: &str, number: &str| {
+        word == "push" && (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
     let mut words = queue.rsplit('.');
     match (words.next(), words.next(), words.next()) {
         (Some(last), Some(_), None) => OURS.contains(&last),
-        (Some(last), Some(before), Some(_)) => OURS.contains(&last) || one_of_many(before, last),
+        (Some(last), Some(before), Some(_)) => {
+            OURS.contains(&last) || one_of_many(before, last) || one_of_few(before, last)
+        }
         _ => false,
     }
 }
@@ -141,6 +147,11 @@ const RETURN: &str = "return.";
 
 /// The same for those of workers.
 const WORKER: &str = "worker.";
+
+/// The same for those to which pushes are passed on.
+const PUSH: &str = "push.";
+/// The most of those that there are.
+pub const MOST_PUSH_SHARDS: u16 = 16;
 
 /// The same for those of workers where applications answer.
 const REPLY: &str = "reply.";
@@ -223,6 +234,9 @@ pub struct Limits {
     pub dead_letter: Option<(String, String)>,
     /// Whether only one of its consumers is given messages, and another only when that one is gone.
     pub single_active_consumer: bool,
+    /// With which priority this consumer is that one, where the broker asks (RabbitMQ 4). It belongs to the consumer, and not to
+    /// the queue.
+    pub priority: Option<u8>,
 }
 
 /// What a full queue does.
@@ -354,6 +368,27 @@ impl Names {
         self.public_queue("pushes", keys::PUSH, limits)
     }
 
+    /// Where pushes wait that were passed on, each identity's in one of these. One consumer at a time, like [`pushes`](Self::pushes).
+    pub fn push_shard(&self, number: u16) -> Queue {
+        let limits = Limits {
+            single_active_consumer: true,
+            ..self.waiting(MESSAGES_DELIVERY_LIMIT, keys::FAILED)
+        };
+        Queue {
+            name: format!("{}.{PUSH}{number}", self.namespace),
+            kind: QueueKind::Quorum(limits),
+            bindings: Vec::new(),
+            former_bindings: Vec::new(),
+            filled_by: FilledBy::Us,
+        }
+    }
+
+    /// Whether pushes wait in that queue.
+    pub fn is_of_pushes(&self, queue: &str) -> bool {
+        let rest = self.rest_of(queue).and_then(|rest| rest.strip_prefix('.'));
+        rest.is_some_and(|rest| rest == "pushes" || rest.starts_with(PUSH))
+    }
+
     /// Where revocations wait until they are recorded.
     pub fn revocations(&self) -> Queue {
         let limits = self.waiting(MESSAGES_DELIVERY_LIMIT, keys::INJECTED_FAILED);
@@ -446,7 +481,11 @@ impl Names {
         let suffix = queue
             .strip_prefix(&self.namespace)
             .and_then(|rest| rest.strip_prefix('.'));
-        let is_of_one = |suffix: &str| [RETURN, WORKER, REPLY].iter().any(|prefix| suffix.starts_with(prefix));
+        let is_of_one = |suffix: &str| {
+            [RETURN, WORKER, REPLY, PUSH]
+                .iter()
+                .any(|prefix| suffix.starts_with(prefix))
+        };
         suffix.is_some_and(|suffix| OURS.contains(&suffix) || is_of_one(suffix))
     }
 
@@ -457,7 +496,7 @@ impl Names {
             Some(".internal") => [keys::FORWARD, keys::UNDELIVERED].contains(&&*route.key),
             _ if route.exchange.is_empty() => {
                 let suffix = self.rest_of(&route.key).and_then(|rest| rest.strip_prefix('.'));
-                suffix.is_some_and(|suffix| suffix.starts_with(RETURN))
+                suffix.is_some_and(|suffix| suffix.starts_with(RETURN) || suffix.starts_with(PUSH))
             }
             _ => false,
         }
@@ -609,6 +648,8 @@ mod tests {
             names.worker_queue(1),
             names.reply_queue(1),
             names.return_queue(TerminatorId::random()),
+            names.push_shard(0),
+            names.push_shard(MOST_PUSH_SHARDS - 1),
         ];
         let ours = ours
             .iter()
@@ -643,6 +684,8 @@ mod tests {
             ("reports.messages", false),
             ("reports.return.0123456789abcdef", false),
             ("reports.return.daily", true),
+            ("reports.push.3", false),
+            ("reports.push.daily", true),
             ("other", false),
             ("n.return.0123456789abcdef", false),
             ("n.messages", false),

@@ -29,6 +29,11 @@ macro_rules! tags {
                 first.copy_from_slice(&digest[..16]);
                 Self(u128::from_be_bytes(first))
             }
+
+            /// Which of `count` shares it belongs to, from 0: the same for everybody, and about as many to each.
+            pub fn share_of(self, count: u16) -> u16 {
+                u16::try_from(self.0 % u128::from(count.max(1))).unwrap_or_default()
+            }
         }
 
         impl fmt::Display for $name {

@@ -38,3 +38,43 @@ async fn another_push_under_a_used_message_id_is_told_that_and_the_same_once_mor
     assert_eq!(bob.push(30.s()).await["payload"], 3);
     bob.expect_nothing_shown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_for_many_reaches_each_of_them_once_and_its_producer_is_told_of_each() {
+    let stack = Stack::builder().terminators(2).setting("hold-ttl", "2s").start().await;
+    let (mut alice, mut bob) = (stack.client().await, stack.client_of(1).await);
+    alice.authenticate(&token_for("alice").mint()).await;
+    bob.authenticate(&token_for("bob").mint()).await;
+    let mut backend = stack.producer().await;
+    let sent = backend
+        .send(&Push::to_each(&["alice", "bob", "carol", "alice", ""], 1).id("a"))
+        .await;
+    let outcome = backend.outcome_of(&sent, 30.s()).await;
+    assert_eq!(outcome["outcome"], "of_each");
+    let each: Vec<_> = outcome["outcomes"].as_array().expect("a list").iter().collect();
+    let expected = [
+        ("alice", json!(["delivered", null])),
+        ("bob", json!(["delivered", null])),
+        ("carol", json!(["held", null])),
+        ("", json!(["refused", "bad_request"])),
+    ];
+    assert_eq!(each.len(), expected.len(), "{outcome}");
+    for (one, (subject, expected)) in each.into_iter().zip(expected) {
+        assert_eq!((&one["subject"], told(one)), (&json!(subject), expected));
+    }
+    for client in [&mut alice, &mut bob] {
+        assert_eq!(client.push(30.s()).await["id"], "a");
+        client.expect_nothing_shown().await;
+    }
+    let later = backend.outcome_of(&sent, 30.s()).await;
+    assert_eq!(later, json!({"outcome": "expired", "subject": "carol"}));
+    let names: Vec<_> = (0..1_001).map(|number| format!("u{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for wrong in [&names[..], &[]] {
+        let outcome = backend.push(&Push::to_each(wrong, 1)).await;
+        assert_eq!(told(&outcome), json!(["refused", "bad_request"]));
+    }
+    let outcome = backend.push(&Push::to_each(&names[..1_000], 2)).await;
+    let held = outcome["outcomes"].as_array().expect("a list");
+    assert!(held.len() == 1_000 && held.iter().all(|one| one["outcome"] == "held"));
+}

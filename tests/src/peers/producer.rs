@@ -29,6 +29,12 @@ impl Push {
         Self::by("subject", subject, payload)
     }
 
+    /// For each of these subjects.
+    #[must_use]
+    pub fn to_each(subjects: &[&str], payload: impl Into<Value>) -> Self {
+        Self::by("subjects", &serde_json::json!(subjects).to_string(), payload)
+    }
+
     /// For one connection.
     #[must_use]
     pub fn to_connection(connection: &str, payload: impl Into<Value>) -> Self {

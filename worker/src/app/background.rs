@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use shared::bus::topology::Names;
+use shared::bus::topology::{Names, QueueKind};
 use shared::bus::{Bus, PublishTimeout};
 use shared::service::audit::Audit;
 use shared::service::chance;
@@ -21,6 +21,7 @@ use crate::outbound::known::Known as KnownPushes;
 use crate::outbound::metrics::Counters;
 use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::pushes::Pushes;
+use crate::outbound::shards::{self, Shards};
 use crate::outbound::undelivered::UndeliveredConsumer;
 use crate::outbound::{Leavings, Outbound};
 use crate::process::given_up::GivenUp;
@@ -48,6 +49,8 @@ pub(crate) struct OutboundConsumers {
     rules: String,
     pub(crate) losses: Losses,
     seen: watch::Sender<u64>,
+    /// To how many queues this worker passes pushes on.
+    push_shards: u16,
 }
 
 impl OutboundConsumers {
@@ -113,11 +116,12 @@ impl OutboundConsumers {
             rules: parts.limits.rules_digest.clone(),
             losses,
             seen,
+            push_shards: parts.limits.push_shards,
         }
     }
 
     /// Begins to consume; the broker may come later.
-    pub(crate) fn start(self, bus: &dyn Bus, shutdown: &Shutdown, tasks: &TaskTracker) {
+    pub(crate) fn start(self, bus: &Arc<dyn Bus>, shutdown: &Shutdown, tasks: &TaskTracker) {
         let Self {
             revoked,
             outbound,
@@ -127,9 +131,12 @@ impl OutboundConsumers {
             rules,
             losses,
             seen,
+            push_shards,
         } = self;
         let (names, kill) = (&outbound.names, &shutdown.kill);
-        let agreement = Agreement::new(&rules);
+        let own = Shards::several(push_shards).map_or(0, |_| push_shards);
+        let wanted = watch::Sender::new(own);
+        let agreement = Agreement::new(&rules, wanted.clone());
         let telling = agreement.clone().tell(outbound.publisher.clone(), names.clone());
         tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
         let listening = RevocationSync {
@@ -155,13 +162,39 @@ impl OutboundConsumers {
         tokio::spawn(kill.clone().run_until_cancelled_owned(heard));
 
         let in_order = |queue| QueueConsumer::in_order(bus.consumer(queue, OUTBOUND_PREFETCH), shutdown.clone());
-        let pushes = Arc::new(Pushes {
+        let pushes = Pushes {
             outbound: outbound.clone(),
             issuers: known.issuers.clone(),
-            known: KnownPushes::new(),
-        });
+            known: Arc::new(KnownPushes::new()),
+            shards: Shards::several(push_shards),
+        };
+        let begin = {
+            let from_shard = Arc::new(Pushes {
+                shards: None,
+                ..pushes.clone()
+            });
+            let (bus, names, shutdown, tasks) = (bus.clone(), names.clone(), shutdown.clone(), tasks.clone());
+            move |shard| {
+                let mut queue = names.push_shard(shard);
+                if let QueueKind::Quorum(limits) = &mut queue.kind {
+                    // Not all of them are to be one worker's.
+                    limits.priority = Some(chance::number().to_be_bytes()[0]);
+                }
+                let intake = QueueConsumer::in_order(bus.consumer(queue, OUTBOUND_PREFETCH), shutdown.clone());
+                let pushing = from_shard.clone().run(intake);
+                tasks.spawn(shutdown.kill.clone().run_until_cancelled_owned(pushing));
+            }
+        };
+        let looking = shards::look(bus.clone(), names.clone(), wanted.clone());
+        tokio::spawn(kill.clone().run_until_cancelled_owned(looking));
+        tasks.spawn(
+            shutdown
+                .stop
+                .clone()
+                .run_until_cancelled_owned(shards::keep_up(wanted.subscribe(), begin)),
+        );
         let putting = Arc::new(UndeliveredConsumer::new(outbound.clone()));
-        let pushing = pushes.run(in_order(names.pushes()));
+        let pushing = Arc::new(pushes).run(in_order(names.pushes()));
         let putting = putting.run(in_order(names.undelivered()));
         tasks.spawn(kill.clone().run_until_cancelled_owned(pushing));
         tasks.spawn(kill.clone().run_until_cancelled_owned(putting));

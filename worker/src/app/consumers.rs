@@ -5,7 +5,7 @@
 //! <ns>.retry ──────── one at a time ───────────────────▶ pipeline
 //! <ns>.failed ─────── one at a time ───────────────────▶ undertaker
 //! <ns>.injected, <ns>.injected.retry, <ns>.injected.failed: likewise, apart
-//! <ns>.pushes ─────── by one worker, in order ─────────▶ outbound
+//! <ns>.pushes ─────── by one worker, in order ─────────▶ outbound, or <ns>.push.<n>, which are likewise
 //! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
 //! <ns>.revocations ── one at a time ───────────────────▶ revoke
 //! <ns>.worker.<id> ── as they come, until the very end ▶ revoked
@@ -143,7 +143,7 @@ impl Consumers {
         let recent_decisions = rooms.pipeline.recent_decisions.clone();
         let telling = rooms.pipeline.refusals.clone().keep_telling();
         tokio::spawn(shutdown.kill.clone().run_until_cancelled_owned(telling));
-        outward.start(&*bus, &shutdown, &tasks);
+        outward.start(&bus, &shutdown, &tasks);
         for (intake, prefetch) in messages {
             tasks.spawn(rooms.clone().work_on_messages(intake, prefetch, shutdown.kill.clone()));
         }

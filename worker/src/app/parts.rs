@@ -76,4 +76,6 @@ pub struct Limits {
     pub scope_claims: Vec<ClaimPath>,
     /// Which messages anybody may send.
     pub public_types: PublicTypes,
+    /// To how many queues pushes are passed on; 1 means none.
+    pub push_shards: u16,
 }

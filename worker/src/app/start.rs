@@ -98,6 +98,7 @@ impl WorkerConfig {
             required_scopes: self.required_scopes.clone(),
             scope_claims: self.jwt_scope_claims.to_vec(),
             public_types: self.public_types.clone(),
+            push_shards: self.push_shards,
             on_expired_push: self.on_expired_push,
             hold,
             unauthenticated: UnauthenticatedLimits {
@@ -202,6 +203,10 @@ pub(crate) fn bus(config: &WorkerConfig, application: &Application) -> RabbitmqB
     let needed = application.topology(&names);
     rabbitmq.topology.exchanges.extend(needed.exchanges);
     rabbitmq.topology.queues.extend(names.retries(config.max_deliveries));
+    if config.push_shards > 1 {
+        let shards = (0..config.push_shards).map(|shard| names.push_shard(shard));
+        rabbitmq.topology.queues.extend(shards);
+    }
     rabbitmq.topology.queues.extend(needed.queues);
     RabbitmqBus::new(rabbitmq)
 }

@@ -15,10 +15,12 @@ use shared::bus::{Publisher, Route};
 use shared::service::chance;
 use shared::service::config::Settings as _;
 use shared::wire::envelope::{self, Rules};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::config::WorkerConfig;
+use crate::outbound::shards;
 
 /// How often a worker tells its rules, and for how long another's are believed to be in force.
 const TELL_PERIOD: Duration = Duration::from_secs(30);
@@ -64,6 +66,8 @@ pub(crate) struct Agreement {
     own: Rules,
     others: Mutex<HashMap<String, Heard>>,
     differing: Gauge,
+    /// To how many queues any of them passes pushes on.
+    push_shards: watch::Sender<u16>,
 }
 
 struct Heard {
@@ -72,17 +76,20 @@ struct Heard {
 }
 
 impl Agreement {
-    pub(crate) fn new(digest: &str) -> Arc<Self> {
+    pub(crate) fn new(digest: &str, push_shards: watch::Sender<u16>) -> Arc<Self> {
         gauge!("countersign_worker_rules_info", "digest" => digest.to_owned()).set(1.0);
         let differing = gauge!("countersign_worker_rules_differing");
         differing.set(0.0);
+        let own_shards = *push_shards.borrow();
         Arc::new(Self {
             own: Rules {
                 worker: format!("{:016x}", chance::number()),
                 digest: digest.to_owned(),
+                push_shards: own_shards,
             },
             others: Mutex::default(),
             differing,
+            push_shards,
         })
     }
 
@@ -105,7 +112,12 @@ impl Agreement {
         }
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         others.retain(|_, heard| now.saturating_duration_since(heard.at) < BELIEVED);
-        let Rules { worker, digest } = rules;
+        let Rules {
+            worker,
+            digest,
+            push_shards,
+        } = rules;
+        shards::raise(&self.push_shards, push_shards);
         let before = others.insert(
             worker.clone(),
             Heard {
@@ -173,10 +185,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_of_other_rules_is_counted_for_as_long_as_it_is_heard() {
-        let agreement = Agreement::new("ours");
+        let (push_shards, _) = watch::channel(2);
+        let agreement = Agreement::new("ours", push_shards.clone());
         let rules = |worker: &str, digest: &str| Rules {
             worker: worker.to_owned(),
             digest: digest.to_owned(),
+            push_shards: 4,
         };
         let differing = || {
             let others = agreement.others.lock().unwrap();
@@ -187,6 +201,7 @@ mod tests {
         agreement.hear(rules("b", "theirs"), now);
         agreement.hear(agreement.own.clone(), now);
         assert_eq!((differing(), agreement.others.lock().unwrap().len()), (1, 2));
+        assert_eq!(*push_shards.borrow(), 4, "what another passes on is taken, too");
         agreement.hear(rules("a", "ours"), now + BELIEVED);
         assert_eq!((differing(), agreement.others.lock().unwrap().len()), (0, 1));
     }

@@ -149,6 +149,11 @@ shared::settings! {
         /// Whether who sends by `relay` is told if the recipient is there (`delivered` or `held`), or only that the message
         /// was taken (`accepted`).
         pub relay_tells_presence: bool = "on",
+        /// On how many queues pushes wait for workers, each identity's on one of them and in its order. One means that one worker at a
+        /// time brings all pushes on their way; with more it only passes them on, to `<namespace>.push.0` and so on, and several
+        /// workers do the rest. All workers should have the same number. While it is being changed, pushes that are under way may overtake each
+        /// other; none is lost.
+        pub push_shards: u16 = "1" in "1"..="16",
         /// What handles a message once it is authenticated: `echo` answers with its payload, `relay` pushes it to another
         /// identity, `http:URL` posts it to an application (`http:https://app.example.com/messages`), `amqp` publishes it
         /// to applications on the exchange `<namespace>.app`.

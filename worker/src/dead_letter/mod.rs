@@ -204,7 +204,7 @@ impl DeadLetterPublisher {
             return Ok(());
         };
         let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
-        let was_asked = queue == self.names.pushes().name || queue == self.names.revocations().name;
+        let was_asked = self.names.is_of_pushes(queue) || queue == self.names.revocations().name;
         if !self.is_of_terminator(message) && !self.names.may_be_answered(reply_to) {
             return Ok(());
         }

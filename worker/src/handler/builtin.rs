@@ -70,7 +70,8 @@ impl Application {
                 pushes: Arc::new(Pushes {
                     outbound: outbound.clone(),
                     issuers: parts.issuers.clone(),
-                    known: Known::new(),
+                    known: Arc::new(Known::new()),
+                    shards: None,
                 }),
                 tells_presence: parts.limits.relay_tells_presence,
             }),

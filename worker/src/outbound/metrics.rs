@@ -157,7 +157,7 @@ impl Counters {
             Outcome::NoRecipient => self.no_recipient.increment(1),
             Outcome::Refused { .. } => self.refused.increment(1),
             // Neither is said of a push that just came.
-            Outcome::Expired | Outcome::Revoked { .. } => {}
+            Outcome::Expired | Outcome::Revoked { .. } | Outcome::OfEach { .. } => {}
         }
     }
 

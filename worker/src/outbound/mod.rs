@@ -28,6 +28,9 @@ pub(crate) mod outcome_publisher;
 pub(crate) mod push;
 pub(crate) mod pushes;
 pub(crate) mod reaper;
+pub(crate) mod shards;
+mod spreading;
+mod subjects;
 pub(crate) mod undelivered;
 mod waking;
 

@@ -25,6 +25,11 @@ pub(crate) enum Outcome {
     },
     /// It was held, and given up.
     Expired,
+    /// It was for many, and this is what became of it for each of them.
+    OfEach {
+        /// In the order in which they were named.
+        outcomes: Vec<Of>,
+    },
     /// What was to be revoked is.
     Revoked {
         /// Whether a replica of the store has it; nothing if there is none that should.
@@ -42,10 +47,24 @@ impl Outcome {
             Self::NoRecipient => "no_recipient",
             Self::Refused { .. } => "refused",
             Self::Expired => "expired",
+            Self::OfEach { .. } => "of_each",
             Self::Revoked { .. } => "revoked",
         }
     }
+}
 
+/// What became of it for one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Of {
+    /// Who, where there are many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<String>,
+    /// What.
+    #[serde(flatten)]
+    pub(crate) outcome: Outcome,
+}
+
+impl Of {
     pub(super) fn to_message(&self, correlation_id: Option<String>) -> Message {
         Message {
             // Nothing in it can fail to be written.
@@ -90,9 +109,14 @@ mod tests {
                 r#"{"outcome":"refused","error":{"code":"hold_overflow","message":"full","temporary":false}}"#,
             ),
         ] {
-            let message = outcome.to_message(Some("c".to_owned()));
-            assert_eq!(message.body, json);
             assert!(json.contains(outcome.as_str()));
+            let told = |subject: Option<&str>| Of {
+                subject: subject.map(str::to_owned),
+                outcome: outcome.clone(),
+            };
+            assert_eq!(told(None).to_message(Some("c".to_owned())).body, json);
+            let of_one = json.replacen('{', r#"{"subject":"a","#, 1);
+            assert_eq!(told(Some("a")).to_message(None).body, of_one);
         }
     }
 }

@@ -7,7 +7,7 @@ use shared::bus::{PublishError, Publisher, Route};
 use shared::wire::envelope::command::Producer;
 
 use super::metrics::Counters;
-use super::outcome::Outcome;
+use super::outcome::{Of, Outcome};
 
 /// Tells outcomes.
 pub(crate) struct PushOutcomePublisher {
@@ -35,7 +35,11 @@ impl PushOutcomePublisher {
         if !self.names.may_be_answered(&producer.reply_to) {
             return Ok(());
         }
-        let message = outcome.to_message(producer.correlation_id.clone());
+        let told = Of {
+            subject: producer.subject.clone(),
+            outcome: outcome.clone(),
+        };
+        let message = told.to_message(producer.correlation_id.clone());
         match self.publisher.publish(Route::queue(&producer.reply_to), message).await {
             Err(PublishError::Unroutable | PublishError::Malformed | PublishError::Refused) => {
                 self.counters.outcome_lost();

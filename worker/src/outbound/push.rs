@@ -16,6 +16,7 @@ use shared::wire::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerKind, Ser
 use shared::wire::request_id::RequestId;
 use shared::wire::tag::IdentityTag;
 
+use super::subjects::MOST_SUBJECTS;
 use crate::auth::identity::{self, Issuer, Unnamed};
 use crate::message::{self, NOT_AMQP};
 use crate::store::{HeldWrite, hold};
@@ -25,7 +26,7 @@ pub(crate) const SUBJECT: &str = "subject";
 /// The header that names who vouches for the subject; needed only where there are several.
 pub(crate) const ISSUER: &str = "issuer";
 /// The header that names the one connection that it is for.
-const CONNECTION: &str = "connection";
+pub(crate) const CONNECTION: &str = "connection";
 
 /// The header that names a connection which has it already: it is left out, and what nobody else hears is not held.
 pub(crate) const EXCEPT: &str = "except";
@@ -67,12 +68,15 @@ pub(crate) enum Fault {
     /// A part of what stands around it is missing.
     #[error("{NOT_AMQP}")]
     Unreadable,
-    /// Neither header is there.
-    #[error("a push needs a header `subject` or `connection`")]
+    /// None of the headers is there.
+    #[error("a push needs a header `subject`, `subjects` or `connection`")]
     NoAddressee,
-    /// Both headers are there.
-    #[error("a push has either a header `subject` or a header `connection`, not both")]
+    /// More than one is there.
+    #[error("a push has one of the headers `subject`, `subjects` and `connection`, not several")]
     TwoAddressees,
+    /// Not who it may be for.
+    #[error("the header `subjects` is not a JSON array of 1 to {MOST_SUBJECTS} texts")]
+    Subjects,
     /// A header that is no text.
     #[error("the header `{0}` is not a text")]
     NotText(&'static str),
@@ -214,6 +218,7 @@ pub(crate) fn producer(properties: &Properties, names: &Names) -> Option<Produce
     Some(Producer {
         reply_to: reply_to.to_owned(),
         correlation_id: properties.correlation_id.clone(),
+        subject: None,
     })
 }
 

@@ -1,21 +1,17 @@
 //! What producers push, from `<ns>.pushes` to the return queues of its connections.
 //!
-//! One worker at a time has the queue. What is for one identity is done in its
+//! One worker at a time has the queue, or it only passes them on to several (`shards`). What is for one identity is done in its
 //! order, each push confirmed before the next is looked at; different identities go
 //! side by side.
 
-use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
-use shared::bus::{Delivery, Message};
-use shared::wire::envelope::command::{Producer, Write};
-use shared::wire::envelope::spread::MOST_CONNECTIONS;
-use shared::wire::envelope::{Command, Spread};
-use shared::wire::id::TerminatorId;
+use shared::bus::{Delivery, Whole};
+use shared::wire::envelope::command::Producer;
 use shared::wire::protocol::{ErrorBody, ErrorCode};
 use shared::wire::tag::IdentityTag;
 use tracing::debug;
@@ -28,24 +24,40 @@ use super::lanes::Lanes;
 use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
 use super::push::{self, Addressee, Push};
-use super::{Arrival, Outbound, OutboundError, confirmed, write};
+use super::shards::Shards;
+use super::subjects::{Many, Place};
+use super::{Outbound, OutboundError};
 use crate::app::queue_consumer::QueueConsumer;
 use crate::auth::identity::Issuer;
 use crate::dead_letter::redact;
 use crate::process::trace::JOURNEY;
 use crate::store::{Authentication, Holding};
 
+#[derive(Clone)]
 pub(crate) struct Pushes {
     pub(crate) outbound: Arc<Outbound>,
     /// Whose subjects may be pushed to.
     pub(crate) issuers: Vec<Issuer>,
     /// Those that were taken out of the queue.
-    pub(crate) known: Known,
+    pub(crate) known: Arc<Known>,
+    /// To which queues they are passed on; nothing if they are brought on their way from here.
+    pub(crate) shards: Option<Shards>,
+}
+
+/// How much is done at a time of pushes for many: as much as there is of others.
+const MOST_UNDER_WAY: usize = 256;
+
+/// A push for one, as it came or as a part of one for many.
+struct Taken {
+    delivery: Delivery,
+    /// Whom it is for, if that is one of many.
+    place: Option<Place>,
 }
 
 /// A push with the identity in whose name it may be written.
 struct Addressed {
     delivery: Delivery,
+    place: Option<Place>,
     push: Push,
     identity: IdentityTag,
 }
@@ -53,6 +65,7 @@ struct Addressed {
 /// A push of which it is decided what becomes of it.
 struct Concluded {
     delivery: Delivery,
+    place: Option<Place>,
     /// Nothing if it could not be read.
     id: Option<String>,
     /// Nothing if it is nobody's.
@@ -68,16 +81,24 @@ enum Resolved {
 
 /// Everything that is being done, each part with the deliveries that it is about.
 struct Doing {
+    /// A push for many, as far as it was not begun. Nothing else is taken before all of it is.
+    many: Option<(Whole, Many)>,
+    /// How much may be when it is begun with the next of those. What is passed on waits for all before it.
+    most_under_way: usize,
+    under_way: usize,
     /// In the order in which they came.
     resolving: FuturesOrdered<BoxFuture<'static, Resolved>>,
-    delivering: Lanes<IdentityTag, Addressed, Concluded>,
+    delivering: Lanes<IdentityTag, Addressed, Option<Concluded>>,
     concluding: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 enum Event {
     Came(Delivery),
+    /// There is room for the next of many.
+    Next,
     Resolved(Resolved),
-    Delivered(Concluded),
+    /// Nothing if it was passed on.
+    Delivered(Option<Concluded>),
     Acknowledged,
     /// Nothing new comes.
     Stopped,
@@ -95,6 +116,9 @@ impl Pushes {
             return;
         }
         let mut doing = Doing {
+            most_under_way: if self.shards.is_some() { 1 } else { MOST_UNDER_WAY },
+            many: None,
+            under_way: 0,
             resolving: FuturesOrdered::new(),
             delivering: self.clone().lanes(),
             concluding: FuturesUnordered::new(),
@@ -104,14 +128,28 @@ impl Pushes {
         let mut stopped = false;
         loop {
             match doing.next_event(&mut intake, stopped).await {
-                Event::Came(delivery) => doing.resolving.push_back(Box::pin(self.clone().resolve(delivery))),
+                Event::Came(delivery) => match self.read_many(delivery) {
+                    Came::One(taken) => self.begin(taken, &mut doing),
+                    Came::Many(whole, many) => doing.many = Some((whole, many)),
+                    Came::Refused(concluded) => self.end(*concluded, &mut doing),
+                },
+                Event::Next => match (self.shards, doing.many.take()) {
+                    (Some(shards), Some((whole, many))) => self.pass_on_many(shards, whole, many).await,
+                    (_, many) => {
+                        doing.many = many;
+                        match doing.next_of_many() {
+                            Some(taken) => self.begin(taken, &mut doing),
+                            None => doing.finish_many(),
+                        }
+                    }
+                },
                 Event::Resolved(Resolved::Addressed(addressed)) => {
                     doing.delivering.push(addressed.identity, addressed);
                 }
-                Event::Resolved(Resolved::Concluded(concluded)) | Event::Delivered(concluded) => {
+                Event::Resolved(Resolved::Concluded(concluded)) | Event::Delivered(Some(concluded)) => {
                     doing.concluding.push(Box::pin(self.clone().conclude(concluded)));
                 }
-                Event::Acknowledged => {}
+                Event::Delivered(None) | Event::Acknowledged => doing.under_way = doing.under_way.saturating_sub(1),
                 Event::Stopped if stopped => return,
                 Event::Stopped => stopped = true,
             }
@@ -128,20 +166,70 @@ impl Pushes {
         Ok(outcome)
     }
 
-    fn lanes(self: Arc<Self>) -> Lanes<IdentityTag, Addressed, Concluded> {
-        Lanes::new(move |addressed| Box::pin(self.clone().deliver(addressed)))
+    fn lanes(self: Arc<Self>) -> Lanes<IdentityTag, Addressed, Option<Concluded>> {
+        Lanes::new(move |addressed: Addressed| {
+            let pushes = self.clone();
+            Box::pin(async move {
+                match pushes.shards {
+                    Some(shards) => {
+                        let route = shards.route(&pushes.outbound.names, addressed.identity);
+                        pushes.pass_on(route, addressed.delivery.message.clone()).await;
+                        addressed.delivery.ack();
+                        None
+                    }
+                    None => Some(pushes.deliver(addressed).await),
+                }
+            })
+        })
+    }
+
+    fn begin(self: &Arc<Self>, taken: Taken, doing: &mut Doing) {
+        doing.under_way += 1;
+        doing.resolving.push_back(Box::pin(self.clone().resolve(taken)));
+    }
+
+    fn end(self: &Arc<Self>, concluded: Concluded, doing: &mut Doing) {
+        doing.under_way += 1;
+        doing.concluding.push(Box::pin(self.clone().conclude(concluded)));
+    }
+
+    /// Whether it is for one or for many.
+    fn read_many(&self, mut delivery: Delivery) -> Came {
+        let producer = push::producer(&delivery.message.properties, &self.outbound.names);
+        match Many::of(&delivery.message, producer.clone()) {
+            Ok(None) => Came::One(Taken { delivery, place: None }),
+            Ok(Some(many)) => {
+                delivery.take_message();
+                Came::Many(Whole::of(delivery), many)
+            }
+            Err(fault) => Came::Refused(Box::new(Concluded {
+                delivery,
+                place: None,
+                id: None,
+                identity: None,
+                producer,
+                outcome: Outcome::Refused { error: fault.error() },
+            })),
+        }
     }
 
     /// Finds out in whose name it may be written.
-    async fn resolve(self: Arc<Self>, delivery: Delivery) -> Resolved {
+    async fn resolve(self: Arc<Self>, taken: Taken) -> Resolved {
+        let Taken { delivery, place } = taken;
         let outbound = &self.outbound;
         let read = Push::read(&delivery.message, &outbound.names, &self.issuers, outbound.clock.now());
         let push = match read {
-            Ok(push) => push,
+            Ok(mut push) => {
+                if let (Some(producer), Some(place)) = (&mut push.producer, &place) {
+                    producer.subject = Some(place.subject.clone());
+                }
+                push
+            }
             Err(fault) => {
                 let producer = push::producer(&delivery.message.properties, &outbound.names);
                 return Resolved::Concluded(Concluded {
                     delivery,
+                    place,
                     id: None,
                     identity: None,
                     producer,
@@ -162,11 +250,13 @@ impl Pushes {
         match identity {
             Some(identity) => Resolved::Addressed(Addressed {
                 delivery,
+                place,
                 push,
                 identity,
             }),
             None => Resolved::Concluded(Concluded {
                 delivery,
+                place,
                 id: Some(push.id),
                 identity,
                 producer: push.producer,
@@ -179,6 +269,7 @@ impl Pushes {
     async fn deliver(self: Arc<Self>, addressed: Addressed) -> Concluded {
         let Addressed {
             delivery,
+            place,
             push,
             identity,
         } = addressed;
@@ -194,6 +285,7 @@ impl Pushes {
         }
         Concluded {
             delivery,
+            place,
             id: Some(push.id),
             identity: Some(identity),
             producer: push.producer,
@@ -225,42 +317,6 @@ impl Pushes {
         }
     }
 
-    /// Writes it to the recipients, those that have lapsed too: their terminators know what to do about that. Tells at
-    /// whose it arrived.
-    async fn write(
-        &self,
-        push: &Push,
-        identity: IdentityTag,
-        recipients: &[Recipient],
-    ) -> Result<Vec<Recipient>, OutboundError> {
-        let write = Write {
-            alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
-            ..write(&push.to_hold(), Some(identity))
-        };
-        let mut sent = Vec::new();
-        for (terminator, recipients) in by_terminator(recipients) {
-            for some in recipients.chunks(MOST_CONNECTIONS) {
-                let message = to_some(terminator, some, &write, push.bytes());
-                let queue = self.outbound.names.return_queue(terminator).name;
-                sent.push((some.to_vec(), self.outbound.publish(&queue, message).await));
-            }
-        }
-        let mut arrived = Vec::with_capacity(recipients.len());
-        for (some, sending) in sent {
-            match confirmed(sending).await? {
-                Arrival::Arrived => arrived.extend(some),
-                Arrival::Refused => {}
-                Arrival::Gone => {
-                    for recipient in some {
-                        self.outbound.unregister(identity, recipient.connection).await;
-                    }
-                }
-            }
-        }
-        self.outbound.counters.wrote(arrived.len());
-        Ok(arrived)
-    }
-
     /// Nobody can be written to now. What is held is there before the look for whoever has come meanwhile.
     async fn hold(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
         match self.outbound.put_away(identity.into(), &push.to_hold()).await? {
@@ -281,11 +337,21 @@ impl Pushes {
         note(&concluded);
         let Concluded {
             delivery,
+            place,
             producer,
             outcome,
             ..
         } = concluded;
         self.outbound.counters.pushed(&outcome);
+        if let (Some(place), Some(_)) = (place, &producer) {
+            // All are told of together, when the last is known.
+            if let Some((producer, outcome)) = place.settle(outcome) {
+                self.outbound
+                    .persist(|| self.tell(&delivery, Some(&producer), &outcome))
+                    .await;
+            }
+            return delivery.ack();
+        }
         self.outbound
             .persist(|| self.tell(&delivery, producer.as_ref(), &outcome))
             .await;
@@ -316,33 +382,6 @@ impl Pushes {
     }
 }
 
-/// The recipients of each terminator, in their order.
-fn by_terminator(recipients: &[Recipient]) -> BTreeMap<TerminatorId, Vec<Recipient>> {
-    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for recipient in recipients {
-        all.entry(recipient.connection.terminator).or_default().push(*recipient);
-    }
-    all
-}
-
-/// One message, whatever the number of connections.
-fn to_some(terminator: TerminatorId, recipients: &[Recipient], write: &Write, text: Bytes) -> Message {
-    match recipients {
-        [one] => Command::Write(write.clone()).to_message(one.connection, text),
-        _ => {
-            let numbers = recipients.iter().map(|one| one.connection.number).collect();
-            let write = write.clone();
-            Spread {
-                terminator,
-                numbers,
-                write,
-                text,
-            }
-            .to_message()
-        }
-    }
-}
-
 /// Tells its journey.
 fn note(concluded: &Concluded) {
     let connections = match concluded.outcome {
@@ -355,7 +394,31 @@ fn note(concluded: &Concluded) {
     debug!(target: JOURNEY, stage = "push", push = id, identity, outcome, connections);
 }
 
+/// What a delivery is.
+enum Came {
+    One(Taken),
+    Many(Whole, Many),
+    Refused(Box<Concluded>),
+}
+
 impl Doing {
+    /// The next of a push for many.
+    fn next_of_many(&mut self) -> Option<Taken> {
+        let (whole, many) = self.many.as_mut()?;
+        let (message, place) = many.next()?;
+        Some(Taken {
+            delivery: whole.part(message),
+            place: Some(place),
+        })
+    }
+
+    /// All of it is begun.
+    fn finish_many(&mut self) {
+        if let Some((whole, _)) = self.many.take() {
+            whole.finish();
+        }
+    }
+
     async fn next_event(&mut self, intake: &mut QueueConsumer, stopped: bool) -> Event {
         // What is done makes room before more is taken.
         tokio::select! {
@@ -363,7 +426,8 @@ impl Doing {
             Some(()) = self.concluding.next() => Event::Acknowledged,
             Some(concluded) = self.delivering.next() => Event::Delivered(concluded),
             Some(resolved) = self.resolving.next() => Event::Resolved(resolved),
-            delivery = intake.next(), if !stopped => delivery.map_or(Event::Stopped, Event::Came),
+            () = ready(()), if self.many.is_some() && self.under_way < self.most_under_way => Event::Next,
+            delivery = intake.next(), if !stopped && self.many.is_none() => delivery.map_or(Event::Stopped, Event::Came),
             else => Event::Stopped,
         }
     }

@@ -120,6 +120,7 @@ impl Fixture {
                 required_scopes: RequiredScopes::default(),
                 scope_claims: Vec::new(),
                 public_types: crate::config::PublicTypes::default(),
+                push_shards: 1,
             },
             publisher: bus.publisher(PublishTimeout::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),

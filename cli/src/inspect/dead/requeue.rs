@@ -193,7 +193,7 @@ fn with_token(letter: &DeadLetter, token: Option<&str>) -> Result<Vec<u8>, Hopel
 
 /// For whom a push was.
 fn recipient(letter: &DeadLetter) -> Vec<(String, Value)> {
-    ["subject", "issuer", "connection"]
+    ["subject", "subjects", "issuer", "connection"]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), Value::Text(letter.text(name)?.to_owned()))))
         .collect()

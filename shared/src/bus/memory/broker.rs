@@ -239,6 +239,10 @@ impl Broker {
             .is_some_and(|stored| stored.consumers.iter().any(wants))
     }
 
+    pub(super) fn is_there(&self, queue: &str) -> bool {
+        self.queues.contains_key(queue)
+    }
+
     pub(super) fn depth(&self, queue: &str) -> (usize, usize) {
         self.queues.get(queue).map_or((0, 0), |stored| {
             (

@@ -121,6 +121,10 @@ impl Bus for MemoryBus {
         Box::pin(std::future::ready(self.broker.lock().is_consumed(queue)))
     }
 
+    fn is_there<'a>(&'a self, queue: &'a str) -> super::Looking<'a> {
+        Box::pin(std::future::ready(self.broker.lock().is_there(queue)))
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }

@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::Channel;
 use lapin::message::Delivery as Incoming;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use tokio::sync::mpsc;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, timeout};
@@ -198,9 +198,21 @@ async fn consume(channel: &Channel, queue: &Queue, prefetch: u16, number: u32) -
             queue.name.as_str().into(),
             consumer_tag(number),
             options,
-            FieldTable::default(),
+            arguments(queue),
         )
         .await
+}
+
+/// With a priority it is the one active consumer of a queue while no other has a higher one
+/// (<https://www.rabbitmq.com/docs/consumer-priority>).
+fn arguments(queue: &Queue) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    if let QueueKind::Quorum(limits) = &queue.kind
+        && let Some(priority) = limits.priority
+    {
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(i32::from(priority)));
+    }
+    arguments
 }
 
 fn consumer_tag(number: u32) -> ShortString {

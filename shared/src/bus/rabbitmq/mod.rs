@@ -207,6 +207,13 @@ impl Bus for RabbitmqBus {
         })
     }
 
+    fn is_there<'a>(&'a self, queue: &'a str) -> Looking<'a> {
+        Box::pin(async move {
+            let looked = self.waiting(std::slice::from_ref(&queue.to_owned())).await;
+            !looked.is_empty()
+        })
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
         self.board.subscribe()
     }

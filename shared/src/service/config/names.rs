@@ -67,6 +67,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "otlp-endpoint",
     "prefetch",
     "public-types",
+    "push-shards",
     "receive-queue-bytes-total",
     "relay-max-held",
     "relay-tells-presence",

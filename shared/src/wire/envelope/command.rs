@@ -5,6 +5,7 @@
 //! | `write` | | write the body, once: `message_id` is its key |
 //! | | `for` | the identity in whose name it may be written, and only then; absent: whoever reads it |
 //! | | `outcome-to`, `outcome-id` | where, and under which `correlation_id`, the producer of a push is told of its outcome |
+//! | | `outcome-of` | of which of the many subjects that the push named |
 //! | | `alone` | no live connection of the identity has it: any that comes may have it |
 //! | | `asked-by` | it answers that connection's question, and is for whoever has taken over from it at most; absent: it is a push, or a word of our own |
 //! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
@@ -31,6 +32,7 @@ const TYPE_REPLACED: &str = "replaced";
 const FOR: &str = "for";
 const OUTCOME_TO: &str = "outcome-to";
 const OUTCOME_ID: &str = "outcome-id";
+const OUTCOME_OF: &str = "outcome-of";
 const ALONE: &str = "alone";
 const ASKED_BY: &str = "asked-by";
 const RELEASED: &str = "released";
@@ -82,6 +84,8 @@ pub struct Producer {
     pub reply_to: String,
     /// What the outcome repeats.
     pub correlation_id: Option<String>,
+    /// Of which of the many subjects that the push named.
+    pub subject: Option<String>,
 }
 
 impl Write {
@@ -95,6 +99,7 @@ impl Write {
                 OUTCOME_ID,
                 producer.and_then(|producer| producer.correlation_id.as_ref()),
             )
+            .text(OUTCOME_OF, producer.and_then(|producer| producer.subject.as_ref()))
             .flag(ALONE, self.alone)
             .text(ASKED_BY, self.asked_by)
             .flag(RELEASED, self.released);
@@ -119,6 +124,7 @@ impl Write {
             producer: text(properties, OUTCOME_TO)?.map(|reply_to| Producer {
                 reply_to: reply_to.to_owned(),
                 correlation_id: text(properties, OUTCOME_ID).ok().flatten().map(str::to_owned),
+                subject: text(properties, OUTCOME_OF).ok().flatten().map(str::to_owned),
             }),
             alone: flag(properties, ALONE),
             asked_by: parsed(properties, ASKED_BY)?,

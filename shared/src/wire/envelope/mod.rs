@@ -77,6 +77,9 @@ pub struct Rules {
     pub worker: String,
     /// A digest of them.
     pub digest: String,
+    /// To how many queues it passes pushes on.
+    #[serde(default)]
+    pub push_shards: u16,
 }
 
 /// From when on the store has kept all that it was given. Another one than before says that it has lost something.

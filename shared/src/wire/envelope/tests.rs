@@ -151,6 +151,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
         producer: Some(Producer {
             reply_to: "q".into(),
             correlation_id: Some("c".into()),
+            subject: Some("alice".into()),
         }),
         alone: true,
         asked_by: Some(connection(9)),

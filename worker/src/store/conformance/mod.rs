@@ -230,6 +230,7 @@ fn write(home: &dyn Home, key: &str, body: &str) -> HeldWrite {
         producer: Some(Producer {
             reply_to: "q".to_owned(),
             correlation_id: None,
+            subject: Some("alice".to_owned()),
         }),
         since: home.clock().now(),
     }

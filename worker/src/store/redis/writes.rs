@@ -18,6 +18,8 @@ struct Stored {
     reply_to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     correlation_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    outcome_of: Option<String>,
     since: Timestamp,
 }
 
@@ -115,6 +117,7 @@ impl From<&HeldWrite> for Stored {
             asker: write.asker,
             reply_to: producer.map(|producer| producer.reply_to.clone()),
             correlation_id: producer.and_then(|producer| producer.correlation_id.clone()),
+            outcome_of: producer.and_then(|producer| producer.subject.clone()),
             since: write.since,
         }
     }
@@ -128,6 +131,7 @@ impl From<Stored> for HeldWrite {
             asker,
             reply_to,
             correlation_id,
+            outcome_of,
             since,
         } = stored;
         Self {
@@ -137,6 +141,7 @@ impl From<Stored> for HeldWrite {
             producer: reply_to.map(|reply_to| Producer {
                 reply_to,
                 correlation_id,
+                subject: outcome_of,
             }),
             since,
         }

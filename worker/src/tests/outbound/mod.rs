@@ -4,6 +4,7 @@ mod answers;
 mod counting;
 mod holds;
 mod pushes;
+mod shards;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use shared::wire::id::{ConnectionId, Sequence, TerminatorId};
 
 use super::{Outcomes, tag};
 use crate::store::Store;
-use crate::tests::fixture::{Fixture, settle};
+use crate::tests::fixture::{Fixture, HOLD_TTL, settle};
 
 const TO_ALICE: [(&str, &str); 1] = [("subject", "alice")];
 
@@ -82,6 +82,84 @@ async fn a_push_is_one_message_for_a_terminator_whatever_the_number_of_its_conne
         .await;
     settle().await;
     assert_eq!(fixture.held("alice").await, ["p:a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_for_many_is_one_for_each_whose_producer_is_told_once_of_all() {
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut outcomes = Outcomes::of(&fixture);
+    fixture.connect(fixture.connection(1), "alice", 300).await;
+    let named: Vec<_> = ["alice", "bob", "", "alice"].map(str::to_owned).into();
+    let subjects = json!(named).to_string();
+    fixture
+        .push(&[("subjects", &subjects)], "1", outcomes.wanted("a"))
+        .await;
+    let (about, told) = outcomes.next().await;
+    assert_eq!((about.as_str(), &told["outcome"]), ("about a", &json!("of_each")));
+    let each = told["outcomes"].as_array().unwrap();
+    assert_eq!(each.len(), 3);
+    assert_eq!(
+        each[0],
+        json!({"subject": "alice", "outcome": "delivered", "connections": 1})
+    );
+    assert_eq!(each[1], json!({"subject": "bob", "outcome": "held"}));
+    assert_eq!(
+        (&each[2]["subject"], &each[2]["error"]["code"]),
+        (&json!(""), &json!("bad_request"))
+    );
+    assert_eq!(fixture.written().await.1, "p:a");
+    assert_eq!(fixture.held("bob").await, ["p:a"]);
+    assert!(fixture.is_empty(&fixture.names.pushes()).await);
+    // What becomes of one of them later is told with its name.
+    fixture.clock.advance(HOLD_TTL + Duration::from_secs(1));
+    let told = outcomes.next().await.1;
+    assert_eq!(told, json!({"outcome": "expired", "subject": "bob"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_for_as_many_as_may_be_is_done_and_one_for_more_or_none_is_refused() {
+    let fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut outcomes = Outcomes::of(&fixture);
+    let list = |count: usize| json!((0..count).map(|one| format!("u{one}")).collect::<Vec<_>>()).to_string();
+    fixture
+        .push(&[("subjects", &list(1_000))], "1", outcomes.wanted("a"))
+        .await;
+    fixture.push(&TO_ALICE, "1", outcomes.wanted("b")).await;
+    let (about, told) = outcomes.next().await;
+    assert_eq!(
+        (about.as_str(), told["outcomes"].as_array().unwrap().len()),
+        ("about a", 1_000)
+    );
+    assert_eq!(outcomes.next().await.0, "about b");
+    for wrong in [list(1_001), list(0), "alice".to_owned()] {
+        fixture.push(&[("subjects", &wrong)], "1", outcomes.wanted("c")).await;
+        let told = outcomes.next().await.1;
+        assert_eq!(told["error"]["code"], "bad_request", "{told}");
+    }
+    assert!(fixture.is_empty(&fixture.names.pushes()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_for_many_whose_worker_dies_comes_again_for_all() {
+    let fixture = Fixture::new();
+    let mut outcomes = Outcomes::of(&fixture);
+    let subjects = json!(["bob", "carol"]).to_string();
+    fixture.store.set_away(true);
+    let first = fixture.worker();
+    fixture
+        .push(&[("subjects", &subjects)], "1", outcomes.wanted("a"))
+        .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(first);
+    fixture.store.set_away(false);
+    let _second = fixture.worker();
+    assert_eq!(outcomes.next().await.1["outcomes"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        (fixture.held("bob").await, fixture.held("carol").await),
+        (vec!["p:a".to_owned()], vec!["p:a".to_owned()])
+    );
 }
 
 #[tokio::test(start_paused = true)]

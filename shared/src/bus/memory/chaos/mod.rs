@@ -218,6 +218,10 @@ impl Bus for ChaosBus {
         })
     }
 
+    fn is_there<'a>(&'a self, queue: &'a str) -> Looking<'a> {
+        self.shared.is_there(queue)
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
         let (sender, link) = watch::channel(Link::Up);
         self.state().links.push(sender);

@@ -1,0 +1,192 @@
+//! Pushes on several queues, so that several workers bring them on their way.
+//!
+//! With `push-shards` above 1 whoever has `<ns>.pushes` only finds out whose a push is, and passes it on to
+//! `<ns>.push.<n>`; all that is for one identity goes to one of these, in its order. Each of them has one worker at a time,
+//! like `<ns>.pushes` itself.
+//!
+//! Every worker takes from as many as there are, whatever its own setting says: what was passed on while the number was
+//! larger is brought on its way, too. It knows of them from the broker at its start, and from what others say of themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use shared::bus::topology::{MOST_PUSH_SHARDS, Names};
+use shared::bus::{Bus, Link, Message, Route, Whole};
+use shared::wire::tag::IdentityTag;
+use tokio::sync::watch;
+
+use super::push::{Addressee, Push};
+use super::pushes::Pushes;
+use super::subjects::Many;
+
+/// How many there are to pass pushes on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shards(u16);
+
+impl Shards {
+    /// So many; nothing if nothing is passed on.
+    pub(crate) fn several(count: u16) -> Option<Self> {
+        (count > 1).then_some(Self(count.min(MOST_PUSH_SHARDS)))
+    }
+
+    /// The queue for all that is an identity's.
+    pub(super) fn route(self, names: &Names, identity: IdentityTag) -> Route {
+        Route::queue(&names.push_shard(identity.share_of(self.0)).name)
+    }
+
+    /// A push for many as one for each queue, with those whose pushes go there. Who cannot be anybody goes with the first.
+    pub(super) fn split(
+        self,
+        names: &Names,
+        mut many: Many,
+        identity_of: impl Fn(&Message) -> Option<IdentityTag>,
+    ) -> Vec<(Route, Message)> {
+        let mut each: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+        while let Some((message, place)) = many.next() {
+            let shard = identity_of(&message).map_or(0, |identity| identity.share_of(self.0));
+            each.entry(shard).or_default().push(place.subject);
+        }
+        let passed = each.into_iter().map(|(shard, subjects)| {
+            let route = Route::queue(&names.push_shard(shard).name);
+            (route, many.for_some(&subjects))
+        });
+        passed.collect()
+    }
+}
+
+impl Pushes {
+    /// Passes it on, and waits until it is there.
+    pub(super) async fn pass_on(&self, route: Route, message: Message) {
+        let passed = || async { Ok(self.outbound.publisher.publish(route.clone(), message.clone()).await?) };
+        self.outbound.persist(passed).await;
+    }
+
+    /// Passes a push for many on: all that came before it has been, and nothing is that comes after it.
+    pub(super) async fn pass_on_many(&self, shards: Shards, whole: Whole, many: Many) {
+        let now = self.outbound.clock.now();
+        let identity_of = |message: &Message| match Push::read(message, &self.outbound.names, &self.issuers, now) {
+            Ok(push) => match push.to {
+                Addressee::Identity(identity) => Some(identity),
+                Addressee::Connection(_) => None,
+            },
+            Err(_) => None,
+        };
+        for (route, message) in shards.split(&self.outbound.names, many, identity_of) {
+            self.pass_on(route, message).await;
+        }
+        whole.finish();
+    }
+}
+
+/// Tells how many queues there are, at least as many as `own`, until nobody wants to know: first those that the broker has.
+pub(crate) async fn look(bus: Arc<dyn Bus>, names: Names, wanted: watch::Sender<u16>) {
+    let mut link = bus.link();
+    if link.wait_for(Link::is_up).await.is_err() {
+        return;
+    }
+    let mut there = *wanted.borrow();
+    while there < MOST_PUSH_SHARDS && bus.is_there(&names.push_shard(there).name).await {
+        there += 1;
+    }
+    raise(&wanted, there);
+}
+
+/// There are so many, if not more.
+pub(crate) fn raise(wanted: &watch::Sender<u16>, count: u16) {
+    let count = count.min(MOST_PUSH_SHARDS);
+    wanted.send_if_modified(|known| {
+        let is_news = count > *known;
+        *known = count.max(*known);
+        is_news
+    });
+}
+
+/// Begins with each queue as soon as it is known that there is one, for ever.
+pub(crate) async fn keep_up(mut wanted: watch::Receiver<u16>, begin: impl Fn(u16)) {
+    let mut begun = 0;
+    loop {
+        let most = *wanted.borrow_and_update();
+        (begun..most).for_each(&begin);
+        begun = begun.max(most);
+        if wanted.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use shared::bus::Value;
+    use shared::bus::memory::MemoryBus;
+
+    use super::super::subjects::SUBJECTS;
+    use super::*;
+
+    #[test]
+    fn what_is_for_one_identity_goes_to_one_queue_and_all_queues_have_some() {
+        let names = Names::new("test");
+        let shards = Shards::several(4).expect("they are several");
+        let mut seen = BTreeMap::new();
+        for number in 0..100_u8 {
+            let identity = IdentityTag::of(&[number.wrapping_mul(37); 32]);
+            let route = shards.route(&names, identity);
+            assert_eq!(route, shards.route(&names, identity));
+            *seen.entry(route.key.to_string()).or_insert(0) += 1;
+        }
+        assert_eq!(seen.len(), 4, "{seen:?}");
+        assert_eq!(Shards::several(1), None);
+        assert_eq!(Shards::several(u16::MAX), Some(Shards(MOST_PUSH_SHARDS)));
+    }
+
+    #[test]
+    fn a_push_for_many_is_passed_on_once_to_each_queue_with_its_own() {
+        let names = Names::new("test");
+        let text = serde_json::to_string(&["a", "b", "c", "d", "e", "f", "g", "h"]).unwrap();
+        let mut message = Message::default();
+        message
+            .properties
+            .headers
+            .push((SUBJECTS.to_owned(), Value::Text(text)));
+        let many = Many::of(&message, None).unwrap().expect("it is for many");
+        let of = |message: &Message| match message.properties.header("subject") {
+            Some(Value::Text(name)) => Some(IdentityTag::of(&[name.as_bytes()[0]; 32])),
+            _ => None,
+        };
+        let passed = Shards::several(2).unwrap().split(&names, many, of);
+        let mut all = Vec::new();
+        for (route, message) in &passed {
+            assert!(message.properties.message_id.is_some());
+            let mut many = Many::of(message, None).unwrap().expect("still for many");
+            while let Some((one, place)) = many.next() {
+                let identity = of(&one).unwrap();
+                assert_eq!(Shards(2).route(&names, identity), *route);
+                all.push(place.subject);
+            }
+        }
+        all.sort_unstable();
+        assert_eq!((passed.len(), all.concat()), (2, "abcdefgh".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_queue_is_begun_with_once_whoever_knows_of_it() {
+        let names = Names::new("test");
+        let bus = Arc::new(MemoryBus::new(&names.common()));
+        // Somebody had four of them.
+        let left: Vec<_> = (0..4).map(|shard| bus.consumer(names.push_shard(shard), 1)).collect();
+        drop(left);
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let (wanted, seen) = watch::channel(2);
+        let recent_decisions = begun.clone();
+        let keeping = tokio::spawn(keep_up(seen, move |shard| recent_decisions.lock().unwrap().push(shard)));
+        tokio::task::yield_now().await;
+        assert_eq!(*begun.lock().unwrap(), [0, 1]);
+        raise(&wanted, 1);
+        look(bus, names, wanted.clone()).await;
+        raise(&wanted, 6);
+        drop(wanted);
+        keeping.await.unwrap();
+        assert_eq!(*begun.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,81 @@
+//! A push on its way to its connections: one message for each of their terminators.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use shared::bus::Message;
+use shared::wire::envelope::command::Write;
+use shared::wire::envelope::spread::MOST_CONNECTIONS;
+use shared::wire::envelope::{Command, Spread};
+use shared::wire::id::TerminatorId;
+use shared::wire::tag::IdentityTag;
+
+use super::audience::Recipient;
+use super::push::Push;
+use super::pushes::Pushes;
+use super::{Arrival, OutboundError, confirmed, write};
+
+impl Pushes {
+    /// Writes it to the recipients, those that have lapsed too: their terminators know what to do about that. Tells at
+    /// whose it arrived.
+    pub(super) async fn write(
+        &self,
+        push: &Push,
+        identity: IdentityTag,
+        recipients: &[Recipient],
+    ) -> Result<Vec<Recipient>, OutboundError> {
+        let write = Write {
+            alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
+            ..write(&push.to_hold(), Some(identity))
+        };
+        let mut sent = Vec::new();
+        for (terminator, recipients) in by_terminator(recipients) {
+            for some in recipients.chunks(MOST_CONNECTIONS) {
+                let message = to_some(terminator, some, &write, push.bytes());
+                let queue = self.outbound.names.return_queue(terminator).name;
+                sent.push((some.to_vec(), self.outbound.publish(&queue, message).await));
+            }
+        }
+        let mut arrived = Vec::with_capacity(recipients.len());
+        for (some, sending) in sent {
+            match confirmed(sending).await? {
+                Arrival::Arrived => arrived.extend(some),
+                Arrival::Refused => {}
+                Arrival::Gone => {
+                    for recipient in some {
+                        self.outbound.unregister(identity, recipient.connection).await;
+                    }
+                }
+            }
+        }
+        self.outbound.counters.wrote(arrived.len());
+        Ok(arrived)
+    }
+}
+
+/// The recipients of each terminator, in their order.
+fn by_terminator(recipients: &[Recipient]) -> BTreeMap<TerminatorId, Vec<Recipient>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for recipient in recipients {
+        all.entry(recipient.connection.terminator).or_default().push(*recipient);
+    }
+    all
+}
+
+/// One message, whatever the number of connections.
+fn to_some(terminator: TerminatorId, recipients: &[Recipient], write: &Write, text: Bytes) -> Message {
+    match recipients {
+        [one] => Command::Write(write.clone()).to_message(one.connection, text),
+        _ => {
+            let numbers = recipients.iter().map(|one| one.connection.number).collect();
+            let write = write.clone();
+            Spread {
+                terminator,
+                numbers,
+                write,
+                text,
+            }
+            .to_message()
+        }
+    }
+}
