@@ -5,36 +5,22 @@
  * one before; what happens on it meanwhile is its `Connection`'s and its `Session`'s business.
  */
 
-import { Backoff } from "./backoff.js";
+import { Given, loggedOut, randomName, unreachable, wasClosed } from "./asking.js";
+import type { RequestOptions, SendOptions, StreamOptions } from "./asking.js";
+import { Comeback } from "./comeback.js";
 import { Connection } from "./connection.js";
-import { Emitter } from "./emitter.js";
 import { CountersignError } from "./errors.js";
-import type { ClientEvents, State } from "./events.js";
+import type { State } from "./events.js";
+import { Listeners } from "./listeners.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
+import { Outbox } from "./outbox.js";
 import { watchPage } from "./page.js";
-import { leftMs, Pending, type Outcome } from "./pending.js";
-import { CLOSE, isOverload, isTerminal, write, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
-import { Recent } from "./recent.js";
+import { Pending, type Question } from "./pending.js";
+import { CLOSE, isOverload, isTerminal, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
+import { isBusyStatus, RefusedHandshake } from "./refusal.js";
+import { Replies } from "./replies.js";
 import { noToken, Session } from "./session.js";
 import { Tokens } from "./tokens.js";
-
-/** How to ask. */
-export interface RequestOptions {
-  /** The request's name, 1 to 128 bytes; drawn if there is none. Repeating one repeats the request. */
-  id?: string;
-  /** In place of `requestTimeoutMs`. The server is told, and begins nothing that nobody waits for any more. */
-  timeoutMs?: number;
-  /** Ends the wait, and tells the server to give up what it does about it. */
-  signal?: AbortSignal;
-  /**
-   * Whether it may be sent again after a lost connection although it may have been handled. If it is not said, the
-   * server says whether it knows a request again (its setting `idempotency`).
-   */
-  idempotent?: boolean;
-}
-
-/** How many pushes are remembered, to know those that come twice. */
-const RECENT_PUSHES = 1_024;
 
 /** A connection that ends sooner than this after its token was taken has proved nothing: the next wait is longer still. */
 const STEADY_MS = 5_000;
@@ -49,17 +35,15 @@ const BUSY_RETRY_MS = 1_000;
 const WANT_TOKEN = new Set<string>(["auth_required", "token_expired", "hold_expired", "hold_overflow"]);
 
 /** A client. It connects when it is first asked for something, or by {@link Client.connect}. */
-export class Client {
+export class Client extends Listeners {
   readonly #settings: Settings;
-  readonly #events = new Emitter<ClientEvents>();
   readonly #tokens: Tokens;
   readonly #pending: Pending;
-  readonly #backoff: Backoff;
-  readonly #recent = new Recent(RECENT_PUSHES);
+  readonly #comeback: Comeback;
+  readonly #outbox: Outbox;
   readonly #name = randomName();
   #lastId = 0;
-  /** What callers have been given and is not settled. */
-  readonly #answers = new Map<object, Promise<unknown>>();
+  readonly #given = new Given();
   #state: State = { name: "closed" };
   /** Whether it was the application that closed it. */
   #isClosed = false;
@@ -68,20 +52,22 @@ export class Client {
   #connection: Connection | undefined;
   /** Its authentication, once it is open. */
   #session: Session | undefined;
-  /** The key to what the last connection has left held. */
   /** Whether the server said that it knows a message again by its id. */
   #remembers = false;
+  /** The key to what the last connection has left held. */
   #inheritance: string | undefined;
-  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+  /** Why nobody is authenticated just now, if it is known. */
+  #trouble: CountersignError | undefined;
   #ignorePage: (() => void) | undefined;
 
   /** @throws {TypeError | RangeError} with these options it can never work. */
   constructor(options: ClientOptions) {
+    super();
     this.#settings = complete(options);
     this.#tokens = new Tokens(this.#settings.token, this.#settings.connectTimeoutMs, () => this.#onAnother());
     this.#pending = new Pending(this.#settings);
-    const { least, most } = this.#settings.backoffMs;
-    this.#backoff = new Backoff(least, most, this.#settings.random);
+    this.#comeback = new Comeback(this.#settings, () => void this.#open());
+    this.#outbox = new Outbox(this.#settings, this.#pending, this.#tokens, () => this.#flush());
   }
 
   /** Where it stands. */
@@ -94,19 +80,21 @@ export class Client {
     return this.#pending.size;
   }
 
-  /** Calls `listener` at each event of that name. Returns how to end that. */
-  on<Name extends keyof ClientEvents>(name: Name, listener: (event: ClientEvents[Name]) => void): () => void {
-    return this.#events.on(name, listener);
-  }
-
   /** Connects if it is not connected, without waiting any longer, also after a stop; and logs in if it was logged out. */
   connect(): void {
     this.#isClosed = false;
     if (this.#state.name === "closed" || this.#state.name === "stopped") {
-      this.#ignorePage = watchPage({ visible: () => this.#onAwake(false), online: () => this.#onAwake(true) });
+      this.#ignorePage = watchPage({
+        visible: () => this.#onAwake(false),
+        online: () => this.#onAwake(true),
+        frozen: () => this.#onFrozen(),
+        thawed: () => this.#onThawed(),
+      });
       void this.#open();
     } else if (this.#state.name === "waiting") {
-      this.#openNow();
+      this.#comeback.now();
+    } else if (this.#state.name === "frozen") {
+      this.#onThawed();
     } else if (this.#session?.isLoggedOut) {
       this.#session.renew();
     }
@@ -126,30 +114,48 @@ export class Client {
    *
    * @throws {CountersignError} the server's refusal, or why there is no answer.
    */
-  request(type: string, payload?: unknown, options: RequestOptions = {}): Promise<unknown> {
-    const key = {};
-    let isOver = false;
-    const answer = this.#ask(type, payload, options).finally(() => {
-      isOver = true;
-      this.#answers.delete(key);
-    });
-    if (this.#isClosed) ignore(answer);
-    else if (!isOver) this.#answers.set(key, answer);
-    return answer;
+  request<Reply = unknown>(type: string, payload?: unknown, options: RequestOptions = {}): Promise<Reply> {
+    return this.#asked({ ...options, type, payload }, options) as Promise<Reply>;
   }
 
-  async #ask(type: string, payload: unknown, options: RequestOptions): Promise<unknown> {
+  /**
+   * Says something to which no answer is wanted. Resolves when it is sent, or throws why it is not; what becomes of it then is not told,
+   * but for a refusal, which is an `error` event. It is never sent twice.
+   */
+  async send(type: string, payload?: unknown, options: SendOptions = {}): Promise<void> {
+    await this.#asked({ type, payload, isUnanswered: true }, options);
+  }
+
+  /**
+   * Asks at once, and gives the answers as they come, for a handler that gives several. It ends with the one that `isLast` says is the last,
+   * with an error, when none comes in time, or when the loop is left: then the server is told to give it up. After its first answer
+   * it is not sent again: if its connection is lost then and the rest does not come on the next one, it ends with `lost`.
+   */
+  stream<Reply = unknown>(type: string, payload?: unknown, options: StreamOptions<Reply> = {}): Replies<Reply> {
+    const { isLast = () => false, signal: outer, ...how } = options;
+    return new Replies<Reply>((onReply, inner) => {
+      const signal = outer ? AbortSignal.any([outer, inner]) : inner;
+      return this.#asked({ ...how, type, payload, onReply }, { ...how, signal });
+    }, isLast);
+  }
+
+  #asked(question: Omit<Question, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
+    return this.#given.mind(this.#ask(question, options), this.#isClosed);
+  }
+
+  async #ask(asked: Omit<Question, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
     if (this.#state.name === "stopped") throw this.#state.error;
     if (this.#isClosed) throw wasClosed();
+    const { id = this.#nextId(), type } = asked;
     if (type.startsWith("auth.")) throw new CountersignError("bad_request", `${type} is the protocol's own`, false);
-    const { id = this.#nextId(), timeoutMs = this.#settings.requestTimeoutMs, signal, idempotent } = options;
-    const onGivenUp = () => this.#connection?.send(writeCancel(id));
-    const answer = this.#pending.add({ id, type, payload, idempotent }, { timeoutMs, signal, onGivenUp });
+    const { timeoutMs = this.#settings.requestTimeoutMs, signal } = options;
+    const onGivenUp = () => this.#outbox.say(writeCancel(id));
+    const answer = this.#pending.add({ ...asked, id }, { timeoutMs, signal, onGivenUp, why: () => this.#trouble });
     if (this.#state.name === "closed") this.connect();
     this.#flush();
     return answer.catch((error: unknown) => {
       // It may be that there is nobody any more, and the network has not noticed.
-      if (error instanceof CountersignError && error.code === "timeout") this.#session?.awake(false);
+      if (CountersignError.is(error) && error.code === "timeout") this.#session?.awake(false);
       throw error;
     });
   }
@@ -163,11 +169,11 @@ export class Client {
     const session = this.#session;
     if (!session) return this.#leave({ name: "closed" }, loggedOut());
     session.forget();
-    for (const answer of this.#answers.values()) ignore(answer);
+    this.#given.ignoreAll();
     this.#pending.fail(loggedOut());
     const { requestTimeoutMs: timeoutMs } = this.#settings;
     const answer = this.#pending.add({ id: this.#nextId(), type: "auth.forget", payload: undefined }, { timeoutMs });
-    this.#sendUnsent();
+    this.#outbox.flush();
     // Without its connection it is logged out, too: that is what is left if the server cannot do it.
     const done = answer.catch(() => session === this.#session && this.#leave({ name: "closed" }, loggedOut()));
     this.#enter({ name: "open", authenticated: false });
@@ -187,11 +193,12 @@ export class Client {
 
   #dial(): void {
     try {
-      this.#connection = new Connection(this.#settings, {
-        onOpen: () => this.#onOpen(),
+      const connection = new Connection(this.#settings, {
+        onOpen: () => this.#onOpen(connection),
         onMessage: (message) => this.#onMessage(message),
-        onEnd: (code, reason) => this.#onEnd(code, reason),
+        onEnd: (code, reason, cause) => this.#onEnd(code, reason, cause),
       });
+      this.#connection = connection;
     } catch (cause) {
       // The page may not connect there, and will not be allowed to later.
       this.#stop(new CountersignError("stopped", "the platform does not let us connect", false, undefined, { cause }));
@@ -199,9 +206,10 @@ export class Client {
   }
 
   #onNoToken(error: CountersignError): void {
-    if (error.temporary) this.#retry("no token");
+    this.#trouble = error;
+    if (error.temporary) this.#retry("no token", 0, error);
     else this.#stop(error);
-    this.#events.emit("error", error);
+    this.tell("error", error);
   }
 
   /** Nothing that was asked in one name goes on in another, and nobody takes over what another has left held. */
@@ -212,12 +220,16 @@ export class Client {
     );
   }
 
-  #onOpen(): void {
+  #onOpen(connection: Connection): void {
+    this.#outbox.begin(connection);
     this.#session = new Session(this.#settings, this.#tokens, this.#inheritance, {
-      send: (text) => this.#connection?.send(text) ?? false,
+      send: (text) => this.#outbox.say(text),
       nextId: () => this.#nextId(),
       onShown: () => this.#flush(),
-      onError: (error) => this.#events.emit("error", error),
+      onError: (error) => {
+        this.#trouble = error;
+        this.tell("error", error);
+      },
       onStop: (error) => this.#stop(error),
       onSilence: () => this.#connection?.giveUp("the server is silent"),
     });
@@ -235,13 +247,13 @@ export class Client {
     switch (message.type) {
       case "reply":
       case "auth.ok":
-        this.#settle(message, { payload: message.payload });
+        if (message.id !== undefined) this.#pending.get(message.id)?.answer(message.payload);
         break;
       case "error":
         this.#onError(message, session);
         break;
       case "push":
-        this.#onPush(message);
+        this.tellPush(message.id, message.payload);
         break;
       case "auth.required":
         session.required();
@@ -252,16 +264,12 @@ export class Client {
     }
   }
 
-  #settle(message: ServerMessage, outcome: Outcome): void {
-    if (message.id !== undefined) this.#pending.get(message.id)?.settle(outcome);
-  }
-
   #onError(message: ServerMessage, session: Session): void {
     const error = CountersignError.of(message.error);
     const request = message.id === undefined ? undefined : this.#pending.get(message.id);
     if (!request) {
       // That of a request which nobody waits for any more concerns nobody.
-      if (message.id === undefined) this.#events.emit("error", error);
+      if (message.id === undefined) this.tell("error", error);
     } else if (WANT_TOKEN.has(error.code) && request.awaits === 0 && !session.isLoggedOut) {
       // Once for each request: whoever is refused with a fresh token will not do better with the next.
       this.#pending.markRefused(request);
@@ -274,52 +282,68 @@ export class Client {
     }
   }
 
-  #onPush({ id, payload }: ServerMessage): void {
-    if (id === undefined || this.#recent.isNew(id)) this.#events.emit("push", { id, payload });
-  }
-
   #onRequired({ reason = "missing", deadline_ms = 0, held = { inbound: 0, outbound: 0 } }: Partial<AuthRequired>): void {
     if (reason === "expired" || reason === "missing") this.#enter({ name: "open", authenticated: false });
-    this.#events.emit("auth.required", { reason, deadline_ms, held });
+    this.tell("auth.required", { reason, deadline_ms, held });
   }
 
   #onGranted({ subject, expires_in, refresh_in, idempotency }: AuthBody): void {
     this.#remembers = idempotency !== undefined;
+    this.#trouble = undefined;
+    this.#outbox.proven();
     this.#enter({ name: "open", authenticated: true, subject });
-    this.#events.emit("auth", { subject, expires_in, refresh_in });
+    this.tell("auth", { subject, expires_in, refresh_in });
     this.#flush();
   }
 
-  #onEnd(code: number, reason: string): void {
-    const session = this.#session;
-    const isLoggedOut = session?.isLoggedOut;
-    const hasProved = Date.now() - (session?.provenSince ?? Number.POSITIVE_INFINITY) >= STEADY_MS;
-    if (session) this.#inheritance = session.key;
-    session?.end();
-    this.#connection = this.#session = undefined;
-    if (hasProved) this.#backoff.reset();
+  #onEnd(code: number, reason: string, cause: unknown): void {
+    const isLoggedOut = this.#session?.isLoggedOut;
+    const hasProved = Date.now() - (this.#session?.provenSince ?? Number.POSITIVE_INFINITY) >= STEADY_MS;
+    this.#part(code);
+    if (hasProved) this.#comeback.reset();
     if (code === CLOSE.tooBig) this.#pending.refuseLargestSent();
     if (isTerminal(code)) return this.#stop(CountersignError.ofClose(code, reason), code);
     if (isLoggedOut) return this.#leave({ name: "closed" }, loggedOut());
-    this.#pending.markUnsent(this.#remembers);
-    this.#retry(`${code} ${reason}`.trimEnd(), isOverload(code) ? OVERLOAD_LEAST_MS : 0);
+    const error = unreachable(code, reason, cause);
+    this.#trouble = error;
+    this.#pending.markUnsent(this.#remembers, error);
+    this.#retry(`${code} ${reason}`.trimEnd(), leastWaitMs(code, cause), cause === undefined ? undefined : error);
   }
 
-  #retry(because: string, atLeastMs = 0): void {
-    const retryInMs = this.#backoff.nextMs(atLeastMs);
-    clearTimeout(this.#retryTimer);
-    this.#retryTimer = setTimeout(() => void this.#open(), retryInMs);
-    this.#enter({ name: "waiting", retryInMs, because });
+  /** There is no connection any more, but what it has left held. */
+  #part(code?: number): void {
+    if (this.#session) this.#inheritance = this.#session.key;
+    this.#session?.end();
+    this.#outbox.end(code === CLOSE.rateLimited);
+    this.#connection = this.#session = undefined;
+  }
+
+  #retry(because: string, atLeastMs: number, cause?: CountersignError): void {
+    const retryInMs = this.#comeback.later(atLeastMs);
+    this.#enter({ name: "waiting", retryInMs, because, ...(cause && { cause }) });
   }
 
   /** Timers may have slept meanwhile, and networks have changed. */
   #onAwake(networkChanged: boolean): void {
-    if (this.#state.name === "waiting") this.#openNow();
+    if (this.#state.name === "waiting") this.#comeback.wake();
     else this.#session?.awake(networkChanged);
   }
 
-  #openNow(): void {
-    clearTimeout(this.#retryTimer);
+  /** What is still taken from the socket would be told to nobody. Once it is closed, the server holds it. */
+  #onFrozen(): void {
+    if (this.#state.name === "frozen") return;
+    if (this.#session?.isLoggedOut) return this.#leave({ name: "closed" }, loggedOut());
+    this.#attempt++;
+    this.#comeback.cancel();
+    this.#connection?.drop();
+    this.#part();
+    this.#enter({ name: "frozen" });
+  }
+
+  /** Only now: nothing of what waits is to be given up because the page slept. */
+  #onThawed(): void {
+    if (this.#state.name !== "frozen") return;
+    this.#pending.markUnsent(this.#remembers);
     void this.#open();
   }
 
@@ -330,26 +354,14 @@ export class Client {
     if (session.hasLapsed) return session.needed();
     const { perMessage } = this.#settings;
     if (!perMessage && !this.#state.authenticated) return;
-    const areLeft = this.#sendUnsent(perMessage ? this.#tokens.current : undefined);
+    const areLeft = this.#outbox.flush(perMessage ? this.#tokens.current : undefined);
     if (areLeft) session.needed();
-  }
-
-  /** Tells whether something waits for a later token. */
-  #sendUnsent(token?: string): boolean {
-    let areLeft = false;
-    for (const request of this.#pending.unsent()) {
-      const { id, type, payload, deadline, awaits } = request;
-      if (awaits > this.#tokens.count) areLeft = true;
-      else if (this.#pending.refuseTooLarge(request, token)) continue;
-      else if (this.#connection?.send(write({ id, type, token, timeout_ms: leftMs(deadline), payload }))) this.#pending.markSent(request, this.#tokens.count);
-    }
-    return areLeft;
   }
 
   #enter(state: State): void {
     const before = JSON.stringify(this.#state);
     this.#state = state;
-    if (JSON.stringify(state) !== before) this.#events.emit("state", state);
+    if (JSON.stringify(state) !== before) this.tell("state", state);
   }
 
   #stop(error: CountersignError, closeCode?: number): void {
@@ -358,15 +370,14 @@ export class Client {
 
   #leave(state: State, error: CountersignError): void {
     this.#attempt++;
-    clearTimeout(this.#retryTimer);
+    this.#comeback.cancel();
     this.#ignorePage?.();
-    this.#session?.end();
     this.#connection?.drop();
-    this.#ignorePage = this.#session = this.#connection = this.#inheritance = undefined;
+    this.#part();
+    this.#ignorePage = this.#inheritance = this.#trouble = undefined;
     this.#tokens.drop();
-    this.#backoff.reset();
-    // Whoever closes it knows; those who do not wait for their answers need not be told by an unhandled rejection.
-    if (error.code === "closed") for (const answer of this.#answers.values()) ignore(answer);
+    this.#comeback.reset();
+    if (error.code === "closed") this.#given.ignoreAll();
     this.#pending.fail(error);
     this.#enter(state);
   }
@@ -376,21 +387,9 @@ export class Client {
   }
 }
 
-/** That it is rejected is nobody's surprise. Whoever waits for it is told all the same. */
-function ignore(answer: Promise<unknown>): void {
-  answer.catch(() => undefined);
-}
-
-function wasClosed(): CountersignError {
-  return new CountersignError("closed", "the client was closed", false);
-}
-
-function loggedOut(): CountersignError {
-  return new CountersignError("closed", "the client was logged out", false);
-}
-
-/** What no other client calls its requests by, so that idempotency never takes one for the other. */
-function randomName(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(9));
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+/** How long the server is left alone at least. */
+function leastWaitMs(code: number, cause: unknown): number {
+  if (isOverload(code)) return OVERLOAD_LEAST_MS;
+  if (!(cause instanceof RefusedHandshake) || !isBusyStatus(cause.status)) return 0;
+  return Math.max(OVERLOAD_LEAST_MS, cause.retryAfterMs ?? 0);
 }

@@ -4,23 +4,29 @@
 
 import type { Settings, SocketLike } from "./options.js";
 import { CLOSE, parse, SUBPROTOCOL, type ServerMessage } from "./protocol.js";
+import { refusalOf, watchRefusal } from "./refusal.js";
 
 /** `WebSocket.OPEN`. */
 const OPEN = 1;
+
+/** An error is followed by a close, which knows more; but not everywhere: where a page's policy forbids the connection, none comes. */
+const CLOSE_AFTER_ERROR_MS = 1_000;
 
 /** What happens on it. */
 export interface ConnectionHooks {
   onOpen(): void;
   onMessage(message: ServerMessage): void;
-  /** It is over, whoever ended it. Nothing follows. */
-  onEnd(code: number, reason: string): void;
+  /** It is over, whoever ended it. Nothing follows. `cause` is what the platform says of it, if it does. */
+  onEnd(code: number, reason: string, cause: unknown): void;
 }
 
 /** A connection that is being made, or is. */
 export class Connection {
   readonly #socket: SocketLike;
   readonly #hooks: ConnectionHooks;
-  readonly #handshake: ReturnType<typeof setTimeout>;
+  /** Until the handshake is over, or, after an error, the close has come. */
+  #limit: ReturnType<typeof setTimeout>;
+  #cause: unknown;
   #over = false;
 
   /** @throws whatever the platform throws that does not let us connect there. */
@@ -28,18 +34,21 @@ export class Connection {
     const socket = new settings.WebSocket(settings.url, SUBPROTOCOL);
     this.#socket = socket;
     this.#hooks = hooks;
-    this.#handshake = setTimeout(() => this.giveUp("no handshake in time"), settings.connectTimeoutMs);
+    this.#limit = setTimeout(() => this.giveUp("no handshake in time"), settings.connectTimeoutMs);
     socket.onopen = () => {
-      clearTimeout(this.#handshake);
+      clearTimeout(this.#limit);
       if (!this.#over) hooks.onOpen();
     };
     socket.onmessage = ({ data }: { data: unknown }) => {
       const message = this.#over ? undefined : parse(data);
       if (message) hooks.onMessage(message);
     };
-    // An error is always followed by a close, which knows more.
-    socket.onerror = () => {};
+    socket.onerror = (event: unknown) => this.#onError(refusalOf(event));
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#end(code, reason);
+    watchRefusal(socket, (cause) => {
+      this.#cause = cause;
+      this.giveUp(cause.message);
+    });
   }
 
   /** Tells whether it was handed to the socket. */
@@ -52,7 +61,7 @@ export class Connection {
   /** Closes it, and tells nothing more. */
   drop(): void {
     this.#over = true;
-    clearTimeout(this.#handshake);
+    clearTimeout(this.#limit);
     this.#socket.close(1000, "");
   }
 
@@ -62,10 +71,17 @@ export class Connection {
     this.#socket.close(1000, "");
   }
 
+  #onError(cause: Error | undefined): void {
+    if (this.#over) return;
+    this.#cause ??= cause;
+    clearTimeout(this.#limit);
+    this.#limit = setTimeout(() => this.giveUp("the platform does not connect"), CLOSE_AFTER_ERROR_MS);
+  }
+
   #end(code: number, reason: string): void {
-    clearTimeout(this.#handshake);
+    clearTimeout(this.#limit);
     if (this.#over) return;
     this.#over = true;
-    this.#hooks.onEnd(code, reason);
+    this.#hooks.onEnd(code, reason, this.#cause);
   }
 }

@@ -4,6 +4,9 @@
 
 import { CLOSE, type ErrorBody, type ErrorCode } from "./protocol.js";
 
+/** What every copy of this library marks its errors with: two bundles of it in one page know each other's. */
+const BRAND = Symbol.for("countersign-client.error");
+
 /** What goes wrong on this side of the socket. */
 export type LocalCode =
   /** The time for an answer is over. It may have been handled all the same. */
@@ -23,11 +26,20 @@ export type LocalCode =
   /** Another connection has resumed this one. */
   | "replaced"
   /** There is no token. */
-  | "no_token";
+  | "no_token"
+  /** There is no connection: it cannot be made, or was lost. The `cause` says more, where the platform does. */
+  | "unreachable";
 
-/** A refusal: by the server, with one of its codes, or by this client. */
+/**
+ * A refusal: by the server, with one of its codes, or by this client. What made it so is its `cause`, if that is known.
+ *
+ * `instanceof` and {@link CountersignError.is} recognise those of another copy of this library, too.
+ */
 export class CountersignError extends Error {
   override readonly name = "CountersignError";
+
+  /** @internal */
+  readonly [BRAND] = true;
 
   /** What the application says besides, with a code of its own (`app.…`) or with one of the server's. */
   readonly details: unknown;
@@ -48,6 +60,16 @@ export class CountersignError extends Error {
     super(message, options);
     this.details = options?.details;
     this.effect = options?.effect;
+  }
+
+  /** Whether it is such an error, of whatever copy of this library. */
+  static is(value: unknown): value is CountersignError {
+    return typeof value === "object" && value !== null && BRAND in value;
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // What is derived from this class has a chain of its own.
+    return this === CountersignError ? CountersignError.is(value) : Function.prototype[Symbol.hasInstance].call(this, value);
   }
 
   /** What the server said. */

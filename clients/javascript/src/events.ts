@@ -13,15 +13,19 @@ export type State =
   | { name: "connecting" }
   /** Messages travel; `authenticated` once the server has said who it takes us for. */
   | { name: "open"; authenticated: boolean; subject?: string }
-  /** It connects again in so many milliseconds. */
-  | { name: "waiting"; retryInMs: number; because: string }
+  /** It connects again in so many milliseconds. `cause` says more, if more is known. */
+  | { name: "waiting"; retryInMs: number; because: string; cause?: CountersignError }
+  /** Its page sleeps, and it with it; it connects again when that wakes. */
+  | { name: "frozen" }
   /** It must not come back on its own: connecting again would end the same way. `closeCode` if the server closed. */
   | { name: "stopped"; error: CountersignError; closeCode?: number };
 
 /** Something that a backend pushed. */
-export interface Push {
+export interface Push<Payload = unknown> {
   id: string | undefined;
-  payload: unknown;
+  /** The member `type` of the payload, if it has one: what it is about, where an application pushes several things. */
+  type: string | undefined;
+  payload: Payload;
 }
 
 /** Who the server takes us for, in seconds from now. */

@@ -42,6 +42,11 @@ export interface ClientOptions {
   connectTimeoutMs?: number;
   /** The first and the longest wait before connecting again. Default 250 ms and 30 s. */
   backoffMs?: { least: number; most: number };
+  /**
+   * How many messages a second may be sent, at most: less than the terminator's `messages-per-second`, which closes the connection
+   * that sends more. Others wait their turn. Default 800; before the server has taken a token 16.
+   */
+  messagesPerSecond?: number;
   /** From 0 to 1, for jitter. Default `Math.random`. */
   random?: () => number;
 }
@@ -56,12 +61,16 @@ export interface Settings {
   readonly maxMessageBytes: number;
   readonly requestTimeoutMs: number;
   readonly connectTimeoutMs: number;
+  readonly messagesPerSecond: number;
   readonly backoffMs: { readonly least: number; readonly most: number };
   readonly random: () => number;
 }
 
 /** `setTimeout` takes no longer time than this: 2^31 - 1 ms, about 24 days. */
 export const LONGEST_TIMER_MS = 2_147_483_647;
+
+/** The highest `messages-per-second` that a terminator takes. */
+const MOST_PER_SECOND = 1_000_000;
 
 /**
  * Completes the options.
@@ -88,6 +97,7 @@ export function complete(options: ClientOptions): Settings {
       least: timerMs("backoffMs.least", backoffMs.least),
       most: timerMs("backoffMs.most", Math.max(backoffMs.least, backoffMs.most)),
     },
+    messagesPerSecond: Math.min(atLeastOne("messagesPerSecond", options.messagesPerSecond ?? 800), MOST_PER_SECOND),
     random,
   };
 }
@@ -103,10 +113,13 @@ function atLeastOne(name: string, value: number): number {
   return value;
 }
 
-/** In a page, an address may be relative to it. */
+/** In a page, an address may be relative to it. A forgotten one is not the page's own. */
 function absolute(url: string | URL): string {
   const page = (globalThis as { location?: { href?: string } }).location?.href;
-  const { href, protocol } = new URL(url, page);
+  if (!(url instanceof URL) && (typeof url !== "string" || url.trim() === "")) throw new TypeError("url is to be a WebSocket's address: wss://…");
+  const { href, protocol, hash } = new URL(url, page);
+  // A WebSocket has no fragment, and platforms refuse one (RFC 6455 §3).
+  if (hash) throw new TypeError(`a WebSocket's address has no fragment: ${hash}`);
   const socket = { "http:": "ws:", "https:": "wss:", "ws:": "ws:", "wss:": "wss:" }[protocol];
   if (!socket) throw new TypeError(`a WebSocket's address begins with wss: or ws:, not ${protocol}`);
   return socket + href.slice(protocol.length);

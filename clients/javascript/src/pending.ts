@@ -27,6 +27,11 @@ export interface Request {
   readonly idempotent: boolean | undefined;
   /** Whether it was sent on a connection that was lost: it may be handled already, or just now. */
   lost: boolean;
+  /** Whether it is over when it is sent, since nobody wants an answer. */
+  readonly isUnanswered: boolean;
+  /** Whether the first of several answers has come: it is not sent again, or that would come again. */
+  hasBegun: boolean;
+  answer(payload: unknown): void;
   settle(outcome: Outcome): void;
 }
 
@@ -36,14 +41,21 @@ export interface Question {
   type: string;
   payload: unknown;
   idempotent?: boolean | undefined;
+  /** Nobody wants an answer. */
+  isUnanswered?: boolean | undefined;
+  /** Is told of each answer, where several may come, and tells whether that was the last. */
+  onReply?: ((payload: unknown) => boolean) | undefined;
 }
 
 /** How long a request waits, and who may end that. */
 export interface Patience {
+  /** For its answer; for each, if several may come. */
   timeoutMs: number;
   signal?: AbortSignal | undefined;
   /** Is called when it is given up after it was sent. */
   onGivenUp?(id: string): void;
+  /** Why there may be no answer, as far as that is known. */
+  why?(): CountersignError | undefined;
 }
 
 /** How much may wait. */
@@ -83,13 +95,13 @@ export class Pending {
 
   /** Enters a request. The promise ends with its answer, its error, or its time. */
   async add(question: Question, patience: Patience): Promise<unknown> {
-    const { id, type, idempotent } = question;
+    const { id, type, idempotent, onReply, isUnanswered = false } = question;
     const payload = written(question);
     const timeoutMs = timerMs("timeoutMs", patience.timeoutMs);
     // The protocol's own are not put off by an application, and what has more than a day has no deadline.
     const isTold = timeoutMs <= MAX_TIMEOUT_MS && !type.startsWith("auth.");
     const deadline = isTold ? Date.now() + timeoutMs : undefined;
-    const bytes = this.#check({ id, type, payload, timeout_ms: leftMs(deadline) });
+    const bytes = this.#check(id, { id, type, payload, timeout_ms: leftMs(deadline) });
     if (patience.signal?.aborted) throw aborted(patience.signal);
     return new Promise((resolve, reject) => {
       const end = (error: CountersignError) => request.settle({ error });
@@ -98,8 +110,16 @@ export class Pending {
         end(aborted(patience.signal));
         if (wasSent) patience.onGivenUp?.(id);
       };
-      const onTimeout = () => end(new CountersignError("timeout", `no answer within ${timeoutMs} ms`, true));
-      const timer = setTimeout(onTimeout, timeoutMs);
+      const onTimeout = () => end(late(timeoutMs, patience.why?.()));
+      let timer = setTimeout(onTimeout, timeoutMs);
+      const answer = (payload: unknown) => {
+        if (!onReply) return settle({ payload });
+        request.hasBegun = true;
+        this.#unpostpone(request);
+        clearTimeout(timer);
+        timer = setTimeout(onTimeout, timeoutMs);
+        if (onReply(payload)) settle({ payload: undefined });
+      };
       const settle = (outcome: Outcome) => {
         clearTimeout(timer);
         this.#unpostpone(request);
@@ -109,7 +129,8 @@ export class Pending {
         if ("error" in outcome) reject(outcome.error);
         else resolve(outcome.payload);
       };
-      const request: Request = { id, type, payload, bytes, deadline, idempotent, sentWith: 0, awaits: 0, lost: false, settle };
+      const asked = { id, type, payload, bytes, deadline, idempotent, isUnanswered };
+      const request: Request = { ...asked, sentWith: 0, awaits: 0, lost: false, hasBegun: false, answer, settle };
       patience.signal?.addEventListener("abort", onAbort, { once: true });
       this.#requests.set(id, request);
       this.#unsent.add(request);
@@ -120,6 +141,7 @@ export class Pending {
   markSent(request: Request, token: number): void {
     request.sentWith = token;
     this.#unsent.delete(request);
+    if (request.isUnanswered) request.settle({ payload: undefined });
   }
 
   /** It was refused for its token, and is to be sent again with a later one. */
@@ -145,16 +167,16 @@ export class Pending {
   /**
    * The connection is gone. What was sent and not answered is to be sent again where that cannot make it happen twice:
    * `remembers` tells whether the server knows it again. Else its answer may still come, if it was held for the next
-   * connection; if it does not soon, its caller is told that it is lost.
+   * connection; if it does not soon, its caller is told that it is lost, and `why`.
    */
-  markUnsent(remembers: boolean): void {
+  markUnsent(remembers: boolean, why?: CountersignError): void {
     const unsent = new Set<Request>();
     for (const request of this.#requests.values()) {
       const wasSent = request.lost || !this.#unsent.has(request);
-      const mayRepeat = request.idempotent ?? remembers;
+      const mayRepeat = !request.hasBegun && (request.idempotent ?? remembers);
       this.#unpostpone(request);
       if (wasSent && !mayRepeat) {
-        this.#postponed.set(request, setTimeout(() => request.settle({ error: lost() }), LOST_MS));
+        this.#postponed.set(request, setTimeout(() => request.settle({ error: lost(why) }), LOST_MS));
       } else {
         unsent.add(request);
       }
@@ -195,8 +217,7 @@ export class Pending {
   }
 
   /** Tells how many bytes the message has without its token. */
-  #check(message: ClientMessage): number {
-    const { id } = message;
+  #check(id: string, message: ClientMessage): number {
     const { maxPending, maxMessageBytes } = this.bounds;
     if (!id || size(id) > MAX_ID_BYTES) throw refused("bad_request", `an id has 1 to ${MAX_ID_BYTES} bytes`);
     const bytes = size(write(message));
@@ -234,10 +255,16 @@ function refused(code: "bad_request" | "duplicate" | "too_large", why: string, o
   return new CountersignError(code, why, false, undefined, options);
 }
 
-function lost(): CountersignError {
+function lost(cause: CountersignError | undefined): CountersignError {
   return new CountersignError("lost", "the connection was lost before the answer came; it may have been handled all the same", false, undefined, {
     effect: "unknown",
+    ...(cause && { cause }),
   });
+}
+
+function late(timeoutMs: number, cause: CountersignError | undefined): CountersignError {
+  const why = cause ? `: ${cause.message}` : "";
+  return new CountersignError("timeout", `no answer within ${timeoutMs} ms${why}`, true, undefined, cause && { cause });
 }
 
 function aborted(signal: AbortSignal | undefined): CountersignError {

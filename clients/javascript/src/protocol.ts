@@ -65,7 +65,8 @@ export interface AuthRequired {
 
 /** A message from client to server. */
 export interface ClientMessage {
-  id: string;
+  /** None, if no answer is wanted. */
+  id?: string | undefined;
   type: string;
   token?: string | undefined;
   /** How long its sender waits, from its receipt on. */

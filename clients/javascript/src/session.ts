@@ -16,8 +16,14 @@ import type { Tokens } from "./tokens.js";
 const EARLIEST_RENEWAL = 0.85;
 const LATEST_RENEWAL = 0.95;
 
-/** No renewal follows the other sooner by itself: tokens shorter than this cannot be lived by. */
+/**
+ * No renewal follows the other sooner, whoever wants it: tokens shorter than this cannot be lived by, and a provider that gives the
+ * same old one is not asked all the time.
+ */
 const LEAST_RENEWAL_MS = 1_000;
+
+/** What is put off is put off by up to so much more: others were asked at the same moment. */
+const RENEWAL_JITTER_MS = 250;
 
 /** The longest wait before another token is fetched after one was not taken. */
 const MOST_RENEWAL_RETRY_MS = 30_000;
@@ -59,6 +65,8 @@ export class Session {
   /** Whether a fresh token was wanted after that was shown. */
   #wanted = false;
   #life: "live" | "logged out" | "over" = "live";
+  /** When a renewal may begin again. */
+  #renewsFrom = Number.NEGATIVE_INFINITY;
   /** When to show a fresh token: before the present one grows old, or after one was not taken. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** Whether it is the latter. */
@@ -112,7 +120,7 @@ export class Session {
     this.#silence = setTimeout(() => this.#hooks.onSilence(), SILENCE_MS);
   }
 
-  /** Fetches a fresh token and shows it, unless that is under way. */
+  /** Fetches a fresh token and shows it, unless that is under way. Soon after another, it does so a little later. */
   renew(): void {
     if (this.#life === "over" || this.#asking) return;
     this.#isRetrying = false;
@@ -121,6 +129,9 @@ export class Session {
       return;
     }
     this.#life = "live";
+    const now = Date.now();
+    if (now < this.#renewsFrom) return this.#renewIn(this.#renewsFrom - now + RENEWAL_JITTER_MS * this.#settings.random());
+    this.#renewsFrom = now + LEAST_RENEWAL_MS;
     const asking = {};
     this.#asking = asking;
     this.#tokens.fresh().then(
@@ -182,6 +193,8 @@ export class Session {
     this.#stopTimers();
     this.#life = "logged out";
     this.#isRetrying = false;
+    // The next one is somebody else's.
+    this.#renewsFrom = Number.NEGATIVE_INFINITY;
     this.#asking = this.#shown = this.#key = this.#inheritance = undefined;
     this.#tokens.drop();
   }
@@ -238,7 +251,7 @@ export class Session {
 
 /** What the provider threw, as an error of ours. */
 export function noToken(cause: unknown): CountersignError {
-  if (cause instanceof CountersignError) return cause;
+  if (CountersignError.is(cause)) return cause;
   const why = cause instanceof Error ? `: ${cause.message}` : "";
   return new CountersignError("no_token", `the token provider failed${why}`, true, undefined, { cause });
 }

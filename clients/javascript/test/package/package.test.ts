@@ -84,7 +84,7 @@ describe("the package", () => {
   test("is taken by plain Node, as it is by its name", async () => {
     await writeFile(join(folder, "use.mjs"), 'import * as all from "countersign-client"; console.log(Object.keys(all).join());');
     const { stdout } = await run(process.execPath, ["use.mjs"], { cwd: folder });
-    assert.equal(stdout, "Client,CountersignError,SUBPROTOCOL,isTerminal\n");
+    assert.equal(stdout, "Client,CountersignError,RefusedHandshake,SUBPROTOCOL,isTerminal\n");
   });
 
   test("locks what is built with by what it is, and not by where it was fetched", async () => {
@@ -99,6 +99,7 @@ describe("what the README shows", () => {
       "shown.ts": await readme("wss://api.example.com"),
       "watched.ts": await readme("showLogin"),
       "refused.ts": await readme("nobody is logged in"),
+      "follow.ts": await readme("order.shipped"),
       "own.ts": 'import { Client } from "countersign-client"; new Client({ url: "/", token: () => "", WebSocket });',
     };
     await compile(files, { module: "esnext", moduleResolution: "bundler", types: [], lib: ["es2022", "dom"], noEmit: true });

@@ -53,6 +53,20 @@ describe("authentication", () => {
     assert.equal(asked(), 1);
   });
 
+  test("by a token that is near its end already is not renewed more than once a second, whoever wants it", async () => {
+    const { client, socket, asked } = await live();
+    const before = asked();
+    for (let times = 0; times < 50; times++) {
+      socket().authenticate({ ...AUTH, expires_in: 0, refresh_in: 0 });
+      socket().require("expiring");
+      void client.request("order").catch(() => {});
+      await pass(100);
+    }
+    assert.ok(asked() - before <= 5, `${asked() - before} in five seconds`);
+    assert.ok(asked() - before >= 3, `${asked() - before} in five seconds`);
+    client.close();
+  });
+
   test("that is asked for many times at once is renewed once", async () => {
     const provider = new Provider();
     const { client, socket } = await liveWith(provider);
@@ -142,7 +156,7 @@ describe("authentication", () => {
     await pass(76_000);
     socket().require("revoked");
     socket().refuse(socket().authentications.at(-1)?.id, "token_revoked");
-    await settled();
+    await pass(1_250);
     assert.deepEqual([client.state.name, asked()], ["open", 3]);
   });
 
@@ -327,7 +341,7 @@ describe("logging out", () => {
 
 describe("a page", () => {
   /** A document, and the network's events, as far as the client looks at them. */
-  function page(): { visible(): void; online(): void; leave(): void } {
+  function page(): { visible(): void; online(): void; tell(name: string): void; leave(): void } {
     const scope = new EventTarget();
     const document = Object.assign(new EventTarget(), { visibilityState: "visible" });
     const addEventListener = scope.addEventListener.bind(scope);
@@ -336,6 +350,7 @@ describe("a page", () => {
     return {
       visible: () => document.dispatchEvent(new Event("visibilitychange")),
       online: () => scope.dispatchEvent(new Event("online")),
+      tell: (name) => (name.startsWith("page") ? scope : document).dispatchEvent(new Event(name)),
       leave: () => {
         for (const name of ["document", "addEventListener", "removeEventListener"]) Reflect.deleteProperty(globalThis, name);
       },
@@ -384,10 +399,10 @@ describe("a page", () => {
     assert.equal(client.state.name, "waiting");
   });
 
-  test("whose network is back, or that is seen again, connects at once", async (t) => {
+  test("whose network is back, or that is seen again, connects soon", async (t) => {
     const { online, visible, leave } = page();
     t.after(leave);
-    const { client, socket } = await live();
+    const { client, socket } = await live({ backoffMs: { least: 30_000, most: 30_000 } });
     for (const [wake, sockets] of [
       [online, 2],
       [visible, 3],
@@ -395,13 +410,93 @@ describe("a page", () => {
       socket().end(1006);
       assert.equal(client.state.name, "waiting");
       wake();
-      await settled();
+      await pass(1_500);
       assert.equal(FakeSocket.all.length, sockets);
     }
     client.close();
     online();
-    await settled();
+    await pass(60_000);
     assert.equal(FakeSocket.all.length, 3);
+  });
+
+  test("that wakes again and again connects once a second at most, and not all clients at once", async (t) => {
+    const { online, visible, leave } = page();
+    t.after(leave);
+    const made = [];
+    for (const random of [0, 1]) {
+      const { client, socket } = await live({ random: () => random, backoffMs: { least: 30_000, most: 30_000 } });
+      const since = FakeSocket.all.length;
+      for (let times = 0; times < 30; times++) {
+        if (socket().readyState < 2) socket().end(1006);
+        online();
+        visible();
+        await pass(100);
+      }
+      made.push(FakeSocket.all.length - since);
+      client.close();
+    }
+    assert.deepEqual(made, [3, 2]);
+  });
+
+  test("that wakes does not come back to a server that has too much to do sooner than that is told", async (t) => {
+    const { online, visible, leave } = page();
+    t.after(leave);
+    const { socket } = await live();
+    socket().end(4429);
+    for (let times = 0; times < 19; times++) {
+      online();
+      visible();
+      await pass(100);
+    }
+    assert.equal(FakeSocket.all.length, 1);
+    await pass(600);
+    assert.equal(FakeSocket.all.length, 2);
+  });
+
+  for (const [sleeps, wakes] of [
+    ["freeze", "resume"],
+    ["pagehide", "pageshow"],
+  ] as const) {
+    test(`that is about to sleep (${sleeps}) closes its connection, keeps what waits, and comes back when it wakes`, async (t) => {
+      const { tell, leave } = page();
+      t.after(leave);
+      const { client, socket } = await live();
+      const remembered = client.request("order");
+      const unrepeated = client.request("pay", null, { idempotent: false });
+      const [first, second] = socket().asked.map(({ id }) => id);
+      tell(sleeps);
+      assert.deepEqual([client.state.name, socket().readyState], ["frozen", 3]);
+      // Timers stand still, and all of them fire when it wakes.
+      sleep(30_000);
+      const asleep = client.request("later");
+      tell(wakes);
+      await settled();
+      socket().accept();
+      assert.deepEqual(socket().authentications[0]?.payload, { resume: "c.s" });
+      assert.deepEqual(
+        socket().asked.map(({ type }) => type),
+        ["order", "later"],
+      );
+      for (const id of [first, second, socket().asked[1]?.id]) socket().reply(id, "done");
+      assert.deepEqual(await Promise.all([remembered, unrepeated, asleep]), ["done", "done", "done"]);
+      // Whoever wakes without having slept has nothing to do.
+      tell(wakes);
+      await settled();
+      assert.equal(FakeSocket.all.length, 2);
+    });
+  }
+
+  test("that sleeps between two attempts makes none meanwhile", async (t) => {
+    const { tell, leave } = page();
+    t.after(leave);
+    const { client, socket } = await live();
+    socket().end(1006);
+    tell("freeze");
+    await pass(60_000);
+    assert.deepEqual([client.state.name, FakeSocket.all.length], ["frozen", 1]);
+    client.connect();
+    await settled();
+    assert.equal(FakeSocket.all.length, 2);
   });
 });
 

@@ -311,6 +311,10 @@ describe("a client", () => {
     for (const [options, error] of [
       [{ url: "ftp://example.test" }, TypeError],
       [{ url: "/ws" }, TypeError],
+      [{ url: "" }, TypeError],
+      [{ url: undefined }, TypeError],
+      [{ url: "wss://" }, TypeError],
+      [{ url: "wss://example.test/#here" }, TypeError],
       [{ token: jwt(1) }, TypeError],
       [{ WebSocket: undefined }, TypeError],
       [{ strategy: "implicit" }, TypeError],
@@ -327,5 +331,7 @@ describe("a client", () => {
     t.after(() => Reflect.deleteProperty(globalThis, "location"));
     const { socket } = await open({ url: "/ws" });
     assert.equal(socket().url, "wss://app.example.test/ws");
+    // One that was forgotten is not the page's own.
+    for (const url of ["", " ", undefined]) assert.throws(() => bench({ url } as never), TypeError);
   });
 });
