@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -71,9 +72,28 @@ describe("the package", () => {
   test("has what was built, its README and its licences, and nothing else", () => {
     const files = packed.files.map(({ path }) => path);
     const others = files.filter((path) => !/^dist\/[a-z]+(\.js|\.d\.ts)$/.test(path));
-    assert.deepEqual(others.sort(), ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json"]);
+    const script = ["countersign.js", "countersign.umd.js", "integrity.json", "package.json"].map((name) => `dist/script/${name}`);
+    assert.deepEqual(others.sort(), ["LICENSE-APACHE", "LICENSE-MIT", "README.md", ...script, "package.json"]);
     for (const built of ["dist/index.js", "dist/index.d.ts"]) assert.ok(files.includes(built));
     assert.ok(packed.size < MOST_PACKED_BYTES, `${packed.size} bytes`);
+  });
+
+  test("has files for script tags, with their checksums, and is the same when it is made again", async () => {
+    const script = join(folder, "node_modules/countersign-client/dist/script");
+    const integrity = JSON.parse(await readFile(join(script, "integrity.json"), "utf8")) as { [file: string]: string };
+    assert.deepEqual(Object.keys(integrity), ["countersign.js", "countersign.umd.js"]);
+    for (const [file, checksum] of Object.entries(integrity)) {
+      const bytes = await readFile(join(script, file));
+      assert.equal(`sha384-${createHash("sha384").update(bytes).digest("base64")}`, checksum);
+      assert.match(String(bytes), /^\/\*! countersign-client \d+\.\d+\.\d+, MIT OR Apache-2\.0 \*\//);
+    }
+    await run("npm", ["run", "build"], { cwd: HERE });
+    assert.deepEqual(JSON.parse(await readFile(join(HERE, "dist/script/integrity.json"), "utf8")), integrity);
+  });
+
+  test("may be published as it is", async () => {
+    const { stdout } = await run("npm", ["publish", "--dry-run", "--json", "--offline"], { cwd: HERE });
+    assert.match(stdout, /"name": "countersign-client"/);
   });
 
   test("needs no other", async () => {
@@ -85,6 +105,14 @@ describe("the package", () => {
     await writeFile(join(folder, "use.mjs"), 'import * as all from "countersign-client"; console.log(Object.keys(all).join());');
     const { stdout } = await run(process.execPath, ["use.mjs"], { cwd: folder });
     assert.equal(stdout, "Client,CountersignError,RefusedHandshake,SUBPROTOCOL,isTerminal\n");
+  });
+
+  test("is taken by plain Node's require, and one knows the other's errors", async () => {
+    const text = `const { CountersignError: One } = require("countersign-client");
+      import("countersign-client").then(({ CountersignError: Other }) => console.log(One === Other, new One("busy", "", true) instanceof Other));`;
+    await writeFile(join(folder, "use.cjs"), text);
+    const { stdout } = await run(process.execPath, ["use.cjs"], { cwd: folder });
+    assert.equal(stdout, "false true\n");
   });
 
   test("locks what is built with by what it is, and not by where it was fetched", async () => {
