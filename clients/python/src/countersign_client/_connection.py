@@ -1,0 +1,185 @@
+"""One WebSocket, from the handshake to its end. Whoever has dropped it hears no more of it."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Protocol
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from . import _protocol as protocol
+from .errors import RefusedHandshakeError
+
+if TYPE_CHECKING:
+    from ._options import Settings, Socket
+
+_MAX_TEXT: Final = 1_024
+"""More of what a server says for people is not read."""
+
+_MAX_RECEIVED_BYTES: Final = 16 * 1_024 * 1_024
+"""The largest message that is taken from a server."""
+
+_ROOM: Final = 64
+"""How many messages may wait for the socket to take them."""
+
+
+class Hooks(Protocol):
+    """What happens on it."""
+
+    def on_open(self) -> None: ...
+    def on_message(self, message: protocol.Message) -> None: ...
+    def on_room(self) -> None:
+        """There is room for what had to wait."""
+
+    def on_end(self, end: End) -> None:
+        """It is over, whoever ended it. Nothing follows."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a connection ended."""
+
+    code: int
+    reason: str
+    cause: BaseException | None = None
+
+
+class Connection:
+    """A connection that is being made, or is."""
+
+    def __init__(self, settings: Settings, hooks: Hooks) -> None:
+        self._settings, self._hooks = settings, hooks
+        self._waiting: deque[str] = deque()
+        self._wakes_writer = asyncio.Event()
+        self._is_open = self._is_over = False
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be sent just now."""
+        return self._is_open and not self._is_over and len(self._waiting) < _ROOM
+
+    def send(self, text: str) -> bool:
+        """Tells whether it was handed on."""
+        if self._is_over or not self._is_open:
+            return False
+        self._waiting.append(text)
+        self._wakes_writer.set()
+        return True
+
+    def drop(self) -> None:
+        """Closes it, and tells nothing more."""
+        self._is_over = True
+        # Who drops it may have been told by it just now: then it ends by itself.
+        if asyncio.current_task() is not self._task:
+            self._task.cancel()
+
+    def give_up(self, why: str) -> None:
+        """Gives it up: to whoever listens it has ended, whatever becomes of the socket."""
+        end = End(protocol.CLOSE_ABNORMAL, why)
+        if not self._is_over:
+            self.drop()
+            self._hooks.on_end(end)
+
+    async def closed(self) -> None:
+        """Waits until the socket is closed."""
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            end = await self._lives()
+        except asyncio.CancelledError:
+            if self._is_over:
+                return
+            # Its loop is ending.
+            raise
+        if not self._is_over:
+            self._is_over = True
+            self._hooks.on_end(end)
+
+    async def _lives(self) -> End:
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                socket = await self._dial()
+        except TimeoutError as error:
+            return End(protocol.CLOSE_ABNORMAL, "no handshake in time", error)
+        except InvalidStatus as error:
+            return End(protocol.CLOSE_ABNORMAL, "", _refused(error))
+        except Exception as error:  # noqa: BLE001 - Whatever the platform has, there is no connection.
+            return End(protocol.CLOSE_ABNORMAL, "", error)
+        writer = asyncio.get_running_loop().create_task(self._writes(socket))
+        try:
+            self._is_open = True
+            self._hooks.on_open()
+            while not self._is_over:
+                message = protocol.parse(await socket.recv())
+                if message is not None:
+                    self._hooks.on_message(message)
+            return End(protocol.CLOSE_ABNORMAL, "")
+        except ConnectionClosed as error:
+            frame = error.rcvd
+            return End(frame.code, frame.reason) if frame else End(protocol.CLOSE_ABNORMAL, "", error.__cause__)
+        except Exception as error:  # noqa: BLE001 - A socket of another kind may end in its own way.
+            return End(protocol.CLOSE_ABNORMAL, "", error)
+        finally:
+            writer.cancel()
+            await _close(socket)
+
+    async def _dial(self) -> Socket:
+        if self._settings.dial is not None:
+            return await self._settings.dial(self._settings.url)
+        return await connect(
+            self._settings.url,
+            **{
+                "subprotocols": [Subprotocol(protocol.SUBPROTOCOL)],
+                "open_timeout": None,
+                "max_size": _MAX_RECEIVED_BYTES,
+                "close_timeout": 5,
+                **self._settings.socket_options,
+            },
+        )
+
+    async def _writes(self, socket: Socket) -> None:
+        try:
+            while True:
+                while self._waiting:
+                    await socket.send(self._waiting[0])
+                    self._waiting.popleft()
+                    if len(self._waiting) == _ROOM // 2:
+                        self._hooks.on_room()
+                self._wakes_writer.clear()
+                await self._wakes_writer.wait()
+        except ConnectionClosed:
+            # Whoever reads knows how.
+            return
+
+
+async def _close(socket: Socket) -> None:
+    try:
+        await socket.close(1000, "")
+    except Exception:  # noqa: BLE001 - It is over, however that is.
+        return
+
+
+def _refused(error: InvalidStatus) -> RefusedHandshakeError:
+    response = error.response
+    text = bytes(response.body or b"")[:_MAX_TEXT].decode(errors="replace").strip()
+    return RefusedHandshakeError(response.status_code, text, _retry_after(response.headers.get("Retry-After")))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """`Retry-After` in seconds or as a date (RFC 9110 §10.2.3)."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
