@@ -63,6 +63,10 @@ async fn stay(mut client: Client) {
 async fn expect_fitting(page: &Page<'_>, about: &str) {
     let overflow = page.value("document.documentElement.scrollWidth - innerWidth").await;
     assert!(overflow.as_i64().unwrap() <= 0, "{about}: {overflow} pixels too wide");
+    let clipped = page
+        .value("all('td.whose, .list .how').filter((item) => item.scrollWidth > item.clientWidth + 1).map((item) => item.textContent)")
+        .await;
+    assert_eq!(clipped, json!([]), "{about}: clipped");
     let faint = page.value(FAINT).await;
     assert_eq!(faint, json!([]), "{about}: too little contrast");
 }

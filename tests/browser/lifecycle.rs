@@ -27,7 +27,8 @@ async fn what_is_sent_after_a_lapse_is_held_and_comes_through_with_a_fresh_token
     page.click("[data-send=none]").await;
     page.shows("messages().some(({ what, outcome }) => what === 'greeting' && outcome === 'held')")
         .await;
-    page.shows("text('#held-in') === '1' && !one('#wanted').hidden").await;
+    page.shows("text('#held-in') === '1' && !one('#wanted').hidden && chosen() === 'greeting'")
+        .await;
     page.picture("playground-held").await;
     page.to_console().await;
     page.shows("row('alice').heldIn === 1 && counter('held') === 1 && events().includes('held')")
@@ -40,6 +41,9 @@ async fn what_is_sent_after_a_lapse_is_held_and_comes_through_with_a_fresh_token
     page.shows("messages().some(({ what, outcome }) => what === 'greeting' && outcome === 'reply')")
         .await;
     page.shows("text('#held-in') === '0' && one('#wanted').hidden").await;
+    // What came through at last is looked at again, without a hand.
+    page.shows("chosen() === 'greeting' && times().length > 3 && isForwards()")
+        .await;
     page.to_console().await;
     page.shows("row('alice').state === 'live' && row('alice').heldIn === 0")
         .await;
@@ -96,12 +100,21 @@ async fn a_push_reaches_the_page_and_what_was_revoked_is_closed() {
     page.click("#push-form button[type=submit]").await;
     page.shows("messages().some(({ what, outcome }) => what === 'push' && outcome === 'arrived')")
         .await;
+    page.shows("chosen() === 'push' && times().length === 4 && isForwards()")
+        .await;
     page.to_console().await;
     page.shows("counter('pushed') === 1").await;
 
     page.to_playground().await;
+    page.click("[data-inject]").await;
+    page.shows("chosen() === 'greeting' && times().length === 7 && isForwards()")
+        .await;
+    page.shows("text('#token-state').startsWith('alice, for another')")
+        .await;
     page.click("[data-revoke=subject]").await;
     page.shows("text('#connection').startsWith('closed with 4503')").await;
+    page.shows("text('#token-state') === 'alice, revoked; mint another one'")
+        .await;
     page.to_console().await;
     page.shows("events().includes('closed') && rows().length === 0").await;
     page.shows("text('#console-connections').includes('Nobody is connected.')")

@@ -24,6 +24,9 @@ const rows = () => all("#console-connections tbody tr").map((row) => ({
 const row = (who) => rows().find((row) => row.who === who) ?? {};
 const counter = (name) => number(`#counter-${name} .total`);
 const events = () => all("#console-events .events li").map((item) => item.querySelector(".tag").textContent);
+const chosen = () => text("#list [aria-current=true] .what");
+const times = () => all("#track .time").map((item) => item.textContent).filter((text) => text !== "–").map((text) => parseFloat(text) * (text.endsWith(" s") ? 1000 : 1));
+const isForwards = () => times().every((time, index, all) => index === 0 || time >= all[index - 1]);
 const messages = () => all("#list li").map((item) => ({ what: item.querySelector(".what").textContent, outcome: item.querySelector(".tag").textContent }));
 "##;
 

@@ -3,7 +3,7 @@
 import { byId, post } from "./dom.js";
 import { connect, connectionName, disconnect, isOpen } from "./connection.js";
 import { addEntry, draw, ensureEntry, nextNumber } from "./messages.js";
-import { TOKENS, shown } from "./tokens.js";
+import { TOKENS, noteRevokedSubject, shown } from "./tokens.js";
 
 // The settings as the workers call them, and the fields that stand for them.
 const SETTINGS = {
@@ -57,7 +57,7 @@ export async function push(subject, payload) {
   const asked = performance.now();
   const { stamp, outcome } = await post("push", { subject, payload });
   const entry = ensureEntry(stamp, { path: "push" });
-  Object.assign(entry, { what: "push", how: `for ${subject}`, question: payload, told: outcome ?? { outcome: "nobody told in time" }, sentAt: asked });
+  Object.assign(entry, { what: "push", how: `for ${subject}`, question: payload, told: outcome ?? { outcome: "nobody told in time" } });
   entry.took_ms = performance.now() - asked;
   draw(entry);
 }
@@ -66,5 +66,6 @@ export async function revoke(target, grace_s) {
   const whom = target === "connection" ? { connection: connectionName() } : { subject: byId("recipient").value };
   if (target === "connection" && !whom.connection) throw new Error("Nothing was sent on this connection yet, so nobody knows it.");
   const { outcome } = await post("revoke", { ...whom, grace_s });
+  if (outcome?.outcome === "revoked" && whom.subject) noteRevokedSubject(whom.subject, grace_s);
   addEntry({ path: "server", what: "revocation", how: target === "connection" ? "of this connection" : `of ${whom.subject}`, answer: outcome ? { type: outcome.outcome, ...outcome } : { type: "nobody told in time" } });
 }

@@ -2,13 +2,15 @@
 
 import { byId, clock, element } from "./dom.js";
 import { hasWaited, received, waits } from "./journey.js";
-import { addEntry, draw, ensureEntry, setConnection } from "./messages.js";
-import { TOKENS, shown } from "./tokens.js";
+import { addEntry, draw, ensureEntry, follow, setConnection } from "./messages.js";
+import { TOKENS, noteRevoked, shown } from "./tokens.js";
 
 const MOST_KEPT = 100;
 const MOST_TIMES = 1000;
 const LOOK_EVERY_MS = 1000;
 const DECISIONS_SHOWN = 8;
+// The close code of a connection whose authentication was revoked.
+const REVOKED = 4503;
 
 let about = null;
 let connection = null;
@@ -28,7 +30,7 @@ export function connect(to) {
   const socket = new WebSocket(about.socket, about.subprotocol);
   const mine = {
     socket, name: null, resume: null, required: null, known: null, opened: false,
-    sent: new Map(), ids: new Map(), count: 0, replies: 0, refused: 0, times: [],
+    sent: new Map(), ids: new Map(), count: 0, replies: 0, refused: 0, times: [], jwt: null,
   };
   connection = mine;
   showConnection("connecting", "");
@@ -53,6 +55,7 @@ function onClose(mine, { code, reason }) {
   }
   while (heldBehind.size > MOST_KEPT) heldBehind.delete(heldBehind.keys().next().value);
   mine.ids.clear();
+  if (code === REVOKED) noteRevoked(mine.jwt);
   if (mine.resume) left = mine.resume;
   if (connection !== mine) return;
   mine.required = null;
@@ -88,9 +91,12 @@ function answered(mine, answer) {
   entry.answer = answer;
   entry.took_ms = performance.now() - entry.sentAt;
   // How long something waited for a person says nothing of how fast it goes.
-  if (hasWaited(entry)) received(entry);
-  else mine.times.push(entry.took_ms);
+  if (hasWaited(entry)) {
+    received(entry);
+    follow(entry);
+  } else mine.times.push(entry.took_ms);
   if (mine.times.length > MOST_TIMES) mine.times.shift();
+  if (answer.error?.code === "token_revoked") noteRevoked(entry.jwt);
   if (answer.error) mine.refused += 1;
   else mine.replies += 1;
   draw(entry);
@@ -102,6 +108,7 @@ function answered(mine, answer) {
 function pushed(push) {
   const entry = ensureEntry(`p:${push.id}`, { path: "push", what: "pushed", how: "by somebody", question: push });
   received(entry);
+  if (hasWaited(entry)) follow(entry);
   draw(entry);
 }
 
@@ -132,6 +139,9 @@ export async function send(kind, message) {
   const text = JSON.stringify(whole);
   const bytes = new TextEncoder().encode(text).length;
   const entry = addEntry({ path: "socket", what: message.type, how: TOKENS[kind].how(), question: shown(whole), bytes });
+  // What a person has broken or let expire is not what the connection lives by.
+  if (kind === "good" || kind === "fresh") mine.jwt = jwt;
+  entry.jwt = jwt ?? mine.jwt;
   mine.sent.set(mine.count, entry);
   mine.sent.delete(mine.count - MOST_KEPT);
   mine.ids.set(whole.id, entry);

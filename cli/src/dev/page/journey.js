@@ -3,11 +3,12 @@
 import { byId, duration, element } from "./dom.js";
 
 // What happens where. `at` names who tells of the stage and how they call it. What does not happen to every
-// message has a station only where it happened.
+// message has a station only where it happened. That the queue has something is `confirmed` to whoever put it there, perhaps
+// after a worker has it.
 const TRACKS = {
   socket: [
     { name: "Socket", at: "terminator forward" },
-    { name: "Queue", at: "terminator queue" },
+    { name: "Queue", at: "terminator queue", confirmed: true },
     { name: "Worker", at: "worker worker" },
     { name: "Verdict", at: "worker verdict" },
     { name: "Sent again", at: "worker again", rare: true },
@@ -24,7 +25,7 @@ const TRACKS = {
   ],
   queue: [
     { name: "Inject", at: "countersign inject" },
-    { name: "Queue", at: "countersign queue" },
+    { name: "Queue", at: "countersign queue", confirmed: true },
     { name: "Worker", at: "worker worker" },
     { name: "Verdict", at: "worker verdict" },
     { name: "Handler", at: "worker handler" },
@@ -33,7 +34,7 @@ const TRACKS = {
   ],
   push: [
     { name: "Push", at: "countersign publish" },
-    { name: "Queue", at: "countersign queue" },
+    { name: "Queue", at: "countersign queue", confirmed: true },
     { name: "Worker", at: "worker push" },
     { name: "Held", at: "worker held-out", rare: true, waits: true },
     { name: "Given up", at: "worker given_up", rare: true },
@@ -72,18 +73,47 @@ export const hasWaited = (entry) => ["worker held", "worker held-out", "terminat
 // A message that is held is settled at once, which is no answer; its answer comes another way.
 const isSettlement = (entry, at) => at === "terminator return" && entry.stages.has("worker held");
 
+// How far the program's clock is behind this browser's, at most, by what it told soonest after it happened.
+let behind_us = Infinity;
+
+const here_us = () => performance.now() * 1000;
+
+// Notes a stage that the program tells. Stages come in the order of those who tell them; an entry began with its first.
+export function note(entry, stage) {
+  behind_us = Math.min(behind_us, here_us() - stage.at_us);
+  // A message that is processed again passes a station twice; when it first did is what counts.
+  const key = keyOf(stage);
+  if (!entry.stages.has(key)) entry.stages.set(key, stage);
+}
+
 // It has arrived here. What a hold has let go is told by nobody but who gets it.
 export function received(entry) {
   const at = last(entry);
-  if (entry.stages.has(at)) return;
-  const since_us = entry.sentAt === undefined ? 0 : (performance.now() - entry.sentAt) * 1000;
-  entry.stages.set(at, { at_us: (entry.began_us ?? 0) + since_us, fields: {} });
+  if (!entry.stages.has(at)) entry.stages.set(at, { here_us: here_us(), fields: {} });
+}
+
+// When each station was passed, in microseconds from the first, along the way: no later station was passed before an earlier one.
+function times(entry) {
+  const told = [...entry.stages.values()].map(({ at_us }) => at_us).filter((at_us) => at_us !== undefined);
+  if (told.length === 0) return new Map();
+  const [began, latest] = [Math.min(...told), Math.max(...told)];
+  const since = new Map();
+  for (const [at, { at_us, here_us: arrived }] of entry.stages) {
+    // What arrived here did so by this browser's clock.
+    since.set(at, (at_us ?? Math.max(latest, arrived - behind_us)) - began);
+  }
+  const passed = track(entry).filter(({ at }) => since.has(at));
+  passed.forEach(({ at, confirmed }, index) => {
+    const next = passed[index + 1];
+    if (confirmed && next) since.set(at, Math.min(since.get(at), since.get(next.at)));
+  });
+  return since;
 }
 
 // From the first stage to the last one.
 export function inside(entry) {
-  const end = entry.stages.get(last(entry));
-  return entry.began_us === null || !end ? "" : duration(end.at_us - entry.began_us);
+  const end = times(entry).get(last(entry));
+  return end === undefined ? "" : duration(end);
 }
 
 export function drawTrack(entry) {
@@ -92,6 +122,7 @@ export function drawTrack(entry) {
   const furthest = stations.findLastIndex(({ at }) => passed(at));
   const arrived = hasArrived(entry);
   const waiting = waits(entry);
+  const since = times(entry);
   const drawn = stations.map((station, index) => {
     const stage = passed(station.at);
     const { note, refused } = remark(entry, station, stage, arrived);
@@ -107,7 +138,7 @@ export function drawTrack(entry) {
     item.append(
       element("span", "dot"),
       element("span", "name", station.name),
-      element("span", "time", stage ? duration(stage.at_us - entry.began_us) : "–"),
+      element("span", "time", since.has(station.at) ? duration(since.get(station.at)) : "–"),
       element("span", "note", note),
     );
     return item;

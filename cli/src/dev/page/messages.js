@@ -6,13 +6,13 @@
 // has the sequence n, and which connection is ours shows at our first message.
 
 import { byId, duration, element, pretty, say } from "./dom.js";
-import { SENT, drawTrack, hasArrived, inside, keyOf, waits } from "./journey.js";
+import { SENT, drawTrack, hasArrived, inside, note, waits } from "./journey.js";
 
 const MOST_ENTRIES = 100;
 const MOST_STRANGERS = 10_000;
 
 // What is shown before there is a message: the way that it will take.
-const NOBODYS = { path: "socket", stages: new Map(), began_us: null };
+const NOBODYS = { path: "socket", stages: new Map() };
 
 const entries = [];
 const byStamp = new Map();
@@ -29,14 +29,16 @@ export const setConnection = (getter) => { ours = getter; };
 
 export function addEntry(entry) {
   numbered += 1;
-  Object.assign(entry, { number: numbered, stages: entry.stages ?? new Map(), began_us: null, row: makeRow() });
+  Object.assign(entry, { number: numbered, stages: entry.stages ?? new Map(), row: makeRow() });
   entry.row.button.addEventListener("click", () => select(entry, entry !== entries[0]));
   if (entry.stamp) byStamp.set(entry.stamp, entry);
   entries.unshift(entry);
   byId("list").prepend(entry.row.item);
   while (entries.length > MOST_ENTRIES) forget(entries.pop());
   byId("clear").hidden = false;
-  if (following || selected === null) select(entry, false);
+  // What nobody asked for takes no eye from a message that is on its way, or held.
+  const isAside = entry.path === "server" && selected !== null && !outcome(selected).done;
+  if (selected === null || (following && !isAside)) select(entry, false);
   else draw(entry);
   return entry;
 }
@@ -68,6 +70,11 @@ function select(entry, stay) {
   drawSelected();
 }
 
+// What has waited, and comes through at last, is what a person waits to see: unless they look at something older.
+export function follow(entry) {
+  if (following && entries.includes(entry)) select(entry, false);
+}
+
 function outcome(entry) {
   const { answer, told } = entry;
   if (entry.path === "push") return pushed(entry, told);
@@ -94,10 +101,7 @@ function pushed(entry, told) {
 export function onStage(stage) {
   const entry = byStamp.get(stage.stamp) ?? welcome(stage);
   if (!entry) return;
-  // A message that is processed again passes a station twice; when it first did is what counts.
-  const key = keyOf(stage);
-  if (!entry.stages.has(key)) entry.stages.set(key, stage);
-  entry.began_us ??= stage.at_us;
+  note(entry, stage);
   draw(entry);
 }
 

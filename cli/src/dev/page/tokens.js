@@ -22,6 +22,17 @@ export async function mintWanted() {
   return token.token;
 }
 
+// That this token counts no more, if it is the one that is shown; in so many seconds, if that is put off.
+export function noteRevoked(jwt, in_s = 0) {
+  if (!token || token.token !== jwt) return;
+  token.revokedAt = Math.min(token.revokedAt ?? Infinity, performance.now() + in_s * 1000);
+  drawToken();
+}
+
+// The same of whoever it speaks for.
+export const noteRevokedSubject = (whom, in_s) => token?.subject === whom && noteRevoked(token.token, in_s);
+
+const isRevoked = () => performance.now() >= (token?.revokedAt ?? Infinity);
 const secondsLeft = () => (token ? Math.max(0, (token.until - performance.now()) / 1000) : 0);
 const goodToken = async () => (secondsLeft() > 0 ? token.token : mintWanted());
 
@@ -48,10 +59,16 @@ function claims(jwt) {
 
 export function drawToken() {
   if (!token) return;
-  const left = secondsLeft();
-  byId("token-state").textContent =
-    left > 0 ? `${token.subject}, for another ${clock(left)}` : `${token.subject}, expired; a message that needs one mints a new one`;
+  const left = isRevoked() ? 0 : secondsLeft();
+  byId("token-state").textContent = tokenState(left);
   byId("token-life").value = left / token.expires_in_s;
+}
+
+// A revoked one is sent all the same, so that a person sees what comes of it.
+function tokenState(left) {
+  if (isRevoked()) return `${token.subject}, revoked; mint another one`;
+  if (left > 0) return `${token.subject}, for another ${clock(left)}`;
+  return `${token.subject}, expired; a message that needs one mints a new one`;
 }
 
 export const hasToken = () => token !== null;
