@@ -76,7 +76,9 @@ class Names:
             return True
         return False
 
-    def _matches(self, pattern: Json, value: Json, known: dict[str, Json], whole: bool) -> bool:
+    def _matches(
+        self, pattern: Json, value: Json, known: dict[str, Json], whole: bool
+    ) -> bool:
         if pattern == "$any":
             return True
         if isinstance(pattern, str) and pattern.startswith("$"):
@@ -84,9 +86,12 @@ class Names:
         if isinstance(pattern, dict) and isinstance(value, dict):
             others = value.keys() - pattern.keys() - {"timeout_ms"} if whole else ()
             return not others and all(
-                key in value and self._matches(one, value[key], known, False) for key, one in pattern.items()
+                key in value and self._matches(one, value[key], known, False)
+                for key, one in pattern.items()
             )
-        return bool(pattern == value and isinstance(pattern, bool) == isinstance(value, bool))
+        return bool(
+            pattern == value and isinstance(pattern, bool) == isinstance(value, bool)
+        )
 
 
 class Wire:
@@ -102,7 +107,9 @@ class Wire:
         self.url = ""
 
     async def __aenter__(self) -> Wire:
-        self._listening = await serve(self._join, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], max_size=None)
+        self._listening = await serve(
+            self._join, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], max_size=None
+        )
         self.url = f"ws://127.0.0.1:{self._listening.sockets[0].getsockname()[1]}"
         return self
 
@@ -134,10 +141,17 @@ class Wire:
     async def _join(self, near: ServerConnection) -> None:
         assert near.request is not None
         self._near = near
-        self.handshakes.put_nowait({"path": near.request.path, "subprotocol": near.subprotocol})
-        async with connect(self._server, subprotocols=[SUBPROTOCOL], max_size=None, proxy=None) as far:
+        self.handshakes.put_nowait(
+            {"path": near.request.path, "subprotocol": near.subprotocol}
+        )
+        async with connect(
+            self._server, subprotocols=[SUBPROTOCOL], max_size=None, proxy=None
+        ) as far:
             kept: asyncio.Queue[str | bytes] = asyncio.Queue()
-            there = [asyncio.ensure_future(one) for one in (self._there(near, far, kept), self._pass_on(far, kept))]
+            there = [
+                asyncio.ensure_future(one)
+                for one in (self._there(near, far, kept), self._pass_on(far, kept))
+            ]
             try:
                 async for text in far:
                     await near.send(text)
@@ -150,14 +164,21 @@ class Wire:
                 # What the terminator closes with is what the library is told.
                 await near.close(far.close_code or 1011, far.close_reason or "")
 
-    async def _there(self, near: ServerConnection, far: ClientConnection, kept: asyncio.Queue[str | bytes]) -> None:
+    async def _there(
+        self,
+        near: ServerConnection,
+        far: ClientConnection,
+        kept: asyncio.Queue[str | bytes],
+    ) -> None:
         with contextlib.suppress(ConnectionClosed):
             async for text in near:
                 self.sent.put_nowait(json.loads(text))
                 kept.put_nowait(text)
         await far.close()
 
-    async def _pass_on(self, far: ClientConnection, kept: asyncio.Queue[str | bytes]) -> None:
+    async def _pass_on(
+        self, far: ClientConnection, kept: asyncio.Queue[str | bytes]
+    ) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 text = await kept.get()
@@ -204,7 +225,9 @@ class Library:
                 code = await self._process.wait()
         except TimeoutError:
             self._process.kill()
-            raise Failed("the library does not end when nobody tells it anything any more") from None
+            raise Failed(
+                "the library does not end when nobody tells it anything any more"
+            ) from None
         if code != 0:
             raise Failed(f"the library ended with {code}")
 
@@ -227,12 +250,23 @@ class Library:
 class Server:
     """A terminator and workers, with an issuer, a backend and an operator."""
 
-    def __init__(self, process: Process, url: str, page: str, rest: asyncio.Future[bytes]) -> None:
+    def __init__(
+        self, process: Process, url: str, page: str, rest: asyncio.Future[bytes]
+    ) -> None:
         self._process, self.url, self._page, self._rest = process, url, page, rest
 
     @staticmethod
     async def start(program: str, flags: list[str]) -> Server:
-        arguments = ["dev", "--listen", "127.0.0.1:0", "--page-listen", "127.0.0.1:0", "--log", "error", *flags]
+        arguments = [
+            "dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--page-listen",
+            "127.0.0.1:0",
+            "--log",
+            "error",
+            *flags,
+        ]
         process = await asyncio.create_subprocess_exec(
             program, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE
         )
@@ -243,14 +277,19 @@ class Server:
             if not line:
                 raise Failed(f"the server does not start: {said}")
             said += line.decode()
-            url, page = re.search(r"ws://[\d.:]+\n", said), re.search(r"http://[\d.:]+\n", said)
+            url, page = (
+                re.search(r"ws://[\d.:]+\n", said),
+                re.search(r"http://[\d.:]+\n", said),
+            )
             if url and page:
                 # Read to the end, or it would choke on what nobody reads.
                 rest = asyncio.ensure_future(process.stdout.read())
                 return Server(process, url[0].strip(), page[0].strip(), rest)
 
     async def token(self, subject: str, seconds: int) -> str:
-        answer = await self._post("/token", {"subject": subject, "expires_in_s": seconds})
+        answer = await self._post(
+            "/token", {"subject": subject, "expires_in_s": seconds}
+        )
         return str(answer["token"])
 
     async def outcome(self, path: str, what: Json) -> str:
@@ -264,7 +303,9 @@ class Server:
 
     async def _post(self, path: str, what: Json) -> Json:
         body = json.dumps(what).encode()
-        request = urllib.request.Request(self._page + path, body, {"content-type": "application/json"})
+        request = urllib.request.Request(
+            self._page + path, body, {"content-type": "application/json"}
+        )
         # Of this machine: no proxy has to do with it.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -292,20 +333,40 @@ class Run:
             case "give":
                 await self.library.hears({"event": "token"}, self.names)
                 if "fail" in what:
-                    await self.library.do({"do": "token", "fail": what["fail"], "temporary": what["temporary"]})
+                    await self.library.do(
+                        {
+                            "do": "token",
+                            "fail": what["fail"],
+                            "temporary": what["temporary"],
+                        }
+                    )
                     return
-                token = await self.server.token(what.get("subject", "alice"), what.get("seconds", 300))
+                token = await self.server.token(
+                    self.names.fill(what.get("subject", "$alice")),
+                    what.get("seconds", 300),
+                )
                 self.names.known["$" + what.get("as", "token")] = token
                 await self.library.do({"do": "token", "token": token})
             case "handshake":
-                self._is("the handshake", what, await soon("a handshake", self.wire.handshakes.get()))
+                self._is(
+                    "the handshake",
+                    what,
+                    await soon("a handshake", self.wire.handshakes.get()),
+                )
             case "sent":
-                self._is("the library sent", what, await soon(f"the library sends {what}", self.wire.sent.get()))
+                self._is(
+                    "the library sent",
+                    what,
+                    await soon(f"the library sends {what}", self.wire.sent.get()),
+                )
             case "event":
-                await soon(f"the library tells {what}", self.library.hears(what, self.names))
+                await soon(
+                    f"the library tells {what}", self.library.hears(what, self.names)
+                )
             case "total":
                 count = sum(
-                    Names(dict(self.names.known)).matches(what["of"], said, whole=False) for said in self.library.said
+                    Names(dict(self.names.known)).matches(what["of"], said, whole=False)
+                    for said in self.library.said
                 )
                 if count != what["is"]:
                     raise Failed(f"{what['of']} was told {count} times")
@@ -320,14 +381,18 @@ class Run:
                 self.wire.keep({"keep": True, "pass": False}[what])
             case "push" | "revoke":
                 outcome = what.pop("outcome")
-                while (came := await self.server.outcome(f"/{verb}", self.names.fill(what))) != outcome:
+                while (
+                    came := await self.server.outcome(f"/{verb}", self.names.fill(what))
+                ) != outcome:
                     raise Failed(f"the {verb} came to {came}")
             case _:
                 raise Failed(f"no such step: {verb}")
 
     def _is(self, what: str, pattern: Json, value: Json) -> None:
         if not self.names.matches(pattern, value, whole=True):
-            raise Failed(f"{what}: {json.dumps(value)}, and not {json.dumps(self._shown(pattern))}")
+            raise Failed(
+                f"{what}: {json.dumps(value)}, and not {json.dumps(self._shown(pattern))}"
+            )
 
     def _shown(self, pattern: Json) -> Json:
         shown = Names({**self.names.known})
@@ -336,36 +401,57 @@ class Run:
         return pattern
 
 
-async def run_case(program: str, adapter: list[str], case: Json, preset: Json) -> None:
-    server = await Server.start(program, case.get("server", []))
-    try:
-        async with Wire(server.url) as wire:
-            process = await asyncio.create_subprocess_exec(*adapter, stdin=PIPE, stdout=PIPE)
-            library = Library(process)
-            run = Run(
-                server,
-                wire,
-                library,
-                Names({"$url": wire.url, **{f"${name}": value for name, value in preset.items()}}),
+class Servers:
+    """One for each way to start one: a case has subjects of its own, and so cannot tell that there are others."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._started: dict[tuple[str, ...], asyncio.Task[Server]] = {}
+
+    async def of(self, flags: list[str]) -> Server:
+        starting = self._started.get(tuple(flags))
+        if starting is None:
+            starting = asyncio.ensure_future(Server.start(self._program, flags))
+            self._started[tuple(flags)] = starting
+        return await asyncio.shield(starting)
+
+    async def end(self) -> None:
+        for starting in self._started.values():
+            with contextlib.suppress(Failed):
+                await (await starting).end()
+
+
+async def run_case(
+    server: Server, adapter: list[str], case: Json, names: Names
+) -> None:
+    async with Wire(server.url) as wire:
+        process = await asyncio.create_subprocess_exec(
+            *adapter, stdin=PIPE, stdout=PIPE
+        )
+        library = Library(process)
+        run = Run(server, wire, library, names)
+        try:
+            await library.do({"do": "new", "url": wire.url, **case.get("client", {})})
+            for number, step in enumerate(json.loads(json.dumps(case["steps"])), 1):
+                try:
+                    await run.step(step)
+                except Failed as failed:
+                    told = f"it told: {json.dumps(library.said)}"
+                    raise Failed(
+                        f"step {number}, {json.dumps(step)}: {failed}\n    {told}"
+                    ) from None
+            await library.do({"do": "close"})
+            await soon(
+                "it is closed",
+                library.hears({"event": "state", "name": "closed"}, run.names),
             )
-            try:
-                await library.do({"do": "new", "url": wire.url, **case.get("client", {})})
-                for number, step in enumerate(json.loads(json.dumps(case["steps"])), 1):
-                    try:
-                        await run.step(step)
-                    except Failed as failed:
-                        raise Failed(
-                            f"step {number}, {json.dumps(step)}: {failed}\n    it told: {json.dumps(library.said)}"
-                        ) from None
-                await library.do({"do": "close"})
-                await soon("it is closed", library.hears({"event": "state", "name": "closed"}, run.names))
-                if not wire.sent.empty():
-                    raise Failed(f"it sent what nobody expects: {json.dumps(wire.sent.get_nowait())}")
-                await library.end()
-            finally:
-                library.kill()
-    finally:
-        await server.end()
+            if not wire.sent.empty():
+                raise Failed(
+                    f"it sent what nobody expects: {json.dumps(wire.sent.get_nowait())}"
+                )
+            await library.end()
+        finally:
+            library.kill()
 
 
 async def main(arguments: list[str]) -> int:
@@ -377,16 +463,20 @@ async def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     cases = json.loads((Path(__file__).parent / "cases.json").read_text())
-    places = asyncio.Semaphore(AT_A_TIME)
+    places, servers = asyncio.Semaphore(AT_A_TIME), Servers(program)
     failures: list[str] = []
     passed = 0
 
-    async def one(case: Json, preset: Json) -> None:
+    async def one(number: int, case: Json, preset: Json) -> None:
         nonlocal passed
+        own = {"alice": f"alice-{number}", "bob": f"bob-{number}"}
+        names = Names({f"${name}": value for name, value in {**own, **preset}.items()})
         name = case["name"] + (f" {json.dumps(preset)}" if preset else "")
         async with places:
             try:
-                await run_case(program, arguments, case, preset)
+                await run_case(
+                    await servers.of(case.get("server", [])), arguments, case, names
+                )
                 passed += 1
                 print(f"ok      {name}")
             except Failed as failed:
@@ -394,7 +484,13 @@ async def main(arguments: list[str]) -> int:
                 print(f"FAILED  {name}\n    {failed}")
 
     chosen = [case for case in cases if only in case["name"]]
-    await asyncio.gather(*(one(case, preset) for case in chosen for preset in case.get("with", [{}])))
+    runs = [(case, preset) for case in chosen for preset in case.get("with", [{}])]
+    try:
+        await asyncio.gather(
+            *(one(number, case, preset) for number, (case, preset) in enumerate(runs))
+        )
+    finally:
+        await servers.end()
     print(f"{passed} passed, {len(failures)} failed")
     return 1 if failures or passed == 0 else 0
 
