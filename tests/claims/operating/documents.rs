@@ -6,12 +6,14 @@ use std::{
 };
 
 /// Every document, by its path from the root.
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "CONFIG.md",
+    "clients/conformance/README.md",
     "clients/javascript/README.md",
+    "clients/python/README.md",
     "deploy/kubernetes/README.md",
     "docs/authority.md",
     "docs/migrating.md",
