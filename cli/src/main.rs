@@ -5,7 +5,9 @@
 //! the load generator shares its machine with what it measures.
 
 mod bench;
+mod credentials;
 mod dev;
+mod files;
 mod inject;
 pub(crate) mod inspect;
 pub(crate) mod manual;
@@ -66,6 +68,9 @@ enum Command {
     /// Ask a program whether it is ready, as a health check does.
     #[command(after_help = ready::EXAMPLES)]
     Ready(ready::ReadyArgs),
+    /// Tell which keys, passwords and certificates programs have in force, and never what they are.
+    #[command(after_help = credentials::EXAMPLES)]
+    Credentials(credentials::CredentialsArgs),
     /// Print what makes a shell complete the words of this tool, or of a program.
     #[command(after_help = crate::manual::completions::EXAMPLES)]
     Completions(crate::manual::completions::CompletionsArgs),
@@ -114,6 +119,7 @@ fn main() -> ExitCode {
         Command::Send(args) => block_on(send::run(args)),
         Command::Bench(args) => block_on(bench::run(*args)),
         Command::Ready(args) => ready::run(&args),
+        Command::Credentials(args) => credentials::run(&args),
         Command::Completions(args) => Ok(crate::manual::completions::run(&args)),
         Command::Man(args) => manual::run(&args),
         Command::RawEcho(args) => block_on(bench::raw_echo(args)),

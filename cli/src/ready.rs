@@ -39,11 +39,12 @@ pub(crate) struct ReadyArgs {
     timeout: Duration,
 }
 
+/// Where a program answers its operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Target {
+pub(crate) struct Target {
     /// Host and port, as the URL has them.
-    authority: String,
-    path: String,
+    pub(crate) authority: String,
+    pub(crate) path: String,
 }
 
 /// What `/readyz` says.
@@ -76,7 +77,11 @@ pub(crate) fn run(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn parse_target(url: &str) -> Result<Target, String> {
+/// Reads a URL of one; what has no path means `/readyz`.
+///
+/// # Errors
+/// What is wanted.
+pub(crate) fn parse_target(url: &str) -> Result<Target, String> {
     let want = "want http://HOST:PORT, or http://HOST:PORT/PATH";
     let rest = url.strip_prefix("http://").ok_or(want)?;
     let (authority, path) = match rest.find('/') {
@@ -96,7 +101,10 @@ fn parse_target(url: &str) -> Result<Target, String> {
 }
 
 /// The whole answer, from the first of the host's addresses that takes a connection.
-fn ask(target: &Target, deadline: Instant) -> anyhow::Result<Vec<u8>> {
+///
+/// # Errors
+/// Nobody answers in time.
+pub(crate) fn ask(target: &Target, deadline: Instant) -> anyhow::Result<Vec<u8>> {
     let mut failed = None;
     for address in target.authority.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, left(deadline)?) {
@@ -137,7 +145,10 @@ fn left(deadline: Instant) -> anyhow::Result<Duration> {
 }
 
 /// Status and body of an answer that is as long as its connection.
-fn read(answer: &[u8]) -> anyhow::Result<(u16, &str)> {
+///
+/// # Errors
+/// It is not HTTP.
+pub(crate) fn read(answer: &[u8]) -> anyhow::Result<(u16, &str)> {
     let text = std::str::from_utf8(answer).context("the answer is not text")?;
     let (head, body) = text.split_once("\r\n\r\n").context("the answer is not HTTP")?;
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));

@@ -3,5 +3,6 @@
 //! the life of a process. It knows no socket, no token and no store.
 
 pub mod bus;
+pub mod credentials;
 pub mod service;
 pub mod wire;

@@ -29,10 +29,14 @@ shared::settings! {
         /// the client came); `*` allows every page. Clients that send no `Origin` are no browsers and are not held to it.
         pub allowed_origins: Vec<AllowedOrigin> = "",
         /// The certificate chain, a PEM file, with which the terminator speaks TLS itself. `off` if a proxy in front
-        /// does, or in development.
+        /// does, or in development. It and its key are read again when they change: new handshakes take what is new, and a
+        /// pair that does not fit is not taken.
         pub tls_cert: Option<PathBuf> = "off",
         /// The private key of `tls-cert`, a PEM file.
         pub tls_key: Option<PathBuf> = "off",
+        /// The CA certificates, a PEM file, by one of which each client's certificate must be signed, or `off` if clients need
+        /// none. Who a client is, only its tokens say. It is read again when it changes.
+        pub tls_client_ca: Option<PathBuf> = "off",
         /// How many connections are held at once, all clients together; more get HTTP status 503. Each takes one open
         /// file, so the limit of open files must be higher.
         pub max_connections: usize = "100000" in "1"..="10000000",
@@ -119,10 +123,8 @@ Examples:
 
   For a web application, behind a proxy that speaks TLS:
     terminator --listen 0.0.0.0:8080 --allowed-origins https://app.example.com \\
-        --amqp-url amqp://terminator:PASSWORD@rabbit-1/%2f,amqp://terminator:PASSWORD@rabbit-2/%2f
-
-  The password out of sight of `ps`:
-    COUNTERSIGN_AMQP_URL=amqp://terminator:PASSWORD@rabbit-1/%2f terminator --config /etc/countersign.toml
+        --amqp-url amqp://terminator@rabbit-1/%2f,amqp://terminator@rabbit-2/%2f \\
+        --amqp-password-file /etc/countersign/amqp-password
 
   What would be in force, and where it came from:
     terminator --config /etc/countersign.toml --print-config",
@@ -133,7 +135,13 @@ Examples:
     }
 
     fn check(&self) -> Vec<Conflict> {
-        let mut conflicts = Vec::new();
+        let mut conflicts = self.broker.conflicts();
+        if self.tls_client_ca.is_some() && self.tls_cert.is_none() {
+            conflicts.push(Conflict::new(
+                "tls-client-ca",
+                "is for TLS: set `tls-cert` and `tls-key` too",
+            ));
+        }
         match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => conflicts.push(Conflict::new("tls-cert", "needs its private key: set `tls-key` too")),
             (None, Some(_)) => conflicts.push(Conflict::new("tls-key", "needs its certificate: set `tls-cert` too")),

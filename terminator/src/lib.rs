@@ -28,9 +28,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{Access, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::bus::{Bus, PublishTimeout};
+use shared::credentials::{Credential, CredentialError, Keeping};
 use shared::service::admin::{Admin, AdminError, Readiness, watch_broker};
 use shared::service::clock::{Clock, SystemClock};
 use shared::service::config::Config;
@@ -56,7 +57,6 @@ use crate::accept::connection_factory::ConnectionFactory;
 use crate::accept::entrance::Entrance;
 use crate::accept::listener::{Acceptor, Limits, Listener};
 use crate::accept::origin::AllowedOrigins;
-pub use crate::accept::tls::TlsError;
 use crate::admin::console::ConsoleView;
 use crate::admin::metrics::Metrics;
 use crate::broker::announcing::Announcer;
@@ -79,6 +79,7 @@ pub struct Terminator {
     shutdown: CancellationToken,
     served: JoinHandle<bool>,
     tracer: Tracer,
+    _keeping: Keeping,
     #[cfg(any(test, feature = "simulation"))]
     door: simulation::Door,
 }
@@ -103,15 +104,15 @@ pub enum StartError {
     /// Nor is there a way for traces.
     #[error("otlp-endpoint: {0}")]
     Trace(#[from] TraceError),
-    /// The certificate or its key is no good.
+    /// A password, a certificate or a key cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Credential(#[from] CredentialError),
 }
 
 impl StartError {
     /// Whether the settings are at fault, rather than the machine.
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        matches!(self, Self::Credential(_))
     }
 }
 
@@ -120,10 +121,11 @@ impl Terminator {
     /// there.
     ///
     /// # Errors
-    /// An address that cannot be listened on, or TLS files that cannot be used.
+    /// An address that cannot be listened on, or files that cannot be used.
     pub async fn bind(config: TerminatorConfig) -> Result<Self, StartError> {
-        let entrance = Entrance::open(&config).await?;
-        let bus = RabbitmqBus::new(RabbitmqConfig::of_program("terminator", &config.broker));
+        let mut entrance = Entrance::open(&config).await?;
+        let access = Access::load(&config.broker, &mut entrance.credentials)?;
+        let bus = RabbitmqBus::new(RabbitmqConfig::of_program("terminator", &config.broker, access));
         Self::start(config, Parts::of(Arc::new(bus)), entrance)
     }
 
@@ -152,6 +154,7 @@ impl Terminator {
             admin,
             readiness,
             console,
+            credentials,
         } = entrance;
         let shutdown = CancellationToken::new();
         let tracer = Tracer::start(&config.tracing, &TerminatorConfig::PROGRAM, &parts.id.to_string())?;
@@ -169,6 +172,7 @@ impl Terminator {
             door: simulation::Door::of(&house),
             served: tokio::spawn(house.serve(socket, readiness, shutdown)),
             tracer,
+            _keeping: credentials.keep(),
         })
     }
 
@@ -238,7 +242,7 @@ struct Runtime {
 
 impl Runtime {
     /// Opens it. The phase is [`Phase::Waiting`] until it is served.
-    fn open(config: TerminatorConfig, parts: Parts, tls: Option<TlsAcceptor>, tracer: Tracer) -> Self {
+    fn open(config: TerminatorConfig, parts: Parts, tls: Option<Credential<TlsAcceptor>>, tracer: Tracer) -> Self {
         let Parts { bus, clock, id } = parts;
         let metrics = Arc::new(Metrics::new());
         let names = Names::new(config.broker.namespace.as_str());

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 
+use shared::credentials::{Credentials, Register};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::either::Either;
 use tokio_util::task::TaskTracker;
@@ -36,7 +37,8 @@ impl Terminator {
     #[doc(hidden)]
     pub async fn without_socket(config: TerminatorConfig, parts: Parts) -> Result<Self, StartError> {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let entrance = Entrance::with_admin(&config, None, None, nowhere).await?;
+        let entrance =
+            Entrance::with_admin(&config, (None, Credentials::new(&Register::default())), None, nowhere).await?;
         Self::start(config, parts, entrance)
     }
 

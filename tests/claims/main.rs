@@ -16,4 +16,5 @@ pub(crate) mod operating;
 mod promises;
 mod push_shards;
 pub(crate) mod pushes;
+mod rotation;
 pub(crate) mod sockets;

@@ -15,6 +15,9 @@ pub mod wait;
 
 pub mod stack;
 
+/// Two CAs, and what they have signed.
+pub mod pki;
+
 pub mod lateness;
 
 pub mod effect;

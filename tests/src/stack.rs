@@ -40,9 +40,20 @@ pub struct Builder {
     store: Option<Arc<Store>>,
     of_terminators: Settings,
     of_workers: Settings,
+    has_addresses: bool,
 }
 
 impl Builder {
+    /// A configuration file, which says where broker and store are.
+    #[must_use]
+    pub fn configured_by(mut self, file: &str) -> Self {
+        for settings in [&mut self.of_terminators, &mut self.of_workers] {
+            settings.push(("config".to_owned(), file.to_owned()));
+        }
+        self.has_addresses = true;
+        self
+    }
+
     /// How many terminators.
     #[must_use]
     pub fn terminators(mut self, count: usize) -> Self {
@@ -143,12 +154,18 @@ impl Builder {
             token_settings(),
             self.of_workers,
         ];
+        let has_addresses = self.has_addresses;
+        let given = |groups: Vec<Settings>| -> Settings {
+            let all = groups.concat().into_iter();
+            all.filter(|(name, _)| !has_addresses || !["amqp-url", "store-url"].contains(&name.as_str()))
+                .collect()
+        };
         let mut stack = Stack {
             terminators: Vec::new(),
             workers: Vec::new(),
             worker_kind: self.worker_kind,
-            of_terminators: of_terminators.concat(),
-            of_workers: of_workers.concat(),
+            of_terminators: given(of_terminators.to_vec()),
+            of_workers: given(of_workers.to_vec()),
             namespace,
             broker,
             store,
@@ -188,6 +205,7 @@ impl Stack {
             store: None,
             of_terminators: Vec::new(),
             of_workers: Vec::new(),
+            has_addresses: false,
         }
     }
 

@@ -35,10 +35,13 @@ mod web;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use shared::bus::rabbitmq::Access;
+use shared::credentials::{Credentials, Register};
 use shared::service::chance;
 use shared::service::clock::SystemClock;
 use shared::service::config::Config;
 use shared::service::lifecycle;
+use shared::service::telemetry;
 use shared::service::trace::Tracer;
 use tracing::warn;
 
@@ -84,16 +87,20 @@ impl Worker {
     async fn start_as(config: WorkerConfig, application: Application) -> Result<Self, StartError> {
         lifecycle::install_crypto_provider()?;
         let clock = Arc::new(SystemClock);
+        // Before anything is counted.
+        telemetry::metrics()?;
+        let mut credentials = Credentials::new(&Register::default());
         let (verifier, contents) = crate::app::start::verifier(&config)?;
         let issuers = config.issuers();
-        let store = crate::app::start::store(&config, clock.clone())?;
-        let door = AdminListener::open(config.admin_listen, config.console).await?;
-        let keeper = crate::app::start::keeper(&config, contents, &verifier).await?;
+        let store = crate::app::start::store(&config, clock.clone(), &mut credentials)?;
+        let access = Access::load(&config.broker, &mut credentials)?;
+        let door = AdminListener::open(config.admin_listen, credentials.register(), config.console).await?;
+        let keeper = crate::app::start::keeper(&config, contents, &verifier, &credentials.register()).await?;
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
         config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
         let namespace = config.broker.namespace.as_str().to_owned();
-        let bus = Arc::new(crate::app::start::bus(&config, &application));
+        let bus = Arc::new(crate::app::start::bus(&config, access, &application));
         let parts = Parts {
             bus: bus.clone(),
             store: store.clone(),
@@ -103,7 +110,7 @@ impl Worker {
             limits: config.limits(),
         };
         let running = Consumers::start(parts, application, tracer.clone());
-        let outside = door.watch(bus, &namespace, store, keeper, &running.recent_decisions);
+        let outside = door.watch(bus, &namespace, store, (keeper, credentials), &running.recent_decisions);
         Ok(Self {
             running,
             tracer,

@@ -168,7 +168,7 @@ async fn readyz(admin: &str) -> std::io::Result<String> {
 /// there, so a queue beside the workers' sees it in the first one.
 async fn return_queue(amqp_url: &str, namespace: &str, url: &WsUrl) -> anyhow::Result<String> {
     let names = Names::new(namespace);
-    let bus = broker::connect(vec![amqp_url.to_owned()], Topology::default()).await?;
+    let bus = broker::connect(broker::at(amqp_url)?, Topology::default()).await?;
     let mut forwarded = bus.consumer(
         Queue {
             name: format!("{namespace}.probe"),

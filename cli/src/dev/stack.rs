@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use shared::bus::Bus;
 use shared::bus::memory::MemoryBus;
-use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{Access, MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::{Names, Topology};
 use shared::service::clock::SystemClock;
 use shared::service::config;
@@ -31,7 +31,7 @@ pub(super) enum Broker {
     Memory(MemoryBus),
     /// In RabbitMQ.
     Rabbitmq {
-        urls: Vec<String>,
+        access: Access,
         topology: Topology,
         batches: Option<Names>,
     },
@@ -50,14 +50,8 @@ impl Broker {
                 None => bus,
             });
         }
-        let urls = config
-            .broker
-            .amqp_url
-            .iter()
-            .map(|url| url.expose().to_owned())
-            .collect();
         Self::Rabbitmq {
-            urls,
+            access: Access::of(&config.broker.amqp_url),
             topology,
             batches: config.broker.batches(),
         }
@@ -68,11 +62,11 @@ impl Broker {
         match self {
             Self::Memory(bus) => Arc::new(bus.clone()),
             Self::Rabbitmq {
-                urls,
+                access,
                 topology,
                 batches,
             } => Arc::new(RabbitmqBus::new(RabbitmqConfig {
-                urls: urls.clone(),
+                access: access.clone(),
                 name: format!("countersign dev, {user}"),
                 topology: topology.clone(),
                 most_body: MOST_BODY,

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::Args;
-use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{Access, MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Topology;
 use shared::bus::{Bus as _, Link};
+use shared::credentials::{Credentials, Register};
+use shared::service::config::{Batch, BrokerConfig, Namespace, OneOrMore, Value as _};
 use tokio::time::timeout;
+
+use crate::files::{self, FileArg};
 
 /// The time for reaching the broker and declaring what is needed: quorum queues of a starting cluster take seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -24,19 +28,65 @@ pub(crate) struct BrokerArgs {
         value_delimiter = ',',
         default_value = "amqp://127.0.0.1:5672/%2f"
     )]
-    pub(crate) amqp_url: Vec<String>,
+    amqp_url: Vec<String>,
+    /// A file with the name of the broker's user, instead of what --amqp-url says.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AMQP_USERNAME_FILE", default_value = "off", value_parser = files::parse)]
+    amqp_username_file: FileArg,
+    /// A file with the password of the broker's user, likewise: it stands in no list of processes.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AMQP_PASSWORD_FILE", default_value = "off", value_parser = files::parse)]
+    amqp_password_file: FileArg,
+    /// The CA certificates by which an amqps:// broker is believed, instead of those of this machine.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AMQP_CA", default_value = "off", value_parser = files::parse)]
+    amqp_ca: FileArg,
+    /// The certificate that we show the broker.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AMQP_CERT", default_value = "off", value_parser = files::parse)]
+    amqp_cert: FileArg,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AMQP_KEY", default_value = "off", value_parser = files::parse)]
+    amqp_key: FileArg,
     /// The prefix of every exchange and queue.
     #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign")]
     pub(crate) namespace: String,
+}
+
+impl BrokerArgs {
+    /// How the broker is reached.
+    ///
+    /// # Errors
+    /// What is wrong with the address, or with a file.
+    pub(crate) fn access(&self) -> anyhow::Result<Access> {
+        let broker = BrokerConfig {
+            amqp_url: OneOrMore::parse(&self.amqp_url.join(",")).map_err(|want| anyhow!("--amqp-url: want {want}"))?,
+            amqp_username_file: self.amqp_username_file.0.clone(),
+            amqp_password_file: self.amqp_password_file.0.clone(),
+            amqp_ca: self.amqp_ca.0.clone(),
+            amqp_cert: self.amqp_cert.0.clone(),
+            amqp_key: self.amqp_key.0.clone(),
+            namespace: Namespace::parse(&self.namespace).map_err(|want| anyhow!("--namespace: want {want}"))?,
+            batch: Batch::Off,
+        };
+        if let Some(conflict) = broker.conflicts().first() {
+            bail!("--{} {}", conflict.setting, conflict.problem);
+        }
+        Ok(Access::load(&broker, &mut Credentials::new(&Register::default()))?)
+    }
+}
+
+/// A broker by its URL alone.
+///
+/// # Errors
+/// That it is none.
+pub(crate) fn at(url: &str) -> anyhow::Result<Access> {
+    Access::of_urls(&[url]).map_err(|want| anyhow!("--amqp-url: {want}"))
 }
 
 /// Connects, and declares `topology`.
 ///
 /// # Errors
 /// If that does not succeed in time.
-pub(crate) async fn connect(urls: Vec<String>, topology: Topology) -> anyhow::Result<RabbitmqBus> {
+pub(crate) async fn connect(access: Access, topology: Topology) -> anyhow::Result<RabbitmqBus> {
     let bus = RabbitmqBus::new(RabbitmqConfig {
-        urls,
+        access,
         name: "countersign".to_owned(),
         topology,
         most_body: MOST_BODY,

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use shared::credentials::{Credentials, Register};
 use shared::service::clock::SystemClock;
 use shared::service::config::Value as _;
 use worker::config::StoreUrl;
-use worker::store::{self, Store};
+use worker::store::{self, Access, Store, StoreFiles};
 
 use super::{dev_key, human};
+use crate::files::{self, FileArg};
 
 /// A person waits longer than a message.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +30,21 @@ pub(crate) struct StoreArgs {
         value_parser = store_url
     )]
     store_url: StoreUrl,
+    /// A file with the name of the store's user, instead of what --store-url says.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_STORE_USERNAME_FILE", default_value = "off", value_parser = files::parse)]
+    store_username_file: FileArg,
+    /// A file with the password of the store's user, likewise: it stands in no list of processes.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_STORE_PASSWORD_FILE", default_value = "off", value_parser = files::parse)]
+    store_password_file: FileArg,
+    /// The CA certificates by which a rediss:// store is believed, instead of those of this machine.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_STORE_CA", default_value = "off", value_parser = files::parse)]
+    store_ca: FileArg,
+    /// The certificate that we show the store.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_STORE_CERT", default_value = "off", value_parser = files::parse)]
+    store_cert: FileArg,
+    /// Its private key.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_STORE_KEY", default_value = "off", value_parser = files::parse)]
+    store_key: FileArg,
     /// The prefix of every key.
     #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign")]
     namespace: String,
@@ -50,7 +67,7 @@ impl StoreArgs {
     /// # Errors
     /// If it is not, or cannot be looked into.
     pub(crate) async fn open(&self) -> anyhow::Result<Arc<dyn Store>> {
-        if self.store_url == StoreUrl::Memory {
+        if self.store_url.is_memory() {
             bail!("a store in memory can be seen by its own process alone; for that of `dev` there is its page");
         }
         let settings = store::Settings {
@@ -61,7 +78,18 @@ impl StoreArgs {
             // It revokes nothing.
             max_revocations: 0,
         };
-        let store = store::open(&settings, Arc::new(SystemClock)).context("--store-url")?;
+        let files = StoreFiles {
+            username: self.store_username_file.0.clone(),
+            password: self.store_password_file.0.clone(),
+            ca: self.store_ca.0.clone(),
+            certificate: self.store_cert.0.clone(),
+            key: self.store_key.0.clone(),
+        };
+        if let Some(conflict) = files.conflicts(&self.store_url).first() {
+            bail!("--{} {}", conflict.setting, conflict.problem);
+        }
+        let access = Access::load(&self.store_url, &files, &mut Credentials::new(&Register::default()))?;
+        let store = store::open_by(access, &settings, Arc::new(SystemClock)).context("--store-url")?;
         store
             .ping()
             .await

@@ -29,10 +29,11 @@ use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::config::{self, Config};
 pub use super::exit_status::{EXIT_CONFIG, EXIT_FAILURE};
@@ -63,7 +64,9 @@ where
     };
     let outcome = start(&config).and_then(|runtime| {
         let outcome = runtime.block_on(async {
-            let signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
+            let cannot_listen = |error| format!("cannot listen for signals: {error}");
+            let signals = Signals::listen().map_err(cannot_listen)?;
+            tokio::spawn(reload_on(signal(SignalKind::hangup()).map_err(cannot_listen)?));
             // An error of anyhow tells its whole chain in this form, others their text.
             program(config, signals).await.map_err(|error| format!("{error:#}"))
         });
@@ -108,6 +111,22 @@ fn start<C: Config>(config: &C) -> Result<tokio::runtime::Runtime, String> {
     install_crypto_provider().map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| format!("cannot start the runtime: {error}"))
+}
+
+/// How often this process was told to read its files again.
+static RELOADS: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+
+/// Changes whenever this process is told to read its files again, by SIGHUP.
+pub fn reloads() -> watch::Receiver<u64> {
+    RELOADS.subscribe()
+}
+
+/// From now on SIGHUP ends nothing.
+async fn reload_on(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!(signal = "SIGHUP", "all files are read again");
+        RELOADS.send_modify(|count| *count += 1);
+    }
 }
 
 /// The signals that ask this process to end.

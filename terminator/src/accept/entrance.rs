@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use shared::credentials::{Credential, Credentials, Register};
 use shared::service::admin::{Admin, Console, Readiness};
 use shared::service::config::Config;
 use shared::service::telemetry;
@@ -19,34 +20,36 @@ use crate::{StartError, TerminatorConfig};
 const OTHER_FILES: u64 = 64;
 
 pub(crate) struct Entrance {
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Credential<TlsAcceptor>>,
     /// Nothing if nobody is listened to.
     pub(crate) socket: Option<TcpListener>,
     pub(crate) addr: SocketAddr,
     pub(crate) admin: Admin,
     pub(crate) readiness: Readiness,
     pub(crate) console: Option<Console>,
+    /// What is in files, and may change.
+    pub(crate) credentials: Credentials,
 }
 
 impl Entrance {
     pub(crate) async fn open(config: &TerminatorConfig) -> Result<Self, StartError> {
         raise_file_limit(config.max_connections as u64);
-        let tls = match (&config.tls_cert, &config.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::acceptor(certificate, key)?),
-            _ => None,
-        };
+        // Before anything is counted.
+        telemetry::metrics()?;
+        let mut credentials = Credentials::new(&Register::default());
+        let tls = tls::load(config, &mut credentials)?;
         let failed = |source| StartError::Listen {
             address: config.listen,
             source,
         };
         let socket = TcpListener::bind(config.listen).await.map_err(failed)?;
         let addr = socket.local_addr().map_err(failed)?;
-        Self::with_admin(config, tls, Some(socket), addr).await
+        Self::with_admin(config, (tls, credentials), Some(socket), addr).await
     }
 
     pub(crate) async fn with_admin(
         config: &TerminatorConfig,
-        tls: Option<TlsAcceptor>,
+        (tls, credentials): (Option<Credential<TlsAcceptor>>, Credentials),
         socket: Option<TcpListener>,
         addr: SocketAddr,
     ) -> Result<Self, StartError> {
@@ -56,7 +59,14 @@ impl Entrance {
         let console = config
             .console
             .then(|| Console::new("terminator", metrics.clone(), readiness.clone()));
-        let admin = Admin::bind(config.admin_listen, readiness.clone(), metrics, console.clone()).await?;
+        let admin = Admin::bind(
+            config.admin_listen,
+            readiness.clone(),
+            metrics,
+            credentials.register(),
+            console.clone(),
+        )
+        .await?;
         Ok(Self {
             tls,
             socket,
@@ -64,6 +74,7 @@ impl Entrance {
             admin,
             readiness,
             console,
+            credentials,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use shared::credentials::Credential;
 use shared::service::audit::{self, Audit};
 use shared::service::refusals::Refusals;
 use tokio::net::{TcpListener, TcpStream};
@@ -48,7 +49,7 @@ pub(crate) struct Limits {
 
 /// What every handshake needs.
 pub(crate) struct Acceptor {
-    tls: Option<TlsAcceptor>,
+    tls: Option<Credential<TlsAcceptor>>,
     limits: Limits,
     connections: Arc<Semaphore>,
     addresses: Arc<Addresses>,
@@ -108,7 +109,7 @@ impl Listener {
 }
 
 impl Acceptor {
-    pub(crate) fn new(tls: Option<TlsAcceptor>, limits: Limits, sockets: Arc<ConnectionFactory>) -> Self {
+    pub(crate) fn new(tls: Option<Credential<TlsAcceptor>>, limits: Limits, sockets: Arc<ConnectionFactory>) -> Self {
         Self {
             tls,
             connections: Arc::new(Semaphore::new(limits.max_connections)),
@@ -253,7 +254,7 @@ impl Acceptor {
     async fn encrypt(&self, stream: TcpStream) -> io::Result<Stream> {
         match &self.tls {
             None => Ok(Either::Left(stream)),
-            Some(acceptor) => Ok(Either::Right(Box::new(acceptor.accept(stream).await?))),
+            Some(tls) => Ok(Either::Right(Box::new(tls.current().accept(stream).await?))),
         }
     }
 

@@ -1,54 +1,115 @@
-//! TLS for the clients' side, from a certificate chain and a key in PEM.
+//! TLS for the clients' side: a certificate chain and a key in PEM, which may be replaced at any time.
+//!
+//! Each handshake takes what is in force at its beginning; sockets that are open stay as they are.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use bytes::Bytes;
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::SingleCertAndKey;
+use rustls::{RootCertStore, ServerConfig};
+use shared::credentials::{
+    Credential, CredentialError, Credentials, Made, Place, Source, certified, chain as chain_in, doubt, ends,
+    private_key,
+};
+use shared::service::clock::{Clock, SystemClock, Timestamp};
 use tokio_rustls::TlsAcceptor;
 
-/// Why a terminator cannot speak TLS.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read, or is not what it should be.
-    #[error("{setting}: cannot use {}: {reason}", path.display())]
-    File {
-        /// The setting that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Certificate and key do not go together.
-    #[error("tls-cert and tls-key do not go together: {0}")]
-    Mismatch(#[from] rustls::Error),
-}
+use crate::TerminatorConfig;
 
-/// An acceptor with this certificate chain (leaf first) and key (PKCS #8, PKCS #1 or SEC 1).
+/// What accepts clients; nothing if a terminator does not speak TLS.
 ///
 /// # Errors
 /// A file that cannot be used, named with its setting; or a key that is not the certificate's.
-pub(crate) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsError> {
-    let failed = |setting, path: &Path, reason: String| TlsError::File {
-        setting,
-        path: path.to_owned(),
-        reason,
+pub(crate) fn load(
+    config: &TerminatorConfig,
+    credentials: &mut Credentials,
+) -> Result<Option<Credential<TlsAcceptor>>, CredentialError> {
+    let (Some(certificate), Some(key)) = (&config.tls_cert, &config.tls_key) else {
+        return Ok(None);
     };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| failed("tls-cert", certificate, error.to_string()))?;
-    if chain.is_empty() {
-        return Err(failed(
-            "tls-cert",
-            certificate,
-            "there is no certificate in it".to_owned(),
-        ));
+    let mut places = vec![Place::file("tls-cert", certificate), Place::file("tls-key", key)];
+    places.extend(config.tls_client_ca.as_ref().map(|ca| Place::file("tls-client-ca", ca)));
+    let make = |contents: &[Bytes]| acceptor(contents, SystemClock.now());
+    let source = Source {
+        places,
+        make: Box::new(make),
+    };
+    credentials.load(source).map(Some)
+}
+
+/// Of a chain (leaf first), a key (PKCS #8, PKCS #1 or SEC 1), and perhaps the CA certificates that clients' are signed by.
+fn acceptor(contents: &[Bytes], now: Timestamp) -> Result<Made<TlsAcceptor>, String> {
+    let [certificate, key, client_ca @ ..] = contents else {
+        return Err("a certificate and a key are needed".to_owned());
+    };
+    let chain = chain_in(certificate).map_err(|why| format!("the certificate {why}"))?;
+    let (doubt, until) = (doubt(&chain, now).map(str::to_owned), ends(&chain));
+    let mut kinds = vec![("server certificate", until), ("private key", None)];
+    let key = private_key(key).map_err(|why| format!("the key {why}"))?;
+    let certified = certified(chain, key)?;
+    let builder = ServerConfig::builder();
+    let builder = match client_ca {
+        [client_ca, ..] => {
+            let roots = chain_in(client_ca).map_err(|why| format!("the CA file {why}"))?;
+            kinds.push(("CA certificates", ends(&roots)));
+            builder.with_client_cert_verifier(verifier(roots)?)
+        }
+        [] => builder.with_no_client_auth(),
+    };
+    let config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    Ok(Made {
+        value: TlsAcceptor::from(Arc::new(config)),
+        kinds,
+        doubt,
+    })
+}
+
+/// Lets those in whose certificate is signed by one of these.
+fn verifier(certificates: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        let added = roots.add(certificate);
+        added.map_err(|error| format!("the CA file has a certificate that nobody can be believed by: {error}"))?;
     }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| failed("tls-key", key, error.to_string()))?;
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+    verifier.map_err(|error| format!("the CA file cannot be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::credentials::Register;
+    use shared::service::config;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_its_setting() {
+        let folder = std::env::temp_dir().join(format!("tls-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let missing = folder.join("none.pem").to_str().unwrap().to_owned();
+        let empty = file("empty.pem", "");
+        let half = file("half.pem", "-----BEGIN CERTIFICATE-----\nMIIB");
+        for (certificate, key, expected) in [
+            (&missing, &empty, "tls-cert /"),
+            (&empty, &missing, "tls-key /"),
+            (&half, &empty, "the certificate "),
+        ] {
+            let pairs = [("tls-cert", certificate.as_str()), ("tls-key", key.as_str())];
+            let config: TerminatorConfig = config::from_pairs(pairs).unwrap();
+            let error = load(&config, &mut Credentials::new(&Register::default()))
+                .err()
+                .unwrap();
+            let told = error.to_string();
+            assert!(told.contains(expected) && !told.contains('\n'), "{told}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -10,7 +10,7 @@ use lapin::types::AMQPValue;
 use serde_json::json;
 use shared::bus::batch::{CONTENT_TYPE, UNREADABLE_BATCH};
 use shared::bus::memory::MemoryBus;
-use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{Access, MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::{FilledBy, Names, Queue, QueueKind, keys};
 use shared::bus::{
     Bus, Consumer, DEATH_REASON, Delivery, Link, Message, Properties, Publication, PublishTimeout, Route, Value,
@@ -60,7 +60,7 @@ impl Home {
         let urls = vec![shared_broker().await.url()];
         let bus = || -> Arc<dyn Bus> {
             Arc::new(RabbitmqBus::new(RabbitmqConfig {
-                urls: urls.clone(),
+                access: Access::of_urls(&urls).unwrap(),
                 name: "claims".into(),
                 topology: names.common(),
                 most_body: MOST_BODY,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::bus::memory::MemoryBus;
-use shared::bus::rabbitmq::{MOST_BODY, RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{Access, MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::{Exchange, ExchangeKind, FilledBy, Limits, Names, Overflow, Queue, QueueKind, Topology};
 use shared::bus::{
     Bus, Consumer, Delivery, Message, Properties, Publication, PublishError, PublishTimeout, Route, Value,
@@ -37,7 +37,7 @@ impl Home {
         let prefix = unique();
         let topology = exchanges(&prefix);
         let config = RabbitmqConfig {
-            urls: vec![broker.url()],
+            access: Access::of_urls(&[broker.url()]).unwrap(),
             name: "claims".into(),
             topology,
             most_body: MOST_BODY,
@@ -580,7 +580,7 @@ mod names {
         let broker = shared_broker().await;
         let names = Names::new(&unique());
         let config = RabbitmqConfig {
-            urls: vec![broker.url()],
+            access: Access::of_urls(&[broker.url()]).unwrap(),
             name: "claims".into(),
             topology: Topology {
                 exchanges: [names.common().exchanges, vec![names.app_exchange()]].concat(),

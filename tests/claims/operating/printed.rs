@@ -20,7 +20,7 @@ const PAGES: [&str; 5] = [
 ];
 
 /// What somebody has who runs this, besides our own programs.
-const TOOLS: [&str; 26] = [
+const TOOLS: [&str; 27] = [
     ".venv/bin/pip",
     ".venv/bin/python",
     "amqp-publish",
@@ -37,6 +37,7 @@ const TOOLS: [&str; 26] = [
     "journalctl",
     "kind",
     "kubectl",
+    "openssl",
     "promtool",
     "python3",
     "rabbitmq-diagnostics",

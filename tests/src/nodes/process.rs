@@ -23,6 +23,8 @@ pub enum Signal {
     Stop,
     /// Thaws.
     Continue,
+    /// Has a program read its files again.
+    Hangup,
 }
 
 impl Signal {
@@ -33,6 +35,7 @@ impl Signal {
             Self::Interrupt => "INT",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
+            Self::Hangup => "HUP",
         }
     }
 }

@@ -203,7 +203,12 @@ impl Program {
         self.process.signal(Signal::Terminate);
     }
 
-    /// Asks for the same, as Ctrl-C does.
+    /// Has it read all its files again, as `systemctl reload` does.
+    pub fn reload(&mut self) {
+        self.process.signal(Signal::Hangup);
+    }
+
+    /// Asks for the same as [`terminate`](Self::terminate), as Ctrl-C does.
     pub fn interrupt(&mut self) {
         self.process.signal(Signal::Interrupt);
     }
@@ -228,6 +233,13 @@ impl Program {
     #[must_use]
     pub fn stderr(&self) -> String {
         read(&self.folder.join("stderr"))
+    }
+
+    /// How many lines of its log so far have this message.
+    #[must_use]
+    pub fn logged(&self, message: &str) -> usize {
+        let lines = self.log();
+        lines.iter().filter(|line| line["message"] == message).count()
     }
 
     /// The errors in its log so far, by their messages.

@@ -93,7 +93,16 @@ impl Broker {
         Self::launched(Some(turns(1).await)).await
     }
 
+    /// The same, with more lines in its `rabbitmq.conf`.
+    pub async fn start_with(settings: &str) -> Self {
+        Self::launched_with(Some(turns(1).await), settings).await
+    }
+
     async fn launched(turn: Option<SemaphorePermit<'static>>) -> Self {
+        Self::launched_with(turn, "").await
+    }
+
+    async fn launched_with(turn: Option<SemaphorePermit<'static>>, settings: &str) -> Self {
         let folder = Folder::new("rabbitmq");
         let seat = Seat {
             name: NODE.to_owned(),
@@ -101,7 +110,7 @@ impl Broker {
             distribution_port: free_port(),
             epmd_port: free_port(),
             cookie: format!("{:032x}", rand::random::<u128>()),
-            settings: String::new(),
+            settings: settings.to_owned(),
         };
         let epmd = start_epmd(seat.epmd_port, &folder).await;
         let mut broker = Self::seated(seat, folder);

@@ -155,6 +155,28 @@ impl Store {
         )
     }
 
+    /// Has it do that.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn command(&self, words: &[&str]) {
+        let mut connection = self.connect().await.expect("Redis answers");
+        run(&mut connection, words).await;
+    }
+
+    /// The same with the password of its default user.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn authenticated(&self, password: &str, words: &[&str]) {
+        let client = redis::Client::open(format!("redis://:{password}@127.0.0.1:{}", self.port)).expect("a URL");
+        let mut connection = client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("Redis lets us in");
+        run(&mut connection, words).await;
+    }
+
     /// A connection, for a claim's own commands.
     ///
     /// # Errors
@@ -231,6 +253,12 @@ impl Store {
     fn server(&self) -> MutexGuard<'_, Option<Process>> {
         self.server.lock().unwrap_or_else(|broken| broken.into_inner())
     }
+}
+
+async fn run(connection: &mut MultiplexedConnection, words: &[&str]) {
+    let (command, arguments) = words.split_first().expect("a command");
+    let done = redis::cmd(command).arg(arguments).exec_async(connection).await;
+    done.expect("Redis does it");
 }
 
 async fn content(connection: &mut MultiplexedConnection, key: &[u8]) -> RedisResult<Value> {

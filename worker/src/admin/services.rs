@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics::gauge;
 use shared::bus::Bus;
 use shared::bus::rabbitmq::RabbitmqBus;
+use shared::credentials::{Credentials, Keeping, Register};
 use shared::service::admin::{Admin, AdminError, CheckHandle, Console, Readiness, watch_broker};
 use shared::service::config::Config;
 use shared::service::repetition::Repetitions;
@@ -49,6 +50,7 @@ pub(crate) struct AdminServices {
     admin: Admin,
     readiness: Readiness,
     bus: Arc<RabbitmqBus>,
+    _keeping: Keeping,
     _watchers: JoinSet<()>,
 }
 
@@ -64,7 +66,11 @@ pub(crate) struct AdminListener {
 
 impl AdminListener {
     /// Opens it, not ready. An address that is taken is known before anything is consumed.
-    pub(crate) async fn open(listen: Option<SocketAddr>, console: bool) -> Result<Self, StartError> {
+    pub(crate) async fn open(
+        listen: Option<SocketAddr>,
+        credentials: Register,
+        console: bool,
+    ) -> Result<Self, StartError> {
         let readiness = Readiness::new();
         let (broker, store, keys) = (
             readiness.check("broker"),
@@ -74,7 +80,7 @@ impl AdminListener {
         let metrics = telemetry::metrics()?;
         telemetry::tell_version(WorkerConfig::PROGRAM.name, WorkerConfig::PROGRAM.version);
         let console = console.then(|| Console::new("worker", metrics.clone(), readiness.clone()));
-        let admin = Admin::bind(listen, readiness.clone(), metrics, console.clone()).await;
+        let admin = Admin::bind(listen, readiness.clone(), metrics, credentials, console.clone()).await;
         Ok(Self {
             admin: admin.map_err(|error: AdminError| StartError::Admin(error))?,
             readiness,
@@ -91,7 +97,7 @@ impl AdminListener {
         bus: Arc<RabbitmqBus>,
         namespace: &str,
         store: Arc<dyn Store>,
-        keeper: KeyRefresher,
+        (keeper, credentials): (KeyRefresher, Credentials),
         recent_decisions: &RecentDecisions,
     ) -> AdminServices {
         if let Some(console) = self.console {
@@ -107,6 +113,7 @@ impl AdminListener {
             admin: self.admin,
             readiness: self.readiness,
             bus,
+            _keeping: credentials.keep(),
             _watchers: watchers,
         }
     }

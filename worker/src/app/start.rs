@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use shared::bus::rabbitmq::{RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{Access, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
+use shared::credentials::{CredentialError, Credentials, Register};
 use shared::service::admin::AdminError;
 use shared::service::clock::Clock;
 use shared::service::lifecycle::AnotherCryptoProvider;
@@ -36,6 +37,9 @@ pub enum StartError {
     /// Neither keys nor applications can be asked.
     #[error(transparent)]
     Http(#[from] NoClient),
+    /// A password, a certificate or a key cannot be used.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// `store-url` is not one.
     #[error("{0}")]
     Store(StoreError),
@@ -59,7 +63,10 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are at fault, rather than the machine.
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::KeyEntries(_) | Self::Keys(_) | Self::Store(_))
+        matches!(
+            self,
+            Self::KeyEntries(_) | Self::Keys(_) | Self::Credential(_) | Self::Store(_)
+        )
     }
 }
 
@@ -177,14 +184,20 @@ pub(crate) async fn keeper(
     config: &WorkerConfig,
     contents: KeySources,
     verifier: &Arc<Verifier>,
+    register: &Register,
 ) -> Result<KeyRefresher, StartError> {
     let mut keeper = KeyRefresher::over_http(contents, verifier.clone(), config.jwks_ttl)?;
+    keeper.enter_into(register);
     keeper.fetch_first().await;
     Ok(keeper)
 }
 
 /// The store, which may be away.
-pub(crate) fn store(config: &WorkerConfig, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StartError> {
+pub(crate) fn store(
+    config: &WorkerConfig,
+    clock: Arc<dyn Clock>,
+    credentials: &mut Credentials,
+) -> Result<Arc<dyn Store>, StartError> {
     let settings = store::Settings {
         url: config.store_url.expose(),
         namespace: config.broker.namespace.as_str().to_owned(),
@@ -192,12 +205,16 @@ pub(crate) fn store(config: &WorkerConfig, clock: Arc<dyn Clock>) -> Result<Arc<
         leeway: config.jwt_leeway,
         max_revocations: config.max_revocations,
     };
-    store::open(&settings, clock).map_err(StartError::Store)
+    if config.store_url.is_memory() {
+        return store::open(&settings, clock).map_err(StartError::Store);
+    }
+    let access = store::Access::load(&config.store_url, &config.store_files(), credentials)?;
+    store::open_by(access, &settings, clock).map_err(StartError::Store)
 }
 
 /// The broker, which may be away.
-pub(crate) fn bus(config: &WorkerConfig, application: &Application) -> RabbitmqBus {
-    let mut rabbitmq = RabbitmqConfig::of_program("worker", &config.broker);
+pub(crate) fn bus(config: &WorkerConfig, access: Access, application: &Application) -> RabbitmqBus {
+    let mut rabbitmq = RabbitmqConfig::of_program("worker", &config.broker, access);
     let names = Names::new(config.broker.namespace.as_str());
     // A message may be moved there, and an application answer, as soon as there is a connection.
     let needed = application.topology(&names);

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use shared::credentials::Register;
 use shared::service::clock::Timestamp;
 
 use crate::app::start::{self, StartError};
@@ -34,7 +35,7 @@ impl Checker {
     /// Why a worker would not start with these settings.
     pub async fn new(config: &WorkerConfig) -> Result<Self, StartError> {
         let (verifier, contents) = start::verifier(config)?;
-        let keeper = start::keeper(config, contents, &verifier).await?;
+        let keeper = start::keeper(config, contents, &verifier, &Register::default()).await?;
         let missing = keeper.lack();
         if missing.is_none() {
             verifier.settle();

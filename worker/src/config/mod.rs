@@ -8,6 +8,7 @@ mod required_scopes;
 mod store_url;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::bus::ReplyQueues;
@@ -15,6 +16,7 @@ use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMo
 use shared::wire::grant::Policy;
 
 use crate::auth::identity::{Issuer, TENANT};
+use crate::store::StoreFiles;
 use crate::token::{ClaimPath, Discovery, Other, Reach, RequiredClaim, TokenType, UrlError};
 
 pub use handler_kind::{HandlerKind, UpstreamUrl};
@@ -22,7 +24,7 @@ pub use key_entry::KeyEntry;
 pub use policies::Policies;
 pub use public_types::PublicTypes;
 pub use required_scopes::{Reading, RequiredScopes};
-pub use store_url::StoreUrl;
+pub use store_url::{StoreForm, StoreUrl};
 
 shared::settings! {
     /// The settings of a worker.
@@ -40,8 +42,21 @@ shared::settings! {
         pub console: bool = "off",
         /// The store of each connection's authentication, the same for all workers: `redis://user:password@host:port`,
         /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker
-        /// that may forget everything when it ends.
+        /// that may forget everything when it ends. Where it stands in a file, user and password there may change while
+        /// the worker runs; anything else of it may not.
         pub store_url: StoreUrl = "redis://127.0.0.1:6379",
+        /// A file with the name of the store's user, one line, instead of what `store-url` says. It is read again when it changes.
+        pub store_username_file: Option<PathBuf> = "off",
+        /// A file with the password of the store's user, one line of any letters, instead of what `store-url` says. It is read
+        /// again when it changes, and the connection exchanged as soon as the store takes what is new.
+        pub store_password_file: Option<PathBuf> = "off",
+        /// The CA certificates, a PEM file, by which the store's certificate is believed, where `store-url` is `rediss://`; `off`
+        /// for those of this machine (`SSL_CERT_FILE` names others). It is read again when it changes.
+        pub store_ca: Option<PathBuf> = "off",
+        /// The certificate, a PEM file, that we show the store. It and its key are read again when they change.
+        pub store_cert: Option<PathBuf> = "off",
+        /// The private key of `store-cert`, a PEM file.
+        pub store_key: Option<PathBuf> = "off",
         /// The keys that sign tokens, comma separated; leave it out, and an issuer that is an `https://` URL is asked where its
         /// keys are (`/.well-known/openid-configuration`, or else RFC 8414), as is each of several of which no key is named here. Each is a file (a JWKS, or one public key or certificate in PEM or
         /// DER), an HMAC secret named as one (`hmac:PATH`; 32 bytes or more, for HS384 48 and for HS512 64; one trailing
@@ -215,6 +230,17 @@ shared::settings! {
 }
 
 impl WorkerConfig {
+    /// The files of the store.
+    pub fn store_files(&self) -> StoreFiles {
+        StoreFiles {
+            username: self.store_username_file.clone(),
+            password: self.store_password_file.clone(),
+            ca: self.store_ca.clone(),
+            certificate: self.store_cert.clone(),
+            key: self.store_key.clone(),
+        }
+    }
+
     /// Rules for the tokens of nobody.
     fn strangers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
         let is_known = |name: &str| self.jwt_issuer.iter().any(|one| Issuer::new(one.as_str()).covers(name));
@@ -315,9 +341,9 @@ Examples:
   With the keys that an issuer says are its own:
     worker --jwt-issuer https://login.example.com --jwt-audience chat
 
-  The passwords out of sight of `ps`:
-    COUNTERSIGN_STORE_URL=rediss://worker:PASSWORD@redis COUNTERSIGN_AMQP_URL=amqp://worker:PASSWORD@rabbit/%2f \\
-        worker --config /etc/countersign.toml
+  The passwords out of everybody's sight, and replaced while it runs:
+    worker --config /etc/countersign.toml --amqp-password-file /etc/countersign/amqp-password \\
+        --store-password-file /etc/countersign/store-password
 
   What would be in force, and where it came from:
     worker --config /etc/countersign.toml --print-config",
@@ -333,6 +359,8 @@ Examples:
         without_port
             .then(conflict)
             .into_iter()
+            .chain(self.broker.conflicts())
+            .chain(self.store_files().conflicts(&self.store_url))
             .chain(self.strangers())
             .chain(self.lost_issuers())
             .collect()

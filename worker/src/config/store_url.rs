@@ -1,13 +1,21 @@
 //! Where the store is.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use redis::IntoConnectionInfo;
-use shared::service::config::{Shown, Value, redacted};
+use shared::service::config::{Origin, Shown, Value, redacted};
 
 /// The address of the store. `Debug` and `Display` show `***` for a password.
 #[derive(Clone, PartialEq, Eq)]
-pub enum StoreUrl {
+pub struct StoreUrl {
+    form: StoreForm,
+    file: Option<PathBuf>,
+}
+
+/// What the store is. It may hold a password, hence no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreForm {
     /// This process's own memory.
     Memory,
     /// One Redis server: a URL of scheme `redis` or `rediss` that the client library understands.
@@ -25,23 +33,21 @@ impl Value for StoreUrl {
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = "`memory:` or a URL such as `redis://user:password@host:6379`, `rediss://…` for TLS or \
                       `redis-cluster://host:6379,host:6379` for a cluster";
-        if text == MEMORY {
-            return Ok(Self::Memory);
-        }
-        let url = match text.strip_prefix(CLUSTER) {
-            Some(nodes) => Self::Cluster(seeds(nodes)),
-            None if text.starts_with("redis://") || text.starts_with("rediss://") => Self::Redis(text.to_owned()),
+        let form = match text.strip_prefix(CLUSTER) {
+            _ if text == MEMORY => StoreForm::Memory,
+            Some(nodes) => StoreForm::Cluster(seeds(nodes)),
+            None if text.starts_with("redis://") || text.starts_with("rediss://") => StoreForm::Redis(text.to_owned()),
             None => return Err(wanted.to_owned()),
         };
         // The library's complaint may repeat the URL, so it is not passed on.
         let understood = |url: &String| url.as_str().into_connection_info().is_ok();
-        let all_understood = match &url {
-            Self::Memory => true,
-            Self::Redis(url) => understood(url),
-            Self::Cluster(urls) => urls.iter().all(understood),
+        let all_understood = match &form {
+            StoreForm::Memory => true,
+            StoreForm::Redis(url) => understood(url),
+            StoreForm::Cluster(urls) => urls.iter().all(understood),
         };
         if all_understood {
-            Ok(url)
+            Ok(Self { form, file: None })
         } else {
             Err(wanted.to_owned())
         }
@@ -50,15 +56,34 @@ impl Value for StoreUrl {
     fn show(&self) -> Shown {
         self.to_string().into()
     }
+
+    fn came_from(&mut self, origin: &Origin) {
+        self.file = origin.file().map(Path::to_owned);
+    }
 }
 
 impl StoreUrl {
+    /// What it says, password and all: for whoever connects.
+    pub const fn form(&self) -> &StoreForm {
+        &self.form
+    }
+
+    /// Whether the store is this process's own memory.
+    pub const fn is_memory(&self) -> bool {
+        matches!(self.form, StoreForm::Memory)
+    }
+
+    /// The configuration file that it was read from, if that is so.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// The URL as it was written, password and all: for whoever connects.
     pub fn expose(&self) -> String {
-        match self {
-            Self::Memory => MEMORY.to_owned(),
-            Self::Redis(url) => url.clone(),
-            Self::Cluster(urls) => {
+        match &self.form {
+            StoreForm::Memory => MEMORY.to_owned(),
+            StoreForm::Redis(url) => url.clone(),
+            StoreForm::Cluster(urls) => {
                 // The first with its user, the others without: as it was written.
                 let mut nodes = urls.iter().map(|url| url.trim_start_matches("redis://"));
                 let first = nodes.next().unwrap_or_default().to_owned();
@@ -84,10 +109,10 @@ fn seeds(nodes: &str) -> Vec<String> {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Memory => f.write_str(MEMORY),
-            Self::Redis(url) => f.write_str(&redacted(url)),
-            Self::Cluster(urls) => {
+        match &self.form {
+            StoreForm::Memory => f.write_str(MEMORY),
+            StoreForm::Redis(url) => f.write_str(&redacted(url)),
+            StoreForm::Cluster(urls) => {
                 // The first with its user, the others without: as it was written.
                 let redacted: Vec<String> = urls.iter().map(|url| redacted(url)).collect();
                 let mut nodes = redacted.iter().map(|url| url.trim_start_matches("redis://"));
@@ -122,9 +147,10 @@ mod tests {
 
     #[test]
     fn a_store_is_memory_or_redis_in_one_of_its_forms() {
-        assert_eq!(StoreUrl::parse("memory:"), Ok(StoreUrl::Memory));
+        assert!(StoreUrl::parse("memory:").unwrap().is_memory());
         for url in ["redis://127.0.0.1:6379", "rediss://u:p@h/1"] {
-            assert_eq!(StoreUrl::parse(url), Ok(StoreUrl::Redis(url.to_owned())));
+            let form = StoreUrl::parse(url).unwrap().form;
+            assert!(form == StoreForm::Redis(url.to_owned()), "{url}");
         }
         for wrong in [
             "",
@@ -144,10 +170,10 @@ mod tests {
     fn every_node_of_a_cluster_is_asked_as_the_same_user() {
         let nodes = ["redis://u:p@a:7000".to_owned(), "redis://u:p@b:7001".to_owned()];
         let url = StoreUrl::parse("redis-cluster://u:p@a:7000,b:7001").unwrap();
-        assert_eq!(url, StoreUrl::Cluster(nodes.to_vec()));
+        assert!(url.form == StoreForm::Cluster(nodes.to_vec()));
         assert_eq!(url.to_string(), "redis-cluster://u:***@a:7000,b:7001");
         let one = StoreUrl::parse("redis-cluster://a:7000").unwrap();
-        assert_eq!(one, StoreUrl::Cluster(vec!["redis://a:7000".to_owned()]));
+        assert!(one.form == StoreForm::Cluster(vec!["redis://a:7000".to_owned()]));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub use self::decision::Decision;
 pub use self::epoch::Epoch;
 pub use self::hold::{HeldMessage, HeldWrite, HoldLimits, Holding, Reservation, UnauthenticatedLimits};
 pub use self::mailbox::Mailbox;
+pub use self::redis::{Access, StoreFiles};
 pub(crate) use self::traced::Traced;
 use crate::auth::identity::Identity;
 
@@ -420,4 +421,13 @@ pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>
         return Ok(Arc::new(memory::MemoryStore::new(settings, clock)));
     }
     Ok(Arc::new(redis::RedisStore::open(settings, clock)?))
+}
+
+/// The same, where who we are there may change: whatever the URL of `settings` says.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_by(access: Access, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(redis::RedisStore::open_by(access, settings, clock)?))
 }

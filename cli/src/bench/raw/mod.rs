@@ -66,7 +66,7 @@ impl RawQueues {
     pub(crate) async fn declare(&self, url: &str) -> anyhow::Result<()> {
         let mut topology = Names::new(&self.namespace).common();
         topology.queues = vec![self.request.clone(), self.answer.clone()];
-        broker::connect(vec![url.to_owned()], topology).await?.close().await;
+        broker::connect(broker::at(url)?, topology).await?.close().await;
         Ok(())
     }
 }

@@ -5,14 +5,13 @@
 //! back behind all others; so all are taken, one after the other and without being
 //! kept here, and given back together, which leaves them in their order.
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection};
 use serde_json::{Map, Value};
 use shared::bus::topology::Names;
-use shared::service::config::redacted;
 
 use super::letter::DeadLetter;
 use crate::support::broker::BrokerArgs;
@@ -41,7 +40,9 @@ impl DeadLetterQueue {
     pub(super) async fn open(args: &BrokerArgs) -> anyhow::Result<Self> {
         let name = Names::new(&args.namespace).dead().name;
         let queue = ShortString::try_new(name.as_str()).context("the namespace is too long")?;
-        let connection = connect(&args.amqp_url).await?;
+        let connecting = args.access()?;
+        let connecting = connecting.connect(CONNECTION_NAME).await;
+        let connection = connecting.map_err(|why| anyhow!("cannot connect to the broker: {why}; check --amqp-url"))?;
         let channel = connection.create_channel().await?;
         let options = QueueDeclareOptions {
             passive: true, // It is the workers' to declare.
@@ -128,22 +129,6 @@ impl DeadLetterQueue {
         // The channel has said all; the connection goes with the process if not now.
         let _ = self.connection.close(REPLY_SUCCESS, "done".into()).await;
         Ok(())
-    }
-}
-
-/// To the first node that answers.
-async fn connect(urls: &[String]) -> anyhow::Result<Connection> {
-    let mut refusals = Vec::new();
-    for url in urls {
-        let properties = ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into());
-        match Connection::connect(url.trim(), properties).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => refusals.push(anyhow!("{}: {error}", redacted(url))),
-        }
-    }
-    match refusals.into_iter().next() {
-        Some(first) => Err(first.context("cannot connect to the broker; check --amqp-url")),
-        None => bail!("--amqp-url is empty"),
     }
 }
 

@@ -87,7 +87,7 @@ impl Line {
     /// If the broker cannot be reached.
     pub(crate) async fn open(args: &BrokerArgs, pace: Pace, wants_answers: bool) -> anyhow::Result<Self> {
         let names = Names::new(&args.namespace);
-        let bus = broker::connect(args.amqp_url.clone(), Topology::default()).await?;
+        let bus = broker::connect(args.access()?, Topology::default()).await?;
         let answers = wants_answers.then(|| {
             let queue = names.inject_queue(rand::random());
             (queue.name.clone(), bus.consumer(queue, pace.in_flight))

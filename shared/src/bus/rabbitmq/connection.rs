@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::RabbitmqConfig;
+use super::access::{Access, Attempt};
 use super::broker_status::{BrokerStatus, Slot};
 use super::declare::{self, DeclareError, Declared};
-use super::nodes::Nodes;
+use super::nodes::{Nodes, with_heartbeat};
 use super::sieve::Mesh;
 use super::transport;
 use crate::bus::Link;
@@ -62,10 +63,7 @@ impl Role {
                 properties: MOST_PROPERTIES,
                 body: most_body,
             },
-            Self::Publishing | Self::Consuming | Self::Replying => Mesh {
-                properties: usize::MAX,
-                body: u64::MAX,
-            },
+            Self::Publishing | Self::Consuming | Self::Replying => Mesh::ALL,
         }
     }
 
@@ -194,6 +192,8 @@ pub(super) async fn present(connections: &mut Connections) -> Option<Arc<Generat
 
 #[derive(Debug, thiserror::Error)]
 enum ConnectError {
+    #[error("no node was named")]
+    Nowhere,
     #[error("no answer within {}s", CONNECT_TIMEOUT.as_secs())]
     Slow,
     #[error("it does not say within {}s whether our queues are there", DECLARE_TIMEOUT.as_secs())]
@@ -214,6 +214,7 @@ pub(super) fn supervise(
 ) -> Connections {
     let (present, connections) = watch::channel(None);
     let supervisor = Supervisor {
+        access: config.access.clone(),
         nodes: nodes.clone(),
         declared: declared.clone(),
         name: format!("{} {}", config.name, role.name()),
@@ -228,6 +229,7 @@ pub(super) fn supervise(
 }
 
 struct Supervisor {
+    access: Access,
     nodes: Nodes,
     declared: Declared,
     name: String,
@@ -244,17 +246,20 @@ impl Supervisor {
         let mut told = String::new();
         let mut careful = false;
         let mut node = None;
+        let mut refusals = 0_u32;
         loop {
             let next = self.nodes.after(node);
             node = Some(next);
+            let access = self.access.attempt(refusals);
             let attempt = tokio::select! {
-                attempt = self.connect(next, careful) => attempt,
+                attempt = self.connect(next, &access, careful) => attempt,
                 () = self.present.closed() => return,
             };
             let least_wait = match attempt {
                 Ok(generation) => {
                     info!(role = self.role.name(), "connected to the broker");
                     backoff.reset();
+                    refusals = 0;
                     told.clear();
                     let generation = Arc::new(generation);
                     if !self.hold(&generation).await {
@@ -263,7 +268,10 @@ impl Supervisor {
                     careful = generation.unreadable.load(Ordering::Relaxed);
                     Duration::ZERO
                 }
-                Err(reason) => self.complain(&reason, &mut told),
+                Err(reason) => {
+                    refusals = refusals.wrapping_add(1);
+                    self.complain(&reason, &mut told)
+                }
             };
             tokio::select! {
                 () = sleep(backoff.next_wait(rand::random()).max(least_wait)) => {}
@@ -272,12 +280,17 @@ impl Supervisor {
         }
     }
 
-    async fn connect(&self, node: usize, careful: bool) -> Result<Generation, ConnectError> {
-        let url = self.nodes.url(node);
+    async fn connect(&self, node: usize, access: &Attempt, careful: bool) -> Result<Generation, ConnectError> {
+        let uri = with_heartbeat(access.uri(node).ok_or(ConnectError::Nowhere)?);
+        let tls = access.tls(&uri);
         let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let connection = timeout(CONNECT_TIMEOUT, transport::connect(&url, properties, self.mesh))
-            .await
-            .map_err(|_| ConnectError::Slow)??;
+        let connection = timeout(
+            CONNECT_TIMEOUT,
+            transport::connect(uri.clone(), tls, properties, self.mesh),
+        )
+        .await
+        .map_err(|_| ConnectError::Slow)??;
+        self.access.succeeded(access);
         let declaring = declare::topology(&connection, &self.topology, &self.declared);
         match timeout(DECLARE_TIMEOUT, declaring).await {
             Ok(Ok(())) => Ok(Generation {

@@ -9,6 +9,7 @@
 //! it: the topology (`declare`), confirm channels (`publish`), consumers (`consume`), looks at queues (`look`).
 //! lapin's own recovery is off: it cannot tell what of ours was still in flight.
 
+mod access;
 mod broker_status;
 mod connection;
 mod consume;
@@ -28,6 +29,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub use self::access::Access;
 use self::connection::{Connections, Role};
 use self::consume::Prefetch;
 use self::declare::Declared;
@@ -44,8 +46,8 @@ pub const MOST_BODY: u64 = 1_024 * 1_024 + 1;
 
 /// How to reach RabbitMQ.
 pub struct RabbitmqConfig {
-    /// `amqp://` or `amqps://`, one for each node of a cluster, tried in turn.
-    pub urls: Vec<String>,
+    /// Where it is, and as whom we come.
+    pub access: Access,
     /// What the management page shows as the connection's name.
     pub name: String,
     /// What must be there before anything is published or consumed.
@@ -59,9 +61,9 @@ pub struct RabbitmqConfig {
 
 impl RabbitmqConfig {
     /// What the settings of `program` say, for everybody's topology.
-    pub fn of_program(program: &str, broker: &BrokerConfig) -> Self {
+    pub fn of_program(program: &str, broker: &BrokerConfig, access: Access) -> Self {
         Self {
-            urls: broker.amqp_url.iter().map(|url| url.expose().to_owned()).collect(),
+            access,
             name: format!("{} {program}", broker.namespace),
             topology: Names::new(broker.namespace.as_str()).common(),
             most_body: MOST_BODY,
@@ -98,7 +100,7 @@ impl RabbitmqBus {
     pub fn new(config: RabbitmqConfig) -> Self {
         let board = BrokerStatus::new();
         let tasks = TaskTracker::new();
-        let (nodes, declared) = (Nodes::new(&config.urls), Declared::default());
+        let (nodes, declared) = (Nodes::new(config.access.nodes()), Declared::default());
         let known = (&nodes, &declared);
         let publishing = connection::supervise(&config, known, Role::Publishing, &board, &tasks);
         let consuming = connection::supervise(&config, known, Role::Consuming, &board, &tasks);

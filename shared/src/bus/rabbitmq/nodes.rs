@@ -4,7 +4,6 @@
 //! confirmed and nothing can be asked of its queues. Whoever finds that out suspects the node, and all connections to it
 //! go to another.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::uri::AMQPUri;
@@ -22,33 +21,28 @@ const SUSPECTED_FOR: Duration = Duration::from_secs(60);
 /// All nodes that were named. Clones share what is known of them.
 #[derive(Clone)]
 pub(super) struct Nodes {
-    urls: Arc<[String]>,
+    count: usize,
     /// When each was last suspected.
     suspected: watch::Sender<Vec<Option<Instant>>>,
 }
 
-impl Nodes {
-    pub(super) fn new(urls: &[String]) -> Self {
-        Self {
-            urls: urls.into(),
-            suspected: watch::Sender::new(vec![None; urls.len()]),
-        }
-    }
+/// That address, with how often a connection to it shows that it is alive.
+pub(super) fn with_heartbeat(mut uri: AMQPUri) -> AMQPUri {
+    uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT_S));
+    uri
+}
 
-    /// Where and how to connect to a node. What is no URL is for whoever connects to refuse.
-    pub(super) fn url(&self, node: usize) -> String {
-        let url = self.urls.get(node).map(String::as_str).unwrap_or_default();
-        let says_so = url.parse().is_ok_and(|uri: AMQPUri| uri.query.heartbeat.is_some());
-        if says_so {
-            return url.to_owned();
+impl Nodes {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            count,
+            suspected: watch::Sender::new(vec![None; count]),
         }
-        let mark = if url.contains('?') { '&' } else { '?' };
-        format!("{url}{mark}heartbeat={HEARTBEAT_S}")
     }
 
     /// Which to try after `last`: the next in turn, but a suspect only if there is nobody else.
     pub(super) fn after(&self, last: Option<usize>) -> usize {
-        let count = self.urls.len().max(1);
+        let count = self.count.max(1);
         let first = last.map_or(0, |last| (last + 1) % count);
         let suspected = self.suspected.borrow();
         let is_suspect = |node: &usize| is_recent(suspected.get(*node).copied().flatten());
@@ -88,10 +82,6 @@ fn is_recent(suspected: Option<Instant>) -> bool {
 mod tests {
     use super::*;
 
-    fn nodes(urls: &[&str]) -> Nodes {
-        Nodes::new(&urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>())
-    }
-
     #[test]
     fn a_connection_shows_every_few_seconds_that_it_is_alive_unless_its_url_says_otherwise() {
         for (url, heartbeat) in [
@@ -100,14 +90,14 @@ mod tests {
             ("amqp://b/%2f?heartbeat=30", 30),
             ("amqp://c/%2f?channel_max=5&heartbeat=0", 0),
         ] {
-            let uri: AMQPUri = nodes(&[url]).url(0).parse().unwrap();
+            let uri = with_heartbeat(url.parse().unwrap());
             assert_eq!(uri.query.heartbeat, Some(heartbeat), "{url}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_nodes_are_tried_in_turn_and_suspects_last() {
-        let nodes = nodes(&["a", "b", "c"]);
+        let nodes = Nodes::new(3);
         let turns = |from| nodes.after(from);
         assert_eq!([None, Some(0), Some(1), Some(2)].map(turns), [0, 1, 2, 0]);
         let connected = Instant::now();

@@ -13,11 +13,12 @@ use async_rs::{Runtime, Tokio};
 use bytes::{Buf, BytesMut};
 use futures_util::Stream;
 use futures_util::io::{AsyncRead, AsyncWrite};
-use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig};
+use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
 use super::sieve::{Mesh, Sieve};
+use crate::credentials::ClientTls;
 
 /// How much is read at a time: as much as a frame has.
 const CHUNK: usize = 128 * 1_024;
@@ -25,12 +26,18 @@ const CHUNK: usize = 128 * 1_024;
 /// The least that two sides may agree upon (AMQP 0-9-1 §4.2.3).
 const LEAST_FRAME: usize = 4_096;
 
-/// Connects, and lets nothing come through that lapin cannot read.
+/// Connects, by TLS if any is given, and lets nothing come through that lapin cannot read.
 ///
 /// # Errors
 /// lapin's own.
-pub(super) async fn connect(url: &str, properties: ConnectionProperties, mesh: Mesh) -> lapin::Result<Connection> {
-    let uri: AMQPUri = url.parse().map_err(io::Error::other)?;
+pub(super) async fn connect(
+    uri: AMQPUri,
+    tls: Option<&ClientTls>,
+    properties: ConnectionProperties,
+    mesh: Mesh,
+) -> lapin::Result<Connection> {
+    let connector = tls.map(ClientTls::config).transpose().map_err(io::Error::other)?;
+    let connector = connector.map(RustlsConnector::from);
     // Nothing is delivered before the frames' size is agreed upon.
     let room = Arc::new(AtomicUsize::new(LEAST_FRAME));
     let tokio = Runtime::tokio_current();
@@ -41,9 +48,7 @@ pub(super) async fn connect(url: &str, properties: ConnectionProperties, mesh: M
     };
     let runtime = Runtime::new(RuntimeParts::new(Tokio::current(), reactor.clone()));
     let connect = async move |uri: AMQPUri, _: Runtime<Kit>| {
-        let stream = uri
-            .connect_with_config_async(OwnedTLSConfig::default().as_ref(), &tokio)
-            .await;
+        let stream = dial(&uri, connector.as_ref(), &tokio).await;
         let stream = stream.map_err(|error| match tokio.is_runtime_shutdown_error(&error) {
             true => lapin::ErrorKind::RuntimeShutdownError(Arc::new(error)).into(),
             false => lapin::Error::from(error),
@@ -57,6 +62,20 @@ pub(super) async fn connect(url: &str, properties: ConnectionProperties, mesh: M
     };
     room.store(agreed, Ordering::Relaxed);
     Ok(connection)
+}
+
+async fn dial(
+    uri: &AMQPUri,
+    connector: Option<&RustlsConnector>,
+    tokio: &Runtime<Tokio>,
+) -> io::Result<AsyncTcpStream<Tcp>> {
+    let host = uri.authority.host.as_str();
+    let addresses = tokio.to_socket_addrs((host.to_owned(), uri.authority.port));
+    let stream = AsyncTcpStream::connect(tokio, addresses).await?;
+    match connector {
+        Some(connector) => stream.into_rustls(connector, host).await,
+        None => Ok(stream),
+    }
 }
 
 type Kit = RuntimeParts<Tokio, Sifting>;

@@ -3,7 +3,7 @@
 //! It has a port of its own, so that it can be kept from clients and answers when
 //! their port is full. `/livez` says that the process runs; restarting it helps
 //! against nothing else. `/readyz` says whether it should get traffic, and why not.
-//! `/metrics` is Prometheus's text. `/console`, where an operator wants it, is a page.
+//! `/metrics` is Prometheus's text. `/credentials` says which keys and certificates are in force, and never what they are. `/console`, where an operator wants it, is a page.
 
 mod broker;
 mod console;
@@ -25,6 +25,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::credentials::Register;
 
 pub use broker::watch_broker;
 pub use console::{Console, ConsoleSource};
@@ -55,6 +57,7 @@ impl Admin {
         listen: Option<SocketAddr>,
         readiness: Readiness,
         metrics: PrometheusHandle,
+        credentials: Register,
         console: Option<Console>,
     ) -> Result<Self, AdminError> {
         let listener = match listen {
@@ -66,7 +69,7 @@ impl Admin {
             None => None,
         };
         let addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let mut app = router(readiness, metrics.clone());
+        let mut app = router(readiness, metrics.clone(), credentials);
         if let (Some(console), Some(addr)) = (&console, addr) {
             app = app.merge(console.guarded_routes());
             if !addr.ip().is_loopback() {
@@ -148,9 +151,10 @@ async fn upkeep(metrics: PrometheusHandle) {
     }
 }
 
-fn router(readiness: Readiness, metrics: PrometheusHandle) -> Router {
+fn router(readiness: Readiness, metrics: PrometheusHandle, credentials: Register) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
+        .route("/credentials", get(async move || Json(credentials.rows())))
         .route("/readyz", get(readyz).with_state(readiness.clone()))
         .route("/metrics", get(exposition).with_state((metrics, readiness)))
 }

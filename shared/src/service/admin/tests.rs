@@ -16,7 +16,7 @@ async fn door() -> Door {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || metrics::counter!("knocks_total").increment(3));
     let listen = Some("127.0.0.1:0".parse().unwrap());
-    let admin = Admin::bind(listen, readiness.clone(), recorder.handle(), None)
+    let admin = Admin::bind(listen, readiness.clone(), recorder.handle(), Register::default(), None)
         .await
         .unwrap();
     Door { admin, readiness }
@@ -107,7 +107,9 @@ async fn after_shutdown_it_ends_even_with_an_idle_connection_open() {
 #[tokio::test]
 async fn without_an_address_there_is_no_door_but_it_ends_alike() {
     let handle = PrometheusBuilder::new().build_recorder().handle();
-    let admin = Admin::bind(None, Readiness::new(), handle, None).await.unwrap();
+    let admin = Admin::bind(None, Readiness::new(), handle, Register::default(), None)
+        .await
+        .unwrap();
     assert_eq!(admin.addr(), None);
     admin.shutdown();
     tokio::time::timeout(Duration::from_secs(10), admin.join())
@@ -120,6 +122,8 @@ async fn an_address_in_use_is_named_in_the_error() {
     let door = door().await;
     let taken = door.admin.addr();
     let handle = PrometheusBuilder::new().build_recorder().handle();
-    let error = Admin::bind(taken, Readiness::new(), handle, None).await.unwrap_err();
+    let error = Admin::bind(taken, Readiness::new(), handle, Register::default(), None)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains(&taken.unwrap().to_string()), "{error}");
 }

@@ -1,7 +1,7 @@
 //! What can be wrong with a configuration, told so that it can be put right.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ENV_PREFIX;
 
@@ -23,6 +23,14 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The place to look at, for the setting called `name`.
     pub fn of(&self, name: &str) -> String {
         match self {

@@ -1,23 +1,38 @@
 //! The settings that terminator and worker have in common, each told once.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use super::Shown;
 use super::units::Share;
 use super::url::{AmqpUrl, OtlpUrl};
 use super::value::{OneOrMore, Value};
+use super::{Conflict, Shown};
 use crate::bus::topology::{self, Names};
+use crate::credentials::ClientTlsFiles;
 
 crate::settings! {
     /// The broker, and our place in it. All terminators and workers of one deployment agree on these.
     pub struct BrokerConfig {
         /// The RabbitMQ broker, `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. Name several nodes of
         /// one cluster, comma separated, to have another tried when one is away. A connection shows every 5 s that it is
-        /// alive, and is given up after 10 s of silence; `?heartbeat=SECONDS` at the end of a URL says otherwise.
+        /// alive, and is given up after 10 s of silence; `?heartbeat=SECONDS` at the end of a URL says otherwise. Where it
+        /// stands in a file, user and password there may change while the program runs; anything else of it may not.
         pub amqp_url: OneOrMore<AmqpUrl> = "amqp://127.0.0.1:5672/%2f",
+        /// A file with the name of the broker's user, one line, instead of what `amqp-url` says. It is read again when it changes.
+        pub amqp_username_file: Option<PathBuf> = "off",
+        /// A file with the password of the broker's user, one line of any letters, instead of what `amqp-url` says. It is read
+        /// again when it changes: new connections use what is new, and established ones stay.
+        pub amqp_password_file: Option<PathBuf> = "off",
+        /// The CA certificates, a PEM file, by which the broker's certificate is believed, where `amqp-url` is `amqps://`; `off` for
+        /// those of this machine (`SSL_CERT_FILE` names others). It is read again when it changes.
+        pub amqp_ca: Option<PathBuf> = "off",
+        /// The certificate, a PEM file, that we show the broker. It and its key are read again when they change.
+        pub amqp_cert: Option<PathBuf> = "off",
+        /// The private key of `amqp-cert`, a PEM file.
+        pub amqp_key: Option<PathBuf> = "off",
         /// The prefix of every queue, exchange and store key: 1 to 64 of `A-Z a-z 0-9 _ . -`. Change it to run several
         /// deployments on one broker; terminators and workers of one deployment have the same.
         pub namespace: Namespace = "countersign",
@@ -26,6 +41,28 @@ crate::settings! {
         /// `off` while terminators or workers run that are older than batches and cannot read them.
         pub batch: Batch = "auto",
     }
+}
+
+/// What is contradictory in the settings of a server's CA, and of our certificate and key, each set or not.
+pub fn tls_conflicts(
+    [ca, certificate, key]: [(&'static str, bool); 3],
+    url: &str,
+    scheme: &str,
+    has_tls: bool,
+) -> Vec<Conflict> {
+    let mut conflicts = Vec::new();
+    for ((one, is_set), (other, other_is_set)) in [(certificate, key), (key, certificate)] {
+        if is_set && !other_is_set {
+            conflicts.push(Conflict::new(one, format!("needs `{other}` beside it")));
+        }
+    }
+    if let Some((one, _)) = [ca, certificate, key].into_iter().find(|(_, is_set)| *is_set)
+        && !has_tls
+    {
+        let problem = format!("is for TLS, and `{url}` does not begin with `{scheme}`");
+        conflicts.push(Conflict::new(one, problem));
+    }
+    conflicts
 }
 
 crate::choice! {
@@ -39,6 +76,26 @@ crate::choice! {
 }
 
 impl BrokerConfig {
+    /// How we show ourselves to the broker, and whom we believe.
+    pub fn tls_files(&self) -> ClientTlsFiles {
+        let identity = self.amqp_cert.clone().zip(self.amqp_key.clone());
+        ClientTlsFiles {
+            ca: self.amqp_ca.clone().map(|path| ("amqp-ca", path)),
+            identity: identity.map(|(certificate, key)| [("amqp-cert", certificate), ("amqp-key", key)]),
+        }
+    }
+
+    /// What contradicts itself.
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        let tls = [
+            ("amqp-ca", self.amqp_ca.is_some()),
+            ("amqp-cert", self.amqp_cert.is_some()),
+            ("amqp-key", self.amqp_key.is_some()),
+        ];
+        let has_tls = self.amqp_url.iter().all(|url| url.expose().starts_with("amqps:"));
+        tls_conflicts(tls, "amqp-url", "amqps://", has_tls)
+    }
+
     /// Under which names messages travel together; nothing if they never do.
     pub fn batches(&self) -> Option<Names> {
         match self.batch {

@@ -29,10 +29,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use error::{ConfigError, ConfigErrors, Conflict, Origin};
-pub use groups::{Batch, BrokerConfig, LogConfig, LogFilter, LogFormat, Namespace, TraceConfig};
+pub use groups::{Batch, BrokerConfig, LogConfig, LogFilter, LogFormat, Namespace, TraceConfig, tls_conflicts};
 pub use names::{EVERY_SETTING, is_a_setting, nearest};
 pub use print::{command, reference, section};
-pub use sources::Given;
+pub use sources::{Given, text_in};
 pub use units::{Share, Size};
 pub use url::{AmqpUrl, OtlpUrl, redacted};
 pub use value::{Bounded, OneOrMore, Value};

@@ -76,7 +76,10 @@ impl Given {
             return None;
         };
         match T::parse(text.trim()) {
-            Ok(value) => Some(value),
+            Ok(mut value) => {
+                value.came_from(origin);
+                Some(value)
+            }
             Err(wanted) => {
                 let error = self.wanted(&name, text, origin.clone(), &wanted);
                 self.errors.push(error);
@@ -298,6 +301,17 @@ fn not_toml(content: &str, error: &toml::de::Error) -> String {
         "is not TOML from line {line} on: {}",
         error.message().replace('\n', " ")
     )
+}
+
+/// The text of a setting in a configuration file.
+///
+/// # Errors
+/// Why there is none; it repeats nothing of the file.
+pub fn text_in(content: &[u8], setting: &str) -> Result<String, String> {
+    let content = std::str::from_utf8(content).map_err(|_| "is not UTF-8".to_owned())?;
+    let table: toml::Table = content.parse().map_err(|error| not_toml(content, &error))?;
+    let value = table.get(setting).ok_or("does not say it any more")?;
+    text_of(value).map_err(str::to_owned)
 }
 
 /// The text of a TOML value: what one would write into the environment for it.

@@ -1,12 +1,13 @@
 //! Addresses of services: URLs that may carry a password, and never show it.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lapin::uri::AMQPUri;
 
-use super::Shown;
 use super::value::Value;
+use super::{Origin, Shown};
 
 /// A broker's address: `amqp://user:password@host:port/vhost`, or `amqps` for TLS.
 ///
@@ -16,6 +17,7 @@ use super::value::Value;
 pub struct AmqpUrl {
     text: String,
     uri: AMQPUri,
+    file: Option<PathBuf>,
 }
 
 impl AmqpUrl {
@@ -27,6 +29,11 @@ impl AmqpUrl {
     /// The address taken apart, password and all: for whoever connects.
     pub fn uri(&self) -> &AMQPUri {
         &self.uri
+    }
+
+    /// The configuration file that it was read from, if that is so.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 }
 
@@ -56,11 +63,16 @@ impl Value for AmqpUrl {
         Ok(Self {
             text: text.to_owned(),
             uri,
+            file: None,
         })
     }
 
     fn show(&self) -> Shown {
         self.to_string().into()
+    }
+
+    fn came_from(&mut self, origin: &Origin) {
+        self.file = origin.file().map(Path::to_owned);
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use super::Shown;
+use super::{Origin, Shown};
 
 /// A type that a setting can have.
 pub trait Value: Sized {
@@ -23,6 +23,9 @@ pub trait Value: Sized {
 
     /// The value as `--print-config` shows it. What is not secret can be read back.
     fn show(&self) -> Shown;
+
+    /// Learns where its text came from, if it wants to read it there again one day.
+    fn came_from(&mut self, _: &Origin) {}
 }
 
 /// A value that can be too small or too great.
@@ -196,5 +199,9 @@ impl<T: Value> Value for OneOrMore<T> {
 
     fn show(&self) -> Shown {
         self.0.show()
+    }
+
+    fn came_from(&mut self, origin: &Origin) {
+        self.0.iter_mut().for_each(|one| one.came_from(origin));
     }
 }

@@ -8,7 +8,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tests::{Span, Stack, eventually, token_for};
+use tests::nodes::program::Kind;
+use tests::servers::certificate::{certificate, private_key};
+use tests::{Program, Span, Stack, eventually, token_for};
 
 use super::monitoring::promql::{grouped_by, selectors};
 
@@ -60,7 +62,20 @@ async fn told() -> BTreeMap<String, Labels> {
     let mut client = stack.client().await;
     client.authenticate(&token_for("alice").mint()).await;
     client.request("echo", None, json!(1)).await;
-    let program = [&stack.terminators()[0], &stack.workers()[0]];
+    // The end of a certificate is told by whoever has one.
+    let (certificate, key) = (certificate(), private_key());
+    let settings = [
+        ("listen", "127.0.0.1:0"),
+        ("admin-listen", "127.0.0.1:0"),
+        ("amqp-url", &stack.broker().url()),
+        ("namespace", stack.namespace()),
+        ("tls-cert", certificate.to_str().unwrap()),
+        ("tls-key", key.to_str().unwrap()),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut encrypted = Program::spawn(Kind::Terminator, &settings);
+    encrypted.ready().await;
+    let program = [&stack.terminators()[0], &stack.workers()[0], &encrypted];
     eventually(60.s(), "confirms and queues are measured", async || {
         let mut told: BTreeMap<String, Labels> = BTreeMap::new();
         for program in program {

@@ -4,191 +4,205 @@
 //! background. It does not mend what a server refused: a password that is wrong
 //! at the moment, a server that still loads its data, or a primary that became a
 //! replica would stay its answer for ever. Here such an answer starts a new
-//! manager, at most one a second.
+//! manager, at most one a second. When the files name another user, password or
+//! certificate, the connection is exchanged as soon as the server lets that in.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::cluster::ClusterConfig;
+use redis::aio::{ConnectionLike, ConnectionManager};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
-};
-use tokio::time::Instant;
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use shared::credentials::ClientTls;
+use shared::service::backoff::Backoff;
+use shared::service::repetition::Repetitions;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
 
+use super::reach::{Access, Reach};
+use super::trouble::Trouble;
 use crate::store::StoreError;
 
-/// The longest that one attempt to connect may take, TLS handshake and AUTH included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Attempts at one reconnection, 100 to 250 ms apart: about a second. When they
-/// are used up, the next command fails at once and starts the next reconnection.
-const CONNECT_ATTEMPTS: usize = 6;
-const CONNECT_DELAY_LEAST: Duration = Duration::from_millis(100);
-const CONNECT_DELAY_MOST: Duration = Duration::from_millis(250);
-
-/// How often a cluster's command may follow a moved slot before it fails.
-const CLUSTER_RETRIES: u32 = 3;
-
-/// Commands on their way at once; those beyond wait their turn, within their timeout.
-const COMMANDS_IN_FLIGHT: usize = 1_024;
-
-/// The least time from one replacement of the manager to the next.
+/// The least time from one replacement of the connection to the next.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 
-/// How long what was sent may stay without TCP's acknowledgement. A peer that
-/// vanished without a word would otherwise hold the connection for many minutes.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED_MOST: Duration = Duration::from_secs(5);
-
-/// How Redis is reached.
-pub(super) enum Link {
-    Single(Box<Single>),
-    /// With the nodes that the URL names.
-    Cluster(ClusterConnection, String),
-}
-
-/// The connection to a single Redis, and what it takes to begin anew.
-pub(super) struct Single {
-    client: Client,
-    at: String,
-    config: ConnectionManagerConfig,
-    current: Mutex<(ConnectionManager, Instant)>,
-}
+/// Between attempts to come as whoever the files name now.
+const TRY_AGAIN_LEAST: Duration = Duration::from_secs(1);
+const TRY_AGAIN_MOST: Duration = Duration::from_secs(5);
 
 /// One command's handle on the link.
+#[derive(Clone)]
 pub(super) enum Wire {
     Single(ConnectionManager),
     Cluster(ClusterConnection),
 }
 
+/// How Redis is reached.
+pub(super) struct Link {
+    access: Access,
+    timeout: Duration,
+    at: String,
+    is_cluster: bool,
+    current: Arc<Mutex<Current>>,
+    following: JoinHandle<()>,
+}
+
+/// The connection, and as whom it is made.
+struct Current {
+    wire: Wire,
+    by: By,
+    /// As whom we were let in last.
+    proven: By,
+    renewed: Instant,
+}
+
+#[derive(Clone)]
+struct By {
+    reach: Arc<Reach>,
+    tls: Arc<ClientTls>,
+}
+
+impl By {
+    fn newest(access: &Access) -> Self {
+        Self {
+            reach: access.reach.current(),
+            tls: access.tls.current(),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.reach, &other.reach) && Arc::ptr_eq(&self.tls, &other.tls)
+    }
+}
+
 impl Link {
-    /// A link to `url`, which connects when it is first used.
-    pub(super) fn open(url: &str, timeout: Duration) -> Result<Self, StoreError> {
-        if let Some(nodes) = url.strip_prefix("redis-cluster://") {
-            let hosts = nodes.rsplit('@').next().unwrap_or_default().to_owned();
-            return cluster(nodes, timeout).map(|connection| Self::Cluster(connection, hosts));
-        }
-        if !(url.starts_with("redis://") || url.starts_with("rediss://")) {
-            return Err(StoreError::BadUrl(
-                "must be memory:, redis://…, rediss://… or redis-cluster://…",
-            ));
-        }
-        Single::open(url, timeout).map(Box::new).map(Self::Single)
+    /// A link that connects when it is first used.
+    pub(super) fn open(access: Access, timeout: Duration) -> Result<Self, StoreError> {
+        let by = By::newest(&access);
+        let wire = by.reach.open(&by.tls, timeout).map_err(malformed)?;
+        let (at, is_cluster) = (by.reach.at(), by.reach.is_cluster());
+        let current = Arc::new(Mutex::new(Current {
+            wire,
+            proven: by.clone(),
+            by,
+            renewed: Instant::now(),
+        }));
+        let following = tokio::spawn(follow(access.clone(), current.clone(), timeout));
+        Ok(Self {
+            access,
+            timeout,
+            at,
+            is_cluster,
+            current,
+            following,
+        })
     }
 
     pub(super) const fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(..))
+        self.is_cluster
     }
 
     /// Host and port, or those of the cluster's nodes.
     pub(super) fn at(&self) -> &str {
-        match self {
-            Self::Single(single) => &single.at,
-            Self::Cluster(_, hosts) => hosts,
-        }
+        &self.at
     }
 
     /// Connects once more, beside the connection that there is, to see why that fails; nothing if this does not.
     pub(super) async fn connect(&self) -> Option<RedisError> {
-        match self {
-            Self::Single(single) => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                    .set_response_timeout(Some(CONNECT_TIMEOUT));
-                let connected = single
-                    .client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await;
-                connected.err()
-            }
-            Self::Cluster(..) => None,
+        if self.is_cluster {
+            return None;
         }
+        let by = locked(&self.current).by.clone();
+        by.reach.probe(&by.tls).await.err()
     }
 
     pub(super) fn wire(&self) -> Wire {
-        match self {
-            Self::Single(single) => Wire::Single(single.manager()),
-            Self::Cluster(connection, _) => Wire::Cluster(connection.clone()),
-        }
+        locked(&self.current).wire.clone()
     }
 
     /// Takes notice of a command's failure.
     pub(super) fn failed(&self, error: &RedisError) {
-        match self {
-            Self::Single(single) if !error.is_io_error() => single.renew(),
-            Self::Single(_) | Self::Cluster(..) => {}
-        }
-    }
-}
-
-impl Single {
-    fn open(url: &str, timeout: Duration) -> Result<Self, StoreError> {
-        let info = url.into_connection_info().map_err(malformed)?.set_tcp_settings(tcp());
-        let client = Client::open(info).map_err(malformed)?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(timeout))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_number_of_retries(CONNECT_ATTEMPTS)
-            .set_min_delay(CONNECT_DELAY_LEAST)
-            .set_max_delay(CONNECT_DELAY_MOST)
-            .set_pipeline_buffer_size(COMMANDS_IN_FLIGHT)
-            .set_concurrency_limit(COMMANDS_IN_FLIGHT);
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone()).map_err(malformed)?;
-        Ok(Self {
-            at: client.get_connection_info().addr().to_string(),
-            client,
-            config,
-            current: Mutex::new((manager, Instant::now())),
-        })
-    }
-
-    fn manager(&self) -> ConnectionManager {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
-    }
-
-    /// Begins anew, unless that was done a moment ago. What is on its way ends on the old connection.
-    fn renew(&self) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.1.elapsed() < RENEW_EVERY {
+        if self.is_cluster && !is_of_credentials(error) || error.is_io_error() {
             return;
         }
-        if let Ok(manager) = ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
-            *current = (manager, Instant::now());
+        let mut current = locked(&self.current);
+        if current.renewed.elapsed() < RENEW_EVERY {
+            return;
+        }
+        let newest = By::newest(&self.access);
+        // The server may have the new password before us, or after us.
+        let by = match is_of_credentials(error) {
+            true if current.by.is(&newest) => current.proven.clone(),
+            true => newest,
+            false => current.by.clone(),
+        };
+        current.begin_anew(by, self.timeout);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+impl Current {
+    /// What is on its way ends on the old connection.
+    fn begin_anew(&mut self, by: By, timeout: Duration) {
+        if let Ok(wire) = by.reach.open(&by.tls, timeout) {
+            self.wire = wire;
+            self.by = by;
+            self.renewed = Instant::now();
         }
     }
 }
 
-/// A connection to the cluster of which `nodes` names some: `[user:password@]host[:port],host[:port],…`.
-fn cluster(nodes: &str, timeout: Duration) -> Result<ClusterConnection, StoreError> {
-    let (credentials, hosts) = nodes
-        .rsplit_once('@')
-        .map_or(("", nodes), |(before, hosts)| (before, hosts));
-    let at = if credentials.is_empty() { "" } else { "@" };
-    let seeds = hosts.split(',').map(|host| format!("redis://{credentials}{at}{host}"));
-    let client = redis::cluster::ClusterClient::builder(seeds)
-        .tcp_settings(tcp())
-        .connection_timeout(CONNECT_TIMEOUT)
-        .response_timeout(timeout)
-        .retries(CLUSTER_RETRIES)
-        .connection_concurrency_limit(COMMANDS_IN_FLIGHT)
-        .build()
-        .map_err(malformed)?;
-    let config = ClusterConfig::new()
-        .set_connection_timeout(CONNECT_TIMEOUT)
-        .set_response_timeout(timeout);
-    Ok(client.get_pending_async_connection_with_config(config))
+fn locked(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
+    current.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn tcp() -> TcpSettings {
-    // Commands are small and waited for: Nagle's algorithm would hold each back for the last one's acknowledgement.
-    let settings = TcpSettings::default().set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(UNACKNOWLEDGED_MOST);
-    settings
+fn is_of_credentials(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
+/// Exchanges the connection when the files name somebody else, as soon as the server lets that in.
+async fn follow(mut access: Access, current: Arc<Mutex<Current>>, timeout: Duration) {
+    let mut backoff = Backoff::new(TRY_AGAIN_LEAST, TRY_AGAIN_MOST);
+    let told = Repetitions::default();
+    loop {
+        changed(&mut access).await;
+        backoff.reset();
+        loop {
+            let by = By::newest(&access);
+            let Err(error) = by.reach.probe(&by.tls).await else {
+                let mut current = locked(&current);
+                current.proven = by.clone();
+                current.begin_anew(by, timeout);
+                info!("the store is reached with new credentials");
+                break;
+            };
+            if let Some(untold) = told.admit("", Instant::now()) {
+                let why = Trouble::of(&by.reach.at(), &error).to_string();
+                warn!(
+                    why,
+                    untold, "the store does not take the new credentials yet; the old connection stays"
+                );
+            }
+            tokio::select! {
+                () = sleep(backoff.next_wait(rand::random())) => {}
+                () = changed(&mut access) => {}
+            }
+        }
+    }
+}
+
+async fn changed(access: &mut Access) {
+    tokio::select! {
+        _ = access.reach.changed() => {}
+        _ = access.tls.changed() => {}
+    }
 }
 
 /// The parser's own words may quote the URL, and the password in it.

@@ -34,6 +34,7 @@ mod epoch;
 mod link;
 mod messages;
 mod overdue;
+mod reach;
 mod reservations;
 mod revocations;
 mod trouble;
@@ -51,6 +52,7 @@ use shared::wire::revocation::Revocation;
 use shared::wire::tag::IdentityTag;
 
 use self::link::{Link, Wire};
+pub use self::reach::{Access, StoreFiles};
 use self::trouble::Trouble;
 use super::{
     Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, LONGEST_KEPT,
@@ -169,9 +171,13 @@ impl Scripts {
 
 impl RedisStore {
     pub(super) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        Self::open_by(Access::of_url(&settings.url)?, settings, clock)
+    }
+
+    pub(super) fn open_by(access: Access, settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         Ok(Self {
-            link: Link::open(&settings.url, settings.timeout)?,
-            waiting: Link::open(&settings.url, settings.timeout)?,
+            link: Link::open(access.clone(), settings.timeout)?,
+            waiting: Link::open(access, settings.timeout)?,
             scripts: Scripts::new(),
             namespace: settings.namespace.clone(),
             timeout: settings.timeout,

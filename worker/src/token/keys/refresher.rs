@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use shared::credentials::{Entry, Register};
+use shared::service::clock::{Clock as _, SystemClock};
+use shared::service::lifecycle;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -37,6 +40,8 @@ enum Event {
     Wanted,
     /// The schedule has something to do.
     Due,
+    /// Somebody wants everything to be read again.
+    Reload,
 }
 
 /// How a source is. A line is logged when it changes.
@@ -64,6 +69,8 @@ pub(crate) struct KeyRefresher<F = Http> {
     passed_over: BTreeSet<String>,
     standing: watch::Sender<Standing>,
     metrics: KeyMetrics,
+    /// Where what is in force of each source is told.
+    entries: BTreeMap<Place, Entry>,
 }
 
 impl KeyRefresher {
@@ -97,11 +104,34 @@ impl<F: Fetch> KeyRefresher<F> {
             passed_over: BTreeSet::new(),
             standing: watch::Sender::new(Ok(())),
             metrics: KeyMetrics::new(),
+            entries: BTreeMap::new(),
             contents,
         };
         keeper.tell_passed_over();
         keeper.tell_standing();
         keeper
+    }
+
+    /// What is in force of each source is told there, from now on.
+    pub(crate) fn enter_into(&mut self, register: &Register) {
+        let entries = self.contents.sources();
+        self.entries = entries
+            .map(|(place, source, _)| (place, register.enter("jwt-keys", &source.to_string())))
+            .collect();
+        for (place, entry) in &self.entries {
+            if let Some((kind, until)) = self.contents.in_force(*place) {
+                entry.loaded(kind, SystemClock.now(), until);
+            }
+        }
+    }
+
+    fn tell_entry(&self, place: Place, is_new: bool) {
+        let Some(entry) = self.entries.get(&place) else { return };
+        match (self.contents.refusal(place).map(first), self.contents.in_force(place)) {
+            (Some((Some(fault), _)), _) => entry.refused(&fault.to_string()),
+            (_, Some((kind, until))) if is_new => entry.loaded(kind, SystemClock.now(), until),
+            _ => entry.well(),
+        }
     }
 
     /// Whether the keys of every source have been had once, from now on.
@@ -129,9 +159,14 @@ impl<F: Fetch> KeyRefresher<F> {
         let files = files.map(|(place, source, known)| Watched::new(place, source.clone(), known.clone()));
         let (found, mut changes) = mpsc::channel(CHANGES);
         let watching = watch(files.collect(), found);
+        let mut reloads = lifecycle::reloads();
         let keeping = async {
             loop {
-                match self.next_event(&mut changes).await {
+                match self.next_event(&mut changes, &mut reloads).await {
+                    Event::Reload => {
+                        let all_well = self.fetch_all().await;
+                        self.schedule.fetched(all_well, Instant::now(), rand::random());
+                    }
                     Event::Changed(found) => self.take_in(found),
                     Event::Wanted => self.schedule.want(),
                     Event::Due => {}
@@ -142,8 +177,9 @@ impl<F: Fetch> KeyRefresher<F> {
         tokio::join!(watching, keeping);
     }
 
-    async fn next_event(&self, changes: &mut mpsc::Receiver<Vec<Found>>) -> Event {
+    async fn next_event(&self, changes: &mut mpsc::Receiver<Vec<Found>>, reloads: &mut watch::Receiver<u64>) -> Event {
         tokio::select! {
+            Ok(()) = reloads.changed(), if !self.remotes.is_empty() => Event::Reload,
             Some(found) = changes.recv() => Event::Changed(found),
             () = self.verifier.inquiry().asked() => Event::Wanted,
             () = sleep_until(self.schedule.next()), if !self.remotes.is_empty() => Event::Due,
@@ -191,8 +227,12 @@ impl<F: Fetch> KeyRefresher<F> {
 
     fn take_in(&mut self, found: Vec<Found>) {
         let places: Vec<Place> = found.iter().map(|(place, _)| *place).collect();
+        let before: Vec<_> = self.contents.sources().map(|(_, _, content)| content.clone()).collect();
         if let Some(keys) = self.contents.take_in(found) {
             self.put_in_force(keys);
+        }
+        for (place, _, content) in self.contents.sources() {
+            self.tell_entry(place, before.get(place) != Some(content));
         }
         for place in places {
             let is_refused = self.contents.refusal(place).is_some();

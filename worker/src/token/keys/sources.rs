@@ -6,6 +6,8 @@
 //! has changed: a key may have moved from one file to another.
 
 use bytes::Bytes;
+use shared::credentials;
+use shared::service::clock::Timestamp;
 
 use super::fault::{Fault, KeyError, KeyErrors};
 use super::form::{Form, trim_start};
@@ -132,6 +134,20 @@ impl KeySources {
     /// What is wrong with the newest content of a source, if anything is.
     pub(in crate::token) fn refusal(&self, place: Place) -> Option<&KeyErrors> {
         self.held.get(place)?.set_aside.as_ref().map(|aside| &aside.why)
+    }
+
+    /// Of what kind is what is in force of a source, and until when a certificate there is good.
+    pub(in crate::token) fn in_force(&self, place: Place) -> Option<(&'static str, Option<Timestamp>)> {
+        let held = self.held.get(place)?;
+        let Content::Known(content) = &held.good else {
+            return None;
+        };
+        let kind = kind_of(&held.source, content)?;
+        let in_pem = credentials::chain(content)
+            .ok()
+            .and_then(|chain| credentials::ends(&chain));
+        let until = in_pem.or_else(|| credentials::validity(content).map(|validity| validity.until));
+        Some((kind, until))
     }
 
     /// The sources whose keys are still to come.

@@ -46,6 +46,14 @@ pub(super) struct Mesh {
     pub(super) body: u64,
 }
 
+impl Mesh {
+    /// All that lapin can read.
+    pub(super) const ALL: Self = Self {
+        properties: usize::MAX,
+        body: u64::MAX,
+    };
+}
+
 /// One direction of one connection.
 #[derive(Default)]
 pub(super) struct Sieve {

@@ -8,6 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::credentials::Register;
 use crate::service::admin::Admin;
 
 struct Shelf;
@@ -24,7 +25,14 @@ async fn door() -> (Admin, Console) {
     let readiness = Readiness::new();
     let console = Console::new("cupboard", recorder.handle(), readiness.clone());
     let listen = Some("127.0.0.1:0".parse().unwrap());
-    let admin = Admin::bind(listen, readiness, recorder.handle(), Some(console.clone())).await;
+    let admin = Admin::bind(
+        listen,
+        readiness,
+        recorder.handle(),
+        Register::default(),
+        Some(console.clone()),
+    )
+    .await;
     (admin.unwrap(), console)
 }
 

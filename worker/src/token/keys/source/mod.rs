@@ -12,14 +12,12 @@ pub(crate) mod jwks_url;
 pub(crate) mod schedule;
 pub(crate) mod watch;
 
-use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bytes::Bytes;
+use shared::credentials::{self, FileFault};
 
 use super::source::discovery::{Discovery, Reach};
 use super::source::fetch::{Fetch, FetchError};
@@ -27,8 +25,7 @@ use super::source::jwks_url::{JwksUrl, UrlError};
 use crate::auth::identity::Issuer;
 use crate::token::Fault;
 
-/// 1 MiB = 1,024 * 1,024 bytes: 1,000 keys of RSA-4096 are about 0.8 MiB as a JWKS.
-pub const MAX_FILE_BYTES: usize = 1_024 * 1_024;
+pub use shared::credentials::{MOST_BYTES as MAX_FILE_BYTES, shown};
 
 /// What names a file as an HMAC secret.
 pub const SECRET: &str = "hmac:";
@@ -146,20 +143,11 @@ impl KeySource {
 }
 
 fn read(path: &Path) -> Result<Bytes, Fault> {
-    let unreadable = |error: io::Error| Fault::Unreadable(error.kind());
-    // A pipe would have its reader wait for ever.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Fault::NotAFile);
-    }
-    let mut content = Vec::new();
-    let limit = MAX_FILE_BYTES as u64 + 1;
-    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut content));
-    read.map_err(unreadable)?;
-    if content.len() > MAX_FILE_BYTES {
-        Err(Fault::FileTooLarge)
-    } else {
-        Ok(content.into())
-    }
+    credentials::read(path).map_err(|fault| match fault {
+        FileFault::Unreadable(kind) => Fault::Unreadable(kind),
+        FileFault::TooLarge => Fault::FileTooLarge,
+        FileFault::NotAFile | FileFault::Content(_) => Fault::NotAFile,
+    })
 }
 
 /// Why an entry of `jwt-keys` cannot be understood.
@@ -260,30 +248,6 @@ fn set(option: &mut Option<String>, name: &'static str, value: &str) -> Result<(
         None => Ok(()),
         Some(_) => Err(SourceError::Twice(name)),
     }
-}
-
-/// A file's name as it may be printed: `***` if it is no name of one, since it may be a secret that somebody wrote in place of
-/// the file that holds it.
-pub fn shown(path: &Path) -> String {
-    let in_a_folder = path
-        .parent()
-        .is_some_and(|folder| !folder.as_os_str().is_empty() && folder.is_dir());
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-/\\: ".contains(byte);
-    let plain_name = path.as_os_str().as_encoded_bytes().iter().all(plain);
-    let is_name = path.exists() || in_a_folder && plain_name || path.extension().is_some_and(is_of_keys);
-    if is_name {
-        path.display().to_string()
-    } else {
-        "***".to_owned()
-    }
-}
-
-/// What files of keys are called.
-fn is_of_keys(extension: &OsStr) -> bool {
-    let known = [
-        "pem", "der", "crt", "cer", "key", "pub", "json", "jwk", "jwks", "txt", "secret",
-    ];
-    known.iter().any(|one| extension.eq_ignore_ascii_case(one))
 }
 
 impl fmt::Display for KeySource {

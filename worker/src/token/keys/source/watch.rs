@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use shared::service::lifecycle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -39,8 +40,8 @@ impl Watched {
     }
 
     /// What to tell, having seen that.
-    fn look(&mut self, seen: Seen) -> Option<Found> {
-        let is_still = seen == self.last;
+    fn look(&mut self, seen: Seen, at_once: bool) -> Option<Found> {
+        let is_still = at_once || seen == self.last;
         self.last = seen.clone();
         if !is_still || seen == self.told {
             return None;
@@ -56,16 +57,18 @@ impl Watched {
 
 /// Tells what has changed in the files, until nobody listens any more.
 pub(in crate::token) async fn watch(mut files: Vec<Watched>, changes: mpsc::Sender<Vec<Found>>) {
+    let mut reloads = lifecycle::reloads();
     while !files.is_empty() {
-        tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
+        let at_once = tokio::select! {
+            () = tokio::time::sleep(PERIOD) => false,
+            _ = reloads.changed() => true,
             () = changes.closed() => return,
-        }
+        };
         // Disks may be far away and slow. Only one look is under way at a time.
         let look = spawn_blocking(move || {
             let found: Vec<_> = files
                 .iter_mut()
-                .filter_map(|file| file.look(file.source.read()))
+                .filter_map(|file| file.look(file.source.read(), at_once))
                 .collect();
             (files, found)
         });
@@ -102,10 +105,14 @@ mod tests {
             ("old", None),
             ("old", told("old")),
         ] {
-            assert_eq!(file.look(Ok(known(seen))), expected, "{seen}");
+            assert_eq!(file.look(Ok(known(seen)), false), expected, "{seen}");
         }
-        assert_eq!(file.look(Err(Fault::FileTooLarge)), None);
-        assert_eq!(file.look(Err(Fault::FileTooLarge)), Some((7, Err(Fault::FileTooLarge))));
-        assert_eq!(file.look(Err(Fault::FileTooLarge)), None);
+        assert_eq!(file.look(Err(Fault::FileTooLarge), false), None);
+        assert_eq!(
+            file.look(Err(Fault::FileTooLarge), false),
+            Some((7, Err(Fault::FileTooLarge)))
+        );
+        assert_eq!(file.look(Err(Fault::FileTooLarge), false), None);
+        assert_eq!(file.look(Ok(known("new")), true), told("new"), "somebody asked for it");
     }
 }
