@@ -15,6 +15,7 @@ pub(crate) mod interfaces;
 pub(crate) mod operating;
 mod promises;
 mod push_shards;
+mod provider_events;
 pub(crate) mod pushes;
 mod rotation;
 pub(crate) mod sockets;

@@ -13,10 +13,13 @@
 //! - [`store`]: what is known of each connection, shared by all workers.
 //! - [`handler`]: what the application does with it, whose turn it is, and what was done with it if it came before.
 //! - `outbound`: pushes, and what is held until a connection can be written to.
+//! - `provider_events`: what identity providers revoke.
 //! - `revocation`: tokens that are revoked before their time.
 //! - `dead_letter`: what becomes of a message that fails, without its token.
 //! - [`admin`]: metrics, recent decisions, health and the console.
 //! - `web`: HTTP clients that connect to what the configuration names, and to nothing else.
+
+mod provider_events;
 
 pub mod admin;
 pub mod app;
@@ -48,6 +51,8 @@ use tracing::warn;
 use self::config::WorkerConfig;
 use self::handler::builtin::Application;
 pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
+pub use self::provider_events::DoorError;
+use self::provider_events::{Opened, ProviderEvents};
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::admin::services::{AdminListener, AdminServices};
 use crate::app::consumers::Consumers;
@@ -59,6 +64,7 @@ pub use crate::process::trace::JOURNEY;
 pub struct Worker {
     running: Consumers,
     tracer: Tracer,
+    events: Option<ProviderEvents>,
     /// Nothing if it lives within another program.
     outside: Option<AdminServices>,
 }
@@ -95,6 +101,7 @@ impl Worker {
         let store = crate::app::start::store(&config, clock.clone(), &mut credentials)?;
         let access = Access::load(&config.broker, &mut credentials)?;
         let door = AdminListener::open(config.admin_listen, credentials.register(), config.console).await?;
+        let events = Opened::open(config.provider_events_listen).await?;
         let keeper = crate::app::start::keeper(&config, contents, &verifier, &credentials.register()).await?;
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
@@ -104,16 +111,19 @@ impl Worker {
         let parts = Parts {
             bus: bus.clone(),
             store: store.clone(),
-            verifier,
+            verifier: verifier.clone(),
             issuers,
-            clock,
+            clock: clock.clone(),
             limits: config.limits(),
         };
         let running = Consumers::start(parts, application, tracer.clone());
+        let revoking = (running.revoker.clone(), running.known.clone());
+        let events = events.map(|opened| opened.take(&config, verifier, clock, revoking));
         let outside = door.watch(bus, &namespace, store, (keeper, credentials), &running.recent_decisions);
         Ok(Self {
             running,
             tracer,
+            events,
             outside: Some(outside),
         })
     }
@@ -125,6 +135,7 @@ impl Worker {
         Self {
             running: Consumers::start(parts, Application::own(handler), Tracer::OFF),
             tracer: Tracer::OFF,
+            events: None,
             outside: None,
         }
     }
@@ -144,12 +155,18 @@ impl Worker {
         if let Some(outside) = &self.outside {
             outside.draining();
         }
+        if let Some(events) = &self.events {
+            events.shutdown();
+        }
         self.running.shutdown();
     }
 
     /// Waits for the end of it all, which without [`shutdown`](Self::shutdown) is never.
     pub async fn join(self) {
         self.running.join().await;
+        if let Some(events) = self.events {
+            events.join().await;
+        }
         drop(self.running);
         self.tracer.end().await;
         if let Some(outside) = self.outside {

@@ -37,6 +37,8 @@ pub enum Target {
     Token(TokenIdTag),
     /// The tokens of one session with an issuer, by their `sid`.
     Session(SessionTag),
+    /// The tokens of a subject of an issuer that name no session: any of them may be of one that has ended.
+    OutsideSessions(IdentityTag),
     /// One connection; its token stays good for others.
     Connection(ConnectionId),
     /// Every token.
@@ -76,6 +78,7 @@ impl Revocation {
     pub fn means(&self, subject: &Subject) -> bool {
         let targeted = match self.target {
             Target::Identity(identity) => identity == subject.identity,
+            Target::OutsideSessions(identity) => identity == subject.identity && subject.session.is_none(),
             // Its name alone says which it is, whatever the clock of its issuer says.
             Target::Token(token) => return Some(token) == subject.token_id,
             // A session that has ended never begins anew.
@@ -150,7 +153,11 @@ impl Revocations {
         let targets = [
             Some(Target::Identity(subject.identity)),
             subject.token_id.map(Target::Token),
-            subject.session.map(Target::Session),
+            // It names a session, or is outside of all.
+            Some(match subject.session {
+                Some(session) => Target::Session(session),
+                None => Target::OutsideSessions(subject.identity),
+            }),
             subject.connection.map(Target::Connection),
             Some(Target::Everyone),
         ];
@@ -217,6 +224,24 @@ mod tests {
             effective: NOW,
             until: Timestamp::from_secs(5_000),
         }
+    }
+
+    #[test]
+    fn who_is_outside_of_sessions_is_meant_with_those_of_one_that_ends() {
+        let mut all = Revocations::default();
+        all.add(of(Target::OutsideSessions(alice(0).identity)), NOW);
+        let without = |issued_at_s| Subject {
+            session: None,
+            ..alice(issued_at_s)
+        };
+        assert!(all.forbid(&without(999), NOW));
+        assert!(!all.forbid(&without(1_000), NOW), "issued later");
+        assert!(!all.forbid(&alice(999), NOW), "of a session that goes on");
+        let bob = Subject {
+            identity: IdentityTag::of(&[9; 32]),
+            ..without(999)
+        };
+        assert!(!all.forbid(&bob, NOW));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Registry {
         let numbers = match target {
             Target::Everyone => return self.all(),
             Target::Connection(connection) => return self.find(connection).into_iter().collect(),
-            Target::Identity(identity) => self.common.index.of_identity(identity),
+            Target::Identity(identity) | Target::OutsideSessions(identity) => self.common.index.of_identity(identity),
             Target::Token(token) => self.common.index.of_token(token),
             Target::Session(session) => self.common.index.of_session(session),
         };

@@ -23,10 +23,14 @@ async fn stack(terminators: usize, workers: usize) -> Stack {
 /// A token that was issued after whatever is revoked by now: `iat` is in whole seconds, and may lie within the leeway of
 /// nobody's future.
 pub(crate) async fn issued_later(subject: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let next_second = UNIX_EPOCH + Duration::from_secs(now.as_secs() + 1);
-    tests::wait::until(next_second).await;
+    next_second().await;
     fresh(subject)
+}
+
+/// Waits until the clock tells another second than now.
+pub(crate) async fn next_second() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    tests::wait::until(UNIX_EPOCH + Duration::from_secs(now.as_secs() + 1)).await;
 }
 
 /// One that was issued a minute ago.

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use shared::service::clock::{Clock, Timestamp};
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::Revocation;
-use shared::wire::tag::IdentityTag;
+use shared::wire::tag::{IdentityTag, TokenIdTag};
 use worker::auth::identity::Identity;
 use worker::store::{
     self, Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
@@ -190,6 +190,11 @@ impl Store for LosingStore {
                 self.writing(move |store| done(store.resume(connection, &secret_again, &identity_again, successor)));
             store.resume(connection, secret, identity, successor).await
         })
+    }
+
+    /// Nobody tells any here.
+    fn know_event(&self, event: TokenIdTag, keep: Option<Duration>) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move { self.store().know_event(event, keep).await })
     }
 
     /// Only people read them.

@@ -13,7 +13,7 @@ use shared::service::clock::Timestamp;
 use shared::service::rng::Rng;
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::Revocation;
-use shared::wire::tag::IdentityTag;
+use shared::wire::tag::{IdentityTag, TokenIdTag};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use worker::auth::identity::Identity;
@@ -105,6 +105,7 @@ impl Store for ChaosStore {
         epoch() -> Epoch;
         announced(epoch: Epoch) -> ();
         revocations() -> Vec<Revocation>;
+        know_event(event: TokenIdTag, keep: Option<Duration>) -> bool;
         note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         decisions(connection: ConnectionId) -> Vec<Decision>;
         begin<'a>(claim: &'a Claim) -> Begun;

@@ -41,6 +41,43 @@ impl Answer {
     }
 }
 
+/// `POST path` with these header lines and this body, within a minute. What of a body is not wanted may not be taken.
+///
+/// # Errors
+/// Whatever the connection says; `TimedOut`; `InvalidData` for what is not HTTP.
+pub async fn post(server: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
+    timeout(60.s(), async {
+        let mut stream = TcpStream::connect(server).await?;
+        let lines: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: {length}\r\nConnection: close\r\n{lines}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        let (mut reading, mut writing) = stream.split();
+        let mut bytes = Vec::new();
+        let (_written, read) = tokio::join!(writing.write_all(body), async {
+            let mut chunk = [0; 4_096];
+            loop {
+                // Whoever has not taken the whole body may end the connection with a reset.
+                match reading.read(&mut chunk).await {
+                    Ok(0) => return Ok(()),
+                    Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+                    Err(error) if bytes.is_empty() => return Err(error),
+                    Err(_) => return Ok(()),
+                }
+            }
+        });
+        read?;
+        Answer::parse(&bytes)
+    })
+    .await
+    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 /// `GET path`, within 5 s. Speaks HTTP/1.0 (RFC 1945), so that the body ends where the connection does.
 ///
 /// # Errors

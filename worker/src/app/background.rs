@@ -29,6 +29,7 @@ use crate::revocation::Known;
 use crate::revocation::intake::RevocationConsumer;
 use crate::revocation::known::Revoked;
 use crate::revocation::listening::RevocationSync;
+use crate::revocation::revoker::Revoker;
 use crate::store::losses::{Losses, Watcher};
 
 /// Different identities go side by side, so this many round trips to store and broker are under way at a time.
@@ -44,7 +45,8 @@ pub(crate) struct OutboundConsumers {
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) given_up: Arc<GivenUp>,
-    known: Known,
+    pub(crate) revoker: Arc<Revoker>,
+    pub(crate) known: Known,
     /// A digest of those that this worker goes by.
     rules: String,
     pub(crate) losses: Losses,
@@ -107,10 +109,17 @@ impl OutboundConsumers {
             recent_decisions: RecentDecisions::default(),
         };
         let (seen, losses) = Losses::none();
+        let (outbound, audit) = (Arc::new(outbound), Arc::<Audit>::default());
+        let revoker = Revoker {
+            outbound: outbound.clone(),
+            revoked: revoked.clone(),
+            audit: audit.clone(),
+        };
         Self {
             revoked,
-            outbound: Arc::new(outbound),
-            audit: Arc::default(),
+            outbound,
+            audit,
+            revoker: Arc::new(revoker),
             given_up: Arc::new(GivenUp::new()),
             known,
             rules: parts.limits.rules_digest.clone(),
@@ -125,8 +134,9 @@ impl OutboundConsumers {
         let Self {
             revoked,
             outbound,
-            audit,
+            audit: _,
             given_up,
+            revoker,
             known,
             rules,
             losses,
@@ -141,7 +151,7 @@ impl OutboundConsumers {
         tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
         let listening = RevocationSync {
             agreement,
-            revoked: revoked.clone(),
+            revoked,
             outbound: outbound.clone(),
             given_up,
             losses,
@@ -206,8 +216,7 @@ impl OutboundConsumers {
         );
         let revoking = RevocationConsumer {
             outbound: outbound.clone(),
-            revoked,
-            audit,
+            revoker,
             known,
         };
         let kill = kill.clone();

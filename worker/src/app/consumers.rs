@@ -44,6 +44,8 @@ use crate::handler::builtin::Application;
 use crate::handler::idempotency::Idempotency;
 use crate::handler::places::{Places, Shares};
 use crate::process::{Pipeline, Rules};
+use crate::revocation::Known;
+use crate::revocation::revoker::Revoker;
 use crate::store::Traced;
 
 /// How long what came in one AMQP message with others waits for room in this worker, before it is left to another.
@@ -101,6 +103,10 @@ pub(crate) struct Consumers {
     drain_timeout: Duration,
     /// What is decided.
     pub(crate) recent_decisions: RecentDecisions,
+    /// Takes something back.
+    pub(crate) revoker: Arc<Revoker>,
+    /// What there is to know of whom it may mean.
+    pub(crate) known: Known,
     _end: DropGuard,
 }
 
@@ -141,6 +147,7 @@ impl Consumers {
             (tracer, &shutdown),
         ));
         let recent_decisions = rooms.pipeline.recent_decisions.clone();
+        let (revoker, known) = (outward.revoker.clone(), outward.known.clone());
         let telling = rooms.pipeline.refusals.clone().keep_telling();
         tokio::spawn(shutdown.kill.clone().run_until_cancelled_owned(telling));
         outward.start(&bus, &shutdown, &tasks);
@@ -164,6 +171,8 @@ impl Consumers {
             tasks,
             drain_timeout,
             recent_decisions,
+            revoker,
+            known,
         }
     }
 

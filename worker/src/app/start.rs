@@ -19,6 +19,7 @@ use crate::auth::agreement;
 use crate::auth::identity::Issuer;
 use crate::config::{JwtAlgorithm, KeyEntry, WorkerConfig};
 use crate::handler::builtin::Application;
+use crate::provider_events::DoorError;
 use crate::store::{self, HoldLimits, Store, StoreError, UnauthenticatedLimits};
 use crate::token::keys::source::SourceError;
 use crate::token::verifier::SelfTestError;
@@ -58,6 +59,9 @@ pub enum StartError {
     /// `admin-listen` is taken, or not ours.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The same of `provider-events-listen`.
+    #[error(transparent)]
+    Events(#[from] DoorError),
 }
 
 impl StartError {

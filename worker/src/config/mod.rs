@@ -1,5 +1,6 @@
 //! What a worker is told: its settings, which are also its manual.
 
+mod event_issuer;
 mod handler_kind;
 mod key_entry;
 mod policies;
@@ -19,6 +20,7 @@ use crate::auth::identity::{Issuer, TENANT};
 use crate::store::StoreFiles;
 use crate::token::{ClaimPath, Discovery, Other, Reach, RequiredClaim, TokenType, UrlError};
 
+pub use event_issuer::EventIssuer;
 pub use handler_kind::{HandlerKind, UpstreamUrl};
 pub use key_entry::KeyEntry;
 pub use policies::Policies;
@@ -220,6 +222,18 @@ shared::settings! {
         /// ever. None is dropped for another: one that is too many is refused, and its producer told. Each takes some 150 bytes
         /// in every worker and terminator, and 300 in the store.
         pub max_revocations: usize = "1000000" in "1"..="2000000",
+        /// The address and port on which identity providers say by HTTP that somebody is logged out, or `off`: OpenID Connect
+        /// Back-Channel Logout (`/backchannel-logout`), Security Event Tokens by push (`/security-events`) and Okta's Global Token
+        /// Revocation (`/global-token-revocation`). What the issuer has signed becomes a revocation; nothing else is believed. It
+        /// speaks plain HTTP: put TLS before it.
+        pub provider_events_listen: Option<SocketAddr> = "off",
+        /// The audiences for which such events may be meant, comma separated: the client that logs in, the receiver of a stream, the
+        /// URL that Okta was given. Empty means those of `jwt-audience`.
+        pub provider_events_audience: Vec<String> = "",
+        /// Issuers of `jwt-issuer` whose events are about the subjects of another, comma separated, as in
+        /// `https://acme.okta.com=https://acme.okta.com/oauth2/default`. What such an event names as its subject is what the other's
+        /// tokens have in `jwt-subject-claim`. All other issuers speak of their own subjects alone.
+        pub provider_events_issuers: Vec<EventIssuer> = "",
         /// How long the store may take for one answer. A message that needs it is then refused with
         /// `auth_unavailable`: neither let in nor logged out.
         pub store_timeout: Duration = "500ms" in "10ms"..="1m",
@@ -287,6 +301,16 @@ impl WorkerConfig {
                 })
             });
         crowded.chain(lost)
+    }
+
+    /// Issuers of events, or of those whom they are about, that are nobody's here.
+    fn strange_speakers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
+        let is_known = |name: &str| self.jwt_issuer.iter().any(|one| one == name);
+        let strange = self
+            .provider_events_issuers
+            .iter()
+            .filter(move |entry| !is_known(entry.speaker()) || !is_known(entry.about()));
+        strange.map(|_| Conflict::new("provider-events-issuers", "names an issuer that is not in `jwt-issuer`"))
     }
 
     /// Which servers are asked for keys.
@@ -363,6 +387,7 @@ Examples:
             .chain(self.store_files().conflicts(&self.store_url))
             .chain(self.strangers())
             .chain(self.lost_issuers())
+            .chain(self.strange_speakers())
             .collect()
     }
 }

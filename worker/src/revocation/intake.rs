@@ -12,15 +12,13 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use shared::bus::{Delivery, UNREADABLE};
-use shared::service::audit::{self, Audit};
 use shared::wire::protocol::{ErrorBody, ErrorCode};
 use shared::wire::revocation::{MOST_AT_A_TIME, Revocation};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::debug;
 
 use super::Known;
-use super::known::Revoked;
+use super::revoker::Revoker;
 use crate::app::queue_consumer::QueueConsumer;
 use crate::message::NOT_AMQP;
 use crate::outbound::outcome::Outcome;
@@ -30,8 +28,7 @@ use crate::store::Kept;
 
 pub(crate) struct RevocationConsumer {
     pub(crate) outbound: Arc<Outbound>,
-    pub(crate) revoked: Arc<Revoked>,
-    pub(crate) audit: Arc<Audit>,
+    pub(crate) revoker: Arc<Revoker>,
     pub(crate) known: Known,
 }
 
@@ -63,7 +60,7 @@ impl RevocationConsumer {
         let kept = if good.is_empty() {
             Kept::default()
         } else {
-            self.revoke(&good).await
+            self.revoker.persist(&good).await
         };
         let ends = batch
             .into_iter()
@@ -76,7 +73,7 @@ impl RevocationConsumer {
         let outcome = match read {
             Ok(revocation) if kept.refused.contains(&revocation.target) => Outcome::Refused { error: full() },
             Ok(revocation) => {
-                self.leave_a_line(&revocation);
+                self.revoker.leave_a_line(&revocation);
                 Outcome::Revoked {
                     replicated: kept.unreplicated.then_some(false),
                 }
@@ -89,55 +86,6 @@ impl RevocationConsumer {
         self.outbound.counters.revocation(&outcome);
         self.outbound.persist(|| self.tell(&delivery, &outcome)).await;
         delivery.ack();
-    }
-
-    fn leave_a_line(&self, revocation: &Revocation) {
-        if let Some(unwritten) = self.audit.admit("revoked", Instant::now()) {
-            let Revocation {
-                target,
-                issued_before,
-                effective,
-                ..
-            } = revocation;
-            let (issued_before, effective) = (issued_before.as_millis(), effective.as_millis());
-            info!(target: audit::TARGET, revoked = ?target, issued_before, effective, unwritten, "revoked");
-        }
-    }
-
-    async fn revoke(&self, all: &[Revocation]) -> Kept {
-        let kept = match self.outbound.store.revoke(all).await {
-            Ok(kept) => kept,
-            Err(reason) => {
-                warn!(%reason, "the store does not take a revocation; those who run are told of it all the same");
-                self.enforce(all).await;
-                let store = &self.outbound.store;
-                self.outbound.persist(|| async { Ok(store.revoke(all).await?) }).await
-            }
-        };
-        if !kept.refused.is_empty() {
-            error!(
-                count = kept.refused.len(),
-                "revocations are refused: as many as max-revocations are in force"
-            );
-        }
-        if kept.unreplicated {
-            warn!("no replica of the store has confirmed a revocation; workers write it back if the store loses it");
-        }
-        let taken: Vec<_> = all
-            .iter()
-            .filter(|one| !kept.refused.contains(&one.target))
-            .copied()
-            .collect();
-        if !taken.is_empty() {
-            self.enforce(&taken).await;
-        }
-        kept
-    }
-
-    /// Here it is in force at once, and elsewhere when it is heard.
-    async fn enforce(&self, all: &[Revocation]) {
-        self.revoked.add(all, self.outbound.clock.now());
-        self.outbound.persist(|| self.outbound.broadcast_revocations(all)).await;
     }
 
     async fn tell(&self, delivery: &Delivery, outcome: &Outcome) -> Result<(), OutboundError> {

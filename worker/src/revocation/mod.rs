@@ -7,6 +7,7 @@
 pub(crate) mod intake;
 pub(crate) mod known;
 pub(crate) mod listening;
+pub(crate) mod revoker;
 
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ pub(crate) enum Fault {
 }
 
 /// What is known here of tokens.
+#[derive(Clone)]
 pub(crate) struct Known {
     /// Whose tokens are accepted.
     pub(crate) issuers: Vec<Issuer>,
@@ -148,12 +150,15 @@ fn text<'a>(name: &'static str, value: &'a Value) -> Result<&'a str, Fault> {
     value.as_str().ok_or(Fault::Malformed(name, "a string"))
 }
 
-/// A NumericDate (RFC 7519 §2), which may have a fraction.
 fn date(value: &Value) -> Result<Timestamp, Fault> {
-    let seconds = value.as_f64().filter(|seconds| (0.0..MAX_DATE_S).contains(seconds));
-    let seconds = seconds.ok_or(Fault::Malformed(ISSUED_BEFORE, "a number of seconds since 1970"))?;
+    numeric_date(value).ok_or(Fault::Malformed(ISSUED_BEFORE, "a number of seconds since 1970"))
+}
+
+/// A NumericDate (RFC 7519 §2), which may have a fraction.
+pub(crate) fn numeric_date(value: &Value) -> Option<Timestamp> {
+    let seconds = value.as_f64().filter(|seconds| (0.0..MAX_DATE_S).contains(seconds))?;
     // A whole number is told exactly by the first, a fraction well enough by the second.
-    Ok(match value.as_u64() {
+    Some(match value.as_u64() {
         Some(whole) => Timestamp::from_secs(whole),
         None => Timestamp::from_millis(Duration::from_secs_f64(seconds).as_millis() as u64),
     })

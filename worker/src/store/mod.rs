@@ -31,7 +31,7 @@ use futures_util::future::BoxFuture;
 use shared::service::clock::{Clock, Timestamp};
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::{Revocation, Target};
-use shared::wire::tag::IdentityTag;
+use shared::wire::tag::{IdentityTag, TokenIdTag};
 
 pub use self::claim::{Begun, Claim, MessageKey, Run, Sha256Digest};
 pub use self::decision::Decision;
@@ -354,6 +354,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// All revocations that are recorded.
     fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>>;
+
+    /// Whether an event of an issuer, by its `jti`, was told before. If it was not, and `keep` says for how long, it is known
+    /// from now on.
+    fn know_event(&self, event: TokenIdTag, keep: Option<Duration>) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Keeps a decision about a connection, for an hour.
     fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> BoxFuture<'a, Result<(), StoreError>>;

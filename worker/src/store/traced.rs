@@ -11,7 +11,7 @@ use shared::service::clock::Timestamp;
 use shared::service::trace::{self, KeyValue, SpanKind, words};
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::Revocation;
-use shared::wire::tag::IdentityTag;
+use shared::wire::tag::{IdentityTag, TokenIdTag};
 
 use super::{
     Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
@@ -148,6 +148,10 @@ impl Store for Traced {
 
     fn revocations(&self) -> Call<'_, Vec<Revocation>> {
         traced("revocations", self.0.revocations())
+    }
+
+    fn know_event(&self, event: TokenIdTag, keep: Option<Duration>) -> Call<'_, bool> {
+        traced("know_event", self.0.know_event(event, keep))
     }
 
     fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> Call<'a, ()> {

@@ -21,7 +21,7 @@ use shared::wire::grant::Policy;
 use shared::wire::id::{ConnectionId, MessageId, Sequence, TerminatorId};
 use shared::wire::protocol::ErrorCode;
 use shared::wire::revocation::Revocation;
-use shared::wire::tag::IdentityTag;
+use shared::wire::tag::{IdentityTag, TokenIdTag};
 use tokio::sync::Notify;
 
 use super::connection::{hear, stranger};
@@ -152,6 +152,7 @@ impl Fixture {
         Worker {
             running: Consumers::start(parts, application, Tracer::OFF),
             tracer: Tracer::OFF,
+            events: None,
             outside: None,
         }
     }
@@ -553,6 +554,7 @@ impl Store for FlakyStore {
         fn epoch<'a>() -> Epoch;
         fn announced<'a>(epoch: Epoch) -> ();
         fn revocations<'a>() -> Vec<Revocation>;
+        fn know_event<'a>(event: TokenIdTag, keep: Option<Duration>) -> bool;
         fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
         fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
         fn begin<'a>(claim: &'a Claim) -> Begun;

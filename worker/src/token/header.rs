@@ -27,10 +27,28 @@ impl Header {
     /// Reads a header of one of these types, or, where none is named, of the usual ones.
     pub(super) fn parse(json: &[u8], types: &[TokenType]) -> Result<Self, Reason> {
         let members = Members::parse(json).ok_or(Reason::Header)?;
+        Self::of(&members, |typ| token_type::check(typ, types))
+    }
+
+    /// Reads a header of whatever type, and the type, if it tells one.
+    pub(super) fn with_type(json: &[u8]) -> Result<(Self, Option<String>), Reason> {
+        let members = Members::parse(json).ok_or(Reason::Header)?;
+        let mut told = None;
+        let header = Self::of(&members, |typ| {
+            told = typ
+                .map(|typ| typ.as_str().ok_or(Reason::Type))
+                .transpose()?
+                .map(str::to_owned);
+            Ok(())
+        })?;
+        Ok((header, told))
+    }
+
+    fn of(members: &Members, check_type: impl FnOnce(Option<&Value>) -> Result<(), Reason>) -> Result<Self, Reason> {
         if let Some(name) = FORBIDDEN.into_iter().find(|name| members.get(name).is_some()) {
             return Err(Reason::ForbiddenMember(name));
         }
-        token_type::check(members.get("typ"), types)?;
+        check_type(members.get("typ"))?;
         let algorithm = match members.get("alg") {
             // An algorithm we do not know, `none` among them, has no name here.
             Some(Value::String(name)) => name.parse().map_err(|_| Reason::Algorithm)?,

@@ -58,6 +58,7 @@ pub(crate) use claims::SUB;
 pub use jsonwebtoken::Algorithm;
 pub use keys::Keys;
 pub use rejection::{Reason, Rejection};
+pub(crate) use verifier::Statement;
 pub use verifier::{Rules, Verifier};
 
 /// The members of a JSON object in which none stands twice; nothing if it is no such thing.

@@ -13,6 +13,7 @@ mod claims;
 mod connections;
 mod decisions;
 mod epochs;
+mod events;
 mod messages;
 mod overdue;
 mod resuming;
@@ -134,6 +135,7 @@ pub async fn every_claim(home: &dyn Home) {
     revocations::every_claim(home).await;
     epochs::every_claim(home).await;
     decisions::every_claim(home).await;
+    events::every_claim(home).await;
     claims::every_claim(home).await;
 }
 

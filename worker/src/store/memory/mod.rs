@@ -7,6 +7,7 @@ mod authentications;
 mod claims;
 mod connections;
 mod decisions;
+mod events;
 mod expiring;
 mod messages;
 mod reservations;
@@ -21,12 +22,13 @@ use futures_util::future::BoxFuture;
 use shared::service::clock::{Clock, Timestamp};
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::Revocation;
-use shared::wire::tag::IdentityTag;
+use shared::wire::tag::{IdentityTag, TokenIdTag};
 
 use self::authentications::Authentications;
 use self::claims::Claims;
 use self::connections::Connections;
 use self::decisions::Decisions;
+use self::events::Events;
 use self::messages::Messages;
 use self::reservations::Reservations;
 use self::revocations::Revocations;
@@ -50,6 +52,7 @@ struct State {
     writes: Writes,
     revocations: Revocations,
     decisions: Decisions,
+    events: Events,
     claims: Claims,
     epoch: Epoch,
 }
@@ -64,6 +67,7 @@ impl State {
             writes: Writes::default(),
             revocations: Revocations::new(max_revocations),
             decisions: Decisions::default(),
+            events: Events::default(),
             claims: Claims::default(),
             epoch,
         }
@@ -272,6 +276,10 @@ impl Store for MemoryStore {
 
     fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
         self.step(move |state, now| state.revocations.all(now))
+    }
+
+    fn know_event(&self, event: TokenIdTag, keep: Option<Duration>) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.step(move |state, now| state.events.know(event, keep, now))
     }
 
     fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> BoxFuture<'a, Result<(), StoreError>> {

@@ -18,6 +18,7 @@
 //! | `<ns>:overdue` | a sorted set: since when something is held in which mailbox | `overdue` |
 //! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
 //! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
+//! | `<ns>:{e:<event>}:event` | a hash: that an event of an issuer was told | `events` |
 //! | `<ns>:writable` | a hash that is written to see whether that can be done | |
 //! | `<ns>:{epoch-22}`, … | a hash: since when this server has all that it was given | `epoch` |
 //!
@@ -31,6 +32,7 @@ mod claims;
 mod connections;
 mod decisions;
 mod epoch;
+mod events;
 mod link;
 mod messages;
 mod overdue;
@@ -49,7 +51,7 @@ use redis::{RedisResult, Script};
 use shared::service::clock::{Clock, Timestamp};
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::Revocation;
-use shared::wire::tag::IdentityTag;
+use shared::wire::tag::{IdentityTag, TokenIdTag};
 
 use self::link::{Link, Wire};
 pub use self::reach::{Access, StoreFiles};
@@ -124,6 +126,7 @@ struct Scripts {
     expect_overdue: Script,
     revoke: Script,
     forget_revocations: Script,
+    know_event: Script,
     note: Script,
     begin: Script,
     finish: Script,
@@ -158,6 +161,7 @@ impl Scripts {
             expect_overdue: script!("scripts/writes/expect_overdue.lua"),
             revoke: script!("scripts/revoke.lua"),
             forget_revocations: script!("scripts/forget_revocations.lua"),
+            know_event: script!("know_event.lua"),
             note: script!("scripts/note.lua"),
             begin: script!("scripts/claims/claimed.lua", "scripts/claims/begin.lua"),
             finish: script!("scripts/claims/claimed.lua", "scripts/claims/finish.lua"),
@@ -453,6 +457,10 @@ impl Store for RedisStore {
 
     fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
         Box::pin(self.read_revocations())
+    }
+
+    fn know_event(&self, event: TokenIdTag, keep: Option<Duration>) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.look_for_event(event, keep))
     }
 
     fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> BoxFuture<'a, Result<(), StoreError>> {

@@ -6,6 +6,9 @@
 //! is what makes it safe to ask its holder for a fresh one. A token from the
 //! cache takes the same last step as a new one.
 
+mod statement;
+
+use std::iter::Peekable;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -23,6 +26,8 @@ use super::keys::key::Key;
 use super::keys::refresh_signal::RefreshSignal;
 use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, TokenType, Verdict, Verified};
 use crate::auth::identity::Identity;
+
+pub(crate) use self::statement::Statement;
 
 /// How far a token's time may lie ahead for it to be asked for again: what clocks are off by that nobody has set wrong.
 const MOST_AHEAD: Duration = Duration::from_secs(60);
@@ -264,6 +269,19 @@ impl Verdict {
     }
 }
 
+/// The keys that signed it, of which there is one at least.
+fn signers<'a>(
+    compact: &'a Compact<'_>,
+    header: &'a Header,
+    keys: &'a Keys,
+) -> Result<Peekable<impl Iterator<Item = &'a Key>>, Reason> {
+    let candidates = keys.candidates(header.kid.as_deref(), header.algorithm)?;
+    let holds = |key: &&Key| key.signed(compact.signed, compact.signature, header.algorithm);
+    let mut signers = candidates.into_iter().filter(holds).peekable();
+    signers.peek().ok_or_else(|| keys.unsigned(header.kid.as_deref()))?;
+    Ok(signers)
+}
+
 /// Everything about a token that does not depend on the clock.
 fn prove(
     compact: &Compact<'_>,
@@ -272,10 +290,7 @@ fn prove(
     keys: &Keys,
     rules: &Rules,
 ) -> Result<Verified, Reason> {
-    let candidates = keys.candidates(header.kid.as_deref(), header.algorithm)?;
-    let holds = |key: &&Key| key.signed(compact.signed, compact.signature, header.algorithm);
-    let mut signers = candidates.into_iter().filter(holds).peekable();
-    signers.peek().ok_or_else(|| keys.unsigned(header.kid.as_deref()))?;
+    let mut signers = signers(compact, header, keys)?;
     let claims = Claims::parse(&compact.payload, rules)?;
     // Issuers may share a key, so the first whose key holds need not be the one that is claimed.
     let signer = signers

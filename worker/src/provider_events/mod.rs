@@ -1,0 +1,98 @@
+//! What identity providers say by HTTP: that somebody has logged out, or is to be.
+//!
+//! A provider that ends a session does not end a socket. So a worker may listen for what the standards have providers say
+//! (`kind`), and makes revocations of it. Nothing is believed but what an issuer of ours has signed, lately, for us, and
+//! once; and an issuer speaks of its own subjects alone.
+//!
+//! - `door`, `request`, `outcome`: HTTP, within bounds.
+//! - `taking`: one event, from its text to the store.
+//! - `event`, `subject`, `fault`: whether it counts, and whom it means.
+
+mod door;
+mod event;
+mod fault;
+mod kind;
+mod outcome;
+mod request;
+mod subject;
+mod taking;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::service::clock::Clock;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use self::door::Door;
+pub use self::door::DoorError;
+use self::event::Rules;
+use self::taking::Taking;
+use crate::config::WorkerConfig;
+use crate::revocation::Known;
+use crate::revocation::revoker::Revoker;
+use crate::token::Verifier;
+
+/// How long what was begun may take when the worker ends.
+const CLOSING_TIME: Duration = Duration::from_secs(2);
+
+/// The open port, before there is anybody who takes what comes.
+pub(crate) struct Opened(Door);
+
+/// Takes events until it is dropped.
+pub(crate) struct ProviderEvents {
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    _kill: DropGuard,
+}
+
+impl Opened {
+    /// Opens it, if the settings have one. An address that is taken is known before anything is consumed.
+    pub(crate) async fn open(listen: Option<SocketAddr>) -> Result<Option<Self>, DoorError> {
+        match listen {
+            Some(addr) => Ok(Some(Self(Door::bind(addr).await?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes what comes, from now on.
+    pub(crate) fn take(
+        self,
+        config: &WorkerConfig,
+        verifier: Arc<Verifier>,
+        clock: Arc<dyn Clock>,
+        (revoker, known): (Arc<Revoker>, Known),
+    ) -> ProviderEvents {
+        let (closing, kill, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let rules = Rules::new(config, known);
+        let taking = Taking::new(verifier, clock, rules, revoker, tasks.clone(), kill.clone());
+        info!(addr = %self.0.addr, "listening for events of identity providers");
+        let telling = taking.refusals().keep_telling();
+        tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
+        let serving = self.0.serve(taking, tasks.clone(), closing.clone());
+        tokio::spawn(kill.clone().run_until_cancelled_owned(serving));
+        ProviderEvents {
+            closing,
+            tasks,
+            _kill: kill.drop_guard(),
+        }
+    }
+}
+
+impl ProviderEvents {
+    /// Lets nothing more in.
+    pub(crate) fn shutdown(&self) {
+        self.closing.cancel();
+    }
+
+    /// Waits, after that, for what was begun.
+    pub(crate) async fn join(self) {
+        self.closing.cancelled().await;
+        self.tasks.close();
+        // What takes longer has a broker that is away, and is in the store.
+        let _ = timeout(CLOSING_TIME, self.tasks.wait()).await;
+    }
+}
