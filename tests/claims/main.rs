@@ -18,4 +18,5 @@ mod push_shards;
 mod provider_events;
 pub(crate) mod pushes;
 mod rotation;
+mod real_provider;
 pub(crate) mod sockets;

@@ -17,6 +17,7 @@ pub mod stack;
 
 /// Two CAs, and what they have signed.
 pub mod pki;
+pub mod openid;
 
 pub mod lateness;
 
@@ -54,6 +55,7 @@ pub use crate::tokens::key::{Algorithm, Key, test_keys};
 pub use crate::tokens::token::token_for;
 pub use drill::Drill;
 pub use history::{Event, History};
+pub use openid::OpenId;
 pub use rig::{Embedded, Rig};
 pub use stack::Stack;
 pub use wait::{Span, eventually};

@@ -1,0 +1,113 @@
+//! A provider that others have written and that is certified: found by its name, followed when it changes its keys, and heard
+//! when somebody logs out there.
+
+use serde_json::{Value, json};
+use tests::nodes::port::free_port;
+use tests::servers::http;
+use tests::{Client, OpenId, Stack, eventually};
+use tokio::time::Instant;
+
+use crate::authentication::expiry::SOON;
+use crate::authentication::revocation::next_second;
+
+async fn in_as_alice(stack: &Stack, token: &str) -> Client {
+    // The key may have to be asked for first.
+    let mut client = stack.client().await;
+    eventually(SOON, "alice is in", async || {
+        let answer = client.request("echo", Some(token), json!(1)).await;
+        match answer["auth"]["subject"] == "alice" {
+            true => Ok(()),
+            false => Err(answer),
+        }
+    })
+    .await;
+    client
+}
+
+async fn is_ended(client: &mut Client) {
+    let before = client.expect_close(4503, SOON).await;
+    assert_eq!(
+        before.last().expect("an error")["error"]["code"],
+        "token_revoked",
+        "{before:?}"
+    );
+}
+
+async fn code(stack: &Stack, token: &str) -> Value {
+    stack.client().await.try_authenticate(token).await["error"]["code"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certified_provider_is_found_followed_and_heard() {
+    let events = free_port();
+    let url = format!("http://127.0.0.1:{events}/backchannel-logout");
+    let Some(provider) = OpenId::start(&url).await else {
+        return;
+    };
+    let builder = Stack::builder().settings(&[
+        ("jwt-keys", ""),
+        ("jwt-algorithms", ""),
+        ("jwt-issuer", provider.issuer()),
+        ("jwt-audience", OpenId::AUDIENCE),
+        ("jwt-type", "at+jwt"),
+        ("jwt-leeway", "0s"),
+        ("jwks-ttl", "1s"),
+        ("required-scopes", "#=chat"),
+        ("provider-events-listen", &format!("127.0.0.1:{events}")),
+        ("provider-events-audience", OpenId::CLIENT),
+    ]);
+    let stack = builder.start().await;
+    // A login, a message, a logout.
+    let first = provider.login("alice").await;
+    let mut alice = in_as_alice(&stack, &first).await;
+    let bobs = provider.login("bob").await;
+    let mut bob = stack.client().await;
+    bob.authenticate(&bobs).await;
+    let since = Instant::now();
+    assert_eq!(provider.logout("alice").await, "success");
+    is_ended(&mut alice).await;
+    println!(
+        "from the click to log out until the socket was closed: {:?}",
+        since.elapsed()
+    );
+    assert_eq!(code(&stack, &first).await, "token_revoked");
+    assert_eq!(bob.request("echo", None, json!(2)).await["payload"], 2);
+    // The provider changes its keys, and the first that anybody hears of the new one is a logout.
+    next_second().await;
+    let second = provider.login("alice").await;
+    let mut alice = in_as_alice(&stack, &second).await;
+    provider.rotate_keys().await;
+    assert_eq!(provider.logout("alice").await, "success");
+    is_ended(&mut alice).await;
+    // She logs in anew under that key, and out again.
+    next_second().await;
+    let third = provider.login("alice").await;
+    let mut alice = in_as_alice(&stack, &third).await;
+    assert_eq!(provider.logout("alice").await, "success");
+    is_ended(&mut alice).await;
+    assert_eq!(code(&stack, &third).await, "token_revoked");
+    // What another's library signs as an event is an event.
+    next_second().await;
+    let last = provider.login("alice").await;
+    let mut alice = in_as_alice(&stack, &last).await;
+    next_second().await;
+    let at = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    let event = json!({
+        "iss": provider.issuer(),
+        "aud": OpenId::CLIENT,
+        "iat": at,
+        "jti": "event-1",
+        "sub_id": {"format": "iss_sub", "iss": provider.issuer(), "sub": "alice"},
+        "events": {"https://schemas.openid.net/secevent/caep/event-type/session-revoked": {"event_timestamp": at}},
+    });
+    let event = provider.sign("secevent+jwt", &event).await;
+    let headers = [("Content-Type", "application/secevent+jwt")];
+    let address = ([127, 0, 0, 1], events).into();
+    let answer = http::post(address, "/security-events", &headers, event.as_bytes()).await;
+    assert_eq!(answer.expect("an answer").status, 202);
+    is_ended(&mut alice).await;
+    assert_eq!(code(&stack, &last).await, "token_revoked");
+}
