@@ -19,4 +19,5 @@ mod provider_events;
 pub(crate) mod pushes;
 mod rotation;
 mod real_provider;
+mod sharing;
 pub(crate) mod sockets;

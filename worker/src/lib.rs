@@ -20,6 +20,7 @@
 //! - `web`: HTTP clients that connect to what the configuration names, and to nothing else.
 
 mod provider_events;
+mod sharing;
 
 pub mod admin;
 pub mod app;

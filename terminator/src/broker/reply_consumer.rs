@@ -64,7 +64,7 @@ impl ReplyConsumer {
                 delivery.ack();
             }
             // It is for workers alone.
-            Return::Rules(_) | Return::Cancelled(_) => delivery.ack(),
+            Return::Rules(_) | Return::Cancelled(_) | Return::Load(_) => delivery.ack(),
             Return::Reply(stamp, answer) => self.answer(stamp, answer, delivery),
             Return::Command(connection, errand) => self.errand(connection, errand, delivery),
             Return::Spread(spread) => self.spread(&spread, delivery).await,

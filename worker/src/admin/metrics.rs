@@ -29,6 +29,8 @@ pub(crate) enum Outcome {
     Authenticated,
     /// It gave another message up.
     Cancel,
+    /// Another worker, which has nothing to do, handles it.
+    HandedOn,
     /// It was `auth.forget`.
     Forgotten,
     /// It asked for what is held.
@@ -48,6 +50,7 @@ impl Outcome {
             Self::Again => "again",
             Self::Authenticated => "authenticated",
             Self::Cancel => "cancel",
+            Self::HandedOn => "handed_on",
             Self::Forgotten => "forgotten",
             Self::Released => "release",
             Self::Announced => "announced",
@@ -117,6 +120,7 @@ pub(crate) struct Metrics {
     again: Counter,
     authenticated: Counter,
     cancels: Counter,
+    handed_on: Counter,
     forgotten: Counter,
     releases: Counter,
     announced: Counter,
@@ -186,6 +190,7 @@ impl Metrics {
             again: outcome(Outcome::Again),
             authenticated: outcome(Outcome::Authenticated),
             cancels: outcome(Outcome::Cancel),
+            handed_on: outcome(Outcome::HandedOn),
             forgotten: outcome(Outcome::Forgotten),
             releases: outcome(Outcome::Released),
             announced: outcome(Outcome::Announced),
@@ -255,6 +260,7 @@ impl Metrics {
             Outcome::Again => self.again.increment(1),
             Outcome::Authenticated => self.authenticated.increment(1),
             Outcome::Cancel => self.cancels.increment(1),
+            Outcome::HandedOn => self.handed_on.increment(1),
             Outcome::Forgotten => self.forgotten.increment(1),
             Outcome::Released => self.releases.increment(1),
             Outcome::Announced => self.announced.increment(1),

@@ -16,6 +16,7 @@ use crate::admin::metrics::Metrics;
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::auth::agreement::Agreement;
 use crate::dead_letter::DeadLetterPublisher;
+use crate::handler::places::Places;
 use crate::outbound::audience::Audience;
 use crate::outbound::known::Known as KnownPushes;
 use crate::outbound::metrics::Counters;
@@ -30,6 +31,7 @@ use crate::revocation::intake::RevocationConsumer;
 use crate::revocation::known::Revoked;
 use crate::revocation::listening::RevocationSync;
 use crate::revocation::revoker::Revoker;
+use crate::sharing::Sharing;
 use crate::store::losses::{Losses, Watcher};
 
 /// Different identities go side by side, so this many round trips to store and broker are under way at a time.
@@ -47,6 +49,7 @@ pub(crate) struct OutboundConsumers {
     pub(crate) given_up: Arc<GivenUp>,
     pub(crate) revoker: Arc<Revoker>,
     pub(crate) known: Known,
+    pub(crate) places: Arc<Places>,
     /// A digest of those that this worker goes by.
     rules: String,
     pub(crate) losses: Losses,
@@ -121,6 +124,7 @@ impl OutboundConsumers {
             audit,
             revoker: Arc::new(revoker),
             given_up: Arc::new(GivenUp::new()),
+            places: Arc::new(Places::new(parts.limits.shares())),
             known,
             rules: parts.limits.rules_digest.clone(),
             losses,
@@ -137,6 +141,7 @@ impl OutboundConsumers {
             audit: _,
             given_up,
             revoker,
+            places,
             known,
             rules,
             losses,
@@ -149,8 +154,12 @@ impl OutboundConsumers {
         let agreement = Agreement::new(&rules, wanted.clone());
         let telling = agreement.clone().tell(outbound.publisher.clone(), names.clone());
         tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
+        let sharing = Arc::new(Sharing::new(places));
+        let telling = (sharing.clone()).tell(outbound.publisher.clone(), names.clone(), shutdown.stop.clone());
+        tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
         let listening = RevocationSync {
             agreement,
+            sharing,
             revoked,
             outbound: outbound.clone(),
             given_up,

@@ -42,7 +42,7 @@ use crate::handler::HandlerRunner;
 use crate::handler::breaker::Breaker;
 use crate::handler::builtin::Application;
 use crate::handler::idempotency::Idempotency;
-use crate::handler::places::{Places, Shares};
+use crate::handler::places::Shares;
 use crate::process::{Pipeline, Rules};
 use crate::revocation::Known;
 use crate::revocation::revoker::Revoker;
@@ -68,7 +68,7 @@ const FIRST_LOAD: Duration = Duration::from_secs(15);
 const SECOND_LOAD: Duration = Duration::from_secs(1);
 
 impl Limits {
-    fn shares(&self) -> Shares {
+    pub(crate) fn shares(&self) -> Shares {
         Shares {
             places: self.concurrency.max(1),
             type_percent: self.type_percent.max(1),
@@ -257,7 +257,7 @@ impl MessageConsumers {
                 }),
                 store,
                 handler: HandlerRunner::new(handler, limits.handler_timeout, limits.required_scopes.clone(), reading),
-                places: Arc::new(Places::new(limits.shares())),
+                places: outward.places.clone(),
                 breaker: Breaker::new(),
                 given_up: outward.given_up.clone(),
                 publisher: publisher.clone(),

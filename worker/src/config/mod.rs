@@ -197,8 +197,8 @@ shared::settings! {
         /// are queues that RabbitMQ has named for whoever declared them. Queues of any namespace are never among them.
         pub reply_queues: ReplyQueues = r"^amq\.gen-",
         /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
-        /// a point; lower spreads work more evenly over the workers. Of injected messages, whose size nobody knows
-        /// beforehand, it is 64 at most.
+        /// a point. What of it has to wait for its turn goes to a worker that has nothing to do. Of injected messages,
+        /// whose size nobody knows beforehand, it is 64 at most.
         pub prefetch: u16 = "512" in "1"..="65535",
         /// How many messages this worker handles at the same time. Raise it for handlers that mostly wait. Injected messages
         /// are at most half of them. To prove who sent a message, to authenticate and to renew waits for none of that. Keep

@@ -366,7 +366,7 @@ impl Job {
             Return::Command(_, Command::Wake { from: None } | Command::Fetched { .. } | Command::Replaced) => None,
             Return::Revoked(revocations) => Self::put_back(message, envelope::revoked(&revocations)),
             Return::Epoch(epoch) => Self::put_back(message, envelope::epoch(epoch)),
-            Return::Rules(_) | Return::Cancelled(_) => None,
+            Return::Rules(_) | Return::Cancelled(_) | Return::Load(_) => None,
         }
     }
 

@@ -14,6 +14,7 @@ use shared::wire::tag::{IdentityTag, TokenTag};
 use tracing::debug;
 
 use super::answer;
+use super::handling::Coming;
 use super::telling::is_noted;
 use super::trace::JOURNEY;
 use super::{Conclusion, Pipeline, turn};
@@ -363,7 +364,12 @@ impl Pipeline {
     ) -> Conclusion {
         traces::describe(|| [KeyValue::new(words::IDENTITY, identity.tag().to_string())]);
         let request = asked.request(identity, claims, self.rules.client_of(claims));
-        let handled = self.handle(request, asked.id(), asked.origin, auth, asked.again).await;
+        let coming = Coming {
+            again: asked.again,
+            // What is tried alone is tried here, and what was injected waits in a queue of its own.
+            may_move: !asked.again && asked.origin.question().is_some(),
+        };
+        let handled = self.handle(request, asked.id(), asked.origin, auth, coming).await;
         let recent_decisions = (handled.refused == Some(ErrorCode::Duplicate)).then(|| {
             let why = "duplicate: the `id` was another message's, or its answer is not kept";
             self.decision(asked.origin.stamp(), asked.id(), "refused", why)

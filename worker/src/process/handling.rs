@@ -19,9 +19,26 @@ use super::trace::JOURNEY;
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::RETRY_MS;
 use crate::handler::idempotency::Recalled;
-use crate::handler::places::{Claimant, Full, Place};
+use crate::handler::places::{Claimant, NoPlace, Place};
 use crate::handler::{Answers, Failure, Request};
 use crate::message::deadline;
+
+/// How a message comes to be handled.
+#[derive(Clone, Copy)]
+pub(super) struct Coming {
+    /// Somebody was given it and did not bring it to its end.
+    pub(super) again: bool,
+    /// As long as it waits, it can go back to the queue as it is.
+    pub(super) may_move: bool,
+}
+
+/// Why a message does not get a place.
+enum Placeless {
+    /// Its sender is told.
+    Refused(ErrorBody),
+    /// Another worker handles it.
+    Elsewhere,
+}
 
 /// What a message has come to.
 pub(super) struct Handled {
@@ -48,6 +65,16 @@ impl Handled {
         }
     }
 
+    /// Another worker handles it, and nobody is told anything.
+    fn elsewhere() -> Self {
+        Self {
+            outcome: Outcome::HandedOn,
+            bodies: Vec::new(),
+            refused: None,
+            why: None,
+        }
+    }
+
     /// It never reached the handler.
     fn refused(id: Option<&RequestId<'_>>, error: ErrorBody, auth: Option<&AuthBody>) -> Self {
         let error = untouched(error);
@@ -60,16 +87,16 @@ impl Handled {
 }
 
 impl Pipeline {
-    /// Has a message handled, or finds out what it came to before; what is told of it names it by that `id`. It comes `again` if somebody was given it and did not
-    /// bring it to its end.
+    /// Has a message handled, or finds out what it came to before; what is told of it names it by that `id`.
     pub(super) async fn handle(
         &self,
         mut request: Request<'_>,
         id: Option<&RequestId<'_>>,
         stamp: &(dyn Display + Sync),
         auth: Option<&AuthBody>,
-        again: bool,
+        coming: Coming,
     ) -> Handled {
+        let Coming { again, may_move } = coming;
         // Before all else: what is forbidden has no effect, and nothing is to be remembered of it.
         if let Some(forbidden) = self.handler.forbids(&request) {
             return Handled::refused(id, forbidden, auth);
@@ -85,10 +112,12 @@ impl Pipeline {
             kind: kind.clone(),
             identity: request.identity.tag(),
             injected: request.stamp.is_none(),
+            may_move,
         };
         let _place = match self.place(claimant, &request, again).await {
             Ok(place) => place,
-            Err(none) => return Handled::refused(id, none, auth),
+            Err(Placeless::Elsewhere) => return Handled::elsewhere(),
+            Err(Placeless::Refused(why)) => return Handled::refused(id, why, auth),
         };
         // Strangers use equal ids, and are told nothing of each other.
         let idempotency = self.idempotency.as_ref().filter(|_| !request.identity.is_anonymous());
@@ -109,8 +138,8 @@ impl Pipeline {
     }
 
     /// Waits for a place, but no longer than anybody waits for the message.
-    async fn place(&self, claimant: Claimant, request: &Request<'_>, again: bool) -> Result<Place, ErrorBody> {
-        let left = deadline::left(request.deadline, self.clock.now(), again)?;
+    async fn place(&self, claimant: Claimant, request: &Request<'_>, again: bool) -> Result<Place, Placeless> {
+        let left = deadline::left(request.deadline, self.clock.now(), again).map_err(Placeless::Refused)?;
         let place = pin!(self.places.take(claimant));
         let taking = pin!(async {
             match left {
@@ -119,11 +148,13 @@ impl Pipeline {
             }
         });
         let Some(taken) = unless_given_up(request, taking).await else {
-            return Err(deadline::cancelled(again));
+            return Err(Placeless::Refused(deadline::cancelled(again)));
         };
         match taken {
-            Ok(place) => place.map_err(|Full| crowded()),
-            Err(_) => Err(deadline::exceeded(again)),
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(NoPlace::Full)) => Err(Placeless::Refused(crowded())),
+            Ok(Err(NoPlace::Elsewhere)) => Err(Placeless::Elsewhere),
+            Err(_) => Err(Placeless::Refused(deadline::exceeded(again))),
         }
     }
 

@@ -80,6 +80,11 @@ impl Pipeline {
                 }
             };
             match concluded {
+                // Another worker goes on with it, and what is behind it.
+                Ok(conclusion) if conclusion.outcome == Outcome::HandedOn => {
+                    self.ended_in_order(&span, conclusion.outcome);
+                    break;
+                }
                 Ok(conclusion) => {
                     before.held |= matches!(conclusion.answer.verdict, Verdict::Held { .. });
                     before.sent_back |= conclusion.answer.verdict == Verdict::Again;

@@ -245,6 +245,11 @@ impl Pipeline {
     ) -> Result<Outcome, PublishError> {
         let question = origin.question();
         let (outcome, recent_decisions) = (conclusion.outcome, conclusion.recent_decisions.clone());
+        if outcome == Outcome::HandedOn {
+            let route = Route::new(&self.internal, keys::FORWARD);
+            self.publisher.publish(route, delivery.message.clone()).await?;
+            return Ok(outcome);
+        }
         if let Outcome::Error(code) = outcome {
             let why = conclusion.why.as_deref().unwrap_or_default();
             let identity = question.and_then(|question| Bound::of(&question.standing));

@@ -25,6 +25,7 @@ use shared::wire::tag::IdentityTag;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::handling::Coming;
 use super::holding::MOST_HEIRS;
 use super::trace::JOURNEY;
 use super::{Conclusion, Pipeline};
@@ -345,9 +346,12 @@ impl Pipeline {
             answered_on: Some(connection),
             named: self.idempotency.is_some(),
         };
-        let handled = self
-            .handle(request, message.id.as_ref(), &stamp, None, successor.again)
-            .await;
+        // It is in the store, where it is this worker's turn to take it out.
+        let coming = Coming {
+            again: successor.again,
+            may_move: false,
+        };
+        let handled = self.handle(request, message.id.as_ref(), &stamp, None, coming).await;
         self.metrics.ended(handled.outcome);
         for (index, body) in handled
             .bodies

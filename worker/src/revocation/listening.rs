@@ -22,6 +22,7 @@ use super::known::{Revoked, lacking};
 use crate::auth::agreement::Agreement;
 use crate::outbound::{Outbound, OutboundError};
 use crate::process::given_up::GivenUp;
+use crate::sharing::Sharing;
 use crate::store::losses::Losses;
 
 /// How often all are read again.
@@ -40,6 +41,8 @@ pub(crate) struct RevocationSync {
     pub(crate) agreement: Arc<Agreement>,
     /// And what clients have given up.
     pub(crate) given_up: Arc<GivenUp>,
+    /// And what each can spare.
+    pub(crate) sharing: Arc<Sharing>,
     pub(crate) losses: Losses,
 }
 
@@ -63,6 +66,7 @@ impl RevocationSync {
                 }
                 Some(Return::Rules(rules)) => self.agreement.hear(rules, Instant::now()),
                 Some(Return::Cancelled(cancel)) => _ = self.given_up.give_up(&cancel, Instant::now()),
+                Some(Return::Load(load)) => self.sharing.hear(&load),
                 _ => {}
             }
             delivery.ack();

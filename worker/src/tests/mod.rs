@@ -13,3 +13,4 @@ mod queue;
 mod relaying;
 mod revocations;
 mod sender;
+mod sharing;

@@ -13,6 +13,7 @@
 //! | revocations | `<ns>.internal`, `revoked` | `revoked` | |
 //! | epoch of the store | `<ns>.internal`, `revoked` | `epoch` | |
 //! | what was given up | `<ns>.internal`, `rules` | `cancelled` | |
+//! | what a worker can spare | `<ns>.internal`, `rules` | `load` | |
 //! | bounce | `<ns>.internal`, `undelivered` | as it came | as it came |
 //! | fetch | `<ns>.internal`, `undelivered` | `fetch` | the connection |
 //!
@@ -50,6 +51,7 @@ const TYPE_REVOKED: &str = "revoked";
 const TYPE_RULES: &str = "rules";
 const TYPE_EPOCH: &str = "epoch";
 const TYPE_CANCELLED: &str = "cancelled";
+const TYPE_LOAD: &str = "load";
 
 /// What comes out of a return queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub enum Return {
     Rules(Rules),
     /// A worker tells the others what a client has given up.
     Cancelled(Cancel),
+    /// A worker tells the others what it can spare.
+    Load(Load),
 }
 
 /// By which rules a worker goes.
@@ -80,6 +84,25 @@ pub struct Rules {
     /// To how many queues it passes pushes on.
     #[serde(default)]
     pub push_shards: u16,
+}
+
+/// What a worker can spare.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Which worker: a number that it draws at its start.
+    pub worker: String,
+    /// What it has too much of.
+    pub spare: Spare,
+}
+
+/// What a worker may have too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spare {
+    /// Messages that wait for their turn.
+    Messages,
+    /// Places to handle some: nothing waits.
+    Places,
 }
 
 /// From when on the store has kept all that it was given. Another one than before says that it has lost something.
@@ -108,6 +131,7 @@ impl Return {
             Some(TYPE_REVOKED) => serde_json::from_slice(&message.body).ok().map(Self::Revoked),
             Some(TYPE_RULES) => serde_json::from_slice(&message.body).ok().map(Self::Rules),
             Some(TYPE_CANCELLED) => serde_json::from_slice(&message.body).ok().map(Self::Cancelled),
+            Some(TYPE_LOAD) => serde_json::from_slice(&message.body).ok().map(Self::Load),
             Some(TYPE_EPOCH) => serde_json::from_slice(&message.body).ok().map(Self::Epoch),
             Some(spread::TYPE) => Spread::read(message).map(Self::Spread),
             Some(_) => Command::read(&message.properties).map(|(connection, errand)| Self::Command(connection, errand)),
@@ -133,6 +157,11 @@ pub fn rules(rules: &Rules) -> Message {
 /// The broadcast of what a client has given up, to all workers.
 pub fn cancelled(cancel: &Cancel) -> Message {
     broadcast(TYPE_CANCELLED, cancel)
+}
+
+/// The broadcast of what a worker can spare, to all workers.
+pub fn load(load: &Load) -> Message {
+    broadcast(TYPE_LOAD, load)
 }
 
 fn broadcast(kind: &str, body: &impl Serialize) -> Message {

@@ -12,6 +12,8 @@
 //!   queue gets longer instead, as it should.
 //!
 //! What was injected is at most half, and waits as long as it takes: it comes by a `prefetch` of its own.
+//!
+//! What waits here may be handled by a worker that has nothing to do (`sharing`): then it stands in line no more.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +46,8 @@ pub(crate) struct Claimant {
     pub(crate) kind: Arc<str>,
     pub(crate) identity: IdentityTag,
     pub(crate) injected: bool,
+    /// Another worker may have it instead.
+    pub(crate) may_move: bool,
 }
 
 struct Waiter<T> {
@@ -175,6 +179,37 @@ impl<T> Core<T> {
         self.lines.values().flatten().filter(|waiter| !waiter.claimant.injected)
     }
 
+    /// Whether something waits that another worker may have, and has done so for that long.
+    fn has_surplus(&self, waited: Duration, now: Instant) -> bool {
+        let is_surplus = |waiter: &Waiter<T>| waiter.claimant.may_move && waiter.since + waited <= now;
+        self.lines.values().flatten().any(is_surplus)
+    }
+
+    /// Whether nobody waits and somebody could be handled.
+    fn is_idle(&self) -> bool {
+        self.lines.is_empty() && self.running < self.shares.places
+    }
+
+    /// Half of what another worker may have, but no more than `most`: the newest of the longest line, each time. They wait no
+    /// more.
+    fn hand_on(&mut self, most: usize) -> Vec<T> {
+        let movable = |waiter: &&Waiter<T>| waiter.claimant.may_move;
+        let all = self.lines.values().flatten().filter(movable).count();
+        let mut handed_on = Vec::new();
+        while handed_on.len() < all.div_ceil(2).min(most) {
+            let newest = |(identity, line): (&IdentityTag, &VecDeque<Waiter<T>>)| {
+                let place = line.iter().rposition(|waiter| waiter.claimant.may_move)?;
+                Some((line.len(), line.get(place)?.number, *identity, place))
+            };
+            let lines = self.lines.iter().filter_map(newest);
+            let Some((_, _, identity, place)) = lines.max_by_key(|(length, number, ..)| (*length, *number)) else {
+                break;
+            };
+            handed_on.extend(self.take(identity, place).map(|waiter| waiter.waker));
+        }
+        handed_on
+    }
+
     /// Waits no more.
     fn leave(&mut self, identity: IdentityTag, number: u64) {
         let line = self.lines.get(&identity);
@@ -214,10 +249,18 @@ fn lessen<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
 
 /// The places of one worker.
 pub(crate) struct Places {
-    core: Mutex<Core<oneshot::Sender<Place>>>,
+    core: Mutex<Core<oneshot::Sender<Told>>>,
     waiting: Gauge,
     waited: Histogram,
     refused: Counter,
+}
+
+/// What whoever waits is told.
+enum Told {
+    /// They have it.
+    Place(Place),
+    /// Another worker has nothing to do.
+    Elsewhere,
 }
 
 /// A place. Dropped, it is another's.
@@ -226,9 +269,14 @@ pub(crate) struct Place {
     claimant: Claimant,
 }
 
-/// Too much waits already, and does not move.
+/// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub(crate) enum NoPlace {
+    /// Too much waits already, and does not move.
+    Full,
+    /// Another worker has nothing to do.
+    Elsewhere,
+}
 
 /// Stands in line. Dropped, it does not any more.
 struct InLine<'a> {
@@ -250,8 +298,8 @@ impl Places {
     /// Waits for a place, until it is dropped.
     ///
     /// # Errors
-    /// If too much waits already, and does not move.
-    pub(crate) async fn take(self: &Arc<Self>, claimant: Claimant) -> Result<Place, Full> {
+    /// If too much waits already, and does not move, or another worker is to have it.
+    pub(crate) async fn take(self: &Arc<Self>, claimant: Claimant) -> Result<Place, NoPlace> {
         let (waker, mut place) = oneshot::channel();
         let now = Instant::now();
         let identity = claimant.identity;
@@ -266,17 +314,43 @@ impl Places {
         let taken = loop {
             tokio::select! {
                 biased;
-                taken = &mut place => break taken.map_err(|_| Full),
+                told = &mut place => break match told {
+                    Ok(Told::Place(place)) => Ok(place),
+                    Ok(Told::Elsewhere) => Err(NoPlace::Elsewhere),
+                    Err(_) => Err(NoPlace::Full),
+                },
                 // What does not move makes no noise.
                 () = sleep_until(look) => self.call(),
             }
             look += PATIENCE;
         };
         drop(in_line);
-        if taken.is_err() {
+        if matches!(taken, Err(NoPlace::Full)) {
             self.refused.increment(1);
         }
         taken
+    }
+
+    /// Whether something has waited for that long, which another worker may have.
+    pub(crate) fn has_surplus(&self, waited: Duration) -> bool {
+        self.lock().has_surplus(waited, Instant::now())
+    }
+
+    /// Whether nobody waits and somebody could be handled.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().is_idle()
+    }
+
+    /// Has half of what another worker may have wait no more, but no more than `most`.
+    pub(crate) fn hand_on(&self, most: usize) {
+        let mut core = self.lock();
+        let handed_on = core.hand_on(most);
+        self.waiting.set(core.waiting as f64);
+        drop(core);
+        for waker in handed_on {
+            // Whoever waits no more has gone by themselves.
+            let _ = waker.send(Told::Elsewhere);
+        }
     }
 
     /// Calls everybody for whom there is a place, and sends everybody away for whom there will be none.
@@ -295,11 +369,11 @@ impl Places {
         drop(core);
         for (waker, place) in called {
             // A place that nobody takes any more is given back by its drop.
-            let _ = waker.send(place);
+            let _ = waker.send(Told::Place(place));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core<oneshot::Sender<Place>>> {
+    fn lock(&self) -> MutexGuard<'_, Core<oneshot::Sender<Told>>> {
         // Nothing under this lock panics half-way through a change.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }

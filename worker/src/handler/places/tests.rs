@@ -16,6 +16,7 @@ fn of(identity: u8, kind: &str) -> Claimant {
         kind: kind.into(),
         identity: IdentityTag::of(&[identity; 32]),
         injected: false,
+        may_move: true,
     }
 }
 
@@ -194,4 +195,43 @@ async fn who_gives_up_while_being_called_gives_the_place_to_the_next() {
     drop(first);
     drop(gives_up);
     assert!(places.take(of(2, "a")).await.is_ok());
+}
+
+#[test]
+fn half_of_what_waits_is_handed_on_newest_of_the_longest_line_first_and_the_first_stays() {
+    let mut core = Core::new(shares(1, 100, 100, 1_000));
+    let now = Instant::now();
+    assert!(core.is_idle());
+    for name in 0..5 {
+        core.join(of(1, "a"), name, now);
+    }
+    core.join(of(2, "a"), 10, now);
+    assert_eq!(called(&mut core), [0]);
+    assert!(!core.is_idle());
+    let waited = Duration::from_millis(1);
+    assert!(!core.has_surplus(waited, now) && core.has_surplus(waited, now + waited));
+    assert_eq!(core.hand_on(100), [4, 3, 2]);
+    assert!(core.hand_on(0).is_empty());
+    assert_eq!(
+        core.hand_on(100),
+        [10],
+        "of two lines that are as long, who came first stays"
+    );
+}
+
+#[test]
+fn what_may_not_move_stays() {
+    let mut core = Core::new(shares(0, 100, 100, 1_000));
+    let now = Instant::now();
+    let stays = |claimant: Claimant| Claimant {
+        may_move: false,
+        ..claimant
+    };
+    core.join(stays(of(1, "a")), 0, now);
+    assert!(!core.has_surplus(Duration::ZERO, now));
+    core.join(of(1, "a"), 1, now);
+    core.join(stays(of(1, "a")), 2, now);
+    assert_eq!(core.hand_on(100), [1]);
+    assert!(core.hand_on(100).is_empty());
+    assert_eq!(core.waiting, 2);
 }
