@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tests::servers::upstream::Said;
-use tests::{Span, Stack, Upstream, eventually, token_for};
+use tests::{Stack, Upstream, eventually, token_for};
 
 use crate::authentication::expiry::SOON;
 

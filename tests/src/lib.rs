@@ -15,9 +15,9 @@ pub mod wait;
 
 pub mod stack;
 
+pub mod openid;
 /// Two CAs, and what they have signed.
 pub mod pki;
-pub mod openid;
 
 pub mod lateness;
 

@@ -287,12 +287,18 @@ export class Client extends Listeners {
     this.tell("auth.required", { reason, deadline_ms, held });
   }
 
-  #onGranted({ subject, expires_in, refresh_in, idempotency }: AuthBody): void {
+  #onGranted({ subject, expires_in, refresh_in, idempotency, recovered, missed }: AuthBody): void {
     this.#remembers = idempotency !== undefined;
     this.#trouble = undefined;
     this.#outbox.proven();
     this.#enter({ name: "open", authenticated: true, subject });
-    this.tell("auth", { subject, expires_in, refresh_in });
+    this.tell("auth", {
+      subject,
+      expires_in,
+      refresh_in,
+      ...(recovered !== undefined && { recovered }),
+      ...(missed !== undefined && { missed }),
+    });
     this.#flush();
   }
 

@@ -35,6 +35,13 @@ export interface Authenticated {
   expires_in: number;
   /** Until a fresh token had better come. It is fetched by then. */
   refresh_in: number;
+  /**
+   * After a lost connection: whether every push since then comes. If it is `false`, some may not: fetch anew what pushes
+   * would have told.
+   */
+  recovered?: boolean;
+  /** How many pushes are known not to come, because too many waited, or for too long. */
+  missed?: number;
 }
 
 /** What a client tells of. */

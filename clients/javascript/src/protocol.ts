@@ -54,6 +54,10 @@ export interface AuthBody {
   resume?: string;
   /** For how many seconds a message is remembered by its `id`, so that it has its effect once; if it is. */
   idempotency?: number;
+  /** Where a `resume` key was shown: whether all that was pushed since that connection was lost comes now. */
+  recovered?: boolean;
+  /** How many pushes are known not to come. */
+  missed?: number;
 }
 
 /** A fresh token is wanted, and what is held waits for it. */

@@ -17,6 +17,15 @@ pub struct Message {
 }
 
 /// The message properties of AMQP 0-9-1 (§1.8.3.1) that are used here, in their usual sense.
+/// The header that says how long a message that was delivered might have waited, in milliseconds, where its publisher had said so.
+pub const EXPIRATION: &str = "expiration";
+
+/// Has them say so, and nothing else.
+pub(super) fn set_expiration(headers: &mut Vec<(String, Value)>, ms: i64) {
+    headers.retain(|(name, _)| name != EXPIRATION);
+    headers.push((EXPIRATION.to_owned(), Value::Integer(ms)));
+}
+
 /// Each text is at most 255 bytes; a longer one is refused at publication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
@@ -32,7 +41,8 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// When it began, in seconds since the Unix epoch.
     pub timestamp_s: Option<u64>,
-    /// How long it may wait in a queue. It is between whoever publishes it and the broker: what was delivered has none.
+    /// How long it may wait in a queue. It is between whoever publishes it and the broker: what was delivered has none, but a
+    /// header [`EXPIRATION`] that says what it was.
     pub expiration: Option<Duration>,
     /// What has no property of its own.
     pub headers: Vec<(String, Value)>,

@@ -42,7 +42,8 @@ pub const DEATH_EXCHANGE: &str = "x-death-exchange";
 pub const UNREADABLE: &str = "unreadable";
 
 pub use self::delivery::{Consumer, Delivery};
-pub use self::message::{Message, Properties, Value};
+use self::message::set_expiration;
+pub use self::message::{EXPIRATION, Message, Properties, Value};
 pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route, Waiting};
 pub use self::reply_queues::ReplyQueues;
 use self::topology::Queue;

@@ -396,6 +396,7 @@ pub(super) fn write(of: u8, key: &str, released: bool) -> Write {
         asked_by: None,
         released,
         since: START,
+        until: None,
     }
 }
 

@@ -134,6 +134,7 @@ impl Store for LosingStore {
         fn successor(connection: ConnectionId) -> Option<ConnectionId>;
         fn predecessors(connection: ConnectionId) -> Vec<ConnectionId>;
         fn connections(identity: IdentityTag) -> Vec<Registered>;
+        fn departed(identity: IdentityTag, since: Timestamp) -> Vec<(ConnectionId, Timestamp)>;
         fn registered(identity: IdentityTag, connection: ConnectionId) -> Option<Registered>;
         fn held_messages(connection: ConnectionId) -> Vec<HeldMessage>;
         fn reserved() -> u64;
@@ -155,6 +156,9 @@ impl Store for LosingStore {
         fn drop_messages<'a>(connection: ConnectionId; sequences: [Sequence]) -> u64;
         fn hold_write<'a>(mailbox: Mailbox; write: HeldWrite, limits: HoldLimits) -> Holding;
         fn drop_writes<'a>(mailbox: Mailbox; keys: [String]) -> u64;
+        fn replace_departed<'a>(identity: IdentityTag, connection: ConnectionId;) -> ();
+        fn miss<'a>(mailbox: Mailbox, count: u64;) -> ();
+        fn take_missed<'a>(mailbox: Mailbox;) -> u64;
         fn revoke<'a>(; revocations: [Revocation]) -> Kept;
     }
 

@@ -88,6 +88,10 @@ impl Store for ChaosStore {
         predecessors(connection: ConnectionId) -> Vec<ConnectionId>;
         register(identity: IdentityTag, entry: Registered) -> Option<u64>;
         unregister(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
+        departed(identity: IdentityTag, since: Timestamp) -> Vec<(ConnectionId, Timestamp)>;
+        replace_departed(identity: IdentityTag, connection: ConnectionId) -> ();
+        miss(mailbox: Mailbox, count: u64) -> ();
+        take_missed(mailbox: Mailbox) -> u64;
         hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         held_messages(connection: ConnectionId) -> Vec<HeldMessage>;
         drop_messages<'a>(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;

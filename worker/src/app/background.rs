@@ -107,6 +107,8 @@ impl OutboundConsumers {
             dead_letters: of_clients,
             outsiders: of_outsiders,
             hold: parts.limits.hold,
+            hold_overflow: parts.limits.hold_overflow,
+            resume_window: parts.limits.resume_window,
             counters,
             leavings: Leavings::default(),
             recent_decisions: RecentDecisions::default(),

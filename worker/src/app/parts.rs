@@ -8,7 +8,7 @@ use shared::service::clock::Clock;
 use shared::wire::grant::Policy;
 
 use crate::auth::identity::Issuer;
-use crate::config::{Elevation, Policies, PublicTypes, RequiredScopes, Strategy};
+use crate::config::{Elevation, HoldOverflow, Policies, PublicTypes, RequiredScopes, Strategy};
 use crate::store::{HoldLimits, Store, UnauthenticatedLimits};
 use crate::token::{ClaimPath, Verifier};
 
@@ -78,4 +78,8 @@ pub struct Limits {
     pub public_types: PublicTypes,
     /// To how many queues pushes are passed on; 1 means none.
     pub push_shards: u16,
+    /// For how long what a connection that is gone misses is kept for it; nothing if it is not.
+    pub resume_window: Option<Duration>,
+    /// Which pushes give way when too many are held.
+    pub hold_overflow: HoldOverflow,
 }

@@ -110,6 +110,8 @@ impl WorkerConfig {
             scope_claims: self.jwt_scope_claims.to_vec(),
             public_types: self.public_types.clone(),
             push_shards: self.push_shards,
+            resume_window: self.resume_window,
+            hold_overflow: self.hold_overflow,
             on_expired_push: self.on_expired_push,
             hold,
             unauthenticated: UnauthenticatedLimits {

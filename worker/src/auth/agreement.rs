@@ -30,9 +30,10 @@ const BELIEVED: Duration = Duration::from_secs(100);
 const DIGITS: usize = 16;
 
 /// The settings beside those of tokens (`jwt-…`) that say who may what.
-const RULES: [&str; 13] = [
+const RULES: [&str; 15] = [
     "elevation",
     "handler",
+    "hold-overflow",
     "hold-ttl",
     "idempotency",
     "max-deliveries",
@@ -43,6 +44,7 @@ const RULES: [&str; 13] = [
     "relay-tells-presence",
     "reply-queues",
     "required-scopes",
+    "resume-window",
     "strategy",
 ];
 

@@ -188,7 +188,12 @@ impl AuthStateRecorder {
     /// connection comes back, and the entry ends with its token.
     pub(crate) async fn leave(&self, stamp: MessageId, identity: IdentityTag) {
         let MessageId { connection, sequence } = stamp;
-        if let Err(reason) = self.store.unregister(identity, connection, Some(sequence)).await {
+        let left = async {
+            self.store.unregister(identity, connection, Some(sequence)).await?;
+            // Nobody may resume it.
+            self.store.replace_departed(identity, connection).await
+        };
+        if let Err(reason) = left.await {
             self.metrics.store_failed();
             tracing::debug!(%connection, %reason, "the store was not told that a connection is its identity's no more");
         }

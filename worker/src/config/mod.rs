@@ -214,6 +214,14 @@ shared::settings! {
         /// How often the broker gives out a message whose handling fails, before it goes to the dead letters. The
         /// queue keeps the number it was declared with, so that all workers must agree on it.
         pub max_deliveries: u32 = "5" in "2"..="20",
+        /// Which pushes give way when more are held than `hold-max-messages` or `hold-max-bytes`: the `newest`, whose producer is
+        /// told `refused`, `hold_overflow`, or the `oldest`, which makes room for it, and whose producer is told that then. In
+        /// either case whoever comes next is told how many were `missed`.
+        pub hold_overflow: HoldOverflow = "newest",
+        /// How long a connection may be gone for its client to get, with its `resume` key, all that its identity was pushed
+        /// meanwhile, although others of it have got that: each push is kept for each such connection, 16 of an identity at
+        /// most, within `hold-ttl` and the bounds of a hold. With `off` it gets only what nobody has got.
+        pub resume_window: Option<Duration> = "2m" in "1s"..="1h",
         /// How long the handler, and the application behind it, may take for one message, before its client is told
         /// `busy`.
         pub handler_timeout: Duration = "30s" in "10ms"..="1h",
@@ -411,6 +419,16 @@ shared::choice! {
         Connection = "connection",
         /// For that message.
         Message = "message",
+    }
+}
+
+shared::choice! {
+    /// Which of too many that are held give way.
+    pub enum HoldOverflow {
+        /// Those that come last.
+        Newest = "newest",
+        /// Those that came first.
+        Oldest = "oldest",
     }
 }
 

@@ -37,7 +37,7 @@ impl Outbound {
         write: &HeldWrite,
     ) -> Result<(), OutboundError> {
         let mailbox = Mailbox::Answers(unheard.asked_by);
-        if self.is_over(write.since) {
+        if self.is_over(write) {
             return self.give_up(write, mailbox, GaveUp::Expired, Some(delivery)).await;
         }
         if self.put_away(mailbox, write).await? == Holding::Overflow {
@@ -58,13 +58,15 @@ impl Outbound {
         Ok(())
     }
 
-    /// What a connection may fetch: first what is owed to those that it took over from, the earliest of them first.
-    pub(super) async fn owed_to(&self, fetch: Fetch) -> Result<Vec<Mailbox>, OutboundError> {
-        let mut mailboxes = vec![Mailbox::Pushes(fetch.identity), Mailbox::Answers(fetch.connection)];
+    /// What a connection may fetch: first what is owed to those that it took over from, the earliest of them first; then
+    /// pushes, those that they have missed and those that nobody has got, in one order.
+    pub(super) async fn owed_to(&self, fetch: Fetch) -> Result<Vec<Vec<Mailbox>>, OutboundError> {
         let earlier = successors::taken_over(&*self.store, fetch.connection).await?;
-        mailboxes.extend(earlier.into_iter().map(Mailbox::Answers));
-        mailboxes.reverse();
-        Ok(mailboxes)
+        let answers = earlier.iter().rev().chain([&fetch.connection]);
+        let mut orders: Vec<_> = answers.map(|connection| vec![Mailbox::Answers(*connection)]).collect();
+        let missed = earlier.iter().rev().map(|connection| Mailbox::Missed(*connection));
+        orders.push(missed.chain([Mailbox::Pushes(fetch.identity)]).collect());
+        Ok(orders)
     }
 
     /// Leaves word of what became of an answer, for whoever asks about its connection. That it cannot be kept is nobody's

@@ -3,9 +3,12 @@
 //! It is sent and confirmed, and only then forgotten: a worker that dies in between
 //! sends it once more, and the terminator knows it by its key.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use shared::wire::envelope::command::Write;
 use shared::wire::envelope::{Command, Fetch};
+use shared::wire::tag::IdentityTag;
 use tracing::debug;
 
 use super::metrics::GaveUp;
@@ -21,31 +24,63 @@ impl Outbound {
     pub(super) async fn fetch(&self, fetch: Fetch) -> Result<(), OutboundError> {
         let Fetch { connection, identity } = fetch;
         let (mut room, mut left) = (MOST_AT_A_TIME, 0);
-        for mailbox in self.owed_to(fetch).await? {
-            let mut good = self.expire(mailbox).await?;
-            // What was asked in another's name on the same connection waits on.
-            good.retain(|write| write.asker.is_none_or(|asker| asker == identity));
-            let beyond = good.split_off(good.len().min(room));
-            if !self.release(fetch, &good).await? {
+        for mailboxes in self.owed_to(fetch).await? {
+            let mut owed = self.in_one_order(&mailboxes, identity).await?;
+            let beyond = owed.split_off(owed.len().min(room));
+            let mut known = HashSet::new();
+            let once: Vec<_> = owed
+                .iter()
+                .map(|(_, write)| write)
+                .filter(|write| known.insert(write.key.as_str()))
+                .collect();
+            if !self.release(fetch, &once).await? {
                 // It stays where it is, for whoever asks next.
                 return Ok(());
             }
-            left += match mailbox {
-                Mailbox::Pushes(_) => self.forget(mailbox, &good).await?,
-                Mailbox::Answers(_) if good.is_empty() => beyond.len() as u64,
-                Mailbox::Answers(_) => self.forget(mailbox, &good).await.map(|_| beyond.len() as u64)?,
-            };
-            room -= good.len();
-            self.counters.released(mailbox.into(), good.len());
-            for answer in good.iter().filter(|write| write.asker.is_some()) {
-                self.note_answer(answer, "answer_released", format!("to {connection}"))
-                    .await;
+            room -= owed.len();
+            for mailbox in mailboxes {
+                let good: Vec<_> = of(mailbox, &owed).cloned().collect();
+                let still_there = match mailbox {
+                    Mailbox::Answers(_) | Mailbox::Missed(_) if good.is_empty() => 0,
+                    _ => self.forget(mailbox, &good).await?,
+                };
+                left += match mailbox {
+                    Mailbox::Pushes(_) => still_there,
+                    // Not all of it need be for whoever is there now.
+                    Mailbox::Answers(_) | Mailbox::Missed(_) => of(mailbox, &beyond).count() as u64,
+                };
+                self.counters.released(mailbox.into(), good.len());
+                if matches!(mailbox, Mailbox::Answers(_)) {
+                    for answer in &good {
+                        self.note_answer(answer, "answer_released", format!("to {connection}"))
+                            .await;
+                    }
+                }
+                debug!(target: JOURNEY, stage = "fetched", %connection, %mailbox, count = good.len(), left);
             }
-            debug!(target: JOURNEY, stage = "fetched", %connection, %mailbox, count = good.len(), left);
         }
         let sent = self.submit(connection, &Command::Fetched { left }, Bytes::new()).await;
         confirmed(sent).await?;
         Ok(())
+    }
+
+    /// What is held in these for that identity, in the order in which it was first given to us, if there are several.
+    async fn in_one_order(
+        &self,
+        mailboxes: &[Mailbox],
+        identity: IdentityTag,
+    ) -> Result<Vec<(Mailbox, HeldWrite)>, OutboundError> {
+        let mut all = Vec::new();
+        for mailbox in mailboxes {
+            let mut good = self.expire(*mailbox).await?;
+            // What was asked, or missed, in another's name on the same connection waits on.
+            good.retain(|write| write.asker.is_none_or(|asker| asker == identity));
+            all.extend(good.into_iter().map(|write| (*mailbox, write)));
+        }
+        if all.iter().any(|(mailbox, _)| matches!(mailbox, Mailbox::Missed(_))) {
+            all.sort_by_key(|(_, write)| write.since);
+        }
+        Ok(all)
     }
 
     /// Gives up what is held in a mailbox and past its time, and tells what else is held.
@@ -53,21 +88,26 @@ impl Outbound {
         let most = match mailbox {
             Mailbox::Pushes(_) => MOST_AT_A_TIME as u64,
             // Not all of it need be for whoever is there now.
-            Mailbox::Answers(_) => self.hold.messages,
+            Mailbox::Answers(_) | Mailbox::Missed(_) => self.hold.messages,
         };
         let held = self.store.held_writes(mailbox, most).await?;
-        let (late, good): (Vec<_>, Vec<_>) = held.into_iter().partition(|write| self.is_over(write.since));
+        let (late, good): (Vec<_>, Vec<_>) = held.into_iter().partition(|write| self.is_over(write));
         for write in &late {
             self.give_up(write, mailbox, GaveUp::Expired, None).await?;
         }
         if !late.is_empty() {
+            // Whoever did not want it to wait any longer does not miss it.
+            let missed = late.iter().filter(|write| !write.is_past(self.clock.now())).count();
+            if missed > 0 && !matches!(mailbox, Mailbox::Answers(_)) {
+                self.store.miss(mailbox, missed as u64).await?;
+            }
             self.forget(mailbox, &late).await?;
         }
         Ok(good)
     }
 
     /// Whether all of it arrived.
-    async fn release(&self, fetch: Fetch, held: &[HeldWrite]) -> Result<bool, OutboundError> {
+    async fn release(&self, fetch: Fetch, held: &[&HeldWrite]) -> Result<bool, OutboundError> {
         let Fetch { connection, identity } = fetch;
         let mut sent = Vec::with_capacity(held.len());
         for one in held {
@@ -89,4 +129,11 @@ impl Outbound {
         let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
         Ok(self.store.drop_writes(mailbox, &keys).await?)
     }
+}
+
+fn of(mailbox: Mailbox, writes: &[(Mailbox, HeldWrite)]) -> impl Iterator<Item = &HeldWrite> {
+    writes
+        .iter()
+        .filter(move |(other, _)| *other == mailbox)
+        .map(|(_, write)| write)
 }

@@ -57,7 +57,7 @@ impl Outbound {
         };
         match (&held.producer, delivery, why) {
             (Some(producer), _, _) => self.outcomes_publisher.tell(producer, &outcome).await?,
-            (None, Some(delivery), GaveUp::Overflow) => {
+            (None, Some(delivery), GaveUp::Overflow) if kind == Kind::Push => {
                 let queue = self.names.undelivered().name;
                 let code = ErrorCode::HoldOverflow;
                 self.dead_letters.bury_unheard(delivery, code, queue).await?;
@@ -85,6 +85,7 @@ impl Outbound {
             asker: None,
             producer: None,
             since: self.clock.now(),
+            until: None,
         };
         let sent = self
             .submit(

@@ -4,8 +4,11 @@
 //! delivered, and so it is if it is the same. If it is another, it is lost, and that is to be told. One worker at a
 //! time has the queue of pushes, so that what it remembers is enough; another that takes over knows nothing yet.
 
+use std::time::Duration;
+
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
+use shared::service::clock::Timestamp;
 use shared::wire::tag::IdentityTag;
 
 use super::push::{Addressee, Push};
@@ -13,25 +16,43 @@ use super::push::{Addressee, Push};
 /// How many are remembered: at about 100 bytes each, 5 MB.
 const CAPACITY: usize = 50_000;
 
+/// Of so many identities it is known when they had their last push. Of others two may have been at the same moment.
+const MOST_IDENTITIES: usize = 50_000;
+
 type Digest = [u8; 16];
 
 /// The last ones.
-pub(crate) struct Known(Cache<Digest, Digest>);
+pub(crate) struct Known {
+    contents: Cache<Digest, Digest>,
+    /// When the last of each identity was first given to us.
+    last: Cache<IdentityTag, Timestamp>,
+}
 
 impl Known {
     pub(crate) fn new() -> Self {
-        Self(Cache::new(CAPACITY))
+        Self {
+            contents: Cache::new(CAPACITY),
+            last: Cache::new(MOST_IDENTITIES),
+        }
     }
 
     /// Whether another push of the same name was taken for the same addressee.
     pub(crate) fn has_another(&self, push: &Push, identity: IdentityTag) -> bool {
-        let known = self.0.get(&name(push, identity));
+        let known = self.contents.get(&name(push, identity));
         known.is_some_and(|contents| contents != contents_of(push))
     }
 
     /// It was taken.
     pub(crate) fn taken(&self, push: &Push, identity: IdentityTag) {
-        self.0.insert(name(push, identity), contents_of(push));
+        self.contents.insert(name(push, identity), contents_of(push));
+    }
+
+    /// When a push of an identity was first given to us, so that no two of them were at the same moment.
+    pub(crate) fn in_turn(&self, identity: IdentityTag, since: Timestamp) -> Timestamp {
+        let last = self.last.get(&identity);
+        let since = last.map_or(since, |last| since.max(last.saturating_add(Duration::from_millis(1))));
+        self.last.insert(identity, since);
+        since
     }
 }
 
@@ -55,7 +76,6 @@ fn short(text: &str) -> Digest {
 
 #[cfg(test)]
 mod tests {
-    use shared::service::clock::Timestamp;
     use shared::wire::id::TerminatorId;
 
     use super::*;
@@ -75,6 +95,7 @@ mod tests {
             sender: None,
             except: None,
             since: Timestamp::from_secs(1),
+            until: None,
         };
         let known = Known::new();
         let first = push(Addressee::Identity(alice), "a", "1");

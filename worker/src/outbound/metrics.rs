@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     Push,
     /// For whoever asked.
     Reply,
+    /// A push, for whoever takes over from a connection.
+    Missed,
 }
 
 impl From<Mailbox> for Kind {
@@ -47,6 +49,7 @@ impl From<Mailbox> for Kind {
         match mailbox {
             Mailbox::Pushes(_) => Self::Push,
             Mailbox::Answers(_) => Self::Reply,
+            Mailbox::Missed(_) => Self::Missed,
         }
     }
 }
@@ -55,6 +58,7 @@ impl From<Mailbox> for Kind {
 struct ByKind {
     push: Counter,
     answer: Counter,
+    missed: Counter,
 }
 
 impl ByKind {
@@ -62,6 +66,7 @@ impl ByKind {
         Self {
             push: counter("push"),
             answer: counter("answer"),
+            missed: counter("missed"),
         }
     }
 
@@ -69,6 +74,7 @@ impl ByKind {
         match kind {
             Kind::Push => &self.push,
             Kind::Reply => &self.answer,
+            Kind::Missed => &self.missed,
         }
     }
 }

@@ -23,6 +23,7 @@ mod given_up;
 pub(crate) mod known;
 mod lanes;
 pub(crate) mod metrics;
+pub(crate) mod missed;
 pub(crate) mod outcome;
 pub(crate) mod outcome_publisher;
 pub(crate) mod push;
@@ -42,7 +43,7 @@ use shared::bus::topology::{Names, keys};
 use shared::bus::{Message, Publication, PublishError, Publisher, Route};
 use shared::service::backoff::Backoff;
 use shared::service::chance;
-use shared::service::clock::{Clock, Timestamp};
+use shared::service::clock::Clock;
 use shared::wire::envelope::command::Write;
 use shared::wire::envelope::{self, Command};
 use shared::wire::id::ConnectionId;
@@ -56,6 +57,7 @@ use self::metrics::Counters;
 use self::outcome_publisher::PushOutcomePublisher;
 pub(crate) use self::waking::Leavings;
 use crate::admin::recent_decisions::RecentDecisions;
+use crate::config::HoldOverflow;
 use crate::dead_letter::DeadLetterPublisher;
 use crate::dead_letter::redact;
 use crate::process::trace::JOURNEY;
@@ -103,6 +105,10 @@ pub(crate) struct Outbound {
     /// The same of what outsiders publish.
     pub(crate) outsiders: Arc<DeadLetterPublisher>,
     pub(crate) hold: HoldLimits,
+    /// Which pushes give way when there are too many.
+    pub(crate) hold_overflow: HoldOverflow,
+    /// For how long what a connection that is gone misses is kept for it.
+    pub(crate) resume_window: Option<Duration>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) leavings: Leavings,
     pub(crate) recent_decisions: RecentDecisions,
@@ -161,7 +167,10 @@ impl Outbound {
 
     /// Holds something to be written.
     async fn put_away(&self, mailbox: Mailbox, write: &HeldWrite) -> Result<Holding, OutboundError> {
-        let holding = self.store.hold_write(mailbox, write, &self.hold).await?;
+        let mut holding = self.store.hold_write(mailbox, write, &self.hold).await?;
+        while holding == Holding::Overflow && self.makes_room(mailbox, write).await? {
+            holding = self.store.hold_write(mailbox, write, &self.hold).await?;
+        }
         if let Holding::Held { count, .. } = holding {
             self.counters.held(mailbox.into());
             debug!(target: JOURNEY, stage = "held", key = %redact::text(&write.key), %mailbox, count);
@@ -169,9 +178,10 @@ impl Outbound {
         Ok(holding)
     }
 
-    /// Whether something first given to us then has waited too long.
-    fn is_over(&self, since: Timestamp) -> bool {
-        since.saturating_add(self.hold.ttl) <= self.clock.now()
+    /// Whether it has waited too long.
+    fn is_over(&self, write: &HeldWrite) -> bool {
+        let now = self.clock.now();
+        write.since.saturating_add(self.hold.ttl) <= now || write.is_past(now)
     }
 
     /// Hands an errand over to the publisher: in order, if one is handed over after the other.
@@ -267,5 +277,6 @@ fn write(held: &HeldWrite, identity: Option<IdentityTag>) -> Write {
         asked_by: given_up::stamp(&held.key).map(|stamp| stamp.connection),
         released: false,
         since: held.since,
+        until: held.until,
     }
 }

@@ -4,10 +4,12 @@
 //! rights: a push can only be written where its addressee has proved who it is, and
 //! its outcome goes to no queue of ours.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::bus::topology::Names;
-use shared::bus::{Message, Properties, UNREADABLE, Value};
+use shared::bus::{EXPIRATION, Message, Properties, UNREADABLE, Value};
 use shared::service::chance;
 use shared::service::clock::Timestamp;
 use shared::wire::envelope::command::Producer;
@@ -60,6 +62,8 @@ pub(crate) struct Push {
     pub(crate) except: Option<ConnectionId>,
     /// When it was first given to us.
     pub(crate) since: Timestamp,
+    /// Until when it may be held, if its producer has said so.
+    pub(crate) until: Option<Timestamp>,
 }
 
 /// What is wrong with a push. The texts go to its producer, and never repeat what it wrote.
@@ -146,6 +150,7 @@ impl Push {
             sender: None,
             except,
             since: now,
+            until: held_for(properties).map(|held_for| now.saturating_add(held_for)),
         })
     }
 
@@ -168,6 +173,7 @@ impl Push {
             sender: Some(sender),
             except: None,
             since: now,
+            until: None,
         })
     }
 
@@ -177,6 +183,11 @@ impl Push {
             Some(sender) => hold::key_of_user(sender, &self.id),
             None => format!("{KEY_PREFIX}{}", self.id),
         }
+    }
+
+    /// Whether it is never to be held.
+    pub(crate) fn is_live_only(&self) -> bool {
+        self.until.is_some_and(|until| until <= self.since)
     }
 
     /// The text, to be published.
@@ -192,7 +203,16 @@ impl Push {
             asker: None,
             producer: self.producer.clone(),
             since: self.since,
+            until: self.until,
         }
+    }
+}
+
+/// How long its producer lets it be held: what AMQP calls its expiration.
+fn held_for(properties: &Properties) -> Option<Duration> {
+    match properties.header(EXPIRATION)? {
+        Value::Integer(ms) => u64::try_from(*ms).ok().map(Duration::from_millis),
+        _ => None,
     }
 }
 

@@ -270,9 +270,11 @@ impl Pushes {
         let Addressed {
             delivery,
             place,
-            push,
+            mut push,
             identity,
         } = addressed;
+        // By it they are sorted where some come out of several holds.
+        push.since = self.known.in_turn(identity, push.since);
         let outcome = if self.known.has_another(&push, identity) {
             let why = "another push had this message_id before: it would be taken for that one";
             let error = ErrorBody::new(ErrorCode::Duplicate, why);
@@ -300,8 +302,15 @@ impl Pushes {
             Addressee::Connection(connection) => audience.one(identity, connection).await?,
         };
         let is_meant = |recipient: &Recipient| Some(recipient.connection) != push.except;
+        // What is not to be held is for those alone who can be written to now.
+        let is_meant = |recipient: &Recipient| is_meant(recipient) && (!push.is_live_only() || recipient.is_live());
         let recipients: Vec<_> = recipients.into_iter().filter(is_meant).collect();
         let arrived = self.write(push, identity, &recipients).await?;
+        if let Addressee::Identity(_) = push.to {
+            self.outbound
+                .keep_for_departed(identity, &push.to_hold(), push.except, &arrived)
+                .await?;
+        }
         let connections = arrived.iter().filter(|recipient| recipient.is_live()).count();
         match push.to {
             _ if connections > 0 => Ok(Outcome::Delivered { connections }),
@@ -309,7 +318,7 @@ impl Pushes {
             // overtake that. Whoever has come meanwhile is told then.
             _ if arrived.iter().any(|recipient| recipient.listening) => Ok(Outcome::Held),
             // Somebody has it.
-            Addressee::Identity(_) if push.except.is_some() => Ok(Outcome::NoRecipient),
+            Addressee::Identity(_) if push.except.is_some() || push.is_live_only() => Ok(Outcome::NoRecipient),
             Addressee::Identity(_) => self.hold(push, identity).await,
             Addressee::Connection(_) if arrived.is_empty() => Ok(Outcome::NoRecipient),
             // The broker gives back what is not fetched in time.
@@ -327,6 +336,7 @@ impl Pushes {
             // Connections alone are deserted.
             Holding::Overflow | Holding::Deserted => {
                 self.outbound.counters.gave_up(Kind::Push, GaveUp::Overflow);
+                self.outbound.store.miss(identity.into(), 1).await?;
                 Ok(overflow())
             }
         }

@@ -57,6 +57,8 @@ enum Job {
     Hold {
         why: Bounced,
         connection: ConnectionId,
+        /// For whom it was besides, if the broker gave it up.
+        also: Vec<ConnectionId>,
         identity: IdentityTag,
         /// Whether no live connection has it.
         alone: bool,
@@ -125,15 +127,19 @@ impl UndeliveredConsumer {
 
     fn take(&self, mut delivery: Delivery, doing: &mut Lanes<Lane, (Delivery, Job), ()>) {
         let outbound = &self.outbound;
-        if let Some(one) = for_one(&delivery.message) {
-            delivery.message = one;
+        let mut others = Vec::new();
+        if let Some((one, of_others)) = for_one(&delivery.message) {
+            (delivery.message, others) = (one, of_others);
         }
         if batch::why_unreadable(&delivery.message).is_some() {
             outbound.counters.came(Came::Ignored);
             return doing.push(Lane::Broadcasts, (delivery, Job::Bury));
         }
         match Job::of(&delivery.message, outbound.clock.now()) {
-            Some(job) => {
+            Some(mut job) => {
+                if let Job::Hold { also, .. } = &mut job {
+                    *also = others;
+                }
                 outbound.counters.came(job.kind());
                 doing.push(job.lane(), (delivery, job));
             }
@@ -149,10 +155,16 @@ impl UndeliveredConsumer {
             Job::Hold {
                 why,
                 connection,
+                also,
                 identity,
                 alone,
                 write,
-            } => self.hold(delivery, *why, *connection, *identity, *alone, write).await,
+            } => {
+                for gone in also {
+                    self.outbound.keep_for_heir(*gone, *identity, write).await?;
+                }
+                self.hold(delivery, *why, *connection, *identity, *alone, write).await
+            }
             Job::HoldAnswer { unheard, write, .. } => self.outbound.hold_answer(delivery, unheard, write).await,
             Job::Fetch(fetch) => {
                 self.told.forget(fetch.identity);
@@ -196,10 +208,17 @@ impl UndeliveredConsumer {
     ) -> Result<(), OutboundError> {
         let outbound = &self.outbound;
         let mailbox = identity.into();
-        if outbound.is_over(write.since) {
+        if outbound.is_over(write) {
+            if !write.is_past(outbound.clock.now()) {
+                outbound.store.miss(mailbox, 1).await?;
+            }
             return outbound.give_up(write, mailbox, GaveUp::Expired, Some(delivery)).await;
         }
+        if why == Bounced::Gone {
+            outbound.keep_for_heir(connection, identity, write).await?;
+        }
         if outbound.put_away(mailbox, write).await? == Holding::Overflow {
+            outbound.store.miss(mailbox, 1).await?;
             return outbound.give_up(write, mailbox, GaveUp::Overflow, Some(delivery)).await;
         }
         // Another copy of the same has been held a moment ago, and whoever is to be told of it has been.
@@ -272,12 +291,13 @@ fn settlement(message: &Message) -> Option<(String, Message)> {
 }
 
 /// What was for several connections and the broker gave up, so that none of them has it: as if it had been for the first,
-/// because what is held of it is the identity's.
-fn for_one(message: &Message) -> Option<Message> {
+/// because what is held of it is the identity's. And for which others it was.
+fn for_one(message: &Message) -> Option<(Message, Vec<ConnectionId>)> {
     let Return::Spread(spread) = Return::read(message)? else {
         return None;
     };
-    let mut one = spread.to_one(spread.connections().next()?);
+    let mut connections = spread.connections();
+    let mut one = spread.to_one(connections.next()?);
     let headers = &mut one.properties.headers;
     let of_broker = message
         .properties
@@ -285,7 +305,7 @@ fn for_one(message: &Message) -> Option<Message> {
         .iter()
         .filter(|(name, _)| name.starts_with("x-"));
     headers.extend(of_broker.cloned());
-    Some(one)
+    Some((one, connections.collect()))
 }
 
 impl Job {
@@ -319,6 +339,7 @@ impl Job {
                         asker: Some(identity),
                         producer: None,
                         since: now,
+                        until: None,
                     },
                 })
             }
@@ -330,6 +351,7 @@ impl Job {
                     alone,
                     asked_by,
                     since,
+                    until,
                     ..
                 } = write;
                 let (identity, body) = identity.zip(body())?;
@@ -339,6 +361,7 @@ impl Job {
                     asker: asked_by.map(|_| identity),
                     producer,
                     since,
+                    until,
                 };
                 Some(match asked_by {
                     Some(asked_by) => Self::HoldAnswer {
@@ -353,6 +376,7 @@ impl Job {
                     None => Self::Hold {
                         why,
                         connection,
+                        also: Vec::new(),
                         identity,
                         alone,
                         write,

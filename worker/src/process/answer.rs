@@ -28,6 +28,8 @@ pub(crate) fn auth(verified: &Verified, resume: &ResumeKey, idempotency: Option<
         refresh_in: refresh_in(verified, now),
         resume: resume.to_string(),
         idempotency: idempotency.map(|window| window.as_secs()),
+        recovered: None,
+        missed: None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::auth::recorded::{Proven, digest_of};
 use crate::auth::snapshot::{Principal, subject_of};
 use crate::handler::idempotency::Idempotency;
 use crate::message::ResumeKey;
+use crate::outbound::missed::Recovery;
 use crate::store::{Recorded, StoreError};
 use crate::token::Verified;
 
@@ -76,16 +77,22 @@ impl Pipeline {
             connection: stamp.connection,
             secret: resume,
         };
+        let auth = if recording.is_stale() {
+            None
+        } else {
+            let window = self.idempotency.as_ref().map(Idempotency::window);
+            let missed = match recording.recorded {
+                Some(_) => self.outbound.take_missed(grant.identity, recording.waiting).await,
+                None => 0,
+            };
+            Some(AuthBody {
+                missed: not_zero(missed),
+                ..answer::auth(verified, &key, window, asked.now)
+            })
+        };
         Ok(Granted {
             identity: grant.identity,
-            auth: (!recording.is_stale()).then(|| {
-                answer::auth(
-                    verified,
-                    &key,
-                    self.idempotency.as_ref().map(Idempotency::window),
-                    asked.now,
-                )
-            }),
+            auth,
             change: Change::Live {
                 grant: Grant {
                     waiting: recording.waiting,
@@ -107,7 +114,11 @@ impl Pipeline {
         question: &ForwardedMessage,
         verified: &Verified,
     ) -> Result<Conclusion, PublishError> {
-        let resumes = match asked.message.resume() {
+        let key = asked.message.resume();
+        // Whoever resumes the connection that it is has missed nothing.
+        let is_another = |key: &ResumeKey| key.connection != question.stamp.connection;
+        let shown = key.as_ref().is_ok_and(|key| key.as_ref().is_some_and(is_another));
+        let resumes = match key {
             Ok(key) => self.take_over(question.stamp.connection, key, verified).await,
             Err(fault) => return Ok(Conclusion::refused(asked.id(), &fault.error())),
         };
@@ -115,10 +126,18 @@ impl Pipeline {
             Ok(resumes) => resumes,
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
-        let granted = match self.grant(asked, question, verified, resumes).await {
+        let mut granted = match self.grant(asked, question, verified, resumes).await {
             Ok(granted) => granted,
             Err(refusal) => return Ok(Conclusion::refused(asked.id(), &refusal)),
         };
+        if let Some(auth) = granted.auth.as_mut().filter(|_| shown) {
+            let recovery = match resumes {
+                Some(lost) => self.outbound.recovery(granted.identity, lost).await,
+                None => Recovery::UNKNOWN,
+            };
+            auth.recovered = Some(recovery.is_whole);
+            auth.missed = not_zero(auth.missed.unwrap_or_default() + recovery.missed);
+        }
         if let Some(old) = resumes {
             // If its socket is open still, its client is not on it any more, or is another one.
             self.send_errand(old, &Command::Replaced, Bytes::new()).await?;
@@ -224,6 +243,10 @@ impl Pipeline {
         debug!(stamp = %asked.origin, %reason, "the store could not be asked");
         unavailable("whether you are authenticated cannot be recorded just now")
     }
+}
+
+fn not_zero(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
 }
 
 /// By which the connection can be resumed: its terminator drew it, and gives it back in one way or the other.

@@ -367,6 +367,7 @@ impl Pipeline {
                 asked_by: Some(stamp.connection),
                 released: true,
                 since: message.since,
+                until: None,
             };
             self.write_released(connection, write, body, message).await?;
         }

@@ -65,6 +65,7 @@ impl Pipeline {
             asked_by: None,
             released: false,
             since: message.since,
+            until: None,
         };
         let body = answer::error(message.id.as_ref(), refusal, None);
         if !self.send_errand(connection, &Command::Write(write), body).await? {

@@ -170,11 +170,18 @@ pub struct HeldWrite {
     pub producer: Option<Producer>,
     /// When it was first given to us.
     pub since: Timestamp,
+    /// Until when it may be held, if its producer has said so.
+    pub until: Option<Timestamp>,
 }
 
 impl HeldWrite {
+    /// Whether it has waited for longer than its producer wants.
+    pub fn is_past(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
     /// With what the keys of its sender begin, if that is a user.
-    pub(super) fn sender(&self) -> Option<&str> {
+    pub(crate) fn sender(&self) -> Option<&str> {
         let behind = self.key.strip_prefix(USER)?.find(':')?;
         self.key.get(..=USER.len() + behind)
     }

@@ -73,6 +73,13 @@ const MOST_CONNECTIONS: usize = 10_000;
 /// worker that held it died before it had said so, and a terminator has far fewer of one connection unanswered.
 const DROPPED_KEPT: usize = 1_024;
 
+/// How many connections that left their identity and may be resumed are remembered; the oldest are forgotten. Each push is
+/// kept for each of them.
+const MOST_DEPARTED: usize = 16;
+
+/// For how long it is remembered how many pushes nobody will get: whoever comes back the next day is told.
+const MISSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// For how long decisions about a connection are kept after the last one.
 const DECISIONS_TTL: Duration = Duration::from_secs(60 * 60);
 
@@ -276,6 +283,21 @@ pub trait Store: Send + Sync + 'static {
         by: Option<Sequence>,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// The connections of an identity that were taken out of it since then and may be resumed, the first that left first, but no
+    /// more than the last few, and when each left.
+    fn departed(
+        &self,
+        identity: IdentityTag,
+        since: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<(ConnectionId, Timestamp)>, StoreError>>;
+
+    /// One of these is not to be told of any more: somebody has taken over from it, or nobody may.
+    fn replace_departed(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// All connections of an identity, those that have lapsed within a day included, in no order.
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>>;
 
@@ -343,6 +365,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Forgets held writes. Tells how many are left.
     fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// So many that belong in a mailbox are not held there, or not any more, and were not written. It is remembered for a day.
+    fn miss(&self, mailbox: Mailbox, count: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// How many those are, which are forgotten now.
+    fn take_missed(&self, mailbox: Mailbox) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Mailboxes in which something is held that was first given to us before `since`, `most` at most. It may name one
     /// in which nothing is held any more.

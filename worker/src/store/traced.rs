@@ -77,6 +77,22 @@ impl Store for Traced {
         traced("unregister", self.0.unregister(identity, connection, by))
     }
 
+    fn departed(&self, identity: IdentityTag, since: Timestamp) -> Call<'_, Vec<(ConnectionId, Timestamp)>> {
+        traced("departed", self.0.departed(identity, since))
+    }
+
+    fn replace_departed(&self, identity: IdentityTag, connection: ConnectionId) -> Call<'_, ()> {
+        traced("replace_departed", self.0.replace_departed(identity, connection))
+    }
+
+    fn miss(&self, mailbox: Mailbox, count: u64) -> Call<'_, ()> {
+        traced("miss", self.0.miss(mailbox, count))
+    }
+
+    fn take_missed(&self, mailbox: Mailbox) -> Call<'_, u64> {
+        traced("take_missed", self.0.take_missed(mailbox))
+    }
+
     fn connections(&self, identity: IdentityTag) -> Call<'_, Vec<Registered>> {
         traced("connections", self.0.connections(identity))
     }

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use super::connection::{hear, stranger};
 use crate::app::consumers::Consumers;
 use crate::auth::identity::{Identity, Issuer};
-use crate::config::{Elevation, Policies, RequiredScopes, Strategy};
+use crate::config::{Elevation, HoldOverflow, Policies, RequiredScopes, Strategy};
 use crate::handler::builtin::Application;
 use crate::store::{
     Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
@@ -121,6 +121,8 @@ impl Fixture {
                 scope_claims: Vec::new(),
                 public_types: crate::config::PublicTypes::default(),
                 push_shards: 1,
+                resume_window: Some(HOLD_TTL),
+                hold_overflow: HoldOverflow::Newest,
             },
             publisher: bus.publisher(PublishTimeout::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
@@ -538,6 +540,10 @@ impl Store for FlakyStore {
         fn successor<'a>(connection: ConnectionId) -> Option<ConnectionId>;
         fn predecessors<'a>(connection: ConnectionId) -> Vec<ConnectionId>;
         fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
+        fn departed<'a>(identity: IdentityTag, since: Timestamp) -> Vec<(ConnectionId, Timestamp)>;
+        fn replace_departed<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
+        fn miss<'a>(mailbox: Mailbox, count: u64) -> ();
+        fn take_missed<'a>(mailbox: Mailbox) -> u64;
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use crate::bus::delivery::{Settlement, Settler};
 use crate::bus::topology::{ExchangeKind, Limits, Overflow, Queue, QueueKind, Topology};
-use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, PublishError, Route, Value};
+use crate::bus::{
+    DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, PublishError, Route, Value, set_expiration,
+};
 use crate::wire::topic;
 
 type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
@@ -397,7 +399,10 @@ impl Reader {
         };
         let (exchange, key) = (entry.route.exchange.clone(), entry.route.key.clone());
         let mut message = entry.message.clone();
-        message.properties.expiration = None;
+        if let Some(expiration) = message.properties.expiration.take() {
+            let expiration_ms = i64::try_from(expiration.as_millis()).unwrap_or(i64::MAX);
+            set_expiration(&mut message.properties.headers, expiration_ms);
+        }
         let delivery = Delivery::new(message, exchange, key, entry.delivery_count, settler);
         self.unsettled.insert(tag, entry);
         if let Some(deliveries) = &self.deliveries {

@@ -3,7 +3,7 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Properties, PublishError, Value};
+use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Properties, PublishError, Value, set_expiration};
 
 /// `delivery-mode` 2 (AMQP 0-9-1 §1.8.3.1): the broker writes it to disk before it confirms.
 const PERSISTENT: u8 = 2;
@@ -98,8 +98,19 @@ pub(super) fn from_amqp(amqp: &BasicProperties) -> Properties {
         reply_to: text(amqp.reply_to()),
         timestamp_s: *amqp.timestamp(),
         expiration: None,
-        headers: amqp.headers().as_ref().map(headers_from).unwrap_or_default(),
+        headers: headers_of(amqp),
     }
+}
+
+/// Its headers, and what it says elsewhere of how long it may wait.
+fn headers_of(amqp: &BasicProperties) -> Vec<(String, Value)> {
+    let mut headers = amqp.headers().as_ref().map(headers_from).unwrap_or_default();
+    // The broker has seen that it is a number (AMQP 0-9-1 calls it a text).
+    let expiration = amqp.expiration().as_ref().and_then(|text| text.as_str().parse().ok());
+    if let Some(expiration) = expiration {
+        set_expiration(&mut headers, expiration);
+    }
+    headers
 }
 
 /// Where and why the broker gave a message up last: what it says first in `x-death`, whatever anybody wrote there before, or
@@ -167,6 +178,7 @@ fn value_from(value: &AMQPValue) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::EXPIRATION;
 
     #[test]
     fn properties_come_back_as_they_went() {
@@ -193,7 +205,11 @@ mod tests {
         };
         let amqp = to_amqp(&properties, "m", usize::MAX).unwrap();
         assert_eq!(amqp.expiration().as_ref().map(ShortString::as_str), Some("1500"));
-        assert_eq!(from_amqp(&amqp).expiration, None);
+        let back = from_amqp(&amqp);
+        assert_eq!(
+            (back.expiration, back.header(EXPIRATION)),
+            (None, Some(&Value::Integer(1_500)))
+        );
     }
 
     #[test]

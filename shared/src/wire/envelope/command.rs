@@ -9,6 +9,7 @@
 //! | | `alone` | no live connection of the identity has it: any that comes may have it |
 //! | | `asked-by` | it answers that connection's question, and is for whoever has taken over from it at most; absent: it is a push, or a word of our own |
 //! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
+//! | | `since-ms`, `until-ms` | when it was first given to us, exactly, and until when it may be held, if its producer has said so |
 //! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
 //! | `wake` | `from` | something is held that the connection may ask for: of that connection; else answers that are its own by now, or what is for its identity |
 //! | `replaced` | | another connection has taken over from it: it is to be closed |
@@ -36,6 +37,8 @@ const OUTCOME_OF: &str = "outcome-of";
 const ALONE: &str = "alone";
 const ASKED_BY: &str = "asked-by";
 const RELEASED: &str = "released";
+const SINCE_MS: &str = "since-ms";
+const UNTIL_MS: &str = "until-ms";
 const LEFT: &str = "left";
 const FROM: &str = "from";
 
@@ -73,8 +76,10 @@ pub struct Write {
     pub asked_by: Option<ConnectionId>,
     /// Whether it comes out of a hold.
     pub released: bool,
-    /// When it was first given to us; whole seconds cross the broker.
+    /// When it was first given to us.
     pub since: Timestamp,
+    /// Until when it may be held, if its producer has said so.
+    pub until: Option<Timestamp>,
 }
 
 /// Where the producer of a push is told of its outcome.
@@ -102,7 +107,9 @@ impl Write {
             .text(OUTCOME_OF, producer.and_then(|producer| producer.subject.as_ref()))
             .flag(ALONE, self.alone)
             .text(ASKED_BY, self.asked_by)
-            .flag(RELEASED, self.released);
+            .flag(RELEASED, self.released)
+            .number(SINCE_MS, self.since.as_millis())
+            .number(UNTIL_MS, self.until.map_or(0, Timestamp::as_millis));
         Message {
             body,
             properties: Properties {
@@ -129,7 +136,13 @@ impl Write {
             alone: flag(properties, ALONE),
             asked_by: parsed(properties, ASKED_BY)?,
             released: flag(properties, RELEASED),
-            since: Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
+            since: match number(properties, SINCE_MS)? {
+                0 => Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
+                exactly => Timestamp::from_millis(exactly),
+            },
+            until: Some(number(properties, UNTIL_MS)?)
+                .filter(|until| *until > 0)
+                .map(Timestamp::from_millis),
         })
     }
 }

@@ -97,6 +97,7 @@ mod tests {
                 asked_by: None,
                 released: false,
                 since: Timestamp::from_secs(4),
+                until: None,
             },
             text: Bytes::copy_from_slice(text),
         }

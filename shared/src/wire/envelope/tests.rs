@@ -157,6 +157,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
         asked_by: Some(connection(9)),
         released: true,
         since: Timestamp::from_secs(4),
+        until: None,
     };
     for errand in [
         Command::Write(write.clone()),

@@ -194,6 +194,13 @@ pub struct AuthBody {
     /// absent: it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<u64>,
+    /// Whether all that was pushed since the connection was lost whose `resume` key was shown comes now; absent: no key was
+    /// shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<bool>,
+    /// How many pushes are known not to come, since there were too many, or they waited for too long; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<u64>,
 }
 
 /// Why a fresh token is wanted: the `reason` of an `auth.required`.

@@ -10,6 +10,7 @@ pub(super) async fn every_claim(home: &dyn Home) {
     an_entry_is_by_the_newest_message_in_whatever_order_they_are_recorded(home).await;
     whoever_is_taken_out_by_no_message_may_come_again(home).await;
     that_a_connection_left_is_known_for_as_long_as_older_messages_may_come(home).await;
+    who_left_lately_is_known_until_they_come_again_or_are_replaced(home).await;
 }
 
 async fn a_lapsed_connection_is_listed_for_a_day(home: &dyn Home) {
@@ -194,4 +195,44 @@ async fn that_a_connection_left_is_known_for_as_long_as_older_messages_may_come(
     join_all((1..DROPPED_KEPT).map(|_| leave(home, bob, a_connection(), Some(5)))).await;
     assert_eq!(try_register(home, bob, by(second, 4)).await, None);
     register(home, bob, by(first, 4)).await;
+}
+
+async fn who_left_lately_is_known_until_they_come_again_or_are_replaced(home: &dyn Home) {
+    let alice = an_identity();
+    let departed = async |since: Timestamp| {
+        let departed = home.store().departed(alice, since).await.expect("the store answers");
+        departed
+            .into_iter()
+            .map(|(connection, _)| connection)
+            .collect::<Vec<_>>()
+    };
+    let all = [(); 4].map(|()| registered(a_connection()));
+    let [first, second, third, never] = all;
+    for entry in [first, second, third] {
+        register(home, alice, entry).await;
+    }
+    let start = home.clock().now();
+    leave(home, alice, never.connection, Some(9)).await;
+    leave(home, alice, first.connection, Some(9)).await;
+    pass(home, Duration::from_secs(1)).await;
+    leave(home, alice, second.connection, None).await;
+    pass(home, Duration::from_secs(1)).await;
+    leave(home, alice, third.connection, Some(9)).await;
+    let names = |entries: &[Registered]| entries.iter().map(|entry| entry.connection).collect::<Vec<_>>();
+    assert_eq!(departed(start).await, names(&[first, second, third]));
+    let later = start.saturating_add(Duration::from_secs(1));
+    assert_eq!(departed(later).await, names(&[second, third]));
+    register(home, alice, second).await;
+    let replaced = home.store().replace_departed(alice, first.connection).await;
+    replaced.expect("the store answers");
+    assert_eq!(departed(start).await, names(&[third]));
+    for _ in 0..MOST_DEPARTED {
+        let entry = registered(a_connection());
+        register(home, alice, entry).await;
+        pass(home, Duration::from_millis(1)).await;
+        leave(home, alice, entry.connection, Some(9)).await;
+    }
+    let last = departed(start).await;
+    assert_eq!(last.len(), MOST_DEPARTED);
+    assert!(!last.contains(&third.connection));
 }

@@ -38,8 +38,9 @@ pub use super::redis::COMMANDS;
 use super::redis::RedisStore;
 use super::{
     AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, Epoch, HOLD_GRACE, HeldMessage,
-    HeldWrite, HoldLimits, Holding, Kept, LAPSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS, Mailbox,
-    MessageKey, PREDECESSORS_KEPT, Recorded, Registered, Reservation, ResumeDigest, Run, Settings, Store, StoreError,
+    HeldWrite, HoldLimits, Holding, Kept, LAPSED_KEPT, MISSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS,
+    MOST_DEPARTED, Mailbox, MessageKey, PREDECESSORS_KEPT, Recorded, Registered, Reservation, ResumeDigest, Run,
+    Settings, Store, StoreError,
 };
 use crate::auth::identity::{Identity, Issuer, Subject};
 
@@ -234,6 +235,7 @@ fn write(home: &dyn Home, key: &str, body: &str) -> HeldWrite {
             correlation_id: None,
             subject: Some("alice".to_owned()),
         }),
+        until: Some(START),
         since: home.clock().now(),
     }
 }

@@ -9,6 +9,7 @@ pub(super) async fn every_claim(home: &dyn Home) {
     no_mailbox_uses_up_another_s_room(home).await;
     an_answer_is_held_for_whoever_asked(home).await;
     writes_outlast_their_time_by_a_while(home).await;
+    what_is_missed_is_counted_by_mailbox_and_told_once(home).await;
 }
 
 async fn users_never_use_up_the_share_of_backends(home: &dyn Home) {
@@ -159,4 +160,19 @@ async fn writes(home: &dyn Home, mailbox: impl Into<Mailbox>, most: u64) -> Vec<
         .held_writes(mailbox.into(), most)
         .await
         .expect("the store answers")
+}
+
+async fn what_is_missed_is_counted_by_mailbox_and_told_once(home: &dyn Home) {
+    let (alice, connection) = (an_identity(), a_connection());
+    let take = async |mailbox: Mailbox| home.store().take_missed(mailbox).await.expect("the store answers");
+    let miss = async |mailbox: Mailbox, count| home.store().miss(mailbox, count).await.expect("the store answers");
+    miss(alice.into(), 2).await;
+    miss(Mailbox::Missed(connection), 3).await;
+    miss(alice.into(), 5).await;
+    assert_eq!(take(connection.into()).await, 0);
+    assert_eq!((take(alice.into()).await, take(alice.into()).await), (7, 0));
+    assert_eq!(take(Mailbox::Missed(connection)).await, 3);
+    miss(alice.into(), 1).await;
+    pass(home, MISSED_KEPT).await;
+    assert_eq!(take(alice.into()).await, 0, "a day later");
 }

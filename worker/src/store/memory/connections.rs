@@ -7,13 +7,15 @@ use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::tag::IdentityTag;
 
 use super::expiring::Expiring;
-use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, Registered};
+use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, MOST_DEPARTED, Registered};
 
 #[derive(Default)]
 pub(super) struct Connections {
     by_identity: Expiring<IdentityTag, BTreeMap<ConnectionId, Registered>>,
     /// Which have left, by which message and when.
     left: Expiring<IdentityTag, BTreeMap<ConnectionId, (Sequence, Timestamp)>>,
+    /// Those of them that may be resumed, and when each left.
+    departed: Expiring<IdentityTag, BTreeMap<ConnectionId, Timestamp>>,
 }
 
 impl Connections {
@@ -30,6 +32,7 @@ impl Connections {
         if left.is_some_and(|(by, _)| *by >= entry.by) || present.is_some_and(|present| present.by > entry.by) {
             return false;
         }
+        self.replace_departed(identity, entry.connection, now);
         let entries = self.by_identity.enter(identity, now, entry.gone_at(now), BTreeMap::new);
         entries.insert(entry.connection, entry);
         if entries.len() > MOST_CONNECTIONS
@@ -55,13 +58,52 @@ impl Connections {
             if present.is_some_and(|present| by.is_some_and(|by| present.by > by)) {
                 return;
             }
-            entries.remove(&connection);
+            let was_there = entries.remove(&connection).is_some();
             if entries.is_empty() {
                 self.by_identity.remove(&identity);
+            }
+            if was_there {
+                self.depart(identity, connection, now);
             }
         }
         if let Some(by) = by {
             self.remember(identity, connection, by, now);
+        }
+    }
+
+    fn depart(&mut self, identity: IdentityTag, connection: ConnectionId, now: Timestamp) {
+        let departed = self
+            .departed
+            .enter(identity, now, now.saturating_add(AFTERLIFE), BTreeMap::new);
+        departed.insert(connection, now);
+        if departed.len() > MOST_DEPARTED
+            && let Some(oldest) = departed
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(connection, _)| *connection)
+        {
+            departed.remove(&oldest);
+        }
+    }
+
+    pub(super) fn departed(
+        &self,
+        identity: IdentityTag,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Vec<(ConnectionId, Timestamp)> {
+        let departed = self.departed.get(&identity, now).into_iter().flatten();
+        let mut since: Vec<_> = departed
+            .filter(|(_, at)| **at >= since)
+            .map(|(connection, at)| (*connection, *at))
+            .collect();
+        since.sort_by_key(|(_, at)| *at);
+        since
+    }
+
+    pub(super) fn replace_departed(&mut self, identity: IdentityTag, connection: ConnectionId, now: Timestamp) {
+        if let Some(departed) = self.departed.get_mut(&identity, now) {
+            departed.remove(&connection);
         }
     }
 

@@ -173,6 +173,22 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.connections.leave(identity, connection, by, now))
     }
 
+    fn departed(
+        &self,
+        identity: IdentityTag,
+        since: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<(ConnectionId, Timestamp)>, StoreError>> {
+        self.step(move |state, now| state.connections.departed(identity, since, now))
+    }
+
+    fn replace_departed(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.step(move |state, now| state.connections.replace_departed(identity, connection, now))
+    }
+
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
         self.step(move |state, now| state.connections.of(identity, now))
     }
@@ -264,6 +280,14 @@ impl Store for MemoryStore {
 
     fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
         self.step(move |state, now| state.writes.drop(mailbox, keys, now))
+    }
+
+    fn miss(&self, mailbox: Mailbox, count: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.step(move |state, now| state.writes.miss(mailbox, count, now))
+    }
+
+    fn take_missed(&self, mailbox: Mailbox) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.step(move |state, now| state.writes.take_missed(mailbox, now))
     }
 
     fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<Mailbox>, StoreError>> {

@@ -3,7 +3,7 @@
 use shared::service::clock::Timestamp;
 
 use super::expiring::Expiring;
-use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox};
+use crate::store::{HeldWrite, HoldLimits, Holding, MISSED_KEPT, Mailbox};
 
 fn has_room_for_user(held: &[HeldWrite], sender: &str, bytes: u64, limits: &HoldLimits) -> bool {
     let of_users: Vec<_> = held.iter().filter(|write| write.sender().is_some()).collect();
@@ -17,6 +17,8 @@ fn has_room_for_user(held: &[HeldWrite], sender: &str, bytes: u64, limits: &Hold
 #[derive(Default)]
 pub(super) struct Writes {
     by_mailbox: Expiring<Mailbox, Vec<HeldWrite>>,
+    /// How many are not held that belong there.
+    missed: Expiring<Mailbox, u64>,
 }
 
 impl Writes {
@@ -43,6 +45,16 @@ impl Writes {
             count: held.len() as u64,
             successor: None,
         }
+    }
+
+    pub(super) fn miss(&mut self, mailbox: Mailbox, count: u64, now: Timestamp) {
+        *self
+            .missed
+            .enter(mailbox, now, now.saturating_add(MISSED_KEPT), u64::default) += count;
+    }
+
+    pub(super) fn take_missed(&mut self, mailbox: Mailbox, now: Timestamp) -> u64 {
+        self.missed.take(&mailbox, now).map_or(0, |(count, _)| count)
     }
 
     pub(super) fn count(&self, mailbox: Mailbox, now: Timestamp) -> u64 {

@@ -8,7 +8,7 @@ use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 use super::{RedisStore, keep_ms, millis, unreadable};
-use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, Registered, StoreError};
+use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, MOST_DEPARTED, Registered, StoreError};
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -37,7 +37,7 @@ impl RedisStore {
         let text = serde_json::to_string(&stored).map_err(unreadable)?;
         let gone_at = entry.gone_at(now);
         let mut invocation = self.scripts.register.prepare_invoke();
-        for what in ["connections", "ends", "order", "left"] {
+        for what in ["connections", "ends", "order", "left", "departed"] {
             invocation.key(self.of_identity(identity, what));
         }
         invocation
@@ -59,19 +59,52 @@ impl RedisStore {
         by: Option<Sequence>,
     ) -> Result<(), StoreError> {
         let mut invocation = self.scripts.unregister.prepare_invoke();
-        for what in ["connections", "ends", "left", "left:at"] {
+        for what in ["connections", "ends", "left", "left:at", "departed"] {
             invocation.key(self.of_identity(identity, what));
         }
         invocation
             .arg(connection.to_string())
             .arg(self.clock.now().as_millis())
             .arg(millis(AFTERLIFE))
-            .arg(DROPPED_KEPT);
+            .arg(DROPPED_KEPT)
+            .arg(MOST_DEPARTED);
         if let Some(by) = by {
             invocation.arg(by.get());
         }
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
+    }
+
+    pub(super) async fn read_departed(
+        &self,
+        identity: IdentityTag,
+        since: Timestamp,
+    ) -> Result<Vec<(ConnectionId, Timestamp)>, StoreError> {
+        let mut command = redis::cmd("ZRANGE");
+        command
+            .arg(self.of_identity(identity, "departed"))
+            .arg(since.as_millis())
+            .arg("+inf")
+            .arg(&["BYSCORE", "WITHSCORES"]);
+        let departed: Vec<(String, f64)> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        let departed = departed.into_iter().map(|(connection, at_ms)| {
+            // A moment in milliseconds is exact as a float for longer than anybody lives.
+            let at = Timestamp::from_millis(at_ms as u64);
+            Ok((connection.parse().map_err(unreadable)?, at))
+        });
+        departed.collect()
+    }
+
+    pub(super) async fn remove_departed(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> Result<(), StoreError> {
+        let mut command = redis::cmd("ZREM");
+        command
+            .arg(self.of_identity(identity, "departed"))
+            .arg(connection.to_string());
+        self.ask(async |mut wire| command.query_async(&mut wire).await).await
     }
 
     pub(super) async fn read_connections(&self, identity: IdentityTag) -> Result<Vec<Registered>, StoreError> {

@@ -10,6 +10,9 @@
 //! | `<ns>:{i:<identity>}:connections` | a hash: entries by connection | `connections` |
 //! | `<ns>:{i:<identity>}:ends` | a sorted set: when each connection is forgotten | `connections` |
 //! | `<ns>:{i:<identity>}:left`, `:left:at` | a hash and a sorted set: connections that left, by which message, and when | `connections` |
+//! | `<ns>:{i:<identity>}:departed` | a sorted set: connections that left and may be resumed, by when | `connections` |
+//! | `<ns>:{<connection>}:pushes:writes` … | the same as below: pushes that a connection has missed that is gone | `writes` |
+//! | `<ns>:{<connection>}:pushes:missed`, `<ns>:{i:<identity>}:missed` | a hash: how many pushes belong there and are not held | `writes` |
 //! | `<ns>:{<connection>}:writes`, `<ns>:{i:<identity>}:writes` | a hash: held answers, or pushes, by key | `writes` |
 //! | … `:order`, `:age` | sorted sets: the keys of held writes | `writes` |
 //! | `<ns>:{i:<identity>}:claims` | a hash: messages that have, or are having, their effect, by the digest of their `id` | `claims` |
@@ -123,6 +126,8 @@ struct Scripts {
     unreserve: Script,
     hold_write: Script,
     drop_writes: Script,
+    miss: Script,
+    take_missed: Script,
     expect_overdue: Script,
     revoke: Script,
     forget_revocations: Script,
@@ -158,6 +163,8 @@ impl Scripts {
             unreserve: script!("scripts/messages/reserved.lua", "scripts/messages/unreserve.lua"),
             hold_write: script!("scripts/writes/hold_write.lua"),
             drop_writes: script!("scripts/writes/drop_writes.lua"),
+            miss: script!("miss.lua"),
+            take_missed: script!("take_missed.lua"),
             expect_overdue: script!("scripts/writes/expect_overdue.lua"),
             revoke: script!("scripts/revoke.lua"),
             forget_revocations: script!("scripts/forget_revocations.lua"),
@@ -203,6 +210,7 @@ impl RedisStore {
         match mailbox {
             Mailbox::Pushes(identity) => self.of_identity(identity, what),
             Mailbox::Answers(connection) => self.of_connection(connection, what),
+            Mailbox::Missed(connection) => self.of_connection(connection, &format!("pushes:{what}")),
         }
     }
 
@@ -369,6 +377,22 @@ impl Store for RedisStore {
         Box::pin(self.remove_connection(identity, connection, by))
     }
 
+    fn departed(
+        &self,
+        identity: IdentityTag,
+        since: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<(ConnectionId, Timestamp)>, StoreError>> {
+        Box::pin(self.read_departed(identity, since))
+    }
+
+    fn replace_departed(
+        &self,
+        identity: IdentityTag,
+        connection: ConnectionId,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.remove_departed(identity, connection))
+    }
+
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
         Box::pin(self.read_connections(identity))
     }
@@ -445,6 +469,14 @@ impl Store for RedisStore {
 
     fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(self.remove_writes(mailbox, keys))
+    }
+
+    fn miss(&self, mailbox: Mailbox, count: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.count_missed(mailbox, count))
+    }
+
+    fn take_missed(&self, mailbox: Mailbox) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.forget_missed(mailbox))
     }
 
     fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<Mailbox>, StoreError>> {

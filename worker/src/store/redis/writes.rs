@@ -5,8 +5,8 @@ use shared::service::clock::Timestamp;
 use shared::wire::envelope::command::Producer;
 use shared::wire::tag::IdentityTag;
 
-use super::{RedisStore, keep_ms, unreadable, without_bytes};
-use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox, StoreError};
+use super::{RedisStore, keep_ms, millis, unreadable, without_bytes};
+use crate::store::{HeldWrite, HoldLimits, Holding, MISSED_KEPT, Mailbox, StoreError};
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -21,6 +21,8 @@ struct Stored {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     outcome_of: Option<String>,
     since: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    until: Option<Timestamp>,
 }
 
 impl RedisStore {
@@ -98,6 +100,19 @@ impl RedisStore {
             .await
     }
 
+    pub(super) async fn count_missed(&self, mailbox: Mailbox, count: u64) -> Result<(), StoreError> {
+        let mut invocation = self.scripts.miss.key(self.of_mailbox(mailbox, "missed"));
+        invocation.arg(count).arg(millis(MISSED_KEPT));
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+
+    pub(super) async fn forget_missed(&self, mailbox: Mailbox) -> Result<u64, StoreError> {
+        let invocation = self.scripts.take_missed.key(self.of_mailbox(mailbox, "missed"));
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+
     fn keys_of_writes(&self, mailbox: Mailbox) -> [String; 3] {
         ["writes", "order", "age"].map(|what| self.of_mailbox(mailbox, what))
     }
@@ -119,6 +134,7 @@ impl From<&HeldWrite> for Stored {
             correlation_id: producer.and_then(|producer| producer.correlation_id.clone()),
             outcome_of: producer.and_then(|producer| producer.subject.clone()),
             since: write.since,
+            until: write.until,
         }
     }
 }
@@ -133,6 +149,7 @@ impl From<Stored> for HeldWrite {
             correlation_id,
             outcome_of,
             since,
+            until,
         } = stored;
         Self {
             key,
@@ -144,6 +161,7 @@ impl From<Stored> for HeldWrite {
                 subject: outcome_of,
             }),
             since,
+            until,
         }
     }
 }

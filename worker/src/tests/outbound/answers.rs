@@ -150,6 +150,7 @@ async fn what_an_heir_gives_back_is_still_the_asker_s() {
         asked_by: Some(fixture.connection(1)),
         released: true,
         since: shared::service::clock::Clock::now(&*fixture.clock),
+        until: None,
     };
     let body = json!({"type": "reply", "id": "2"}).to_string();
     let released = Command::Write(write).to_message(fixture.connection(2), body.into());

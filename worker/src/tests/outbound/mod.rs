@@ -3,6 +3,7 @@
 mod answers;
 mod counting;
 mod holds;
+mod missed;
 mod pushes;
 mod shards;
 
@@ -153,6 +154,7 @@ impl Fixture {
             asked_by: None,
             released: false,
             since: self.clock.now(),
+            until: None,
         };
         let body = json!({"type": "push", "id": name}).to_string();
         Command::Write(write).to_message(connection, body.into())

@@ -4,6 +4,7 @@
 -- KEYS[2]  when each is forgotten: a sorted set of connections
 -- KEYS[3]  the order of the pushes held for it: a sorted set
 -- KEYS[4]  which have left: a hash of the message that said so by connection
+-- KEYS[5]  which of them may be resumed: a sorted set of connections
 -- ARGV[1]  the connection
 -- ARGV[2]  its entry, in JSON
 -- ARGV[3]  when it is forgotten, in milliseconds since the epoch
@@ -29,6 +30,7 @@ if #leaving > 0 then
     redis.call('ZREM', ends, unpack(leaving))
 end
 
+redis.call('ZREM', KEYS[5], connection)
 redis.call('HSET', connections, connection, by .. ':' .. ARGV[2])
 redis.call('ZADD', ends, ARGV[3], connection)
 while redis.call('ZCARD', ends) > tonumber(ARGV[6]) do

@@ -4,18 +4,24 @@
 -- KEYS[2]  when each is forgotten: a sorted set of connections
 -- KEYS[3]  which have left: a hash of the message that said so by connection
 -- KEYS[4]  when each left: a sorted set of connections
+-- KEYS[5]  the same of those that may be resumed
 -- ARGV[1]  the connection
 -- ARGV[2]  now, in milliseconds since the epoch
 -- ARGV[3]  for how long to remember that it left, in milliseconds
 -- ARGV[4]  how many that have left to remember
--- ARGV[5]  the sequence of the message that says so; absent if no message does, and the connection may come again
+-- ARGV[5]  how many that may be resumed
+-- ARGV[6]  the sequence of the message that says so; absent if no message does, and the connection may come again
 
-local connections, left, left_at, connection, by = KEYS[1], KEYS[3], KEYS[4], ARGV[1], ARGV[5]
+local connections, left, left_at, connection, by = KEYS[1], KEYS[3], KEYS[4], ARGV[1], ARGV[6]
 local present = redis.call('HGET', connections, connection)
 if present and by and newer(string.match(present, '^%d+'), by) then
     return
 end
-redis.call('HDEL', connections, connection)
+if redis.call('HDEL', connections, connection) == 1 then
+    redis.call('ZADD', KEYS[5], ARGV[2], connection)
+    redis.call('ZREMRANGEBYRANK', KEYS[5], 0, -1 - tonumber(ARGV[5]))
+    keep_at_least(KEYS[5], tonumber(ARGV[3]))
+end
 redis.call('ZREM', KEYS[2], connection)
 
 local left_by = redis.call('HGET', left, connection)
