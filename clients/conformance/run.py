@@ -263,7 +263,7 @@ class Server:
             "127.0.0.1:0",
             "--page-listen",
             "127.0.0.1:0",
-            "--log",
+            "--log-filter",
             "error",
             *flags,
         ]

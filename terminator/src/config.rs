@@ -96,7 +96,7 @@ shared::settings! {
         pub idle_timeout: Duration = "60s" in "1s"..="1h",
         /// How long to wait for a broker that is away. Until then nothing is forwarded and nothing is lost; after it,
         /// what could not be handed over is refused with `busy`, so that clients can tell and try again.
-        pub broker_patience: Duration = "30s" in "100ms"..="1h",
+        pub publish_timeout: Duration = "30s" in "100ms"..="1h",
         /// How long a terminator that is asked to end goes on accepting clients, while `/readyz` says that it is about to end: until
         /// whatever routes clients to it has seen that, and sends them elsewhere. A few seconds behind a load balancer or in
         /// Kubernetes.

@@ -236,7 +236,7 @@ struct Runtime {
     connections: TaskTracker,
     /// Those that run until the last connection has gone.
     background: Vec<JoinHandle<()>>,
-    broker_patience: Duration,
+    publish_timeout: Duration,
     drain: Drain,
 }
 
@@ -267,7 +267,7 @@ impl Runtime {
 
         // The consumer first: what it declares must be there before anybody is asked to answer into it.
         let answers = bus.consumer(return_queue.clone(), crate::broker::PREFETCH);
-        let publisher = bus.publisher(PublishTimeout::Limited(config.broker_patience));
+        let publisher = bus.publisher(PublishTimeout::Limited(config.publish_timeout));
         let (undelivered, given_back) = UndeliveredPublisher::new(&names, metrics.clone());
         let rooms = Budgets::new(
             config.receive_queue_bytes_total.bytes(),
@@ -301,7 +301,7 @@ impl Runtime {
             tokio::spawn(announcer.run()),
         ];
         let console_view = ConsoleView::new(&registry);
-        let (broker_patience, drain) = (config.broker_patience, Drain::of(&config));
+        let (publish_timeout, drain) = (config.publish_timeout, Drain::of(&config));
         let sockets = ConnectionFactory {
             registry,
             forwarder,
@@ -335,7 +335,7 @@ impl Runtime {
             phase: Arc::new(phase),
             connections: TaskTracker::new(),
             background,
-            broker_patience,
+            publish_timeout,
             drain,
         }
     }
@@ -346,7 +346,7 @@ impl Runtime {
         followers.spawn(crate::broker::phase::follow(
             self.bus.link(),
             self.phase.clone(),
-            self.broker_patience,
+            self.publish_timeout,
         ));
         let broker = readiness.check("broker");
         followers.spawn(watch_broker("terminator", broker, self.bus.link()));

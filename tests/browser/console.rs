@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{chromium::Browser, dev::Dev, page::a_lapse};
+use crate::{chromium::Browser, dev::Dev, page::an_expiry};
 
 async fn with_consoles() -> Stack {
     Stack::builder()
@@ -21,7 +21,7 @@ async fn with_consoles() -> Stack {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_terminators_console_follows_a_connection_from_nobody_to_lapsed_and_back() {
+async fn the_terminators_console_follows_a_connection_from_nobody_to_expired_and_back() {
     let (stack, browser) = tokio::join!(with_consoles(), Browser::start());
     let terminator = stack.terminators()[0].admin();
     let page = browser.open(&format!("http://{terminator}/")).await;
@@ -36,7 +36,7 @@ async fn the_terminators_console_follows_a_connection_from_nobody_to_lapsed_and_
     let token = token_for("alice").expiring_in(5.s());
     client.authenticate(&token.mint()).await;
     page.shows("rows()[0].state === 'live'").await;
-    page.shows_within(a_lapse(), "rows()[0].state === 'lapsed'").await;
+    page.shows_within(an_expiry(), "rows()[0].state === 'expired'").await;
     client.send_json(&json!({"id": "1", "type": "greeting"})).await;
     client.expect_required("expired", 10.s()).await;
     page.shows("rows()[0].heldIn === 1 && number('#tile-held-in .value') === 1")

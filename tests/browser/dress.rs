@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::{
     chromium::Browser,
     dev::Dev,
-    page::{Page, a_lapse},
+    page::{Page, an_expiry},
 };
 
 /// The narrowest phone that is still sold, a common one, and a desk.
@@ -110,7 +110,7 @@ async fn both_views_fit_a_phone_and_a_desk_and_can_be_read_light_and_dark_idle_a
     page.click("#authenticate").await;
     page.click("[data-send=good]").await;
     page.to_console().await;
-    page.shows("row('bob').state === 'lapsed' && row('bob').heldIn === 4 && row('erin').heldIn === 1")
+    page.shows("row('bob').state === 'expired' && row('bob').heldIn === 4 && row('erin').heldIn === 1")
         .await;
     page.shows("number('#tile-messages .value') > 20 && counter('handled') > 500")
         .await;
@@ -170,8 +170,11 @@ async fn of_many_connections_the_most_remarkable_are_shown_and_the_rest_is_count
         clients.push(dev.client().await);
     }
     clients[0].authenticate(&dev.token("alice", 2).await).await;
-    page.shows_within(a_lapse(), "rows()[0].who === 'alice' && rows()[0].state === 'lapsed'")
-        .await;
+    page.shows_within(
+        an_expiry(),
+        "rows()[0].who === 'alice' && rows()[0].state === 'expired'",
+    )
+    .await;
     page.shows("text('#console-connections .more') === 'The 60 most remarkable of 151.' && rows().length === 60")
         .await;
     page.shows("text('.legend [data-state=nobody] strong') === '150'").await;

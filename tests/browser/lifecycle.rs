@@ -1,10 +1,10 @@
-//! The whole life of an authentication, on the page of `countersign dev`: connect, lapse, hold, renew, come through; close,
+//! The whole life of an authentication, on the page of `countersign dev`: connect, expire, hold, renew, come through; close,
 //! and resume. The console tells the same as it happens.
 
-use crate::{chromium::Browser, dev::Dev, page::a_lapse};
+use crate::{chromium::Browser, dev::Dev, page::an_expiry};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sent_after_a_lapse_is_held_and_comes_through_with_a_fresh_token() {
+async fn what_is_sent_after_an_expiry_is_held_and_comes_through_with_a_fresh_token() {
     let (dev, browser) = tokio::join!(Dev::start(), Browser::start());
     let page = browser.open(&dev.url()).await;
     page.connected().await;
@@ -19,9 +19,13 @@ async fn what_is_sent_after_a_lapse_is_held_and_comes_through_with_a_fresh_token
     page.to_console().await;
     page.shows("row('alice').state === 'live' && counter('granted') === 1")
         .await;
-    page.shows_within(a_lapse(), "row('alice').state === 'expiring'").await;
-    page.shows_within(a_lapse(), "row('alice').state === 'lapsed' && counter('lapsed') === 1")
+    page.shows_within(an_expiry(), "row('alice').state === 'expiring'")
         .await;
+    page.shows_within(
+        an_expiry(),
+        "row('alice').state === 'expired' && counter('expired') === 1",
+    )
+    .await;
 
     page.to_playground().await;
     page.click("[data-send=none]").await;
@@ -53,7 +57,7 @@ async fn what_is_sent_after_a_lapse_is_held_and_comes_through_with_a_fresh_token
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_closed_for_its_lapse_is_resumed_and_gets_what_it_left_held() {
+async fn a_connection_that_is_closed_for_its_expiry_is_resumed_and_gets_what_it_left_held() {
     let (dev, browser) = tokio::join!(Dev::start(), Browser::start());
     let page = browser.open(&dev.url()).await;
     page.connected().await;
@@ -63,7 +67,7 @@ async fn a_connection_that_is_closed_for_its_lapse_is_resumed_and_gets_what_it_l
     page.set("#lifetime", "5").await;
     page.click("#authenticate").await;
     page.shows("one('#who').dataset.state === 'live'").await;
-    page.shows_within(a_lapse(), "one('#who').dataset.state === 'lapsed'")
+    page.shows_within(an_expiry(), "one('#who').dataset.state === 'expired'")
         .await;
     page.click("[data-send=none]").await;
     page.shows("text('#held-in') === '1'").await;

@@ -197,7 +197,7 @@ impl Page<'_> {
     }
 }
 
-/// Long enough for a token that lives for seconds to lapse, on a busy machine.
-pub(crate) fn a_lapse() -> Duration {
+/// Long enough for a token that lives for seconds to expire, on a busy machine.
+pub(crate) fn an_expiry() -> Duration {
     30.s()
 }

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 use tests::{Client, Push, Span, Stack, Store, eventually, token_for};
 
-use crate::authentication::expiry::{SOON, brief, fresh, lapsed_explicitly, replies};
+use crate::authentication::expiry::{SOON, brief, expired_explicitly, fresh, replies};
 
 fn builder() -> tests::stack::Builder {
     Stack::builder()
@@ -31,7 +31,7 @@ fn builder() -> tests::stack::Builder {
 
 /// P1
 #[tokio::test(flavor = "multi_thread")]
-async fn every_message_around_a_lapse_is_answered_once_though_workers_are_killed() {
+async fn every_message_around_an_expiry_is_answered_once_though_workers_are_killed() {
     const MESSAGES: usize = 200;
     let mut stack = builder()
         .poisoned_workers(3)
@@ -44,7 +44,7 @@ async fn every_message_around_a_lapse_is_answered_once_though_workers_are_killed
     let mut asked = Vec::new();
     for number in 0..MESSAGES {
         match number {
-            50 => token.lapsed().await,
+            50 => token.expired().await,
             80 => {
                 stack.worker(0).kill();
                 stack.replace_ended_workers();
@@ -147,7 +147,7 @@ async fn what_is_held_for_one_is_never_shown_to_another() {
     let mut held = Vec::new();
     for number in 0..5 {
         let subject = format!("owner-{number}");
-        let mut client = lapsed_explicitly(stack.client().await, &subject).await;
+        let mut client = expired_explicitly(stack.client().await, &subject).await;
         let id = client.ask("whoami", None, Value::Null).await;
         client.expect_required("expired", SOON).await;
         assert_eq!(
@@ -180,13 +180,13 @@ async fn a_store_that_is_away_refuses_what_needs_it_and_logs_nobody_out() {
     let mut backend = stack.producer().await;
     let (mut alice, mut bob) = (stack.client().await, stack.client().await);
     alice.authenticate(&fresh("alice")).await;
-    let mut lapsed = lapsed_explicitly(stack.client().await, "carol").await;
+    let mut expired = expired_explicitly(stack.client().await, "carol").await;
     store.freeze().await;
     for _ in 0..2 {
         let refused = bob.try_authenticate(&fresh("bob")).await;
         assert_eq!(refused["error"]["code"], "auth_unavailable", "{refused}");
         assert_eq!(refused["error"]["temporary"], true, "{refused}");
-        let unheld = lapsed.request("echo", None, json!(1)).await;
+        let unheld = expired.request("echo", None, json!(1)).await;
         assert_eq!(unheld["error"]["code"], "auth_unavailable", "{unheld}");
         let steady = alice.request("whoami", None, Value::Null).await;
         assert_eq!(steady["payload"]["subject"], "alice", "no store is needed: {steady}");
@@ -204,7 +204,7 @@ async fn a_store_that_is_away_refuses_what_needs_it_and_logs_nobody_out() {
     .await;
     assert_eq!(backend.outcome_of(&push, 30.s()).await["outcome"], "delivered");
     assert_eq!(alice.push(SOON).await["payload"], "waits");
-    let id = lapsed.ask("echo", None, json!(2)).await;
-    lapsed.authenticate(&fresh("carol")).await;
-    assert_eq!(replies(&mut lapsed, 1).await, [id]);
+    let id = expired.ask("echo", None, json!(2)).await;
+    expired.authenticate(&fresh("carol")).await;
+    assert_eq!(replies(&mut expired, 1).await, [id]);
 }

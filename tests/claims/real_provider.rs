@@ -51,7 +51,7 @@ async fn a_certified_provider_is_found_followed_and_heard() {
         ("jwt-audience", OpenId::AUDIENCE),
         ("jwt-type", "at+jwt"),
         ("jwt-leeway", "0s"),
-        ("jwks-ttl", "1s"),
+        ("jwks-refresh-interval", "1s"),
         ("required-scopes", "#=chat"),
         ("provider-events-listen", &format!("127.0.0.1:{events}")),
         ("provider-events-audience", OpenId::CLIENT),

@@ -4,7 +4,7 @@
 //! cargo run --release -p tests --example lateness -- --connections 1000
 //! ```
 //!
-//! A thousand connections lapse in the same second under a flood of pushes, then as many are revoked; each with broker
+//! A thousand connections expire in the same second under a flood of pushes, then as many are revoked; each with broker
 //! and store up, with the broker frozen across the moment, and with the store frozen (for a revocation, which needs both
 //! to be acknowledged: from then on). What is printed is arrival at the
 //! client less the end of the grant (or the acknowledgement of the revocation): the client's own delay is in it.
@@ -25,7 +25,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tests::{Broker, Producer, Push, Span, Stack, Store, lateness::Reader, token_for, wait::until};
 
-/// From the first connection to the lapse: time to open all of them.
+/// From the first connection to the expiry: time to open all of them.
 const LIFE: Duration = Duration::from_secs(20);
 /// The flood begins so long before the end, and goes on for as long after it.
 const FLOOD: Duration = Duration::from_secs(4);

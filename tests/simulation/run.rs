@@ -127,7 +127,7 @@ fn log() {
     if let Ok(filter) = std::env::var("SIM_LOG") {
         ONCE.call_once(|| {
             let logging = LogConfig {
-                log: LogFilter::parse(&filter).expect("a filter"),
+                log_filter: LogFilter::parse(&filter).expect("a filter"),
                 log_format: LogFormat::Text,
             };
             telemetry::init(&logging).expect("nobody logs yet");

@@ -118,7 +118,7 @@ impl Kind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Authenticate => "auth.authenticate",
-            Self::Forget => "auth.forget",
+            Self::Forget => "auth.logout",
             Self::One => "one",
             Self::Two => "two",
             Self::Silent => "none",

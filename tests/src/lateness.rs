@@ -12,7 +12,7 @@ use crate::peers::client::{Client, Received};
 pub struct Seen {
     /// The pushes, with the moment at which each arrived.
     pub pushes: Vec<(SystemTime, Value)>,
-    /// When a fresh token was first asked for because of a lapse.
+    /// When a fresh token was first asked for because of an expiry.
     pub asked: Option<SystemTime>,
     /// How the connection ended, and when, if it has.
     pub closed: Option<(SystemTime, Option<u16>)>,

@@ -14,7 +14,7 @@ use crate::support::message::Answer;
 use crate::support::ws::{Socket, WsUrl};
 use crate::token::Signer;
 
-/// Longer than a terminator lets a message wait for the broker (`broker-patience`).
+/// Longer than a terminator lets a message wait for the broker (`publish-timeout`).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// 1 µs to 100 s, to 3 digits.
 const HIGHEST_US: u64 = 100_000_000;

@@ -63,7 +63,7 @@ impl Stack {
             ("COUNTERSIGN_AMQP_URL", args.amqp_url()),
             ("COUNTERSIGN_NAMESPACE", namespace),
             ("COUNTERSIGN_ADMIN_LISTEN", "127.0.0.1:0"),
-            ("COUNTERSIGN_LOG", "error,lapin=off"),
+            ("COUNTERSIGN_LOG_FILTER", "error,lapin=off"),
         ];
         let of_worker = [
             ("COUNTERSIGN_STORE_URL", args.store_url.as_str()),

@@ -86,7 +86,7 @@ pub(crate) struct DevArgs {
     policies: Policies,
     /// What is logged, to standard error: error, warn, info, debug, or by part: info,worker=debug.
     #[arg(long, value_name = "FILTER", default_value = "warn", value_parser = LogFilter::parse)]
-    log: LogFilter,
+    log_filter: LogFilter,
 }
 
 /// Runs until a signal ends it.
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     args.check()?;
     let journeys = Journeys::new();
     let logging = LogConfig {
-        log: args.log.clone(),
+        log_filter: args.log_filter.clone(),
         log_format: LogFormat::Text,
     };
     telemetry::init_beside(&logging, journeys.layer())?;

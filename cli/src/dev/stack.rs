@@ -23,7 +23,7 @@ use super::workers::{DRAIN_TIMEOUT, Workers};
 use crate::support::dev_key::{self, SecretFile};
 
 /// Development tokens are few.
-const TOKEN_CACHE: usize = 1_000;
+const TOKEN_CACHE_CAPACITY: usize = 1_000;
 
 /// Where messages wait.
 pub(super) enum Broker {
@@ -168,5 +168,5 @@ fn verifier(config: &WorkerConfig) -> anyhow::Result<Verifier> {
         leeway: config.jwt_leeway,
         ..Rules::new(vec![dev_key::AUDIENCE.to_owned()])
     };
-    Ok(Verifier::new(keys, rules, TOKEN_CACHE))
+    Ok(Verifier::new(keys, rules, TOKEN_CACHE_CAPACITY))
 }

@@ -44,7 +44,7 @@ pub(crate) struct Policies {
     /// reauthenticate,typing=ignore.
     #[arg(long, value_name = "POLICY", default_value = "reauthenticate")]
     on_unauthenticated: String,
-    /// What happens to answers and pushes for a connection whose authentication has lapsed: the same three.
+    /// What happens to answers and pushes for a connection whose authentication has expired: the same three.
     #[arg(long, value_name = "POLICY", default_value = "reauthenticate")]
     on_expired_push: String,
     /// How long what is held waits.

@@ -35,7 +35,7 @@ pub(crate) enum Standing {
     /// Its token is good.
     Live(Proved),
     /// Its token was good.
-    Lapsed(Proved),
+    Expired(Proved),
     /// The client has logged out.
     Forgotten { by: Sequence },
     /// The socket is closed.
@@ -155,7 +155,7 @@ impl Standing {
                 if now < proved.until {
                     Self::Live(proved)
                 } else {
-                    Self::Lapsed(proved)
+                    Self::Expired(proved)
                 }
             }
         }
@@ -168,14 +168,14 @@ impl Standing {
 
     fn proved(&self) -> Option<&Proved> {
         match self {
-            Self::Live(proved) | Self::Lapsed(proved) => Some(proved),
+            Self::Live(proved) | Self::Expired(proved) => Some(proved),
             Self::Forgotten { .. } | Self::Closed { .. } | Self::Unknown => None,
         }
     }
 
     fn by(&self) -> Option<Sequence> {
         match self {
-            Self::Live(proved) | Self::Lapsed(proved) => Some(proved.by),
+            Self::Live(proved) | Self::Expired(proved) => Some(proved.by),
             Self::Forgotten { by } | Self::Closed { by } => Some(*by),
             Self::Unknown => None,
         }
@@ -185,7 +185,7 @@ impl Standing {
     pub(crate) const fn word(&self) -> &'static str {
         match self {
             Self::Live(_) => "live",
-            Self::Lapsed(_) => "lapsed",
+            Self::Expired(_) => "expired",
             Self::Forgotten { .. } => "forgotten",
             Self::Closed { .. } => "closed",
             Self::Unknown => "unknown",
@@ -199,9 +199,9 @@ impl Standing {
                 let left = human::duration(until.saturating_since(now));
                 format!("{identity}, for another {left} (by message {by})")
             }
-            Self::Lapsed(Proved { identity, until, by }) => {
+            Self::Expired(Proved { identity, until, by }) => {
                 format!(
-                    "{identity} until {}; lapsed since (by message {by})",
+                    "{identity} until {}; expired since (by message {by})",
                     human::relative(*until, now)
                 )
             }
@@ -254,14 +254,14 @@ mod tests {
     #[test]
     fn a_token_counts_until_its_leeway_is_over() {
         assert_eq!(standing(1_004_999).word(), "live");
-        assert_eq!(standing(1_005_000).word(), "lapsed");
+        assert_eq!(standing(1_005_000).word(), "expired");
     }
 
     #[test]
     fn who_and_until_when_is_told_for_people() {
         let live = standing(943_000).describe(Timestamp::from_millis(943_000));
         assert_eq!(live, "alice of countersign-dev, for another 1 min 2 s (by message 7)");
-        let lapsed = standing(1_010_000).describe(Timestamp::from_millis(1_010_000));
-        assert!(lapsed.contains("until 5 s ago"), "{lapsed}");
+        let expired = standing(1_010_000).describe(Timestamp::from_millis(1_010_000));
+        assert!(expired.contains("until 5 s ago"), "{expired}");
     }
 }

@@ -19,7 +19,7 @@ Examples:
   countersign inspect identity alice --issuer https://id.example
   countersign inspect identity alice --json | jq -r '.connections[].connection'
 
-Connections that have lapsed lately are listed, too; those of a terminator that died for another 30 s at most.
+Connections that have expired lately are listed, too; those of a terminator that died for another 30 s at most.
 
 Exit status: 0 it has connections, 1 it has none, 2 the store could not be asked.";
 

@@ -15,7 +15,7 @@ use crate::support::print;
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   countersign completions bash > /etc/bash_completion.d/countersign
-  countersign completions fish --of worker > ~/.config/fish/completions/worker.fish";
+  countersign completions fish --program worker > ~/.config/fish/completions/worker.fish";
 
 /// For which shell, and of which program.
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
     /// Whose words it shall complete
     #[arg(long, value_enum, value_name = "PROGRAM", default_value_t = Program::Countersign)]
-    of: Program,
+    program: Program,
 }
 
 /// Everything that is run by its name.
@@ -51,7 +51,7 @@ impl Program {
 
 /// Prints the script.
 pub(crate) fn run(args: &CompletionsArgs) -> ExitCode {
-    print::line(script(args.shell, args.of).trim_end());
+    print::line(script(args.shell, args.program).trim_end());
     ExitCode::SUCCESS
 }
 

@@ -90,7 +90,7 @@ fn advice(code: &str) -> Option<&'static str> {
         "hold_overflow" => "too much waits already: authenticate, or send less until then",
         "duplicate" => "its id was another message's: send it with an id of its own",
         "hold_expired" => "it waited for a fresh token that did not come: authenticate, and send it again",
-        "identity_mismatch" => "one connection, one identity: open another connection, or send auth.forget first",
+        "identity_mismatch" => "one connection, one identity: open another connection, or send auth.logout first",
         "token_revoked" => "it was taken back before its time: its owner must log in again",
         _ => return None,
     })

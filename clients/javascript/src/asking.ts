@@ -22,7 +22,7 @@ export interface RequestOptions {
   signal?: AbortSignal;
   /**
    * Whether it may be sent again after a lost connection although it may have been handled. If it is not said, the
-   * server says whether it knows a request again (its setting `idempotency`).
+   * server says whether it knows a request again (its setting `idempotency-window`).
    */
   idempotent?: boolean;
 }

@@ -172,7 +172,7 @@ export class Client extends Listeners {
     this.#given.ignoreAll();
     this.#pending.fail(loggedOut());
     const { requestTimeoutMs: timeoutMs } = this.#settings;
-    const answer = this.#pending.add({ id: this.#nextId(), type: "auth.forget", payload: undefined }, { timeoutMs });
+    const answer = this.#pending.add({ id: this.#nextId(), type: "auth.logout", payload: undefined }, { timeoutMs });
     this.#outbox.flush();
     // Without its connection it is logged out, too: that is what is left if the server cannot do it.
     const done = answer.catch(() => session === this.#session && this.#leave({ name: "closed" }, loggedOut()));
@@ -357,7 +357,7 @@ export class Client extends Listeners {
   #flush(): void {
     const session = this.#session;
     if (!session || this.#state.name !== "open" || this.#pending.size === 0) return;
-    if (session.hasLapsed) return session.needed();
+    if (session.hasExpired) return session.needed();
     const { perMessage } = this.#settings;
     if (!perMessage && !this.#state.authenticated) return;
     const areLeft = this.#outbox.flush(perMessage ? this.#tokens.current : undefined);

@@ -31,7 +31,7 @@ export interface Push<Payload = unknown> {
 /** Who the server takes us for, in seconds from now. */
 export interface Authenticated {
   subject: string;
-  /** Until the authentication lapses. */
+  /** Until the authentication expires. */
   expires_in: number;
   /** Until a fresh token had better come. It is fetched by then. */
   refresh_in: number;

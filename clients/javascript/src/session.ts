@@ -75,7 +75,7 @@ export class Session {
   #provenSince: number | undefined;
   #provenAt = Number.NEGATIVE_INFINITY;
   #refreshAt = Number.POSITIVE_INFINITY;
-  #lapsesAt = Number.POSITIVE_INFINITY;
+  #expiresAt = Number.POSITIVE_INFINITY;
   /** The key to what this connection will leave, and to what the last one has left. */
   #key: string | undefined;
   #inheritance: string | undefined;
@@ -103,8 +103,8 @@ export class Session {
   }
 
   /** Whether the server would not take a message for ours any more. */
-  get hasLapsed(): boolean {
-    return this.#tokens.current === undefined || Date.now() >= this.#lapsesAt;
+  get hasExpired(): boolean {
+    return this.#tokens.current === undefined || Date.now() >= this.#expiresAt;
   }
 
   /** Shows the token that was given last. */
@@ -115,7 +115,7 @@ export class Session {
     this.#shown = { id, inherits: payload !== undefined };
     this.#wanted = false;
     // Until the answer, it is as good as any.
-    this.#lapsesAt = Number.POSITIVE_INFINITY;
+    this.#expiresAt = Number.POSITIVE_INFINITY;
     clearTimeout(this.#timer);
     this.#silence = setTimeout(() => this.#hooks.onSilence(), SILENCE_MS);
   }
@@ -165,7 +165,7 @@ export class Session {
     this.#provenSince ??= now;
     this.#provenAt = now;
     this.#refreshAt = now + auth.refresh_in * 1_000;
-    this.#lapsesAt = now + auth.expires_in * 1_000;
+    this.#expiresAt = now + auth.expires_in * 1_000;
     this.#key = auth.resume ?? this.#key;
     const part = EARLIEST_RENEWAL + (LATEST_RENEWAL - EARLIEST_RENEWAL) * random();
     this.#renewIn(Math.max(auth.refresh_in * 1_000 * part, LEAST_RENEWAL_MS));

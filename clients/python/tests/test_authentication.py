@@ -156,7 +156,7 @@ async def test_logging_out_refuses_what_waits_and_somebody_else_may_come() -> No
     forgetting = asyncio.ensure_future(bench.client.forget())
     await settled()
     assert (await refusal(waits)).code == "closed"
-    assert bench.socket.sent[-1]["type"] == "auth.forget" and "token" not in bench.socket.sent[-1]
+    assert bench.socket.sent[-1]["type"] == "auth.logout" and "token" not in bench.socket.sent[-1]
     await bench.socket.say({"type": "auth.ok", "id": bench.socket.sent[-1]["id"]})
     await forgetting
     answer = ask(bench, "order")

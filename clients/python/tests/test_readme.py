@@ -34,7 +34,7 @@ def dev() -> Iterator[tuple[str, str]]:
     """`countersign dev`: where its page and its sockets are."""
     if PROGRAM is None:
         pytest.skip("COUNTERSIGN_BIN names no program")
-    command = [PROGRAM, "dev", "--listen", "127.0.0.1:0", "--page-listen", "127.0.0.1:0", "--log", "error"]
+    command = [PROGRAM, "dev", "--listen", "127.0.0.1:0", "--page-listen", "127.0.0.1:0", "--log-filter", "error"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = ""

@@ -93,7 +93,7 @@ async def test_what_can_never_be_answered_is_refused_at_once() -> None:
     cyclic: list[Any] = []
     cyclic.append(cyclic)
     bad: list[tuple[str, Any, dict[str, Any], str]] = [
-        ("auth.forget", None, {}, "bad_request"),
+        ("auth.logout", None, {}, "bad_request"),
         ("a", None, {"id": "x" * 129}, "bad_request"),
         ("a", None, {"id": "ü" * 65}, "bad_request"),
         ("a", {1, 2}, {}, "bad_request"),

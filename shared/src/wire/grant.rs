@@ -15,9 +15,9 @@ use super::tag::{IdentityTag, SessionTag, TokenIdTag, TokenTag};
 use crate::service::clock::Timestamp;
 
 crate::choice! {
-    /// What happens where authentication is missing or has lapsed.
+    /// What happens where authentication is missing or has expired.
     pub enum Policy {
-        /// As if it had not lapsed.
+        /// As if it had not expired.
         Ignore = "ignore",
         /// The connection is closed.
         Close = "close",

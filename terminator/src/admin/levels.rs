@@ -11,7 +11,7 @@ pub(crate) struct Levels {
     pub(crate) in_flight: usize,
     pub(crate) held_inbound: usize,
     pub(crate) held_outbound: usize,
-    /// When its grant ends, if it has one, in force or lapsed.
+    /// When its grant ends, if it has one, in force or expired.
     pub(crate) grant_ends: Option<Instant>,
     /// Whose it is, if it has one.
     pub(crate) owner: Option<Owner>,

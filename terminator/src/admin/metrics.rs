@@ -32,7 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) messages_received: Counter,
     pub(crate) messages_confirmed: Counter,
     pub(crate) in_flight: Gauge,
-    pub(crate) confirm_seconds: Histogram,
+    pub(crate) publish_confirm_duration_seconds: Histogram,
     pub(crate) answers_delivered: Counter,
     pub(crate) answers_duplicate: Counter,
     pub(crate) answers_orphaned: Counter,
@@ -47,7 +47,7 @@ pub(crate) struct Metrics {
     send_queue_texts: Gauge,
     /// In the order of [`WITHIN_S`].
     grants_expiring: [Gauge; WITHIN_S.len()],
-    pub(crate) lapses: Counter,
+    pub(crate) auth_expirations: Counter,
     pub(crate) sent_again: Counter,
     pub(crate) held_lost: Counter,
     pub(crate) answers_lost: Counter,
@@ -55,7 +55,7 @@ pub(crate) struct Metrics {
     pub(crate) releases: Counter,
     pub(crate) fetches: Counter,
     pub(crate) revocations: Counter,
-    given_back_lapsed: Counter,
+    given_back_expired: Counter,
     given_back_gone: Counter,
     asked_missing: Counter,
     asked_expiring: Counter,
@@ -72,7 +72,7 @@ impl Metrics {
             messages_received: counter!("countersign_terminator_messages_received_total"),
             messages_confirmed: counter!("countersign_terminator_messages_confirmed_total"),
             in_flight: gauge!("countersign_terminator_messages_in_flight"),
-            confirm_seconds: histogram!("countersign_terminator_confirm_seconds"),
+            publish_confirm_duration_seconds: histogram!("countersign_terminator_publish_confirm_duration_seconds"),
             answers_delivered: answers("delivered"),
             answers_duplicate: answers("duplicate"),
             answers_orphaned: answers("orphaned"),
@@ -83,15 +83,15 @@ impl Metrics {
             send_queue_bytes: gauge!("countersign_terminator_send_queue_bytes"),
             send_queue_texts: gauge!("countersign_terminator_send_queue_messages"),
             grants_expiring: WITHIN_S.map(expiring),
-            lapses: counter!("countersign_terminator_lapses_total"),
-            sent_again: counter!("countersign_terminator_messages_sent_again_total"),
+            auth_expirations: counter!("countersign_terminator_auth_expirations_total"),
+            sent_again: counter!("countersign_terminator_messages_resent_total"),
             held_lost: counter!("countersign_terminator_held_lost_total"),
-            answers_lost: counter!("countersign_terminator_connections_without_answer_total"),
+            answers_lost: counter!("countersign_terminator_connections_without_reply_total"),
             announced: counter!("countersign_terminator_connections_announced_total"),
-            releases: counter!("countersign_terminator_releases_total"),
-            fetches: counter!("countersign_terminator_fetches_total"),
+            releases: counter!("countersign_terminator_hold_release_requests_total"),
+            fetches: counter!("countersign_terminator_hold_fetch_requests_total"),
             revocations: counter!("countersign_terminator_revocations_total"),
-            given_back_lapsed: given_back("lapsed"),
+            given_back_expired: given_back("expired"),
             given_back_gone: given_back("gone"),
             asked_missing: asked(Reason::Missing),
             asked_expiring: asked(Reason::Expiring),
@@ -131,7 +131,7 @@ impl Metrics {
     /// Something was given back instead of being written.
     pub(crate) fn given_back(&self, why: Bounced) {
         match why {
-            Bounced::Lapsed => self.given_back_lapsed.increment(1),
+            Bounced::Expired => self.given_back_expired.increment(1),
             Bounced::Gone => self.given_back_gone.increment(1),
         }
     }
@@ -193,13 +193,13 @@ fn expiring(within_s: u64) -> Gauge {
 }
 
 fn answers(outcome: &'static str) -> Counter {
-    counter!("countersign_terminator_answers_total", "outcome" => outcome)
+    counter!("countersign_terminator_replies_total", "outcome" => outcome)
 }
 
 fn given_back(reason: &'static str) -> Counter {
-    counter!("countersign_terminator_given_back_total", "reason" => reason)
+    counter!("countersign_terminator_undelivered_total", "reason" => reason)
 }
 
 fn asked(reason: Reason) -> Counter {
-    counter!("countersign_terminator_fresh_tokens_asked_total", "reason" => reason.as_str())
+    counter!("countersign_terminator_reauth_requests_total", "reason" => reason.as_str())
 }

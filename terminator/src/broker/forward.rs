@@ -228,7 +228,9 @@ impl Forwarder {
                 Ok(()) => {
                     debug!(target: "countersign::journey", stage = "queue", %stamp, trace_id = leaving.trace_id(), "confirmed by the queue");
                     metrics.messages_confirmed.increment(1);
-                    metrics.confirm_seconds.record(since.elapsed().as_secs_f64());
+                    metrics
+                        .publish_confirm_duration_seconds
+                        .record(since.elapsed().as_secs_f64());
                 }
                 Err(error) => {
                     leaving.fail(error);

@@ -48,7 +48,7 @@ impl CloseReason {
                 code: CloseCode::AuthRequired | CloseCode::Revoked,
                 ..
             }
-            | Self::Cut(CloseCode::AuthRequired | CloseCode::Revoked) => Bounced::Lapsed,
+            | Self::Cut(CloseCode::AuthRequired | CloseCode::Revoked) => Bounced::Expired,
             Self::Left | Self::Close { .. } | Self::Cut(_) => Bounced::Gone,
         }
     }

@@ -82,7 +82,7 @@ mod tests {
             (r#"{"type":"echo","payload":"a token"}"#, false, false),
             (r#"{"type":"echo","token" : "x"}"#, false, true),
             (r#"{"type":"echo","payload":{"token":1}}"#, false, true),
-            (r#"{"type":"auth.forget"}"#, true, false),
+            (r#"{"type":"auth.logout"}"#, true, false),
             (r#"{"type":"auth.authenticate","token":"x"}"#, true, true),
         ] {
             let looks = Glance::new().at(text.as_bytes());

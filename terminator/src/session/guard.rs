@@ -11,8 +11,8 @@ use super::auth_state::Authentication;
 pub(crate) enum Guard {
     /// It may be written.
     Write,
-    /// It is this connection's, and its authentication has lapsed or was revoked.
-    Lapsed,
+    /// It is this connection's, and its authentication has expired or was revoked.
+    Expired,
     /// It is somebody else's.
     Stranger,
 }
@@ -25,7 +25,7 @@ pub(crate) fn guard(bound: Option<&Authentication>, identity: IdentityTag, now: 
             if excused || bound.is_live(now) {
                 Guard::Write
             } else {
-                Guard::Lapsed
+                Guard::Expired
             }
         }
         Some(_) | None => Guard::Stranger,
@@ -71,12 +71,12 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_at_the_deadline_is_late_unless_lapses_are_ignored() {
+    fn what_comes_at_the_deadline_is_late_unless_expires_are_ignored() {
         let now = now();
         for (policy, at_the_end) in [
             (Policy::Ignore, Guard::Write),
-            (Policy::Close, Guard::Lapsed),
-            (Policy::Reauthenticate, Guard::Lapsed),
+            (Policy::Close, Guard::Expired),
+            (Policy::Reauthenticate, Guard::Expired),
         ] {
             let binding = bound(policy, now);
             assert_eq!(verdict(&binding, 1, now, 9), Guard::Write);
@@ -90,7 +90,7 @@ mod tests {
         let mut binding = bound(Policy::Ignore, now);
         binding.bound_mut().unwrap().revoked_at = Some(now.instant + Duration::from_secs(5));
         assert_eq!(verdict(&binding, 1, now, 4), Guard::Write);
-        assert_eq!(verdict(&binding, 1, now, 5), Guard::Lapsed);
-        assert_eq!(verdict(&binding, 1, now, 11), Guard::Lapsed);
+        assert_eq!(verdict(&binding, 1, now, 5), Guard::Expired);
+        assert_eq!(verdict(&binding, 1, now, 11), Guard::Expired);
     }
 }

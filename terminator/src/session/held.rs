@@ -338,11 +338,11 @@ mod tests {
         let held = holding(now, [5]);
         assert_eq!(held.due(live(now, 4)), None);
         assert_eq!(held.due(live(now, 6)), Some(Due { from: None }));
-        let lapsed = Stand {
+        let expired = Stand {
             live: false,
             ..live(now, 6)
         };
-        assert_eq!(held.due(lapsed), None);
+        assert_eq!(held.due(expired), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::connection::looks::Looks;
 use crate::connection::read_ahead::Received;
 
 /// How long what may renew the connection waits for its turn, before it is sent ahead: less than the advance notice of any
-/// lapse, and longer than almost all handlers take.
+/// expire, and longer than almost all handlers take.
 const ENOUGH: Duration = Duration::from_millis(250);
 
 impl Session {

@@ -17,7 +17,7 @@ pub enum State {
     /// It was taken back.
     Revoked,
     /// It is over.
-    Lapsed,
+    Expired,
     /// A fresh token had better come.
     Expiring,
     /// It takes its leave.
@@ -32,7 +32,7 @@ impl State {
     /// All of them, in their order.
     pub const ALL: [Self; 6] = [
         Self::Revoked,
-        Self::Lapsed,
+        Self::Expired,
         Self::Expiring,
         Self::Closing,
         Self::Nobody,
@@ -49,7 +49,7 @@ pub struct Shown {
     pub state: State,
     /// Whose it is: the terminator knows no name.
     pub identity: Option<IdentityTag>,
-    /// Milliseconds until it lapses; below zero since it has.
+    /// Milliseconds until it expires; below zero since it has.
     pub left_ms: Option<i64>,
     /// Milliseconds from the token's issue to its end, if it tells.
     pub life_ms: Option<i64>,
@@ -68,7 +68,7 @@ impl Session {
             _ if self.life != Life::Open => State::Closing,
             None => State::Nobody,
             Some(bound) if bound.is_revoked(now.instant) => State::Revoked,
-            Some(bound) if !bound.is_live(now.instant) => State::Lapsed,
+            Some(bound) if !bound.is_live(now.instant) => State::Expired,
             Some(bound) if bound.revoked_at.is_some() || now.instant >= bound.refresh_at => State::Expiring,
             Some(_) => State::Live,
         }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_goes_from_nobody_by_live_and_expiring_to_lapsed() {
+    async fn it_goes_from_nobody_by_live_and_expiring_to_expired() {
         let (mut session, now) = (session(), now());
         let shown = session.shown(now);
         assert_eq!(
@@ -157,7 +157,7 @@ mod tests {
         };
         assert_eq!(seen(7), (State::Live, Some(3_000), Some(10_000)));
         assert_eq!(seen(8), (State::Expiring, Some(2_000), Some(10_000)));
-        assert_eq!(seen(13), (State::Lapsed, Some(-3_000), Some(10_000)));
+        assert_eq!(seen(13), (State::Expired, Some(-3_000), Some(10_000)));
     }
 
     #[tokio::test]

@@ -139,10 +139,10 @@ impl Session {
         let revoked = bound.is_revoked(now);
         let graced = bound.revoked_at.is_some();
         let left = bound.deadline.saturating_duration_since(now);
-        let lapses = now >= bound.deadline && !std::mem::replace(&mut bound.lapse_noted, true);
+        let expires = now >= bound.deadline && !std::mem::replace(&mut bound.expiry_noted, true);
         let refresh = now >= bound.refresh_at && !std::mem::replace(&mut bound.refresh_told, true);
-        if lapses {
-            self.common.metrics.lapses.increment(1);
+        if expires {
+            self.common.metrics.auth_expirations.increment(1);
         }
         if revoked {
             self.end(CloseCode::Revoked);
@@ -185,7 +185,7 @@ impl Session {
             closing,
             never_bound,
             bound.filter(|bound| !bound.refresh_told).map(|bound| bound.refresh_at),
-            bound.filter(|bound| !bound.lapse_noted).map(|bound| bound.deadline),
+            bound.filter(|bound| !bound.expiry_noted).map(|bound| bound.deadline),
             bound.and_then(|bound| bound.revoked_at),
             self.outbound.fetch_ends(),
             self.ahead_due,

@@ -124,9 +124,9 @@ impl Session {
         self.heed_guard(verdict, now);
     }
 
-    /// Does what is to be done if the authentication has lapsed and something was not written for it.
+    /// Does what is to be done if the authentication has expired and something was not written for it.
     fn heed_guard(&mut self, verdict: Guard, now: Instant) {
-        if verdict != Guard::Lapsed {
+        if verdict != Guard::Expired {
             return;
         }
         match self.binding.bound().map(|bound| bound.on_expired_push) {
@@ -150,7 +150,7 @@ impl Session {
     fn follow(&mut self, fetched: Fetched<Outgoing>, queue: &mut VecDeque<Entry>, batch: &mut Batch, now: Instant) {
         let given_back = !fetched.back.is_empty();
         for outgoing in fetched.back {
-            self.give_back(outgoing, Bounced::Lapsed, batch);
+            self.give_back(outgoing, Bounced::Expired, batch);
         }
         if given_back && let Some(verdict) = self.own(now) {
             self.heed_guard(verdict, now);

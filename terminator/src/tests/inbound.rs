@@ -99,7 +99,7 @@ async fn a_grant_that_is_told_before_its_answer_counts_at_once_and_the_answer_is
 async fn nothing_behind_a_barrier_is_read_until_it_is_settled() {
     let mut fixture = Fixture::new().await;
     let mut client = fixture.client().await;
-    client.send(r#"{"type":"auth.forget"}"#).await;
+    client.send(r#"{"type":"auth.logout"}"#).await;
     client.send("behind").await;
     let (barrier, _) = fixture.question().await;
     fixture.expect_no_question().await;
@@ -278,7 +278,7 @@ async fn what_is_lost_when_its_connection_is_logged_out_is_refused_too() {
     let mut client = fixture.client().await;
     let (connection, _) = hold_three(&mut fixture, &mut client).await;
     client.expect_required("missing").await;
-    client.send("auth.forget").await;
+    client.send("auth.logout").await;
     let (forget, _) = fixture.question().await;
     // Whoever logs it out refuses what it finds.
     for sequence in [1, 3] {
@@ -324,7 +324,7 @@ async fn a_log_out_and_a_release_wait_for_each_other() {
     client.expect_required("missing").await;
     fixture.renew(&mut client, grant(1, 60, Policy::Close)).await;
     let (release, _) = fixture.question().await;
-    client.send("auth.forget").await;
+    client.send("auth.logout").await;
     let (forget, body) = fixture.question().await;
     assert!(forget.standing.unsettled, "what is held is being handled");
     fixture.answer(forget.stamp, AGAIN, &body).await;
@@ -355,7 +355,7 @@ async fn a_log_out_and_a_release_wait_for_each_other() {
 async fn what_a_token_can_release_is_released_before_a_log_out_that_came_after_it() {
     let mut fixture = Fixture::new().await;
     let mut client = fixture.client().await;
-    for text in ["held", "slow", "token", "auth.forget"] {
+    for text in ["held", "slow", "token", "auth.logout"] {
         client.send(text).await;
     }
     let (first, _) = fixture.question().await;
@@ -440,7 +440,7 @@ async fn a_log_out_makes_the_connection_nobody_s_whatever_comes_late() {
     let mut client = fixture.client().await;
     client.send("token").await;
     let (first, _) = fixture.question().await;
-    client.send("auth.forget").await;
+    client.send("auth.logout").await;
     let (forget, _) = fixture.question().await;
     let forgotten = Reply {
         change: Some(Change::Forgotten),

@@ -108,7 +108,7 @@ async fn who_has_no_token_does_not_go_behind_one_that_may_decide_it() {
         r#"{"token":"a"}"#,
         r#"{"token":"b"}"#,
         "5",
-        r#"{"type":"auth.forget"}"#,
+        r#"{"type":"auth.logout"}"#,
     ] {
         client.send(text).await;
     }

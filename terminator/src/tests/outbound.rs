@@ -44,7 +44,7 @@ async fn an_answer_that_was_written_is_not_written_again_out_of_a_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_lapses_is_given_back_asked_for_once_and_comes_in_order_after_a_renewal() {
+async fn what_expires_is_given_back_asked_for_once_and_comes_in_order_after_a_renewal() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
     client.send("question").await;
@@ -52,8 +52,8 @@ async fn what_lapses_is_given_back_asked_for_once_and_comes_in_order_after_a_ren
     pass(Duration::from_secs(10)).await;
     fixture.answer(question.stamp, reply(1), "answer").await;
     fixture.push(connection, 1, "push").await;
-    fixture.expect_given_back(Bounced::Lapsed, "answer").await;
-    fixture.expect_given_back(Bounced::Lapsed, "push").await;
+    fixture.expect_given_back(Bounced::Expired, "answer").await;
+    fixture.expect_given_back(Bounced::Expired, "push").await;
     let asked = client.expect_required("expired").await;
     assert_eq!(asked["held"]["outbound"], 1);
     assert!(
@@ -85,17 +85,17 @@ async fn nothing_is_written_after_the_end_though_the_machine_slept_through_it() 
     let (mut closing, of_closing) = fixture.client_of(grant(2, 600, Policy::Close)).await;
     fixture.sleep(3_600);
     fixture.push(connection, 1, "push").await;
-    fixture.expect_given_back(Bounced::Lapsed, "push").await;
+    fixture.expect_given_back(Bounced::Expired, "push").await;
     client.expect_required("expired").await;
     client.expect_nothing().await;
     fixture.push(of_closing, 2, "push").await;
-    fixture.expect_given_back(Bounced::Lapsed, "push").await;
+    fixture.expect_given_back(Bounced::Expired, "push").await;
     closing.expect_error("auth_required").await;
     assert_eq!(closing.close_code().await, 4401);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_lapse_is_asked_about_again() {
+async fn a_new_expire_is_asked_about_again() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
     pass(Duration::from_secs(10)).await;
@@ -108,7 +108,7 @@ async fn a_new_lapse_is_asked_about_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_lapses_are_ignored_it_is_written_anyway() {
+async fn where_expires_are_ignored_it_is_written_anyway() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Ignore)).await;
     pass(Duration::from_secs(20)).await;
@@ -117,7 +117,7 @@ async fn where_lapses_are_ignored_it_is_written_anyway() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_lapses_close_the_connection_goes_when_all_is_settled_and_what_comes_is_kept() {
+async fn where_expires_close_the_connection_goes_when_all_is_settled_and_what_comes_is_kept() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Close)).await;
     client.send("question").await;
@@ -128,8 +128,8 @@ async fn where_lapses_close_the_connection_goes_when_all_is_settled_and_what_com
     client.send("not forwarded any more").await;
     fixture.expect_no_question().await;
     fixture.answer(question.stamp, reply(1), "answer").await;
-    fixture.expect_given_back(Bounced::Lapsed, "push").await;
-    fixture.expect_given_back(Bounced::Lapsed, "answer").await;
+    fixture.expect_given_back(Bounced::Expired, "push").await;
+    fixture.expect_given_back(Bounced::Expired, "answer").await;
     client.expect_error("auth_required").await;
     client.expect_error("auth_required").await;
     assert_eq!(client.close_code().await, 4401);
@@ -181,7 +181,7 @@ async fn a_fetch_that_is_not_answered_is_asked_for_again() {
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "behind").await;
     pass(Duration::from_secs(31)).await;
-    fixture.expect_given_back(Bounced::Lapsed, "behind").await;
+    fixture.expect_given_back(Bounced::Expired, "behind").await;
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "newer").await;
     fixture.release(connection, 1, "behind").await;
@@ -198,7 +198,7 @@ async fn a_log_out_gives_back_what_waited_behind_a_fetch() {
     fixture.errand(connection, Command::Wake { from: None }, "").await;
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "behind").await;
-    client.send("auth.forget").await;
+    client.send("auth.logout").await;
     let (forget, _) = fixture.question().await;
     let forgotten = Reply {
         change: Some(Change::Forgotten),
@@ -264,7 +264,7 @@ async fn a_socket_that_is_blocked_when_its_grant_ends_is_cut() {
     pass(Duration::from_millis(1_300)).await;
     let seen = client.rest().await;
     assert!(seen <= 512, "{seen} bytes came, of which 512 had been taken before");
-    fixture.expect_given_back(Bounced::Lapsed, &large).await;
+    fixture.expect_given_back(Bounced::Expired, &large).await;
     let (_, code) = fixture.closed().await;
     assert_eq!(code, Some(4401));
 }
@@ -280,7 +280,7 @@ async fn a_write_that_was_blocked_while_the_machine_slept_is_not_gone_on_with() 
     // Its client reads on at once.
     let seen = client.rest().await;
     assert!(seen <= 512, "{seen} bytes came, of which 512 had been taken before");
-    fixture.expect_given_back(Bounced::Lapsed, &large).await;
+    fixture.expect_given_back(Bounced::Expired, &large).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,7 +288,7 @@ async fn a_log_out_gives_no_more_time_to_a_socket_that_is_blocked() {
     let mut fixture = Fixture::new().await;
     let client = fixture.client_with(512).await;
     let (mut client, connection) = fixture.authenticate(client, grant(1, 10, Policy::Reauthenticate)).await;
-    client.send("auth.forget").await;
+    client.send("auth.logout").await;
     let (forget, _) = fixture.question().await;
     let large = "x".repeat(20_000);
     fixture.push(connection, 1, &large).await;
@@ -300,7 +300,7 @@ async fn a_log_out_gives_no_more_time_to_a_socket_that_is_blocked() {
     pass(Duration::from_millis(10_300)).await;
     let seen = client.rest().await;
     assert!(seen <= 512, "{seen} bytes came, of which 512 had been taken before");
-    fixture.expect_given_back(Bounced::Lapsed, &large).await;
+    fixture.expect_given_back(Bounced::Expired, &large).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,7 +365,7 @@ async fn nobody_is_closed_for_not_reading_at_once_what_comes_out_of_a_hold() {
         }
         while let Some(undelivered) = fixture.undelivered_at_once().await {
             match undelivered {
-                (Undelivered::Bounced(Bounced::Lapsed, _), text) => held.push(text),
+                (Undelivered::Bounced(Bounced::Expired, _), text) => held.push(text),
                 (Undelivered::Fetch(_), _) => break,
                 (other, _) => panic!("{other:?}"),
             }

@@ -12,7 +12,7 @@ use super::fixture::*;
 
 /// A client that has as much in flight as it may.
 async fn used_up() -> (Fixture, Client, shared::wire::id::MessageId) {
-    let mut fixture = Fixture::with(&[("max-in-flight", "1"), ("broker-patience", "60s")]).await;
+    let mut fixture = Fixture::with(&[("max-in-flight", "1"), ("publish-timeout", "60s")]).await;
     let mut client = fixture.client().await;
     client.send("1").await;
     let (first, _) = fixture.question().await;
@@ -46,7 +46,7 @@ async fn a_ping_is_answered_behind_a_barrier_and_while_the_broker_is_away() {
     let (mut fixture, mut client, first) = used_up().await;
     fixture.answer(first, Reply::ONLY, "ok").await;
     assert_eq!(client.text().await, "ok");
-    client.send(r#"{"type":"auth.forget"}"#).await;
+    client.send(r#"{"type":"auth.logout"}"#).await;
     let (barrier, _) = fixture.question().await;
     client.ping("barrier").await;
     assert_eq!(client.pong().await, "barrier");

@@ -52,8 +52,8 @@ async fn what_waits_when_a_grant_is_taken_back_is_not_written() {
         client.rest().await <= 512,
         "what the stream had not taken came after all"
     );
-    fixture.expect_given_back(Bounced::Lapsed, &large).await;
-    fixture.expect_given_back(Bounced::Lapsed, "waits").await;
+    fixture.expect_given_back(Bounced::Expired, &large).await;
+    fixture.expect_given_back(Bounced::Expired, "waits").await;
     let (_, code) = fixture.closed().await;
     assert_eq!(code, Some(4503));
 }

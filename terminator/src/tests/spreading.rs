@@ -23,12 +23,12 @@ fn to_all(of: u8, text: &'static str, connections: &[ConnectionId]) -> shared::b
 async fn what_is_for_several_is_written_to_each_once_and_what_cannot_be_is_given_back_for_that_one() {
     let mut fixture = Fixture::new().await;
     let (mut first, of_first) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
-    let (mut lapsed, of_lapsed) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
+    let (mut expired, of_expired) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
     let (mut stranger, of_stranger) = fixture.client_of(grant(2, 600, Policy::Reauthenticate)).await;
     let (mut last, of_last) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
     let gone = ConnectionId { number: 99, ..of_first };
     pass(Duration::from_secs(10)).await;
-    let message = to_all(1, "p", &[of_first, of_lapsed, of_stranger, gone, of_last]);
+    let message = to_all(1, "p", &[of_first, of_expired, of_stranger, gone, of_last]);
     fixture.give(message.clone()).await;
     for client in [&mut first, &mut last] {
         assert_eq!(client.text().await, "p");
@@ -50,19 +50,19 @@ async fn what_is_for_several_is_written_to_each_once_and_what_cannot_be_is_given
     }
     back.sort_unstable_by_key(|(number, _)| *number);
     let expected = [
-        (of_lapsed.number, Bounced::Lapsed),
+        (of_expired.number, Bounced::Expired),
         (of_stranger.number, Bounced::Gone),
         (gone.number, Bounced::Gone),
     ];
     assert_eq!(back, expected);
-    lapsed.expect_required("expired").await;
+    expired.expect_required("expired").await;
     assert!(fixture.is_all_settled().await);
 
     fixture.give(message).await;
     for _ in 0..3 {
         fixture.undelivered().await;
     }
-    for client in [&mut first, &mut last, &mut stranger, &mut lapsed] {
+    for client in [&mut first, &mut last, &mut stranger, &mut expired] {
         client.expect_nothing().await;
     }
     assert!(fixture.is_all_settled().await);

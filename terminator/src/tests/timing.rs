@@ -56,7 +56,7 @@ async fn what_is_sent_too_late_does_not_put_off_the_end_but_what_was_in_time_is_
 async fn who_has_logged_out_has_authenticated_once() {
     let mut fixture = Fixture::with(&[("auth-timeout", "1s")]).await;
     let (mut client, _) = fixture.client_of(grant(1, 600, Policy::Close)).await;
-    client.send("auth.forget").await;
+    client.send("auth.logout").await;
     let (forget, _) = fixture.question().await;
     let forgotten = Reply {
         change: Some(Change::Forgotten),
@@ -102,13 +102,13 @@ async fn sample(name: &str) -> f64 {
 #[tokio::test(start_paused = true)]
 async fn all_of_it_is_counted() {
     const NAMES: [&str; 8] = [
-        r#"countersign_terminator_given_back_total{reason="lapsed"}"#,
-        r#"countersign_terminator_given_back_total{reason="gone"}"#,
-        r#"countersign_terminator_fresh_tokens_asked_total{reason="expired"}"#,
-        "countersign_terminator_fetches_total",
-        "countersign_terminator_releases_total",
-        "countersign_terminator_messages_sent_again_total",
-        "countersign_terminator_lapses_total",
+        r#"countersign_terminator_undelivered_total{reason="expired"}"#,
+        r#"countersign_terminator_undelivered_total{reason="gone"}"#,
+        r#"countersign_terminator_reauth_requests_total{reason="expired"}"#,
+        "countersign_terminator_hold_fetch_requests_total",
+        "countersign_terminator_hold_release_requests_total",
+        "countersign_terminator_messages_resent_total",
+        "countersign_terminator_auth_expirations_total",
         "countersign_terminator_revocations_total",
     ];
     let mut fixture = Fixture::new().await;
@@ -136,7 +136,7 @@ async fn all_of_it_is_counted() {
     fixture.answer(question.stamp, held, "").await;
     client.expect_required("expired").await;
     pass(Duration::from_secs(11)).await;
-    fixture.push(connection, 1, "lapsed").await;
+    fixture.push(connection, 1, "expired").await;
     fixture.push(connection, 2, "gone").await;
     fixture.renew(&mut client, grant(1, 60, Policy::Reauthenticate)).await;
     let (release, _) = fixture.question().await;

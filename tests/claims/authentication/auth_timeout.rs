@@ -39,19 +39,19 @@ async fn a_socket_that_never_authenticates_is_closed_with_4408() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_authenticated_once_may_lapse_and_log_out_and_stays() {
+async fn whoever_authenticated_once_may_expire_and_log_out_and_stays() {
     let ignored = [("on-unauthenticated", "ignore"), ("on-expired-push", "ignore")];
     let stack = stack(&[&[("auth-timeout", "1s")], &ignored[..]].concat()).await;
-    let (mut lapsed, mut left) = (stack.client().await, stack.client().await);
+    let (mut expired, mut left) = (stack.client().await, stack.client().await);
     let token = brief("alice");
-    lapsed.authenticate(&token.mint()).await;
+    expired.authenticate(&token.mint()).await;
     left.authenticate(&token.mint()).await;
     left.forget().await;
     let mut witness = stack.client().await;
-    token.lapsed().await;
+    token.expired().await;
     witness.expect_close(4408, SOON).await;
     assert_eq!(
-        lapsed.request("whoami", None, Value::Null).await["payload"]["subject"],
+        expired.request("whoami", None, Value::Null).await["payload"]["subject"],
         "alice"
     );
     left.authenticate(&fresh("bob")).await;

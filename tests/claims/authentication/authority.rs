@@ -175,7 +175,7 @@ async fn a_token_issued_earlier_than_the_one_in_force_changes_nothing() {
         (&json!("auth.ok"), &Value::Null),
         "{auth}"
     );
-    older.lapsed().await;
+    older.expired().await;
     assert_eq!(admin(&mut client, None).await, "reply");
     assert_eq!(backend.push_to("alice", 1).await, "delivered");
     assert_eq!(client.push(SOON).await["payload"], 1);
@@ -255,7 +255,7 @@ async fn what_is_held_when_its_token_is_revoked_is_refused_to_whoever_waits() {
         let brief = brief.claim("iat", issued_at).expiring_in(1.s());
         let text = brief.mint();
         let auth = client.authenticate(&text).await;
-        brief.lapsed().await;
+        brief.expired().await;
         let id = client.ask("admin.x", own.then_some(text.as_str()), json!(1)).await;
         client.expect_required("expired", SOON).await;
         let revocation = match target {

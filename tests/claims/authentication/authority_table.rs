@@ -13,7 +13,7 @@ use super::expiry::SOON;
 
 const STRATEGIES: [&str; 3] = ["both", "per-message", "explicit"];
 const POLICIES: [&str; 3] = ["ignore", "close", "reauthenticate"];
-const CONNECTIONS: [&str; 3] = ["no grant", "a grant in force", "one that has lapsed"];
+const CONNECTIONS: [&str; 3] = ["no grant", "a grant in force", "one that has expired"];
 
 /// The cells of the page: what becomes of a message that brings this, on such a connection, by strategy and policy.
 fn page() -> BTreeMap<(String, String, &'static str, &'static str), String> {
@@ -100,15 +100,15 @@ async fn cell(stack: &Stack, brought: &str, connection: &str, expected: &str) ->
     // What was issued a while ago and lasts is what later ones are newer than, and earlier ones older.
     let grant = ago(alice("grant"), 300);
     let grant = match connection {
-        "one that has lapsed" => grant.expiring_in(2.s()),
+        "one that has expired" => grant.expiring_in(2.s()),
         _ => grant.expiring_in(600.s()),
     };
     let text = grant.mint();
     if connection != "no grant" {
         client.authenticate(&text).await;
     }
-    if connection == "one that has lapsed" {
-        grant.lapsed().await;
+    if connection == "one that has expired" {
+        grant.expired().await;
     }
     let id = client.ask("claims", token(brought, &text).as_deref(), json!(1)).await;
     let told = match expected.split_once(", 4") {

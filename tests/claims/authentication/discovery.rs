@@ -25,7 +25,7 @@ async fn stack(provider: &Provider) -> Stack {
     let builder = Stack::builder().setting("jwt-keys", "").setting("jwt-algorithms", "");
     let builder = builder
         .setting("jwt-issuer", &issuer(provider))
-        .setting("jwks-ttl", "1s");
+        .setting("jwks-refresh-interval", "1s");
     builder.start().await
 }
 

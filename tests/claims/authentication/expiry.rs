@@ -1,4 +1,4 @@
-//! What the claims about authentication that lapses have in common: short lives, two strategies, and how to say things.
+//! What the claims about authentication that expires have in common: short lives, two strategies, and how to say things.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use tests::tokens::token::Builder;
 use tests::{Client, Span, token_for};
 
-/// How long a token lives that is to lapse: at least so long, and at most a second longer, because `exp` is in whole
+/// How long a token lives that is to expire: at least so long, and at most a second longer, because `exp` is in whole
 /// seconds. Long enough to log in on a busy machine, short enough to be waited for.
 pub(crate) const LIFE: Duration = Duration::from_secs(2);
 
 /// For whatever is to happen at once, on a slow and busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// A token of `subject` that will lapse while the claim waits.
+/// A token of `subject` that will expire while the claim waits.
 pub(crate) fn brief(subject: &str) -> Builder<'static> {
     token_for(subject).expiring_in(LIFE)
 }
@@ -33,7 +33,7 @@ pub(crate) enum Strategy {
 }
 
 impl Strategy {
-    /// The settings of its stack: no leeway, so that a token lapses when it says, and these.
+    /// The settings of its stack: no leeway, so that a token expires when it says, and these.
     pub(crate) fn with<'a>(self, policies: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
         let name = match self {
             Self::PerMessage => "per-message",
@@ -60,7 +60,7 @@ impl Strategy {
         client.ask(kind, token, payload.into()).await
     }
 
-    /// The code with which that is refused once the token has lapsed.
+    /// The code with which that is refused once the token has expired.
     pub(crate) fn refusal(self) -> &'static str {
         match self {
             Self::PerMessage => "token_expired",
@@ -69,21 +69,21 @@ impl Strategy {
     }
 }
 
-/// A connection of `subject` that has just lapsed, and the token that did.
-pub(crate) async fn lapsed(mut client: Client, strategy: Strategy, subject: &str) -> (Client, String) {
+/// A connection of `subject` that has just expired, and the token that did.
+pub(crate) async fn expired(mut client: Client, strategy: Strategy, subject: &str) -> (Client, String) {
     let token = brief(subject);
     strategy.log_in(&mut client, &token.mint()).await;
-    token.lapsed().await;
+    token.expired().await;
     (client, token.mint())
 }
 
 /// The same by `auth.authenticate`.
-pub(crate) async fn lapsed_explicitly(client: Client, subject: &str) -> Client {
-    lapsed(client, Strategy::Explicit, subject).await.0
+pub(crate) async fn expired_explicitly(client: Client, subject: &str) -> Client {
+    expired(client, Strategy::Explicit, subject).await.0
 }
 
-/// Waits until this connection is asked for a token because it has lapsed, and so many messages and pushes wait. One
-/// notice comes for each lapse, with the count of that moment; more may come to wait later.
+/// Waits until this connection is asked for a token because it has expired, and so many messages and pushes wait. One
+/// notice comes for each expiry, with the count of that moment; more may come to wait later.
 pub(crate) async fn asked(client: &mut Client, inbound: u64, outbound: u64) {
     let required = client.expect_required("expired", SOON).await;
     let held = json!({"inbound": inbound, "outbound": outbound});
@@ -92,7 +92,7 @@ pub(crate) async fn asked(client: &mut Client, inbound: u64, outbound: u64) {
     assert!((1..=300_000).contains(&deadline_ms), "{required}");
 }
 
-/// Asserts that this connection has not been asked for a token because of a lapse, as far as anything has come.
+/// Asserts that this connection has not been asked for a token because of an expiry, as far as anything has come.
 pub(crate) async fn not_asked(client: &mut Client) {
     client.ping(SOON).await;
     let notice = client.waiting().find(|message| message["reason"] == "expired");

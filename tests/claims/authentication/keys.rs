@@ -213,7 +213,7 @@ async fn a_worker_keeps_up_with_its_key_server_and_outlives_it() {
     let builder = Stack::builder().workers(0).setting("jwt-keys", &server.url());
     let mut stack = builder
         .setting("jwt-algorithms", "")
-        .setting("jwks-ttl", "1s")
+        .setting("jwks-refresh-interval", "1s")
         .start()
         .await;
     stack.spawn_workers(1);
@@ -271,7 +271,7 @@ async fn a_worker_keeps_up_with_its_key_server_and_outlives_it() {
     eventually_code(&mut client, &third, "auth_unavailable").await;
     eventually(20.s(), "the worker has noticed", async || {
         let readings = stack.workers()[0].metrics().await;
-        readings[r#"countersign_worker_key_readings_total{result="failed"}"#] > 2.0
+        readings[r#"countersign_worker_key_reloads_total{result="failed"}"#] > 2.0
     })
     .await;
     assert_eq!(code(&mut client, &second).await, Value::Null);
@@ -354,7 +354,9 @@ async fn one_bad_key_spoils_no_other_and_is_told_once() {
     let mut server = KeyServer::away();
     server.serve_text(&set.to_string()).await;
     for keys in [file.display().to_string(), server.url()] {
-        let builder = Stack::builder().setting("jwt-keys", &keys).setting("jwks-ttl", "1s");
+        let builder = Stack::builder()
+            .setting("jwt-keys", &keys)
+            .setting("jwks-refresh-interval", "1s");
         let stack = builder.setting("jwt-algorithms", "").start().await;
         let mut client = stack.client().await;
         assert_eq!(code(&mut client, &good).await, Value::Null, "{keys}");

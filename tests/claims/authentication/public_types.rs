@@ -47,7 +47,7 @@ async fn it_is_answered_whatever_the_connection_s_state_and_all_else_is_as_befor
         let token = brief("alice");
         client.authenticate(&token.mint()).await;
         assert_eq!(told(&mut client, None).await, "", "{strategy}: in it");
-        token.lapsed().await;
+        token.expired().await;
         assert_eq!(told(&mut client, None).await, "", "{strategy}: after it");
         client.expect_nothing_shown().await;
         client.ask("ticker", None, json!(1)).await;
@@ -61,7 +61,7 @@ async fn it_is_answered_whatever_the_connection_s_state_and_all_else_is_as_befor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_with_equal_ids_hear_no_answer_of_each_other_s() {
-    let stack = builder(&[("public-types", "echo"), ("idempotency", "1m")])
+    let stack = builder(&[("public-types", "echo"), ("idempotency-window", "1m")])
         .start()
         .await;
     for number in 0..3 {

@@ -163,7 +163,7 @@ async fn what_is_sent_behind_auth_authenticate_is_decided_behind_it() {
             let authenticate = json!({"id": "in", "type": "auth.authenticate", "token": fresh("alice")});
             alice.send_json(&authenticate).await;
             let late = alice.ask("whoami", None, Value::Null).await;
-            alice.send_json(&json!({"id": "out", "type": "auth.forget"})).await;
+            alice.send_json(&json!({"id": "out", "type": "auth.logout"})).await;
             let too_late = alice.ask("whoami", None, Value::Null).await;
             assert_eq!(
                 refused(&mut alice, &early).await,
@@ -220,7 +220,7 @@ async fn words_about_authentication_spelled_with_escapes_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_token_is_asked_for_before_the_last_one_lapses_and_once() {
+async fn a_fresh_token_is_asked_for_before_the_last_one_expires_and_once() {
     let stack = stack("both", "reauthenticate").await;
     let mut alice = stack.client().await;
     let token = brief("alice");
@@ -229,11 +229,11 @@ async fn a_fresh_token_is_asked_for_before_the_last_one_lapses_and_once() {
     assert!(auth["expires_in"].as_u64() <= Some(3), "{auth}");
     let notice = alice.expect_required("expiring", SOON).await;
     let left = token.expires_at().duration_since(std::time::SystemTime::now());
-    assert!(left.is_ok(), "it comes before the lapse");
+    assert!(left.is_ok(), "it comes before the expiry");
     assert!(notice["deadline_ms"].as_u64() <= Some(3_000), "{notice}");
     assert_eq!(notice["held"], json!({"inbound": 0, "outbound": 0}));
     alice.authenticate(&fresh("alice")).await;
-    token.lapsed().await;
+    token.expired().await;
     assert_eq!(subject_of(&mut alice, None).await, "alice");
     assert_eq!(alice.waiting().count(), 0, "nothing more is asked for");
 }

@@ -272,7 +272,7 @@ async fn every_attack_on_a_token_is_refused_and_leaves_no_trace() {
     let url = format!("http://{}/jwks.json", elsewhere.local_addr().unwrap());
     // As much as can be logged.
     let stack = Stack::builder()
-        .setting("log", "trace")
+        .setting("log-filter", "trace")
         .setting("unauthenticated-messages-per-second", "off")
         .start()
         .await;

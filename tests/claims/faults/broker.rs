@@ -25,7 +25,7 @@ async fn on(broker: &Arc<Broker>, workers: usize, patience: &str) -> Stack {
     // Whoever is refused as `busy` asks again at once here, faster than a client may.
     let settings = Stack::builder().broker(broker).workers(workers);
     let settings = settings.setting("messages-per-second", "off");
-    let stack = settings.setting("broker-patience", patience).start().await;
+    let stack = settings.setting("publish-timeout", patience).start().await;
     broker.settle().await;
     stack
 }

@@ -46,7 +46,7 @@ async fn workers_killed_each_second_lose_nothing_and_answer_nothing_twice() {
     println!(
         "{} messages, {killed} workers killed, {:?} duplicates dropped",
         tally.sent,
-        duplicates.get(r#"countersign_terminator_answers_total{outcome="duplicate"}"#)
+        duplicates.get(r#"countersign_terminator_replies_total{outcome="duplicate"}"#)
     );
     assert!(killed >= 2, "the load was over before the harm was done");
     tally.assert_each_replied_once();
@@ -205,7 +205,7 @@ pub(crate) async fn in_flight(terminator: &Program, count: f64) {
 }
 
 async fn answers(terminator: &Program, outcome: &str, count: f64) {
-    let name = format!(r#"countersign_terminator_answers_total{{outcome="{outcome}"}}"#);
+    let name = format!(r#"countersign_terminator_replies_total{{outcome="{outcome}"}}"#);
     eventually(10.s(), &name, async || {
         let metrics = terminator.metrics().await;
         if metrics.get(&name) == Some(&count) {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tests::{Client, Push, Stack, Store, eventually, token_for};
 
-use crate::authentication::expiry::{SOON, brief, fresh, lapsed_explicitly};
+use crate::authentication::expiry::{SOON, brief, expired_explicitly, fresh};
 use crate::pushes::holds::{all_held, ask_many};
 
 /// From the loss to the moment when everything is brought back, on a slow and busy machine.
@@ -68,7 +68,7 @@ async fn what_was_revoked_is_revoked_although_the_store_forgets_and_all_workers_
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_the_hold_has_lost_are_refused_by_their_id() {
     let (stack, store) = stack(2, &[]).await;
-    let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut alice = expired_explicitly(stack.client().await, "alice").await;
     let lost = ask_many(&mut alice, 3).await;
     all_held(&stack, 3).await;
     store.flush().await;
@@ -96,13 +96,13 @@ async fn messages_that_the_hold_has_lost_are_refused_by_their_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_logs_out_is_told_of_messages_that_the_hold_has_lost() {
     let (stack, store) = stack(1, &[]).await;
-    let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut alice = expired_explicitly(stack.client().await, "alice").await;
     let lost = ask_many(&mut alice, 2).await;
     all_held(&stack, 2).await;
     store.flush().await;
     let kept = ask_many(&mut alice, 1).await;
     all_held(&stack, 3).await;
-    alice.send_json(&json!({"id": "out", "type": "auth.forget"})).await;
+    alice.send_json(&json!({"id": "out", "type": "auth.logout"})).await;
     let mut codes = Vec::new();
     for id in lost.iter().chain(&kept) {
         codes.push(alice.answer_to(id, SOON).await["error"]["code"].clone());
@@ -113,7 +113,7 @@ async fn whoever_logs_out_is_told_of_messages_that_the_hold_has_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_are_too_old_when_the_hold_has_lost_them_are_refused_too() {
     let (stack, store) = stack(1, &[("hold-ttl", "3s")]).await;
-    let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut alice = expired_explicitly(stack.client().await, "alice").await;
     let lost = ask_many(&mut alice, 1).await;
     all_held(&stack, 1).await;
     store.flush().await;
@@ -125,10 +125,10 @@ async fn messages_that_are_too_old_when_the_hold_has_lost_them_are_refused_too()
 async fn a_connection_that_only_listens_is_pushed_to_after_the_store_was_emptied() {
     let (stack, store) = stack(2, &[]).await;
     let mut backend = stack.producer().await;
-    let (mut listening, mut lapsed) = (stack.client().await, stack.client().await);
+    let (mut listening, mut expired) = (stack.client().await, stack.client().await);
     listening.authenticate(&fresh("alice")).await;
     let token = brief("bob");
-    lapsed.authenticate(&token.mint()).await;
+    expired.authenticate(&token.mint()).await;
     assert_eq!(backend.push_to("alice", 1).await, "delivered");
     assert_eq!(listening.push(SOON).await["payload"], 1);
     store.flush().await;
@@ -137,11 +137,11 @@ async fn a_connection_that_only_listens_is_pushed_to_after_the_store_was_emptied
     assert_eq!(listening.push(BROUGHT_BACK).await["payload"], 2);
     assert_eq!(backend.push_to("alice", 3).await, "delivered");
     assert_eq!(listening.push(SOON).await["payload"], 3);
-    token.lapsed().await;
+    token.expired().await;
     let outcome = backend.push(&Push::to("bob", 4)).await;
     assert_eq!(outcome["outcome"], "held", "{outcome}");
-    lapsed.authenticate(&fresh("bob")).await;
-    assert_eq!(lapsed.push(SOON).await["payload"], 4);
+    expired.authenticate(&fresh("bob")).await;
+    assert_eq!(expired.push(SOON).await["payload"], 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +163,7 @@ async fn a_connection_can_be_resumed_although_the_store_was_emptied_while_it_was
         if dump.contains(":auth") { Ok(()) } else { Err(dump) }
     })
     .await;
-    token.lapsed().await;
+    token.expired().await;
     let held = ask_many(&mut old, 1).await;
     all_held(&stack, 1).await;
     old.close().await;

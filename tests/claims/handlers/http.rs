@@ -129,7 +129,7 @@ async fn what_is_injected_is_known_again_only_by_a_message_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn its_own_errors_reach_the_client_whole() {
     let upstream = Upstream::start(as_its_type_says).await;
-    let stack = stack_before(&upstream, &[("idempotency", "1m")]).await;
+    let stack = stack_before(&upstream, &[("idempotency-window", "1m")]).await;
     let mut client = stack.client().await;
     client.authenticate(&token_for("alice").mint()).await;
     for kind in ["own", "conflict"] {
@@ -390,7 +390,9 @@ async fn it_is_asked_no_more_at_a_time_than_concurrency_says_and_the_rest_waits_
 async fn credentials_in_the_url_reach_the_application_and_no_log() {
     let upstream = Upstream::start(as_its_type_says).await;
     let handler = upstream.handler().replace("http://", "http://worker:hunter2@");
-    let stack = Stack::builder().setting("handler", &handler).setting("log", "trace");
+    let stack = Stack::builder()
+        .setting("handler", &handler)
+        .setting("log-filter", "trace");
     let stack = stack.start().await;
     let token = token_for("alice").mint();
     let answer = stack.client().await.request("created", Some(&token), Value::Null).await;

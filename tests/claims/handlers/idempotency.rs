@@ -1,4 +1,4 @@
-//! With `idempotency`, a message that comes twice has its effect once, whatever happens between; without, it has two.
+//! With `idempotency-window`, a message that comes twice has its effect once, whatever happens between; without, it has two.
 
 use std::sync::Arc;
 
@@ -12,7 +12,9 @@ use tests::{Client, Queue, Span, Stack, Store, eventually, test_keys, token_for}
 use crate::authentication::expiry::{SOON, brief, fresh};
 
 fn builder() -> Builder {
-    Stack::builder().poisoned_workers(2).setting("idempotency", "10m")
+    Stack::builder()
+        .poisoned_workers(2)
+        .setting("idempotency-window", "10m")
 }
 
 /// A message that has an effect, by the name `once`.
@@ -309,7 +311,7 @@ async fn a_message_that_was_handled_and_comes_again_from_the_queue_has_no_second
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_forgotten_when_the_window_is_over() {
-    let stack = builder().setting("idempotency", "2s").start().await;
+    let stack = builder().setting("idempotency-window", "2s").start().await;
     let effects = Effects::default();
     let mut alice = stack.client().await;
     let message = once(&effects, "", Some(&fresh("alice")));
@@ -398,7 +400,7 @@ async fn a_message_that_was_held_has_its_effect_once_when_it_is_let_go() {
     let mut alice = stack.client().await;
     let token = brief("alice");
     alice.authenticate(&token.mint()).await;
-    token.lapsed().await;
+    token.expired().await;
     alice.send_json(&once(&effects, "", None)).await;
     alice.expect_required("expired", SOON).await;
     // Its sender does not wait, and asks anew elsewhere.

@@ -7,7 +7,7 @@ use tests::servers::app::text;
 use tests::servers::upstream::{Asked, Said};
 use tests::{App, Client, Span, Stack, Upstream, token_for};
 
-const KEPT: (&str, &str) = ("idempotency", "1m");
+const KEPT: (&str, &str) = ("idempotency-window", "1m");
 
 async fn before(upstream: &Upstream, workers: usize, settings: &[(&str, &str)]) -> Stack {
     Stack::builder()

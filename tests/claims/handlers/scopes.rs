@@ -88,7 +88,7 @@ async fn what_was_held_needs_the_scopes_of_the_token_that_releases_it() {
         let mut client = stack.client().await;
         let brief = token_for("alice").claim("scope", before).expiring_in(1.s());
         client.authenticate(&brief.mint()).await;
-        brief.lapsed().await;
+        brief.expired().await;
         let held = client.ask("orders.create", None, json!(1)).await;
         client.expect_required("expired", 10.s()).await;
         client.authenticate(&scoped(after)).await;
@@ -101,13 +101,13 @@ async fn what_was_held_needs_the_scopes_of_the_token_that_releases_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_lapse_is_ignored_scopes_are_not() {
+async fn where_an_expiry_is_ignored_scopes_are_not() {
     let stack = stack(&[("on-unauthenticated", "ignore"), ("on-expired-push", "ignore")]).await;
     for (scope, expected) in [("orders:read", "forbidden"), ("orders:write", "ok")] {
         let mut client = stack.client().await;
         let brief = token_for("alice").claim("scope", scope).expiring_in(1.s());
         client.authenticate(&brief.mint()).await;
-        brief.lapsed().await;
+        brief.expired().await;
         assert_eq!(code(&mut client, "orders.create", None).await, expected);
     }
 }

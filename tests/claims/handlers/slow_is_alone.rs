@@ -126,9 +126,9 @@ async fn what_does_not_move_is_told_busy_before_it_uses_up_what_a_worker_may_hav
     );
 }
 
-/// Both tokens are the client's own, and the second was sent long before the first had lapsed.
+/// Both tokens are the client's own, and the second was sent long before the first had expired.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_showed_a_good_token_in_time_does_not_lapse_while_the_handler_takes_its_time() {
+async fn whoever_showed_a_good_token_in_time_does_not_expire_while_the_handler_takes_its_time() {
     let upstream = moody().await;
     let policies = [
         ("on-unauthenticated", "close"),
@@ -140,7 +140,7 @@ async fn whoever_showed_a_good_token_in_time_does_not_lapse_while_the_handler_ta
     let mut client = stack.client().await;
     client.authenticate(&brief.mint()).await;
     client.ask("hang", Some(&token_for("alice").mint()), Value::Null).await;
-    brief.lapsed().await;
+    brief.expired().await;
     // Neither its own messages nor what is pushed to it wait for the answer.
     let answer = client.request("quick", None, Value::Null).await;
     assert_eq!(answer["type"], "reply", "{answer}");

@@ -208,7 +208,11 @@ async fn what_is_held_of_a_connection_that_never_said_who_it_is_goes_when_it_clo
         if keys.len() == 1 { Ok(()) } else { Err(keys) }
     })
     .await;
-    let ended = counted(worker, "countersign_worker_held_ended_total{result=\"closed\"}").await;
+    let ended = counted(
+        worker,
+        "countersign_worker_held_messages_completed_total{result=\"closed\"}",
+    )
+    .await;
     assert!(ended >= 6.0, "{ended}");
     stays.authenticate(&fresh("alice")).await;
     for number in 0..3 {
@@ -418,7 +422,7 @@ async fn what_all_connections_of_an_identity_give_back_or_leave_is_looked_after_
         client.authenticate(&token.mint()).await;
         crowd.push(client);
     }
-    token.lapsed().await;
+    token.expired().await;
     let before = calls(&store, "hgetall").await;
     assert_eq!(backend.push_to("alice", 1).await, "held");
     for client in &mut crowd {
@@ -427,7 +431,7 @@ async fn what_all_connections_of_an_identity_give_back_or_leave_is_looked_after_
     eventually(SOON, "each has given it back", async || {
         let given_back = counted(
             &stack.workers()[0],
-            "countersign_worker_undelivered_total{kind=\"lapsed\"}",
+            "countersign_worker_undelivered_total{kind=\"expired\"}",
         )
         .await;
         if given_back == MANY as f64 {

@@ -266,7 +266,7 @@ impl Mind {
             "echo",
             "whoami",
             "auth.authenticate",
-            "auth.forget",
+            "auth.logout",
             "auth.x",
             "",
             "a.b.c",

@@ -207,7 +207,7 @@ async fn an_answer_that_nobody_can_get_is_counted_and_hinders_nobody() {
         let metrics = stack.workers()[0].metrics().await;
         let lost = |reason: &str| {
             metrics
-                .get(&format!("countersign_worker_answers_lost_total{{reason=\"{reason}\"}}"))
+                .get(&format!("countersign_worker_replies_lost_total{{reason=\"{reason}\"}}"))
                 .copied()
         };
         let seen = (lost("unroutable"), lost("unwanted"));

@@ -309,16 +309,16 @@ async fn the_documented_rules_of_the_store_are_enough_for_all_of_it() {
         .poisoned_workers(0)
         .setting("store-url", &url)
         .setting("jwt-leeway", "0s")
-        .setting("idempotency", "10m");
+        .setting("idempotency-window", "10m");
     let mut stack = stack.start().await;
     admit(&store, &documented_store_rules(stack.namespace())).await;
     stack.start_workers(2).await;
     let mut backend = stack.producer().await;
     let (mut alice, mut bob) = (stack.client().await, stack.client().await);
-    // Proved, lapsed, held, resumed; pushed to, meanwhile and after.
+    // Proved, expired, held, resumed; pushed to, meanwhile and after.
     let token = brief("alice");
     let key = alice.authenticate(&token.mint()).await["resume"].clone();
-    token.lapsed().await;
+    token.expired().await;
     let held = alice.ask("echo", None, json!("held")).await;
     alice.expect_required("expired", SOON).await;
     assert_eq!(backend.push_to("alice", 1).await, "held");

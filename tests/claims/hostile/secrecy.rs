@@ -15,7 +15,7 @@ async fn no_part_of_a_token_is_left_anywhere() {
         .poisoned_workers(1)
         .setting("max-deliveries", "2")
         .setting("jwt-leeway", "0s")
-        .setting("log", "trace");
+        .setting("log-filter", "trace");
     let mut stack = stack.start().await;
     let canary = || token_for("alice").claim("canary", "c4n4ry");
     let stranger = Key::generate(tests::Algorithm::Hs256);
@@ -128,7 +128,7 @@ async fn a_whole_life(stack: &Stack, backend: &mut Producer) -> Vec<String> {
     bob.authenticate(&mint(canary("bob"))).await;
     backend.push_to("alice", "seen").await;
     alice.push(SOON).await;
-    brief.lapsed().await;
+    brief.expired().await;
     // Held with a token, without one, and for the next.
     alice.ask("echo", Some(&brief.mint()), json!("held by a canary")).await;
     alice.ask("echo", None, json!("held by a canary")).await;
@@ -144,13 +144,13 @@ async fn a_whole_life(stack: &Stack, backend: &mut Producer) -> Vec<String> {
     bob.expect_close(4503, SOON).await;
     let mut revoked = stack.client().await;
     revoked.try_authenticate(&mint(canary("bob"))).await;
-    // What was held comes through on another connection, whose own goes on to lapse and hold.
+    // What was held comes through on another connection, whose own goes on to expire and hold.
     alice.close().await;
     let mut next = stack.client().await;
     let brief = canary("alice").expiring_in(2.s());
     next.resume(&mint(brief.clone()), key.as_str().expect("a key")).await;
     next.push(SOON).await;
-    brief.lapsed().await;
+    brief.expired().await;
     next.ask("echo", None, json!("held by a canary")).await;
     next.expect_required("expired", SOON).await;
     backend.push_to("alice", "held by a canary").await;

@@ -263,7 +263,7 @@ async fn an_answer_goes_only_where_the_asker_may_read() {
     eventually(SOON, "what may not be answered is counted", async || {
         let metrics = stack.workers()[0].metrics().await;
         let lost = metrics
-            .get(r#"countersign_worker_answers_lost_total{reason="not_allowed"}"#)
+            .get(r#"countersign_worker_replies_lost_total{reason="not_allowed"}"#)
             .copied();
         if lost == Some(3.0) { Ok(()) } else { Err(lost) }
     })
@@ -477,7 +477,7 @@ async fn a_full_reply_queue_of_one_s_own_keeps_nobody_else_waiting() {
     assert!(asked.elapsed() < 30.s(), "all of it takes {:?}", asked.elapsed());
     let lost = stack.workers()[0].metrics().await;
     let lost = lost
-        .get(r#"countersign_worker_answers_lost_total{reason="queue_full"}"#)
+        .get(r#"countersign_worker_replies_lost_total{reason="queue_full"}"#)
         .copied();
     assert!(lost.unwrap_or_default() >= 150.0, "each is counted: {lost:?}");
     queue.delete(&full).await;

@@ -128,7 +128,7 @@ async fn workers_that_disagree_on_max_deliveries_are_told_and_hinder_nobody() {
 
 #[tokio::test]
 async fn a_queue_that_is_deleted_is_declared_anew() {
-    let stack = Stack::builder().setting("broker-patience", "20s").start().await;
+    let stack = Stack::builder().setting("publish-timeout", "20s").start().await;
     let token = token_for("alice").mint();
     let mut client = stack.client().await;
     client.request("echo", Some(&token), Value::Null).await;

@@ -26,7 +26,7 @@ fn foreign(flags: &str) -> FieldTable {
 async fn stack(collector: &Collector, ratio: &str) -> Stack {
     Stack::builder()
         .setting("otlp-endpoint", &collector.url())
-        .setting("trace-ratio", ratio)
+        .setting("trace-sample-ratio", ratio)
         .setting("jwt-leeway", "0s")
         .start()
         .await
@@ -102,7 +102,7 @@ async fn what_a_handler_logs_has_the_name_of_the_trace() {
     let stack = Stack::builder()
         .poisoned_workers(1)
         .setting("otlp-endpoint", &collector.url())
-        .setting("trace-ratio", "1");
+        .setting("trace-sample-ratio", "1");
     let stack = stack.start().await;
     let mut client = stack.client().await;
     client
@@ -128,7 +128,7 @@ async fn a_handler_can_hand_the_trace_on_to_whoever_it_asks() {
     let stack = Stack::builder()
         .poisoned_workers(1)
         .setting("otlp-endpoint", &collector.url())
-        .setting("trace-ratio", "0");
+        .setting("trace-sample-ratio", "0");
     let stack = stack.start().await;
     let queue = stack.queue().await;
     let message = json!({"type": "trace", "token": token_for("alice").mint()}).to_string();
@@ -156,7 +156,7 @@ async fn an_application_elsewhere_is_told_the_trace_that_it_is_part_of() {
     for handler in ["amqp".to_owned(), upstream.handler()] {
         let stack = Stack::builder()
             .setting("otlp-endpoint", &collector.url())
-            .setting("trace-ratio", "1")
+            .setting("trace-sample-ratio", "1")
             .setting("handler", &handler)
             .start()
             .await;
@@ -233,7 +233,7 @@ async fn what_is_held_goes_on_in_a_trace_that_goes_back_to_the_first() {
     let mut client = stack.client().await;
     let brief = token_for("alice").expiring_in(2.s());
     client.authenticate(&brief.mint()).await;
-    brief.lapsed().await;
+    brief.expired().await;
     let id = client.ask("echo", None, json!("later")).await;
     client.expect_required("expired", SOON).await;
     client.authenticate(&token_for("alice").mint()).await;
@@ -266,7 +266,7 @@ async fn a_message_that_waits_for_those_before_it_stays_in_its_trace() {
     let collector = Collector::start().await;
     let mut stack = Stack::builder()
         .setting("otlp-endpoint", &collector.url())
-        .setting("trace-ratio", "1")
+        .setting("trace-sample-ratio", "1")
         .setting("order", "none")
         .start()
         .await;
@@ -295,7 +295,10 @@ async fn where_nothing_is_traced_nothing_is_on_the_broker() {
     let collector = Collector::start().await;
     for settings in [
         &[][..],
-        &[("otlp-endpoint", collector.url()), ("trace-ratio", "0".to_owned())][..],
+        &[
+            ("otlp-endpoint", collector.url()),
+            ("trace-sample-ratio", "0".to_owned()),
+        ][..],
     ] {
         let stack = settings
             .iter()

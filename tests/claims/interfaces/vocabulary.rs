@@ -1,4 +1,4 @@
-//! Claims about the harness's words on pushes and lapses: what they cannot do, no other claim can rest on.
+//! Claims about the harness's words on pushes and expires: what they cannot do, no other claim can rest on.
 
 use std::{
     sync::Arc,
@@ -87,9 +87,9 @@ fn lateness_is_counted_from_the_end_to_the_last_arrival() {
 }
 
 #[tokio::test]
-async fn a_brief_token_has_lapsed_when_that_is_awaited() {
+async fn a_brief_token_has_expired_when_that_is_awaited() {
     let token = token_for("alice").expiring_in(1.s());
     assert!(SystemTime::now() + 900.ms() < token.expires_at());
-    token.lapsed().await;
+    token.expired().await;
     assert!(SystemTime::now() > token.expires_at());
 }

@@ -120,7 +120,7 @@ async fn workers_that_go_by_other_rules_say_so_and_are_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_wrote_does_nothing_in_a_log() {
     let stack = Stack::builder()
-        .setting("log", "debug")
+        .setting("log-filter", "debug")
         .setting("log-format", "text")
         .start()
         .await;

@@ -141,7 +141,7 @@ async fn nobody_who_reads_the_log_can_stop_the_work() {
         .env("COUNTERSIGN_LISTEN", "127.0.0.1:0")
         .env("COUNTERSIGN_ADMIN_LISTEN", "127.0.0.1:0")
         .env("COUNTERSIGN_AMQP_URL", format!("amqp://{NOBODY}/%2f"))
-        .env("COUNTERSIGN_LOG", "debug")
+        .env("COUNTERSIGN_LOG_FILTER", "debug")
         .env("COUNTERSIGN_MAX_HANDSHAKES_PER_IP", "off")
         .env("COUNTERSIGN_HANDSHAKES_PER_SECOND_PER_IP", "off")
         .stdout(File::create(folder.join("stdout")).unwrap())

@@ -165,7 +165,7 @@ async fn a_mistake_is_told_to_the_log_and_internal_to_the_client_and_nothing_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_again_is_answered_again_with_pushes_that_are_known() {
     let upstream = Upstream::start(pushes_as_asked).await;
-    let stack = stack(&upstream.handler(), &[("idempotency", "1m")]).await;
+    let stack = stack(&upstream.handler(), &[("idempotency-window", "1m")]).await;
     let message = json!({"id": "1", "type": "x", "payload": [{"payload": 1}]});
     let mut ids = Vec::new();
     for _ in 0..2 {

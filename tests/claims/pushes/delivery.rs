@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::tokens::token::ISSUER;
 use tests::{Client, Push, Span, Stack, connection_of, eventually, test_keys, token_for};
 
-use crate::authentication::expiry::{SOON, brief, fresh, lapsed_explicitly};
+use crate::authentication::expiry::{SOON, brief, expired_explicitly, fresh};
 
 /// For how long at most a dead terminator's connections are still taken for live ones.
 const STALE_MOST: Duration = Duration::from_secs(30);
@@ -72,17 +72,17 @@ async fn a_push_to_nobody_is_held_for_the_identity_s_next_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_push_to_a_live_and_a_lapsed_connection_reaches_the_live_one_now_and_the_other_when_it_is_renewed() {
+async fn a_push_to_a_live_and_an_expired_connection_reaches_the_live_one_now_and_the_other_when_it_is_renewed() {
     let stack = stack(1, &[]).await;
     let mut backend = stack.producer().await;
-    let mut lapsed = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut expired = expired_explicitly(stack.client().await, "alice").await;
     let mut live = alice(&stack, 0).await;
     let outcome = backend.push(&Push::to("alice", 1).id("once")).await;
     assert_eq!(outcome, json!({"outcome": "delivered", "connections": 1}));
     assert_eq!(live.push(SOON).await["id"], "once");
-    lapsed.expect_nothing_shown().await;
-    lapsed.authenticate(&fresh("alice")).await;
-    assert_eq!(lapsed.push(SOON).await["id"], "once");
+    expired.expect_nothing_shown().await;
+    expired.authenticate(&fresh("alice")).await;
+    assert_eq!(expired.push(SOON).await["id"], "once");
     live.request("echo", None, Value::Null).await;
     live.expect_nothing_shown().await;
 }
@@ -105,7 +105,7 @@ async fn pushes_of_one_producer_arrive_in_order_whatever_the_number_of_workers()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pushes_keep_their_order_across_a_lapse_and_a_renewal() {
+async fn pushes_keep_their_order_across_an_expiry_and_a_renewal() {
     const PUSHES: u64 = 90;
     let stack = stack(1, &[]).await;
     let mut backend = stack.producer().await;
@@ -115,7 +115,7 @@ async fn pushes_keep_their_order_across_a_lapse_and_a_renewal() {
     let mut outcomes = Vec::new();
     for number in 0..PUSHES {
         if number == PUSHES / 3 {
-            token.lapsed().await;
+            token.expired().await;
         }
         if number == 2 * PUSHES / 3 {
             client.expect_required("expired", SOON).await;

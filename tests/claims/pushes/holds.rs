@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tests::{Client, Push, Span, Stack, connection_of, eventually};
 
-use crate::authentication::expiry::{SOON, asked, brief, fresh, lapsed_explicitly, not_asked, refused, replies};
+use crate::authentication::expiry::{SOON, asked, brief, expired_explicitly, fresh, not_asked, refused, replies};
 
 pub(crate) async fn stack(settings: &[(&str, &str)]) -> Stack {
     builder(settings).start().await
@@ -42,7 +42,7 @@ pub(crate) async fn all_held(stack: &Stack, count: u32) {
 async fn a_hundred_held_messages_and_pushes_come_through_in_order_and_once() {
     let stack = stack(&[]).await;
     let mut backend = stack.producer().await;
-    let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut alice = expired_explicitly(stack.client().await, "alice").await;
     let ids = ask_many(&mut alice, 100).await;
     alice.expect_required("expired", SOON).await;
     for number in 0..100 {
@@ -65,14 +65,14 @@ async fn a_hundred_held_messages_and_pushes_come_through_in_order_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_is_asked_once_for_each_lapse() {
+async fn a_client_is_asked_once_for_each_expiry() {
     let stack = stack(&[]).await;
     let mut backend = stack.producer().await;
     let mut alice = stack.client().await;
-    for lapse in 0..2 {
+    for expiry in 0..2 {
         let token = brief("alice");
         alice.authenticate(&token.mint()).await;
-        token.lapsed().await;
+        token.expired().await;
         let ids = ask_many(&mut alice, 3).await;
         alice.expect_required("expired", SOON).await;
         for number in 0..3 {
@@ -81,14 +81,14 @@ async fn a_client_is_asked_once_for_each_lapse() {
         not_asked(&mut alice).await;
         alice.authenticate(&fresh("alice")).await;
         for id in ids {
-            assert_eq!(alice.answer_to(&id, SOON).await["type"], "reply", "lapse {lapse}");
+            assert_eq!(alice.answer_to(&id, SOON).await["type"], "reply", "expiry {expiry}");
         }
         assert_eq!(alice.pushes(3).await, [0, 1, 2]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_ready_after_the_lapse_waits_for_the_fresh_token() {
+async fn an_answer_that_is_ready_after_the_expiry_waits_for_the_fresh_token() {
     let stack = stack(&[]).await;
     let mut alice = stack.client().await;
     let token = brief("alice");
@@ -114,7 +114,7 @@ async fn beyond_the_bounds_the_client_is_told_that_a_message_is_not_held() {
         ("hold-max-bytes", "4KiB", json!("b".repeat(1_200))),
     ] {
         let stack = stack(&[(setting, value)]).await;
-        let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+        let mut alice = expired_explicitly(stack.client().await, "alice").await;
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(alice.ask("echo", None, payload.clone()).await);
@@ -159,7 +159,7 @@ async fn beyond_the_bounds_the_producer_is_told_that_a_push_is_not_held() {
 async fn what_waited_too_long_is_told_to_whoever_can_act() {
     let stack = stack(&[("hold-ttl", "2s")]).await;
     let mut backend = stack.producer().await;
-    let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut alice = expired_explicitly(stack.client().await, "alice").await;
     let message = alice.ask("echo", None, json!(1)).await;
     let required = alice.expect_required("expired", SOON).await;
     assert!(required["deadline_ms"].as_u64() <= Some(2_000), "{required}");
@@ -199,7 +199,7 @@ async fn a_message_with_another_s_stale_token_is_never_handled_as_whoever_logs_i
 async fn what_is_held_outlives_every_worker() {
     let mut stack = stack(&[]).await;
     let mut backend = stack.producer().await;
-    let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut alice = expired_explicitly(stack.client().await, "alice").await;
     let held = ask_many(&mut alice, 5).await;
     alice.expect_required("expired", SOON).await;
     for number in 0..5 {
@@ -251,7 +251,7 @@ async fn no_renewal_at_any_moment_leaves_a_message_waiting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_counted_where_it_is_asked_for() {
     let stack = stack(&[]).await;
-    let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut alice = expired_explicitly(stack.client().await, "alice").await;
     ask_many(&mut alice, 3).await;
     asked(&mut alice, 1, 0).await;
     all_held(&stack, 3).await;

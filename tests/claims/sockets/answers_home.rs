@@ -129,7 +129,7 @@ async fn an_answer_that_nobody_comes_back_for_is_counted_and_gone() {
     let mut first = stack.client().await;
     let key = key_of(&first.authenticate(&fresh("alice")).await);
     torn_down(&stack, first, 2).await;
-    let expired = r#"countersign_worker_holds_given_up_total{reason="expired",kind="answer"}"#;
+    let expired = r#"countersign_worker_holds_dropped_total{reason="expired",kind="answer"}"#;
     counted(&stack, expired, 2.0).await;
     let mut next = stack.client().await;
     next.resume(&fresh("alice"), &key).await;

@@ -136,7 +136,7 @@ async fn over_amqp_nobody_waits_any_more_and_with_idempotency_it_can_be_asked_ag
     let stack = Stack::builder()
         .setting("handler", "amqp")
         .setting("handler-timeout", "1h")
-        .setting("idempotency", "1m")
+        .setting("idempotency-window", "1m")
         .start()
         .await;
     let mut app = App::start(&stack, "#").await;

@@ -1,4 +1,4 @@
-//! P4: nothing is written to a socket after its authentication has lapsed or was revoked, whatever is on its way, and
+//! P4: nothing is written to a socket after its authentication has expired or was revoked, whatever is on its way, and
 //! whoever is away.
 //!
 //! How late the latest write was at most is measured by `examples/lateness.rs`; here it is only told apart from a write
@@ -148,7 +148,7 @@ async fn an_answer_held_up_by_a_dead_broker_is_not_written_after_the_expiry_and_
         .await;
     crate::faults::kills::in_flight(&stack.terminators()[0], 1.0).await;
     broker.kill();
-    token.lapsed().await;
+    token.expired().await;
     broker.restart().await;
     client.expect_required("expired", 60.s()).await;
     client.expect_nothing_shown().await;
@@ -157,15 +157,15 @@ async fn an_answer_held_up_by_a_dead_broker_is_not_written_after_the_expiry_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_lapses_in_time_while_the_broker_is_away() {
+async fn a_connection_expires_in_time_while_the_broker_is_away() {
     let broker = Arc::new(Broker::start().await);
-    let stack = builder().broker(&broker).setting("broker-patience", "2s").start().await;
+    let stack = builder().broker(&broker).setting("publish-timeout", "2s").start().await;
     let mut client = stack.client().await;
     let token = tests::token_for("alice").expiring_in(4.s());
     client.authenticate(&token.mint()).await;
     broker.kill();
     client.expect_required("expiring", SOON).await;
-    token.lapsed().await;
+    token.expired().await;
     let busy = client.request("echo", Some(&fresh("alice")), json!(1)).await;
     assert_eq!(busy["error"]["code"], "busy", "{busy}");
     broker.restart().await;
@@ -203,7 +203,7 @@ async fn with_the_store_away_nothing_is_written_after_the_expiry_and_nothing_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_read_is_cut_off_when_it_lapses() {
+async fn a_client_that_does_not_read_is_cut_off_when_it_expires() {
     let stack = roomy().setting("send-queue-bytes", "64MiB").start().await;
     let terminator = &stack.terminators()[0];
     let mut backend = stack.producer().await;

@@ -141,7 +141,7 @@ async fn what_was_held_is_handled_before_what_brought_the_fresh_token() {
     let mut client = stack.client().await;
     let short = token_for("alice").expiring_in(2.s());
     client.authenticate(&short.mint()).await;
-    short.lapsed().await;
+    short.expired().await;
     let mut ids = send(&mut client, None, 0..5).await;
     client.expect_required("expired", SOON).await;
     let fresh = token_for("alice").mint();
@@ -174,7 +174,7 @@ async fn a_fresh_token_counts_although_a_slow_message_is_before_it() {
                 String::new()
             }
         };
-        short.lapsed().await;
+        short.expired().await;
         let outcome = stack.producer().await.push_to("alice", json!("now")).await;
         assert_eq!(outcome, "delivered");
         assert_eq!(client.push(SOON).await["payload"], "now");

@@ -160,14 +160,14 @@ async fn what_happens_to_sockets_and_messages_is_counted() {
         (r#"countersign_terminator_connections_closed_total{code="1003"}"#, 1.0),
         ("countersign_terminator_messages_received_total", 6.0),
         ("countersign_terminator_messages_in_flight", 0.0),
-        (r#"countersign_terminator_answers_total{outcome="delivered"}"#, 6.0),
+        (r#"countersign_terminator_replies_total{outcome="delivered"}"#, 6.0),
     ];
     expect_metrics(terminator, &expected).await;
     let expected = [
-        (r#"countersign_worker_verdicts_total{kind="valid"}"#, 2.0),
-        (r#"countersign_worker_verdicts_total{kind="expired"}"#, 1.0),
-        (r#"countersign_worker_verdicts_total{kind="invalid"}"#, 1.0),
-        (r#"countersign_worker_verdicts_total{kind="none"}"#, 1.0),
+        (r#"countersign_worker_token_verifications_total{kind="valid"}"#, 2.0),
+        (r#"countersign_worker_token_verifications_total{kind="expired"}"#, 1.0),
+        (r#"countersign_worker_token_verifications_total{kind="invalid"}"#, 1.0),
+        (r#"countersign_worker_token_verifications_total{kind="none"}"#, 1.0),
         (r#"countersign_worker_token_cache_total{result="hit"}"#, 1.0),
         (r#"countersign_worker_token_cache_total{result="miss"}"#, 3.0),
         (r#"countersign_worker_messages_total{outcome="handled"}"#, 2.0),

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tests::{Client, Push, Span, Stack, eventually, token_for};
 
-use crate::authentication::expiry::{SOON, brief, fresh, lapsed_explicitly, not_asked, refused};
+use crate::authentication::expiry::{SOON, brief, expired_explicitly, fresh, not_asked, refused};
 
 /// How often what competing workers could disorder is tried.
 const ROUNDS: usize = 20;
@@ -30,7 +30,7 @@ async fn a_log_out_is_not_undone_by_what_was_sent_before_it() {
         alice.authenticate(&fresh("alice")).await;
         let slow = alice.ask("slow", Some(&fresh("alice")), json!(1)).await;
         let quick = alice.ask("echo", Some(&fresh("alice")), json!(2)).await;
-        alice.send_json(&json!({"id": "out", "type": "auth.forget"})).await;
+        alice.send_json(&json!({"id": "out", "type": "auth.logout"})).await;
         let after = alice.ask("whoami", None, Value::Null).await;
         assert_eq!(alice.answer_to(&slow, SOON).await["payload"], 1);
         assert_eq!(alice.answer_to(&quick, SOON).await["payload"], 2);
@@ -59,7 +59,7 @@ async fn whoever_has_logged_out_gets_no_push_and_the_next_connection_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_out_refuses_what_the_connection_had_held() {
     let stack = stack(&[("on-unauthenticated", "reauthenticate")]).await;
-    let mut alice = lapsed_explicitly(stack.client().await, "alice").await;
+    let mut alice = expired_explicitly(stack.client().await, "alice").await;
     let held = alice.ask("echo", None, json!(1)).await;
     alice.expect_required("expired", SOON).await;
     alice.forget().await;
@@ -78,7 +78,7 @@ async fn a_renewed_connection_is_not_ended_at_its_old_deadline() {
     by_message.request("echo", Some(&token.mint()), json!(0)).await;
     explicit.authenticate(&fresh("alice")).await;
     by_message.request("echo", Some(&fresh("alice")), json!(0)).await;
-    token.lapsed().await;
+    token.expired().await;
     let outcome = backend.push(&Push::to("alice", "later")).await;
     assert_eq!(outcome, json!({"outcome": "delivered", "connections": 2}));
     for client in [&mut explicit, &mut by_message] {
@@ -100,7 +100,7 @@ async fn the_last_token_counts_and_not_the_one_that_lives_longest() {
     let token = brief("alice");
     let auth = alice.authenticate(&token.mint()).await;
     assert!(auth["expires_in"].as_u64() <= Some(3), "{auth}");
-    token.lapsed().await;
+    token.expired().await;
     assert_eq!(backend.push_to("alice", 1).await, "held");
     crate::authentication::expiry::asked(&mut alice, 0, 1).await;
 }
@@ -111,7 +111,7 @@ async fn another_identity_ends_a_live_connection_and_is_shown_nothing_of_the_old
     let mut backend = stack.producer().await;
     for explicitly in [true, false] {
         let subject = format!("alice-{explicitly}");
-        let mut client = lapsed_explicitly(stack.client().await, &subject).await;
+        let mut client = expired_explicitly(stack.client().await, &subject).await;
         assert_eq!(backend.push_to(&subject, "secret").await, "held");
         let held = client.ask("echo", None, json!("secret too")).await;
         let bobs = fresh("bob");
@@ -188,7 +188,7 @@ async fn history(client: &mut Client, random: &mut StdRng, length: usize) -> Vec
         let (message, answer) = match (random.random_range(0..10), reader.identity) {
             (0, _) => {
                 reader.identity = None;
-                (json!({"type": "auth.forget"}), json!("auth.ok"))
+                (json!({"type": "auth.logout"}), json!("auth.ok"))
             }
             (1 | 2, who) => {
                 let subject = who.unwrap_or(if random.random_bool(0.5) { "alice" } else { "bob" });

@@ -6,19 +6,19 @@ use tests::{Span, Stack, token_for};
 use crate::authentication::expiry::{SOON, brief, fresh, replies};
 use crate::pushes::holds::{all_held, ask_many, builder, stack};
 
-/// A connection that has lapsed, and the key to what it will leave.
-async fn lapsed_with_key(stack: &Stack, subject: &str) -> (tests::Client, String) {
+/// A connection that has expired, and the key to what it will leave.
+async fn expired_with_key(stack: &Stack, subject: &str) -> (tests::Client, String) {
     let mut client = stack.client().await;
     let token = brief(subject);
     let auth = client.authenticate(&token.mint()).await;
-    token.lapsed().await;
+    token.expired().await;
     (client, auth["resume"].as_str().expect("a key").to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_held_message_is_released_on_another_connection_by_its_key_and_identity_alone() {
     let stack = stack(&[]).await;
-    let (mut first, key) = lapsed_with_key(&stack, "alice").await;
+    let (mut first, key) = expired_with_key(&stack, "alice").await;
     let held = ask_many(&mut first, 3).await;
     all_held(&stack, 3).await;
     first.close().await;
@@ -44,7 +44,7 @@ async fn a_held_message_is_released_on_another_connection_by_its_key_and_identit
 async fn what_is_held_outlives_its_terminator() {
     let mut stack = builder(&[]).terminators(2).start().await;
     let mut backend = stack.producer().await;
-    let (mut alice, key) = lapsed_with_key(&stack, "alice").await;
+    let (mut alice, key) = expired_with_key(&stack, "alice").await;
     let held = ask_many(&mut alice, 5).await;
     alice.expect_required("expired", SOON).await;
     for number in 0..5 {
@@ -65,7 +65,7 @@ async fn what_is_held_outlives_its_terminator() {
 async fn what_is_held_only_after_it_was_taken_over_comes_through_too() {
     for _ in 0..3 {
         let mut stack = builder(&[]).poisoned_workers(1).start().await;
-        let (mut first, key) = lapsed_with_key(&stack, "alice").await;
+        let (mut first, key) = expired_with_key(&stack, "alice").await;
         let mut next = stack.client().await;
         // The worker finds all of it at once: what is held, the end of the connection, and who takes over.
         stack.worker(0).freeze().await;
@@ -85,7 +85,7 @@ async fn what_is_held_only_after_it_was_taken_over_comes_through_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_good_for_one_heir_at_a_time_and_for_what_is_still_held() {
     let stack = stack(&[]).await;
-    let (mut first, key) = lapsed_with_key(&stack, "alice").await;
+    let (mut first, key) = expired_with_key(&stack, "alice").await;
     let held = ask_many(&mut first, 2).await;
     all_held(&stack, 2).await;
     first.close().await;
@@ -137,7 +137,7 @@ async fn another_client_of_the_same_subject_takes_nothing_over() {
         .as_str()
         .expect("a key")
         .to_owned();
-    bank.lapsed().await;
+    bank.expired().await;
     let held = ask_many(&mut first, 2).await;
     all_held(&stack, 2).await;
     let mut other = stack.client().await;

@@ -123,7 +123,7 @@ fn all_answered(ledger: &Ledger<'_>, eras: &Eras, id: &str, wrong: &mut Vec<Stri
         ));
         return;
     };
-    // Handled, and the answer was held because the authentication had lapsed: lost only if it never came back in time.
+    // Handled, and the answer was held because the authentication had expired: lost only if it never came back in time.
     let ttl_ms = u64::try_from(ledger.settings.hold_ttl.as_millis()).expect("it is short");
     let stable = eras.on(message.socket).iter().any(|era| {
         era.subject == handled.subject && era.within(handled.at, handled.at + ttl_ms) >= ledger.patience_ms()

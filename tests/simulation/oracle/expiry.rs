@@ -1,4 +1,4 @@
-//! P4: nothing reaches a socket whose authentication has lapsed, was taken back, or was given up.
+//! P4: nothing reaches a socket whose authentication has expired, was taken back, or was given up.
 
 use serde_json::Value as Json;
 use shared::wire::grant::Policy;
@@ -86,7 +86,7 @@ fn may_read(ledger: &Ledger<'_>, line: &Line<'_>, at: u64, subject: &str, asked:
         return Err("it was taken back");
     }
     let in_time = |proof: &Message<'_>| proof.token.is_some_and(|token| at <= ledger.until(token) + LATE_MS);
-    // Whoever lets a lapsed message in lets its answer out.
+    // Whoever lets an expired message in lets its answer out.
     let policy = match asked {
         true => ledger.settings.on_unauthenticated,
         false => ledger.settings.on_expired_push,
@@ -95,7 +95,7 @@ fn may_read(ledger: &Ledger<'_>, line: &Line<'_>, at: u64, subject: &str, asked:
     if ignored || kept.iter().any(|proof| in_time(proof)) {
         Ok(())
     } else {
-        Err("it had lapsed")
+        Err("it had expired")
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
             }
             sockets.push(*socket);
             // In order among what was sent while it was theirs without a break. What was sent before, or to a connection that
-            // lapsed before it had read all, may come back later than what was held at once; and so may what was on its way
+            // expired before it had read all, may come back later than what was held at once; and so may what was on its way
             // when the store lost that the connection is there.
             let theirs = |era: &Era| era.subject == push.subject && (era.from..=era.until).contains(&push.at);
             let Some(era) = eras.on(*socket).iter().position(theirs) else {

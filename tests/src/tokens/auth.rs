@@ -40,13 +40,13 @@ impl Client {
         self.answer_to(&id, ANSWER_LIMIT).await
     }
 
-    /// Logs out: sends `auth.forget`.
+    /// Logs out: sends `auth.logout`.
     ///
     /// # Panics
     /// If that is not granted.
     pub async fn forget(&mut self) {
         let id = format!("forget-{:08x}", rand::random::<u32>());
-        self.send_json(&json!({"id": id, "type": "auth.forget"})).await;
+        self.send_json(&json!({"id": id, "type": "auth.logout"})).await;
         let answer = self.answer_to(&id, ANSWER_LIMIT).await;
         assert_eq!(answer["type"], "auth.ok", "{answer}");
         assert_eq!(answer.get("auth"), None, "nobody is authenticated any more: {answer}");

@@ -131,7 +131,7 @@ impl<'k> Builder<'k> {
     }
 
     /// Waits until it has expired, where there is no leeway.
-    pub async fn lapsed(&self) {
+    pub async fn expired(&self) {
         wait::until(self.expires_at() + EXPIRY_IS_SEEN).await;
     }
 

@@ -31,7 +31,7 @@ pub(crate) enum Outcome {
     Cancel,
     /// Another worker, which has nothing to do, handles it.
     HandedOn,
-    /// It was `auth.forget`.
+    /// It was `auth.logout`.
     Forgotten,
     /// It asked for what is held.
     Released,
@@ -175,14 +175,16 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let outcome = |outcome: Outcome| counter!("countersign_worker_messages_total", "outcome" => outcome.as_str());
-        let verdict = |kind: &'static str| counter!("countersign_worker_verdicts_total", "kind" => kind);
+        let verdict = |kind: &'static str| counter!("countersign_worker_token_verifications_total", "kind" => kind);
         let cache = |result: &'static str| counter!("countersign_worker_token_cache_total", "result" => result);
         let write = |result: &'static str| counter!("countersign_worker_store_writes_total", "result" => result);
-        let lost = |reason: &'static str| counter!("countersign_worker_answers_lost_total", "reason" => reason);
+        let lost = |reason: &'static str| counter!("countersign_worker_replies_lost_total", "reason" => reason);
         let hold = |result: &'static str| counter!("countersign_worker_holds_total", "result" => result);
-        let released = |result: &'static str| counter!("countersign_worker_held_ended_total", "result" => result);
+        let released =
+            |result: &'static str| counter!("countersign_worker_held_messages_completed_total", "result" => result);
         let resume = |result: &'static str| counter!("countersign_worker_resumes_total", "result" => result);
-        let close = |code: CloseCode| counter!("countersign_worker_closes_total", "code" => code.code().to_string());
+        let close =
+            |code: CloseCode| counter!("countersign_worker_close_requests_total", "code" => code.code().to_string());
         Self {
             handled: outcome(Outcome::Handled),
             closed: outcome(Outcome::Closed),
@@ -197,8 +199,8 @@ impl Metrics {
             errors: ErrorCode::ALL.map(|code| outcome(Outcome::Error(code))),
             in_flight: gauge!("countersign_worker_in_flight"),
             queue_wait: histogram!("countersign_worker_queue_wait_seconds"),
-            handling: histogram!("countersign_worker_handling_seconds"),
-            confirm: histogram!("countersign_worker_confirm_seconds"),
+            handling: histogram!("countersign_worker_handler_duration_seconds"),
+            confirm: histogram!("countersign_worker_publish_confirm_duration_seconds"),
             no_token: verdict("none"),
             valid: verdict("valid"),
             expired: verdict("expired"),
@@ -219,7 +221,7 @@ impl Metrics {
             not_allowed: lost("not_allowed"),
             unpublishable: lost("unpublishable"),
             queue_full: lost("queue_full"),
-            given_back: counter!("countersign_worker_given_back_total"),
+            given_back: counter!("countersign_worker_requeued_total"),
             revoked: counter!("countersign_worker_tokens_revoked_total"),
             grants: counter!("countersign_worker_grants_total"),
             resumed: resume("taken"),
@@ -234,10 +236,10 @@ impl Metrics {
             released_mismatch: released("mismatch"),
             released_revoked: released("revoked"),
             released_closed: released("closed"),
-            heirs_woken: counter!("countersign_worker_heirs_woken_total"),
-            bounced: counter!("countersign_worker_bounced_total"),
+            heirs_woken: counter!("countersign_worker_resume_notifications_total"),
+            bounced: counter!("countersign_worker_replies_undelivered_total"),
             closes: CloseCode::ALL.map(close),
-            notes_lost: counter!("countersign_worker_notes_lost_total"),
+            notes_lost: counter!("countersign_worker_decision_write_errors_total"),
         }
     }
 
@@ -437,7 +439,7 @@ pub(crate) struct KeyMetrics {
 
 impl KeyMetrics {
     pub(crate) fn new() -> Self {
-        let reading = |result: &'static str| counter!("countersign_worker_key_readings_total", "result" => result);
+        let reading = |result: &'static str| counter!("countersign_worker_key_reloads_total", "result" => result);
         Self {
             good: reading("good"),
             failed: reading("failed"),

@@ -52,7 +52,7 @@ pub struct Limits {
     pub hold: HoldLimits,
     /// How much of connections that are nobody's yet.
     pub unauthenticated: UnauthenticatedLimits,
-    /// What terminators do when they have something for a connection whose authentication has lapsed.
+    /// What terminators do when they have something for a connection whose authentication has expired.
     pub on_expired_push: Policy,
     /// How long a worker that stops may take to finish what it has.
     pub drain_timeout: Duration,

@@ -97,7 +97,7 @@ impl WorkerConfig {
             identity_percent: self.concurrency_per_identity_percent,
             max_deliveries: self.max_deliveries,
             handler_timeout: self.handler_timeout,
-            idempotency: self.idempotency,
+            idempotency: self.idempotency_window,
             drain_timeout: self.drain_timeout,
             strategy: self.strategy,
             relay_tells_presence: self.relay_tells_presence,
@@ -192,7 +192,7 @@ pub(crate) async fn keeper(
     verifier: &Arc<Verifier>,
     register: &Register,
 ) -> Result<KeyRefresher, StartError> {
-    let mut keeper = KeyRefresher::over_http(contents, verifier.clone(), config.jwks_ttl)?;
+    let mut keeper = KeyRefresher::over_http(contents, verifier.clone(), config.jwks_refresh_interval)?;
     keeper.enter_into(register);
     keeper.fetch_first().await;
     Ok(keeper)

@@ -35,7 +35,7 @@ const RULES: [&str; 15] = [
     "handler",
     "hold-overflow",
     "hold-ttl",
-    "idempotency",
+    "idempotency-window",
     "max-deliveries",
     "on-expired-push",
     "on-unauthenticated",
@@ -175,7 +175,7 @@ mod tests {
         for other in [
             ("concurrency", "3"),
             ("prefetch", "3"),
-            ("log", "debug"),
+            ("log-filter", "debug"),
             ("jwt-keys", "l"),
         ] {
             assert_eq!(of(&[other]), usual, "{other:?}");

@@ -83,7 +83,7 @@ impl Principal {
     }
 }
 
-/// The grant of a connection, in force or lapsed.
+/// The grant of a connection, in force or expired.
 pub(crate) struct Bound {
     /// Its facts.
     pub(crate) grant: Grant,

@@ -69,7 +69,7 @@ shared::settings! {
         pub jwt_keys: Vec<KeyEntry> = "",
         /// How often each URL of `jwt-keys` is asked for its keys; a key that was removed is accepted until then.
         /// Besides, all are asked when a token names a key that is unknown, but only once in 30 s.
-        pub jwks_ttl: Duration = "5m" in "1s"..="24h",
+        pub jwks_refresh_interval: Duration = "5m" in "1s"..="24h",
         /// The hosts besides an issuer's own at which the keys may be that it says are its own, comma separated, each perhaps with a
         /// port: `www.googleapis.com` for Google and Firebase.
         pub jwks_allow_hosts: Vec<String> = "",
@@ -91,7 +91,7 @@ shared::settings! {
         /// issuer: `oid` for Entra ID, where `sub` is another for each application.
         pub jwt_subject_claim: String = "sub",
         /// The claims that name the client a token was issued to, comma separated; the first that a token has counts. Clients
-        /// of one subject are told apart where one could get at what another may: in `idempotency`, and by `resume`.
+        /// of one subject are told apart where one could get at what another may: in `idempotency-window`, and by `resume`.
         pub jwt_client_claims: Vec<String> = "azp,client_id",
         /// The algorithms of signatures that are accepted, comma separated, of those that the keys allow. Empty
         /// accepts all of these; name some to be stricter than the keys.
@@ -136,7 +136,7 @@ shared::settings! {
         /// the client for a fresh token and holds the message until it comes. Comma separated may follow TYPE=POLICY for
         /// types of messages that differ, with AMQP's wildcards: `reauthenticate,typing=ignore,admin.#=close`.
         pub on_unauthenticated: Policies = "reauthenticate",
-        /// What happens to an answer or a push for a connection whose authentication has lapsed: `ignore` writes it all
+        /// What happens to an answer or a push for a connection whose authentication has expired: `ignore` writes it all
         /// the same, `close` closes the connection (4401) and keeps it for the identity's next one, `reauthenticate` asks
         /// the client for a fresh token and holds it until it comes.
         pub on_expired_push: Policy = "reauthenticate",
@@ -178,7 +178,7 @@ shared::settings! {
         /// For how long a message is remembered by its `id`, or `off`. Within that time the same message of the same
         /// identity gets the same answer again and has no second effect, and another with its `id` is refused with
         /// `duplicate`. It costs a call of the store before and one after the handler. All workers must agree on it.
-        pub idempotency: Option<Duration> = "off" in "1s"..="24h",
+        pub idempotency_window: Option<Duration> = "off" in "1s"..="24h",
         /// The scopes that a message's token must have, in a claim of `jwt-scope-claims`, by the message's type, comma separated:
         /// `orders.create=orders:write,admin.#=admin`. As in AMQP's topics `*` is one word and `#` any number: `admin.#` is
         /// `admin` and all under it, `admin.*` only `admin.` and one word more, `#` all;

@@ -85,7 +85,7 @@ pub struct Request<'a> {
     pub(crate) given_up: Option<&'a CancellationToken>,
     /// The connection that is answered, which may be another than the one that it came by.
     pub(crate) answered_on: Option<ConnectionId>,
-    /// Whether its `id` names it beyond its connection: where `idempotency` is on.
+    /// Whether its `id` names it beyond its connection: where `idempotency-window` is on.
     pub(crate) named: bool,
 }
 
@@ -97,7 +97,7 @@ impl Request<'_> {
     }
 
     /// A name for the message that it has each time that it comes, and that no other message has: up to 64 visible
-    /// characters of ASCII. Where `idempotency` is on and the client gave the message an `id`, it is made of the identity,
+    /// characters of ASCII. Where `idempotency-window` is on and the client gave the message an `id`, it is made of the identity,
     /// the client of its token and that `id`: the same when the client sends it again, on whatever connection. Else, and for strangers, it is
     /// the same only each time that the message is delivered. Nothing if there is none to be had: of an injected message
     /// whose producer gave it no `message_id`. When such a one comes again, it may have one that it had not at first.

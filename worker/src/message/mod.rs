@@ -52,6 +52,8 @@ const MAX_TYPE_BYTES: usize = 128;
 const AUTHENTICATE: &str = "auth.authenticate";
 
 /// Logs the connection out.
+const LOGOUT: &str = "auth.logout";
+/// What clients called it first.
 const FORGET: &str = "auth.forget";
 
 /// Whom a message is for.
@@ -206,7 +208,7 @@ impl<'a> ClientMessage<'a> {
         let kind = name("type", kind, MAX_TYPE_BYTES)?;
         let purpose = match &*kind {
             AUTHENTICATE => Purpose::Authenticate,
-            FORGET => Purpose::Forget,
+            LOGOUT | FORGET => Purpose::Forget,
             other if other.starts_with(RESERVED_PREFIX) => return Err(Fault::Reserved),
             _ => Purpose::Application,
         };

@@ -192,6 +192,7 @@ fn each_fault_has_its_name_and_keeps_the_id_where_there_is_one() {
 fn the_protocols_own_types_are_told_from_the_applications() {
     for (body, purpose) in [
         (r#"{"type":"auth.authenticate"}"#, Purpose::Authenticate),
+        (r#"{"type":"auth.logout"}"#, Purpose::Forget),
         (r#"{"type":"auth.forget"}"#, Purpose::Forget),
         // The bytes are there, so that a terminator has waited, wherever they are.
         (r#"{"type":"\u0061uth.forget","payload":"auth."}"#, Purpose::Forget),

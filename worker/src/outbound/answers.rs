@@ -44,7 +44,7 @@ impl Outbound {
             return self.give_up(write, mailbox, GaveUp::Overflow, Some(delivery)).await;
         }
         let why = match unheard.why {
-            Bounced::Lapsed => "its authentication had lapsed",
+            Bounced::Expired => "its authentication had expired",
             Bounced::Gone => "nobody who may hear it was there",
         };
         self.note_answer(write, "answer_held", why.to_owned()).await;

@@ -50,13 +50,13 @@ pub(crate) struct Audience {
     pub(crate) names: Names,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) revoked: Arc<Revoked>,
-    /// What terminators do for connections that have lapsed.
+    /// What terminators do for connections that have expired.
     pub(crate) on_expired_push: Policy,
     pub(crate) looks: Mutex<HashMap<TerminatorId, (Instant, bool)>>,
 }
 
 impl Audience {
-    /// All recipients of an identity, the lapsed ones too, but for those that a revocation in force means.
+    /// All recipients of an identity, the expired ones too, but for those that a revocation in force means.
     ///
     /// # Errors
     /// If the store does not tell.

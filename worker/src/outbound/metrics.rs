@@ -10,8 +10,8 @@ use crate::store::Mailbox;
 /// What came out of `<ns>.undelivered`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
-    /// Something for a connection that has lapsed.
-    Lapsed,
+    /// Something for a connection that has expired.
+    Expired,
     /// Something for a connection that is gone.
     Gone,
     /// A connection that asks for what is held.
@@ -85,7 +85,7 @@ pub(crate) struct Counters {
     no_recipient: Counter,
     refused: Counter,
     writes: Counter,
-    lapsed: Counter,
+    came_expired: Counter,
     gone: Counter,
     fetch: Counter,
     wake: Counter,
@@ -115,7 +115,7 @@ impl Counters {
         let push = |outcome: &'static str| counter!("countersign_worker_pushes_total", "outcome" => outcome);
         let came = |kind: &'static str| counter!("countersign_worker_undelivered_total", "kind" => kind);
         let gave_up = |reason: &'static str| {
-            ByKind::new(|kind| counter!("countersign_worker_holds_given_up_total", "reason" => reason, "kind" => kind))
+            ByKind::new(|kind| counter!("countersign_worker_holds_dropped_total", "reason" => reason, "kind" => kind))
         };
         let revocation = |outcome: &'static str| counter!("countersign_worker_revocations_total", "outcome" => outcome);
         Self {
@@ -124,7 +124,7 @@ impl Counters {
             no_recipient: push("no_recipient"),
             refused: push("refused"),
             writes: counter!("countersign_worker_push_writes_total"),
-            lapsed: came("lapsed"),
+            came_expired: came("expired"),
             gone: came("gone"),
             fetch: came("fetch"),
             wake: came("wake"),
@@ -134,7 +134,7 @@ impl Counters {
             released: ByKind::new(|kind| counter!("countersign_worker_writes_released_total", "kind" => kind)),
             overflows: gave_up("overflow"),
             expired: gave_up("expired"),
-            wakes: counter!("countersign_worker_wakes_total"),
+            wakes: counter!("countersign_worker_hold_notifications_total"),
             unregistered: counter!("countersign_worker_connections_unregistered_total"),
             outcomes_lost: counter!("countersign_worker_outcomes_lost_total"),
             retries: counter!("countersign_worker_outbound_retries_total"),
@@ -144,8 +144,8 @@ impl Counters {
             unreplicated: counter!("countersign_worker_revocations_unreplicated_total"),
             written_back: counter!("countersign_worker_revocations_written_back_total"),
             epochs: counter!("countersign_worker_store_epochs_total"),
-            heard: counter!("countersign_worker_revocations_heard_total"),
-            known: gauge!("countersign_worker_revocations_known"),
+            heard: counter!("countersign_worker_revocations_received_total"),
+            known: gauge!("countersign_worker_revocations_active"),
             unauthenticated_bytes: gauge!("countersign_worker_unauthenticated_held_bytes"),
         }
     }
@@ -174,7 +174,7 @@ impl Counters {
 
     pub(crate) fn came(&self, what: Came) {
         match what {
-            Came::Lapsed => self.lapsed.increment(1),
+            Came::Expired => self.came_expired.increment(1),
             Came::Gone => self.gone.increment(1),
             Came::Fetch => self.fetch.increment(1),
             Came::Wake => self.wake.increment(1),

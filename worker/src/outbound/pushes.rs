@@ -314,7 +314,7 @@ impl Pushes {
         let connections = arrived.iter().filter(|recipient| recipient.is_live()).count();
         match push.to {
             _ if connections > 0 => Ok(Outcome::Delivered { connections }),
-            // A terminator gives it back as lapsed, behind what it has given back before: were it held here, it would
+            // A terminator gives it back as expired, behind what it has given back before: were it held here, it would
             // overtake that. Whoever has come meanwhile is told then.
             _ if arrived.iter().any(|recipient| recipient.listening) => Ok(Outcome::Held),
             // Somebody has it.

@@ -16,7 +16,7 @@ use super::pushes::Pushes;
 use super::{Arrival, OutboundError, confirmed, write};
 
 impl Pushes {
-    /// Writes it to the recipients, those that have lapsed too: their terminators know what to do about that. Tells at
+    /// Writes it to the recipients, those that have expired too: their terminators know what to do about that. Tells at
     /// whose it arrived.
     pub(super) async fn write(
         &self,

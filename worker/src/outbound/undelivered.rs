@@ -5,7 +5,7 @@
 //! been put away when it asks.
 //!
 //! A push that comes from a connection that is gone is followed by a look for others of
-//! its identity. A connection that has lapsed asks for it itself, when it is renewed;
+//! its identity. A connection that has expired asks for it itself, when it is renewed;
 //! only if it is gone meanwhile are others told. Answers are nobody else's: see `answers`.
 
 use std::collections::BTreeMap;
@@ -226,7 +226,7 @@ impl UndeliveredConsumer {
             return Ok(());
         }
         // It asks by itself as soon as it is renewed, and others that were live have it.
-        let asks = why == Bounced::Lapsed && outbound.store.registered(identity, connection).await?.is_some();
+        let asks = why == Bounced::Expired && outbound.store.registered(identity, connection).await?.is_some();
         if !asks || alone {
             let mut recipients = outbound.audience.of(identity).await?;
             recipients.retain(|recipient| !asks || recipient.connection != connection);
@@ -421,7 +421,7 @@ impl Job {
                 unheard: Unheard { why, .. },
                 ..
             } => match why {
-                Bounced::Lapsed => Came::Lapsed,
+                Bounced::Expired => Came::Expired,
                 Bounced::Gone => Came::Gone,
             },
             Self::Fetch(_) => Came::Fetch,

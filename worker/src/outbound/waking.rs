@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn who_cannot_fetch_is_not_told_and_who_does_not_listen_comes_last() {
         let terminator = TerminatorId::random();
-        let lapsed = Recipient {
+        let expired = Recipient {
             in_force: false,
             ..recipient(terminator, 1)
         };
@@ -145,7 +145,7 @@ mod tests {
             ..recipient(terminator, 2)
         };
         let well = recipient(terminator, 3);
-        assert_eq!(told_of(&[lapsed, deaf, well]), [well, deaf]);
+        assert_eq!(told_of(&[expired, deaf, well]), [well, deaf]);
     }
 
     #[test]

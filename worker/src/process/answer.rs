@@ -116,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_fresh_token_is_wanted_before_the_old_one_lapses(expires_in: u64) {
+        fn a_fresh_token_is_wanted_before_the_old_one_expires(expires_in: u64) {
             let refresh_in = refresh_of(expires_in);
             prop_assert!(refresh_in <= expires_in);
             prop_assert_eq!(u128::from(refresh_in), u128::from(expires_in) * 80 / 100);

@@ -40,7 +40,7 @@ pub(super) struct MessageContext<'a> {
     pub(super) message_id: Option<&'a str>,
     /// Whether its `id` names it beyond its connection.
     named: bool,
-    /// The grant of its connection, in force or lapsed.
+    /// The grant of its connection, in force or expired.
     pub(super) bound: Option<Bound>,
     /// When it is decided.
     pub(super) now: Timestamp,
@@ -320,7 +320,7 @@ impl Pipeline {
         };
         let identity = match &granted {
             Some(granted) => Some(granted.identity),
-            // The policy that lets a message in although its connection has lapsed lets its answer out.
+            // The policy that lets a message in although its connection has expired lets its answer out.
             None => asked.live_identity(),
         };
         let auth = granted.as_ref().and_then(|granted| granted.auth.as_ref());
@@ -343,7 +343,7 @@ impl Pipeline {
             return self.refuse(asked, &error, None);
         };
         let mut conclusion = self.process(asked, &principal.identity, &principal.claims, None).await;
-        // The policy that lets a message in although its connection has lapsed lets its answer out; what else is for the
+        // The policy that lets a message in although its connection has expired lets its answer out; what else is for the
         // connection is for `on-expired-push` to say.
         conclusion.answer.identity = asked.live_identity();
         conclusion

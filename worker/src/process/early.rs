@@ -1,6 +1,6 @@
 //! That a connection has a grant, when the application takes its time.
 //!
-//! A grant goes with the answer. But whoever showed a good token in time is not to lapse because the handler is slow; so
+//! A grant goes with the answer. But whoever showed a good token in time is not to expire because the handler is slow; so
 //! when an answer does not come at once, the terminator is told the grant by a part of the answer that has no body, and of
 //! which another follows. It counts as none of the parts: a worker that handles the message again may say it again, or not.
 
@@ -16,7 +16,7 @@ use super::Pipeline;
 use super::trace::JOURNEY;
 
 /// How long an answer that carries a grant may take before the grant is told alone: less than the advance notice of any
-/// lapse, and longer than almost all handlers take.
+/// expire, and longer than almost all handlers take.
 const ENOUGH: Duration = Duration::from_millis(200);
 
 impl Pipeline {

@@ -178,7 +178,7 @@ impl Pipeline {
         Ok(taken.then_some(key.connection))
     }
 
-    /// `auth.forget`, when all that came before it is settled.
+    /// `auth.logout`, when all that came before it is settled.
     ///
     /// # Errors
     /// If what is held of the connection could not be refused.
@@ -206,7 +206,7 @@ impl Pipeline {
         debug!(target: JOURNEY, stage = "forgotten", %stamp, recorded = ?recorded);
         let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));
         conclusion.answer.change = Some(Change::Forgotten);
-        Ok(conclusion.recent_decisions(self.decision(Some(stamp), asked.id(), "forgotten", "auth.forget")))
+        Ok(conclusion.recent_decisions(self.decision(Some(stamp), asked.id(), "forgotten", "auth.logout")))
     }
 
     /// What waits for a fresh token of somebody who has left is refused.

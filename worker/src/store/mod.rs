@@ -57,7 +57,7 @@ pub(crate) const HOLD_GRACE: Duration = Duration::from_secs(60);
 /// later is held for as short as everything that nobody's connections send.
 const DESERTED_KEPT: Duration = Duration::from_secs(10 * 60);
 
-/// For how long a connection stays among those of its identity after its authentication has lapsed. Its socket may
+/// For how long a connection stays among those of its identity after its authentication has expired. Its socket may
 /// be open all the while: then it is asked for a fresh token when something comes, or, under `ignore`, written to.
 const LAPSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -65,7 +65,7 @@ const LAPSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// as many.
 const PREDECESSORS_KEPT: usize = 16;
 
-/// The most connections that one identity can have at a time and be pushed to; the one that lapses first gives way.
+/// The most connections that one identity can have at a time and be pushed to; the one that expires first gives way.
 const MOST_CONNECTIONS: usize = 10_000;
 
 /// How many dropped messages of a connection are remembered, and how many connections that left their identity; the
@@ -298,7 +298,7 @@ pub trait Store: Send + Sync + 'static {
         connection: ConnectionId,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// All connections of an identity, those that have lapsed within a day included, in no order.
+    /// All connections of an identity, those that have expired within a day included, in no order.
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>>;
 
     /// One connection of an identity, likewise.

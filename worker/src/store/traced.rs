@@ -255,7 +255,7 @@ mod tests {
         let config = TraceConfig {
             // Nobody is there, and nobody waits for it.
             otlp_endpoint: Some(OtlpUrl::parse("http://127.0.0.1:9").unwrap()),
-            trace_ratio: Share::parse("1").unwrap(),
+            trace_sample_ratio: Share::parse("1").unwrap(),
         };
         let traced = Tracer::start(&config, &WorkerConfig::PROGRAM, "test").unwrap();
         for tracer in [Tracer::OFF, traced] {

@@ -169,7 +169,7 @@ async fn what_has_come_meanwhile_is_revoked_together_and_what_is_too_many_refuse
 async fn what_comes_back_to_the_hold_although_it_was_answered_is_not_handled_again() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     let (answered, waiting) = (
         fixture.say(&mut conn, bare("answered")).await.stamp,
         fixture.say(&mut conn, bare("waiting")).await.stamp,

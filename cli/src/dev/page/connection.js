@@ -156,7 +156,7 @@ export function authenticate() {
   return send("fresh", message);
 }
 
-export const logOut = () => send("none", { type: "auth.forget" });
+export const logOut = () => send("none", { type: "auth.logout" });
 
 // ---- What is known of it: asked of the store, as `countersign inspect` and `explain` do.
 
@@ -193,7 +193,7 @@ function drawStanding() {
   const until = known?.until ? known.until * 1000 - Date.now() : 0;
   const live = open && until > 0 && known.state === "live";
   byId("who").textContent = who(known, open);
-  byId("who").dataset.state = live ? "live" : known?.subject && open ? "lapsed" : "";
+  byId("who").dataset.state = live ? "live" : known?.subject && open ? "expired" : "";
   byId("who-left").textContent = live ? clock(until / 1000) : "";
   byId("held-in").textContent = known?.held.inbound ?? 0;
   byId("held-answers").textContent = known?.held.answers ?? 0;
@@ -209,7 +209,7 @@ function who(known, open) {
   if (!known || known.state === "unknown") return "nobody has authenticated yet";
   if (known.state === "forgotten") return "nobody: logged out";
   if (known.state === "closed") return "closed";
-  return known.until * 1000 > Date.now() ? known.subject : `${known.subject}, lapsed`;
+  return known.until * 1000 > Date.now() ? known.subject : `${known.subject}, expired`;
 }
 
 function drawWanted(wanted, known, open) {

@@ -100,7 +100,7 @@ pub(crate) struct RequeueArgs {
     token: Option<String>,
     /// Send a message again even if something that looked like a token was taken out of its payload.
     #[arg(long)]
-    as_it_is: bool,
+    force: bool,
     #[command(flatten)]
     broker: BrokerArgs,
     /// How long to wait for each answer.
@@ -233,7 +233,7 @@ async fn drop_them(args: DropArgs) -> anyhow::Result<ExitCode> {
 
 async fn requeue(args: RequeueArgs) -> anyhow::Result<ExitCode> {
     let mut pile = DeadLetterQueue::open(&args.broker).await?;
-    let mut requeuer = Requeuer::open(&args.broker, args.timeout, args.token.as_deref(), args.as_it_is).await?;
+    let mut requeuer = Requeuer::open(&args.broker, args.timeout, args.token.as_deref(), args.force).await?;
     let mut results = Vec::new();
     if let Some(which) = &args.which.which {
         let letter = match find(&mut pile, which).await {

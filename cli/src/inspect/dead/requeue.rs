@@ -33,7 +33,7 @@ const IN_FLIGHT: u16 = 1;
 pub(super) struct Requeuer<'a> {
     line: Line,
     token: Option<&'a str>,
-    as_it_is: bool,
+    force: bool,
 }
 
 /// What became of a letter that was to be sent again.
@@ -59,7 +59,7 @@ enum Hopeless {
     #[error("it is a terminator's own notice about a connection, which is over; drop it when you have seen it")]
     Notice,
     #[error(
-        "something that looked like a token was taken out of its payload; send it nonetheless with --as-it-is, or \
+        "something that looked like a token was taken out of its payload; send it nonetheless with --force, or \
          mend it and use `countersign inject`"
     )]
     Mutilated,
@@ -77,14 +77,14 @@ impl<'a> Requeuer<'a> {
         broker: &BrokerArgs,
         timeout: Duration,
         token: Option<&'a str>,
-        as_it_is: bool,
+        force: bool,
     ) -> anyhow::Result<Self> {
         let pace = Pace {
             in_flight: IN_FLIGHT,
             timeout,
         };
         let line = Line::open(broker, pace, true).await?;
-        Ok(Self { line, token, as_it_is })
+        Ok(Self { line, token, force })
     }
 
     /// Sends it, and tells what comes of it.
@@ -93,7 +93,7 @@ impl<'a> Requeuer<'a> {
     /// If the line is broken.
     pub(super) async fn requeue(&mut self, letter: &DeadLetter) -> anyhow::Result<Requeued> {
         let name = &letter.name;
-        let (key, message) = match anew(letter, self.token, self.as_it_is) {
+        let (key, message) = match anew(letter, self.token, self.force) {
             Ok(anew) => anew,
             Err(why) => {
                 print::note(&format!("{name} stays: {why}"));
@@ -144,14 +144,14 @@ impl Requeued {
 }
 
 /// The message that a letter becomes. Pure.
-fn anew(letter: &DeadLetter, token: Option<&str>, as_it_is: bool) -> Result<Letterhead, Hopeless> {
+fn anew(letter: &DeadLetter, token: Option<&str>, force: bool) -> Result<Letterhead, Hopeless> {
     let queue = letter.text("queue").unwrap_or_default();
     let (key, body) = match queue.rsplit('.').next() {
         Some("pushes") => (keys::PUSH, letter.body.clone()),
         Some("revocations") => (keys::REVOKE, letter.body.clone()),
         _ => (keys::MESSAGE, with_token(letter, token)?),
     };
-    if !as_it_is
+    if !force
         && letter
             .body
             .windows(REDACTED.len())

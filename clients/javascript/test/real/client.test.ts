@@ -7,7 +7,7 @@ import { describe, test, type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 
 import { Client, CountersignError, type ClientEvents, type ClientOptions } from "../../src/index.js";
-import { Countersign, lapseOf, SOON_MS, until, WITH_PROGRAM } from "./countersign.js";
+import { Countersign, expiryOf, SOON_MS, until, WITH_PROGRAM } from "./countersign.js";
 import { Tap, Wire } from "./line.js";
 
 interface Made {
@@ -146,7 +146,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     assert.deepEqual(heard, [{ type: "order.shipped" }]);
   });
 
-  test("a message whose token lapses is held until the one renewal, and answered", async (t) => {
+  test("a message whose token expires is held until the one renewal, and answered", async (t) => {
     const server = await Countersign.start(t, "--strategy", "per-message");
     const wire = await Wire.to(t, server.url);
     const { client, tap, tokens } = connected(t, wire.url, (n) => server.token("alice", n === 1 ? 3 : 300));
@@ -154,7 +154,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     const [first] = await Promise.all(tokens);
     wire.keep();
     const answer = client.request("echo", "late", { id: "late" });
-    await until("the token has lapsed", () => Date.now() > lapseOf(first ?? ""));
+    await until("the token has expired", () => Date.now() > expiryOf(first ?? ""));
     await until("the renewal is sent", () => tap.sent.length === 3);
     wire.pass();
     assert.equal(await answer, "late");
@@ -175,7 +175,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     const pushes: unknown[] = [];
     client.on("push", ({ payload }) => pushes.push(payload));
     await next(client, "auth");
-    await until("it has lapsed", async () => (await server.connection(tap.connection)).state === "lapsed");
+    await until("it has expired", async () => (await server.connection(tap.connection)).state === "expired");
     const required = next(client, "auth.required", ({ reason }) => reason === "expired");
     assert.equal(await server.push("alice", "news"), "held");
     assert.deepEqual((await required).held, { inbound: 0, outbound: 1 });

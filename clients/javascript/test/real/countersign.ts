@@ -135,8 +135,8 @@ export async function until(what: string, isSo: () => boolean | Promise<boolean>
   }
 }
 
-/** When a token lapses, as it says itself, in milliseconds since 1970. */
-export function lapseOf(token: string): number {
+/** When a token expires, as it says itself, in milliseconds since 1970. */
+export function expiryOf(token: string): number {
   const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString()) as { exp: number };
   return claims.exp * 1_000;
 }

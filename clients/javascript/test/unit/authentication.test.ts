@@ -82,7 +82,7 @@ describe("authentication", () => {
     assert.deepEqual([provider.signals.length, heard.length, socket().shown], [2, 6, [jwt(1), jwt(2)]]);
   });
 
-  test("that is being renewed keeps nobody waiting until it has lapsed", async () => {
+  test("that is being renewed keeps nobody waiting until it has expired", async () => {
     for (const strategy of ["per-message", "explicit"] as const) {
       const provider = new Provider();
       const { client, socket } = await liveWith(provider, { strategy, requestTimeoutMs: 1_000_000, connectTimeoutMs: 60_000 });
@@ -102,7 +102,7 @@ describe("authentication", () => {
     }
   });
 
-  test("that has lapsed is said to, and in the explicit strategy waited for", async () => {
+  test("that has expired is said to, and in the explicit strategy waited for", async () => {
     const { client, socket } = await live({ strategy: "explicit" });
     socket().require("expired");
     assert.deepEqual(client.state, { name: "open", authenticated: false });
@@ -257,7 +257,7 @@ describe("logging out", () => {
     assert.equal((await refusal(answer)).code, "closed");
     assert.deepEqual(client.state, { name: "open", authenticated: false });
     const last = socket().sent.at(-1);
-    assert.equal(last?.type, "auth.forget");
+    assert.equal(last?.type, "auth.logout");
     socket().say({ type: "auth.ok", id: last?.id });
     await forgotten;
     socket().require("missing");

@@ -70,7 +70,7 @@ describe("a request", () => {
         ["b", undefined],
         ["a", 501],
         ["c", 60_000],
-        ["auth.forget", undefined],
+        ["auth.logout", undefined],
       ],
     );
   });

@@ -104,7 +104,7 @@ class Life:
             return
         session.forget()
         self.pending.fail(logged_out())
-        request = self.pending.add(Question(self.next_id(), "auth.forget"), self._settings.request_timeout)
+        request = self.pending.add(Question(self.next_id(), "auth.logout"), self._settings.request_timeout)
         self._outbox.flush(None)
         self._enter(Open(authenticated=False))
         try:

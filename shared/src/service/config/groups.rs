@@ -111,7 +111,7 @@ crate::settings! {
         /// What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, for all or, comma separated, for a part:
         /// `info,terminator=debug`. Payloads and tokens are never logged, whatever this says. `lapin`, which speaks AMQP
         /// for us, is off by default: what it says of a lost broker is told once already.
-        pub log: LogFilter = "info,lapin=off",
+        pub log_filter: LogFilter = "info,lapin=off",
         /// How it is logged: `text` for people, `json` (one object a line) for machines.
         pub log_format: LogFormat = "text",
     }
@@ -127,7 +127,7 @@ crate::settings! {
         /// Of which share of the messages a trace is begun, from 0 to 1. Terminators decide for what comes through a socket,
         /// and workers follow them. An injected message that brings a `traceparent` is traced if that says so, but of
         /// these no more than 100 in a second and worker; what clients say in a socket never counts.
-        pub trace_ratio: Share = "0.01",
+        pub trace_sample_ratio: Share = "0.01",
     }
 }
 

@@ -4,6 +4,8 @@
 //! has to pass over the other's settings and still stop at a slip of the pen. Neither
 //! may depend on the other: the names stand here, and a test compares them with both.
 
+use strsim::levenshtein;
+
 use super::{ConfigError, Origin, Setting};
 
 /// The name of every setting of every program, sorted.
@@ -19,7 +21,6 @@ pub const EVERY_SETTING: &[&str] = &[
     "answer-timeout",
     "auth-timeout",
     "batch",
-    "broker-patience",
     "concurrency",
     "concurrency-per-identity-percent",
     "concurrency-per-type-percent",
@@ -36,11 +37,11 @@ pub const EVERY_SETTING: &[&str] = &[
     "hold-max-messages",
     "hold-overflow",
     "hold-ttl",
-    "idempotency",
+    "idempotency-window",
     "idle-timeout",
     "jwks-allow-hosts",
     "jwks-allow-http",
-    "jwks-ttl",
+    "jwks-refresh-interval",
     "jwt-algorithms",
     "jwt-allow",
     "jwt-audience",
@@ -56,7 +57,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "jwt-subject-claim",
     "jwt-type",
     "listen",
-    "log",
+    "log-filter",
     "log-format",
     "max-connections",
     "max-connections-per-ip",
@@ -76,6 +77,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "provider-events-issuers",
     "provider-events-listen",
     "public-types",
+    "publish-timeout",
     "push-shards",
     "receive-queue-bytes-total",
     "relay-max-held",
@@ -96,8 +98,8 @@ pub const EVERY_SETTING: &[&str] = &[
     "tls-cert",
     "tls-client-ca",
     "tls-key",
-    "token-cache",
-    "trace-ratio",
+    "token-cache-capacity",
+    "trace-sample-ratio",
     "unauthenticated-hold-bytes-per-terminator",
     "unauthenticated-hold-bytes-total",
     "unauthenticated-hold-max-bytes",
@@ -107,6 +109,24 @@ pub const EVERY_SETTING: &[&str] = &[
     "unauthenticated-in-flight-bytes",
     "unauthenticated-messages-per-second",
 ];
+
+/// What settings were called before, and what they are called now. The former name means the same.
+const FORMER: &[(&str, &str)] = &[
+    ("broker-patience", "publish-timeout"),
+    ("idempotency", "idempotency-window"),
+    ("jwks-ttl", "jwks-refresh-interval"),
+    ("log", "log-filter"),
+    ("token-cache", "token-cache-capacity"),
+    ("trace-ratio", "trace-sample-ratio"),
+];
+
+/// The name that a setting has now.
+pub(super) fn current(name: &str) -> &str {
+    FORMER
+        .iter()
+        .find(|(former, _)| *former == name)
+        .map_or(name, |(_, current)| current)
+}
 
 /// Whether `name` is a setting of any of the programs.
 pub fn is_a_setting(name: &str) -> bool {
@@ -118,24 +138,10 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
     // One slip in three letters is a slip; more is another word.
     let tolerance = name.len().min(12) / 3;
     let name = name.replace('_', "-").to_lowercase();
-    let near = names.into_iter().map(|other| (distance(&name, other), other));
+    let near = names.into_iter().map(|other| (levenshtein(&name, other), other));
     near.filter(|(distance, _)| *distance <= tolerance)
         .min()
         .map(|(_, other)| other)
-}
-
-/// How many letters must be put in, left out or changed to make `b` of `a` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// The error for a name that is not a setting, with what was probably meant.
@@ -163,6 +169,9 @@ mod tests {
         assert!(EVERY_SETTING.is_sorted_by(|a, b| a < b));
         assert!(EVERY_SETTING.iter().all(|name| is_a_setting(name)));
         assert!(!is_a_setting("listne"));
+        for (former, current) in FORMER {
+            assert!(!is_a_setting(former) && is_a_setting(current), "{former}");
+        }
     }
 
     #[test]

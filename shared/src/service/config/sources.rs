@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::names::{is_a_setting, unknown};
+use super::names::{current, is_a_setting, unknown};
 use super::{Bounded, ConfigError, Conflict, ENV_PREFIX, Origin, Setting, Value};
 
 /// A setting's name, its text and where that came from.
@@ -172,7 +172,7 @@ pub(super) fn flags(
             continue;
         };
         let value = joined.or_else(|| args.next_if(|next| !next.to_string_lossy().starts_with("--")));
-        if let Err(error) = flags.set(name, value, settings) {
+        if let Err(error) = flags.set(current(name), value, settings) {
             errors.push(error);
         }
     }
@@ -224,7 +224,7 @@ pub(super) fn environment(
             continue;
         };
         let name = if name == name.to_uppercase() {
-            name.to_lowercase().replace('_', "-")
+            current(&name.to_lowercase().replace('_', "-")).to_owned()
         } else {
             name
         };
@@ -264,6 +264,7 @@ pub(super) fn file(settings: &[Setting], path: &Path) -> (Vec<Text>, Vec<ConfigE
     };
     let (mut texts, mut errors) = (Vec::new(), Vec::new());
     for (name, value) in table {
+        let name = current(&name).to_owned();
         if settings.iter().any(|setting| setting.name == name) {
             match text_of(&value) {
                 Ok(text) => texts.push((name, text, origin())),

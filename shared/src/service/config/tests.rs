@@ -251,7 +251,7 @@ fn what_is_printed_has_the_same_effect_as_what_was_given() {
         "--idle-timeout=90s",
         "--jwt-issuer=a, b",
         "--tls-key=/a \"b\"",
-        "--log=warn",
+        "--log-filter=warn",
     ];
     let printed = print(
         &["--print-config"].iter().chain(&args).copied().collect::<Vec<_>>(),

@@ -198,7 +198,7 @@ where
     };
     tracing_subscriber::registry()
         .with(beside)
-        .with(layer.with_filter(config.log.filter().and(never_logged())))
+        .with(layer.with_filter(config.log_filter.filter().and(never_logged())))
 }
 
 /// Tells where a panic happened, but not its message: that may quote the data it stumbled over.
@@ -235,12 +235,12 @@ mod tests {
         }
     }
 
-    /// What is logged when `log` filters what `act` does.
+    /// What is logged when `log-filter` filters what `act` does.
     fn logged(log: &str, log_format: LogFormat, act: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
         let config = LogConfig {
-            log: LogFilter::parse(log).unwrap(),
+            log_filter: LogFilter::parse(log).unwrap(),
             log_format,
         };
         tracing::subscriber::with_default(subscriber(&config, move || writer.clone(), false, Identity::new()), act);

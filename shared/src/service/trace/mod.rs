@@ -68,7 +68,7 @@ impl Tracer {
             return Ok(Self::OFF);
         };
         let provider = export::provider(endpoint, program, instance)?;
-        Ok(Self::with(provider, program, config.trace_ratio))
+        Ok(Self::with(provider, program, config.trace_sample_ratio))
     }
 
     fn with(provider: SdkTracerProvider, program: &Program, ratio: Share) -> Self {

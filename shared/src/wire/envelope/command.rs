@@ -30,16 +30,16 @@ const TYPE_FETCHED: &str = "fetched";
 const TYPE_WAKE: &str = "wake";
 const TYPE_REPLACED: &str = "replaced";
 
-const FOR: &str = "for";
+const FOR: &str = "identity";
 const OUTCOME_TO: &str = "outcome-to";
 const OUTCOME_ID: &str = "outcome-id";
 const OUTCOME_OF: &str = "outcome-of";
-const ALONE: &str = "alone";
+const ALONE: &str = "no-live-recipient";
 const ASKED_BY: &str = "asked-by";
 const RELEASED: &str = "released";
 const SINCE_MS: &str = "since-ms";
 const UNTIL_MS: &str = "until-ms";
-const LEFT: &str = "left";
+const LEFT: &str = "remaining";
 const FROM: &str = "from";
 
 /// Something to do for a connection.

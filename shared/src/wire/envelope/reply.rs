@@ -30,7 +30,7 @@ use crate::wire::tag::IdentityTag;
 
 const INDEX: &str = "index";
 const MORE: &str = "more";
-const FOR: &str = "for";
+const FOR: &str = "identity";
 const LIVE: &str = "live";
 const PRINCIPAL: &str = "principal";
 const FORGOTTEN: &str = "forgotten";
@@ -38,9 +38,9 @@ const HELD: &str = "held";
 const REASON: &str = "reason";
 const ID: &str = "id";
 const ID_IS_INTEGER: &str = "id-is-integer";
-const SEND_AGAIN: &str = "send-again";
-const SECOND: &str = "second";
-const LEFT: &str = "left";
+const SEND_AGAIN: &str = "retry-request";
+const SECOND: &str = "attempt";
+const LEFT: &str = "remaining";
 const CLOSE: &str = "close";
 
 /// Which answer of a question this is, and whether another follows.

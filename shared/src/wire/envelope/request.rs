@@ -3,7 +3,7 @@
 //! | header | |
 //! |---|---|
 //! | `by` | the sequence of the message that last changed the connection's authentication; absent: none did |
-//! | `grant`, `principal` | the grant's two texts, if the connection has one, in force or lapsed |
+//! | `grant`, `principal` | the grant's two texts, if the connection has one, in force or expired |
 //! | `resume` | the connection's resume secret, while there is no grant that holds it |
 //! | `unsettled` | an earlier message of the connection, by which this one may have to be decided, is not yet settled |
 //! | `held` | a message of the connection is held |
@@ -35,7 +35,7 @@ const TYPE_RELEASE: &str = "release";
 const TYPE_ANNOUNCED: &str = "announced";
 const TYPE_BACK: &str = "back";
 
-const BY: &str = "by";
+const BY: &str = "auth-sequence";
 const GRANT: &str = "grant";
 const PRINCIPAL: &str = "principal";
 const RESUME: &str = "resume";
@@ -43,7 +43,7 @@ const UNSETTLED: &str = "unsettled";
 const HELD: &str = "held";
 const ORDERED: &str = "ordered";
 const AHEAD: &str = "ahead";
-const AGAIN: &str = "again";
+const AGAIN: &str = "is-retry";
 const FROM: &str = "from";
 const CODE: &str = "code";
 /// When a terminator received a message, in milliseconds since the Unix epoch.

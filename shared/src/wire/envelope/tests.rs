@@ -179,7 +179,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
         let message = errand.to_message(connection, Bytes::new());
         let original = Return::Command(connection, errand);
         assert_eq!(Return::read(&message), Some(original.clone()));
-        for why in [Bounced::Lapsed, Bounced::Gone] {
+        for why in [Bounced::Expired, Bounced::Gone] {
             let given_back = Undelivered::read(&why.to_message(message.clone()));
             assert_eq!(given_back, Some(Undelivered::Bounced(why, original.clone())));
         }

@@ -1,9 +1,9 @@
 //! What a terminator gives back to the workers, through `<ns>.undelivered`: answers and writes whose connection is gone
-//! or has lapsed. It is the message as it came, with one header more:
+//! or has expired. It is the message as it came, with one header more:
 //!
 //! | header | |
 //! |---|---|
-//! | `bounced` | `lapsed` or `gone`; absent: the broker dead-lettered it, because its terminator did not fetch it in time |
+//! | `bounced` | `expired` or `gone`; absent: the broker dead-lettered it, because its terminator did not fetch it in time |
 //!
 //! A terminator asks by the same way for what is held (`fetch`), so that whatever
 //! it gave back before has been put away when it is asked.
@@ -18,15 +18,15 @@ use crate::wire::tag::IdentityTag;
 
 const TYPE_FETCH: &str = "fetch";
 const BOUNCED: &str = "bounced";
-const FOR: &str = "for";
-const LAPSED: &str = "lapsed";
+const FOR: &str = "identity";
+const EXPIRED: &str = "expired";
 const GONE: &str = "gone";
 
 /// Why something was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bounced {
-    /// The connection's authentication has lapsed. Its terminator asks for what is held when it is renewed.
-    Lapsed,
+    /// The connection's authentication has expired. Its terminator asks for what is held when it is renewed.
+    Expired,
     /// The connection is closed, or is somebody else's now, or its terminator is gone.
     Gone,
 }
@@ -35,7 +35,7 @@ impl Bounced {
     /// The message that gives `original` back.
     pub fn to_message(self, mut original: Message) -> Message {
         let word = match self {
-            Self::Lapsed => LAPSED,
+            Self::Expired => EXPIRED,
             Self::Gone => GONE,
         };
         let headers = &mut original.properties.headers;
@@ -52,7 +52,7 @@ impl Bounced {
     /// Why it was not written: what the broker dead-lettered is gone.
     pub fn read(properties: &Properties) -> Self {
         match properties.header(BOUNCED) {
-            Some(Value::Text(word)) if word == LAPSED => Self::Lapsed,
+            Some(Value::Text(word)) if word == EXPIRED => Self::Expired,
             _ => Self::Gone,
         }
     }

@@ -184,7 +184,7 @@ impl ErrorBody {
 pub struct AuthBody {
     /// Whose connection it is now (RFC 7519 §4.1.2).
     pub subject: String,
-    /// Seconds until the authentication lapses.
+    /// Seconds until the authentication expires.
     pub expires_in: u64,
     /// Seconds until a fresh token had better come.
     pub refresh_in: u64,
@@ -207,7 +207,7 @@ pub struct AuthBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// None has come yet, or it was taken back by `auth.forget`, or a message came without one that needs its own.
+    /// None has come yet, or it was taken back by `auth.logout`, or a message came without one that needs its own.
     Missing,
     /// The last one will soon be past its time.
     Expiring,
@@ -245,7 +245,7 @@ impl FromStr for Reason {
 pub struct AuthRequired {
     /// Why.
     pub reason: Reason,
-    /// Milliseconds until the connection's authentication lapses, if it has not; else until what is held first is given
+    /// Milliseconds until the connection's authentication expires, if it has not; else until what is held first is given
     /// up.
     pub deadline_ms: u64,
     /// How much waits.
@@ -360,7 +360,7 @@ pub enum CloseCode {
     Restart = 1012,
     /// The terminator has more than it can do.
     Overload = 1013,
-    /// Authentication is missing, or has lapsed.
+    /// Authentication is missing, or has expired.
     AuthRequired = 4401,
     /// No authentication came in time.
     AuthTimeout = 4408,

@@ -50,8 +50,8 @@ pub(crate) struct Authentication {
     revoked_from: Option<Timestamp>,
     /// Whether the client was told that a fresh token had better come.
     pub(crate) refresh_told: bool,
-    /// Whether its lapse was counted.
-    pub(crate) lapse_noted: bool,
+    /// Whether its expiry was counted.
+    pub(crate) expiry_noted: bool,
     pub(crate) token_id: Option<TokenIdTag>,
     pub(crate) session: Option<SessionTag>,
     pub(crate) issued_at: Option<Timestamp>,
@@ -165,7 +165,7 @@ impl AuthState {
         }
     }
 
-    /// The grant, in force or lapsed.
+    /// The grant, in force or expired.
     pub(crate) fn bound(&self) -> Option<&Authentication> {
         self.bound.as_deref()
     }
@@ -255,7 +255,7 @@ impl Authentication {
             revoked_at: None,
             revoked_from: None,
             refresh_told: false,
-            lapse_noted: false,
+            expiry_noted: false,
             token_id: grant.token_id,
             session: grant.session,
             issued_at: grant.issued_at,
@@ -287,11 +287,11 @@ impl Authentication {
             let since = now.wall.saturating_since(moment);
             (now.wall >= moment).then(|| now.instant.checked_sub(since).unwrap_or(now.instant))
         };
-        let lapsed = over_since(self.until);
+        let expired = over_since(self.until);
         let revoked = self.revoked_from.and_then(over_since);
-        let is_news = lapsed.is_some() && self.deadline > now.instant
+        let is_news = expired.is_some() && self.deadline > now.instant
             || revoked.is_some() && self.revoked_at.is_some_and(|at| at > now.instant);
-        self.deadline = lapsed.into_iter().fold(self.deadline, Instant::min);
+        self.deadline = expired.into_iter().fold(self.deadline, Instant::min);
         self.revoked_at = revoked.into_iter().chain(self.revoked_at).min();
         is_news
     }
@@ -322,8 +322,8 @@ impl Authentication {
 
     /// Until when a write in its name that has begun may take, if there is a limit.
     pub(crate) fn write_limit(&self) -> Option<Instant> {
-        let lapse = (self.on_expired_push != Policy::Ignore).then_some(self.deadline);
-        let end = lapse.into_iter().chain(self.revoked_at).min()?;
+        let expiry = (self.on_expired_push != Policy::Ignore).then_some(self.deadline);
+        let end = expiry.into_iter().chain(self.revoked_at).min()?;
         Some(end + WRITE_GRACE)
     }
 
@@ -483,7 +483,7 @@ pub(crate) mod tests {
                 Some(issued(900, 60).to_facts()),
                 "{order:?}"
             );
-            // When it has lapsed, any is better.
+            // When it has expired, any is better.
             let later = Now {
                 instant: now.instant + Duration::from_secs(61),
                 wall: Timestamp::from_secs(1_061),

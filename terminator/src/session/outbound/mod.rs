@@ -10,7 +10,7 @@
 //!            given back, or told that something waits          may be written to again: fetch
 //!  free ──────────────────────────────────────────▶ detained ─────────────────────────▶ fetching
 //!   ▲                                                  ▲  ◀───────────────────────────────┤
-//!   │                                                  │   fetched, but lapsed meanwhile  │
+//!   │                                                  │   fetched, but expired meanwhile  │
 //!   └──────────────────────────────────────────────────┼──────────────────────────────────┤
 //!                        all fetched: what was kept behind is written                     │
 //!                                                      └── more is held: fetch again ─────┘
@@ -145,12 +145,12 @@ impl<T> Outbound<T> {
     pub(crate) fn route(&mut self, guard: Guard, ahead: bool, bytes: usize, room: bool, now: Instant) -> WriteDecision {
         match guard {
             // What had been fetched behind something that was lost again comes again behind it.
-            Guard::Write if ahead && self.has_lost_again() => self.give_back(Bounced::Lapsed, ahead, now),
+            Guard::Write if ahead && self.has_lost_again() => self.give_back(Bounced::Expired, ahead, now),
             Guard::Write if ahead || self.is_free() => WriteDecision::Write,
             Guard::Stranger => self.give_back(Bounced::Gone, ahead, now),
-            Guard::Lapsed if ahead => self.give_back(Bounced::Lapsed, ahead, now),
-            Guard::Write | Guard::Lapsed if room && self.has_room_behind(bytes) => WriteDecision::Behind,
-            Guard::Write | Guard::Lapsed => self.give_back(Bounced::Lapsed, ahead, now),
+            Guard::Expired if ahead => self.give_back(Bounced::Expired, ahead, now),
+            Guard::Write | Guard::Expired if room && self.has_room_behind(bytes) => WriteDecision::Behind,
+            Guard::Write | Guard::Expired => self.give_back(Bounced::Expired, ahead, now),
         }
     }
 
@@ -177,7 +177,7 @@ impl<T> Outbound<T> {
         let why = if guard == Guard::Stranger {
             Bounced::Gone
         } else {
-            Bounced::Lapsed
+            Bounced::Expired
         };
         self.give_back(why, true, now);
         why
@@ -278,7 +278,7 @@ impl<T> Outbound<T> {
         }
     }
 
-    /// The connection has lapsed while it fetched: what was kept behind is given back, behind all that was fetched and
+    /// The connection has expired while it fetched: what was kept behind is given back, behind all that was fetched and
     /// given back again.
     fn end_fetch(&mut self, fetching: Fetching<T>, left: u64) -> Fetched<T> {
         let given_back = u64::from(fetching.lost_again) + u64::from(fetching.overflowed) + u64::from(fetching.woken);

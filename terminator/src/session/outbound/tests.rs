@@ -29,12 +29,12 @@ fn what_comes_after_something_given_back_is_written_after_it() {
     let now = Instant::now();
     let mut outbound = outbound();
     assert_eq!(
-        fresh(&mut outbound, Guard::Lapsed, 1),
-        WriteDecision::Back(Bounced::Lapsed)
+        fresh(&mut outbound, Guard::Expired, 1),
+        WriteDecision::Back(Bounced::Expired)
     );
     assert_eq!(
-        fresh(&mut outbound, Guard::Lapsed, 2),
-        WriteDecision::Back(Bounced::Lapsed)
+        fresh(&mut outbound, Guard::Expired, 2),
+        WriteDecision::Back(Bounced::Expired)
     );
     assert!(outbound.fetch(now) && !outbound.fetch(now));
     assert_eq!(fresh(&mut outbound, Guard::Write, 3), WriteDecision::Behind);
@@ -57,9 +57,9 @@ fn an_answer_waits_for_an_answer_before_it_and_for_nothing_else_that_is_held() {
     outbound.wake(2_000);
     assert!(outbound.fetch(now));
     assert_eq!(fresh(&mut outbound, Guard::Write, 1), WriteDecision::Behind, "a push");
-    assert!(outbound.lets_answers_pass(Guard::Write) && !outbound.lets_answers_pass(Guard::Lapsed));
+    assert!(outbound.lets_answers_pass(Guard::Write) && !outbound.lets_answers_pass(Guard::Expired));
     assert_eq!(
-        fresh(&mut outbound, Guard::Lapsed, 2),
+        fresh(&mut outbound, Guard::Expired, 2),
         WriteDecision::Behind,
         "an answer"
     );
@@ -70,18 +70,18 @@ fn an_answer_waits_for_an_answer_before_it_and_for_nothing_else_that_is_held() {
 }
 
 #[test]
-fn a_lapse_while_it_fetches_keeps_the_order_too() {
+fn an_expiry_while_it_fetches_keeps_the_order_too() {
     let now = Instant::now();
     let mut outbound = outbound();
     outbound.wake(2);
     assert!(outbound.fetch(now));
     assert_eq!(fresh(&mut outbound, Guard::Write, 3), WriteDecision::Behind);
     assert_eq!(
-        outbound.route(Guard::Lapsed, true, 1, true, now),
-        WriteDecision::Back(Bounced::Lapsed)
+        outbound.route(Guard::Expired, true, 1, true, now),
+        WriteDecision::Back(Bounced::Expired)
     );
     assert_eq!(
-        fresh(&mut outbound, Guard::Lapsed, 4),
+        fresh(&mut outbound, Guard::Expired, 4),
         WriteDecision::Behind,
         "else it would be given back before 3"
     );
@@ -91,13 +91,13 @@ fn a_lapse_while_it_fetches_keeps_the_order_too() {
 }
 
 #[test]
-fn a_lapse_that_is_over_before_the_fetch_is_makes_it_fetch_what_came_and_was_given_back() {
+fn an_expiry_that_is_over_before_the_fetch_is_makes_it_fetch_what_came_and_was_given_back() {
     let now = Instant::now();
     let mut outbound = outbound();
     outbound.wake(1);
     outbound.fetch(now);
     assert_eq!(fresh(&mut outbound, Guard::Write, 2), WriteDecision::Behind);
-    outbound.route(Guard::Lapsed, true, 1, true, now);
+    outbound.route(Guard::Expired, true, 1, true, now);
     let fetched = outbound.fetched(0, true, now);
     assert_eq!((fetched.write.len(), fetched.again), (0, true));
     let fetched = outbound.fetched(0, true, now);
@@ -128,7 +128,7 @@ fn what_there_is_no_room_for_behind_is_given_back_and_so_is_all_that_follows() {
     outbound.keep(1, MOST_BYTES);
     assert_eq!(
         fresh(&mut outbound, Guard::Write, 2),
-        WriteDecision::Back(Bounced::Lapsed)
+        WriteDecision::Back(Bounced::Expired)
     );
     let fetched = outbound.fetched(0, true, now);
     assert_eq!((fetched.write, fetched.again), (VecDeque::from([1]), true));
@@ -246,7 +246,7 @@ impl World {
     }
 
     fn item(&mut self, item: u32, ahead: bool) {
-        let guard = if self.live { Guard::Write } else { Guard::Lapsed };
+        let guard = if self.live { Guard::Write } else { Guard::Expired };
         match self.outbound.route(guard, ahead, 1, true, self.now) {
             WriteDecision::Write => self.written.push(item),
             WriteDecision::Back(_) => self.undelivered.push_back(Some(item)),

@@ -93,8 +93,8 @@ async fn told() -> BTreeMap<String, Labels> {
         }
         let measured = |name: &str| told.contains_key(name);
         if measured("countersign_worker_queue_messages")
-            && measured("countersign_terminator_confirm_seconds_bucket")
-            && measured("countersign_worker_confirm_seconds_bucket")
+            && measured("countersign_terminator_publish_confirm_duration_seconds_bucket")
+            && measured("countersign_worker_publish_confirm_duration_seconds_bucket")
         {
             Ok(told)
         } else {

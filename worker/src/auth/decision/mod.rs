@@ -246,7 +246,7 @@ fn forget(case: &Case, stand: &Stand) -> Decision {
         // It may be sent back and forth once, which no good token should.
         Proof::None if stand.unsettled && !stand.again => Decision::Again,
         Proof::None => Decision::Forget,
-        _ => Decision::refuse(ErrorCode::BadRequest, "`auth.forget` takes no `token`"),
+        _ => Decision::refuse(ErrorCode::BadRequest, "`auth.logout` takes no `token`"),
     }
 }
 

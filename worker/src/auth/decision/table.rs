@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::tests::{NOBODY, good, lapsed, live, on, told_in_words, verified};
+use super::tests::{NOBODY, ended, good, live, on, told_in_words, verified};
 use super::*;
 
 const BEGIN: &str = "<!-- what follows is written by a test, from the code that decides -->\n";
@@ -59,7 +59,7 @@ fn connections() -> Vec<Named<Stand>> {
     vec![
         ("no grant", NOBODY),
         ("a grant in force", on(live())),
-        ("one that has lapsed", on(lapsed())),
+        ("one that has expired", on(ended())),
         ("one that was revoked", judged(Judgement::Revoked)),
         ("one that cannot be judged now", judged(Judgement::Unknown)),
     ]

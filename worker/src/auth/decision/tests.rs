@@ -38,7 +38,7 @@ pub(super) fn live() -> Option<CurrentGrant> {
     Some(bound("alice", "one", true))
 }
 
-pub(super) fn lapsed() -> Option<CurrentGrant> {
+pub(super) fn ended() -> Option<CurrentGrant> {
     Some(bound("alice", "one", false))
 }
 
@@ -156,13 +156,13 @@ fn a_message_with_a_good_token_is_its_own() {
         (message(good("alice", "one"), on(live()), Close), "as alice"),
         (message(good("alice", "two"), on(live()), Close), "as alice, renewed"),
         (message(good("alice", "one"), again(true), Close), "as alice, renewed"),
-        (message(good("alice", "two"), on(lapsed()), Close), "as alice, renewed"),
+        (message(good("alice", "two"), on(ended()), Close), "as alice, renewed"),
         (
             message(good("bob", "two"), on(live()), Ignore),
             "identity_mismatch, 4509",
         ),
         (
-            message(good("bob", "two"), on(lapsed()), Ignore),
+            message(good("bob", "two"), on(ended()), Ignore),
             "identity_mismatch, 4509",
         ),
         (
@@ -199,13 +199,13 @@ fn an_expired_token_is_good_for_what_the_policy_lets_it_do_and_says_for_whom() {
             "held for alice, expired",
         ),
         (
-            message(of("alice"), on(lapsed()), Reauthenticate),
+            message(of("alice"), on(ended()), Reauthenticate),
             "held for alice, expired",
         ),
         (message(of("bob"), on(live()), Reauthenticate), "token_expired"),
-        (message(of("bob"), on(lapsed()), Ignore), "token_expired"),
+        (message(of("bob"), on(ended()), Ignore), "token_expired"),
         (message(of("alice"), NOBODY, Ignore), "token_expired"),
-        (message(of("alice"), on(lapsed()), Ignore), "as alice"),
+        (message(of("alice"), on(ended()), Ignore), "as alice"),
         (message(of("alice"), on(live()), Ignore), "as alice"),
         (message(of("alice"), NOBODY, Close), "token_expired, 4401"),
         (message(of("alice"), on(live()), Close), "token_expired, 4401"),
@@ -222,16 +222,16 @@ fn a_message_without_a_token_lives_by_its_connections_grant() {
         (none(None, Ignore), "auth_required"),
         (none(None, Close), "auth_required, 4401"),
         (none(None, Reauthenticate), "held, missing"),
-        (none(lapsed(), Ignore), "as the connection"),
-        (none(lapsed(), Close), "auth_required, 4401"),
-        (none(lapsed(), Reauthenticate), "held, expired"),
+        (none(ended(), Ignore), "as the connection"),
+        (none(ended(), Close), "auth_required, 4401"),
+        (none(ended(), Reauthenticate), "held, expired"),
         (explicit(none(None, Reauthenticate)), "held, missing"),
     ]);
 }
 
 #[test]
 fn where_each_message_needs_its_own_token_the_connections_counts_for_nothing() {
-    for bound in [None, live(), lapsed()] {
+    for bound in [None, live(), ended()] {
         for unsettled in [false, true] {
             let none = |policy| {
                 let stand = Stand { unsettled, ..on(bound) };
@@ -252,7 +252,7 @@ fn a_token_that_was_issued_earlier_than_the_one_in_force_acts_for_its_message_al
     every_row([
         (message(good("alice", "two"), newer(live()), Close), "as alice"),
         (
-            message(good("alice", "two"), newer(lapsed()), Close),
+            message(good("alice", "two"), newer(ended()), Close),
             "as alice, renewed",
         ),
         (
@@ -264,7 +264,7 @@ fn a_token_that_was_issued_earlier_than_the_one_in_force_acts_for_its_message_al
             "left as it is",
         ),
         (
-            authenticate(good("alice", "two"), newer(lapsed()), Close),
+            authenticate(good("alice", "two"), newer(ended()), Close),
             "granted to alice",
         ),
     ]);
@@ -291,7 +291,7 @@ fn a_token_that_allows_more_lasts_as_long_as_the_setting_says() {
         (shown(exceeded(live())), "as alice, renewed"),
         (briefly(shown(exceeded(live()))), "as alice"),
         (briefly(shown(on(live()))), "as alice, renewed"),
-        (briefly(shown(exceeded(lapsed()))), "as alice, renewed"),
+        (briefly(shown(exceeded(ended()))), "as alice, renewed"),
         (briefly(shown(NOBODY)), "as alice, renewed"),
         (briefly(shown(unsettled(NOBODY))), "as alice"),
         (shown(unsettled(NOBODY)), "as alice, renewed"),
@@ -308,8 +308,8 @@ fn what_cannot_be_decided_before_its_predecessors_is_sent_back_once() {
         unsettled: true,
         ..on(bound)
     };
-    let lapsed_on_the_way = || {
-        on(lapsed().map(|bound| CurrentGrant {
+    let expired_on_the_way = || {
+        on(ended().map(|bound| CurrentGrant {
             was_live: true,
             ..bound
         }))
@@ -319,13 +319,13 @@ fn what_cannot_be_decided_before_its_predecessors_is_sent_back_once() {
     let expired = || Proof::Expired(verified("alice", "past"));
     every_row([
         (none(unsettled(None)), "again"),
-        (none(unsettled(lapsed())), "again"),
+        (none(unsettled(ended())), "again"),
         (none(unsettled(live())), "again"),
         (none(again(unsettled(live()))), "as the connection"),
         (none(again(unsettled(None))), "held, missing"),
-        (none(lapsed_on_the_way()), "again"),
-        (none(again(lapsed_on_the_way())), "held, expired"),
-        (message(Proof::None, unsettled(lapsed()), Ignore), "again"),
+        (none(expired_on_the_way()), "again"),
+        (none(again(expired_on_the_way())), "held, expired"),
+        (message(Proof::None, unsettled(ended()), Ignore), "again"),
         (message(expired(), unsettled(None), Ignore), "again"),
         (message(expired(), again(unsettled(None)), Ignore), "token_expired"),
         (
@@ -344,7 +344,7 @@ fn what_is_revoked_serves_nobody_and_what_is_unknown_is_neither_let_in_nor_logge
     let unknown = |bound| judged(bound, Judgement::Unknown);
     every_row([
         (message(Proof::None, revoked(live()), Ignore), "token_revoked, 4503"),
-        (message(Proof::None, revoked(lapsed()), Ignore), "token_revoked, 4503"),
+        (message(Proof::None, revoked(ended()), Ignore), "token_revoked, 4503"),
         (
             message(Proof::None, revoked(live()), Reauthenticate),
             "token_revoked, 4503",
@@ -361,8 +361,8 @@ fn what_is_revoked_serves_nobody_and_what_is_unknown_is_neither_let_in_nor_logge
             "again",
         ),
         (message(Proof::None, unknown(live()), Close), "auth_unavailable"),
-        (message(Proof::None, unknown(lapsed()), Ignore), "auth_unavailable"),
-        (message(Proof::None, unknown(lapsed()), Reauthenticate), "held, expired"),
+        (message(Proof::None, unknown(ended()), Ignore), "auth_unavailable"),
+        (message(Proof::None, unknown(ended()), Reauthenticate), "held, expired"),
         (forget(Proof::None, revoked(live())), "forgotten"),
     ]);
 }
@@ -384,7 +384,7 @@ fn authentication_is_never_held_and_never_sent_back() {
             "granted to alice",
         ),
         (
-            authenticate(good("bob", "two"), on(lapsed()), Close),
+            authenticate(good("bob", "two"), on(ended()), Close),
             "identity_mismatch, 4509",
         ),
         (authenticate(Proof::None, on(live()), Close), "bad_request"),
@@ -447,7 +447,7 @@ fn not_yet() -> Proof {
 
 #[test]
 fn who_shows_a_token_a_moment_too_early_is_told_when_it_is_good() {
-    for stand in [NOBODY, on(live()), on(lapsed())] {
+    for stand in [NOBODY, on(live()), on(ended())] {
         for policy in [Ignore, Close, Reauthenticate] {
             for case in [
                 message(not_yet(), stand, policy),
@@ -660,7 +660,7 @@ fn what_anybody_may_send_is_nobodys_unless_a_good_token_came_with_it() {
         unsettled: true,
         ..on(live())
     };
-    for stand in [NOBODY, on(live()), on(lapsed()), revoked, unsettled] {
+    for stand in [NOBODY, on(live()), on(ended()), revoked, unsettled] {
         for policy in [Policy::Ignore, Policy::Close, Policy::Reauthenticate] {
             let public = |proof| Case {
                 public: true,

@@ -5,7 +5,7 @@ use super::*;
 pub(super) async fn every_claim(home: &dyn Home) {
     connections_are_listed_until_they_leave(home).await;
     whoever_comes_is_told_what_is_held_or_is_seen(home).await;
-    a_lapsed_connection_is_listed_for_a_day(home).await;
+    an_expired_connection_is_listed_for_a_day(home).await;
     of_too_many_connections_the_stalest_gives_way(home).await;
     an_entry_is_by_the_newest_message_in_whatever_order_they_are_recorded(home).await;
     whoever_is_taken_out_by_no_message_may_come_again(home).await;
@@ -13,13 +13,13 @@ pub(super) async fn every_claim(home: &dyn Home) {
     who_left_lately_is_known_until_they_come_again_or_are_replaced(home).await;
 }
 
-async fn a_lapsed_connection_is_listed_for_a_day(home: &dyn Home) {
+async fn an_expired_connection_is_listed_for_a_day(home: &dyn Home) {
     let alice = an_identity();
-    let lapses = |seconds| Registered {
+    let expires = |seconds| Registered {
         until: home.clock().now().saturating_add(Duration::from_secs(seconds)),
         ..registered(a_connection())
     };
-    let (sooner, later) = (lapses(10), lapses(20));
+    let (sooner, later) = (expires(10), expires(20));
     register(home, alice, sooner).await;
     register(home, alice, later).await;
     pass(home, LAPSED_KEPT + Duration::from_secs(9)).await;

@@ -92,9 +92,9 @@ async fn what_is_sent_back_forgotten_revoked_and_closed_is_counted() {
         ..conn.standing.clone()
     };
     fixture
-        .say_standing(&mut conn, unsettled, r#"{"type":"auth.forget"}"#)
+        .say_standing(&mut conn, unsettled, r#"{"type":"auth.logout"}"#)
         .await;
-    fixture.say(&mut conn, r#"{"type":"auth.forget"}"#).await;
+    fixture.say(&mut conn, r#"{"type":"auth.logout"}"#).await;
     fixture.say(&mut conn, bare("m")).await;
     fixture
         .say(&mut conn, json!({"type": "x", "token": "no"}).to_string())

@@ -10,7 +10,7 @@ use super::super::outbound::tag;
 use crate::store::{Authentication, Store};
 use crate::tests::fixture::Fixture;
 
-const FORGET: &str = r#"{"id":"f","type":"auth.forget"}"#;
+const FORGET: &str = r#"{"id":"f","type":"auth.logout"}"#;
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_logged_out_is_nobodys_on_every_side() {
@@ -71,7 +71,7 @@ async fn a_log_out_waits_for_what_came_before_it() {
 async fn what_was_held_for_whoever_logs_out_is_refused() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     let held = fixture.say(&mut conn, bare("m")).await.stamp;
     let stamp = conn.stamp();
     fixture
@@ -125,7 +125,7 @@ async fn a_store_that_is_away_logs_nobody_out() {
 async fn whoever_is_told_that_they_could_not_log_out_is_still_found_by_pushes() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     fixture.say(&mut conn, bare("m")).await;
     fixture.store.failing_message_drops.store(1, Ordering::SeqCst);
     let stamp = conn.stamp();

@@ -23,7 +23,7 @@ fn words(decisions: &[(String, String)]) -> Vec<&str> {
 async fn what_was_held_is_handled_in_order_in_the_name_of_the_fresh_token() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     let mut stamps = Vec::new();
     for id in ["a", "b", "c"] {
         let said = fixture.say(&mut conn, bare(id)).await;
@@ -63,7 +63,7 @@ async fn what_was_held_is_handled_in_order_in_the_name_of_the_fresh_token() {
 async fn every_answer_of_a_held_message_comes_and_silence_too() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     for kind in ["none", "three", "forbidden"] {
         assert!(
             fixture
@@ -94,7 +94,7 @@ async fn every_answer_of_a_held_message_comes_and_silence_too() {
 async fn a_newer_proof_releases_exactly_what_is_older() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     fixture.say(&mut conn, bare("older")).await;
     let between = conn.standing.clone();
     fixture.renew(&mut conn, "alice").await;
@@ -143,7 +143,7 @@ async fn a_message_that_another_identity_had_proved_is_refused_to_the_one_that_c
 async fn what_is_held_too_long_is_given_up_though_nobody_is_there_and_the_rest_stays() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     fixture.say(&mut conn, bare("first")).await;
     fixture.clock.advance(HOLD_TTL / 2);
     fixture.say(&mut conn, bare("second")).await;
@@ -165,12 +165,12 @@ async fn what_is_held_too_long_is_given_up_though_nobody_is_there_and_the_rest_s
 async fn a_release_without_a_grant_in_force_releases_nothing() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     fixture.say(&mut conn, bare("m")).await;
-    // The grant lapses between the terminator's look and the worker's.
+    // The grant expires between the terminator's look and the worker's.
     fixture.renew(&mut conn, "alice").await;
     fixture.clock.advance(Duration::from_secs(280));
-    let lapsed = Standing {
+    let expired = Standing {
         grant: conn.standing.grant.clone().map(|facts| {
             let mut grant = shared::wire::grant::Grant::from_facts(&facts).unwrap();
             grant.until = shared::service::clock::Clock::now(&*fixture.clock);
@@ -180,7 +180,7 @@ async fn a_release_without_a_grant_in_force_releases_nothing() {
     };
     let stamp = conn.stamp();
     fixture
-        .question(stamp, MessageKind::Release { from: None }, lapsed, Bytes::new())
+        .question(stamp, MessageKind::Release { from: None }, expired, Bytes::new())
         .await;
     assert_eq!(fixture.settled(stamp).await, 1);
     let stamp = conn.stamp();
@@ -214,7 +214,7 @@ async fn too_much_is_not_held() {
 async fn while_the_store_is_away_nothing_is_held_and_nothing_released_and_all_is_told() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     fixture.say(&mut conn, bare("held")).await;
     fixture.store.set_away(true);
     let said = fixture.say(&mut conn, bare("m")).await;
@@ -250,7 +250,7 @@ async fn a_message_is_held_once_however_often_it_is_delivered() {
 async fn a_release_that_is_delivered_again_handles_nothing_twice_that_was_dropped() {
     let mut fixture = Fixture::new();
     let worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     fixture.say(&mut conn, bare("m")).await;
     fixture.renew(&mut conn, "alice").await;
     drop(worker);
@@ -288,7 +288,7 @@ async fn a_release_that_is_delivered_again_handles_nothing_twice_that_was_droppe
 async fn what_was_handled_and_could_not_be_dropped_comes_again_under_the_same_key() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     let held = fixture.say(&mut conn, bare("m")).await.stamp;
     fixture.renew(&mut conn, "alice").await;
     fixture
@@ -309,7 +309,7 @@ async fn a_release_handles_so_many_at_most_and_says_how_many_are_left() {
     let mut fixture = Fixture::new();
     fixture.limits.hold.messages = 100;
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     for number in 0..40 {
         fixture.say(&mut conn, bare(&number.to_string())).await;
     }
@@ -331,7 +331,7 @@ async fn a_slow_release_ends_after_a_while_and_leaves_the_rest() {
     fixture.limits.hold.messages = 100;
     fixture.limits.handler_timeout = Duration::from_secs(20);
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     for _ in 0..3 {
         fixture.say(&mut conn, r#"{"type":"hang"}"#).await;
     }
@@ -363,7 +363,7 @@ async fn what_is_held_has_no_token_in_it() {
 async fn what_is_for_a_terminator_that_is_gone_waits_for_its_reader() {
     let mut fixture = Fixture::new();
     let worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     fixture.say(&mut conn, bare("m")).await;
     fixture.renew(&mut conn, "alice").await;
     drop(worker);

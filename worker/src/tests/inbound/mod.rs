@@ -26,7 +26,7 @@ impl Fixture {
     }
 
     /// The same, when its time is over.
-    pub(super) async fn lapsed(&mut self, number: u64, subject: &str) -> Conn {
+    pub(super) async fn expired(&mut self, number: u64, subject: &str) -> Conn {
         let conn = self.authenticated(number, subject).await;
         self.clock.advance(LAPSE);
         conn

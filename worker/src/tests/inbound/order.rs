@@ -64,7 +64,7 @@ async fn whatever_a_message_comes_to_that_was_sent_back_it_is_not_sent_back_agai
     let _worker = fixture.worker();
     let mut conn = Conn::new(&fixture, 1);
     for body in [
-        r#"{"type":"auth.forget"}"#.to_owned(),
+        r#"{"type":"auth.logout"}"#.to_owned(),
         bare("m"),
         "no message".to_owned(),
     ] {
@@ -79,7 +79,7 @@ async fn whatever_a_message_comes_to_that_was_sent_back_it_is_not_sent_back_agai
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_lapsed_on_the_way_is_asked_for_anew_once() {
+async fn a_grant_that_expired_on_the_way_is_asked_for_anew_once() {
     let mut fixture = Fixture::new();
     let mut conn = {
         let _worker = fixture.worker();

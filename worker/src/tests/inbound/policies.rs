@@ -1,5 +1,5 @@
 //! What happens to a message without valid authentication: the three policies, each with nobody and with somebody who has
-//! lapsed.
+//! expired.
 
 use serde_json::json;
 use shared::service::config::Value;
@@ -39,7 +39,7 @@ async fn ignore_refuses_whoever_was_never_proved_and_serves_whoever_was_once() {
         let mut nobody = Conn::new(&fixture, 1);
         let said = fixture.say(&mut nobody, bare("m")).await;
         assert_eq!((said.code(), said.close()), (&json!("auth_required"), None));
-        let mut alice = fixture.lapsed(2, "alice").await;
+        let mut alice = fixture.expired(2, "alice").await;
         let said = fixture.say(&mut alice, bare("m")).await;
         if strategy == Strategy::PerMessage {
             assert_eq!((said.code(), said.close()), (&json!("auth_required"), None));
@@ -66,7 +66,7 @@ async fn close_refuses_and_ends_the_connection() {
         let mut fixture = bench_with(Policy::Close);
         fixture.limits.strategy = strategy;
         let _worker = fixture.worker();
-        let mut alice = fixture.lapsed(2, "alice").await;
+        let mut alice = fixture.expired(2, "alice").await;
         let mut nobody = Conn::new(&fixture, 1);
         for conn in [&mut nobody, &mut alice] {
             let said = fixture.say(conn, bare("m")).await;
@@ -99,7 +99,7 @@ async fn reauthenticate_holds_and_says_why_and_refuses_what_a_fresh_token_would_
         let mut fixture = bench_with(Policy::Reauthenticate);
         fixture.limits.strategy = strategy;
         let _worker = fixture.worker();
-        let mut alice = fixture.lapsed(2, "alice").await;
+        let mut alice = fixture.expired(2, "alice").await;
         let mut nobody = Conn::new(&fixture, 1);
         let own_needed = strategy == Strategy::PerMessage;
         for (conn, reason) in [(&mut nobody, Reason::Missing), (&mut alice, Reason::Expired)] {
@@ -144,7 +144,7 @@ async fn a_type_may_have_a_policy_of_its_own() {
     let mut fixture = Fixture::new();
     fixture.limits.on_unauthenticated = Policies::parse("reauthenticate,typing=ignore,order=close").unwrap();
     let _worker = fixture.worker();
-    let mut conn = fixture.lapsed(1, "alice").await;
+    let mut conn = fixture.expired(1, "alice").await;
     assert_eq!(
         fixture.say(&mut conn, r#"{"type":"typing"}"#).await.body["type"],
         "reply"

@@ -114,7 +114,7 @@ async fn a_key_is_no_longer_good_once_its_connection_was_logged_out() {
     let _worker = fixture.worker();
     let mut old = fixture.authenticated(1, "alice").await;
     let key = key_of(&fixture.renew(&mut old, "alice").await);
-    fixture.say(&mut old, r#"{"type":"auth.forget"}"#).await;
+    fixture.say(&mut old, r#"{"type":"auth.logout"}"#).await;
     let mut conn = Conn::new(&fixture, 2);
     let said = fixture.say(&mut conn, resuming("alice", &key)).await;
     assert_eq!((&said.body["type"], said.grant().resumes), (&json!("auth.ok"), None));

@@ -121,13 +121,13 @@ async fn another_identitys_token_is_refused_and_ends_the_connection() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut conn = fixture.authenticated(1, "alice").await;
-    for lapsed in [false, true] {
+    for expired in [false, true] {
         for body in [with_token("m", "bob", 600), authenticate("bob", 600)] {
             let said = fixture.say(&mut conn, body).await;
             assert_eq!(
                 (said.code(), said.close()),
                 (&json!("identity_mismatch"), Some(4509)),
-                "{lapsed}"
+                "{expired}"
             );
             assert_eq!((&said.answer.change, said.answer.identity), (&None, None));
         }
@@ -151,7 +151,7 @@ async fn the_protocols_own_types_need_a_connection_their_bytes_and_what_they_are
         r#"{"type":"auth.unknown"}"#.to_owned(),
         r#"{"type":"auth.authenticate"}"#.to_owned(),
         json!({"type": "auth.authenticate", "token": token, "payload": {"resume": "no"}}).to_string(),
-        json!({"type": "auth.forget", "token": token}).to_string(),
+        json!({"type": "auth.logout", "token": token}).to_string(),
         format!(r#"{{"type":"\u0061uth.authenticate","token":"{token}"}}"#),
         r#"{"type":"auth\u002eforget"}"#.to_owned(),
     ] {
@@ -161,7 +161,7 @@ async fn the_protocols_own_types_need_a_connection_their_bytes_and_what_they_are
     }
     let queue = fixture.names.inject_queue(1);
     let mut answers = shared::bus::Bus::consumer(&*fixture.bus, queue.clone(), 1);
-    for body in [authenticate("alice", 300), r#"{"type":"auth.forget"}"#.to_owned()] {
+    for body in [authenticate("alice", 300), r#"{"type":"auth.logout"}"#.to_owned()] {
         let properties = Properties {
             reply_to: Some(queue.name.clone()),
             ..Properties::default()

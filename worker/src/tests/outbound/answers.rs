@@ -84,7 +84,7 @@ async fn whoever_has_taken_over_is_told_of_what_comes_back_later() {
     fixture.connect(fixture.connection(1), "alice", 300).await;
     fixture.take_over(fixture.connection(1), fixture.connection(2)).await;
     fixture.take_over(fixture.connection(2), fixture.connection(3)).await;
-    for why in [Bounced::Gone, Bounced::Lapsed] {
+    for why in [Bounced::Gone, Bounced::Expired] {
         fixture.bounce(why, answer(&fixture, 1, 7, "alice")).await;
         let told = fixture.errand().await;
         assert_eq!(told, (fixture.connection(3), Command::Wake { from: None }, json!(null)));
@@ -102,11 +102,11 @@ async fn an_heir_of_several_is_given_what_each_is_owed_before_its_own() {
     for number in [1, 2, 3] {
         fixture.connect(fixture.connection(number), "alice", 300).await;
         fixture
-            .bounce(Bounced::Lapsed, answer(&fixture, number, 7, "alice"))
+            .bounce(Bounced::Expired, answer(&fixture, number, 7, "alice"))
             .await;
     }
     fixture
-        .bounce(Bounced::Lapsed, fixture.write(fixture.connection(3), "alice", "a"))
+        .bounce(Bounced::Expired, fixture.write(fixture.connection(3), "alice", "a"))
         .await;
     settle().await;
     for number in [1, 2] {
@@ -154,7 +154,7 @@ async fn what_an_heir_gives_back_is_still_the_asker_s() {
     };
     let body = json!({"type": "reply", "id": "2"}).to_string();
     let released = Command::Write(write).to_message(fixture.connection(2), body.into());
-    fixture.bounce(Bounced::Lapsed, released).await;
+    fixture.bounce(Bounced::Expired, released).await;
     fixture.expect_no_answer().await;
     assert_eq!(fixture.answers_held(fixture.connection(1)).await, [key(&fixture, 1, 7)]);
     assert_eq!(fixture.fetched(fixture.connection(3), "alice").await, [""; 0]);

@@ -111,7 +111,7 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
     fixture.connect(fixture.connection(1), "alice", -1).await;
     fixture.connect(fixture.connection(2), "alice", 300).await;
     let write = |fixture: &Fixture, name: &str| fixture.write(fixture.connection(1), "alice", name);
-    fixture.bounce(Bounced::Lapsed, write(&fixture, "a")).await;
+    fixture.bounce(Bounced::Expired, write(&fixture, "a")).await;
     fixture.bounce(Bounced::Gone, write(&fixture, "b")).await;
     let woken = Command::Wake {
         from: Some(fixture.connection(7)),
@@ -129,7 +129,7 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
     expect(
         &handle,
         &[
-            (r#"undelivered_total{kind="lapsed"}"#, 1.0),
+            (r#"undelivered_total{kind="expired"}"#, 1.0),
             (r#"undelivered_total{kind="gone"}"#, 1.0),
             (r#"undelivered_total{kind="wake"}"#, 1.0),
             (r#"undelivered_total{kind="fetch"}"#, 1.0),
@@ -141,7 +141,7 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
         ],
     );
     for name in ["c", "d", "e", "f"] {
-        fixture.bounce(Bounced::Lapsed, write(&fixture, name)).await;
+        fixture.bounce(Bounced::Expired, write(&fixture, name)).await;
     }
     settle().await;
     fixture.clock.advance(HOLD_TTL + Duration::from_secs(1));

@@ -24,15 +24,15 @@ fn answer(fixture: &Fixture, sequence: u64, id: &str) -> Message {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_lapsed_connection_gives_back_waits_for_it() {
+async fn what_an_expired_connection_gives_back_waits_for_it() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     fixture.connect(fixture.connection(1), "alice", -1).await;
     fixture.connect(fixture.connection(2), "alice", 300).await;
-    fixture.bounce(Bounced::Lapsed, answer(&fixture, 7, "i")).await;
+    fixture.bounce(Bounced::Expired, answer(&fixture, 7, "i")).await;
     let push = fixture.write(fixture.connection(1), "alice", "a");
-    fixture.bounce(Bounced::Lapsed, push.clone()).await;
-    fixture.bounce(Bounced::Lapsed, push).await;
+    fixture.bounce(Bounced::Expired, push.clone()).await;
+    fixture.bounce(Bounced::Expired, push).await;
     fixture.expect_no_answer().await;
     let keys = [format!("{}.0", fixture.stamp(1, 7)), "p:a".to_owned()];
     assert_eq!(fixture.answers_held(fixture.connection(1)).await, [keys[0].as_str()]);
@@ -53,8 +53,8 @@ async fn what_a_connection_that_is_gone_gives_back_is_told_to_the_live_ones() {
     let _worker = fixture.worker();
     fixture.connect(fixture.connection(2), "alice", 300).await;
     fixture.connect(fixture.connection(3), "alice", -1).await;
-    // Lapsed, and closed since: it will not ask for it.
-    for (why, key) in [(Bounced::Gone, "a"), (Bounced::Lapsed, "b")] {
+    // Expired, and closed since: it will not ask for it.
+    for (why, key) in [(Bounced::Gone, "a"), (Bounced::Expired, "b")] {
         fixture
             .bounce(why, fixture.write(fixture.connection(1), "alice", key))
             .await;
@@ -81,13 +81,13 @@ async fn what_waits_for_a_connection_that_leaves_is_told_to_the_live_ones() {
         fixture.say(&mut conn, authenticate("alice", 300)).await;
         fixture.connect(fixture.connection(2), "alice", 300).await;
         fixture
-            .bounce(Bounced::Lapsed, fixture.write(conn.id, "alice", "a"))
+            .bounce(Bounced::Expired, fixture.write(conn.id, "alice", "a"))
             .await;
         fixture.expect_no_answer().await;
         let (stamp, standing) = (conn.stamp(), conn.standing.clone());
         let (notice, body) = match closes {
             true => (MessageKind::Closed { code: None }, ""),
-            false => (MessageKind::Message, r#"{"type":"auth.forget"}"#),
+            false => (MessageKind::Message, r#"{"type":"auth.logout"}"#),
         };
         fixture.question(stamp, notice, standing, body.into()).await;
         let (connection, errand, _) = fixture.errand().await;
@@ -174,7 +174,7 @@ async fn what_was_given_back_before_the_fetch_comes_with_it() {
     let mut fixture = Fixture::new();
     for number in 0..3 {
         let push = fixture.write(fixture.connection(1), "alice", &number.to_string());
-        fixture.bounce(Bounced::Lapsed, push).await;
+        fixture.bounce(Bounced::Expired, push).await;
     }
     fixture.fetch(fixture.connection(1), "alice").await;
     let _worker = fixture.worker();
@@ -190,7 +190,7 @@ async fn a_fetch_that_is_cut_short_before_it_is_forgotten_repeats_the_same_keys_
     let _worker = fixture.worker();
     for name in ["a", "b"] {
         fixture
-            .bounce(Bounced::Lapsed, fixture.write(fixture.connection(1), "alice", name))
+            .bounce(Bounced::Expired, fixture.write(fixture.connection(1), "alice", name))
             .await;
     }
     settle().await;
@@ -208,7 +208,7 @@ async fn a_worker_that_dies_within_a_fetch_is_followed_by_one_that_repeats_it() 
     let mut fixture = Fixture::new();
     let first = fixture.worker();
     fixture
-        .bounce(Bounced::Lapsed, fixture.write(fixture.connection(1), "alice", "a"))
+        .bounce(Bounced::Expired, fixture.write(fixture.connection(1), "alice", "a"))
         .await;
     settle().await;
     fixture.store.failing_drops.store(1, Ordering::SeqCst);
@@ -229,7 +229,9 @@ async fn what_cannot_reach_whoever_asked_stays_held() {
         terminator: shared::wire::id::TerminatorId::random(),
         number: 1,
     };
-    fixture.bounce(Bounced::Lapsed, fixture.write(gone, "alice", "a")).await;
+    fixture
+        .bounce(Bounced::Expired, fixture.write(gone, "alice", "a"))
+        .await;
     fixture.fetch(gone, "alice").await;
     assert!(fixture.is_empty(&fixture.names.undelivered()).await);
     assert_eq!(fixture.held("alice").await, ["p:a"]);
@@ -242,7 +244,7 @@ async fn a_producer_hears_that_what_came_back_does_not_fit_and_a_client_that_its
     let mut outcomes = Outcomes::of(&fixture);
     for number in 0..fixture.limits.hold.messages {
         let push = fixture.write(fixture.connection(1), "alice", &number.to_string());
-        fixture.bounce(Bounced::Lapsed, push).await;
+        fixture.bounce(Bounced::Expired, push).await;
     }
     let mut push = fixture.write(fixture.connection(1), "alice", "late");
     let wanted = outcomes.wanted("late");
@@ -250,7 +252,7 @@ async fn a_producer_hears_that_what_came_back_does_not_fit_and_a_client_that_its
         let text = shared::bus::Value::Text(text.unwrap());
         push.properties.headers.push((name.to_owned(), text));
     }
-    fixture.bounce(Bounced::Lapsed, push).await;
+    fixture.bounce(Bounced::Expired, push).await;
     let (about, outcome) = outcomes.next().await;
     assert_eq!(
         (about.as_str(), &outcome["error"]["code"]),
@@ -259,10 +261,10 @@ async fn a_producer_hears_that_what_came_back_does_not_fit_and_a_client_that_its
     // Answers have room of their own.
     for sequence in 1..=fixture.limits.hold.messages {
         fixture
-            .bounce(Bounced::Lapsed, answer(&fixture, sequence, "fits"))
+            .bounce(Bounced::Expired, answer(&fixture, sequence, "fits"))
             .await;
     }
-    fixture.bounce(Bounced::Lapsed, answer(&fixture, 77, "i")).await;
+    fixture.bounce(Bounced::Expired, answer(&fixture, 77, "i")).await;
     let (connection, errand, body) = fixture.errand().await;
     assert_eq!(connection, fixture.connection(1));
     assert!(
@@ -276,7 +278,7 @@ async fn a_producer_hears_that_what_came_back_does_not_fit_and_a_client_that_its
     // Of what has nobody at all, a dead letter is kept.
     fixture
         .bounce(
-            Bounced::Lapsed,
+            Bounced::Expired,
             fixture.write(fixture.connection(1), "alice", "nobody's"),
         )
         .await;
@@ -291,7 +293,7 @@ async fn what_is_held_too_long_is_given_up_and_told() {
     let mut outcomes = Outcomes::of(&fixture);
     fixture.push(&[("subject", "alice")], "1", outcomes.wanted("a")).await;
     assert_eq!(outcomes.next().await.1["outcome"], "held");
-    fixture.bounce(Bounced::Lapsed, answer(&fixture, 7, "i")).await;
+    fixture.bounce(Bounced::Expired, answer(&fixture, 7, "i")).await;
     settle().await;
     fixture.clock.advance(HOLD_TTL - Duration::from_secs(1));
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -316,13 +318,13 @@ async fn what_is_held_too_long_is_given_up_and_told() {
 async fn what_is_past_its_time_is_neither_held_nor_written() {
     let mut fixture = Fixture::new();
     let late = fixture.write(fixture.connection(1), "alice", "a");
-    fixture.bounce(Bounced::Lapsed, late).await;
+    fixture.bounce(Bounced::Expired, late).await;
     fixture.clock.advance(HOLD_TTL);
     let worker = fixture.worker();
     settle().await;
     assert_eq!(fixture.held("alice").await, [""; 0]);
     fixture
-        .bounce(Bounced::Lapsed, fixture.write(fixture.connection(1), "alice", "b"))
+        .bounce(Bounced::Expired, fixture.write(fixture.connection(1), "alice", "b"))
         .await;
     settle().await;
     assert_eq!(fixture.held("alice").await, ["p:b"]);

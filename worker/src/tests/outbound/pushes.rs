@@ -204,7 +204,7 @@ async fn whoever_registers_while_a_push_is_put_away_is_told_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_for_lapsed_connections_alone_is_held_when_it_comes_back_and_told_to_whoever_came_meanwhile() {
+async fn a_push_for_expired_connections_alone_is_held_when_it_comes_back_and_told_to_whoever_came_meanwhile() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut outcomes = Outcomes::of(&fixture);
@@ -218,7 +218,7 @@ async fn a_push_for_lapsed_connections_alone_is_held_when_it_comes_back_and_told
         "it would overtake what its terminator has still to give back"
     );
     fixture.connect(fixture.connection(2), "alice", 300).await;
-    fixture.bounce(Bounced::Lapsed, came).await;
+    fixture.bounce(Bounced::Expired, came).await;
     let (connection, errand, _) = fixture.errand().await;
     assert_eq!(
         (connection, errand),
@@ -229,7 +229,7 @@ async fn a_push_for_lapsed_connections_alone_is_held_when_it_comes_back_and_told
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_lapses_are_ignored_a_lapsed_connection_is_as_good_as_any() {
+async fn where_expires_are_ignored_an_expired_connection_is_as_good_as_any() {
     let mut fixture = Fixture::new();
     fixture.limits.on_expired_push = Policy::Ignore;
     let _worker = fixture.worker();
@@ -312,7 +312,7 @@ async fn a_push_for_a_connection_that_is_not_there_has_no_recipient() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_for_a_lapsed_connection_is_left_to_its_terminator() {
+async fn a_push_for_an_expired_connection_is_left_to_its_terminator() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut outcomes = Outcomes::of(&fixture);

@@ -38,9 +38,9 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "\
-# TYPE countersign_worker_verdicts_total counter
-countersign_worker_verdicts_total{kind=\"valid\"} 12
-countersign_worker_handling_seconds_bucket{le=\"+Inf\"} 3
+# TYPE countersign_worker_token_verifications_total counter
+countersign_worker_token_verifications_total{kind=\"valid\"} 12
+countersign_worker_handler_duration_seconds_bucket{le=\"+Inf\"} 3
 
 countersign_of_no_number NaN
 process_of_somebody_else 7
@@ -50,8 +50,8 @@ process_of_somebody_else 7
     fn samples_keep_their_labels_and_others_are_left_out() {
         let figures = serde_json::to_value(Figures::of(TEXT)).unwrap();
         let expected = serde_json::json!({
-            "countersign_worker_verdicts_total{kind=\"valid\"}": 12.0,
-            "countersign_worker_handling_seconds_bucket{le=\"+Inf\"}": 3.0,
+            "countersign_worker_token_verifications_total{kind=\"valid\"}": 12.0,
+            "countersign_worker_handler_duration_seconds_bucket{le=\"+Inf\"}": 3.0,
         });
         assert_eq!(figures, expected);
     }

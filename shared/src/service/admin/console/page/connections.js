@@ -6,12 +6,12 @@ import { short } from "./panels.js";
 const STATES = {
   live: { name: "live", kind: "good" },
   expiring: { name: "expiring", kind: "wait" },
-  lapsed: { name: "lapsed", kind: "wait" },
+  expired: { name: "expired", kind: "wait" },
   revoked: { name: "revoked", kind: "bad" },
   closing: { name: "closing", kind: "bad" },
   nobody: { name: "nobody", kind: "" },
 };
-const ORDER = ["live", "nobody", "expiring", "lapsed", "revoked", "closing"];
+const ORDER = ["live", "nobody", "expiring", "expired", "revoked", "closing"];
 const COLUMNS = ["State", "Who", "Time left", "On their way", "Held in", "Held out", "Connection"];
 const TAG_SHOWN = 8;
 
@@ -82,7 +82,7 @@ function tick({ data, seen, left, life, longest }, now) {
   }
   life.chart.classList.remove("none");
   const ms = data.left_ms - (now - seen);
-  const over = data.state === "lapsed" || data.state === "revoked" || ms <= 0;
+  const over = data.state === "expired" || data.state === "revoked" || ms <= 0;
   say(left, over ? `${ago(-ms / 1000)} ago` : clock(ms / 1000));
   life.draw(over || longest <= 0 ? 0 : Math.min(1, ms / longest));
 }
