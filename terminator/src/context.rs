@@ -18,6 +18,7 @@ use crate::session::recent::Keys;
 use crate::timers::expiries::Expiries;
 use crate::timers::now::Now;
 use crate::timers::wheel::Wheel;
+use crate::workers_clock::WorkersClock;
 
 /// The most that may be kept behind fetches, all connections together. It is not acknowledged, and the broker gives out no
 /// more than a certain number of those: half of them is left for what ends the fetches.
@@ -26,7 +27,8 @@ const MOST_BEHIND: usize = PREFETCH as usize / 2;
 /// What all connections of one terminator have in common.
 pub(crate) struct TerminatorContext {
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) clock: Arc<dyn Clock>,
+    /// By which tokens are judged.
+    pub(crate) clock: WorkersClock,
     pub(crate) wheel: Wheel,
     pub(crate) expiries: Expiries,
     pub(crate) keys: Keys,
@@ -64,7 +66,7 @@ impl TerminatorContext {
         let now = Instant::now();
         Self {
             metrics,
-            clock,
+            clock: WorkersClock::new(clock),
             wheel: Wheel::new(now),
             expiries: Expiries::new(now),
             keys: Keys::default(),

@@ -21,6 +21,7 @@ pub(crate) mod session;
 #[cfg(any(test, feature = "simulation"))]
 mod simulation;
 pub(crate) mod timers;
+mod workers_clock;
 
 use std::io;
 use std::net::SocketAddr;
@@ -123,10 +124,22 @@ impl Terminator {
     /// # Errors
     /// An address that cannot be listened on, or files that cannot be used.
     pub async fn bind(config: TerminatorConfig) -> Result<Self, StartError> {
+        Self::bind_by(config, Arc::new(SystemClock)).await
+    }
+
+    /// The same by another clock than the machine's.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub async fn bind_by(config: TerminatorConfig, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let mut entrance = Entrance::open(&config).await?;
         let access = Access::load(&config.broker, &mut entrance.credentials)?;
         let bus = RabbitmqBus::new(RabbitmqConfig::of_program("terminator", &config.broker, access));
-        Self::start(config, Parts::of(Arc::new(bus)), entrance)
+        let parts = Parts {
+            clock,
+            ..Parts::of(Arc::new(bus))
+        };
+        Self::start(config, parts, entrance)
     }
 
     /// Starts a terminator on a bus that is there already.

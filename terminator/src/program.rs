@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::service::announcement::Announcement;
+use shared::service::clock::{Clock, SystemClock};
 use shared::service::lifecycle::{self, Drained, Signals};
 
 use crate::{StartError, Terminator, TerminatorConfig};
@@ -14,13 +16,18 @@ const AFTER_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Runs a terminator as a process of its own; `args` are its flags.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    lifecycle::run(args, serve)
+    run_by(args, Arc::new(SystemClock))
 }
 
-async fn serve(config: TerminatorConfig, mut signals: Signals) -> Result<Drained, StartError> {
+/// The same by another clock than the machine's: for whoever wants to see what becomes of that.
+pub fn run_by(args: impl IntoIterator<Item = OsString>, clock: Arc<dyn Clock>) -> ExitCode {
+    lifecycle::run(args, |config, signals| serve(config, signals, clock))
+}
+
+async fn serve(config: TerminatorConfig, mut signals: Signals, clock: Arc<dyn Clock>) -> Result<Drained, StartError> {
     let limit = config.drain_delay + config.drain_timeout + AFTER_DEADLINE;
     let scheme = if config.tls_cert.is_some() { "wss" } else { "ws" };
-    let terminator = match Terminator::bind(config).await {
+    let terminator = match Terminator::bind_by(config, clock).await {
         Err(error) if error.is_configuration() => lifecycle::refuse_settings(&error),
         bound => bound?,
     };

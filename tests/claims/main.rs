@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod authentication;
+mod clocks;
 pub(crate) mod faults;
 pub(crate) mod handlers;
 mod harness;

@@ -261,6 +261,15 @@ impl Stack {
         ready(&mut self.terminators[first_new..]).await;
     }
 
+    /// Starts a terminator whose clock is ahead by so many seconds, or behind, with the settings of the first, and returns when it
+    /// is ready. It is the last.
+    pub async fn start_skewed_terminator(&mut self, ahead_s: i64) {
+        let kind = Kind::SkewedTerminator(ahead_s);
+        self.terminators.push(Program::spawn(kind, &self.of_terminators));
+        let last = self.terminators.len() - 1;
+        ready(&mut self.terminators[last..]).await;
+    }
+
     /// Gives a setting to the workers that are started from now on.
     pub fn set_for_workers(&mut self, name: &str, value: &str) {
         self.of_workers.push((name.to_owned(), value.to_owned()));

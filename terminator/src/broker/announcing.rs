@@ -16,7 +16,7 @@ use shared::wire::envelope::Epoch;
 use shared::wire::id::Sequence;
 use shared::wire::revocation::TRUSTED_WITHOUT_BROKER;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use super::forward::Forwarder;
@@ -71,7 +71,11 @@ impl Announcer {
             if !link.borrow_and_update().is_up() {
                 continue;
             }
-            let now = self.registry.common().now();
+            let now = Now {
+                instant: Instant::now(),
+                // The workers' may seem to jump when something new is heard of it.
+                wall: self.registry.common().clock.own_now(),
+            };
             if seen.replace(now).is_some_and(|seen| is_too_long(seen, now)) {
                 info!(
                     "back after a long time without the broker: asks what was revoked, and announces all connections"

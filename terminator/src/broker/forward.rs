@@ -63,7 +63,7 @@ impl Forwarder {
         }
     }
 
-    /// What has just come from a socket.
+    /// What has come from a socket, when it was that by the own clock.
     pub(crate) fn received(&self, text: Bytes, at: Timestamp) -> Received {
         let looks = self.glance.at(&text);
         Received { text, at, looks }
@@ -120,7 +120,7 @@ impl Forwarder {
                     ForwardSpan::again(span)
                 };
                 let leaving = leaving.publish(stamp, body.len(), &self.route.exchange);
-                let message = self.received(body, first.unwrap_or_else(|| peer.common().clock.now()));
+                let message = self.received(body, first.unwrap_or_else(|| peer.common().clock.own_now()));
                 self.question(peer, stamp, next.standing, message, None, leaving)
                     .into_publication(self)
             }
@@ -240,7 +240,7 @@ impl Forwarder {
         });
         let entry = run::Entry {
             body,
-            received: at,
+            received: peer.common().clock.of_own(at),
             unsettled: standing.unsettled,
             trace,
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::bus::{Consumer, Delivery, Whole};
-use shared::wire::envelope::{Bounced, Command, Epoch, Reply, Return, Spread};
+use shared::wire::envelope::{Bounced, Clocks, Command, Epoch, Reply, Return, Spread};
 use shared::wire::id::{ConnectionId, MessageId};
 use shared::wire::revocation::{Revocation, Revocations};
 use tokio::sync::watch;
@@ -84,6 +84,9 @@ impl ReplyConsumer {
     }
 
     fn answer(&self, stamp: MessageId, answer: Reply, delivery: Delivery) {
+        if let Some(clocks) = Clocks::read(&delivery.message.properties) {
+            self.common().clock.hear(clocks);
+        }
         if answer.part.more && delivery.message.body.is_empty() {
             // A grant whose answer takes its time. Of a connection that is gone it means nothing.
             if let Some(peer) = self.registry.find(stamp.connection) {

@@ -22,6 +22,7 @@ const MOST_EARLY: (usize, usize) = (4, 1_024);
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) text: Bytes,
+    /// When, by the own clock.
     pub(crate) at: Timestamp,
     pub(crate) looks: Looks,
 }

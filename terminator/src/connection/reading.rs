@@ -93,7 +93,7 @@ impl Connection {
 
     fn on_text(&mut self, text: Bytes) -> Option<CloseReason> {
         self.forwarder.metrics.messages_received.increment(1);
-        let message = self.forwarder.received(text, self.entry.peer.common().clock.now());
+        let message = self.forwarder.received(text, self.entry.peer.common().clock.own_now());
         let looks = message.looks;
         self.ahead.push(message);
         if self.may_forward() {

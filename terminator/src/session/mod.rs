@@ -222,6 +222,7 @@ impl Session {
         Standing {
             held: self.held.len() > 0,
             ordered: self.common.shares.run.is_some(),
+            unsure: !self.common.clock.is_known(),
             ..self.binding.standing()
         }
     }
@@ -296,6 +297,7 @@ impl Session {
                 again: sent_back.first.is_none(),
                 held: self.held.len() > 0,
                 ordered: self.common.shares.run.is_some(),
+                unsure: !self.common.clock.is_known(),
                 ..self.binding.standing_at(sequence, now)
             },
             what: What::Again(sent_back),

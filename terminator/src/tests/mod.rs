@@ -2,6 +2,7 @@
 //! workers, and a clock that stands still while nobody waits.
 
 mod announcing;
+mod clocks;
 mod closing;
 mod counting;
 mod fixture;

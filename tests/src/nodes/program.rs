@@ -30,6 +30,8 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 pub enum Kind {
     /// Holds the sockets.
     Terminator,
+    /// A terminator whose clock is ahead by so many seconds, or behind: `src/bin/skewed-terminator.rs`.
+    SkewedTerminator(i64),
     /// Validates, decides, handles, answers.
     Worker,
     /// A worker whose handler does the harm that a message asks for: `src/bin/poisoned-worker.rs`.
@@ -40,6 +42,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Terminator => "terminator",
+            Self::SkewedTerminator(_) => "skewed-terminator",
             Self::Worker => "worker",
             Self::PoisonedWorker => "poisoned-worker",
         }
@@ -87,6 +90,9 @@ impl Program {
             .envs(settings.iter().map(|(name, value)| (variable(name), value)))
             .stdout(File::create(folder.join("stdout")).expect("a file for stdout"))
             .stderr(File::create(folder.join("stderr")).expect("a file for stderr"));
+        if let Kind::SkewedTerminator(seconds) = kind {
+            command.env("TESTS_CLOCK_AHEAD_S", seconds.to_string());
+        }
         Self {
             kind,
             process: Process::spawn(&mut command),

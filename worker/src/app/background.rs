@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use metrics::gauge;
 use shared::bus::topology::{Names, QueueKind};
 use shared::bus::{Bus, PublishTimeout};
 use shared::service::audit::Audit;
@@ -79,6 +80,7 @@ impl OutboundConsumers {
         };
         let (of_clients, of_outsiders) = (dead_letters(publisher()), dead_letters(replier()));
         let rules = parts.verifier.rules();
+        gauge!("countersign_worker_jwt_leeway_seconds").set(rules.leeway.as_secs_f64());
         let known = Known {
             issuers: parts.issuers.clone(),
             // What a token was accepted for may wait for another's end.

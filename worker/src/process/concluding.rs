@@ -44,6 +44,8 @@ pub(super) struct MessageContext<'a> {
     pub(super) bound: Option<Bound>,
     /// When it is decided.
     pub(super) now: Timestamp,
+    /// When its terminator says that it was received.
+    received: Option<Timestamp>,
     /// Until when its sender waits, if they have said so.
     pub(super) deadline: Option<Timestamp>,
     /// Whether it was given to somebody who did not bring it to its end.
@@ -114,8 +116,10 @@ impl Pipeline {
         // What was injected is received when it is here: nobody is believed who says otherwise.
         let received = origin
             .question()
+            .filter(|question| !question.standing.unsure)
             .and_then(|_| ForwardedMessage::received(&delivery.message.properties));
         let asked = MessageContext {
+            received: ForwardedMessage::received_ms(&delivery.message.properties),
             deadline: deadline::of(received.unwrap_or(now), message.timeout),
             message,
             origin,
@@ -131,6 +135,7 @@ impl Pipeline {
             again: was_moved(delivery, &self.internal),
         };
         let received = delivery.message.properties.timestamp_s.map(Timestamp::from_secs);
+        let received = received.filter(|_| origin.question().is_none_or(|question| !question.standing.unsure));
         let case = self.case(&asked, received);
         let Some(question) = origin.question() else {
             return Ok(self.conclude_injected(&asked, decide(&case)).await);
@@ -327,7 +332,7 @@ impl Pipeline {
         let change = granted.as_ref().map(|granted| &granted.change);
         let mut conclusion = {
             let handling = pin!(self.process(asked, &verified.identity, &verified.claims, auth));
-            self.with_early_grant(question, change, handling).await
+            self.with_early_grant(question, asked.received, change, handling).await
         };
         conclusion.answer.identity = identity;
         conclusion.answer.change = granted.map(|granted| granted.change);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::bus::Route;
+use shared::service::clock::Timestamp;
 use shared::wire::envelope::{Change, ForwardedMessage, Part, Reply};
 use tracing::debug;
 
@@ -24,6 +25,7 @@ impl Pipeline {
     pub(super) async fn with_early_grant<T>(
         &self,
         question: &ForwardedMessage,
+        received: Option<Timestamp>,
         change: Option<&Change>,
         handling: impl Future<Output = T>,
     ) -> T {
@@ -33,7 +35,7 @@ impl Pipeline {
         };
         let telling = async {
             tokio::time::sleep(ENOUGH).await;
-            self.tell_early(question, change).await;
+            self.tell_early(question, received, change).await;
         };
         tokio::select! {
             biased;
@@ -43,7 +45,7 @@ impl Pipeline {
         handling.await
     }
 
-    async fn tell_early(&self, question: &ForwardedMessage, change: &Change) {
+    async fn tell_early(&self, question: &ForwardedMessage, received: Option<Timestamp>, change: &Change) {
         let stamp = question.stamp;
         let answer = Reply {
             part: Part { index: 0, more: true },
@@ -52,7 +54,8 @@ impl Pipeline {
             ..Reply::ONLY
         };
         let queue = self.names.return_queue(stamp.connection.terminator).name;
-        let message = answer.to_message(Some(stamp.to_string()), Bytes::new());
+        let mut message = answer.to_message(Some(stamp.to_string()), Bytes::new());
+        self.tell_time(question, received, true, &mut message.properties);
         match self.publisher.publish(Route::queue(&queue), message).await {
             Ok(()) => debug!(target: JOURNEY, stage = "granted-early", %stamp),
             // The answer carries it too, and what cannot be told is told with that.

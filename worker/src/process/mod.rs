@@ -21,6 +21,7 @@ mod along;
 mod announcing;
 pub(crate) mod answer;
 mod cancelling;
+mod clocks;
 mod concluding;
 mod early;
 pub(crate) mod given_up;
@@ -47,7 +48,7 @@ use shared::service::clock::{Clock, Timestamp};
 use shared::service::refusals::Refusals;
 use shared::service::trace::{self as traces, SpanKind, Tracer, headers, words};
 use shared::wire::envelope::release::known_to_be_held;
-use shared::wire::envelope::{Bounced, ForwardedMessage, MessageKind, Part, Reply};
+use shared::wire::envelope::{Bounced, Change, ForwardedMessage, MessageKind, Part, Reply};
 use shared::wire::protocol::{CloseCode, ErrorBody, ErrorCode};
 use shared::wire::request_id::RequestId;
 use tokio::time::Instant;
@@ -185,7 +186,8 @@ impl Pipeline {
     pub(crate) async fn run(&self, delivery: Delivery) {
         let _in_flight = self.metrics.in_flight();
         let origin = Origin::of(&delivery, &self.internal);
-        if let (Some(_), Some(received_s)) = (origin.question(), delivery.message.properties.timestamp_s) {
+        let timed = origin.question().filter(|question| !question.standing.unsure);
+        if let (Some(_), Some(received_s)) = (timed, delivery.message.properties.timestamp_s) {
             let received = Timestamp::from_secs(received_s);
             self.metrics.waited(self.clock.now().saturating_since(received));
         }
@@ -301,7 +303,12 @@ impl Pipeline {
         // An injector may have called its queue anything.
         let queue = origin.stamp().map_or("reply_to", |_| reply_to);
         span.describe(|| words::messaging("answer", "send", queue));
+        let brings_grant = matches!(conclusion.answer.change, Some(Change::Live { .. }));
         let mut messages = parts(&properties.correlation_id, origin, conclusion);
+        if let (Some(question), Some(first)) = (origin.question(), messages.first_mut()) {
+            let received = ForwardedMessage::received_ms(properties);
+            self.tell_time(question, received, brings_grant, &mut first.properties);
+        }
         for message in &mut messages {
             headers::write(&mut message.properties, &span);
         }

@@ -67,6 +67,7 @@ mod tests {
         ordered: true,
         ahead: false,
         again: false,
+        unsure: false,
     };
 
     #[test]

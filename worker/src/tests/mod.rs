@@ -1,6 +1,7 @@
 //! What a worker promises, checked through the queue on the embedded bus.
 
 mod along;
+mod clocks;
 mod connection;
 mod failing;
 mod fixture;

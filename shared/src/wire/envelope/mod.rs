@@ -23,6 +23,7 @@
 //! they came through, never for what they say: an injector may publish to
 //! `<ns>`, and by the broker's permissions to none of these.
 
+pub mod clocks;
 pub mod command;
 pub mod release;
 pub mod reply;
@@ -37,6 +38,7 @@ use super::id::{ConnectionId, MessageId, Sequence};
 use super::revocation::Revocation;
 use crate::bus::{Message, Properties, Value};
 
+pub use super::envelope::clocks::Clocks;
 pub use super::envelope::command::Command;
 pub use super::envelope::release::Release;
 pub use super::envelope::reply::{Change, Part, Reply, Verdict};

@@ -9,10 +9,11 @@
 //! | `held` | a message of the connection is held |
 //! | `ordered` | the connection's messages are handled one after the other |
 //! | `ahead` | it is sent ahead of its turn, for what it says of who the connection is alone |
+//! | `unsure` | the terminator does not know by how much its clock differs from the workers' |
 //! | `again` | a worker has sent it back once: it must be decided now |
 //! | `from` | on a release: whose held messages, if not the connection's own |
 //! | `code` | on a close: the status code, if it was we who closed |
-//! | `received-ms` | when the terminator received the message, as `timestamp` but in milliseconds since 1970 |
+//! | `received-ms` | when the terminator received the message, as `timestamp` but in milliseconds since 1970; by the workers' clock, as far as it knows that |
 //!
 //! The body of a release is which messages are known to be held, if they are the connection's own
 //! ([`release`](super::release)).
@@ -43,6 +44,7 @@ const UNSETTLED: &str = "unsettled";
 const HELD: &str = "held";
 const ORDERED: &str = "ordered";
 const AHEAD: &str = "ahead";
+const UNSURE: &str = "unsure";
 const AGAIN: &str = "is-retry";
 const FROM: &str = "from";
 const CODE: &str = "code";
@@ -99,6 +101,8 @@ pub struct Standing {
     pub ahead: bool,
     /// Whether a worker sent this one back already.
     pub again: bool,
+    /// Whether the terminator does not know what time it is for workers: nothing may depend on when it received this.
+    pub unsure: bool,
 }
 
 /// What a terminator tells, of which message of which connection.
@@ -125,6 +129,7 @@ impl ForwardedMessage {
             ordered,
             ahead,
             again,
+            unsure,
         } = &self.standing;
         let (kind, from, code) = match self.notice {
             MessageKind::Message => (TYPE_MESSAGE, None, None),
@@ -144,6 +149,7 @@ impl ForwardedMessage {
             .flag(ORDERED, *ordered)
             .flag(AHEAD, *ahead)
             .flag(AGAIN, *again)
+            .flag(UNSURE, *unsure)
             .text(FROM, from)
             .number(CODE, code.map_or(0, u64::from))
             .number(RECEIVED_MS, received.as_millis());
@@ -161,16 +167,19 @@ impl ForwardedMessage {
         }
     }
 
+    /// When the question says that it was received, in milliseconds.
+    pub fn received_ms(properties: &Properties) -> Option<Timestamp> {
+        let ms = number(properties, RECEIVED_MS).ok().filter(|ms| *ms > 0);
+        ms.map(Timestamp::from_millis)
+    }
+
     /// When the terminator received what the question carries. Of an older one, which tells the second alone, the end of
     /// that second.
     pub fn received(properties: &Properties) -> Option<Timestamp> {
-        match number(properties, RECEIVED_MS) {
-            Ok(ms) if ms > 0 => Some(Timestamp::from_millis(ms)),
-            _ => {
-                let second = properties.timestamp_s?;
-                Some(Timestamp::from_secs(second.saturating_add(1)))
-            }
-        }
+        Self::received_ms(properties).or_else(|| {
+            let second = properties.timestamp_s?;
+            Some(Timestamp::from_secs(second.saturating_add(1)))
+        })
     }
 
     /// The question of a message that came from a terminator; nothing if it is not of that shape.
@@ -211,6 +220,7 @@ impl ForwardedMessage {
                 ordered: flag(properties, ORDERED),
                 ahead: flag(properties, AHEAD),
                 again: flag(properties, AGAIN),
+                unsure: flag(properties, UNSURE),
             },
         }))
     }

@@ -60,6 +60,7 @@ fn a_question_reads_back_with_all_that_stands_around_it() {
         ordered: true,
         ahead: true,
         again: true,
+        unsure: true,
     };
     for notice in [
         MessageKind::Message,

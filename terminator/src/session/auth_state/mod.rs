@@ -213,6 +213,7 @@ impl AuthState {
             ordered: false,
             ahead: false,
             again: false,
+            unsure: false,
         }
     }
 
