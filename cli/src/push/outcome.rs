@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 /// What became of one push.
 #[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
-    /// It is on its way to so many connections.
+    /// It is written to the first of so many connections.
     Delivered { connections: u64 },
+    /// It is on its way to so many connections: of a push for many.
+    Sent { connections: u64 },
     /// It waits for the identity.
     Held,
     /// The connection is closed, or there never was one of that name.
@@ -95,6 +97,9 @@ impl Outcome {
             "delivered" => Self::Delivered {
                 connections: wire.connections,
             },
+            "sent" => Self::Sent {
+                connections: wire.connections,
+            },
             "held" => Self::Held,
             "no_recipient" => Self::NoRecipient,
             "expired" => Self::Expired,
@@ -111,7 +116,9 @@ impl Outcome {
         json.insert("id".to_owned(), id.into());
         json.insert("outcome".to_owned(), self.word().into());
         match self {
-            Self::Delivered { connections } => drop(json.insert("connections".to_owned(), (*connections).into())),
+            Self::Delivered { connections } | Self::Sent { connections } => {
+                json.insert("connections".to_owned(), (*connections).into());
+            }
             Self::Refused { code, message } => {
                 let error = serde_json::json!({"code": code, "message": message});
                 json.insert("error".to_owned(), error);
@@ -124,6 +131,7 @@ impl Outcome {
     fn word(&self) -> &str {
         match self {
             Self::Delivered { .. } => "delivered",
+            Self::Sent { .. } => "sent",
             Self::Held => "held",
             Self::NoRecipient => "no_recipient",
             Self::Refused { .. } => "refused",
@@ -138,6 +146,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Delivered { connections: 1 } => f.write_str("delivered to 1 connection"),
             Self::Delivered { connections } => write!(f, "delivered to {connections} connections"),
+            Self::Sent { connections } => write!(f, "sent to connections: {connections}"),
             Self::Held => f.write_str("held until the identity has a connection with a good token"),
             Self::NoRecipient => f.write_str("no recipient: the connection is not open"),
             Self::Refused { code, message } => write!(f, "refused: {code}: {message}"),
@@ -166,7 +175,7 @@ impl Tally {
     /// Counts a first outcome.
     pub(super) fn count(&mut self, outcome: &Outcome) {
         *match outcome {
-            Outcome::Delivered { .. } => &mut self.delivered,
+            Outcome::Delivered { .. } | Outcome::Sent { .. } => &mut self.delivered,
             Outcome::Held => &mut self.held,
             Outcome::NoRecipient => &mut self.no_recipient,
             Outcome::Refused { .. } | Outcome::Expired | Outcome::Other(_) => &mut self.refused,

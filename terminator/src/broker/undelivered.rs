@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Delivery, Message, Publication, PublishError, Publisher, Receipt, Route};
-use shared::wire::envelope::{Bounced, Fetch};
+use shared::wire::envelope::{Bounced, Fetch, undelivered};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{debug, error};
@@ -21,13 +21,11 @@ use crate::admin::metrics::Metrics;
 const OFFER_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a connection does not write but leave to the workers, in this order.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "requests for what is held are few, and gone at once"
-)]
 pub(crate) enum Back {
     /// This was not written.
     Bounce(Delivery, Bounced),
+    /// This was, and whoever pushed it wants to know.
+    Written(Delivery),
     /// What is held is wanted.
     Fetch(Fetch),
 }
@@ -51,6 +49,10 @@ impl UndeliveredPublisher {
     pub(crate) fn send(&self, back: Back) {
         match back {
             Back::Bounce(delivery, why) => self.bounce(delivery, why),
+            Back::Written(mut delivery) => {
+                let message = undelivered::written(delivery.take_message());
+                self.publish(message, receipt(delivery));
+            }
             Back::Fetch(fetch) => {
                 self.metrics.fetches.increment(1);
                 debug!(target: "countersign::journey", stage = "fetch", connection = %fetch.connection, "asked for what is held");
@@ -66,19 +68,7 @@ impl UndeliveredPublisher {
         if let Some(stamp) = &message.properties.correlation_id {
             debug!(target: "countersign::journey", stage = "bounced", stamp, ?why, "given back");
         }
-        let receipt = Box::new(move |outcome: Result<(), PublishError>| match outcome {
-            Ok(()) => delivery.ack(),
-            // The bus has ended, and the broker finds the way for us when the return queue has.
-            Err(PublishError::Ended) => {}
-            Err(error) => {
-                error!(%error, "what was not written cannot be given back, and is offered again; is the queue of the undelivered gone, or full?");
-                tokio::spawn(async move {
-                    sleep(OFFER_AGAIN).await;
-                    drop(delivery);
-                });
-            }
-        });
-        self.publish(why.to_message(message), receipt);
+        self.publish(why.to_message(message), receipt(delivery));
     }
 
     fn publish(&self, message: Message, receipt: Receipt) {
@@ -91,6 +81,22 @@ impl UndeliveredPublisher {
             (publication.receipt)(Err(PublishError::Ended));
         }
     }
+}
+
+/// It is acknowledged when workers have what is told of it.
+fn receipt(delivery: Delivery) -> Receipt {
+    Box::new(move |outcome| match outcome {
+        Ok(()) => delivery.ack(),
+        // The bus has ended, and the broker finds the way for us when the return queue has.
+        Err(PublishError::Ended) => {}
+        Err(error) => {
+            error!(%error, "what was not written cannot be given back, and is offered again; is the queue of the undelivered gone, or full?");
+            tokio::spawn(async move {
+                sleep(OFFER_AGAIN).await;
+                drop(delivery);
+            });
+        }
+    })
 }
 
 /// Publishes what is given back, in order, until nobody can give back any more.

@@ -237,6 +237,9 @@ impl Connection {
                 }
                 return Some(ending);
             }
+            for delivery in writing.wanted() {
+                self.forwarder.undelivered.send(Back::Written(delivery));
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures_util::SinkExt;
 use shared::bus::Delivery;
 use shared::service::trace::{KeyValue, Span, SpanKind, Tracer, words};
+use shared::wire::envelope::Command;
 use shared::wire::protocol::CloseCode;
 use shared::wire::tag::IdentityTag;
 use tokio::time::{Instant, sleep_until};
@@ -33,7 +34,7 @@ pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// What is being written.
 pub(crate) struct Writing {
     waiting: VecDeque<Outgoing>,
-    /// What is in the socket's buffer.
+    /// What is in the socket's buffer; when all is written, that of which whoever pushed it wants to know.
     fed: Vec<Fed>,
     tracer: Tracer,
     /// Whether anything of it is in the name of an identity.
@@ -154,14 +155,24 @@ impl Writing {
             }
         }
         socket.flush().await?;
-        for Fed { delivery, span, .. } in self.fed.drain(..) {
+        for fed in std::mem::take(&mut self.fed) {
+            let Fed { delivery, span, .. } = &fed;
             if let Some(stamp) = &delivery.message.properties.correlation_id {
                 let trace_id = span.trace_id().map(tracing::field::display);
                 debug!(target: "countersign::journey", stage = "socket", stamp, trace_id, "written");
             }
-            delivery.ack();
+            if Command::has_producer(&delivery.message.properties) {
+                self.fed.push(fed);
+            } else {
+                fed.delivery.ack();
+            }
         }
         Ok(())
+    }
+
+    /// All is written: that of which whoever pushed it wants to know, to be acknowledged when they will.
+    pub(crate) fn wanted(self) -> impl Iterator<Item = Delivery> {
+        self.fed.into_iter().map(|fed| fed.delivery)
     }
 }
 

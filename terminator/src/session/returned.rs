@@ -33,6 +33,8 @@ pub(crate) enum DeliveryResult {
     Taken,
     /// It had come before.
     Duplicate,
+    /// So had what was to be written.
+    Known(Delivery),
     /// The connection has ended meanwhile, and it had not come before.
     Gone(Delivery),
     /// The connection has ended meanwhile, and others know whether it had come before.
@@ -169,8 +171,7 @@ impl Session {
     fn bring_write(&mut self, write: &Write, delivery: Delivery) -> DeliveryResult {
         let key = self.common.keys.of(&write.key);
         if self.recent.contains(key) {
-            delivery.ack();
-            return DeliveryResult::Duplicate;
+            return DeliveryResult::Known(delivery);
         }
         let text = delivery.message.body.clone();
         // What comes out of a hold can go back there: nobody is closed for not reading that all at once.

@@ -392,6 +392,7 @@ pub(super) fn write(of: u8, key: &str, released: bool) -> Write {
         key: key.to_owned(),
         identity: Some(identity(of)),
         producer: None,
+        connections: 0,
         alone: false,
         asked_by: None,
         released,
@@ -404,6 +405,6 @@ pub(super) fn write(of: u8, key: &str, released: bool) -> Write {
 pub(super) fn original(undelivered: Undelivered) -> Return {
     match undelivered {
         Undelivered::Bounced(_, original) => original,
-        Undelivered::Fetch(fetch) => panic!("a fetch: {fetch:?}"),
+        other => panic!("nothing that was given back: {other:?}"),
     }
 }

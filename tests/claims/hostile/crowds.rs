@@ -346,7 +346,7 @@ async fn all_who_have_not_said_who_they_are_have_one_share_of_the_store() {
 }
 
 /// A connection of somebody that reads nothing more.
-async fn slow_reader(address: SocketAddr, token: &str) -> RawClient {
+pub(crate) async fn slow_reader(address: SocketAddr, token: &str) -> RawClient {
     let mut client = RawClient::upgraded_with_receive_buffer(address, 4_096).await;
     let message = json!({"type": "auth.authenticate", "token": token});
     client.send(&RawFrame::new(opcode::TEXT, message.to_string())).await;

@@ -157,6 +157,7 @@ impl Store for LosingStore {
         fn hold_write<'a>(mailbox: Mailbox; write: HeldWrite, limits: HoldLimits) -> Holding;
         fn drop_writes<'a>(mailbox: Mailbox; keys: [String]) -> u64;
         fn replace_departed<'a>(identity: IdentityTag, connection: ConnectionId;) -> ();
+        fn conclude<'a>(identity: IdentityTag, key: u64, held: bool;) -> bool;
         fn miss<'a>(mailbox: Mailbox, count: u64;) -> ();
         fn take_missed<'a>(mailbox: Mailbox;) -> u64;
         fn revoke<'a>(; revocations: [Revocation]) -> Kept;

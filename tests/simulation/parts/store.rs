@@ -90,6 +90,7 @@ impl Store for ChaosStore {
         unregister(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         departed(identity: IdentityTag, since: Timestamp) -> Vec<(ConnectionId, Timestamp)>;
         replace_departed(identity: IdentityTag, connection: ConnectionId) -> ();
+        conclude(identity: IdentityTag, key: u64, held: bool) -> bool;
         miss(mailbox: Mailbox, count: u64) -> ();
         take_missed(mailbox: Mailbox) -> u64;
         hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;

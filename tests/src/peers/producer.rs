@@ -172,6 +172,16 @@ impl Producer {
         self.outcome_of(&correlation, ANSWER_LIMIT).await
     }
 
+    /// Asserts that nothing has been told but what was asked for: not before the outcome of something that has none to wait for.
+    ///
+    /// # Panics
+    /// If something else has.
+    pub async fn expect_no_outcome(&mut self) {
+        let nobody = format!("{:016x}.1", 0);
+        self.push(&Push::to_connection(&nobody, Value::Null)).await;
+        assert!(self.waiting.is_empty(), "{:?}", self.waiting);
+    }
+
     /// The next outcome under that correlation.
     ///
     /// # Panics

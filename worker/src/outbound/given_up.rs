@@ -56,7 +56,15 @@ impl Outbound {
             GaveUp::Expired => Outcome::Expired,
         };
         match (&held.producer, delivery, why) {
-            (Some(producer), _, _) => self.outcomes_publisher.tell(producer, &outcome).await?,
+            (Some(producer), _, _) => {
+                let again = delivery.is_some_and(Delivery::is_redelivered);
+                match mailbox {
+                    Mailbox::Pushes(identity) => self.conclude(identity, producer, &outcome, again).await?,
+                    Mailbox::Answers(_) | Mailbox::Missed(_) => {
+                        self.outcomes_publisher.tell(producer, &outcome).await?
+                    }
+                }
+            }
             (None, Some(delivery), GaveUp::Overflow) if kind == Kind::Push => {
                 let queue = self.names.undelivered().name;
                 let code = ErrorCode::HoldOverflow;

@@ -16,6 +16,8 @@ pub(crate) enum Came {
     Gone,
     /// A connection that asks for what is held.
     Fetch,
+    /// That a push was written, whose producer wants to know.
+    Written,
     /// A word that did not reach its connection.
     Wake,
     /// A revocation that its terminator did not fetch in time.
@@ -88,6 +90,7 @@ pub(crate) struct Counters {
     came_expired: Counter,
     gone: Counter,
     fetch: Counter,
+    written: Counter,
     wake: Counter,
     put_back: Counter,
     ignored: Counter,
@@ -127,6 +130,7 @@ impl Counters {
             came_expired: came("expired"),
             gone: came("gone"),
             fetch: came("fetch"),
+            written: came("written"),
             wake: came("wake"),
             put_back: came("revocation"),
             ignored: came("ignored"),
@@ -177,6 +181,7 @@ impl Counters {
             Came::Expired => self.came_expired.increment(1),
             Came::Gone => self.gone.increment(1),
             Came::Fetch => self.fetch.increment(1),
+            Came::Written => self.written.increment(1),
             Came::Wake => self.wake.increment(1),
             Came::Revocation => self.put_back.increment(1),
             Came::Ignored => self.ignored.increment(1),

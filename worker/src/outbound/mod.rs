@@ -44,7 +44,7 @@ use shared::bus::{Message, Publication, PublishError, Publisher, Route};
 use shared::service::backoff::Backoff;
 use shared::service::chance;
 use shared::service::clock::Clock;
-use shared::wire::envelope::command::Write;
+use shared::wire::envelope::command::{Producer, Write};
 use shared::wire::envelope::{self, Command};
 use shared::wire::id::ConnectionId;
 use shared::wire::revocation::Revocation;
@@ -54,6 +54,7 @@ use tracing::debug;
 
 use self::audience::{Audience, Recipient};
 use self::metrics::Counters;
+use self::outcome::Outcome;
 use self::outcome_publisher::PushOutcomePublisher;
 pub(crate) use self::waking::Leavings;
 use crate::admin::recent_decisions::RecentDecisions;
@@ -238,6 +239,27 @@ impl Outbound {
         }
     }
 
+    /// Tells the producer of something for an identity what became of it, once and for all, or once before that that it is held;
+    /// and once more if it came `again`, as whoever had it before may not have said so.
+    pub(crate) async fn conclude(
+        &self,
+        identity: IdentityTag,
+        producer: &Producer,
+        outcome: &Outcome,
+        again: bool,
+    ) -> Result<(), OutboundError> {
+        // An older program has drawn no key.
+        let is_new = producer.key == 0
+            || self
+                .store
+                .conclude(identity, producer.key, *outcome == Outcome::Held)
+                .await?;
+        if is_new || again {
+            self.outcomes_publisher.tell(producer, outcome).await?;
+        }
+        Ok(())
+    }
+
     /// Does `attempt` until it succeeds.
     pub(crate) async fn persist<T, F>(&self, attempt: impl Fn() -> F) -> T
     where
@@ -273,6 +295,7 @@ fn write(held: &HeldWrite, identity: Option<IdentityTag>) -> Write {
         key: held.key.clone(),
         identity,
         producer: held.producer.clone(),
+        connections: 1,
         alone: false,
         asked_by: given_up::stamp(&held.key).map(|stamp| stamp.connection),
         released: false,

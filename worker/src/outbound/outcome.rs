@@ -9,8 +9,13 @@ use shared::wire::protocol::ErrorBody;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub(crate) enum Outcome {
-    /// It is on its way to so many live connections.
+    /// It is written to the first of so many live connections.
     Delivered {
+        /// How many.
+        connections: usize,
+    },
+    /// It is on its way to so many live connections.
+    Sent {
         /// How many.
         connections: usize,
     },
@@ -43,12 +48,21 @@ impl Outcome {
     pub(crate) const fn as_str(&self) -> &'static str {
         match self {
             Self::Delivered { .. } => "delivered",
+            Self::Sent { .. } => "sent",
             Self::Held => "held",
             Self::NoRecipient => "no_recipient",
             Self::Refused { .. } => "refused",
             Self::Expired => "expired",
             Self::OfEach { .. } => "of_each",
             Self::Revoked { .. } => "revoked",
+        }
+    }
+
+    /// What is known of it before it is written.
+    pub(super) fn so_far(self) -> Self {
+        match self {
+            Self::Delivered { connections } => Self::Sent { connections },
+            outcome => outcome,
         }
     }
 }

@@ -239,6 +239,8 @@ pub(crate) fn producer(properties: &Properties, names: &Names) -> Option<Produce
         reply_to: reply_to.to_owned(),
         correlation_id: properties.correlation_id.clone(),
         subject: None,
+        // As large as a header can be.
+        key: chance::number() >> 1,
     })
 }
 

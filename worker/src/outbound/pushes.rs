@@ -326,6 +326,43 @@ impl Pushes {
         }
     }
 
+    /// Writes it to the recipients, those that have expired too: their terminators know what to do about that. Tells at
+    /// whose it arrived.
+    async fn write(
+        &self,
+        push: &Push,
+        identity: IdentityTag,
+        recipients: &[Recipient],
+    ) -> Result<Vec<Recipient>, OutboundError> {
+        let write = Write {
+            connections: recipients.iter().filter(|recipient| recipient.is_live()).count() as u64,
+            alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
+            ..write(&push.to_hold(), Some(identity))
+        };
+        let mut sent = Vec::new();
+        for (terminator, recipients) in by_terminator(recipients) {
+            for some in recipients.chunks(MOST_CONNECTIONS) {
+                let message = to_some(terminator, some, &write, push.bytes());
+                let queue = self.outbound.names.return_queue(terminator).name;
+                sent.push((some.to_vec(), self.outbound.publish(&queue, message).await));
+            }
+        }
+        let mut arrived = Vec::with_capacity(recipients.len());
+        for (some, sending) in sent {
+            match confirmed(sending).await? {
+                Arrival::Arrived => arrived.extend(some),
+                Arrival::Refused => {}
+                Arrival::Gone => {
+                    for recipient in some {
+                        self.outbound.unregister(identity, recipient.connection).await;
+                    }
+                }
+            }
+        }
+        self.outbound.counters.wrote(arrived.len());
+        Ok(arrived)
+    }
+
     /// Nobody can be written to now. What is held is there before the look for whoever has come meanwhile.
     async fn hold(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
         match self.outbound.put_away(identity.into(), &push.to_hold()).await? {
@@ -348,22 +385,27 @@ impl Pushes {
         let Concluded {
             delivery,
             place,
+            identity,
             producer,
             outcome,
             ..
         } = concluded;
         self.outbound.counters.pushed(&outcome);
-        if let (Some(place), Some(_)) = (place, &producer) {
+        if let (Some(place), Some(producer)) = (place, &producer) {
+            if let (Some(identity), Outcome::Held) = (identity, &outcome) {
+                let note = || async { Ok(self.outbound.store.conclude(identity, producer.key, true).await?) };
+                self.outbound.persist(note).await;
+            }
             // All are told of together, when the last is known.
-            if let Some((producer, outcome)) = place.settle(outcome) {
+            if let Some((producer, outcome)) = place.settle(outcome.so_far()) {
                 self.outbound
-                    .persist(|| self.tell(&delivery, Some(&producer), &outcome))
+                    .persist(|| self.tell(&delivery, None, Some(&producer), &outcome))
                     .await;
             }
             return delivery.ack();
         }
         self.outbound
-            .persist(|| self.tell(&delivery, producer.as_ref(), &outcome))
+            .persist(|| self.tell(&delivery, identity, producer.as_ref(), &outcome))
             .await;
         delivery.ack();
     }
@@ -371,6 +413,7 @@ impl Pushes {
     async fn tell(
         &self,
         delivery: &Delivery,
+        identity: Option<IdentityTag>,
         producer: Option<&Producer>,
         outcome: &Outcome,
     ) -> Result<(), OutboundError> {
@@ -381,7 +424,12 @@ impl Pushes {
             ..
         } = &*self.outbound;
         match (producer, outcome) {
-            (Some(producer), _) => outcomes_publisher.tell(producer, outcome).await?,
+            // Whoever writes it says so.
+            (Some(_), Outcome::Delivered { .. }) => {}
+            (Some(producer), _) => match identity {
+                Some(identity) => self.outbound.conclude(identity, producer, outcome, false).await?,
+                None => outcomes_publisher.tell(producer, outcome).await?,
+            },
             (None, Outcome::Refused { error }) => {
                 let queue = names.pushes().name;
                 outsiders.bury_unheard(delivery, error.code, queue).await?;

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use shared::bus::{DEATH_QUEUE, Delivery, Message, Value, batch};
 use shared::service::clock::Timestamp;
-use shared::wire::envelope::command::Write;
+use shared::wire::envelope::command::{Producer, Write};
 use shared::wire::envelope::undelivered::Undelivered;
 use shared::wire::envelope::{self, Bounced, Command, Fetch, Return};
 use shared::wire::id::ConnectionId;
@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use super::answers::Unheard;
 use super::lanes::Lanes;
 use super::metrics::{Came, GaveUp};
+use super::outcome::Outcome;
 use super::waking::Told;
 use super::{Arrival, Outbound, OutboundError, confirmed};
 use crate::app::queue_consumer::QueueConsumer;
@@ -63,6 +64,12 @@ enum Job {
         /// Whether no live connection has it.
         alone: bool,
         write: HeldWrite,
+    },
+    /// A push was written.
+    Written {
+        identity: IdentityTag,
+        producer: Producer,
+        connections: u64,
     },
     /// A connection asks for what is held for it.
     Fetch(Fetch),
@@ -166,6 +173,16 @@ impl UndeliveredConsumer {
                 self.hold(delivery, *why, *connection, *identity, *alone, write).await
             }
             Job::HoldAnswer { unheard, write, .. } => self.outbound.hold_answer(delivery, unheard, write).await,
+            Job::Written {
+                identity,
+                producer,
+                connections,
+            } => {
+                let connections = usize::try_from(*connections).unwrap_or(usize::MAX).max(1);
+                let outcome = Outcome::Delivered { connections };
+                let again = delivery.is_redelivered();
+                self.outbound.conclude(*identity, producer, &outcome, again).await
+            }
             Job::Fetch(fetch) => {
                 self.told.forget(fetch.identity);
                 self.outbound.fetch(*fetch).await
@@ -220,6 +237,10 @@ impl UndeliveredConsumer {
         if outbound.put_away(mailbox, write).await? == Holding::Overflow {
             outbound.store.miss(mailbox, 1).await?;
             return outbound.give_up(write, mailbox, GaveUp::Overflow, Some(delivery)).await;
+        }
+        if let Some(producer) = &write.producer {
+            let again = delivery.is_redelivered();
+            outbound.conclude(identity, producer, &Outcome::Held, again).await?;
         }
         // Another copy of the same has been held a moment ago, and whoever is to be told of it has been.
         if !delivery.is_redelivered() && self.told.knows(identity, &write.key, Instant::now()) {
@@ -313,6 +334,14 @@ impl Job {
     fn of(message: &Message, now: Timestamp) -> Option<Self> {
         let (why, original) = match Undelivered::read(message)? {
             Undelivered::Fetch(fetch) => return Some(Self::Fetch(fetch)),
+            Undelivered::Written(write) => {
+                let (identity, producer) = write.identity.zip(write.producer)?;
+                return Some(Self::Written {
+                    identity,
+                    producer,
+                    connections: write.connections,
+                });
+            }
             Undelivered::Bounced(why, original) => (why, original),
         };
         let body = || {
@@ -408,6 +437,7 @@ impl Job {
         match self {
             Self::Hold { identity, .. } | Self::HoldAnswer { identity, .. } => Lane::Identity(*identity),
             Self::Fetch(fetch) => Lane::Identity(fetch.identity),
+            Self::Written { identity, .. } => Lane::Identity(*identity),
             Self::Settle(connection) => Lane::Connection(*connection),
             Self::Wake { from, .. } => Lane::Connection(*from),
             Self::PutBack { .. } | Self::Bury => Lane::Broadcasts,
@@ -425,6 +455,7 @@ impl Job {
                 Bounced::Gone => Came::Gone,
             },
             Self::Fetch(_) => Came::Fetch,
+            Self::Written { .. } => Came::Written,
             Self::Wake { .. } => Came::Wake,
             Self::PutBack { .. } => Came::Revocation,
             Self::Settle(_) | Self::Bury => Came::Ignored,

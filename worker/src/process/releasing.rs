@@ -363,6 +363,7 @@ impl Pipeline {
                 key: format!("{stamp}.{index}"),
                 identity: Some(successor.identity),
                 producer: None,
+                connections: 0,
                 alone: false,
                 asked_by: Some(stamp.connection),
                 released: true,

@@ -61,6 +61,7 @@ impl Pipeline {
             key: format!("{held}.0"),
             identity: None,
             producer: None,
+            connections: 0,
             alone: false,
             asked_by: None,
             released: false,

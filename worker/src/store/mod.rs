@@ -77,6 +77,11 @@ const DROPPED_KEPT: usize = 1_024;
 /// kept for each of them.
 const MOST_DEPARTED: usize = 16;
 
+/// Of so many pushes of an identity it is known that their producers were told what became of them, and for how long: longer
+/// than one is held.
+const MOST_CONCLUDED: usize = 1_024;
+const CONCLUDED_KEPT: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// For how long it is remembered how many pushes nobody will get: whoever comes back the next day is told.
 const MISSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -371,6 +376,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many those are, which are forgotten now.
     fn take_missed(&self, mailbox: Mailbox) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Notes that a producer is told what became of something for an identity, by the key that was drawn for it: once and for
+    /// all, or that it is `held`, before that. Tells whether that is new, as far as it is remembered.
+    fn conclude(&self, identity: IdentityTag, key: u64, held: bool) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Mailboxes in which something is held that was first given to us before `since`, `most` at most. It may name one
     /// in which nothing is held any more.

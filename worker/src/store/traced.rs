@@ -85,6 +85,10 @@ impl Store for Traced {
         traced("replace_departed", self.0.replace_departed(identity, connection))
     }
 
+    fn conclude(&self, identity: IdentityTag, key: u64, held: bool) -> Call<'_, bool> {
+        traced("conclude", self.0.conclude(identity, key, held))
+    }
+
     fn miss(&self, mailbox: Mailbox, count: u64) -> Call<'_, ()> {
         traced("miss", self.0.miss(mailbox, count))
     }

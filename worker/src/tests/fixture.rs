@@ -542,6 +542,7 @@ impl Store for FlakyStore {
         fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
         fn departed<'a>(identity: IdentityTag, since: Timestamp) -> Vec<(ConnectionId, Timestamp)>;
         fn replace_departed<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
+        fn conclude<'a>(identity: IdentityTag, key: u64, held: bool) -> bool;
         fn miss<'a>(mailbox: Mailbox, count: u64) -> ();
         fn take_missed<'a>(mailbox: Mailbox) -> u64;
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;

@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | `write` | | write the body, once: `message_id` is its key |
 //! | | `for` | the identity in whose name it may be written, and only then; absent: whoever reads it |
-//! | | `outcome-to`, `outcome-id` | where, and under which `correlation_id`, the producer of a push is told of its outcome |
+//! | | `outcome-to`, `outcome-id`, `outcome-key` | where, and under which `correlation_id`, the producer of a push is told of its outcome; and by what it is known that they were |
 //! | | `outcome-of` | of which of the many subjects that the push named |
+//! | | `connections` | to how many live connections a push was sent |
 //! | | `alone` | no live connection of the identity has it: any that comes may have it |
 //! | | `asked-by` | it answers that connection's question, and is for whoever has taken over from it at most; absent: it is a push, or a word of our own |
 //! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
@@ -34,6 +35,8 @@ const FOR: &str = "identity";
 const OUTCOME_TO: &str = "outcome-to";
 const OUTCOME_ID: &str = "outcome-id";
 const OUTCOME_OF: &str = "outcome-of";
+const OUTCOME_KEY: &str = "outcome-key";
+const CONNECTIONS: &str = "connections";
 const ALONE: &str = "no-live-recipient";
 const ASKED_BY: &str = "asked-by";
 const RELEASED: &str = "released";
@@ -70,6 +73,8 @@ pub struct Write {
     pub identity: Option<IdentityTag>,
     /// Who wants to know what becomes of it, if it is a push.
     pub producer: Option<Producer>,
+    /// To how many live connections it was sent, if it is a push.
+    pub connections: u64,
     /// Whether no live connection of its identity has it. If it is not written either, whoever comes may have it.
     pub alone: bool,
     /// Whose question it answers: nobody hears it but that connection, and whoever has taken over from it.
@@ -91,6 +96,8 @@ pub struct Producer {
     pub correlation_id: Option<String>,
     /// Of which of the many subjects that the push named.
     pub subject: Option<String>,
+    /// By what it is known that they were told what became of it, once and for all: a number that is drawn for each push.
+    pub key: u64,
 }
 
 impl Write {
@@ -105,6 +112,8 @@ impl Write {
                 producer.and_then(|producer| producer.correlation_id.as_ref()),
             )
             .text(OUTCOME_OF, producer.and_then(|producer| producer.subject.as_ref()))
+            .number(OUTCOME_KEY, producer.map_or(0, |producer| producer.key))
+            .number(CONNECTIONS, self.connections)
             .flag(ALONE, self.alone)
             .text(ASKED_BY, self.asked_by)
             .flag(RELEASED, self.released)
@@ -132,7 +141,9 @@ impl Write {
                 reply_to: reply_to.to_owned(),
                 correlation_id: text(properties, OUTCOME_ID).ok().flatten().map(str::to_owned),
                 subject: text(properties, OUTCOME_OF).ok().flatten().map(str::to_owned),
+                key: number(properties, OUTCOME_KEY).unwrap_or_default(),
             }),
+            connections: number(properties, CONNECTIONS)?,
             alone: flag(properties, ALONE),
             asked_by: parsed(properties, ASKED_BY)?,
             released: flag(properties, RELEASED),
@@ -164,6 +175,11 @@ impl Command {
         properties.kind = Some(kind.to_owned());
         properties.headers = headers.0;
         Message { body, properties }
+    }
+
+    /// Whether it is to write something of which a producer wants to know what becomes of it.
+    pub fn has_producer(properties: &Properties) -> bool {
+        properties.kind.as_deref() == Some(TYPE_WRITE) && properties.header(OUTCOME_TO).is_some()
     }
 
     /// What to do for which connection; nothing if it is no errand.

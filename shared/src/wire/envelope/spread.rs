@@ -93,6 +93,7 @@ mod tests {
                 key: "p:a".into(),
                 identity: Some(IdentityTag::of(&[1; 32])),
                 producer: None,
+                connections: 0,
                 alone: true,
                 asked_by: None,
                 released: false,

@@ -153,7 +153,9 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
             reply_to: "q".into(),
             correlation_id: Some("c".into()),
             subject: Some("alice".into()),
+            key: 5,
         }),
+        connections: 0,
         alone: true,
         asked_by: Some(connection(9)),
         released: true,
@@ -165,6 +167,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
         Command::Write(Write {
             producer: None,
             identity: None,
+            connections: 0,
             alone: false,
             asked_by: None,
             released: false,

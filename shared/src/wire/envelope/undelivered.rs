@@ -3,7 +3,7 @@
 //!
 //! | header | |
 //! |---|---|
-//! | `bounced` | `expired` or `gone`; absent: the broker dead-lettered it, because its terminator did not fetch it in time |
+//! | `bounced` | `expired` or `gone`; absent: the broker dead-lettered it, because its terminator did not fetch it in time; `written`: it is written, and its producer wants to know; then there is no body |
 //!
 //! A terminator asks by the same way for what is held (`fetch`), so that whatever
 //! it gave back before has been put away when it is asked.
@@ -11,7 +11,8 @@
 use bytes::Bytes;
 
 use super::Headers;
-use super::{InvalidHeader, Return, parsed};
+use super::command::Write;
+use super::{Command, InvalidHeader, Return, parsed};
 use crate::bus::{Message, Properties, Value};
 use crate::wire::id::ConnectionId;
 use crate::wire::tag::IdentityTag;
@@ -21,6 +22,7 @@ const BOUNCED: &str = "bounced";
 const FOR: &str = "identity";
 const EXPIRED: &str = "expired";
 const GONE: &str = "gone";
+const WRITTEN: &str = "written";
 
 /// Why something was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +35,11 @@ pub enum Bounced {
 
 impl Bounced {
     /// The message that gives `original` back.
-    pub fn to_message(self, mut original: Message) -> Message {
-        let word = match self {
-            Self::Expired => EXPIRED,
-            Self::Gone => GONE,
-        };
-        let headers = &mut original.properties.headers;
-        headers.retain(|(name, _)| name != BOUNCED);
-        headers.push((BOUNCED.to_owned(), Value::Text(word.to_owned())));
-        original
+    pub fn to_message(self, original: Message) -> Message {
+        match self {
+            Self::Expired => saying(EXPIRED, original),
+            Self::Gone => saying(GONE, original),
+        }
     }
 
     /// Whether a terminator has given it back, rather than the broker.
@@ -56,6 +54,21 @@ impl Bounced {
             _ => Self::Gone,
         }
     }
+}
+
+/// The message that tells that `original` is written.
+pub fn written(original: Message) -> Message {
+    Message {
+        body: Bytes::new(),
+        ..saying(WRITTEN, original)
+    }
+}
+
+fn saying(word: &str, mut original: Message) -> Message {
+    let headers = &mut original.properties.headers;
+    headers.retain(|(name, _)| name != BOUNCED);
+    headers.push((BOUNCED.to_owned(), Value::Text(word.to_owned())));
+    original
 }
 
 /// A connection asks for what is held for it: answers to it and to those that it took over from, and what is for its identity.
@@ -83,16 +96,14 @@ impl Fetch {
 }
 
 /// What comes out of `<ns>.undelivered`.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one at a time, on its way through a function"
-)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Undelivered {
     /// Something that was not written.
     Bounced(Bounced, Return),
     /// Somebody asks for what is held.
     Fetch(Fetch),
+    /// This is written.
+    Written(Write),
 }
 
 impl Undelivered {
@@ -102,7 +113,13 @@ impl Undelivered {
         if properties.kind.as_deref() == Some(TYPE_FETCH) {
             return Self::fetch(properties).ok().flatten();
         }
-        Return::read(message).map(|original| Self::Bounced(Bounced::read(properties), original))
+        let original = Return::read(message)?;
+        if let Return::Command(_, Command::Write(write)) = &original
+            && matches!(properties.header(BOUNCED), Some(Value::Text(word)) if word == WRITTEN)
+        {
+            return Some(Self::Written(write.clone()));
+        }
+        Some(Self::Bounced(Bounced::read(properties), original))
     }
 
     fn fetch(properties: &Properties) -> Result<Option<Self>, InvalidHeader> {

@@ -37,10 +37,10 @@ use super::memory::MemoryStore;
 pub use super::redis::COMMANDS;
 use super::redis::RedisStore;
 use super::{
-    AFTERLIFE, Authentication, Begun, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, Epoch, HOLD_GRACE, HeldMessage,
-    HeldWrite, HoldLimits, Holding, Kept, LAPSED_KEPT, MISSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS, MOST_CONNECTIONS,
-    MOST_DEPARTED, Mailbox, MessageKey, PREDECESSORS_KEPT, Recorded, Registered, Reservation, ResumeDigest, Run,
-    Settings, Store, StoreError,
+    AFTERLIFE, Authentication, Begun, CONCLUDED_KEPT, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, Epoch, HOLD_GRACE,
+    HeldMessage, HeldWrite, HoldLimits, Holding, Kept, LAPSED_KEPT, MISSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS,
+    MOST_CONNECTIONS, MOST_DEPARTED, Mailbox, MessageKey, PREDECESSORS_KEPT, Recorded, Registered, Reservation,
+    ResumeDigest, Run, Settings, Store, StoreError,
 };
 use crate::auth::identity::{Identity, Issuer, Subject};
 
@@ -234,6 +234,7 @@ fn write(home: &dyn Home, key: &str, body: &str) -> HeldWrite {
             reply_to: "q".to_owned(),
             correlation_id: None,
             subject: Some("alice".to_owned()),
+            key: 7,
         }),
         until: Some(START),
         since: home.clock().now(),

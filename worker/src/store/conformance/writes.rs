@@ -10,6 +10,7 @@ pub(super) async fn every_claim(home: &dyn Home) {
     an_answer_is_held_for_whoever_asked(home).await;
     writes_outlast_their_time_by_a_while(home).await;
     what_is_missed_is_counted_by_mailbox_and_told_once(home).await;
+    a_producer_is_told_once_for_each_key(home).await;
 }
 
 async fn users_never_use_up_the_share_of_backends(home: &dyn Home) {
@@ -175,4 +176,20 @@ async fn what_is_missed_is_counted_by_mailbox_and_told_once(home: &dyn Home) {
     miss(alice.into(), 1).await;
     pass(home, MISSED_KEPT).await;
     assert_eq!(take(alice.into()).await, 0, "a day later");
+}
+
+async fn a_producer_is_told_once_for_each_key(home: &dyn Home) {
+    let (alice, bob) = (an_identity(), an_identity());
+    let conclude = async |identity, key, held| {
+        let is_new = home.store().conclude(identity, key, held).await;
+        is_new.expect("the store answers")
+    };
+    let key = u64::MAX >> 1;
+    assert!(conclude(alice, key, true).await && !conclude(alice, key, true).await);
+    assert!(conclude(alice, key, false).await && conclude(alice, key - 1, false).await);
+    assert!(!conclude(alice, key, false).await && !conclude(alice, key, true).await);
+    assert!(!conclude(alice, key - 1, true).await, "it is over");
+    assert!(conclude(bob, key, false).await);
+    pass(home, CONCLUDED_KEPT).await;
+    assert!(conclude(alice, key, false).await, "it is forgotten");
 }

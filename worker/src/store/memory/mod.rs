@@ -282,6 +282,10 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.writes.drop(mailbox, keys, now))
     }
 
+    fn conclude(&self, identity: IdentityTag, key: u64, held: bool) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.step(move |state, now| state.writes.conclude(identity, key, held, now))
+    }
+
     fn miss(&self, mailbox: Mailbox, count: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         self.step(move |state, now| state.writes.miss(mailbox, count, now))
     }

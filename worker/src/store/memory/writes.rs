@@ -1,9 +1,12 @@
 //! What is held in each mailbox.
 
+use std::collections::VecDeque;
+
 use shared::service::clock::Timestamp;
+use shared::wire::tag::IdentityTag;
 
 use super::expiring::Expiring;
-use crate::store::{HeldWrite, HoldLimits, Holding, MISSED_KEPT, Mailbox};
+use crate::store::{CONCLUDED_KEPT, HeldWrite, HoldLimits, Holding, MISSED_KEPT, MOST_CONCLUDED, Mailbox};
 
 fn has_room_for_user(held: &[HeldWrite], sender: &str, bytes: u64, limits: &HoldLimits) -> bool {
     let of_users: Vec<_> = held.iter().filter(|write| write.sender().is_some()).collect();
@@ -19,6 +22,8 @@ pub(super) struct Writes {
     by_mailbox: Expiring<Mailbox, Vec<HeldWrite>>,
     /// How many are not held that belong there.
     missed: Expiring<Mailbox, u64>,
+    /// By which keys it is known that producers were told.
+    concluded: Expiring<IdentityTag, VecDeque<(u64, bool)>>,
 }
 
 impl Writes {
@@ -45,6 +50,20 @@ impl Writes {
             count: held.len() as u64,
             successor: None,
         }
+    }
+
+    pub(super) fn conclude(&mut self, identity: IdentityTag, key: u64, held: bool, now: Timestamp) -> bool {
+        let until = now.saturating_add(CONCLUDED_KEPT);
+        let concluded = self.concluded.enter(identity, now, until, VecDeque::new);
+        let is_told = |stage: bool| concluded.contains(&(key, stage));
+        let is_new = !(is_told(false) || held && is_told(true));
+        if is_new {
+            concluded.push_back((key, held));
+        }
+        if concluded.len() > MOST_CONCLUDED {
+            concluded.pop_front();
+        }
+        is_new
     }
 
     pub(super) fn miss(&mut self, mailbox: Mailbox, count: u64, now: Timestamp) {

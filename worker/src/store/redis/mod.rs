@@ -11,6 +11,7 @@
 //! | `<ns>:{i:<identity>}:ends` | a sorted set: when each connection is forgotten | `connections` |
 //! | `<ns>:{i:<identity>}:left`, `:left:at` | a hash and a sorted set: connections that left, by which message, and when | `connections` |
 //! | `<ns>:{i:<identity>}:departed` | a sorted set: connections that left and may be resumed, by when | `connections` |
+//! | `<ns>:{i:<identity>}:concluded` | a sorted set: pushes whose producers know what became of them, by when | `writes` |
 //! | `<ns>:{<connection>}:pushes:writes` … | the same as below: pushes that a connection has missed that is gone | `writes` |
 //! | `<ns>:{<connection>}:pushes:missed`, `<ns>:{i:<identity>}:missed` | a hash: how many pushes belong there and are not held | `writes` |
 //! | `<ns>:{<connection>}:writes`, `<ns>:{i:<identity>}:writes` | a hash: held answers, or pushes, by key | `writes` |
@@ -126,6 +127,7 @@ struct Scripts {
     unreserve: Script,
     hold_write: Script,
     drop_writes: Script,
+    conclude: Script,
     miss: Script,
     take_missed: Script,
     expect_overdue: Script,
@@ -163,6 +165,7 @@ impl Scripts {
             unreserve: script!("scripts/messages/reserved.lua", "scripts/messages/unreserve.lua"),
             hold_write: script!("scripts/writes/hold_write.lua"),
             drop_writes: script!("scripts/writes/drop_writes.lua"),
+            conclude: script!("conclude.lua"),
             miss: script!("miss.lua"),
             take_missed: script!("take_missed.lua"),
             expect_overdue: script!("scripts/writes/expect_overdue.lua"),
@@ -469,6 +472,10 @@ impl Store for RedisStore {
 
     fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(self.remove_writes(mailbox, keys))
+    }
+
+    fn conclude(&self, identity: IdentityTag, key: u64, held: bool) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.note_concluded(identity, key, held))
     }
 
     fn miss(&self, mailbox: Mailbox, count: u64) -> BoxFuture<'_, Result<(), StoreError>> {

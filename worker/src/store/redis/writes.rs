@@ -6,7 +6,7 @@ use shared::wire::envelope::command::Producer;
 use shared::wire::tag::IdentityTag;
 
 use super::{RedisStore, keep_ms, millis, unreadable, without_bytes};
-use crate::store::{HeldWrite, HoldLimits, Holding, MISSED_KEPT, Mailbox, StoreError};
+use crate::store::{CONCLUDED_KEPT, HeldWrite, HoldLimits, Holding, MISSED_KEPT, MOST_CONCLUDED, Mailbox, StoreError};
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -20,6 +20,8 @@ struct Stored {
     correlation_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     outcome_of: Option<String>,
+    #[serde(default)]
+    outcome_key: u64,
     since: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     until: Option<Timestamp>,
@@ -100,6 +102,18 @@ impl RedisStore {
             .await
     }
 
+    pub(super) async fn note_concluded(&self, identity: IdentityTag, key: u64, held: bool) -> Result<bool, StoreError> {
+        let mut invocation = self.scripts.conclude.key(self.of_identity(identity, "concluded"));
+        invocation
+            .arg(key)
+            .arg(self.clock.now().as_millis())
+            .arg(MOST_CONCLUDED)
+            .arg(millis(CONCLUDED_KEPT))
+            .arg(u8::from(held));
+        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+            .await
+    }
+
     pub(super) async fn count_missed(&self, mailbox: Mailbox, count: u64) -> Result<(), StoreError> {
         let mut invocation = self.scripts.miss.key(self.of_mailbox(mailbox, "missed"));
         invocation.arg(count).arg(millis(MISSED_KEPT));
@@ -133,6 +147,7 @@ impl From<&HeldWrite> for Stored {
             reply_to: producer.map(|producer| producer.reply_to.clone()),
             correlation_id: producer.and_then(|producer| producer.correlation_id.clone()),
             outcome_of: producer.and_then(|producer| producer.subject.clone()),
+            outcome_key: producer.map_or(0, |producer| producer.key),
             since: write.since,
             until: write.until,
         }
@@ -148,6 +163,7 @@ impl From<Stored> for HeldWrite {
             reply_to,
             correlation_id,
             outcome_of,
+            outcome_key,
             since,
             until,
         } = stored;
@@ -159,6 +175,7 @@ impl From<Stored> for HeldWrite {
                 reply_to,
                 correlation_id,
                 subject: outcome_of,
+                key: outcome_key,
             }),
             since,
             until,

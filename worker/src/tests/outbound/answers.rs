@@ -146,6 +146,7 @@ async fn what_an_heir_gives_back_is_still_the_asker_s() {
         key: key(&fixture, 1, 7),
         identity: Some(tag("alice")),
         producer: None,
+        connections: 0,
         alone: false,
         asked_by: Some(fixture.connection(1)),
         released: true,

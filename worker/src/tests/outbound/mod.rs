@@ -14,7 +14,7 @@ use shared::bus::topology::keys;
 use shared::bus::{Bus, Consumer, Message, Properties, Route, Value};
 use shared::service::clock::Clock;
 use shared::wire::envelope::command::Write;
-use shared::wire::envelope::{Bounced, Command, Fetch, Return};
+use shared::wire::envelope::{Bounced, Command, Fetch, Return, undelivered};
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::tag::IdentityTag;
 
@@ -46,6 +46,12 @@ impl Outcomes {
             reply_to: Some(self.queue.clone()),
             ..Properties::default()
         }
+    }
+
+    /// Sees that nothing is told for a while.
+    pub(super) async fn none(&mut self) {
+        let told = tokio::time::timeout(Duration::from_secs(30), self.consumer.recv()).await;
+        assert!(told.is_err(), "an outcome came");
     }
 
     /// The next outcome, and what it is about.
@@ -118,9 +124,22 @@ impl Fixture {
 
     /// The next errand, which is to write something: to whom, under which key, and whether it comes out of a hold.
     pub(super) async fn written(&mut self) -> (ConnectionId, String, bool, Json) {
-        match self.errand().await {
-            (connection, Command::Write(Write { key, released, .. }), body) => (connection, key, released, body),
+        let message = self.returned().await;
+        match Return::read(&message) {
+            Some(Return::Command(connection, Command::Write(Write { key, released, .. }))) => {
+                let body = json_of(&message.body);
+                self.is_written(message).await;
+                (connection, key, released, body)
+            }
             other => panic!("nothing to write: {other:?}"),
+        }
+    }
+
+    /// As a terminator says when it has written something.
+    pub(super) async fn is_written(&self, message: Message) {
+        if Command::has_producer(&message.properties) {
+            let Message { body, properties } = undelivered::written(message);
+            self.publish(self.undelivered(), body, properties).await;
         }
     }
 
@@ -150,6 +169,7 @@ impl Fixture {
             key: format!("p:{name}"),
             identity: Some(tag(subject)),
             producer: None,
+            connections: 0,
             alone: false,
             asked_by: None,
             released: false,

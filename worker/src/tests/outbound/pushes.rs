@@ -59,13 +59,16 @@ async fn a_push_is_one_message_for_a_terminator_whatever_the_number_of_its_conne
     }
     fixture.connect(away, "alice", 300).await;
     fixture.push(&TO_ALICE, "1", outcomes.wanted("a")).await;
+    let Some(Return::Spread(spread)) = Return::read(&fixture.raw().await) else {
+        panic!("it is for several");
+    };
+    for connection in spread.connections().take(2) {
+        fixture.is_written(spread.to_one(connection)).await;
+    }
     assert_eq!(
         outcomes.next().await.1,
         json!({"outcome": "delivered", "connections": 51})
     );
-    let Some(Return::Spread(spread)) = Return::read(&fixture.raw().await) else {
-        panic!("it is for several");
-    };
     assert!(
         spread
             .connections()
@@ -236,6 +239,7 @@ async fn where_expires_are_ignored_an_expired_connection_is_as_good_as_any() {
     let mut outcomes = Outcomes::of(&fixture);
     fixture.connect(fixture.connection(1), "alice", -1).await;
     fixture.push(&TO_ALICE, "1", outcomes.wanted("a")).await;
+    fixture.written().await;
     assert_eq!(
         outcomes.next().await.1,
         json!({"outcome": "delivered", "connections": 1})
@@ -281,13 +285,15 @@ async fn a_push_for_a_connection_goes_there_in_the_name_of_whoever_it_is() {
     fixture.connect(fixture.connection(2), "alice", 300).await;
     let name = fixture.connection(2).to_string();
     fixture.push(&[("connection", &name)], "1", outcomes.wanted("a")).await;
-    match fixture.errand().await {
-        (connection, Command::Write(write), _) => {
+    let came = fixture.returned().await;
+    match Return::read(&came) {
+        Some(Return::Command(connection, Command::Write(write))) => {
             assert_eq!(connection, fixture.connection(2));
             assert_eq!(write.identity, Some(tag("alice")));
         }
         other => panic!("{other:?}"),
     }
+    fixture.is_written(came).await;
     assert_eq!(
         outcomes.next().await.1,
         json!({"outcome": "delivered", "connections": 1})
@@ -492,4 +498,26 @@ async fn the_producer_of_a_push_that_failed_for_good_is_told_in_its_own_words() 
     settle().await;
     let queue = fixture.names.return_queue(fixture.terminator).name;
     assert_eq!(fixture.bus.depth(&queue), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_is_told_once_and_only_when_it_is_written_or_never_will_be() {
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut outcomes = Outcomes::of(&fixture);
+    fixture.connect(fixture.connection(1), "alice", 300).await;
+    fixture.push(&TO_ALICE, "1", outcomes.wanted("a")).await;
+    let came = fixture.returned().await;
+    outcomes.none().await;
+    // Its reader is too slow, and goes: it is held, and nobody comes.
+    for _ in 0..2 {
+        fixture.bounce(Bounced::Gone, came.clone()).await;
+    }
+    assert_eq!(outcomes.next().await.1, json!({"outcome": "held"}));
+    outcomes.none().await;
+    fixture.clock.advance(HOLD_TTL + Duration::from_secs(1));
+    assert_eq!(outcomes.next().await.1, json!({"outcome": "expired"}));
+    // It was written all the same, and its terminator says so late.
+    fixture.is_written(came).await;
+    outcomes.none().await;
 }
