@@ -26,6 +26,7 @@ Examples:
   countersign revoke --jti 3f1c --issuer https://id.example
   countersign revoke --sid 08a5019c --issuer https://id.example     one login, and what came of it
   countersign revoke --connection 0f3c9a2b7d51e604.1f    `countersign inspect identity` names connections
+  countersign revoke --subject alice --json | jq .connections      how many it has reached (of a subject, or a connection)
   countersign revoke --everyone --issued-before 2026-11-23T22:00:00Z
 
 Exit status: 0 it is in force, 1 it was refused, 2 nobody confirmed it.";
@@ -102,6 +103,9 @@ struct Revocation<'a> {
 #[derive(Deserialize)]
 struct Confirmation {
     outcome: String,
+    /// How many it has reached; nothing if that cannot be told.
+    #[serde(default)]
+    connections: Option<u64>,
     #[serde(default)]
     error: Option<Refusal>,
 }
@@ -175,11 +179,19 @@ impl RevokeArgs {
         let revoked = confirmation.outcome == "revoked";
         match confirmation.error {
             _ if self.json => print::line(&text),
-            None if revoked => print::line("revoked"),
+            None if revoked => print::line(&in_force(confirmation.connections)),
             Some(Refusal { code, message }) => print::line(&format!("refused: {code}: {message}")),
             None => print::line(&confirmation.outcome),
         }
         Ok(ExitCode::from(u8::from(!revoked)))
+    }
+}
+
+fn in_force(connections: Option<u64>) -> String {
+    match connections {
+        None => "revoked".to_owned(),
+        Some(1) => "revoked; it has reached 1 connection".to_owned(),
+        Some(count) => format!("revoked; it has reached {count} connections"),
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub(crate) mod authentication;
 mod clocks;
+mod explained;
 pub(crate) mod faults;
 pub(crate) mod handlers;
 mod harness;

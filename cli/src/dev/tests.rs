@@ -253,7 +253,7 @@ async fn who_is_on_a_connection_is_told_and_a_revocation_is_in_force() {
     assert!(get(&dev, "/connection?id=nonsense").await.0.starts_with("HTTP/1.1 400"));
 
     let (_, told) = post(&dev, "/revoke", &json!({"connection": connection})).await;
-    assert_eq!(told["outcome"], json!({"outcome": "revoked"}));
+    assert_eq!(told["outcome"]["outcome"], "revoked", "{told}");
     dev.end().await;
 }
 

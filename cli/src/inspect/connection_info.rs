@@ -181,6 +181,11 @@ impl Standing {
         }
     }
 
+    /// Whether nobody is on the other end any more, as far as is known.
+    pub(crate) const fn is_gone(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Unknown)
+    }
+
     /// For programs.
     pub(crate) const fn word(&self) -> &'static str {
         match self {

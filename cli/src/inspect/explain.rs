@@ -21,7 +21,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   countersign explain 0f3c9a2b7d51e604.1f                      a connection: logs have its id, clients in auth.resume
   countersign explain 0f3c9a2b7d51e604.1f --message order-7    one message, by its own id or its sequence
-  countersign explain alice                                    all connections of a subject
+  countersign explain alice                                    all connections of a subject, those of the last hour too
   countersign explain alice --json | jq -r '.decisions[] | [.what, .why] | @tsv'
 
 The last 64 decisions of each connection are kept for an hour. What was simply handled is not noted.
@@ -90,15 +90,20 @@ pub(crate) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
         && !args.json
     {
         print::note(&format!(
-            "no connection of {} is known, of {}; if the subject is right, --issuer says another issuer, and a \
-             connection that is gone is explained by its id",
+            "no connection of {} is known, of {}, not within the last hour either; if the subject is right, --issuer says \
+             another issuer",
             subject,
             args.issuers.issuer.join(" or ")
         ));
     }
+    let is_of_subject = matches!(about, About::Subject(_));
     let mut told = 0;
     for connection in connections {
         let story = args.story(&*store, connection).await?;
+        // Of one that is gone, without a word to say of it, nobody wants to hear.
+        if story.decisions.is_empty() && is_of_subject && story.standing.is_gone() {
+            continue;
+        }
         told += story.decisions.len();
         if args.json {
             print::line(&story.to_json().to_string());
@@ -127,8 +132,10 @@ impl ExplainArgs {
             let identity = tag_of(&Issuer::new(issuer.as_str()), subject);
             let registered = store.connections(identity).await?;
             connections.extend(registered.into_iter().map(|entry| entry.connection));
+            connections.extend(store.closed_lately(identity).await?);
         }
         connections.sort_unstable();
+        connections.dedup();
         Ok(connections)
     }
 

@@ -9,15 +9,18 @@ use clap::Args;
 use serde_json::{Value, json};
 use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 
+use super::TokenText;
 use super::settings::TokenSettings;
-use super::{TokenText, verify};
+use super::verdict::Verdict;
 use crate::support::{human, print};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   countersign token inspect eyJhbGciOi...
   countersign token mint alice | countersign token inspect
-  countersign token inspect --jwt-issuer https://login.example.com --jwt-audience chat --json eyJhbGciOi...";
+  countersign token inspect --jwt-issuer https://login.example.com --jwt-audience chat --json eyJhbGciOi...
+
+Exit status: 0 it is shown, 2 it is no token, or a worker with these settings could not check it.";
 
 /// The token, and perhaps the settings of a worker.
 #[derive(Debug, Args)]
@@ -35,23 +38,31 @@ pub(super) async fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let token = args.token.read()?;
     let now = SystemClock.now();
     let (header, claims) = parts(&token)?;
-    let verdict = if args.settings.is_empty() {
-        None
-    } else {
-        let checker = args.settings.checker().await?;
-        verify::tell_passed_over(&checker);
-        Some(verify::answer(&checker.check(&token, now), now))
+    let verdict = match args.settings.is_empty() {
+        true => None,
+        false => Some(Verdict::of(&token, &args.settings, now).await),
     };
-    if args.json {
-        print::line(&json!({"header": header, "claims": claims, "verdict": verdict}).to_string());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let last = match &verdict {
-        Some(verdict) => format!("a worker with these settings says: {}", verify::text(verdict)),
-        None => "NOT VERIFIED: anybody can write this; `countersign token verify` checks it".to_owned(),
+    let told = match &verdict {
+        _ if args.json => {
+            let verdict = verdict.as_ref().map(Verdict::to_json);
+            json!({"header": header, "claims": claims, "verdict": verdict}).to_string()
+        }
+        Some(verdict) => format!(
+            "{}a worker with these settings says: {}",
+            describe(&header, &claims, now),
+            verdict.text()
+        ),
+        None => format!(
+            "{}NOT VERIFIED: anybody can write this; `countersign token verify` checks it",
+            describe(&header, &claims, now)
+        ),
     };
-    print::line(&format!("{}{last}", describe(&header, &claims, now)));
-    Ok(ExitCode::SUCCESS)
+    print::line(&told);
+    // What was asked for was shown; that a worker could not say more is another thing.
+    Ok(match verdict {
+        Some(verdict @ Verdict::Unknown(_)) => ExitCode::from(verdict.status()),
+        _ => ExitCode::SUCCESS,
+    })
 }
 
 /// Header and claims, as they stand.

@@ -4,6 +4,7 @@ mod inspect;
 pub(crate) mod mint;
 mod settings;
 mod signing_key;
+mod verdict;
 mod verify;
 
 use std::io::{self, Read as _};

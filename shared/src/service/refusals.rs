@@ -3,30 +3,21 @@
 //! Whoever is refused chooses how often that is, so a line for each would bury the log, and none at all leaves an operator
 //! without a reason. The first of a kind is told at once; what follows within a minute is counted, and told when it is over.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-/// Between two lines of one kind.
-const PERIOD: Duration = Duration::from_secs(60);
-/// How exactly that is kept.
+use super::repetition::Repetitions;
+
+/// How exactly a minute is kept.
 const LOOK: Duration = Duration::from_secs(5);
-/// So many kinds are told apart; there are some 50 reasons.
-const MOST_KINDS: usize = 100;
 
 /// Counts refusals by kind.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<BTreeMap<String, Kind>>);
-
-#[derive(Debug)]
-struct Kind {
-    told: Instant,
-    last: Refused,
-}
+pub struct Refusals(Repetitions<Refused>);
 
 /// What is to be told of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,49 +37,21 @@ impl Refusals {
     ///
     /// Reasons that differ in their numbers alone are of one kind.
     pub fn count(&self, code: &'static str, whose: &dyn Display, reason: &str, now: Instant) -> Option<Refused> {
-        let mut kinds = self.lock();
-        let name = name_of(code, reason);
-        let name = if kinds.len() < MOST_KINDS || kinds.contains_key(&name) {
-            name
-        } else {
-            code.to_owned()
-        };
-        let kind = kinds.get(&name);
-        let is_due = kind.is_none_or(|kind| now.saturating_duration_since(kind.told) >= PERIOD);
-        let before = kind.map_or(0, |kind| kind.last.count);
-        let told = kind.map_or(now, |kind| kind.told);
-        let last = Refused {
+        let refused = Refused {
             code,
-            count: before.saturating_add(1),
+            count: 1,
             whose: whose.to_string(),
             reason: reason.to_owned(),
         };
-        let kept = Kind {
-            told: if is_due { now } else { told },
-            last: Refused {
-                count: if is_due { 0 } else { last.count },
-                ..last.clone()
-            },
-        };
-        kinds.insert(name, kept);
-        is_due.then_some(last)
+        let untold = self.0.admit_as([&name_of(code, reason), code], refused.clone(), now)?;
+        let count = untold.saturating_add(1);
+        Some(Refused { count, ..refused })
     }
 
     /// What was counted and has not been told for a minute. Kinds of which there was nothing are forgotten.
     pub fn due(&self, now: Instant) -> Vec<Refused> {
-        let mut due = Vec::new();
-        self.lock().retain(|_, kind| {
-            if now.saturating_duration_since(kind.told) < PERIOD {
-                return true;
-            }
-            if kind.last.count == 0 {
-                return false;
-            }
-            due.push(kind.last.clone());
-            (kind.told, kind.last.count) = (now, 0);
-            true
-        });
-        due
+        let due = self.0.due(now).into_iter();
+        due.map(|(last, count)| Refused { count, ..last }).collect()
     }
 
     /// Logs one more, if it is to be told now.
@@ -104,10 +67,6 @@ impl Refusals {
             sleep(LOOK).await;
             self.due(Instant::now()).iter().for_each(Refused::log);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kind>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,6 +115,7 @@ pub fn grouped(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::repetition::PERIOD;
 
     fn told(refused: &Refused) -> (&'static str, u64, &str, &str) {
         (refused.code, refused.count, &refused.whose, &refused.reason)
@@ -184,7 +144,7 @@ mod tests {
         assert!(count(5, "too large: 10 of 8 bytes", 61).is_none(), "it was just told");
         assert_eq!(refusals.due(start + PERIOD * 2).len(), 1);
         assert_eq!(refusals.due(start + PERIOD * 4).len(), 0);
-        assert!(refusals.lock().is_empty(), "it is forgotten");
+        assert_eq!(refusals.0.len(), 0, "it is forgotten");
         assert!(count(6, "too large: 10 of 8 bytes", 241).is_some());
     }
 
@@ -196,7 +156,7 @@ mod tests {
                 let _any = refusals.count("code", &"x", &format!("{first}{second}"), now);
             }
         }
-        assert!(refusals.lock().len() <= MOST_KINDS + 1);
+        assert!(refusals.0.len() < 26 * 26 / 2);
     }
 
     #[test]

@@ -119,9 +119,9 @@ impl Acceptor {
             }),
             arrivals: Arc::new(Arrivals::new(limits.handshakes)),
             limits,
+            refusals: sockets.registry.common().closings.told(),
             sockets,
             audit: Audit::default(),
-            refusals: Arc::default(),
         }
     }
 

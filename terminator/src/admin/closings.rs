@@ -1,10 +1,11 @@
-//! The last connections that have ended, and why: for people who watch.
+//! The last connections that have ended, and why: for people who watch, and, where it was we who ended one, in the log.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use shared::service::clock::Timestamp;
+use shared::service::refusals::Refusals;
 use shared::wire::id::ConnectionId;
 
 use crate::connection::close_reason::CloseReason;
@@ -27,13 +28,25 @@ pub struct Closing {
 
 /// The last few.
 #[derive(Debug, Default)]
-pub(crate) struct Closings(Mutex<VecDeque<Closing>>);
+pub(crate) struct Closings {
+    last: Mutex<VecDeque<Closing>>,
+    told: Arc<Refusals>,
+}
+
+/// From here on a code says what a client has done, or has not (RFC 6455 §7.4.2).
+const FIRST_OF_CLIENTS: u16 = 4_000;
 
 impl Closings {
     /// One more.
     pub(crate) fn note(&self, now: Timestamp, connection: ConnectionId, ending: CloseReason) {
         let (what, why) = match ending.code() {
-            Some(code) => ("closed", format!("{}: {}", code.code(), code.reason())),
+            Some(code) => {
+                let why = format!("{}: {}", code.code(), code.reason());
+                if code.code() >= FIRST_OF_CLIENTS {
+                    self.told.tell("closed", &connection, &why);
+                }
+                ("closed", why)
+            }
             None => ("left", "by its client".to_owned()),
         };
         let mut kept = self.lock();
@@ -48,13 +61,18 @@ impl Closings {
         });
     }
 
+    /// Where the closings are counted that are told once a minute.
+    pub(crate) fn told(&self) -> Arc<Refusals> {
+        self.told.clone()
+    }
+
     /// The last few, the newest last.
     pub(crate) fn last(&self) -> Vec<Closing> {
         self.lock().iter().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Closing>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use shared::bus::PublishError;
+use shared::wire::id::ConnectionId;
 use shared::wire::protocol::{CloseCode, ServerMessage};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_tungstenite::WebSocketStream;
@@ -50,10 +51,10 @@ pub(crate) async fn take_leave(mut connection: Connection, ending: CloseReason) 
         connection.forwarder.undelivered.send(back);
     }
     if let CloseReason::Close { code, say } = ending {
-        let deadline = deadline(&connection);
+        let (deadline, id) = (deadline(&connection), connection.entry.peer.id());
         if Instant::now() < deadline {
             // Whoever does not take the good-bye in time goes without.
-            let closing = timeout_at(deadline, close(&mut connection.socket, texts, code, say));
+            let closing = timeout_at(deadline, close(&mut connection.socket, texts, (code, id), say));
             let _ = beside(pin!(closing), &mut connection.parked).await;
         }
     }
@@ -112,7 +113,12 @@ fn refuse_ahead(connection: &mut Connection, ending: CloseReason) {
 }
 
 /// Says why, closes, and waits for the client to agree.
-async fn close(socket: &mut WebSocketStream<Stream>, texts: Vec<Bytes>, code: CloseCode, say: bool) {
+async fn close(
+    socket: &mut WebSocketStream<Stream>,
+    texts: Vec<Bytes>,
+    (code, connection): (CloseCode, ConnectionId),
+    say: bool,
+) {
     let error = last_error(code).filter(|_| say);
     let error = error.map(|error| Bytes::from(ServerMessage::error(None, &error).to_json()));
     // Whoever reads too slowly is not given more.
@@ -131,7 +137,8 @@ async fn close(socket: &mut WebSocketStream<Stream>, texts: Vec<Bytes>, code: Cl
     }
     let frame = CloseFrame {
         code: FrameCode::from(code.code()),
-        reason: code.reason().into(),
+        // By its connection, that is, whoever runs this can have it explained.
+        reason: format!("{} ({connection})", code.reason()).into(),
     };
     if socket.close(Some(frame)).await.is_ok() {
         while let Some(Ok(_)) = socket.next().await {

@@ -135,6 +135,7 @@ impl Store for LosingStore {
         fn predecessors(connection: ConnectionId) -> Vec<ConnectionId>;
         fn connections(identity: IdentityTag) -> Vec<Registered>;
         fn departed(identity: IdentityTag, since: Timestamp) -> Vec<(ConnectionId, Timestamp)>;
+        fn closed_lately(identity: IdentityTag) -> Vec<ConnectionId>;
         fn registered(identity: IdentityTag, connection: ConnectionId) -> Option<Registered>;
         fn held_messages(connection: ConnectionId) -> Vec<HeldMessage>;
         fn reserved() -> u64;

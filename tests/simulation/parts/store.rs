@@ -119,6 +119,11 @@ impl Store for ChaosStore {
         ping() -> ();
     }
 
+    /// Only people read them.
+    fn closed_lately(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>> {
+        Box::pin(self.through(self.shared.closed_lately(identity)))
+    }
+
     /// In a fixed order: it promises none, and chance would make of it another run each time.
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
         Box::pin(async move {

@@ -229,7 +229,7 @@ impl Counters {
     /// What was asked to be revoked is, or is refused.
     pub(crate) fn revocation(&self, outcome: &Outcome) {
         match outcome {
-            Outcome::Revoked { replicated } => {
+            Outcome::Revoked { replicated, .. } => {
                 self.revoked.increment(1);
                 self.unreplicated.increment(u64::from(*replicated == Some(false)));
             }

@@ -37,6 +37,9 @@ pub(crate) enum Outcome {
     },
     /// What was to be revoked is.
     Revoked {
+        /// How many live connections it has reached, where that can be told.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        connections: Option<usize>,
         /// Whether a replica of the store has it; nothing if there is none that should.
         #[serde(skip_serializing_if = "Option::is_none")]
         replicated: Option<bool>,
@@ -111,12 +114,19 @@ mod tests {
             (Outcome::Held, r#"{"outcome":"held"}"#),
             (Outcome::NoRecipient, r#"{"outcome":"no_recipient"}"#),
             (Outcome::Expired, r#"{"outcome":"expired"}"#),
-            (Outcome::Revoked { replicated: None }, r#"{"outcome":"revoked"}"#),
             (
                 Outcome::Revoked {
+                    connections: None,
+                    replicated: None,
+                },
+                r#"{"outcome":"revoked"}"#,
+            ),
+            (
+                Outcome::Revoked {
+                    connections: Some(3),
                     replicated: Some(false),
                 },
-                r#"{"outcome":"revoked","replicated":false}"#,
+                r#"{"outcome":"revoked","connections":3,"replicated":false}"#,
             ),
             (
                 refused,

@@ -6,18 +6,20 @@
 //! more when the store has them, for whoever started in between. What has come
 //! meanwhile is taken together: one call of the store and one broadcast for many.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use shared::bus::{Delivery, UNREADABLE};
 use shared::wire::protocol::{ErrorBody, ErrorCode};
-use shared::wire::revocation::{MOST_AT_A_TIME, Revocation};
+use shared::wire::revocation::{MOST_AT_A_TIME, Revocation, Target};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Known;
+use super::reach::reached;
 use super::revoker::Revoker;
 use crate::app::queue_consumer::QueueConsumer;
 use crate::message::NOT_AMQP;
@@ -57,24 +59,32 @@ impl RevocationConsumer {
         };
         let read: Vec<_> = batch.iter().map(read).collect();
         let good: Vec<_> = read.iter().filter_map(|one| one.as_ref().ok().copied()).collect();
-        let kept = if good.is_empty() {
-            Kept::default()
+        let (reached, kept) = if good.is_empty() {
+            Default::default()
         } else {
-            self.revoker.persist(&good).await
+            // Counted beside it, and asked first: those that are closed leave the index.
+            join(reached(&self.outbound, &good), self.revoker.persist(&good)).await
         };
         let ends = batch
             .into_iter()
             .zip(read)
-            .map(|(delivery, read)| self.end(delivery, read, &kept));
+            .map(|(delivery, read)| self.end(delivery, read, &kept, &reached));
         join_all(ends).await;
     }
 
-    async fn end(&self, delivery: Delivery, read: Result<Revocation, String>, kept: &Kept) {
+    async fn end(
+        &self,
+        delivery: Delivery,
+        read: Result<Revocation, String>,
+        kept: &Kept,
+        reached: &HashMap<Target, usize>,
+    ) {
         let outcome = match read {
             Ok(revocation) if kept.refused.contains(&revocation.target) => Outcome::Refused { error: full() },
             Ok(revocation) => {
                 self.revoker.leave_a_line(&revocation);
                 Outcome::Revoked {
+                    connections: reached.get(&revocation.target).copied(),
                     replicated: kept.unreplicated.then_some(false),
                 }
             }

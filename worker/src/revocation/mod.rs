@@ -7,6 +7,7 @@
 pub(crate) mod intake;
 pub(crate) mod known;
 pub(crate) mod listening;
+mod reach;
 pub(crate) mod revoker;
 
 use std::time::Duration;

@@ -306,6 +306,9 @@ pub trait Store: Send + Sync + 'static {
     /// All connections of an identity, those that have expired within a day included, in no order.
     fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>>;
 
+    /// The connections that have left those of an identity lately, for as long as decisions about them are kept, in no order.
+    fn closed_lately(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>>;
+
     /// One connection of an identity, likewise.
     fn registered(
         &self,

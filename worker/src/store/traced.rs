@@ -122,6 +122,10 @@ impl Store for Traced {
         traced("drop_messages", self.0.drop_messages(connection, sequences))
     }
 
+    fn closed_lately(&self, identity: IdentityTag) -> Call<'_, Vec<ConnectionId>> {
+        traced("closed_lately", self.0.closed_lately(identity))
+    }
+
     fn registered(&self, identity: IdentityTag, connection: ConnectionId) -> Call<'_, Option<Registered>> {
         traced("registered", self.0.registered(identity, connection))
     }

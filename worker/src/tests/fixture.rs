@@ -548,6 +548,7 @@ impl Store for FlakyStore {
         fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
         fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
         fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
+        fn closed_lately<'a>(identity: IdentityTag) -> Vec<ConnectionId>;
         fn registered<'a>(identity: IdentityTag, connection: ConnectionId) -> Option<Registered>;
         fn keep_messages<'a>(connection: ConnectionId, keep: Duration) -> ();
         fn discard_messages<'a>(connection: ConnectionId) -> u64;

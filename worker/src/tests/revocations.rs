@@ -60,7 +60,7 @@ async fn a_revocation_is_stored_then_broadcast_then_told() {
     assert_eq!(fixture.store.revocations().await.unwrap(), revocations);
     assert_eq!(
         outcomes.next().await,
-        ("about r".to_owned(), json!({"outcome": "revoked"}))
+        ("about r".to_owned(), json!({"outcome": "revoked", "connections": 0}))
     );
     assert!(fixture.is_empty(&fixture.names.revocations()).await);
 }

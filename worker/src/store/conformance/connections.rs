@@ -11,6 +11,31 @@ pub(super) async fn every_claim(home: &dyn Home) {
     whoever_is_taken_out_by_no_message_may_come_again(home).await;
     that_a_connection_left_is_known_for_as_long_as_older_messages_may_come(home).await;
     who_left_lately_is_known_until_they_come_again_or_are_replaced(home).await;
+    who_has_left_is_listed_for_as_long_as_decisions_are_kept(home).await;
+}
+
+async fn who_has_left_is_listed_for_as_long_as_decisions_are_kept(home: &dyn Home) {
+    let (alice, entries) = (an_identity(), [0; 3].map(|_| registered(a_connection())));
+    let departed = async || {
+        let mut all = home.store().closed_lately(alice).await.expect("the store answers");
+        all.sort_unstable();
+        all
+    };
+    for entry in entries {
+        register(home, alice, entry).await;
+    }
+    assert_eq!(departed().await, []);
+    // One says so itself, of the other its terminator has died.
+    leave(home, alice, entries[0].connection, Some(9)).await;
+    leave(home, alice, entries[1].connection, None).await;
+    let mut gone = [entries[0].connection, entries[1].connection];
+    gone.sort_unstable();
+    assert_eq!(departed().await, gone);
+    assert_eq!(connections(home, alice).await, entries[2..]);
+    pass(home, DECISIONS_TTL - Duration::from_secs(1)).await;
+    assert_eq!(departed().await, gone);
+    pass(home, AFTERLIFE).await;
+    assert_eq!(departed().await, []);
 }
 
 async fn an_expired_connection_is_listed_for_a_day(home: &dyn Home) {

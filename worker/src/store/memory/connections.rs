@@ -66,9 +66,8 @@ impl Connections {
                 self.depart(identity, connection, now);
             }
         }
-        if let Some(by) = by {
-            self.remember(identity, connection, by, now);
-        }
+        // Where no message says so, any may enter it again.
+        self.remember(identity, connection, by.unwrap_or(Sequence::new(0)), now);
     }
 
     fn depart(&mut self, identity: IdentityTag, connection: ConnectionId, now: Timestamp) {
@@ -123,6 +122,11 @@ impl Connections {
         {
             left.remove(&oldest);
         }
+    }
+
+    pub(super) fn closed_lately(&self, identity: IdentityTag, now: Timestamp) -> Vec<ConnectionId> {
+        let left = self.left.get(&identity, now);
+        left.map(|left| left.keys().copied().collect()).unwrap_or_default()
     }
 
     pub(super) fn one(&self, identity: IdentityTag, connection: ConnectionId, now: Timestamp) -> Option<Registered> {

@@ -193,6 +193,10 @@ impl Store for MemoryStore {
         self.step(move |state, now| state.connections.of(identity, now))
     }
 
+    fn closed_lately(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>> {
+        self.step(move |state, now| state.connections.closed_lately(identity, now))
+    }
+
     fn registered(
         &self,
         identity: IdentityTag,

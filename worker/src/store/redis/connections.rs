@@ -123,6 +123,13 @@ impl RedisStore {
         Ok(found)
     }
 
+    pub(super) async fn read_closed_lately(&self, identity: IdentityTag) -> Result<Vec<ConnectionId>, StoreError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.of_identity(identity, "left"));
+        let left: HashMap<String, String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+        left.keys().map(|name| name.parse().map_err(unreadable)).collect()
+    }
+
     pub(super) async fn read_connection(
         &self,
         identity: IdentityTag,

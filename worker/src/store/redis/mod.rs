@@ -400,6 +400,10 @@ impl Store for RedisStore {
         Box::pin(self.read_connections(identity))
     }
 
+    fn closed_lately(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>> {
+        Box::pin(self.read_closed_lately(identity))
+    }
+
     fn registered(
         &self,
         identity: IdentityTag,

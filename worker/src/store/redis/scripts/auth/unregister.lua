@@ -24,9 +24,11 @@ if redis.call('HDEL', connections, connection) == 1 then
 end
 redis.call('ZREM', KEYS[2], connection)
 
+-- Where no message says so, any may enter it again.
+local said = by or '0'
 local left_by = redis.call('HGET', left, connection)
-if by and not (left_by and newer(left_by, by)) then
-    redis.call('HSET', left, connection, by)
+if not (left_by and newer(left_by, said)) then
+    redis.call('HSET', left, connection, said)
     redis.call('ZADD', left_at, ARGV[2], connection)
     while redis.call('ZCARD', left_at) > tonumber(ARGV[4]) do
         local oldest = redis.call('ZRANGE', left_at, 0, 0)[1]
