@@ -4,5 +4,6 @@
 
 pub mod bus;
 pub mod credentials;
+pub mod seal;
 pub mod service;
 pub mod wire;

@@ -33,6 +33,7 @@ use shared::bus::rabbitmq::{Access, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::bus::{Bus, PublishTimeout};
 use shared::credentials::{Credential, CredentialError, Keeping};
+use shared::seal::Sealer;
 use shared::service::admin::{Admin, AdminError, Readiness, watch_broker};
 use shared::service::clock::{Clock, SystemClock};
 use shared::service::config::Config;
@@ -167,11 +168,16 @@ impl Terminator {
             admin,
             readiness,
             console,
-            credentials,
+            mut credentials,
         } = entrance;
         let shutdown = CancellationToken::new();
         let tracer = Tracer::start(&config.tracing, &TerminatorConfig::PROGRAM, &parts.id.to_string())?;
-        let house = Runtime::open(config, parts, tls, tracer.clone());
+        let sealer = Sealer::load(
+            &config.broker.seal_keys,
+            config.broker.namespace.as_str(),
+            &mut credentials,
+        )?;
+        let house = Runtime::open(config, parts, (tls, sealer), tracer.clone());
         let console_view = house.console_view.clone();
         if let Some(console) = console {
             console.show(Arc::new(console_view.clone()));
@@ -255,7 +261,12 @@ struct Runtime {
 
 impl Runtime {
     /// Opens it. The phase is [`Phase::Waiting`] until it is served.
-    fn open(config: TerminatorConfig, parts: Parts, tls: Option<Credential<TlsAcceptor>>, tracer: Tracer) -> Self {
+    fn open(
+        config: TerminatorConfig,
+        parts: Parts,
+        (tls, sealer): (Option<Credential<TlsAcceptor>>, Sealer),
+        tracer: Tracer,
+    ) -> Self {
         let Parts { bus, clock, id } = parts;
         let metrics = Arc::new(Metrics::new());
         let names = Names::new(config.broker.namespace.as_str());
@@ -293,6 +304,7 @@ impl Runtime {
             return_queue.name,
             metrics,
             rooms,
+            sealer.clone(),
         );
         let (phase, phases) = watch::channel(Phase::Waiting);
         // What is given back waits as long as it must; it ends when nobody can give back any more.
@@ -309,7 +321,7 @@ impl Runtime {
             link: bus.link(),
         };
         let background = vec![
-            tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs).run(answers)),
+            tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs, sealer).run(answers)),
             tokio::spawn(crate::timers::turning::turn(registry.clone(), phases.clone())),
             tokio::spawn(announcer.run()),
         ];

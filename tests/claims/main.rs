@@ -22,5 +22,6 @@ mod push_shards;
 pub(crate) mod pushes;
 mod real_provider;
 mod rotation;
+mod sealing;
 mod sharing;
 pub(crate) mod sockets;

@@ -266,6 +266,7 @@ impl World {
             issuers: vec![Issuer::new(ISSUER)],
             clock: Arc::new(self.clock),
             limits: worker_config(&self.settings).limits(),
+            sealing: worker::Sealing::OFF,
         };
         let worker = Some(Worker::start_with(
             parts,

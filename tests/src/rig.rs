@@ -86,6 +86,7 @@ impl Rig for Embedded {
                 issuers: worker_config.issuers(),
                 clock: Arc::new(SystemClock),
                 limits: worker_config.limits(),
+                sealing: worker::Sealing::OFF,
             };
             Worker::start_with(parts, Poisoned)
         };

@@ -12,6 +12,7 @@
 //!   [`identity`](auth::identity) comes into being.
 //! - [`store`]: what is known of each connection, shared by all workers.
 //! - [`handler`]: what the application does with it, whose turn it is, and what was done with it if it came before.
+//! - `opening`: opens what terminators have sealed.
 //! - `outbound`: pushes, and what is held until a connection can be written to.
 //! - `provider_events`: what identity providers revoke.
 //! - `revocation`: tokens that are revoked before their time.
@@ -19,6 +20,7 @@
 //! - [`admin`]: metrics, recent decisions, health and the console.
 //! - `web`: HTTP clients that connect to what the configuration names, and to nothing else.
 
+mod opening;
 mod provider_events;
 mod sharing;
 
@@ -26,7 +28,7 @@ pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod config;
-pub(crate) mod dead_letter;
+pub mod dead_letter;
 pub mod handler;
 pub(crate) mod message;
 mod outbound;
@@ -52,6 +54,7 @@ use tracing::warn;
 use self::config::WorkerConfig;
 use self::handler::builtin::Application;
 pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
+pub use self::opening::Sealing;
 pub use self::provider_events::DoorError;
 use self::provider_events::{Opened, ProviderEvents};
 use crate::admin::recent_decisions::RecentDecisions;
@@ -101,6 +104,7 @@ impl Worker {
         let issuers = config.issuers();
         let store = crate::app::start::store(&config, clock.clone(), &mut credentials)?;
         let access = Access::load(&config.broker, &mut credentials)?;
+        let sealing = crate::app::start::sealing(&config, &mut credentials)?;
         let door = AdminListener::open(config.admin_listen, credentials.register(), config.console).await?;
         let events = Opened::open(config.provider_events_listen).await?;
         let keeper = crate::app::start::keeper(&config, contents, &verifier, &credentials.register()).await?;
@@ -116,6 +120,7 @@ impl Worker {
             issuers,
             clock: clock.clone(),
             limits: config.limits(),
+            sealing,
         };
         let running = Consumers::start(parts, application, tracer.clone());
         let revoking = (running.revoker.clone(), running.known.clone());

@@ -134,6 +134,7 @@ impl Workers {
                 issuers: config.issuers(),
                 clock: Arc::new(SystemClock),
                 limits: config.limits(),
+                sealing: worker::Sealing::OFF,
             };
             Worker::start_with(parts, Echo)
         };

@@ -1,5 +1,6 @@
 //! Reaching the broker, or saying why not.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
@@ -8,6 +9,7 @@ use shared::bus::rabbitmq::{Access, MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Topology;
 use shared::bus::{Bus as _, Link};
 use shared::credentials::{Credentials, Register};
+use shared::seal::Sealer;
 use shared::service::config::{Batch, BrokerConfig, Namespace, OneOrMore, Value as _};
 use tokio::time::timeout;
 
@@ -44,6 +46,9 @@ pub(crate) struct BrokerArgs {
     /// Its private key.
     #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AMQP_KEY", default_value = "off", value_parser = files::parse)]
     amqp_key: FileArg,
+    /// The files of the keys that messages are sealed with, comma separated: `inspect dead` opens by them what workers could not.
+    #[arg(long, value_name = "FILES", env = "COUNTERSIGN_SEAL_KEYS", value_delimiter = ',')]
+    seal_keys: Vec<PathBuf>,
     /// The prefix of every exchange and queue.
     #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = "countersign")]
     pub(crate) namespace: String,
@@ -63,12 +68,33 @@ impl BrokerArgs {
             amqp_cert: self.amqp_cert.0.clone(),
             amqp_key: self.amqp_key.0.clone(),
             namespace: Namespace::parse(&self.namespace).map_err(|want| anyhow!("--namespace: want {want}"))?,
+            seal_keys: self.seal_keys.clone(),
             batch: Batch::Off,
         };
         if let Some(conflict) = broker.conflicts().first() {
             bail!("--{} {}", conflict.setting, conflict.problem);
         }
         Ok(Access::load(&broker, &mut Credentials::new(&Register::default()))?)
+    }
+}
+
+impl BrokerArgs {
+    /// By what sealed letters are opened.
+    ///
+    /// # Errors
+    /// What is wrong with a file.
+    pub(crate) fn sealer(&self) -> anyhow::Result<Sealer> {
+        let files: Vec<_> = self
+            .seal_keys
+            .iter()
+            .filter(|path| !path.as_os_str().is_empty())
+            .cloned()
+            .collect();
+        Ok(Sealer::load(
+            &files,
+            &self.namespace,
+            &mut Credentials::new(&Register::default()),
+        )?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{Publication, PublishError, Publisher, Receipt, Route};
+use shared::seal::Sealer;
 use shared::service::clock::Timestamp;
 use shared::wire::envelope::{ForwardedMessage, MessageKind, Standing, release, run};
 use shared::wire::id::{MessageId, Sequence};
@@ -37,6 +38,7 @@ pub(crate) struct Forwarder {
     return_queue: String,
     glance: Glance,
     pub(crate) rooms: Budgets,
+    sealer: Sealer,
     /// How many tell the workers of their end at a time.
     pub(crate) ends: Semaphore,
 }
@@ -49,6 +51,7 @@ impl Forwarder {
         return_queue: String,
         metrics: Arc<Metrics>,
         rooms: Budgets,
+        sealer: Sealer,
     ) -> Self {
         let route = Route::new(&names.internal_exchange().name, keys::FORWARD);
         Self {
@@ -59,6 +62,7 @@ impl Forwarder {
             return_queue,
             glance: Glance::new(),
             rooms,
+            sealer,
             ends: Semaphore::new(MOST_ENDS),
         }
     }
@@ -220,7 +224,8 @@ impl Forwarder {
     ) -> Opened {
         let Received { text, at, looks: _ } = message;
         let trace = leaving.headers();
-        let (body, second, since) = (text.clone(), standing.again, Instant::now());
+        let body = self.sealer.seal(stamp, text.clone());
+        let (second, since) = (standing.again, Instant::now());
         let (peer_of_receipt, metrics) = (peer.clone(), self.metrics.clone());
         let receipt: Receipt = Box::new(move |outcome: Result<(), PublishError>| {
             drop(room);

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use shared::bus::{Consumer, Delivery, Whole};
-use shared::wire::envelope::{Bounced, Clocks, Command, Epoch, Reply, Return, Spread};
+use shared::seal::Sealer;
+use shared::wire::envelope::{Bounced, Clocks, Command, Epoch, Reply, Return, Spread, Verdict};
 use shared::wire::id::{ConnectionId, MessageId};
 use shared::wire::revocation::{Revocation, Revocations};
 use tokio::sync::watch;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::undelivered::{Back, UndeliveredPublisher};
 use crate::connection::registry::Registry;
 use crate::context::TerminatorContext;
 use crate::session::DeliveryResult;
+use crate::session::refuse::cannot_be_read;
 
 /// What the one task holds that empties the return queue.
 pub(crate) struct ReplyConsumer {
@@ -22,6 +24,7 @@ pub(crate) struct ReplyConsumer {
     revoked: Revocations,
     /// The epoch of the store, for whoever announces connections.
     epochs: watch::Sender<Option<Epoch>>,
+    sealer: Sealer,
 }
 
 impl ReplyConsumer {
@@ -29,12 +32,14 @@ impl ReplyConsumer {
         registry: Arc<Registry>,
         undelivered: UndeliveredPublisher,
         epochs: watch::Sender<Option<Epoch>>,
+        sealer: Sealer,
     ) -> Self {
         Self {
             registry,
             undelivered,
             revoked: Revocations::default(),
             epochs,
+            sealer,
         }
     }
 
@@ -83,7 +88,10 @@ impl ReplyConsumer {
         whole.finish();
     }
 
-    fn answer(&self, stamp: MessageId, answer: Reply, delivery: Delivery) {
+    fn answer(&self, stamp: MessageId, mut answer: Reply, mut delivery: Delivery) {
+        if answer.verdict == Verdict::Again {
+            self.open(stamp, &mut answer, &mut delivery);
+        }
         if let Some(clocks) = Clocks::read(&delivery.message.properties) {
             self.common().clock.hear(clocks);
         }
@@ -108,6 +116,18 @@ impl ReplyConsumer {
             _ => wanted,
         };
         self.note(brought, wanted);
+    }
+
+    /// What is sent back is as it was sent. If it cannot be opened any more, that is its answer.
+    fn open(&self, stamp: MessageId, answer: &mut Reply, delivery: &mut Delivery) {
+        delivery.message.body = match self.sealer.open(stamp, &delivery.message.body) {
+            Ok(opened) => opened,
+            Err(why) => {
+                warn!(%stamp, %why, "a message that came back cannot be opened, and is refused; was its key taken away?");
+                answer.verdict = Verdict::Done;
+                cannot_be_read()
+            }
+        };
     }
 
     fn errand(&self, connection: ConnectionId, errand: Command, delivery: Delivery) {

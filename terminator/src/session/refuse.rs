@@ -60,6 +60,12 @@ pub(crate) fn undecided(body: &[u8]) -> Bytes {
     )
 }
 
+/// The refusal of a message of which nobody knows any more what it said, nor its `id`.
+pub(crate) fn cannot_be_read() -> Bytes {
+    let error = ErrorBody::new(ErrorCode::Internal, "the message cannot be read");
+    ServerMessage::error(None, &error).to_json().into()
+}
+
 /// The refusal of a message that was held under that name, and that the hold has lost.
 pub(crate) fn lost_from_hold(id: Option<&RequestId<'_>>) -> Bytes {
     let sentence = "the message waited for a fresh token and was lost meanwhile; send it again";

@@ -1,7 +1,5 @@
 //! P7: a push reaches each live connection of its identity, or, within `hold-ttl`, the identity's next one.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tests::tokens::token::ISSUER;
 use tests::{Client, Push, Span, Stack, connection_of, eventually, test_keys, token_for};

@@ -18,6 +18,7 @@ use crate::admin::recent_decisions::RecentDecisions;
 use crate::auth::agreement::Agreement;
 use crate::dead_letter::DeadLetterPublisher;
 use crate::handler::places::Places;
+use crate::opening::Opening;
 use crate::outbound::audience::Audience;
 use crate::outbound::known::Known as KnownPushes;
 use crate::outbound::metrics::Counters;
@@ -51,6 +52,7 @@ pub(crate) struct OutboundConsumers {
     pub(crate) revoker: Arc<Revoker>,
     pub(crate) known: Known,
     pub(crate) places: Arc<Places>,
+    pub(crate) opening: Arc<Opening>,
     /// A digest of those that this worker goes by.
     rules: String,
     pub(crate) losses: Losses,
@@ -67,6 +69,7 @@ impl OutboundConsumers {
         let replier = || parts.bus.replier(PublishTimeout::Endless);
         let outcomes_publisher = Arc::new(PushOutcomePublisher::new(replier(), names.clone(), counters.clone()));
         let revoked = Arc::new(Revoked::unloaded());
+        let opening = Opening::new(parts.sealing.clone());
         let dead_letters = |publisher| {
             Arc::new(DeadLetterPublisher::new(
                 publisher,
@@ -75,7 +78,7 @@ impl OutboundConsumers {
                 metrics.clone(),
                 names,
                 parts.limits.max_deliveries,
-                outcomes_publisher.clone(),
+                (outcomes_publisher.clone(), opening.clone()),
             ))
         };
         let (of_clients, of_outsiders) = (dead_letters(publisher()), dead_letters(replier()));
@@ -129,6 +132,7 @@ impl OutboundConsumers {
             revoker: Arc::new(revoker),
             given_up: Arc::new(GivenUp::new()),
             places: Arc::new(Places::new(parts.limits.shares())),
+            opening,
             known,
             rules: parts.limits.rules_digest.clone(),
             losses,
@@ -146,6 +150,7 @@ impl OutboundConsumers {
             given_up,
             revoker,
             places,
+            opening: _,
             known,
             rules,
             losses,

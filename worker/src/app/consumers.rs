@@ -221,6 +221,7 @@ impl MessageConsumers {
             issuers: _,
             clock,
             limits,
+            sealing: _,
         } = parts;
         let reading = Reading {
             audiences: verifier.rules().audiences.clone(),
@@ -260,6 +261,7 @@ impl MessageConsumers {
                 places: outward.places.clone(),
                 breaker: Breaker::new(),
                 given_up: outward.given_up.clone(),
+                opening: outward.opening.clone(),
                 publisher: publisher.clone(),
                 replier: replier.clone(),
                 dead_letters: of_others.clone(),

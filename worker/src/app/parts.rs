@@ -9,6 +9,7 @@ use shared::wire::grant::Policy;
 
 use crate::auth::identity::Issuer;
 use crate::config::{Elevation, HoldOverflow, Policies, PublicTypes, RequiredScopes, Strategy};
+use crate::opening::Sealing;
 use crate::store::{HoldLimits, Store, UnauthenticatedLimits};
 use crate::token::{ClaimPath, Verifier};
 
@@ -27,6 +28,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// How much of everything.
     pub limits: Limits,
+    /// By what sealed messages are opened.
+    pub sealing: Sealing,
 }
 
 /// How much a worker takes on, and for how long.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use shared::bus::rabbitmq::{Access, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::credentials::{CredentialError, Credentials, Register};
+use shared::seal::Sealer;
 use shared::service::admin::AdminError;
 use shared::service::clock::Clock;
 use shared::service::lifecycle::AnotherCryptoProvider;
@@ -17,8 +18,9 @@ use shared::service::trace::TraceError;
 use super::parts::Limits;
 use crate::auth::agreement;
 use crate::auth::identity::Issuer;
-use crate::config::{JwtAlgorithm, KeyEntry, WorkerConfig};
+use crate::config::{JwtAlgorithm, KeyEntry, Seal, WorkerConfig};
 use crate::handler::builtin::Application;
+use crate::opening::Sealing;
 use crate::provider_events::DoorError;
 use crate::store::{self, HoldLimits, Store, StoreError, UnauthenticatedLimits};
 use crate::token::keys::source::SourceError;
@@ -216,6 +218,15 @@ pub(crate) fn store(
     }
     let access = store::Access::load(&config.store_url, &config.store_files(), credentials)?;
     store::open_by(access, &settings, clock).map_err(StartError::Store)
+}
+
+/// By what sealed messages are opened.
+pub(crate) fn sealing(config: &WorkerConfig, credentials: &mut Credentials) -> Result<Sealing, StartError> {
+    let namespace = config.broker.namespace.as_str();
+    Ok(Sealing {
+        sealer: Sealer::load(&config.broker.seal_keys, namespace, credentials)?,
+        required: config.seal == Seal::Required,
+    })
 }
 
 /// The broker, which may be away.

@@ -30,7 +30,7 @@ const BELIEVED: Duration = Duration::from_secs(100);
 const DIGITS: usize = 16;
 
 /// The settings beside those of tokens (`jwt-…`) that say who may what.
-const RULES: [&str; 15] = [
+const RULES: [&str; 16] = [
     "elevation",
     "handler",
     "hold-overflow",
@@ -45,6 +45,7 @@ const RULES: [&str; 15] = [
     "reply-queues",
     "required-scopes",
     "resume-window",
+    "seal",
     "strategy",
 ];
 

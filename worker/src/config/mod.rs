@@ -192,6 +192,10 @@ shared::settings! {
         /// with one, it is handled as any other. The terminators' limits for connections that are nobody's hold, their
         /// `auth-timeout` among them: switch that off, or give such clients time, if some never authenticate.
         pub public_types: PublicTypes = "",
+        /// Whether messages that terminators forward must be sealed (`seal-keys`): `accepted` takes them either way, `required` keeps
+        /// what is not sealed as a dead letter, and tells its sender `internal`. What is injected is never sealed, and is taken in any
+        /// case. Switch it on when all terminators seal.
+        pub seal: Seal = "accepted",
         /// Into which queues injected messages may have their answers and producers their outcomes, by their `reply_to`, besides
         /// direct replies (`amq.rabbitmq.reply-to`): regular expressions, comma separated, of names of queues. The default
         /// are queues that RabbitMQ has named for whoever declared them. Queues of any namespace are never among them.
@@ -252,6 +256,11 @@ shared::settings! {
 }
 
 impl WorkerConfig {
+    fn seals_without_keys(&self) -> Option<Conflict> {
+        let lacks = self.seal == Seal::Required && self.broker.seal_keys.is_empty();
+        lacks.then(|| Conflict::new("seal", "needs keys to open with: set `seal-keys` too"))
+    }
+
     /// The files of the store.
     pub fn store_files(&self) -> StoreFiles {
         StoreFiles {
@@ -392,11 +401,22 @@ Examples:
             .then(conflict)
             .into_iter()
             .chain(self.broker.conflicts())
+            .chain(self.seals_without_keys())
             .chain(self.store_files().conflicts(&self.store_url))
             .chain(self.strangers())
             .chain(self.lost_issuers())
             .chain(self.strange_speakers())
             .collect()
+    }
+}
+
+shared::choice! {
+    /// Whether what terminators forward must be sealed.
+    pub enum Seal {
+        /// It may be.
+        Accepted = "accepted",
+        /// It must be.
+        Required = "required",
     }
 }
 

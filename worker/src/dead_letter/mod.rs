@@ -6,7 +6,7 @@
 //! puts the rest into `<namespace>.dead` for a person to look at, and tells whoever
 //! asked, because a forwarded message is always settled.
 
-pub(crate) mod redact;
+pub mod redact;
 pub(crate) mod retry;
 
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use shared::bus::topology::{Names, keys};
 use shared::bus::{
     DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Route, Value,
 };
+use shared::seal::{SEALED, Unsealable, is_sealed};
 use shared::service::clock::Clock;
 use shared::wire::envelope::run::{self, Entry};
 use shared::wire::envelope::{ForwardedMessage, MessageKind, Reply};
@@ -26,6 +27,7 @@ use crate::admin::metrics::{Lost, Metrics};
 use crate::message::of_run::{message_of, rest_of};
 use crate::message::origin::{self, HEADER_FIRST_SEEN, text_header};
 use crate::message::{ClientMessage, MAX_BODY_BYTES};
+use crate::opening::Opening;
 use crate::outbound::outcome::Outcome;
 use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::push::producer;
@@ -60,6 +62,7 @@ pub(crate) struct DeadLetterPublisher {
     max_deliveries: u32,
     route: Route,
     outcomes_publisher: Arc<PushOutcomePublisher>,
+    opening: Arc<Opening>,
 }
 
 impl DeadLetterPublisher {
@@ -70,7 +73,7 @@ impl DeadLetterPublisher {
         metrics: Arc<Metrics>,
         names: &Names,
         max_deliveries: u32,
-        outcomes_publisher: Arc<PushOutcomePublisher>,
+        (outcomes_publisher, opening): (Arc<PushOutcomePublisher>, Arc<Opening>),
     ) -> Self {
         let internal = names.internal_exchange().name;
         Self {
@@ -83,6 +86,7 @@ impl DeadLetterPublisher {
             names: names.clone(),
             max_deliveries,
             outcomes_publisher,
+            opening,
         }
     }
 
@@ -126,9 +130,53 @@ impl DeadLetterPublisher {
     }
 
     async fn bury_one(&self, delivery: &Delivery) -> Result<(), PublishError> {
-        let dead = dead_letter(&delivery.message, self.epitaph_of_failed(delivery));
-        self.publish(dead).await?;
-        self.tell(&delivery.message).await
+        let mut epitaph = self.epitaph_of_failed(delivery);
+        let sealed = is_sealed(&delivery.message.body) && self.is_of_terminator(&delivery.message);
+        if !sealed {
+            self.publish(dead_letter(&delivery.message, epitaph)).await?;
+            return self.tell(&delivery.message).await;
+        }
+        let stamp = ForwardedMessage::read(&delivery.message.properties).map(|question| question.stamp);
+        match self.opening.open(stamp, &delivery.message.body) {
+            Ok(body) => {
+                let opened = Message {
+                    body,
+                    properties: delivery.message.properties.clone(),
+                };
+                self.publish(dead_letter(&opened, epitaph)).await?;
+                self.tell(&opened).await
+            }
+            Err(why) => {
+                self.opening.tell(stamp, why);
+                epitaph.reason = why.to_string();
+                self.publish(sealed_letter(&delivery.message, epitaph)).await?;
+                self.tell(&delivery.message).await
+            }
+        }
+    }
+
+    /// Buries a client's message that cannot be opened, as it came: sealed, token and all. It is for the caller to acknowledge.
+    ///
+    /// # Errors
+    /// If it could not be buried.
+    pub(crate) async fn bury_unsealable(
+        &self,
+        delivery: &Delivery,
+        why: Unsealable,
+        queue: String,
+    ) -> Result<(), PublishError> {
+        let epitaph = DeadLetterInfo {
+            reason: why.to_string(),
+            first_seen_s: self.first_seen_s(delivery),
+            count: delivery.delivery_count.saturating_add(1),
+            queue,
+        };
+        // What is open has its token taken out like everything else.
+        let letter = match is_sealed(&delivery.message.body) {
+            true => sealed_letter(&delivery.message, epitaph),
+            false => dead_letter(&delivery.message, epitaph),
+        };
+        self.publish(letter).await
     }
 
     /// Buries a message whose refusal nobody would hear. It is for the caller to acknowledge.
@@ -332,6 +380,14 @@ fn dead_letter(message: &Message, epitaph: DeadLetterInfo) -> Message {
             headers: epitaph.headers().into_iter().chain(kept_headers(headers)).collect(),
         },
     }
+}
+
+/// The message as it is, sealed. Nobody reads a token in it who has no key.
+fn sealed_letter(message: &Message, epitaph: DeadLetterInfo) -> Message {
+    let mut letter = dead_letter(message, epitaph);
+    letter.body = message.body.slice(..message.body.len().min(MAX_BODY_BYTES));
+    letter.properties.content_type = Some(SEALED.to_owned());
+    letter
 }
 
 impl DeadLetterInfo {

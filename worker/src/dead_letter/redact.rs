@@ -25,7 +25,7 @@ const LEAST_TOKEN: usize = 40;
 const USUAL_START: &[u8] = b"eyJ";
 
 /// A client message without its token, however that is spelled, and without anything of a token's shape.
-pub(crate) fn body(body: &[u8]) -> Vec<u8> {
+pub fn body(body: &[u8]) -> Vec<u8> {
     match without_token_member(body) {
         Some(rest) => bytes(&rest),
         None => bytes(body),

@@ -205,6 +205,7 @@ impl Request<'_> {
 /// #         issuers: config.issuers(),
 /// #         clock: Arc::new(SystemClock),
 /// #         limits: config.limits(),
+/// #         sealing: worker::Sealing::OFF,
 /// #     }
 /// # }
 /// #

@@ -144,12 +144,17 @@ impl Handler for Relay {
                 ErrorCode::Busy,
                 "too much is held for the recipient already",
             )),
-            Ok(Outcome::NoRecipient | Outcome::Expired | Outcome::OfEach { .. } | Outcome::Revoked { .. }) | Err(_) => {
-                Err(HandlerError::new(
-                    ErrorCode::Busy,
-                    "the message cannot be brought to the recipient just now",
-                ))
-            }
+            Ok(
+                Outcome::Sent { .. }
+                | Outcome::NoRecipient
+                | Outcome::Expired
+                | Outcome::OfEach { .. }
+                | Outcome::Revoked { .. },
+            )
+            | Err(_) => Err(HandlerError::new(
+                ErrorCode::Busy,
+                "the message cannot be brought to the recipient just now",
+            )),
         }
     }
 }

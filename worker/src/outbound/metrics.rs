@@ -167,7 +167,7 @@ impl Counters {
             Outcome::NoRecipient => self.no_recipient.increment(1),
             Outcome::Refused { .. } => self.refused.increment(1),
             // Neither is said of a push that just came.
-            Outcome::Expired | Outcome::Revoked { .. } | Outcome::OfEach { .. } => {}
+            Outcome::Expired | Outcome::Revoked { .. } | Outcome::Sent { .. } | Outcome::OfEach { .. } => {}
         }
     }
 

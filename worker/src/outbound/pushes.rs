@@ -326,43 +326,6 @@ impl Pushes {
         }
     }
 
-    /// Writes it to the recipients, those that have expired too: their terminators know what to do about that. Tells at
-    /// whose it arrived.
-    async fn write(
-        &self,
-        push: &Push,
-        identity: IdentityTag,
-        recipients: &[Recipient],
-    ) -> Result<Vec<Recipient>, OutboundError> {
-        let write = Write {
-            connections: recipients.iter().filter(|recipient| recipient.is_live()).count() as u64,
-            alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
-            ..write(&push.to_hold(), Some(identity))
-        };
-        let mut sent = Vec::new();
-        for (terminator, recipients) in by_terminator(recipients) {
-            for some in recipients.chunks(MOST_CONNECTIONS) {
-                let message = to_some(terminator, some, &write, push.bytes());
-                let queue = self.outbound.names.return_queue(terminator).name;
-                sent.push((some.to_vec(), self.outbound.publish(&queue, message).await));
-            }
-        }
-        let mut arrived = Vec::with_capacity(recipients.len());
-        for (some, sending) in sent {
-            match confirmed(sending).await? {
-                Arrival::Arrived => arrived.extend(some),
-                Arrival::Refused => {}
-                Arrival::Gone => {
-                    for recipient in some {
-                        self.outbound.unregister(identity, recipient.connection).await;
-                    }
-                }
-            }
-        }
-        self.outbound.counters.wrote(arrived.len());
-        Ok(arrived)
-    }
-
     /// Nobody can be written to now. What is held is there before the look for whoever has come meanwhile.
     async fn hold(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
         match self.outbound.put_away(identity.into(), &push.to_hold()).await? {

@@ -25,6 +25,7 @@ impl Pushes {
         recipients: &[Recipient],
     ) -> Result<Vec<Recipient>, OutboundError> {
         let write = Write {
+            connections: recipients.iter().filter(|recipient| recipient.is_live()).count() as u64,
             alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
             ..write(&push.to_hold(), Some(identity))
         };

@@ -155,6 +155,7 @@ mod tests {
         let producer = Producer {
             reply_to: "q".into(),
             correlation_id: None,
+            key: 1,
             subject: None,
         };
         Many::of(&asked(Value::Text(text.to_owned())), Some(producer))

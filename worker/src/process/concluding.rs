@@ -94,7 +94,13 @@ impl Pipeline {
     /// # Errors
     /// If it could not be brought to an end.
     pub(super) async fn conclude(&self, delivery: &Delivery, origin: &Origin) -> Result<Conclusion, PublishError> {
-        let body = &delivery.message.body;
+        let opened = match self.opening.open(origin.stamp(), &delivery.message.body) {
+            Ok(opened) => opened,
+            Err(why) => return self.unsealable(delivery, origin, why).await,
+        };
+        let body = &opened;
+        // What goes back goes as it came.
+        let as_it_came = &delivery.message.body;
         let message = match ClientMessage::parse(body) {
             Ok(message) => message,
             Err(malformed) => {
@@ -142,7 +148,7 @@ impl Pipeline {
         };
         let decision = turn::behind_what_is_held(&question.standing, decide(&case));
         if let Some(verified) = turn::awaited(&question.standing, &decision) {
-            return Ok(self.send_back(&asked, question, body, verified).await);
+            return Ok(self.send_back(&asked, question, as_it_came, verified).await);
         }
         Ok(match decision {
             Decision::InOwnName { verified, renews } => self.in_own_name(&asked, question, &verified, renews).await,
@@ -154,7 +160,7 @@ impl Pipeline {
                 Conclusion::of(Outcome::Authenticated, answer::auth_ok(asked.id(), None))
             }
             Decision::Forget => self.log_out(&asked, question).await?,
-            Decision::Again => self.send_back(&asked, question, body, None).await,
+            Decision::Again => self.send_back(&asked, question, as_it_came, None).await,
             Decision::Hold { own, reason } => self.hold(&asked, question, own.as_deref(), reason).await?,
             Decision::Refuse { error, close } => self.refuse(&asked, &error, close),
         })

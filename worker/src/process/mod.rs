@@ -15,6 +15,7 @@
 //! - `along`: what it pushes with its answer.
 //! - `announcing`: what terminators tell when a store or a queue may have lost something.
 //! - `turn`: whether it is a message's turn, where a connection's messages have an order.
+//! - `unsealable`: what cannot be opened.
 //! - `telling`: what is written or noted besides the answer.
 
 mod along;
@@ -33,6 +34,7 @@ mod releasing;
 mod telling;
 pub mod trace;
 mod turn;
+mod unsealable;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -68,6 +70,7 @@ use crate::handler::idempotency::Idempotency;
 use crate::handler::places::Places;
 use crate::message::ClientMessage;
 use crate::message::origin::{Origin, was_moved};
+use crate::opening::Opening;
 use crate::outbound::Outbound;
 use crate::process::given_up::GivenUp;
 use crate::revocation::known::Revoked;
@@ -97,6 +100,8 @@ pub(crate) struct Pipeline {
     pub(crate) breaker: Breaker,
     /// What clients have given up.
     pub(crate) given_up: Arc<GivenUp>,
+    /// What terminators have sealed.
+    pub(crate) opening: Arc<Opening>,
     pub(crate) publisher: Publisher,
     /// For answers into queues that an injector has named.
     pub(crate) replier: Publisher,
@@ -348,7 +353,13 @@ impl Pipeline {
             match send(&self.publisher, reply_to, vec![message.clone()]).await {
                 Err(PublishError::Malformed) => {
                     self.metrics.answer_lost(Lost::Unpublishable);
-                    let asked = ClientMessage::parse(&delivery.message.body).ok();
+                    let stamp = message
+                        .properties
+                        .correlation_id
+                        .as_deref()
+                        .and_then(|id| id.parse().ok());
+                    let opened = self.opening.open(stamp, &delivery.message.body).unwrap_or_default();
+                    let asked = ClientMessage::parse(&opened).ok();
                     let id = asked.as_ref().and_then(|asked| asked.id.as_ref());
                     let Some((_, part)) = Reply::read(&message.properties) else {
                         continue;

@@ -150,6 +150,7 @@ impl Fixture {
             issuers: vec![Issuer::new(ISSUER)],
             clock: self.clock.clone(),
             limits: self.limits.clone(),
+            sealing: crate::Sealing::OFF,
         };
         Worker {
             running: Consumers::start(parts, application, Tracer::OFF),

@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use shared::seal::{Sealer, is_sealed};
 use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 
 use crate::support::human;
@@ -54,6 +55,21 @@ impl DeadLetter {
         self
     }
 
+    /// Opens what is sealed, if there is a key. Its token is taken out, as a worker would have.
+    pub(super) fn opened(mut self, sealer: &Sealer) -> Self {
+        let stamp = self.correlation_id.as_deref().and_then(|id| id.parse().ok());
+        if let (true, Some(stamp)) = (self.is_sealed(), stamp)
+            && let Ok(opened) = sealer.open(stamp, &self.body.clone().into())
+        {
+            self.body = worker::dead_letter::redact::body(&opened);
+        }
+        self
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        is_sealed(&self.body)
+    }
+
     /// A header, if it is text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(Value::as_str)
@@ -101,6 +117,9 @@ impl DeadLetter {
     }
 
     fn body_text(&self) -> String {
+        if self.is_sealed() {
+            return "sealed: --seal-keys opens it".to_owned();
+        }
         String::from_utf8_lossy(&self.body).into_owned()
     }
 

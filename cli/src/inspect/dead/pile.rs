@@ -12,6 +12,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
 use serde_json::{Map, Value};
 use shared::bus::topology::Names;
+use shared::seal::Sealer;
 
 use super::letter::DeadLetter;
 use crate::support::broker::BrokerArgs;
@@ -30,6 +31,7 @@ pub(super) struct DeadLetterQueue {
     /// How many there were at the beginning.
     count: u32,
     taken: u32,
+    sealer: Sealer,
 }
 
 impl DeadLetterQueue {
@@ -63,6 +65,7 @@ impl DeadLetterQueue {
             queue,
             count,
             taken: 0,
+            sealer: args.sealer()?,
         })
     }
 
@@ -82,7 +85,7 @@ impl DeadLetterQueue {
             return Ok(None);
         };
         self.taken += 1;
-        Ok(Some(letter(self.taken, &got)))
+        Ok(Some(letter(self.taken, &got).opened(&self.sealer)))
     }
 
     /// How many there were at the beginning.

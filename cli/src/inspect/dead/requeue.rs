@@ -52,6 +52,8 @@ pub(super) enum Requeued {
 enum Hopeless {
     #[error("its token is gone, as no token is ever kept; put a fresh one in with --token")]
     NeedsToken,
+    #[error("it is sealed; give the key that it is sealed with, --seal-keys")]
+    Sealed,
     #[error(
         "it is no client message (an object with a type), so no worker can process it; drop it when you have seen it"
     )]
@@ -178,6 +180,9 @@ fn anew(letter: &DeadLetter, token: Option<&str>, force: bool) -> Result<Letterh
 
 /// The client's message with that token. All else stays to the byte.
 fn with_token(letter: &DeadLetter, token: Option<&str>) -> Result<Vec<u8>, Hopeless> {
+    if letter.is_sealed() {
+        return Err(Hopeless::Sealed);
+    }
     if letter.kind.as_deref().is_some_and(|kind| kind != CLIENTS) {
         return Err(Hopeless::Notice);
     }

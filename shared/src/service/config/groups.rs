@@ -36,6 +36,10 @@ crate::settings! {
         /// The prefix of every queue, exchange and store key: 1 to 64 of `A-Z a-z 0-9 _ . -`. Change it to run several
         /// deployments on one broker; terminators and workers of one deployment have the same.
         pub namespace: Namespace = "countersign",
+        /// The files of the keys by which what clients send is sealed on its way through the broker, comma separated; empty seals
+        /// nothing. Each has 32 random bytes in Base64, as `openssl rand -base64 32` prints them. Terminators seal with the first, and
+        /// workers open with any, so give a key to workers first. They are read again when they change.
+        pub seal_keys: Vec<PathBuf> = "",
         /// Whether messages that leave for the same queue at the same moment go in one AMQP message, which is what a broker
         /// charges for: `auto`, or `off`. One message alone goes as it is, either way, and batches are read either way. Set it to
         /// `off` while terminators or workers run that are older than batches and cannot read them.

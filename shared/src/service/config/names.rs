@@ -85,6 +85,8 @@ pub const EVERY_SETTING: &[&str] = &[
     "reply-queues",
     "required-scopes",
     "resume-window",
+    "seal",
+    "seal-keys",
     "send-queue-bytes",
     "send-queue-bytes-total",
     "store-ca",
