@@ -119,6 +119,20 @@ async def test_a_provider_may_be_slow_fail_or_give_nonsense() -> None:
 
 
 @run
+async def test_a_providers_own_limit_is_told_as_its_own() -> None:
+    def slow_issuer(_: int) -> str:
+        raise TimeoutError("the issuer took too long")
+
+    bench = Bench(token=slow_issuer)
+    told: list[str] = []
+    bench.client.on("error", lambda error: told.append(error.message))
+    bench.client.connect()
+    await settled()
+    assert told == ["the token provider failed: the issuer took too long"]
+    bench.client.close()
+
+
+@run
 async def test_a_provider_may_say_that_there_will_be_no_token() -> None:
     def nobody(_: int) -> str:
         raise CountersignError("no_token", "nobody is logged in", temporary=False)

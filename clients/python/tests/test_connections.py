@@ -168,6 +168,14 @@ async def test_a_handshake_that_never_ends_or_is_refused_is_told() -> None:
     assert isinstance(bench.client.state, Waiting) and bench.client.state.because == "1006 no handshake in time"
     bench.client.close()
 
+    async def unanswered(_: str) -> FakeSocket:
+        raise TimeoutError("connection timed out")
+
+    bench = await opened(dial=unanswered)
+    assert isinstance(bench.client.state, Waiting) and bench.client.state.because == "1006"
+    assert bench.client.state.cause is not None and "connection timed out" in str(bench.client.state.cause)
+    bench.client.close()
+
     async def busy(_: str) -> FakeSocket:
         raise RefusedHandshakeError(503, "full", 7)
 

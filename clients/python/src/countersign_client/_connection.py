@@ -105,10 +105,10 @@ class Connection:
 
     async def _lives(self) -> End:
         try:
-            async with asyncio.timeout(self._settings.connect_timeout):
+            async with asyncio.timeout(self._settings.connect_timeout) as limit:
                 socket = await self._dial()
         except TimeoutError as error:
-            return End(protocol.CLOSE_ABNORMAL, "no handshake in time", error)
+            return End(protocol.CLOSE_ABNORMAL, "no handshake in time" if limit.expired() else "", error)
         except InvalidStatus as error:
             return End(protocol.CLOSE_ABNORMAL, "", _refused(error))
         except Exception as error:  # noqa: BLE001 - Whatever the platform has, there is no connection.

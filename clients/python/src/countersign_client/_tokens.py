@@ -63,10 +63,13 @@ class Tokens:
 
     async def _ask(self) -> str:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout) as limit:
                 given = self._provider()
                 token = await given if inspect.isawaitable(given) else given
         except TimeoutError as error:
+            # Its own, or ours.
+            if not limit.expired():
+                raise
             raise TimeoutError(f"the token provider gave nothing within {self._timeout:g} s") from error
         except asyncio.CancelledError:
             # Its own, or ours: only we know that nobody waits.
