@@ -76,9 +76,7 @@ class Names:
             return True
         return False
 
-    def _matches(
-        self, pattern: Json, value: Json, known: dict[str, Json], whole: bool
-    ) -> bool:
+    def _matches(self, pattern: Json, value: Json, known: dict[str, Json], whole: bool) -> bool:
         if pattern == "$any":
             return True
         if isinstance(pattern, str) and pattern.startswith("$"):
@@ -86,12 +84,9 @@ class Names:
         if isinstance(pattern, dict) and isinstance(value, dict):
             others = value.keys() - pattern.keys() - {"timeout_ms"} if whole else ()
             return not others and all(
-                key in value and self._matches(one, value[key], known, False)
-                for key, one in pattern.items()
+                key in value and self._matches(one, value[key], known, False) for key, one in pattern.items()
             )
-        return bool(
-            pattern == value and isinstance(pattern, bool) == isinstance(value, bool)
-        )
+        return bool(pattern == value and isinstance(pattern, bool) == isinstance(value, bool))
 
 
 class Wire:
@@ -107,9 +102,7 @@ class Wire:
         self.url = ""
 
     async def __aenter__(self) -> Wire:
-        self._listening = await serve(
-            self._join, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], max_size=None
-        )
+        self._listening = await serve(self._join, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], max_size=None)
         self.url = f"ws://127.0.0.1:{self._listening.sockets[0].getsockname()[1]}"
         return self
 
@@ -141,17 +134,10 @@ class Wire:
     async def _join(self, near: ServerConnection) -> None:
         assert near.request is not None
         self._near = near
-        self.handshakes.put_nowait(
-            {"path": near.request.path, "subprotocol": near.subprotocol}
-        )
-        async with connect(
-            self._server, subprotocols=[SUBPROTOCOL], max_size=None, proxy=None
-        ) as far:
+        self.handshakes.put_nowait({"path": near.request.path, "subprotocol": near.subprotocol})
+        async with connect(self._server, subprotocols=[SUBPROTOCOL], max_size=None, proxy=None) as far:
             kept: asyncio.Queue[str | bytes] = asyncio.Queue()
-            there = [
-                asyncio.ensure_future(one)
-                for one in (self._there(near, far, kept), self._pass_on(far, kept))
-            ]
+            there = [asyncio.ensure_future(one) for one in (self._there(near, far, kept), self._pass_on(far, kept))]
             try:
                 async for text in far:
                     await near.send(text)
@@ -176,9 +162,7 @@ class Wire:
                 kept.put_nowait(text)
         await far.close()
 
-    async def _pass_on(
-        self, far: ClientConnection, kept: asyncio.Queue[str | bytes]
-    ) -> None:
+    async def _pass_on(self, far: ClientConnection, kept: asyncio.Queue[str | bytes]) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
                 text = await kept.get()
@@ -225,9 +209,7 @@ class Library:
                 code = await self._process.wait()
         except TimeoutError:
             self._process.kill()
-            raise Failed(
-                "the library does not end when nobody tells it anything any more"
-            ) from None
+            raise Failed("the library does not end when nobody tells it anything any more") from None
         if code != 0:
             raise Failed(f"the library ended with {code}")
 
@@ -250,9 +232,7 @@ class Library:
 class Server:
     """A terminator and workers, with an issuer, a backend and an operator."""
 
-    def __init__(
-        self, process: Process, url: str, page: str, rest: asyncio.Future[bytes]
-    ) -> None:
+    def __init__(self, process: Process, url: str, page: str, rest: asyncio.Future[bytes]) -> None:
         self._process, self.url, self._page, self._rest = process, url, page, rest
 
     @staticmethod
@@ -287,9 +267,7 @@ class Server:
                 return Server(process, url[0].strip(), page[0].strip(), rest)
 
     async def token(self, subject: str, seconds: int) -> str:
-        answer = await self._post(
-            "/token", {"subject": subject, "expires_in_s": seconds}
-        )
+        answer = await self._post("/token", {"subject": subject, "expires_in_s": seconds})
         return str(answer["token"])
 
     async def outcome(self, path: str, what: Json) -> str:
@@ -303,9 +281,7 @@ class Server:
 
     async def _post(self, path: str, what: Json) -> Json:
         body = json.dumps(what).encode()
-        request = urllib.request.Request(
-            self._page + path, body, {"content-type": "application/json"}
-        )
+        request = urllib.request.Request(self._page + path, body, {"content-type": "application/json"})
         # Of this machine: no proxy has to do with it.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -360,13 +336,10 @@ class Run:
                     await soon(f"the library sends {what}", self.wire.sent.get()),
                 )
             case "event":
-                await soon(
-                    f"the library tells {what}", self.library.hears(what, self.names)
-                )
+                await soon(f"the library tells {what}", self.library.hears(what, self.names))
             case "total":
                 count = sum(
-                    Names(dict(self.names.known)).matches(what["of"], said, whole=False)
-                    for said in self.library.said
+                    Names(dict(self.names.known)).matches(what["of"], said, whole=False) for said in self.library.said
                 )
                 if count != what["is"]:
                     raise Failed(f"{what['of']} was told {count} times")
@@ -381,18 +354,15 @@ class Run:
                 self.wire.keep({"keep": True, "pass": False}[what])
             case "push" | "revoke":
                 outcome = what.pop("outcome")
-                while (
-                    came := await self.server.outcome(f"/{verb}", self.names.fill(what))
-                ) != outcome:
+                came = await self.server.outcome(f"/{verb}", self.names.fill(what))
+                if came != outcome:
                     raise Failed(f"the {verb} came to {came}")
             case _:
                 raise Failed(f"no such step: {verb}")
 
     def _is(self, what: str, pattern: Json, value: Json) -> None:
         if not self.names.matches(pattern, value, whole=True):
-            raise Failed(
-                f"{what}: {json.dumps(value)}, and not {json.dumps(self._shown(pattern))}"
-            )
+            raise Failed(f"{what}: {json.dumps(value)}, and not {json.dumps(self._shown(pattern))}")
 
     def _shown(self, pattern: Json) -> Json:
         shown = Names({**self.names.known})
@@ -421,13 +391,9 @@ class Servers:
                 await (await starting).end()
 
 
-async def run_case(
-    server: Server, adapter: list[str], case: Json, names: Names
-) -> None:
+async def run_case(server: Server, adapter: list[str], case: Json, names: Names) -> None:
     async with Wire(server.url) as wire:
-        process = await asyncio.create_subprocess_exec(
-            *adapter, stdin=PIPE, stdout=PIPE
-        )
+        process = await asyncio.create_subprocess_exec(*adapter, stdin=PIPE, stdout=PIPE)
         library = Library(process)
         run = Run(server, wire, library, names)
         try:
@@ -437,18 +403,14 @@ async def run_case(
                     await run.step(step)
                 except Failed as failed:
                     told = f"it told: {json.dumps(library.said)}"
-                    raise Failed(
-                        f"step {number}, {json.dumps(step)}: {failed}\n    {told}"
-                    ) from None
+                    raise Failed(f"step {number}, {json.dumps(step)}: {failed}\n    {told}") from None
             await library.do({"do": "close"})
             await soon(
                 "it is closed",
                 library.hears({"event": "state", "name": "closed"}, run.names),
             )
             if not wire.sent.empty():
-                raise Failed(
-                    f"it sent what nobody expects: {json.dumps(wire.sent.get_nowait())}"
-                )
+                raise Failed(f"it sent what nobody expects: {json.dumps(wire.sent.get_nowait())}")
             await library.end()
         finally:
             library.kill()
@@ -474,9 +436,7 @@ async def main(arguments: list[str]) -> int:
         name = case["name"] + (f" {json.dumps(preset)}" if preset else "")
         async with places:
             try:
-                await run_case(
-                    await servers.of(case.get("server", [])), arguments, case, names
-                )
+                await run_case(await servers.of(case.get("server", [])), arguments, case, names)
                 passed += 1
                 print(f"ok      {name}")
             except Failed as failed:
@@ -486,9 +446,7 @@ async def main(arguments: list[str]) -> int:
     chosen = [case for case in cases if only in case["name"]]
     runs = [(case, preset) for case in chosen for preset in case.get("with", [{}])]
     try:
-        await asyncio.gather(
-            *(one(number, case, preset) for number, (case, preset) in enumerate(runs))
-        )
+        await asyncio.gather(*(one(number, case, preset) for number, (case, preset) in enumerate(runs)))
     finally:
         await servers.end()
     print(f"{passed} passed, {len(failures)} failed")
