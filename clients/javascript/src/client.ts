@@ -292,13 +292,8 @@ export class Client extends Listeners {
     this.#trouble = undefined;
     this.#outbox.proven();
     this.#enter({ name: "open", authenticated: true, subject });
-    this.tell("auth", {
-      subject,
-      expires_in,
-      refresh_in,
-      ...(recovered !== undefined && { recovered }),
-      ...(missed !== undefined && { missed }),
-    });
+    const gap = { ...(recovered !== undefined && { recovered }), ...(missed !== undefined && { missed }) };
+    this.tell("auth", { subject, expires_in, refresh_in, ...gap });
     this.#flush();
   }
 

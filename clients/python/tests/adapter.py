@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from typing import Any
 
-from countersign_client import Client, CountersignError, State
+from countersign_client import Authenticated, Client, CountersignError, State
 
 
 def tell(event: str, **more: Any) -> None:
@@ -33,9 +33,13 @@ class Adapter:
         self.client = Client(command["url"], self.token, backoff=(0.02, 0.2), proxy=None, **options)
         self.client.on("state", self.state)
         self.client.on("push", lambda push: tell("push", id=push.id, type=push.type, payload=push.payload))
-        self.client.on("auth", lambda auth: tell("auth", subject=auth.subject))
+        self.client.on("auth", self.auth)
         self.client.on("auth.required", lambda required: tell("auth.required", reason=required.reason))
         self.client.on("error", lambda error: tell("trouble", code=error.code))
+
+    @staticmethod
+    def auth(auth: Authenticated) -> None:
+        tell("auth", subject=auth.subject, recovered=auth.recovered, missed=auth.missed)
 
     @staticmethod
     def state(state: State) -> None:

@@ -54,7 +54,7 @@ function make({ url, strategy, max_pending, max_message_bytes }: Command): void 
   client = new Client({ url, token, WebSocket, backoffMs: { least: 20, most: 200 }, ...options });
   client.on("state", tellState);
   client.on("push", ({ id, type = null, payload }) => tell("push", { id, type, payload }));
-  client.on("auth", ({ subject }) => tell("auth", { subject }));
+  client.on("auth", ({ subject, recovered = null, missed = null }) => tell("auth", { subject, recovered, missed }));
   client.on("auth.required", ({ reason }) => tell("auth.required", { reason }));
   client.on("error", ({ code }) => tell("trouble", { code }));
 }

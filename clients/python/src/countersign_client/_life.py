@@ -293,7 +293,8 @@ class Life:
         self._outbox.proven()
         subject = str(auth.get("subject", ""))
         self._enter(Open(authenticated=True, subject=subject))
-        self._tell("auth", Authenticated(subject, auth["expires_in"], auth["refresh_in"]))
+        recovered, missed = auth.get("recovered"), auth.get("missed")
+        self._tell("auth", Authenticated(subject, auth["expires_in"], auth["refresh_in"], recovered, missed))
         self._flush()
 
     def _part(self, code: int | None = None) -> None:

@@ -76,6 +76,13 @@ class Authenticated:
     """Until the authentication expires."""
     refresh_in: float
     """Until a fresh token had better come. It is fetched by then."""
+    recovered: bool | None = None
+    """
+    After a lost connection: whether every push since then comes. If it is `False`, some may not: fetch anew what pushes would
+    have told.
+    """
+    missed: int | None = None
+    """How many pushes are known not to come, because too many waited, or for too long."""
 
 
 @dataclass(frozen=True)
