@@ -4,6 +4,5 @@
 
 pub mod bus;
 pub mod credentials;
-pub mod seal;
 pub mod service;
 pub mod wire;

@@ -7,21 +7,12 @@
 )]
 
 pub(crate) mod authentication;
-mod clocks;
-mod explained;
 pub(crate) mod faults;
 pub(crate) mod handlers;
 mod harness;
 pub(crate) mod hostile;
 pub(crate) mod interfaces;
-mod no_gap;
 pub(crate) mod operating;
 mod promises;
-mod provider_events;
-mod push_shards;
 pub(crate) mod pushes;
-mod real_provider;
-mod rotation;
-mod sealing;
-mod sharing;
 pub(crate) mod sockets;

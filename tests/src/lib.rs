@@ -15,10 +15,6 @@ pub mod wait;
 
 pub mod stack;
 
-pub mod openid;
-/// Two CAs, and what they have signed.
-pub mod pki;
-
 pub mod lateness;
 
 pub mod effect;
@@ -48,6 +44,7 @@ pub use crate::peers::tool::tool;
 pub use crate::servers::app::App;
 pub use crate::servers::collector::Collector;
 pub use crate::servers::key_server::KeyServer;
+pub use crate::servers::openid::OpenId;
 pub use crate::servers::provider::Provider;
 pub use crate::servers::upstream::Upstream;
 pub use crate::tokens::auth::connection_of;
@@ -55,7 +52,6 @@ pub use crate::tokens::key::{Algorithm, Key, test_keys};
 pub use crate::tokens::token::token_for;
 pub use drill::Drill;
 pub use history::{Event, History};
-pub use openid::OpenId;
 pub use rig::{Embedded, Rig};
 pub use stack::Stack;
 pub use wait::{Span, eventually};

@@ -20,10 +20,6 @@
 //! - [`admin`]: metrics, recent decisions, health and the console.
 //! - `web`: HTTP clients that connect to what the configuration names, and to nothing else.
 
-mod opening;
-mod provider_events;
-mod sharing;
-
 pub mod admin;
 pub mod app;
 pub mod auth;
@@ -31,7 +27,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod handler;
 pub(crate) mod message;
-mod outbound;
+pub(crate) mod outbound;
 pub mod process;
 pub(crate) mod revocation;
 pub mod store;
@@ -54,15 +50,15 @@ use tracing::warn;
 use self::config::WorkerConfig;
 use self::handler::builtin::Application;
 pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
-pub use self::opening::Sealing;
-pub use self::provider_events::DoorError;
-use self::provider_events::{Opened, ProviderEvents};
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::admin::services::{AdminListener, AdminServices};
 use crate::app::consumers::Consumers;
 pub use crate::app::parts::{Limits, Parts};
 pub use crate::app::start::StartError;
+pub use crate::message::opening::Sealing;
 pub use crate::process::trace::JOURNEY;
+pub use crate::revocation::provider_events::DoorError;
+use crate::revocation::provider_events::{Opened, ProviderEvents};
 
 /// A running worker. Dropped, it gives back at once what it has not finished.
 pub struct Worker {

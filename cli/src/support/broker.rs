@@ -9,8 +9,8 @@ use shared::bus::rabbitmq::{Access, MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Topology;
 use shared::bus::{Bus as _, Link};
 use shared::credentials::{Credentials, Register};
-use shared::seal::Sealer;
 use shared::service::config::{Batch, BrokerConfig, Namespace, OneOrMore, Value as _};
+use shared::wire::seal::Sealer;
 use tokio::time::timeout;
 
 use crate::files::{self, FileArg};

@@ -15,7 +15,7 @@
 
 mod ack_batch;
 pub mod batch;
-mod delivery;
+pub(crate) mod delivery;
 pub mod memory;
 mod message;
 mod publisher;
@@ -23,7 +23,6 @@ pub mod rabbitmq;
 mod reply_queues;
 mod suspicion;
 pub mod topology;
-mod whole;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,7 +46,7 @@ pub use self::message::{EXPIRATION, Message, Properties, Value};
 pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route, Waiting};
 pub use self::reply_queues::ReplyQueues;
 use self::topology::Queue;
-pub use self::whole::Whole;
+pub use crate::bus::delivery::whole::Whole;
 
 /// Whether the broker can be reached just now, and takes what it is given.
 #[derive(Clone, Debug, PartialEq, Eq)]

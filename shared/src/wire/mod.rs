@@ -7,5 +7,6 @@ pub mod inert;
 pub mod protocol;
 pub mod request_id;
 pub mod revocation;
+pub mod seal;
 pub mod tag;
 pub mod topic;

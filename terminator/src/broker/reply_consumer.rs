@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use shared::bus::{Consumer, Delivery, Whole};
-use shared::seal::Sealer;
 use shared::wire::envelope::{Bounced, Clocks, Command, Epoch, Reply, Return, Spread, Verdict};
 use shared::wire::id::{ConnectionId, MessageId};
 use shared::wire::revocation::{Revocation, Revocations};
+use shared::wire::seal::Sealer;
 use tokio::sync::watch;
 use tracing::{debug, error, warn};
 

@@ -121,7 +121,7 @@ async fn a_socket_that_is_cut_is_counted_as_that_and_as_nothing_else() {
     fixture.closed().await;
     assert_eq!(counted.of("connections_closed_total{code=\"cut\"}"), 1.0);
     assert_eq!(counted.of("connections_closed_total{code=\"4401\"}"), 0.0);
-    assert_eq!(counted.of("given_back_total{reason=\"expired\"}"), 1.0);
+    assert_eq!(counted.of("undelivered_total{reason=\"expired\"}"), 1.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,4 +8,5 @@ pub(crate) mod one_effect;
 pub(crate) mod rejected;
 pub(crate) mod relay;
 pub(crate) mod scopes;
+pub(crate) mod sharing;
 pub(crate) mod slow_is_alone;

@@ -7,5 +7,6 @@ pub(crate) mod injection;
 pub(crate) mod permissions;
 pub(crate) mod poison;
 pub(crate) mod refusals;
+pub(crate) mod sealing;
 pub(crate) mod secrecy;
 pub(crate) mod sockets;

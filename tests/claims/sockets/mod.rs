@@ -3,6 +3,7 @@
 pub(crate) mod alive;
 pub(crate) mod answers_home;
 pub(crate) mod cancelling;
+pub(crate) mod clocks;
 pub(crate) mod deadlines;
 pub(crate) mod edge;
 pub(crate) mod frames;

@@ -5,6 +5,9 @@ pub mod certificate;
 pub mod collector;
 pub mod http;
 pub mod key_server;
+pub mod openid;
+/// Two CAs, and what they have signed.
+pub mod pki;
 /// An identity provider, as claims want it.
 pub mod provider;
 pub mod upstream;

@@ -13,18 +13,19 @@ use tokio_util::task::TaskTracker;
 
 use super::parts::Parts;
 use super::queue_consumer::{QueueConsumer, Shutdown};
+use super::sharing::Sharing;
 use crate::admin::metrics::Metrics;
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::auth::agreement::Agreement;
 use crate::dead_letter::DeadLetterPublisher;
 use crate::handler::places::Places;
-use crate::opening::Opening;
+use crate::message::opening::Opening;
 use crate::outbound::audience::Audience;
-use crate::outbound::known::Known as KnownPushes;
 use crate::outbound::metrics::Counters;
 use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::pushes::Pushes;
-use crate::outbound::shards::{self, Shards};
+use crate::outbound::pushes::known::Known as KnownPushes;
+use crate::outbound::pushes::shards::{self, Shards};
 use crate::outbound::undelivered::UndeliveredConsumer;
 use crate::outbound::{Leavings, Outbound};
 use crate::process::given_up::GivenUp;
@@ -33,7 +34,6 @@ use crate::revocation::intake::RevocationConsumer;
 use crate::revocation::known::Revoked;
 use crate::revocation::listening::RevocationSync;
 use crate::revocation::revoker::Revoker;
-use crate::sharing::Sharing;
 use crate::store::losses::{Losses, Watcher};
 
 /// Different identities go side by side, so this many round trips to store and broker are under way at a time.

@@ -9,7 +9,7 @@ use shared::wire::grant::Policy;
 
 use crate::auth::identity::Issuer;
 use crate::config::{Elevation, HoldOverflow, Policies, PublicTypes, RequiredScopes, Strategy};
-use crate::opening::Sealing;
+use crate::message::opening::Sealing;
 use crate::store::{HoldLimits, Store, UnauthenticatedLimits};
 use crate::token::{ClaimPath, Verifier};
 

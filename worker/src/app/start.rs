@@ -8,20 +8,20 @@ use std::sync::Arc;
 use shared::bus::rabbitmq::{Access, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::credentials::{CredentialError, Credentials, Register};
-use shared::seal::Sealer;
 use shared::service::admin::AdminError;
 use shared::service::clock::Clock;
 use shared::service::lifecycle::AnotherCryptoProvider;
 use shared::service::telemetry::TelemetryError;
 use shared::service::trace::TraceError;
+use shared::wire::seal::Sealer;
 
 use super::parts::Limits;
 use crate::auth::agreement;
 use crate::auth::identity::Issuer;
 use crate::config::{JwtAlgorithm, KeyEntry, Seal, WorkerConfig};
 use crate::handler::builtin::Application;
-use crate::opening::Sealing;
-use crate::provider_events::DoorError;
+use crate::message::opening::Sealing;
+use crate::revocation::provider_events::DoorError;
 use crate::store::{self, HoldLimits, Store, StoreError, UnauthenticatedLimits};
 use crate::token::keys::source::SourceError;
 use crate::token::verifier::SelfTestError;
@@ -171,7 +171,7 @@ pub(crate) fn verifier(config: &WorkerConfig) -> Result<(Arc<Verifier>, KeySourc
     sources.extend(discovered(config, &issuers, &sources));
     let algorithms: Vec<_> = config.jwt_algorithms.iter().copied().map(algorithm).collect();
     let (contents, keys) = KeySources::load(sources, issuers, algorithms).map_err(StartError::Keys)?;
-    let verifier = Verifier::new(keys, config.token_rules(), config.token_cache);
+    let verifier = Verifier::new(keys, config.token_rules(), config.token_cache_capacity);
     Ok((Arc::new(verifier), contents))
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use crate::config::WorkerConfig;
-use crate::outbound::shards;
+use crate::outbound::pushes::shards;
 
 /// How often a worker tells its rules, and for how long another's are believed to be in force.
 const TELL_PERIOD: Duration = Duration::from_secs(30);

@@ -120,7 +120,7 @@ shared::settings! {
         pub jwt_scope_claims: OneOrMore<ClaimPath> = "scope,scp",
         /// How many valid tokens are remembered, so that their signature is checked once. Raise it above the number
         /// of clients that are active at a time; one takes about half a kilobyte.
-        pub token_cache: usize = "100000" in "1"..="100000000",
+        pub token_cache_capacity: usize = "100000" in "1"..="100000000",
         /// By what a client proves who it is: `per-message` counts only a message's own token, and refuses a message that
         /// has none with `auth_required` (`auth.authenticate` still
         /// renews the connection, for what is pushed to it), `explicit` only `auth.authenticate` (a token in any other

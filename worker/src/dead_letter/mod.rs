@@ -16,21 +16,21 @@ use shared::bus::topology::{Names, keys};
 use shared::bus::{
     DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Route, Value,
 };
-use shared::seal::{SEALED, Unsealable, is_sealed};
 use shared::service::clock::Clock;
 use shared::wire::envelope::run::{self, Entry};
 use shared::wire::envelope::{ForwardedMessage, MessageKind, Reply};
 use shared::wire::protocol::{ErrorBody, ErrorCode};
+use shared::wire::seal::{SEALED, Unsealable, is_sealed};
 use tracing::error;
 
 use crate::admin::metrics::{Lost, Metrics};
 use crate::message::of_run::{message_of, rest_of};
+use crate::message::opening::Opening;
 use crate::message::origin::{self, HEADER_FIRST_SEEN, text_header};
 use crate::message::{ClientMessage, MAX_BODY_BYTES};
-use crate::opening::Opening;
 use crate::outbound::outcome::Outcome;
 use crate::outbound::outcome_publisher::PushOutcomePublisher;
-use crate::outbound::push::producer;
+use crate::outbound::pushes::push::producer;
 use crate::process::answer::error;
 
 /// Why it is dead: what the broker says, or the code of the refusal that nobody would have heard.

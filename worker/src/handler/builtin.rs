@@ -16,8 +16,8 @@ use super::{Echo, Erased, Handler};
 use crate::app::parts::{Limits, Parts};
 use crate::config::HandlerKind;
 use crate::outbound::Outbound;
-use crate::outbound::known::Known;
 use crate::outbound::pushes::Pushes;
+use crate::outbound::pushes::known::Known;
 use crate::web::NoClient;
 
 /// What a worker does with messages.

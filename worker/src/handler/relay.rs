@@ -25,8 +25,8 @@ use super::upstream::request::Identity;
 use super::{Answers, Handler, HandlerError, Request};
 use crate::auth::identity::{self, Issuer, Unnamed};
 use crate::outbound::outcome::Outcome;
-use crate::outbound::push::Push;
 use crate::outbound::pushes::Pushes;
+use crate::outbound::pushes::push::Push;
 
 /// The only type of message.
 const TYPE: &str = "relay";

@@ -19,6 +19,7 @@
 pub(crate) mod deadline;
 mod members;
 pub(crate) mod of_run;
+pub(crate) mod opening;
 pub(crate) mod origin;
 mod scan;
 

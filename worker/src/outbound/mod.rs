@@ -20,18 +20,13 @@ mod answers;
 pub(crate) mod audience;
 mod fetch;
 mod given_up;
-pub(crate) mod known;
 mod lanes;
 pub(crate) mod metrics;
 pub(crate) mod missed;
 pub(crate) mod outcome;
 pub(crate) mod outcome_publisher;
-pub(crate) mod push;
 pub(crate) mod pushes;
 pub(crate) mod reaper;
-pub(crate) mod shards;
-mod spreading;
-mod subjects;
 pub(crate) mod undelivered;
 mod waking;
 

@@ -11,7 +11,7 @@ use tracing::debug;
 use super::Pipeline;
 use crate::auth::identity::Identity;
 use crate::handler::{Along, Answers, Request, Whom};
-use crate::outbound::push::{EXCEPT, ISSUER, SUBJECT};
+use crate::outbound::pushes::push::{EXCEPT, ISSUER, SUBJECT};
 
 impl Pipeline {
     /// Brings on their way what is for others than the connection that asked, and waits until it is there. They are brought

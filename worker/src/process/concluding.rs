@@ -15,9 +15,10 @@ use tracing::debug;
 
 use super::answer;
 use super::handling::Coming;
+use super::run::turn;
 use super::telling::is_noted;
 use super::trace::JOURNEY;
-use super::{Conclusion, Pipeline, turn};
+use super::{Conclusion, Pipeline};
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
 use crate::auth::identity::Identity;

@@ -19,21 +19,18 @@
 //! - `telling`: what is written or noted besides the answer.
 
 mod along;
-mod announcing;
 pub(crate) mod answer;
-mod cancelling;
-mod clocks;
 mod concluding;
 mod early;
 pub(crate) mod given_up;
 mod granting;
 mod handling;
 mod holding;
-mod in_order;
+pub(crate) mod notices;
 mod releasing;
+pub(crate) mod run;
 mod telling;
 pub mod trace;
-mod turn;
 mod unsealable;
 
 use std::pin::pin;
@@ -69,8 +66,8 @@ use crate::handler::breaker::Breaker;
 use crate::handler::idempotency::Idempotency;
 use crate::handler::places::Places;
 use crate::message::ClientMessage;
+use crate::message::opening::Opening;
 use crate::message::origin::{Origin, was_moved};
-use crate::opening::Opening;
 use crate::outbound::Outbound;
 use crate::process::given_up::GivenUp;
 use crate::revocation::known::Revoked;

@@ -1,8 +1,8 @@
 //! A message that cannot be opened: kept for a person, and its sender told.
 
 use shared::bus::{Delivery, PublishError};
-use shared::seal::Unsealable;
 use shared::wire::protocol::{ErrorBody, ErrorCode};
+use shared::wire::seal::Unsealable;
 
 use super::{Conclusion, Pipeline};
 use crate::message::origin::Origin;

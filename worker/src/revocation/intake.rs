@@ -24,7 +24,8 @@ use super::revoker::Revoker;
 use crate::app::queue_consumer::QueueConsumer;
 use crate::message::NOT_AMQP;
 use crate::outbound::outcome::Outcome;
-use crate::outbound::{Outbound, OutboundError, push};
+use crate::outbound::pushes::push;
+use crate::outbound::{Outbound, OutboundError};
 use crate::process::trace::JOURNEY;
 use crate::store::Kept;
 

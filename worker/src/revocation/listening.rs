@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use super::known::{Revoked, lacking};
+use crate::app::sharing::Sharing;
 use crate::auth::agreement::Agreement;
 use crate::outbound::{Outbound, OutboundError};
 use crate::process::given_up::GivenUp;
-use crate::sharing::Sharing;
 use crate::store::losses::Losses;
 
 /// How often all are read again.

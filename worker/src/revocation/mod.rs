@@ -7,6 +7,7 @@
 pub(crate) mod intake;
 pub(crate) mod known;
 pub(crate) mod listening;
+pub(crate) mod provider_events;
 mod reach;
 pub(crate) mod revoker;
 

@@ -4,8 +4,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use shared::seal::{Sealer, is_sealed};
 use shared::service::clock::{Clock as _, SystemClock, Timestamp};
+use shared::wire::seal::{Sealer, is_sealed};
 
 use crate::support::human;
 

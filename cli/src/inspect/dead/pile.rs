@@ -12,7 +12,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection};
 use serde_json::{Map, Value};
 use shared::bus::topology::Names;
-use shared::seal::Sealer;
+use shared::wire::seal::Sealer;
 
 use super::letter::DeadLetter;
 use crate::support::broker::BrokerArgs;

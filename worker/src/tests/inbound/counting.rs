@@ -72,9 +72,9 @@ async fn what_is_held_and_released_is_counted() {
             r#"holds_total{result="missing"} 3"#,
             r#"holds_total{result="expired"} 1"#,
             r#"holds_total{result="overflow"} 1"#,
-            r#"held_ended_total{result="handled"} 2"#,
-            r#"held_ended_total{result="mismatch"} 1"#,
-            r#"held_ended_total{result="expired"} 1"#,
+            r#"held_messages_completed_total{result="handled"} 2"#,
+            r#"held_messages_completed_total{result="mismatch"} 1"#,
+            r#"held_messages_completed_total{result="expired"} 1"#,
             "grants_total 1",
         ])
         .await;
@@ -113,10 +113,10 @@ async fn what_is_sent_back_forgotten_revoked_and_closed_is_counted() {
             r#"messages_total{outcome="again"} 1"#,
             r#"messages_total{outcome="forgotten"} 1"#,
             "tokens_revoked_total 1",
-            r#"closes_total{code="4401"} 1"#,
-            r#"closes_total{code="4501"} 1"#,
-            r#"closes_total{code="4503"} 1"#,
-            r#"closes_total{code="4509"} 1"#,
+            r#"close_requests_total{code="4401"} 1"#,
+            r#"close_requests_total{code="4501"} 1"#,
+            r#"close_requests_total{code="4503"} 1"#,
+            r#"close_requests_total{code="4509"} 1"#,
         ])
         .await;
 }
@@ -152,9 +152,9 @@ async fn what_is_taken_over_and_what_is_lost_is_counted() {
         .expect(&[
             r#"resumes_total{result="taken"} 1"#,
             r#"resumes_total{result="refused"} 1"#,
-            "heirs_woken_total 1",
-            "notes_lost_total 1",
-            "bounced_total 0",
+            "resume_notifications_total 1",
+            "decision_write_errors_total 1",
+            "replies_undelivered_total 0",
         ])
         .await;
     drop(worker);
@@ -168,5 +168,5 @@ async fn what_is_taken_over_and_what_is_lost_is_counted() {
     fixture
         .question(stamp, MessageKind::Message, stranger(), body.into())
         .await;
-    counted.expect(&["bounced_total 1"]).await;
+    counted.expect(&["replies_undelivered_total 1"]).await;
 }

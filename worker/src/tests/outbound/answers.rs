@@ -182,8 +182,8 @@ async fn answers_that_nobody_fetches_are_counted_and_explained() {
     for (name, count) in [
         (r#"writes_held_total{kind="answer"}"#, 300),
         (r#"writes_held_total{kind="push"}"#, 0),
-        (r#"holds_given_up_total{reason="expired",kind="answer"}"#, 300),
-        (r#"holds_given_up_total{reason="expired",kind="push"}"#, 0),
+        (r#"holds_dropped_total{reason="expired",kind="answer"}"#, 300),
+        (r#"holds_dropped_total{reason="expired",kind="push"}"#, 0),
     ] {
         let line = format!("countersign_worker_{name} {count}\n");
         assert!(all.contains(&line), "{line}{all}");

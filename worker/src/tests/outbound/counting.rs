@@ -139,7 +139,7 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
             (r#"undelivered_total{kind="ignored"}"#, 1.0),
             (r#"writes_held_total{kind="push"}"#, 2.0),
             (r#"writes_released_total{kind="push"}"#, 2.0),
-            ("wakes_total", 1.0),
+            ("hold_notifications_total", 1.0),
             ("outbound_retries_total", 1.0),
         ],
     );
@@ -152,8 +152,8 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
     expect(
         &handle,
         &[
-            (r#"holds_given_up_total{reason="overflow",kind="push"}"#, 1.0),
-            (r#"holds_given_up_total{reason="expired",kind="push"}"#, 3.0),
+            (r#"holds_dropped_total{reason="overflow",kind="push"}"#, 1.0),
+            (r#"holds_dropped_total{reason="expired",kind="push"}"#, 3.0),
         ],
     );
 }
@@ -174,8 +174,8 @@ async fn revocations_are_counted_where_they_are_asked_for_and_where_they_are_hea
         &[
             (r#"revocations_total{outcome="revoked"}"#, 2.0),
             (r#"revocations_total{outcome="refused"}"#, 1.0),
-            ("revocations_heard_total", 2.0),
-            ("revocations_known", 2.0),
+            ("revocations_received_total", 2.0),
+            ("revocations_active", 2.0),
         ],
     );
 }

@@ -104,7 +104,7 @@ async fn a_push_for_many_is_one_for_each_whose_producer_is_told_once_of_all() {
     assert_eq!(each.len(), 3);
     assert_eq!(
         each[0],
-        json!({"subject": "alice", "outcome": "delivered", "connections": 1})
+        json!({"subject": "alice", "outcome": "sent", "connections": 1})
     );
     assert_eq!(each[1], json!({"subject": "bob", "outcome": "held"}));
     assert_eq!(

@@ -49,7 +49,7 @@ async fn what_is_passed_on_is_brought_on_its_way_in_the_order_of_each_identity_a
     }
     told.sort_by_key(|one| one["subject"].to_string());
     let words: Vec<_> = told.iter().map(|one| one["outcome"].clone()).collect();
-    assert_eq!(words, ["delivered", "delivered", "delivered", "delivered", "held"]);
+    assert_eq!(words, ["sent", "sent", "sent", "sent", "held"]);
     assert!(fixture.is_empty(&fixture.names.pushes()).await);
 }
 

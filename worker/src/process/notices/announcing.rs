@@ -11,11 +11,11 @@ use shared::wire::tag::IdentityTag;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::Pipeline;
-use super::trace::JOURNEY;
 use crate::admin::metrics::Outcome;
 use crate::auth::recorded::{Proven, Recording, digest_of};
 use crate::auth::snapshot::Bound;
+use crate::process::Pipeline;
+use crate::process::trace::JOURNEY;
 use crate::revocation::known::Judgement;
 use crate::store::{Authentication, Registered};
 
@@ -32,7 +32,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the connection could not be told of what is held.
-    pub(super) async fn announced(&self, question: &ForwardedMessage) -> Result<Outcome, PublishError> {
+    pub(in crate::process) async fn announced(&self, question: &ForwardedMessage) -> Result<Outcome, PublishError> {
         let bound = Bound::of(&question.standing);
         let (Some(bound), Some(by)) = (bound, question.standing.by) else {
             return Ok(Outcome::Announced);
@@ -91,7 +91,10 @@ impl Pipeline {
     ///
     /// # Errors
     /// If they are not known yet, or could not be told.
-    pub(super) async fn tell_all_revocations(&self, properties: &Properties) -> Result<Outcome, PublishError> {
+    pub(in crate::process) async fn tell_all_revocations(
+        &self,
+        properties: &Properties,
+    ) -> Result<Outcome, PublishError> {
         let Some(queue) = properties.reply_to.as_deref() else {
             return Ok(Outcome::Announced);
         };

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use metrics::{Counter, counter};
-use shared::seal::{Sealer, Unsealable, is_sealed};
 use shared::service::repetition::Repetitions;
 use shared::wire::id::MessageId;
+use shared::wire::seal::{Sealer, Unsealable, is_sealed};
 use tokio::time::Instant;
 use tracing::warn;
 

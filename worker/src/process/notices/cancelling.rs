@@ -8,14 +8,14 @@ use shared::wire::request_id::RequestId;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::trace::JOURNEY;
-use super::{Conclusion, Pipeline};
 use crate::admin::metrics::Outcome;
+use crate::process::trace::JOURNEY;
+use crate::process::{Conclusion, Pipeline};
 
 impl Pipeline {
     /// Stops what the connection has sent before under that name, wherever it is under way. Nothing is answered to that: the
     /// message itself is.
-    pub(super) async fn cancel(&self, question: &ForwardedMessage, id: RequestId<'_>) -> Conclusion {
+    pub(in crate::process) async fn cancel(&self, question: &ForwardedMessage, id: RequestId<'_>) -> Conclusion {
         let cancel = Cancel {
             connection: question.stamp.connection,
             id: id.as_str().to_owned(),

@@ -1,5 +1,7 @@
 //! What comes out of a queue, and the duty to say what became of it.
 
+pub(crate) mod whole;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Message;
 use super::batch::{self, Unpacking};
-use super::whole::Part;
+use super::delivery::whole::Part;
 
 /// One message out of a queue. It is settled by [`ack`](Self::ack), or given back when it is dropped.
 pub struct Delivery {

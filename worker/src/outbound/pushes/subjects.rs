@@ -9,8 +9,8 @@ use shared::bus::{Message, Value};
 use shared::service::chance;
 use shared::wire::envelope::command::Producer;
 
-use super::outcome::{Of, Outcome};
 use super::push::{CONNECTION, Fault, SUBJECT};
+use crate::outbound::outcome::{Of, Outcome};
 
 /// The header: a JSON array of texts, each the `sub` of an identity.
 pub(crate) const SUBJECTS: &str = "subjects";
@@ -19,7 +19,7 @@ pub(crate) const SUBJECTS: &str = "subjects";
 pub(crate) const MOST_SUBJECTS: usize = 1_000;
 
 /// A push for many, of which each has not been taken yet.
-pub(super) struct Many {
+pub(in crate::outbound) struct Many {
     message: Message,
     subjects: std::vec::IntoIter<String>,
     gathered: Arc<Gathered>,
@@ -27,7 +27,7 @@ pub(super) struct Many {
 }
 
 /// What became of it for each, as far as it is known.
-pub(super) struct Gathered {
+pub(in crate::outbound) struct Gathered {
     producer: Option<Producer>,
     outcomes: Mutex<Outcomes>,
 }
@@ -38,10 +38,10 @@ struct Outcomes {
 }
 
 /// One of them.
-pub(super) struct Place {
+pub(in crate::outbound) struct Place {
     gathered: Arc<Gathered>,
     place: usize,
-    pub(super) subject: String,
+    pub(in crate::outbound) subject: String,
 }
 
 impl Many {
@@ -49,7 +49,7 @@ impl Many {
     ///
     /// # Errors
     /// If it names none, too many, or others besides.
-    pub(super) fn of(message: &Message, producer: Option<Producer>) -> Result<Option<Self>, Fault> {
+    pub(in crate::outbound) fn of(message: &Message, producer: Option<Producer>) -> Result<Option<Self>, Fault> {
         let properties = &message.properties;
         let text = match properties.header(SUBJECTS) {
             None => return Ok(None),
@@ -91,7 +91,7 @@ impl Many {
     }
 
     /// The same push for some of them.
-    pub(super) fn for_some(&self, subjects: &[String]) -> Message {
+    pub(in crate::outbound) fn for_some(&self, subjects: &[String]) -> Message {
         let mut message = self.message.clone();
         let text = serde_json::to_string(subjects).unwrap_or_default();
         message
@@ -102,7 +102,7 @@ impl Many {
     }
 
     /// The same push for the next of them.
-    pub(super) fn next(&mut self) -> Option<(Message, Place)> {
+    pub(in crate::outbound) fn next(&mut self) -> Option<(Message, Place)> {
         let subject = self.subjects.next()?;
         let place = Place {
             gathered: self.gathered.clone(),
@@ -119,7 +119,7 @@ impl Many {
 
 impl Place {
     /// What becomes of it is known for this one. If that was the last, tells what became of all, and who wants to know.
-    pub(super) fn settle(self, outcome: Outcome) -> Option<(Producer, Outcome)> {
+    pub(in crate::outbound) fn settle(self, outcome: Outcome) -> Option<(Producer, Outcome)> {
         let subject = Some(self.subject);
         let mut outcomes = self.gathered.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         let place = outcomes.of_each.get_mut(self.place)?;

@@ -20,13 +20,13 @@ use shared::wire::envelope::{ForwardedMessage, Verdict};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::concluding::sent_back;
-use super::trace;
-use super::trace::JOURNEY;
-use super::{Conclusion, Pipeline};
 use crate::admin::metrics::Outcome;
 use crate::message::of_run::{message_of, rest_of};
 use crate::message::origin::{Origin, was_moved};
+use crate::process::concluding::sent_back;
+use crate::process::trace;
+use crate::process::trace::JOURNEY;
+use crate::process::{Conclusion, Pipeline};
 
 /// After this time the rest of a run goes on as another: perhaps to a worker with less to do, and long before a broker
 /// takes a run back that nobody acknowledges.
@@ -43,7 +43,7 @@ struct Before {
 
 impl Pipeline {
     /// Brings the messages of a run to their ends.
-    pub(super) async fn run_in_order(&self, delivery: Delivery, first: &ForwardedMessage) {
+    pub(in crate::process) async fn run_in_order(&self, delivery: Delivery, first: &ForwardedMessage) {
         let entries = match run::decode(&delivery.message.body) {
             Ok(entries) => entries,
             Err(broken) => {

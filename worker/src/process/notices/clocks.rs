@@ -4,14 +4,14 @@ use shared::bus::Properties;
 use shared::service::clock::Timestamp;
 use shared::wire::envelope::{Clocks, ForwardedMessage};
 
-use super::Pipeline;
+use crate::process::Pipeline;
 
 /// Of a connection's answers each so many tells the time, beside those that bring a grant.
 const EACH: u64 = 16;
 
 impl Pipeline {
     /// Has the answer to a question that was received then tell the time, if it brings a grant or its turn has come.
-    pub(super) fn tell_time(
+    pub(in crate::process) fn tell_time(
         &self,
         question: &ForwardedMessage,
         received: Option<Timestamp>,

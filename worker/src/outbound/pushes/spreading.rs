@@ -10,15 +10,15 @@ use shared::wire::envelope::{Command, Spread};
 use shared::wire::id::TerminatorId;
 use shared::wire::tag::IdentityTag;
 
-use super::audience::Recipient;
+use super::Pushes;
 use super::push::Push;
-use super::pushes::Pushes;
-use super::{Arrival, OutboundError, confirmed, write};
+use crate::outbound::audience::Recipient;
+use crate::outbound::{Arrival, OutboundError, confirmed, write};
 
 impl Pushes {
     /// Writes it to the recipients, those that have expired too: their terminators know what to do about that. Tells at
     /// whose it arrived.
-    pub(super) async fn write(
+    pub(in crate::outbound) async fn write(
         &self,
         push: &Push,
         identity: IdentityTag,

@@ -15,9 +15,8 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tests::nodes::port::free_port;
 use tests::servers::certificate;
-use tests::{
-    Broker, Client, Load, Program, Span, Stack, Store, eventually, pki, shared_broker, test_keys, token_for, tool,
-};
+use tests::servers::pki;
+use tests::{Broker, Client, Load, Program, Span, Stack, Store, eventually, shared_broker, test_keys, token_for, tool};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};

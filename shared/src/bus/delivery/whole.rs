@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Message;
-use super::delivery::{Delivery, Settlement, Settler};
+use super::{Delivery, Settlement, Settler};
+use crate::bus::Message;
 
 /// A delivery that is being given out in parts. Dropped before it is [`finish`](Self::finish)ed, it comes again as a whole.
 pub struct Whole {
@@ -13,7 +13,7 @@ pub struct Whole {
 }
 
 /// A part's share in the duty to settle the whole.
-pub(super) struct Part(Arc<Held>);
+pub(in crate::bus) struct Part(Arc<Held>);
 
 /// Settled when the last one lets go of it.
 struct Held {
@@ -64,13 +64,13 @@ impl Drop for Whole {
 }
 
 impl Part {
-    pub(super) fn settle(self, settlement: Settlement) {
+    pub(in crate::bus) fn settle(self, settlement: Settlement) {
         if settlement != Settlement::Ack {
             self.0.spoil();
         }
     }
 
-    pub(super) fn is_stale(&self) -> bool {
+    pub(in crate::bus) fn is_stale(&self) -> bool {
         self.0.delivery.as_ref().is_none_or(Delivery::is_stale)
     }
 }

@@ -4,6 +4,12 @@
 //! order, each push confirmed before the next is looked at; different identities go
 //! side by side.
 
+pub(crate) mod known;
+pub(crate) mod push;
+pub(crate) mod shards;
+pub(crate) mod spreading;
+pub(crate) mod subjects;
+
 use std::future::ready;
 use std::sync::Arc;
 
@@ -19,13 +25,13 @@ use tracing::field::display;
 
 use super::audience::Recipient;
 use super::given_up::overflow;
-use super::known::Known;
 use super::lanes::Lanes;
 use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
-use super::push::{self, Addressee, Push};
-use super::shards::Shards;
-use super::subjects::{Many, Place};
+use super::pushes::known::Known;
+use super::pushes::push::{Addressee, Push};
+use super::pushes::shards::Shards;
+use super::pushes::subjects::{Many, Place};
 use super::{Outbound, OutboundError};
 use crate::app::queue_consumer::QueueConsumer;
 use crate::auth::identity::Issuer;

@@ -11,7 +11,7 @@ use crate::auth::decision::{Decision, unavailable};
 use crate::token::Verified;
 
 /// What is decided, or that it is held behind what is held already.
-pub(super) fn behind_what_is_held(standing: &Standing, decision: Decision) -> Decision {
+pub(in crate::process) fn behind_what_is_held(standing: &Standing, decision: Decision) -> Decision {
     if !(standing.ordered && standing.held) {
         return decision;
     }
@@ -38,7 +38,7 @@ pub(super) fn behind_what_is_held(standing: &Standing, decision: Decision) -> De
 
 /// Whether it goes back to its terminator until its turn: it was sent ahead, or brings the token for which others wait. If so,
 /// the token that counts nevertheless, if there is one.
-pub(super) fn awaited<'d>(standing: &Standing, decision: &'d Decision) -> Option<Option<&'d Verified>> {
+pub(in crate::process) fn awaited<'d>(standing: &Standing, decision: &'d Decision) -> Option<Option<&'d Verified>> {
     let renewing = match decision {
         Decision::InOwnName { verified, renews: true } => Some(&**verified),
         _ => None,

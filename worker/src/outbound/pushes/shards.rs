@@ -15,8 +15,8 @@ use shared::bus::{Bus, Link, Message, Route, Whole};
 use shared::wire::tag::IdentityTag;
 use tokio::sync::watch;
 
+use super::Pushes;
 use super::push::{Addressee, Push};
-use super::pushes::Pushes;
 use super::subjects::Many;
 
 /// How many there are to pass pushes on to.
@@ -30,12 +30,12 @@ impl Shards {
     }
 
     /// The queue for all that is an identity's.
-    pub(super) fn route(self, names: &Names, identity: IdentityTag) -> Route {
+    pub(in crate::outbound) fn route(self, names: &Names, identity: IdentityTag) -> Route {
         Route::queue(&names.push_shard(identity.share_of(self.0)).name)
     }
 
     /// A push for many as one for each queue, with those whose pushes go there. Who cannot be anybody goes with the first.
-    pub(super) fn split(
+    pub(in crate::outbound) fn split(
         self,
         names: &Names,
         mut many: Many,
@@ -56,13 +56,13 @@ impl Shards {
 
 impl Pushes {
     /// Passes it on, and waits until it is there.
-    pub(super) async fn pass_on(&self, route: Route, message: Message) {
+    pub(in crate::outbound) async fn pass_on(&self, route: Route, message: Message) {
         let passed = || async { Ok(self.outbound.publisher.publish(route.clone(), message.clone()).await?) };
         self.outbound.persist(passed).await;
     }
 
     /// Passes a push for many on: all that came before it has been, and nothing is that comes after it.
-    pub(super) async fn pass_on_many(&self, shards: Shards, whole: Whole, many: Many) {
+    pub(in crate::outbound) async fn pass_on_many(&self, shards: Shards, whole: Whole, many: Many) {
         let now = self.outbound.clock.now();
         let identity_of = |message: &Message| match Push::read(message, &self.outbound.names, &self.issuers, now) {
             Ok(push) => match push.to {
@@ -121,8 +121,8 @@ mod tests {
     use shared::bus::Value;
     use shared::bus::memory::MemoryBus;
 
-    use super::super::subjects::SUBJECTS;
     use super::*;
+    use crate::outbound::pushes::subjects::SUBJECTS;
 
     #[test]
     fn what_is_for_one_identity_goes_to_one_queue_and_all_queues_have_some() {

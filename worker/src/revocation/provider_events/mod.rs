@@ -27,10 +27,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use self::door::Door;
-pub use self::door::DoorError;
-use self::event::Rules;
-use self::taking::Taking;
+use super::provider_events::door::Door;
+pub use super::provider_events::door::DoorError;
+use super::provider_events::event::Rules;
+use super::provider_events::taking::Taking;
 use crate::config::WorkerConfig;
 use crate::revocation::Known;
 use crate::revocation::revoker::Revoker;
