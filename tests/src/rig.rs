@@ -159,5 +159,5 @@ fn verifier(config: &WorkerConfig) -> Verifier {
         .map(|entry| entry.expose().parse().expect("a key"))
         .collect();
     let keys = Keys::load(&sources, &config.issuers(), &[]).unwrap_or_else(|errors| panic!("{errors}"));
-    Verifier::new(keys, config.token_rules(), config.token_cache)
+    Verifier::new(keys, config.token_rules(), config.token_cache_capacity)
 }
