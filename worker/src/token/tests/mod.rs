@@ -4,5 +4,6 @@ mod discovering;
 mod fetching;
 mod keeping;
 mod loading;
+mod real_files;
 mod signer;
 mod verifying;
