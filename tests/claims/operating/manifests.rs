@@ -1,11 +1,15 @@
 //! The units, the manifests and the compose file agree with the settings of the programs that they start.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use shared::bus::topology::Names;
 use shared::service::config::{Config, ENV_PREFIX, Value as _, is_a_setting, section};
 use terminator::TerminatorConfig;
+use tests::nodes::port::free_port;
+use tests::nodes::process::Process;
+use tests::nodes::watchdog::Folder;
+use tests::{eventually, shared_broker};
 use worker::config::WorkerConfig;
 
 /// What either program may take beyond its `drain-timeout`, in seconds.
@@ -326,31 +330,46 @@ fn every_overlay_brings_what_its_pods_read_under_names_that_are_found_from_every
         for (name, pod) in pods() {
             let container = &pod["spec"]["containers"][0];
             assert_eq!(container["envFrom"][0]["configMapRef"]["name"], name);
+            assert!(container["env"].is_null(), "a secret is a file, and no variable");
             let secret = generated(overlay, "secretGenerator", &name).expect("its secret");
-            let mut pairs: Vec<String> = Vec::new();
+            assert_eq!(
+                secret["options"]["disableNameSuffixHash"], true,
+                "it is read again when it changes"
+            );
+            let mounted = json!({"name": "secrets", "secret": {"secretName": name}});
+            let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
+            assert!(volumes.contains(&mounted), "{name}: {volumes:?}");
+            let mut keys: Vec<String> = Vec::new();
             for literal in secret["literals"].as_array().into_iter().flatten() {
-                pairs.push(literal.as_str().expect("a text").to_owned());
+                keys.push(literal.as_str().expect("a text").to_owned());
             }
             for file in secret["envs"].as_array().into_iter().flatten() {
                 let file = file.as_str().expect("a file");
-                pairs.extend(
-                    read(&format!("deploy/kubernetes/{overlay}/{file}"))
-                        .lines()
-                        .map(str::to_owned),
-                );
+                let text = read(&format!("deploy/kubernetes/{overlay}/{file}"));
+                keys.extend(text.lines().map(str::to_owned));
             }
-            for variable in container["env"].as_array().expect("variables") {
-                let wanted = &variable["valueFrom"]["secretKeyRef"];
-                assert_eq!(wanted["name"], name);
-                let key = wanted["key"].as_str().expect("a key");
-                let pair = pairs.iter().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
-                let url = pair.unwrap_or_else(|| panic!("{overlay}: {name} has no {key}"));
-                let host = url
-                    .rsplit('@')
-                    .next()
-                    .and_then(|rest| rest.trim_start_matches("redis://").split(':').next());
-                assert!(host.expect("a host").ends_with(".svc"), "{overlay}: {url}");
+            let mut all = settings(&name);
+            let own = generated(overlay, "configMapGenerator", &name).expect("its settings");
+            for literal in own["literals"].as_array().expect("literals") {
+                let (name, value) = literal.as_str().and_then(|text| text.split_once('=')).expect("a pair");
+                all.insert(name.to_owned(), value.to_owned());
             }
+            let mut urls = 0;
+            for (setting, value) in &all {
+                if let Some(key) = value.strip_prefix("/etc/countersign/secrets/") {
+                    let pair = keys.iter().find(|pair| pair.split('=').next() == Some(key));
+                    assert!(pair.is_some(), "{overlay}: {name} has no {key} for {setting}");
+                }
+                let Some((_, address)) = value.split_once("://").filter(|_| setting.ends_with("_URL")) else {
+                    continue;
+                };
+                urls += 1;
+                let (user, host) = address.rsplit_once('@').unwrap_or(("", address));
+                assert!(!user.contains(':'), "{overlay}: a password in {setting}");
+                let host = host.split([':', '/']).next().unwrap_or_default();
+                assert!(host.ends_with(".svc"), "{overlay}: {value}");
+            }
+            assert_eq!(urls, if name == "worker" { 2 } else { 1 }, "{overlay}: {name}");
         }
         assert!(
             generated(overlay, "configMapGenerator", "countersign-keys").is_some(),
@@ -452,6 +471,13 @@ fn what_is_installed_is_what_the_units_read() {
             "ExecStart=/usr/local/bin/{program} --config /etc/countersign/{program}.toml"
         )));
         assert!(unit.contains(&format!("EnvironmentFile=-/etc/countersign/{program}.env")));
+        assert!(unit.contains("ExecReload=/bin/kill -HUP $MAINPID"));
+        for credential in unit.lines().filter_map(|line| line.strip_prefix("LoadCredential=")) {
+            let (name, path) = credential.split_once(':').expect("a name and a path");
+            assert!(unit.contains(&format!("_FILE=%d/{name}")), "{name} is given to nobody");
+            let file = path.strip_prefix("/etc/countersign/").expect("a file of ours");
+            assert!(install.contains(file), "{file}");
+        }
         for file in [format!("{program}.toml"), format!("{program}.env")] {
             assert!(install.contains(&file), "{file}");
         }
@@ -478,4 +504,135 @@ fn the_examples_of_settings_are_accepted() {
         let said = String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.success(), "{program}: {said}");
     }
+}
+
+/// A user with a password in an address, but for those that everybody knows.
+fn has_a_password(line: &str) -> bool {
+    line.split("://").skip(1).any(|rest| {
+        let authority = rest.split(['/', ' ', '"', ',']).next().unwrap_or_default();
+        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        user.contains(':') && ![":development", ":guest"].iter().any(|known| user.ends_with(known))
+    })
+}
+
+#[test]
+fn no_example_puts_a_password_where_others_see_it() {
+    let mut pages: Vec<String> = [
+        "README.md",
+        "docker-compose.yml",
+        "Dockerfile",
+        "deploy/kubernetes/README.md",
+        "docs/credentials.md",
+        "docs/identity-providers.md",
+        "docs/permissions.md",
+        "docs/runbook.md",
+        "docs/updating.md",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let units = ["countersign-terminator.service", "countersign-worker@.service"];
+    let files = [
+        "terminator.env",
+        "terminator.toml",
+        "worker.env",
+        "worker.toml",
+        "install",
+    ];
+    pages.extend(units.iter().chain(&files).map(|name| format!("deploy/systemd/{name}")));
+    let manifests = MANIFESTS.iter().map(|name| format!("{name}.yaml"));
+    let overlays = OVERLAYS.iter().map(|name| format!("{name}/kustomization.yaml"));
+    pages.extend(
+        manifests
+            .chain(overlays)
+            .map(|name| format!("deploy/kubernetes/{name}")),
+    );
+    for page in pages {
+        for line in read(&page).lines() {
+            assert!(!has_a_password(line), "{page}: {line}");
+            assert!(
+                !line.contains("_PASS:") && !line.contains("requirepass"),
+                "{page}: {line}"
+            );
+        }
+    }
+    for program in ["terminator", "worker", "countersign"] {
+        let help = std::process::Command::new(tests::nodes::program::programs().join(program))
+            .arg("--help")
+            .output()
+            .expect("it starts");
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        // What an address looks like is no example of use.
+        let examples = help.split("Examples:").nth(1).unwrap_or_default();
+        assert!(!examples.lines().any(has_a_password), "{program}: {examples}");
+    }
+    assert!(has_a_password("amqp://u:p@h/") && !has_a_password("amqp://u@h/%2f"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_containers_take_passwords_of_any_letters() {
+    let folder = Folder::new("compose");
+    let password = "p/a@s:s#w%rd\"\\ $x'";
+    let file = folder.write("password", format!("{password}\n"));
+    let shims = folder.join("bin");
+    std::fs::create_dir(&shims).expect("a folder");
+    let shim = |name: &str, text: &str| {
+        std::fs::write(shims.join(name), format!("#!/bin/sh\n{text}\n")).expect("a file");
+        std::fs::set_permissions(shims.join(name), std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    };
+    shim(
+        "docker-entrypoint.sh",
+        r#"case $1 in rabbitmq-server) ;; *) exec "$@" ;; esac"#,
+    );
+    shim(
+        "valkey-server",
+        r#"exec "$(command -v redis-server || PATH=/usr/bin command -v valkey-server)" "$@""#,
+    );
+    let path = format!("{}:{}", shims.display(), std::env::var("PATH").unwrap_or_default());
+    let script = |name: &str| {
+        let mut command = std::process::Command::new(
+            PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+                .join("../deploy/compose")
+                .join(name),
+        );
+        command
+            .env("PATH", &path)
+            .env("STORE_PASSWORD_FILE", &file)
+            .env("BROKER_PASSWORD_FILE", &file);
+        command
+    };
+
+    let port = free_port();
+    let _store = Process::spawn(
+        script("store")
+            .args(["--port", &port.to_string(), "--save", "", "--dir"])
+            .arg(folder.path()),
+    );
+    let login = |password: &str| {
+        let settings = redis::RedisConnectionInfo::default().set_password(password);
+        let address =
+            redis::IntoConnectionInfo::into_connection_info(format!("redis://127.0.0.1:{port}")).expect("a URL");
+        redis::Client::open(address.set_redis_settings(settings)).expect("a client")
+    };
+    eventually(Duration::from_secs(30), "the store takes the password", async || {
+        login(password)
+            .get_multiplexed_async_connection()
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
+    })
+    .await;
+    assert!(login("other").get_multiplexed_async_connection().await.is_err());
+
+    let config = folder.join("advanced.config");
+    let written = script("broker")
+        .env("BROKER_CONFIG", &config)
+        .status()
+        .expect("it starts");
+    assert!(written.success());
+    let read = format!(
+        r#"{{ok, [[{{rabbit, Settings}}]]}} = file:consult("{}"), proplists:get_value(default_pass, Settings)."#,
+        config.display()
+    );
+    let told = shared_broker().await.ctl(&["eval", &read]).await;
+    assert_eq!(told.trim(), format!("<<{password:?}>>"));
 }

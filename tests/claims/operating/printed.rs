@@ -11,9 +11,10 @@ use tests::nodes::watchdog::Folder;
 use tests::{Stack, token_for};
 
 /// The pages, by their paths from the root.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "README.md",
     "deploy/kubernetes/README.md",
+    "docs/credentials.md",
     "docs/permissions.md",
     "docs/runbook.md",
     "docs/updating.md",

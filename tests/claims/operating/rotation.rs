@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{SinkExt, StreamExt};
@@ -16,10 +16,16 @@ use serde_json::{Value, json};
 use tests::nodes::port::free_port;
 use tests::servers::certificate;
 use tests::servers::pki;
-use tests::{Broker, Client, Load, Program, Span, Stack, Store, eventually, shared_broker, test_keys, token_for, tool};
+use tests::tokens::key::jwks;
+use tests::{
+    Algorithm, Broker, Client, Key, Load, Program, Span, Stack, Store, eventually, shared_broker, test_keys, token_for,
+    tool,
+};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+
+use crate::authentication::revocation::issued_later;
 
 /// Two looks at the files, and whatever comes of them, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -186,6 +192,96 @@ async fn a_servers_certificate_is_replaced_and_no_socket_closes() {
     echo(&mut first).await;
     echo(&mut last).await;
     assert!(stack.workers()[0].is_alive());
+}
+
+/// A JWKS with these keys in the place of another.
+fn publish(secrets: &Secrets, keys: &[&Key]) -> String {
+    secrets.put("jwks.json", &jwks(keys.iter().copied()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signing_key_is_replaced_under_load_and_nothing_is_lost() {
+    let secrets = Secrets::new();
+    let [old, new] = [(); 2].map(|()| Key::generate(Algorithm::Es256));
+    let stack = Stack::builder()
+        .setting("jwt-keys", &publish(&secrets, &[&old]))
+        .setting("jwt-algorithms", "ES256")
+        .start()
+        .await;
+    let load_by = |key: &Key| {
+        Load::on(stack.terminators(), &token_for("alice").signed_with(key).mint())
+            .connections(4)
+            .messages(usize::MAX)
+            .in_flight(2)
+            .start(120.s())
+    };
+    let keys = async |count: usize| {
+        let what = "there are new keys; verdicts under the old ones are forgotten";
+        eventually(SOON, what, async || stack.workers()[0].logged(what) >= count).await;
+    };
+    let of_old = load_by(&old);
+    of_old.until_answered(50).await;
+    publish(&secrets, &[&old, &new]);
+    keys(1).await;
+    let of_new = load_by(&new);
+    of_new.until_answered(50).await;
+    of_old.enough();
+    let of_old = of_old.finish().await;
+    publish(&secrets, &[&new]);
+    keys(2).await;
+    of_new.until_answered(of_new.answered() + 50).await;
+    of_new.enough();
+    for tally in [of_old, of_new.finish().await] {
+        tally.assert_each_replied_once();
+        assert!(tally.broken.is_empty(), "{tally:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signing_key_that_leaked_is_taken_out_and_who_proves_themselves_anew_keeps_their_socket() {
+    let secrets = Secrets::new();
+    let [leaked, new] = [(); 2].map(|()| Key::generate(Algorithm::Es256));
+    let stack = Stack::builder()
+        .setting("jwt-keys", &publish(&secrets, &[&leaked]))
+        .setting("jwt-leeway", "0s")
+        .setting("jwt-algorithms", "ES256")
+        .start()
+        .await;
+    let by = |key: &Key, subject: &str| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        token_for(subject).claim("iat", now).signed_with(key).mint()
+    };
+    let [mut honest, mut thief] = [stack.client().await, stack.client().await];
+    honest.authenticate(&by(&leaked, "alice")).await;
+    thief.authenticate(&by(&leaked, "bob")).await;
+    publish(&secrets, &[&new]);
+    eventually(SOON, "a token of the old key is worth nothing", async || {
+        let mut client = stack.client().await;
+        let answer = client.request("echo", Some(&by(&leaked, "bob")), json!(1)).await;
+        let code = answer["error"]["code"].as_str().unwrap_or_default().to_owned();
+        if code == "token_invalid" { Ok(()) } else { Err(code) }
+    })
+    .await;
+    let said = tool(
+        &[
+            "revoke",
+            "--everyone",
+            "--grace",
+            "10s",
+            "--amqp-url",
+            &stack.broker().url(),
+            "--namespace",
+            stack.namespace(),
+        ],
+        "",
+    );
+    assert_eq!(said.status, 0, "{said:?}");
+    honest.next_of_type("auth.required", SOON).await;
+    issued_later("alice").await;
+    honest.authenticate(&by(&new, "alice")).await;
+    thief.expect_close(4503, SOON).await;
+    let answer = honest.request("echo", None, json!("still here")).await;
+    assert_eq!(answer["payload"], "still here", "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
