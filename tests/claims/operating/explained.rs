@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::nodes::port::free_port;
+use tests::nodes::program::Kind;
 use tests::peers::client::Received;
-use tests::{Client, Stack, connection_of, eventually, tool};
+use tests::{Client, Program, Stack, connection_of, eventually, test_keys, tool};
 
 use crate::authentication::expiry::{SOON, fresh};
 
@@ -152,4 +154,40 @@ fn what_cannot_be_checked_is_said_by_the_tool_with_its_cause_and_a_status_of_its
             "{reason}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_cannot_be_reached_is_named_with_host_and_port_and_without_its_password() {
+    let at = format!("127.0.0.1:{}", free_port());
+    let url = format!("amqp://u:hunter2@{at}/%2f");
+    let keys = test_keys().secret_entry();
+    let settings = [
+        ("amqp-url", url.as_str()),
+        ("admin-listen", "127.0.0.1:0"),
+        ("store-url", "memory:"),
+        ("jwt-keys", keys.as_str()),
+        ("jwt-issuer", tests::tokens::token::ISSUER),
+        ("jwt-audience", tests::tokens::token::AUDIENCE),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let program = Program::spawn(Kind::Worker, &settings);
+    let reason = eventually(SOON, "it says why it is not ready", async || {
+        match program.is_ready().await {
+            Err(reason) if reason.contains(&at) => Ok(reason),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert!(!reason.contains("hunter2"), "{reason}");
+    let log = program.log();
+    let line = log
+        .iter()
+        .find(|line| line["message"] == "cannot reach the broker; will keep trying");
+    assert!(
+        line.expect("a line of the log")["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains(&at)),
+        "{log:?}"
+    );
+    assert!(!program.stderr().contains("hunter2"));
 }

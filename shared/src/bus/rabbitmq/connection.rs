@@ -1,5 +1,6 @@
 //! One connection to the broker, made anew for ever.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -243,7 +244,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let mut backoff = Backoff::new(RECONNECT_LEAST, RECONNECT_MOST);
-        let mut told = String::new();
+        let mut told = HashMap::new();
         let mut careful = false;
         let mut node = None;
         let mut refusals = 0_u32;
@@ -257,7 +258,11 @@ impl Supervisor {
             };
             let least_wait = match attempt {
                 Ok(generation) => {
-                    info!(role = self.role.name(), "connected to the broker");
+                    info!(
+                        role = self.role.name(),
+                        node = self.nodes.at(next),
+                        "connected to the broker"
+                    );
                     backoff.reset();
                     refusals = 0;
                     told.clear();
@@ -270,7 +275,7 @@ impl Supervisor {
                 }
                 Err(reason) => {
                     refusals = refusals.wrapping_add(1);
-                    self.complain(&reason, &mut told)
+                    self.complain(next, &reason, &mut told)
                 }
             };
             tokio::select! {
@@ -326,8 +331,9 @@ impl Supervisor {
         self.present.send_replace(None);
         match &reason {
             Some(reason) => {
-                warn!(role = self.role.name(), %reason, "lost the broker");
-                self.slot.set(Link::Away(reason.as_str().into()));
+                let node = self.nodes.at(generation.node);
+                warn!(role = self.role.name(), node, %reason, "lost the broker");
+                self.slot.set(Link::Away(format!("{node}: {reason}").into()));
             }
             None => info!(role = self.role.name(), "disconnecting from the broker"),
         }
@@ -385,12 +391,12 @@ impl Supervisor {
         }
     }
 
-    /// Says why there is no connection, once for each reason, and how long to wait at least.
-    fn complain(&self, reason: &ConnectError, told: &mut String) -> Duration {
-        let text = reason.to_string();
+    /// Says why there is no connection to a node, once for each reason, and how long to wait at least.
+    fn complain(&self, node: usize, reason: &ConnectError, told: &mut HashMap<usize, String>) -> Duration {
+        let text = format!("{}: {reason}", self.nodes.at(node));
         self.slot.set(Link::Away(text.as_str().into()));
         let conflict = matches!(reason, ConnectError::Declare(DeclareError::Conflict { .. }));
-        if *told != text {
+        if told.get(&node) != Some(&text) {
             if conflict {
                 error!(
                     role = self.role.name(),
@@ -404,7 +410,7 @@ impl Supervisor {
                     "cannot reach the broker; will keep trying"
                 );
             }
-            *told = text;
+            told.insert(node, text);
         }
         if conflict { CONFLICT_WAIT } else { Duration::ZERO }
     }
