@@ -19,6 +19,9 @@ pub(crate) const STABLE: Duration = Duration::from_secs(15);
 /// How long an answer waits for its terminator before it is given back, and then some.
 pub(crate) const RETURN_TTL: Duration = Duration::from_secs(75);
 
+/// Longer than any answer takes that comes at all.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// One simulation.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
@@ -33,6 +36,8 @@ pub(crate) struct Scenario {
     pub(crate) faults: Vec<(Duration, Fault)>,
     /// What the store loses, each so long after the one before.
     pub(crate) losses: Vec<(Duration, Loss)>,
+    /// When a question is purged, each so long after the one before.
+    pub(crate) purges: Vec<Duration>,
 }
 
 /// How terminator and workers are set up.
@@ -49,6 +54,10 @@ pub(crate) struct Settings {
     pub(crate) ordered: bool,
     pub(crate) workers: usize,
     pub(crate) terminators: usize,
+    /// After what time without any answer a connection is closed; nothing if no question is ever lost.
+    pub(crate) answer_timeout: Option<Duration>,
+    /// By how many seconds the clock of each terminator is wrong.
+    pub(crate) clocks_wrong: [i64; 2],
     pub(crate) weather: LatencyModel,
     /// Of a hundred operations of the store.
     pub(crate) store_fails: u64,
@@ -177,6 +186,11 @@ impl Scenario {
         let revocations = revocations(&mut dice.fork());
         let faults = faults(&mut dice.fork());
         let losses = losses(&mut dice.fork());
+        let purges = purges(&mut dice.fork());
+        if !purges.is_empty() {
+            // Whoever has asked what is lost is told so.
+            settings.answer_timeout = Some(ANSWER_TIMEOUT);
+        }
         if faults
             .iter()
             .any(|(_, fault)| matches!(fault, Fault::KillTerminator { .. }))
@@ -193,6 +207,7 @@ impl Scenario {
             revocations,
             faults,
             losses,
+            purges,
         }
     }
 }
@@ -213,7 +228,7 @@ impl Settings {
             usual: Duration::from_millis(dice.between(0, 10)),
             slow: Duration::from_millis(dice.between(10, 120)),
         };
-        Self {
+        let mut settings = Self {
             strategy,
             on_unauthenticated: mostly(dice),
             on_expired_push: mostly(dice),
@@ -224,12 +239,21 @@ impl Settings {
             ordered: dice.chance(75),
             workers: usize::try_from(dice.between(1, 4)).expect("it is small"),
             terminators: usize::try_from(dice.between(1, 5).div_ceil(4)).expect("it is small"),
+            answer_timeout: None,
+            clocks_wrong: [0; 2],
             weather,
             store_fails: if dice.chance(30) { dice.between(1, 10) } else { 0 },
             alone: false,
             to_the_end: true,
             patience: STABLE,
-        }
+        };
+        // Drawn last: what was drawn before stays what it was.
+        settings.clocks_wrong = [(); 2].map(|()| match dice.between(1, 4) {
+            1 => -i64::try_from(dice.between(1, 300)).expect("it is small"),
+            2 => i64::try_from(dice.between(1, 300)).expect("it is small"),
+            _ => 0,
+        });
+        settings
     }
 }
 
@@ -360,6 +384,13 @@ fn faults(dice: &mut Rng) -> Vec<(Duration, Fault)> {
             };
             (after, fault)
         })
+        .collect()
+}
+
+fn purges(dice: &mut Rng) -> Vec<Duration> {
+    let many = if dice.chance(10) { dice.between(1, 4) } else { 0 };
+    (0..many)
+        .map(|_| Duration::from_millis(dice.between(0, 8_000)))
         .collect()
 }
 

@@ -94,6 +94,7 @@ pub(crate) async fn run(scenario: Scenario) -> (Vec<(u64, Event)>, Remains) {
     others.push(tokio::spawn(operate(world.clone(), scenario.revocations)));
     others.push(tokio::spawn(break_things(world.clone(), scenario.faults)));
     others.push(tokio::spawn(lose_things(world.clone(), scenario.losses)));
+    others.push(tokio::spawn(purge(world.clone(), scenario.purges)));
     let mut acting = Vec::new();
     for mut person in people.drain(..) {
         acting.push(tokio::spawn(async move {
@@ -119,7 +120,8 @@ pub(crate) async fn run(scenario: Scenario) -> (Vec<(u64, Event)>, Remains) {
     world.over.store(true, Ordering::Relaxed);
     let settings = &world.settings;
     if settings.to_the_end {
-        sleep(settings.hold_ttl + settings.patience).await;
+        let lost = settings.answer_timeout.unwrap_or_default();
+        sleep(settings.hold_ttl + settings.patience + lost).await;
     }
     sleep(CALM).await;
     (world.trace.take(), world.remains())
@@ -131,6 +133,15 @@ async fn lose_things(world: Arc<World>, losses: Vec<(Duration, Loss)>) {
         sleep(after).await;
         world.trace.note(Event::Lost(loss));
         world.store.lose(loss);
+    }
+}
+
+/// Somebody purges the queue of messages, now and then, when there is one in it.
+async fn purge(world: Arc<World>, purges: Vec<Duration>) {
+    for after in purges {
+        sleep(after).await;
+        world.trace.note(Event::Fault("the next question is purged".to_owned()));
+        world.broker.purge_next(&world.names.messages().name);
     }
 }
 
@@ -292,9 +303,10 @@ impl World {
 
     async fn start_terminator(&self, which: usize) {
         let bus = self.process();
+        let wrong = self.settings.clocks_wrong.get(which).copied().unwrap_or_default();
         let parts = terminator::Parts {
             bus: bus.clone(),
-            clock: Arc::new(self.clock),
+            clock: Arc::new(self.clock.set_wrong(wrong)),
             id: TerminatorId::random(),
         };
         let terminator = Terminator::without_socket(terminator_config(&self.settings), parts)
@@ -386,6 +398,10 @@ fn terminator_config(settings: &Settings) -> TerminatorConfig {
         ("unauthenticated-messages-per-second", "off"),
         ("max-in-flight", &settings.max_in_flight.to_string()),
         ("order", if settings.ordered { "connection" } else { "none" }),
+        (
+            "answer-timeout",
+            &settings.answer_timeout.map_or_else(|| "off".to_owned(), seconds),
+        ),
     ])
     .expect("the settings are good")
 }

@@ -60,6 +60,7 @@ pub(crate) fn history(seed: u64) -> Scenario {
         revocations: Vec::new(),
         faults: faults(&mut dice),
         losses: Vec::new(),
+        purges: Vec::new(),
     }
 }
 
@@ -118,6 +119,8 @@ fn settings(dice: &mut Rng) -> Settings {
         ordered: false,
         workers: 4,
         terminators: 1,
+        answer_timeout: None,
+        clocks_wrong: [0; 2],
         weather: LatencyModel {
             usual: Duration::from_millis(dice.between(1, 10)),
             slow: Duration::from_millis(dice.between(10, 100)),

@@ -12,12 +12,24 @@ const BEGIN: Duration = Duration::from_secs(1_000);
 
 /// Follows the runtime's paused clock. Clones show the same.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SimClock(Instant);
+pub(crate) struct SimClock {
+    began: Instant,
+    /// By how many seconds it is wrong.
+    ahead_s: i64,
+}
 
 impl SimClock {
     /// Begins now.
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        Self {
+            began: Instant::now(),
+            ahead_s: 0,
+        }
+    }
+
+    /// The same, set wrong by so many seconds.
+    pub(crate) fn set_wrong(self, ahead_s: i64) -> Self {
+        Self { ahead_s, ..self }
     }
 
     /// The present moment in milliseconds of the simulation.
@@ -33,6 +45,12 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        EPOCH.saturating_add(BEGIN + self.0.elapsed())
+        let wrong = Duration::from_secs(self.ahead_s.unsigned_abs());
+        let right = EPOCH.saturating_add(BEGIN + self.began.elapsed());
+        if self.ahead_s < 0 {
+            right.saturating_sub(wrong)
+        } else {
+            right.saturating_add(wrong)
+        }
     }
 }

@@ -31,6 +31,8 @@ struct Stored {
     ready: VecDeque<Entry>,
     /// What the bodies of those that are ready have in all.
     ready_bytes: u64,
+    /// How many of those that come next are purged at once.
+    purged_next: u32,
     consumers: VecDeque<Reader>,
     unused_since: Instant,
 }
@@ -84,6 +86,7 @@ impl Broker {
             limits,
             ready: VecDeque::new(),
             ready_bytes: 0,
+            purged_next: 0,
             consumers: VecDeque::new(),
             unused_since: Instant::now(),
         };
@@ -137,6 +140,10 @@ impl Broker {
                     }
                     Overflow::DropHead => drop(queue.next_ready()),
                 }
+            }
+            if queue.purged_next > 0 {
+                queue.purged_next -= 1;
+                continue;
             }
             queue.ready_bytes += entry.size();
             queue.ready.push_back(entry);
@@ -239,6 +246,12 @@ impl Broker {
         self.queues
             .get(queue)
             .is_some_and(|stored| stored.consumers.iter().any(wants))
+    }
+
+    pub(super) fn purge_next(&mut self, queue: &str) {
+        if let Some(stored) = self.queues.get_mut(queue) {
+            stored.purged_next += 1;
+        }
     }
 
     pub(super) fn is_there(&self, queue: &str) -> bool {

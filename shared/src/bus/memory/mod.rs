@@ -77,6 +77,11 @@ impl MemoryBus {
         self.link.send_replace(link);
     }
 
+    /// Forgets the next message that comes to the queue of this name, as soon as it is there: as if it had been purged then.
+    pub fn purge_next(&self, queue: &str) {
+        self.broker.lock().purge_next(queue);
+    }
+
     /// How many messages are in the queue of this name: ready, and delivered but not settled.
     pub fn depth(&self, queue: &str) -> (usize, usize) {
         self.broker.lock().depth(queue)
