@@ -98,6 +98,15 @@ impl Access {
         self.uris.current().len()
     }
 
+    /// A node's host and port, for people: its URL may hold a password.
+    pub(super) fn at(&self, node: usize) -> String {
+        let uris = self.uris.current();
+        uris.get(node).map_or_else(
+            || "a node that is not named".to_owned(),
+            |uri| format!("{}:{}", uri.authority.host, uri.authority.port),
+        )
+    }
+
     /// As whom to try: as the files say, or else, every other time, as we were let in last.
     pub(super) fn attempt(&self, refusals: u32) -> Attempt {
         let newest = self.uris.current();
@@ -202,6 +211,13 @@ mod tests {
         infos
             .map(|info| (info.username.as_str(), info.password.as_str()))
             .collect()
+    }
+
+    #[test]
+    fn a_node_is_named_without_its_password() {
+        let access = Access::of_urls(&["amqp://u:hunter2@a.example:5673/%2f", "amqps://b"]).unwrap();
+        let names = [0, 1, 2].map(|node| access.at(node));
+        assert_eq!(names, ["a.example:5673", "b:5671", "a node that is not named"]);
     }
 
     #[test]

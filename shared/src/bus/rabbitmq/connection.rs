@@ -260,7 +260,7 @@ impl Supervisor {
                 Ok(generation) => {
                     info!(
                         role = self.role.name(),
-                        node = self.nodes.at(next),
+                        node = self.access.at(next),
                         "connected to the broker"
                     );
                     backoff.reset();
@@ -331,7 +331,7 @@ impl Supervisor {
         self.present.send_replace(None);
         match &reason {
             Some(reason) => {
-                let node = self.nodes.at(generation.node);
+                let node = self.access.at(generation.node);
                 warn!(role = self.role.name(), node, %reason, "lost the broker");
                 self.slot.set(Link::Away(format!("{node}: {reason}").into()));
             }
@@ -393,7 +393,7 @@ impl Supervisor {
 
     /// Says why there is no connection to a node, once for each reason, and how long to wait at least.
     fn complain(&self, node: usize, reason: &ConnectError, told: &mut HashMap<usize, String>) -> Duration {
-        let text = format!("{}: {reason}", self.nodes.at(node));
+        let text = format!("{}: {reason}", self.access.at(node));
         self.slot.set(Link::Away(text.as_str().into()));
         let conflict = matches!(reason, ConnectError::Declare(DeclareError::Conflict { .. }));
         if told.get(&node) != Some(&text) {

@@ -40,15 +40,6 @@ impl Nodes {
         }
     }
 
-    /// Its host and port, for people. A URL may hold a password.
-    pub(super) fn at(&self, node: usize) -> String {
-        let url = self.urls.get(node).map(String::as_str).unwrap_or_default();
-        match url.parse::<AMQPUri>() {
-            Ok(uri) => format!("{}:{}", uri.authority.host, uri.authority.port),
-            Err(_) => "a URL that cannot be read".to_owned(),
-        }
-    }
-
     /// Which to try after `last`: the next in turn, but a suspect only if there is nobody else.
     pub(super) fn after(&self, last: Option<usize>) -> usize {
         let count = self.count.max(1);
@@ -102,15 +93,6 @@ mod tests {
             let uri = with_heartbeat(url.parse().unwrap());
             assert_eq!(uri.query.heartbeat, Some(heartbeat), "{url}");
         }
-    }
-
-    #[test]
-    fn a_node_is_named_without_its_password() {
-        let nodes = nodes(&["amqp://u:hunter2@a.example:5673/%2f", "amqps://b", "hunter2"]);
-        assert_eq!(
-            [0, 1, 2].map(|node| nodes.at(node)),
-            ["a.example:5673", "b:5671", "a URL that cannot be read"]
-        );
     }
 
     #[tokio::test(start_paused = true)]
