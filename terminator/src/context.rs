@@ -18,7 +18,7 @@ use crate::session::recent::Keys;
 use crate::timers::expiries::Expiries;
 use crate::timers::now::Now;
 use crate::timers::wheel::Wheel;
-use crate::workers_clock::WorkersClock;
+use crate::timers::workers_clock::WorkersClock;
 
 /// The most that may be kept behind fetches, all connections together. It is not acknowledged, and the broker gives out no
 /// more than a certain number of those: half of them is left for what ends the fetches.

@@ -21,7 +21,6 @@ pub(crate) mod session;
 #[cfg(any(test, feature = "simulation"))]
 mod simulation;
 pub(crate) mod timers;
-mod workers_clock;
 
 use std::io;
 use std::net::SocketAddr;

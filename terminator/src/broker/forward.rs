@@ -115,7 +115,12 @@ impl Forwarder {
     pub(crate) fn next(&self, peer: &Arc<ConnectionHandle>, next: Next) -> Publication {
         let stamp = stamp(peer, next.sequence);
         match next.what {
-            What::Again(SentBack { body, first, span }) => {
+            What::Again(SentBack {
+                body,
+                first,
+                received,
+                span,
+            }) => {
                 let leaving = if first.is_some() {
                     debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = body.len(), "its turn has come");
                     ForwardSpan::received(&peer.common().tracer)
@@ -124,7 +129,9 @@ impl Forwarder {
                     ForwardSpan::again(span)
                 };
                 let leaving = leaving.publish(stamp, body.len(), &self.route.exchange);
-                let message = self.received(body, first.unwrap_or_else(|| peer.common().clock.own_now()));
+                let clock = &peer.common().clock;
+                let received = first.or_else(|| received.map(|moment| clock.to_own(moment)));
+                let message = self.received(body, received.unwrap_or_else(|| clock.own_now()));
                 self.question(peer, stamp, next.standing, message, None, leaving)
                     .into_publication(self)
             }

@@ -127,6 +127,8 @@ pub(crate) struct SentBack {
     pub(crate) body: Bytes,
     /// When it was received, if it was not sent before.
     pub(crate) first: Option<Timestamp>,
+    /// When it was received, if it was, as far as that was said.
+    pub(crate) received: Option<Timestamp>,
     /// How long it waits here, if it is traced.
     pub(crate) span: Span,
 }

@@ -118,6 +118,7 @@ impl Session {
             SentBack {
                 body: message.text,
                 first: Some(message.at),
+                received: None,
                 span: Span::NONE,
             },
         );

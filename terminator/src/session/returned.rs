@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::bus::{Delivery, PublishError};
 use shared::service::trace::SpanKind;
 use shared::wire::envelope::command::Write;
-use shared::wire::envelope::{Change, Command, Release, Reply, Verdict as Fate};
+use shared::wire::envelope::{Change, Command, ForwardedMessage, Release, Reply, Verdict as Fate};
 use shared::wire::id::{MessageId, Sequence};
 use shared::wire::protocol::{CloseCode, Reason};
 use shared::wire::request_id::RequestId;
@@ -199,6 +199,7 @@ impl Session {
     fn sent_back(&mut self, sequence: Sequence, second: bool, mut delivery: Delivery, now: Instant) -> DeliveryResult {
         let body = std::mem::take(&mut delivery.message.body);
         let properties = &delivery.message.properties;
+        let received = ForwardedMessage::received(properties);
         let span = self
             .common
             .tracer
@@ -233,6 +234,7 @@ impl Session {
                 SentBack {
                     body,
                     first: None,
+                    received,
                     span,
                 },
             );

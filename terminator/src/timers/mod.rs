@@ -4,3 +4,4 @@ pub(crate) mod expiries;
 pub(crate) mod now;
 pub(crate) mod turning;
 pub(crate) mod wheel;
+pub(crate) mod workers_clock;

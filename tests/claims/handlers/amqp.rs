@@ -249,3 +249,24 @@ async fn nobody_who_injects_can_have_a_worker_answer_in_an_applications_place() 
     assert_eq!(client.answer_to(&id, 10.s()).await["payload"], "true");
     assert_eq!(metric(&stack.workers()[0], "late_answers_total").await, 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_acknowledges_and_never_answers_costs_each_asker_the_time_limit_and_is_told_once() {
+    let stack = stack(&[("handler-timeout", "1s")]).await;
+    let mut app = App::start(&stack, "#").await;
+    let mut client = stack.client().await;
+    client.authenticate(&token_for("alice").mint()).await;
+    for _ in 0..2 {
+        let id = client.ask("x", None, Value::Null).await;
+        app.next().await;
+        let answer = client.answer_to(&id, 30.s()).await;
+        assert_eq!(
+            (&answer["error"]["code"], &answer["error"]["effect"]),
+            (&json!("busy"), &json!("unknown")),
+            "{answer}"
+        );
+    }
+    client.expect_nothing_shown().await;
+    let worker = &stack.workers()[0];
+    assert_eq!(worker.metric("countersign_worker_handler_timeouts_total").await, 2.0);
+}

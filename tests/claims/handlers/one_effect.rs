@@ -1,11 +1,18 @@
 //! What a client sends once more has its effect once: the application knows it by one key, and the client whether it reached it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tests::servers::app::text;
 use tests::servers::upstream::{Asked, Said};
-use tests::{App, Client, Span, Stack, Upstream, token_for};
+use tests::{App, Client, Span, Stack, Upstream, eventually, token_for};
+use tokio::task::JoinSet;
+
+/// How many payments are made, or as many as `COUNTERSIGN_TEST_PAYMENTS` says: a multiple of the payers.
+const PAYMENTS: usize = 120;
+const PAYERS: usize = 6;
 
 const KEPT: (&str, &str) = ("idempotency-window", "1m");
 
@@ -136,4 +143,73 @@ async fn the_late_answer_of_the_first_attempt_answers_the_second_over_amqp() {
         found.push(asked.properties.message_id().as_ref().expect("a key").to_string());
     }
     assert_eq!(found[0], found[1]);
+}
+
+/// Has a payment made, whatever is lost on the way: again under the same name until there is an answer that is final.
+async fn until_paid(terminator: SocketAddr, token: String, number: usize) {
+    let id = format!("payment-{number}");
+    let message = json!({"id": id, "type": "pay", "token": token, "payload": number});
+    for attempt in 0.. {
+        let mut client = Client::to_address(terminator).open().await.expect("a connection");
+        client.send_json(&message).await;
+        if (number + attempt).is_multiple_of(5) {
+            // Its socket is lost before there is an answer.
+            continue;
+        }
+        let answer = client.answer_to(&id, 60.s()).await;
+        match answer["error"]["temporary"].as_bool() {
+            None => return assert_eq!(answer["type"], "reply", "{answer}"),
+            Some(temporary) => assert!(temporary, "{answer}"),
+        }
+    }
+}
+
+/// As the application's own ledger says, which knows a payment by its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_payment_is_made_once_whatever_is_lost_times_out_or_dies_meanwhile() {
+    let wanted = std::env::var("COUNTERSIGN_TEST_PAYMENTS").ok();
+    let payments = wanted.map_or(PAYMENTS, |wanted| wanted.parse().expect("a number"));
+    let turn = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| match turn.fetch_add(1, Ordering::SeqCst) % 9 {
+        3 => Said::Nothing,
+        6 => Said::status(500, ""),
+        _ => Said::Late(5.ms(), 200, "1".to_owned()),
+    })
+    .await;
+    // Those that are left unanswered are not in a row.
+    let settings = [KEPT, ("handler-timeout", "500ms"), ("messages-per-second", "off")];
+    let mut stack = before(&upstream, 2, &settings).await;
+    let terminator = stack.terminators()[0].address();
+    let mut paying = JoinSet::new();
+    for payer in 0..PAYERS {
+        let token = token_for(&format!("user-{payer}")).mint();
+        paying.spawn(async move {
+            for number in 0..payments / PAYERS {
+                until_paid(terminator, token.clone(), payer * payments / PAYERS + number).await;
+            }
+        });
+    }
+    for killed in 0..2 {
+        eventually(60.s(), "some are made", async || {
+            let asked = upstream.asked().len();
+            if asked >= 20 * (killed + 1) { Ok(()) } else { Err(asked) }
+        })
+        .await;
+        stack.worker(killed).kill();
+        stack.start_workers(1).await;
+    }
+    while let Some(paid) = paying.join_next().await {
+        paid.expect("all of them are");
+    }
+    let mut ledger: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for asked in upstream.asked() {
+        let number = asked.body["payload"].as_u64().expect("a number");
+        let key = asked.header("idempotency-key").expect("a key").to_owned();
+        ledger.entry(number).or_default().insert(key);
+    }
+    assert_eq!(ledger.len(), payments);
+    let twice: Vec<_> = ledger.iter().filter(|(_, keys)| keys.len() > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    let all: BTreeSet<_> = ledger.values().flatten().collect();
+    assert_eq!(all.len(), payments, "no two have the same key");
 }

@@ -204,3 +204,37 @@ async fn an_application_that_is_down_is_not_asked_until_it_is_there_again() {
     assert!(breaker(worker, "probed").await >= 1.0 && breaker(worker, "refused").await >= 1.0);
     assert_eq!(worker.metric("countersign_worker_types_down").await, 0.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_sockets_that_ask_an_application_that_hangs_keep_nobody_else_waiting() {
+    let upstream = moody().await;
+    let stack = Stack::builder()
+        .setting("handler", &upstream.handler())
+        .setting("max-connections-per-ip", "off")
+        .start()
+        .await;
+    let mut renewing = stack.client().await;
+    renewing.authenticate(&token_for("carol").mint()).await;
+    let mut hanging = Vec::new();
+    for number in 0..200 {
+        let mut client = stack.client().await;
+        let token = token_for(&format!("user-{}", number % 20)).mint();
+        client.ask("hang", Some(&token), Value::Null).await;
+        hanging.push(client);
+    }
+    eventually(60.s(), "as many hang as may", async || {
+        let asked = upstream.asked().len();
+        if asked >= 100 { Ok(()) } else { Err(asked) }
+    })
+    .await;
+    for _ in 0..10 {
+        come(&stack, "alice", "chat").await;
+        let token = token_for("carol").mint();
+        timeout(SOON, renewing.authenticate(&token))
+            .await
+            .expect("nobody keeps a renewal waiting");
+        let asked = renewing.request("chat", None, Value::Null);
+        let answer = timeout(SOON, asked).await.expect("nor another type of message");
+        assert_eq!(answer["type"], "reply", "{answer}");
+    }
+}

@@ -183,3 +183,34 @@ async fn what_is_no_name_cannot_be_given_up_and_nobody_can_without_a_connection(
     let answer = stack.queue().await.request(&json!({"cancel": "1"})).await.json();
     assert_eq!(answer["error"]["code"], "bad_request");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_fresh_token_is_given_up_at_once_and_is_not_handled_later() {
+    let upstream = Upstream::start(|_| Said::status(200, "1")).await;
+    let stack = Stack::builder()
+        .setting("handler", &upstream.handler())
+        .setting("jwt-leeway", "0s")
+        .start()
+        .await;
+    let mut client = stack.client().await;
+    let token = token_for("alice").expiring_in(2.s());
+    client.authenticate(&token.mint()).await;
+    token.expired().await;
+    let given_up = client.ask("pay", None, json!(1)).await;
+    let wanted = client.ask("pay", None, json!(2)).await;
+    client.expect_required("expired", 30.s()).await;
+    eventually(30.s(), "both are held", async || {
+        let held = stack.terminators()[0]
+            .metric("countersign_terminator_held_inbound")
+            .await;
+        if held == 2.0 { Ok(()) } else { Err(held) }
+    })
+    .await;
+    client.send_json(&json!({"cancel": given_up})).await;
+    let answer = client.answer_to(&given_up, 30.s()).await;
+    assert_eq!(told(&answer), json!(["cancelled", true, "none"]));
+    client.authenticate(&token_for("alice").mint()).await;
+    assert_eq!(client.answer_to(&wanted, 30.s()).await["type"], "reply");
+    client.expect_nothing_shown().await;
+    assert_eq!(upstream.asked().len(), 1, "only what was wanted");
+}

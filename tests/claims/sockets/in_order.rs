@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
+use tests::peers::client::Received;
 use tests::servers::upstream::{Asked, Said};
 use tests::{Client, Span, Stack, Upstream, eventually, token_for};
 
@@ -282,4 +283,41 @@ async fn whose_message_the_broker_has_lost_is_told_and_can_ask_again() {
         stack.client().await.request("echo", Some(&token), json!(1)).await["payload"],
         1
     );
+}
+
+/// It brings the token for which another waits, so that it is handled after that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_back_is_waited_for_since_it_was_received() {
+    let release = Arc::new(tokio::sync::Notify::new());
+    let held = release.clone();
+    let upstream = Upstream::start(move |asked: &Asked| match asked.kind() {
+        "slow" => Said::When(held.clone(), 200, "1".to_owned()),
+        _ => Said::status(200, "1"),
+    })
+    .await;
+    let stack = before(&upstream, 1, &[("jwt-leeway", "0s")]).await;
+    let mut client = stack.client().await;
+    let short = token_for("alice").expiring_in(2.s());
+    client.authenticate(&short.mint()).await;
+    short.expired().await;
+    let slow = client.ask("slow", None, Value::Null).await;
+    client.expect_required("expired", SOON).await;
+    let fresh = token_for("alice").mint();
+    client
+        .send_json(&json!({"id": "late", "type": "step", "token": fresh, "timeout_ms": 1_500}))
+        .await;
+    eventually(SOON, "what waited is handled", async || upstream.asked().len() == 1).await;
+    // For longer than anybody waits for the other.
+    while let Some(Received::Json(message)) = client.next(2.s()).await {
+        assert_eq!(message["type"], "auth.required", "{message}");
+    }
+    release.notify_one();
+    assert_eq!(client.answer_to(&slow, SOON).await["type"], "reply");
+    let late = client.answer_to("late", SOON).await;
+    assert_eq!(
+        (&late["error"]["code"], &late["error"]["effect"]),
+        (&json!("deadline_exceeded"), &json!("none")),
+        "{late}"
+    );
+    assert_eq!(upstream.asked().len(), 1);
 }

@@ -84,6 +84,8 @@ pub(crate) enum Released {
     Revoked,
     /// Its connection has closed, and was nobody's.
     Closed,
+    /// Its sender gave it up.
+    Cancelled,
 }
 
 impl Released {
@@ -94,6 +96,7 @@ impl Released {
             Self::Mismatch => "refused",
             Self::Revoked => "revoked",
             Self::Closed => "closed",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -165,6 +168,7 @@ pub(crate) struct Metrics {
     released_mismatch: Counter,
     released_revoked: Counter,
     released_closed: Counter,
+    released_cancelled: Counter,
     heirs_woken: Counter,
     bounced: Counter,
     /// In the order of [`CloseCode::ALL`].
@@ -236,6 +240,7 @@ impl Metrics {
             released_mismatch: released("mismatch"),
             released_revoked: released("revoked"),
             released_closed: released("closed"),
+            released_cancelled: released("cancelled"),
             heirs_woken: counter!("countersign_worker_resume_notifications_total"),
             bounced: counter!("countersign_worker_replies_undelivered_total"),
             closes: CloseCode::ALL.map(close),
@@ -343,6 +348,7 @@ impl Metrics {
             Released::Mismatch => self.released_mismatch.increment(1),
             Released::Revoked => self.released_revoked.increment(1),
             Released::Closed => self.released_closed.increment(1),
+            Released::Cancelled => self.released_cancelled.increment(1),
         }
     }
 

@@ -47,6 +47,7 @@ use shared::service::clock::{Clock, Timestamp};
 use shared::service::refusals::Refusals;
 use shared::service::trace::{self as traces, SpanKind, Tracer, headers, words};
 use shared::wire::envelope::release::known_to_be_held;
+use shared::wire::envelope::request::RECEIVED_MS;
 use shared::wire::envelope::{Bounced, Change, ForwardedMessage, MessageKind, Part, Reply};
 use shared::wire::protocol::{CloseCode, ErrorBody, ErrorCode};
 use shared::wire::request_id::RequestId;
@@ -306,6 +307,11 @@ impl Pipeline {
         let queue = origin.stamp().map_or("reply_to", |_| reply_to);
         span.describe(|| words::messaging("answer", "send", queue));
         let brings_grant = matches!(conclusion.answer.change, Some(Change::Live { .. }));
+        // What is sent back has been waited for since it was received, if its terminator knew when that was.
+        let is_sure = origin.question().is_some_and(|question| !question.standing.unsure);
+        let sent_back = properties
+            .header(RECEIVED_MS)
+            .filter(|_| is_sure && conclusion.outcome == Outcome::Again);
         let mut messages = parts(&properties.correlation_id, origin, conclusion);
         if let (Some(question), Some(first)) = (origin.question(), messages.first_mut()) {
             let received = ForwardedMessage::received_ms(properties);
@@ -313,6 +319,8 @@ impl Pipeline {
         }
         for message in &mut messages {
             headers::write(&mut message.properties, &span);
+            let received = sent_back.map(|received| (RECEIVED_MS.to_owned(), received.clone()));
+            message.properties.headers.extend(received);
         }
         let publisher = match origin.stamp() {
             Some(_) => &self.publisher,

@@ -4,13 +4,17 @@ use bytes::Bytes;
 use shared::bus::Route;
 use shared::bus::topology::keys;
 use shared::wire::envelope::{self, Cancel, ForwardedMessage};
+use shared::wire::id::MessageId;
 use shared::wire::request_id::RequestId;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::{Outcome, Released};
+use crate::message::deadline;
+use crate::outbound::OutboundError;
 use crate::process::trace::JOURNEY;
 use crate::process::{Conclusion, Pipeline};
+use crate::store::HeldMessage;
 
 impl Pipeline {
     /// Stops what the connection has sent before under that name, wherever it is under way. Nothing is answered to that: the
@@ -30,6 +34,36 @@ impl Pipeline {
                 debug!(%reason, "the other workers are not told what was given up");
             }
         }
+        if question.standing.held
+            && let Err(reason) = self.take_out_of_hold(question, &id).await
+        {
+            // It is refused when it is released.
+            debug!(stamp = %question.stamp, %reason, "what was given up is held still");
+        }
         Conclusion::of(Outcome::Cancel, Bytes::new())
+    }
+
+    /// What of it waits for a fresh token waits no more, and its sender is told at once.
+    async fn take_out_of_hold(&self, question: &ForwardedMessage, id: &RequestId<'_>) -> Result<(), OutboundError> {
+        let connection = question.stamp.connection;
+        let is_meant = |message: &HeldMessage| {
+            let is_named = message.id.as_ref().is_some_and(|other| other.as_str() == id.as_str());
+            is_named && message.sequence < question.stamp.sequence
+        };
+        let held = self.store.held_messages(connection).await?;
+        for message in held.iter().filter(|message| is_meant(message)) {
+            let stamp = MessageId {
+                connection,
+                sequence: message.sequence,
+            };
+            let refusal = deadline::cancelled(false);
+            self.refuse_held(connection, stamp, message, &refusal).await?;
+            self.store.drop_messages(connection, &[message.sequence]).await?;
+            self.metrics.released(Released::Cancelled);
+            let why = refusal.message.to_string();
+            let decision = self.decision(Some(stamp), message.id.as_ref(), Released::Cancelled.as_str(), why);
+            self.note(connection, &decision).await;
+        }
+        Ok(())
     }
 }

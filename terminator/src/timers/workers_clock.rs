@@ -137,6 +137,15 @@ impl WorkersClock {
         Timestamp::from_millis(moment.as_millis().saturating_add_signed(self.ahead_ms()))
     }
 
+    /// A moment as workers call it, on the own clock.
+    pub(crate) fn to_own(&self, moment: Timestamp) -> Timestamp {
+        Timestamp::from_millis(
+            moment
+                .as_millis()
+                .saturating_add_signed(self.ahead_ms().saturating_neg()),
+        )
+    }
+
     /// Whether it is known what time it is for workers. If not, it is taken for the own time.
     pub(crate) fn is_known(&self) -> bool {
         self.estimate().is_known(Instant::now(), self.own.now())
@@ -262,6 +271,7 @@ mod tests {
         hear(120_000);
         assert!(clock.is_known());
         assert_eq!((clock.now(), clock.own_now()), (at(120_001), at(0)));
+        assert_eq!(clock.to_own(clock.of_own(at(7))), at(7));
         // The own clock is set right, and nothing says so before the next answer.
         own.advance(Duration::from_secs(120));
         assert!(!clock.is_known());
