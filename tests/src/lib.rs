@@ -2,7 +2,7 @@
 //!
 //! A claim goes in through the socket or the queue, and looks at what comes out, never inside. So everything here is
 //! real: RabbitMQ and Redis nodes that a claim may kill or freeze, the shipped `terminator` and `worker` as processes,
-//! clients, and tokens good and bad. Nothing outlives the test process ([`watchdog`]), and nothing waits by sleeping:
+//! clients, and tokens good and bad. Nothing outlives the test process (`watchdog`), and nothing waits by sleeping:
 //! claims await conditions ([`wait`]).
 #![allow(
     clippy::expect_used,

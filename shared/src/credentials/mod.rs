@@ -1,7 +1,7 @@
 //! Passwords, keys and certificates in files, which are replaced while a program runs.
 //!
 //! Whoever rotates a credential writes a file, or turns a link to another, as Kubernetes and certbot do, and nothing is
-//! restarted for it. So the files are looked at every two seconds ([`watch`](self::watch)), and a change counts when two looks
+//! restarted for it. So the files are looked at every two seconds (`watch`), and a change counts when two looks
 //! in a row see the same. What is new but not fit for use is told, counted and not taken: the last good content stays in
 //! force. SIGHUP has everything looked at once more, at once.
 //!

@@ -59,6 +59,8 @@ pub(crate) enum Entry {
     /// All that was held has come before this, but for so many.
     Fetched {
         left: u64,
+        /// Which fetch that was; 0 if it is not known.
+        fetch: u64,
     },
 }
 

@@ -206,6 +206,11 @@ impl InFlight {
         self.first_open(|kind| matches!(kind, Kind::Message { .. }))
     }
 
+    /// The first question that is open.
+    pub(crate) fn oldest(&self) -> Option<Sequence> {
+        self.first_open(|_| true)
+    }
+
     /// Whether a message is open that may prove who the connection is.
     pub(crate) fn is_proving(&self) -> bool {
         self.proving > 0

@@ -66,7 +66,7 @@ impl Session {
         }
         let release = self.held.is_release(sequence);
         if answer.verdict == Fate::Again && !release {
-            self.progress = now.instant;
+            self.note_progress(now.instant);
             if let Some(change) = answer.change.take()
                 && self.in_flight.proved(sequence, answer.second)
                 && self.change(sequence, change, now)
@@ -82,7 +82,10 @@ impl Session {
                 return DeliveryResult::Duplicate;
             }
         };
-        self.progress = now.instant;
+        if self.oldest_asked == Some(sequence) {
+            self.progress = now.instant;
+        }
+        self.note_progress(now.instant);
         if settled {
             self.binding.settled(self.in_flight.oldest_open(), now.instant);
         }
@@ -138,7 +141,7 @@ impl Session {
         }
         match errand {
             Command::Write(write) => return self.bring_write(&write, delivery),
-            Command::Fetched { left } => self.push(Entry::Fetched { left }),
+            Command::Fetched { left, fetch } => self.push(Entry::Fetched { left, fetch }),
             Command::Wake { from: None } => self.outbound.wake(0),
             Command::Wake { from: Some(from) } => self.held.resume(from),
             Command::Replaced => {

@@ -106,14 +106,24 @@ impl Session {
 
     /// It has asked something. The moment to look is armed once for many questions.
     pub(super) fn asks(&mut self, now: Instant) {
-        self.progress = now;
+        self.note_progress(now);
         if self.answer_due.is_none() {
             self.answer_due = self.common.shares.answer_timeout.map(|timeout| now + timeout);
             self.rearm = true;
         }
     }
 
-    /// What it has asked is lost if nothing was answered for so long: somebody has purged a queue, or a broker has lost it.
+    /// What it has asked first of all that is open has changed, if it has: something was answered, or nothing was open.
+    pub(super) fn note_progress(&mut self, now: Instant) {
+        let oldest = self.in_flight.oldest();
+        if oldest != self.oldest_asked {
+            self.oldest_asked = oldest;
+            self.progress = now;
+        }
+    }
+
+    /// What it has asked is lost if it was not answered for so long, whatever came behind it: somebody has purged a queue, or a
+    /// broker has lost it.
     fn check_answers(&mut self, now: Instant, forwarding: bool) {
         let (Some(timeout), Some(due)) = (self.common.shares.answer_timeout, self.answer_due) else {
             return;
@@ -121,6 +131,7 @@ impl Session {
         if due > now {
             return;
         }
+        self.note_progress(now);
         if !forwarding {
             // While the broker is away nothing is lost but time.
             self.progress = now;

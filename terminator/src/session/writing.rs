@@ -43,7 +43,9 @@ impl Session {
         while let Some(entry) = queue.pop_front() {
             match entry {
                 Entry::Text(outgoing) => self.route(outgoing, &mut batch, now),
-                Entry::Fetched { left } => {
+                // What an earlier fetch came to, before a log-out or too late, ends none that is under way.
+                Entry::Fetched { fetch, .. } if fetch != 0 && fetch != self.fetches => {}
+                Entry::Fetched { left, .. } => {
                     let fetched = self.outbound.fetched(left, self.may_fetch(now), now);
                     self.follow(fetched, &mut queue, &mut batch, now);
                 }
@@ -172,11 +174,16 @@ impl Session {
 
     fn publish_fetch(&mut self, batch: &mut Batch) {
         self.rearm = true;
-        let connection = self.id;
+        self.fetches += 1;
+        let (connection, number) = (self.id, self.fetches);
         let identity = self.binding.bound().map(|bound| bound.identity);
-        batch
-            .back
-            .extend(identity.map(|identity| Back::Fetch(Fetch { connection, identity })));
+        batch.back.extend(identity.map(|identity| {
+            Back::Fetch(Fetch {
+                connection,
+                identity,
+                number,
+            })
+        }));
     }
 
     /// Whether what would be fetched could be written.

@@ -101,7 +101,9 @@ async fn what_waits_behind_a_fetch_is_shown_until_it_is_written() {
     fixture.push(connection, 1, "one").await;
     fixture.push(connection, 1, "two").await;
     assert_eq!(counted.of("held_outbound"), 2.0);
-    fixture.errand(connection, Command::Fetched { left: 0 }, "").await;
+    fixture
+        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .await;
     assert_eq!(client.text().await, "one");
     assert_eq!(client.text().await, "two");
     assert_eq!(counted.of("held_outbound"), 0.0);

@@ -68,7 +68,9 @@ async fn what_expires_is_given_back_asked_for_once_and_comes_in_order_after_a_re
     client.expect_nothing().await;
     fixture.release(connection, 1, &format!("{}.0", question.stamp)).await;
     fixture.release(connection, 1, "push").await;
-    fixture.errand(connection, Command::Fetched { left: 0 }, "").await;
+    fixture
+        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .await;
     assert_eq!(client.text().await, format!("{}.0", question.stamp));
     assert_eq!(client.text().await, "push");
     assert_eq!(client.text().await, "newer");
@@ -152,12 +154,18 @@ async fn what_has_waited_for_the_identity_is_fetched_when_it_comes() {
         panic!("{fetch:?}")
     };
     assert_eq!((fetch.connection, fetch.identity), (connection, identity(1)));
-    fixture.errand(connection, Command::Fetched { left: 2 }, "").await;
+    fixture
+        .errand(connection, Command::Fetched { left: 2, fetch: 0 }, "")
+        .await;
     fixture.expect_fetch().await;
     fixture.errand(connection, Command::Wake { from: None }, "").await;
-    fixture.errand(connection, Command::Fetched { left: 0 }, "").await;
+    fixture
+        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .await;
     fixture.expect_fetch().await;
-    fixture.errand(connection, Command::Fetched { left: 0 }, "").await;
+    fixture
+        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .await;
     fixture.push(connection, 1, "p").await;
     assert_eq!(client.text().await, "p");
     fixture.expect_nothing_given_back().await;
@@ -185,7 +193,9 @@ async fn a_fetch_that_is_not_answered_is_asked_for_again() {
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "newer").await;
     fixture.release(connection, 1, "behind").await;
-    fixture.errand(connection, Command::Fetched { left: 0 }, "").await;
+    fixture
+        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .await;
     assert_eq!(client.text().await, "behind");
     assert_eq!(client.text().await, "newer");
     client.expect_nothing().await;
@@ -226,7 +236,7 @@ async fn what_comes_for_a_connection_that_is_gone_goes_back_if_somebody_else_may
     fixture.answer(stamp, reply(1), "answer").await;
     fixture.expect_given_back(Bounced::Gone, "answer").await;
     fixture.answer(stamp, Reply::ONLY, "an error, for whoever asked").await;
-    fixture.errand(gone, Command::Fetched { left: 0 }, "").await;
+    fixture.errand(gone, Command::Fetched { left: 0, fetch: 0 }, "").await;
     fixture.expect_nothing_given_back().await;
     fixture.errand(gone, Command::Wake { from: None }, "").await;
     let (wake, _) = fixture.undelivered().await;
@@ -358,7 +368,9 @@ async fn nobody_is_closed_for_not_reading_at_once_what_comes_out_of_a_hold() {
         for text in std::mem::take(&mut held) {
             fixture.release(connection, 1, &text).await;
         }
-        fixture.errand(connection, Command::Fetched { left: 0 }, "").await;
+        fixture
+            .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+            .await;
         came.push(client.text().await);
         if came.len() == texts.len() {
             break;

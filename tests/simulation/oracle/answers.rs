@@ -170,7 +170,7 @@ fn released_when_possible(
         accepted.is_some_and(|since| {
             eras.on(socket)
                 .iter()
-                .any(|era| era.from <= since && era.within(since, at) >= ledger.patience_ms())
+                .any(|era| era.from <= since && era.within(since, at) >= ledger.patience_ms() + ledger.lost_ms())
         })
     });
     if released {

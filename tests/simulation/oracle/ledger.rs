@@ -199,6 +199,12 @@ impl<'a> Ledger<'a> {
         u64::try_from(self.settings.patience.as_millis()).expect("it is short")
     }
 
+    /// How long a question that a purge has swallowed may keep back what comes behind it: its connection is closed then.
+    pub(crate) fn lost_ms(&self) -> u64 {
+        let timeout = self.settings.answer_timeout.unwrap_or_default();
+        u64::try_from(timeout.as_millis()).expect("it is short")
+    }
+
     /// Until when a token counts.
     pub(crate) fn until(&self, token: &Token) -> u64 {
         token.expires_ms + self.leeway_ms()

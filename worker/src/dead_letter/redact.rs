@@ -5,7 +5,7 @@
 //!
 //! The least signature that any key here accepts is 32 bytes (HS256, RFC 7518
 //! §3.2), 43 characters of base64url. So a text of base64url characters with two
-//! dots that is shorter than [`LEAST_TOKEN`] is no token that anybody would accept.
+//! dots that is shorter than `LEAST_TOKEN` is no token that anybody would accept.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -22,7 +22,11 @@ const MOST_AT_A_TIME: usize = 256;
 impl Outbound {
     /// Sends what is held, in the order of each mailbox, and tells how many there are left.
     pub(super) async fn fetch(&self, fetch: Fetch) -> Result<(), OutboundError> {
-        let Fetch { connection, identity } = fetch;
+        let Fetch {
+            connection,
+            identity,
+            number,
+        } = fetch;
         let (mut room, mut left) = (MOST_AT_A_TIME, 0);
         for mailboxes in self.owed_to(fetch).await? {
             let mut owed = self.in_one_order(&mailboxes, identity).await?;
@@ -59,7 +63,9 @@ impl Outbound {
                 debug!(target: JOURNEY, stage = "fetched", %connection, %mailbox, count = good.len(), left);
             }
         }
-        let sent = self.submit(connection, &Command::Fetched { left }, Bytes::new()).await;
+        let sent = self
+            .submit(connection, &Command::Fetched { left, fetch: number }, Bytes::new())
+            .await;
         confirmed(sent).await?;
         Ok(())
     }
@@ -108,7 +114,9 @@ impl Outbound {
 
     /// Whether all of it arrived.
     async fn release(&self, fetch: Fetch, held: &[&HeldWrite]) -> Result<bool, OutboundError> {
-        let Fetch { connection, identity } = fetch;
+        let Fetch {
+            connection, identity, ..
+        } = fetch;
         let mut sent = Vec::with_capacity(held.len());
         for one in held {
             let errand = Command::Write(Write {

@@ -59,7 +59,7 @@ impl Outbound {
             (Some(producer), _, _) => {
                 let again = delivery.is_some_and(Delivery::is_redelivered);
                 match mailbox {
-                    Mailbox::Pushes(identity) => self.conclude(identity, producer, &outcome, again).await?,
+                    Mailbox::Pushes(identity) => self.conclude(identity, producer, &outcome, again).await,
                     Mailbox::Answers(_) | Mailbox::Missed(_) => {
                         self.outcomes_publisher.tell(producer, &outcome).await?
                     }

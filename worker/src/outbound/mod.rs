@@ -31,6 +31,7 @@ pub(crate) mod undelivered;
 mod waking;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -236,23 +237,22 @@ impl Outbound {
 
     /// Tells the producer of something for an identity what became of it, once and for all, or once before that that it is held;
     /// and once more if it came `again`, as whoever had it before may not have said so.
-    pub(crate) async fn conclude(
-        &self,
-        identity: IdentityTag,
-        producer: &Producer,
-        outcome: &Outcome,
-        again: bool,
-    ) -> Result<(), OutboundError> {
-        // An older program has drawn no key.
-        let is_new = producer.key == 0
-            || self
-                .store
-                .conclude(identity, producer.key, *outcome == Outcome::Held)
-                .await?;
-        if is_new || again {
-            self.outcomes_publisher.tell(producer, outcome).await?;
+    pub(crate) async fn conclude(&self, identity: IdentityTag, producer: &Producer, outcome: &Outcome, again: bool) {
+        // Whether it was noted is not known either of an attempt that failed: better told twice than never.
+        let is_unsure = AtomicBool::new(again);
+        let note = || async {
+            // An older program has drawn no key.
+            let noted = match producer.key {
+                0 => Ok(true),
+                key => self.store.conclude(identity, key, *outcome == Outcome::Held).await,
+            };
+            let is_new = noted.inspect_err(|_| is_unsure.store(true, Ordering::Relaxed))?;
+            Ok(is_new || is_unsure.load(Ordering::Relaxed))
+        };
+        if self.persist(note).await {
+            let tell = || async { Ok(self.outcomes_publisher.tell(producer, outcome).await?) };
+            self.persist(tell).await;
         }
-        Ok(())
     }
 
     /// Does `attempt` until it succeeds.

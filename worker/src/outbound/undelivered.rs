@@ -181,7 +181,8 @@ impl UndeliveredConsumer {
                 let connections = usize::try_from(*connections).unwrap_or(usize::MAX).max(1);
                 let outcome = Outcome::Delivered { connections };
                 let again = delivery.is_redelivered();
-                self.outbound.conclude(*identity, producer, &outcome, again).await
+                self.outbound.conclude(*identity, producer, &outcome, again).await;
+                Ok(())
             }
             Job::Fetch(fetch) => {
                 self.told.forget(fetch.identity);
@@ -236,11 +237,13 @@ impl UndeliveredConsumer {
         }
         if outbound.put_away(mailbox, write).await? == Holding::Overflow {
             outbound.store.miss(mailbox, 1).await?;
-            return outbound.give_up(write, mailbox, GaveUp::Overflow, Some(delivery)).await;
+            // What was held may be the copy of a push that others have: it is missed, and no dead letter.
+            let unheard = (!Command::is_released(&delivery.message.properties)).then_some(delivery);
+            return outbound.give_up(write, mailbox, GaveUp::Overflow, unheard).await;
         }
         if let Some(producer) = &write.producer {
             let again = delivery.is_redelivered();
-            outbound.conclude(identity, producer, &Outcome::Held, again).await?;
+            outbound.conclude(identity, producer, &Outcome::Held, again).await;
         }
         // Another copy of the same has been held a moment ago, and whoever is to be told of it has been.
         if !delivery.is_redelivered() && self.told.knows(identity, &write.key, Instant::now()) {

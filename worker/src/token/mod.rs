@@ -1,24 +1,17 @@
 //! From the text of a JWT to a verdict.
 //!
-//! Every message may carry a token, and what it may do rests on that token
-//! alone, so a verdict must be exact, and cheap the second time. The rooms, in
-//! the order in which a token passes them:
+//! Every message may carry a token, and what it may do rests on that token alone, so a verdict must be exact, and cheap the
+//! second time. The modules, in the order in which a token passes them:
 //!
-//! - [`source`], `jwks_url`, `form`, `pem`, `jwk`, `secret`, `key`, `loading`, `keys`, `fault`: files and what servers answer
-//!   become keys, each bound to its issuer and to the algorithms it may be used with.
-//!   Whatever is doubtful stops the start, or is not taken later.
-//! - `discovery`: where the keys are of an issuer that says so itself.
-//! - `keeper`, `contents`, `schedule`, `fetch`, `watch`: the keys are kept up to date.
+//! - [`keys`]: files and what servers answer become keys, each bound to its issuer and to the algorithms it may be used with,
+//!   and are kept up to date. What is doubtful stops the start, or is not taken later. [`keys::source`] says where they are.
 //! - [`verifier`]: the order of the checks, and the clock.
-//! - `inquiry`: how it has an unknown key asked for.
 //! - `cache`: who has been verified under the present keys.
-//! - `compact`, `header`, `token_type`, `claims`, `claim_path`, `audience`, `purpose`, `members`: the strict reading that RFC 8725
-//!   asks for. The `jsonwebtoken` crate does the signatures alone: left to itself
-//!   it accepts critical extensions, repeated claims and an `exp` in milliseconds.
+//! - `compact`, `header`, `claims`: the strict reading that RFC 8725 asks for. The `jsonwebtoken` crate does the signatures
+//!   alone: left to itself it accepts critical extensions, repeated claims and an `exp` in milliseconds.
 //!
-//! Nothing here does I/O but the reading of key files and key servers, those of the
-//! settings and no others: no token has ever a say in where it goes. No error, `Debug`
-//! or `Display` shows any text of a token.
+//! Nothing here does I/O but the reading of key files and key servers, those of the settings and no others: no token has ever
+//! a say in where it goes. No error, `Debug` or `Display` shows any text of a token.
 
 use std::fmt;
 use std::sync::Arc;

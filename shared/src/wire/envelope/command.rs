@@ -44,6 +44,7 @@ const SINCE_MS: &str = "since-ms";
 const UNTIL_MS: &str = "until-ms";
 const LEFT: &str = "remaining";
 const FROM: &str = "from";
+pub(super) const FETCH: &str = "fetch";
 
 /// Something to do for a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub enum Command {
     Fetched {
         /// How many are still held.
         left: u64,
+        /// Which fetch of the connection's that was; 0 if it did not say.
+        fetch: u64,
     },
     /// Something is held that it may ask for.
     Wake {
@@ -168,13 +171,21 @@ impl Command {
         };
         let (kind, headers) = match self {
             Self::Write(write) => return write.to_message(TYPE_WRITE, connection.to_string(), body),
-            Self::Fetched { left } => (TYPE_FETCHED, Headers::default().number(LEFT, *left)),
+            Self::Fetched { left, fetch } => (
+                TYPE_FETCHED,
+                Headers::default().number(LEFT, *left).number(FETCH, *fetch),
+            ),
             Self::Wake { from } => (TYPE_WAKE, Headers::default().text(FROM, *from)),
             Self::Replaced => (TYPE_REPLACED, Headers::default()),
         };
         properties.kind = Some(kind.to_owned());
         properties.headers = headers.0;
         Message { body, properties }
+    }
+
+    /// Whether it is to write something that was held.
+    pub fn is_released(properties: &Properties) -> bool {
+        properties.kind.as_deref() == Some(TYPE_WRITE) && flag(properties, RELEASED)
     }
 
     /// Whether it is to write something of which a producer wants to know what becomes of it.
@@ -194,6 +205,7 @@ impl Command {
             Some(TYPE_WRITE) => Some(Self::Write(Write::read(properties)?)),
             Some(TYPE_FETCHED) => Some(Self::Fetched {
                 left: number(properties, LEFT)?,
+                fetch: number(properties, FETCH)?,
             }),
             Some(TYPE_WAKE) => Some(Self::Wake {
                 from: parsed(properties, FROM)?,

@@ -1,8 +1,8 @@
 //! What crosses the broker around a client's bytes, which are the AMQP body untouched.
 //!
-//! Each direction has a room: [`question`] is what terminators tell workers,
-//! [`answer`] what workers reply, [`errand`] what workers have terminators do on
-//! their own account, and [`bounce`] what terminators give back.
+//! Each direction has a room: [`request`] is what terminators tell workers,
+//! [`reply`] what workers reply, [`command`] what workers have terminators do on
+//! their own account, and [`undelivered`] what terminators give back.
 //!
 //! | | exchange, key | `type` | `correlation_id` |
 //! |---|---|---|---|

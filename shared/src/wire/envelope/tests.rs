@@ -173,7 +173,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
             released: false,
             ..write
         }),
-        Command::Fetched { left: 0 },
+        Command::Fetched { left: 0, fetch: 0 },
         Command::Wake { from: None },
         Command::Wake {
             from: Some(connection(3)),
@@ -197,6 +197,7 @@ fn a_fetch_and_a_revocation_read_back() {
     let fetch = Fetch {
         connection: connection(1),
         identity: alice(),
+        number: 3,
     };
     assert_eq!(Undelivered::read(&fetch.to_message()), Some(Undelivered::Fetch(fetch)));
     let revocation = Revocation {

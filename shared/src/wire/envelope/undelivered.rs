@@ -11,8 +11,8 @@
 use bytes::Bytes;
 
 use super::Headers;
-use super::command::Write;
-use super::{Command, InvalidHeader, Return, parsed};
+use super::command::{FETCH, Write};
+use super::{Command, InvalidHeader, Return, number, parsed};
 use crate::bus::{Message, Properties, Value};
 use crate::wire::id::ConnectionId;
 use crate::wire::tag::IdentityTag;
@@ -78,6 +78,8 @@ pub struct Fetch {
     pub connection: ConnectionId,
     /// Whose it is.
     pub identity: IdentityTag,
+    /// Which fetch of the connection's this is, from 1: what a worker says of an earlier one is no answer to it.
+    pub number: u64,
 }
 
 impl Fetch {
@@ -88,7 +90,10 @@ impl Fetch {
             properties: Properties {
                 kind: Some(TYPE_FETCH.to_owned()),
                 correlation_id: Some(self.connection.to_string()),
-                headers: Headers::default().text(FOR, Some(self.identity)).0,
+                headers: Headers::default()
+                    .text(FOR, Some(self.identity))
+                    .number(FETCH, self.number)
+                    .0,
                 ..Properties::default()
             },
         }
@@ -125,8 +130,13 @@ impl Undelivered {
     fn fetch(properties: &Properties) -> Result<Option<Self>, InvalidHeader> {
         let connection = properties.correlation_id.as_deref().and_then(|id| id.parse().ok());
         let identity = parsed(properties, FOR)?;
-        Ok(connection
-            .zip(identity)
-            .map(|(connection, identity)| Self::Fetch(Fetch { connection, identity })))
+        let number = number(properties, FETCH)?;
+        Ok(connection.zip(identity).map(|(connection, identity)| {
+            Self::Fetch(Fetch {
+                connection,
+                identity,
+                number,
+            })
+        }))
     }
 }

@@ -396,7 +396,7 @@ impl Pushes {
             // Whoever writes it says so.
             (Some(_), Outcome::Delivered { .. }) => {}
             (Some(producer), _) => match identity {
-                Some(identity) => self.outbound.conclude(identity, producer, outcome, false).await?,
+                Some(identity) => self.outbound.conclude(identity, producer, outcome, false).await,
                 None => outcomes_publisher.tell(producer, outcome).await?,
             },
             (None, Outcome::Refused { error }) => {

@@ -18,10 +18,12 @@ use shared::wire::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, ServerKind, Ser
 use shared::wire::request_id::RequestId;
 use shared::wire::tag::IdentityTag;
 
-use super::subjects::MOST_SUBJECTS;
 use crate::auth::identity::{self, Issuer, Unnamed};
 use crate::message::{self, NOT_AMQP};
 use crate::store::{HeldWrite, hold};
+
+/// The most that one push is for.
+pub(crate) const MOST_SUBJECTS: usize = 1_000;
 
 /// The header that names whom it is for: the `sub` of an identity.
 pub(crate) const SUBJECT: &str = "subject";

@@ -9,14 +9,11 @@ use shared::bus::{Message, Value};
 use shared::service::chance;
 use shared::wire::envelope::command::Producer;
 
-use super::push::{CONNECTION, Fault, SUBJECT};
+use super::push::{CONNECTION, Fault, MOST_SUBJECTS, SUBJECT};
 use crate::outbound::outcome::{Of, Outcome};
 
 /// The header: a JSON array of texts, each the `sub` of an identity.
 pub(crate) const SUBJECTS: &str = "subjects";
-
-/// The most that one push is for.
-pub(crate) const MOST_SUBJECTS: usize = 1_000;
 
 /// A push for many, of which each has not been taken yet.
 pub(in crate::outbound) struct Many {

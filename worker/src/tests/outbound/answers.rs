@@ -41,7 +41,7 @@ impl Fixture {
         loop {
             match self.errand().await {
                 (to, Command::Write(write), _) if to == connection => keys.push(write.key),
-                (_, Command::Fetched { left: 0 }, _) => return keys,
+                (_, Command::Fetched { left: 0, .. }, _) => return keys,
                 other => panic!("what is this? {other:?}"),
             }
         }

@@ -154,6 +154,7 @@ impl Fixture {
         let asked = Fetch {
             connection,
             identity: tag(subject),
+            number: 0,
         };
         self.publish(self.undelivered(), "", asked.to_message().properties)
             .await;

@@ -115,6 +115,11 @@ async fn a_push_for_many_is_one_for_each_whose_producer_is_told_once_of_all() {
     assert_eq!(fixture.held("bob").await, ["p:a"]);
     assert!(fixture.is_empty(&fixture.names.pushes()).await);
     // What becomes of one of them later is told with its name.
+    let told = outcomes.next().await.1;
+    assert_eq!(
+        told,
+        json!({"subject": "alice", "outcome": "delivered", "connections": 1})
+    );
     fixture.clock.advance(HOLD_TTL + Duration::from_secs(1));
     let told = outcomes.next().await.1;
     assert_eq!(told, json!({"outcome": "expired", "subject": "bob"}));
