@@ -76,8 +76,6 @@ pub(crate) struct Session {
     again: BTreeMap<Sequence, SentBack>,
     held: Held,
     outbound: Outbound<Outgoing>,
-    /// How often it has asked for what is held.
-    fetches: u64,
     outgoing: Queue,
     recent: Recent,
     /// What is being written; nothing if nothing is.
@@ -88,8 +86,8 @@ pub(crate) struct Session {
     last_token: Option<Mark>,
     /// When it last asked something, or heard an answer.
     progress: Instant,
-    /// The first question that was open then.
-    oldest_asked: Option<Sequence>,
+    /// The sequence of the first question that was open then; 0 if none was.
+    oldest_asked: u64,
     /// When to see whether it still waits for one.
     answer_due: Option<Instant>,
     /// When to send ahead what would renew it and waits for its turn.
@@ -168,14 +166,13 @@ impl Session {
             again: BTreeMap::new(),
             held: Held::default(),
             outbound: Outbound::new(shares.send_queue_bytes),
-            fetches: 0,
             outgoing: Queue::default(),
             recent: Recent::default(),
             writing: None,
             again_bytes: 0,
             last_token: None,
             progress: now,
-            oldest_asked: None,
+            oldest_asked: 0,
             answer_due: None,
             ahead_due: None,
             asked: false,

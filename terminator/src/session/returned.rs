@@ -82,7 +82,7 @@ impl Session {
                 return DeliveryResult::Duplicate;
             }
         };
-        if self.oldest_asked == Some(sequence) {
+        if self.oldest_asked == sequence.get() {
             self.progress = now.instant;
         }
         self.note_progress(now.instant);

@@ -115,7 +115,7 @@ impl Session {
 
     /// What it has asked first of all that is open has changed, if it has: something was answered, or nothing was open.
     pub(super) fn note_progress(&mut self, now: Instant) {
-        let oldest = self.in_flight.oldest();
+        let oldest = self.in_flight.oldest().map_or(0, Sequence::get);
         if oldest != self.oldest_asked {
             self.oldest_asked = oldest;
             self.progress = now;

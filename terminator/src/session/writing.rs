@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use shared::service::chance;
 use shared::wire::envelope::{Bounced, Fetch};
 use shared::wire::grant::Policy;
 use shared::wire::protocol::{CloseCode, Reason};
@@ -44,7 +45,7 @@ impl Session {
             match entry {
                 Entry::Text(outgoing) => self.route(outgoing, &mut batch, now),
                 // What an earlier fetch came to, before a log-out or too late, ends none that is under way.
-                Entry::Fetched { fetch, .. } if fetch != 0 && fetch != self.fetches => {}
+                Entry::Fetched { fetch, .. } if fetch != 0 && !self.outbound.is_fetch(fetch) => {}
                 Entry::Fetched { left, .. } => {
                     let fetched = self.outbound.fetched(left, self.may_fetch(now), now);
                     self.follow(fetched, &mut queue, &mut batch, now);
@@ -174,8 +175,7 @@ impl Session {
 
     fn publish_fetch(&mut self, batch: &mut Batch) {
         self.rearm = true;
-        self.fetches += 1;
-        let (connection, number) = (self.id, self.fetches);
+        let (connection, number) = (self.id, self.outbound.name_fetch(chance::number() >> 1 | 1));
         let identity = self.binding.bound().map(|bound| bound.identity);
         batch.back.extend(identity.map(|identity| {
             Back::Fetch(Fetch {

@@ -21,7 +21,7 @@ const PAGES: [&str; 6] = [
 ];
 
 /// What somebody has who runs this, besides our own programs.
-const TOOLS: [&str; 27] = [
+const TOOLS: [&str; 28] = [
     ".venv/bin/pip",
     ".venv/bin/python",
     "amqp-publish",
@@ -48,6 +48,7 @@ const TOOLS: [&str; 27] = [
     "sort",
     "ss",
     "systemctl",
+    "timedatectl",
     "uniq",
 ];
 

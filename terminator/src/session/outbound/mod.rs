@@ -50,6 +50,8 @@ struct Detention<T> {
 #[derive(Debug)]
 struct Fetching<T> {
     since: Instant,
+    /// By which its end is known; 0 until it is asked for.
+    name: u64,
     behind: VecDeque<T>,
     bytes: usize,
     /// Something that had been fetched was given back again: it goes before what is kept behind.
@@ -209,6 +211,20 @@ impl<T> Outbound<T> {
         true
     }
 
+    /// The fetch that is under way has this name, by which its end is known.
+    pub(crate) fn name_fetch(&mut self, name: u64) -> u64 {
+        if let Some(fetching) = self.detention.as_deref_mut().and_then(|one| one.fetching.as_mut()) {
+            fetching.name = name;
+        }
+        name
+    }
+
+    /// Whether that is the fetch that is under way, or none is.
+    pub(crate) fn is_fetch(&self, name: u64) -> bool {
+        let fetching = self.detention.as_ref().and_then(|one| one.fetching.as_ref());
+        fetching.is_none_or(|fetching| fetching.name == name)
+    }
+
     /// All that was held has come, but for `left`.
     pub(crate) fn fetched(&mut self, left: u64, may_write: bool, now: Instant) -> Fetched<T> {
         let Some(detention) = self.detention.as_deref_mut() else {
@@ -349,6 +365,7 @@ impl<T> Fetching<T> {
     const fn new(now: Instant) -> Self {
         Self {
             since: now,
+            name: 0,
             behind: VecDeque::new(),
             bytes: 0,
             lost_again: false,

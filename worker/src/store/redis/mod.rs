@@ -57,7 +57,8 @@ use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::Revocation;
 use shared::wire::tag::{IdentityTag, TokenIdTag};
 
-use self::link::{Link, Wire};
+use self::link::Link;
+use self::link::wire::Wire;
 pub use self::reach::{Access, StoreFiles};
 use self::trouble::Trouble;
 use super::{

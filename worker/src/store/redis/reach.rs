@@ -17,7 +17,7 @@ use shared::credentials::{
 };
 use shared::service::config::{Conflict, Value as _, tls_conflicts};
 
-use super::link::Wire;
+use super::link::wire::Wire;
 use crate::config::{StoreForm, StoreUrl};
 use crate::store::StoreError;
 

@@ -43,7 +43,7 @@ async fn what_an_expired_connection_gives_back_waits_for_it() {
         assert_eq!((connection, &written, released), (fixture.connection(1), &key, true));
         assert!(body["id"].is_string());
     }
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0 });
+    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
     assert!(fixture.is_empty(&fixture.names.undelivered()).await);
 }
 
@@ -156,7 +156,7 @@ async fn whatever_is_not_for_an_identity_is_done_with() {
     let _worker = fixture.worker();
     let plain = Reply::ONLY.to_message(Some(fixture.stamp(1, 1).to_string()), "{}".into());
     let settlement = answer(&fixture, 2, "i").properties;
-    let fetched = Command::Fetched { left: 1 }.to_message(fixture.connection(1), "".into());
+    let fetched = Command::Fetched { left: 1, fetch: 0 }.to_message(fixture.connection(1), "".into());
     let woken = Command::Wake { from: None }.to_message(fixture.connection(1), "".into());
     let empty = Message {
         body: "".into(),
@@ -181,7 +181,7 @@ async fn what_was_given_back_before_the_fetch_comes_with_it() {
     for number in 0..3 {
         assert_eq!(fixture.written().await.1, format!("p:{number}"));
     }
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0 });
+    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +199,7 @@ async fn a_fetch_that_is_cut_short_before_it_is_forgotten_repeats_the_same_keys_
     for key in ["p:a", "p:b", "p:a", "p:b"] {
         assert_eq!(fixture.written().await.1, key);
     }
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0 });
+    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
     assert_eq!(fixture.held("alice").await, [""; 0]);
 }
 
@@ -218,7 +218,7 @@ async fn a_worker_that_dies_within_a_fetch_is_followed_by_one_that_repeats_it() 
     settle().await;
     let _second = fixture.worker();
     assert_eq!(fixture.written().await.1, "p:a");
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0 });
+    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,7 +330,7 @@ async fn what_is_past_its_time_is_neither_held_nor_written() {
     assert_eq!(fixture.held("alice").await, ["p:b"]);
     fixture.clock.advance(HOLD_TTL);
     fixture.fetch(fixture.connection(1), "alice").await;
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0 });
+    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
     drop(worker);
 }
 

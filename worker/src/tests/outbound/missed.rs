@@ -34,7 +34,7 @@ impl Fixture {
                     assert_eq!(to, connection);
                     keys.push(write.key);
                 }
-                (_, Command::Fetched { left }, _) => {
+                (_, Command::Fetched { left, .. }, _) => {
                     assert_eq!(left, 0);
                     return keys;
                 }

@@ -192,7 +192,7 @@ async fn a_push_for_nobody_waits_for_the_identity_s_next_connection() {
             (fixture.connection(1), format!("p:{name}"), true)
         );
     }
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0 });
+    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
     assert_eq!(fixture.held("alice").await, [""; 0]);
 }
 

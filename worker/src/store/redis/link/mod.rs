@@ -7,13 +7,12 @@
 //! manager, at most one a second. When the files name another user, password or
 //! certificate, the connection is exchanged as soon as the server lets that in.
 
+pub(super) mod wire;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager};
-use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use redis::{ErrorKind, RedisError};
 use shared::credentials::ClientTls;
 use shared::service::backoff::Backoff;
 use shared::service::repetition::Repetitions;
@@ -21,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use self::wire::Wire;
 use super::reach::{Access, Reach};
 use super::trouble::Trouble;
 use crate::store::StoreError;
@@ -31,13 +31,6 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// Between attempts to come as whoever the files name now.
 const TRY_AGAIN_LEAST: Duration = Duration::from_secs(1);
 const TRY_AGAIN_MOST: Duration = Duration::from_secs(5);
-
-/// One command's handle on the link.
-#[derive(Clone)]
-pub(super) enum Wire {
-    Single(ConnectionManager),
-    Cluster(ClusterConnection),
-}
 
 /// How Redis is reached.
 pub(super) struct Link {
@@ -219,51 +212,4 @@ pub(super) fn slot_of(tag: &str) -> u16 {
         })
     });
     crc % 16_384
-}
-
-impl Wire {
-    /// Waits until one replica has all that was written by this connection before, for so long at most. Tells how many
-    /// have it, where the keys with that hash tag are.
-    pub(super) async fn replicas(&mut self, tag: &str, longest: Duration) -> RedisResult<u64> {
-        let mut command = redis::cmd("WAIT");
-        // Zero would be without an end.
-        command.arg(1).arg(super::millis(longest).max(1));
-        let replicas = match self {
-            Self::Single(manager) => manager.req_packed_command(&command).await?,
-            Self::Cluster(connection) => {
-                let route = Route::new(slot_of(tag), SlotAddr::Master);
-                let node = SingleNodeRoutingInfo::SpecificNode(route);
-                connection.route_command(command, RoutingInfo::SingleNode(node)).await?
-            }
-        };
-        Ok(redis::from_redis_value(replicas)?)
-    }
-}
-
-impl ConnectionLike for Wire {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Single(manager) => manager.req_packed_command(command),
-            Self::Cluster(connection) => connection.req_packed_command(command),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Single(manager) => manager.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::Single(manager) => manager.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
-        }
-    }
 }
