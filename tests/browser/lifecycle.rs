@@ -23,7 +23,7 @@ async fn what_is_sent_after_an_expiry_is_held_and_comes_through_with_a_fresh_tok
         .await;
     page.shows_within(
         an_expiry(),
-        "row('alice').state === 'expired' && counter('expired') === 1",
+        "row('alice').state === 'expired' && counter('auth-expired') === 1",
     )
     .await;
 

@@ -175,7 +175,7 @@ impl Request<'_> {
 /// # use serde_json::{Value, json};
 /// # use shared::bus::memory::MemoryBus;
 /// # use shared::bus::topology::Names;
-/// # use shared::bus::{Bus, Message, Patience, Properties, Route};
+/// # use shared::bus::{Bus, Message, PublishTimeout, Properties, Route};
 /// # use shared::service::clock::SystemClock;
 /// # use worker::config::WorkerConfig;
 /// # use worker::token::{Keys, Rules, Verifier};
@@ -222,7 +222,7 @@ impl Request<'_> {
 /// #     let properties = Properties { reply_to: Some(replies.name), ..Properties::default() };
 /// #     let message = Message { body: message.to_string().into(), properties };
 /// #     let route = Route::new("countersign", "message");
-/// #     bus.publisher(Patience::Endless).publish(route, message).await.unwrap();
+/// #     bus.publisher(PublishTimeout::Endless).publish(route, message).await.unwrap();
 /// #     let answer = answers.recv().await.unwrap();
 /// #     serde_json::from_slice(&answer.message.body).unwrap()
 /// # }
