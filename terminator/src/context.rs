@@ -1,7 +1,7 @@
 //! What all connections of one terminator have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::service::clock::Clock;
@@ -40,6 +40,8 @@ pub(crate) struct TerminatorContext {
     pub(crate) load: TotalLoad,
     /// How much is kept behind fetches.
     behind: AtomicUsize,
+    /// How many fetches were asked for.
+    fetches: AtomicU64,
 }
 
 /// How much one connection may take, and all together.
@@ -76,6 +78,7 @@ impl TerminatorContext {
             index: Index::default(),
             load: TotalLoad::new(shares.send_queue_bytes_total),
             behind: AtomicUsize::new(0),
+            fetches: AtomicU64::new(0),
         }
     }
 
@@ -95,6 +98,11 @@ impl TerminatorContext {
         self.index.moved(connection, before.owner, after.owner);
         self.load.moved(before.load, after.load);
         self.metrics.levels(before, after);
+    }
+
+    /// A name for a fetch, which no other of this terminator has; never 0.
+    pub(crate) fn name_of_fetch(&self) -> u64 {
+        self.fetches.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn now(&self) -> Now {

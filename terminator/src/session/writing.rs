@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use shared::service::chance;
 use shared::wire::envelope::{Bounced, Fetch};
 use shared::wire::grant::Policy;
 use shared::wire::protocol::{CloseCode, Reason};
@@ -175,7 +174,7 @@ impl Session {
 
     fn publish_fetch(&mut self, batch: &mut Batch) {
         self.rearm = true;
-        let (connection, number) = (self.id, self.outbound.name_fetch(chance::number() >> 1 | 1));
+        let (connection, number) = (self.id, self.outbound.name_fetch(self.common.name_of_fetch()));
         let identity = self.binding.bound().map(|bound| bound.identity);
         batch.back.extend(identity.map(|identity| {
             Back::Fetch(Fetch {
