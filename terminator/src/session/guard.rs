@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_at_the_deadline_is_late_unless_expires_are_ignored() {
+    fn what_comes_at_the_deadline_is_late_unless_expiries_are_ignored() {
         let now = now();
         for (policy, at_the_end) in [
             (Policy::Ignore, Guard::Write),

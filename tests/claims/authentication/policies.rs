@@ -30,8 +30,8 @@ macro_rules! claims {
 claims! {
     a_message_with_an_expired_token_is_handled_if_that_is_ignored = inbound_ignore(PerMessage),
     a_message_on_an_expired_connection_is_handled_if_that_is_ignored = inbound_ignore(Explicit),
-    an_ignored_expire_lets_answers_out_and_pushes_wait_by_message = inbound_ignore_answer(PerMessage),
-    an_ignored_expire_lets_answers_out_and_pushes_wait = inbound_ignore_answer(Explicit),
+    an_ignored_expiry_lets_answers_out_and_pushes_wait_by_message = inbound_ignore_answer(PerMessage),
+    an_ignored_expiry_lets_answers_out_and_pushes_wait = inbound_ignore_answer(Explicit),
     a_message_with_an_expired_token_closes_the_connection = inbound_close(PerMessage),
     a_message_on_an_expired_connection_closes_it = inbound_close(Explicit),
     a_message_with_an_expired_token_waits_for_a_fresh_one = inbound_reauthenticate(PerMessage),

@@ -122,7 +122,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
 }
 
 /// Every command of a page: of its blocks of `sh`, and those of our own tool that stand in a sentence.
-fn printed(page: &str) -> Vec<(String, Vec<String>)> {
+pub(super) fn printed(page: &str) -> Vec<(String, Vec<String>)> {
     let text = read(page).replace("\\\n", " ");
     let mut lines = Vec::new();
     let mut rest = String::new();

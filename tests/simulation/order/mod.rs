@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_secs(20);
 /// Outlives every history.
 const LONG: Duration = Duration::from_secs(3_600);
 /// Longer than the short tokens and every leeway.
-const LAPSE: Duration = Duration::from_secs(25);
+const EXPIRY: Duration = Duration::from_secs(25);
 /// Longer than every history.
 const HOLD_TTL: Duration = Duration::from_secs(1_000);
 const BURSTS: u64 = 6;
@@ -38,7 +38,7 @@ pub(crate) fn history(seed: u64) -> Scenario {
         }
         steps.push((Duration::ZERO, Step::Quiet));
         match dice.between(1, 10) {
-            1..=3 => steps.push((LAPSE, Step::Quiet)),
+            1..=3 => steps.push((EXPIRY, Step::Quiet)),
             4 => {
                 let subject = dice.pick(&SUBJECTS).expect("there are two");
                 steps.push((Duration::ZERO, Step::Revoke(Target::Subject(subject))));

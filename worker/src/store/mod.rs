@@ -59,7 +59,7 @@ const DESERTED_KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// For how long a connection stays among those of its identity after its authentication has expired. Its socket may
 /// be open all the while: then it is asked for a fresh token when something comes, or, under `ignore`, written to.
-const LAPSED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+const EXPIRED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How many connections that one connection took over are remembered; the oldest are forgotten. A terminator lets it have
 /// as many.
@@ -190,7 +190,7 @@ impl Registered {
     /// When it is no longer told of, as far as that is known now.
     fn gone_at(&self, now: Timestamp) -> Timestamp {
         let longest = now.saturating_add(LONGEST_KEPT);
-        self.until.saturating_add(LAPSED_KEPT).min(longest)
+        self.until.saturating_add(EXPIRED_KEPT).min(longest)
     }
 }
 

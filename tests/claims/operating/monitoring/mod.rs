@@ -13,6 +13,7 @@ use tests::servers::certificate::{certificate, private_key};
 use tests::{Program, Span, Stack, eventually, token_for};
 
 use super::monitoring::promql::{grouped_by, selectors};
+use super::printed::printed;
 
 /// With what all metrics of ours begin.
 const PREFIX: &str = "countersign_";
@@ -147,6 +148,42 @@ async fn every_metric_of_the_dashboard_and_the_alerts_is_told() {
             "only {seen} metrics were found: the claim has gone blind"
         );
     }
+    for (line, pattern) in sought() {
+        for name in alternatives(&pattern) {
+            let is_told = told.keys().any(|known| format!("{known} ").contains(&name));
+            assert!(is_told, "nobody tells {name:?}: {line}");
+        }
+    }
+}
+
+/// What the runbook says to look for in metrics, each with its line.
+fn sought() -> Vec<(String, String)> {
+    let lines = printed("docs/runbook.md").into_iter();
+    let sought: Vec<_> = lines
+        .filter(|(line, words)| line.contains("/metrics") && words[0] == "grep")
+        .map(|(line, mut words)| (line, words.pop().expect("a pattern")))
+        .collect();
+    assert!(
+        sought.len() > 20,
+        "only {} patterns were found: the claim has gone blind",
+        sought.len()
+    );
+    sought
+}
+
+/// The texts that a pattern finds: `a|b_(c|d)` finds `a`, `b_c` and `b_d`.
+fn alternatives(pattern: &str) -> Vec<String> {
+    let Some((before, (inner, after))) = pattern
+        .split_once('(')
+        .and_then(|(before, rest)| Some((before, rest.split_once(')')?)))
+    else {
+        return pattern.split('|').map(str::to_owned).collect();
+    };
+    let (others, head) = before.rsplit_once('|').unwrap_or(("", before));
+    let (tail, more) = after.split_once('|').unwrap_or((after, ""));
+    let within = inner.split('|').map(|one| format!("{head}{one}{tail}"));
+    let beside = [others, more].into_iter().filter(|part| !part.is_empty());
+    within.chain(beside.flat_map(alternatives)).collect()
 }
 
 /// What the autoscalers of Kubernetes ask for.

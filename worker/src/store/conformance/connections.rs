@@ -47,7 +47,7 @@ async fn an_expired_connection_is_listed_for_a_day(home: &dyn Home) {
     let (sooner, later) = (expires(10), expires(20));
     register(home, alice, sooner).await;
     register(home, alice, later).await;
-    pass(home, LAPSED_KEPT + Duration::from_secs(9)).await;
+    pass(home, EXPIRED_KEPT + Duration::from_secs(9)).await;
     assert_eq!(connections(home, alice).await.len(), 2);
     pass(home, Duration::from_secs(1)).await;
     assert_eq!(connections(home, alice).await, [later]);

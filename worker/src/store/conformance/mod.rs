@@ -37,8 +37,8 @@ use super::memory::MemoryStore;
 pub use super::redis::COMMANDS;
 use super::redis::RedisStore;
 use super::{
-    AFTERLIFE, Authentication, Begun, CONCLUDED_KEPT, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, Epoch, HOLD_GRACE,
-    HeldMessage, HeldWrite, HoldLimits, Holding, Kept, LAPSED_KEPT, MISSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS,
+    AFTERLIFE, Authentication, Begun, CONCLUDED_KEPT, Claim, DECISIONS_TTL, DROPPED_KEPT, Decision, EXPIRED_KEPT,
+    Epoch, HOLD_GRACE, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, MISSED_KEPT, MOST_ANSWER_BYTES, MOST_CLAIMS,
     MOST_CONNECTIONS, MOST_DEPARTED, Mailbox, MessageKey, PREDECESSORS_KEPT, Recorded, Registered, Reservation,
     ResumeDigest, Run, Settings, Store, StoreError,
 };

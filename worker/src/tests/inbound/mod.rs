@@ -14,7 +14,7 @@ use super::connection::{Conn, Said, authenticate};
 use super::fixture::Fixture;
 
 /// A token of 300 seconds is past its time, and past the leeway.
-const LAPSE: Duration = Duration::from_secs(306);
+const EXPIRY: Duration = Duration::from_secs(306);
 
 impl Fixture {
     /// A connection of `subject`, authenticated for 300 seconds.
@@ -28,7 +28,7 @@ impl Fixture {
     /// The same, when its time is over.
     pub(super) async fn expired(&mut self, number: u64, subject: &str) -> Conn {
         let conn = self.authenticated(number, subject).await;
-        self.clock.advance(LAPSE);
+        self.clock.advance(EXPIRY);
         conn
     }
 

@@ -89,7 +89,7 @@ async fn a_grant_that_expired_on_the_way_is_asked_for_anew_once() {
     fixture
         .question(stamp, MessageKind::Message, conn.standing.clone(), bare("m").into())
         .await;
-    fixture.clock.advance(super::LAPSE);
+    fixture.clock.advance(super::EXPIRY);
     let _worker = fixture.worker();
     assert_eq!(fixture.said().await.answer.verdict, Verdict::Again);
     let standing = Standing {

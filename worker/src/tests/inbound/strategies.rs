@@ -131,7 +131,7 @@ async fn another_identitys_token_is_refused_and_ends_the_connection() {
             );
             assert_eq!((&said.answer.change, said.answer.identity), (&None, None));
         }
-        fixture.clock.advance(super::LAPSE);
+        fixture.clock.advance(super::EXPIRY);
     }
     assert_eq!(fixture.app.seen(), []);
     assert!(fixture.store.connections(tag("bob")).await.unwrap().is_empty());
