@@ -149,14 +149,6 @@ impl ReplyConsumer {
         match brought {
             DeliveryResult::Taken => metrics.answers_delivered.increment(1),
             DeliveryResult::Duplicate => metrics.answers_duplicate.increment(1),
-            DeliveryResult::Known(delivery) => {
-                metrics.answers_duplicate.increment(1);
-                if Command::has_producer(&delivery.message.properties) {
-                    self.undelivered.send(Back::Written(delivery));
-                } else {
-                    delivery.ack();
-                }
-            }
             DeliveryResult::Gone(delivery) | DeliveryResult::Unknown(delivery) if wanted => {
                 self.undelivered.send(Back::Bounce(delivery, Bounced::Gone))
             }

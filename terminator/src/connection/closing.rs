@@ -8,7 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use shared::bus::PublishError;
 use shared::wire::id::ConnectionId;
 use shared::wire::protocol::{CloseCode, ServerMessage};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as FrameCode;
@@ -39,6 +40,8 @@ const SEE_OFF_TIMEOUT_IN_ORDER: Duration = Duration::from_secs(15);
 /// Ends a connection.
 pub(crate) async fn take_leave(mut connection: Connection, ending: CloseReason) {
     if ending == CloseReason::Left {
+        // Its client does not wait for what it has asked: the server ends the TCP connection first (RFC 6455 §7.1.1).
+        let _ = timeout(CLOSE_TIMEOUT, connection.socket.get_mut().shutdown()).await;
         end(&mut connection).await;
     }
     if ending.is_for_authentication() {

@@ -29,6 +29,8 @@ pub(crate) struct Outgoing {
     pub(crate) ahead: bool,
     /// There was no room for it, and it need not come now: it is given back when its turn comes.
     pub(crate) late: bool,
+    /// It had come before, and may be written already. When its turn comes, that is known, and is what its producer is told.
+    pub(crate) again: bool,
     /// What to acknowledge when it is written.
     pub(crate) delivery: Option<Delivery>,
 }
@@ -43,6 +45,7 @@ impl Outgoing {
             is_answer: false,
             ahead: false,
             late: false,
+            again: false,
             delivery: None,
         }
     }

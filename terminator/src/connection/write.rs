@@ -118,17 +118,22 @@ impl Writing {
 
     /// The next text. What is to be acknowledged for it waits until it is flushed.
     fn next_text(&mut self) -> Option<Result<Utf8Bytes, Utf8Error>> {
-        let outgoing = self.waiting.pop_front()?;
-        let guarded = outgoing.identity.is_some();
-        if let Some(delivery) = outgoing.delivery {
-            let span = self.span(&delivery);
-            self.fed.push(Fed {
-                delivery,
-                guarded,
-                span,
-            });
+        loop {
+            let outgoing = self.waiting.pop_front()?;
+            let guarded = outgoing.identity.is_some();
+            if let Some(delivery) = outgoing.delivery {
+                let span = self.span(&delivery);
+                self.fed.push(Fed {
+                    delivery,
+                    guarded,
+                    span,
+                });
+            }
+            // Of what had been written before, nothing is.
+            if !outgoing.text.is_empty() {
+                return Some(Utf8Bytes::try_from(outgoing.text));
+            }
         }
-        Some(Utf8Bytes::try_from(outgoing.text))
     }
 
     /// The last part of what a worker has traced, if it has.

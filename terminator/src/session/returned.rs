@@ -33,8 +33,6 @@ pub(crate) enum DeliveryResult {
     Taken,
     /// It had come before.
     Duplicate,
-    /// So had what was to be written.
-    Known(Delivery),
     /// The connection has ended meanwhile, and it had not come before.
     Gone(Delivery),
     /// The connection has ended meanwhile, and others know whether it had come before.
@@ -167,20 +165,24 @@ impl Session {
             is_answer: true,
             ahead: false,
             late: false,
+            again: false,
             delivery: Some(delivery),
         });
     }
 
     fn bring_write(&mut self, write: &Write, delivery: Delivery) -> DeliveryResult {
         let key = self.common.keys.of(&write.key);
-        if self.recent.contains(key) {
-            return DeliveryResult::Known(delivery);
+        let again = self.recent.contains(key);
+        if again && write.producer.is_none() {
+            delivery.ack();
+            return DeliveryResult::Duplicate;
         }
         let text = delivery.message.body.clone();
         // What comes out of a hold can go back there: nobody is closed for not reading that all at once.
         let room = self.outgoing.has_room(text.len(), self.send_bound());
         self.accept(Outgoing {
-            late: write.released && write.identity.is_some() && !room,
+            late: write.released && write.identity.is_some() && !room && !again,
+            again,
             text,
             identity: write.identity,
             key: Some(key),
@@ -188,11 +190,15 @@ impl Session {
             ahead: write.released,
             delivery: Some(delivery),
         });
-        DeliveryResult::Taken
+        if again {
+            DeliveryResult::Duplicate
+        } else {
+            DeliveryResult::Taken
+        }
     }
 
     fn accept(&mut self, outgoing: Outgoing) {
-        if let Some(key) = outgoing.key {
+        if let Some(key) = outgoing.key.filter(|_| !outgoing.again) {
             self.recent.remember(key);
         }
         self.push(Entry::Text(outgoing));

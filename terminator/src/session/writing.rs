@@ -104,6 +104,9 @@ impl Session {
             return batch.writes.push_back(outgoing);
         };
         self.begin_fetch(batch, now);
+        let Some(outgoing) = self.not_written(outgoing, batch) else {
+            return;
+        };
         let verdict = guard(self.binding.bound(), identity, now);
         if outgoing.late {
             let why = self.outbound.lose(verdict, now);
@@ -124,6 +127,26 @@ impl Session {
             WriteDecision::Back(why) => self.give_back(outgoing, why, batch),
         }
         self.heed_guard(verdict, now);
+    }
+
+    /// What has come again is written if what came before was given back meanwhile. Else whoever pushed it is told what
+    /// becomes of that.
+    fn not_written(&mut self, mut outgoing: Outgoing, batch: &mut Batch) -> Option<Outgoing> {
+        let Some(key) = outgoing.key.filter(|_| outgoing.again) else {
+            return Some(outgoing);
+        };
+        if !self.recent.contains(key) {
+            self.recent.remember(key);
+            outgoing.again = false;
+            return Some(outgoing);
+        }
+        if self.outbound.keeps(|kept| kept.key == Some(key)) {
+            self.outbound.keep(outgoing, 0);
+        } else {
+            outgoing.text = Bytes::new();
+            batch.writes.push_back(outgoing);
+        }
+        None
     }
 
     /// Does what is to be done if the authentication has expired and something was not written for it.

@@ -71,6 +71,18 @@ async fn a_worker_s_close_comes_after_its_error_and_after_all_that_is_in_flight(
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_closes_does_not_wait_for_the_answer_to_what_they_have_sent() {
+    let mut fixture = Fixture::new().await;
+    let mut client = fixture.client().await;
+    client.send("never answered").await;
+    fixture.question().await;
+    client.socket.close(None).await.expect("it is open");
+    let before = tokio::time::Instant::now();
+    client.rest().await;
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_close_does_not_wait_for_ever_for_what_is_in_flight() {
     let mut fixture = Fixture::new().await;
     let mut client = fixture.client().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shared::wire::envelope::command::{Producer, Write};
 use shared::wire::envelope::undelivered::Undelivered;
 use shared::wire::envelope::{Bounced, Change, Command, Reply, Return};
 use shared::wire::grant::{Grant, Policy};
@@ -260,6 +261,59 @@ async fn a_client_that_leaves_gives_back_what_it_has_not_read() {
     drop(client);
     fixture.expect_given_back(Bounced::Gone, &large).await;
     fixture.expect_given_back(Bounced::Gone, "second").await;
+    assert!(fixture.is_all_settled().await);
+}
+
+/// A push of which its producer wants to know what becomes of it.
+fn wanted(key: &str) -> Command {
+    Command::Write(Write {
+        producer: Some(Producer {
+            reply_to: "outcomes".to_owned(),
+            correlation_id: None,
+            subject: None,
+            key: 7,
+        }),
+        ..write(1, key, false)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_comes_twice_is_told_as_written_when_it_is() {
+    let mut fixture = Fixture::new().await;
+    let client = fixture.client_with(512).await;
+    let (mut client, connection) = fixture
+        .authenticate(client, grant(1, 600, Policy::Reauthenticate))
+        .await;
+    let large = "x".repeat(2_000);
+    fixture.push(connection, 1, &large).await;
+    fixture.errand(connection, wanted("a"), "once").await;
+    fixture.errand(connection, wanted("a"), "once").await;
+    fixture.expect_nothing_given_back().await;
+    assert_eq!(client.text().await, large);
+    assert_eq!(client.text().await, "once");
+    for _ in 0..2 {
+        let (told, _) = fixture.undelivered().await;
+        assert!(matches!(told, Undelivered::Written(_)), "{told:?}");
+    }
+    client.expect_nothing().await;
+    assert!(fixture.is_all_settled().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_comes_twice_to_whoever_leaves_before_it_is_written_is_given_back() {
+    let mut fixture = Fixture::new().await;
+    let client = fixture.client_with(512).await;
+    let (client, connection) = fixture
+        .authenticate(client, grant(1, 600, Policy::Reauthenticate))
+        .await;
+    let large = "x".repeat(2_000);
+    fixture.push(connection, 1, &large).await;
+    fixture.errand(connection, wanted("a"), "once").await;
+    fixture.errand(connection, wanted("a"), "once").await;
+    drop(client);
+    for text in [&large, "once", "once"] {
+        fixture.expect_given_back(Bounced::Gone, text).await;
+    }
     assert!(fixture.is_all_settled().await);
 }
 

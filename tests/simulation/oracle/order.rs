@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use shared::wire::grant::Policy;
+
 use super::ledger::{Ledger, Line};
+use super::state::bound;
 use crate::trace::Socket;
 
 pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
@@ -19,7 +22,8 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
         let handled = handled.map(|handled| handled.id);
         in_order(ledger, *socket, handled, "handled", wrong);
         if ledger.losses.is_empty() {
-            in_order(ledger, *socket, replied(line), "answered", wrong);
+            let answered = replied(line).filter(|id| !outlives_its_expiry(ledger, line, id));
+            in_order(ledger, *socket, answered, "answered", wrong);
         }
     }
 }
@@ -28,6 +32,19 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
 fn replied<'a>(line: &'a Line<'_>) -> impl Iterator<Item = &'a str> {
     let replies = line.read.iter().filter(|(_, json)| json["type"] == "reply");
     replies.filter_map(|(_, json)| json["id"].as_str())
+}
+
+/// Whether it was let in although its connection had expired: so is its answer, which does not wait for one that is held for
+/// the expiry.
+fn outlives_its_expiry(ledger: &Ledger<'_>, line: &Line<'_>, id: &str) -> bool {
+    let settings = &ledger.settings;
+    let mixed = settings.on_unauthenticated == Policy::Ignore && settings.on_expired_push != Policy::Ignore;
+    let handled = ledger.handled.iter().find(|handled| handled.id == id);
+    mixed
+        && handled.is_some_and(|handled| {
+            let token = bound(ledger, line, handled.at).and_then(|message| message.token);
+            token.is_none_or(|token| ledger.until(token) <= handled.at)
+        })
 }
 
 /// The first time of each.

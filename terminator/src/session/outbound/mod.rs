@@ -193,6 +193,12 @@ impl<T> Outbound<T> {
         }
     }
 
+    /// Whether something like that is kept behind.
+    pub(crate) fn keeps(&self, is_meant: impl Fn(&T) -> bool) -> bool {
+        let fetching = self.detention.as_ref().and_then(|one| one.fetching.as_ref());
+        fetching.is_some_and(|fetching| fetching.behind.iter().any(is_meant))
+    }
+
     /// So much is held that the connection may fetch; nobody knows how much if it is nothing.
     pub(crate) fn wake(&mut self, waiting: u64) {
         let detention = self.detain();
