@@ -41,7 +41,7 @@ use shared::wire::envelope::run;
 use shared::wire::id::TerminatorId;
 use shared::wire::seal::Sealer;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -313,14 +313,16 @@ impl Runtime {
         ));
         let forwarder = Arc::new(forwarder);
         let (epochs, heard) = watch::channel(None);
+        let (unannounced, announced_again) = mpsc::unbounded_channel();
         let announcer = Announcer {
             registry: registry.clone(),
             forwarder: forwarder.clone(),
             epochs: heard,
+            unannounced: announced_again,
             link: bus.link(),
         };
         let background = vec![
-            tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs, sealer).run(answers)),
+            tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs, unannounced, sealer).run(answers)),
             tokio::spawn(crate::timers::turning::turn(registry.clone(), phases.clone())),
             tokio::spawn(announcer.run()),
         ];

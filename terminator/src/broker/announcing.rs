@@ -6,17 +6,19 @@
 //! queue may have gone: workers take the connections of such a queue out of the store.
 //! What was revoked meanwhile it has missed, so it asks for all revocations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::bus::Link;
+use shared::service::backoff::Backoff;
+use shared::service::chance;
 use shared::wire::envelope::Epoch;
-use shared::wire::id::Sequence;
+use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::TRUSTED_WITHOUT_BROKER;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
 use super::forward::Forwarder;
@@ -31,6 +33,10 @@ const SLICE_PAUSE: Duration = Duration::from_millis(50);
 
 /// When those are announced again that the broker did not take.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// When a connection is announced again of which the store could not be told, and how much longer it takes while that goes on.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+const MOST_WAIT: Duration = Duration::from_secs(60);
 
 /// How often this process sees that it runs and has the broker: it may have been frozen meanwhile.
 const BEAT: Duration = Duration::from_secs(5);
@@ -47,13 +53,44 @@ pub(crate) struct Announcer {
     /// The last that was heard of; nothing until one is.
     pub(crate) epochs: watch::Receiver<Option<Epoch>>,
     pub(crate) link: watch::Receiver<Link>,
+    /// Connections of which the store could not be told.
+    pub(crate) unannounced: mpsc::UnboundedReceiver<ConnectionId>,
+}
+
+/// Connections that are to be announced again, and when.
+struct Again {
+    connections: BTreeSet<ConnectionId>,
+    at: Instant,
+    backoff: Backoff,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self {
+            connections: BTreeSet::new(),
+            at: Instant::now(),
+            backoff: Backoff::new(LEAST_WAIT, MOST_WAIT),
+        }
+    }
+
+    fn add(&mut self, connection: ConnectionId) {
+        if self.connections.is_empty() {
+            let long_ago = self.at.elapsed() > MOST_WAIT;
+            if long_ago {
+                self.backoff = Backoff::new(LEAST_WAIT, MOST_WAIT);
+            }
+            self.at = Instant::now() + self.backoff.next_wait(chance::share());
+        }
+        self.connections.insert(connection);
+    }
 }
 
 impl Announcer {
     /// Runs for ever.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let (mut epochs, mut link) = (self.epochs.clone(), self.link.clone());
         let mut seen = None;
+        let mut again = Again::new();
         loop {
             // Whatever ends, the others go on.
             tokio::select! {
@@ -66,6 +103,14 @@ impl Announcer {
                     self.announce_all(&announced).await;
                 }
                 Ok(()) = link.changed() => {}
+                Some(connection) = self.unannounced.recv() => {
+                    again.add(connection);
+                    continue;
+                }
+                () = sleep_until(again.at), if !again.connections.is_empty() => {
+                    let connections = std::mem::take(&mut again.connections);
+                    self.announce(connections.into_iter().filter_map(|one| self.registry.find(one)).collect()).await;
+                }
                 () = sleep(BEAT) => {}
             }
             if !link.borrow_and_update().is_up() {
@@ -95,12 +140,16 @@ impl Announcer {
 
     /// Announces all connections but those that were announced as they are. Tells which it has announced, and as what.
     async fn announce_all(&self, before: &Announced) -> Announced {
-        let mut announced = Announced::new();
-        let mut waiting = self.registry.all();
-        waiting.retain(|peer| {
+        let mut all = self.registry.all();
+        all.retain(|peer| {
             let by = peer.look(Session::changed_by);
             by.is_some() && before.get(&peer.id().number) != by.as_ref()
         });
+        self.announce(all).await
+    }
+
+    async fn announce(&self, mut waiting: Vec<Arc<ConnectionHandle>>) -> Announced {
+        let mut announced = Announced::new();
         while !waiting.is_empty() {
             let mut untold = Vec::new();
             for slice in waiting.chunks(SLICE) {

@@ -7,7 +7,7 @@ use shared::wire::envelope::{Bounced, Clocks, Command, Epoch, Reply, Return, Spr
 use shared::wire::id::{ConnectionId, MessageId};
 use shared::wire::revocation::{Revocation, Revocations};
 use shared::wire::seal::Sealer;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, warn};
 
 use super::undelivered::{Back, UndeliveredPublisher};
@@ -24,6 +24,8 @@ pub(crate) struct ReplyConsumer {
     revoked: Revocations,
     /// The epoch of the store, for whoever announces connections.
     epochs: watch::Sender<Option<Epoch>>,
+    /// For the same: connections of which the store could not be told.
+    unannounced: mpsc::UnboundedSender<ConnectionId>,
     sealer: Sealer,
 }
 
@@ -32,6 +34,7 @@ impl ReplyConsumer {
         registry: Arc<Registry>,
         undelivered: UndeliveredPublisher,
         epochs: watch::Sender<Option<Epoch>>,
+        unannounced: mpsc::UnboundedSender<ConnectionId>,
         sealer: Sealer,
     ) -> Self {
         Self {
@@ -39,6 +42,7 @@ impl ReplyConsumer {
             undelivered,
             revoked: Revocations::default(),
             epochs,
+            unannounced,
             sealer,
         }
     }
@@ -71,6 +75,11 @@ impl ReplyConsumer {
             // It is for workers alone.
             Return::Rules(_) | Return::Cancelled(_) | Return::Load(_) => delivery.ack(),
             Return::Reply(stamp, answer) => self.answer(stamp, answer, delivery),
+            Return::Command(connection, Command::Announce) => {
+                // Without an announcer, the terminator is over.
+                let _ = self.unannounced.send(connection);
+                delivery.ack();
+            }
             Return::Command(connection, errand) => self.errand(connection, errand, delivery),
             Return::Spread(spread) => self.spread(&spread, delivery).await,
         }
@@ -134,7 +143,7 @@ impl ReplyConsumer {
         let wanted = match &errand {
             Command::Write(write) => write.identity.is_some(),
             Command::Wake { .. } => true,
-            Command::Fetched { .. } | Command::Replaced => false,
+            Command::Fetched { .. } | Command::Replaced | Command::Announce => false,
         };
         let brought = match self.registry.find(connection) {
             Some(peer) => peer.errand(errand, delivery),

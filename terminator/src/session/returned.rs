@@ -146,6 +146,8 @@ impl Session {
                 let code = CloseCode::Replaced;
                 self.close(CloseReason::Close { code, say: false }, Instant::now());
             }
+            // That is for its terminator.
+            Command::Announce => {}
         }
         delivery.ack();
         DeliveryResult::Taken

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::bus::Route;
 use shared::bus::topology::keys;
-use shared::wire::envelope::{Epoch, MessageKind, epoch};
+use shared::wire::envelope::{Command, Epoch, MessageKind, epoch};
 use shared::wire::grant::Policy;
 
 use super::fixture::{Fixture, grant, settle};
@@ -50,6 +50,23 @@ async fn a_new_epoch_of_the_store_has_each_connection_that_is_somebody_s_announc
     for _ in 0..2 {
         assert_eq!(fixture.question().await.0.notice, MessageKind::Announced);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_which_the_store_could_not_be_told_is_announced_until_it_can() {
+    let mut fixture = Fixture::new().await;
+    let (_client, connection) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    fixture.begins(1).await;
+    for _ in 0..5 {
+        let (question, _) = fixture.question().await;
+        assert_eq!(
+            (question.notice, question.stamp.connection),
+            (MessageKind::Announced, connection)
+        );
+        fixture.errand(connection, Command::Announce, "").await;
+    }
+    assert_eq!(fixture.question().await.0.notice, MessageKind::Announced);
+    fixture.expect_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]

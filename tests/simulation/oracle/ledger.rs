@@ -223,8 +223,10 @@ impl<'a> Ledger<'a> {
     pub(crate) fn accepted(&self, id: &str) -> Option<u64> {
         let answered = self.answers(id).find(|(_, json)| json["type"] != "error");
         let handled = self.handled.iter().find(|handled| handled.id == id);
-        // What was given up may be the answer of what was handled.
-        let refused = |json: &Json| json["type"] == "error" && !is_given_up(json);
+        // What was given up may be the answer of what was handled, and so may what the broker did not take.
+        let kind = self.messages.get(id).map(|message| message.kind);
+        let is_lost = |json: &Json| kind == Some(Kind::DeadlyAnswer) && json["error"]["code"] == "internal";
+        let refused = |json: &Json| json["type"] == "error" && !is_given_up(json) && !is_lost(json);
         let refused = self.answers(id).any(|(_, json)| refused(json));
         answered
             .map(|(at, _)| *at)

@@ -60,9 +60,9 @@ impl Outbound {
                 let again = delivery.is_some_and(Delivery::is_redelivered);
                 match mailbox {
                     Mailbox::Pushes(identity) => self.conclude(identity, producer, &outcome, again).await,
-                    Mailbox::Answers(_) | Mailbox::Missed(_) => {
-                        self.outcomes_publisher.tell(producer, &outcome).await?
-                    }
+                    Mailbox::Answers(_) => self.outcomes_publisher.tell(producer, &outcome).await?,
+                    // Others of its identity have it, or it is held for them: its producer is told what becomes of that.
+                    Mailbox::Missed(_) => {}
                 }
             }
             (None, Some(delivery), GaveUp::Overflow) if kind == Kind::Push => {

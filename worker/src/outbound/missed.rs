@@ -83,8 +83,6 @@ impl Outbound {
         let kept = HeldWrite {
             // Whoever it is then may be another by now.
             asker: Some(identity),
-            // Their producers are told what becomes of the identity's own.
-            producer: None,
             ..push.clone()
         };
         let mailbox = Mailbox::Missed(gone);

@@ -419,7 +419,10 @@ impl Job {
             Return::Spread(_) => None,
             Return::Command(gone, Command::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
             // Others of the identity were told too, and whoever comes is told when it registers.
-            Return::Command(_, Command::Wake { from: None } | Command::Fetched { .. } | Command::Replaced) => None,
+            Return::Command(
+                _,
+                Command::Wake { from: None } | Command::Fetched { .. } | Command::Replaced | Command::Announce,
+            ) => None,
             Return::Revoked(revocations) => Self::put_back(message, envelope::revoked(&revocations)),
             Return::Epoch(epoch) => Self::put_back(message, envelope::epoch(epoch)),
             Return::Rules(_) | Return::Cancelled(_) | Return::Load(_) => None,

@@ -7,22 +7,17 @@ use bytes::Bytes;
 use shared::bus::{Properties, PublishError, Route};
 use shared::wire::envelope::{self, Command, ForwardedMessage};
 use shared::wire::revocation::MOST_AT_A_TIME;
-use shared::wire::tag::IdentityTag;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::admin::metrics::Outcome;
-use crate::auth::recorded::{Proven, Recording, digest_of};
+use crate::auth::recorded::{Proven, digest_of};
 use crate::auth::snapshot::Bound;
 use crate::process::Pipeline;
 use crate::process::trace::JOURNEY;
 use crate::revocation::known::Judgement;
-use crate::store::{Authentication, Registered};
+use crate::store::Authentication;
 
-/// How often a connection is tried to be entered, and after which pause: a store that does not answer begins another
-/// epoch when it is back, or was slow for a moment.
-const TRIES: u32 = 3;
-const TRY_PAUSE: Duration = Duration::from_millis(500);
 /// How long a terminator that asks what is revoked waits in one worker's hands until that is known. Then it comes again.
 const UNTIL_KNOWN: Duration = Duration::from_secs(10);
 
@@ -31,7 +26,7 @@ impl Pipeline {
     /// nothing changes, since nothing is newer than what was written by the same message.
     ///
     /// # Errors
-    /// If the connection could not be told of what is held.
+    /// If the connection could not be told of what is held, or its terminator that it is to announce it again.
     pub(in crate::process) async fn announced(&self, question: &ForwardedMessage) -> Result<Outcome, PublishError> {
         let bound = Bound::of(&question.standing);
         let (Some(bound), Some(by)) = (bound, question.standing.by) else {
@@ -56,8 +51,16 @@ impl Pipeline {
             sequence: by,
         };
         let entry = Proven::entry(stamp, bound.grant.until, &subject);
-        let Some(recording) = self.enter(bound.grant.identity, entry, &authentication).await else {
-            return Ok(Outcome::Announced);
+        let entered = self.recorder.enter(bound.grant.identity, entry, &authentication).await;
+        let recording = match entered {
+            Ok(recording) => recording,
+            Err(reason) => {
+                // Nothing waits here, where messages are handled, for a store that may be away for long.
+                self.metrics.store_failed();
+                debug!(%connection, %reason, "a connection that was announced could not be entered");
+                self.send_errand(connection, &Command::Announce, Bytes::new()).await?;
+                return Ok(Outcome::Announced);
+            }
         };
         debug!(target: JOURNEY, stage = "announced", %stamp, recorded = ?recording.recorded, waiting = recording.waiting);
         if recording.waiting > 0 && bound.grant.is_live(now) {
@@ -66,25 +69,6 @@ impl Pipeline {
                 .await?;
         }
         Ok(Outcome::Announced)
-    }
-
-    async fn enter(
-        &self,
-        identity: IdentityTag,
-        entry: Registered,
-        authentication: &Authentication,
-    ) -> Option<Recording> {
-        for _ in 0..TRIES {
-            match self.recorder.enter(identity, entry, authentication).await {
-                Ok(recording) => return Some(recording),
-                Err(reason) => {
-                    self.metrics.store_failed();
-                    debug!(connection = %entry.connection, %reason, "a connection that was announced could not be entered");
-                }
-            }
-            sleep(TRY_PAUSE).await;
-        }
-        None
     }
 
     /// A terminator is back that may have missed revocations: it is told all.

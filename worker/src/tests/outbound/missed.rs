@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use shared::bus::{EXPIRATION, Properties, Route, Value};
-use shared::wire::envelope::{Command, MessageKind};
+use shared::wire::envelope::{Bounced, Command, MessageKind};
 
 use super::super::connection::{Conn, authenticate};
+use super::Outcomes;
 use crate::config::HoldOverflow;
 use crate::tests::fixture::{Fixture, HOLD_TTL, settle, token_for};
 
@@ -96,6 +97,26 @@ async fn what_others_of_the_identity_got_meanwhile_comes_to_whoever_shows_the_ke
     assert_eq!(fixture.replaced, [fixture.connection(2)]);
     assert_eq!(fixture.fetched_all(next.id).await, ["p:a", "p:b"]);
     assert!(fixture.fetched_all(next.id).await.is_empty(), "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_producer_of_what_was_missed_is_told_what_becomes_of_it() {
+    let mut fixture = Fixture::new();
+    let _worker = fixture.worker();
+    let mut outcomes = Outcomes::of(&fixture);
+    let (mut laptop, key) = phone_and_laptop(&mut fixture).await;
+    fixture.goes(&mut laptop).await;
+    fixture.push(&[("subject", "alice")], "1", outcomes.wanted("a")).await;
+    assert_eq!(outcomes.next().await.1, json!({"outcome": "held"}));
+    let (next, _) = fixture.resumes(4, &key).await;
+    // It comes from among what the phone has missed, and is not written in time.
+    fixture.fetch(next.id, "alice").await;
+    let came = fixture.returned().await;
+    fixture.bounce(Bounced::Expired, came).await;
+    settle().await;
+    outcomes.none().await;
+    fixture.clock.advance(HOLD_TTL + Duration::from_secs(1));
+    assert_eq!(outcomes.next().await.1, json!({"outcome": "expired"}));
 }
 
 #[tokio::test(start_paused = true)]
