@@ -1,22 +1,21 @@
 //! The worker: it validates the token of each message, keeps each connection's authentication state in a store, runs
 //! the application's handler, and replies.
 //!
-//! A worker trusts nothing that a message says about its sender but the token it carries, and, through a terminator, what
-//! a worker has proved by an earlier one. It knows no socket. The modules, in the order in which a message passes them:
+//! A worker trusts nothing that a message says about its sender except the token it carries, and, through a terminator, what
+//! a worker has proved by an earlier one. It knows no socket and nothing of the terminator but the queue, and speaks to the
+//! broker only through [`shared::bus`]. The modules, in the order in which a message passes them:
 //!
-//! - [`app`]: starts a worker, consumes its queues, and ends it; [`config`]: its settings.
+//! - [`app`]: starts a worker, consumes its queues, and stops it; [`config`]: its settings.
 //! - [`process`]: one message, from its delivery to its acknowledgement.
-//! - `message`: what a client may write, where it came from, and until when somebody waits for it.
+//! - `message`: what a client may write, where it came from, until when it is waited for; opens what terminators have sealed.
 //! - [`token`]: from the text of a JWT to a verdict; its keys, and where they come from.
-//! - [`auth`]: who a connection is and what it may do: the decision, pure, and the only place where an
+//! - [`auth`]: which identity a connection has and what it may do: the decision, pure, and the only place where an
 //!   [`identity`](auth::identity) comes into being.
 //! - [`store`]: what is known of each connection, shared by all workers.
-//! - [`handler`]: what the application does with it, whose turn it is, and what was done with it if it came before.
-//! - `opening`: opens what terminators have sealed.
+//! - [`handler`]: calls the application, when there is a place, and knows what was done with a message that came before.
 //! - `outbound`: pushes, and what is held until a connection can be written to.
-//! - `provider_events`: what identity providers revoke.
-//! - `revocation`: tokens that are revoked before their time.
-//! - `dead_letter`: what becomes of a message that fails, without its token.
+//! - `revocation`: tokens that are revoked before their time, and events of identity providers that revoke them.
+//! - `dead_letter`: what happens with a message that fails, without its token.
 //! - [`admin`]: metrics, recent decisions, health and the console.
 //! - `web`: HTTP clients that connect to what the configuration names, and to nothing else.
 

@@ -15,6 +15,16 @@ const CRATES: [(&str, &str); 4] = [
     ("cli", "main"),
 ];
 
+/// What a crate must not know, by what it would need for that: the other programs, sockets, tokens, the store, the broker's library.
+const MUST_NOT_USE: [(&str, &[&str]); 3] = [
+    (
+        "shared",
+        &["terminator", "worker", "tokio-tungstenite", "jsonwebtoken", "redis"],
+    ),
+    ("terminator", &["worker", "jsonwebtoken", "redis", "lapin"]),
+    ("worker", &["terminator", "tokio-tungstenite", "lapin"]),
+];
+
 /// The most entries of a folder of code.
 const MOST_ENTRIES: usize = 16;
 
@@ -176,6 +186,23 @@ fn no_files_of_a_crate_take_from_each_other_in_a_circle() {
         assert!(modules.len() > 10, "{name} has files");
         let circle = circle(&edges(&modules));
         assert!(circle.is_none(), "{name}: {}", circle.unwrap_or_default().join(" -> "));
+    }
+}
+
+#[test]
+fn no_crate_depends_on_what_it_must_not_know() {
+    for (name, forbidden) in MUST_NOT_USE {
+        let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+        let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
+        let used: BTreeSet<_> = dependencies
+            .lines()
+            .take_while(|line| !line.starts_with('['))
+            .filter_map(|line| line.split(['.', ' ', '=']).next())
+            .collect();
+        assert!(used.contains("tokio"), "{name} has dependencies");
+        for other in forbidden {
+            assert!(!used.contains(other), "{name} must not depend on {other}");
+        }
     }
 }
 
