@@ -102,9 +102,11 @@ mod tests {
         let mut seen = 0;
         for document in [
             "README.md",
-            "docs/runbook.md",
             "docs/migrating.md",
+            "docs/operations.md",
             "docs/permissions.md",
+            "docs/protocol.md",
+            "docs/runbook.md",
         ] {
             let text = fs::read_to_string(root.join(document)).unwrap();
             for words in commands(&text) {

@@ -26,7 +26,7 @@ const server = createServer(async (request, response) => {
   }
 });
 
-/** What the client is told instead of an answer: the codes are in the README of Countersign. */
+/** What the client is told instead of an answer: the codes are in docs/handlers.md of Countersign. */
 class Refused extends Error {
   constructor(status, code, message) {
     super(message);

@@ -46,7 +46,7 @@ def main(url, namespace):
 
 
 class Refused(Exception):
-    """What the client is told instead of an answer: the codes are in the README of Countersign."""
+    """What the client is told instead of an answer: the codes are in docs/handlers.md of Countersign."""
 
     def __init__(self, code, message):
         super().__init__(message)

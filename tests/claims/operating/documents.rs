@@ -1,12 +1,13 @@
-//! The documents refer to what is there.
+//! The documents refer to what is there, and each can be found.
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::{Path, PathBuf},
 };
 
-/// Every document, by its path from the root.
-const DOCUMENTS: [&str; 12] = [
+/// The documents outside `docs/`, by their paths from the root.
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -15,18 +16,32 @@ const DOCUMENTS: [&str; 12] = [
     "clients/javascript/README.md",
     "clients/python/README.md",
     "deploy/kubernetes/README.md",
-    "docs/authority.md",
-    "docs/migrating.md",
-    "docs/permissions.md",
-    "docs/runbook.md",
 ];
+
+/// Those that name files of code, each of them by the end of its path.
+const OF_CODE: [&str; 3] = ["ARCHITECTURE.md", "docs/decisions.md", "docs/topology.md"];
+
+/// The most lines of those that are read first.
+const MOST_LINES: [(&str, usize); 2] = [("README.md", 250), ("ARCHITECTURE.md", 200)];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The pages of `docs/`, by their names.
+fn pages() -> Vec<String> {
+    let entries = fs::read_dir(root().join("docs")).expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+    names.filter(|name| name.ends_with(".md")).collect()
+}
+
+fn documents() -> Vec<String> {
+    let pages = pages().into_iter().map(|name| format!("docs/{name}"));
+    DOCUMENTS.map(str::to_owned).into_iter().chain(pages).collect()
 }
 
 /// The anchor that GitHub and others make of a heading.
@@ -42,11 +57,24 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Every file of our own code below a folder, by its path.
+fn code(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() && !name.starts_with('.') && !["target", "node_modules"].contains(&name) {
+            code(&path, found);
+        } else if path.is_file() {
+            found.push(path.display().to_string());
+        }
+    }
+}
+
 #[test]
 fn every_link_leads_to_a_file_and_a_heading_of_this_repository() {
     let mut seen = 0;
-    for document in DOCUMENTS {
-        let path = root().join(document);
+    for document in documents() {
+        let path = root().join(&document);
         let text = read(&path);
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {
@@ -61,5 +89,40 @@ fn every_link_leads_to_a_file_and_a_heading_of_this_repository() {
             seen += 1;
         }
     }
-    assert!(seen > 30, "only {seen} links were found: the claim has gone blind");
+    assert!(seen > 150, "only {seen} links were found: the claim has gone blind");
+}
+
+#[test]
+fn every_page_is_in_the_list_of_contents() {
+    let contents = read(&root().join("docs/README.md"));
+    for page in pages().iter().filter(|page| *page != "README.md") {
+        assert!(
+            contents.contains(&format!("]({page})")),
+            "{page} is not in docs/README.md"
+        );
+    }
+}
+
+#[test]
+fn every_file_of_code_that_a_document_names_is_there() {
+    let (mut files, mut seen) = (Vec::new(), 0);
+    code(&root(), &mut files);
+    for document in OF_CODE {
+        let text = read(&root().join(document));
+        let spans = text.split('`').skip(1).step_by(2);
+        for name in spans.filter(|span| span.ends_with(".rs") && !span.contains([' ', '*'])) {
+            let end = format!("/{name}");
+            assert!(files.iter().any(|file| file.ends_with(&end)), "{document}: {name}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 80, "only {seen} files were found: the claim has gone blind");
+}
+
+#[test]
+fn what_is_read_first_is_short() {
+    for (document, most) in MOST_LINES {
+        let lines = read(&root().join(document)).lines().count();
+        assert!(lines <= most, "{document} has {lines} lines");
+    }
 }

@@ -524,7 +524,9 @@ fn no_example_puts_a_password_where_others_see_it() {
         "deploy/kubernetes/README.md",
         "docs/credentials.md",
         "docs/identity-providers.md",
+        "docs/operations.md",
         "docs/permissions.md",
+        "docs/protocol.md",
         "docs/runbook.md",
         "docs/updating.md",
     ]

@@ -11,11 +11,13 @@ use tests::nodes::watchdog::Folder;
 use tests::{Stack, token_for};
 
 /// The pages, by their paths from the root.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "deploy/kubernetes/README.md",
     "docs/credentials.md",
+    "docs/operations.md",
     "docs/permissions.md",
+    "docs/protocol.md",
     "docs/runbook.md",
     "docs/updating.md",
 ];
