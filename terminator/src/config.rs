@@ -18,95 +18,96 @@ shared::settings! {
         pub listen: SocketAddr = "127.0.0.1:8080",
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Keep it out of the reach of clients.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9090",
-        /// Whether `/console` on `admin-listen` is a page that shows what happens as it happens: connections, how
-        /// their authentication stands, what is held, rates and latencies. It has
-        /// no lock, so whoever reaches the port may watch; tokens and payloads are never shown. It answers to IP addresses and
-        /// `localhost` alone: from elsewhere, forward its port to your machine.
+        /// Whether `/console` on `admin-listen` serves a live page: connections, the state of their authentication, what is
+        /// held, rates and latencies. It is unauthenticated: keep the port on loopback or behind a firewall. It never shows
+        /// tokens or payloads, and answers to IP addresses and `localhost` only; from another machine, forward the port.
         pub console: bool = "off",
-        /// The web pages whose browsers may connect, comma separated, each as a browser sends it in `Origin`:
-        /// `https://app.example.com`. Scheme, host and port count, where 80 and 443 go without saying. Empty allows
-        /// pages of the same host and port only (and, with `tls-cert`, of `https` only; behind a proxy it is not known how
-        /// the client came); `*` allows every page. Clients that send no `Origin` are no browsers and are not held to it.
+        /// The origins of web pages that may connect, comma separated, each as a browser sends it in `Origin`:
+        /// `https://app.example.com`. Scheme, host and port must match; the default ports 80 and 443 are left out. Empty
+        /// allows only pages of the same host and port (with `tls-cert` only over `https`; behind a proxy the client's
+        /// scheme is unknown); `*` allows every page. Clients that send no `Origin` are not browsers, and are not
+        /// restricted.
         pub allowed_origins: Vec<AllowedOrigin> = "",
-        /// The certificate chain, a PEM file, with which the terminator speaks TLS itself. `off` if a proxy in front
-        /// does, or in development. It and its key are read again when they change: new handshakes take what is new, and a
-        /// pair that does not fit is not taken.
+        /// The certificate chain, a PEM file, with which the terminator serves TLS itself; `off` if a proxy in front does,
+        /// or in development. It and its key are read again when they change: new handshakes use the new pair, and a pair
+        /// that does not match is refused.
         pub tls_cert: Option<PathBuf> = "off",
         /// The private key of `tls-cert`, a PEM file.
         pub tls_key: Option<PathBuf> = "off",
-        /// The CA certificates, a PEM file, by one of which each client's certificate must be signed, or `off` if clients need
-        /// none. Who a client is, only its tokens say. It is read again when it changes.
+        /// The CA certificates, a PEM file, one of which must have signed each client's certificate, or `off` if clients
+        /// need none. The certificate does not identify the client; only tokens do. It is read again when it changes.
         pub tls_client_ca: Option<PathBuf> = "off",
-        /// How many connections are held at once, all clients together; more get HTTP status 503. Each takes one open
+        /// How many connections may be open at once, all clients together; more get HTTP status 503. Each takes one open
         /// file, so the limit of open files must be higher.
         pub max_connections: usize = "100000" in "1"..="10000000",
-        /// How many connections one IP address may hold at once, or `off`; more get HTTP status 429. Raise it, or turn
-        /// it off, where many clients come through one proxy or gateway.
+        /// How many connections one IP address may have open at once, or `off`; more get HTTP status 429. Raise it, or turn
+        /// it off, if many clients come through one proxy or gateway.
         pub max_connections_per_ip: Option<usize> = "1000" in "1"..="10000000",
-        /// How many WebSocket handshakes one IP address (of IPv6: one network of 64 bits) may have under way at once, TLS
-        /// included, or `off`; more get HTTP status 429, or with `tls-cert` a TLS alert. Raise it, or turn it off, where many
+        /// How many WebSocket handshakes one IP address (for IPv6: one /64 network) may have under way at once, TLS
+        /// included, or `off`; more get HTTP status 429, or with `tls-cert` a TLS alert. Raise it, or turn it off, if many
         /// clients come through one proxy or gateway.
         pub max_handshakes_per_ip: Option<usize> = "128" in "1"..="100000",
-        /// How many handshakes one IP address may begin within a second, or `off`; five times as many may come at
-        /// once. More are refused likewise.
+        /// How many handshakes one IP address may begin within a second, or `off`; five times as many may come at once.
+        /// More are refused in the same way.
         pub handshakes_per_second_per_ip: Option<u32> = "200" in "1"..="1000000",
-        /// How many messages a second one connection may send, or `off`. One that sends more is closed with 4429.
+        /// How many messages a second one connection may send, or `off`. A connection that sends more is closed with 4429.
         pub messages_per_second: Option<u32> = "1000" in "1"..="1000000",
-        /// How many messages a second one connection may send before it has ever proved who it is, or `off`. One that sends
-        /// more is closed with 4429.
+        /// How many messages a second one connection may send before it has ever authenticated, or `off`. A connection that
+        /// sends more is closed with 4429.
         pub unauthenticated_messages_per_second: Option<u32> = "20" in "1"..="1000000",
-        /// How many messages of such a connection may be on their way before its socket is no longer read.
+        /// How many messages of a connection that has never authenticated may be in flight before its socket is no longer
+        /// read.
         pub unauthenticated_in_flight: usize = "8" in "1"..="10000",
-        /// How many bytes of messages of all such connections together may be on their way. Beyond it each of their sockets is read
-        /// again when it is its message's turn: everybody else's messages wait behind no more than this.
+        /// How many bytes of messages of all such connections together may be in flight. Beyond it, their sockets are read
+        /// again one after the other as room becomes free. Authenticated connections never wait behind more than this.
         pub unauthenticated_in_flight_bytes: Size = "1MiB" in "64KiB"..="1024GiB",
         /// The size in bytes of the largest message a client may send; a larger one closes its connection with 1009.
         pub max_message_size: Size = "64KiB" in "1KiB"..="16MiB",
-        /// How many messages of one connection may be on their way, sent and not yet answered. Some that come behind them
-        /// are read ahead (64 at most, or 16 KiB), so that pings are answered, and then its socket is no longer read. Raise
-        /// it for clients that send a lot over a long way.
+        /// How many messages of one connection may be in flight, sent and not yet answered. A few more are read ahead (64
+        /// at most, or 16 KiB), so that pings are answered; then the socket is no longer read. Raise it for clients that
+        /// send many messages over a slow network.
         pub max_in_flight: usize = "64" in "1"..="10000",
-        /// Whether the messages of one connection are handled one after the other, in the order in which they came, and
-        /// answered in it: `connection`, or `none`. Different connections are handled side by side either way, on any number
-        /// of workers; what a connection has sent meanwhile goes to one worker together. A slow message keeps the later ones of
-        /// its own connection waiting, but neither pings nor a fresh token.
+        /// Whether the messages of one connection are handled, and answered, one after the other in the order in which they
+        /// came: `connection`, or `none`. Different connections are handled side by side either way, on any number of
+        /// workers; what a connection has sent meanwhile goes to one worker together. A slow message delays the later ones
+        /// of its own connection, but neither pings nor a fresh token.
         pub order: Order = "connection",
-        /// How many bytes may wait to be sent to one client. One that reads too slowly and has more is closed
-        /// with 4410.
+        /// How many bytes may wait to be sent to one client. A client that reads too slowly and has more is closed with
+        /// 4410.
         pub send_queue_bytes: Size = "1MiB" in "4KiB"..="64MiB",
-        /// How many bytes may wait to be sent to all clients together. Above three quarters of it, or of what the broker
-        /// gives out unacknowledged, those clients are closed with 4410 that hold most and have read nothing for a second,
-        /// until half of it is free; what was not written to them goes back to the workers.
+        /// How many bytes may wait to be sent to all clients together. Above three quarters of it, or of the unacknowledged
+        /// messages that the broker allows, the clients with the most waiting bytes that have read nothing for a second are
+        /// closed with 4410, until half of it is free. What was not written to them goes back to the workers.
         pub send_queue_bytes_total: Size = "256MiB" in "1MiB"..="1024GiB",
-        /// How many bytes of messages may have come from all clients together that the broker has not confirmed. Beyond it
-        /// each socket is read again when it is its message's turn.
+        /// How many bytes of messages from all clients together may be received and not yet confirmed by the broker. Beyond
+        /// it, sockets are read again one after the other as room becomes free.
         pub receive_queue_bytes_total: Size = "128MiB" in "1MiB"..="1024GiB",
         /// How long a client may take from connecting to the end of the WebSocket handshake, TLS included.
         pub handshake_timeout: Duration = "10s" in "100ms"..="5m",
-        /// How long a connection may be open before it has ever proved who it is, or `off`. One that has not by then is
-        /// closed with 4408, as soon as what it sent in time is answered; while the broker is away the time does not end.
-        /// Messages of the workers' `public-types` prove nobody: switch it off if some clients send nothing else.
+        /// How long a connection may be open before it has authenticated for the first time, or `off`. After that it is
+        /// closed with 4408, as soon as what it sent in time is answered; the time does not run out while the broker is
+        /// down. Messages of the workers' `public-types` do not authenticate: turn this off if some clients send nothing
+        /// else.
         pub auth_timeout: Option<Duration> = "15s" in "100ms"..="1h",
-        /// How long a connection may be without any answer to what it has asked, or `off`, while the broker is there. Then what it
-        /// asked is lost, as when somebody purges a queue, and it is closed with 1011, so that its client comes back and asks again.
-        /// Keep it longer than the `handler-timeout` of the workers and what their queue may take.
+        /// How long a connection may be without any answer to its messages, or `off`, while the broker is reachable. After
+        /// that its messages are lost, as when a queue was purged, and it is closed with 1011, so that its client
+        /// reconnects and asks again. Keep it longer than the workers' `handler-timeout` plus the time in the queue.
         pub answer_timeout: Option<Duration> = "5m" in "1s"..="24h",
-        /// How long nothing may come from a client, not even the answer to a ping, before its connection counts as
-        /// dead. It is asked by a ping at half that time. Keep it below the idle timeout of every proxy in between.
+        /// How long a client may send nothing, not even the answer to a ping, before its connection counts as dead. A ping
+        /// is sent at half that time. Keep it below the idle timeout of every proxy in between.
         pub idle_timeout: Duration = "60s" in "1s"..="1h",
-        /// How long to wait for a broker that is away. Until then nothing is forwarded and nothing is lost; after it,
-        /// what could not be handed over is refused with `busy`, so that clients can tell and try again.
+        /// How long to wait for a broker that is down. Until then nothing is forwarded and nothing is lost; after it,
+        /// messages that could not be published are refused with `busy`, so that clients can retry.
         pub publish_timeout: Duration = "30s" in "100ms"..="1h",
-        /// How long a terminator that is asked to end goes on accepting clients, while `/readyz` says that it is about to end: until
-        /// whatever routes clients to it has seen that, and sends them elsewhere. A few seconds behind a load balancer or in
+        /// How long a terminator that is asked to stop still accepts clients while `/readyz` reports that it drains, so
+        /// that a load balancer notices and sends clients elsewhere. Use a few seconds behind a load balancer or in
         /// Kubernetes.
         pub drain_delay: Duration = "0s" in "0s"..="10m",
-        /// How many connections a second a terminator then closes. All are closed in three quarters of `drain-timeout` at the latest,
-        /// so for many and a low rate raise that, too.
+        /// How many connections a second a draining terminator closes. All are closed within three quarters of
+        /// `drain-timeout`, so for many connections and a low rate raise that, too.
         pub drain_connections_per_second: u32 = "1000" in "1"..="1000000",
-        /// How long a terminator that is asked to end waits for the answers to messages on their way, before it closes
-        /// its connections all the same. Whoever stops it must wait longer than this and `drain-delay` before
-        /// killing it.
+        /// How long a terminator that is asked to stop waits for the replies to messages in flight before it closes its
+        /// connections anyway. The supervisor must wait longer than this plus `drain-delay` before it kills the process.
         pub drain_timeout: Duration = "20s" in "0s"..="1h",
     }
 }

@@ -35,222 +35,228 @@ shared::settings! {
         use logging: LogConfig,
         use tracing: TraceConfig,
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Several workers on one machine need
-        /// one each.
+        /// different ports.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9091",
-        /// Whether `/console` on `admin-listen` is a page that shows what happens as it happens: verdicts, what
-        /// is decided and why, rates and latencies. It has
-        /// no lock, so whoever reaches the port may watch; tokens and payloads are never shown. It answers to IP addresses and
-        /// `localhost` alone: from elsewhere, forward its port to your machine.
+        /// Whether `/console` on `admin-listen` serves a live page: token verifications, decisions and their reasons, rates
+        /// and latencies. It is unauthenticated: keep the port on loopback or behind a firewall. It never shows tokens or
+        /// payloads, and answers to IP addresses and `localhost` only; from another machine, forward the port.
         pub console: bool = "off",
         /// The store of each connection's authentication, the same for all workers: `redis://user:password@host:port`,
-        /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker
-        /// that may forget everything when it ends. Where it stands in a file, user and password there may change while
-        /// the worker runs; anything else of it may not.
+        /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker that
+        /// may forget everything when it stops. In a configuration file, user and password may change while the worker
+        /// runs; the rest may not.
         pub store_url: StoreUrl = "redis://127.0.0.1:6379",
-        /// A file with the name of the store's user, one line, instead of what `store-url` says. It is read again when it changes.
+        /// A file with the name of the store's user, one line; it replaces the user in `store-url`. It is read again when
+        /// it changes.
         pub store_username_file: Option<PathBuf> = "off",
-        /// A file with the password of the store's user, one line of any letters, instead of what `store-url` says. It is read
-        /// again when it changes, and the connection exchanged as soon as the store takes what is new.
+        /// A file with the password of the store's user, one line of any characters; it replaces the password in
+        /// `store-url`. It is read again when it changes, and the connection is replaced as soon as the store accepts the
+        /// new password.
         pub store_password_file: Option<PathBuf> = "off",
-        /// The CA certificates, a PEM file, by which the store's certificate is believed, where `store-url` is `rediss://`; `off`
-        /// for those of this machine (`SSL_CERT_FILE` names others). It is read again when it changes.
+        /// The CA certificates, a PEM file, that must have signed the store's certificate, if `store-url` is `rediss://`;
+        /// `off` for the CAs of this machine (`SSL_CERT_FILE` names others). It is read again when it changes.
         pub store_ca: Option<PathBuf> = "off",
-        /// The certificate, a PEM file, that we show the store. It and its key are read again when they change.
+        /// The client certificate for the store, a PEM file. It and its key are read again when they change.
         pub store_cert: Option<PathBuf> = "off",
         /// The private key of `store-cert`, a PEM file.
         pub store_key: Option<PathBuf> = "off",
-        /// The keys that sign tokens, comma separated; leave it out, and an issuer that is an `https://` URL is asked where its
-        /// keys are (`/.well-known/openid-configuration`, or else RFC 8414), as is each of several of which no key is named here. Each is a file (a JWKS, or one public key or certificate in PEM or
-        /// DER), an HMAC secret named as one (`hmac:PATH`; 32 bytes or more, for HS384 48 and for HS512 64; one trailing
-        /// newline does not count), or the `https://` URL of a JWKS (`http://` on this machine alone). Nothing else is
-        /// ever a secret. Before path or URL may stand whose keys they are, and before a path the key's name:
-        /// `issuer=ISSUER;kid=KID;hmac:PATH`. Files that change are read again within seconds. What is new but not fit for
-        /// use, or of another kind than before, is not taken, and the last good keys stay, as they do while a key server is away.
+        /// The keys that verify tokens, comma separated. Each is a file (a JWKS, or one public key or certificate in PEM or
+        /// DER), an HMAC secret named as such (`hmac:PATH`; at least 32 bytes, for HS384 48 and for HS512 64; one trailing
+        /// newline does not count), or the `https://` URL of a JWKS (`http://` on this machine only). No other file is ever
+        /// used as a secret. Prefix a source with `issuer=ISSUER;` to bind its keys to one issuer, and a path with
+        /// `kid=KID;` to name its key: `issuer=ISSUER;kid=KID;hmac:PATH`. An issuer that is an `https://` URL and has no
+        /// source here is asked where its keys are (`/.well-known/openid-configuration`, otherwise RFC 8414), so leave this
+        /// empty to use only that. Files that change are read again within seconds. A new version that cannot be used, or
+        /// is of another kind than before, is refused and the last good keys stay in force, as they do while a key server
+        /// is down.
         pub jwt_keys: Vec<KeyEntry> = "",
-        /// How often each URL of `jwt-keys` is asked for its keys; a key that was removed is accepted until then.
-        /// Besides, all are asked when a token names a key that is unknown, but only once in 30 s.
+        /// How often each URL of `jwt-keys` is fetched; a key that was removed is accepted until then. In addition, all are
+        /// fetched when a token names an unknown key, but at most once in 30 s.
         pub jwks_refresh_interval: Duration = "5m" in "1s"..="24h",
-        /// The hosts besides an issuer's own at which the keys may be that it says are its own, comma separated, each perhaps with a
-        /// port: `www.googleapis.com` for Google and Firebase.
+        /// Hosts other than the issuer's own from which the keys of an issuer may be fetched if its metadata names them,
+        /// comma separated, each optionally with a port: `www.googleapis.com` for Google and Firebase.
         pub jwks_allow_hosts: Vec<String> = "",
-        /// Whether keys, and what an issuer says of them, may be fetched over plain `http://` from other machines too. Whoever is on
-        /// the way there can then let in anybody: switch it on for hosts inside a cluster alone.
+        /// Whether keys, and an issuer's metadata, may be fetched over plain `http://` from other machines, too. Anyone on
+        /// the network path can then supply keys of their own: turn it on only for hosts inside a cluster.
         pub jwks_allow_http: bool = "off",
-        /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`. `{tenantid}` in one is
-        /// what a token has in the claim `tid`, so that `https://login.microsoftonline.com/{tenantid}/v2.0` is every tenant of
-        /// Entra ID; say with `jwt-required-claims` which of them you mean.
+        /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`. `{tenantid}` stands
+        /// for the token's claim `tid`, so that `https://login.microsoftonline.com/{tenantid}/v2.0` is every tenant of
+        /// Entra ID; restrict the tenants with `jwt-required-claims`.
         pub jwt_issuer: OneOrMore<String>,
-        /// The audiences we go by, comma separated: a token is accepted if its claim `aud`, or another of
+        /// The accepted audiences, comma separated: a token is accepted if its claim `aud`, or another of
         /// `jwt-audience-claims`, names one of them.
         pub jwt_audience: OneOrMore<String>,
-        /// The claims that may name an audience of ours, comma separated; one that does is enough. Where an issuer writes no
-        /// `aud`, or only one of its own, `aud,client_id,azp` lets the client count that asked for the token (Cognito's access tokens,
-        /// Keycloak without an audience mapper).
+        /// The claims that may name an accepted audience, comma separated; one that does is enough. If an issuer writes no
+        /// `aud`, or only its own, `aud,client_id,azp` accepts the client that requested the token instead (Cognito's
+        /// access tokens, Keycloak without an audience mapper).
         pub jwt_audience_claims: OneOrMore<String> = "aud",
-        /// The claim that names whom a token speaks for, of 1 to 255 bytes. It must name somebody for good and nobody else of the
-        /// issuer: `oid` for Entra ID, where `sub` is another for each application.
+        /// The claim that names the subject of a token, 1 to 255 bytes. It must name one user permanently and uniquely for
+        /// the issuer: `oid` for Entra ID, where `sub` differs for each application.
         pub jwt_subject_claim: String = "sub",
-        /// The claims that name the client a token was issued to, comma separated; the first that a token has counts. Clients
-        /// of one subject are told apart where one could get at what another may: in `idempotency-window`, and by `resume`.
+        /// The claims that name the client that a token was issued to, comma separated; the first one that a token has is
+        /// used. Clients of one subject are kept apart in `idempotency-window` and in `resume`, where one client could
+        /// otherwise get what only another may have.
         pub jwt_client_claims: Vec<String> = "azp,client_id",
-        /// The algorithms of signatures that are accepted, comma separated, of those that the keys allow. Empty
-        /// accepts all of these; name some to be stricter than the keys.
+        /// The accepted signature algorithms, comma separated, out of those that the keys allow. Empty accepts all of
+        /// these; list some to be stricter than the keys.
         pub jwt_algorithms: Vec<JwtAlgorithm> = "",
-        /// By how much the clocks of the issuer and of this machine may differ: a token is taken for valid this much
-        /// before `nbf` and after `exp`.
+        /// How far the clocks of the issuer and of this machine may differ: a token is valid this long before `nbf` and
+        /// after `exp`.
         pub jwt_leeway: Duration = "5s" in "0s"..="5m",
-        /// The size in bytes of the largest token that is looked at; a larger one is invalid.
+        /// The size in bytes of the largest token that is accepted; a larger one is invalid.
         pub jwt_max_size: Size = "8KiB" in "256"..="64KiB",
-        /// The longest life of a token, from `iat` (or, without it, from now) to `exp`; one that would live longer is
-        /// invalid. Keep it as short as your issuer's tokens let you.
+        /// The longest lifetime of a token, from `iat` (or, without it, from now) to `exp`; a token with a longer one is
+        /// invalid. Keep it as short as your issuer's tokens allow.
         pub jwt_max_lifetime: Duration = "24h" in "1s"..="87600h",
-        /// Kinds of tokens that are accepted though they are no access tokens, comma separated: `bound` to a key by `cnf`,
-        /// whose proof cannot be checked here, `id` tokens, `refresh` and `logout` tokens. Empty refuses all of them, so
-        /// that nobody gets in by a token that was meant for something else. Where an issuer has nothing but ID tokens,
-        /// allow `id`.
+        /// Kinds of tokens that are accepted although they are not access tokens, comma separated: `bound` to a key by
+        /// `cnf` (the proof cannot be checked here), `id` tokens, `refresh` and `logout` tokens. Empty refuses all of them,
+        /// so that a token that was meant for another purpose is not accepted. If an issuer has only ID tokens, allow `id`.
         pub jwt_allow: Vec<Other> = "",
-        /// The claims that every token must have, comma separated, each with its value where that counts:
-        /// `email_verified=true,tenant`. A value is met by a text, a number, a truth value, or an item of a list.
+        /// The claims that every token must have, comma separated, each optionally with its value:
+        /// `email_verified=true,tenant`. A value matches a string, a number, a boolean, or an item of a list.
         pub jwt_required_claims: Vec<RequiredClaim> = "",
-        /// What the header member `typ` of tokens must say, comma separated: `at+jwt` lets access tokens by RFC 9068 in and no
-        /// ID token. Empty accepts `JWT` and `at+jwt`, and tokens that do not say.
+        /// The accepted values of the header member `typ`, comma separated: `at+jwt` accepts access tokens by RFC 9068 and
+        /// no ID token. Empty accepts `JWT` and `at+jwt`, and tokens without `typ`.
         pub jwt_type: Vec<TokenType> = "",
-        /// The claims in which the scopes of `required-scopes` stand, comma separated, each as one text with spaces or a list:
+        /// The claims that contain the scopes for `required-scopes`, comma separated, each a string with spaces or a list:
         /// a claim, or a member within one, as in `scope,scp,roles,realm_access.roles`. Name none that users can write.
         pub jwt_scope_claims: OneOrMore<ClaimPath> = "scope,scp",
-        /// How many valid tokens are remembered, so that their signature is checked once. Raise it above the number
-        /// of clients that are active at a time; one takes about half a kilobyte.
+        /// How many valid tokens are cached, so that their signature is verified once. Raise it above the number of clients
+        /// that are active at a time; one entry takes about half a kilobyte.
         pub token_cache_capacity: usize = "100000" in "1"..="100000000",
-        /// By what a client proves who it is: `per-message` counts only a message's own token, and refuses a message that
-        /// has none with `auth_required` (`auth.authenticate` still
-        /// renews the connection, for what is pushed to it), `explicit` only `auth.authenticate` (a token in any other
-        /// message is a `bad_request`), and `both` takes a message's own token or else the connection's.
+        /// How a client authenticates: `per-message` uses only a message's own token, and refuses a message without one
+        /// with `auth_required` (`auth.authenticate` still renews the connection, for what is pushed to it); `explicit`
+        /// uses only `auth.authenticate` (a token in any other message is a `bad_request`); `both` uses a message's own
+        /// token or, without one, the connection's.
         pub strategy: Strategy = "both",
-        /// For how long a message's own token acts if it allows more than its connection's: `connection` lets it become the
-        /// connection's, also for messages that come without a token, as a renewal does; `message` lets it act for its
-        /// message alone. Claims that differ count as more, but those that only tell one token from another (`exp`, `jti`).
-        /// What is shown with `auth.authenticate` is always the connection's.
+        /// How long a message's own token acts if it allows more than its connection's: with `connection` it becomes the
+        /// connection's, also for messages without a token, as a renewal does; with `message` it acts for its message only.
+        /// A token allows more if it has other claims, except those that only distinguish tokens (`exp`, `jti`). A token
+        /// sent with `auth.authenticate` always becomes the connection's.
         pub elevation: Elevation = "connection",
-        /// What happens to a message that comes without valid authentication: `ignore` handles it in the name of whoever
-        /// was once proved on its connection (with its own token's claims, if it brought one that has expired), `close` refuses it and closes the connection (4401), `reauthenticate` asks
-        /// the client for a fresh token and holds the message until it comes. Comma separated may follow TYPE=POLICY for
-        /// types of messages that differ, with AMQP's wildcards: `reauthenticate,typing=ignore,admin.#=close`.
+        /// What happens to a message without valid authentication: `ignore` handles it with the identity that its
+        /// connection once proved (if it brought an expired token, with that token's claims), `close` refuses it and closes
+        /// the connection (4401), `reauthenticate` asks the client for a fresh token and holds the message until it comes.
+        /// TYPE=POLICY entries, comma separated, set another policy for some types, with AMQP's wildcards:
+        /// `reauthenticate,typing=ignore,admin.#=close`.
         pub on_unauthenticated: Policies = "reauthenticate",
-        /// What happens to an answer or a push for a connection whose authentication has expired: `ignore` writes it all
-        /// the same, `close` closes the connection (4401) and keeps it for the identity's next one, `reauthenticate` asks
-        /// the client for a fresh token and holds it until it comes.
+        /// What happens to a reply or a push for a connection whose authentication has expired: `ignore` writes it anyway,
+        /// `close` closes the connection (4401) and keeps it for the identity's next one, `reauthenticate` asks the client
+        /// for a fresh token and holds it until it comes.
         pub on_expired_push: Policy = "reauthenticate",
-        /// How long a message, an answer or a push is held, before it is given up and whoever can act is told so. An answer
-        /// is held for the connection that asked, and for the one that shows its `resume` key; a push for its identity.
+        /// How long a message, a reply or a push is held before it is dropped and its sender is told. A reply is held for
+        /// the connection that asked, and for the one that shows its `resume` key; a push for its identity.
         pub hold_ttl: Duration = "5m" in "1s"..="1h",
-        /// How many messages are held of one connection, how many answers to it, and how many pushes for one identity. What
-        /// comes beyond is refused with `hold_overflow`.
+        /// How many messages of one connection are held, how many replies to it, and how many pushes for one identity. More
+        /// are refused with `hold_overflow`.
         pub hold_max_messages: u64 = "100" in "1"..="10000",
         /// How many bytes of each are held.
         pub hold_max_bytes: Size = "1MiB" in "1KiB"..="64MiB",
-        /// The same for a connection that nobody has ever proved to be on, as long as that is so; it is forgotten at once
-        /// when such a connection closes. Keep it above the terminators' `auth-timeout`. It counts for no more than `hold-ttl`.
+        /// How long a message is held for a connection that has never authenticated; such messages are dropped at once when
+        /// the connection closes. Keep it above the terminators' `auth-timeout`. A value above `hold-ttl` has no further
+        /// effect.
         pub unauthenticated_hold_ttl: Duration = "30s" in "1s"..="1h",
-        /// How many messages are held of such a connection.
+        /// How many messages are held for such a connection.
         pub unauthenticated_hold_max_messages: u64 = "16" in "1"..="10000",
-        /// How many bytes are held of it.
+        /// How many bytes are held for it.
         pub unauthenticated_hold_max_bytes: Size = "64KiB" in "1KiB"..="64MiB",
-        /// How many bytes are held of all such connections of one terminator, together with some 512 for each message. What
-        /// comes beyond is refused with `busy`.
+        /// How many bytes are held for all such connections of one terminator, counting about 512 more for each message.
+        /// More messages are refused with `busy`.
         pub unauthenticated_hold_bytes_per_terminator: Size = "16MiB" in "1KiB"..="1024GiB",
-        /// How many bytes are held of all such connections of all terminators, counted likewise.
+        /// How many bytes are held for all such connections of all terminators, counted in the same way.
         pub unauthenticated_hold_bytes_total: Size = "64MiB" in "1KiB"..="1024GiB",
-        /// How many messages that `relay` holds for one identity may be one sender's. All senders together have half of
-        /// `hold-max-messages` and of `hold-max-bytes`; the rest is for backends, whose pushes no user can keep out.
+        /// How many of the messages that `relay` holds for one identity may come from one sender. All senders together have
+        /// half of `hold-max-messages` and of `hold-max-bytes`; the rest is reserved for backends, so that users cannot
+        /// keep a backend's pushes out.
         pub relay_max_held: u64 = "25" in "1"..="10000",
-        /// Whether who sends by `relay` is told if the recipient is there (`delivered` or `held`), or only that the message
-        /// was taken (`accepted`).
+        /// Whether a sender of `relay` is told if the recipient is connected (`delivered` or `held`), or only that the
+        /// message was accepted (`accepted`).
         pub relay_tells_presence: bool = "on",
-        /// On how many queues pushes wait for workers, each identity's on one of them and in its order. One means that one worker at a
-        /// time brings all pushes on their way; with more it only passes them on, to `<namespace>.push.0` and so on, and several
-        /// workers do the rest. All workers should have the same number. While it is being changed, pushes that are under way may overtake each
-        /// other; none is lost.
+        /// On how many queues pushes wait for workers, all of one identity on one of them and in order. With one, a single
+        /// worker at a time delivers all pushes. With more, it only passes them on, to `<namespace>.push.0` and so on, and
+        /// several workers do the rest. All workers should have the same number. While it changes, pushes on their way may
+        /// overtake each other; none is lost.
         pub push_shards: u16 = "1" in "1"..="16",
-        /// What handles a message once it is authenticated: `echo` answers with its payload, `relay` pushes it to another
-        /// identity, `http:URL` posts it to an application (`http:https://app.example.com/messages`), `amqp` publishes it
-        /// to applications on the exchange `<namespace>.app`.
+        /// What handles an authenticated message: `echo` answers with its payload, `relay` pushes it to another identity,
+        /// `http:URL` posts it to an application (`http:https://app.example.com/messages`), `amqp` publishes it to
+        /// applications on the exchange `<namespace>.app`.
         pub handler: HandlerKind = "echo",
-        /// For how long a message is remembered by its `id`, or `off`. Within that time the same message of the same
-        /// identity gets the same answer again and has no second effect, and another with its `id` is refused with
-        /// `duplicate`. It costs a call of the store before and one after the handler. All workers must agree on it.
+        /// How long a message is remembered by its `id`, or `off`. Within that time the same message of the same identity
+        /// gets the same reply again and has no second effect, and another message with its `id` is refused with
+        /// `duplicate`. It costs one call of the store before the handler and one after it. All workers must agree on it.
         pub idempotency_window: Option<Duration> = "off" in "1s"..="24h",
-        /// The scopes that a message's token must have, in a claim of `jwt-scope-claims`, by the message's type, comma separated:
-        /// `orders.create=orders:write,admin.#=admin`. As in AMQP's topics `*` is one word and `#` any number: `admin.#` is
-        /// `admin` and all under it, `admin.*` only `admin.` and one word more, `#` all;
-        /// several scopes are separated by spaces, and every entry that means a type must be met. Before an entry that is
-        /// for some tokens only stands `issuer=ISSUER;` or `aud=AUDIENCE;`, and `-` is a scope that no token has:
-        /// `issuer=https://partner.example;admin.#=-`. A token for several of our audiences may what it may by one of
-        /// them. Who lacks a scope is told `forbidden`.
+        /// The scopes that a message's token must have, in a claim of `jwt-scope-claims`, by the message's type, comma
+        /// separated: `orders.create=orders:write,admin.#=admin`. As in AMQP's topics `*` is one word and `#` any number:
+        /// `admin.#` is `admin` and everything under it, `admin.*` only `admin.` and one word more, `#` every type. Several
+        /// scopes are separated by spaces, and every entry that matches a type must be met. Prefix an entry with
+        /// `issuer=ISSUER;` or `aud=AUDIENCE;` to apply it to those tokens only; `-` is a scope that no token has:
+        /// `issuer=https://partner.example;admin.#=-`. A token for several accepted audiences may do what one of them
+        /// allows. A token without the scope gets `forbidden`.
         pub required_scopes: RequiredScopes = "",
-        /// The types of messages that anybody may send, comma separated, with AMQP's wildcards: `status,ticker.*`. Without a good
-        /// token of its own such a message is handled as nobody's, whoever its connection is, and answered whatever its state;
-        /// with one, it is handled as any other. The terminators' limits for connections that are nobody's hold, their
-        /// `auth-timeout` among them: switch that off, or give such clients time, if some never authenticate.
+        /// The types of messages that anyone may send, comma separated, with AMQP's wildcards: `status,ticker.*`. Without a
+        /// valid token of its own such a message is handled as anonymous, whatever the identity and the state of its
+        /// connection; with one, it is handled like any other. The terminators' limits for unauthenticated connections
+        /// apply, `auth-timeout` among them: turn that off, or extend it, if some clients never authenticate.
         pub public_types: PublicTypes = "",
-        /// Whether messages that terminators forward must be sealed (`seal-keys`): `accepted` takes them either way, `required` keeps
-        /// what is not sealed as a dead letter, and tells its sender `internal`. What is injected is never sealed, and is taken in any
-        /// case. Switch it on when all terminators seal.
+        /// Whether messages that terminators forward must be sealed (`seal-keys`): `accepted` takes them either way;
+        /// `required` dead-letters a message that is not sealed, and tells its sender `internal`. Injected messages are
+        /// never sealed, and always accepted. Set it to `required` when all terminators seal.
         pub seal: Seal = "accepted",
-        /// Into which queues injected messages may have their answers and producers their outcomes, by their `reply_to`, besides
-        /// direct replies (`amq.rabbitmq.reply-to`): regular expressions, comma separated, of names of queues. The default
-        /// are queues that RabbitMQ has named for whoever declared them. Queues of any namespace are never among them.
+        /// The queues that `reply_to` of an injected message or a push may name, besides direct replies
+        /// (`amq.rabbitmq.reply-to`): regular expressions of queue names, comma separated. The default allows the queues
+        /// that RabbitMQ itself has named. Queues of a Countersign namespace are never allowed.
         pub reply_queues: ReplyQueues = r"^amq\.gen-",
-        /// How many messages the broker may give this worker ahead of their acknowledgement. Higher is faster, up to
-        /// a point. What of it has to wait for its turn goes to a worker that has nothing to do. Of injected messages,
-        /// whose size nobody knows beforehand, it is 64 at most.
+        /// How many unacknowledged messages the broker may give this worker. Higher is faster, up to a point. Messages that
+        /// have to wait here move to a worker that is idle. Of injected messages, with a size that is not known in advance,
+        /// it is at most 64.
         pub prefetch: u16 = "512" in "1"..="65535",
-        /// How many messages this worker handles at the same time. Raise it for handlers that mostly wait. Injected messages
-        /// are at most half of them. To prove who sent a message, to authenticate and to renew waits for none of that. Keep
-        /// `prefetch` at twice this, or a handler that hangs keeps logins waiting all the same.
+        /// How many messages this worker handles at the same time. Raise it for handlers that mostly wait. At most half of
+        /// them are injected messages. Verifying, authenticating and renewing do not count. Keep `prefetch` at twice this
+        /// or more, or a handler that hangs also delays logins.
         pub concurrency: usize = "256" in "1"..="65535",
-        /// How much of `concurrency` messages of one `type` may take, in percent of what other types leave: so that an
-        /// application that hangs does not keep the messages of another waiting.
+        /// How much of `concurrency` messages of one `type` may take, in percent of what other types leave, so that one
+        /// application that hangs does not delay the messages of another.
         pub concurrency_per_type_percent: usize = "75" in "1"..="100",
-        /// The same for messages of one identity, in percent of what other identities leave. Those who wait take turns,
-        /// identity by identity. If too much waits and nothing moves, the newest messages of the type that most of them have are
-        /// told `busy`.
+        /// The same for messages of one identity, in percent of what other identities leave. Waiting messages take turns,
+        /// identity by identity. If too many wait and none moves, the newest of the type with the most waiting are refused
+        /// with `busy`.
         pub concurrency_per_identity_percent: usize = "25" in "1"..="100",
-        /// How often the broker gives out a message whose handling fails, before it goes to the dead letters. The
-        /// queue keeps the number it was declared with, so that all workers must agree on it.
+        /// How often the broker delivers a message that workers fail to handle before it is dead-lettered. The queue keeps
+        /// the number that it was declared with, so all workers must agree on it.
         pub max_deliveries: u32 = "5" in "2"..="20",
-        /// Which pushes give way when more are held than `hold-max-messages` or `hold-max-bytes`: the `newest`, whose producer is
-        /// told `refused`, `hold_overflow`, or the `oldest`, which makes room for it, and whose producer is told that then. In
-        /// either case whoever comes next is told how many were `missed`.
+        /// Which pushes are dropped when more are held than `hold-max-messages` or `hold-max-bytes` allow: the `newest`
+        /// (its producer gets the outcome `refused`, `hold_overflow`), or the `oldest`, to make room for it (the producer
+        /// of the oldest gets that outcome). In either case the identity's next connection is told how many were `missed`.
         pub hold_overflow: HoldOverflow = "newest",
-        /// How long a connection may be gone for its client to get, with its `resume` key, all that its identity was pushed
-        /// meanwhile, although others of it have got that: each push is kept for each such connection, 16 of an identity at
-        /// most, within `hold-ttl` and the bounds of a hold. With `off` it gets only what nobody has got.
+        /// How long after its connection closed a client still gets, with its `resume` key, every push to its identity in
+        /// the meantime, including those that other connections received: each push is kept for each such connection, 16 of
+        /// an identity at most, within `hold-ttl` and the limits of a hold. With `off` it gets only pushes that no
+        /// connection received.
         pub resume_window: Option<Duration> = "2m" in "1s"..="1h",
-        /// How long the handler, and the application behind it, may take for one message, before its client is told
-        /// `busy`.
+        /// How long the handler, and the application behind it, may take for one message before its client is told `busy`.
         pub handler_timeout: Duration = "30s" in "10ms"..="1h",
-        /// The most revocations that are in force at a time. Each is kept for as long as a token that it means could live
-        /// (`jwt-max-lifetime`, and what is held), so this number, divided by that time, is the rate that can go on for
-        /// ever. None is dropped for another: one that is too many is refused, and its producer told. Each takes some 150 bytes
-        /// in every worker and terminator, and 300 in the store.
+        /// How many revocations may be in force at a time. Each is kept for as long as a token that it applies to could
+        /// live (`jwt-max-lifetime`, and what is held), so this number divided by that time is the sustainable rate. None
+        /// displaces another: one too many is refused, and its producer told. Each takes some 150 bytes in every worker and
+        /// terminator, and 300 in the store.
         pub max_revocations: usize = "1000000" in "1"..="2000000",
-        /// The address and port on which identity providers say by HTTP that somebody is logged out, or `off`: OpenID Connect
-        /// Back-Channel Logout (`/backchannel-logout`), Security Event Tokens by push (`/security-events`) and Okta's Global Token
-        /// Revocation (`/global-token-revocation`). What the issuer has signed becomes a revocation; nothing else is believed. It
-        /// speaks plain HTTP: put TLS before it.
+        /// The address and port on which identity providers report logouts by HTTP, or `off`: OpenID Connect Back-Channel
+        /// Logout (`/backchannel-logout`), Security Event Tokens by push (`/security-events`) and Okta's Global Token
+        /// Revocation (`/global-token-revocation`). Only events that the issuer has signed become revocations. It speaks
+        /// plain HTTP: put TLS in front of it.
         pub provider_events_listen: Option<SocketAddr> = "off",
-        /// The audiences for which such events may be meant, comma separated: the client that logs in, the receiver of a stream, the
-        /// URL that Okta was given. Empty means those of `jwt-audience`.
+        /// The audiences that such events may be meant for, comma separated: the client that logs in, the receiver of a
+        /// stream, the URL that Okta calls. Empty means those of `jwt-audience`.
         pub provider_events_audience: Vec<String> = "",
-        /// Issuers of `jwt-issuer` whose events are about the subjects of another, comma separated, as in
-        /// `https://acme.okta.com=https://acme.okta.com/oauth2/default`. What such an event names as its subject is what the other's
-        /// tokens have in `jwt-subject-claim`. All other issuers speak of their own subjects alone.
+        /// Issuers of `jwt-issuer` whose events are about the subjects of another issuer, comma separated, as in
+        /// `https://acme.okta.com=https://acme.okta.com/oauth2/default`. The subject of such an event is compared with
+        /// `jwt-subject-claim` of the other issuer's tokens. All other issuers may only revoke their own subjects.
         pub provider_events_issuers: Vec<EventIssuer> = "",
-        /// How long the store may take for one answer. A message that needs it is then refused with
-        /// `auth_unavailable`: neither let in nor logged out.
+        /// How long one call of the store may take. After that the message that needs it is refused with
+        /// `auth_unavailable`: its client is neither authenticated nor logged out.
         pub store_timeout: Duration = "500ms" in "10ms"..="1m",
-        /// How long a worker that is asked to end waits for the messages it is handling. What it cannot finish goes
-        /// back to the broker and to another worker. Whoever stops it must wait longer than this before killing it.
+        /// How long a worker that is asked to stop waits for the messages that it is handling. What it cannot finish goes
+        /// back to the broker and to another worker. The supervisor must wait longer than this before it kills the process.
         pub drain_timeout: Duration = "20s" in "0s"..="1h",
     }
 }

@@ -16,33 +16,34 @@ use crate::credentials::ClientTlsFiles;
 crate::settings! {
     /// The broker, and our place in it. All terminators and workers of one deployment agree on these.
     pub struct BrokerConfig {
-        /// The RabbitMQ broker, `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. Name several nodes of
-        /// one cluster, comma separated, to have another tried when one is away. A connection shows every 5 s that it is
-        /// alive, and is given up after 10 s of silence; `?heartbeat=SECONDS` at the end of a URL says otherwise. Where it
-        /// stands in a file, user and password there may change while the program runs; anything else of it may not.
+        /// The RabbitMQ broker, `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. List several nodes of one
+        /// cluster, comma separated, and another is tried when one is down. A connection sends a heartbeat every 5 s and is
+        /// closed after 10 s of silence; `?heartbeat=SECONDS` at the end of a URL changes that. In a configuration file,
+        /// user and password may change while the program runs; the rest may not.
         pub amqp_url: OneOrMore<AmqpUrl> = "amqp://127.0.0.1:5672/%2f",
-        /// A file with the name of the broker's user, one line, instead of what `amqp-url` says. It is read again when it changes.
+        /// A file with the name of the broker's user, one line; it replaces the user in `amqp-url`. It is read again when
+        /// it changes.
         pub amqp_username_file: Option<PathBuf> = "off",
-        /// A file with the password of the broker's user, one line of any letters, instead of what `amqp-url` says. It is read
-        /// again when it changes: new connections use what is new, and established ones stay.
+        /// A file with the password of the broker's user, one line of any characters; it replaces the password in
+        /// `amqp-url`. It is read again when it changes: new connections use the new password, open ones stay.
         pub amqp_password_file: Option<PathBuf> = "off",
-        /// The CA certificates, a PEM file, by which the broker's certificate is believed, where `amqp-url` is `amqps://`; `off` for
-        /// those of this machine (`SSL_CERT_FILE` names others). It is read again when it changes.
+        /// The CA certificates, a PEM file, that must have signed the broker's certificate, if `amqp-url` is `amqps://`;
+        /// `off` for the CAs of this machine (`SSL_CERT_FILE` names others). It is read again when it changes.
         pub amqp_ca: Option<PathBuf> = "off",
-        /// The certificate, a PEM file, that we show the broker. It and its key are read again when they change.
+        /// The client certificate for the broker, a PEM file. It and its key are read again when they change.
         pub amqp_cert: Option<PathBuf> = "off",
         /// The private key of `amqp-cert`, a PEM file.
         pub amqp_key: Option<PathBuf> = "off",
         /// The prefix of every queue, exchange and store key: 1 to 64 of `A-Z a-z 0-9 _ . -`. Change it to run several
-        /// deployments on one broker; terminators and workers of one deployment have the same.
+        /// deployments on one broker; the terminators and workers of one deployment need the same value.
         pub namespace: Namespace = "countersign",
-        /// The files of the keys by which what clients send is sealed on its way through the broker, comma separated; empty seals
-        /// nothing. Each has 32 random bytes in Base64, as `openssl rand -base64 32` prints them. Terminators seal with the first, and
-        /// workers open with any, so give a key to workers first. They are read again when they change.
+        /// The files of the keys that encrypt clients' messages on the broker, comma separated; empty encrypts nothing.
+        /// Each has 32 random bytes in Base64, as `openssl rand -base64 32` prints them. Terminators seal with the first
+        /// key, and workers open with any, so give a new key to workers first. The files are read again when they change.
         pub seal_keys: Vec<PathBuf> = "",
-        /// Whether messages that leave for the same queue at the same moment go in one AMQP message, which is what a broker
-        /// charges for: `auto`, or `off`. One message alone goes as it is, either way, and batches are read either way. Set it to
-        /// `off` while terminators or workers run that are older than batches and cannot read them.
+        /// Whether messages for the same queue that leave at the same moment go into one AMQP message, which lowers the
+        /// broker's load: `auto`, or `off`. A single message always goes as it is, and batches are always read. Set it to
+        /// `off` while terminators or workers run that are too old to read batches.
         pub batch: Batch = "auto",
     }
 }
@@ -112,11 +113,11 @@ impl BrokerConfig {
 crate::settings! {
     /// What is logged, to standard error.
     pub struct LogConfig {
-        /// What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, for all or, comma separated, for a part:
-        /// `info,terminator=debug`. Payloads and tokens are never logged, whatever this says. `lapin`, which speaks AMQP
-        /// for us, is off by default: what it says of a lost broker is told once already.
+        /// What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, for everything or, comma separated, for a
+        /// part: `info,terminator=debug`. Payloads and tokens are never logged, whatever the filter. `lapin`, the AMQP
+        /// library, is off by default, because a lost broker is logged already.
         pub log_filter: LogFilter = "info,lapin=off",
-        /// How it is logged: `text` for people, `json` (one object a line) for machines.
+        /// The format of the log: `text` for people, `json` (one object a line) for machines.
         pub log_format: LogFormat = "text",
     }
 }
@@ -124,13 +125,13 @@ crate::settings! {
 crate::settings! {
     /// Which messages are followed on their way, and who is told.
     pub struct TraceConfig {
-        /// The OpenTelemetry collector that gets the traces, `http://host:4318` or `https://…` (OTLP over HTTP; the path
-        /// `/v1/traces` is added), or `off`. Headers that it wants are taken from `OTEL_EXPORTER_OTLP_HEADERS`. A collector
-        /// that is away holds up nothing: what it misses is counted.
+        /// The OpenTelemetry collector that receives traces, `http://host:4318` or `https://…` (OTLP over HTTP; the path
+        /// `/v1/traces` is added), or `off`. Headers are read from `OTEL_EXPORTER_OTLP_HEADERS`. A collector that is down
+        /// delays nothing: the spans that it misses are counted.
         pub otlp_endpoint: Option<OtlpUrl> = "off",
-        /// Of which share of the messages a trace is begun, from 0 to 1. Terminators decide for what comes through a socket,
-        /// and workers follow them. An injected message that brings a `traceparent` is traced if that says so, but of
-        /// these no more than 100 in a second and worker; what clients say in a socket never counts.
+        /// The share of messages that are traced, from 0 to 1. Terminators decide for messages from sockets, and workers
+        /// follow. An injected message with a sampled `traceparent` is traced, up to 100 a second for each worker; a client
+        /// on a socket cannot ask for a trace.
         pub trace_sample_ratio: Share = "0.01",
     }
 }
