@@ -72,6 +72,11 @@ shared::settings! {
         /// workers; what a connection has sent meanwhile goes to one worker together. A slow message delays the later ones
         /// of its own connection, but neither pings nor a fresh token.
         pub order: Order = "connection",
+        /// Whether clients may acknowledge pushes, by messages of type `push.ack`. A push that was written to such a client,
+        /// and is not acknowledged when the connection ends, is held for the identity's next connection, and its producer is
+        /// told `delivered` when it is acknowledged. A client that leaves a push unacknowledged for a minute is closed with
+        /// 4410. With `off`, messages of this type go to the handler.
+        pub push_ack: bool = "off",
         /// How many bytes may wait to be sent to one client. A client that reads too slowly and has more is closed with
         /// 4410.
         pub send_queue_bytes: Size = "1MiB" in "4KiB"..="64MiB",

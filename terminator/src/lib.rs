@@ -304,7 +304,8 @@ impl Runtime {
             metrics,
             rooms,
             sealer.clone(),
-        );
+        )
+        .with_push_ack(config.push_ack);
         let (phase, phases) = watch::channel(Phase::Waiting);
         // What is given back waits as long as it must; it ends when nobody can give back any more.
         tokio::spawn(crate::broker::undelivered::run(

@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) max_in_flight: u64,
     /// Whether messages of a connection have an order.
     pub(crate) ordered: bool,
+    /// Whether clients acknowledge what is pushed to them.
+    pub(crate) push_ack: bool,
     pub(crate) workers: usize,
     pub(crate) terminators: usize,
     /// After what time without any answer a connection is closed; nothing if no question is ever lost.
@@ -237,6 +239,7 @@ impl Settings {
             hold_max_messages: if dice.chance(20) { dice.between(1, 4) } else { 100 },
             max_in_flight: dice.between(1, 16),
             ordered: dice.chance(75),
+            push_ack: false,
             workers: usize::try_from(dice.between(1, 4)).expect("it is small"),
             terminators: usize::try_from(dice.between(1, 5).div_ceil(4)).expect("it is small"),
             answer_timeout: None,
@@ -253,6 +256,7 @@ impl Settings {
             2 => i64::try_from(dice.between(1, 300)).expect("it is small"),
             _ => 0,
         });
+        settings.push_ack = dice.chance(50);
         settings
     }
 }

@@ -8,6 +8,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value as Json, json};
 use shared::bus::memory::chaos::DEADLY;
+use shared::wire::protocol::push_ack::PUSH_ACK;
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -54,7 +55,11 @@ type Orders = mpsc::UnboundedReceiver<Order>;
 
 enum Order {
     Say(Say),
-    Leave { abruptly: bool },
+    /// It has read those pushes.
+    Acknowledge(Vec<String>),
+    Leave {
+        abruptly: bool,
+    },
 }
 
 #[derive(Default)]
@@ -181,6 +186,10 @@ impl Person {
             orders: orders.clone(),
             state: state.clone(),
         };
+        if self.world.settings().push_ack {
+            // It says before any comes that it acknowledges them.
+            let _ = orders.send(Order::Acknowledge(Vec::new()));
+        }
         let task = tokio::spawn(wire.serve(socket, ordered, gone));
         self.line = Some(Line { orders, state, task });
     }
@@ -308,6 +317,10 @@ impl Wire {
         }
         drop(state);
         self.state.changed.notify_one();
+        if json["type"] == "push" && self.world.settings().push_ack {
+            let ids = json["id"].as_str().into_iter().map(str::to_owned).collect();
+            let _ = self.orders.send(Order::Acknowledge(ids));
+        }
         self.world.trace.note(Event::Received {
             socket: self.name,
             json,
@@ -350,6 +363,12 @@ impl Wire {
                         state.unwritten = state.unwritten.saturating_sub(1);
                     }
                     self.state.changed.notify_one();
+                    if writing.send(Message::text(text)).await.is_err() {
+                        break;
+                    }
+                }
+                Order::Acknowledge(ids) => {
+                    let text = json!({"type": PUSH_ACK, "ids": ids}).to_string();
                     if writing.send(Message::text(text)).await.is_err() {
                         break;
                     }

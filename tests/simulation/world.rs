@@ -246,6 +246,10 @@ impl World {
     }
 
     /// Whether clients do nothing any more of their own accord: what is held then is given up.
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
@@ -397,6 +401,7 @@ fn terminator_config(settings: &Settings) -> TerminatorConfig {
         ("auth-timeout", "off"),
         ("unauthenticated-messages-per-second", "off"),
         ("max-in-flight", &settings.max_in_flight.to_string()),
+        ("push-ack", if settings.push_ack { "on" } else { "off" }),
         ("order", if settings.ordered { "connection" } else { "none" }),
         (
             "answer-timeout",

@@ -38,6 +38,8 @@ pub(crate) struct Metrics {
     pub(crate) answers_orphaned: Counter,
     pub(crate) answers_malformed: Counter,
     pub(crate) redeliveries: Counter,
+    pub(crate) pushes_acknowledged: Counter,
+    pub(crate) acknowledgements_unknown: Counter,
     /// Messages of clients that wait with the workers for a fresh token.
     pub(crate) held_inbound: Gauge,
     /// What is kept behind until what is before it has been fetched.
@@ -78,6 +80,8 @@ impl Metrics {
             answers_orphaned: answers("orphaned"),
             answers_malformed: answers("malformed"),
             redeliveries: counter!("countersign_terminator_redeliveries_total"),
+            pushes_acknowledged: counter!("countersign_terminator_push_acknowledgements_total", "result" => "known"),
+            acknowledgements_unknown: counter!("countersign_terminator_push_acknowledgements_total", "result" => "unknown"),
             held_inbound: gauge!("countersign_terminator_held_inbound"),
             held_outbound: gauge!("countersign_terminator_held_outbound"),
             send_queue_bytes: gauge!("countersign_terminator_send_queue_bytes"),

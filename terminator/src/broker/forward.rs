@@ -60,10 +60,18 @@ impl Forwarder {
             metrics,
             route,
             return_queue,
-            glance: Glance::new(),
+            glance: Glance::new(false),
             rooms,
             sealer,
             ends: Semaphore::new(MOST_ENDS),
+        }
+    }
+
+    /// The same, which looks for acknowledgements of pushes, too, if clients may send them.
+    pub(crate) fn with_push_ack(self, push_ack: bool) -> Self {
+        Self {
+            glance: Glance::new(push_ack),
+            ..self
         }
     }
 

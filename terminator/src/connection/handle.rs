@@ -9,6 +9,7 @@ use bytes::Bytes;
 use shared::bus::{Delivery, PublishError};
 use shared::wire::envelope::{Command, Reply, Standing};
 use shared::wire::id::{ConnectionId, Sequence};
+use shared::wire::protocol::push_ack::PushAck;
 use shared::wire::revocation::Revocations;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use super::looks::Looks;
 use super::outgoing::Batch;
 use super::read_ahead::Received;
 use crate::context::TerminatorContext;
+use crate::session::acknowledging::Acknowledged;
 use crate::session::in_flight::InFlight;
 use crate::session::{DeliveryResult, Dismissed, Next, Session};
 use crate::timers::now::Now;
@@ -76,6 +78,24 @@ impl ConnectionHandle {
         let brought = self.change(|session| session.errand(errand, delivery));
         self.wake.notify_one();
         brought
+    }
+
+    /// Its client has got these pushes.
+    pub(crate) fn acknowledge(&self, ack: &PushAck<'_>) -> Acknowledged {
+        let acknowledged = self.change(|session| session.acknowledge(ack));
+        // There may be room for what is held.
+        self.wake.notify_one();
+        acknowledged
+    }
+
+    /// That was written to it, or had been before. Given back is what its client does not have to acknowledge.
+    pub(crate) fn wrote(&self, delivery: Delivery, again: bool) -> Option<Delivery> {
+        self.change(|session| session.wrote(delivery, again, Instant::now()))
+    }
+
+    /// What was written to it and not acknowledged, as it has ended.
+    pub(crate) fn take_unacknowledged(&self) -> Vec<Delivery> {
+        self.change(Session::take_unacknowledged)
     }
 
     /// Something is taken back: that is all there is now.

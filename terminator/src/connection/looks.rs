@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 
 use memchr::memchr;
 use memchr::memmem::Finder;
+use shared::wire::protocol::push_ack::PUSH_ACK_TEXT;
 use shared::wire::protocol::{CANCEL_MEMBER, MAX_ID_BYTES, RESERVED_PREFIX, TOKEN_MEMBER};
 
 /// The longest text that may give up a message: its `id`, each byte of which may be written as an escape of six, and what is around it.
@@ -24,6 +25,8 @@ pub(crate) struct Looks {
     pub(crate) mark: Option<Mark>,
     /// It may give up a message before it, and then waits for none.
     pub(crate) cancels: bool,
+    /// It may acknowledge pushes, which is nobody's business but ours.
+    pub(crate) acknowledges: bool,
 }
 
 /// What tells one token from most others: how long it is, and how it ends. A JWT ends with its signature.
@@ -47,11 +50,14 @@ pub(crate) struct Glance {
     reserved: Finder<'static>,
     token: Finder<'static>,
     cancel: Finder<'static>,
+    acknowledgement: Option<Finder<'static>>,
 }
 
 impl Glance {
-    pub(crate) fn new() -> Self {
+    /// With `push_ack` it looks for acknowledgements of pushes, too.
+    pub(crate) fn new(push_ack: bool) -> Self {
         Self {
+            acknowledgement: push_ack.then(|| Finder::new(PUSH_ACK_TEXT)),
             reserved: Finder::new(RESERVED_PREFIX),
             token: Finder::new(TOKEN_MEMBER),
             cancel: Finder::new(CANCEL_MEMBER),
@@ -66,6 +72,10 @@ impl Glance {
             proves: token.is_some(),
             mark: token.and_then(|place| text.get(place..)).map(Mark::of),
             // Whoever gives something up says its `id`, and no more.
+            acknowledges: self
+                .acknowledgement
+                .as_ref()
+                .is_some_and(|word| word.find(text).is_some()),
             cancels: text.len() <= MOST_CANCEL_BYTES && self.cancel.find(text).is_some(),
         }
     }
@@ -85,7 +95,7 @@ mod tests {
             (r#"{"type":"auth.logout"}"#, true, false),
             (r#"{"type":"auth.authenticate","token":"x"}"#, true, true),
         ] {
-            let looks = Glance::new().at(text.as_bytes());
+            let looks = Glance::new(false).at(text.as_bytes());
             assert_eq!((looks.barrier, looks.proves), (barrier, proves), "{text}");
             assert_eq!(looks.mark.is_some(), proves, "{text}");
         }
@@ -93,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_message_is_given_up_by_a_short_text_alone() {
-        let cancels = |text: &str| Glance::new().at(text.as_bytes()).cancels;
+        let cancels = |text: &str| Glance::new(false).at(text.as_bytes()).cancels;
         assert!(cancels(r#"{"cancel":"1"}"#));
         assert!(!cancels(r#"{"type":"echo","payload":1}"#));
         assert!(!cancels(&format!(
@@ -103,8 +113,15 @@ mod tests {
     }
 
     #[test]
+    fn pushes_are_acknowledged_only_where_that_is_asked_for() {
+        let text = br#"{"type":"push.ack","ids":["a"]}"#;
+        assert!(Glance::new(true).at(text).acknowledges && !Glance::new(false).at(text).acknowledges);
+        assert!(!Glance::new(true).at(br#"{"type":"echo"}"#).acknowledges);
+    }
+
+    #[test]
     fn a_token_has_its_mark_wherever_it_stands() {
-        let mark = |text: &str| Glance::new().at(text.as_bytes()).mark;
+        let mark = |text: &str| Glance::new(false).at(text.as_bytes()).mark;
         let one = mark(r#"{"type":"echo","token":"head.claims.signature-one"}"#);
         assert_eq!(one, mark(r#"{"token" : "head.claims.signature-one", "type":"chat"}"#));
         assert_ne!(one, mark(r#"{"type":"echo","token":"head.claims.signature-two"}"#));

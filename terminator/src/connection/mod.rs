@@ -5,6 +5,7 @@
 //! place (`next_event`) and owns the socket alone, so nothing is split and
 //! nothing but this task writes to it.
 
+mod acknowledging;
 pub(crate) mod close_reason;
 pub(crate) mod closing;
 pub(crate) mod handle;
@@ -30,7 +31,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use shared::bus::{Publication, PublishError};
+use shared::bus::{Delivery, Publication, PublishError};
+use shared::wire::envelope::Command;
 use shared::wire::protocol::CloseCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -225,20 +227,35 @@ impl Connection {
                 if batch.ending.is_some() {
                     return batch.ending;
                 }
-                Writing::new(batch.writes, &self.entry.peer.common().tracer)
+                let acknowledges = self.entry.peer.look(Session::acknowledges);
+                Writing::new(batch.writes, &self.entry.peer.common().tracer, acknowledges)
             };
             let written = beside(pin!(writing.run(&mut self.socket, &self.entry.peer)), &mut self.parked).await;
             if let Err(ending) = written {
                 self.unflushed = writing.is_guarded();
-                for delivery in writing.rest() {
+                // What was written before goes back before it.
+                let unacknowledged = self.entry.peer.take_unacknowledged();
+                for delivery in unacknowledged.into_iter().chain(writing.rest()) {
                     self.forwarder
                         .undelivered
                         .send(Back::Bounce(delivery, ending.bounced()));
                 }
                 return Some(ending);
             }
-            for delivery in writing.wanted() {
+            let written = writing
+                .wanted()
+                .filter_map(|(delivery, again)| self.entry.peer.wrote(delivery, again));
+            self.conclude(written.collect());
+        }
+    }
+
+    /// Whoever pushed these is told that they have arrived, if they want to know.
+    pub(crate) fn conclude(&self, arrived: Vec<Delivery>) {
+        for delivery in arrived {
+            if Command::has_producer(&delivery.message.properties) {
                 self.forwarder.undelivered.send(Back::Written(delivery));
+            } else {
+                delivery.ack();
             }
         }
     }

@@ -106,6 +106,7 @@ mod tests {
             text: text.into(),
             at: Timestamp::default(),
             looks: Looks {
+                acknowledges: false,
                 barrier: false,
                 proves: false,
                 mark: None,

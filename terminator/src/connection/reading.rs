@@ -95,6 +95,9 @@ impl Connection {
         self.forwarder.metrics.messages_received.increment(1);
         let message = self.forwarder.received(text, self.entry.peer.common().clock.own_now());
         let looks = message.looks;
+        if looks.acknowledges && self.acknowledge(&message.text) {
+            return None;
+        }
         self.ahead.push(message);
         if self.may_forward() {
             return self.forward_ahead();

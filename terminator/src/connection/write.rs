@@ -39,6 +39,8 @@ pub(crate) struct Writing {
     tracer: Tracer,
     /// Whether anything of it is in the name of an identity.
     guarded: bool,
+    /// Whether its client acknowledges pushes.
+    acknowledges: bool,
 }
 
 /// Something in the socket's buffer.
@@ -46,12 +48,15 @@ struct Fed {
     delivery: Delivery,
     /// Whether it is in the name of an identity.
     guarded: bool,
+    /// Whether it had been written before.
+    again: bool,
     span: Span,
 }
 
 impl Writing {
-    pub(crate) fn new(batch: VecDeque<Outgoing>, tracer: &Tracer) -> Self {
+    pub(crate) fn new(batch: VecDeque<Outgoing>, tracer: &Tracer, acknowledges: bool) -> Self {
         Self {
+            acknowledges,
             guarded: batch.iter().any(|outgoing| outgoing.identity.is_some()),
             waiting: batch,
             fed: Vec::new(),
@@ -126,6 +131,7 @@ impl Writing {
                 self.fed.push(Fed {
                     delivery,
                     guarded,
+                    again: outgoing.text.is_empty(),
                     span,
                 });
             }
@@ -166,7 +172,8 @@ impl Writing {
                 let trace_id = span.trace_id().map(tracing::field::display);
                 debug!(target: "countersign::journey", stage = "socket", stamp, trace_id, "written");
             }
-            if Command::has_producer(&delivery.message.properties) {
+            let properties = &delivery.message.properties;
+            if Command::has_producer(properties) || (self.acknowledges && Command::is_push(properties)) {
                 self.fed.push(fed);
             } else {
                 fed.delivery.ack();
@@ -175,9 +182,10 @@ impl Writing {
         Ok(())
     }
 
-    /// All is written: that of which whoever pushed it wants to know, to be acknowledged when they will.
-    pub(crate) fn wanted(self) -> impl Iterator<Item = Delivery> {
-        self.fed.into_iter().map(|fed| fed.delivery)
+    /// All is written: that of which whoever pushed it wants to know, or that its client is to acknowledge; and whether it had been
+    /// written before.
+    pub(crate) fn wanted(self) -> impl Iterator<Item = (Delivery, bool)> {
+        self.fed.into_iter().map(|fed| (fed.delivery, fed.again))
     }
 }
 

@@ -118,6 +118,11 @@ impl Held {
         self.0.as_ref().map_or(0, |inner| inner.entries.len())
     }
 
+    /// Whether it takes over from another connection, of which more may be held.
+    pub(crate) fn takes_over(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| !inner.resumed.is_empty())
+    }
+
     /// When the first is given up.
     pub(crate) fn oldest_until(&self) -> Option<Instant> {
         let inner = self.0.as_ref()?;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use shared::wire::protocol::CloseCode;
 use tokio::time::Instant;
 
+use super::acknowledging::unacknowledged::Unacknowledged;
 use super::{Life, Session};
 use crate::connection::load::{Load, STALLED};
 
@@ -47,15 +48,31 @@ impl Session {
             self.outgoing.load(),
             self.writing.map(BeingWritten::load).unwrap_or_default(),
         );
+        let unacknowledged = self
+            .unacknowledged
+            .as_deref()
+            .map(Unacknowledged::load)
+            .unwrap_or_default();
         Load {
-            texts: queued.texts + writing.texts,
-            bytes: queued.bytes + writing.bytes + self.outbound.behind_bytes() + self.again_bytes as usize,
+            texts: queued.texts + writing.texts + unacknowledged.texts,
+            bytes: queued.bytes
+                + writing.bytes
+                + unacknowledged.bytes
+                + self.outbound.behind_bytes()
+                + self.again_bytes as usize,
         }
     }
 
     /// Whether its socket has long taken nothing of what it was given.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        !self.is_urgent() && self.writing.is_some_and(|writing| writing.since + STALLED <= now)
+        let unacknowledged = self.unacknowledged.as_deref().and_then(Unacknowledged::oldest);
+        let since = self
+            .writing
+            .map(|writing| writing.since)
+            .into_iter()
+            .chain(unacknowledged)
+            .min();
+        !self.is_urgent() && since.is_some_and(|since| since + STALLED <= now)
     }
 
     /// It gives way to others, as it reads too slowly.

@@ -8,6 +8,7 @@
 //! out by the connection's task: what to ask the workers
 //! ([`next_question`](Session::next_question)) and what to write ([`writing`]).
 
+pub(crate) mod acknowledging;
 pub(crate) mod auth_state;
 pub(crate) mod guard;
 pub(crate) mod held;
@@ -52,6 +53,7 @@ use crate::session::recent::Recent;
 use crate::session::refuse::{refusal, unauthenticated};
 use crate::timers::wheel::Tick;
 
+use self::acknowledging::Pushes;
 use self::keeping::{BeingWritten, length};
 pub(crate) use self::returned::DeliveryResult;
 pub use self::showing::{Shown, State};
@@ -78,6 +80,8 @@ pub(crate) struct Session {
     outbound: Outbound<Outgoing>,
     outgoing: Queue,
     recent: Recent,
+    /// What was pushed to a client that acknowledges that; nothing if it does not.
+    unacknowledged: Pushes,
     /// What is being written; nothing if nothing is.
     writing: Option<BeingWritten>,
     /// How many bytes those have.
@@ -168,6 +172,7 @@ impl Session {
             outbound: Outbound::new(shares.send_queue_bytes),
             outgoing: Queue::default(),
             recent: Recent::default(),
+            unacknowledged: None,
             writing: None,
             again_bytes: 0,
             last_token: None,

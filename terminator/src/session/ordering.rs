@@ -68,9 +68,9 @@ impl Session {
         self.is_ordered() && self.outbound.owes_answer()
     }
 
-    /// Whether something of its is held.
+    /// Whether something is held that is its own, or of a connection that it takes over from.
     pub(crate) fn has_held(&self) -> bool {
-        self.held.len() > 0
+        self.held.len() > 0 || self.held.takes_over()
     }
 
     /// The first open message that may still get into the hold. In order, those that wait here come after what is held.

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 const CAPACITY: usize = 1_024;
 
 /// A key's hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key(u64);
 
 /// Makes hashes of keys.

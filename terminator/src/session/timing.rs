@@ -30,6 +30,7 @@ impl Session {
         if due {
             self.check_auth_timeout(now, forwarding);
             self.check_answers(now, forwarding);
+            self.check_acknowledgements(now);
             self.check_grant(now);
             if !forwarding && self.outbound.fetch_ends().is_some_and(|end| end <= now) {
                 self.outbound.postpone(now);
@@ -201,6 +202,7 @@ impl Session {
             self.outbound.fetch_ends(),
             self.ahead_due,
             self.answer_due,
+            self.unacknowledged.as_deref().and_then(|all| all.due),
         ];
         moments.into_iter().flatten().min()
     }

@@ -63,7 +63,7 @@ impl Session {
     pub(crate) fn dismiss(&mut self, ending: CloseReason) -> Dismissed {
         self.life = Life::Gone;
         self.held = crate::session::held::Held::default();
-        let mut waiting = VecDeque::new();
+        let mut waiting = VecDeque::from(self.take_unacknowledged());
         let mut rest = VecDeque::new();
         let mut texts = Vec::new();
         let behind = self.outbound.forget();
@@ -210,7 +210,7 @@ impl Session {
 
     /// Whether what would be fetched could be written.
     fn may_fetch(&self, now: Instant) -> bool {
-        self.life == Life::Open && self.own(now) == Some(Guard::Write)
+        self.life == Life::Open && self.has_room_for_pushes() && self.own(now) == Some(Guard::Write)
     }
 
     /// What the guard says of what is in the name of the connection's own identity, if it has one.

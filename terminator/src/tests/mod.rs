@@ -1,6 +1,7 @@
 //! The terminator as a whole, in this process: real sockets' frames over streams in memory, a test in the place of the
 //! workers, and a clock that stands still while nobody waits.
 
+mod acknowledging;
 mod announcing;
 mod clocks;
 mod closing;

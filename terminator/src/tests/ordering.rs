@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use shared::wire::envelope::command::Write;
 use shared::wire::envelope::run::{self, Entry};
-use shared::wire::envelope::{ForwardedMessage, MessageKind, Release, Reply, Verdict};
+use shared::wire::envelope::{Bounced, Command, ForwardedMessage, MessageKind, Release, Reply, Verdict};
 use shared::wire::grant::{Grant, Policy};
-use shared::wire::id::MessageId;
+use shared::wire::id::{ConnectionId, MessageId};
 use shared::wire::protocol::Reason;
 use shared::wire::tag::TokenTag;
 
@@ -171,6 +172,40 @@ async fn a_fresh_token_goes_ahead_of_a_slow_message_and_is_handled_in_its_turn()
     };
     fixture.answer(again.stamp, second, "fresh").await;
     assert_eq!(fixture.question().await.1, r#"{"token":"fresh","payload":2}"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_has_left_held_is_asked_for_as_soon_as_the_answers_before_it_are_written() {
+    let mut fixture = Fixture::with(ORDER).await;
+    let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
+    client.send("asks").await;
+    let (asks, _) = fixture.question().await;
+    pass(Duration::from_secs(11)).await;
+    fixture.answer(asks.stamp, reply(1), "answer").await;
+    fixture.expect_given_back(Bounced::Expired, "answer").await;
+    client.expect_required("expired").await;
+    let gone = ConnectionId {
+        number: 99,
+        ..connection
+    };
+    let renewed = Grant {
+        resumes: Some(gone),
+        ..fresher(600)
+    };
+    fixture.renew(&mut client, renewed).await;
+    fixture.expect_fetch().await;
+    fixture.expect_no_question().await;
+    let released = Write {
+        asked_by: Some(connection),
+        ..write(1, &format!("{}.0", asks.stamp), true)
+    };
+    fixture.errand(connection, Command::Write(released), "answer").await;
+    fixture.expect_no_question().await;
+    fixture
+        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .await;
+    let (release, _) = fixture.bytes().await;
+    assert_eq!(release.notice, MessageKind::Release { from: Some(gone) });
 }
 
 #[tokio::test(start_paused = true)]

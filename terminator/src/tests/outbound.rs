@@ -265,7 +265,7 @@ async fn a_client_that_leaves_gives_back_what_it_has_not_read() {
 }
 
 /// A push of which its producer wants to know what becomes of it.
-fn wanted(key: &str) -> Command {
+pub(super) fn wanted(key: &str) -> Command {
     Command::Write(Write {
         producer: Some(Producer {
             reply_to: "outcomes".to_owned(),

@@ -1,5 +1,6 @@
 //! Pushes, and what is held.
 
+pub(crate) mod acknowledged;
 pub(crate) mod along;
 pub(crate) mod delivery;
 pub(crate) mod holds;

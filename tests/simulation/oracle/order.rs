@@ -6,6 +6,7 @@ use shared::wire::grant::Policy;
 
 use super::ledger::{Ledger, Line};
 use super::state::bound;
+use crate::scenario::Kind;
 use crate::trace::Socket;
 
 pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
@@ -22,8 +23,12 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
         let handled = handled.map(|handled| handled.id);
         in_order(ledger, *socket, handled, "handled", wrong);
         if ledger.losses.is_empty() {
-            let answered = replied(line).filter(|id| !outlives_its_expiry(ledger, line, id));
-            in_order(ledger, *socket, answered, "answered", wrong);
+            // Answers that are held for who has logged out wait for them, whatever they ask when they are back.
+            for era in 0..=line.sent.iter().filter(|id| logs_out(ledger, id)).count() {
+                let answered = replied(line).filter(|id| era_of(ledger, line, id) == era);
+                let answered = answered.filter(|id| !outlives_its_expiry(ledger, line, id));
+                in_order(ledger, *socket, answered, "answered", wrong);
+            }
         }
     }
 }
@@ -34,6 +39,16 @@ fn replied<'a>(line: &'a Line<'_>) -> impl Iterator<Item = &'a str> {
     replies.filter_map(|(_, json)| json["id"].as_str())
 }
 
+/// How many log-outs were sent before it.
+fn era_of(ledger: &Ledger<'_>, line: &Line<'_>, id: &str) -> usize {
+    let before = line.sent.iter().take_while(|sent| **sent != id);
+    before.filter(|sent| logs_out(ledger, sent)).count()
+}
+
+fn logs_out(ledger: &Ledger<'_>, id: &str) -> bool {
+    ledger.messages[id].kind == Kind::Forget && ledger.accepted(id).is_some()
+}
+
 /// Whether it was let in although its connection had expired: so is its answer, which does not wait for one that is held for
 /// the expiry.
 fn outlives_its_expiry(ledger: &Ledger<'_>, line: &Line<'_>, id: &str) -> bool {
@@ -42,7 +57,8 @@ fn outlives_its_expiry(ledger: &Ledger<'_>, line: &Line<'_>, id: &str) -> bool {
     let handled = ledger.handled.iter().find(|handled| handled.id == id);
     mixed
         && handled.is_some_and(|handled| {
-            let token = bound(ledger, line, handled.at).and_then(|message| message.token);
+            let sent = ledger.messages[id].at;
+            let token = bound(ledger, line, sent).and_then(|message| message.token);
             token.is_none_or(|token| ledger.until(token) <= handled.at)
         })
 }

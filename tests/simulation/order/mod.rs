@@ -117,6 +117,7 @@ fn settings(dice: &mut Rng) -> Settings {
         hold_max_messages: 100,
         max_in_flight: dice.between(1, 16),
         ordered: false,
+        push_ack: false,
         workers: 4,
         terminators: 1,
         answer_timeout: None,

@@ -78,6 +78,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "provider-events-listen",
     "public-types",
     "publish-timeout",
+    "push-ack",
     "push-shards",
     "receive-queue-bytes-total",
     "relay-max-held",

@@ -193,6 +193,12 @@ impl Command {
         properties.kind.as_deref() == Some(TYPE_WRITE) && flag(properties, RELEASED)
     }
 
+    /// Whether it is to write a push, or a word of ours that is written in an identity's name like one.
+    pub fn is_push(properties: &Properties) -> bool {
+        let is_write = properties.kind.as_deref() == Some(TYPE_WRITE);
+        is_write && properties.header(FOR).is_some() && properties.header(ASKED_BY).is_none()
+    }
+
     /// Whether it is to write something of which a producer wants to know what becomes of it.
     pub fn has_producer(properties: &Properties) -> bool {
         properties.kind.as_deref() == Some(TYPE_WRITE) && properties.header(OUTCOME_TO).is_some()

@@ -3,6 +3,7 @@
 //! The terminator says few of them (it parses nothing), the worker all.
 
 mod error_body;
+pub mod push_ack;
 
 use std::str::FromStr;
 

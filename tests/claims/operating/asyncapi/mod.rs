@@ -75,7 +75,7 @@ fn every_example_is_what_its_schema_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_client_example_is_answered_as_documented() {
     let document = Document::read();
-    let stack = Stack::start().await;
+    let stack = Stack::builder().setting("push-ack", "on").start().await;
     for operation in document
         .operations_of("terminator")
         .iter()
