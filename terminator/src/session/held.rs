@@ -13,6 +13,8 @@ use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::request_id::RequestId;
 use tokio::time::Instant;
 
+use super::recent::{Key, Recent};
+
 /// The most sequences that are kept. Workers bound what they hold long before; and as a release means all that is held
 /// before the fresh token, one sequence would do.
 const MOST_ENTRIES: usize = 16_384;
@@ -32,6 +34,8 @@ struct Inner {
     /// The connections whose held messages this one takes over, and how many those were when last heard of.
     resumed: VecDeque<(ConnectionId, u64)>,
     outstanding: Option<Outstanding>,
+    /// The keys of answers that were given back meanwhile, and are held: what they answer is not lost.
+    given_back: Recent,
     retry_at: Option<Instant>,
 }
 
@@ -121,6 +125,21 @@ impl Held {
     /// Whether it takes over from another connection, of which more may be held.
     pub(crate) fn takes_over(&self) -> bool {
         self.0.as_ref().is_some_and(|inner| !inner.resumed.is_empty())
+    }
+
+    /// An answer was given back, which may be that of a message that is known to be held.
+    pub(crate) fn gave_back(&mut self, key: Key) {
+        if let Some(inner) = self.0.as_mut() {
+            inner.given_back.remember(key);
+        }
+    }
+
+    /// The keys of such answers.
+    pub(crate) fn given_back(&self) -> Recent {
+        self.0
+            .as_ref()
+            .map(|inner| inner.given_back.clone())
+            .unwrap_or_default()
     }
 
     /// When the first is given up.

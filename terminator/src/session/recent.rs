@@ -40,7 +40,7 @@ impl Keys {
 }
 
 /// The last keys of one connection.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Recent {
     keys: VecDeque<Key>,
 }

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::auth_state::Applied;
 use super::held::Lost;
 use super::in_flight::Acceptance;
+use super::recent::Recent;
 use super::refuse::{lost_from_hold, undecided};
 use super::{Life, SentBack, Session, length};
 use crate::connection::close_reason::CloseReason;
@@ -98,10 +99,11 @@ impl Session {
             // It is for us alone, and not to be written.
             let body = std::mem::take(&mut delivery.message.body);
             if settled {
+                let given_back = self.held.given_back();
                 let lost = self
                     .held
                     .settle(answer.left, Release::read(&body).as_ref(), now.instant);
-                self.refuse_lost(lost);
+                self.refuse_lost(lost, &given_back);
                 self.rearm = true;
             }
         } else if let Fate::Held { reason, hold_ms } = answer.verdict
@@ -189,7 +191,7 @@ impl Session {
             identity: write.identity,
             key: Some(key),
             is_answer: write.asked_by.is_some(),
-            ahead: write.released,
+            ahead: write.fetched,
             delivery: Some(delivery),
         });
         if again {
@@ -254,14 +256,14 @@ impl Session {
     }
 
     /// Refuses what was held and is lost, unless it has been answered after all: by somebody who could not say so.
-    fn refuse_lost(&mut self, lost: Vec<Lost>) {
+    fn refuse_lost(&mut self, lost: Vec<Lost>, given_back: &Recent) {
         for Lost { sequence, id } in lost {
             let stamp = MessageId {
                 connection: self.id,
                 sequence,
             };
             let key = self.common.keys.of_answer(&stamp.to_string(), 0);
-            if self.recent.contains(key) {
+            if self.recent.contains(key) || given_back.contains(key) {
                 continue;
             }
             self.common.metrics.held_lost.increment(1);
@@ -293,9 +295,10 @@ impl Session {
             }
             Applied::Forgotten => {
                 // Whoever logged it out has refused what was held; what was to be written waits for its owner.
+                let given_back = self.held.given_back();
                 let held = self.held.clear();
                 if held.len() <= MOST_RECENT {
-                    self.refuse_lost(held);
+                    self.refuse_lost(held, &given_back);
                 }
                 let behind = self.outbound.forget();
                 self.outgoing.push_front(behind);

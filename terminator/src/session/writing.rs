@@ -110,6 +110,9 @@ impl Session {
         let verdict = guard(self.binding.bound(), identity, now);
         if outgoing.late {
             let why = self.outbound.lose(verdict, now);
+            if outgoing.is_answer {
+                self.outbound.owe_answer();
+            }
             self.give_back(outgoing, why, batch);
             return self.heed_guard(verdict, now);
         }
@@ -165,6 +168,9 @@ impl Session {
         // It will come again under the same key.
         if let Some(key) = outgoing.key {
             self.recent.forget(key);
+            if outgoing.is_answer {
+                self.held.gave_back(key);
+            }
         }
         batch
             .back

@@ -396,6 +396,7 @@ pub(super) fn write(of: u8, key: &str, released: bool) -> Write {
         alone: false,
         asked_by: None,
         released,
+        fetched: released,
         since: START,
         until: None,
     }

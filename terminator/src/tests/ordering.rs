@@ -209,6 +209,37 @@ async fn what_another_has_left_held_is_asked_for_as_soon_as_the_answers_before_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_answer_to_a_released_message_waits_for_one_before_it_that_is_held() {
+    let mut fixture = Fixture::with(ORDER).await;
+    let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
+    client.send("asks").await;
+    let (asks, _) = fixture.question().await;
+    pass(Duration::from_secs(11)).await;
+    fixture.answer(asks.stamp, reply(1), "first").await;
+    fixture.expect_given_back(Bounced::Expired, "first").await;
+    client.expect_required("expired").await;
+    fixture.renew(&mut client, fresher(600)).await;
+    fixture.expect_fetch().await;
+    let of = |key: &str, fetched| {
+        Command::Write(Write {
+            asked_by: Some(connection),
+            fetched,
+            ..write(1, key, true)
+        })
+    };
+    fixture.errand(connection, of("later.0", false), "second").await;
+    client.expect_nothing().await;
+    fixture
+        .errand(connection, of(&format!("{}.0", asks.stamp), true), "first")
+        .await;
+    assert_eq!(client.text().await, "first");
+    fixture
+        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .await;
+    assert_eq!(client.text().await, "second");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_held_is_released_before_what_comes_after_it() {
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, _) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;

@@ -59,6 +59,15 @@ fn judge_probe(ledger: &Ledger<'_>, line: &Line<'_>, id: &str, wrong: &mut Vec<S
         return;
     };
     let Some(token) = bound.token else { return };
+    // The store may have taken what it did not say that it took.
+    let may_count = |id: &&&str| {
+        let later = &ledger.messages[**id];
+        later.place > bound.place && later.at <= probe.at && authenticates(ledger, later)
+    };
+    let is_unsure = |id: &&str| ledger.answers(id).any(|(_, json)| json["error"]["code"] == "auth_unavailable");
+    if line.sent.iter().filter(may_count).any(is_unsure) {
+        return;
+    }
     let revoked = ledger.revocations.iter().any(|revocation| {
         let issued = bound.at;
         ledger.means(revocation, bound) || may_be_meant(ledger, revocation.acknowledged, issued)

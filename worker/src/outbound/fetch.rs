@@ -121,6 +121,7 @@ impl Outbound {
         for one in held {
             let errand = Command::Write(Write {
                 released: true,
+                fetched: true,
                 ..write(one, Some(identity))
             });
             let body = Bytes::copy_from_slice(one.body.as_bytes());

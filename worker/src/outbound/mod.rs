@@ -294,6 +294,7 @@ fn write(held: &HeldWrite, identity: Option<IdentityTag>) -> Write {
         alone: false,
         asked_by: given_up::stamp(&held.key).map(|stamp| stamp.connection),
         released: false,
+        fetched: false,
         since: held.since,
         until: held.until,
     }

@@ -367,6 +367,8 @@ impl Pipeline {
                 alone: false,
                 asked_by: Some(stamp.connection),
                 released: true,
+                // What was answered before it, and is held, goes first.
+                fetched: false,
                 since: message.since,
                 until: None,
             };

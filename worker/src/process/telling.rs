@@ -65,6 +65,7 @@ impl Pipeline {
             alone: false,
             asked_by: None,
             released: false,
+            fetched: false,
             since: message.since,
             until: None,
         };

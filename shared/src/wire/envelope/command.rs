@@ -9,7 +9,8 @@
 //! | | `connections` | to how many live connections a push was sent |
 //! | | `alone` | no live connection of the identity has it: any that comes may have it |
 //! | | `asked-by` | it answers that connection's question, and is for whoever has taken over from it at most; absent: it is a push, or a word of our own |
-//! | | `released` | it comes out of a hold, so it goes before what has arrived meanwhile |
+//! | | `released` | it comes out of a hold, so it may go back there: its client is not closed for reading too slowly |
+//! | | `fetched` | the connection has asked for it, so it goes before what has arrived meanwhile |
 //! | | `since-ms`, `until-ms` | when it was first given to us, exactly, and until when it may be held, if its producer has said so |
 //! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
 //! | `wake` | `from` | something is held that the connection may ask for: of that connection; else answers that are its own by now, or what is for its identity |
@@ -42,6 +43,7 @@ const CONNECTIONS: &str = "connections";
 const ALONE: &str = "no-live-recipient";
 const ASKED_BY: &str = "asked-by";
 const RELEASED: &str = "released";
+const FETCHED: &str = "fetched";
 const SINCE_MS: &str = "since-ms";
 const UNTIL_MS: &str = "until-ms";
 const LEFT: &str = "remaining";
@@ -88,6 +90,8 @@ pub struct Write {
     pub asked_by: Option<ConnectionId>,
     /// Whether it comes out of a hold.
     pub released: bool,
+    /// Whether it answers a fetch of the connection's.
+    pub fetched: bool,
     /// When it was first given to us.
     pub since: Timestamp,
     /// Until when it may be held, if its producer has said so.
@@ -124,6 +128,7 @@ impl Write {
             .flag(ALONE, self.alone)
             .text(ASKED_BY, self.asked_by)
             .flag(RELEASED, self.released)
+            .flag(FETCHED, self.fetched)
             .number(SINCE_MS, self.since.as_millis())
             .number(UNTIL_MS, self.until.map_or(0, Timestamp::as_millis));
         Message {
@@ -154,6 +159,7 @@ impl Write {
             alone: flag(properties, ALONE),
             asked_by: parsed(properties, ASKED_BY)?,
             released: flag(properties, RELEASED),
+            fetched: flag(properties, FETCHED),
             since: match number(properties, SINCE_MS)? {
                 0 => Timestamp::from_secs(properties.timestamp_s.unwrap_or_default()),
                 exactly => Timestamp::from_millis(exactly),

@@ -97,6 +97,7 @@ mod tests {
                 alone: true,
                 asked_by: None,
                 released: false,
+                fetched: false,
                 since: Timestamp::from_secs(4),
                 until: None,
             },

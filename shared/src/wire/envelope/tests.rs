@@ -159,6 +159,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
         alone: true,
         asked_by: Some(connection(9)),
         released: true,
+        fetched: true,
         since: Timestamp::from_secs(4),
         until: None,
     };
@@ -171,6 +172,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
             alone: false,
             asked_by: None,
             released: false,
+            fetched: false,
             ..write
         }),
         Command::Fetched { left: 0, fetch: 0 },

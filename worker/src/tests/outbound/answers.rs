@@ -150,6 +150,7 @@ async fn what_an_heir_gives_back_is_still_the_asker_s() {
         alone: false,
         asked_by: Some(fixture.connection(1)),
         released: true,
+        fetched: true,
         since: shared::service::clock::Clock::now(&*fixture.clock),
         until: None,
     };

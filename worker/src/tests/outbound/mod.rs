@@ -174,6 +174,7 @@ impl Fixture {
             alone: false,
             asked_by: None,
             released: false,
+            fetched: false,
             since: self.clock.now(),
             until: None,
         };
