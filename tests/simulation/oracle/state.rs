@@ -64,7 +64,11 @@ fn judge_probe(ledger: &Ledger<'_>, line: &Line<'_>, id: &str, wrong: &mut Vec<S
         let later = &ledger.messages[**id];
         later.place > bound.place && later.at <= probe.at && authenticates(ledger, later)
     };
-    let is_unsure = |id: &&str| ledger.answers(id).any(|(_, json)| json["error"]["code"] == "auth_unavailable");
+    let is_unsure = |id: &&str| {
+        ledger
+            .answers(id)
+            .any(|(_, json)| json["error"]["code"] == "auth_unavailable")
+    };
     if line.sent.iter().filter(may_count).any(is_unsure) {
         return;
     }
