@@ -118,6 +118,17 @@ impl ConnectionHandle {
         self.wake.notify_one();
     }
 
+    /// A log-out was read, which may have to wait.
+    pub(crate) fn reads_log_out(&self) {
+        self.change(Session::reads_log_out);
+    }
+
+    /// A log-out that was read is refused.
+    pub(crate) fn refuses_log_out(&self) {
+        self.change(Session::refuses_log_out);
+        self.wake.notify_one();
+    }
+
     /// Its client has left.
     pub(crate) fn leave(&self) {
         self.change(Session::leave);

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use memchr::memchr;
 use memchr::memmem::Finder;
 use shared::wire::protocol::push_ack::PUSH_ACK_TEXT;
-use shared::wire::protocol::{CANCEL_MEMBER, MAX_ID_BYTES, RESERVED_PREFIX, TOKEN_MEMBER};
+use shared::wire::protocol::{CANCEL_MEMBER, LOGOUT_TEXTS, MAX_ID_BYTES, RESERVED_PREFIX, TOKEN_MEMBER};
 
 /// The longest text that may give up a message: its `id`, each byte of which may be written as an escape of six, and what is around it.
 const MOST_CANCEL_BYTES: usize = 6 * MAX_ID_BYTES + 64;
@@ -19,6 +19,8 @@ const MOST_CANCEL_BYTES: usize = 6 * MAX_ID_BYTES + 64;
 pub(crate) struct Looks {
     /// It may be one of the protocol's own: nothing is forwarded behind it until it is settled.
     pub(crate) barrier: bool,
+    /// It may log the connection out: nothing is pushed to it from here on.
+    pub(crate) logs_out: bool,
     /// It may have a token: what comes behind it may have to be decided by that.
     pub(crate) proves: bool,
     /// What tells that token from most others, if it may have one.
@@ -48,6 +50,7 @@ impl Mark {
 /// Tells the looks of texts.
 pub(crate) struct Glance {
     reserved: Finder<'static>,
+    log_outs: [Finder<'static>; 2],
     token: Finder<'static>,
     cancel: Finder<'static>,
     acknowledgement: Option<Finder<'static>>,
@@ -59,6 +62,7 @@ impl Glance {
         Self {
             acknowledgement: push_ack.then(|| Finder::new(PUSH_ACK_TEXT)),
             reserved: Finder::new(RESERVED_PREFIX),
+            log_outs: LOGOUT_TEXTS.map(Finder::new),
             token: Finder::new(TOKEN_MEMBER),
             cancel: Finder::new(CANCEL_MEMBER),
         }
@@ -67,8 +71,10 @@ impl Glance {
     /// The looks of that text.
     pub(crate) fn at(&self, text: &[u8]) -> Looks {
         let token = self.token.find(text).map(|place| place + TOKEN_MEMBER.len());
+        let barrier = self.reserved.find(text).is_some();
         Looks {
-            barrier: self.reserved.find(text).is_some(),
+            barrier,
+            logs_out: barrier && self.log_outs.iter().any(|word| word.find(text).is_some()),
             proves: token.is_some(),
             mark: token.and_then(|place| text.get(place..)).map(Mark::of),
             // Whoever gives something up says its `id`, and no more.
@@ -99,6 +105,13 @@ mod tests {
             assert_eq!((looks.barrier, looks.proves), (barrier, proves), "{text}");
             assert_eq!(looks.mark.is_some(), proves, "{text}");
         }
+    }
+
+    #[test]
+    fn a_log_out_is_told_from_other_messages_of_the_protocol() {
+        let logs_out = |text: &str| Glance::new(false).at(text.as_bytes()).logs_out;
+        assert!(logs_out(r#"{"id":"1","type":"auth.logout"}"#) && logs_out(r#"{"type" : "auth.forget"}"#));
+        assert!(!logs_out(r#"{"type":"auth.authenticate","token":"x"}"#));
     }
 
     #[test]

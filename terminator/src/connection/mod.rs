@@ -368,7 +368,7 @@ mod tests {
         }
         assert!(size(Connection::run) <= 1_648, "{}", size(Connection::run));
         assert!(
-            size_of::<crate::connection::handle::ConnectionHandle>() <= 560,
+            size_of::<crate::connection::handle::ConnectionHandle>() <= 576,
             "{}",
             size_of::<crate::connection::handle::ConnectionHandle>()
         );

@@ -107,6 +107,7 @@ mod tests {
             at: Timestamp::default(),
             looks: Looks {
                 acknowledges: false,
+                logs_out: false,
                 barrier: false,
                 proves: false,
                 mark: None,

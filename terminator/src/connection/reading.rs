@@ -98,6 +98,9 @@ impl Connection {
         if looks.acknowledges && self.acknowledge(&message.text) {
             return None;
         }
+        if looks.logs_out {
+            self.entry.peer.reads_log_out();
+        }
         self.ahead.push(message);
         if self.may_forward() {
             return self.forward_ahead();
@@ -145,6 +148,9 @@ impl Connection {
             let Some(message) = self.ahead.pop() else { break };
             if refusing {
                 self.forwarder.metrics.message_refused(PublishError::Away);
+                if message.looks.logs_out {
+                    peer.refuses_log_out();
+                }
                 peer.tell(refusal(&message.text, PublishError::Away));
                 continue;
             }

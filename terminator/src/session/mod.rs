@@ -45,6 +45,7 @@ use crate::connection::index::Owner;
 use crate::connection::looks::{Looks, Mark};
 use crate::connection::outgoing::{Entry, Outgoing, Queue};
 use crate::context::TerminatorContext;
+use crate::session::auth_state::log_outs::LogOuts;
 use crate::session::auth_state::{AuthState, Authentication};
 use crate::session::held::{Due, Held, Stand};
 use crate::session::in_flight::{InFlight, Kind};
@@ -96,6 +97,7 @@ pub(crate) struct Session {
     answer_due: Option<Instant>,
     /// When to send ahead what would renew it and waits for its turn.
     ahead_due: Option<Instant>,
+    log_outs: Option<Box<LogOuts>>,
     /// Whether the client was asked for a fresh token since the last one came.
     asked: bool,
     /// When to see whether it has ever authenticated.
@@ -180,6 +182,7 @@ impl Session {
             oldest_asked: 0,
             answer_due: None,
             ahead_due: None,
+            log_outs: None,
             asked: false,
             auth_due: shares.auth_timeout.map(|timeout| now + timeout),
             late_from: None,
@@ -204,7 +207,11 @@ impl Session {
         now: Instant,
     ) -> (Sequence, Standing) {
         let Looks {
-            barrier, proves, mark, ..
+            barrier,
+            proves,
+            mark,
+            logs_out,
+            ..
         } = looks;
         self.last_token = mark.or(self.last_token);
         let releases = || self.in_flight.is_releasing() || self.due_release(now).is_some();
@@ -223,6 +230,9 @@ impl Session {
         if barrier {
             self.barrier = Some(sequence);
             self.barrier_decides = !standing.unsettled;
+        }
+        if logs_out {
+            self.log_outs.get_or_insert_default().sent(sequence);
         }
         (sequence, standing)
     }
@@ -369,6 +379,23 @@ impl Session {
         }
         self.tell(self.refusal_of(body, error));
         true
+    }
+
+    /// A log-out was read, which may have to wait.
+    pub(crate) fn reads_log_out(&mut self) {
+        self.log_outs.get_or_insert_default().read();
+    }
+
+    /// A log-out that was read is refused.
+    pub(crate) fn refuses_log_out(&mut self) {
+        self.log_outs.get_or_insert_default().refused();
+    }
+
+    /// Whether its client has logged out, and nothing is pushed to it any more although that is not settled. If an answer is held,
+    /// what is held is fetched all the same: the log-out waits for it.
+    fn is_logging_out(&self) -> bool {
+        let log_outs = self.log_outs.as_deref();
+        log_outs.is_some_and(|all| all.is_any(&self.in_flight)) && !self.outbound.owes_answer()
     }
 
     /// A message that was never forwarded will not be.

@@ -104,13 +104,20 @@ impl Session {
     /// It waits here for its turn, which is fixed now.
     pub(crate) fn line_up(&mut self, message: Received) {
         let Looks {
-            barrier, proves, mark, ..
+            barrier,
+            proves,
+            mark,
+            logs_out,
+            ..
         } = message.looks;
         self.last_token = mark.or(self.last_token);
         let sequence = self.in_flight.forward(Kind::Message { proves });
         if barrier {
             self.barrier = Some(sequence);
             self.barrier_decides = false;
+        }
+        if logs_out {
+            self.log_outs.get_or_insert_default().sent(sequence);
         }
         self.again_bytes = self.again_bytes.saturating_add(length(&message.text));
         self.again.insert(
@@ -132,6 +139,9 @@ impl Session {
         if looks.barrier {
             self.barrier = Some(sequence);
             self.barrier_decides = true;
+        }
+        if looks.logs_out {
+            self.log_outs.get_or_insert_default().sent(sequence);
         }
         let standing = Standing {
             ahead: true,

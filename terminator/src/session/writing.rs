@@ -107,7 +107,11 @@ impl Session {
         let Some(outgoing) = self.not_written(outgoing, batch) else {
             return;
         };
-        let verdict = guard(self.binding.bound(), identity, now);
+        let verdict = match guard(self.binding.bound(), identity, now) {
+            // What it has asked before is answered; what is pushed waits for its owner.
+            _ if !outgoing.is_answer && self.is_logging_out() => Guard::Stranger,
+            verdict => verdict,
+        };
         if outgoing.late {
             let why = self.outbound.lose(verdict, now);
             if outgoing.is_answer {
@@ -216,7 +220,10 @@ impl Session {
 
     /// Whether what would be fetched could be written.
     fn may_fetch(&self, now: Instant) -> bool {
-        self.life == Life::Open && self.has_room_for_pushes() && self.own(now) == Some(Guard::Write)
+        self.life == Life::Open
+            && self.has_room_for_pushes()
+            && !self.is_logging_out()
+            && self.own(now) == Some(Guard::Write)
     }
 
     /// What the guard says of what is in the name of the connection's own identity, if it has one.

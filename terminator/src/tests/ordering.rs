@@ -209,6 +209,27 @@ async fn what_another_has_left_held_is_asked_for_as_soon_as_the_answers_before_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_out_ends_pushes_at_once_and_what_was_asked_before_it_is_answered() {
+    let mut fixture = Fixture::with(ORDER).await;
+    let (mut client, connection) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    client.send("takes long").await;
+    let (asked, _) = fixture.question().await;
+    client.send(r#"{"type":"auth.logout"}"#).await;
+    fixture.push(connection, 1, "for alice").await;
+    fixture.expect_given_back(Bounced::Gone, "for alice").await;
+    fixture.expect_no_question().await;
+    fixture.answer(asked.stamp, reply(1), "answer").await;
+    assert_eq!(client.text().await, "answer");
+    // It fails: whoever it was is told again, and gets what was pushed.
+    let (log_out, _) = fixture.question().await;
+    fixture.push(connection, 1, "meanwhile").await;
+    fixture.expect_given_back(Bounced::Gone, "meanwhile").await;
+    fixture.answer(log_out.stamp, Reply::ONLY, "cannot be").await;
+    assert_eq!(client.text().await, "cannot be");
+    fixture.expect_fetch().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_answer_to_a_released_message_waits_for_one_before_it_that_is_held() {
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;

@@ -285,6 +285,30 @@ async fn whose_message_the_broker_has_lost_is_told_and_can_ask_again() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_out_behind_a_slow_message_ends_pushes_at_once() {
+    let release = Arc::new(tokio::sync::Notify::new());
+    let held = release.clone();
+    let upstream = Upstream::start(move |_: &Asked| Said::When(held.clone(), 200, "1".to_owned())).await;
+    let stack = before(&upstream, 1, &[]).await;
+    let mut client = stack.client().await;
+    client.authenticate(&token_for("alice").mint()).await;
+    let slow = client.ask("slow", None, Value::Null).await;
+    client.send_json(&json!({"id": "out", "type": "auth.logout"})).await;
+    // It was read before this ping.
+    client.ping(SOON).await;
+    let mut backend = stack.producer().await;
+    assert_eq!(backend.push_to("alice", json!("private")).await, "held");
+    client.expect_nothing_shown().await;
+    release.notify_one();
+    assert_eq!(answers(&mut client, 1).await, [slow]);
+    assert_eq!(client.next_json(SOON).await, json!({"type": "auth.ok", "id": "out"}));
+    client.expect_nothing_shown().await;
+    let mut next = stack.client().await;
+    next.authenticate(&token_for("alice").mint()).await;
+    assert_eq!(next.pushes(1).await, ["private"]);
+}
+
 /// It brings the token for which another waits, so that it is handled after that one.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_back_is_waited_for_since_it_was_received() {

@@ -19,7 +19,10 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
             let mut answers = ledger.answers(id);
             answers.any(|(at, json)| *at <= before && json["type"] == "error")
         };
-        let handled = ledger.handled.iter().filter(|handled| !refused(handled.id, handled.at));
+        // And so may what it had lost that it was dropped, for whoever takes over from a client that has left.
+        let left = |at: u64| !ledger.losses.is_empty() && line.ended.is_some_and(|(ended, _)| ended <= at);
+        let handled = ledger.handled.iter();
+        let handled = handled.filter(|handled| !refused(handled.id, handled.at) && !left(handled.at));
         let handled = handled.map(|handled| handled.id);
         in_order(ledger, *socket, handled, "handled", wrong);
         if ledger.losses.is_empty() {

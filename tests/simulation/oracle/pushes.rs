@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::eras::{Era, Eras};
 use super::ledger::{Ledger, Push};
+use crate::scenario::Kind;
 use crate::trace::{End, Socket};
 
 pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
@@ -24,6 +25,14 @@ pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
             // In order among what was sent while it was theirs without a break. What was sent before, or to a connection that
             // expired before it had read all, may come back later than what was held at once; and so may what was on its way
             // when the store lost that the connection is there.
+            // And so may what was sent before a log-out and read after it.
+            let logged_out = |id: &str| {
+                let message = &ledger.messages[id];
+                message.kind == Kind::Forget && (push.at..=*at).contains(&message.at) && ledger.accepted(id).is_some()
+            };
+            if line.sent.iter().any(|id| logged_out(id)) {
+                continue;
+            }
             let theirs = |era: &Era| era.subject == push.subject && (era.from..=era.until).contains(&push.at);
             let Some(era) = eras.on(*socket).iter().position(theirs) else {
                 continue;

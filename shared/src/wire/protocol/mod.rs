@@ -20,6 +20,10 @@ pub const SUBPROTOCOL: &str = "countersign.v1.json";
 /// Message types under this prefix are the protocol's own.
 pub const RESERVED_PREFIX: &str = "auth.";
 
+/// The type of the message that ends a connection's authentication, as it must be written to act before what was sent before it is
+/// done; and its former name, which means the same.
+pub const LOGOUT_TEXTS: [&str; 2] = ["\"auth.logout\"", "\"auth.forget\""];
+
 /// The name of the member that holds a message's token, as it must be written: a terminator looks for it, and does not parse.
 pub const TOKEN_MEMBER: &str = "\"token\"";
 

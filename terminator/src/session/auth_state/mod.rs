@@ -6,6 +6,7 @@
 //! token that was issued earlier than the one in force changes nothing, whichever is heard of first.
 
 mod history;
+pub(crate) mod log_outs;
 
 use std::time::Duration;
 
