@@ -314,16 +314,16 @@ impl Runtime {
         ));
         let forwarder = Arc::new(forwarder);
         let (epochs, heard) = watch::channel(None);
-        let (unannounced, announced_again) = mpsc::unbounded_channel();
+        let (entered, known) = mpsc::unbounded_channel();
         let announcer = Announcer {
             registry: registry.clone(),
             forwarder: forwarder.clone(),
             epochs: heard,
-            unannounced: announced_again,
+            entered: known,
             link: bus.link(),
         };
         let background = vec![
-            tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs, unannounced, sealer).run(answers)),
+            tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs, entered, sealer).run(answers)),
             tokio::spawn(crate::timers::turning::turn(registry.clone(), phases.clone())),
             tokio::spawn(announcer.run()),
         ];

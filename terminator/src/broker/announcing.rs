@@ -34,8 +34,9 @@ const SLICE_PAUSE: Duration = Duration::from_millis(50);
 /// When those are announced again that the broker did not take.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// When a connection is announced again of which the store could not be told, and how much longer it takes while that goes on.
-const LEAST_WAIT: Duration = Duration::from_secs(1);
+/// When a connection is announced again of which no worker has said that the store knows it, and how much longer it takes while that
+/// goes on.
+const LEAST_WAIT: Duration = Duration::from_secs(5);
 const MOST_WAIT: Duration = Duration::from_secs(60);
 
 /// How often this process sees that it runs and has the broker: it may have been frozen meanwhile.
@@ -53,18 +54,19 @@ pub(crate) struct Announcer {
     /// The last that was heard of; nothing until one is.
     pub(crate) epochs: watch::Receiver<Option<Epoch>>,
     pub(crate) link: watch::Receiver<Link>,
-    /// Connections of which the store could not be told.
-    pub(crate) unannounced: mpsc::UnboundedReceiver<ConnectionId>,
+    /// Connections of which the store knows.
+    pub(crate) entered: mpsc::UnboundedReceiver<ConnectionId>,
 }
 
-/// Connections that are to be announced again, and when.
-struct Again {
+/// Connections that were announced, and of which it is not known yet that the store knows them.
+struct Unconfirmed {
     connections: BTreeSet<ConnectionId>,
+    /// When they are announced again.
     at: Instant,
     backoff: Backoff,
 }
 
-impl Again {
+impl Unconfirmed {
     fn new() -> Self {
         Self {
             connections: BTreeSet::new(),
@@ -73,15 +75,16 @@ impl Again {
         }
     }
 
-    fn add(&mut self, connection: ConnectionId) {
+    fn announced(&mut self, connections: impl Iterator<Item = ConnectionId>) {
+        self.connections.extend(connections);
+        self.at = Instant::now() + self.backoff.next_wait(chance::share());
+    }
+
+    fn entered(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
         if self.connections.is_empty() {
-            let long_ago = self.at.elapsed() > MOST_WAIT;
-            if long_ago {
-                self.backoff = Backoff::new(LEAST_WAIT, MOST_WAIT);
-            }
-            self.at = Instant::now() + self.backoff.next_wait(chance::share());
+            self.backoff = Backoff::new(LEAST_WAIT, MOST_WAIT);
         }
-        self.connections.insert(connection);
     }
 }
 
@@ -90,26 +93,27 @@ impl Announcer {
     pub(crate) async fn run(mut self) {
         let (mut epochs, mut link) = (self.epochs.clone(), self.link.clone());
         let mut seen = None;
-        let mut again = Again::new();
+        let mut unconfirmed = Unconfirmed::new();
         loop {
             // Whatever ends, the others go on.
             tokio::select! {
                 biased;
                 Ok(()) = epochs.changed() => {
                     info!("the store may have lost its connections: they are announced anew");
-                    let announced = self.announce_all(&HashMap::new()).await;
+                    let announced = self.announce_all(&HashMap::new(), &mut unconfirmed).await;
                     // What a worker recorded before is heard of here only later.
                     sleep(STRAGGLERS).await;
-                    self.announce_all(&announced).await;
+                    self.announce_all(&announced, &mut unconfirmed).await;
                 }
                 Ok(()) = link.changed() => {}
-                Some(connection) = self.unannounced.recv() => {
-                    again.add(connection);
+                Some(connection) = self.entered.recv() => {
+                    unconfirmed.entered(connection);
                     continue;
                 }
-                () = sleep_until(again.at), if !again.connections.is_empty() => {
-                    let connections = std::mem::take(&mut again.connections);
-                    self.announce(connections.into_iter().filter_map(|one| self.registry.find(one)).collect()).await;
+                () = sleep_until(unconfirmed.at), if !unconfirmed.connections.is_empty() => {
+                    let connections = std::mem::take(&mut unconfirmed.connections);
+                    let waiting = connections.into_iter().filter_map(|one| self.registry.find(one)).collect();
+                    self.announce(waiting, &mut unconfirmed).await;
                 }
                 () = sleep(BEAT) => {}
             }
@@ -126,7 +130,7 @@ impl Announcer {
                     "back after a long time without the broker: asks what was revoked, and announces all connections"
                 );
                 self.ask_for_revocations().await;
-                self.announce_all(&HashMap::new()).await;
+                self.announce_all(&HashMap::new(), &mut unconfirmed).await;
             }
         }
     }
@@ -139,17 +143,18 @@ impl Announcer {
     }
 
     /// Announces all connections but those that were announced as they are. Tells which it has announced, and as what.
-    async fn announce_all(&self, before: &Announced) -> Announced {
+    async fn announce_all(&self, before: &Announced, unconfirmed: &mut Unconfirmed) -> Announced {
         let mut all = self.registry.all();
         all.retain(|peer| {
             let by = peer.look(Session::changed_by);
             by.is_some() && before.get(&peer.id().number) != by.as_ref()
         });
-        self.announce(all).await
+        self.announce(all, unconfirmed).await
     }
 
-    async fn announce(&self, mut waiting: Vec<Arc<ConnectionHandle>>) -> Announced {
+    async fn announce(&self, mut waiting: Vec<Arc<ConnectionHandle>>, unconfirmed: &mut Unconfirmed) -> Announced {
         let mut announced = Announced::new();
+        unconfirmed.announced(waiting.iter().map(|peer| peer.id()));
         while !waiting.is_empty() {
             let mut untold = Vec::new();
             for slice in waiting.chunks(SLICE) {

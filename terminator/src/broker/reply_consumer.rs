@@ -24,8 +24,8 @@ pub(crate) struct ReplyConsumer {
     revoked: Revocations,
     /// The epoch of the store, for whoever announces connections.
     epochs: watch::Sender<Option<Epoch>>,
-    /// For the same: connections of which the store could not be told.
-    unannounced: mpsc::UnboundedSender<ConnectionId>,
+    /// For the same: connections of which the store knows.
+    entered: mpsc::UnboundedSender<ConnectionId>,
     sealer: Sealer,
 }
 
@@ -34,7 +34,7 @@ impl ReplyConsumer {
         registry: Arc<Registry>,
         undelivered: UndeliveredPublisher,
         epochs: watch::Sender<Option<Epoch>>,
-        unannounced: mpsc::UnboundedSender<ConnectionId>,
+        entered: mpsc::UnboundedSender<ConnectionId>,
         sealer: Sealer,
     ) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl ReplyConsumer {
             undelivered,
             revoked: Revocations::default(),
             epochs,
-            unannounced,
+            entered,
             sealer,
         }
     }
@@ -75,9 +75,9 @@ impl ReplyConsumer {
             // It is for workers alone.
             Return::Rules(_) | Return::Cancelled(_) | Return::Load(_) => delivery.ack(),
             Return::Reply(stamp, answer) => self.answer(stamp, answer, delivery),
-            Return::Command(connection, Command::Announce) => {
+            Return::Command(connection, Command::Entered) => {
                 // Without an announcer, the terminator is over.
-                let _ = self.unannounced.send(connection);
+                let _ = self.entered.send(connection);
                 delivery.ack();
             }
             Return::Command(connection, errand) => self.errand(connection, errand, delivery),
@@ -143,7 +143,7 @@ impl ReplyConsumer {
         let wanted = match &errand {
             Command::Write(write) => write.identity.is_some(),
             Command::Wake { .. } => true,
-            Command::Fetched { .. } | Command::Replaced | Command::Announce => false,
+            Command::Fetched { .. } | Command::Replaced | Command::Entered => false,
         };
         let brought = match self.registry.find(connection) {
             Some(peer) => peer.errand(errand, delivery),

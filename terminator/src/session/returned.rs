@@ -149,7 +149,7 @@ impl Session {
                 self.close(CloseReason::Close { code, say: false }, Instant::now());
             }
             // That is for its terminator.
-            Command::Announce => {}
+            Command::Entered => {}
         }
         delivery.ack();
         DeliveryResult::Taken

@@ -61,7 +61,8 @@ fn outlives_its_expiry(ledger: &Ledger<'_>, line: &Line<'_>, id: &str) -> bool {
     mixed
         && handled.is_some_and(|handled| {
             let sent = ledger.messages[id].at;
-            let token = bound(ledger, line, sent).and_then(|message| message.token);
+            // What was sent in the same moment may have come behind it.
+            let token = bound(ledger, line, sent.saturating_sub(1)).and_then(|message| message.token);
             token.is_none_or(|token| ledger.until(token) <= handled.at)
         })
 }

@@ -33,6 +33,9 @@ pub(super) fn judge(ledger: &Ledger<'_>, eras: &Eras, wrong: &mut Vec<String>) {
             if line.sent.iter().any(|id| logged_out(id)) {
                 continue;
             }
+            if ledger.is_announcing(push.at) {
+                continue;
+            }
             let theirs = |era: &Era| era.subject == push.subject && (era.from..=era.until).contains(&push.at);
             let Some(era) = eras.on(*socket).iter().position(theirs) else {
                 continue;
@@ -66,7 +69,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
     let refused = outcome("refused").is_some();
     for (socket, era) in eras.by(push.subject) {
         let there = era.from <= push.at && era.until >= push.at + ledger.patience_ms();
-        let excused = ledger.may_be_lost(push.at) || ledger.is_announcing(push.at);
+        let excused = ledger.may_be_lost(push.at) || ledger.is_announcing(push.at) || may_be_unknown(ledger);
         if there && !refused && !read.contains(&socket) && !excused {
             wrong.push(format!("P7: {id} never reached {socket:?}, which was there"));
         }
@@ -79,7 +82,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
             let missed = eras
                 .by(push.subject)
                 .find(|(_, era)| era.within(push.at, *at) >= ledger.patience_ms());
-            if let Some((socket, _)) = missed {
+            if let Some((socket, _)) = missed.filter(|_| !may_be_unknown(ledger)) {
                 wrong.push(format!("P7: {id} was given up, though {socket:?} was there"));
             }
         }
@@ -87,6 +90,11 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
         None if !ledger.settings.push_ack && breaks(ledger, push) || ledger.may_be_lost(push.at) => {}
         None => wrong.push(format!("P7: {id} is lost: {:?}", push.outcomes)),
     }
+}
+
+/// Whether the store may not know for long which connections there are: it has lost them, and announcements were purged.
+fn may_be_unknown(ledger: &Ledger<'_>) -> bool {
+    ledger.settings.answer_timeout.is_some() && !ledger.losses.is_empty()
 }
 
 /// Whether a socket of its identity ended without our doing after it was sent.

@@ -421,7 +421,7 @@ impl Job {
             // Others of the identity were told too, and whoever comes is told when it registers.
             Return::Command(
                 _,
-                Command::Wake { from: None } | Command::Fetched { .. } | Command::Replaced | Command::Announce,
+                Command::Wake { from: None } | Command::Fetched { .. } | Command::Replaced | Command::Entered,
             ) => None,
             Return::Revoked(revocations) => Self::put_back(message, envelope::revoked(&revocations)),
             Return::Epoch(epoch) => Self::put_back(message, envelope::epoch(epoch)),

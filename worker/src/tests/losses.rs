@@ -69,17 +69,19 @@ async fn a_connection_that_is_announced_is_pushed_to_by_a_store_that_knew_nothin
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_of_which_the_store_cannot_be_told_is_to_be_announced_again() {
+async fn a_terminator_is_told_when_the_store_knows_a_connection_and_not_before() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let standing = standing_elsewhere().await;
     fixture.store.set_away(true);
     fixture.announce(&standing).await;
-    let (connection, errand, _) = fixture.errand().await;
-    assert_eq!((connection, errand), (fixture.connection(1), Command::Announce));
     fixture.store.set_away(false);
     fixture.announce(&standing).await;
+    let (connection, errand, _) = fixture.errand().await;
+    assert_eq!((connection, errand), (fixture.connection(1), Command::Entered));
     assert_eq!(fixture.store.connections(tag("alice")).await.unwrap().len(), 1);
+    let queue = fixture.names.return_queue(fixture.terminator).name;
+    assert_eq!(fixture.bus.depth(&queue).0, 0, "once");
 }
 
 #[tokio::test(start_paused = true)]

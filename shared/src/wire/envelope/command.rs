@@ -15,7 +15,7 @@
 //! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
 //! | `wake` | `from` | something is held that the connection may ask for: of that connection; else answers that are its own by now, or what is for its identity |
 //! | `replaced` | | another connection has taken over from it: it is to be closed |
-//! | `announce` | | the store could not be told of it: the terminator is to announce it again, a little later |
+//! | `entered` | | the store knows of it: the terminator need not announce it again |
 //!
 //! `correlation_id` is the connection, `timestamp` when what is written was first
 //! given to us, in seconds.
@@ -32,7 +32,7 @@ const TYPE_WRITE: &str = "write";
 const TYPE_FETCHED: &str = "fetched";
 const TYPE_WAKE: &str = "wake";
 const TYPE_REPLACED: &str = "replaced";
-const TYPE_ANNOUNCE: &str = "announce";
+const TYPE_ENTERED: &str = "entered";
 
 const FOR: &str = "identity";
 const OUTCOME_TO: &str = "outcome-to";
@@ -69,8 +69,8 @@ pub enum Command {
     },
     /// Another connection has taken over from it: it is to be closed.
     Replaced,
-    /// The store could not be told of it: its terminator is to announce it again, a little later.
-    Announce,
+    /// The store knows of it: its terminator, which has announced it, need not do so again.
+    Entered,
 }
 
 /// A text for a connection.
@@ -187,7 +187,7 @@ impl Command {
             ),
             Self::Wake { from } => (TYPE_WAKE, Headers::default().text(FROM, *from)),
             Self::Replaced => (TYPE_REPLACED, Headers::default()),
-            Self::Announce => (TYPE_ANNOUNCE, Headers::default()),
+            Self::Entered => (TYPE_ENTERED, Headers::default()),
         };
         properties.kind = Some(kind.to_owned());
         properties.headers = headers.0;
@@ -228,7 +228,7 @@ impl Command {
                 from: parsed(properties, FROM)?,
             }),
             Some(TYPE_REPLACED) => Some(Self::Replaced),
-            Some(TYPE_ANNOUNCE) => Some(Self::Announce),
+            Some(TYPE_ENTERED) => Some(Self::Entered),
             _ => None,
         })
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::bus::{Properties, PublishError, Route};
+use shared::service::clock::Timestamp;
 use shared::wire::envelope::{self, Command, ForwardedMessage};
+use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::MOST_AT_A_TIME;
 use tokio::time::timeout;
 use tracing::debug;
@@ -26,19 +28,35 @@ impl Pipeline {
     /// nothing changes, since nothing is newer than what was written by the same message.
     ///
     /// # Errors
-    /// If the connection could not be told of what is held, or its terminator that it is to announce it again.
+    /// If the connection could not be told of what is held, or its terminator that it is entered.
     pub(in crate::process) async fn announced(&self, question: &ForwardedMessage) -> Result<Outcome, PublishError> {
-        let bound = Bound::of(&question.standing);
-        let (Some(bound), Some(by)) = (bound, question.standing.by) else {
-            return Ok(Outcome::Announced);
-        };
         let (connection, now) = (question.stamp.connection, self.clock.now());
+        let bound = Bound::of(&question.standing).zip(question.standing.by);
+        let is_known = match &bound {
+            Some((bound, by)) => self.enter(connection, bound, *by, now).await?,
+            None => true,
+        };
+        if is_known {
+            self.send_errand(connection, &Command::Entered, Bytes::new()).await?;
+        }
+        Ok(Outcome::Announced)
+    }
+
+    /// Tells whether the store knows of the connection now, or need not. Nothing waits here, where messages are handled, for a
+    /// store that may be away for long: the connection is announced again.
+    async fn enter(
+        &self,
+        connection: ConnectionId,
+        bound: &Bound,
+        by: Sequence,
+        now: Timestamp,
+    ) -> Result<bool, PublishError> {
         let subject = bound.subject(connection);
         let Some(principal) = bound.principal() else {
-            return Ok(Outcome::Announced);
+            return Ok(true);
         };
         if self.revoked.judge(&subject, now) == Judgement::Revoked {
-            return Ok(Outcome::Announced);
+            return Ok(true);
         }
         let authentication = Authentication::Live {
             until: bound.grant.until.saturating_sub(self.rules.terms.leeway),
@@ -55,11 +73,9 @@ impl Pipeline {
         let recording = match entered {
             Ok(recording) => recording,
             Err(reason) => {
-                // Nothing waits here, where messages are handled, for a store that may be away for long.
                 self.metrics.store_failed();
                 debug!(%connection, %reason, "a connection that was announced could not be entered");
-                self.send_errand(connection, &Command::Announce, Bytes::new()).await?;
-                return Ok(Outcome::Announced);
+                return Ok(false);
             }
         };
         debug!(target: JOURNEY, stage = "announced", %stamp, recorded = ?recording.recorded, waiting = recording.waiting);
@@ -68,7 +84,7 @@ impl Pipeline {
             self.send_errand(connection, &Command::Wake { from: None }, Bytes::new())
                 .await?;
         }
-        Ok(Outcome::Announced)
+        Ok(true)
     }
 
     /// A terminator is back that may have missed revocations: it is told all.
