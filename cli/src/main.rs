@@ -38,40 +38,40 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run all of it in this process, with a page to watch it by (the default).
+    /// Run everything in this process, with a page to watch it (the default).
     #[command(after_help = dev::EXAMPLES)]
     Dev(dev::DevArgs),
-    /// Make, read and check tokens.
+    /// Mint, inspect and verify tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Put messages into the queue, and wait for their answers.
+    /// Inject messages into the queue, and wait for their replies.
     #[command(after_help = inject::EXAMPLES)]
     Inject(inject::InjectArgs),
-    /// Push something to an identity or a connection, and tell what becomes of it.
+    /// Push to an identity or a connection, and print the outcome.
     #[command(after_help = push::EXAMPLES)]
     Push(push::PushArgs),
-    /// Take tokens back before their time, and wait until that is in force.
+    /// Revoke tokens before they expire, and wait until that is in force.
     #[command(after_help = revoke::EXAMPLES)]
     Revoke(revoke::RevokeArgs),
     /// Look at connections, at what is held, and at dead letters.
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
-    /// Tell why a message was held, refused or let go, or a connection closed.
+    /// Explain why a message was held, refused or released, or a connection closed.
     #[command(after_help = crate::inspect::explain::EXAMPLES)]
     Explain(crate::inspect::explain::ExplainArgs),
     /// Send messages over a WebSocket, and print what comes back.
     #[command(after_help = send::EXAMPLES)]
     Send(send::SendArgs),
-    /// Measure how fast it is, and whether anything gets lost.
+    /// Measure throughput and latency, and check that nothing is lost.
     #[command(after_help = bench::EXAMPLES)]
     Bench(Box<bench::BenchArgs>),
     /// Ask a program whether it is ready, as a health check does.
     #[command(after_help = ready::EXAMPLES)]
     Ready(ready::ReadyArgs),
-    /// Tell which keys, passwords and certificates programs have in force, and never what they are.
+    /// Show which keys, passwords and certificates programs have in force, and never their values.
     #[command(after_help = credentials::EXAMPLES)]
     Credentials(credentials::CredentialsArgs),
-    /// Print what makes a shell complete the words of this tool, or of a program.
+    /// Print shell completions for this tool, or for a program.
     #[command(after_help = crate::manual::completions::EXAMPLES)]
     Completions(crate::manual::completions::CompletionsArgs),
     /// Write the manual pages of this tool and of the programs into a folder.

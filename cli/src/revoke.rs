@@ -16,20 +16,20 @@ use shared::wire::envelope::JSON;
 use shared::wire::id::ConnectionId;
 
 use crate::support::broker::BrokerArgs;
-use crate::support::rpc_client::{Fate, Line, One, Pace};
+use crate::support::rpc_client::{NoReply, One, Pace, RpcClient};
 use crate::support::{human, print};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  countersign revoke --subject alice                     log alice out everywhere; what is issued from now on is good
+  countersign revoke --subject alice                     log alice out everywhere; tokens issued from now on are valid
   countersign revoke --subject alice --grace 30s         ask her clients for a fresh token first
   countersign revoke --jti 3f1c --issuer https://id.example
-  countersign revoke --sid 08a5019c --issuer https://id.example     one login, and what came of it
+  countersign revoke --sid 08a5019c --issuer https://id.example     one login, and all its tokens
   countersign revoke --connection 0f3c9a2b7d51e604.1f    `countersign inspect identity` names connections
   countersign revoke --subject alice --json | jq .connections      how many it has reached (of a subject, or a connection)
   countersign revoke --everyone --issued-before 2026-11-23T22:00:00Z
 
-Exit status: 0 it is in force, 1 it was refused, 2 nobody confirmed it.";
+Exit status: 0 it is in force, 1 it was refused, 2 it was not confirmed.";
 
 /// One question is asked.
 const IN_FLIGHT: u16 = 1;
@@ -39,11 +39,11 @@ const IN_FLIGHT: u16 = 1;
 pub(crate) struct RevokeArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Who vouches for the subject, or issued the token; needed where workers accept several issuers.
+    /// The issuer of the subject or the token; needed if workers accept several issuers.
     #[arg(long, conflicts_with_all = ["connection", "everyone"])]
     issuer: Option<String>,
-    /// Tokens that were issued from this moment on stay good: seconds since 1970, or a time such as
-    /// 2026-11-23T22:01:34Z (default: now).
+    /// Tokens issued from this moment on stay valid: seconds since 1970, or a time such as 2026-11-23T22:01:34Z
+    /// (default: now).
     #[arg(long, value_name = "MOMENT", value_parser = human::parse_moment)]
     issued_before: Option<Timestamp>,
     /// How long clients may go on, and are asked for a fresh token meanwhile (default: they are closed at once).
@@ -72,10 +72,10 @@ struct TargetArgs {
     /// All tokens of the session with this claim `sid`.
     #[arg(long)]
     sid: Option<String>,
-    /// What authenticates this connection; the token stays good elsewhere.
+    /// The authentication of this connection; its token stays valid elsewhere.
     #[arg(long, value_name = "ID", value_parser = human::parse_connection)]
     connection: Option<ConnectionId>,
-    /// All tokens of everybody.
+    /// All tokens of all identities.
     #[arg(long)]
     everyone: bool,
 }
@@ -125,15 +125,15 @@ pub(crate) async fn run(args: RevokeArgs) -> anyhow::Result<ExitCode> {
         in_flight: IN_FLIGHT,
         timeout: args.timeout,
     };
-    let mut line = Line::open(&args.broker, pace, true).await?;
+    let mut line = RpcClient::open(&args.broker, pace, true).await?;
     let mut question = One::new(args.message(SystemClock.now()));
     let asked = line.ask(keys::REVOKE, &mut question).await;
     line.close().await;
     asked?;
     match question.reply {
         Some(Ok(answer)) => args.tell(&answer.body),
-        Some(Err(Fate::NotTaken(error))) => bail!("the broker has not taken it: {error}"),
-        Some(Err(Fate::Unanswered | Fate::Taken)) | None => bail!(
+        Some(Err(NoReply::NotTaken(error))) => bail!("the broker has not taken it: {error}"),
+        Some(Err(NoReply::Unanswered | NoReply::Taken)) | None => bail!(
             "no confirmation within {}: does a worker run in the namespace {} of this broker? The broker has the \
              revocation, and it comes into force as soon as a worker takes it; to be sure, say it again",
             human::duration(args.timeout),

@@ -132,7 +132,7 @@ Examples:
         --amqp-url amqp://terminator@rabbit-1/%2f,amqp://terminator@rabbit-2/%2f \\
         --amqp-password-file /etc/countersign/amqp-password
 
-  What would be in force, and where it came from:
+  The settings that would be in force, and where each came from:
     terminator --config /etc/countersign.toml --print-config",
     };
 

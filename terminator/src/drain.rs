@@ -1,4 +1,4 @@
-//! How a terminator that is asked to end lets its clients go.
+//! How a terminator that is asked to stop lets its clients go.
 //!
 //! Whoever routes to it (a load balancer, Kubernetes' endpoints) learns from `/readyz` that it is about to end, and needs a while to
 //! act on that: until then it accepts clients as before, for `drain-delay`. Then it takes nobody new, and closes what it has bit
@@ -36,7 +36,7 @@ impl Drain {
     /// Waits until nobody is sent here any more.
     pub(crate) async fn until_routing_has_moved(&self) {
         if !self.delay.is_zero() {
-            info!(delay = ?self.delay, "about to drain; clients are accepted until routing has moved");
+            info!(delay = ?self.delay, "draining soon; clients are accepted until `drain-delay` is over");
             sleep(self.delay).await;
         }
     }
@@ -51,7 +51,7 @@ impl Drain {
         if !in_time {
             warn!(
                 connections = connections.len(),
-                "the deadline has come; closing what is left"
+                "the deadline has passed; closing the remaining connections"
             );
             phase::set(phase, Phase::Terminated);
             // Each says good-bye within its own limits.

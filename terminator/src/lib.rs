@@ -176,8 +176,8 @@ impl Terminator {
             config.broker.namespace.as_str(),
             &mut credentials,
         )?;
-        let house = Runtime::open(config, parts, (tls, sealer), tracer.clone());
-        let console_view = house.console_view.clone();
+        let runtime = Runtime::open(config, parts, (tls, sealer), tracer.clone());
+        let console_view = runtime.console_view.clone();
         if let Some(console) = console {
             console.show(Arc::new(console_view.clone()));
         }
@@ -187,8 +187,8 @@ impl Terminator {
             console_view,
             shutdown: shutdown.clone(),
             #[cfg(any(test, feature = "simulation"))]
-            door: simulation::Door::of(&house),
-            served: tokio::spawn(house.serve(socket, readiness, shutdown)),
+            door: simulation::Door::of(&runtime),
+            served: tokio::spawn(runtime.serve(socket, readiness, shutdown)),
             tracer,
             _keeping: credentials.keep(),
         })
@@ -401,7 +401,7 @@ impl Runtime {
         }
         drop(self.phase);
         if timeout(FAREWELL_TIMEOUT, self.bus.close()).await.is_err() {
-            warn!("the broker did not take our last words in time");
+            warn!("timed out while sending the last messages to the broker");
         }
         in_time
     }

@@ -14,16 +14,16 @@ use crate::{Parts, Runtime, StartError, Terminator, TerminatorConfig};
 
 /// The way in.
 pub(crate) struct Door {
-    /// The door closes with the house, not with whoever holds the handle.
+    /// The door closes with the runtime, not with the handle.
     acceptor: Weak<Acceptor>,
     connections: TaskTracker,
 }
 
 impl Door {
-    pub(crate) fn of(house: &Runtime) -> Self {
+    pub(crate) fn of(runtime: &Runtime) -> Self {
         Self {
-            acceptor: Arc::downgrade(&house.acceptor),
-            connections: house.connections.clone(),
+            acceptor: Arc::downgrade(&runtime.acceptor),
+            connections: runtime.connections.clone(),
         }
     }
 }

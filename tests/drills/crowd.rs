@@ -19,7 +19,7 @@ use tokio::{
 const CROWD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// Idle connections a second, as in the attack that kept others out for half a minute.
 const IDLE_PER_SECOND: u32 = 1_300;
-/// Sockets that never say who they are: as many as once filled the store.
+/// Connections that never say who they are: as many as once filled the store.
 const STRANGERS: usize = 219;
 /// Clients that come back at the same moment.
 const RETURNING: usize = 2_000;

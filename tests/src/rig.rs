@@ -1,6 +1,6 @@
 //! A running system, whatever it stands on: what the claims about the policies need of it.
 //!
-//! Two homes: a [`Stack`] of real programs on RabbitMQ and Redis, and [`Embedded`], the same terminator and workers
+//! Two implementations: a [`Stack`] of real programs on RabbitMQ and Redis, and [`Embedded`], the same terminator and workers
 //! within this process on the memory bus and store, as `countersign dev` runs them.
 
 use std::{net::SocketAddr, sync::Arc};

@@ -102,7 +102,7 @@ impl Worker {
         let sealing = crate::app::start::sealing(&config, &mut credentials)?;
         let door = AdminListener::open(config.admin_listen, credentials.register(), config.console).await?;
         let events = Opened::open(config.provider_events_listen).await?;
-        let keeper = crate::app::start::keeper(&config, contents, &verifier, &credentials.register()).await?;
+        let refresher = crate::app::start::refresher(&config, contents, &verifier, &credentials.register()).await?;
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
         config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
@@ -120,7 +120,13 @@ impl Worker {
         let running = Consumers::start(parts, application, tracer.clone());
         let revoking = (running.revoker.clone(), running.known.clone());
         let events = events.map(|opened| opened.take(&config, verifier, clock, revoking));
-        let outside = door.watch(bus, &namespace, store, (keeper, credentials), &running.recent_decisions);
+        let outside = door.watch(
+            bus,
+            &namespace,
+            store,
+            (refresher, credentials),
+            &running.recent_decisions,
+        );
         Ok(Self {
             running,
             tracer,

@@ -35,7 +35,7 @@ pub(crate) fn authorities(whom: &'static str) -> RootCertStore {
     if trusted == 0 {
         tracing::error!(
             whom,
-            "there are no certificates of authorities on this machine, so nobody is trusted"
+            "there are no CA certificates on this machine, so no server is trusted"
         );
     }
     roots

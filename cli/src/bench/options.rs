@@ -84,14 +84,14 @@ pub(crate) struct BenchArgs {
     /// answer lets the next message go). The timer is exact to 1 ms.
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
-    /// How long to measure, for each of what is measured; 0 for --idle and --burst alone.
+    /// How long to measure, for each measurement; 0 for --idle and --burst only.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     seconds: u64,
     /// How long to warm up before each measurement.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = human::parse_duration)]
     warm_up: Duration,
-    /// How long a message is, token and all, in bytes; with the development key's tokens
-    /// 272 is about the shortest, and what cannot be shorter is longer.
+    /// The size of a message in bytes, token included; with the development key's tokens about 272 is the minimum, and
+    /// a smaller value has no effect.
     #[arg(long, value_name = "BYTES", default_value_t = 272, value_parser = size)]
     pub(crate) size: usize,
     /// How many workers --stack starts.

@@ -18,7 +18,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const PREFETCH: u16 = 16;
 
 /// Asks, one question after the other.
-pub(crate) struct Asker {
+pub(crate) struct RpcClient {
     publisher: Publisher,
     exchange: String,
     reply_to: String,
@@ -26,7 +26,7 @@ pub(crate) struct Asker {
 }
 
 /// What is asked.
-pub(super) struct Question<'a> {
+pub(super) struct Request<'a> {
     /// The routing key.
     pub(super) key: &'a str,
     /// By which its answer is known.
@@ -36,7 +36,7 @@ pub(super) struct Question<'a> {
     pub(super) body: Bytes,
 }
 
-impl Asker {
+impl RpcClient {
     /// Begins to listen for answers.
     pub(crate) fn new(bus: &dyn Bus, names: &Names) -> Self {
         let queue = names.inject_queue(rand::random());
@@ -54,7 +54,7 @@ impl Asker {
     /// If the queue does not take it.
     pub(super) async fn ask(
         &self,
-        question: Question<'_>,
+        question: Request<'_>,
         taken: impl FnOnce(),
     ) -> Result<Option<Box<RawValue>>, PublishError> {
         let mut answers = self.answers.lock().await;

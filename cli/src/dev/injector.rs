@@ -15,7 +15,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::asker::{Asker, Question};
+use super::client::{Request, RpcClient};
 use super::journey::{Journeys, Stage, TARGET};
 
 /// How long the worker may take to tell that its answer was confirmed, once the answer is here.
@@ -23,7 +23,7 @@ const LAST_STAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends by the queue, and waits for the answer.
 pub(crate) struct Injector {
-    asker: Asker,
+    client: RpcClient,
     /// How many there were. Locked as long as one is on its way.
     count: Mutex<u64>,
 }
@@ -38,10 +38,10 @@ pub(super) struct Injected {
 }
 
 impl Injector {
-    /// Sends through `asker`.
-    pub(crate) fn new(asker: Asker) -> Self {
+    /// Sends through `client`.
+    pub(crate) fn new(client: RpcClient) -> Self {
         Self {
-            asker,
+            client,
             count: Mutex::new(0),
         }
     }
@@ -53,7 +53,7 @@ impl Injector {
         let _named = journeys.name_injected(&stamp);
         let mut stages = journeys.watch();
         debug!(target: TARGET, stage = "inject", stamp, bytes = message.get().len());
-        let question = Question {
+        let question = Request {
             key: keys::MESSAGE,
             name: &stamp,
             message_id: None,
@@ -61,7 +61,7 @@ impl Injector {
             body: message.get().to_owned().into(),
         };
         let taken = || debug!(target: TARGET, stage = "queue", stamp);
-        let answer = self.asker.ask(question, taken).await?;
+        let answer = self.client.ask(question, taken).await?;
         if answer.is_some() {
             debug!(target: TARGET, stage = "fetch", stamp);
             // The name must stay until the worker has told its last.

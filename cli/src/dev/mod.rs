@@ -5,8 +5,8 @@
 //! Everybody knows that key: whoever reaches the port may be whomever they like,
 //! and so nobody but this machine does.
 
-mod asker;
-mod exhibit;
+mod client;
+mod console_source;
 mod inject;
 mod injector;
 mod journey;
@@ -35,8 +35,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::asker::Asker;
-use self::exhibit::Everything;
+use self::client::RpcClient;
+use self::console_source::Everything;
 use self::injector::Injector;
 use self::journey::Journeys;
 use self::page::Server;
@@ -123,7 +123,7 @@ impl DevArgs {
         for (flag, address) in [("listen", self.listen), ("page-listen", self.page_listen)] {
             if !address.ip().is_loopback() {
                 bail!(
-                    "--{flag} {address}: everybody knows the development key, so this is for this machine alone; \
+                    "--{flag} {address}: the development key is public, so only loopback addresses are allowed; \
                      take a loopback address such as 127.0.0.1"
                 );
             }
@@ -164,8 +164,8 @@ impl Dev {
         let bus = broker.bus("page");
         let page = Page {
             signer: Signer::development()?,
-            injector: Injector::new(Asker::new(&*bus, &names)),
-            backend: Asker::new(&*bus, &names),
+            injector: Injector::new(RpcClient::new(&*bus, &names)),
+            backend: RpcClient::new(&*bus, &names),
             workers: stack.workers.clone(),
             store: stack.store.clone(),
             leeway: config.jwt_leeway,
@@ -184,7 +184,7 @@ impl Dev {
         let Addresses { page, socket } = self.addresses;
         format!(
             "\
-Countersign, all of it in this process. For development only: everybody knows its key.
+Countersign, all of it in this process. For development only: its key is public.
 
   the page       http://{page}
   the WebSocket  ws://{socket}

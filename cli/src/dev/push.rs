@@ -11,7 +11,7 @@ use shared::bus::topology::keys;
 use shared::wire::id::ConnectionId;
 use tracing::debug;
 
-use super::asker::Question;
+use super::client::Request;
 use super::journey::{PUSHES, TARGET};
 use super::state::{Page, Refused, unavailable};
 
@@ -60,7 +60,7 @@ pub(super) async fn push(State(page): State<Arc<Page>>, Json(push): Json<Push>) 
     let id = format!("page-{:08x}", rand::random::<u32>());
     let stamp = format!("{PUSHES}{id}");
     debug!(target: TARGET, stage = "publish", stamp, bytes = push.payload.get().len());
-    let question = Question {
+    let question = Request {
         key: keys::PUSH,
         name: &id,
         message_id: Some(id.clone()),
@@ -82,7 +82,7 @@ pub(super) async fn revoke(
         connection: revocation.connection,
         grace: revocation.grace_s,
     };
-    let question = Question {
+    let question = Request {
         key: keys::REVOKE,
         name: &stamp,
         message_id: None,

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use worker::store::Store;
 
-use super::asker::Asker;
+use super::client::RpcClient;
 use super::injector::Injector;
 use super::journey::Journeys;
 use super::workers::Workers;
@@ -25,7 +25,7 @@ pub(crate) struct Page {
     pub(super) signer: Signer,
     pub(super) injector: Injector,
     /// Pushes and revokes.
-    pub(super) backend: Asker,
+    pub(super) backend: RpcClient,
     pub(super) workers: Arc<Workers>,
     pub(super) store: Arc<dyn Store>,
     /// How long after its expiry a token still counts.

@@ -37,17 +37,18 @@ const LEEWAY: &str = "0s";
 #[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Policies {
-    /// How clients prove who they are: per-message, explicit or both. As all of these, it can be changed on the page.
+    /// How clients authenticate: per-message, explicit or both. Like all of these settings, it can be changed on the
+    /// page.
     #[arg(long, value_name = "STRATEGY", default_value = "both")]
     strategy: String,
-    /// What happens to messages without valid authentication: ignore, close or reauthenticate; for some types another:
-    /// reauthenticate,typing=ignore.
+    /// What happens to messages without valid authentication: ignore, close or reauthenticate; TYPE=POLICY sets another
+    /// for some types: reauthenticate,typing=ignore.
     #[arg(long, value_name = "POLICY", default_value = "reauthenticate")]
     on_unauthenticated: String,
-    /// What happens to answers and pushes for a connection whose authentication has expired: the same three.
+    /// What happens to replies and pushes for an expired connection: the same three.
     #[arg(long, value_name = "POLICY", default_value = "reauthenticate")]
     on_expired_push: String,
-    /// How long what is held waits.
+    /// How long messages, replies and pushes are held.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     hold_ttl: String,
 }

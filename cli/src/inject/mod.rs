@@ -20,7 +20,7 @@ use self::source::{Source, SourceArgs};
 use self::tally::Tally;
 use crate::support::broker::BrokerArgs;
 use crate::support::message::Answer;
-use crate::support::rpc_client::{self, Asker, Fate, Line, Pace, Question};
+use crate::support::rpc_client::{self, NoReply, Pace, Request, Requests, RpcClient};
 use crate::support::{human, print};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: InjectArgs) -> anyhow::Result<ExitCode> {
         in_flight: args.in_flight,
         timeout: args.timeout,
     };
-    let mut line = Line::open(&args.broker, pace, true).await?;
+    let mut line = RpcClient::open(&args.broker, pace, true).await?;
     let mut injection = Injection {
         progress: rpc_client::progress(source.count(), "answered"),
         source,
@@ -90,7 +90,7 @@ struct Injection {
     quiet: bool,
 }
 
-impl Asker for Injection {
+impl Requests for Injection {
     async fn next(&mut self) -> Option<anyhow::Result<Message>> {
         let text = self.source.next().await?;
         Some(text.map(|text| {
@@ -105,7 +105,7 @@ impl Asker for Injection {
         }))
     }
 
-    fn answered(&mut self, question: Option<Question>, answer: &Message) -> bool {
+    fn answered(&mut self, question: Option<Request>, answer: &Message) -> bool {
         let more = matches!(answer.properties.header("more"), Some(Value::Flag(true)));
         if !answer.body.is_empty() && !self.quiet {
             self.progress
@@ -123,10 +123,10 @@ impl Asker for Injection {
         !more
     }
 
-    fn settled(&mut self, _: u64, fate: Fate) {
-        match fate {
-            Fate::Unanswered | Fate::Taken => self.tally.unanswered += 1,
-            Fate::NotTaken(error) => {
+    fn settled(&mut self, _: u64, why: NoReply) {
+        match why {
+            NoReply::Unanswered | NoReply::Taken => self.tally.unanswered += 1,
+            NoReply::NotTaken(error) => {
                 self.tally.failed += 1;
                 if self.tally.failed == 1 {
                     self.progress

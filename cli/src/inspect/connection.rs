@@ -58,13 +58,11 @@ pub(super) fn describe(known: &Known, now: Timestamp) -> String {
             .map(|held| format!("  {}", describe_held(held, now))),
     );
     lines.push(format!(
-        "answers     {} held, for this connection and whoever takes over from it",
+        "answers     {} held, for this connection and the one that takes over from it",
         known.held_answers
     ));
     if let Some(pushes) = known.held_pushes {
-        lines.push(format!(
-            "pushes      {pushes} held for the identity, on whatever connection"
-        ));
+        lines.push(format!("pushes      {pushes} held for the identity, on any connection"));
     }
     if let Some(successor) = known.successor {
         lines.push(format!("taken over  by {successor}"));
@@ -79,13 +77,13 @@ fn describe_held(held: &HeldMessage, now: Timestamp) -> String {
         .as_ref()
         .map(|id| format!(" id {:?}", id.as_str()))
         .unwrap_or_default();
-    let whose = if held.owner.is_some() {
+    let recipient = if held.owner.is_some() {
         ""
     } else {
-        ", for whoever authenticates here"
+        ", for the identity that authenticates here"
     };
     format!(
-        "message {}{id}, type {:?}, {} bytes, {}{whose}",
+        "message {}{id}, type {:?}, {} bytes, {}{recipient}",
         held.sequence,
         held.kind,
         connection_info::bytes(held),
@@ -126,7 +124,8 @@ mod tests {
             successor: None,
         };
         let text = describe(&known, Timestamp::from_secs(1_000));
-        let line = "message 3 id \"order-7\", type \"order\", 15 bytes, 1 min ago, for whoever authenticates here";
+        let line =
+            "message 3 id \"order-7\", type \"order\", 15 bytes, 1 min ago, for the identity that authenticates here";
         assert!(text.contains(line), "{text}");
         let json = known.to_json();
         assert_eq!(

@@ -89,7 +89,7 @@ impl Known {
             "issuer": proved.map(|proved| proved.identity.issuer.as_str()),
             "until": proved.map(|proved| proved.until.as_secs()),
             "by": self.standing.by(),
-            "heir": self.successor,
+            "successor": self.successor,
             "held": {
                 "inbound": self.held_messages.len(),
                 "answers": self.held_answers,
@@ -210,11 +210,9 @@ impl Standing {
                     human::relative(*until, now)
                 )
             }
-            Self::Forgotten { by } => format!("nobody: logged out by message {by}"),
+            Self::Forgotten { by } => format!("anonymous: logged out by message {by}"),
             Self::Closed { .. } => "closed".to_owned(),
-            Self::Unknown => {
-                "nobody is recorded; perhaps nobody has authenticated yet, or it closed long ago".to_owned()
-            }
+            Self::Unknown => "no identity is recorded: it has not authenticated yet, or it closed long ago".to_owned(),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct ExplainArgs {
     about: AboutArgs,
     #[command(flatten)]
     issuers: IssuerArgs,
-    /// Only what was decided about this message: the client's own id of it, or its sequence.
+    /// Show only decisions about this message: its `id`, or its sequence number.
     #[arg(long, value_name = "ID|SEQUENCE")]
     message: Option<String>,
     #[command(flatten)]

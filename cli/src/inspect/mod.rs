@@ -16,10 +16,10 @@ use clap::Subcommand;
 /// What to look at.
 #[derive(Debug, Subcommand)]
 pub(crate) enum InspectCommand {
-    /// The connections of a subject, who may use them until when, and what is held for it.
+    /// The connections of a subject, until when they are authenticated, and what is held for it.
     #[command(after_help = identity::EXAMPLES)]
     Identity(identity::IdentityArgs),
-    /// One connection: who is on the other end, until when, and what is held.
+    /// One connection: its identity, until when it is authenticated, and what is held.
     #[command(after_help = connection::EXAMPLES)]
     Connection(connection::ConnectionArgs),
     /// Messages that could not be brought to an end: look at them, send them again, or drop them.

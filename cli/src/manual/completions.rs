@@ -22,7 +22,7 @@ Examples:
 pub(crate) struct CompletionsArgs {
     /// The shell
     shell: Shell,
-    /// Whose words it shall complete
+    /// The program to complete
     #[arg(long, value_enum, value_name = "PROGRAM", default_value_t = Program::Countersign)]
     program: Program,
 }

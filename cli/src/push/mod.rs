@@ -22,7 +22,7 @@ use shared::wire::protocol::MAX_ID_BYTES;
 use self::outcome::{Tally, Told};
 use self::source::{Ids, Payloads, SourceArgs};
 use crate::support::broker::BrokerArgs;
-use crate::support::rpc_client::{self, Asker, Fate, Line, Pace, Question};
+use crate::support::rpc_client::{self, NoReply, Pace, Request, Requests, RpcClient};
 use crate::support::{human, print};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -33,18 +33,18 @@ Examples:
   jq -c '.[]' news.json | countersign push --subject alice --file -        one payload a line
   countersign push --connection 0f3c9a2b7d51e604.1f --payload '\"hello\"'    `inspect identity` names connections
 
-What cannot be delivered now is held until the identity comes back with a good token, at most for the workers' hold-ttl.
+What cannot be delivered now is held until the identity comes back with a valid token, at most for the workers' hold-ttl.
 The same --id twice is written once to a connection.
 
-Exit status: 0 all were delivered, 1 some were refused or had no recipient, 2 some were not taken or nobody told what
-became of them, 3 some are held and the others were delivered. With --no-wait: 0 the broker has them, 2 it has not.";
+Exit status: 0 all were delivered, 1 some were refused or had no recipient, 2 some were not taken or have no
+outcome, 3 some are held and the others were delivered. With --no-wait: 0 the broker has them, 2 it has not.";
 
 /// What for whom, and how.
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
     #[command(flatten)]
     recipient: RecipientArgs,
-    /// Who vouches for the subject; needed where workers accept several issuers.
+    /// The issuer of the subject; needed if workers accept several issuers.
     #[arg(long, requires = "subject", conflicts_with = "connection")]
     issuer: Option<String>,
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub(crate) struct PushArgs {
     /// How long to wait for each outcome.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = human::parse_duration)]
     timeout: Duration,
-    /// Do not ask what becomes of them: it is enough that the broker has them.
+    /// Do not wait for outcomes, only for the broker's confirms.
     #[arg(long)]
     no_wait: bool,
     /// Print each outcome as JSON, one a line.
@@ -94,7 +94,7 @@ pub(crate) async fn run(args: PushArgs) -> anyhow::Result<ExitCode> {
         in_flight: args.in_flight,
         timeout: args.timeout,
     };
-    let mut line = Line::open(&args.broker, pace, !args.no_wait).await?;
+    let mut line = RpcClient::open(&args.broker, pace, !args.no_wait).await?;
     let mut pushing = Pushing {
         headers: args.headers(),
         ids: Ids::new(args.id.as_deref(), payloads.count()),
@@ -117,7 +117,7 @@ pub(crate) async fn run(args: PushArgs) -> anyhow::Result<ExitCode> {
     if tally.is_in_vain() {
         let namespace = &args.broker.namespace;
         print::note(&format!(
-            "nobody told what became of them: does a worker run in the namespace {namespace} of this broker? \
+            "no outcome was reported: does a worker run in the namespace {namespace} of this broker? \
              The broker has them, and a worker that starts will deliver or hold them"
         ));
     }
@@ -161,7 +161,7 @@ struct Pushing {
     shown: Shown,
 }
 
-impl Asker for Pushing {
+impl Requests for Pushing {
     async fn next(&mut self) -> Option<anyhow::Result<Message>> {
         let payload = self.payloads.next().await?;
         let id = self.ids.of(self.sent);
@@ -177,7 +177,7 @@ impl Asker for Pushing {
         }))
     }
 
-    fn answered(&mut self, question: Option<Question>, answer: &Message) -> bool {
+    fn answered(&mut self, question: Option<Request>, answer: &Message) -> bool {
         // What belongs to no push of this run cannot be told of.
         let Some(question) = question else { return false };
         let told = Told::read(&answer.body);
@@ -199,19 +199,19 @@ impl Asker for Pushing {
         true
     }
 
-    fn settled(&mut self, number: u64, fate: Fate) {
+    fn settled(&mut self, number: u64, why: NoReply) {
         self.progress.inc(1);
         let id = self.ids.of(number);
-        let what = match fate {
-            Fate::Taken => {
+        let what = match why {
+            NoReply::Taken => {
                 self.tally.taken += 1;
                 return;
             }
-            Fate::NotTaken(error) => {
+            NoReply::NotTaken(error) => {
                 self.tally.failed += 1;
                 format!("not taken: {error}")
             }
-            Fate::Unanswered => {
+            NoReply::Unanswered => {
                 self.tally.unanswered += 1;
                 "no outcome in time".to_owned()
             }

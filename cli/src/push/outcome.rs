@@ -147,10 +147,10 @@ impl fmt::Display for Outcome {
             Self::Delivered { connections: 1 } => f.write_str("delivered to 1 connection"),
             Self::Delivered { connections } => write!(f, "delivered to {connections} connections"),
             Self::Sent { connections } => write!(f, "sent to connections: {connections}"),
-            Self::Held => f.write_str("held until the identity has a connection with a good token"),
+            Self::Held => f.write_str("held until the identity has a connection with a valid token"),
             Self::NoRecipient => f.write_str("no recipient: the connection is not open"),
             Self::Refused { code, message } => write!(f, "refused: {code}: {message}"),
-            Self::Expired => f.write_str("given up: it was held, and nobody came in time"),
+            Self::Expired => f.write_str("expired: it was held, and the identity did not connect in time"),
             Self::Other(text) => write!(f, "unknown outcome: {text}"),
         }
     }

@@ -4,12 +4,12 @@
 pub(super) fn of(code: u16) -> &'static str {
     match code {
         1000 => "normal end",
-        1001 => "the server drains, or heard nothing for too long: reconnect with jitter",
-        1002 => "protocol error: mend the client",
+        1001 => "the server drains, or the client was silent for too long: reconnect with jitter",
+        1002 => "protocol error: fix the client",
         1003 => "binary frame: send JSON text frames",
         1005 => "no code was given",
-        1007 => "bad UTF-8: mend the client",
-        1009 => "the message is too big: mend the client",
+        1007 => "bad UTF-8: fix the client",
+        1009 => "the message is too big: fix the client",
         1011 => "internal error: back off, then reconnect",
         1012 => "the server restarts: reconnect with jitter",
         1013 => "the server is overloaded: back off, then reconnect",

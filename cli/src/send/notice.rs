@@ -46,10 +46,10 @@ pub(super) fn of(text: &str) -> Option<String> {
     let heard: Heard = serde_json::from_str(text).ok()?;
     match (heard.kind.as_str(), &heard.auth, &heard.error) {
         ("auth.required", ..) => Some(required(&heard)),
-        ("push", ..) => Some("pushed to this connection's identity; nobody here had asked".to_owned()),
+        ("push", ..) => Some("pushed to this connection's identity".to_owned()),
         (_, _, Some(refusal)) => advice(&refusal.code).map(str::to_owned),
         (_, Some(auth), _) => Some(authenticated(auth)),
-        ("auth.ok", None, _) => Some("this connection is nobody's now".to_owned()),
+        ("auth.ok", None, _) => Some("this connection is logged out".to_owned()),
         _ => None,
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn of(text: &str) -> Option<String> {
 fn authenticated(auth: &Auth) -> String {
     let seconds = |seconds| human::duration(Duration::from_secs(seconds));
     format!(
-        "authenticated as {} for {}; a fresh token had better come in {}",
+        "authenticated as {} for {}; refresh the token in {}",
         auth.subject,
         seconds(auth.expires_in),
         seconds(auth.refresh_in)
@@ -91,7 +91,7 @@ fn advice(code: &str) -> Option<&'static str> {
         "duplicate" => "its id was another message's: send it with an id of its own",
         "hold_expired" => "it waited for a fresh token that did not come: authenticate, and send it again",
         "identity_mismatch" => "one connection, one identity: open another connection, or send auth.logout first",
-        "token_revoked" => "it was taken back before its time: its owner must log in again",
+        "token_revoked" => "it was revoked before it expired: its owner must log in again",
         _ => return None,
     })
 }
@@ -135,13 +135,10 @@ mod tests {
             format!(r#"{{"type":"reply","id":"1","payload":1,{auth}}}"#),
         ] {
             let told = of(&text).unwrap();
-            assert_eq!(
-                told,
-                "authenticated as alice for 5 min; a fresh token had better come in 4 min"
-            );
+            assert_eq!(told, "authenticated as alice for 5 min; refresh the token in 4 min");
         }
         assert_eq!(of(r#"{"type":"reply","id":"1","payload":1}"#), None);
-        assert!(of(r#"{"type":"auth.ok","id":"1"}"#).unwrap().contains("nobody's"));
+        assert!(of(r#"{"type":"auth.ok","id":"1"}"#).unwrap().contains("logged out"));
     }
 
     #[test]

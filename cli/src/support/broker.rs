@@ -31,7 +31,7 @@ pub(crate) struct BrokerArgs {
         default_value = "amqp://127.0.0.1:5672/%2f"
     )]
     amqp_url: Vec<String>,
-    /// A file with the name of the broker's user, instead of what --amqp-url says.
+    /// A file with the name of the broker's user; it replaces the user in --amqp-url.
     #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AMQP_USERNAME_FILE", default_value = "off", value_parser = files::parse)]
     amqp_username_file: FileArg,
     /// A file with the password of the broker's user, likewise: it stands in no list of processes.
@@ -46,7 +46,8 @@ pub(crate) struct BrokerArgs {
     /// Its private key.
     #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AMQP_KEY", default_value = "off", value_parser = files::parse)]
     amqp_key: FileArg,
-    /// The files of the keys that messages are sealed with, comma separated: `inspect dead` opens by them what workers could not.
+    /// The files of the keys that messages are sealed with, comma separated: `inspect dead` uses them to open messages
+    /// that workers could not.
     #[arg(long, value_name = "FILES", env = "COUNTERSIGN_SEAL_KEYS", value_delimiter = ',')]
     seal_keys: Vec<PathBuf>,
     /// The prefix of every exchange and queue.

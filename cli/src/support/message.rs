@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 /// The flags that make a message.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct MessageArgs {
-    /// What kind of message it is, in the application's words.
+    /// The `type` of the message, which the application defines.
     #[arg(long = "type", value_name = "TYPE", default_value = "echo")]
     pub(crate) kind: String,
-    /// What it says: any JSON.
+    /// The payload: any JSON.
     #[arg(long, value_name = "JSON", value_parser = json)]
     pub(crate) payload: Option<Value>,
     /// The token that authenticates it; `countersign token mint NAME` makes one for development.

@@ -30,7 +30,7 @@ pub(crate) struct StoreArgs {
         value_parser = store_url
     )]
     store_url: StoreUrl,
-    /// A file with the name of the store's user, instead of what --store-url says.
+    /// A file with the name of the store's user; it replaces the user in --store-url.
     #[arg(long, value_name = "FILE", env = "COUNTERSIGN_STORE_USERNAME_FILE", default_value = "off", value_parser = files::parse)]
     store_username_file: FileArg,
     /// A file with the password of the store's user, likewise: it stands in no list of processes.
@@ -56,7 +56,7 @@ pub(crate) struct StoreArgs {
 /// Whose subjects are meant.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct IssuerArgs {
-    /// Who vouches for the subject, exactly as in the claim `iss`; several are separated by commas.
+    /// The issuer of the subject, exactly as in the claim `iss`; several are separated by commas.
     #[arg(long, env = "COUNTERSIGN_JWT_ISSUER", value_delimiter = ',', default_value = dev_key::ISSUER)]
     pub(crate) issuer: Vec<String>,
 }

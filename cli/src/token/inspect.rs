@@ -53,7 +53,7 @@ pub(super) async fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
             verdict.text()
         ),
         None => format!(
-            "{}NOT VERIFIED: anybody can write this; `countersign token verify` checks it",
+            "{}NOT VERIFIED: anyone can write this; `countersign token verify` checks it",
             describe(&header, &claims, now)
         ),
     };

@@ -18,20 +18,20 @@ Examples:
   countersign token mint alice --expires-in 1h --claim 'roles=[\"admin\"]'
   countersign token mint alice --key private.pem --kid 2026 --issuer https://id.example --audience chat
 
-Without --key it is the development key, which everybody knows: for development only.";
+Without --key it is the development key, which is public: for development only.";
 
 /// What the token says, and who signs it.
 #[derive(Debug, Args)]
 pub(crate) struct MintArgs {
-    /// Whom the token speaks for: the claim `sub`.
+    /// The subject: the claim `sub`.
     #[arg(value_parser = subject)]
     subject: String,
     #[command(flatten)]
     signer: SignerArgs,
-    /// How long the token is good: 30s, 5m, 12h.
+    /// How long the token is valid: 30s, 5m, 12h.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = human::parse_duration)]
     expires_in: Duration,
-    /// Another claim, its value as JSON; it wins over what the other flags say. May be repeated.
+    /// Another claim, its value as JSON; it overrides the other flags. May be repeated.
     #[arg(long = "claim", value_name = "NAME=JSON", value_parser = claim)]
     claims: Vec<(String, Value)>,
 }
@@ -39,10 +39,10 @@ pub(crate) struct MintArgs {
 /// Whose tokens they are, and the key that signs them.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SignerArgs {
-    /// Who vouches for the subject: the claim `iss`.
+    /// The issuer: the claim `iss`.
     #[arg(long, default_value = dev_key::ISSUER)]
     issuer: String,
-    /// Whom the token is meant for: the claim `aud`. May be repeated.
+    /// The audience: the claim `aud`. May be repeated.
     #[arg(long, default_value = dev_key::AUDIENCE)]
     audience: Vec<String>,
     /// The key: a PEM or JWK file with a private key, or `hmac:FILE` with an HMAC secret (default: the

@@ -24,7 +24,7 @@ pub(crate) enum TokenCommand {
     /// Make a token, and print it.
     #[command(after_help = mint::EXAMPLES)]
     Mint(mint::MintArgs),
-    /// Show what a token says. Nothing is verified.
+    /// Show the contents of a token, without verifying it.
     #[command(after_help = inspect::EXAMPLES)]
     Inspect(inspect::InspectArgs),
     /// Check a token as a worker would: exit status 0 if it is valid, 1 if not.

@@ -3,7 +3,7 @@
 //   node server.mjs 3000
 //
 // Workers run with `--handler http:http://127.0.0.1:3000/`. Each message is one POST, and the response is the answer. A
-// message may come twice (its worker may have died): the header `Idempotency-Key` is the same each time, so whoever keeps it
+// message may come twice (its worker may have died): the header `Idempotency-Key` is the same each time, so an application that stores it
 // with what is done does nothing twice.
 
 import { createServer } from "node:http";

@@ -6,7 +6,7 @@ and a binding of that queue to the exchange `<namespace>.app` for the types of m
     python app.py amqp://guest:guest@127.0.0.1/%2f countersign
 
 Start as many as there is work. A message may come twice (its worker, or an application, may have died): `message_id` is
-the same each time, so whoever keeps it with what is done does nothing twice.
+the same each time: store it with the result, and nothing is done twice.
 """
 
 import json
@@ -18,7 +18,7 @@ import pika
 def main(url, namespace):
     connection = pika.BlockingConnection(pika.URLParameters(url))
     channel = connection.channel()
-    # The worker declares the exchange in the very same way: whoever comes first makes it.
+    # The worker declares the exchange in the same way, so either may come first.
     channel.exchange_declare(f"{namespace}.app", exchange_type="topic", durable=True)
     # Durable, so that orders wait while no application runs. Workers say how long each may wait (`expiration`).
     queue = f"{namespace}-orders"

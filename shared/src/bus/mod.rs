@@ -1,10 +1,10 @@
 //! The bus: how terminator and worker reach each other.
 //!
-//! One seam with two homes: [`rabbitmq`], which is the real one, and
+//! One interface with two implementations: [`rabbitmq`], which is the real one, and
 //! [`memory`], which lives in one process and keeps the same semantics, because
 //! `dev` and the simulator stand on it. One conformance suite runs against both.
 //!
-//! What either home promises:
+//! What either implementation promises:
 //!
 //! - a publication is *settled* once: confirmed by the queue, or refused with the reason;
 //! - it outlives a lost connection: what was not confirmed is published again, in order, until its

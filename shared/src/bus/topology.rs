@@ -600,7 +600,7 @@ pub mod keys {
     pub const PUSH: &str = "push";
     /// Anybody: something to be taken back. Through the exchange for everybody.
     pub const REVOKE: &str = "revoke";
-    /// Worker: something is taken back, to all terminators and workers.
+    /// Worker: something was revoked, to all terminators and workers.
     pub const REVOKED: &str = "revoked";
     /// What a worker tells all workers alone: of its rules, and of what clients have given up.
     pub const RULES: &str = "rules";

@@ -48,9 +48,9 @@ pub fn ends(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
 pub fn doubt(chain: &[CertificateDer<'_>], now: Timestamp) -> Option<&'static str> {
     let validity = validity(chain.first()?)?;
     if validity.until < now {
-        Some("it has expired: whoever checks it refuses it")
+        Some("it has expired: peers will refuse it")
     } else if now < validity.from {
-        Some("it is not valid yet: whoever checks it refuses it")
+        Some("it is not valid yet: peers will refuse it")
     } else {
         None
     }

@@ -100,7 +100,7 @@ fn roots_of(certificates: &[CertificateDer<'static>]) -> Result<RootCertStore, S
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
         let added = roots.add(certificate.clone());
-        added.map_err(|error| format!("has a certificate that nobody can be believed by: {error}"))?;
+        added.map_err(|error| format!("has a certificate that cannot be used as a CA: {error}"))?;
     }
     Ok(roots)
 }

@@ -279,7 +279,7 @@ impl<T> Watched<T> {
         if let Some(untold) = self.repetitions.admit("", Instant::now()) {
             warn!(
                 why,
-                untold, "what is new is not fit for use; the last good one stays in force"
+                untold, "the new credential cannot be used; the last good one stays in force"
             );
         }
     }
@@ -293,7 +293,7 @@ fn enter<T>(entries: &[Entry], made: &Made<T>, now: Timestamp) {
 
 fn tell_doubt<T>(source: &Source<T>, made: &Made<T>) {
     if let (Some(doubt), Some(place)) = (&made.doubt, source.places.first()) {
-        warn!(file = place.told(), doubt, "a credential is in force, and doubtful");
+        warn!(file = place.told(), doubt, "a credential is in force, but questionable");
     }
 }
 
@@ -318,7 +318,7 @@ impl<T: Send + Sync> Look for Watched<T> {
         self.told.clone_from(&seen);
         if seen == self.good {
             self.entries.iter().for_each(Entry::well);
-            info!(files = self.files(), "a credential is again what is in force");
+            info!(files = self.files(), "a credential file is again the one in force");
             return;
         }
         match self.source.made_of(&seen) {

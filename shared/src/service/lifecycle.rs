@@ -124,7 +124,7 @@ pub fn reloads() -> watch::Receiver<u64> {
 /// From now on SIGHUP ends nothing.
 async fn reload_on(mut hangup: Signal) {
     while hangup.recv().await.is_some() {
-        tracing::info!(signal = "SIGHUP", "all files are read again");
+        tracing::info!(signal = "SIGHUP", "credentials are read again");
         RELOADS.send_modify(|count| *count += 1);
     }
 }
@@ -154,7 +154,7 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         };
-        tracing::info!(signal, "asked to end");
+        tracing::info!(signal, "asked to stop");
     }
 
     /// Runs `work`, which ends what has been begun, until it is done, `deadline` has passed or another
@@ -189,7 +189,7 @@ async fn drain(deadline: Duration, work: impl Future<Output = ()>, hurry: impl F
         }
         () = tokio::time::sleep(deadline) => {
             let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(deadline_ms, "the drain was not done by its deadline");
+            tracing::warn!(deadline_ms, "the drain did not finish by its deadline");
             Drained::DeadlinePassed
         }
     }

@@ -85,9 +85,9 @@ fn raise_file_limit(max_connections: u64) {
         Ok(open_files) if open_files < max_connections.saturating_add(OTHER_FILES) => warn!(
             open_files,
             max_connections,
-            "fewer files may be open than max-connections needs: raise that limit, or lower max-connections"
+            "the limit of open files is lower than max-connections needs: raise that limit, or lower max-connections"
         ),
-        Ok(open_files) => info!(open_files, "as many files may be open, and each socket is one"),
+        Ok(open_files) => info!(open_files, "the limit of open files; each socket is one"),
         Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
 }

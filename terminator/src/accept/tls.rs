@@ -72,7 +72,7 @@ fn verifier(certificates: Vec<CertificateDer<'static>>) -> Result<Arc<dyn Client
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
         let added = roots.add(certificate);
-        added.map_err(|error| format!("the CA file has a certificate that nobody can be believed by: {error}"))?;
+        added.map_err(|error| format!("the CA file has a certificate that cannot be used as a CA: {error}"))?;
     }
     let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
     verifier.map_err(|error| format!("the CA file cannot be used: {error}"))

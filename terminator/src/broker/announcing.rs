@@ -99,7 +99,7 @@ impl Announcer {
             tokio::select! {
                 biased;
                 Ok(()) = epochs.changed() => {
-                    info!("the store may have lost its connections: they are announced anew");
+                    info!("the store may have lost connections: they are announced again");
                     let announced = self.announce_all(&HashMap::new(), &mut unconfirmed).await;
                     // What a worker recorded before is heard of here only later.
                     sleep(STRAGGLERS).await;
@@ -127,7 +127,7 @@ impl Announcer {
             };
             if seen.replace(now).is_some_and(|seen| is_too_long(seen, now)) {
                 info!(
-                    "back after a long time without the broker: asks what was revoked, and announces all connections"
+                    "reconnected after a long time without the broker: requests all revocations, and announces all connections"
                 );
                 self.ask_for_revocations().await;
                 self.announce_all(&HashMap::new(), &mut unconfirmed).await;
@@ -137,7 +137,7 @@ impl Announcer {
 
     async fn ask_for_revocations(&self) {
         while let Err(reason) = self.forwarder.back(&self.registry).await {
-            debug!(%reason, "nobody could be asked what was revoked; will try again");
+            debug!(%reason, "the request for all revocations could not be sent; will try again");
             sleep(RETRY_PAUSE).await;
         }
     }

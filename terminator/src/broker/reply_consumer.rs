@@ -132,7 +132,7 @@ impl ReplyConsumer {
         delivery.message.body = match self.sealer.open(stamp, &delivery.message.body) {
             Ok(opened) => opened,
             Err(why) => {
-                warn!(%stamp, %why, "a message that came back cannot be opened, and is refused; was its key taken away?");
+                warn!(%stamp, %why, "a returned message cannot be opened, and is refused: was its key removed from seal-keys?");
                 answer.verdict = Verdict::Done;
                 cannot_be_read()
             }
@@ -172,9 +172,9 @@ impl ReplyConsumer {
         self.common().metrics.revocations.increment(revocations.len() as u64);
         let now = self.common().now();
         for revocation in revocations {
-            debug!(target = ?revocation.target, effective = revocation.effective.as_millis(), "something is taken back");
+            debug!(target = ?revocation.target, effective = revocation.effective.as_millis(), "revocation received");
             if !self.revoked.add(*revocation, now.wall) {
-                error!("there are more revocations than a process keeps: one is not in force for connections to come");
+                error!("there are more revocations than a process keeps: one does not apply to new connections");
             }
         }
         for revocation in revocations {

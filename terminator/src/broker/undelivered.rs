@@ -90,7 +90,7 @@ fn receipt(delivery: Delivery) -> Receipt {
         // The bus has ended, and the broker finds the way for us when the return queue has.
         Err(PublishError::Ended) => {}
         Err(error) => {
-            error!(%error, "what was not written cannot be given back, and is offered again; is the queue of the undelivered gone, or full?");
+            error!(%error, "undelivered messages cannot be returned; will try again: is the queue `undelivered` missing, or full?");
             tokio::spawn(async move {
                 sleep(OFFER_AGAIN).await;
                 drop(delivery);

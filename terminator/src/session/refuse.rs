@@ -24,7 +24,7 @@ struct IdOnly {
 /// The refusal of the message `body`.
 pub(crate) fn refusal(body: &[u8], error: PublishError) -> Bytes {
     let sentence = match error {
-        PublishError::Unroutable => "there is no queue for messages just now",
+        PublishError::Unroutable => "there is no queue for messages at the moment",
         PublishError::Refused => "the queue is full",
         PublishError::Away => "the queue cannot be reached; the message may or may not have been processed",
         PublishError::Ended => "the server is shutting down",

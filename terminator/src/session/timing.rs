@@ -139,7 +139,7 @@ impl Session {
         }
         self.answer_due = (!self.in_flight.is_empty()).then_some(self.progress + timeout);
         if self.answer_due.is_some_and(|due| due <= now) {
-            warn!(connection = %self.id, open = self.in_flight.open_messages(), "nothing that a connection asked was answered for `answer-timeout`; it is closed, so that its client asks again");
+            warn!(connection = %self.id, open = self.in_flight.open_messages(), "no message of a connection was answered for `answer-timeout`; it is closed, so that its client asks again");
             self.common.metrics.answers_lost.increment(1);
             self.end(CloseCode::Internal);
         }

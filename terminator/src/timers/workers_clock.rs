@@ -173,7 +173,7 @@ impl WorkersClock {
             warn!(
                 difference_ms = ahead_ms,
                 untold,
-                "a worker's clock is that far ahead of this terminator's, more than `jwt-leeway`: this one goes by the worker's; set the clocks of both right"
+                "a worker's clock differs from this terminator's by more than `jwt-leeway`: this terminator uses the worker's; synchronise both"
             );
         }
     }

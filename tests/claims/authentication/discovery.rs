@@ -131,7 +131,7 @@ async fn discovery_that_lies_changes_nothing_and_is_told_once() {
         let wells = |stack: &Stack| {
             let log = stack.workers()[0].log();
             log.iter()
-                .filter(|line| line["message"] == "keys are well again")
+                .filter(|line| line["message"] == "keys are available again")
                 .count()
         };
         let before = wells(&stack);

@@ -322,8 +322,8 @@ async fn a_key_file_that_is_replaced_is_read_again() {
     eventually_code(&mut client, &new, Value::Null).await;
     assert_eq!(code(&mut client, &old).await, Value::Null);
     replace(&jwks([&old, &test_keys().hs256]));
-    eventually(20.s(), "the worker says that the file is not fit for use", async || {
-        stack.workers()[0].stderr().contains("not fit for use")
+    eventually(20.s(), "the worker says that the file cannot be used", async || {
+        stack.workers()[0].stderr().contains("cannot be used")
     })
     .await;
     assert_eq!(code(&mut client, &new).await, Value::Null);

@@ -8,7 +8,7 @@ use super::expiry::{SOON, Strategy, asked, brief, expired, fresh, not_asked, rep
 
 use Strategy::{Explicit, PerMessage};
 
-/// Declares each claim for both homes.
+/// Declares each claim for both implementations.
 macro_rules! claims {
     ($($name:ident = $cell:ident($strategy:ident),)+) => {
         mod on_rabbitmq_and_redis {

@@ -11,7 +11,7 @@ use super::kills::{at_rest, in_flight};
 /// For the orderly end of a program on a slow and busy machine; its own deadline comes on top.
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
 
-/// How a program is asked to end.
+/// How a program is asked to stop.
 const WAYS: [fn(&mut Program); 2] = [Program::terminate, Program::interrupt];
 
 /// So many clients of the first terminator, each with two messages on their way to a worker that is frozen.

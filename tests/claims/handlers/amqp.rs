@@ -100,7 +100,7 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         (busy.clone(), busy),
         (
             json!({"code": "token_expired"}),
-            json!({"code": "internal", "message": "something went wrong here", "temporary": false, "effect": "unknown"}),
+            json!({"code": "internal", "message": "internal error", "temporary": false, "effect": "unknown"}),
         ),
         (
             json!({"code": "out_of_stock", "message": "sold", "details": {"left": 0}, "temporary": true}),
@@ -121,7 +121,7 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         ("answered", 1.0),
         ("refused", 2.0),
         ("failed", 2.0),
-        ("unreadable", 1.0),
+        ("invalid_response", 1.0),
     ] {
         let name = format!(r#"calls_total{{outcome="{outcome}"}}"#);
         assert_eq!(metric(worker, &name).await, count, "{outcome}");

@@ -173,8 +173,8 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         ("refused", "forbidden", "not yours", false),
         ("wrong", "bad_request", "no such order", false),
         ("unauthorized", "forbidden", "who?", false),
-        ("reserved", "internal", "something went wrong here", false),
-        ("overlong", "internal", "something went wrong here", false),
+        ("reserved", "internal", "internal error", false),
+        ("overlong", "internal", "internal error", false),
         (
             "broken own",
             "internal",
@@ -202,7 +202,7 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
             "the application answered with status 307",
             false,
         ),
-        ("half", "busy", "the application is not there just now", true),
+        ("half", "busy", "the application cannot be reached at the moment", true),
     ] {
         let answer = client.request(kind, None, Value::Null).await;
         let error = &answer["error"];
@@ -221,7 +221,7 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         ("answered", 5.0),
         ("refused", 5.0),
         ("failed", 5.0),
-        ("unreadable", 2.0),
+        ("invalid_response", 2.0),
         ("unreachable", 1.0),
     ] {
         assert_eq!(calls(worker, outcome).await, count, "{outcome}");
@@ -283,7 +283,7 @@ async fn one_that_is_not_there_is_tried_and_then_told_of() {
         texts,
         [
             "cannot connect to the application; clients are told `busy`",
-            "the application is there again"
+            "connected to the application again"
         ]
     );
     assert!(told[0]["reason"].as_str().unwrap().contains("refused"), "{told:?}");

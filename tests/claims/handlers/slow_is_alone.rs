@@ -32,7 +32,7 @@ async fn before(upstream: &Upstream, settings: &[(&str, &str)]) -> Stack {
         .await
 }
 
-/// Sockets of one user, each of which asks that as often as it may.
+/// Connections of one user, each of which asks that as often as it may.
 async fn crowd(stack: &Stack, sockets: usize, subject: &str, kind: &str) -> Vec<Client> {
     let token = token_for(subject).mint();
     let mut clients = Vec::new();
@@ -175,7 +175,7 @@ async fn an_application_that_is_down_is_not_asked_until_it_is_there_again() {
     let asked = upstream.asked().len();
     let refused = client.request("a", None, Value::Null).await;
     assert_eq!(
-        refused["error"]["message"], "the application does not answer just now",
+        refused["error"]["message"], "the application is not answering at the moment",
         "{refused}"
     );
     assert_eq!(

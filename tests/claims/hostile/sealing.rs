@@ -115,7 +115,7 @@ async fn what_rests_on_the_broker_is_sealed_and_opened_by_a_worker_at_its_own_pl
     let answer = other.answer_to(&second, SOON).await;
     assert_eq!((&answer["type"], &answer["payload"]), (&json!("reply"), &json!(secret)));
     // One line a minute for each cause.
-    let told = "a message cannot be opened, and is kept as a dead letter";
+    let told = "a message cannot be opened, and is dead-lettered";
     assert_eq!(stack.workers()[0].logged(told), 4);
     assert_eq!(
         stack.workers()[0]

@@ -1,4 +1,4 @@
-//! Many messages in one AMQP message, on both homes of the bus: each arrives once and in order, is settled by itself, and
+//! Many messages in one AMQP message, on both implementations of the bus: each arrives once and in order, is settled by itself, and
 //! burns no neighbour.
 
 use std::collections::BTreeMap;

@@ -489,7 +489,7 @@ async fn what_is_acknowledged_never_comes_again(home: Home) {
 }
 
 async fn closing_waits_until_all_is_told(home: Home) {
-    let queue = home.queue("farewell", Limits::default());
+    let queue = home.queue("last", Limits::default());
     let mut consumer = home.consumer(&queue, 10).await;
     let publisher = home.bus.publisher(PublishTimeout::Endless);
     let route = Route::queue(&queue.name);

@@ -104,14 +104,16 @@ async fn workers_that_go_by_other_rules_say_so_and_are_counted() {
     eventually(SOON, "they have heard of each other", async || {
         stack.workers()[0]
             .stderr()
-            .contains("another worker has the same rules")
+            .contains("another worker has the same authorisation settings")
     })
     .await;
     assert_eq!(differing(&stack, 0).await, 0.0);
     stack.set_for_workers("required-scopes", "admin.#=admin");
     stack.start_workers(1).await;
     eventually(SOON, "the first hears of it", async || {
-        let said = stack.workers()[0].stderr().contains("another worker has other rules");
+        let said = stack.workers()[0]
+            .stderr()
+            .contains("another worker has other authorisation settings");
         said && differing(&stack, 0).await == 1.0
     })
     .await;

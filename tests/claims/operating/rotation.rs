@@ -31,7 +31,7 @@ use crate::authentication::revocation::issued_later;
 const SOON: Duration = Duration::from_secs(30);
 
 const REPLACED: &str = "a credential is replaced";
-const REFUSED: &str = "what is new is not fit for use; the last good one stays in force";
+const REFUSED: &str = "the new credential cannot be used; the last good one stays in force";
 
 /// A folder of secrets, as an operator keeps one.
 struct Secrets(PathBuf);
@@ -216,7 +216,7 @@ async fn a_signing_key_is_replaced_under_load_and_nothing_is_lost() {
             .start(120.s())
     };
     let keys = async |count: usize| {
-        let what = "there are new keys; verdicts under the old ones are forgotten";
+        let what = "there are new keys; cached verifications by the old ones are dropped";
         eventually(SOON, what, async || stack.workers()[0].logged(what) >= count).await;
     };
     let of_old = load_by(&old);
@@ -480,7 +480,7 @@ async fn the_stores_password_is_changed_before_us_and_after_us_and_nothing_is_lo
     newcomer().await;
     // The store has it after us: the old connections stay.
     secrets.put("password", "three");
-    let not_yet = "the store does not take the new credentials yet; the old connection stays";
+    let not_yet = "the store does not accept the new credentials yet; the old connection stays open";
     eventually(SOON, not_yet, async || stack.workers()[0].logged(not_yet) > 0).await;
     newcomer().await;
     acl(&[">three", "<two"]).await;

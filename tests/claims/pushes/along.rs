@@ -132,11 +132,11 @@ async fn a_mistake_is_told_to_the_log_and_internal_to_the_client_and_nothing_is_
     for (pushes, why) in [
         (
             json!([good, {"to": {"subject": "bob"}, "payload": 1}]),
-            "to others than whoever asked",
+            "to other recipients than the sender",
         ),
         (
             json!([good, {"to": "bob", "payload": 1}]),
-            "to others than whoever asked",
+            "to other recipients than the sender",
         ),
         (json!(10_000), "more than 128 times"),
     ] {

@@ -169,11 +169,11 @@ pub(crate) struct Metrics {
     released_revoked: Counter,
     released_closed: Counter,
     released_cancelled: Counter,
-    heirs_woken: Counter,
+    resume_notifications: Counter,
     bounced: Counter,
     /// In the order of [`CloseCode::ALL`].
     closes: [Counter; CloseCode::ALL.len()],
-    notes_lost: Counter,
+    decision_write_errors: Counter,
 }
 
 impl Metrics {
@@ -241,10 +241,10 @@ impl Metrics {
             released_revoked: released("revoked"),
             released_closed: released("closed"),
             released_cancelled: released("cancelled"),
-            heirs_woken: counter!("countersign_worker_resume_notifications_total"),
+            resume_notifications: counter!("countersign_worker_resume_notifications_total"),
             bounced: counter!("countersign_worker_replies_undelivered_total"),
             closes: CloseCode::ALL.map(close),
-            notes_lost: counter!("countersign_worker_decision_write_errors_total"),
+            decision_write_errors: counter!("countersign_worker_decision_write_errors_total"),
         }
     }
 
@@ -354,7 +354,7 @@ impl Metrics {
 
     /// A connection was told that something is held of one that it has taken over.
     pub(crate) fn woke_heir(&self) {
-        self.heirs_woken.increment(1);
+        self.resume_notifications.increment(1);
     }
 
     /// An answer was put away because its terminator is gone.
@@ -372,7 +372,7 @@ impl Metrics {
 
     /// A decision could not be kept for the curious.
     pub(crate) fn note_lost(&self) {
-        self.notes_lost.increment(1);
+        self.decision_write_errors.increment(1);
     }
 
     pub(crate) fn handling_took(&self, time: Duration) {

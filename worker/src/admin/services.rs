@@ -97,7 +97,7 @@ impl AdminListener {
         bus: Arc<RabbitmqBus>,
         namespace: &str,
         store: Arc<dyn Store>,
-        (keeper, credentials): (KeyRefresher, Credentials),
+        (refresher, credentials): (KeyRefresher, Credentials),
         recent_decisions: &RecentDecisions,
     ) -> AdminServices {
         if let Some(console) = self.console {
@@ -107,8 +107,8 @@ impl AdminListener {
         watchers.spawn(watch_broker("worker", self.broker, bus.link()));
         watchers.spawn(watch_store(self.store, store));
         watchers.spawn(watch_queues(bus.clone(), watched(namespace)));
-        watchers.spawn(watch_keys(self.keys, keeper.standing()));
-        watchers.spawn(keeper.run());
+        watchers.spawn(watch_keys(self.keys, refresher.standing()));
+        watchers.spawn(refresher.run());
         AdminServices {
             admin: self.admin,
             readiness: self.readiness,
@@ -132,7 +132,7 @@ impl AdminServices {
     /// Disconnects and shuts the door, when there is nobody left behind it.
     pub(crate) async fn close(self) {
         if tokio::time::timeout(CLOSE_TIMEOUT, self.bus.close()).await.is_err() {
-            warn!("the broker did not let us go in time");
+            warn!("timed out while closing the broker connection");
         }
         self.admin.shutdown();
         self.admin.join().await;
@@ -149,14 +149,17 @@ async fn watch_store(check: CheckHandle, store: Arc<dyn Store>) {
         match &there {
             Ok(()) => {
                 if !was_there {
-                    info!("the store is there again");
+                    info!("the store is available again");
                 }
                 check.ok();
             }
             Err(reason) => {
                 let reason = reason.to_string();
                 if let Some(untold) = told.admit(&reason, Instant::now()) {
-                    warn!(reason, untold, "who needs the store is told `auth_unavailable`");
+                    warn!(
+                        reason,
+                        untold, "messages that need the store are refused with `auth_unavailable`"
+                    );
                 }
                 check.failing(reason);
             }

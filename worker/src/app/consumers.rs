@@ -3,7 +3,7 @@
 //! ```text
 //! <ns>.messages ───── many at a time ──────────────────▶ pipeline     (what was delivered before: moved to <ns>.retry)
 //! <ns>.retry ──────── one at a time ───────────────────▶ pipeline
-//! <ns>.failed ─────── one at a time ───────────────────▶ undertaker
+//! <ns>.failed ─────── one at a time ───────────────────▶ dead letters
 //! <ns>.injected, <ns>.injected.retry, <ns>.injected.failed: likewise, apart
 //! <ns>.pushes ─────── by one worker, in order ─────────▶ outbound, or <ns>.push.<n>, which are likewise
 //! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
@@ -185,10 +185,10 @@ impl Consumers {
     pub(crate) async fn join(&self) {
         self.shutdown.stop.cancelled().await;
         if timeout(self.drain_timeout, self.tasks.wait()).await.is_ok() {
-            info!("all that was taken is finished");
+            info!("all messages are finished");
             return;
         }
-        warn!("the drain-timeout is over; what is not finished is given back");
+        warn!("the drain-timeout is over; unfinished messages are requeued");
         self.shutdown.kill.cancel();
         self.tasks.wait().await;
     }

@@ -64,7 +64,7 @@ impl Sharing {
             };
             let route = Route::new(&names.internal_exchange().name, keys::RULES);
             if let Err(reason) = publisher.publish(route, envelope::load(&load)).await {
-                debug!(%reason, "the other workers are not told how much this one has to do");
+                debug!(%reason, "the load of this worker was not sent to the other workers");
             }
         }
     }

@@ -188,16 +188,16 @@ fn discovered(config: &WorkerConfig, issuers: &[Issuer], named: &[KeySource]) ->
 }
 
 /// Who keeps a verifier's keys up to date. Every server has been asked once.
-pub(crate) async fn keeper(
+pub(crate) async fn refresher(
     config: &WorkerConfig,
     contents: KeySources,
     verifier: &Arc<Verifier>,
     register: &Register,
 ) -> Result<KeyRefresher, StartError> {
-    let mut keeper = KeyRefresher::over_http(contents, verifier.clone(), config.jwks_refresh_interval)?;
-    keeper.enter_into(register);
-    keeper.fetch_first().await;
-    Ok(keeper)
+    let mut refresher = KeyRefresher::over_http(contents, verifier.clone(), config.jwks_refresh_interval)?;
+    refresher.enter_into(register);
+    refresher.fetch_first().await;
+    Ok(refresher)
 }
 
 /// The store, which may be away.

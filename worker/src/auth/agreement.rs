@@ -102,7 +102,7 @@ impl Agreement {
         loop {
             let told = publisher.publish(route.clone(), envelope::rules(&self.own)).await;
             if let Err(reason) = told {
-                debug!(%reason, "the other workers are not told the rules");
+                debug!(%reason, "the authorisation settings were not sent to the other workers");
             }
             sleep(TELL_PERIOD.mul_f64(0.5 + chance::share() / 2.0)).await;
         }
@@ -137,10 +137,10 @@ impl Agreement {
                 worker,
                 theirs = digest,
                 ours = self.own.digest,
-                "another worker has other rules of who may what: give all workers the same settings (`--print-config` shows them)"
+                "another worker has other authorisation settings: give all workers the same (`--print-config` shows them)"
             );
         } else if news {
-            info!(worker, digest, "another worker has the same rules");
+            info!(worker, digest, "another worker has the same authorisation settings");
         }
     }
 }

@@ -35,8 +35,8 @@ impl Checker {
     /// Why a worker would not start with these settings.
     pub async fn new(config: &WorkerConfig) -> Result<Self, StartError> {
         let (verifier, contents) = start::verifier(config)?;
-        let keeper = start::keeper(config, contents, &verifier, &Register::default()).await?;
-        let missing = keeper.lack();
+        let refresher = start::refresher(config, contents, &verifier, &Register::default()).await?;
+        let missing = refresher.lack();
         if missing.is_none() {
             verifier.settle();
         }

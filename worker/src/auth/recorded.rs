@@ -195,7 +195,7 @@ impl AuthStateRecorder {
         };
         if let Err(reason) = left.await {
             self.metrics.store_failed();
-            tracing::debug!(%connection, %reason, "the store was not told that a connection is its identity's no more");
+            tracing::debug!(%connection, %reason, "a logout was not written to the store");
         }
     }
 
@@ -204,7 +204,7 @@ impl AuthStateRecorder {
         self.last.remove(&stamp.connection);
         if let Err(reason) = self.try_close(stamp, identity).await {
             self.metrics.store_failed();
-            tracing::debug!(connection = %stamp.connection, %reason, "the store was not told of a close");
+            tracing::debug!(connection = %stamp.connection, %reason, "a close was not written to the store");
         }
     }
 

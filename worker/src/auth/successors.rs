@@ -1,8 +1,8 @@
 //! Who has taken over from whom: what a connection leaves goes to the one that showed its key, what that one leaves to
 //! the next, and so on.
 //!
-//! Each heir is recorded before whatever is held of its predecessor is looked for, and whatever is held is held before an
-//! heir is looked for: one of the two finds the other.
+//! Each successor is recorded before whatever is held of its predecessor is looked for, and whatever is held is held before an
+//! successor is looked for: one of the two finds the other.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub(crate) const MOST_HEIRS: usize = 8;
 /// How many connections one may have taken over, directly or not, and be given what is held of: more than any client has.
 const MOST_TAKEN_OVER: usize = 32;
 
-/// The connection that has what this one leaves: the last of its heirs, or itself.
+/// The connection that has what this one leaves: the last of its successors, or itself.
 ///
 /// # Errors
 /// If the store does not answer.
@@ -31,7 +31,7 @@ pub(crate) async fn last_heir(store: &dyn Store, connection: ConnectionId) -> Re
     Ok(at)
 }
 
-/// Those whose heir this connection is, directly or not: the latest first. What another has taken over since is not
+/// Those whose successor this connection is, directly or not: the latest first. What another has taken over since is not
 /// among them.
 ///
 /// # Errors

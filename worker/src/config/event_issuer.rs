@@ -26,7 +26,7 @@ impl Value for EventIssuer {
         let (speaker, about) = text.split_once('=').unwrap_or_default();
         let (speaker, about) = (speaker.trim(), about.trim());
         match speaker.is_empty() || about.is_empty() {
-            true => Err("ISSUER=ISSUER: who signs the events, and whose subjects they are about".to_owned()),
+            true => Err("ISSUER=ISSUER: the issuer that signs the events, and the issuer of their subjects".to_owned()),
             false => Ok(Self {
                 speaker: speaker.into(),
                 about: about.into(),

@@ -79,7 +79,7 @@ shared::settings! {
         /// Whether keys, and an issuer's metadata, may be fetched over plain `http://` from other machines, too. Anyone on
         /// the network path can then supply keys of their own: turn it on only for hosts inside a cluster.
         pub jwks_allow_http: bool = "off",
-        /// The issuers whose tokens are accepted, comma separated, each exactly as in the claim `iss`. `{tenantid}` stands
+        /// The accepted issuers of tokens, comma separated, each exactly as in the claim `iss`. `{tenantid}` stands
         /// for the token's claim `tid`, so that `https://login.microsoftonline.com/{tenantid}/v2.0` is every tenant of
         /// Entra ID; restrict the tenants with `jwt-required-claims`.
         pub jwt_issuer: OneOrMore<String>,
@@ -140,7 +140,7 @@ shared::settings! {
         /// TYPE=POLICY entries, comma separated, set another policy for some types, with AMQP's wildcards:
         /// `reauthenticate,typing=ignore,admin.#=close`.
         pub on_unauthenticated: Policies = "reauthenticate",
-        /// What happens to a reply or a push for a connection whose authentication has expired: `ignore` writes it anyway,
+        /// What happens to a reply or a push for a connection with an expired authentication: `ignore` writes it anyway,
         /// `close` closes the connection (4401) and keeps it for the identity's next one, `reauthenticate` asks the client
         /// for a fresh token and holds it until it comes.
         pub on_expired_push: Policy = "reauthenticate",
@@ -248,7 +248,7 @@ shared::settings! {
         /// The audiences that such events may be meant for, comma separated: the client that logs in, the receiver of a
         /// stream, the URL that Okta calls. Empty means those of `jwt-audience`.
         pub provider_events_audience: Vec<String> = "",
-        /// Issuers of `jwt-issuer` whose events are about the subjects of another issuer, comma separated, as in
+        /// Issuers of `jwt-issuer` that send events about the subjects of another issuer, comma separated, as in
         /// `https://acme.okta.com=https://acme.okta.com/oauth2/default`. The subject of such an event is compared with
         /// `jwt-subject-claim` of the other issuer's tokens. All other issuers may only revoke their own subjects.
         pub provider_events_issuers: Vec<EventIssuer> = "",
@@ -300,7 +300,7 @@ impl WorkerConfig {
         })
     }
 
-    /// Issuers whose keys nobody could find.
+    /// Issuers without keys that could be found.
     fn lost_issuers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
         let crowded = self.jwt_issuer.iter().filter(|name| name.matches(TENANT).count() > 1);
         let crowded = crowded.map(|_| Conflict::new("jwt-issuer", "names an issuer with more than one `{tenantid}`"));
@@ -349,8 +349,8 @@ impl WorkerConfig {
         let several = self.jwt_issuer.iter().count() > 1;
         let shared = several && self.required_scopes.sections().any(|(issuer, _)| issuer.is_none());
         let shared = shared.then(|| {
-            "required-scopes: several issuers share rules, so that each of them says by itself who meets them; put \
-             `issuer=ISSUER;` before those that are one's own, and `issuer=ISSUER;TYPE=-` for what another's tokens may not"
+            "required-scopes: several issuers share rules, so each of them decides which tokens meet them; put \
+             `issuer=ISSUER;` before the rules of one issuer, and `issuer=ISSUER;TYPE=-` for what the tokens of another may not do"
                 .to_owned()
         });
         let crowded = (usize::from(self.prefetch) < self.concurrency.saturating_mul(2)).then(|| {
@@ -365,7 +365,7 @@ impl WorkerConfig {
             )
         });
         let plain = self.jwks_allow_http.then(|| {
-            "jwks-allow-http: is on, so that keys may come over plain http, and whoever is on the way can let in anybody".to_owned()
+            "jwks-allow-http: is on, so keys may be fetched over plain http, and anyone on the network path can supply others".to_owned()
         });
         shared.into_iter().chain(narrow).chain(crowded).chain(plain).collect()
     }
@@ -388,11 +388,11 @@ Examples:
   With the keys that an issuer says are its own:
     worker --jwt-issuer https://login.example.com --jwt-audience chat
 
-  The passwords out of everybody's sight, and replaced while it runs:
+  With passwords in files, which may be replaced while it runs:
     worker --config /etc/countersign.toml --amqp-password-file /etc/countersign/amqp-password \\
         --store-password-file /etc/countersign/store-password
 
-  What would be in force, and where it came from:
+  The settings that would be in force, and where each came from:
     worker --config /etc/countersign.toml --print-config",
     };
 

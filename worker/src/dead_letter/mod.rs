@@ -130,10 +130,10 @@ impl DeadLetterPublisher {
     }
 
     async fn bury_one(&self, delivery: &Delivery) -> Result<(), PublishError> {
-        let mut epitaph = self.epitaph_of_failed(delivery);
+        let mut info = self.info_of_failed(delivery);
         let sealed = is_sealed(&delivery.message.body) && self.is_of_terminator(&delivery.message);
         if !sealed {
-            self.publish(dead_letter(&delivery.message, epitaph)).await?;
+            self.publish(dead_letter(&delivery.message, info)).await?;
             return self.tell(&delivery.message).await;
         }
         let stamp = ForwardedMessage::read(&delivery.message.properties).map(|question| question.stamp);
@@ -143,13 +143,13 @@ impl DeadLetterPublisher {
                     body,
                     properties: delivery.message.properties.clone(),
                 };
-                self.publish(dead_letter(&opened, epitaph)).await?;
+                self.publish(dead_letter(&opened, info)).await?;
                 self.tell(&opened).await
             }
             Err(why) => {
                 self.opening.tell(stamp, why);
-                epitaph.reason = why.to_string();
-                self.publish(sealed_letter(&delivery.message, epitaph)).await?;
+                info.reason = why.to_string();
+                self.publish(sealed_letter(&delivery.message, info)).await?;
                 self.tell(&delivery.message).await
             }
         }
@@ -165,7 +165,7 @@ impl DeadLetterPublisher {
         why: Unsealable,
         queue: String,
     ) -> Result<(), PublishError> {
-        let epitaph = DeadLetterInfo {
+        let info = DeadLetterInfo {
             reason: why.to_string(),
             first_seen_s: self.first_seen_s(delivery),
             count: delivery.delivery_count.saturating_add(1),
@@ -173,8 +173,8 @@ impl DeadLetterPublisher {
         };
         // What is open has its token taken out like everything else.
         let letter = match is_sealed(&delivery.message.body) {
-            true => sealed_letter(&delivery.message, epitaph),
-            false => dead_letter(&delivery.message, epitaph),
+            true => sealed_letter(&delivery.message, info),
+            false => dead_letter(&delivery.message, info),
         };
         self.publish(letter).await
     }
@@ -202,15 +202,15 @@ impl DeadLetterPublisher {
             reason,
             queue,
             bytes = delivery.message.body.len(),
-            "something cannot be read, and is kept as a dead letter; do older terminators or workers run beside newer ones?"
+            "a message cannot be read, and is dead-lettered: do older terminators or workers run beside newer ones?"
         );
-        let epitaph = DeadLetterInfo {
+        let info = DeadLetterInfo {
             reason: reason.to_owned(),
             first_seen_s: self.first_seen_s(delivery),
             count: delivery.delivery_count.saturating_add(1),
             queue,
         };
-        self.publish(dead_letter(&delivery.message, epitaph)).await
+        self.publish(dead_letter(&delivery.message, info)).await
     }
 
     /// The same for what came out of `queue`.
@@ -223,13 +223,13 @@ impl DeadLetterPublisher {
         code: ErrorCode,
         queue: String,
     ) -> Result<(), PublishError> {
-        let epitaph = DeadLetterInfo {
+        let info = DeadLetterInfo {
             reason: code.as_str().to_owned(),
             first_seen_s: self.first_seen_s(delivery),
             count: delivery.delivery_count.saturating_add(1),
             queue,
         };
-        self.publish(dead_letter(&delivery.message, epitaph)).await
+        self.publish(dead_letter(&delivery.message, info)).await
     }
 
     async fn publish(&self, dead: Message) -> Result<(), PublishError> {
@@ -301,7 +301,7 @@ impl DeadLetterPublisher {
             .await
     }
 
-    fn epitaph_of_failed(&self, delivery: &Delivery) -> DeadLetterInfo {
+    fn info_of_failed(&self, delivery: &Delivery) -> DeadLetterInfo {
         let properties = &delivery.message.properties;
         let header = |name| redact::text(text_header(properties, name).unwrap_or("unknown")).into_owned();
         DeadLetterInfo {
@@ -353,7 +353,7 @@ const fn is_release(question: &ForwardedMessage) -> bool {
 }
 
 /// The message without its token and without what would make it a question again.
-fn dead_letter(message: &Message, epitaph: DeadLetterInfo) -> Message {
+fn dead_letter(message: &Message, info: DeadLetterInfo) -> Message {
     let mut body = redact::body(&message.body);
     // Cut only now: half a token has no token's shape.
     body.truncate(MAX_BODY_BYTES);
@@ -377,14 +377,14 @@ fn dead_letter(message: &Message, epitaph: DeadLetterInfo) -> Message {
             reply_to: None,
             timestamp_s: *timestamp_s,
             expiration: None,
-            headers: epitaph.headers().into_iter().chain(kept_headers(headers)).collect(),
+            headers: info.headers().into_iter().chain(kept_headers(headers)).collect(),
         },
     }
 }
 
 /// The message as it is, sealed. Nobody reads a token in it who has no key.
-fn sealed_letter(message: &Message, epitaph: DeadLetterInfo) -> Message {
-    let mut letter = dead_letter(message, epitaph);
+fn sealed_letter(message: &Message, info: DeadLetterInfo) -> Message {
+    let mut letter = dead_letter(message, info);
     letter.body = message.body.slice(..message.body.len().min(MAX_BODY_BYTES));
     letter.properties.content_type = Some(SEALED.to_owned());
     letter

@@ -171,7 +171,7 @@ impl Breaker {
         // A client may call a message anything, so its type is not told.
         if news == Some(News::Down) {
             self.opened.increment(1);
-            warn!("an application does not answer; who asks it is told `busy` until it does");
+            warn!("an application does not answer; its messages are refused with `busy` until it does");
         } else {
             self.ended.increment(1);
             info!("an application answers again");

@@ -307,7 +307,7 @@ impl Failure {
         match self {
             Self::Error(error, _) => *error,
             Self::Panic | Self::TooManyAnswers | Self::Improper(_) => {
-                ErrorBody::new(ErrorCode::Internal, "something went wrong here").having(Effect::Unknown)
+                ErrorBody::new(ErrorCode::Internal, "internal error").having(Effect::Unknown)
             }
             Self::Deadline(_) => deadline::exceeded(true),
             Self::GivenUp => deadline::cancelled(true),

@@ -36,7 +36,7 @@ pub(crate) enum Improper {
     Code,
     #[error("its details are larger than 16 KiB, or nested too deeply")]
     Details,
-    #[error("it pushes with its answer to others than whoever asked")]
+    #[error("it pushes with its answer to other recipients than the sender")]
     OthersPushedTo,
     #[error("it pushes with its answer to a connection or an identity that the message does not have")]
     NobodyToPushTo,

@@ -74,7 +74,7 @@ impl Relay {
             return Err(refused("only messages of the type `relay` are handled here"));
         }
         if request.identity.is_anonymous() {
-            let why = "nobody's messages are not relayed: authenticate";
+            let why = "anonymous messages are not relayed: authenticate";
             return Err(HandlerError::new(ErrorCode::AuthRequired, why));
         }
         let text = request.payload.map_or("null", RawValue::get);
@@ -105,7 +105,7 @@ impl Relay {
         identity::issuer_of(name, &self.pushes.issuers).map_err(|unnamed| {
             refused(match unnamed {
                 Unnamed::Several => "there are several issuers: name the subject's in `to.issuer`",
-                Unnamed::Unknown => "the issuer is none of those whose tokens are accepted",
+                Unnamed::Unknown => "the issuer is not one of the accepted issuers",
             })
         })
     }
@@ -113,7 +113,7 @@ impl Relay {
 
 fn subject(to: &To) -> Result<&str, HandlerError> {
     let subject = Some(&*to.subject).filter(|subject| identity::is_subject(subject));
-    subject.ok_or_else(|| refused("nobody can be that subject"))
+    subject.ok_or_else(|| refused("there can be no such subject"))
 }
 
 fn refused(why: &str) -> HandlerError {
@@ -153,7 +153,7 @@ impl Handler for Relay {
             )
             | Err(_) => Err(HandlerError::new(
                 ErrorCode::Busy,
-                "the message cannot be brought to the recipient just now",
+                "the message cannot be delivered to the recipient at the moment",
             )),
         }
     }

@@ -36,7 +36,7 @@ pub(crate) fn exceeded(begun: bool) -> ErrorBody {
 /// What a client is told that has given a message up, which may have been `begun`.
 pub(crate) fn cancelled(begun: bool) -> ErrorBody {
     let effect = if begun { Effect::Unknown } else { Effect::None };
-    ErrorBody::new(ErrorCode::Cancelled, "the message was given up by whoever sent it").having(effect)
+    ErrorBody::new(ErrorCode::Cancelled, "the message was cancelled by its sender").having(effect)
 }
 
 #[cfg(test)]

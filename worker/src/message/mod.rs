@@ -157,7 +157,7 @@ pub(crate) enum Fault {
     #[error("the name of the member `token` must be written without escapes")]
     EscapedToken,
     /// It is not what an answer told as `resume`.
-    #[error("the `resume` of the payload is not one that was told")]
+    #[error("the `resume` in the payload is not a valid key")]
     Resume,
 }
 

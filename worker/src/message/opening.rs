@@ -60,7 +60,7 @@ impl Opening {
         self.unsealable.increment(1);
         if let Some(untold) = self.told.admit(&why.to_string(), Instant::now()) {
             let stamp = stamp.map(tracing::field::display);
-            warn!(stamp, %why, untold, "a message cannot be opened, and is kept as a dead letter");
+            warn!(stamp, %why, untold, "a message cannot be opened, and is dead-lettered");
         }
     }
 }

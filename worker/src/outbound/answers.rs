@@ -1,7 +1,7 @@
 //! Answers that were not written, and whom they are owed.
 //!
 //! An answer is for the connection that asked, or else for the one that showed its key, and so on: never for another of the
-//! identity. It is put away first, and heirs are looked for second; whoever takes over is recorded first, and looks into
+//! identity. It is put away first, and successors are looked for second; whoever takes over is recorded first, and looks into
 //! the hold second. One of the two sees the other.
 
 use bytes::Bytes;
@@ -45,7 +45,7 @@ impl Outbound {
         }
         let why = match unheard.why {
             Bounced::Expired => "its authentication had expired",
-            Bounced::Gone => "nobody who may hear it was there",
+            Bounced::Gone => "no connection that may receive it was open",
         };
         self.note_answer(write, "answer_held", why.to_owned()).await;
         let owed_to = successors::last_heir(&*self.store, unheard.asked_by).await?;

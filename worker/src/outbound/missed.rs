@@ -2,10 +2,10 @@
 //!
 //! A push is kept besides for each connection of its identity that has gone lately and may be resumed, whoever else has got
 //! it: whoever shows the connection's key fetches that before anything newer, each once, by its key. It is kept first, and
-//! heirs are looked for second; whoever takes over is recorded first, and fetches second. One of the two sees the other.
+//! successors are looked for second; whoever takes over is recorded first, and fetches second. One of the two sees the other.
 //!
 //! What is not kept, because there is too much of it or it waits for too long, is counted, and told with the next grant: of
-//! an identity's pushes to whichever of its connections comes first, of those of a connection to its heir.
+//! an identity's pushes to whichever of its connections comes first, of those of a connection to its successor.
 
 use bytes::Bytes;
 use shared::service::clock::Timestamp;
@@ -113,7 +113,7 @@ impl Outbound {
                 || self.store.registered(identity, lost).await?.is_some();
             self.expire(Mailbox::Missed(lost)).await?;
             let missed = self.store.take_missed(Mailbox::Missed(lost)).await?;
-            // From now on its heir gets all itself.
+            // From now on its successor gets all itself.
             self.store.replace_departed(identity, lost).await?;
             Ok::<_, OutboundError>(Recovery {
                 is_whole: is_known && missed == 0,
@@ -135,7 +135,7 @@ impl Outbound {
             Ok::<_, OutboundError>(self.store.take_missed(identity.into()).await?)
         };
         looked.await.unwrap_or_else(|reason| {
-            debug!(%reason, %identity, "it cannot be said just now what was missed");
+            debug!(%reason, %identity, "what was missed is temporarily unknown");
             0
         })
     }

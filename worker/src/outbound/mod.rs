@@ -137,7 +137,7 @@ impl Outbound {
         };
         if let Err(reason) = told.await {
             // Whoever is renewed next is told how much is held.
-            debug!(%reason, %identity, "nobody was told of what a connection left");
+            debug!(%reason, %identity, "no connection was notified of what a closed one left");
         }
     }
 

@@ -26,7 +26,7 @@ impl Outbound {
             tokio::time::sleep(PERIOD.mul_f64(0.5 + chance::share())).await;
             if let Err(reason) = self.reap_once().await {
                 self.counters.retried();
-                debug!(%reason, "what was held too long could not be given up, and is tried again");
+                debug!(%reason, "expired holds could not be dropped; will try again");
             }
         }
     }

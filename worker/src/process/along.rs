@@ -28,7 +28,7 @@ impl Pipeline {
         });
         if let Err(reason) = try_join_all(sends).await {
             debug!(%reason, "what was to be pushed with an answer was not taken");
-            let why = "what the application pushes with its answer cannot be brought on its way just now";
+            let why = "the application's pushes cannot be published at the moment";
             return Err(ErrorBody::new(ErrorCode::Busy, why).having(Effect::Unknown));
         }
         if request.stamp.is_none() {

@@ -350,7 +350,7 @@ impl Pipeline {
         let Some(principal) = asked.bound.as_ref().and_then(Bound::principal) else {
             let error = ErrorBody::new(
                 ErrorCode::AuthRequired,
-                "who this connection is cannot be read; authenticate anew",
+                "the connection's identity cannot be read; authenticate again",
             );
             return self.refuse(asked, &error, None);
         };

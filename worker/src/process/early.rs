@@ -59,7 +59,7 @@ impl Pipeline {
         match self.publisher.publish(Route::queue(&queue), message).await {
             Ok(()) => debug!(target: JOURNEY, stage = "granted-early", %stamp),
             // The answer carries it too, and what cannot be told is told with that.
-            Err(reason) => debug!(%stamp, %reason, "a grant is told with its answer only"),
+            Err(reason) => debug!(%stamp, %reason, "an authentication is reported with its reply only"),
         }
     }
 }

@@ -163,8 +163,8 @@ impl Pipeline {
         let Some(key) = key.filter(|key| key.connection != connection) else {
             return Ok(None);
         };
-        // Whoever has an heir inherits nothing any more: else a client with two secrets could make two connections heirs
-        // of each other, and what is told to an heir would be told for ever.
+        // Whoever has a successor inherits nothing any more: else a client with two secrets could make two connections successors
+        // of each other, and what is told to a successor would be told for ever.
         if self.store.successor(connection).await?.is_some() {
             return Ok(None);
         }
@@ -241,7 +241,7 @@ impl Pipeline {
     pub(super) fn away(&self, asked: &MessageContext<'_>, reason: &StoreError) -> ErrorBody {
         self.metrics.store_failed();
         debug!(stamp = %asked.origin, %reason, "the store could not be asked");
-        unavailable("whether you are authenticated cannot be recorded just now")
+        unavailable("the authentication cannot be recorded at the moment")
     }
 }
 

@@ -204,10 +204,10 @@ impl Pipeline {
                 error!(%stamp, "the handler panicked; the client was told `internal`");
             }
             Failure::TooManyAnswers => {
-                error!(%stamp, "the handler gave too many answers; the client was told `internal`");
+                error!(%stamp, "the handler gave too many replies; the client was told `internal`");
             }
             Failure::Improper(why) => {
-                error!(%stamp, %why, "the application said what cannot be passed on; the client was told `internal`");
+                error!(%stamp, %why, "the application's reply cannot be passed on; the client was told `internal`");
             }
             Failure::Timeout => self.metrics.handler_timed_out(),
         }
@@ -243,7 +243,7 @@ async fn unless_given_up<T>(request: &Request<'_>, doing: impl Future<Output = T
 
 fn down(left: Duration) -> ErrorBody {
     let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-    ErrorBody::new(ErrorCode::Busy, "the application does not answer just now").retry_after_ms(left_ms)
+    ErrorBody::new(ErrorCode::Busy, "the application is not answering at the moment").retry_after_ms(left_ms)
 }
 
 fn crowded() -> ErrorBody {

@@ -44,7 +44,7 @@ impl Pipeline {
                 Ok(false) => {
                     let error = ErrorBody::new(
                         ErrorCode::Busy,
-                        "too much waits of connections that have not proved who they are; authenticate first, or try later",
+                        "too much is held for unauthenticated connections; authenticate first, or try later",
                     );
                     return Ok(self.not_held(asked, Held::Crowded, &error.retry_after_ms(RETRY_WHEN_CROWDED_MS)));
                 }
@@ -71,7 +71,7 @@ impl Pipeline {
             Ok(Holding::Deserted) => {
                 let error = ErrorBody::new(
                     ErrorCode::AuthRequired,
-                    "the connection has closed before anybody was proved to be on it",
+                    "the connection closed before it was authenticated",
                 );
                 return Ok(self.not_held(asked, Held::Deserted, &error));
             }
@@ -158,7 +158,7 @@ impl Pipeline {
                 Err(reason) => {
                     // The message is held, so it is not refused; if nobody comes for it, it is given up in time.
                     self.metrics.store_failed();
-                    debug!(%successor, %reason, "it is not known who has taken over");
+                    debug!(%successor, %reason, "it is not known which connection has taken over");
                     break;
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! Take, authenticate, decide, record, handle, answer; and only when the answer
 //! is confirmed, acknowledge. Whatever breaks on the way, the broker still has
-//! the message: a delivery that is dropped here comes again. The rooms:
+//! the message: a delivery that is dropped here comes again. The modules:
 //!
 //! - `concluding`: what a client's message comes to, as the table of decisions has it.
 //! - `cancelling`: that a client has given a message up.
@@ -217,7 +217,7 @@ impl Pipeline {
     /// Gives a delivery back to its queue, from which it will come again.
     pub(crate) async fn give_back(&self, delivery: Delivery, reason: &PublishError) {
         self.metrics.gave_back();
-        debug!(%reason, "a message could not be brought to its end, and is given back");
+        debug!(%reason, "a message could not be finished, and is requeued");
         tokio::time::sleep(GIVE_BACK_PAUSE).await;
         drop(delivery);
     }

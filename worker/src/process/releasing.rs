@@ -136,7 +136,7 @@ impl Pipeline {
             Err(Stop::Broker(reason)) => return Err(reason),
             Err(Stop::Store(reason)) => {
                 self.metrics.store_failed();
-                debug!(stamp = %question.stamp, %reason, "what is held cannot be released just now");
+                debug!(stamp = %question.stamp, %reason, "held messages cannot be released at the moment");
                 // As good as all: the terminator asks again after a while.
                 (u64::from(u32::MAX), Bytes::new())
             }

@@ -135,12 +135,12 @@ impl RevocationSync {
         }
         let kept = store.revoke(&lacking).await?;
         let count = lacking.len().saturating_sub(kept.refused.len());
-        warn!(count, "the store had lost revocations, which are written back");
+        warn!(count, "the store had lost revocations; they are written back");
         counters.wrote_back(count);
         if !kept.refused.is_empty() {
             error!(
                 count = kept.refused.len(),
-                "the store lacks revocations and takes no more: as many as max-revocations are in force"
+                "the store lacks revocations and accepts no more: max-revocations are in force"
             );
         }
         // Whoever has started since has read a store that lacked them.

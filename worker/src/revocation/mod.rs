@@ -58,14 +58,14 @@ pub(crate) enum Fault {
     SeveralTargets,
     /// Nobody is meant by mistake.
     #[error(
-        "a revocation names a `subject`, a `jti`, a `sid` or a `connection`; to mean everybody, it names `issued_before` alone"
+        "a revocation names a `subject`, a `jti`, a `sid` or a `connection`; for all identities, it names `issued_before` alone"
     )]
     NoTarget,
     /// Only with one issuer does a subject say enough.
     #[error("there are several issuers: name the subject's or the token's in `issuer`")]
     NoIssuer,
     /// Nobody could be meant.
-    #[error("the issuer is none of those whose tokens are accepted")]
+    #[error("the issuer is not one of the accepted issuers")]
     UnknownIssuer,
     /// It means a token's issuer, and nothing else has one.
     #[error("`issuer` goes with `subject`, `jti` or `sid` only")]

@@ -24,7 +24,7 @@ impl Revoker {
         let kept = match self.outbound.store.revoke(all).await {
             Ok(kept) => kept,
             Err(reason) => {
-                warn!(%reason, "the store does not take a revocation; those who run are told of it all the same");
+                warn!(%reason, "the store cannot take a revocation; running processes are told of it anyway");
                 self.enforce(all).await;
                 let store = &self.outbound.store;
                 self.outbound.persist(|| async { Ok(store.revoke(all).await?) }).await
@@ -81,7 +81,7 @@ impl Revoker {
         if !kept.refused.is_empty() {
             error!(
                 count = kept.refused.len(),
-                "revocations are refused: as many as max-revocations are in force"
+                "revocations are refused: max-revocations are in force"
             );
         }
         if kept.unreplicated {

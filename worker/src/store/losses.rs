@@ -74,7 +74,7 @@ impl Watcher {
                     match last {
                         Some(last) if last != epoch.id => {
                             warn!(
-                                "the store has begun anew, or another server answers for it: what it may have lost is brought back"
+                                "the store was emptied, or another server answers for it: what it may have lost is restored"
                             );
                             self.counters.epoch_began();
                             self.seen.send_modify(|seen| *seen += 1);
@@ -87,7 +87,7 @@ impl Watcher {
                     if !epoch.announced
                         && let Err(reason) = self.announce(epoch).await
                     {
-                        debug!(%reason, "terminators could not be told of the store's epoch; will try again");
+                        debug!(%reason, "the store's epoch could not be sent to terminators; will try again");
                     }
                 }
                 Err(reason) => debug!(%reason, "the store does not tell its epoch"),

@@ -6,8 +6,8 @@
 //! is newer than what is there. An old success never undoes what came after it,
 //! in whatever order the two arrive.
 //!
-//! The store holds identities and times, never a token. It is a seam with two
-//! homes that `conformance` holds to the same behaviour: Redis or Valkey, and
+//! The store holds identities and times, never a token. It is an interface with two
+//! implementations that `conformance` holds to the same behaviour: Redis or Valkey, and
 //! this process's own memory.
 
 pub mod claim;
@@ -224,7 +224,7 @@ pub enum StoreError {
     #[error("the store is unavailable: {0}")]
     Unavailable(Box<dyn Error + Send + Sync>),
     /// The store holds something that this version did not write.
-    #[error("the store holds what this version cannot read")]
+    #[error("the store has an entry that this version cannot read")]
     Unreadable(#[source] Box<dyn Error + Send + Sync>),
     /// The store's URL is not one.
     #[error("store-url: {0}")]
@@ -257,10 +257,10 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Lets `successor` take over what is held of `connection`, if it shows the secret that was told to `identity` there.
-    /// Tells whether it may. From then on [`hold_message`](Self::hold_message) of `connection` names the heir.
+    /// Tells whether it may. From then on [`hold_message`](Self::hold_message) of `connection` names the successor.
     ///
     /// It can be done for as long as anything is held, also when the connection is closed; but not when it was
-    /// forgotten after that identity, in whatever order that was recorded. Who forgets or is another has no heir either.
+    /// forgotten after that identity, in whatever order that was recorded. Who forgets or is another has no successor either.
     fn resume<'a>(
         &'a self,
         connection: ConnectionId,

@@ -62,7 +62,7 @@ impl Store for Traced {
     }
 
     fn successor(&self, connection: ConnectionId) -> Call<'_, Option<ConnectionId>> {
-        traced("heir", self.0.successor(connection))
+        traced("successor", self.0.successor(connection))
     }
 
     fn predecessors(&self, connection: ConnectionId) -> Call<'_, Vec<ConnectionId>> {

@@ -22,7 +22,7 @@ pub enum Rejection {
     #[error("the token is invalid: {0}")]
     Invalid(Reason),
     /// It will be good in a moment, for its issuer's clock is a little ahead of ours.
-    #[error("the token is not good yet: {reason}")]
+    #[error("the token is not valid yet: {reason}")]
     NotYet {
         /// What lies in the future.
         reason: Reason,
@@ -30,7 +30,7 @@ pub enum Rejection {
         wait: Duration,
     },
     /// The key that it may have been signed with is still to come, or being asked for: the same token may be good later.
-    #[error("the key of the token cannot be had just now")]
+    #[error("the key of the token cannot be fetched at the moment")]
     Unavailable,
 }
 

@@ -57,15 +57,15 @@ export async function push(subject, payload) {
   const asked = performance.now();
   const { stamp, outcome } = await post("push", { subject, payload });
   const entry = ensureEntry(stamp, { path: "push" });
-  Object.assign(entry, { what: "push", how: `for ${subject}`, question: payload, told: outcome ?? { outcome: "nobody told in time" } });
+  Object.assign(entry, { what: "push", how: `for ${subject}`, question: payload, told: outcome ?? { outcome: "no outcome in time" } });
   entry.took_ms = performance.now() - asked;
   draw(entry);
 }
 
 export async function revoke(target, grace_s) {
   const whom = target === "connection" ? { connection: connectionName() } : { subject: byId("recipient").value };
-  if (target === "connection" && !whom.connection) throw new Error("Nothing was sent on this connection yet, so nobody knows it.");
+  if (target === "connection" && !whom.connection) throw new Error("Nothing was sent on this connection yet, so it is not known yet.");
   const { outcome } = await post("revoke", { ...whom, grace_s });
   if (outcome?.outcome === "revoked" && whom.subject) noteRevokedSubject(whom.subject, grace_s);
-  addEntry({ path: "server", what: "revocation", how: target === "connection" ? "of this connection" : `of ${whom.subject}`, answer: outcome ? { type: outcome.outcome, ...outcome } : { type: "nobody told in time" } });
+  addEntry({ path: "server", what: "revocation", how: target === "connection" ? "of this connection" : `of ${whom.subject}`, answer: outcome ? { type: outcome.outcome, ...outcome } : { type: "no outcome in time" } });
 }

@@ -106,7 +106,7 @@ function answered(mine, answer) {
 
 // A push of this page has an entry already; one of somebody else gets its own.
 function pushed(push) {
-  const entry = ensureEntry(`p:${push.id}`, { path: "push", what: "pushed", how: "by somebody", question: push });
+  const entry = ensureEntry(`p:${push.id}`, { path: "push", what: "pushed", how: "by another sender", question: push });
   received(entry);
   if (hasWaited(entry)) follow(entry);
   draw(entry);
@@ -183,7 +183,7 @@ const REASONS = {
 
 const LIMITS = {
   expiring: "It is good for another",
-  expired: "What is held first is given up in",
+  expired: "The first held message is dropped in",
   revoked: "This connection is closed in",
 };
 
@@ -205,9 +205,9 @@ function drawStanding() {
 }
 
 function who(known, open) {
-  if (!open) return "nobody: not connected";
-  if (!known || known.state === "unknown") return "nobody has authenticated yet";
-  if (known.state === "forgotten") return "nobody: logged out";
+  if (!open) return "not connected";
+  if (!known || known.state === "unknown") return "anonymous: not authenticated yet";
+  if (known.state === "forgotten") return "anonymous: logged out";
   if (known.state === "closed") return "closed";
   return known.until * 1000 > Date.now() ? known.subject : `${known.subject}, expired`;
 }

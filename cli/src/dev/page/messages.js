@@ -88,7 +88,7 @@ function outcome(entry) {
 
 function pushed(entry, told) {
   if (hasArrived(entry)) return { text: "arrived", kind: "good", done: true };
-  if (entry.stages.has("worker given_up")) return { text: "given up", kind: "bad", done: true };
+  if (entry.stages.has("worker given_up")) return { text: "dropped", kind: "bad", done: true };
   if (told?.error) return { text: told.error.code, kind: "bad", done: true };
   if (told?.outcome === "no_recipient") return { text: "no recipient", kind: "bad", done: true };
   if (waits(entry) || told?.outcome === "held") return { text: "held", kind: "wait" };

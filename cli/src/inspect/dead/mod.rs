@@ -36,7 +36,7 @@ Examples:
   countersign inspect dead requeue 3f9a01c2 --token \"$(countersign token mint alice)\"
   countersign inspect dead requeue --all --token \"$(countersign token mint support)\"
 
-A letter's token is gone: no token is ever kept. The message is processed in the name of the one that is given, and the
+A letter's token is gone: no token is ever kept. The message is processed with the token that you give, and the
 letter is dropped once the message is answered without error; if it is refused again, or not answered in time, it stays.
 Pushes and revocations need no token.
 

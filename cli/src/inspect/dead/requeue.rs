@@ -18,7 +18,7 @@ use super::letter::DeadLetter;
 use crate::support::broker::BrokerArgs;
 use crate::support::message::Answer;
 use crate::support::print;
-use crate::support::rpc_client::{Fate, Line, One, Pace};
+use crate::support::rpc_client::{NoReply, One, Pace, RpcClient};
 
 /// What a worker puts where something of a token's shape stood.
 const REDACTED: &str = "[redacted]";
@@ -31,7 +31,7 @@ const IN_FLIGHT: u16 = 1;
 
 /// Sends letters again.
 pub(super) struct Requeuer<'a> {
-    line: Line,
+    line: RpcClient,
     token: Option<&'a str>,
     force: bool,
 }
@@ -61,8 +61,8 @@ enum Hopeless {
     #[error("it is a terminator's own notice about a connection, which is over; drop it when you have seen it")]
     Notice,
     #[error(
-        "something that looked like a token was taken out of its payload; send it nonetheless with --force, or \
-         mend it and use `countersign inject`"
+        "something that looked like a token was removed from its payload; send it anyway with --force, or \
+         fix it and use `countersign inject`"
     )]
     Mutilated,
 }
@@ -85,7 +85,7 @@ impl<'a> Requeuer<'a> {
             in_flight: IN_FLIGHT,
             timeout,
         };
-        let line = Line::open(broker, pace, true).await?;
+        let line = RpcClient::open(broker, pace, true).await?;
         Ok(Self { line, token, force })
     }
 
@@ -114,11 +114,11 @@ impl<'a> Requeuer<'a> {
                     Requeued::Processed
                 }
             }
-            Some(Err(Fate::NotTaken(error))) => {
+            Some(Err(NoReply::NotTaken(error))) => {
                 print::note(&format!("{name} stays: the broker has not taken the message: {error}"));
                 Requeued::Unanswered
             }
-            Some(Err(Fate::Unanswered | Fate::Taken)) | None => {
+            Some(Err(NoReply::Unanswered | NoReply::Taken)) | None => {
                 print::note(&format!(
                     "{name} stays: no answer in time. The message waits for a worker and may still be processed; look \
                      before you send it once more"

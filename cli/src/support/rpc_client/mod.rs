@@ -1,9 +1,9 @@
 //! Questions put into the queue, and their answers: many on their way at a time.
 //!
-//! Whoever asks this way is nobody special: any AMQP client may publish the same,
+//! Any AMQP client may publish the same,
 //! and have the answers come to a queue of its own. Ours belongs to one run and
-//! goes with it. What the questions are, and what an answer means, is for an
-//! [`Asker`] to say.
+//! goes with it. What the questions are, and what an answer means, is for
+//! [`Requests`] to say.
 
 mod bar;
 mod one;
@@ -26,21 +26,21 @@ pub(crate) use super::rpc_client::one::One;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is asked, and what is made of the answers.
-pub(crate) trait Asker {
+pub(crate) trait Requests {
     /// The next question; nothing after the last. `correlation_id` and `reply_to` are added to it. Cancel-safe.
     async fn next(&mut self) -> Option<anyhow::Result<Message>>;
 
     /// An answer has come. A line's questions are numbered from 0; a `question` that is nothing is none of them.
     /// Tells whether it was the last answer to its question.
-    fn answered(&mut self, question: Option<Question>, answer: &Message) -> bool;
+    fn answered(&mut self, question: Option<Request>, answer: &Message) -> bool;
 
     /// A question will have no answer that anybody waits for.
-    fn settled(&mut self, question: u64, fate: Fate);
+    fn settled(&mut self, question: u64, why: NoReply);
 }
 
 /// Which question was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Question {
+pub(crate) struct Request {
     /// From 0.
     pub(crate) number: u64,
     /// Whether it still waits for its answer: if not, the answer comes late, or once more.
@@ -49,7 +49,7 @@ pub(crate) struct Question {
 
 /// What becomes of a question besides an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum NoReply {
     /// The broker has it, and no answer is wanted.
     Taken,
     /// The broker has not taken it.
@@ -68,7 +68,7 @@ pub(crate) struct Pace {
 }
 
 /// A way to the workers and, if answers are wanted, back.
-pub(crate) struct Line {
+pub(crate) struct RpcClient {
     bus: RabbitmqBus,
     names: Names,
     pace: Pace,
@@ -79,7 +79,7 @@ pub(crate) struct Line {
     answers: Option<(String, Consumer)>,
 }
 
-impl Line {
+impl RpcClient {
     /// Connects. Nothing is declared but a queue for the answers: whoever asks needs no right to declare what belongs to
     /// terminators and workers.
     ///
@@ -110,7 +110,7 @@ impl Line {
     ///
     /// # Errors
     /// If the questions cannot be read.
-    pub(crate) async fn ask(&mut self, key: &str, asker: &mut impl Asker) -> anyhow::Result<()> {
+    pub(crate) async fn ask(&mut self, key: &str, asker: &mut impl Requests) -> anyhow::Result<()> {
         let (settle, mut taken) = mpsc::unbounded_channel();
         let mut asking = Asking {
             asker,
@@ -166,7 +166,7 @@ struct Asking<'a, A> {
     first: u64,
 }
 
-impl<A: Asker> Asking<'_, A> {
+impl<A: Requests> Asking<'_, A> {
     async fn run(
         &mut self,
         consumer: &mut Option<&mut Consumer>,
@@ -179,7 +179,7 @@ impl<A: Asker> Asking<'_, A> {
                 Event::Next(None) => more = false,
                 Event::Handed(handed) => self.handed(&handed),
                 Event::Answer(delivery) => self.answer(*delivery),
-                Event::TooLate => self.give_up(self.first, Fate::Unanswered),
+                Event::TooLate => self.give_up(self.first, NoReply::Unanswered),
                 Event::Finished => return Ok(()),
             }
         }
@@ -234,8 +234,8 @@ impl<A: Asker> Asking<'_, A> {
     fn handed(&mut self, handed: &Handed) {
         match handed.outcome {
             Ok(()) if self.reply_to.is_some() => {}
-            Ok(()) => self.give_up(handed.number, Fate::Taken),
-            Err(error) => self.give_up(handed.number, Fate::NotTaken(error)),
+            Ok(()) => self.give_up(handed.number, NoReply::Taken),
+            Err(error) => self.give_up(handed.number, NoReply::NotTaken(error)),
         }
     }
 
@@ -247,7 +247,7 @@ impl<A: Asker> Asking<'_, A> {
             .correlation_id
             .as_deref()
             .and_then(|id| id.parse().ok());
-        let question = number.map(|number| Question {
+        let question = number.map(|number| Request {
             number,
             waits: self.waits(number),
         });
@@ -258,9 +258,9 @@ impl<A: Asker> Asking<'_, A> {
         }
     }
 
-    fn give_up(&mut self, number: u64, fate: Fate) {
+    fn give_up(&mut self, number: u64, why: NoReply) {
         if self.settle(number) {
-            self.asker.settled(number, fate);
+            self.asker.settled(number, why);
         }
     }
 

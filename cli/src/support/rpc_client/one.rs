@@ -2,13 +2,13 @@
 
 use shared::bus::Message;
 
-use super::{Asker, Fate, Question};
+use super::{NoReply, Request, Requests};
 
 /// A question, and what came of it.
 pub(crate) struct One {
     question: Option<Message>,
     /// What came of it: nothing until it is settled.
-    pub(crate) reply: Option<Result<Message, Fate>>,
+    pub(crate) reply: Option<Result<Message, NoReply>>,
 }
 
 impl One {
@@ -21,12 +21,12 @@ impl One {
     }
 }
 
-impl Asker for One {
+impl Requests for One {
     async fn next(&mut self) -> Option<anyhow::Result<Message>> {
         self.question.take().map(Ok)
     }
 
-    fn answered(&mut self, question: Option<Question>, answer: &Message) -> bool {
+    fn answered(&mut self, question: Option<Request>, answer: &Message) -> bool {
         let ours = question.is_some_and(|question| question.waits);
         if ours {
             self.reply = Some(Ok(answer.clone()));
@@ -34,7 +34,7 @@ impl Asker for One {
         ours
     }
 
-    fn settled(&mut self, _: u64, fate: Fate) {
-        self.reply = Some(Err(fate));
+    fn settled(&mut self, _: u64, why: NoReply) {
+        self.reply = Some(Err(why));
     }
 }

@@ -126,7 +126,7 @@ describe("what the README shows", () => {
     const files = {
       "shown.ts": await readme("wss://api.example.com"),
       "watched.ts": await readme("showLogin"),
-      "refused.ts": await readme("nobody is logged in"),
+      "refused.ts": await readme("not logged in"),
       "follow.ts": await readme("order.shipped"),
       "own.ts": 'import { Client } from "countersign-client"; new Client({ url: "/", token: () => "", WebSocket });',
     };

@@ -72,7 +72,7 @@ export class Countersign {
     await this.#end("SIGKILL");
   }
 
-  /** It is asked to end, and drains. */
+  /** It is asked to stop, and drains. */
   async end(): Promise<void> {
     await this.#end("SIGTERM");
   }
@@ -115,7 +115,7 @@ export class Countersign {
 
   async #outcome(path: string, what: object): Promise<string> {
     const { outcome } = (await this.#post(path, what)) as { outcome: { outcome: string } | null };
-    return outcome?.outcome ?? "nobody told";
+    return outcome?.outcome ?? "no outcome";
   }
 
   async #post(path: string, body: object): Promise<unknown> {

@@ -270,7 +270,7 @@ impl Open {
                 let queue = &open.route.key;
                 let kind = format!("{queue}: {error}");
                 if let Some(untold) = open.returning.failures.admit(&kind, Instant::now()) {
-                    error!(%error, %queue, untold, "what is given back cannot be published, and is tried again");
+                    error!(%error, %queue, untold, "requeued messages cannot be published; will try again");
                 }
                 tokio::spawn(async move {
                     sleep(AGAIN).await;

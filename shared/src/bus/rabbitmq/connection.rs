@@ -142,7 +142,7 @@ impl Generation {
             let declaring = declare::topology(&generation.connection, &generation.topology, &generation.declared);
             let declared = timeout(DECLARE_TIMEOUT, generation.lost.run_until_cancelled(declaring)).await;
             if let Ok(Some(Err(reason))) = declared {
-                warn!(%reason, "something found no queue, and what is missing cannot be declared");
+                warn!(%reason, "a queue is missing, and cannot be declared");
             }
         });
     }
@@ -351,11 +351,11 @@ impl Supervisor {
                 biased;
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
-                        warn!(role = self.role.name(), reason, "the broker takes nothing for now");
+                        warn!(role = self.role.name(), reason, "the broker has blocked publishing");
                         self.slot.set(Link::Blocked);
                     }
                     Some(Event::ConnectionUnblocked) => {
-                        info!(role = self.role.name(), "the broker takes messages again");
+                        info!(role = self.role.name(), "the broker has unblocked publishing");
                         self.slot.set(Link::Up);
                     }
                     // Whoever has that channel knows, and opens another.
@@ -368,7 +368,7 @@ impl Supervisor {
                     None => return "the connection ended".to_owned(),
                 },
                 () = self.nodes.until_suspected(generation.node, generation.since) => {
-                    return "the node answers, and serves nobody".to_owned();
+                    return "the node answers, but makes no progress".to_owned();
                 }
                 () = generation.lost.cancelled() => {
                     let failure = generation.failure.get().map_or("a channel failed", String::as_str);
@@ -401,7 +401,7 @@ impl Supervisor {
                 error!(
                     role = self.role.name(),
                     reason = text,
-                    "cannot use what is on the broker"
+                    "cannot use the queues or exchanges on the broker"
                 );
             } else {
                 warn!(

@@ -178,7 +178,7 @@ impl Pending {
         };
         entry.blamed += 1;
         if entry.blamed >= most {
-            warn!(exchange = %entry.publication.route.exchange, "what is published here costs its channel each time, and is given up");
+            warn!(exchange = %entry.publication.route.exchange, "a message closes its channel each time it is published, and is given up");
             self.settle_one(id, |_| Err(PublishError::Malformed));
         }
     }

@@ -73,7 +73,7 @@ impl Admin {
         if let (Some(console), Some(addr)) = (&console, addr) {
             app = app.merge(console.guarded_routes());
             if !addr.ip().is_loopback() {
-                tracing::warn!(%addr, "the console has no lock: whoever reaches this address may watch");
+                tracing::warn!(%addr, "the console is unauthenticated: keep this address behind a firewall");
             }
         }
         let closing = CancellationToken::new();

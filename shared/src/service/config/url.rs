@@ -52,7 +52,7 @@ impl Value for AmqpUrl {
         }
         if has_stray_at(text) {
             return Err(
-                "a URL whose password has its `/`, `?` and `#` percent-encoded (`%2F`, `%3F`, `%23`)".to_owned(),
+                "a URL with the `/`, `?` and `#` of its password percent-encoded (`%2F`, `%3F`, `%23`)".to_owned(),
             );
         }
         // Its complaint may repeat the URL, so it is not passed on.

@@ -36,7 +36,7 @@ pub enum TelemetryError {
     #[error("cannot start the log: another one is installed in this process")]
     Log,
     /// There is no thread that could write it.
-    #[error("cannot start the log: there can be no thread for it")]
+    #[error("cannot start the log: its thread cannot be started")]
     Thread,
     /// Somebody else gathers metrics in this process already.
     #[error("cannot start the metrics: {0}")]

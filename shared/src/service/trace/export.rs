@@ -148,7 +148,7 @@ impl Tally {
         counter.increment(count as u64);
         let was_failing = self.failing.swap(result.is_err(), Ordering::Relaxed);
         match result {
-            Err(error) if !was_failing => warn!(%error, "traces cannot be exported; what is lost is counted"),
+            Err(error) if !was_failing => warn!(%error, "traces cannot be exported; lost spans are counted"),
             Ok(()) if was_failing => info!("traces are exported again"),
             _ => {}
         }

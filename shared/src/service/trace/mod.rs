@@ -135,7 +135,7 @@ impl Tracer {
         let provider = inner.provider.clone();
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
         if !matches!(flushed.await, Ok(Ok(()))) {
-            tracing::warn!("the last spans of the trace did not leave in time");
+            tracing::warn!("timed out while exporting the last spans");
         }
     }
 }

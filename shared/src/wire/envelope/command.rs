@@ -3,16 +3,16 @@
 //! | `type` | header | |
 //! |---|---|---|
 //! | `write` | | write the body, once: `message_id` is its key |
-//! | | `for` | the identity in whose name it may be written, and only then; absent: whoever reads it |
+//! | | `identity` | the identity for which it may be written, and no other; absent: any reader |
 //! | | `outcome-to`, `outcome-id`, `outcome-key` | where, and under which `correlation_id`, the producer of a push is told of its outcome; and by what it is known that they were |
 //! | | `outcome-of` | of which of the many subjects that the push named |
 //! | | `connections` | to how many live connections a push was sent |
-//! | | `alone` | no live connection of the identity has it: any that comes may have it |
+//! | | `no-live-recipient` | no live connection of the identity has it: any that comes may have it |
 //! | | `asked-by` | it answers that connection's question, and is for whoever has taken over from it at most; absent: it is a push, or a word of our own |
 //! | | `released` | it comes out of a hold, so it may go back there: its client is not closed for reading too slowly |
 //! | | `fetched` | the connection has asked for it, so it goes before what has arrived meanwhile |
 //! | | `since-ms`, `until-ms` | when it was first given to us, exactly, and until when it may be held, if its producer has said so |
-//! | `fetched` | `left` | what was held for the connection is on its way, but for so many |
+//! | `fetched` | `remaining` | what was held for the connection is on its way, but for so many |
 //! | `wake` | `from` | something is held that the connection may ask for: of that connection; else answers that are its own by now, or what is for its identity |
 //! | `replaced` | | another connection has taken over from it: it is to be closed |
 //! | `entered` | | the store knows of it: the terminator need not announce it again |

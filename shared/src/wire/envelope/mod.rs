@@ -1,6 +1,6 @@
 //! What crosses the broker around a client's bytes, which are the AMQP body untouched.
 //!
-//! Each direction has a room: [`request`] is what terminators tell workers,
+//! Each direction has a module: [`request`] is what terminators tell workers,
 //! [`reply`] what workers reply, [`command`] what workers have terminators do on
 //! their own account, and [`undelivered`] what terminators give back.
 //!

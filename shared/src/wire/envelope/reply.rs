@@ -4,15 +4,15 @@
 //! |---|---|
 //! | `index` | which answer of several; absent: 0 |
 //! | `more` | whether another follows; absent: this one settles the question |
-//! | `for` | the identity in whose name it may be written, and only then; absent: whoever reads it |
+//! | `identity` | the identity for which it may be written, and no other; absent: any reader |
 //! | `live`, `principal` | the connection has this grant as of the question |
 //! | `forgotten` | the connection has none as of the question |
 //! | `held` | the question is held, for so many milliseconds, and `reason` says why |
 //! | `id` | the client's own name for a question that is held: if the hold loses it, it is refused by that |
 //! | `id-is-integer` | that name is an integer |
-//! | `send-again` | the question cannot be decided yet; the body is the question's own |
-//! | `second` | the question had been sent back once |
-//! | `left` | of a release: so many of the messages that it means are still held |
+//! | `retry-request` | the question cannot be decided yet; the body is the question's own |
+//! | `attempt` | the question had been sent back once |
+//! | `remaining` | of a release: so many of the messages that it means are still held |
 //! | `close` | the connection is to be closed with this status code, after the body |
 //!
 //! An answer with an empty body is only a settlement: there is nothing to write. The body of the answer to a release is

@@ -2,7 +2,7 @@
 //!
 //! | header | |
 //! |---|---|
-//! | `by` | the sequence of the message that last changed the connection's authentication; absent: none did |
+//! | `auth-sequence` | the sequence of the message that last changed the connection's authentication; absent: none did |
 //! | `grant`, `principal` | the grant's two texts, if the connection has one, in force or expired |
 //! | `resume` | the connection's resume secret, while there is no grant that holds it |
 //! | `unsettled` | an earlier message of the connection, by which this one may have to be decided, is not yet settled |
@@ -10,7 +10,7 @@
 //! | `ordered` | the connection's messages are handled one after the other |
 //! | `ahead` | it is sent ahead of its turn, for what it says of who the connection is alone |
 //! | `unsure` | the terminator does not know by how much its clock differs from the workers' |
-//! | `again` | a worker has sent it back once: it must be decided now |
+//! | `is-retry` | a worker has sent it back once: it must be decided now |
 //! | `from` | on a release: whose held messages, if not the connection's own |
 //! | `code` | on a close: the status code, if it was we who closed |
 //! | `received-ms` | when the terminator received the message, as `timestamp` but in milliseconds since 1970; by the workers' clock, as far as it knows that |

@@ -417,12 +417,12 @@ impl CloseCode {
     /// A sentence for people, short enough for a close frame (123 bytes).
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::GoingAway => "nothing was heard from you for too long",
+            Self::GoingAway => "the client was silent for too long",
             Self::Protocol => "the frames break RFC 6455",
             Self::Unsupported => "send JSON text frames, not binary ones",
             Self::InvalidText => "the text is not UTF-8",
             Self::TooBig => "the message is too big",
-            Self::Internal => "something went wrong here",
+            Self::Internal => "internal error",
             Self::Restart => "this server restarts; reconnect with jitter",
             Self::Overload => "too busy; reconnect later",
             Self::AuthRequired => "authentication is missing or has expired; get a token and reconnect",

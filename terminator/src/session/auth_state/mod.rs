@@ -429,7 +429,7 @@ pub(crate) mod tests {
         assert_eq!(
             binding.standing_at(sequence(2), now().instant),
             binding.standing(),
-            "nothing is kept for nobody"
+            "nothing is kept without an identity"
         );
     }
 

@@ -368,7 +368,7 @@ fn revoked() -> Decision {
 /// Nothing follows from it about anybody's authentication.
 fn unknown() -> Decision {
     Decision::Refuse {
-        error: unavailable("whether the authentication is good cannot be found out just now"),
+        error: unavailable("authentication is temporarily unavailable"),
         close: None,
     }
 }

@@ -234,7 +234,7 @@ fn answered(answers: &[Message], id: Option<&str>) -> (Outcome, Result<Answers, 
         Ok(said) => (Outcome::Answered, Ok(said)),
         Err(Unreadable) => {
             let error = HandlerError::new(ErrorCode::Internal, Unreadable.to_string()).having(Effect::Unknown);
-            (Outcome::Unreadable, Err(error))
+            (Outcome::InvalidResponse, Err(error))
         }
     }
 }
@@ -258,17 +258,18 @@ fn refused(body: &[u8]) -> (Outcome, Result<Answers, HandlerError>) {
 fn unpublished(reason: PublishError) -> HandlerError {
     match reason {
         // It costs nothing to ask again, and a client may call a message anything.
-        PublishError::Unroutable => {
-            HandlerError::new(ErrorCode::Busy, "no application takes messages of this `type` just now")
-                .showing(Presence::Unknown)
-                .having(Effect::None)
-        }
+        PublishError::Unroutable => HandlerError::new(
+            ErrorCode::Busy,
+            "no application takes messages of this `type` at the moment",
+        )
+        .showing(Presence::Unknown)
+        .having(Effect::None),
         PublishError::Refused => HandlerError::new(ErrorCode::Busy, "too much waits for the application already")
             .showing(Presence::Silent)
             .having(Effect::None),
         // It may have been taken, and the broker gone before it said so.
         PublishError::Away | PublishError::Ended => {
-            HandlerError::new(ErrorCode::Busy, "the application cannot be reached just now")
+            HandlerError::new(ErrorCode::Busy, "the application cannot be reached at the moment")
                 .showing(Presence::Unknown)
                 .having(Effect::Unknown)
         }

@@ -22,7 +22,7 @@ pub(super) async fn answer(mut rejected: Consumer, publisher: Publisher, names: 
             && let Err(reason) = publisher.publish(Route::queue(&queue), answer).await
         {
             // Its worker is gone, or its time will be over.
-            debug!(%reason, "who asked is not told that an application rejected it");
+            debug!(%reason, "the sender was not told that an application rejected the message");
         }
         delivery.ack();
     }

@@ -128,7 +128,7 @@ impl Http {
         };
         match (self.away.swap(reason.is_some(), Ordering::Relaxed), reason) {
             (false, Some(reason)) => warn!(reason, "cannot connect to the application; clients are told `busy`"),
-            (true, None) => info!("the application is there again"),
+            (true, None) => info!("connected to the application again"),
             _ => {}
         }
     }
@@ -201,13 +201,13 @@ impl Handler for Http {
             Posted::Response(status, body) if status.is_success() => {
                 match reply::said(&body.bytes, body.media_type.as_deref(), request.id) {
                     Ok(answers) => (Outcome::Answered, Ok(answers)),
-                    Err(Unreadable) => (Outcome::Unreadable, Err(unreadable())),
+                    Err(Unreadable) => (Outcome::InvalidResponse, Err(unreadable())),
                 }
             }
             Posted::Response(status, body) => (status.outcome(), Err(status.refusal(&body.bytes))),
             Posted::Unconnected(_) => (Outcome::Unreachable, Err(away().having(Effect::None))),
             Posted::Broken => (Outcome::Unreachable, Err(away().having(Effect::Unknown))),
-            Posted::TooLarge => (Outcome::Unreadable, Err(unreadable())),
+            Posted::TooLarge => (Outcome::InvalidResponse, Err(unreadable())),
         };
         call.end(outcome);
         said
@@ -219,5 +219,5 @@ fn unreadable() -> HandlerError {
 }
 
 fn away() -> HandlerError {
-    HandlerError::new(ErrorCode::Busy, "the application is not there just now").showing(Presence::Silent)
+    HandlerError::new(ErrorCode::Busy, "the application cannot be reached at the moment").showing(Presence::Silent)
 }

@@ -3,7 +3,7 @@
 //! Whoever handles a message that has an `id` claims it in the store first, and
 //! writes there what it came to, before anybody is answered. So the same message
 //! from the same identity gets the same answer again, on whatever connection and
-//! worker; and another message with that `id` is a `duplicate`. The rooms:
+//! worker; and another message with that `id` is a `duplicate`. The modules:
 //!
 //! - `cause`: by whose token it had its effect, and to whom it is told.
 //! - `fingerprint`: by what two messages are the same.
@@ -210,7 +210,7 @@ impl Idempotency {
                 self.failed(&reason);
                 (
                     Known::Unavailable,
-                    Recalled::Refused(busy("whether the message came before cannot be found out just now")),
+                    Recalled::Refused(busy("it is temporarily unknown whether the message was sent before")),
                 )
             }
         };
@@ -227,9 +227,9 @@ impl Idempotency {
         match self.revoked.judge(&subject, self.clock.now()) {
             Judgement::Good => Ok(()),
             Judgement::Revoked => Err("the message came before, by a token that was revoked since, and was handled"),
-            Judgement::Unknown => {
-                Err("the message came before, and was handled; whether it may be told cannot be found out")
-            }
+            Judgement::Unknown => Err(
+                "the message was sent before, and was handled; whether its reply may be repeated is temporarily unknown",
+            ),
         }
     }
 
@@ -246,7 +246,7 @@ impl Idempotency {
             }
         }
         self.counters.knew(Known::Unnoted);
-        warn!("what a message came to could not be kept; if it comes again, it may have its effect again");
+        warn!("the result of a message could not be stored; a repetition may have its effect again");
         None
     }
 

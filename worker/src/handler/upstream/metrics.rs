@@ -17,7 +17,7 @@ pub(in crate::handler) enum Outcome {
     /// It was not there, or went away.
     Unreachable,
     /// It said what cannot be passed on.
-    Unreadable,
+    InvalidResponse,
 }
 
 /// What is counted.
@@ -26,9 +26,9 @@ pub(in crate::handler) struct Calls {
     refused: Counter,
     failed: Counter,
     unreachable: Counter,
-    unreadable: Counter,
+    invalid_response: Counter,
     timeout: Counter,
-    abandoned: Counter,
+    cancelled: Counter,
     seconds: Histogram,
     retries: Counter,
     late: Counter,
@@ -44,9 +44,9 @@ impl Calls {
             refused: outcome("refused"),
             failed: outcome("failed"),
             unreachable: outcome("unreachable"),
-            unreadable: outcome("unreadable"),
+            invalid_response: outcome("invalid_response"),
             timeout: outcome("timeout"),
-            abandoned: outcome("abandoned"),
+            cancelled: outcome("cancelled"),
             seconds: histogram!("countersign_worker_upstream_seconds"),
             retries: counter!("countersign_worker_upstream_retries_total"),
             late: counter!("countersign_worker_upstream_late_answers_total"),
@@ -99,10 +99,10 @@ impl Drop for Call<'_> {
             Some(Outcome::Refused) => &calls.refused,
             Some(Outcome::Failed) => &calls.failed,
             Some(Outcome::Unreachable) => &calls.unreachable,
-            Some(Outcome::Unreadable) => &calls.unreadable,
+            Some(Outcome::InvalidResponse) => &calls.invalid_response,
             None if took >= self.limit => &calls.timeout,
             // The worker ends, or its sender has given the message up.
-            None => &calls.abandoned,
+            None => &calls.cancelled,
         };
         counter.increment(1);
         calls.seconds.record(took);

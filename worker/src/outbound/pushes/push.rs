@@ -93,7 +93,7 @@ pub(crate) enum Fault {
     #[error("there are several issuers: name the subject's in the header `issuer`")]
     NoIssuer,
     /// Nobody could ever be who it is for.
-    #[error("the issuer is none of those whose tokens are accepted")]
+    #[error("the issuer is not one of the accepted issuers")]
     UnknownIssuer,
     /// No connection has such a name.
     #[error("the header `{0}` is not the name of a connection")]

@@ -31,14 +31,14 @@ impl Pipeline {
             let route = Route::new(&self.internal, keys::RULES);
             if let Err(reason) = self.publisher.publish(route, envelope::cancelled(&cancel)).await {
                 // Then it is handled, as if nobody had said anything.
-                debug!(%reason, "the other workers are not told what was given up");
+                debug!(%reason, "a cancellation was not sent to the other workers");
             }
         }
         if question.standing.held
             && let Err(reason) = self.take_out_of_hold(question, &id).await
         {
             // It is refused when it is released.
-            debug!(stamp = %question.stamp, %reason, "what was given up is held still");
+            debug!(stamp = %question.stamp, %reason, "a cancelled message is still held");
         }
         Conclusion::of(Outcome::Cancel, Bytes::new())
     }

@@ -29,7 +29,7 @@ pub(in crate::process) fn behind_what_is_held(standing: &Standing, decision: Dec
         },
         // The store took neither its grant nor what had to be released first.
         Decision::InOwnName { renews: true, .. } if standing.again => Decision::Refuse {
-            error: unavailable("what waits for your fresh token could not be handled just now, and comes first"),
+            error: unavailable("held messages come first, and cannot be handled at the moment"),
             close: None,
         },
         other => other,

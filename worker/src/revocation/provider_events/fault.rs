@@ -14,7 +14,7 @@ pub(super) enum Fault {
     #[error("{0}")]
     Token(Rejection),
     /// RFC 8725 §3.8.
-    #[error("the claim `iss` names no issuer of `jwt-issuer` whose key has signed it")]
+    #[error("no issuer of `jwt-issuer` with this `iss` has signed it")]
     Issuer,
     /// RFC 8725 §3.11.
     #[error("the header member `typ` is not the one of its kind")]
@@ -38,19 +38,19 @@ pub(super) enum Fault {
     #[error("it lies in the future")]
     Future,
     /// Its `jti` came before.
-    #[error("it was told before: its `jti` is known")]
+    #[error("it was received before: its `jti` is known")]
     Replayed,
     /// What its kind has among `events`.
     #[error("the claim `events` has no such event")]
     NoEvent,
     /// Nobody is meant.
-    #[error("it names nobody: neither a subject nor a session")]
+    #[error("it names neither a subject nor a session")]
     NoSubject,
     /// RFC 9493 §3.
-    #[error("its subject identifier is of a format that names nobody here")]
+    #[error("its subject identifier has a format that is not supported")]
     SubjectFormat,
     /// Another issuer's subjects are none of its business.
-    #[error("its subject is another issuer's, of which `provider-events-issuers` says nothing")]
+    #[error("its subject belongs to another issuer, which `provider-events-issuers` does not name")]
     ForeignSubject,
     /// Nobody is known here by what it says.
     #[error("it names its subject otherwise than the claim that `jwt-subject-claim` names")]

@@ -121,7 +121,7 @@ impl Taking {
                     sleep(KEY_PERIOD).await;
                     continue;
                 }
-                Err(Rejection::Unavailable) => Err(Outcome::Away("its key cannot be had just now")),
+                Err(Rejection::Unavailable) => Err(Outcome::Away("its key cannot be fetched at the moment")),
                 Err(rejection) => Err(Outcome::Refused(rejection.into())),
             };
             return Some((place, proved));
@@ -166,7 +166,7 @@ impl Taking {
             kind = kind.as_str(),
             issuer = statement.issuer.as_str(),
             count = revocations.len(),
-            "a provider's event is taken"
+            "a provider's event is accepted"
         );
         Ok((outcome, revocations))
     }
@@ -198,6 +198,6 @@ impl Taking {
 }
 
 fn away(reason: &StoreError) -> Outcome {
-    warn!(%reason, "the store does not take a provider's event, which is told to come again");
+    warn!(%reason, "the store cannot take a provider's event; the provider is told to send it again");
     Outcome::Away("the store does not answer")
 }

@@ -70,7 +70,7 @@ async fn an_heir_inherits_nothing_that_is_somebody_else_s(home: &dyn Home) {
         assert_eq!(successor(home, connection).await, None);
         assert_eq!(hold(home, connection, &message(home, 9, "1")).await, counted(1));
     }
-    // Whoever is still the same keeps the heir, and nobody is an heir of themselves.
+    // Whoever is still the same keeps the successor, and nobody is a successor of themselves.
     let (connection, after) = (a_connection(), a_connection());
     record(home, connection, &live("alice", 1)).await;
     assert!(!resume(home, connection, RESUME, connection).await);
@@ -94,7 +94,7 @@ async fn it_can_be_resumed_for_as_long_as_anything_is_held(home: &dyn Home) {
     pass(home, AFTERLIFE).await;
     assert!(resume(home, connection, RESUME, after).await);
     assert_eq!(messages(home, connection).await, [late]);
-    // Something held even later must still find the heir.
+    // Something held even later must still find the successor.
     pass(home, AFTERLIFE - Duration::from_secs(1)).await;
     assert_eq!(successor(home, connection).await, Some(after));
     pass(home, Duration::from_secs(1)).await;

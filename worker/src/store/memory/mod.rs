@@ -1,7 +1,7 @@
 //! The store in this process's memory, for `dev` and for tests: gone when the process ends.
 //!
 //! One state under one lock, so that each call is one step. Each concern of the
-//! seam has a room of its own, and all of them keep things in maps whose entries end.
+//! interface has a module of its own, and all of them keep things in maps whose entries end.
 
 mod authentications;
 mod claims;

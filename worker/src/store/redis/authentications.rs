@@ -95,7 +95,7 @@ impl RedisStore {
 
     pub(super) async fn read_heir(&self, connection: ConnectionId) -> Result<Option<ConnectionId>, StoreError> {
         let mut command = redis::cmd("HGET");
-        command.arg(self.of_connection(connection, "auth")).arg("heir");
+        command.arg(self.of_connection(connection, "auth")).arg("successor");
         let successor: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
         successor
             .map(|successor| successor.parse().map_err(unreadable))

@@ -1,8 +1,8 @@
 //! The store in Redis 7 or Valkey, single or clustered.
 //!
-//! | key | what | room |
+//! | key | what | module |
 //! |---|---|---|
-//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume, the heir, whether it is deserted | `authentications` |
+//! | `<ns>:{<connection>}:auth` | a hash: the state, by which message, who may resume, the successor, whether it is deserted | `authentications` |
 //! | `<ns>:{<connection>}:predecessors` | a sorted set: the connections that it took over, by when | `authentications` |
 //! | `<ns>:{<connection>}:held` | a hash: held messages by sequence | `messages` |
 //! | `<ns>:{<connection>}:dropped` | a sorted set: messages that were held | `messages` |

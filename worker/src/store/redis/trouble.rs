@@ -37,7 +37,7 @@ fn why(error: &RedisError) -> String {
         Some("NOPERM") => "does not let the user of store-url do that: docs/permissions.md has its rules",
         Some("OOM") => FULL,
         Some("READONLY") => "is a replica, which takes no writes",
-        Some("LOADING") => "loads its data, and serves nobody yet",
+        Some("LOADING") => "is loading its data",
         Some("MISCONF") => "cannot write to its disk, and takes no writes",
         Some("NOREPLICAS") => "has too few replicas, and takes no writes",
         // Redis 6 has it within the error of a script.

@@ -35,7 +35,7 @@ pub enum Fault {
     #[error("belongs to the issuer {:?}, which `jwt-issuer` does not name", .0.as_str())]
     IssuerUnknown(Issuer),
     /// A JWKS carries the names of its keys.
-    #[error("is a JWKS, whose keys name themselves: `kid=` is for PEM, DER and secret files")]
+    #[error("is a JWKS, and its keys have their own names: `kid=` is for PEM, DER and secret files")]
     KidOnJwks,
     /// RFC 7517 §5; the place, since the text may be secret.
     #[error("is not a valid JWKS (line {line}, column {column})")]
@@ -88,7 +88,7 @@ pub enum Fault {
     #[error("is an HMAC secret of too little variety, make one with: openssl rand -base64 48")]
     GuessableSecret,
     /// A source does not become something else while it is used.
-    #[error("was {was} and is now {now}; a source keeps its kind until the worker is started anew")]
+    #[error("was {was} and is now {now}; a source keeps its kind until the worker restarts")]
     KindChanged {
         /// What is in force.
         was: &'static str,
@@ -103,7 +103,7 @@ pub enum Fault {
     RsaSize(u32),
     /// CVE-2017-15361.
     #[error(
-        "is an RSA key of a weak generator (ROCA, CVE-2017-15361): anybody can compute its private key, make a new one"
+        "is an RSA key of a weak generator (ROCA, CVE-2017-15361): its private key can be computed, make a new one"
     )]
     FactorableRsa,
     /// RFC 7517 §4, RFC 7518 §6: a member that is missing, of the wrong type or not canonical.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
 
-/// Between the verifier, which must not wait, and the keeper of its keys.
+/// Between the verifier, which must not wait, and the refresher of its keys.
 #[derive(Debug)]
 pub(in crate::token) struct RefreshSignal {
     /// Holds one question at most, however many ask.

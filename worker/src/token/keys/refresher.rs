@@ -74,7 +74,7 @@ pub(crate) struct KeyRefresher<F = Http> {
 }
 
 impl KeyRefresher {
-    /// A keeper that asks over HTTP. `verifier` has the keys that go with `contents`.
+    /// A refresher that asks over HTTP. `verifier` has the keys that go with `contents`.
     ///
     /// # Errors
     /// If there is no HTTP to be had.
@@ -93,8 +93,8 @@ impl<F: Fetch> KeyRefresher<F> {
             .sources()
             .filter_map(|(place, source, _)| Some((place, source.remote()?)))
             .collect();
-        verifier.inquiry().settle(remotes.is_empty());
-        let mut keeper = Self {
+        verifier.refresh_signal().settle(remotes.is_empty());
+        let mut refresher = Self {
             remotes,
             fetch,
             schedule: Schedule::new(ttl, Instant::now()),
@@ -107,9 +107,9 @@ impl<F: Fetch> KeyRefresher<F> {
             entries: BTreeMap::new(),
             contents,
         };
-        keeper.tell_passed_over();
-        keeper.tell_standing();
-        keeper
+        refresher.tell_passed_over();
+        refresher.tell_standing();
+        refresher
     }
 
     /// What is in force of each source is told there, from now on.
@@ -181,7 +181,7 @@ impl<F: Fetch> KeyRefresher<F> {
         tokio::select! {
             Ok(()) = reloads.changed(), if !self.remotes.is_empty() => Event::Reload,
             Some(found) = changes.recv() => Event::Changed(found),
-            () = self.verifier.inquiry().asked() => Event::Wanted,
+            () = self.verifier.refresh_signal().asked() => Event::Wanted,
             () = sleep_until(self.schedule.next()), if !self.remotes.is_empty() => Event::Due,
         }
     }
@@ -197,7 +197,7 @@ impl<F: Fetch> KeyRefresher<F> {
             self.schedule.fetched(all_well, Instant::now(), rand::random());
         }
         // After what was found is in place.
-        self.verifier.inquiry().settle(self.schedule.is_settled());
+        self.verifier.refresh_signal().settle(self.schedule.is_settled());
     }
 
     /// Asks every server, and says whether every answer is in force now.
@@ -247,7 +247,10 @@ impl<F: Fetch> KeyRefresher<F> {
         let count = keys.len();
         self.verifier.replace_keys(keys);
         self.metrics.replaced();
-        info!(count, "there are new keys; verdicts under the old ones are forgotten");
+        info!(
+            count,
+            "there are new keys; cached verifications by the old ones are dropped"
+        );
         self.tell_passed_over();
     }
 
@@ -258,7 +261,7 @@ impl<F: Fetch> KeyRefresher<F> {
         for error in keys.passed_over() {
             let why = error.to_string();
             if !told.contains(&why) && !self.passed_over.contains(&why) {
-                warn!(why, "a key is passed over; all others are used");
+                warn!(why, "a key is skipped; all others are used");
             }
             self.passed_over.insert(why);
         }
@@ -287,10 +290,10 @@ impl<F: Fetch> KeyRefresher<F> {
 
     fn tell(&self, place: Place, source: &KeySource, condition: &Condition) {
         match condition {
-            Condition::Good => info!(keys = %source, "keys are well again"),
+            Condition::Good => info!(keys = %source, "keys are available again"),
             Condition::Away => {
                 let reason = self.away.get(&place).map(ToString::to_string).unwrap_or_default();
-                warn!(keys = %source, reason, "keys cannot be had; the last good ones, if any, stay in force");
+                warn!(keys = %source, reason, "keys cannot be fetched; the last good ones, if any, stay in force");
             }
             Condition::Refused(fault) => {
                 let others = self
@@ -299,7 +302,7 @@ impl<F: Fetch> KeyRefresher<F> {
                     .map_or(0, |errors: &KeyErrors| first(errors).1);
                 error!(
                     fault,
-                    others, "new keys are not fit for use; the last good ones, if any, stay in force"
+                    others, "the new keys cannot be used; the last good ones, if any, stay in force"
                 );
             }
         }

@@ -96,13 +96,13 @@ impl Kept {
         let issuers = issuers.iter().map(|&issuer| Issuer::new(issuer)).collect();
         let (contents, keys) = KeySources::load(sources, issuers, Vec::new()).unwrap();
         let verifier = Arc::new(Verifier::new(keys, Rules::new(vec!["us".to_owned()]), 100));
-        let mut keeper = KeyRefresher::new(contents, server.clone(), verifier.clone(), TTL);
-        keeper.fetch_first().await;
+        let mut refresher = KeyRefresher::new(contents, server.clone(), verifier.clone(), TTL);
+        refresher.fetch_first().await;
         Self {
             verifier,
             server: server.clone(),
-            standing: keeper.standing(),
-            task: tokio::spawn(keeper.run()),
+            standing: refresher.standing(),
+            task: tokio::spawn(refresher.run()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the token rooms promise together; what one room promises alone stands in its file.
+//! What the token modules promise together; what one module promises alone is tested in its file.
 
 mod discovering;
 mod fetching;

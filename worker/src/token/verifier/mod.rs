@@ -122,7 +122,7 @@ pub struct Verifier {
     keys: RwLock<Arc<Keys>>,
     /// Changes with the keys, under their lock.
     epoch: AtomicU64,
-    inquiry: RefreshSignal,
+    refresh_signal: RefreshSignal,
 }
 
 impl Verifier {
@@ -133,7 +133,7 @@ impl Verifier {
             cache: Cache::new(cache_capacity),
             keys: RwLock::new(Arc::new(keys)),
             epoch: AtomicU64::new(0),
-            inquiry: RefreshSignal::settled(),
+            refresh_signal: RefreshSignal::settled(),
         }
     }
 
@@ -197,7 +197,7 @@ impl Verifier {
             Err(reason) => return Verdict::proves_nothing(reason.into()),
         };
         // In this order: if all has been asked for, then what was found is among the keys that are looked at.
-        let settled = self.inquiry.is_settled();
+        let settled = self.refresh_signal.is_settled();
         let (epoch, keys) = self.current_keys();
         let verified = match prove(&compact, &header, digest, &keys, &self.rules) {
             Ok(verified) => Arc::new(verified),
@@ -213,7 +213,7 @@ impl Verifier {
     /// What it means that these keys do not prove a token.
     fn rejection(&self, reason: Reason, keys: &Keys, settled: bool) -> Rejection {
         if reason == Reason::UnknownKey && !settled {
-            self.inquiry.ask();
+            self.refresh_signal.ask();
             return Rejection::Unavailable;
         }
         // Any of these may be otherwise under a key that is still to come; what the claims say will not.
@@ -230,12 +230,12 @@ impl Verifier {
 
     /// All keys that there are have been asked for: what is unknown stays so.
     pub(crate) fn settle(&self) {
-        self.inquiry.settle(true);
+        self.refresh_signal.settle(true);
     }
 
     /// Where it is asked for keys that are unknown.
-    pub(super) fn inquiry(&self) -> &RefreshSignal {
-        &self.inquiry
+    pub(super) fn refresh_signal(&self) -> &RefreshSignal {
+        &self.refresh_signal
     }
 
     fn current_keys(&self) -> (Epoch, Arc<Keys>) {

@@ -37,7 +37,7 @@ impl Verifier {
             return Err(Reason::Issuer.into());
         }
         // In this order, as with tokens.
-        let settled = self.inquiry.is_settled();
+        let settled = self.refresh_signal.is_settled();
         let (_, keys) = self.current_keys();
         let signer = signers(&compact, &header, &keys)
             .and_then(|mut signers| signers.find(|key| key.issuer.is_of(iss, &claims)).ok_or(Reason::Issuer));

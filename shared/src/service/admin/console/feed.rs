@@ -25,7 +25,7 @@ struct Told<'a> {
     at_ms: u64,
     figures: Figures,
     #[serde(flatten)]
-    rooms: &'a Map<String, Value>,
+    parts: &'a Map<String, Value>,
 }
 
 /// Somebody who watches.
@@ -82,7 +82,7 @@ impl Watcher {
             let told = Told {
                 at_ms: seen.at_ms,
                 figures,
-                rooms: &seen.rooms,
+                parts: &seen.parts,
             };
             // Text and finite numbers cannot fail to be written.
             return Event::default().json_data(told).unwrap_or_default();

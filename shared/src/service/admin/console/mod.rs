@@ -60,7 +60,7 @@ const FILES: [(&str, &str, &str); 11] = [
 
 /// What a process has to show, beside its metrics.
 pub trait ConsoleSource: Send + Sync + 'static {
-    /// How it is just now: rooms of the page by their names. No token is in there, and no payload; what is listed has a
+    /// How it is just now: parts of the page by their names. No token is in there, and no payload; what is listed has a
     /// limit of its own.
     fn look(&self) -> BoxFuture<'_, Map<String, Value>>;
 }
@@ -73,7 +73,7 @@ struct Inner {
     process: &'static str,
     metrics: PrometheusHandle,
     readiness: Readiness,
-    exhibit: OnceLock<Arc<dyn ConsoleSource>>,
+    source: OnceLock<Arc<dyn ConsoleSource>>,
     last: Mutex<Option<Arc<Seen>>>,
     watchers: Arc<Semaphore>,
     closing: CancellationToken,
@@ -85,7 +85,7 @@ struct Seen {
     took: Duration,
     at_ms: u64,
     figures: Figures,
-    rooms: Map<String, Value>,
+    parts: Map<String, Value>,
 }
 
 impl Console {
@@ -95,7 +95,7 @@ impl Console {
             process,
             metrics,
             readiness,
-            exhibit: OnceLock::new(),
+            source: OnceLock::new(),
             last: Mutex::default(),
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             closing: CancellationToken::new(),
@@ -103,8 +103,8 @@ impl Console {
     }
 
     /// From now on it shows this too; what comes second is not shown.
-    pub fn show(&self, exhibit: Arc<dyn ConsoleSource>) {
-        let _ = self.0.exhibit.set(exhibit);
+    pub fn show(&self, source: Arc<dyn ConsoleSource>) {
+        let _ = self.0.source.set(source);
     }
 
     /// Nobody is told anything more.
@@ -143,17 +143,17 @@ impl Console {
 
     async fn look(&self) -> Seen {
         let began = Instant::now();
-        let mut rooms = match self.0.exhibit.get() {
-            Some(exhibit) => exhibit.look().await,
+        let mut parts = match self.0.source.get() {
+            Some(source) => source.look().await,
             None => Map::new(),
         };
         let report = serde_json::to_value(self.0.readiness.report());
-        rooms.insert("readiness".to_owned(), report.unwrap_or_default());
+        parts.insert("readiness".to_owned(), report.unwrap_or_default());
         Seen {
             began,
             at_ms: SystemClock.now().as_millis(),
             figures: Figures::of(&self.0.metrics.render()),
-            rooms,
+            parts,
             took: began.elapsed(),
         }
     }

@@ -180,7 +180,7 @@ async fn follow(mut access: Access, current: Arc<Mutex<Current>>, timeout: Durat
                 let why = Trouble::of(&by.reach.at(), &error).to_string();
                 warn!(
                     why,
-                    untold, "the store does not take the new credentials yet; the old connection stays"
+                    untold, "the store does not accept the new credentials yet; the old connection stays open"
                 );
             }
             tokio::select! {

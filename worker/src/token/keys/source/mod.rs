@@ -166,7 +166,7 @@ pub enum SourceError {
     #[error("the option `{0}` is empty")]
     Empty(&'static str),
     /// A JWKS carries the names of its keys.
-    #[error("at a URL is a JWKS, whose keys name themselves: `kid=` is for PEM, DER and secret files")]
+    #[error("at a URL is a JWKS, and its keys have their own names: `kid=` is for PEM, DER and secret files")]
     KidOnUrl,
     /// Not the keys, but who says where they are.
     #[error(

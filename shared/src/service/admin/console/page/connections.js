@@ -9,10 +9,10 @@ const STATES = {
   expired: { name: "expired", kind: "wait" },
   revoked: { name: "revoked", kind: "bad" },
   closing: { name: "closing", kind: "bad" },
-  nobody: { name: "nobody", kind: "" },
+  nobody: { name: "anonymous", kind: "" },
 };
 const ORDER = ["live", "nobody", "expiring", "expired", "revoked", "closing"];
-const COLUMNS = ["State", "Who", "Time left", "On their way", "Held in", "Held out", "Connection"];
+const COLUMNS = ["State", "Identity", "Time left", "In flight", "Held in", "Held out", "Connection"];
 const TAG_SHOWN = 8;
 
 // What is left of a life, as a ring that empties.

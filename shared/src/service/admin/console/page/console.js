@@ -58,9 +58,9 @@ export function mount(root, { feed: url, onHello = () => {} }) {
   const hint = element("p", "quiet", "Nothing out of the ordinary yet. What is simply handled is not listed.");
   const columns = element("p", "quiet key");
   columns.append(element("span", "", "of the last minute"), element("span", "", "p50"), element("span", "", "p99"));
-  const verdicts = card("console-verdicts", "What came of it", what);
-  const times = card("console-latencies", "How long it takes", columns, slow);
-  const lately = card("console-events", "Decided lately", hint, last);
+  const verdicts = card("console-verdicts", "Outcomes", what);
+  const times = card("console-latencies", "Latency", columns, slow);
+  const lately = card("console-events", "Recent decisions", hint, last);
   const [wide, side] = [element("div", "wide"), element("div", "side")];
   wide.append(who, lately);
   side.append(verdicts, times);
@@ -70,14 +70,14 @@ export function mount(root, { feed: url, onHello = () => {} }) {
 
   const table = connections(who);
   const [numbers, outcomes, waits] = [tiles(now), counters(what), latencies(slow)];
-  const rooms = [table, numbers, outcomes, waits, events(last, hint), checks(top.chips)];
+  const panels = [table, numbers, outcomes, waits, events(last, hint), checks(top.chips)];
   let [state, ticks, spokenAt] = ["idle", 0, -Infinity];
 
   const feed = new Feed(url, {
     hello: onHello,
     look(look) {
       const at = performance.now();
-      for (const room of rooms) room.look(look, at);
+      for (const panel of panels) panel.look(look, at);
       root.dataset.looks = String(Number(root.dataset.looks ?? 0) + 1);
       times.hidden = slow.querySelector("li:not([hidden])") === null;
       verdicts.hidden = what.querySelector("li:not([hidden])") === null;
@@ -104,7 +104,7 @@ export function mount(root, { feed: url, onHello = () => {} }) {
     const at = performance.now();
     table.tick(at);
     ticks += 1;
-    if (ticks % CHARTS_EVERY === 1) for (const room of [numbers, outcomes, waits]) room.draw(at);
+    if (ticks % CHARTS_EVERY === 1) for (const panel of [numbers, outcomes, waits]) panel.draw(at);
   }, TICK_MS);
 
   return { show: (shown) => feed.want(shown) };

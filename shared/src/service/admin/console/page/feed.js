@@ -64,11 +64,11 @@ export class Feed {
     });
   }
 
-  #look({ figures, ...rooms }) {
+  #look({ figures, ...parts }) {
     for (const [name, value] of Object.entries(figures)) {
       if (this.#figures.size < MOST_FIGURES || this.#figures.has(name)) this.#figures.set(name, value);
     }
     this.#on.state("live");
-    this.#on.look({ ...rooms, figures: this.#figures });
+    this.#on.look({ ...parts, figures: this.#figures });
   }
 }

@@ -1,4 +1,4 @@
-// The rooms of the console that show figures: tiles, counters, latencies, and what was decided lately.
+// The panels of the console that show figures: tiles, counters, latencies, and what was decided lately.
 
 import { ago, count, drawing, element, rate, say } from "./dom.js";
 import { Histogram, Series, buckets, sum } from "./rates.js";
@@ -20,32 +20,32 @@ const TILES = [
   { id: "messages", name: "Messages", unit: "/s", counter: true, of: [is("terminator_messages_received_total"), is("worker_messages_total")] },
   { id: "answers", name: "Answers", unit: "/s", counter: true, of: [of("terminator_replies_total", "outcome", "delivered"), of("worker_messages_total", "outcome", "handled")] },
   { id: "pushes", name: "Pushes", unit: "/s", counter: true, of: [is("worker_pushes_total")] },
-  { id: "in-flight", name: "On their way", of: [is("terminator_messages_in_flight"), is("worker_in_flight")] },
+  { id: "in-flight", name: "In flight", of: [is("terminator_messages_in_flight"), is("worker_in_flight")] },
   { id: "ending", name: "Expire in a minute", of: [of("terminator_grants_expiring", "within", "60s")] },
   { id: "held-in", name: "Held in", of: [is("terminator_held_inbound")], wait: true },
 ];
 
 // What may come of a message, a push or a connection: good, to wait for, or bad.
 const COUNTERS = [
-  { id: "granted", name: "granted", kind: "good", hint: "a connection got what its token earns", of: is("worker_grants_total") },
+  { id: "granted", name: "authenticated", kind: "good", hint: "a connection was authenticated by a token", of: is("worker_grants_total") },
   { id: "handled", name: "handled", kind: "good", hint: "a message reached the handler, and was answered", of: of("worker_messages_total", "outcome", "handled") },
-  { id: "held", name: "held", kind: "wait", hint: "a message, an answer or a push waits for a fresh token", of: either(of("worker_holds_total", "result", "missing", "expired"), is("worker_writes_held_total")) },
-  { id: "released", name: "released", kind: "good", hint: "what was held came through", of: either(of("worker_held_messages_completed_total", "result", "handled"), is("worker_writes_released_total")) },
-  { id: "pushed", name: "pushed", kind: "good", hint: "a push went to everybody whom it was for", of: of("worker_pushes_total", "outcome", "delivered") },
-  { id: "given-up", name: "given up", kind: "bad", hint: "what was held waited too long, or was too much", of: either(is("worker_holds_dropped_total"), of("worker_held_messages_completed_total", "result", "expired", "mismatch"), of("worker_holds_total", "result", "overflow")) },
-  { id: "expired", name: "expired", kind: "wait", hint: "a token that was good once", of: of("worker_token_verifications_total", "kind", "expired") },
+  { id: "held", name: "held", kind: "wait", hint: "a message, a reply or a push waits for a fresh token", of: either(of("worker_holds_total", "result", "missing", "expired"), is("worker_writes_held_total")) },
+  { id: "released", name: "released", kind: "good", hint: "a held message, reply or push was delivered", of: either(of("worker_held_messages_completed_total", "result", "handled"), is("worker_writes_released_total")) },
+  { id: "pushed", name: "pushed", kind: "good", hint: "a push was delivered", of: of("worker_pushes_total", "outcome", "delivered") },
+  { id: "given-up", name: "dropped", kind: "bad", hint: "held for too long, or too much was held", of: either(is("worker_holds_dropped_total"), of("worker_held_messages_completed_total", "result", "expired", "mismatch"), of("worker_holds_total", "result", "overflow")) },
+  { id: "expired", name: "expired", kind: "wait", hint: "a token that has expired", of: of("worker_token_verifications_total", "kind", "expired") },
   { id: "invalid", name: "invalid", kind: "bad", hint: "a token that is not acceptable", of: of("worker_token_verifications_total", "kind", "invalid") },
-  { id: "revoked", name: "revoked", kind: "bad", hint: "a token that was taken back", of: is("worker_tokens_revoked_total") },
-  { id: "unavailable", name: "unavailable", kind: "bad", hint: "store or keys are away: neither let in nor logged out", of: of("worker_token_verifications_total", "kind", "unavailable") },
-  { id: "keys-replaced", name: "keys replaced", kind: "good", hint: "other keys are in force", of: is("worker_key_replacements_total") },
-  { id: "keys-unread", name: "keys unread", kind: "bad", hint: "a source of keys is away, or what it has is not fit for use; the last good ones stay", of: of("worker_key_reloads_total", "result", "failed", "refused") },
+  { id: "revoked", name: "revoked", kind: "bad", hint: "a token that was revoked", of: is("worker_tokens_revoked_total") },
+  { id: "unavailable", name: "unavailable", kind: "bad", hint: "store or keys are unavailable: authentication is temporarily unavailable", of: of("worker_token_verifications_total", "kind", "unavailable") },
+  { id: "keys-replaced", name: "keys replaced", kind: "good", hint: "new keys are in force", of: is("worker_key_replacements_total") },
+  { id: "keys-unread", name: "keys unread", kind: "bad", hint: "a source of keys is unavailable, or its keys cannot be used; the last good ones stay in force", of: of("worker_key_reloads_total", "result", "failed", "refused") },
   { id: "refused", name: "refused", kind: "bad", hint: "a message was answered with an error", of: (metric, { outcome }) => metric === "countersign_worker_messages_total" && !REFUSALS_NOT.has(outcome) },
-  { id: "auth-expired", name: "expired", kind: "wait", hint: "a connection's authentication was over", of: is("terminator_auth_expirations_total") },
-  { id: "asked", name: "asked", kind: "wait", hint: "a client was asked for a fresh token", of: is("terminator_reauth_requests_total") },
-  { id: "given-back", name: "given back", kind: "wait", hint: "something could not be written, because its connection had expired or gone", of: is("terminator_undelivered_total") },
-  { id: "busy", name: "busy", kind: "bad", hint: "a message could not be handed to the queue, and its client was told", of: is("terminator_messages_refused_total") },
+  { id: "auth-expired", name: "expired", kind: "wait", hint: "a connection's authentication expired", of: is("terminator_auth_expirations_total") },
+  { id: "asked", name: "re-authentication requested", kind: "wait", hint: "a client was asked for a fresh token", of: is("terminator_reauth_requests_total") },
+  { id: "given-back", name: "returned", kind: "wait", hint: "a reply or push could not be written, because its connection had expired or closed", of: is("terminator_undelivered_total") },
+  { id: "busy", name: "busy", kind: "bad", hint: "a message could not be published, and was refused", of: is("terminator_messages_refused_total") },
   { id: "turned-away", name: "turned away", kind: "bad", hint: "a handshake was refused", of: is("terminator_handshakes_refused_total") },
-  { id: "closed", name: "closed", kind: "bad", hint: "a socket was closed by us", of: closed },
+  { id: "closed", name: "closed", kind: "bad", hint: "the terminator closed a socket", of: closed },
 ];
 
 const LATENCIES = [

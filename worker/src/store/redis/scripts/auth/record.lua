@@ -1,7 +1,7 @@
 -- Writes a connection's state, if it is by a newer message than what is there.
 --
 -- KEYS[1]  the connection's key: a hash of `by` (the message's sequence) and `state`;
---          of `owned_by` and `owner`, who may name an heir, or nothing if nobody; of `heir`; and of `deserted`, if it
+--          of `owned_by` and `owner`, who may name a successor, or nothing if nobody; of `successor`; and of `deserted`, if it
 --          was nobody's when it closed
 -- ARGV[1]  the sequence, in decimal without leading zeros
 -- ARGV[2]  the state, as text that is equal where the state is
@@ -31,7 +31,7 @@ end
 -- a log-out that comes after the close still takes the right to resume away.
 if owner and not (owned_by and not newer(by, owned_by)) then
     if owner ~= present_owner then
-        redis.call('HDEL', key, 'heir')
+        redis.call('HDEL', key, 'successor')
     end
     if owner ~= '' then
         redis.call('HDEL', key, 'deserted')

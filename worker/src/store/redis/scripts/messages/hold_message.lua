@@ -11,24 +11,24 @@
 -- ARGV[6]  for how long to keep it, in milliseconds
 --
 -- Returns how many are held, or -1 if this one may not be, or -2 if nothing of the connection is any more; and the
--- connection's heir.
+-- connection's successor.
 
 local key, dropped, auth = KEYS[1], KEYS[2], KEYS[3]
 local sequence, bytes, keep_ms = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[6])
-local heir = redis.call('HGET', auth, 'heir')
+local successor = redis.call('HGET', auth, 'successor')
 local fields = redis.call('HLEN', key)
 local count = fields > 0 and fields - 1 or 0
 
 if redis.call('HGET', auth, 'deserted') then
-    return { -2, heir }
+    return { -2, successor }
 end
 if redis.call('ZSCORE', dropped, sequence) then
-    return { count, heir }
+    return { count, successor }
 end
 if redis.call('HEXISTS', key, sequence) == 0 then
     local held_bytes = tonumber(redis.call('HGET', key, 'bytes') or '0')
     if count >= tonumber(ARGV[4]) or held_bytes + bytes > tonumber(ARGV[5]) then
-        return { -1, heir }
+        return { -1, successor }
     end
     redis.call('HSET', key, sequence, ARGV[3] .. ':' .. ARGV[2], 'bytes', held_bytes + bytes)
     count = count + 1
@@ -38,4 +38,4 @@ keep_at_least(key, keep_ms)
 if redis.call('EXISTS', auth) == 1 then
     keep_at_least(auth, keep_ms)
 end
-return { count, heir }
+return { count, successor }
