@@ -1,0 +1,271 @@
+//! One vocabulary: words that standard ones have replaced do not come back.
+//!
+//! A reader who knows RFC 6455, RFC 7519 and AMQP 0-9-1 searches for "expired", "dead letter" and "hash". So names in code
+//! are the field's own, settings and metrics keep the names that they have now, and what people read is plain English.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Names in code that others have replaced, and the beginnings of paths where each means something else.
+const NAMES: [(&str, &[&str]); 51] = [
+    ("Asker", &[]),
+    ("Binding", &[]),
+    ("Bouncer", &[]),
+    ("Brought", &[]),
+    ("Common", &[]),
+    ("Contents", &[]),
+    ("Departed", &[]),
+    ("Dice", &[]),
+    ("Doorkeeper", &[]),
+    ("Ending", &[]),
+    ("Epitaph", &[]),
+    ("Errand", &[]),
+    ("Exhibit", &[]),
+    ("Guarded", &[]),
+    ("House", &[]),
+    ("Inquiry", &[]),
+    ("Intake", &[]),
+    ("Keeper", &[]),
+    ("LinkBoard", &[]),
+    ("Listening", &[]),
+    ("Loading", &[]),
+    ("Lookout", &[]),
+    ("Misshapen", &[]),
+    ("Mover", &[]),
+    ("Noted", &[]),
+    ("Outward", &[]),
+    ("Past", &[]),
+    ("Patience", &[]),
+    ("Peer", &[]),
+    ("Pile", &[]),
+    ("Putting", &[]),
+    ("Recorder", &[]),
+    ("Rooms", &[]),
+    ("Sockets", &[]),
+    ("Stamp", &[]),
+    ("Teller", &[]),
+    ("Undertaker", &[]),
+    ("Way", &[]),
+    ("bequeath", &[]),
+    ("bouncer", &[]),
+    ("epitaph", &[]),
+    ("exhibit", &[]),
+    ("farewell", &[]),
+    ("heir", &[]),
+    ("household", &[]),
+    ("inquiry", &[]),
+    ("keeper", &[]),
+    ("sameness", &[]),
+    ("seam", &[]),
+    ("see_off", &[]),
+    ("undertaker", &[]),
+];
+
+/// The same of names with another meaning somewhere: shares of places, seats of simulated clients, lines of a history.
+const NAMES_APART: [(&str, &[&str]); 8] = [
+    ("Seat", &["tests/"]),
+    ("Shares", &["worker/src/handler/places/", "worker/src/app/consumers.rs"]),
+    ("Outside", &["tests/claims/hostile/"]),
+    ("Revoking", &["tests/simulation/"]),
+    ("Notice", &["cli/src/inspect/dead/"]),
+    ("Trouble", &["worker/src/store/redis/"]),
+    (
+        "Fate",
+        &["terminator/src/session/returned.rs", "tests/simulation/order/"],
+    ),
+    ("Line", &["cli/src/dev/tests.rs", "cli/src/send/", "tests/"]),
+];
+
+/// Settings, types, headers, flags and metrics that others have replaced, and where they are still read.
+const ON_THE_SURFACE: [(&str, &[&str]); 25] = [
+    ("--as-it-is", &[]),
+    ("answers_lost_total", &[]),
+    ("auth.forget", &["worker/src/message/"]),
+    ("broker-patience", FORMER_SETTINGS),
+    ("confirm_seconds", &[]),
+    ("connections_without_answer", &[]),
+    ("fetches_total", &[]),
+    ("fresh_tokens_asked", &[]),
+    ("given_back_total", &[]),
+    ("handling_seconds", &[]),
+    ("heirs_woken", &[]),
+    ("held_ended", &[]),
+    ("holds_given_up", &[]),
+    ("jwks-ttl", FORMER_SETTINGS),
+    ("key_readings", &[]),
+    ("lapses_total", &[]),
+    ("messages_sent_again", &[]),
+    ("notes_lost_total", &[]),
+    ("releases_total", &[]),
+    ("revocations_heard", &[]),
+    ("revocations_known", &[]),
+    ("send-again", &[]),
+    ("trace-ratio", FORMER_SETTINGS),
+    ("verdicts_total", &[]),
+    ("wakes_total", &[]),
+];
+
+/// Settings go by their former names, too.
+const FORMER_SETTINGS: &[&str] = &["shared/src/service/config/", "tests/claims/operating/settings.rs"];
+
+/// What no page and no text of a program says: riddles, and words of our own.
+const SAID: [(&str, &[&str]); 18] = [
+    ("anybody", &[]),
+    ("everybody", &["cli/src/support/dev_key.rs"]),
+    ("had better", &[]),
+    ("in its name", &[]),
+    ("in the name of", &[]),
+    ("just now", &[]),
+    ("lapse", &[]),
+    ("lapsed", &[]),
+    ("mend", &[]),
+    ("mended", &[]),
+    ("mends", &[]),
+    ("nobody", &[]),
+    ("nothing if", &[]),
+    ("somebody", &[]),
+    ("take back", &[]),
+    ("taken back", &[]),
+    ("whoever", &[]),
+    ("whose", &[]),
+];
+
+/// The pages, besides those of `docs/`.
+const PAGES: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONFIG.md",
+    "clients/conformance/README.md",
+    "clients/javascript/README.md",
+    "clients/python/README.md",
+    "deploy/kubernetes/README.md",
+];
+
+/// The programs' code.
+const SOURCES: [&str; 4] = ["shared/src", "terminator/src", "worker/src", "cli/src"];
+
+/// This list is no use of its words.
+const HERE: &str = "tests/claims/operating/vocabulary.rs";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The files below a path with one of these extensions, by their paths from the root, with their texts.
+fn files(below: &str, extensions: &[&str]) -> Vec<(String, String)> {
+    let (mut waiting, mut found) = (vec![root().join(below)], Vec::new());
+    while let Some(path) = waiting.pop() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !["target", "node_modules", ".venv"].contains(&name.as_str()) {
+                waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        } else if extensions.iter().any(|extension| name.ends_with(extension)) {
+            let shown = path.strip_prefix(root()).unwrap().display().to_string();
+            found.push((shown, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found.retain(|(path, _)| path != HERE);
+    assert!(!found.is_empty(), "{below} has no files");
+    found
+}
+
+/// Whether a text has a word that is no part of another.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |letter: Option<char>| letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
+    text.match_indices(word)
+        .any(|(at, _)| !is_part(text[..at].chars().next_back()) && !is_part(text[at + word.len()..].chars().next()))
+}
+
+/// The lines that have one of the words, as `has` sees it, where it is not allowed.
+fn found(files: &[(String, String)], words: &[(&str, &[&str])], has: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    let mut all = Vec::new();
+    for (path, text) in files {
+        let words = words
+            .iter()
+            .filter(|(_, allowed)| !allowed.iter().any(|start| path.starts_with(start)));
+        for (word, _) in words.filter(|(word, _)| text.contains(word)) {
+            let lines = text.lines().enumerate().filter(|(_, line)| has(line, word));
+            all.extend(lines.map(|(number, _)| format!("{path}:{}: {word}", number + 1)));
+        }
+    }
+    all
+}
+
+/// The texts in code: what stands in quotes, has a space, and is in no comment and no test.
+fn texts(code: &str) -> String {
+    let code = code.find("#[cfg(test)]\nmod tests {").map_or(code, |at| &code[..at]);
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = lines.collect::<Vec<_>>().join("\n").replace("\\\"", "'");
+    let quoted = code.split('"').skip(1).step_by(2);
+    quoted.filter(|text| text.contains(' ')).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn names_in_code_are_the_field_s_own() {
+    let mut code: Vec<_> = SOURCES
+        .iter()
+        .flat_map(|folder| files(folder, &[".rs", ".lua"]))
+        .collect();
+    code.extend(files("tests", &[".rs"]));
+    let words: Vec<_> = NAMES.into_iter().chain(NAMES_APART).collect();
+    let found = found(&code, &words, has_word);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn settings_and_metrics_go_by_the_names_that_they_have_now() {
+    let mut all: Vec<_> = SOURCES.iter().flat_map(|folder| files(folder, &[""])).collect();
+    for folder in ["tests/claims", "tests/src", "tests/browser", "docs", "deploy"] {
+        all.extend(files(
+            folder,
+            &[".rs", ".md", ".yaml", ".yml", ".json", ".toml", ".env", ".ts", ".py"],
+        ));
+    }
+    for page in PAGES {
+        all.extend(files(page, &[".md"]));
+    }
+    let found = found(&all, &ON_THE_SURFACE, |line, word| line.contains(word));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn pages_and_texts_are_plain_english() {
+    let mut said = files("docs", &[".md"]);
+    for page in PAGES {
+        said.extend(files(page, &[".md"]));
+    }
+    for folder in SOURCES {
+        let code = files(folder, &[".rs"]).into_iter();
+        let code = code.filter(|(path, _)| {
+            !["/tests", "conformance", "/chaos/"]
+                .iter()
+                .any(|part| path.contains(part))
+        });
+        said.extend(code.map(|(path, text)| (path, texts(&text))));
+    }
+    for (_, text) in &mut said {
+        *text = text.to_lowercase();
+    }
+    let found = found(&said, &SAID, has_word);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_word_is_found_where_it_is_one_and_not_allowed() {
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let files = [
+        file(
+            "a.rs",
+            "struct House;\nfn house() {}\n// HouseKeeper\nlet x = House::new();",
+        ),
+        file("b/c.rs", "House"),
+    ];
+    assert_eq!(
+        found(&files, &[("House", &["b/"])], has_word),
+        ["a.rs:1: House", "a.rs:4: House"]
+    );
+    let code =
+        "// \"in a comment\"\nwarn!(\"a text\");\nlet word = \"word\";\n#[cfg(test)]\nmod tests {\n\"of a test\"}";
+    assert_eq!(texts(code), "a text");
+}
