@@ -5,9 +5,10 @@
  * one before; what happens on it meanwhile is its `Connection`'s and its `Session`'s business.
  */
 
+import { Acknowledgements } from "./acknowledgements.js";
 import { Given, loggedOut, randomName, unreachable, wasClosed } from "./asking.js";
 import type { RequestOptions, SendOptions, StreamOptions } from "./asking.js";
-import { Comeback } from "./comeback.js";
+import { Comeback, leastWaitMs } from "./comeback.js";
 import { Connection } from "./connection.js";
 import { CountersignError } from "./errors.js";
 import type { State } from "./events.js";
@@ -16,17 +17,13 @@ import { complete, type ClientOptions, type Settings } from "./options.js";
 import { Outbox } from "./outbox.js";
 import { watchPage } from "./page.js";
 import { Pending, type Question } from "./pending.js";
-import { CLOSE, isOverload, isTerminal, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
-import { isBusyStatus, RefusedHandshake } from "./refusal.js";
+import { CLOSE, isTerminal, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
 import { Replies } from "./replies.js";
 import { noToken, Session } from "./session.js";
 import { Tokens } from "./tokens.js";
 
 /** A connection that ends sooner than this after its token was taken has proved nothing: the next wait is longer still. */
 const STEADY_MS = 5_000;
-
-/** The least wait before coming back to a server that has too much to do, jitter aside. */
-const OVERLOAD_LEAST_MS = 2_000;
 
 /** When a request that was sent on an earlier connection, too, is sent again if the server is busy and does not say when. */
 const BUSY_RETRY_MS = 1_000;
@@ -52,6 +49,8 @@ export class Client extends Listeners {
   #connection: Connection | undefined;
   /** Its authentication, once it is open. */
   #session: Session | undefined;
+  /** What it is told of its pushes, if that is wanted. */
+  #acknowledgements: Acknowledgements | undefined;
   /** Whether the server said that it knows a message again by its id. */
   #remembers = false;
   /** The key to what the last connection has left held. */
@@ -234,6 +233,7 @@ export class Client extends Listeners {
       onSilence: () => this.#connection?.giveUp("the server is silent"),
     });
     this.#session.show();
+    if (this.#settings.pushAck) this.#acknowledgements = new Acknowledgements(this.#nextId(), this.#settings, this.#outbox);
     this.#enter({ name: "open", authenticated: false });
     this.#flush();
   }
@@ -244,6 +244,8 @@ export class Client extends Listeners {
     // Whoever listens may have closed it.
     if (!session || session !== this.#session) return;
     if (session.takes(message)) return this.#flush();
+    const acknowledgements = this.#acknowledgements;
+    if (acknowledgements?.takes(message)) return;
     switch (message.type) {
       case "reply":
       case "auth.ok":
@@ -253,7 +255,9 @@ export class Client extends Listeners {
         this.#onError(message, session);
         break;
       case "push":
+        acknowledgements?.came(message.id);
         this.tellPush(message.id, message.payload);
+        acknowledgements?.passedOn();
         break;
       case "auth.required":
         session.required();
@@ -315,8 +319,16 @@ export class Client extends Listeners {
   #part(code?: number): void {
     if (this.#session) this.#inheritance = this.#session.key;
     this.#session?.end();
+    this.#acknowledgements?.end();
     this.#outbox.end(code === CLOSE.rateLimited);
-    this.#connection = this.#session = undefined;
+    this.#connection = this.#session = this.#acknowledgements = undefined;
+  }
+
+  /** Ends the connection, behind its last words. */
+  #hangUp(): void {
+    const connection = this.#connection;
+    this.#part();
+    connection?.drop();
   }
 
   #retry(because: string, atLeastMs: number, cause?: CountersignError): void {
@@ -336,8 +348,7 @@ export class Client extends Listeners {
     if (this.#session?.isLoggedOut) return this.#leave({ name: "closed" }, loggedOut());
     this.#attempt++;
     this.#comeback.cancel();
-    this.#connection?.drop();
-    this.#part();
+    this.#hangUp();
     this.#enter({ name: "frozen" });
   }
 
@@ -373,8 +384,7 @@ export class Client extends Listeners {
     this.#attempt++;
     this.#comeback.cancel();
     this.#ignorePage?.();
-    this.#connection?.drop();
-    this.#part();
+    this.#hangUp();
     this.#ignorePage = this.#inheritance = this.#trouble = undefined;
     this.#tokens.drop();
     this.#comeback.reset();
@@ -386,11 +396,4 @@ export class Client extends Listeners {
   #nextId(): string {
     return `${this.#name}-${++this.#lastId}`;
   }
-}
-
-/** How long the server is left alone at least. */
-function leastWaitMs(code: number, cause: unknown): number {
-  if (isOverload(code)) return OVERLOAD_LEAST_MS;
-  if (!(cause instanceof RefusedHandshake) || !isBusyStatus(cause.status)) return 0;
-  return Math.max(OVERLOAD_LEAST_MS, cause.retryAfterMs ?? 0);
 }

@@ -5,6 +5,11 @@
 
 import { Backoff } from "./backoff.js";
 import type { Settings } from "./options.js";
+import { isOverload } from "./protocol.js";
+import { isBusyStatus, RefusedHandshake } from "./refusal.js";
+
+/** The least wait before coming back to a server that has too much to do, jitter aside. */
+const OVERLOAD_LEAST_MS = 2_000;
 
 /** Between two attempts that something woke (a page seen again, a network that is back), there is as long at least. */
 const LEAST_WAKING_MS = 1_000;
@@ -70,4 +75,11 @@ export class Comeback {
     this.#at = Date.now() + ms;
     this.#timer = setTimeout(() => this.now(), ms);
   }
+}
+
+/** How long the server is left alone at least. */
+export function leastWaitMs(code: number, cause: unknown): number {
+  if (isOverload(code)) return OVERLOAD_LEAST_MS;
+  if (!(cause instanceof RefusedHandshake) || !isBusyStatus(cause.status)) return 0;
+  return Math.max(OVERLOAD_LEAST_MS, cause.retryAfterMs ?? 0);
 }

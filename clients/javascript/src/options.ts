@@ -47,6 +47,11 @@ export interface ClientOptions {
    * that sends more. Others wait their turn. Default 800; before the server has taken a token 16.
    */
   messagesPerSecond?: number;
+  /**
+   * Whether the server is told which pushes have come, if it wants to know: with `push-ack` on terminators, a push that was written to
+   * a connection that is dead comes to the next one. Default `false`.
+   */
+  pushAck?: boolean;
   /** From 0 to 1, for jitter. Default `Math.random`. */
   random?: () => number;
 }
@@ -62,6 +67,7 @@ export interface Settings {
   readonly requestTimeoutMs: number;
   readonly connectTimeoutMs: number;
   readonly messagesPerSecond: number;
+  readonly pushAck: boolean;
   readonly backoffMs: { readonly least: number; readonly most: number };
   readonly random: () => number;
 }
@@ -98,6 +104,7 @@ export function complete(options: ClientOptions): Settings {
       most: timerMs("backoffMs.most", Math.max(backoffMs.least, backoffMs.most)),
     },
     messagesPerSecond: Math.min(atLeastOne("messagesPerSecond", options.messagesPerSecond ?? 800), MOST_PER_SECOND),
+    pushAck: options.pushAck ?? false,
     random,
   };
 }

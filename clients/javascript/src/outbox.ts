@@ -50,6 +50,11 @@ export class Outbox {
     return isSaid;
   }
 
+  /** In how many milliseconds it is the turn of one message more. */
+  waitMs(): number {
+    return this.#pace.waitMs(Date.now());
+  }
+
   /** Sends what has not been sent on this connection, with this token. Tells whether something waits for a later one. */
   flush(token?: string): boolean {
     let areLeft = false;

@@ -53,10 +53,15 @@ export class Pace {
 
   /** Takes a message's place, and tells 0; or in how many milliseconds there will be one. */
   take(now: number): number {
+    const waitMs = this.waitMs(now);
+    if (waitMs === 0) this.#left--;
+    return waitMs;
+  }
+
+  /** In how many milliseconds there will be a place; 0 if there is one. */
+  waitMs(now: number): number {
     this.#fill(now);
-    if (this.#left < 1) return Math.ceil(((1 - this.#left) * 1_000) / this.#rate);
-    this.#left--;
-    return 0;
+    return this.#left < 1 ? Math.ceil(((1 - this.#left) * 1_000) / this.#rate) : 0;
   }
 
   get #rate(): number {

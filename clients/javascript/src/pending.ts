@@ -243,7 +243,8 @@ function written({ type, payload }: Question): string | undefined {
   }
 }
 
-function size(text: string): number {
+/** How many bytes a text has on the wire. */
+export function size(text: string): number {
   return new TextEncoder().encode(text).length;
 }
 

@@ -130,6 +130,11 @@ export function writeCancel(id: string): string {
   return JSON.stringify({ cancel: id });
 }
 
+/** Pushes that have come, by their ids; with an id of its own it is answered, where a server takes note of that (`push-ack`). */
+export function writeAck({ id, ids }: { id?: string; ids?: string[] }): string {
+  return JSON.stringify({ id, type: "push.ack", ids });
+}
+
 /** The message that a frame holds, or nothing if it holds none. */
 export function parse(data: unknown): ServerMessage | undefined {
   if (typeof data !== "string") return undefined;

@@ -29,7 +29,8 @@ class Adapter:
         return await given
 
     def make(self, command: dict[str, Any]) -> None:
-        options = {name: command[name] for name in ("strategy", "max_pending", "max_message_bytes") if name in command}
+        chosen = ("strategy", "max_pending", "max_message_bytes", "push_ack")
+        options = {name: command[name] for name in chosen if name in command}
         self.client = Client(command["url"], self.token, backoff=(0.02, 0.2), proxy=None, **options)
         self.client.on("state", self.state)
         self.client.on("push", lambda push: tell("push", id=push.id, type=push.type, payload=push.payload))

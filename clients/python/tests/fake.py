@@ -91,8 +91,11 @@ class FakeSocket:
         await asyncio.sleep(0)
         self.is_closed = True
 
-    async def say(self, message: dict[str, Any] | str) -> None:
+    def puts(self, message: dict[str, Any] | str) -> None:
         self._coming.put_nowait(message if isinstance(message, str) else json.dumps(message))
+
+    async def say(self, message: dict[str, Any] | str) -> None:
+        self.puts(message)
         await settled()
 
     async def reply(self, message_id: str | None, payload: Any) -> None:

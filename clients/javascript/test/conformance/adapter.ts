@@ -24,6 +24,7 @@ interface Command {
   strategy?: "per-message" | "explicit";
   max_pending?: number;
   max_message_bytes?: number;
+  push_ack?: boolean;
 }
 
 interface Asked {
@@ -45,11 +46,12 @@ function token(): Promise<string> {
   return given;
 }
 
-function make({ url, strategy, max_pending, max_message_bytes }: Command): void {
+function make({ url, strategy, max_pending, max_message_bytes, push_ack }: Command): void {
   const options: Partial<ClientOptions> = {
     ...(strategy && { strategy }),
     ...(max_pending && { maxPending: max_pending }),
     ...(max_message_bytes && { maxMessageBytes: max_message_bytes }),
+    ...(push_ack && { pushAck: push_ack }),
   };
   client = new Client({ url, token, WebSocket, backoffMs: { least: 20, most: 200 }, ...options });
   client.on("state", tellState);

@@ -31,6 +31,7 @@ class Client(Listeners):
         connect_timeout: float = 15.0,
         backoff: tuple[float, float] = (0.25, 30.0),
         messages_per_second: float = 800,
+        push_ack: bool = False,
         random: Callable[[], float] = randomness.random,
         dial: Dial | None = None,
         **socket_options: Any,
@@ -55,6 +56,7 @@ class Client(Listeners):
             connect_timeout=connect_timeout,
             backoff=backoff,
             messages_per_second=messages_per_second,
+            push_ack=push_ack,
             random=random,
         )
         self._life = Life(settings, self._tell, self._tell_push)

@@ -25,6 +25,9 @@ _MAX_TEXT: Final = 1_024
 _MAX_RECEIVED_BYTES: Final = 16 * 1_024 * 1_024
 """The largest message that is taken from a server."""
 
+_LAST_WORDS_S: Final = 1.0
+"""How long a socket that is dropped may take for what was sent before."""
+
 _ROOM: Final = 64
 """How many messages may wait for the socket to take them."""
 
@@ -74,8 +77,9 @@ class Connection:
         return True
 
     def drop(self) -> None:
-        """Closes it, and tells nothing more."""
+        """Closes it behind what was sent, and tells nothing more."""
         self._is_over = True
+        self._wakes_writer.set()
         # Who drops it may have been told by it just now: then it ends by itself.
         if asyncio.current_task() is not self._task:
             self._task.cancel()
@@ -128,6 +132,8 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - A socket of another kind may end in its own way.
             return End(protocol.CLOSE_ABNORMAL, "", error)
         finally:
+            if self._is_over:
+                await asyncio.wait([writer], timeout=_LAST_WORDS_S)
             writer.cancel()
             await _close(socket)
 
@@ -151,8 +157,10 @@ class Connection:
                 while self._waiting:
                     await socket.send(self._waiting[0])
                     self._waiting.popleft()
-                    if len(self._waiting) == _ROOM // 2:
+                    if len(self._waiting) == _ROOM // 2 and not self._is_over:
                         self._hooks.on_room()
+                if self._is_over:
+                    return
                 self._wakes_writer.clear()
                 await self._wakes_writer.wait()
         except ConnectionClosed:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import _protocol as protocol
+from ._acknowledgements import Acknowledgements
 from ._connection import Connection, End
 from ._options import Settings
 from ._outbox import Outbox
@@ -64,6 +65,8 @@ class Life:
         self._dropped: Connection | None = None
         self._session: Session | None = None
         """Its authentication, once it is open."""
+        self._acknowledgements: Acknowledgements | None = None
+        """What it is told of its pushes, if that is wanted."""
         self._remembers = False
         """Whether the server said that it knows a message again by its id."""
         self._inheritance: str | None = None
@@ -180,6 +183,8 @@ class Life:
         self._outbox.begin(self._connection)
         self._session = Session(self._settings, self._tokens, self._inheritance, self)
         self._session.show()
+        if self._settings.push_ack:
+            self._acknowledgements = Acknowledgements(self.next_id(), self._settings.max_message_bytes, self._outbox)
         self._enter(Open(authenticated=False))
         self._flush()
 
@@ -199,6 +204,9 @@ class Life:
         if session.takes(message):
             self._flush()
             return
+        acknowledgements = self._acknowledgements
+        if acknowledgements is not None and acknowledgements.takes(message):
+            return
         match message["type"]:
             case "reply" | "auth.ok":
                 if (request := self.pending.get(message.get("id"))) is not None:
@@ -206,7 +214,11 @@ class Life:
             case "error":
                 self._on_error(message, session)
             case "push":
+                if acknowledgements is not None:
+                    acknowledgements.came(message.get("id"))
                 self._tell_push(message.get("id"), message.get("payload"))
+                if acknowledgements is not None:
+                    acknowledgements.passed_on()
             case "auth.required":
                 session.required()
                 self._on_required(message)
@@ -302,8 +314,10 @@ class Life:
         if self._session is not None:
             self._inheritance = self._session.key
             self._session.end()
+        if self._acknowledgements is not None:
+            self._acknowledgements.end()
         self._outbox.end(was_too_fast=code == protocol.CLOSE_RATE_LIMITED)
-        self._connection = self._session = None
+        self._connection = self._session = self._acknowledgements = None
 
     def _retry(self, because: str, at_least: float, cause: CountersignError | None) -> None:
         retry_in = self._comeback.later(at_least)
@@ -333,10 +347,11 @@ class Life:
     def _leave(self, state: State, error: CountersignError) -> None:
         self._attempt += 1
         self._comeback.cancel()
-        if self._connection is not None:
-            self._dropped = self._connection
-            self._connection.drop()
+        connection = self._connection
         self._part()
+        if connection is not None:
+            self._dropped = connection
+            connection.drop()
         self._inheritance = self._trouble = None
         self._tokens.drop()
         self._comeback.reset()

@@ -49,6 +49,7 @@ class Settings:
     connect_timeout: float
     backoff: tuple[float, float]
     messages_per_second: float
+    push_ack: bool
     random: Callable[[], float]
 
     def __post_init__(self) -> None:

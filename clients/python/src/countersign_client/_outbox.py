@@ -51,6 +51,10 @@ class Outbox:
             self._pace.spend(_now())
         return is_said
 
+    def wait(self) -> float:
+        """In how many seconds it is the turn of one message more."""
+        return self._pace.wait(_now())
+
     def flush(self, token: str | None) -> bool:
         """Sends what has not been sent on this connection, with this token. Tells whether something waits for a later one."""
         are_left = False

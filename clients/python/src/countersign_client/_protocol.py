@@ -76,6 +76,12 @@ def write_cancel(message_id: str) -> str:
     return write_json({"cancel": message_id})
 
 
+def write_ack(*, message_id: str | None = None, ids: list[str] | None = None) -> str:
+    """Pushes that have come; with an id of its own it is answered, where a server takes note of that (`push-ack`)."""
+    members: Message = {"id": message_id, "type": "push.ack", "ids": ids}
+    return write_json({name: value for name, value in members.items() if value is not None})
+
+
 def parse(data: str | bytes) -> Message | None:
     """The message that a frame holds, or nothing if it holds none."""
     if not isinstance(data, str):
@@ -88,10 +94,11 @@ def parse(data: str | bytes) -> Message | None:
         return None
     # What timers are set by must be numbers.
     auth = message.get("auth")
-    if not (isinstance(auth, dict) and _is_number(auth.get("expires_in")) and _is_number(auth.get("refresh_in"))):
+    if not (isinstance(auth, dict) and is_number(auth.get("expires_in")) and is_number(auth.get("refresh_in"))):
         message.pop("auth", None)
     return message
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether that is a number, and can be counted with."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

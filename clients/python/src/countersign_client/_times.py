@@ -76,12 +76,16 @@ class Pace:
 
     def take(self, now: float) -> float:
         """Takes a message's place, and tells 0; or in how many seconds there will be one."""
+        wait = self.wait(now)
+        if wait == 0:
+            self._left -= 1
+        return wait
+
+    def wait(self, now: float) -> float:
+        """In how many seconds there will be a place; 0 if there is one."""
         self._fill(now)
         # What is worked out from a wait of this long is not always all of one.
-        if self._left < 1 - 1e-9:
-            return (1 - self._left) / self._rate
-        self._left -= 1
-        return 0
+        return (1 - self._left) / self._rate if self._left < 1 - 1e-9 else 0
 
     @property
     def _rate(self) -> float:
