@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::peers::raw::{RawClient, RawFrame, opcode};
-use tests::{Client, Program, Span, Stack, eventually, token_for};
+use tests::servers::upstream::{Asked, Said};
+use tests::{Client, Program, Span, Stack, Upstream, eventually, token_for};
 use tokio::time::timeout;
 
 async fn closed_with(terminator: &Program, code: &str) -> f64 {
@@ -215,4 +216,28 @@ async fn a_crowd_that_sends_at_the_same_moment_is_answered_one_and_all() {
         let answer = client.next_of_type("reply", 60.s()).await;
         assert_eq!(answer["type"], "reply");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_as_large_as_the_setting_allows_is_handled() {
+    let upstream = Upstream::start(|asked: &Asked| {
+        let length = asked.body["payload"].as_str().map_or(0, str::len);
+        Said::status(200, length.to_string())
+    })
+    .await;
+    let stack = Stack::builder()
+        .setting("handler", &upstream.handler())
+        .setting("max-message-size", "16MiB")
+        .start()
+        .await;
+    let token = token_for("alice").mint();
+    let mut client = stack.client().await;
+    // Its first message is larger than all that strangers may have on their way.
+    for mebibytes in [2, 12] {
+        let payload = "p".repeat(mebibytes << 20);
+        let id = client.ask("measure", Some(&token), json!(payload)).await;
+        let answer = client.answer_to(&id, 60.s()).await;
+        assert_eq!(answer["payload"], payload.len(), "{answer}");
+    }
+    assert_eq!(client.request("measure", None, json!("p")).await["payload"], 1);
 }

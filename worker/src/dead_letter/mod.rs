@@ -27,7 +27,7 @@ use crate::admin::metrics::{Lost, Metrics};
 use crate::message::of_run::{message_of, rest_of};
 use crate::message::opening::Opening;
 use crate::message::origin::{self, HEADER_FIRST_SEEN, text_header};
-use crate::message::{ClientMessage, MAX_BODY_BYTES};
+use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
 use crate::outbound::outcome::Outcome;
 use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::pushes::push::producer;
@@ -333,7 +333,7 @@ fn last_word(message: &Message) -> Bytes {
     if ForwardedMessage::read(&message.properties).is_some_and(|question| is_release(&question)) {
         return Bytes::new();
     }
-    let id = match ClientMessage::parse(&message.body) {
+    let id = match ClientMessage::parse(&message.body, MAX_FORWARDED_BYTES) {
         Ok(message) => message.id,
         Err(malformed) => malformed.id,
     };
@@ -356,7 +356,7 @@ const fn is_release(question: &ForwardedMessage) -> bool {
 fn dead_letter(message: &Message, info: DeadLetterInfo) -> Message {
     let mut body = redact::body(&message.body);
     // Cut only now: half a token has no token's shape.
-    body.truncate(MAX_BODY_BYTES);
+    body.truncate(MAX_FORWARDED_BYTES);
     let Properties {
         content_type,
         kind,
@@ -385,7 +385,7 @@ fn dead_letter(message: &Message, info: DeadLetterInfo) -> Message {
 /// The message as it is, sealed. Nobody reads a token in it who has no key.
 fn sealed_letter(message: &Message, info: DeadLetterInfo) -> Message {
     let mut letter = dead_letter(message, info);
-    letter.body = message.body.slice(..message.body.len().min(MAX_BODY_BYTES));
+    letter.body = message.body.slice(..message.body.len().min(MAX_FORWARDED_BYTES));
     letter.properties.content_type = Some(SEALED.to_owned());
     letter
 }

@@ -36,8 +36,11 @@ use shared::wire::tag::ResumeSecret;
 
 use self::members::{Members, Shape};
 
-/// The largest body that is looked at: 1 MiB = 1,024 * 1,024 bytes.
+/// The largest body that is looked at of what outsiders and applications send: 1 MiB = 1,024 * 1,024 bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 1_024 * 1_024;
+
+/// The largest message of a client: the most that terminators can be set to let in by `max-message-size`.
+pub(crate) const MAX_FORWARDED_BYTES: usize = 16 * MAX_BODY_BYTES;
 
 /// What whoever published a message is told around which something stands that nobody can read (AMQP 0-9-1 §4.2.5.3).
 pub(crate) const NOT_AMQP: &str =
@@ -105,9 +108,9 @@ pub(crate) struct Malformed<'a> {
 /// What is wrong with a message. The texts go to the client, and never repeat what it wrote.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
-    /// [`MAX_BODY_BYTES`].
-    #[error("the message is larger than {MAX_BODY_BYTES} bytes")]
-    TooLarge,
+    /// [`MAX_BODY_BYTES`], [`MAX_FORWARDED_BYTES`].
+    #[error("the message is larger than {0} bytes")]
+    TooLarge(usize),
     /// RFC 8259 §8.1.
     #[error("the message is not UTF-8")]
     NotUtf8,
@@ -165,7 +168,7 @@ impl Fault {
     /// What the client is told.
     pub(crate) fn error(&self) -> ErrorBody {
         let code = match self {
-            Self::TooLarge => ErrorCode::TooLarge,
+            Self::TooLarge(_) => ErrorCode::TooLarge,
             _ => ErrorCode::BadRequest,
         };
         ErrorBody::new(code, self.to_string())
@@ -180,14 +183,14 @@ impl Malformed<'_> {
 }
 
 impl<'a> ClientMessage<'a> {
-    /// Reads a message.
+    /// Reads a message of at most that many bytes.
     ///
     /// # Errors
     /// If it is none: the first fault found, and the `id` if one could be read.
-    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Malformed<'a>> {
+    pub(crate) fn parse(body: &'a [u8], most_bytes: usize) -> Result<Self, Malformed<'a>> {
         let nameless = |fault| Malformed { id: None, fault };
-        if body.len() > MAX_BODY_BYTES {
-            return Err(nameless(Fault::TooLarge));
+        if body.len() > most_bytes {
+            return Err(nameless(Fault::TooLarge(most_bytes)));
         }
         let text = std::str::from_utf8(body).map_err(|_| nameless(Fault::NotUtf8))?;
         let (members, shape) = Members::read(text);
@@ -287,7 +290,7 @@ impl fmt::Display for ResumeKey {
 /// What is wrong with it.
 pub(crate) fn payload(body: &[u8]) -> Result<&RawValue, Fault> {
     if body.len() > MAX_BODY_BYTES {
-        return Err(Fault::TooLarge);
+        return Err(Fault::TooLarge(MAX_BODY_BYTES));
     }
     let text = std::str::from_utf8(body).map_err(|_| Fault::NotUtf8)?;
     // What fails here is syntax, so the text repeats nothing of it.

@@ -11,6 +11,8 @@ use shared::bus::{Delivery, Properties, Value};
 use shared::wire::envelope::ForwardedMessage;
 use shared::wire::id::MessageId;
 
+use super::{MAX_BODY_BYTES, MAX_FORWARDED_BYTES};
+
 /// On a message that was moved to be processed alone: the key that it first came with.
 pub(crate) const HEADER_ORIGIN: &str = "origin";
 
@@ -50,6 +52,14 @@ impl Origin {
     pub(crate) fn reply_to<'a>(&self, properties: &'a Properties, names: &Names) -> Option<&'a str> {
         let reply_to = properties.reply_to.as_deref()?;
         (*self != Self::Injected || names.may_be_answered(reply_to)).then_some(reply_to)
+    }
+
+    /// How large its body may be. Terminators let no client send more than their setting says.
+    pub(crate) const fn most_bytes(&self) -> usize {
+        match self {
+            Self::Terminator(_) => MAX_FORWARDED_BYTES,
+            Self::Injected => MAX_BODY_BYTES,
+        }
     }
 
     /// Which message of which connection, if it is one.

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn fault(body: &str) -> (Option<String>, Fault) {
-    match ClientMessage::parse(body.as_bytes()) {
+    match ClientMessage::parse(body.as_bytes(), MAX_BODY_BYTES) {
         Ok(_) => panic!("it was taken for a message: {body}"),
         Err(malformed) => (malformed.id.map(|id| id.to_string()), malformed.fault),
     }
@@ -11,7 +11,7 @@ fn fault(body: &str) -> (Option<String>, Fault) {
 #[test]
 fn a_message_is_read_with_all_its_members() {
     let body = br#" {"id":"a\u0031","type":"echo","token":"t.o.k","payload": {"n":[1, 2]} ,"later":{"x":1}} "#;
-    let message = ClientMessage::parse(body).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+    let message = ClientMessage::parse(body, MAX_BODY_BYTES).unwrap_or_else(|malformed| panic!("{malformed:?}"));
     assert_eq!(message.id, Some(RequestId::text("a1")));
     assert_eq!(message.kind, "echo");
     assert_eq!(message.token.as_deref(), Some("t.o.k"));
@@ -21,11 +21,12 @@ fn a_message_is_read_with_all_its_members() {
 #[test]
 fn only_the_type_is_needed_and_what_is_null_is_absent() {
     for body in [r#"{"type":"x"}"#, r#"{"id":null,"type":"x","token": null }"#] {
-        let message = ClientMessage::parse(body.as_bytes()).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+        let message =
+            ClientMessage::parse(body.as_bytes(), MAX_BODY_BYTES).unwrap_or_else(|malformed| panic!("{malformed:?}"));
         assert!(message.id.is_none() && message.token.is_none() && message.payload.is_none());
     }
-    let message =
-        ClientMessage::parse(br#"{"type":"x","payload":null}"#).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+    let message = ClientMessage::parse(br#"{"type":"x","payload":null}"#, MAX_BODY_BYTES)
+        .unwrap_or_else(|malformed| panic!("{malformed:?}"));
     assert_eq!(message.payload.unwrap().get(), "null", "it is the application's");
 }
 
@@ -33,7 +34,7 @@ fn only_the_type_is_needed_and_what_is_null_is_absent() {
 fn a_timeout_is_a_whole_number_of_milliseconds_up_to_a_day() {
     let read = |timeout: &str| {
         let body = format!(r#"{{"id":"i","type":"x","timeout_ms":{timeout}}}"#);
-        let parsed = ClientMessage::parse(body.as_bytes());
+        let parsed = ClientMessage::parse(body.as_bytes(), MAX_BODY_BYTES);
         parsed
             .map(|message| message.timeout.map(|timeout| timeout.as_millis()))
             .map_err(|malformed| malformed.fault)
@@ -66,7 +67,7 @@ fn a_timeout_is_a_whole_number_of_milliseconds_up_to_a_day() {
 
 #[test]
 fn a_message_without_a_type_may_give_another_up() {
-    let given_up = |body: &str| match ClientMessage::parse(body.as_bytes()) {
+    let given_up = |body: &str| match ClientMessage::parse(body.as_bytes(), MAX_BODY_BYTES) {
         Ok(message) => Ok(format!("a message of the type {}", message.kind)),
         Err(malformed) => match ClientMessage::given_up(body.as_bytes(), malformed) {
             Ok(id) => Ok(id.as_str().to_owned()),
@@ -94,7 +95,8 @@ fn a_message_without_a_type_may_give_another_up() {
 
 #[test]
 fn an_integer_is_an_id() {
-    let message = ClientMessage::parse(br#"{"id":-7,"type":"x"}"#).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+    let message = ClientMessage::parse(br#"{"id":-7,"type":"x"}"#, MAX_BODY_BYTES)
+        .unwrap_or_else(|malformed| panic!("{malformed:?}"));
     assert_eq!(message.id, RequestId::integer("-7").ok());
 }
 
@@ -182,7 +184,7 @@ fn each_fault_has_its_name_and_keeps_the_id_where_there_is_one() {
     }
     let (id, fault) = fault(r#"{"id":"i","type":"x""#);
     assert!(id == i && matches!(fault, Fault::NotJson(_)), "{fault:?}");
-    let not_utf8 = ClientMessage::parse(b"{\"type\":\"\xff\"}")
+    let not_utf8 = ClientMessage::parse(b"{\"type\":\"\xff\"}", MAX_BODY_BYTES)
         .err()
         .map(|malformed| malformed.fault);
     assert_eq!(not_utf8, Some(Fault::NotUtf8));
@@ -199,7 +201,8 @@ fn the_protocols_own_types_are_told_from_the_applications() {
         (r#"{"type":"auth"}"#, Purpose::Application),
         (r#"{"type":"Auth.forget"}"#, Purpose::Application),
     ] {
-        let message = ClientMessage::parse(body.as_bytes()).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+        let message =
+            ClientMessage::parse(body.as_bytes(), MAX_BODY_BYTES).unwrap_or_else(|malformed| panic!("{malformed:?}"));
         assert_eq!(message.purpose, purpose, "{body}");
     }
 }
@@ -212,7 +215,8 @@ fn a_resume_key_is_read_as_it_was_told_or_refused() {
     };
     let resume = |payload: &str| {
         let body = format!(r#"{{"type":"auth.authenticate","payload":{payload}}}"#);
-        let message = ClientMessage::parse(body.as_bytes()).unwrap_or_else(|malformed| panic!("{malformed:?}"));
+        let message =
+            ClientMessage::parse(body.as_bytes(), MAX_BODY_BYTES).unwrap_or_else(|malformed| panic!("{malformed:?}"));
         message.resume()
     };
     assert_eq!(resume(&format!(r#"{{"resume":"{key}","new":1}}"#)), Ok(Some(key)));
@@ -235,7 +239,7 @@ fn a_resume_key_is_read_as_it_was_told_or_refused() {
 #[test]
 fn a_nesting_bomb_is_refused_and_a_deep_message_is_not() {
     let nested = |depth: usize| format!(r#"{{"type":"x","payload":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
-    assert!(ClientMessage::parse(nested(126).as_bytes()).is_ok());
+    assert!(ClientMessage::parse(nested(126).as_bytes(), MAX_BODY_BYTES).is_ok());
     assert_eq!(fault(&nested(127)).1, Fault::TooDeep);
     assert_eq!(fault(&nested(500_000)).1, Fault::TooDeep);
     assert_eq!(
@@ -249,12 +253,12 @@ fn a_nesting_bomb_is_refused_and_a_deep_message_is_not() {
 fn brackets_and_surrogate_pairs_within_strings_are_only_text() {
     let brackets = "[".repeat(1_000);
     let body = format!(r#"{{"type":"x","payload":"{brackets}\"\\\ud83d\ude00"}}"#);
-    assert!(ClientMessage::parse(body.as_bytes()).is_ok());
+    assert!(ClientMessage::parse(body.as_bytes(), MAX_BODY_BYTES).is_ok());
 }
 
 #[test]
 fn a_body_over_the_limit_is_too_large() {
-    let malformed = ClientMessage::parse(&[b' '; MAX_BODY_BYTES + 1])
+    let malformed = ClientMessage::parse(&[b' '; MAX_BODY_BYTES + 1], MAX_BODY_BYTES)
         .err()
         .expect("refused");
     assert_eq!(malformed.error().code, ErrorCode::TooLarge);
@@ -275,12 +279,12 @@ fn a_fault_never_repeats_what_the_client_wrote() {
 proptest! {
     #[test]
     fn no_body_makes_the_parser_panic(body: Vec<u8>) {
-        let _ = ClientMessage::parse(&body);
+        let _ = ClientMessage::parse(&body, MAX_BODY_BYTES);
     }
 
     #[test]
     fn what_is_taken_for_a_message_is_json_to_everybody(body in r#"\{("type":"x",?|"payload":[\[\]{}":,\\ud8de0-9a]{0,12},?){1,3}\}"#) {
-        if ClientMessage::parse(body.as_bytes()).is_ok() {
+        if ClientMessage::parse(body.as_bytes(), MAX_BODY_BYTES).is_ok() {
             prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok());
         }
     }

@@ -102,7 +102,7 @@ impl Pipeline {
         let body = &opened;
         // What goes back goes as it came.
         let as_it_came = &delivery.message.body;
-        let message = match ClientMessage::parse(body) {
+        let message = match ClientMessage::parse(body, origin.most_bytes()) {
             Ok(message) => message,
             Err(malformed) => {
                 let given_up = ClientMessage::given_up(body, malformed);

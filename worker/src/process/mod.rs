@@ -66,9 +66,9 @@ use crate::handler::HandlerRunner;
 use crate::handler::breaker::Breaker;
 use crate::handler::idempotency::Idempotency;
 use crate::handler::places::Places;
-use crate::message::ClientMessage;
 use crate::message::opening::Opening;
 use crate::message::origin::{Origin, was_moved};
+use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
 use crate::outbound::Outbound;
 use crate::process::given_up::GivenUp;
 use crate::revocation::known::Revoked;
@@ -364,7 +364,7 @@ impl Pipeline {
                         .as_deref()
                         .and_then(|id| id.parse().ok());
                     let opened = self.opening.open(stamp, &delivery.message.body).unwrap_or_default();
-                    let asked = ClientMessage::parse(&opened).ok();
+                    let asked = ClientMessage::parse(&opened, MAX_FORWARDED_BYTES).ok();
                     let id = asked.as_ref().and_then(|asked| asked.id.as_ref());
                     let Some((_, part)) = Reply::read(&message.properties) else {
                         continue;

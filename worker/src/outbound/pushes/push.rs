@@ -119,7 +119,7 @@ impl Fault {
     /// What the producer is told.
     pub(crate) fn error(&self) -> ErrorBody {
         let code = match self {
-            Self::Payload(message::Fault::TooLarge) => ErrorCode::TooLarge,
+            Self::Payload(message::Fault::TooLarge(_)) => ErrorCode::TooLarge,
             _ => ErrorCode::BadRequest,
         };
         ErrorBody::new(code, self.to_string())
