@@ -61,8 +61,9 @@ shared::settings! {
         /// How many bytes of messages of all such connections together may be in flight. Beyond it, their sockets are read
         /// again one after the other as room becomes free. Authenticated connections never wait behind more than this.
         pub unauthenticated_in_flight_bytes: Size = "1MiB" in "64KiB"..="1024GiB",
-        /// The size in bytes of the largest message a client may send; a larger one closes its connection with 1009. The broker must take it,
-        /// too (RabbitMQ's `max_message_size`, 16 MiB since its version 4), and `hold-max-bytes` of the workers if it is to wait for a fresh token.
+        /// The size in bytes of the largest message a client may send; a larger one closes its connection with 1009. The
+        /// broker must allow as much (RabbitMQ's `max_message_size`, 16 MiB since its version 4), and so must the workers'
+        /// `hold-max-bytes`, if such a message may wait for a fresh token.
         pub max_message_size: Size = "64KiB" in "1KiB"..="16MiB",
         /// How many messages of one connection may be in flight, sent and not yet answered. A few more are read ahead (64
         /// at most, or 16 KiB), so that pings are answered; then the socket is no longer read. Raise it for clients that

@@ -3,7 +3,8 @@
 //! By the `type` of message, because behind each may be another application. When several calls in a row have ended without
 //! any sign of life (a timeout, no connection, nobody to take the message), it counts as down: who asks is told `busy` at
 //! once, and when to come again, instead of waiting for nothing and taking a place meanwhile. Then one call is let through
-//! now and then, each after a longer pause; the first that is answered, whatever the answer, ends it.
+//! now and then, each after a longer pause; the first that is answered, whatever the answer, ends it. What was asked before that and
+//! ends without an answer says nothing of an application that has come back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,13 +22,18 @@ const MOST_SILENCES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// How long it is known when a type came back: no call takes longer (`handler-timeout` is at most an hour).
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+
 /// Of so many types it is kept whether they are silent: some 150 bytes each. A client may call a message anything.
 const MOST_TYPES: usize = 1_024;
 
-/// A type of which the last calls were silent.
+/// A type of which the last calls were silent, or were until it came back.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
     calls: u32,
+    /// When it came back, if it had counted as down.
+    back: Option<Instant>,
     /// When it counts as down: until when nobody is let through.
     closed: Option<Closed>,
     last: Instant,
@@ -74,17 +80,35 @@ impl Core {
         Ok(true)
     }
 
-    fn answered(&mut self, kind: &str) -> Option<News> {
-        let silence = self.0.remove(kind)?;
-        silence.closed.map(|_| News::Up)
+    fn answered(&mut self, kind: &str, now: Instant) -> Option<News> {
+        let silence = self.0.get_mut(kind)?;
+        let was_closed = silence.closed.take();
+        if was_closed.is_some() {
+            silence.back = Some(now);
+        }
+        (silence.calls, silence.last) = (0, now);
+        if silence.back.is_none_or(|back| back + REMEMBERED < now) {
+            self.0.remove(kind);
+        }
+        was_closed.map(|_| News::Up)
     }
 
-    fn silent(&mut self, kind: &Arc<str>, now: Instant) -> Option<News> {
+    /// A call that was made at `began` has ended without a sign of life.
+    fn silent(&mut self, kind: &Arc<str>, began: Instant, now: Instant) -> Option<News> {
+        if self
+            .0
+            .get(kind)
+            .and_then(|silence| silence.back)
+            .is_some_and(|back| began < back)
+        {
+            return None;
+        }
         if self.0.len() >= MOST_TYPES && !self.0.contains_key(kind) {
             self.forget_oldest();
         }
         let silence = self.0.entry(kind.clone()).or_insert(Silence {
             calls: 0,
+            back: None,
             closed: None,
             last: now,
         });
@@ -156,12 +180,12 @@ impl Breaker {
         admitted.map(|_| ())
     }
 
-    /// A call has ended, with a sign of life or without.
-    pub(crate) fn ended(&self, kind: &Arc<str>, answered: bool) {
-        let mut core = self.lock();
+    /// A call that was made at `began` has ended, with a sign of life or without.
+    pub(crate) fn ended(&self, kind: &Arc<str>, answered: bool, began: Instant) {
+        let (mut core, now) = (self.lock(), Instant::now());
         let news = match answered {
-            true => core.answered(kind),
-            false => core.silent(kind, Instant::now()),
+            true => core.answered(kind, now),
+            false => core.silent(kind, began, now),
         };
         if news.is_none() {
             return;
@@ -189,14 +213,14 @@ mod tests {
     use super::*;
 
     fn silent(core: &mut Core, times: u32, now: Instant) -> Vec<Option<News>> {
-        (0..times).map(|_| core.silent(&"a".into(), now)).collect()
+        (0..times).map(|_| core.silent(&"a".into(), now, now)).collect()
     }
 
     #[test]
     fn it_counts_as_down_when_enough_in_a_row_were_silent_and_not_before() {
         let (mut core, now) = (Core::default(), Instant::now());
         assert!(silent(&mut core, MOST_SILENCES - 1, now).iter().all(Option::is_none));
-        assert_eq!(core.answered("a"), None);
+        assert_eq!(core.answered("a", now), None);
         assert!(silent(&mut core, MOST_SILENCES - 1, now).iter().all(Option::is_none));
         assert_eq!(core.admit("a", now), Ok(false));
         assert_eq!(silent(&mut core, 2, now), [Some(News::Down), None], "told once");
@@ -216,11 +240,29 @@ mod tests {
             now += left;
             assert_eq!(core.admit("a", now), Ok(true));
             assert!(core.admit("a", now).is_err(), "only one");
-            core.silent(&"a".into(), now);
+            core.silent(&"a".into(), now, now);
         }
         assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
-        assert_eq!((core.answered("a"), core.down()), (Some(News::Up), 0));
+        assert_eq!((core.answered("a", now), core.down()), (Some(News::Up), 0));
         assert_eq!(core.admit("a", now), Ok(false));
+    }
+
+    #[test]
+    fn what_was_asked_before_it_came_back_does_not_count_against_it() {
+        let (mut core, start) = (Core::default(), Instant::now());
+        silent(&mut core, MOST_SILENCES, start);
+        let back = start + Duration::from_secs(2);
+        assert_eq!(core.answered("a", back), Some(News::Up));
+        let later = back + Duration::from_secs(1);
+        for _ in 0..2 * MOST_SILENCES {
+            assert_eq!(core.silent(&"a".into(), start, later), None);
+        }
+        assert_eq!(core.admit("a", later), Ok(false));
+        let calls = (0..MOST_SILENCES).map(|_| core.silent(&"a".into(), later, later));
+        assert_eq!(calls.last(), Some(Some(News::Down)), "but what was asked since does");
+        assert_eq!(core.answered("a", later), Some(News::Up));
+        assert_eq!(core.answered("a", later + 2 * REMEMBERED), None);
+        assert!(core.0.is_empty());
     }
 
     #[test]
@@ -229,7 +271,7 @@ mod tests {
         silent(&mut core, MOST_SILENCES, now);
         for number in 0..MOST_TYPES * 2 {
             now += Duration::from_millis(1);
-            core.silent(&number.to_string().into(), now);
+            core.silent(&number.to_string().into(), now, now);
         }
         assert_eq!(core.0.len(), MOST_TYPES);
     }

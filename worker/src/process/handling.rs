@@ -180,7 +180,7 @@ impl Pipeline {
         }
         drop(span);
         if let Some(is_there) = is_there(&handled) {
-            self.breaker.ended(kind, is_there);
+            self.breaker.ended(kind, is_there, started);
         }
         let took = started.elapsed();
         self.metrics.handling_took(took);
