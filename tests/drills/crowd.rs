@@ -7,9 +7,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::peers::raw::{RawClient, RawFrame, opcode};
-use tests::{Client, Push, Stack, token_for};
+use tests::servers::upstream::{Asked, Said};
+use tests::{Client, Push, Stack, Upstream, token_for};
 use tokio::{
     io::AsyncReadExt,
     net::TcpSocket,
@@ -28,6 +29,9 @@ const SLOW_READERS: usize = 40;
 const PUSHED_BYTES: usize = 60_000;
 /// Connections of one identity.
 const OF_ONE: usize = 8_000;
+/// Sockets that ask an application that hangs, and how many users they are of.
+const ASKING: usize = 200;
+const ASKERS: usize = 20;
 /// How many connect at a time where that is not the drill.
 const AT_A_TIME: usize = 50;
 
@@ -50,16 +54,19 @@ pub(crate) enum Crowd {
     SlowReaders,
     /// They are all the same one, who is pushed to, revoked and gone.
     OfOneIdentity,
+    /// They ask for what hangs in the application.
+    Hanging,
 }
 
 impl Crowd {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::SlowHandshakes,
         Self::SlowTlsHandshakes,
         Self::Strangers,
         Self::Returning,
         Self::SlowReaders,
         Self::OfOneIdentity,
+        Self::Hanging,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -70,6 +77,7 @@ impl Crowd {
             Self::Returning => "returning",
             Self::SlowReaders => "slow-readers",
             Self::OfOneIdentity => "of-one-identity",
+            Self::Hanging => "hanging",
         }
     }
 
@@ -81,11 +89,23 @@ impl Crowd {
     pub(crate) const fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::SlowHandshakes | Self::SlowTlsHandshakes | Self::Strangers | Self::SlowReaders => &[],
-            Self::Returning | Self::OfOneIdentity => &[
+            Self::Returning | Self::OfOneIdentity | Self::Hanging => &[
                 ("max-connections-per-ip", "off"),
                 ("max-handshakes-per-ip", "off"),
                 ("handshakes-per-second-per-ip", "off"),
             ],
+        }
+    }
+
+    /// What is asked about all messages, if not what the worker has itself.
+    pub(crate) async fn application(self) -> Option<Upstream> {
+        let hangs = |asked: &Asked| match asked.kind() {
+            "hang" => Said::Nothing,
+            _ => Said::status(200, "1"),
+        };
+        match self {
+            Self::Hanging => Some(Upstream::start(hangs).await),
+            _ => None,
         }
     }
 
@@ -94,6 +114,7 @@ impl Crowd {
         match self {
             Self::Returning => crowd_of(stack, RETURNING, |number| format!("returning-{number}")).await,
             Self::OfOneIdentity => crowd_of(stack, OF_ONE, |_| "one".to_owned()).await,
+            Self::Hanging => crowd_of(stack, ASKING, |number| format!("user-{}", number % ASKERS)).await,
             Self::SlowHandshakes | Self::SlowTlsHandshakes | Self::Strangers | Self::SlowReaders => Vec::new(),
         }
     }
@@ -107,6 +128,7 @@ impl Crowd {
             Self::Returning => come_back(&stack, gathered, until).await,
             Self::SlowReaders => read_nothing(&stack, until).await,
             Self::OfOneIdentity => be_one(&stack, gathered, until).await,
+            Self::Hanging => ask_what_hangs(&stack, gathered, until).await,
         }
         .unwrap_or_default()
             + &refusals(&stack).await
@@ -264,5 +286,20 @@ async fn be_one(stack: &Arc<Stack>, crowd: Vec<Client>, until: Instant) -> Optio
         "5 pushes to {there} took {:.1} s, a revocation {:.1} s; ",
         pushed.as_secs_f64(),
         revoked.as_secs_f64()
+    ))
+}
+
+/// Each asks as often as it may, and waits.
+async fn ask_what_hangs(stack: &Stack, mut crowd: Vec<Client>, until: Instant) -> Option<String> {
+    let there = crowd.len();
+    for client in &mut crowd {
+        for _ in 0..2 {
+            client.ask("hang", None, Value::Null).await;
+        }
+    }
+    sleep_until(until).await;
+    let waiting = stack.workers()[0].metric("countersign_worker_waiting_for_place").await;
+    Some(format!(
+        "{there} asked twice, {waiting} waited for a place in the end; "
     ))
 }

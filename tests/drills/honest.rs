@@ -39,6 +39,7 @@ pub(crate) struct Honest {
 pub(crate) struct Felt {
     pub(crate) requests: Vec<Duration>,
     pub(crate) arrivals: Vec<Duration>,
+    pub(crate) renewals: Vec<Duration>,
 }
 
 impl Honest {
@@ -50,7 +51,7 @@ impl Honest {
         }
     }
 
-    /// One client that stays and asks on and on, and newcomers one after the other.
+    /// One client that stays and asks on and on, one that renews its authentication, and newcomers one after the other.
     pub(crate) async fn feel(&self, until: Instant) -> Felt {
         let mut felt = Felt::default();
         let stays = async {
@@ -79,7 +80,27 @@ impl Honest {
                 sleep(BETWEEN_NEWCOMERS).await;
             }
         };
-        tokio::join!(stays, newcomers);
+        let renews = async {
+            let mut socket = None;
+            for number in 0_u64.. {
+                if Instant::now() >= until {
+                    break;
+                }
+                if socket.is_none() {
+                    socket = timeout(PATIENCE, self.arrive()).await.ok().and_then(io::Result::ok);
+                }
+                let took = match &mut socket {
+                    Some(present) => self.measured(self.renew(present, number)).await,
+                    None => PATIENCE,
+                };
+                felt.renewals.push(took);
+                if took >= PATIENCE {
+                    socket = None;
+                }
+                sleep(BETWEEN_NEWCOMERS).await;
+            }
+        };
+        tokio::join!(stays, newcomers, renews);
         felt
     }
 
@@ -100,6 +121,17 @@ impl Honest {
 
     async fn request(&self, socket: &mut Socket) -> io::Result<()> {
         let message = json!({"id": "h", "type": "echo", "token": &*self.token, "payload": 1});
+        self.told(socket, &message, "reply").await
+    }
+
+    /// With a token that no worker has seen.
+    async fn renew(&self, socket: &mut Socket, number: u64) -> io::Result<()> {
+        let token = token_for("honest").claim("jti", format!("renewal-{number}")).mint();
+        let message = json!({"id": "h", "type": "auth.authenticate", "token": token});
+        self.told(socket, &message, "auth.ok").await
+    }
+
+    async fn told(&self, socket: &mut Socket, message: &Value, kind: &str) -> io::Result<()> {
         socket
             .send(Message::text(message.to_string()))
             .await
@@ -111,7 +143,7 @@ impl Honest {
                 continue;
             };
             if told["id"] == "h" {
-                let is_reply = told["type"] == "reply";
+                let is_reply = told["type"] == kind;
                 return if is_reply {
                     Ok(())
                 } else {

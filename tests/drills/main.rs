@@ -6,8 +6,8 @@
 //!
 //! Each drill has a broker, a store, a terminator and a worker of its own. First nobody else does anything, then the crowd
 //! does, for as long. The crowd comes from `127.0.0.2`, the honest clients from `127.0.0.1`. One line is printed for each: what the
-//! processes hold at most, what is in the store and the queues, and the 99th percentile of an honest client's request and
-//! of a newcomer's way from `connect` to its first answer, alone and beside the crowd. Whatever takes 10 s or fails counts
+//! processes hold at most, what is in the store and the queues, and the 99th percentile of an honest client's request,
+//! of a newcomer's way from `connect` to its first answer and of a renewal, alone and beside the crowd. Whatever takes 10 s or fails counts
 //! as 10 s.
 #![allow(
     clippy::expect_used,
@@ -38,9 +38,9 @@ const SPAN: Duration = Duration::from_secs(12);
 async fn main() {
     let wanted: Vec<_> = env::args().skip(1).collect();
     println!(
-        "| crowd | terminator, worker MiB | store MiB | queues MiB | a request's p99 alone, beside it (ms) | a newcomer's | what became of it |"
+        "| crowd | terminator, worker MiB | store MiB | queues MiB | a request's p99 alone, beside it (ms) | a newcomer's | a renewal's | what became of it |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     for crowd in Crowd::ALL {
         if wanted.is_empty() || wanted.iter().any(|name| name == crowd.name()) {
             drill(crowd).await;
@@ -63,6 +63,10 @@ async fn drill(crowd: Crowd) {
     for (name, value) in crowd.settings() {
         builder = builder.setting(name, value);
     }
+    let application = crowd.application().await;
+    if let Some(application) = &application {
+        builder = builder.setting("handler", &application.handler());
+    }
     let stack = Arc::new(builder.start().await);
     let honest = Honest::of(&stack, crowd.speaks_tls());
     let gathered = crowd.gather(&stack).await;
@@ -77,7 +81,7 @@ async fn drill(crowd: Crowd) {
 fn print(crowd: Crowd, held: &Held, alone: &Felt, beside: &Felt, became: &str) {
     let both = |of: fn(&Felt) -> &[Duration]| format!("{}, {}", millis(p99(of(alone))), millis(p99(of(beside))));
     println!(
-        "| {} | {}, {} | {} | {} | {} | {} | {became} |",
+        "| {} | {}, {} | {} | {} | {} | {} | {} | {became} |",
         crowd.name(),
         mebibytes(held.terminator),
         mebibytes(held.worker),
@@ -85,5 +89,6 @@ fn print(crowd: Crowd, held: &Held, alone: &Felt, beside: &Felt, became: &str) {
         mebibytes(held.queues),
         both(|felt| &felt.requests),
         both(|felt| &felt.arrivals),
+        both(|felt| &felt.renewals),
     );
 }
