@@ -90,7 +90,7 @@ shared::settings! {
         /// `aud`, or only its own, `aud,client_id,azp` accepts the client that requested the token instead (Cognito's
         /// access tokens, Keycloak without an audience mapper).
         pub jwt_audience_claims: OneOrMore<String> = "aud",
-        /// The claim that names the subject of a token, 1 to 255 bytes. It must name one user permanently and uniquely for
+        /// The claim that names the subject of a token, 1 to 255 bytes without control characters. It must name one user permanently and uniquely for
         /// the issuer: `oid` for Entra ID, where `sub` differs for each application.
         pub jwt_subject_claim: String = "sub",
         /// The claims that name the client that a token was issued to, comma separated; the first one that a token has is

@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(parse(both).unwrap().subject.as_str(), "o-1");
         let alone = json!({"iss": "i", "oid": "o-1", "aud": "us", "exp": 100});
         assert_eq!(parse(alone).unwrap().subject.as_str(), "o-1");
-        for wrong in [json!(null), json!(""), json!(7), json!(["o-1"])] {
+        for wrong in [json!(null), json!(""), json!("o\n1"), json!(7), json!(["o-1"])] {
             let claims = json!({"iss": "i", "sub": "pairwise", "oid": wrong, "aud": "us", "exp": 100});
             assert_eq!(parse(claims).err(), Some(Reason::SubjectClaim), "{wrong}");
         }
