@@ -146,10 +146,12 @@ async fn the_late_answer_of_the_first_attempt_answers_the_second_over_amqp() {
 }
 
 /// Has a payment made, whatever is lost on the way: again under the same name until there is an answer that is final.
-async fn until_paid(terminator: SocketAddr, token: String, number: usize) {
+async fn until_paid(terminator: SocketAddr, payer: &str, number: usize) {
     let id = format!("payment-{number}");
-    let message = json!({"id": id, "type": "pay", "token": token, "payload": number});
     for attempt in 0.. {
+        // Ten thousand of them take longer than one token lives.
+        let token = token_for(payer).mint();
+        let message = json!({"id": id, "type": "pay", "token": token, "payload": number});
         let mut client = Client::to_address(terminator).open().await.expect("a connection");
         client.send_json(&message).await;
         if (number + attempt).is_multiple_of(5) {
@@ -182,10 +184,10 @@ async fn each_payment_is_made_once_whatever_is_lost_times_out_or_dies_meanwhile(
     let terminator = stack.terminators()[0].address();
     let mut paying = JoinSet::new();
     for payer in 0..PAYERS {
-        let token = token_for(&format!("user-{payer}")).mint();
         paying.spawn(async move {
+            let subject = format!("user-{payer}");
             for number in 0..payments / PAYERS {
-                until_paid(terminator, token.clone(), payer * payments / PAYERS + number).await;
+                until_paid(terminator, &subject, payer * (payments / PAYERS) + number).await;
             }
         });
     }
@@ -207,9 +209,9 @@ async fn each_payment_is_made_once_whatever_is_lost_times_out_or_dies_meanwhile(
         let key = asked.header("idempotency-key").expect("a key").to_owned();
         ledger.entry(number).or_default().insert(key);
     }
-    assert_eq!(ledger.len(), payments);
+    assert_eq!(ledger.len(), payments / PAYERS * PAYERS);
     let twice: Vec<_> = ledger.iter().filter(|(_, keys)| keys.len() > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
     let all: BTreeSet<_> = ledger.values().flatten().collect();
-    assert_eq!(all.len(), payments, "no two have the same key");
+    assert_eq!(all.len(), ledger.len(), "no two have the same key");
 }
