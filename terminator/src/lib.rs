@@ -53,6 +53,9 @@ use self::config::Order;
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
 use self::drain::Drain;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub use self::simulation::handshake;
 use crate::accept::arrivals::PerAddress;
 use crate::accept::connection_factory::ConnectionFactory;
 use crate::accept::entrance::Entrance;

@@ -10,7 +10,22 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::entrance::Entrance;
 use crate::accept::listener::Acceptor;
+use crate::accept::origin::AllowedOrigins;
+use crate::accept::upgrade::{self, Request};
 use crate::{Parts, Runtime, StartError, Terminator, TerminatorConfig};
+
+/// How many bytes of this are the head of a request that gets a socket. Nothing: more bytes are needed.
+///
+/// # Errors
+/// The response to one that gets none.
+#[doc(hidden)]
+pub fn handshake(bytes: &[u8]) -> Result<Option<usize>, String> {
+    match upgrade::read(bytes, &AllowedOrigins::default()) {
+        Request::Partial => Ok(None),
+        Request::Upgrade { length, .. } => Ok(Some(length)),
+        Request::Refused(refusal) => Err(refusal.response()),
+    }
+}
 
 /// The way in.
 pub(crate) struct Door {

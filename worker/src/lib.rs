@@ -182,5 +182,44 @@ impl Worker {
     }
 }
 
+/// Readers of foreign bytes that are nobody's business but ours, and a fuzzer's.
+#[cfg(feature = "conformance")]
+#[doc(hidden)]
+pub mod readers {
+    use bytes::Bytes;
+
+    use crate::auth::identity::Issuer;
+    use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
+    use crate::token::{KeySource, Keys};
+
+    /// What a client's message is found to be: its `id`, its `type`, and what stands in its `payload`.
+    ///
+    /// # Errors
+    /// What its client is told.
+    pub fn client_message(body: &[u8]) -> Result<(Option<String>, String, Option<&str>), String> {
+        let message = ClientMessage::parse(body, MAX_FORWARDED_BYTES).map_err(|malformed| malformed.error().message)?;
+        let id = message.id.map(|id| id.to_string());
+        Ok((
+            id,
+            message.kind.into_owned(),
+            message.payload.map(|payload| payload.get()),
+        ))
+    }
+
+    /// How many keys there are in what `source` is said to hold.
+    ///
+    /// # Errors
+    /// What an operator is told, and nothing of it is a source that is read.
+    pub fn keys(source: &str, content: &[u8]) -> Result<usize, String> {
+        let source = KeySource::parse(source, false).map_err(|error| error.to_string())?;
+        let keys = Keys::of_content(
+            &source,
+            Bytes::copy_from_slice(content),
+            &Issuer::new("https://issuer.test"),
+        );
+        keys.map(|keys| keys.len()).map_err(|errors| errors.to_string())
+    }
+}
+
 #[cfg(test)]
 mod tests;

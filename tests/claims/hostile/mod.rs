@@ -4,6 +4,7 @@ pub(crate) mod crowds;
 pub(crate) mod fuzzed_injection;
 pub(crate) mod garbage;
 pub(crate) mod injection;
+pub(crate) mod mutated;
 pub(crate) mod permissions;
 pub(crate) mod poison;
 pub(crate) mod refusals;

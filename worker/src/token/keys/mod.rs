@@ -58,6 +58,16 @@ impl Keys {
         Self::assemble(sources.iter().map(|source| (source, source.read())), issuers, allowed)
     }
 
+    /// [`Keys::load`] of one source that has this content.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn of_content(source: &KeySource, content: bytes::Bytes, issuer: &Issuer) -> Result<Self, KeyErrors> {
+        let content = Ok(Content::Known(content));
+        Self::assemble([(source, content)], std::slice::from_ref(issuer), &[])
+    }
+
     /// [`Keys::load`] without the reading.
     pub(super) fn assemble<'a>(
         contents: impl IntoIterator<Item = (&'a KeySource, Result<Content, Fault>)>,

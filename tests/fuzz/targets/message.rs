@@ -1,0 +1,11 @@
+//! Whatever a client sends.
+
+#![no_main]
+#![allow(dead_code, reason = "the others have programs of their own")]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../readers.rs"]
+mod readers;
+
+fuzz_target!(|bytes: &[u8]| readers::message(bytes));
