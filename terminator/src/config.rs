@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, Program, Size, TraceConfig};
+use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size, TraceConfig};
 
+use crate::accept::doors::ListenAddress;
 use crate::accept::origin::AllowedOrigin;
+use crate::accept::proxies::{ForwardedHeader, ProxyProtocol, TrustedProxy};
 
 shared::settings! {
     /// The settings of a terminator.
@@ -14,8 +16,10 @@ shared::settings! {
         use broker: BrokerConfig,
         use logging: LogConfig,
         use tracing: TraceConfig,
-        /// The address and port on which clients are accepted. Port 0 takes any free one and logs which.
-        pub listen: SocketAddr = "127.0.0.1:8080",
+        /// Where clients are accepted, comma separated: an address and a port, as in `0.0.0.0:8080` or `[::]:8080` (which takes IPv4, too,
+        /// unless that has an entry of its own on that port), or a unix socket, as in `unix:/run/countersign/terminator.sock`, to which its
+        /// own user and group may connect. Port 0 takes any free one; which is told on standard output.
+        pub listen: OneOrMore<ListenAddress> = "127.0.0.1:8080",
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Keep it out of the reach of clients.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9090",
         /// Whether `/console` on `admin-listen` serves a live page: connections, the state of their authentication, what is
@@ -28,6 +32,18 @@ shared::settings! {
         /// scheme is unknown); `*` allows every page. Clients that send no `Origin` are not browsers, and are not
         /// restricted.
         pub allowed_origins: Vec<AllowedOrigin> = "",
+        /// The proxies in front of the terminators, comma separated: addresses, and networks such as `10.0.0.0/8`. What they
+        /// report as their client's address is believed, and limits per IP address count their clients instead of the
+        /// proxies. What other peers report is ignored. A peer on a unix socket is trusted without being listed.
+        pub trusted_proxies: Vec<TrustedProxy> = "",
+        /// The request header in which trusted proxies report their client's address: `x-forwarded-for`, or `forwarded`
+        /// (RFC 7239). The other one is ignored, because a proxy passes on what its client wrote there. The header is read
+        /// from the right, past the trusted proxies, to the first address that is not one.
+        pub forwarded_header: ForwardedHeader = "x-forwarded-for",
+        /// Whether trusted proxies begin a connection with a PROXY header, version 1 or 2: `off`; `v1v2`, with or without;
+        /// `required`, where only trusted proxies may connect and each connection must have one. A header that is not
+        /// allowed, missing or malformed closes the connection, counted as `proxy_header`.
+        pub proxy_protocol: ProxyProtocol = "off",
         /// The certificate chain, a PEM file, with which the terminator serves TLS itself; `off` if a proxy in front does,
         /// or in development. It and its key are read again when they change: new handshakes use the new pair, and a pair
         /// that does not match is refused.
@@ -40,12 +56,13 @@ shared::settings! {
         /// How many connections may be open at once, all clients together; more get HTTP status 503. Each takes one open
         /// file, so the limit of open files must be higher.
         pub max_connections: usize = "100000" in "1"..="10000000",
-        /// How many connections one IP address may have open at once, or `off`; more get HTTP status 429. Raise it, or turn
-        /// it off, if many clients come through one proxy or gateway.
+        /// How many connections one IP address (for IPv6: one /64 network) may have open at once, or `off`; more get HTTP
+        /// status 429. Behind a proxy, set `trusted-proxies`, or all its clients share one address. Raise it if many clients
+        /// come through one gateway that does not report their addresses.
         pub max_connections_per_ip: Option<usize> = "1000" in "1"..="10000000",
         /// How many WebSocket handshakes one IP address (for IPv6: one /64 network) may have under way at once, TLS
-        /// included, or `off`; more get HTTP status 429, or with `tls-cert` a TLS alert. Raise it, or turn it off, if many
-        /// clients come through one proxy or gateway.
+        /// included, or `off`; more get HTTP status 429, or with `tls-cert` a TLS alert. Behind a proxy, set
+        /// `trusted-proxies`.
         pub max_handshakes_per_ip: Option<usize> = "128" in "1"..="100000",
         /// How many handshakes one IP address may begin within a second, or `off`; five times as many may come at once.
         /// More are refused in the same way.
@@ -89,6 +106,8 @@ shared::settings! {
         /// How many bytes of messages from all clients together may be received and not yet confirmed by the broker. Beyond
         /// it, sockets are read again one after the other as room becomes free.
         pub receive_queue_bytes_total: Size = "128MiB" in "1MiB"..="1024GiB",
+        /// How many bytes the head of a handshake's request may have, cookies included; a larger one gets HTTP status 431.
+        pub max_handshake_size: Size = "16KiB" in "1KiB"..="1MiB",
         /// How long a client may take from connecting to the end of the WebSocket handshake, TLS included.
         pub handshake_timeout: Duration = "10s" in "100ms"..="5m",
         /// How long a connection may be open before it has authenticated for the first time, or `off`. After that it is
@@ -155,7 +174,21 @@ Examples:
             (None, Some(_)) => conflicts.push(Conflict::new("tls-key", "needs its certificate: set `tls-cert` too")),
             (Some(_), Some(_)) | (None, None) => {}
         }
-        if self.admin_listen == Some(self.listen) && self.listen.port() != 0 {
+        let is_admin = |address: &ListenAddress| match (address, self.admin_listen) {
+            (ListenAddress::Tcp(address), Some(admin)) => *address == admin && admin.port() != 0,
+            _ => false,
+        };
+        let is_tcp = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(_));
+        if self.proxy_protocol != ProxyProtocol::Off
+            && self.trusted_proxies.is_empty()
+            && self.listen.iter().any(is_tcp)
+        {
+            conflicts.push(Conflict::new(
+                "proxy-protocol",
+                "is for proxies: name them in `trusted-proxies`",
+            ));
+        }
+        if self.listen.iter().any(is_admin) {
             conflicts.push(Conflict::new(
                 "admin-listen",
                 "is the same address as `listen`: give each a port of its own",
@@ -197,7 +230,7 @@ mod tests {
     #[test]
     fn the_defaults_stand_on_their_own() {
         let config: TerminatorConfig = config::from_pairs([]).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.listen.first().to_string(), "127.0.0.1:8080");
         assert_eq!(config.max_message_size.bytes(), 65_536);
         assert_eq!(config.broker.namespace.as_str(), "countersign");
         assert!(config.allowed_origins.is_empty() && config.tls_cert.is_none());
@@ -234,6 +267,22 @@ mod tests {
     fn clients_and_operators_do_not_share_a_port() {
         assert!(errors(&[("listen", "127.0.0.1:80"), ("admin-listen", "127.0.0.1:80")]).starts_with("admin-listen"));
         config::from_pairs::<TerminatorConfig>([("listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0")]).unwrap();
+        let several = [
+            ("listen", "unix:/run/x.sock, 127.0.0.1:80"),
+            ("admin-listen", "127.0.0.1:80"),
+        ];
+        assert!(errors(&several).starts_with("admin-listen"));
+    }
+
+    #[test]
+    fn proxy_headers_are_taken_from_proxies_that_are_named() {
+        for protocol in ["v1v2", "required"] {
+            let (protocol, unix) = (("proxy-protocol", protocol), ("listen", "unix:/run/x.sock"));
+            assert!(errors(&[protocol]).contains("trusted-proxies"));
+            assert!(errors(&[protocol, ("listen", "unix:/run/x.sock,127.0.0.1:80")]).contains("trusted-proxies"));
+            config::from_pairs::<TerminatorConfig>([protocol, ("trusted-proxies", "10.0.0.0/8, ::1")]).unwrap();
+            config::from_pairs::<TerminatorConfig>([protocol, unix]).unwrap();
+        }
     }
 
     #[test]

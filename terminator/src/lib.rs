@@ -23,7 +23,7 @@ mod simulation;
 pub(crate) mod timers;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,9 +40,8 @@ use shared::service::trace::{TraceError, Tracer};
 use shared::wire::envelope::run;
 use shared::wire::id::TerminatorId;
 use shared::wire::seal::Sealer;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -58,9 +57,11 @@ use self::drain::Drain;
 pub use self::simulation::handshake;
 use crate::accept::arrivals::PerAddress;
 use crate::accept::connection_factory::ConnectionFactory;
+use crate::accept::doors::{Door, ListenAddress};
 use crate::accept::entrance::Entrance;
 use crate::accept::listener::{Acceptor, Limits, Listener};
 use crate::accept::origin::AllowedOrigins;
+use crate::accept::proxies::Proxies;
 use crate::admin::console::ConsoleView;
 use crate::admin::metrics::Metrics;
 use crate::broker::announcing::Announcer;
@@ -75,9 +76,13 @@ use crate::context::{ConnectionLimits, TerminatorContext};
 /// How long the last words to the broker may take: acknowledgements, and which connections are gone.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Where a terminator is that does not listen by TCP.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// A running terminator.
 pub struct Terminator {
     addr: SocketAddr,
+    urls: Vec<String>,
     admin: Admin,
     console_view: ConsoleView,
     shutdown: CancellationToken,
@@ -95,7 +100,7 @@ pub enum StartError {
     #[error("listen: cannot listen on {address}: {source}")]
     Listen {
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What the operating system says.
         source: io::Error,
     },
@@ -165,14 +170,18 @@ impl Terminator {
     fn start(config: TerminatorConfig, parts: Parts, entrance: Entrance) -> Result<Self, StartError> {
         let Entrance {
             tls,
-            socket,
-            addr,
+            doors,
             admin,
             readiness,
             console,
             mut credentials,
         } = entrance;
         let shutdown = CancellationToken::new();
+        let scheme = if tls.is_some() { "wss" } else { "ws" };
+        let (addr, urls) = (
+            doors.iter().find_map(Door::addr).unwrap_or(NOWHERE),
+            doors.iter().filter_map(|door| door.url(scheme)).collect(),
+        );
         let tracer = Tracer::start(&config.tracing, &TerminatorConfig::PROGRAM, &parts.id.to_string())?;
         let sealer = Sealer::load(
             &config.broker.seal_keys,
@@ -186,20 +195,26 @@ impl Terminator {
         }
         Ok(Self {
             addr,
+            urls,
             admin,
             console_view,
             shutdown: shutdown.clone(),
             #[cfg(any(test, feature = "simulation"))]
             door: simulation::Door::of(&runtime),
-            served: tokio::spawn(runtime.serve(socket, readiness, shutdown)),
+            served: tokio::spawn(runtime.serve(doors, readiness, shutdown)),
             tracer,
             _keeping: credentials.keep(),
         })
     }
 
-    /// Where clients connect.
+    /// Where clients connect by TCP, the first place of several. Without any it means nothing.
     pub const fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where clients connect, as URLs.
+    pub fn urls(&self) -> &[String] {
+        &self.urls
     }
 
     /// Where health and metrics are, unless that is off.
@@ -355,6 +370,12 @@ impl Runtime {
                 pending: config.max_handshakes_per_ip,
                 per_second: config.handshakes_per_second_per_ip.and_then(NonZeroU32::new),
             },
+            proxies: Proxies {
+                trusted: config.trusted_proxies,
+                header: config.forwarded_header,
+                protocol: config.proxy_protocol,
+            },
+            max_handshake_size: config.max_handshake_size.bytes(),
             max_message_size: config.max_message_size.bytes(),
             handshake_timeout: config.handshake_timeout,
         };
@@ -371,7 +392,7 @@ impl Runtime {
     }
 
     /// Serves who comes until the shutdown, and then lets all go. Tells whether all went in time.
-    async fn serve(self, socket: Option<TcpListener>, readiness: Readiness, shutdown: CancellationToken) -> bool {
+    async fn serve(self, doors: Vec<Door>, readiness: Readiness, shutdown: CancellationToken) -> bool {
         let followers = TaskTracker::new();
         followers.spawn(crate::broker::phase::follow(
             self.bus.link(),
@@ -380,21 +401,24 @@ impl Runtime {
         ));
         let broker = readiness.check("broker");
         followers.spawn(watch_broker("terminator", broker, self.bus.link()));
-        let listening = socket.map(|socket| Listener {
-            socket,
-            acceptor: self.acceptor.clone(),
-            tasks: self.connections.clone(),
-        });
         let full = CancellationToken::new();
-        let listening = listening.map(|listener| tokio::spawn(listener.run(full.clone())));
+        let telling = self.acceptor.refusals().keep_telling();
+        tokio::spawn(full.clone().run_until_cancelled_owned(telling));
+        let mut listening = JoinSet::new();
+        for door in doors {
+            let listener = Listener {
+                door,
+                acceptor: self.acceptor.clone(),
+                tasks: self.connections.clone(),
+            };
+            listening.spawn(listener.run(full.clone()));
+        }
         shutdown.cancelled().await;
 
         readiness.draining();
         self.drain.until_routing_has_moved().await;
         full.cancel();
-        if let Some(listening) = listening {
-            let _ = listening.await;
-        }
+        while listening.join_next().await.is_some() {}
         let in_time = self.drain.run(&self.connections, &self.phase).await;
         // Publishers must go before the bus can close: they go with their connections, with the door and with these.
         drop(self.acceptor);

@@ -26,12 +26,11 @@ pub fn run_by(args: impl IntoIterator<Item = OsString>, clock: Arc<dyn Clock>) -
 
 async fn serve(config: TerminatorConfig, mut signals: Signals, clock: Arc<dyn Clock>) -> Result<Drained, StartError> {
     let limit = config.drain_delay + config.drain_timeout + AFTER_DEADLINE;
-    let scheme = if config.tls_cert.is_some() { "wss" } else { "ws" };
     let terminator = match Terminator::bind_by(config, clock).await {
         Err(error) if error.is_configuration() => lifecycle::refuse_settings(&error),
         bound => bound?,
     };
-    announce(&terminator, scheme);
+    announce(&terminator);
     signals.next().await;
     terminator.shutdown();
     let drained = async {
@@ -41,9 +40,9 @@ async fn serve(config: TerminatorConfig, mut signals: Signals, clock: Arc<dyn Cl
 }
 
 /// Tells on standard output where it listens, for whoever asked for port 0.
-fn announce(terminator: &Terminator, scheme: &str) {
+fn announce(terminator: &Terminator) {
     let announcement = Announcement {
-        socket: Some(format!("{scheme}://{}", terminator.addr())),
+        sockets: terminator.urls().to_vec(),
         admin: terminator.admin_addr().map(|addr| format!("http://{addr}")),
     };
     announcement.tell();

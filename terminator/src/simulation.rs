@@ -1,6 +1,5 @@
 //! A terminator without a listening socket, for simulators: streams in memory come through the real handshake.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use shared::credentials::{Credentials, Register};
@@ -51,9 +50,8 @@ impl Terminator {
     /// As [`bind`](Self::bind).
     #[doc(hidden)]
     pub async fn without_socket(config: TerminatorConfig, parts: Parts) -> Result<Self, StartError> {
-        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let entrance =
-            Entrance::with_admin(&config, (None, Credentials::new(&Register::default())), None, nowhere).await?;
+        let credentials = Credentials::new(&Register::default());
+        let entrance = Entrance::with_admin(&config, (None, credentials), Vec::new()).await?;
         Self::start(config, parts, entrance)
     }
 

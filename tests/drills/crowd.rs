@@ -29,7 +29,7 @@ const SLOW_READERS: usize = 40;
 const PUSHED_BYTES: usize = 60_000;
 /// Connections of one identity.
 const OF_ONE: usize = 8_000;
-/// Sockets that ask an application that hangs, and how many users they are of.
+/// Clients that ask an application that hangs, and how many users they are of.
 const ASKING: usize = 200;
 const ASKERS: usize = 20;
 /// How many connect at a time where that is not the drill.

@@ -130,7 +130,7 @@ impl Stack {
 /// The address of that scheme in what a process announced.
 fn announced(line: &str, scheme: &str) -> anyhow::Result<String> {
     let told = Announcement::read(line).unwrap_or_default();
-    let urls = [told.socket, told.admin];
+    let urls = [told.sockets.into_iter().next(), told.admin];
     let mut addresses = urls.iter().flatten().filter_map(|url| url.strip_prefix(scheme));
     let address = addresses.next().map(str::to_owned);
     address.ok_or_else(|| anyhow!("{line:?} names no {scheme} address"))

@@ -13,8 +13,8 @@ const LISTENING: &str = "listening";
 /// Where a program listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Announcement {
-    /// The URL for clients.
-    pub socket: Option<String>,
+    /// The URLs for clients.
+    pub sockets: Vec<String>,
     /// The URL for health and metrics.
     pub admin: Option<String>,
 }
@@ -29,18 +29,19 @@ impl Announcement {
     fn line(&self, as_json: bool) -> String {
         if as_json {
             let mut object = json!({"level": "INFO", "message": LISTENING});
-            for (name, url) in [("socket", &self.socket), ("admin", &self.admin)] {
+            // The first by itself, for whoever expects one.
+            for (name, url) in [("socket", self.sockets.first()), ("admin", self.admin.as_ref())] {
                 if let Some(url) = url {
                     object[name] = url.as_str().into();
                 }
             }
+            if self.sockets.len() > 1 {
+                object["sockets"] = json!(self.sockets);
+            }
             return object.to_string();
         }
-        let words = [
-            self.socket.clone(),
-            self.admin.as_ref().map(|admin| format!("admin {admin}")),
-        ];
-        let words: Vec<_> = words.into_iter().flatten().collect();
+        let admin = self.admin.iter().map(|admin| format!("admin {admin}"));
+        let words: Vec<_> = self.sockets.iter().cloned().chain(admin).collect();
         match words.is_empty() {
             true => "ready".to_owned(),
             false => format!("{LISTENING} on {}", words.join(" ")),
@@ -52,8 +53,12 @@ impl Announcement {
         let line = line.trim_end();
         if let Ok(object) = serde_json::from_str::<Value>(line) {
             let url = |name: &str| object[name].as_str().map(str::to_owned);
+            let several = object["sockets"].as_array().map(|urls| {
+                let urls = urls.iter().filter_map(Value::as_str);
+                urls.map(str::to_owned).collect()
+            });
             return (object["message"] == LISTENING).then(|| Self {
-                socket: url("socket"),
+                sockets: several.unwrap_or_else(|| url("socket").into_iter().collect()),
                 admin: url("admin"),
             });
         }
@@ -63,14 +68,12 @@ impl Announcement {
         let rest = line.strip_prefix(LISTENING)?.strip_prefix(" on ")?;
         let words: Vec<_> = rest.split(' ').collect();
         let starting = |scheme: &str| {
-            words
-                .iter()
-                .find(|word| word.starts_with(scheme))
-                .map(|word| (*word).to_owned())
+            let starting = words.iter().filter(|word| word.starts_with(scheme));
+            starting.map(|word| (*word).to_owned()).collect::<Vec<_>>()
         };
         Some(Self {
-            socket: starting("ws"),
-            admin: starting("http"),
+            sockets: starting("ws"),
+            admin: starting("http").pop(),
         })
     }
 }
@@ -81,19 +84,25 @@ mod tests {
 
     #[test]
     fn what_is_announced_is_read_in_either_form_and_json_is_an_object() {
-        let socket = || Some("ws://127.0.0.1:1".to_owned());
+        let socket = || vec!["ws://127.0.0.1:1".to_owned()];
+        let both = || vec!["wss+unix:/run/x.sock".to_owned(), "wss://[::1]:1".to_owned()];
         let admin = || Some("http://127.0.0.1:2".to_owned());
-        for (socket, admin, text) in [
+        for (sockets, admin, text) in [
             (
                 socket(),
                 admin(),
                 "listening on ws://127.0.0.1:1 admin http://127.0.0.1:2",
             ),
-            (None, admin(), "listening on admin http://127.0.0.1:2"),
+            (
+                both(),
+                admin(),
+                "listening on wss+unix:/run/x.sock wss://[::1]:1 admin http://127.0.0.1:2",
+            ),
+            (vec![], admin(), "listening on admin http://127.0.0.1:2"),
             (socket(), None, "listening on ws://127.0.0.1:1"),
-            (None, None, "ready"),
+            (vec![], None, "ready"),
         ] {
-            let announcement = Announcement { socket, admin };
+            let announcement = Announcement { sockets, admin };
             assert_eq!(announcement.line(false), text);
             assert_eq!(Announcement::read(text), Some(announcement.clone()));
             let json = announcement.line(true);

@@ -54,7 +54,8 @@ struct State {
 }
 
 struct Pending {
-    address: IpAddr,
+    /// Whose it is; nothing while only a proxy knows.
+    address: Option<IpAddr>,
     evicted: CancellationToken,
 }
 
@@ -87,15 +88,13 @@ impl Arrivals {
         }
     }
 
-    /// Begins a handshake, unless the address has used up its share. If all have used up theirs, the oldest gives way.
-    pub(crate) fn begin(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Handshake> {
+    /// Begins a handshake, unless the address has used up its share. If all have used up theirs, the oldest gives way. One that
+    /// comes through a proxy is nobody's until it is [`assign`](Handshake::assign)ed.
+    pub(crate) fn begin(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Option<Handshake> {
         let mut state = self.lock();
         state.sweep(now);
-        if !state
-            .addresses
-            .entry(address)
-            .or_default()
-            .admits(self.per_address, now)
+        if let Some(address) = address
+            && !state.address(address).admits(self.per_address, now)
         {
             return None;
         }
@@ -103,9 +102,11 @@ impl Arrivals {
             && let Some((_, oldest)) = state.pending.pop_first()
         {
             oldest.evicted.cancel();
-            state.address(oldest.address).pending -= 1;
+            state.over(&oldest);
         }
-        state.address(address).pending += 1;
+        if let Some(address) = address {
+            state.address(address).pending += 1;
+        }
         state.last += 1;
         let (number, evicted) = (state.last, CancellationToken::new());
         let pending = Pending {
@@ -145,6 +146,13 @@ impl State {
         self.addresses.entry(address).or_default()
     }
 
+    /// One of its handshakes is over.
+    fn over(&mut self, pending: &Pending) {
+        if let Some(address) = pending.address {
+            self.address(address).pending -= 1;
+        }
+    }
+
     /// Forgets addresses of which nothing is under way, whenever their number has doubled.
     fn sweep(&mut self, now: Instant) {
         if self.addresses.len() < self.sweep_at.max(SMALLEST_SWEEP) {
@@ -178,6 +186,24 @@ impl Address {
 }
 
 impl Handshake {
+    /// Says whose it is, unless that address has used up its share.
+    pub(crate) fn assign(&self, address: IpAddr, now: Instant) -> bool {
+        let mut state = self.arrivals.lock();
+        if !state.address(address).admits(self.arrivals.per_address, now) {
+            return false;
+        }
+        // One that has had to give way is about to end.
+        let Some(pending) = state.pending.get_mut(&self.number) else {
+            return true;
+        };
+        let before = pending.address.replace(address);
+        state.address(address).pending += 1;
+        if let Some(before) = before {
+            state.address(before).pending -= 1;
+        }
+        true
+    }
+
     /// Ends when it has to give way to a younger one.
     pub(crate) async fn evicted(&self) {
         self.evicted.cancelled().await;
@@ -188,7 +214,7 @@ impl Drop for Handshake {
     fn drop(&mut self) {
         let mut state = self.arrivals.lock();
         if let Some(pending) = state.pending.remove(&self.number) {
-            state.address(pending.address).pending -= 1;
+            state.over(&pending);
         }
     }
 }
@@ -219,31 +245,51 @@ mod tests {
     #[test]
     fn an_address_has_so_many_handshakes_under_way_and_costs_no_other_any() {
         let (arrivals, now) = (arrivals(2, 0), Instant::now());
-        let first = arrivals.begin(address(1), now).unwrap();
-        let _second = arrivals.begin(address(1), now).unwrap();
-        assert!(arrivals.begin(address(1), now).is_none());
-        assert!(arrivals.begin(address(2), now).is_some());
+        let first = arrivals.begin(Some(address(1)), now).unwrap();
+        let _second = arrivals.begin(Some(address(1)), now).unwrap();
+        assert!(arrivals.begin(Some(address(1)), now).is_none());
+        assert!(arrivals.begin(Some(address(2)), now).is_some());
         drop(first);
-        assert!(arrivals.begin(address(1), now).is_some());
+        assert!(arrivals.begin(Some(address(1)), now).is_some());
     }
 
     #[test]
     fn an_address_begins_so_many_within_a_second_after_a_burst() {
         let (arrivals, now) = (arrivals(1, 10), Instant::now());
-        let begun = |at| (0..100).filter(|_| arrivals.begin(address(1), at).is_some()).count();
+        let begun = |at| {
+            (0..100)
+                .filter(|_| arrivals.begin(Some(address(1)), at).is_some())
+                .count()
+        };
         assert_eq!(begun(now), 50);
         assert_eq!(begun(now + Duration::from_secs(1)), 10);
         assert_eq!(begun(now + Duration::from_secs(60)), 50);
-        assert!(arrivals.begin(address(2), now).is_some());
+        assert!(arrivals.begin(Some(address(2)), now).is_some());
+    }
+
+    #[test]
+    fn a_handshake_through_a_proxy_counts_for_its_client_once_that_is_known() {
+        let (arrivals, now) = (arrivals(2, 0), Instant::now());
+        let all: Vec<_> = (0..4).map(|_| arrivals.begin(None, now).unwrap()).collect();
+        let assigned = |number: usize, to| all[number].assign(address(to), now);
+        assert!(assigned(0, 1) && assigned(1, 1));
+        assert!(!assigned(2, 1), "one more than its share");
+        assert!(assigned(2, 2) && assigned(3, 2));
+        assert!(
+            arrivals.begin(Some(address(1)), now).is_none(),
+            "not by another way either"
+        );
+        drop(all);
+        assert!(arrivals.lock().addresses.values().all(|address| address.pending == 0));
     }
 
     #[test]
     fn when_all_places_are_taken_the_oldest_gives_way_and_gives_nothing_up_twice() {
         let (arrivals, now) = (arrivals(MOST_PENDING, 0), Instant::now());
         let mut all: Vec<_> = (0..MOST_PENDING)
-            .map(|_| arrivals.begin(address(1), now).unwrap())
+            .map(|_| arrivals.begin(Some(address(1)), now).unwrap())
             .collect();
-        let _younger = arrivals.begin(address(2), now).unwrap();
+        let _younger = arrivals.begin(Some(address(2)), now).unwrap();
         assert!(all[0].evicted.is_cancelled() && !all[1].evicted.is_cancelled());
         drop(all.remove(0));
         assert_eq!(arrivals.lock().pending.len(), MOST_PENDING);
@@ -256,7 +302,7 @@ mod tests {
         let (arrivals, now) = (arrivals(1, 0), Instant::now());
         let all: Vec<_> = (0..100).filter_map(|_| arrivals.refuse(address(1))).collect();
         assert_eq!(all.len(), MOST_REFUSALS_OF_ADDRESS);
-        assert!(arrivals.refuse(address(2)).is_some() && arrivals.begin(address(1), now).is_some());
+        assert!(arrivals.refuse(address(2)).is_some() && arrivals.begin(Some(address(1)), now).is_some());
         drop(all);
         let all: Vec<_> = (0..1_000)
             .filter_map(|number| arrivals.refuse(address(number)))
@@ -268,7 +314,7 @@ mod tests {
     fn addresses_that_have_gone_are_forgotten() {
         let (arrivals, mut now) = (arrivals(1, 10), Instant::now());
         for number in 0..20 * SMALLEST_SWEEP as u32 {
-            drop(arrivals.begin(address(number), now));
+            drop(arrivals.begin(Some(address(number)), now));
             now += Duration::from_millis(10);
         }
         assert!(arrivals.lock().addresses.len() <= 2 * SMALLEST_SWEEP);

@@ -3,16 +3,14 @@
 //! An address that is taken, or a certificate that cannot be used, is known before the broker is asked for anything, and is one
 //! line of the log.
 
-use std::net::SocketAddr;
-
 use shared::credentials::{Credential, Credentials, Register};
 use shared::service::admin::{Admin, Console, Readiness};
 use shared::service::config::Config;
 use shared::service::telemetry;
-use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
+use super::doors::Door;
 use super::tls;
 use crate::{StartError, TerminatorConfig};
 
@@ -21,9 +19,8 @@ const OTHER_FILES: u64 = 64;
 
 pub(crate) struct Entrance {
     pub(crate) tls: Option<Credential<TlsAcceptor>>,
-    /// Nothing if nobody is listened to.
-    pub(crate) socket: Option<TcpListener>,
-    pub(crate) addr: SocketAddr,
+    /// None if nobody is listened to.
+    pub(crate) doors: Vec<Door>,
     pub(crate) admin: Admin,
     pub(crate) readiness: Readiness,
     pub(crate) console: Option<Console>,
@@ -38,20 +35,21 @@ impl Entrance {
         telemetry::metrics()?;
         let mut credentials = Credentials::new(&Register::default());
         let tls = tls::load(config, &mut credentials)?;
-        let failed = |source| StartError::Listen {
-            address: config.listen,
-            source,
-        };
-        let socket = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let addr = socket.local_addr().map_err(failed)?;
-        Self::with_admin(config, (tls, credentials), Some(socket), addr).await
+        let mut doors = Vec::new();
+        for address in &*config.listen {
+            let opened = Door::open(address, &config.listen).await;
+            doors.push(opened.map_err(|source| StartError::Listen {
+                address: address.clone(),
+                source,
+            })?);
+        }
+        Self::with_admin(config, (tls, credentials), doors).await
     }
 
     pub(crate) async fn with_admin(
         config: &TerminatorConfig,
         (tls, credentials): (Option<Credential<TlsAcceptor>>, Credentials),
-        socket: Option<TcpListener>,
-        addr: SocketAddr,
+        doors: Vec<Door>,
     ) -> Result<Self, StartError> {
         let readiness = Readiness::new();
         let metrics = telemetry::metrics()?;
@@ -69,8 +67,7 @@ impl Entrance {
         .await?;
         Ok(Self {
             tls,
-            socket,
-            addr,
+            doors,
             admin,
             readiness,
             console,

@@ -1,6 +1,7 @@
 //! From bytes on a fresh TCP connection to a WebSocket, or to an HTTP answer that says why not.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,11 +10,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::origin::AllowedOrigins;
+use super::proxies::proxy_header::{self, Found};
 use super::stream::Stream;
 use super::upgrade::{self, Refusal, Request};
 
-/// The longest request head; browsers with many cookies send some 4 KiB.
-const MOST_HEAD_BYTES: usize = 8 * 1024;
 /// What a socket reads at a time. It is allocated for as long as the socket lives.
 const READ_BUFFER_BYTES: usize = 1024;
 /// Answers that wait together leave together, up to this many bytes. Nothing is allocated before it is needed.
@@ -37,20 +37,23 @@ pub(crate) enum Failure {
     Gone(#[from] io::Error),
 }
 
-/// Reads the request and answers it.
-pub(crate) async fn accept(
-    stream: &mut Stream,
-    allowed: &AllowedOrigins,
-    max_message_size: usize,
-) -> Result<(Vec<u8>, WebSocketConfig), Failure> {
-    let (rest, response) = read_request(stream, allowed).await?;
+/// What there is to read of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) allowed: &'a AllowedOrigins,
+    /// The longest head, in bytes.
+    pub(crate) most_bytes: usize,
+}
+
+/// Agrees to the upgrade.
+pub(crate) async fn agree(stream: &mut Stream, response: &str) -> io::Result<()> {
     stream.write_all(response.as_bytes()).await?;
-    stream.flush().await?;
-    Ok((rest, socket_config(max_message_size)))
+    stream.flush().await
 }
 
 /// Makes the socket, once the handshake is done.
-pub(crate) async fn socket(stream: Stream, rest: Vec<u8>, config: WebSocketConfig) -> WebSocketStream<Stream> {
+pub(crate) async fn socket(stream: Stream, rest: Vec<u8>, max_message_size: usize) -> WebSocketStream<Stream> {
+    let config = socket_config(max_message_size);
     WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await
 }
 
@@ -81,24 +84,63 @@ pub(crate) async fn linger(stream: &mut Stream, most_bytes: u64) -> io::Result<(
     Ok(())
 }
 
-async fn read_request(stream: &mut Stream, allowed: &AllowedOrigins) -> Result<(Vec<u8>, String), Failure> {
-    let mut head = Vec::with_capacity(READ_BUFFER_BYTES);
+/// Reads a request behind what was received already, which is in `head`, until it can be judged.
+pub(crate) async fn read_request(
+    stream: &mut Stream,
+    head: &mut Vec<u8>,
+    reading: Reading<'_>,
+) -> Result<Request, Failure> {
+    let mut judged = 0_usize;
     loop {
-        let fresh = head.len();
-        if stream.read_buf(&mut head).await? == 0 {
-            return Err(Failure::Gone(io::ErrorKind::UnexpectedEof.into()));
-        }
         // What dribbles in is judged when its blank line is there, not at each byte.
-        if fresh == 0 || has_blank_line(&head[fresh.saturating_sub(3)..]) {
-            match upgrade::read(&head, allowed) {
-                Request::Upgrade { length, response } => return Ok((head.split_off(length), response)),
-                Request::Refused(refusal) => return Err(Failure::Refused(refusal)),
+        if !head.is_empty() && (judged == 0 || has_blank_line(&head[judged.saturating_sub(3)..])) {
+            match upgrade::read(head, reading.allowed) {
                 Request::Partial => {}
+                Request::Upgrade { length, .. } if length > reading.most_bytes => break,
+                request => return Ok(request),
             }
         }
-        if head.len() >= MOST_HEAD_BYTES {
-            return Err(Failure::Refused(Refusal::TooLarge));
+        judged = head.len();
+        if judged >= reading.most_bytes {
+            break;
         }
+        receive(stream, head).await?;
+    }
+    Ok(Request::Refused(Refusal::TooLarge))
+}
+
+/// Reads the PROXY header that a connection begins with, and leaves what comes behind it in `received`. Nothing if the proxy
+/// speaks for itself; without a header it is an error where one is `required`, and otherwise nothing, too.
+pub(crate) async fn read_proxy_header(
+    stream: &mut Stream,
+    received: &mut Vec<u8>,
+    required: bool,
+) -> Result<Option<IpAddr>, Failure> {
+    loop {
+        let wrong = match proxy_header::read(received) {
+            Found::Header { length, source } => {
+                received.drain(..length);
+                return Ok(source);
+            }
+            Found::Nothing if !required => return Ok(None),
+            Found::Nothing => "a PROXY header must come first",
+            Found::Malformed => "this is not a PROXY header",
+            Found::Partial => match receive(stream, received).await {
+                Ok(()) => continue,
+                Err(_) if !received.is_empty() => "the PROXY header ends too early",
+                Err(error) => return Err(error.into()),
+            },
+        };
+        return Err(Failure::Refused(Refusal::ProxyHeader(wrong)));
+    }
+}
+
+/// Reads what there is.
+async fn receive(stream: &mut Stream, received: &mut Vec<u8>) -> io::Result<()> {
+    received.reserve(READ_BUFFER_BYTES);
+    match stream.read_buf(received).await? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
 }
 

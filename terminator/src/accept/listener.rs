@@ -1,37 +1,37 @@
 //! Accepting: nothing is taken that there is no room for, and nobody is turned away without a word.
 
-use std::collections::HashMap;
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::credentials::Credential;
 use shared::service::audit::{self, Audit};
 use shared::service::refusals::Refusals;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::addresses::{Addresses, Place, ip_prefix};
 use super::arrivals::{Arrivals, Handshake, PerAddress};
 use super::connection_factory::ConnectionFactory;
-use super::handshake::{self, Failure};
+use super::doors::Door;
+use super::handshake::{self, Failure, Reading};
 use super::origin::AllowedOrigins;
-use super::stream::Stream;
-use super::upgrade::Refusal;
+use super::proxies::{Proxies, ProxyProtocol, RemotePeer};
+use super::stream::{self, Stream};
+use super::upgrade::{Refusal, Request};
 
 /// The wait after an `accept` that failed, as it does without file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// The listening socket, and who decides who comes in.
+/// One way in, and who decides who comes in.
 pub(crate) struct Listener {
-    pub(crate) socket: TcpListener,
+    pub(crate) door: Door,
     pub(crate) acceptor: Arc<Acceptor>,
     pub(crate) tasks: TaskTracker,
 }
@@ -40,9 +40,11 @@ pub(crate) struct Listener {
 #[derive(Clone)]
 pub(crate) struct Limits {
     pub(crate) allowed_origins: AllowedOrigins,
+    pub(crate) proxies: Proxies,
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_ip: Option<usize>,
     pub(crate) handshakes: PerAddress,
+    pub(crate) max_handshake_size: usize,
     pub(crate) max_message_size: usize,
     pub(crate) handshake_timeout: Duration,
 }
@@ -60,25 +62,31 @@ pub(crate) struct Acceptor {
     refusals: Arc<Refusals>,
 }
 
+/// What is known of a connection that is not a socket yet.
+struct Arrival {
+    peer: RemotePeer,
+    /// What came of the request, or before it, so far.
+    received: Vec<u8>,
+    deadline: Instant,
+    handshake: Option<Handshake>,
+}
+
 /// A stream that has become a socket.
 struct Opened {
     stream: Stream,
     permit: ConnectionPermit,
     /// What came behind the request.
     rest: Vec<u8>,
-    config: WebSocketConfig,
 }
 
 impl Listener {
     /// Accepts until told to stop.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let telling = self.acceptor.refusals.clone().keep_telling();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(telling));
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                accepted = self.socket.accept() => accepted,
+                accepted = self.door.accept() => accepted,
             };
             match accepted {
                 Ok((stream, address)) => self.admit(stream, address),
@@ -93,16 +101,17 @@ impl Listener {
     }
 
     /// Has the handshake begin, or the connection turned away.
-    fn admit(&self, stream: TcpStream, address: SocketAddr) {
-        let (acceptor, address) = (self.acceptor.clone(), ip_prefix(address.ip()));
-        // Answers are small and must not wait for company.
-        let _ = stream.set_nodelay(true);
-        match acceptor.arrivals.begin(address, Instant::now()) {
+    fn admit(&self, stream: Stream, address: Option<IpAddr>) {
+        let acceptor = self.acceptor.clone();
+        let peer = address.map_or(RemotePeer::LOCAL, |address| acceptor.limits.proxies.peer(address));
+        match acceptor.arrivals.begin(peer.prefix(), Instant::now()) {
             Some(handshake) => {
-                self.tasks.spawn(acceptor.accepted(stream, address, handshake));
+                let arrival = acceptor.arrival(peer, Some(handshake));
+                self.tasks.spawn(acceptor.accepted(stream, arrival));
             }
             None => {
-                self.tasks.spawn(acceptor.turned_away(stream, address));
+                self.tasks
+                    .spawn(async move { acceptor.turned_away(stream, peer, Refusal::TooManyHandshakes).await });
             }
         }
     }
@@ -113,10 +122,7 @@ impl Acceptor {
         Self {
             tls,
             connections: Arc::new(Semaphore::new(limits.max_connections)),
-            addresses: Arc::new(Addresses {
-                most: limits.max_connections_per_ip,
-                open: Mutex::default(),
-            }),
+            addresses: Arc::new(Addresses::new(limits.max_connections_per_ip)),
             arrivals: Arc::new(Arrivals::new(limits.handshakes)),
             limits,
             refusals: sockets.registry.common().closings.told(),
@@ -125,30 +131,79 @@ impl Acceptor {
         }
     }
 
-    /// One TCP connection, from its acceptance to its end.
-    async fn accepted(self: Arc<Self>, stream: TcpStream, address: IpAddr, handshake: Handshake) {
-        let deadline = Instant::now() + self.limits.handshake_timeout;
-        let encrypting = timeout_at(deadline, Box::pin(self.encrypt(stream)));
-        let encrypted = tokio::select! {
-            encrypted = encrypting => encrypted,
-            // There is no way yet to say so.
-            () = handshake.evicted() => return self.refused(Refusal::TooMany, address),
-        };
-        match encrypted {
-            Ok(Ok(stream)) => self.admit(stream, address, deadline, Some(handshake)).await,
-            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-            Err(_) => {}
+    /// What an operator is to be told.
+    pub(crate) fn refusals(&self) -> Arc<Refusals> {
+        self.refusals.clone()
+    }
+
+    fn arrival(&self, peer: RemotePeer, handshake: Option<Handshake>) -> Arrival {
+        Arrival {
+            peer,
+            received: Vec::new(),
+            deadline: Instant::now() + self.limits.handshake_timeout,
+            handshake,
         }
     }
 
-    /// One TCP connection that is refused before anything of it was read.
-    async fn turned_away(self: Arc<Self>, stream: TcpStream, address: IpAddr) {
-        let refusal = Refusal::TooManyHandshakes;
+    /// One connection, from its acceptance to its end.
+    async fn accepted(self: Arc<Self>, mut stream: Stream, mut arrival: Arrival) {
+        match Box::pin(self.introduced(&mut stream, &mut arrival)).await {
+            Ok(()) => {}
+            Err(Failure::Refused(refusal)) => return self.turned_away(stream, arrival.peer, refusal).await,
+            Err(Failure::Gone(error)) => return debug!(%error, "a connection left before its handshake"),
+        }
+        match Box::pin(self.encrypted(stream, &mut arrival)).await {
+            Ok(stream) => self.admit(stream, arrival).await,
+            // There is no way yet to say so.
+            Err(refusal) => self.refused(refusal, arrival.peer.address),
+        }
+    }
+
+    /// Learns from a proxy whose connection it is, where proxies say so before all else.
+    async fn introduced(&self, stream: &mut Stream, arrival: &mut Arrival) -> Result<(), Failure> {
+        let proxies = &self.limits.proxies;
+        let required = proxies.protocol == ProxyProtocol::Required;
+        if proxies.protocol == ProxyProtocol::Off || !(required || arrival.peer.is_proxy) {
+            return Ok(());
+        }
+        if !arrival.peer.is_proxy {
+            return Err(Failure::Refused(Refusal::ProxyHeader(
+                "this port is for trusted proxies alone",
+            )));
+        }
+        let reading = handshake::read_proxy_header(stream, &mut arrival.received, required);
+        let source = in_time(arrival.deadline, arrival.handshake.as_ref(), reading).await?;
+        let Some(source) = source else { return Ok(()) };
+        arrival.peer = proxies.peer(source);
+        match arrival.peer.prefix() {
+            Some(client) => arrival.assign(client),
+            None => Ok(()),
+        }
+    }
+
+    /// The stream as the client means it, or why there is none.
+    async fn encrypted(&self, stream: Stream, arrival: &mut Arrival) -> Result<Stream, Refusal> {
+        let Some(tls) = &self.tls else { return Ok(stream) };
+        let stream = stream::unread(stream, std::mem::take(&mut arrival.received));
+        let tls = tls.current();
+        let accepting = async { tls.accept(stream).await.map_err(Failure::Gone) };
+        match in_time(arrival.deadline, arrival.handshake.as_ref(), accepting).await {
+            Ok(stream) => Ok(Either::Right(Box::new(stream))),
+            Err(Failure::Refused(refusal)) => Err(refusal),
+            Err(Failure::Gone(error)) => {
+                debug!(%error, "TLS handshake failed");
+                Err(Refusal::Tls)
+            }
+        }
+    }
+
+    /// One connection that is refused before its request was read.
+    async fn turned_away(&self, mut stream: Stream, peer: RemotePeer, refusal: Refusal) {
+        let address = ip_prefix(peer.address);
         self.refused(refusal, address);
         let Some(_refusing) = self.arrivals.refuse(address) else {
             return;
         };
-        let mut stream = Stream::Left(stream);
         if self.tls.is_some() {
             handshake::alert(&mut stream).await;
         } else {
@@ -159,51 +214,33 @@ impl Acceptor {
     /// A stream that is there already, through the handshake and to its end.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) async fn admit_stream(&self, stream: Stream) {
-        let deadline = Instant::now() + self.limits.handshake_timeout;
-        self.admit(stream, IpAddr::from([127, 0, 0, 1]), deadline, None).await;
+        let peer = RemotePeer {
+            is_proxy: false,
+            ..RemotePeer::LOCAL
+        };
+        self.admit(stream, self.arrival(peer, None)).await;
     }
 
-    async fn admit(&self, stream: Stream, address: IpAddr, deadline: Instant, handshake: Option<Handshake>) {
+    async fn admit(&self, stream: Stream, arrival: Arrival) {
         // The handshake's state is large and short-lived: boxed, it does not make the connection's task large for ever.
-        let opening = Box::pin(self.open(stream, address, deadline, handshake));
-        let Some(Opened {
-            stream,
-            permit,
-            rest,
-            config,
-        }) = opening.await
-        else {
+        let opening = Box::pin(self.open(stream, arrival));
+        let Some(Opened { stream, permit, rest }) = opening.await else {
             return;
         };
-        let socket = handshake::socket(stream, rest, config).await;
+        let socket = handshake::socket(stream, rest, self.limits.max_message_size).await;
         self.sockets.serve(socket).await;
         drop(permit);
     }
 
-    async fn open(
-        &self,
-        mut stream: Stream,
-        address: IpAddr,
-        deadline: Instant,
-        handshake: Option<Handshake>,
-    ) -> Option<Opened> {
-        let opened = match self.permit(address) {
-            Ok(permit) => {
-                let shaken = self.shake_hands(&mut stream, deadline, handshake.as_ref()).await;
-                shaken.map(|(rest, config)| (permit, rest, config))
-            }
-            Err(refusal) => Err(Failure::Refused(refusal)),
-        };
+    async fn open(&self, mut stream: Stream, mut arrival: Arrival) -> Option<Opened> {
+        let opened = self.shake_hands(&mut stream, &mut arrival).await;
+        let address = ip_prefix(arrival.peer.address);
         // Whoever is refused takes no place of those who are not.
-        drop(handshake);
+        drop(arrival.handshake);
         match opened {
-            Ok((permit, rest, config)) => {
-                return Some(Opened {
-                    stream,
-                    permit,
-                    rest,
-                    config,
-                });
+            Ok(permit) => {
+                let rest = arrival.received;
+                return Some(Opened { stream, permit, rest });
             }
             Err(Failure::Refused(refusal)) => {
                 self.refused(refusal, address);
@@ -229,50 +266,85 @@ impl Acceptor {
         }
     }
 
-    /// Reads the request and answers it, in time and as long as there is a place for it.
-    async fn shake_hands(
-        &self,
-        stream: &mut Stream,
-        deadline: Instant,
-        handshake: Option<&Handshake>,
-    ) -> Result<(Vec<u8>, WebSocketConfig), Failure> {
-        let accepting = handshake::accept(stream, &self.limits.allowed_origins, self.limits.max_message_size);
-        let evicted = async {
-            match handshake {
-                Some(handshake) => handshake.evicted().await,
-                None => std::future::pending().await,
+    /// Reads the request and answers it, in time and as long as there is a place for it. What came behind it is left.
+    async fn shake_hands(&self, stream: &mut Stream, arrival: &mut Arrival) -> Result<ConnectionPermit, Failure> {
+        let Arrival {
+            peer,
+            received,
+            deadline,
+            handshake,
+        } = arrival;
+        // Whoever comes by himself is known before he says anything.
+        let place = peer.prefix().map(|address| self.place(address)).transpose()?;
+        let permit = self.connections.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Failure::Refused(Refusal::TooMany))?;
+        let reading = Reading {
+            allowed: &self.limits.allowed_origins,
+            most_bytes: self.limits.max_handshake_size,
+        };
+        let request = async {
+            let request = handshake::read_request(stream, received, reading).await?;
+            let place = match place {
+                Some(place) => place,
+                None => {
+                    peer.address = self.limits.proxies.client(*peer, received);
+                    let client = ip_prefix(peer.address);
+                    assign(handshake.as_ref(), client)?;
+                    self.place(client)?
+                }
+            };
+            match request {
+                Request::Upgrade { length, response } => {
+                    handshake::agree(stream, &response).await?;
+                    received.drain(..length);
+                    Ok(place)
+                }
+                Request::Refused(refusal) => Err(Failure::Refused(refusal)),
+                Request::Partial => Err(Failure::Refused(Refusal::TooLarge)),
             }
         };
-        tokio::select! {
-            accepted = timeout_at(deadline, accepting) => {
-                accepted.unwrap_or(Err(Failure::Refused(Refusal::TooSlow)))
-            }
-            () = evicted => Err(Failure::Refused(Refusal::TooMany)),
-        }
-    }
-
-    async fn encrypt(&self, stream: TcpStream) -> io::Result<Stream> {
-        match &self.tls {
-            None => Ok(Either::Left(stream)),
-            Some(tls) => Ok(Either::Right(Box::new(tls.current().accept(stream).await?))),
-        }
-    }
-
-    fn permit(&self, address: IpAddr) -> Result<ConnectionPermit, Refusal> {
-        let place = self
-            .addresses
-            .clone()
-            .enter(address)
-            .ok_or(Refusal::TooManyFromAddress)?;
-        let permit = self
-            .connections
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Refusal::TooMany)?;
+        let place = in_time(*deadline, handshake.as_ref(), request).await?;
         Ok(ConnectionPermit {
             _permit: permit,
             _place: place,
         })
+    }
+
+    fn place(&self, address: IpAddr) -> Result<Place, Failure> {
+        let place = self.addresses.clone().enter(address);
+        place.ok_or(Failure::Refused(Refusal::TooManyFromAddress))
+    }
+}
+
+impl Arrival {
+    fn assign(&self, client: IpAddr) -> Result<(), Failure> {
+        assign(self.handshake.as_ref(), client)
+    }
+}
+
+/// Says whose handshake it is, if that has its share still.
+fn assign(handshake: Option<&Handshake>, client: IpAddr) -> Result<(), Failure> {
+    match handshake.is_none_or(|handshake| handshake.assign(client, Instant::now())) {
+        true => Ok(()),
+        false => Err(Failure::Refused(Refusal::TooManyHandshakes)),
+    }
+}
+
+/// A step of a handshake, as long as there is time and a place for it.
+async fn in_time<T>(
+    deadline: Instant,
+    handshake: Option<&Handshake>,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let evicted = async {
+        match handshake {
+            Some(handshake) => handshake.evicted().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        stepped = timeout_at(deadline, step) => stepped.unwrap_or(Err(Failure::Refused(Refusal::TooSlow))),
+        () = evicted => Err(Failure::Refused(Refusal::TooMany)),
     }
 }
 
@@ -280,88 +352,4 @@ impl Acceptor {
 struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
     _place: Place,
-}
-
-/// How many connections each address has.
-struct Addresses {
-    most: Option<usize>,
-    open: Mutex<HashMap<IpAddr, usize>>,
-}
-
-struct Place {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
-}
-
-impl Addresses {
-    fn enter(self: Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = ip_prefix(address);
-        {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = open.entry(address).or_default();
-            if self.most.is_some_and(|most| *count >= most) {
-                return None;
-            }
-            *count += 1;
-        }
-        Some(Place {
-            addresses: self,
-            address,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.addresses.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// Whoever has one IPv6 address has the 2^64 of its network (RFC 6177).
-fn ip_prefix(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_so_many_connections_and_no_more_until_one_ends() {
-        let addresses = Arc::new(Addresses {
-            most: Some(2),
-            open: Mutex::default(),
-        });
-        let one: IpAddr = "2001:db8::1".parse().unwrap();
-        let its_neighbour: IpAddr = "2001:db8::ffff:2".parse().unwrap();
-        let other: IpAddr = "192.0.2.1".parse().unwrap();
-        let first = addresses.clone().enter(one).unwrap();
-        let _second = addresses.clone().enter(its_neighbour).unwrap();
-        assert!(addresses.clone().enter(one).is_none());
-        assert!(addresses.clone().enter(other).is_some());
-        drop(first);
-        assert!(addresses.clone().enter(one).is_some());
-    }
-
-    #[test]
-    fn an_address_without_connections_is_forgotten() {
-        let addresses = Arc::new(Addresses {
-            most: Some(2),
-            open: Mutex::default(),
-        });
-        drop(addresses.clone().enter("192.0.2.1".parse().unwrap()));
-        assert!(addresses.open.lock().unwrap().is_empty());
-    }
 }

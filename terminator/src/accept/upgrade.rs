@@ -7,6 +7,7 @@ use shared::wire::protocol::SUBPROTOCOL;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::origin::AllowedOrigins;
+use super::proxies::proxy_header;
 
 /// The most headers of a request; a browser behind several proxies sends some forty.
 const MOST_HEADERS: usize = 100;
@@ -29,6 +30,10 @@ pub(crate) enum Request {
 pub(crate) enum Refusal {
     /// It is no HTTP, or the upgrade's headers are not as RFC 6455 wants them; the reason.
     Malformed(&'static str),
+    /// There is a PROXY header where none may be, or none where one must be; the reason.
+    ProxyHeader(&'static str),
+    /// There is no TLS where there must be.
+    Tls,
     /// It is plain HTTP.
     NoUpgrade,
     /// Another version of WebSocket.
@@ -49,8 +54,10 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Every kind, each once.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Malformed(""),
+        Self::ProxyHeader(""),
+        Self::Tls,
         Self::NoUpgrade,
         Self::Version,
         Self::Origin,
@@ -64,7 +71,7 @@ impl Refusal {
     /// The status code and its phrase (RFC 9110 §15).
     const fn status(self) -> &'static str {
         match self {
-            Self::Malformed(_) => "400 Bad Request",
+            Self::Malformed(_) | Self::ProxyHeader(_) | Self::Tls => "400 Bad Request",
             Self::NoUpgrade | Self::Version => "426 Upgrade Required",
             Self::Origin => "403 Forbidden",
             Self::TooLarge => "431 Request Header Fields Too Large",
@@ -76,7 +83,8 @@ impl Refusal {
 
     const fn sentence(self) -> &'static str {
         match self {
-            Self::Malformed(reason) => reason,
+            Self::Malformed(reason) | Self::ProxyHeader(reason) => reason,
+            Self::Tls => "this port speaks TLS",
             Self::NoUpgrade => "this port speaks WebSocket; health checks live on the admin port",
             Self::Version => "only WebSocket version 13 is spoken here",
             Self::Origin => "this page may not connect; see the setting allowed-origins",
@@ -88,20 +96,27 @@ impl Refusal {
         }
     }
 
-    /// Whether a setting has it so: 403, 429 or 503.
+    /// Whether a setting has it so: 403, 429 or 503, and PROXY headers.
     pub(crate) const fn is_of_settings(self) -> bool {
         matches!(
             self,
-            Self::Origin | Self::TooManyHandshakes | Self::TooManyFromAddress | Self::TooMany
+            Self::ProxyHeader(_) | Self::Origin | Self::TooManyHandshakes | Self::TooManyFromAddress | Self::TooMany
         )
     }
 
     /// For operators, which.
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
+            Self::ProxyHeader(_) => {
+                "a PROXY header that `proxy-protocol` and `trusted-proxies` do not allow, or none where they ask for one (400)"
+            }
             Self::Origin => "the page's origin is not in `allowed-origins` (403)",
-            Self::TooManyHandshakes => "more than `max-handshakes-per-ip` (429)",
-            Self::TooManyFromAddress => "more than `max-connections-per-ip` (429)",
+            Self::TooManyHandshakes => {
+                "more than `max-handshakes-per-ip` or `handshakes-per-second-per-ip` (429); if it is a proxy, name it in `trusted-proxies`"
+            }
+            Self::TooManyFromAddress => {
+                "more than `max-connections-per-ip` (429); if it is a proxy, name it in `trusted-proxies`"
+            }
             Self::TooMany => "more than `max-connections`, or too many handshakes at once (503)",
             other => other.sentence(),
         }
@@ -111,6 +126,8 @@ impl Refusal {
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
+            Self::ProxyHeader(_) => "proxy_header",
+            Self::Tls => "tls",
             Self::NoUpgrade => "no_upgrade",
             Self::Version => "version",
             Self::Origin => "origin",
@@ -148,8 +165,27 @@ pub(crate) fn read(bytes: &[u8], allowed: &AllowedOrigins) -> Request {
             Err(refusal) => Request::Refused(refusal),
         },
         Err(httparse::Error::TooManyHeaders) => Request::Refused(Refusal::TooLarge),
+        Err(_) if proxy_header::begins(bytes) => {
+            Request::Refused(Refusal::ProxyHeader("no PROXY header is taken from your address"))
+        }
         Err(_) => Request::Refused(Refusal::Malformed("this is not an HTTP/1.1 request")),
     }
+}
+
+/// All values of a header in the head of a request, in their order.
+pub(crate) fn values<'a>(head: &'a [u8], name: &str) -> Vec<&'a str> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    if request.parse(head).is_err() {
+        return Vec::new();
+    }
+    let named = request
+        .headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case(name));
+    named
+        .filter_map(|header| std::str::from_utf8(header.value).ok())
+        .collect()
 }
 
 fn judge(request: &httparse::Request<'_, '_>, allowed: &AllowedOrigins) -> Result<String, Refusal> {

@@ -7,6 +7,7 @@ pub(crate) mod injection;
 pub(crate) mod mutated;
 pub(crate) mod permissions;
 pub(crate) mod poison;
+pub(crate) mod proxy_headers;
 pub(crate) mod refusals;
 pub(crate) mod sealing;
 pub(crate) mod secrecy;

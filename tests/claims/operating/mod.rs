@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod documents;
 pub(crate) mod explained;
 pub(crate) mod forecast;
+pub(crate) mod listening;
 pub(crate) mod manifests;
 pub(crate) mod monitoring;
 pub(crate) mod operators;

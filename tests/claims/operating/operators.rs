@@ -159,7 +159,7 @@ async fn nobody_who_reads_the_log_can_stop_the_work() {
             .and_then(|address| address.parse().ok())
             .expect("an address")
     };
-    let (socket, admin) = (address(told.socket), address(told.admin));
+    let (socket, admin) = (address(told.sockets.into_iter().next()), address(told.admin));
     // Each that leaves without a word leaves a line, until the pipe and the queue before it are full.
     eventually(300.s(), "lines are dropped, and it answers all the while", async || {
         for _ in 0..500 {

@@ -80,7 +80,14 @@ const NAMES_APART: [(&str, &[&str]); 8] = [
 const ON_THE_SURFACE: [(&str, &[&str]); 25] = [
     ("--as-it-is", &[]),
     ("answers_lost_total", &[]),
-    ("auth.forget", &["worker/src/message/"]),
+    (
+        "auth.forget",
+        &[
+            "worker/src/message/",
+            "shared/src/wire/protocol/mod.rs",
+            "terminator/src/connection/looks.rs",
+        ],
+    ),
     ("broker-patience", FORMER_SETTINGS),
     ("confirm_seconds", &[]),
     ("connections_without_answer", &[]),

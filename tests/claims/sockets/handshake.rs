@@ -41,7 +41,9 @@ async fn every_wrong_request_gets_the_status_that_says_why() {
     let before = terminator.metric(REFUSED).await;
     let last = "Sec-WebSocket-Version: 13\r\n";
     let with = |header: &str| format!("{last}{header}\r\n");
-    let long = with(&format!("Cookie: {}", "c".repeat(10_000)));
+    let long = with(&format!("Cookie: {}", "c".repeat(17_000)));
+    // As single sign-on sends them.
+    let cookies = with(&format!("Cookie: {}", "c".repeat(15_500)));
     let many = with("X: y\r\n".repeat(200).trim_end());
     let cases: &[(u16, &[(&str, &str)])] = &[
         (426, &[("Upgrade: websocket\r\n", "")]),
@@ -84,6 +86,7 @@ async fn every_wrong_request_gets_the_status_that_says_why() {
             &[(last, &with(&format!("Origin: https://{address}@evil.example")))],
         ),
         (101, &[]),
+        (101, &[(last, &cookies)]),
         (101, &[("GET /", "GET /any/path?room=1")]),
         (101, &[("Connection: Upgrade", "connection: keep-alive, UPGRADE")]),
         (101, &[(last, &with(&format!("Origin: http://{address}")))]),
@@ -115,6 +118,24 @@ async fn a_head_without_end_is_cut_off() {
         client.write("X-Filler: and so on and so forth\r\n").await;
     }
     assert_eq!(client.read_head(10.s()).await.status, 431);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_large_a_head_may_be_is_a_setting() {
+    let stack = Stack::builder()
+        .workers(0)
+        .setting("max-handshake-size", "2KiB")
+        .start()
+        .await;
+    let address = stack.terminators()[0].address();
+    for (length, status) in [(1_500, 101), (3_000, 431)] {
+        let cookie = format!("Sec-WebSocket-Version: 13\r\nCookie: {}\r\n", "c".repeat(length));
+        let mut client = RawClient::connect(address).await;
+        client
+            .write(handshake(address, &[("Sec-WebSocket-Version: 13\r\n", &cookie)]))
+            .await;
+        assert_eq!(client.read_head(10.s()).await.status, status, "{length}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,5 +12,6 @@ pub(crate) mod in_order;
 pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod order;
+pub(crate) mod proxies;
 pub(crate) mod resume;
 pub(crate) mod tls;

@@ -295,10 +295,10 @@ fn variable(setting: &str) -> String {
 /// Understands what a program announces. A line that has no end yet may be half an address.
 fn parse_listening(line: &str) -> Option<Addresses> {
     let told = Announcement::read(line.strip_suffix('\n')?)?;
-    let address = |url: Option<String>| url?.split_once("://")?.1.parse().ok();
+    let address = |url: String| url.split_once("://")?.1.parse().ok();
     Some(Addresses {
-        client: address(told.socket),
-        admin: address(told.admin)?,
+        client: told.sockets.into_iter().find_map(address),
+        admin: told.admin.and_then(address)?,
     })
 }
 

@@ -22,7 +22,7 @@ ftrYrDbpY9p+ihZdv9vXVHoTgMS5Ibgy
 ";
 
 /// Its key.
-const PRIVATE_KEY: &str = "\
+pub const PRIVATE_KEY: &str = "\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgRbweI8Zrnb/nYEdu
 eLagWJSggTTLZSz08KaOBaS74GGhRANCAAR/fKjsivM3fEzS0wy4w75RepdRl4IE

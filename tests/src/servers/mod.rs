@@ -10,4 +10,5 @@ pub mod openid;
 pub mod pki;
 /// An identity provider, as claims want it.
 pub mod provider;
+pub mod proxy;
 pub mod upstream;

@@ -46,7 +46,7 @@ async fn serve(
 /// Tells whoever started us that we run, and where.
 fn announce(worker: &Worker) {
     let announcement = Announcement {
-        socket: None,
+        sockets: Vec::new(),
         admin: worker.admin_addr().map(|addr| format!("http://{addr}")),
     };
     announcement.tell();

@@ -1,0 +1,150 @@
+//! The client that a chain of proxies names, in `X-Forwarded-For` or in `Forwarded` (RFC 7239): pure.
+//!
+//! Each proxy appends whom it has the request from, and the first entries may be anybody's invention. So the list is read from the
+//! right, through the proxies that are trusted, to the first address that is not: that one is known from somebody who is.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::ForwardedHeader;
+use crate::accept::upgrade;
+
+/// So many hops are looked at, from the right; a chain of proxies has two or three.
+const MOST_HOPS: usize = 32;
+
+/// Whom each proxy has the request from, the nearest first; nothing where it is not told as an address.
+pub(crate) fn hops(head: &[u8], header: ForwardedHeader) -> Vec<Option<IpAddr>> {
+    let lines = upgrade::values(head, header.as_str());
+    let entries = lines.iter().rev().flat_map(|line| parts(line, ',').into_iter().rev());
+    let address = |entry: &str| match header {
+        ForwardedHeader::XForwardedFor => address_in(entry),
+        ForwardedHeader::Forwarded => parts(entry, ';').into_iter().find_map(|pair| {
+            let (name, node) = pair.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("for").then(|| address_in(node))?
+        }),
+    };
+    entries.take(MOST_HOPS).map(address).collect()
+}
+
+/// The client, by the address that `nearest` connected from and the hops before it.
+pub(crate) fn client(nearest: IpAddr, hops: &[Option<IpAddr>], is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut client = nearest;
+    for hop in hops {
+        // What is no address was told by somebody who is trusted, and is not to be known more exactly.
+        let Some(address) = *hop else { break };
+        client = address;
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    client
+}
+
+/// What is between separators, but for those within quotes (RFC 9110 §5.6.4).
+fn parts(text: &str, separator: char) -> Vec<&str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    text.split(|letter: char| {
+        let is_separator = letter == separator && !quoted;
+        quoted ^= letter == '"' && !escaped;
+        escaped = letter == '\\' && quoted && !escaped;
+        is_separator
+    })
+    .collect()
+}
+
+/// An address with or without a port, quotes and brackets: `192.0.2.1`, `192.0.2.1:4711`, `"[2001:db8::1]:4711"`.
+fn address_in(entry: &str) -> Option<IpAddr> {
+    let entry = entry.trim();
+    let entry = entry
+        .strip_prefix('"')
+        .and_then(|entry| entry.strip_suffix('"'))
+        .unwrap_or(entry);
+    let bracketed = entry.strip_prefix('[').and_then(|entry| entry.strip_suffix(']'));
+    let address = bracketed.unwrap_or(entry).parse::<IpAddr>().ok();
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
+    Some(address.or_else(with_port)?.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(lines: &[&str]) -> Vec<u8> {
+        format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n\r\n", lines.join("\r\n")).into_bytes()
+    }
+
+    /// By a proxy at 10.0.0.1, where all of 10.0.0.0/8 are proxies.
+    fn client_of(lines: &[&str], header: ForwardedHeader) -> String {
+        let trusted = |address: IpAddr| address.to_string().starts_with("10.");
+        let hops = hops(&head(lines), header);
+        client("10.0.0.1".parse().unwrap(), &hops, trusted).to_string()
+    }
+
+    #[test]
+    fn x_forwarded_for_is_read_from_the_right_to_the_first_that_is_not_trusted() {
+        for (lines, expected) in [
+            (&["X-Forwarded-For: 203.0.113.9"][..], "203.0.113.9"),
+            (&["x-forwarded-for: 198.51.100.1, 203.0.113.9"], "203.0.113.9"),
+            (&["X-Forwarded-For: 198.51.100.1, 203.0.113.9, 10.0.0.7"], "203.0.113.9"),
+            (
+                &[
+                    "X-Forwarded-For: 198.51.100.1",
+                    "X-Forwarded-For: 203.0.113.9 ,10.0.0.7",
+                ],
+                "203.0.113.9",
+            ),
+            (&["X-Forwarded-For: 10.0.0.9, 10.0.0.8"], "10.0.0.9"),
+            (&["X-Forwarded-For: 203.0.113.9:4711"], "203.0.113.9"),
+            (&["X-Forwarded-For: 2001:db8::1"], "2001:db8::1"),
+            (&["X-Forwarded-For: [2001:db8::1]:80"], "2001:db8::1"),
+            (&["X-Forwarded-For: ::ffff:203.0.113.9"], "203.0.113.9"),
+            (&["X-Forwarded-For: 203.0.113.9, unknown"], "10.0.0.1"),
+            (&["X-Forwarded-For: 203.0.113.9, , 10.0.0.7"], "10.0.0.7"),
+            (&["X-Forwarded-For: "], "10.0.0.1"),
+            (&["Forwarded: for=203.0.113.9"], "10.0.0.1"),
+            (&["X-Other: y"], "10.0.0.1"),
+        ] {
+            assert_eq!(client_of(lines, ForwardedHeader::XForwardedFor), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_likewise_with_its_pairs_and_quotes() {
+        for (lines, expected) in [
+            (
+                &["Forwarded: for=203.0.113.9;proto=https;by=10.0.0.1"][..],
+                "203.0.113.9",
+            ),
+            (&["Forwarded: For=\"[2001:db8::1]:4711\""], "2001:db8::1"),
+            (
+                &["Forwarded: proto=http;FOR=\"203.0.113.9:80\" , for=10.0.0.7"],
+                "203.0.113.9",
+            ),
+            (&["Forwarded: host=\"a,for=1.1.1.1\";for=203.0.113.9"], "203.0.113.9"),
+            (
+                &["Forwarded: host=\"a\\\",for=1.1.1.1\";for=203.0.113.9"],
+                "203.0.113.9",
+            ),
+            (
+                &["Forwarded: for=198.51.100.1", "Forwarded: for=203.0.113.9"],
+                "203.0.113.9",
+            ),
+            (&["Forwarded: for=198.51.100.1, for=_hidden"], "10.0.0.1"),
+            (&["Forwarded: for=198.51.100.1, proto=http"], "10.0.0.1"),
+            (&["X-Forwarded-For: 203.0.113.9"], "10.0.0.1"),
+        ] {
+            assert_eq!(client_of(lines, ForwardedHeader::Forwarded), expected, "{lines:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_makes_it_panic(value in "\\PC*", forwarded: bool) {
+            let header = if forwarded { ForwardedHeader::Forwarded } else { ForwardedHeader::XForwardedFor };
+            let lines = format!("{}: {value}", header.as_str());
+            let _ = client_of(&[&lines], header);
+        }
+    }
+}
