@@ -19,6 +19,11 @@ impl TerminatorId {
     pub fn random() -> Self {
         Self(crate::service::chance::number())
     }
+
+    /// Its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
 }
 
 /// One client socket, from its upgrade to its close.

@@ -16,7 +16,7 @@
 //!
 //! The first byte is none that UTF-8 has, and clients' messages are UTF-8, so that neither can be taken for the other.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -168,7 +168,7 @@ pub struct Seals {
     salt: ProcessSalt,
     sealing: LessSafeKey,
     number: AtomicU64,
-    derived: Mutex<HashMap<(KeyId, ProcessSalt), Arc<LessSafeKey>>>,
+    derived: Mutex<BTreeMap<(KeyId, ProcessSalt), Arc<LessSafeKey>>>,
 }
 
 impl Seals {
@@ -199,15 +199,12 @@ impl Seals {
         sealed.put_slice(&self.salt);
         sealed.put_u64(number);
         sealed.put_slice(open);
-        let (head, body) = sealed.split_at_mut(HEAD_BYTES);
-        let aad = aad(head, stamp);
-        let Ok(tag) = self
-            .sealing
-            .seal_in_place_separate_tag(nonce(number), Aad::from(aad.as_slice()), body)
-        else {
-            // Only what has gigabytes cannot be sealed, and it does not leave as it is.
-            return Bytes::new();
-        };
+        let tag = sealed.split_first_chunk_mut().and_then(|(head, body)| {
+            let aad = Aad::from(aad(head, stamp));
+            self.sealing.seal_in_place_separate_tag(nonce(number), aad, body).ok()
+        });
+        // Only what has gigabytes cannot be sealed, and it does not leave as it is.
+        let Some(tag) = tag else { return Bytes::new() };
         sealed.put_slice(tag.as_ref());
         sealed.freeze()
     }
@@ -216,22 +213,17 @@ impl Seals {
         if bytes.get(3).is_some_and(|version| *version != MAGIC[3]) {
             return Err(Unsealable::Version);
         }
-        let (head, body) = bytes.split_at_checked(HEAD_BYTES).ok_or(Unsealable::Cut)?;
-        if body.len() < TAG_BYTES {
-            return Err(Unsealable::Cut);
-        }
+        let (head, body) = bytes.split_first_chunk().ok_or(Unsealable::Cut)?;
+        let (ciphertext, tag) = body.split_last_chunk::<TAG_BYTES>().ok_or(Unsealable::Cut)?;
         let (id, rest) = head[MAGIC.len()..].split_first_chunk().ok_or(Unsealable::Cut)?;
         let (salt, rest) = rest.split_first_chunk().ok_or(Unsealable::Cut)?;
         let number = u64::from_be_bytes(*rest.first_chunk().ok_or(Unsealable::Cut)?);
         let key = self.key(*id, *salt).ok_or(Unsealable::UnknownKey)?;
-        let mut opened = BytesMut::from(body);
-        let aad = aad(head, stamp);
-        let length = key
-            .open_in_place(nonce(number), Aad::from(aad.as_slice()), &mut opened)
-            .map_err(|_| Unsealable::Changed)?
-            .len();
-        opened.truncate(length);
-        Ok(opened.freeze())
+        let mut opened = vec![0; ciphertext.len()];
+        let aad = Aad::from(aad(head, stamp));
+        key.open_separate_gather(nonce(number), aad, ciphertext, tag, &mut opened)
+            .map_err(|_| Unsealable::Changed)?;
+        Ok(opened.into())
     }
 
     fn key(&self, id: KeyId, salt: ProcessSalt) -> Option<Arc<LessSafeKey>> {
@@ -279,10 +271,21 @@ fn nonce(number: u64) -> Nonce {
     Nonce::assume_unique_for_key(nonce)
 }
 
-/// What is authenticated beside the bytes: all that stands before them, and whose they are.
-fn aad(head: &[u8], stamp: MessageId) -> Vec<u8> {
-    let stamp = stamp.to_string();
-    [head, stamp.as_bytes()].concat()
+/// What is authenticated beside the bytes: all that stands before them, and whose they are. The stamp is there as numbers:
+/// to write it as a text costs as much as the cipher.
+fn aad(head: &[u8; HEAD_BYTES], stamp: MessageId) -> [u8; HEAD_BYTES + 24] {
+    let connection = stamp.connection;
+    let mut aad = [0; HEAD_BYTES + 24];
+    let (before, numbers) = aad.split_at_mut(HEAD_BYTES);
+    before.copy_from_slice(head);
+    let (chunks, _) = numbers.as_chunks_mut();
+    for (chunk, number) in chunks
+        .iter_mut()
+        .zip([connection.terminator.get(), connection.number, stamp.sequence.get()])
+    {
+        *chunk = number.to_be_bytes();
+    }
+    aad
 }
 
 #[cfg(test)]
