@@ -289,7 +289,7 @@ impl Metrics {
             Ok(_) => self.valid.increment(1),
             Err(Rejection::Expired) => self.expired.increment(1),
             Err(Rejection::NotYet { .. } | Rejection::Invalid(_)) => self.invalid.increment(1),
-            Err(Rejection::Unavailable) => self.unavailable.increment(1),
+            Err(Rejection::Unavailable { .. }) => self.unavailable.increment(1),
         }
         if verdict.cached {
             self.cache_hits.increment(1);

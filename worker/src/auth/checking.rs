@@ -53,7 +53,7 @@ impl Checker {
     pub fn check(&self, token: &str, now: Timestamp) -> Checked {
         match (self.verifier.verify(token, now).result, &self.missing) {
             (Ok(verified), _) => Checked::Valid(verified),
-            (Err(Rejection::Unavailable), Some(missing)) => Checked::Unknown(missing.clone()),
+            (Err(Rejection::Unavailable { .. }), Some(missing)) => Checked::Unknown(missing.clone()),
             (Err(rejection), _) => Checked::Invalid(rejection),
         }
     }

@@ -31,7 +31,7 @@ use crate::message::deadline;
 use crate::message::origin::{Origin, was_moved};
 use crate::message::{ClientMessage, Fault, NOT_AMQP};
 use crate::revocation::known::Judgement;
-use crate::token::{Rejection, Verified};
+use crate::token::{Reason, Rejection, Verified};
 
 /// A message, and what is known of it.
 pub(super) struct MessageContext<'a> {
@@ -282,7 +282,11 @@ impl Pipeline {
                 }
             }
             // The verifier tells whose it was; if it did not, the token would prove nothing.
-            (Err(Rejection::Expired), None) | (Err(Rejection::Unavailable), _) => Proof::Unknown,
+            (Err(Rejection::Unavailable { wait }), _) if !wait.is_zero() => Proof::NotYet {
+                reason: Reason::UnknownKey,
+                wait,
+            },
+            (Err(Rejection::Expired), None) | (Err(Rejection::Unavailable { .. }), _) => Proof::Unknown,
             (Err(Rejection::NotYet { reason, wait }), _) => Proof::NotYet { reason, wait },
             (Err(Rejection::Invalid(reason)), _) => Proof::Invalid(reason),
         };

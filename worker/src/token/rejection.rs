@@ -31,7 +31,10 @@ pub enum Rejection {
     },
     /// The key that it may have been signed with is still to come, or being asked for: the same token may be good later.
     #[error("the key of the token cannot be fetched at the moment")]
-    Unavailable,
+    Unavailable {
+        /// How long nobody asks for it; zero if it is being asked for.
+        wait: Duration,
+    },
 }
 
 impl From<Reason> for Rejection {

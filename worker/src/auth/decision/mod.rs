@@ -47,11 +47,11 @@ pub(crate) enum Proof {
     Revoked,
     /// One that was good until its time was over, and has not been taken back.
     Expired(Arc<Verified>),
-    /// One that is good in a moment.
+    /// One that is good in a moment, or may be when its key has been asked for.
     NotYet {
-        /// What lies in the future.
+        /// What lies in the future, or is unknown as yet.
         reason: token::Reason,
-        /// How far.
+        /// For how long.
         wait: Duration,
     },
     /// One that proves nothing.

@@ -116,12 +116,12 @@ impl Taking {
             };
             let proved = match self.verifier.statement(&request.text, self.rules.issuers()) {
                 Ok(statement) => Ok(statement),
-                Err(Rejection::Unavailable) if began.elapsed() < KEY_PATIENCE => {
+                Err(Rejection::Unavailable { wait }) if began.elapsed() + wait < KEY_PATIENCE => {
                     drop(place);
                     sleep(KEY_PERIOD).await;
                     continue;
                 }
-                Err(Rejection::Unavailable) => Err(Outcome::Away("its key cannot be fetched at the moment")),
+                Err(Rejection::Unavailable { .. }) => Err(Outcome::Away("its key cannot be fetched at the moment")),
                 Err(rejection) => Err(Outcome::Refused(rejection.into())),
             };
             return Some((place, proved));
@@ -171,14 +171,14 @@ impl Taking {
         Ok((outcome, revocations))
     }
 
-    /// Keeps the place of what is false for a while, and of what is true until everybody has been told of it.
+    /// Keeps the place of what is false, or cannot be found out, for a while, and of what is true until everybody has been told of it.
     fn go_on(self: &Arc<Self>, place: OwnedSemaphorePermit, outcome: Outcome, revoked: Vec<Revocation>) {
         let revoker = self.revoker.clone();
         let rest = async move {
             let _place = place;
             if !revoked.is_empty() {
                 revoker.broadcast(&revoked).await;
-            } else if matches!(outcome, Outcome::Refused(_)) {
+            } else if matches!(outcome, Outcome::Refused(_) | Outcome::Away(_)) {
                 sleep(KEPT_BY_THE_FALSE).await;
             }
         };

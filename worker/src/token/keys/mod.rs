@@ -108,6 +108,16 @@ impl Keys {
         self.is_partial
     }
 
+    /// The names that its keys have.
+    pub(super) fn kids(&self) -> impl Iterator<Item = &str> {
+        self.by_kid.keys().map(|kid| &**kid)
+    }
+
+    /// Whether a key has that name.
+    pub(super) fn has(&self, kid: &str) -> bool {
+        self.by_kid.contains_key(kid)
+    }
+
     /// The keys that may have signed a token with that header.
     pub(super) fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Vec<&Key>, Reason> {
         let fits = |key: &&Key| key.algorithms.contains(&algorithm);
@@ -141,6 +151,6 @@ impl Keys {
     }
 
     fn is_unknown(&self, kid: Option<&str>) -> bool {
-        kid.is_some_and(|kid| !self.by_kid.contains_key(kid))
+        kid.is_some_and(|kid| !self.has(kid))
     }
 }

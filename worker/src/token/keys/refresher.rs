@@ -181,7 +181,7 @@ impl<F: Fetch> KeyRefresher<F> {
         tokio::select! {
             Ok(()) = reloads.changed(), if !self.remotes.is_empty() => Event::Reload,
             Some(found) = changes.recv() => Event::Changed(found),
-            () = self.verifier.refresh_signal().asked() => Event::Wanted,
+            () = self.verifier.refresh_signal().asked_for() => Event::Wanted,
             () = sleep_until(self.schedule.next()), if !self.remotes.is_empty() => Event::Due,
         }
     }
@@ -191,17 +191,19 @@ impl<F: Fetch> KeyRefresher<F> {
         if self.remotes.is_empty() {
             return;
         }
-        self.schedule.tick(Instant::now());
+        if self.schedule.tick(Instant::now()) {
+            self.verifier.refresh_signal().forget();
+        }
         if self.schedule.is_due(Instant::now()) {
             let all_well = self.fetch_all().await;
             self.schedule.fetched(all_well, Instant::now(), rand::random());
         }
-        // After what was found is in place.
-        self.verifier.refresh_signal().settle(self.schedule.is_settled());
+        self.verifier.refresh_signal().next(self.schedule.next_for_unknown());
     }
 
     /// Asks every server, and says whether every answer is in force now.
     async fn fetch_all(&mut self) -> bool {
+        self.verifier.refresh_signal().begin();
         let fetch = &self.fetch;
         let requests = self
             .remotes
@@ -222,7 +224,12 @@ impl<F: Fetch> KeyRefresher<F> {
         }
         self.take_in(found);
         let is_well = |place: &Place| !self.away.contains_key(place) && self.contents.refusal(*place).is_none();
-        self.remotes.iter().all(|(place, _)| is_well(place))
+        let all_well = self.remotes.iter().all(|(place, _)| is_well(place));
+        if all_well {
+            // After what was found is in place.
+            self.verifier.refresh_signal().answer();
+        }
+        all_well
     }
 
     fn take_in(&mut self, found: Vec<Found>) {
@@ -245,6 +252,10 @@ impl<F: Fetch> KeyRefresher<F> {
 
     fn put_in_force(&mut self, keys: Keys) {
         let count = keys.len();
+        let before = self.verifier.keys();
+        self.verifier
+            .refresh_signal()
+            .gone(before.kids().filter(|kid| !keys.has(kid)));
         self.verifier.replace_keys(keys);
         self.metrics.replaced();
         info!(

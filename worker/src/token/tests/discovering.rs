@@ -72,7 +72,10 @@ async fn what_lies_is_told_and_the_last_good_keys_stay() {
         let from_the_start = kept(&server, &[ISSUER]).await;
         let missing = from_the_start.missing();
         assert!(missing.contains(why) && missing.contains(OPENID), "{why}: {missing}");
-        assert_eq!(from_the_start.verdict(&token(&P256, "a")), Err(Rejection::Unavailable));
+        assert!(matches!(
+            from_the_start.verdict(&token(&P256, "a")),
+            Err(Rejection::Unavailable { .. })
+        ));
 
         server.answers(OPENID, Ok(document(ISSUER, KEYS)));
         let kept = kept(&server, &[ISSUER]).await;

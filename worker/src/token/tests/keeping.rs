@@ -106,9 +106,25 @@ impl Kept {
         }
     }
 
+    /// Whether it was remembered, or why it proves nothing, however long that may take to change.
     pub(super) fn verdict(&self, token: &str) -> Result<bool, Rejection> {
+        self.exactly(token).map_err(|rejection| match rejection {
+            Rejection::Unavailable { .. } => UNAVAILABLE,
+            other => other,
+        })
+    }
+
+    fn exactly(&self, token: &str) -> Result<bool, Rejection> {
         let verdict = self.verifier.verify(token, Timestamp::from_secs(1_700_000_000));
         verdict.result.map(|_| verdict.cached)
+    }
+
+    /// How long its holder is told to wait.
+    fn wait(&self, token: &str) -> Duration {
+        match self.exactly(token) {
+            Err(Rejection::Unavailable { wait }) => wait,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Lets all that is under way come to its end.
@@ -135,7 +151,7 @@ pub(super) fn token_of(signer: &Signer, issuer: &str, header: &Value) -> String 
 }
 
 const UNKNOWN: Result<bool, Rejection> = Err(Rejection::Invalid(Reason::UnknownKey));
-const UNAVAILABLE: Result<bool, Rejection> = Err(Rejection::Unavailable);
+const UNAVAILABLE: Rejection = Rejection::Unavailable { wait: Duration::ZERO };
 
 #[tokio::test(start_paused = true)]
 async fn keys_overlap_while_their_issuer_rotates_them() {
@@ -165,7 +181,7 @@ async fn a_key_that_was_removed_verifies_nothing_more_not_even_what_is_remembere
     let removed = token(&removed, "b");
     assert_eq!((kept.verdict(&removed), kept.verdict(&removed)), (Ok(false), Ok(true)));
     server.has(&[key(&kept_key, "a")]);
-    assert_eq!(kept.verdict(&token(&kept_key, "c")), UNAVAILABLE);
+    assert_eq!(kept.verdict(&token(&kept_key, "c")), Err(UNAVAILABLE));
     kept.settle().await;
     assert_eq!(kept.verdict(&removed), UNKNOWN);
 }
@@ -191,7 +207,7 @@ async fn the_first_token_under_a_new_key_is_told_to_come_again_and_then_holds() 
     server.has(&[key(&old, "old"), key(&new, "new")]);
     let by_new = token(&new, "new");
     for _ in 0..100 {
-        assert_eq!(kept.verdict(&by_new), UNAVAILABLE);
+        assert_eq!(kept.verdict(&by_new), Err(UNAVAILABLE));
     }
     kept.settle().await;
     assert_eq!((kept.verdict(&by_new), server.requests()), (Ok(false), 2));
@@ -203,17 +219,44 @@ async fn unknown_keys_cause_one_request_in_a_cool_down_however_many_there_are() 
     server.has(&[key(&P256, "a")]);
     let kept = Kept::start(&server, &[URL]).await;
     assert_eq!(server.requests(), 1);
-    for round in 2..5 {
-        assert_eq!(kept.verdict(&token(&P256, &format!("{round}"))), UNAVAILABLE);
-        kept.settle().await;
-        for kid in 0..100 {
-            assert_eq!(kept.verdict(&token(&P256, &format!("x{kid}"))), UNKNOWN);
-            sleep(COOL_DOWN / 200).await;
-        }
-        assert_eq!(server.requests(), round);
-        sleep(COOL_DOWN).await;
-        assert_eq!(server.requests(), round);
+    for round in 1..=600 {
+        let kid = format!("x{round}");
+        assert_eq!(kept.verdict(&token(&P256, &kid)), Err(UNAVAILABLE));
+        sleep(COOL_DOWN / 300).await;
+        // At the start, at once, and at the end of each cool-down.
+        assert!(server.requests() <= 2 + round / 300, "{}", server.requests());
     }
+    sleep(COOL_DOWN + LATENCY * 2).await;
+    let asked = server.requests();
+    sleep(COOL_DOWN * 3).await;
+    assert_eq!(server.requests(), asked, "nobody wants anything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_new_while_others_asked_for_nonsense_is_never_called_unknown() {
+    let (old, new) = (Signer::p256(), Signer::p256());
+    let server = Server::default();
+    server.has(&[key(&old, "old")]);
+    let kept = Kept::start(&server, &[URL]).await;
+    let nonsense = token(&old, "nonsense");
+    assert_eq!(kept.verdict(&nonsense), Err(UNAVAILABLE));
+    kept.settle().await;
+    // Asked for in vain, and not asked for again for a while.
+    for _ in 0..10 {
+        assert_eq!(kept.verdict(&nonsense), UNKNOWN);
+        sleep(COOL_DOWN / 20).await;
+    }
+    server.has(&[key(&old, "old"), key(&new, "new")]);
+    let by_new = token(&new, "new");
+    let wait = kept.wait(&by_new);
+    assert!(wait > COOL_DOWN / 3 && wait < COOL_DOWN, "{wait:?}");
+    assert_eq!(server.requests(), 2);
+    sleep(wait + LATENCY * 2).await;
+    assert_eq!((kept.verdict(&by_new), server.requests()), (Ok(false), 3));
+    // What is still nonsense is asked for once more.
+    assert_eq!(kept.verdict(&nonsense), Err(UNAVAILABLE));
+    sleep(COOL_DOWN + LATENCY).await;
+    assert_eq!((kept.verdict(&nonsense), server.requests()), (UNKNOWN, 4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,7 +268,7 @@ async fn a_server_that_is_away_lets_nobody_in_and_logs_nobody_out() {
     server.is_away();
     for _ in 0..1_000 {
         let _either = kept.verdict(&good).unwrap();
-        assert_eq!(kept.verdict(&unknown), UNAVAILABLE);
+        assert_eq!(kept.verdict(&unknown), Err(UNAVAILABLE));
         sleep(Duration::from_secs(1)).await;
     }
     // At least 15 s between two, once the waits have grown.
@@ -254,7 +297,7 @@ async fn a_worker_starts_without_its_server_and_says_what_is_missing() {
     );
     let no_kid = token_of(&P256, ISSUER, &json!({"alg": "ES256"}));
     for token in [&token(&P256, "a"), &no_kid] {
-        assert_eq!(kept.verdict(token), UNAVAILABLE);
+        assert_eq!(kept.verdict(token), Err(UNAVAILABLE));
     }
     assert_eq!(kept.verdict("x"), Err(Reason::Parts.into()));
     let unsigned = token_of(&P256, ISSUER, &json!({"alg": "none"}));
@@ -285,7 +328,7 @@ async fn the_keys_that_are_there_verify_while_others_are_awaited() {
     let of = |signer: &Signer, issuer: &str, kid: &str| token_of(signer, issuer, &json!({"alg": "ES256", "kid": kid}));
     assert_eq!(kept.verdict(&of(&P256, "https://a.example", "a")), Ok(false));
     // The other issuer may have a key of the same name.
-    assert_eq!(kept.verdict(&of(&theirs, "https://b.example", "a")), UNAVAILABLE);
+    assert_eq!(kept.verdict(&of(&theirs, "https://b.example", "a")), Err(UNAVAILABLE));
     server.has(&[key(&theirs, "a")]);
     sleep(Duration::from_secs(31)).await;
     assert_eq!(kept.verdict(&of(&theirs, "https://b.example", "a")), Ok(false));
@@ -317,7 +360,7 @@ async fn a_set_that_is_not_fit_for_use_is_not_taken() {
             "{}",
             kept.missing()
         );
-        assert_eq!(kept.verdict(&token(&P256, "a")), UNAVAILABLE);
+        assert_eq!(kept.verdict(&token(&P256, "a")), Err(UNAVAILABLE));
         server.has(&[key(&P256, "a")]);
         sleep(Duration::from_secs(31)).await;
         assert_eq!(
@@ -330,7 +373,7 @@ async fn a_set_that_is_not_fit_for_use_is_not_taken() {
             (kept.verdict(&token(&P256, "a")), kept.missing()),
             (Ok(false), String::new())
         );
-        assert_eq!(kept.verdict(&token(&P256, "b")), UNAVAILABLE);
+        assert_eq!(kept.verdict(&token(&P256, "b")), Err(UNAVAILABLE));
     }
 }
 
@@ -349,7 +392,7 @@ async fn keys_of_an_issuer_that_are_not_for_us_are_passed_over() {
         (kept.verdict(&token(&P256, "a")), kept.missing()),
         (Ok(false), String::new())
     );
-    assert_eq!(kept.verdict(&token(&P256, "e")), UNAVAILABLE);
+    assert_eq!(kept.verdict(&token(&P256, "e")), Err(UNAVAILABLE));
     // Nothing but such keys is no set.
     for bad in [
         with(with(key(&RSA, "e"), "use", "enc"), "d", "AA"),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::{aws_lc, verify};
 use shared::service::clock::Timestamp;
+use tokio::time::Instant;
 
 use super::cache::{Cache, Epoch};
 use super::claims::audience;
@@ -23,7 +24,7 @@ use super::claims::{Claims, SUB};
 use super::compact::Compact;
 use super::header::Header;
 use super::keys::key::Key;
-use super::keys::refresh_signal::RefreshSignal;
+use super::keys::refresh_signal::{Answered, RefreshSignal};
 use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, TokenType, Verdict, Verified};
 use crate::auth::identity::Identity;
 
@@ -197,11 +198,11 @@ impl Verifier {
             Err(reason) => return Verdict::proves_nothing(reason.into()),
         };
         // In this order: if all has been asked for, then what was found is among the keys that are looked at.
-        let settled = self.refresh_signal.is_settled();
+        let answered = self.refresh_signal.answered();
         let (epoch, keys) = self.current_keys();
         let verified = match prove(&compact, &header, digest, &keys, &self.rules) {
             Ok(verified) => Arc::new(verified),
-            Err(reason) => return Verdict::proves_nothing(self.rejection(reason, &keys, settled)),
+            Err(reason) => return Verdict::proves_nothing(self.rejection(reason, &header, &keys, answered)),
         };
         let in_time = self.rules.in_time(&verified, now);
         if in_time.is_ok() {
@@ -211,10 +212,12 @@ impl Verifier {
     }
 
     /// What it means that these keys do not prove a token.
-    fn rejection(&self, reason: Reason, keys: &Keys, settled: bool) -> Rejection {
-        if reason == Reason::UnknownKey && !settled {
-            self.refresh_signal.ask();
-            return Rejection::Unavailable;
+    fn rejection(&self, reason: Reason, header: &Header, keys: &Keys, answered: Answered) -> Rejection {
+        if reason == Reason::UnknownKey
+            && let Some(kid) = &header.kid
+            && let Some(wait) = self.refresh_signal.ask(kid, answered, Instant::now())
+        {
+            return Rejection::Unavailable { wait };
         }
         // Any of these may be otherwise under a key that is still to come; what the claims say will not.
         let rests_on_keys = matches!(
@@ -222,7 +225,8 @@ impl Verifier {
             Reason::UnknownKey | Reason::Algorithm | Reason::Signature | Reason::Issuer
         );
         if rests_on_keys && keys.is_partial() {
-            Rejection::Unavailable
+            let wait = Duration::ZERO;
+            Rejection::Unavailable { wait }
         } else {
             Rejection::Invalid(reason)
         }

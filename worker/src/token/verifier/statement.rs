@@ -37,13 +37,13 @@ impl Verifier {
             return Err(Reason::Issuer.into());
         }
         // In this order, as with tokens.
-        let settled = self.refresh_signal.is_settled();
+        let answered = self.refresh_signal.answered();
         let (_, keys) = self.current_keys();
         let signer = signers(&compact, &header, &keys)
             .and_then(|mut signers| signers.find(|key| key.issuer.is_of(iss, &claims)).ok_or(Reason::Issuer));
         let issuer = match signer {
             Ok(key) => key.issuer.called(iss),
-            Err(reason) => return Err(self.rejection(reason, &keys, settled)),
+            Err(reason) => return Err(self.rejection(reason, &header, &keys, answered)),
         };
         Ok(Statement { issuer, typ, claims })
     }

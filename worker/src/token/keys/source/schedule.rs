@@ -10,8 +10,7 @@ use std::time::Duration;
 use shared::service::backoff::Backoff;
 use tokio::time::Instant;
 
-/// How long an unknown `kid` stays unknown, once it was asked for in vain. Issuers that publish a key before they sign
-/// with it, as they should, are never that quick.
+/// From one fetch because of an unknown `kid` to the next.
 pub(in crate::token) const COOL_DOWN: Duration = Duration::from_secs(30);
 /// Between two tries while a server fails: from 1 s, so that a restart of it goes unnoticed...
 const LEAST_WAIT: Duration = Duration::from_secs(1);
@@ -34,7 +33,7 @@ pub(in crate::token) struct Schedule {
 enum State {
     /// The last fetch went well.
     Fetched { next: Instant },
-    /// As well, and it was asked for: what was not found does not exist, for a while.
+    /// As well, and it was asked for: nobody is asked because of unknown keys for a while.
     Settled { until: Instant, next: Instant },
     /// The last fetch failed.
     Failing { next: Instant },
@@ -51,7 +50,7 @@ impl Schedule {
         }
     }
 
-    /// When something is to be done: see [`is_due`](Self::is_due) and [`is_settled`](Self::is_settled).
+    /// When something is to be done: see [`is_due`](Self::is_due) and [`tick`](Self::tick).
     pub(in crate::token) fn next(&self) -> Instant {
         match self.state {
             State::Fetched { next } | State::Failing { next } => next,
@@ -67,23 +66,34 @@ impl Schedule {
         }
     }
 
-    /// Whether all keys that there are have just been asked for.
-    pub(in crate::token) const fn is_settled(&self) -> bool {
+    /// When a key that is unknown is asked for; nothing if at once.
+    pub(in crate::token) fn next_for_unknown(&self) -> Option<Instant> {
+        match self.state {
+            State::Fetched { .. } => None,
+            State::Settled { .. } | State::Failing { .. } => Some(self.next()),
+        }
+    }
+
+    #[cfg(test)]
+    const fn is_settled(&self) -> bool {
         matches!(self.state, State::Settled { .. })
     }
 
-    /// A key that is unknown is wanted.
-    pub(in crate::token) fn want(&mut self) {
-        self.wanted = !self.is_settled();
+    /// A key that is unknown is wanted, now or when the cool-down is over.
+    pub(in crate::token) const fn want(&mut self) {
+        self.wanted = true;
     }
 
-    /// Time has passed.
-    pub(in crate::token) fn tick(&mut self, now: Instant) {
-        if let State::Settled { until, next } = self.state
-            && until <= now
-        {
+    /// Time has passed. Says whether unknown keys are asked for again from now on.
+    pub(in crate::token) fn tick(&mut self, now: Instant) -> bool {
+        let State::Settled { until, next } = self.state else {
+            return false;
+        };
+        let is_over = until <= now;
+        if is_over {
             self.state = State::Fetched { next };
         }
+        is_over
     }
 
     /// All servers were asked. `wanted` since the last time counts as asked for; `draw` is drawn from 0.0 to 1.0.
@@ -95,11 +105,14 @@ impl Schedule {
         }
         self.backoff.reset();
         let next = now + self.ttl.mul_f64(1.0 - JITTER * draw.clamp(0.0, 1.0));
-        let until = now + COOL_DOWN;
+        let wanted = std::mem::take(&mut self.wanted);
         self.state = match self.state {
-            _ if std::mem::take(&mut self.wanted) => State::Settled { until, next },
             // A regular fetch in between does not make it less settled, nor for longer.
             State::Settled { until, .. } => State::Settled { until, next },
+            _ if wanted => State::Settled {
+                until: now + COOL_DOWN,
+                next,
+            },
             _ => State::Fetched { next },
         };
     }
@@ -141,13 +154,25 @@ mod tests {
         assert!(schedule.is_due(start + s(1)));
         schedule.fetched(true, start + s(1), 0.0);
         assert!(schedule.is_settled());
-        schedule.want();
-        assert!(!schedule.is_due(start + s(30)));
-        assert_eq!(schedule.next(), start + s(1) + COOL_DOWN);
-        schedule.tick(start + s(31));
+        assert!(!schedule.tick(start + s(30)) && schedule.tick(start + s(31)));
         assert!(!schedule.is_settled() && !schedule.is_due(start + s(31)));
         schedule.want();
         assert!(schedule.is_due(start + s(31)));
+    }
+
+    #[test]
+    fn what_is_unknown_in_a_cool_down_is_asked_for_at_its_end() {
+        let start = Instant::now();
+        let mut schedule = fetched_at(start);
+        assert_eq!(schedule.next_for_unknown(), None);
+        schedule.want();
+        schedule.fetched(true, start, 0.0);
+        schedule.want();
+        assert!(!schedule.is_due(start + s(29)));
+        assert_eq!(schedule.next_for_unknown(), Some(start + COOL_DOWN));
+        assert!(schedule.tick(start + COOL_DOWN) && schedule.is_due(start + COOL_DOWN));
+        schedule.fetched(true, start + COOL_DOWN, 0.0);
+        assert_eq!(schedule.next_for_unknown(), Some(start + COOL_DOWN * 2));
     }
 
     #[test]
@@ -173,8 +198,8 @@ mod tests {
         let mut schedule = fetched_at(start);
         schedule.want();
         schedule.fetched(true, start, 0.0);
+        schedule.want();
         schedule.fetched(true, start + s(29), 0.0);
-        schedule.tick(start + s(30));
-        assert!(!schedule.is_settled());
+        assert!(schedule.tick(start + s(30)) && !schedule.is_settled());
     }
 }
