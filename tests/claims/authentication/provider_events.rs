@@ -1,7 +1,7 @@
 //! What an identity provider says by HTTP ends sockets as a revocation does; and whoever else says anything there changes nothing.
 
 use std::{
-    io,
+    fs, io,
     net::SocketAddr,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -10,8 +10,9 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::servers::http::{self, Answer};
+use tests::tokens::key::jwks;
 use tests::tokens::token::{Builder, ISSUER};
-use tests::{Algorithm, Client, Key, Program, Span, Stack, Store, eventually, token_for};
+use tests::{Algorithm, Client, Key, Program, Span, Stack, Store, eventually, test_keys, token_for};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::authentication::expiry::{SOON, fresh};
@@ -237,6 +238,57 @@ async fn security_events_and_global_revocations_end_the_sockets_of_whom_they_mea
         assert_eq!(refused.status, 400, "{refused:?}");
     }
     works(&mut bob).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_whose_name_ends_with_a_slash_is_another_and_may_speak_for_the_one_without() {
+    // As Google has it: tokens of one, security events of the other, each with keys of its own.
+    let [of_tokens, of_events] = [(); 2].map(|()| Key::generate(Algorithm::Es256));
+    let speaker = format!("{ISSUER}/");
+    let entry = |issuer: &str, key: &Key| {
+        let path = test_keys()
+            .folder()
+            .join(format!("slash-{:08x}.json", rand::random::<u32>()));
+        fs::write(&path, jwks([key])).expect("a file of our own");
+        format!("issuer={issuer};{}", path.display())
+    };
+    let keys = [entry(ISSUER, &of_tokens), entry(&speaker, &of_events)].join(",");
+    let builder = Stack::builder().settings(&[
+        ("jwt-leeway", "0s"),
+        ("jwt-algorithms", ""),
+        ("jwt-issuer", &format!("{ISSUER},{speaker}")),
+        ("jwt-keys", &keys),
+        ("provider-events-listen", "127.0.0.1:0"),
+        ("provider-events-audience", AUDIENCE),
+        ("provider-events-issuers", &format!("{speaker}={ISSUER}")),
+    ]);
+    let stack = builder.start().await;
+    let worker = &stack.workers()[0];
+    let token = older("alice").signed_with(&of_tokens).mint();
+    let mut alice = logged_in(&stack, &token).await;
+    let subject = json!({"subject_type": "iss-sub", "iss": speaker, "sub": "alice"});
+    let event = |issuer: &str| {
+        let event = security_event(DISABLED, json!({})).without("sub_id").issuer(issuer);
+        event.claim("events", json!({DISABLED: {"subject": subject, "reason": "hijacking"}}))
+    };
+    // The name and the key must be of one issuer, and who only signs tokens speaks of its own subjects.
+    for (refused, code) in [
+        (event(&speaker).signed_with(&of_tokens), "invalid_issuer"),
+        (event(ISSUER).signed_with(&of_events), "invalid_issuer"),
+        (event(ISSUER).signed_with(&of_tokens), "access_denied"),
+    ] {
+        let answer = post_event(worker, &refused.mint()).await;
+        assert_eq!(
+            (answer.status, &error(&answer)["err"]),
+            (400, &json!(code)),
+            "{answer:?}"
+        );
+    }
+    works(&mut alice).await;
+    let answer = post_event(worker, &event(&speaker).signed_with(&of_events).mint()).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    is_ended(&mut alice).await;
+    is_worthless(&stack, &token).await;
 }
 
 /// Everything that must not log anybody out, and the code with which it is refused.
