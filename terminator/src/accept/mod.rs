@@ -11,4 +11,5 @@ pub(crate) mod origin;
 pub(crate) mod proxies;
 pub(crate) mod stream;
 pub(crate) mod tls;
+pub(crate) mod tls_name;
 pub(crate) mod upgrade;

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::sign::SingleCertAndKey;
 use rustls::{RootCertStore, ServerConfig};
 use shared::credentials::{
     Credential, CredentialError, Credentials, Made, Place, Source, certified, chain as chain_in, doubt, ends,
@@ -18,6 +17,7 @@ use shared::service::clock::{Clock, SystemClock, Timestamp};
 use tokio_rustls::TlsAcceptor;
 
 use crate::TerminatorConfig;
+use crate::accept::tls_name::{self, OneCertificate};
 
 /// What accepts clients; nothing if a terminator does not speak TLS.
 ///
@@ -46,8 +46,11 @@ fn acceptor(contents: &[Bytes], now: Timestamp) -> Result<Made<TlsAcceptor>, Str
         return Err("a certificate and a key are needed".to_owned());
     };
     let chain = chain_in(certificate).map_err(|why| format!("the certificate {why}"))?;
-    let (doubt, until) = (doubt(&chain, now).map(str::to_owned), ends(&chain));
-    let mut kinds = vec![("server certificate", until), ("private key", None)];
+    let doubts: Vec<_> = doubt(&chain, now)
+        .into_iter()
+        .chain(chain.first().and_then(tls_name::doubt))
+        .collect();
+    let mut kinds = vec![("server certificate", ends(&chain)), ("private key", None)];
     let key = private_key(key).map_err(|why| format!("the key {why}"))?;
     let certified = certified(chain, key)?;
     let builder = ServerConfig::builder();
@@ -59,11 +62,11 @@ fn acceptor(contents: &[Bytes], now: Timestamp) -> Result<Made<TlsAcceptor>, Str
         }
         [] => builder.with_no_client_auth(),
     };
-    let config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    let config = builder.with_cert_resolver(Arc::new(OneCertificate::new(certified)));
     Ok(Made {
         value: TlsAcceptor::from(Arc::new(config)),
         kinds,
-        doubt,
+        doubt: (!doubts.is_empty()).then(|| doubts.join("; ")),
     })
 }
 

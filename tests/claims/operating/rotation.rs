@@ -685,17 +685,58 @@ async fn a_file_that_is_torn_empty_huge_or_restless_changes_nothing() {
     assert!(terminator.logged(REFUSED) <= 3, "one line a minute");
 }
 
+/// What is doubtful about the certificates that a terminator has had in force.
+fn doubts(terminator: &Program) -> Vec<String> {
+    let log = terminator.log();
+    let doubts = log.iter().filter(|line| line["level"] == "WARN");
+    doubts
+        .filter_map(|line| line["doubt"].as_str().map(str::to_owned))
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_has_expired_is_told_at_the_start_and_served() {
+async fn a_certificate_that_has_expired_or_is_for_another_name_is_told_and_served() {
+    let secrets = Secrets::new();
     let stack = Stack::builder()
-        .workers(0)
-        .setting("tls-cert", pki::file("a-expired.pem").to_str().unwrap())
-        .setting("tls-key", pki::file("a-expired.key").to_str().unwrap())
+        .setting("tls-cert", &secrets.put("tls.crt", pki::pem("a-expired.pem")))
+        .setting("tls-key", &secrets.put("tls.key", pki::pem("a-expired.key")))
         .start()
         .await;
-    let log = stack.terminators()[0].log();
-    let told = log
-        .iter()
-        .find(|line| line["doubt"].as_str().is_some_and(|doubt| doubt.contains("expired")));
-    assert_eq!(told.unwrap()["level"], "WARN", "{log:?}");
+    let terminator = &stack.terminators()[0];
+    let told = doubts(terminator);
+    assert!(told.len() == 1 && told[0].contains("expired"), "{told:?}");
+
+    // A client's certificate, which is for no host.
+    secrets.put("tls.crt", pki::pem("a-client.pem"));
+    secrets.put("tls.key", pki::pem("a-client.key"));
+    until_replaced(terminator, 1).await;
+    eventually(SOON, "what is doubtful is told", async || doubts(terminator).len() == 2).await;
+    let told = doubts(terminator);
+    assert!(told[1].contains("subjectAltName"), "{told:?}");
+
+    // For `localhost`: there is nothing to say of it, until a client asks for another name.
+    secrets.put("tls.crt", pki::pem("a-server.pem"));
+    secrets.put("tls.key", pki::pem("a-server.key"));
+    until_replaced(terminator, 2).await;
+    assert_eq!(doubts(terminator).len(), 2);
+    echo(&mut encrypted(terminator).await.0).await;
+    let another = "a client asks for a name that the certificate is not for, and refuses it";
+    assert_eq!(terminator.logged(another), 0);
+    for _ in 0..3 {
+        let stream = TcpStream::connect(terminator.address()).await.unwrap();
+        let name = "chat.example.com".try_into().unwrap();
+        assert!(pki::connector().connect(name, stream).await.is_err());
+    }
+    eventually(SOON, another, async || terminator.logged(another) == 1).await;
+    let log = terminator.log();
+    let line = log.iter().find(|line| line["message"] == another).unwrap();
+    assert!(
+        line["asked_for"] == "chat.example.com" && line["names"].as_str().unwrap().contains("localhost"),
+        "{line}"
+    );
+    echo(&mut encrypted(terminator).await.0).await;
+}
+
+async fn until_replaced(terminator: &Program, times: usize) {
+    eventually(SOON, REPLACED, async || terminator.logged(REPLACED) >= times).await;
 }
