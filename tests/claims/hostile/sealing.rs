@@ -9,6 +9,7 @@ use tests::{Client, Load, Queue, Span, Stack, eventually, test_keys, token_for, 
 
 use crate::authentication::expiry::SOON;
 use crate::hostile::poison::dead_letter_over_the_dead;
+use crate::operating::traffic::Traffic;
 
 /// A file with a new seal key in it.
 fn seal_key(name: &str) -> String {
@@ -177,18 +178,14 @@ async fn a_seal_key_is_replaced_under_load_and_nothing_is_lost() {
     put(&format!("{old}.worker"), first_key.trim());
     stack.set_for_workers("seal", "required");
     stack.start_workers(1).await;
-    let load = Load::on(stack.terminators(), &token_for("alice").mint())
-        .messages(usize::MAX)
-        .in_flight(4)
-        .start(120.s());
-    load.until_answered(50).await;
+    let traffic = Traffic::on(&stack, &token_for("alice").mint()).await;
     let replaced = async |of_worker: usize, of_terminator: usize| {
         eventually(SOON, "the key is replaced", async || {
             let logged = |program: &tests::Program| program.logged("a credential is replaced");
             logged(&stack.workers()[0]) >= of_worker && logged(&stack.terminators()[0]) >= of_terminator
         })
         .await;
-        load.until_answered(load.answered() + 50).await;
+        traffic.goes_on().await;
     };
     // Workers have the new one first; then terminators seal with it; then the old one goes.
     let new_key = renew(&new);
@@ -198,10 +195,7 @@ async fn a_seal_key_is_replaced_under_load_and_nothing_is_lost() {
     replaced(1, 1).await;
     put(&format!("{old}.worker"), &new_key);
     replaced(2, 1).await;
-    load.enough();
-    let tally = load.finish().await;
-    tally.assert_each_replied_once();
-    assert!(tally.broken.is_empty(), "{tally:?}");
+    traffic.lost_nothing().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,4 +14,5 @@ pub(crate) mod rotation;
 pub(crate) mod settings;
 pub(crate) mod start;
 pub(crate) mod structure;
+pub(crate) mod traffic;
 pub(crate) mod vocabulary;

@@ -1,4 +1,5 @@
-//! Passwords, keys and certificates are replaced while everything runs: nothing is lost, and no socket closes.
+//! Passwords, keys and certificates are replaced while everything runs, under 300 messages a second: nothing is lost, and no socket
+//! closes.
 
 use std::{
     fs,
@@ -16,16 +17,16 @@ use serde_json::{Value, json};
 use tests::nodes::port::free_port;
 use tests::servers::certificate;
 use tests::servers::pki;
+use tests::servers::tunnel::Tunnel;
 use tests::tokens::key::jwks;
 use tests::{
-    Algorithm, Broker, Client, Key, Load, Program, Span, Stack, Store, eventually, shared_broker, test_keys, token_for,
-    tool,
+    Algorithm, Broker, Client, Key, Program, Stack, Store, eventually, shared_broker, test_keys, token_for, tool,
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
-use crate::authentication::revocation::issued_later;
+use crate::operating::traffic::Traffic;
 
 /// Two looks at the files, and whatever comes of them, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -156,6 +157,8 @@ async fn a_servers_certificate_is_replaced_and_no_socket_closes() {
         .await;
     let (mut first, shown) = encrypted(&stack.terminators()[0]).await;
     echo(&mut first).await;
+    let tunnel = Tunnel::to(stack.terminators()[0].address()).await;
+    let traffic = Traffic::to([tunnel.address()], &token_for("alice").mint()).await;
     let shown_now = async |expected: &str| {
         eventually(SOON, "new sockets get the new certificate", async || {
             encrypted(&stack.terminators()[0]).await.1 == pki::certificate(expected).to_vec()
@@ -191,6 +194,8 @@ async fn a_servers_certificate_is_replaced_and_no_socket_closes() {
     assert_eq!(ends, 4_733_510_400.0);
     echo(&mut first).await;
     echo(&mut last).await;
+    traffic.goes_on().await;
+    traffic.lost_nothing().await;
     assert!(stack.workers()[0].is_alive());
 }
 
@@ -208,33 +213,20 @@ async fn a_signing_key_is_replaced_under_load_and_nothing_is_lost() {
         .setting("jwt-algorithms", "ES256")
         .start()
         .await;
-    let load_by = |key: &Key| {
-        Load::on(stack.terminators(), &token_for("alice").signed_with(key).mint())
-            .connections(4)
-            .messages(usize::MAX)
-            .in_flight(2)
-            .start(120.s())
-    };
+    let by = |key: &Key| token_for("alice").signed_with(key).mint();
     let keys = async |count: usize| {
         let what = "there are new keys; cached verifications by the old ones are dropped";
         eventually(SOON, what, async || stack.workers()[0].logged(what) >= count).await;
     };
-    let of_old = load_by(&old);
-    of_old.until_answered(50).await;
+    let of_old = Traffic::on(&stack, &by(&old)).await;
     publish(&secrets, &[&old, &new]);
     keys(1).await;
-    let of_new = load_by(&new);
-    of_new.until_answered(50).await;
-    of_old.enough();
-    let of_old = of_old.finish().await;
+    let of_new = Traffic::on(&stack, &by(&new)).await;
+    of_old.lost_nothing().await;
     publish(&secrets, &[&new]);
     keys(2).await;
-    of_new.until_answered(of_new.answered() + 50).await;
-    of_new.enough();
-    for tally in [of_old, of_new.finish().await] {
-        tally.assert_each_replied_once();
-        assert!(tally.broken.is_empty(), "{tally:?}");
-    }
+    of_new.goes_on().await;
+    of_new.lost_nothing().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,9 +239,11 @@ async fn a_signing_key_that_leaked_is_taken_out_and_who_proves_themselves_anew_k
         .setting("jwt-algorithms", "ES256")
         .start()
         .await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    // The leaked key has signed until ten seconds ago, the new one signs since.
     let by = |key: &Key, subject: &str| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        token_for(subject).claim("iat", now).signed_with(key).mint()
+        let issued = if std::ptr::eq(key, &leaked) { now - 20 } else { now };
+        token_for(subject).claim("iat", issued).signed_with(key).mint()
     };
     let [mut honest, mut thief] = [stack.client().await, stack.client().await];
     honest.authenticate(&by(&leaked, "alice")).await;
@@ -262,10 +256,13 @@ async fn a_signing_key_that_leaked_is_taken_out_and_who_proves_themselves_anew_k
         if code == "token_invalid" { Ok(()) } else { Err(code) }
     })
     .await;
+    let traffic = Traffic::on(&stack, &by(&new, "carol")).await;
     let said = tool(
         &[
             "revoke",
             "--everyone",
+            "--issued-before",
+            &(now - 10).to_string(),
             "--grace",
             "10s",
             "--amqp-url",
@@ -277,11 +274,11 @@ async fn a_signing_key_that_leaked_is_taken_out_and_who_proves_themselves_anew_k
     );
     assert_eq!(said.status, 0, "{said:?}");
     honest.next_of_type("auth.required", SOON).await;
-    issued_later("alice").await;
     honest.authenticate(&by(&new, "alice")).await;
     thief.expect_close(4503, SOON).await;
     let answer = honest.request("echo", None, json!("still here")).await;
     assert_eq!(answer["payload"], "still here", "{answer}");
+    traffic.lost_nothing().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -328,16 +325,12 @@ async fn the_brokers_password_is_changed_before_us_and_after_us_and_nothing_is_l
         .setting("amqp-password-file", &secrets.put("password", odd))
         .start()
         .await;
-    let load = Load::on(stack.terminators(), &token_for("alice").mint())
-        .messages(usize::MAX)
-        .in_flight(1)
-        .start(300.s());
-    load.until_answered(50).await;
+    let traffic = Traffic::on(&stack, &token_for("alice").mint()).await;
     let thrown_out = async |user: &str| {
         broker.ctl(&["close_all_user_connections", user, "claim"]).await;
     };
     let goes_on = async || {
-        load.until_answered(load.answered() + 50).await;
+        traffic.goes_on().await;
         until_ready(&stack).await;
     };
 
@@ -377,10 +370,7 @@ async fn the_brokers_password_is_changed_before_us_and_after_us_and_nothing_is_l
     broker.ctl(&["delete_user", &users[0]]).await;
     goes_on().await;
 
-    load.enough();
-    let tally = load.finish().await;
-    tally.assert_each_replied_once();
-    assert!(tally.broken.is_empty(), "{tally:?}");
+    traffic.lost_nothing().await;
     for program in stack.terminators().iter().chain(stack.workers()) {
         let told = program.stderr();
         assert!(
@@ -408,8 +398,8 @@ async fn the_password_in_a_configuration_file_is_changed_without_a_restart() {
     let file = secrets.put("countersign.toml", &config(&user, "127.0.0.1"));
     store.command(&["CONFIG", "SET", "requirepass", &user]).await;
     let stack = Stack::builder().store(&store).configured_by(&file).start().await;
+    let traffic = Traffic::on(&stack, &token_for("alice").mint()).await;
     let mut client = stack.client().await;
-    client.request("echo", Some(&token_for("alice").mint()), json!(1)).await;
 
     // What is not theirs to change while they run is refused, and told.
     secrets.put("countersign.toml", &config("other", "127.0.0.2"));
@@ -426,7 +416,10 @@ async fn the_password_in_a_configuration_file_is_changed_without_a_restart() {
     })
     .await;
     until_ready(&stack).await;
-    client.request("echo", Some(&token_for("bob").mint()), json!(2)).await;
+    let answer = client.request("echo", Some(&token_for("bob").mint()), json!(2)).await;
+    assert_eq!(answer["payload"], 2, "{answer}");
+    traffic.goes_on().await;
+    traffic.lost_nothing().await;
     broker.ctl(&["delete_user", &user]).await;
 }
 
@@ -446,11 +439,7 @@ async fn the_stores_password_is_changed_before_us_and_after_us_and_nothing_is_lo
         .setting("store-password-file", &secrets.put("password", odd))
         .start()
         .await;
-    let load = Load::on(stack.terminators(), &token_for("alice").mint())
-        .messages(usize::MAX)
-        .in_flight(1)
-        .start(300.s());
-    load.until_answered(50).await;
+    let traffic = Traffic::on(&stack, &token_for("alice").mint()).await;
     // Whoever comes anew needs the store. What finds its connection cut is told to try again.
     let newcomer = async || {
         eventually(SOON, "somebody new is answered", async || {
@@ -494,10 +483,7 @@ async fn the_stores_password_is_changed_before_us_and_after_us_and_nothing_is_lo
     eventually(SOON, "the store is there", async || stack.workers()[0].is_ready().await).await;
     newcomer().await;
 
-    load.enough();
-    let tally = load.finish().await;
-    tally.assert_each_replied_once();
-    assert!(tally.broken.is_empty(), "{tally:?}");
+    traffic.lost_nothing().await;
     let told = stack.workers()[0].stderr();
     assert!(!told.contains("p/a@s") && !told.contains("three"), "{told}");
 }
@@ -562,10 +548,7 @@ async fn broker_and_store_are_believed_by_their_ca_and_the_ca_is_replaced_under_
         .setting("store-url", &format!("rediss://localhost:{rediss}"))
         .start()
         .await;
-    let load = Load::on(stack.terminators(), &token_for("alice").mint())
-        .messages(usize::MAX)
-        .in_flight(1)
-        .start(300.s());
+    let traffic = Traffic::on(&stack, &token_for("alice").mint()).await;
     let thrown_out = async || {
         broker.ctl(&["eval", "ssl:clear_pem_cache()."]).await;
         broker.ctl(&["close_all_connections", "claim"]).await;
@@ -574,7 +557,7 @@ async fn broker_and_store_are_believed_by_their_ca_and_the_ca_is_replaced_under_
             .await;
     };
     let goes_on = async || {
-        load.until_answered(load.answered() + 50).await;
+        traffic.goes_on().await;
         until_ready(&stack).await;
         let mut client: Client = stack.client().await;
         let answer = client.request("echo", Some(&token_for("bob").mint()), json!(1)).await;
@@ -597,10 +580,7 @@ async fn broker_and_store_are_believed_by_their_ca_and_the_ca_is_replaced_under_
     store_reads_its_files().await;
     thrown_out().await;
     goes_on().await;
-    load.enough();
-    let tally = load.finish().await;
-    tally.assert_each_answered_once();
-    assert!(tally.broken.is_empty(), "{tally:?}");
+    traffic.was_answered().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,7 @@ pub struct Load {
     connections: usize,
     messages: usize,
     in_flight: usize,
+    per_second: Option<u32>,
     token: String,
     kind: String,
 }
@@ -46,6 +47,7 @@ impl Load {
             connections: 8,
             messages: 100,
             in_flight: 8,
+            per_second: None,
             token: token.to_owned(),
             kind: "echo".to_owned(),
         }
@@ -69,6 +71,14 @@ impl Load {
     #[must_use]
     pub fn in_flight(mut self, count: usize) -> Self {
         self.in_flight = count;
+        self
+    }
+
+    /// How many messages all connections together send in a second, each from its first answer on, whatever else is answered: a
+    /// system that stands still has it all to catch up with.
+    #[must_use]
+    pub fn per_second(mut self, count: u32) -> Self {
+        self.per_second = Some(count);
         self
     }
 
@@ -231,8 +241,9 @@ impl Share {
             .open()
             .await
             .expect("the terminator accepts the connection");
+        let mut answered_first = None;
         loop {
-            while self.has_more(&tally) && tally.unanswered.len() < self.load.in_flight {
+            while self.has_more(&tally) && self.is_due(&tally, answered_first) {
                 let id = format!("c{}-{}", self.number, tally.sent);
                 let message =
                     json!({"id": id, "type": self.load.kind, "token": self.load.token, "payload": {"of": id}});
@@ -242,21 +253,46 @@ impl Share {
                 // A broken connection shows in the next read.
                 let _ = client.send(message.to_string().into()).await;
             }
-            let done = tally.unanswered.is_empty();
-            let patience = if done {
-                LISTEN_AFTER
-            } else {
-                self.deadline.saturating_duration_since(Instant::now())
+            let now = Instant::now();
+            let goes_on = self.has_more(&tally) && now < self.deadline;
+            let until = match self.next_at(&tally, answered_first) {
+                Some(next) if goes_on => next.min(self.deadline),
+                _ if tally.unanswered.is_empty() => now + LISTEN_AFTER,
+                _ => self.deadline,
             };
-            match client.next(patience.max(1.ms())).await {
-                Some(Received::Json(message)) => self.note(&mut tally, &asked, &message),
+            match client.next(until.saturating_duration_since(now).max(1.ms())).await {
+                Some(Received::Json(message)) => {
+                    self.note(&mut tally, &asked, &message);
+                    if tally.unanswered.is_empty() {
+                        answered_first.get_or_insert_with(Instant::now);
+                    }
+                }
                 Some(Received::Closed(reason)) => {
                     *tally.broken.entry(reason.map_or(0, |(code, _)| code)).or_default() += 1;
                     return tally;
                 }
+                None if goes_on => {}
                 None => return tally,
             }
         }
+    }
+
+    /// Whether it is time for another message.
+    fn is_due(&self, tally: &Tally, answered_first: Option<Instant>) -> bool {
+        match self.next_at(tally, answered_first) {
+            Some(next) => next <= Instant::now(),
+            None => tally.unanswered.len() < self.load.in_flight,
+        }
+    }
+
+    /// When the next message is sent, where that goes by the clock.
+    fn next_at(&self, tally: &Tally, answered_first: Option<Instant>) -> Option<Instant> {
+        let per_second = f64::from(self.load.per_second?) / self.load.connections as f64;
+        Some(match answered_first {
+            Some(since) => since + Duration::from_secs_f64(tally.sent as f64 / per_second),
+            None if tally.sent == 0 => Instant::now(),
+            None => self.deadline,
+        })
     }
 
     fn has_more(&self, tally: &Tally) -> bool {

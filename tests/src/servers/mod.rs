@@ -12,3 +12,4 @@ pub mod pki;
 pub mod provider;
 pub mod proxy;
 pub mod upstream;
+pub mod tunnel;
