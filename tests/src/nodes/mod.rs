@@ -6,4 +6,5 @@ pub mod process;
 pub mod program;
 pub mod rabbitmq;
 pub mod redis;
+pub mod redis_cluster;
 pub mod watchdog;

@@ -36,39 +36,72 @@ pub struct Store {
     server: Mutex<Option<Process>>,
     port: u16,
     folder: Folder,
-    clustered: bool,
+    of_cluster: Option<Member>,
+}
+
+/// How a node of a cluster is started.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// The nodes' own port, which is otherwise 10,000 above the clients', and then may not exist.
+    pub(super) between_nodes: u16,
+    /// The clients' port by TLS, and the options for it. Nodes then speak TLS among themselves, too.
+    pub(super) tls: Option<(u16, Vec<String>)>,
+}
+
+impl Member {
+    pub(super) fn new() -> Self {
+        Self {
+            between_nodes: free_port(),
+            tls: None,
+        }
+    }
+
+    fn options(&self) -> Vec<String> {
+        let mut options = ["--cluster-enabled", "yes", "--cluster-port"]
+            .map(str::to_owned)
+            .to_vec();
+        options.push(self.between_nodes.to_string());
+        if let Some((port, files)) = &self.tls {
+            options.extend(["--tls-cluster", "yes", "--tls-port"].map(str::to_owned));
+            options.push(port.to_string());
+            options.extend(files.iter().cloned());
+        }
+        options
+    }
 }
 
 impl Store {
     /// Starts a server and returns when it answers.
     pub async fn start() -> Self {
-        Self::start_as(false).await
+        Self::start_as(None).await
     }
 
     /// Starts a cluster of one node, which refuses what touches more than one slot as a larger one does. It is not to
     /// be restarted.
     pub async fn start_clustered() -> Self {
-        let store = Self::start_as(true).await;
-        let mut connection = store.connect().await.expect("Redis answers");
-        redis::cmd("CLUSTER")
-            .arg(&["ADDSLOTSRANGE", "0", "16383"])
-            .exec_async(&mut connection)
-            .await
-            .expect("the node takes every slot");
-        eventually(START_LIMIT, "the cluster is up", async || {
-            let state: RedisResult<String> = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await;
-            state.is_ok_and(|state| state.contains("cluster_state:ok"))
-        })
-        .await;
+        let store = Self::start_as(Some(Member::new())).await;
+        store.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+        store.until_clustered(1).await;
         store
     }
 
-    async fn start_as(clustered: bool) -> Self {
+    /// Waits until it belongs to a cluster of so many nodes that has all slots.
+    pub(super) async fn until_clustered(&self, nodes: usize) {
+        let mut connection = self.connect().await.expect("Redis answers");
+        let known = format!("cluster_known_nodes:{nodes}\r");
+        eventually(START_LIMIT, "the cluster is up", async || {
+            let state: RedisResult<String> = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await;
+            state.is_ok_and(|state| state.contains("cluster_state:ok") && state.contains(&known))
+        })
+        .await;
+    }
+
+    pub(super) async fn start_as(of_cluster: Option<Member>) -> Self {
         let store = Self {
             server: Mutex::new(None),
             port: free_port(),
             folder: Folder::new("redis"),
-            clustered,
+            of_cluster,
         };
         store.launch().await;
         store
@@ -211,17 +244,6 @@ impl Store {
         lines.join("\n")
     }
 
-    fn cluster_options(&self) -> Vec<String> {
-        if !self.clustered {
-            return Vec::new();
-        }
-        // The nodes' own port, which is otherwise 10,000 above the clients', and then may not exist.
-        let between_nodes = free_port().to_string();
-        ["--cluster-enabled", "yes", "--cluster-port", &between_nodes]
-            .map(str::to_owned)
-            .to_vec()
-    }
-
     async fn launch(&self) {
         let output = File::options()
             .create(true)
@@ -231,7 +253,7 @@ impl Store {
         let server = Process::spawn(
             Command::new(program())
                 .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
-                .args(self.cluster_options())
+                .args(self.of_cluster.iter().flat_map(Member::options))
                 .args(["--save", "", "--appendonly", "no", "--dir"])
                 .arg(self.folder.path())
                 .stdout(output.try_clone().expect("a second handle"))

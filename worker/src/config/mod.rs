@@ -42,9 +42,9 @@ shared::settings! {
         /// payloads, and answers to IP addresses and `localhost` only; from another machine, forward the port.
         pub console: bool = "off",
         /// The store of each connection's authentication, the same for all workers: `redis://user:password@host:port`,
-        /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster, or `memory:` for a single worker that
-        /// may forget everything when it stops. In a configuration file, user and password may change while the worker
-        /// runs; the rest may not.
+        /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster and `rediss-cluster://` for one with TLS,
+        /// or `memory:` for a single worker that may forget everything when it stops. In a configuration file, user and
+        /// password may change while the worker runs; the rest may not.
         pub store_url: StoreUrl = "redis://127.0.0.1:6379",
         /// A file with the name of the store's user, one line; it replaces the user in `store-url`. It is read again when
         /// it changes.
@@ -53,8 +53,9 @@ shared::settings! {
         /// `store-url`. It is read again when it changes, and the connection is replaced as soon as the store accepts the
         /// new password.
         pub store_password_file: Option<PathBuf> = "off",
-        /// The CA certificates, a PEM file, that must have signed the store's certificate, if `store-url` is `rediss://`;
-        /// `off` for the CAs of this machine (`SSL_CERT_FILE` names others). It is read again when it changes.
+        /// The CA certificates, a PEM file, that must have signed the store's certificate, if `store-url` is `rediss://` or
+        /// `rediss-cluster://`; `off` for the CAs of this machine (`SSL_CERT_FILE` names others). It is read again when it
+        /// changes.
         pub store_ca: Option<PathBuf> = "off",
         /// The client certificate for the store, a PEM file. It and its key are read again when they change.
         pub store_cert: Option<PathBuf> = "off",

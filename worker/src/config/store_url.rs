@@ -25,17 +25,22 @@ pub enum StoreForm {
 }
 
 const MEMORY: &str = "memory:";
-const CLUSTER: &str = "redis-cluster://";
+/// The beginnings of a cluster's URL, and of each of its nodes'.
+const CLUSTER: (&str, &str) = ("redis-cluster://", "redis://");
+const CLUSTER_BY_TLS: (&str, &str) = ("rediss-cluster://", "rediss://");
 
 impl Value for StoreUrl {
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = "`memory:` or a URL such as `redis://user:password@host:6379`, `rediss://…` for TLS or \
-                      `redis-cluster://host:6379,host:6379` for a cluster";
-        let form = match text.strip_prefix(CLUSTER) {
+                      `redis-cluster://host:6379,host:6379` for a cluster (`rediss-cluster://…` for one by TLS)";
+        let of_cluster = [CLUSTER, CLUSTER_BY_TLS]
+            .into_iter()
+            .find_map(|(scheme, each)| Some(seeds(each, text.strip_prefix(scheme)?)));
+        let form = match of_cluster {
             _ if text == MEMORY => StoreForm::Memory,
-            Some(nodes) => StoreForm::Cluster(seeds(nodes)),
+            Some(nodes) => StoreForm::Cluster(nodes),
             None if text.starts_with("redis://") || text.starts_with("rediss://") => StoreForm::Redis(text.to_owned()),
             None => return Err(wanted.to_owned()),
         };
@@ -73,6 +78,29 @@ impl StoreUrl {
         matches!(self.form, StoreForm::Memory)
     }
 
+    /// Whether it is reached by TLS.
+    pub fn has_tls(&self) -> bool {
+        let is_secure = |url: &String| url.starts_with(CLUSTER_BY_TLS.1);
+        match &self.form {
+            StoreForm::Memory => false,
+            StoreForm::Redis(url) => is_secure(url),
+            StoreForm::Cluster(urls) => urls.iter().any(is_secure),
+        }
+    }
+
+    /// One URL of these nodes', the first with its user, the others without: as it was written.
+    fn of_cluster(&self, urls: Vec<String>) -> String {
+        let (scheme, each) = if self.has_tls() { CLUSTER_BY_TLS } else { CLUSTER };
+        let nodes = urls.iter().enumerate().map(|(place, url)| {
+            let node = url.strip_prefix(each).unwrap_or(url);
+            match place {
+                0 => node,
+                _ => node.rsplit('@').next().unwrap_or(node),
+            }
+        });
+        format!("{scheme}{}", nodes.collect::<Vec<_>>().join(","))
+    }
+
     /// The configuration file that it was read from, if that is so.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
@@ -83,27 +111,20 @@ impl StoreUrl {
         match &self.form {
             StoreForm::Memory => MEMORY.to_owned(),
             StoreForm::Redis(url) => url.clone(),
-            StoreForm::Cluster(urls) => {
-                // The first with its user, the others without: as it was written.
-                let mut nodes = urls.iter().map(|url| url.trim_start_matches("redis://"));
-                let first = nodes.next().unwrap_or_default().to_owned();
-                let others = nodes.map(|node| node.rsplit('@').next().unwrap_or(node));
-                let nodes = others.fold(first, |nodes, node| nodes + "," + node);
-                format!("{CLUSTER}{nodes}")
-            }
+            StoreForm::Cluster(urls) => self.of_cluster(urls.clone()),
         }
     }
 }
 
 /// The URL of each node in `user:password@host:port,host:port`.
-fn seeds(nodes: &str) -> Vec<String> {
+fn seeds(scheme: &str, nodes: &str) -> Vec<String> {
     let (user, hosts) = nodes
         .rsplit_once('@')
         .map_or(("", nodes), |(user, hosts)| (user, hosts));
     let at = if user.is_empty() { "" } else { "@" };
     hosts
         .split(',')
-        .map(|host| format!("redis://{user}{at}{}", host.trim()))
+        .map(|host| format!("{scheme}{user}{at}{}", host.trim()))
         .collect()
 }
 
@@ -112,13 +133,7 @@ impl fmt::Display for StoreUrl {
         match &self.form {
             StoreForm::Memory => f.write_str(MEMORY),
             StoreForm::Redis(url) => f.write_str(&redacted(url)),
-            StoreForm::Cluster(urls) => {
-                // The first with its user, the others without: as it was written.
-                let redacted: Vec<String> = urls.iter().map(|url| redacted(url)).collect();
-                let mut nodes = redacted.iter().map(|url| url.trim_start_matches("redis://"));
-                write!(f, "{CLUSTER}{}", nodes.next().unwrap_or_default())?;
-                nodes.try_for_each(|node| write!(f, ",{}", node.rsplit('@').next().unwrap_or(node)))
-            }
+            StoreForm::Cluster(urls) => f.write_str(&self.of_cluster(urls.iter().map(|url| redacted(url)).collect())),
         }
     }
 }
@@ -140,6 +155,7 @@ mod tests {
             "redis://u:p@h/1",
             "redis-cluster://a:1,b:2",
             "redis-cluster://u:p@a:1,b:2",
+            "rediss-cluster://u:p@a:1,b:2",
         ] {
             assert_eq!(StoreUrl::parse(url).unwrap().expose(), url);
         }
@@ -174,6 +190,11 @@ mod tests {
         assert_eq!(url.to_string(), "redis-cluster://u:***@a:7000,b:7001");
         let one = StoreUrl::parse("redis-cluster://a:7000").unwrap();
         assert!(one.form == StoreForm::Cluster(vec!["redis://a:7000".to_owned()]));
+        let nodes = nodes.map(|node| node.replace("redis", "rediss"));
+        let by_tls = StoreUrl::parse("rediss-cluster://u:p@a:7000,b:7001").unwrap();
+        assert!(by_tls.form == StoreForm::Cluster(nodes.to_vec()) && by_tls.has_tls());
+        assert_eq!(by_tls.to_string(), "rediss-cluster://u:***@a:7000,b:7001");
+        assert!(!url.has_tls() && StoreUrl::parse("rediss://a").unwrap().has_tls());
     }
 
     #[test]
@@ -182,6 +203,7 @@ mod tests {
             "redis://u:hunter2@h",
             "rediss://:hunter2@h/1",
             "redis-cluster://:hunter2@a,b",
+            "rediss-cluster://:hunter2@a,b",
         ] {
             let url = StoreUrl::parse(url).unwrap();
             assert!(!format!("{url} {url:?} {}", url.show()).contains("hunter2"));

@@ -440,7 +440,7 @@ pub trait Store: Send + Sync + 'static {
 /// Which store, and how it is used.
 #[derive(Clone)]
 pub struct Settings {
-    /// `memory:`, `redis://…`, `rediss://…` (TLS), or `redis-cluster://…` with one
+    /// `memory:`, `redis://…`, `rediss://…` (TLS), or `redis-cluster://…` or `rediss-cluster://…` with one
     /// or several nodes, comma separated. It may hold a password, hence no `Debug`.
     pub url: String,
     /// The prefix of every key.

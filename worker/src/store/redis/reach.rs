@@ -64,8 +64,7 @@ impl StoreFiles {
             ("store-cert", self.certificate.is_some()),
             ("store-key", self.key.is_some()),
         ];
-        let has_tls = matches!(url.form(), StoreForm::Redis(url) if url.starts_with("rediss://"));
-        tls_conflicts(tls, "store-url", "rediss://", has_tls)
+        tls_conflicts(tls, "store-url", "rediss", url.has_tls())
     }
 
     fn tls(&self) -> ClientTlsFiles {
@@ -122,11 +121,11 @@ impl Access {
 
 /// The parser's own words may quote the URL, and the password in it.
 fn bad(url: &str) -> StoreError {
-    let known = ["redis://", "rediss://", "redis-cluster://"];
+    let known = ["redis://", "rediss://", "redis-cluster://", "rediss-cluster://"];
     StoreError::BadUrl(if known.iter().any(|scheme| url.starts_with(scheme)) {
         "not a well-formed Redis URL"
     } else {
-        "must be memory:, redis://…, rediss://… or redis-cluster://…"
+        "must be memory:, redis://…, rediss://…, redis-cluster://… or rediss-cluster://…"
     })
 }
 
@@ -225,7 +224,9 @@ impl Reach {
             let config = ClusterConfig::new()
                 .set_connection_timeout(CONNECT_TIMEOUT)
                 .set_response_timeout(timeout);
-            let connection = self.cluster(timeout)?.get_pending_async_connection_with_config(config);
+            let connection = self
+                .cluster(tls, timeout)?
+                .get_pending_async_connection_with_config(config);
             return Ok(Wire::Cluster(connection));
         }
         let config = ConnectionManagerConfig::new()
@@ -243,7 +244,11 @@ impl Reach {
     pub(super) async fn probe(&self, tls: &ClientTls) -> Result<(), RedisError> {
         let trying = async {
             if self.is_cluster {
-                return self.cluster(CONNECT_TIMEOUT)?.get_async_connection().await.map(drop);
+                return self
+                    .cluster(tls, CONNECT_TIMEOUT)?
+                    .get_async_connection()
+                    .await
+                    .map(drop);
             }
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -263,28 +268,37 @@ impl Reach {
     fn client(&self, tls: &ClientTls) -> RedisResult<Client> {
         let nowhere = || RedisError::from((redis::ErrorKind::InvalidClientConfig, "no address"));
         let info = self.infos.first().cloned().ok_or_else(nowhere)?;
-        if tls.ca.is_none() && tls.identity.is_none() {
-            return Client::open(info);
+        match certificates(tls) {
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
         }
-        let certificates = TlsCertificates {
-            client_tls: tls.identity.as_ref().map(|[certificate, key]| ClientTlsConfig {
-                client_cert: certificate.to_vec(),
-                client_key: key.to_vec(),
-            }),
-            root_cert: tls.ca.as_ref().map(|ca| ca.to_vec()),
-        };
-        Client::build_with_tls(info, certificates)
     }
 
-    fn cluster(&self, timeout: Duration) -> RedisResult<ClusterClient> {
-        ClusterClient::builder(self.infos.clone())
+    /// All nodes are reached as the first one is: by TLS, or not.
+    fn cluster(&self, tls: &ClientTls, timeout: Duration) -> RedisResult<ClusterClient> {
+        let builder = ClusterClient::builder(self.infos.clone())
             .tcp_settings(tcp())
             .connection_timeout(CONNECT_TIMEOUT)
             .response_timeout(timeout)
             .retries(CLUSTER_RETRIES)
-            .connection_concurrency_limit(COMMANDS_IN_FLIGHT)
-            .build()
+            .connection_concurrency_limit(COMMANDS_IN_FLIGHT);
+        match certificates(tls) {
+            Some(certificates) => builder.certs(certificates).build(),
+            None => builder.build(),
+        }
     }
+}
+
+/// What files say of TLS, if any do.
+fn certificates(tls: &ClientTls) -> Option<TlsCertificates> {
+    let is_given = tls.ca.is_some() || tls.identity.is_some();
+    is_given.then(|| TlsCertificates {
+        client_tls: tls.identity.as_ref().map(|[certificate, key]| ClientTlsConfig {
+            client_cert: certificate.to_vec(),
+            client_key: key.to_vec(),
+        }),
+        root_cert: tls.ca.as_ref().map(|ca| ca.to_vec()),
+    })
 }
 
 fn tcp() -> TcpSettings {
@@ -336,6 +350,7 @@ mod tests {
             "redis://n:q@a:6379/2",
             "rediss://n:q@a:6379/1",
             "redis-cluster://n:q@a:6379",
+            "rediss-cluster://n:q@a:6379",
             "memory:",
             "",
         ] {
