@@ -42,6 +42,7 @@ pub use crate::peers::producer::{Producer, Push};
 pub use crate::peers::queue::Queue;
 pub use crate::peers::tool::tool;
 pub use crate::servers::app::App;
+pub use crate::servers::authlib::Authlib;
 pub use crate::servers::collector::Collector;
 pub use crate::servers::key_server::KeyServer;
 pub use crate::servers::openid::OpenId;

@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 use tests::nodes::port::free_port;
+use tests::servers::authlib::Unsigned;
 use tests::servers::http;
-use tests::{Client, OpenId, Stack, eventually};
+use tests::{Authlib, Client, OpenId, Provider, Stack, eventually};
 use tokio::time::Instant;
 
 use crate::authentication::expiry::SOON;
@@ -110,4 +111,62 @@ async fn a_certified_provider_is_found_followed_and_heard() {
     assert_eq!(answer.expect("an answer").status, 202);
     is_ended(&mut alice).await;
     assert_eq!(code(&stack, &last).await, "token_revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_library_signs_is_believed_as_token_and_as_logout() {
+    let (provider, events) = (Provider::start().await, free_port());
+    let issuer = provider.base();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs();
+    // Each logged in a minute ago, and logs out now.
+    let token = |alg: &'static str| Unsigned {
+        alg,
+        typ: Some("at+jwt"),
+        claims: json!({
+            "iss": issuer, "aud": "chat", "sub": "alice", "iat": now - 60, "exp": now + 300, "jti": format!("token-{alg}"),
+            "client_id": "chat-web", "sid": format!("session-{alg}"),
+        }),
+    };
+    let logout = |alg: &'static str| Unsigned {
+        alg,
+        typ: Some("logout+jwt"),
+        claims: json!({
+            "iss": issuer, "aud": "chat-web", "iat": now, "exp": now + 120, "jti": format!("logout-{alg}"),
+            "sid": format!("session-{alg}"), "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        }),
+    };
+    let both = Authlib::ALGORITHMS.map(|alg| [token(alg), logout(alg)]);
+    let Some(authlib) = Authlib::sign(both.as_flattened()) else {
+        return;
+    };
+    let discovered = json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys")});
+    provider.serve("/.well-known/openid-configuration", &discovered.to_string());
+    provider.serve("/keys", &authlib.jwks());
+    let builder = Stack::builder().settings(&[
+        ("jwt-keys", ""),
+        ("jwt-algorithms", ""),
+        ("jwt-issuer", &issuer),
+        ("jwt-audience", "chat"),
+        ("jwt-type", "at+jwt"),
+        ("provider-events-listen", &format!("127.0.0.1:{events}")),
+        ("provider-events-audience", "chat-web"),
+    ]);
+    let stack = builder.start().await;
+    for signed in authlib.signed().chunks(2) {
+        let [token, logout] = signed else { panic!("{signed:?}") };
+        let mut alice = in_as_alice(&stack, token).await;
+        // A logout lets nobody in.
+        assert_eq!(code(&stack, logout).await, "token_invalid", "{logout}");
+        let headers = [("Content-Type", "application/x-www-form-urlencoded")];
+        let form = format!("logout_token={logout}");
+        let address = ([127, 0, 0, 1], events).into();
+        let answer = http::post(address, "/backchannel-logout", &headers, form.as_bytes()).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 200, "{logout}: {answer:?}");
+        is_ended(&mut alice).await;
+        assert_eq!(code(&stack, token).await, "token_revoked", "{token}");
+    }
 }

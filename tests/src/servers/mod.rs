@@ -1,6 +1,7 @@
 //! What the programs speak to: key servers, providers, applications, collectors.
 
 pub mod app;
+pub mod authlib;
 pub mod certificate;
 pub mod collector;
 pub mod http;
@@ -11,5 +12,5 @@ pub mod pki;
 /// An identity provider, as claims want it.
 pub mod provider;
 pub mod proxy;
-pub mod upstream;
 pub mod tunnel;
+pub mod upstream;

@@ -40,7 +40,7 @@ impl OpenId {
     /// If it does not start.
     pub async fn start(events_url: &str) -> Option<Self> {
         if let Err(reason) = install() {
-            skip(reason);
+            skip("real provider", reason);
             return None;
         }
         let folder = Folder::new("provider");
@@ -137,12 +137,12 @@ fn install() -> Result<(), &'static str> {
 }
 
 /// `SKIPPED_TO` names the file in which `.ci/run` gathers what was not checked.
-fn skip(reason: &str) {
-    println!("real provider: SKIPPED: {reason}");
+pub(super) fn skip(what: &str, reason: &str) {
+    println!("{what}: SKIPPED: {reason}");
     if let Some(path) = env::var_os("SKIPPED_TO") {
         let file = OpenOptions::new().append(true).create(true).open(path);
         let mut file = file.expect("the file of what is skipped");
-        writeln!(file, "real provider: {reason}").expect("it can be written");
+        writeln!(file, "{what}: {reason}").expect("it can be written");
     }
 }
 
