@@ -479,6 +479,17 @@ fn what_is_installed_is_what_the_units_read() {
             let file = path.strip_prefix("/etc/countersign/").expect("a file of ours");
             assert!(install.contains(file), "{file}");
         }
+        let words = unit.lines().filter(|line| !line.starts_with('#'));
+        let words = words.flat_map(str::split_whitespace);
+        for name in words
+            .filter_map(|word| word.split_once("_FILE=%d/"))
+            .map(|(_, name)| name)
+        {
+            assert!(
+                unit.contains(&format!("\nLoadCredential={name}:")),
+                "{name} is given by nobody"
+            );
+        }
         for file in [format!("{program}.toml"), format!("{program}.env")] {
             assert!(install.contains(&file), "{file}");
         }
