@@ -2,7 +2,7 @@
 //!
 //! A worker takes in more than it handles, or whoever proves who they are would wait in the queue behind slow messages. But
 //! what waits here for a place ([`places`](crate::handler::places)) could be handled by a worker that has joined, or is done with
-//! its own. So a worker where something has waited for a while tells the others; those with nothing to do say so;
+//! its own. So a worker where something waits whenever it is looked at, be it each for a moment, tells the others; those with nothing to do say so;
 //! and then half of what waits goes back to the queue, the newest of the longest line first, as if it had not come. That is
 //! repeated while something waits here and somebody has nothing to do, and costs nothing otherwise.
 
@@ -20,8 +20,8 @@ use tracing::debug;
 
 use crate::handler::places::Places;
 
-/// How often it is looked at whether something waits, and how long that has to have waited: a worker that has joined has work
-/// within twice that.
+/// How often it is looked at whether something waits. What does so once is a matter of moments; twice in a row, and a worker that
+/// has joined has work.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
 
 /// How much is given back at a time.
@@ -50,9 +50,13 @@ impl Sharing {
     pub(crate) async fn tell(self: Arc<Self>, publisher: Publisher, names: Names, stopping: CancellationToken) {
         let mut looks = interval(LOOK_PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waited = false;
         loop {
             let spare = tokio::select! {
-                _ = looks.tick() => self.places.has_surplus(LOOK_PERIOD).then_some(Spare::Messages),
+                _ = looks.tick() => {
+                    let waits = self.places.has_surplus();
+                    (std::mem::replace(&mut waited, waits) && waits).then_some(Spare::Messages)
+                }
                 () = self.asked.notified() => {
                     (self.places.is_idle() && !stopping.is_cancelled()).then_some(Spare::Places)
                 }

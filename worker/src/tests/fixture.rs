@@ -437,6 +437,10 @@ async fn act(request: Request<'_>, app: &App) -> Result<Answers, HandlerError> {
             app.open.notified().await;
             Ok(echo())
         }
+        "brief" => {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(echo())
+        }
         "slow" => {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(echo())

@@ -77,3 +77,43 @@ async fn a_run_goes_on_elsewhere_in_its_order() {
     }
     fixture.expect_no_answer().await;
 }
+
+/// Neither ever waits for long, and yet there is work for two.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_moment_at_a_time_is_shared_too() {
+    const ENTRIES: u64 = 20;
+    let mut fixture = crowded();
+    let _first = fixture.worker();
+    let route = Route::new(&fixture.names.internal_exchange().name, keys::FORWARD);
+    for connection in 1..=2 {
+        let first = ForwardedMessage {
+            stamp: fixture.stamp(connection, 1),
+            notice: MessageKind::Run,
+            standing: stranger(),
+        };
+        let entries: Vec<_> = (1..=ENTRIES)
+            .map(|number| Entry {
+                body: message(&number.to_string(), "brief", "alice", &json!(number)).into(),
+                received: fixture.clock.now(),
+                unsettled: false,
+                trace: Vec::new(),
+            })
+            .collect();
+        let run = run::to_message(&first, &entries, &fixture.names.return_queue(fixture.terminator).name);
+        fixture.publisher.publish(route.clone(), run).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let begun = tokio::time::Instant::now();
+    let _second = fixture.worker();
+    let mut last = [0; 2];
+    for _ in 0..2 * ENTRIES {
+        let (properties, _) = fixture.answer().await;
+        let (stamp, _) = Reply::read(&properties).unwrap();
+        let of = &mut last[usize::try_from(stamp.connection.number - 1).unwrap()];
+        assert_eq!(stamp.sequence.get(), *of + 1, "each in its order");
+        *of += 1;
+    }
+    // One worker alone takes 4 s.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    fixture.expect_no_answer().await;
+}

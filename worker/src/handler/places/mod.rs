@@ -179,10 +179,9 @@ impl<T> Core<T> {
         self.lines.values().flatten().filter(|waiter| !waiter.claimant.injected)
     }
 
-    /// Whether something waits that another worker may have, and has done so for that long.
-    fn has_surplus(&self, waited: Duration, now: Instant) -> bool {
-        let is_surplus = |waiter: &Waiter<T>| waiter.claimant.may_move && waiter.since + waited <= now;
-        self.lines.values().flatten().any(is_surplus)
+    /// Whether something waits that another worker may have.
+    fn has_surplus(&self) -> bool {
+        self.lines.values().flatten().any(|waiter| waiter.claimant.may_move)
     }
 
     /// Whether nobody waits and somebody could be handled.
@@ -331,9 +330,9 @@ impl Places {
         taken
     }
 
-    /// Whether something has waited for that long, which another worker may have.
-    pub(crate) fn has_surplus(&self, waited: Duration) -> bool {
-        self.lock().has_surplus(waited, Instant::now())
+    /// Whether something waits that another worker may have.
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.lock().has_surplus()
     }
 
     /// Whether nobody waits and somebody could be handled.
