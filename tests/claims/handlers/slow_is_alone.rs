@@ -211,6 +211,8 @@ async fn two_hundred_sockets_that_ask_an_application_that_hangs_keep_nobody_else
     let stack = Stack::builder()
         .setting("handler", &upstream.handler())
         .setting("max-connections-per-ip", "off")
+        // They could have all of it.
+        .setting("concurrency", "100")
         .start()
         .await;
     let mut renewing = stack.client().await;
@@ -224,7 +226,7 @@ async fn two_hundred_sockets_that_ask_an_application_that_hangs_keep_nobody_else
     }
     eventually(60.s(), "as many hang as may", async || {
         let asked = upstream.asked().len();
-        if asked >= 100 { Ok(()) } else { Err(asked) }
+        if asked >= 50 { Ok(()) } else { Err(asked) }
     })
     .await;
     for _ in 0..10 {
