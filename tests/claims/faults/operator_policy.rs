@@ -72,6 +72,50 @@ async fn a_message_that_expires_on_the_broker_is_refused_for_now_and_costs_its_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_because_of_a_short_max_length_is_handled_or_refused_for_now_and_never_lost() {
+    let broker = Arc::new(Broker::start().await);
+    let stack = Stack::builder()
+        .broker(&broker)
+        .poisoned_workers(1)
+        .setting("prefetch", "1")
+        .setting("concurrency", "1")
+        .setting("max-in-flight", "12")
+        .setting("order", "none")
+        .setting("batch", "off")
+        .setting("publish-timeout", "2s")
+        .start()
+        .await;
+    let token = token_for("alice").mint();
+    let mut alice = stack.client().await;
+    alice.authenticate(&token).await;
+    set_policy(&broker, &json!({"max-length": 2})).await;
+    let mut asked = Vec::new();
+    for number in 0..MESSAGES {
+        asked.push(alice.ask("slow", None, json!(number)).await);
+    }
+    let mut refused = 0;
+    for id in &asked {
+        let answer = alice.answer_to(id, 60.s()).await;
+        if answer["type"] == "error" {
+            assert_eq!(
+                (&answer["error"]["code"], &answer["error"]["temporary"]),
+                (&json!("busy"), &json!(true)),
+                "{answer}"
+            );
+            refused += 1;
+        }
+    }
+    assert!(refused < MESSAGES, "there is room for two at a time");
+    alice.expect_nothing_shown().await;
+    in_flight(&stack.terminators()[0], 0.0).await;
+    // A push, too, is told of.
+    let outcome = stack.producer().await.push_to("alice", 1).await;
+    assert_eq!(outcome, "delivered");
+    assert_eq!(alice.push(30.s()).await["payload"], 1);
+    println!("{refused} of {MESSAGES} were refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_that_expires_on_the_broker_is_told_to_its_producer() {
     let broker = Arc::new(Broker::start().await);
     let mut stack = Stack::builder().broker(&broker).poisoned_workers(1).start().await;
