@@ -9,7 +9,7 @@ use tests::{Client, Load, Queue, Span, Stack, eventually, test_keys, token_for, 
 
 use crate::authentication::expiry::SOON;
 use crate::hostile::poison::dead_letter_over_the_dead;
-use crate::operating::traffic::Traffic;
+use crate::operating::rotation::traffic::Traffic;
 
 /// A file with a new seal key in it.
 fn seal_key(name: &str) -> String {

@@ -14,5 +14,4 @@ pub(crate) mod rotation;
 pub(crate) mod settings;
 pub(crate) mod start;
 pub(crate) mod structure;
-pub(crate) mod traffic;
 pub(crate) mod vocabulary;

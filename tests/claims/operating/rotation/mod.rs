@@ -1,6 +1,8 @@
 //! Passwords, keys and certificates are replaced while everything runs, under 300 messages a second: nothing is lost, and no socket
 //! closes.
 
+pub(crate) mod traffic;
+
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -26,7 +28,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
-use crate::operating::traffic::Traffic;
+use crate::operating::rotation::traffic::Traffic;
 
 /// Two looks at the files, and whatever comes of them, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
