@@ -69,6 +69,7 @@ use crate::broker::budget::Budgets;
 use crate::broker::forward::Forwarder;
 use crate::broker::phase::Phase;
 use crate::broker::reply_consumer::ReplyConsumer;
+use crate::broker::shards::Shards;
 use crate::broker::undelivered::UndeliveredPublisher;
 use crate::connection::registry::Registry;
 use crate::context::{ConnectionLimits, TerminatorContext};
@@ -317,7 +318,7 @@ impl Runtime {
         let forwarder = Forwarder::new(
             publisher,
             undelivered.clone(),
-            &names,
+            Shards::new(&names, config.broker.message_shards),
             return_queue.name,
             metrics,
             rooms,

@@ -50,7 +50,7 @@ use self::config::WorkerConfig;
 use self::handler::builtin::Application;
 pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
 use crate::admin::recent_decisions::RecentDecisions;
-use crate::admin::services::{AdminListener, AdminServices};
+use crate::admin::services::{AdminListener, AdminServices, watched};
 use crate::app::consumers::Consumers;
 pub use crate::app::parts::{Limits, Parts};
 pub use crate::app::start::StartError;
@@ -106,7 +106,7 @@ impl Worker {
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
         config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
-        let namespace = config.broker.namespace.as_str().to_owned();
+        let queues = watched(config.broker.namespace.as_str(), config.broker.message_shards);
         let bus = Arc::new(crate::app::start::bus(&config, access, &application));
         let parts = Parts {
             bus: bus.clone(),
@@ -120,13 +120,7 @@ impl Worker {
         let running = Consumers::start(parts, application, tracer.clone());
         let revoking = (running.revoker.clone(), running.known.clone());
         let events = events.map(|opened| opened.take(&config, verifier, clock, revoking));
-        let outside = door.watch(
-            bus,
-            &namespace,
-            store,
-            (refresher, credentials),
-            &running.recent_decisions,
-        );
+        let outside = door.watch(bus, queues, store, (refresher, credentials), &running.recent_decisions);
         Ok(Self {
             running,
             tracer,

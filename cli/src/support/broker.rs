@@ -71,6 +71,7 @@ impl BrokerArgs {
             namespace: Namespace::parse(&self.namespace).map_err(|want| anyhow!("--namespace: want {want}"))?,
             seal_keys: self.seal_keys.clone(),
             batch: Batch::Off,
+            message_shards: 1,
         };
         if let Some(conflict) = broker.conflicts().first() {
             bail!("--{} {}", conflict.setting, conflict.problem);

@@ -6,6 +6,7 @@
 //!                                                       ├▶ <ns>.retry ── one at a time ─▶ workers
 //!                                                       │ delivery limit: by the broker, `failed`
 //!                                                       └▶ <ns>.failed ─▶ workers, which take the token out ─▶ <ns>.dead
+//!                        with `message-shards`: `forward.<n>` ──▶ <ns>.messages.<n> ─▶ likewise
 //! any injector ─────────▶ <ns> ────────── message ──▶ <ns>.injected ─▶ workers ─▶ whatever queue it names, if it may
 //!                                                       │ likewise, `injected`
 //!                                                       ├▶ <ns>.injected.retry ── one at a time ─▶ workers
@@ -127,7 +128,9 @@ fn is_of_a_namespace(queue: &str) -> bool {
         ["return", "worker", "reply"].contains(&word) && is_number
     };
     let one_of_few = |word: &str, number: &str| {
-        word == "push" && (1..=2).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
+        ["push", "messages"].contains(&word)
+            && (1..=2).contains(&number.len())
+            && number.bytes().all(|byte| byte.is_ascii_digit())
     };
     let mut words = queue.rsplit('.');
     match (words.next(), words.next(), words.next()) {
@@ -152,6 +155,11 @@ const WORKER: &str = "worker.";
 const PUSH: &str = "push.";
 /// The most of those that there are.
 pub const MOST_PUSH_SHARDS: u16 = 16;
+
+/// The same for those where clients' messages wait, besides the first.
+const MESSAGES: &str = "messages.";
+/// The most queues that clients' messages wait in.
+pub const MOST_MESSAGE_SHARDS: u16 = 16;
 
 /// The same for those of workers where applications answer.
 const REPLY: &str = "reply.";
@@ -293,6 +301,34 @@ impl Names {
             former_bindings: vec![(self.exchange().name, keys::MESSAGE.to_owned())],
             ..queue
         }
+    }
+
+    /// Where clients' messages of the connections of one shard wait for a worker. The first is [`messages`](Self::messages).
+    pub fn message_shard(&self, number: u16) -> Queue {
+        if number == 0 {
+            return self.messages();
+        }
+        let limits = self.waiting(MESSAGES_DELIVERY_LIMIT, keys::FAILED);
+        self.internal_queue(&format!("{MESSAGES}{number}"), &keys::forward(number), limits)
+    }
+
+    /// All queues where clients' messages wait, if there are so many.
+    pub fn message_shards(&self, count: u16) -> impl Iterator<Item = Queue> {
+        (0..count.clamp(1, MOST_MESSAGE_SHARDS)).map(|number| self.message_shard(number))
+    }
+
+    /// The queue where clients' messages with that key wait.
+    pub fn messages_by(&self, key: &str) -> String {
+        let number = key
+            .strip_prefix(keys::FORWARD_TO)
+            .and_then(|number| number.parse().ok());
+        self.message_shard(number.unwrap_or_default()).name
+    }
+
+    /// Whether clients' messages wait in that queue.
+    pub fn is_of_messages(&self, queue: &str) -> bool {
+        let rest = self.rest_of(queue).and_then(|rest| rest.strip_prefix('.'));
+        rest.is_some_and(|rest| rest == "messages" || rest.starts_with(MESSAGES))
     }
 
     /// Where messages wait for a worker that came from anybody else.
@@ -482,7 +518,7 @@ impl Names {
             .strip_prefix(&self.namespace)
             .and_then(|rest| rest.strip_prefix('.'));
         let is_of_one = |suffix: &str| {
-            [RETURN, WORKER, REPLY, PUSH]
+            [RETURN, WORKER, REPLY, PUSH, MESSAGES]
                 .iter()
                 .any(|prefix| suffix.starts_with(prefix))
         };
@@ -493,7 +529,7 @@ impl Names {
     /// one by one, as what is tried again is.
     pub fn takes_batches(&self, route: &Route) -> bool {
         match self.rest_of(&route.exchange) {
-            Some(".internal") => [keys::FORWARD, keys::UNDELIVERED].contains(&&*route.key),
+            Some(".internal") => keys::is_forward(&route.key) || *route.key == *keys::UNDELIVERED,
             _ if route.exchange.is_empty() => {
                 let suffix = self.rest_of(&route.key).and_then(|rest| rest.strip_prefix('.'));
                 suffix.is_some_and(|suffix| suffix.starts_with(RETURN) || suffix.starts_with(PUSH))
@@ -606,6 +642,22 @@ pub mod keys {
     pub const RULES: &str = "rules";
     /// Terminator: a stamped client message.
     pub const FORWARD: &str = "forward";
+    /// Behind it, on a dot, the number of a shard other than the first.
+    pub(super) const FORWARD_TO: &str = "forward.";
+
+    /// The key of what is for that shard of clients' messages.
+    pub fn forward(shard: u16) -> String {
+        match shard {
+            0 => FORWARD.to_owned(),
+            _ => format!("{FORWARD_TO}{shard}"),
+        }
+    }
+
+    /// Whether it is the key of a stamped client message, whatever its shard.
+    pub fn is_forward(key: &str) -> bool {
+        key == FORWARD || key.starts_with(FORWARD_TO)
+    }
+
     /// Worker: a client's message that was given back.
     pub const RETRY: &str = "retry";
     /// Worker: one of anybody else.
@@ -650,6 +702,7 @@ mod tests {
             names.return_queue(TerminatorId::random()),
             names.push_shard(0),
             names.push_shard(MOST_PUSH_SHARDS - 1),
+            names.message_shard(MOST_MESSAGE_SHARDS - 1),
         ];
         let ours = ours
             .iter()
@@ -670,6 +723,29 @@ mod tests {
     }
 
     #[test]
+    fn each_shard_of_messages_is_reached_by_its_key_alone_and_takes_batches() {
+        let names = Names::new("n");
+        let shards: Vec<_> = names.message_shards(3).collect();
+        assert_eq!(shards[0], names.messages());
+        assert_eq!(names.message_shards(0).count(), 1);
+        assert_eq!(names.message_shards(u16::MAX).count(), usize::from(MOST_MESSAGE_SHARDS));
+        for (number, queue) in (0..).zip(&shards) {
+            let key = keys::forward(number);
+            assert_eq!(queue.bindings, [("n.internal".to_owned(), key.clone())]);
+            assert!(names.is_of_messages(&queue.name) && keys::is_forward(&key));
+            assert_eq!(names.messages_by(&key), queue.name);
+            assert!(names.takes_batches(&Route::new("n.internal", &key)));
+            assert_eq!(queue.kind, names.messages().kind);
+        }
+        for other in ["n.retry", "n.messagesx", "m.messages.1"] {
+            assert!(!names.is_of_messages(other), "{other}");
+        }
+        for other in ["retry", "forwarded", ""] {
+            assert!(!keys::is_forward(other), "{other}");
+        }
+    }
+
+    #[test]
     fn an_answer_goes_only_where_the_asker_may_read() {
         let replies = <ReplyQueues as crate::service::config::Value>::parse(r"^amq\.gen-,^reports\.").unwrap();
         let names = Names::new("n").answering(replies);
@@ -685,6 +761,8 @@ mod tests {
             ("reports.return.0123456789abcdef", false),
             ("reports.return.daily", true),
             ("reports.push.3", false),
+            ("reports.messages.3", false),
+            ("n.messages.15", false),
             ("reports.push.daily", true),
             ("other", false),
             ("n.return.0123456789abcdef", false),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shared::bus::topology::{Names, keys};
-use shared::bus::{Publication, PublishError, Publisher, Receipt, Route};
+use shared::bus::{Publication, PublishError, Publisher, Receipt};
 use shared::service::clock::Timestamp;
 use shared::wire::envelope::{ForwardedMessage, MessageKind, Standing, release, run};
 use shared::wire::id::{MessageId, Sequence};
@@ -16,6 +15,7 @@ use tracing::debug;
 
 use super::budget::{Budgets, Room};
 use super::forward_span::ForwardSpan;
+use super::shards::Shards;
 use super::undelivered::UndeliveredPublisher;
 use crate::admin::metrics::Metrics;
 use crate::connection::handle::ConnectionHandle;
@@ -34,7 +34,7 @@ pub(crate) struct Forwarder {
     pub(crate) publisher: Publisher,
     pub(crate) undelivered: UndeliveredPublisher,
     pub(crate) metrics: Arc<Metrics>,
-    route: Route,
+    shards: Shards,
     return_queue: String,
     glance: Glance,
     pub(crate) rooms: Budgets,
@@ -47,18 +47,17 @@ impl Forwarder {
     pub(crate) fn new(
         publisher: Publisher,
         undelivered: UndeliveredPublisher,
-        names: &Names,
+        shards: Shards,
         return_queue: String,
         metrics: Arc<Metrics>,
         rooms: Budgets,
         sealer: Sealer,
     ) -> Self {
-        let route = Route::new(&names.internal_exchange().name, keys::FORWARD);
         Self {
             publisher,
             undelivered,
             metrics,
-            route,
+            shards,
             return_queue,
             glance: Glance::new(false),
             rooms,
@@ -90,7 +89,7 @@ impl Forwarder {
         let (entries, receipts): (Vec<_>, Vec<_>) = opened.into_iter().map(Opened::into_entry).unzip();
         let settle = move |outcome| receipts.into_iter().for_each(|receipt: Receipt| receipt(outcome));
         Some(Publication {
-            route: self.route.clone(),
+            route: self.shards.of(first.stamp.connection),
             message: run::to_message(&first, &entries, &self.return_queue),
             receipt: Box::new(settle),
         })
@@ -102,7 +101,7 @@ impl Forwarder {
         let stamp = stamp(peer, sequence);
         debug!(target: "countersign::journey", stage = "ahead", %stamp, "sent ahead of its turn");
         let leaving =
-            ForwardSpan::received(&peer.common().tracer).publish(stamp, message.text.len(), &self.route.exchange);
+            ForwardSpan::received(&peer.common().tracer).publish(stamp, message.text.len(), self.shards.exchange());
         self.question(peer, stamp, standing, message, None, leaving)
             .into_publication(self)
     }
@@ -115,7 +114,7 @@ impl Forwarder {
         let stamp = stamp(peer, sequence);
         let (bytes, barrier) = (message.text.len(), message.looks.barrier);
         debug!(target: "countersign::journey", stage = "forward", %stamp, bytes, barrier, trace_id = leaving.trace_id(), "taken from the socket");
-        let leaving = leaving.publish(stamp, bytes, &self.route.exchange);
+        let leaving = leaving.publish(stamp, bytes, self.shards.exchange());
         self.question(peer, stamp, standing, message, unconfirmed, leaving)
     }
 
@@ -136,7 +135,7 @@ impl Forwarder {
                     debug!(target: "countersign::journey", stage = "again", %stamp, "forwarded a second time");
                     ForwardSpan::again(span)
                 };
-                let leaving = leaving.publish(stamp, body.len(), &self.route.exchange);
+                let leaving = leaving.publish(stamp, body.len(), self.shards.exchange());
                 let clock = &peer.common().clock;
                 let received = first.or_else(|| received.map(|moment| clock.to_own(moment)));
                 let message = self.received(body, received.unwrap_or_else(|| clock.own_now()));
@@ -225,7 +224,7 @@ impl Forwarder {
             standing,
         };
         let message = question.to_message(Bytes::new(), &self.return_queue, common.clock.now());
-        self.publisher.publish(self.route.clone(), message).await
+        self.publisher.publish(self.shards.of(stamp.connection), message).await
     }
 
     fn question(
@@ -291,7 +290,7 @@ impl Forwarder {
             standing,
         };
         Publication {
-            route: self.route.clone(),
+            route: self.shards.of(stamp.connection),
             message: question.to_message(body, &self.return_queue, peer.common().clock.now()),
             receipt,
         }
@@ -314,7 +313,7 @@ impl Opened {
         let mut message = self.question.to_message(body, &forwarder.return_queue, received);
         message.properties.headers.extend(trace);
         Publication {
-            route: forwarder.route.clone(),
+            route: forwarder.shards.of(self.question.stamp.connection),
             message,
             receipt: self.receipt,
         }

@@ -7,6 +7,7 @@ pub(crate) mod forward;
 pub(crate) mod forward_span;
 pub(crate) mod phase;
 pub(crate) mod reply_consumer;
+pub(crate) mod shards;
 pub(crate) mod undelivered;
 
 /// How many replies the broker delivers that are not yet written to their sockets.

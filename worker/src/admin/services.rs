@@ -95,7 +95,7 @@ impl AdminListener {
     pub(crate) fn watch(
         self,
         bus: Arc<RabbitmqBus>,
-        namespace: &str,
+        queues: Vec<(String, String)>,
         store: Arc<dyn Store>,
         (refresher, credentials): (KeyRefresher, Credentials),
         recent_decisions: &RecentDecisions,
@@ -106,7 +106,7 @@ impl AdminListener {
         let mut watchers = JoinSet::new();
         watchers.spawn(watch_broker("worker", self.broker, bus.link()));
         watchers.spawn(watch_store(self.store, store));
-        watchers.spawn(watch_queues(bus.clone(), watched(namespace)));
+        watchers.spawn(watch_queues(bus.clone(), queues));
         watchers.spawn(watch_keys(self.keys, refresher.standing()));
         watchers.spawn(refresher.run());
         AdminServices {
@@ -170,12 +170,16 @@ async fn watch_store(check: CheckHandle, store: Arc<dyn Store>) {
     }
 }
 
-fn watched(namespace: &str) -> Vec<(&'static str, String)> {
-    QUEUES.map(|queue| (queue, format!("{namespace}.{queue}"))).to_vec()
+/// By what the metric calls each, and its name.
+pub(crate) fn watched(namespace: &str, message_shards: u16) -> Vec<(String, String)> {
+    let shards = (1..message_shards).map(|shard| format!("messages.{shard}"));
+    let all = QUEUES.map(str::to_owned).into_iter().chain(shards);
+    all.map(|queue| (queue.clone(), format!("{namespace}.{queue}")))
+        .collect()
 }
 
 /// Tells how many AMQP messages wait in each queue: in `countersign.messages` for workers, in `countersign.dead` for people.
-async fn watch_queues(bus: Arc<RabbitmqBus>, queues: Vec<(&'static str, String)>) {
+async fn watch_queues(bus: Arc<RabbitmqBus>, queues: Vec<(String, String)>) {
     let names: Vec<_> = queues.iter().map(|(_, name)| name.clone()).collect();
     loop {
         let waiting = bus.waiting(&names).await;
@@ -183,7 +187,7 @@ async fn watch_queues(bus: Arc<RabbitmqBus>, queues: Vec<(&'static str, String)>
         let period = if waiting.is_empty() { PING_PERIOD } else { QUEUES_PERIOD };
         for (name, count) in waiting {
             if let Some((label, _)) = queues.iter().find(|(_, known)| *known == name) {
-                gauge!("countersign_worker_queue_messages", "queue" => *label).set(f64::from(count));
+                gauge!("countersign_worker_queue_messages", "queue" => label.clone()).set(f64::from(count));
             }
         }
         tokio::time::sleep(period).await;
@@ -214,9 +218,10 @@ mod tests {
     #[test]
     fn every_queue_that_all_workers_share_is_watched() {
         let names = Names::new("test");
-        let shared = names.common().queues.into_iter().chain(names.retries(5));
+        let shards = names.message_shards(3).skip(1);
+        let shared = names.common().queues.into_iter().chain(names.retries(5)).chain(shards);
         let shared: BTreeSet<_> = shared.map(|queue| queue.name).collect();
-        let watched: BTreeSet<_> = watched("test").into_iter().map(|(_, name)| name).collect();
+        let watched: BTreeSet<_> = watched("test", 3).into_iter().map(|(_, name)| name).collect();
         assert_eq!(watched, shared);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use metrics::gauge;
-use shared::bus::topology::{Names, QueueKind};
+use shared::bus::topology::{MOST_PUSH_SHARDS, Names, QueueKind};
 use shared::bus::{Bus, PublishTimeout};
 use shared::service::audit::Audit;
 use shared::service::chance;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::parts::Parts;
 use super::queue_consumer::{QueueConsumer, Shutdown};
+use super::shards;
 use super::sharing::Sharing;
 use crate::admin::metrics::Metrics;
 use crate::admin::recent_decisions::RecentDecisions;
@@ -25,7 +26,7 @@ use crate::outbound::metrics::Counters;
 use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::pushes::Pushes;
 use crate::outbound::pushes::known::Known as KnownPushes;
-use crate::outbound::pushes::shards::{self, Shards};
+use crate::outbound::pushes::shards::Shards;
 use crate::outbound::undelivered::UndeliveredConsumer;
 use crate::outbound::{Leavings, Outbound};
 use crate::process::given_up::GivenUp;
@@ -213,13 +214,19 @@ impl OutboundConsumers {
                 tasks.spawn(shutdown.kill.clone().run_until_cancelled_owned(pushing));
             }
         };
-        let looking = shards::look(bus.clone(), names.clone(), wanted.clone());
+        let looking = {
+            let (bus, names, wanted) = (bus.clone(), names.clone(), wanted.clone());
+            async move {
+                let name = |shard| names.push_shard(shard).name;
+                shards::look(&bus, name, MOST_PUSH_SHARDS, &wanted).await;
+            }
+        };
         tokio::spawn(kill.clone().run_until_cancelled_owned(looking));
         tasks.spawn(
             shutdown
                 .stop
                 .clone()
-                .run_until_cancelled_owned(shards::keep_up(wanted.subscribe(), begin)),
+                .run_until_cancelled_owned(shards::keep_up(wanted.subscribe(), 0, begin)),
         );
         let putting = Arc::new(UndeliveredConsumer::new(outbound.clone()));
         let pushing = Arc::new(pushes).run(in_order(names.pushes()));

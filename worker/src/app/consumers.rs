@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <ns>.messages ───── many at a time ──────────────────▶ pipeline     (what was delivered before: moved to <ns>.retry)
+//! <ns>.messages.<n> ─ likewise, as many as there are
 //! <ns>.retry ──────── one at a time ───────────────────▶ pipeline
 //! <ns>.failed ─────── one at a time ───────────────────▶ dead letters
 //! <ns>.injected, <ns>.injected.retry, <ns>.injected.failed: likewise, apart
@@ -18,11 +19,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::bus::topology::Names;
+use futures_util::FutureExt;
+use shared::bus::topology::{MOST_MESSAGE_SHARDS, Names};
 use shared::bus::{Delivery, PublishTimeout, batch};
 use shared::service::clock::Clock;
 use shared::service::trace::Tracer;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -31,6 +33,7 @@ use tracing::{info, warn};
 use super::background::OutboundConsumers;
 use super::parts::{Limits, Parts};
 use super::queue_consumer::{QueueConsumer, Shutdown};
+use super::shards;
 use crate::admin::metrics::Metrics;
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::auth::recorded::AuthStateRecorder;
@@ -131,11 +134,8 @@ impl Consumers {
         let retries = names.retries(max_deliveries).map(|queue| intake(queue, RETRY_PREFETCH));
         let failures = names.failures().map(|queue| intake(queue, FAILED_PREFETCH));
         let of_outsiders = prefetch.min(INJECTED_PREFETCH);
-        let messages = [
-            (bus.shared_consumer(names.messages(), prefetch), prefetch),
-            (bus.consumer(names.injected(), of_outsiders), of_outsiders),
-        ];
-        let messages = messages.map(|(consumer, prefetch)| (QueueConsumer::new(consumer, shutdown.clone()), prefetch));
+        let injected = intake(names.injected(), of_outsiders);
+        let message_shards = parts.limits.message_shards.clamp(1, MOST_MESSAGE_SHARDS);
         let metrics = Arc::new(Metrics::new());
         let outward = OutboundConsumers::new(&parts, &names, &metrics);
         let rooms = Arc::new(MessageConsumers::new(
@@ -151,8 +151,29 @@ impl Consumers {
         let telling = rooms.pipeline.refusals.clone().keep_telling();
         tokio::spawn(shutdown.kill.clone().run_until_cancelled_owned(telling));
         outward.start(&bus, &shutdown, &tasks);
-        for (intake, prefetch) in messages {
-            tasks.spawn(rooms.clone().work_on_messages(intake, prefetch, shutdown.kill.clone()));
+        tasks.spawn(
+            rooms
+                .clone()
+                .work_on_messages(injected, of_outsiders, shutdown.kill.clone()),
+        );
+        let begin = {
+            let (bus, names, rooms) = (bus.clone(), names.clone(), rooms.clone());
+            let (shutdown, tasks) = (shutdown.clone(), tasks.clone());
+            // All together are given what one would be.
+            let share = prefetch.div_ceil(message_shards);
+            move |shard| {
+                let consumer = bus.shared_consumer(names.message_shard(shard), share);
+                let intake = QueueConsumer::new(consumer, shutdown.clone());
+                tasks.spawn(rooms.clone().work_on_messages(intake, share, shutdown.kill.clone()));
+            }
+        };
+        (0..message_shards).for_each(&begin);
+        let (wanted, there) = watch::channel(message_shards);
+        let name = move |shard| names.message_shard(shard).name;
+        let looking = shards::keep_looking(bus, name, MOST_MESSAGE_SHARDS, wanted);
+        let keeping_up = shards::keep_up(there, message_shards, begin);
+        for doing in [looking.boxed(), keeping_up.boxed()] {
+            tasks.spawn(shutdown.stop.clone().run_until_cancelled_owned(doing));
         }
         for intake in retries {
             tasks.spawn(rooms.clone().work_on_retry(intake, shutdown.kill.clone()));
@@ -313,7 +334,7 @@ impl MessageConsumers {
 
     async fn take_message(&self, delivery: Delivery) {
         if let Some(reason) = batch::why_unreadable(&delivery.message) {
-            let queue = self.pipeline.names.messages().name;
+            let queue = self.pipeline.names.messages_by(&delivery.routing_key);
             return match self.dead_letters[0].bury_unreadable(&delivery, reason, queue).await {
                 Ok(()) => delivery.ack(),
                 Err(reason) => self.pipeline.give_back(delivery, &reason).await,

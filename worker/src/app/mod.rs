@@ -5,5 +5,6 @@ pub(crate) mod consumers;
 pub(crate) mod parts;
 pub mod program;
 pub(crate) mod queue_consumer;
+pub(crate) mod shards;
 pub(crate) mod sharing;
 pub(crate) mod start;

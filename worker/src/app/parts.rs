@@ -79,6 +79,8 @@ pub struct Limits {
     pub scope_claims: Vec<ClaimPath>,
     /// Which messages anybody may send.
     pub public_types: PublicTypes,
+    /// In how many queues clients' messages wait.
+    pub message_shards: u16,
     /// To how many queues pushes are passed on; 1 means none.
     pub push_shards: u16,
     /// For how long what a connection that is gone misses is kept for it; nothing if it is not.

@@ -111,6 +111,7 @@ impl WorkerConfig {
             required_scopes: self.required_scopes.clone(),
             scope_claims: self.jwt_scope_claims.to_vec(),
             public_types: self.public_types.clone(),
+            message_shards: self.broker.message_shards,
             push_shards: self.push_shards,
             resume_window: self.resume_window,
             hold_overflow: self.hold_overflow,

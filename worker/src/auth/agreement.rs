@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use metrics::{Gauge, gauge};
 use sha2::{Digest as _, Sha256};
-use shared::bus::topology::{Names, keys};
+use shared::bus::topology::{MOST_PUSH_SHARDS, Names, keys};
 use shared::bus::{Publisher, Route};
 use shared::service::chance;
 use shared::service::config::Settings as _;
@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
+use crate::app::shards;
 use crate::config::WorkerConfig;
-use crate::outbound::pushes::shards;
 
 /// How often a worker tells its rules, and for how long another's are believed to be in force.
 const TELL_PERIOD: Duration = Duration::from_secs(30);
@@ -120,7 +120,7 @@ impl Agreement {
             digest,
             push_shards,
         } = rules;
-        shards::raise(&self.push_shards, push_shards);
+        shards::raise(&self.push_shards, push_shards, MOST_PUSH_SHARDS);
         let before = others.insert(
             worker.clone(),
             Heard {

@@ -285,8 +285,7 @@ impl DeadLetterPublisher {
         if queue == retry.name {
             !origin::was_injected(&message.properties)
         } else {
-            queue == self.names.messages().name
-                && text_header(&message.properties, DEATH_EXCHANGE) == Some(&self.internal)
+            self.names.is_of_messages(queue) && text_header(&message.properties, DEATH_EXCHANGE) == Some(&self.internal)
         }
     }
 

@@ -83,10 +83,16 @@ pub(crate) fn is_forwarded(delivery: &Delivery, internal: &str) -> bool {
     let moved = || text_header(&delivery.message.properties, HEADER_ORIGIN) == Some(keys::FORWARD);
     *delivery.exchange == *internal
         && match &*delivery.routing_key {
-            keys::FORWARD => true,
             keys::RETRY => moved(),
-            _ => false,
+            key => keys::is_forward(key),
         }
+}
+
+/// The key by which it goes back to the queue that it came from, unless that is one where what was moved waits.
+pub(crate) fn key_of(delivery: &Delivery) -> &str {
+    Some(&*delivery.routing_key)
+        .filter(|key| keys::is_forward(key))
+        .unwrap_or(keys::FORWARD)
 }
 
 /// Whether a worker moved it, because it had been given out before.
@@ -107,7 +113,7 @@ pub(crate) fn first_seen_s(delivery: &Delivery, internal: &str) -> Option<u64> {
         return None;
     }
     match properties.header(HEADER_FIRST_SEEN) {
-        Some(Value::Integer(seconds)) if *delivery.routing_key != *keys::FORWARD => u64::try_from(*seconds).ok(),
+        Some(Value::Integer(seconds)) if !keys::is_forward(&delivery.routing_key) => u64::try_from(*seconds).ok(),
         _ => properties.timestamp_s,
     }
 }

@@ -67,7 +67,7 @@ use crate::handler::breaker::Breaker;
 use crate::handler::idempotency::Idempotency;
 use crate::handler::places::Places;
 use crate::message::opening::Opening;
-use crate::message::origin::{Origin, was_moved};
+use crate::message::origin::{Origin, key_of, was_moved};
 use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
 use crate::outbound::Outbound;
 use crate::process::given_up::GivenUp;
@@ -251,7 +251,7 @@ impl Pipeline {
         let question = origin.question();
         let (outcome, recent_decisions) = (conclusion.outcome, conclusion.recent_decisions.clone());
         if outcome == Outcome::HandedOn {
-            let route = Route::new(&self.internal, keys::FORWARD);
+            let route = Route::new(&self.internal, key_of(delivery));
             self.publisher.publish(route, delivery.message.clone()).await?;
             return Ok(outcome);
         }

@@ -17,7 +17,7 @@ impl Pipeline {
         why: Unsealable,
     ) -> Result<Conclusion, PublishError> {
         self.opening.tell(origin.stamp(), why);
-        let queue = self.names.messages().name;
+        let queue = self.names.messages_by(&delivery.routing_key);
         self.dead_letters.bury_unsealable(delivery, why, queue).await?;
         // By what `id` its client knows it, nobody can tell.
         let refusal = ErrorBody::new(ErrorCode::Internal, "the message cannot be read");

@@ -120,6 +120,7 @@ impl Fixture {
                 required_scopes: RequiredScopes::default(),
                 scope_claims: Vec::new(),
                 public_types: crate::config::PublicTypes::default(),
+                message_shards: 1,
                 push_shards: 1,
                 resume_window: Some(HOLD_TTL),
                 hold_overflow: HoldOverflow::Newest,

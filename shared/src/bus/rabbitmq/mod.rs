@@ -62,10 +62,15 @@ pub struct RabbitmqConfig {
 impl RabbitmqConfig {
     /// What the settings of `program` say, for everybody's topology.
     pub fn of_program(program: &str, broker: &BrokerConfig, access: Access) -> Self {
+        let names = Names::new(broker.namespace.as_str());
+        let mut topology = names.common();
+        topology
+            .queues
+            .extend(names.message_shards(broker.message_shards).skip(1));
         Self {
             access,
             name: format!("{} {program}", broker.namespace),
-            topology: Names::new(broker.namespace.as_str()).common(),
+            topology,
             most_body: MOST_BODY,
             batches: broker.batches(),
         }

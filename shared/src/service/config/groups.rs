@@ -45,6 +45,11 @@ crate::settings! {
         /// broker's load: `auto`, or `off`. A single message always goes as it is, and batches are always read. Set it to
         /// `off` while terminators or workers run that are too old to read batches.
         pub batch: Batch = "auto",
+        /// In how many queues clients' messages wait for workers, those of one connection all in one of them. A queue is led by one
+        /// node of the broker, on one of its cores; more of them spread over a cluster. Terminators choose the queue, and workers
+        /// take from all of them: from as many as this says, and from those beyond that they find on the broker, at their start and
+        /// every 30 s. So raise it on the workers first. Nothing is lost when it changes.
+        pub message_shards: u16 = "1" in "1"..="16",
     }
 }
 

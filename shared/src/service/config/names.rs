@@ -68,6 +68,7 @@ pub const EVERY_SETTING: &[&str] = &[
     "max-in-flight",
     "max-message-size",
     "max-revocations",
+    "message-shards",
     "messages-per-second",
     "namespace",
     "on-expired-push",

@@ -8,12 +8,10 @@
 //! larger is brought on its way, too. It knows of them from the broker at its start, and from what others say of themselves.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use shared::bus::topology::{MOST_PUSH_SHARDS, Names};
-use shared::bus::{Bus, Link, Message, Route, Whole};
+use shared::bus::{Message, Route, Whole};
 use shared::wire::tag::IdentityTag;
-use tokio::sync::watch;
 
 use super::Pushes;
 use super::push::{Addressee, Push};
@@ -78,48 +76,9 @@ impl Pushes {
     }
 }
 
-/// Tells how many queues there are, at least as many as `own`, until nobody wants to know: first those that the broker has.
-pub(crate) async fn look(bus: Arc<dyn Bus>, names: Names, wanted: watch::Sender<u16>) {
-    let mut link = bus.link();
-    if link.wait_for(Link::is_up).await.is_err() {
-        return;
-    }
-    let mut there = *wanted.borrow();
-    while there < MOST_PUSH_SHARDS && bus.is_there(&names.push_shard(there).name).await {
-        there += 1;
-    }
-    raise(&wanted, there);
-}
-
-/// There are so many, if not more.
-pub(crate) fn raise(wanted: &watch::Sender<u16>, count: u16) {
-    let count = count.min(MOST_PUSH_SHARDS);
-    wanted.send_if_modified(|known| {
-        let is_news = count > *known;
-        *known = count.max(*known);
-        is_news
-    });
-}
-
-/// Begins with each queue as soon as it is known that there is one, for ever.
-pub(crate) async fn keep_up(mut wanted: watch::Receiver<u16>, begin: impl Fn(u16)) {
-    let mut begun = 0;
-    loop {
-        let most = *wanted.borrow_and_update();
-        (begun..most).for_each(&begin);
-        begun = begun.max(most);
-        if wanted.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use shared::bus::Value;
-    use shared::bus::memory::MemoryBus;
 
     use super::*;
     use crate::outbound::pushes::subjects::SUBJECTS;
@@ -167,26 +126,5 @@ mod tests {
         }
         all.sort_unstable();
         assert_eq!((passed.len(), all.concat()), (2, "abcdefgh".to_owned()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_queue_is_begun_with_once_whoever_knows_of_it() {
-        let names = Names::new("test");
-        let bus = Arc::new(MemoryBus::new(&names.common()));
-        // Somebody had four of them.
-        let left: Vec<_> = (0..4).map(|shard| bus.consumer(names.push_shard(shard), 1)).collect();
-        drop(left);
-        let begun = Arc::new(Mutex::new(Vec::new()));
-        let (wanted, seen) = watch::channel(2);
-        let recent_decisions = begun.clone();
-        let keeping = tokio::spawn(keep_up(seen, move |shard| recent_decisions.lock().unwrap().push(shard)));
-        tokio::task::yield_now().await;
-        assert_eq!(*begun.lock().unwrap(), [0, 1]);
-        raise(&wanted, 1);
-        look(bus, names, wanted.clone()).await;
-        raise(&wanted, 6);
-        drop(wanted);
-        keeping.await.unwrap();
-        assert_eq!(*begun.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
     }
 }

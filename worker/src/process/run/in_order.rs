@@ -22,7 +22,7 @@ use tracing::debug;
 
 use crate::admin::metrics::Outcome;
 use crate::message::of_run::{message_of, rest_of};
-use crate::message::origin::{Origin, was_moved};
+use crate::message::origin::{Origin, key_of, was_moved};
 use crate::process::concluding::sent_back;
 use crate::process::trace;
 use crate::process::trace::JOURNEY;
@@ -47,7 +47,7 @@ impl Pipeline {
         let entries = match run::decode(&delivery.message.body) {
             Ok(entries) => entries,
             Err(broken) => {
-                let (reason, queue) = (broken.to_string(), self.names.messages().name);
+                let (reason, queue) = (broken.to_string(), self.names.messages_by(&delivery.routing_key));
                 return match self.dead_letters.bury_unreadable(&delivery, &reason, queue).await {
                     Ok(()) => delivery.ack(),
                     Err(reason) => self.give_back(delivery, &reason).await,
@@ -114,7 +114,7 @@ impl Pipeline {
                 behind.standing.held |= before.held;
                 // What nobody has tried is tried as before, unless one of it may be what kills.
                 let careful = alone || broken.is_some();
-                let key = if careful { keys::RETRY } else { keys::FORWARD };
+                let key = if careful { keys::RETRY } else { key_of(&delivery) };
                 self.pass_on(&delivery, &behind, &entries, done, key).await.err()
             }
             (failed, _) => failed,
