@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::{mpsc, oneshot};
@@ -34,7 +34,11 @@ impl Route {
 
     /// Straight into the queue of this name.
     pub fn queue(name: &str) -> Self {
-        Self::new("", name)
+        static DEFAULT_EXCHANGE: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+        Self {
+            exchange: DEFAULT_EXCHANGE.clone(),
+            key: name.into(),
+        }
     }
 }
 

@@ -108,9 +108,20 @@ impl Forwarder {
 
     /// Opens a question. If the broker refuses it, the client is told.
     pub(crate) fn open(&self, peer: &Arc<ConnectionHandle>, message: Received, room: Option<Room>) -> Opened {
-        let leaving = ForwardSpan::received(&peer.common().tracer);
         let (unconfirmed, unanswered) = room.map(|room| (room.unconfirmed, room.unanswered)).unzip();
-        let (sequence, standing) = peer.forward(message.looks, unanswered.flatten());
+        let asked = peer.forward(message.looks, unanswered.flatten());
+        self.opened(peer, message, asked, unconfirmed)
+    }
+
+    /// A question that is open by now, under that sequence.
+    pub(crate) fn opened(
+        &self,
+        peer: &Arc<ConnectionHandle>,
+        message: Received,
+        (sequence, standing): (Sequence, Standing),
+        unconfirmed: Option<OwnedSemaphorePermit>,
+    ) -> Opened {
+        let leaving = ForwardSpan::received(&peer.common().tracer);
         let stamp = stamp(peer, sequence);
         let (bytes, barrier) = (message.text.len(), message.looks.barrier);
         debug!(target: "countersign::journey", stage = "forward", %stamp, bytes, barrier, trace_id = leaving.trace_id(), "taken from the socket");

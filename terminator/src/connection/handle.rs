@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::close_reason::CloseReason;
 use super::looks::Looks;
 use super::outgoing::Batch;
-use super::read_ahead::Received;
+use super::read_ahead::{ReadAhead, Received};
 use crate::context::TerminatorContext;
 use crate::session::acknowledging::Acknowledged;
 use crate::session::in_flight::InFlight;
@@ -159,14 +159,19 @@ impl ConnectionHandle {
         self.wake.notify_one();
     }
 
+    /// It sends messages, which are forwarded together.
+    pub(crate) fn forward_run(&self, run: impl FnOnce(&mut Session, Instant)) {
+        self.change(|session| run(session, Instant::now()));
+    }
+
     /// It has sent a message.
     pub(crate) fn forward(&self, looks: Looks, room: Option<OwnedSemaphorePermit>) -> (Sequence, Standing) {
         self.change(|session| session.forward(looks, room, Instant::now()))
     }
 
-    /// So many messages of its were read and cannot be forwarded yet.
-    pub(crate) fn reads_ahead(&self, messages: usize, last: Option<Looks>) {
-        self.change(|session| session.reads_ahead(messages, last, Instant::now()));
+    /// These messages of its were read and cannot be forwarded yet.
+    pub(crate) fn reads_ahead(&self, ahead: &ReadAhead) {
+        self.change(|session| session.reads_ahead(ahead, Instant::now()));
     }
 
     /// Something of its may be sent ahead of its turn, if what would renew it has waited long enough.

@@ -80,6 +80,8 @@ pub(crate) struct Connection {
     pub(crate) parked: Option<Parked>,
     /// What was read and may not be forwarded yet.
     pub(crate) ahead: ReadAhead,
+    /// Whether something was there when that was told last.
+    waits_ahead: bool,
     reading: Reading,
     /// What is in the socket's buffer may be written until the limit of its grant only.
     pub(crate) unflushed: bool,
@@ -126,6 +128,7 @@ impl Connection {
             leaving: ForwardSpan::No,
             parked: None,
             ahead: ReadAhead::default(),
+            waits_ahead: false,
             reading: Reading::Goes,
             unflushed: false,
         }
@@ -147,7 +150,7 @@ impl Connection {
         }
         loop {
             let ended = match self.next_event().await {
-                Event::Frame(frame) => self.on_frame(frame),
+                Event::Frame(frame) => self.on_frames(frame),
                 Event::Broken(error) => self.on_broken(CloseReason::of(&error)),
                 Event::Left => Some(CloseReason::Left),
                 Event::Woken => self.on_woken().await,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
 use shared::bus::PublishError;
 use shared::wire::envelope::run;
 use shared::wire::protocol::CloseCode;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::close_reason::CloseReason;
+use super::handle::ConnectionHandle;
 use super::parked::{Parked, Unsent};
 use super::{Connection, ForwardSpan};
 use crate::broker::phase::Phase;
@@ -102,14 +104,22 @@ impl Connection {
             self.entry.peer.reads_log_out();
         }
         self.ahead.push(message);
-        if self.may_forward() {
-            return self.forward_ahead();
+        // What came with it is read first, so that it goes together; but not what may give up what is before it.
+        if looks.cancels { self.forward_ahead() } else { None }
+    }
+
+    /// Takes all frames that are there, as far as they may be read: they came together, and what of them is forwarded goes together.
+    pub(super) fn on_frames(&mut self, first: Message) -> Option<CloseReason> {
+        let mut ended = self.on_frame(first);
+        while ended.is_none() && self.may_read() {
+            ended = match self.socket.next().now_or_never() {
+                Some(Some(Ok(frame))) => self.on_frame(frame),
+                Some(Some(Err(error))) => self.on_broken(CloseReason::of(&error)),
+                Some(None) => Some(CloseReason::Left),
+                None => break,
+            };
         }
-        self.entry.peer.reads_ahead(self.ahead.len(), Some(looks));
-        if looks.cancels {
-            self.send_ahead();
-        }
-        None
+        ended
     }
 
     /// Forwards what was read, as far as it can be now.
@@ -122,59 +132,80 @@ impl Connection {
             ending = self.forward();
         }
         self.send_ahead();
-        self.entry.peer.reads_ahead(self.ahead.len(), None);
+        let waits = !self.ahead.is_empty();
+        if waits || self.waits_ahead {
+            self.entry.peer.reads_ahead(&self.ahead);
+        }
+        self.waits_ahead = waits;
         ending
     }
 
     /// Forwards the first that was read, and what may go with it.
     fn forward(&mut self) -> Option<CloseReason> {
         let peer = self.entry.peer.clone();
-        let (most, is_authenticated) = peer.look(|session| (session.most_in_a_run(), session.was_ever_bound()));
-        let refusing = *self.phase.borrow() == Phase::Refusing;
-        let (mut opened, mut bytes) = (Vec::new(), 0);
-        let mut ending = None;
-        while opened.len() < most
-            && let Some(next) = self.ahead.first()
-        {
-            let (looks, length) = (next.looks, next.text.len());
-            bytes += length;
-            if !opened.is_empty() && (bytes > run::MOST_BYTES || !peer.look(|session| session.may_follow(looks))) {
-                break;
-            }
-            if self.is_too_early(is_authenticated) {
-                ending = Some(CloseReason::close(CloseCode::RateLimited));
-                break;
-            }
-            let Some(message) = self.ahead.pop() else { break };
-            if refusing {
-                self.forwarder.metrics.message_refused(PublishError::Away);
-                if message.looks.logs_out {
-                    peer.refuses_log_out();
-                }
-                peer.tell(refusal(&message.text, PublishError::Away));
-                continue;
-            }
-            match self.forwarder.rooms.take(length, is_authenticated) {
-                Ok(room) => opened.push(self.forwarder.open(&peer, message, Some(room))),
-                Err(room) if opened.is_empty() => {
-                    self.parked = Some(Parked::ForBytes(Box::new(Unsent {
-                        message: Some(message),
-                        room,
-                        forwarder: self.forwarder.clone(),
-                        peer: peer.clone(),
-                    })));
-                    break;
-                }
-                Err(_) => {
-                    self.ahead.push_front(message);
-                    break;
-                }
-            }
+        if *self.phase.borrow() == Phase::Refusing {
+            return self.refuse_first(&peer);
         }
-        if let Some(publication) = self.forwarder.together(opened) {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let mut ending = None;
+        peer.forward_run(|session, now| {
+            let (most, is_authenticated) = (session.most_in_a_run(), session.was_ever_bound());
+            while taken.len() < most
+                && let Some(next) = self.ahead.first()
+            {
+                let (looks, length) = (next.looks, next.text.len());
+                bytes += length;
+                if !taken.is_empty() && (bytes > run::MOST_BYTES || !session.may_follow(looks)) {
+                    break;
+                }
+                if self.is_too_early(is_authenticated) {
+                    ending = Some(CloseReason::close(CloseCode::RateLimited));
+                    break;
+                }
+                let Some(message) = self.ahead.pop() else { break };
+                match self.forwarder.rooms.take(length, is_authenticated) {
+                    Ok(room) => {
+                        let (sequence, standing) = session.forward(looks, room.unanswered, now);
+                        taken.push((message, sequence, standing, room.unconfirmed));
+                    }
+                    Err(room) if taken.is_empty() => {
+                        self.parked = Some(Parked::ForBytes(Box::new(Unsent {
+                            message: Some(message),
+                            room,
+                            forwarder: self.forwarder.clone(),
+                            peer: peer.clone(),
+                        })));
+                        break;
+                    }
+                    Err(_) => {
+                        self.ahead.push_front(message);
+                        break;
+                    }
+                }
+            }
+        });
+        let opened = taken.into_iter().map(|(message, sequence, standing, unconfirmed)| {
+            let asked = (sequence, standing);
+            self.forwarder.opened(&peer, message, asked, Some(unconfirmed))
+        });
+        if let Some(publication) = self.forwarder.together(opened.collect()) {
             self.submit(publication);
         }
         ending
+    }
+
+    /// The broker has been away for too long.
+    fn refuse_first(&mut self, peer: &ConnectionHandle) -> Option<CloseReason> {
+        if self.is_too_early(peer.look(Session::was_ever_bound)) {
+            return Some(CloseReason::close(CloseCode::RateLimited));
+        }
+        let message = self.ahead.pop()?;
+        self.forwarder.metrics.message_refused(PublishError::Away);
+        if message.looks.logs_out {
+            peer.refuses_log_out();
+        }
+        peer.tell(refusal(&message.text, PublishError::Away));
+        None
     }
 
     /// Sends ahead of its turn what may give up what is before it, or renew the connection, if that has waited long enough. What was read before it gets

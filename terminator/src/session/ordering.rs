@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::in_flight::Kind;
 use super::{SentBack, Session, length};
 use crate::connection::looks::Looks;
-use crate::connection::read_ahead::Received;
+use crate::connection::read_ahead::{ReadAhead, Received};
 
 /// How long what may renew the connection waits for its turn, before it is sent ahead: less than the advance notice of any
 /// expire, and longer than almost all handlers take.
@@ -79,12 +79,12 @@ impl Session {
         self.in_flight.oldest_open().filter(|_| !waits)
     }
 
-    /// So many messages were read and cannot be forwarded yet; the last of them looks like that.
-    pub(crate) fn reads_ahead(&mut self, messages: usize, last: Option<Looks>, now: Instant) {
-        self.ahead = u16::try_from(messages).unwrap_or(u16::MAX);
-        if messages == 0 {
+    /// These messages were read and cannot be forwarded yet.
+    pub(crate) fn reads_ahead(&mut self, ahead: &ReadAhead, now: Instant) {
+        self.ahead = u16::try_from(ahead.len()).unwrap_or(u16::MAX);
+        if ahead.is_empty() {
             self.ahead_due = None;
-        } else if self.ahead_due.is_none() && last.is_some_and(|looks| self.may_go_ahead(looks)) {
+        } else if self.ahead_due.is_none() && ahead.position(|looks| self.may_go_ahead(looks)).is_some() {
             self.ahead_due = Some(now + ENOUGH);
             self.rearm = true;
         }

@@ -265,6 +265,15 @@ impl Client {
         settle().await;
     }
 
+    /// Several texts, in one write.
+    pub(super) async fn send_together(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.socket.feed(Frame::text(*text)).await.expect("it is open");
+        }
+        self.socket.flush().await.expect("it is open");
+        settle().await;
+    }
+
     pub(super) async fn ping(&mut self, payload: &'static str) {
         let frame = Frame::Ping(Bytes::from_static(payload.as_bytes()));
         self.socket.send(frame).await.expect("it is open");

@@ -60,7 +60,7 @@ async fn each_message_tells_how_its_connection_stands() {
     client.send("3").await;
     let (third, _) = fixture.question().await;
     assert_eq!(third.standing.by, Some(first.stamp.sequence));
-    assert_eq!(third.standing.grant, Some(alice.to_facts()));
+    assert_eq!(third.standing.grant, Some(alice.to_facts().into()));
     assert_eq!(third.standing.principal.as_deref(), Some("who"));
     assert_eq!(third.standing.resume, None);
     assert!(third.standing.unsettled, "the second is not settled");

@@ -83,6 +83,23 @@ async fn what_has_gathered_goes_together_when_all_before_it_is_settled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_together_goes_together_from_the_first_on() {
+    let mut fixture = Fixture::with(ORDER).await;
+    let alice = grant(1, 300, Policy::Reauthenticate);
+    let (mut client, _) = fixture.client_of(alice).await;
+    client.send_together(&["1", "2", "3"]).await;
+    let (first, texts) = run(&mut fixture).await;
+    assert_eq!(texts, ["1", "2", "3"]);
+    client.send_together(&["4", "5"]).await;
+    fixture.expect_no_question().await;
+    for place in 0..3 {
+        fixture.answer(after(first.stamp, place), Reply::ONLY, "ok").await;
+        assert_eq!(client.text().await, "ok");
+    }
+    assert_eq!(run(&mut fixture).await.1, ["4", "5"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_reads_no_batches_gets_one_at_a_time() {
     let mut fixture = Fixture::with(&[("order", "connection"), ("batch", "off")]).await;
     let mut client = fixture.client().await;

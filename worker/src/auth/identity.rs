@@ -101,12 +101,15 @@ pub struct Identity {
     pub issuer: Issuer,
     /// For whom.
     pub subject: Subject,
+    /// By which it is compared where it need not be read: asked for with every message, and found out once.
+    tag: IdentityTag,
 }
 
 impl Identity {
     /// For the verifier, and for what this crate has kept of its verdicts.
     pub(crate) fn new(issuer: Issuer, subject: Subject) -> Self {
-        Self { issuer, subject }
+        let tag = tag_of(&issuer, subject.as_str());
+        Self { issuer, subject, tag }
     }
 
     /// Nobody: whoever sends a public message without a good token. No token's subject is empty.
@@ -120,8 +123,8 @@ impl Identity {
     }
 
     /// The name by which it is compared where it need not be read.
-    pub fn tag(&self) -> IdentityTag {
-        tag_of(&self.issuer, self.subject.as_str())
+    pub const fn tag(&self) -> IdentityTag {
+        self.tag
     }
 }
 

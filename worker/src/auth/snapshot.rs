@@ -3,6 +3,7 @@
 //! Terminators give back what workers have proved, so it is believed; a worker
 //! only looks at its own clock and at what has been revoked since.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,7 @@ impl Principal {
 pub(crate) struct Bound {
     /// Its facts.
     pub(crate) grant: Grant,
-    principal: Option<String>,
+    principal: Option<Arc<str>>,
 }
 
 impl Bound {
@@ -198,8 +199,8 @@ mod tests {
 
     fn standing(grant: &Grant, principal: &str) -> Standing {
         Standing {
-            grant: Some(grant.to_facts()),
-            principal: Some(principal.to_owned()),
+            grant: Some(grant.to_facts().into()),
+            principal: Some(principal.into()),
             ..Standing::default()
         }
     }
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn a_principal_whom_another_claim_names_comes_back_too() {
         let mut verified = verified();
-        verified.identity.subject = identity::Subject::new("o-1");
+        verified.identity = Identity::new(Issuer::new("i"), identity::Subject::new("o-1"));
         verified.claims.insert("oid".to_owned(), "o-1".into());
         for claims_sub in [true, false] {
             if !claims_sub {
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn facts_that_cannot_be_read_are_no_grant() {
         let unreadable = Standing {
-            grant: Some("{}".to_owned()),
+            grant: Some("{}".into()),
             ..Standing::default()
         };
         assert!(Bound::of(&unreadable).is_none());

@@ -2,6 +2,8 @@
 //!
 //! One pass over a text that is known to be JSON, in constant space.
 
+use memchr::memchr2;
+
 use super::Fault;
 
 /// How deep a message may nest, its own object counted: as deep as serde_json reads, so that neither a
@@ -36,14 +38,14 @@ pub(super) fn scan_within(json: &str, depth: u32) -> Result<(), Fault> {
 
 /// Where the string ends that begins at `at`, behind its opening quote.
 fn skip_string(bytes: &[u8], mut at: usize) -> Result<usize, Fault> {
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => return Ok(at + 1),
-            b'\\' => at = skip_escape(bytes, at)?,
-            _ => at += 1,
+    while let Some(next) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += next;
+        if bytes.get(at) == Some(&b'"') {
+            return Ok(at + 1);
         }
+        at = skip_escape(bytes, at)?;
     }
-    Ok(at)
+    Ok(bytes.len())
 }
 
 /// Where the escape ends that begins at `at` with its backslash, a surrogate pair being one (RFC 8259 §7).

@@ -42,7 +42,7 @@ pub(super) struct MessageContext<'a> {
     /// Whether its `id` names it beyond its connection.
     named: bool,
     /// The grant of its connection, in force or expired.
-    pub(super) bound: Option<Bound>,
+    pub(super) bound: Option<&'a Bound>,
     /// When it is decided.
     pub(super) now: Timestamp,
     /// When its terminator says that it was received.
@@ -60,7 +60,7 @@ impl MessageContext<'_> {
 
     /// Whose its connection is, if its grant is in force.
     fn live_identity(&self) -> Option<IdentityTag> {
-        let live = self.bound.as_ref().filter(|bound| bound.grant.is_live(self.now));
+        let live = self.bound.filter(|bound| bound.grant.is_live(self.now));
         live.map(|bound| bound.grant.identity)
     }
 
@@ -90,11 +90,16 @@ impl MessageContext<'_> {
 }
 
 impl Pipeline {
-    /// What the message has come to.
+    /// What the message has come to, if its connection has that grant.
     ///
     /// # Errors
     /// If it could not be brought to an end.
-    pub(super) async fn conclude(&self, delivery: &Delivery, origin: &Origin) -> Result<Conclusion, PublishError> {
+    pub(super) async fn conclude(
+        &self,
+        delivery: &Delivery,
+        origin: &Origin,
+        bound: Option<&Bound>,
+    ) -> Result<Conclusion, PublishError> {
         let opened = match self.opening.open(origin.stamp(), &delivery.message.body) {
             Ok(opened) => opened,
             Err(why) => return self.unsealable(delivery, origin, why).await,
@@ -137,7 +142,7 @@ impl Pipeline {
                 .as_deref()
                 .filter(|_| origin.question().is_none()),
             named: self.idempotency.is_some(),
-            bound: origin.question().and_then(|question| Bound::of(&question.standing)),
+            bound,
             now,
             again: was_moved(delivery, &self.internal),
         };
@@ -225,7 +230,7 @@ impl Pipeline {
         proof: &Proof,
         received: Option<Timestamp>,
     ) -> Stand {
-        let bound = asked.bound.as_ref().map(|bound| {
+        let bound = asked.bound.map(|bound| {
             let shown = match proof {
                 Proof::Good(verified) => Some(&**verified),
                 _ => None,
@@ -301,7 +306,7 @@ impl Pipeline {
         connection: Option<ConnectionId>,
     ) -> Proof {
         let tag = TokenTag::of(verified.digest.as_bytes());
-        let known = asked.bound.as_ref().filter(|bound| bound.grant.token == tag);
+        let known = asked.bound.filter(|bound| bound.grant.token == tag);
         let subject = match (known, connection) {
             // The steady state needs no digests: the facts hold them.
             (Some(bound), Some(connection)) => bound.subject(connection),
@@ -351,7 +356,7 @@ impl Pipeline {
     }
 
     async fn in_connections_name(&self, asked: &MessageContext<'_>) -> Conclusion {
-        let Some(principal) = asked.bound.as_ref().and_then(Bound::principal) else {
+        let Some(principal) = asked.bound.and_then(Bound::principal) else {
             let error = ErrorBody::new(
                 ErrorCode::AuthRequired,
                 "the connection's identity cannot be read; authenticate again",

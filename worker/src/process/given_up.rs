@@ -21,7 +21,7 @@ const KEPT: Duration = Duration::from_secs(60);
 const MOST_KEPT: usize = 4_096;
 
 /// Messages by their connection and its name for them.
-type Key = (ConnectionId, String);
+type Key = (ConnectionId, Arc<str>);
 
 /// Messages that are under way here, and those that were given up.
 pub(crate) struct GivenUp {
@@ -77,7 +77,7 @@ impl GivenUp {
     /// A message is under way, if it has a name by which it can be given up.
     pub(crate) fn watch(self: &Arc<Self>, stamp: Option<MessageId>, id: Option<&str>, now: Instant) -> Option<Watched> {
         let MessageId { connection, sequence } = stamp?;
-        let key = (connection, id?.to_owned());
+        let key = (connection, Arc::from(id?));
         let stop = CancellationToken::new();
         let mut all = self.lock();
         all.forget_old(now);
@@ -103,7 +103,7 @@ impl GivenUp {
     /// A client has given something up. Tells whether that is under way here.
     pub(crate) fn give_up(&self, cancel: &Cancel, now: Instant) -> bool {
         let Cancel { connection, id, before } = cancel;
-        let key = (*connection, id.clone());
+        let key = (*connection, Arc::from(id.as_str()));
         let mut all = self.lock();
         let mut found = false;
         for message in all.under_way.get(&key).into_iter().flatten() {

@@ -188,7 +188,7 @@ impl Pipeline {
         question: &ForwardedMessage,
     ) -> Result<Conclusion, PublishError> {
         let stamp = question.stamp;
-        let identity = asked.bound.as_ref().map(|bound| bound.grant.identity);
+        let identity = asked.bound.map(|bound| bound.grant.identity);
         let recorded = match self.recorder.forget(stamp).await {
             Ok(recorded) => recorded,
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
@@ -251,7 +251,7 @@ fn not_zero(count: u64) -> Option<u64> {
 
 /// By which the connection can be resumed: its terminator drew it, and gives it back in one way or the other.
 fn secret_of(asked: &MessageContext<'_>, question: &ForwardedMessage) -> ResumeSecret {
-    let of_principal = || Some(asked.bound.as_ref()?.principal()?.resume);
+    let of_principal = || Some(asked.bound?.principal()?.resume);
     question
         .standing
         .resume

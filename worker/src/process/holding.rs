@@ -93,7 +93,7 @@ impl Pipeline {
     fn to_be_held(&self, asked: &MessageContext<'_>, stamp: MessageId, own: Option<&Verified>) -> HeldMessage {
         let accepted = match own {
             Some(own) => Some(subject_of(own, None)),
-            None => asked.bound.as_ref().map(|bound| bound.subject(stamp.connection)),
+            None => asked.bound.map(|bound| bound.subject(stamp.connection)),
         };
         HeldMessage {
             sequence: stamp.sequence,

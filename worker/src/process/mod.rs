@@ -45,7 +45,7 @@ use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
 use shared::service::audit::Audit;
 use shared::service::clock::{Clock, Timestamp};
 use shared::service::refusals::Refusals;
-use shared::service::trace::{self as traces, SpanKind, Tracer, headers, words};
+use shared::service::trace::{self as traces, Span, SpanKind, Tracer, headers, words};
 use shared::wire::envelope::release::known_to_be_held;
 use shared::wire::envelope::request::RECEIVED_MS;
 use shared::wire::envelope::{Bounced, Change, ForwardedMessage, MessageKind, Part, Reply};
@@ -197,6 +197,11 @@ impl Pipeline {
         if let Some(first) = origin.question().filter(|question| question.notice == MessageKind::Run) {
             return Box::pin(self.run_in_order(delivery, first)).await;
         }
+        // Boxed, like a run: what is spawned for a delivery is moved several times, and has no room for either.
+        Box::pin(self.run_alone(delivery, origin)).await;
+    }
+
+    async fn run_alone(&self, delivery: Delivery, origin: Origin) {
         debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = delivery.message.body.len());
         let span = trace::process(&self.tracer, &delivery, &origin);
         let ended = span.logged_scope(pin!(self.bring_to_its_end(&delivery, &origin))).await;
@@ -236,7 +241,10 @@ impl Pipeline {
                 let known = known_to_be_held(&delivery.message.body);
                 Box::pin(self.release(question, from, known, again)).await?
             }
-            Some((_, MessageKind::Message | MessageKind::Run)) | None => self.conclude(delivery, origin).await?,
+            Some((_, MessageKind::Message | MessageKind::Run)) | None => {
+                let bound = question.and_then(|question| Bound::of(&question.standing));
+                self.conclude(delivery, origin, bound.as_ref()).await?
+            }
         };
         self.carry_out(delivery, origin, conclusion).await
     }
@@ -260,7 +268,7 @@ impl Pipeline {
             let identity = question.and_then(|question| Bound::of(&question.standing));
             self.audit_refusal(code, origin, identity.map(|bound| bound.grant.identity), why);
         }
-        self.answer(delivery, origin, conclusion).await?;
+        self.answer(delivery, origin, &conclusion).await?;
         if let (Some(question), Some(decision)) = (question, recent_decisions) {
             // Nobody waits for it any more.
             self.note(question.stamp.connection, &decision).await;
@@ -288,7 +296,7 @@ impl Pipeline {
     }
 
     /// Sends the answers to whoever asked, and waits until they have arrived.
-    async fn answer(&self, delivery: &Delivery, origin: &Origin, conclusion: Conclusion) -> Result<(), PublishError> {
+    async fn answer(&self, delivery: &Delivery, origin: &Origin, conclusion: &Conclusion) -> Result<(), PublishError> {
         let properties = &delivery.message.properties;
         let Some(reply_to) = origin.reply_to(properties, &self.names) else {
             return match conclusion.refused {
@@ -306,30 +314,16 @@ impl Pipeline {
         // An injector may have called its queue anything.
         let queue = origin.stamp().map_or("reply_to", |_| reply_to);
         span.describe(|| words::messaging("answer", "send", queue));
-        let brings_grant = matches!(conclusion.answer.change, Some(Change::Live { .. }));
-        // What is sent back has been waited for since it was received, if its terminator knew when that was.
-        let is_sure = origin.question().is_some_and(|question| !question.standing.unsure);
-        let sent_back = properties
-            .header(RECEIVED_MS)
-            .filter(|_| is_sure && conclusion.outcome == Outcome::Again);
-        let mut messages = parts(&properties.correlation_id, origin, conclusion);
-        if let (Some(question), Some(first)) = (origin.question(), messages.first_mut()) {
-            let received = ForwardedMessage::received_ms(properties);
-            self.tell_time(question, received, brings_grant, &mut first.properties);
-        }
-        for message in &mut messages {
-            headers::write(&mut message.properties, &span);
-            let received = sent_back.map(|received| (RECEIVED_MS.to_owned(), received.clone()));
-            message.properties.headers.extend(received);
-        }
+        // They are made again if they do not arrive, which is rare, rather than kept.
+        let messages = || self.messages_of(delivery, origin, conclusion, &span);
         let publisher = match origin.stamp() {
             Some(_) => &self.publisher,
             None => &self.replier,
         };
-        match send(publisher, reply_to, messages.clone()).await {
-            Err(PublishError::Unroutable) if origin.stamp().is_some() => self.give_to_the_hold(messages).await?,
+        match send(publisher, reply_to, messages()).await {
+            Err(PublishError::Unroutable) if origin.stamp().is_some() => self.give_to_the_hold(messages()).await?,
             Err(PublishError::Malformed) if origin.stamp().is_some() => {
-                self.answer_in_parts(delivery, reply_to, messages).await?;
+                self.answer_in_parts(delivery, reply_to, messages()).await?;
             }
             // Whoever asked named something that takes no answer; what they asked is kept for a person.
             Err(PublishError::Malformed) => {
@@ -344,6 +338,28 @@ impl Pipeline {
         self.metrics.confirm_took(started.elapsed());
         debug!(target: JOURNEY, stage = "return", stamp = %origin);
         Ok(())
+    }
+
+    /// What is published to whoever asked.
+    fn messages_of(&self, delivery: &Delivery, origin: &Origin, conclusion: &Conclusion, span: &Span) -> Vec<Message> {
+        let properties = &delivery.message.properties;
+        let brings_grant = matches!(conclusion.answer.change, Some(Change::Live { .. }));
+        // What is sent back has been waited for since it was received, if its terminator knew when that was.
+        let is_sure = origin.question().is_some_and(|question| !question.standing.unsure);
+        let sent_back = properties
+            .header(RECEIVED_MS)
+            .filter(|_| is_sure && conclusion.outcome == Outcome::Again);
+        let mut messages = parts(&properties.correlation_id, origin, conclusion);
+        if let (Some(question), Some(first)) = (origin.question(), messages.first_mut()) {
+            let received = ForwardedMessage::received_ms(properties);
+            self.tell_time(question, received, brings_grant, &mut first.properties);
+        }
+        for message in &mut messages {
+            headers::write(&mut message.properties, span);
+            let received = sent_back.map(|received| (RECEIVED_MS.to_owned(), received.clone()));
+            message.properties.headers.extend(received);
+        }
+        messages
     }
 
     /// Sends answers of which one at least cannot be published: who asked is told that instead of it. What came before it
@@ -402,8 +418,14 @@ impl Pipeline {
     }
 }
 
-async fn send(publisher: &Publisher, reply_to: &str, messages: Vec<Message>) -> Result<(), PublishError> {
+async fn send(publisher: &Publisher, reply_to: &str, mut messages: Vec<Message>) -> Result<(), PublishError> {
     let route = Route::queue(reply_to);
+    if messages.len() <= 1 {
+        return match messages.pop() {
+            Some(only) => publisher.publish(route, only).await,
+            None => Ok(()),
+        };
+    }
     // They are submitted in order, and confirmed together.
     let sends = messages
         .into_iter()
@@ -413,19 +435,21 @@ async fn send(publisher: &Publisher, reply_to: &str, messages: Vec<Message>) -> 
 
 /// The answers as they go to whoever asked. What changes the connection comes with the first, the settlement with the
 /// last.
-fn parts(correlation_id: &Option<String>, origin: &Origin, conclusion: Conclusion) -> Vec<Message> {
-    let Conclusion { bodies, mut answer, .. } = conclusion;
+fn parts(correlation_id: &Option<String>, origin: &Origin, conclusion: &Conclusion) -> Vec<Message> {
+    let Conclusion { bodies, answer, .. } = conclusion;
     let last = bodies.len().saturating_sub(1);
-    let change = answer.change.take();
-    answer.second = origin.question().is_some_and(|question| question.standing.again);
-    let part = |(body, index): (Bytes, u32)| {
+    let second = origin.question().is_some_and(|question| question.standing.again);
+    let part = |(body, index): (&Bytes, u32)| {
         let more = (index as usize) < last;
-        let part = Reply {
+        let mut part = Reply {
             part: Part { index, more },
-            change: change.clone().filter(|_| index == 0),
+            second,
             ..answer.clone()
         };
-        part.to_message(correlation_id.clone(), body)
+        if index > 0 {
+            part.change = None;
+        }
+        part.to_message(correlation_id.clone(), body.clone())
     };
-    bodies.into_iter().zip(0..).map(part).collect()
+    bodies.iter().zip(0..).map(part).collect()
 }

@@ -93,8 +93,8 @@ pub(super) fn hear(standing: &mut Standing, stamp: MessageId, answer: &Reply) {
                 resumes: None,
                 ..grant.clone()
             };
-            standing.grant = Some(known.to_facts());
-            standing.principal = Some(principal.clone());
+            standing.grant = Some(known.to_facts().into());
+            standing.principal = Some(principal.as_str().into());
             standing.resume = None;
         }
         Some(Change::Forgotten) => {

@@ -91,8 +91,8 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
         stamp: fixture.stamp(1, 9),
         notice: MessageKind::Message,
         standing: Standing {
-            grant: Some("whose it is".to_owned()),
-            principal: Some("what they claim".to_owned()),
+            grant: Some("whose it is".into()),
+            principal: Some("what they claim".into()),
             resume: Some(resume),
             ..Standing::default()
         },

@@ -21,6 +21,8 @@
 //! `reply_to` is the terminator's return queue, `timestamp` when it received the
 //! message, in seconds.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Headers, InvalidHeader, JSON, flag, number, parsed, text};
@@ -84,9 +86,9 @@ pub struct Standing {
     /// The message that last changed its authentication.
     pub by: Option<Sequence>,
     /// The facts of its grant: [`crate::wire::grant::Grant::to_facts`].
-    pub grant: Option<String>,
+    pub grant: Option<Arc<str>>,
     /// The principal of its grant, opaque to the terminator.
-    pub principal: Option<String>,
+    pub principal: Option<Arc<str>>,
     /// Its resume secret, while there is no grant.
     pub resume: Option<ResumeSecret>,
     /// Whether an earlier message, by which this one may have to be decided, is not yet settled.
@@ -212,8 +214,8 @@ impl ForwardedMessage {
             notice,
             standing: Standing {
                 by: (by > 0).then_some(Sequence::new(by)),
-                grant: text(properties, GRANT)?.map(str::to_owned),
-                principal: text(properties, PRINCIPAL)?.map(str::to_owned),
+                grant: text(properties, GRANT)?.map(Arc::from),
+                principal: text(properties, PRINCIPAL)?.map(Arc::from),
                 resume: parsed(properties, RESUME)?,
                 unsettled: flag(properties, UNSETTLED),
                 held: flag(properties, HELD),

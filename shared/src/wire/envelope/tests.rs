@@ -52,7 +52,7 @@ fn a_question_reads_back_with_all_that_stands_around_it() {
     };
     let full = Standing {
         by: Some(Sequence::new(3)),
-        grant: Some(grant().to_facts()),
+        grant: Some(grant().to_facts().into()),
         principal: Some("{}".into()),
         resume: None,
         unsettled: true,

@@ -5,6 +5,7 @@
 //! by is kept, until the message is settled. In the steady state that is nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use shared::wire::envelope::Change;
 use shared::wire::grant::Grant;
@@ -35,8 +36,8 @@ pub(crate) struct State {
 /// The two texts of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Texts {
-    pub(crate) facts: Box<str>,
-    pub(crate) principal: Box<str>,
+    pub(crate) facts: Arc<str>,
+    pub(crate) principal: Arc<str>,
 }
 
 impl State {

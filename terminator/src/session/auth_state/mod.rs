@@ -206,8 +206,8 @@ impl AuthState {
     fn standing_of(&self, by: Option<Sequence>, texts: Option<&Texts>) -> Standing {
         Standing {
             by,
-            grant: texts.map(|texts| texts.facts.to_string()),
-            principal: texts.map(|texts| texts.principal.to_string()),
+            grant: texts.map(|texts| texts.facts.clone()),
+            principal: texts.map(|texts| texts.principal.clone()),
             resume: texts.is_none().then_some(self.resume),
             unsettled: false,
             held: false,
@@ -419,11 +419,11 @@ pub(crate) mod tests {
         let second = binding.standing_at(sequence(2), now().instant);
         assert_eq!(
             (second.by, second.grant),
-            (Some(sequence(1)), Some(grant(1, 10).to_facts()))
+            (Some(sequence(1)), Some(grant(1, 10).to_facts().into()))
         );
         assert_eq!(
             binding.standing_at(sequence(5), now().instant).grant,
-            Some(grant(1, 40).to_facts())
+            Some(grant(1, 40).to_facts().into())
         );
         binding.settled(None, now().instant);
         assert_eq!(
@@ -479,10 +479,14 @@ pub(crate) mod tests {
                 let grant = if number == 1 { issued(900, 60) } else { issued(800, 10) };
                 binding.apply(sequence(number), live(grant), Some(sequence(1)), now);
             }
-            assert_eq!(binding.standing().grant, Some(issued(900, 60).to_facts()), "{order:?}");
+            assert_eq!(
+                binding.standing().grant,
+                Some(issued(900, 60).to_facts().into()),
+                "{order:?}"
+            );
             assert_eq!(
                 binding.standing_at(sequence(2), now.instant).grant,
-                Some(issued(900, 60).to_facts()),
+                Some(issued(900, 60).to_facts().into()),
                 "{order:?}"
             );
             // When it has expired, any is better.
@@ -491,7 +495,11 @@ pub(crate) mod tests {
                 wall: Timestamp::from_secs(1_061),
             };
             binding.apply(sequence(3), live(issued(850, 90)), None, later);
-            assert_eq!(binding.standing().grant, Some(issued(850, 90).to_facts()), "{order:?}");
+            assert_eq!(
+                binding.standing().grant,
+                Some(issued(850, 90).to_facts().into()),
+                "{order:?}"
+            );
         }
     }
 
@@ -505,7 +513,7 @@ pub(crate) mod tests {
         binding.apply(sequence(2), Change::Forgotten, None, now());
         binding.apply(sequence(3), live(grant(1, 10)), None, now());
         assert_eq!(binding.apply(sequence(1), live(later), None, now()), Applied::Stale);
-        assert_eq!(binding.standing().grant, Some(grant(1, 10).to_facts()));
+        assert_eq!(binding.standing().grant, Some(grant(1, 10).to_facts().into()));
     }
 
     #[test]
@@ -556,7 +564,7 @@ pub(crate) mod tests {
         };
         binding.apply(sequence(1), live(resumed), None, now());
         let standing = binding.standing();
-        assert_eq!(standing.grant, Some(grant(1, 10).to_facts()));
+        assert_eq!(standing.grant, Some(grant(1, 10).to_facts().into()));
         assert_eq!(standing.by, Some(sequence(1)));
     }
 
@@ -592,7 +600,7 @@ pub(crate) mod tests {
                 binding.apply(sequence(index as u64 + 1), live(issued(index)), Some(sequence(1)), now());
             }
             let last = (0..tokens.len()).max_by_key(|index| (tokens[*index], *index)).unwrap();
-            prop_assert_eq!(binding.standing().grant, Some(issued(last).to_facts()));
+            prop_assert_eq!(binding.standing().grant, Some(issued(last).to_facts().into()));
         }
 
         /// Whatever the order in which answers come, the connection ends up as the last message by sequence made it.

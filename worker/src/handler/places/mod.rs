@@ -89,6 +89,22 @@ impl<T> Core<T> {
         }
     }
 
+    /// Takes a place at once, if nobody waits and there is one. Tells whether it has.
+    fn take_at_once(&mut self, claimant: &Claimant) -> bool {
+        let goes = self.lines.is_empty() && self.running < self.shares.places && self.has_place(claimant);
+        if goes {
+            self.occupy(claimant);
+        }
+        goes
+    }
+
+    fn occupy(&mut self, claimant: &Claimant) {
+        self.running += 1;
+        self.injected += usize::from(claimant.injected);
+        *self.by_type.entry(claimant.kind.clone()).or_default() += 1;
+        *self.by_identity.entry(claimant.identity).or_default() += 1;
+    }
+
     /// Stands in line. Tells by which number it leaves again.
     fn join(&mut self, claimant: Claimant, waker: T, now: Instant) -> u64 {
         self.numbers += 1;
@@ -121,10 +137,7 @@ impl<T> Core<T> {
         let identity = self.turns.remove(turn)?;
         self.turns.push_back(identity);
         let waiter = self.take(identity, place)?;
-        self.running += 1;
-        self.injected += usize::from(waiter.claimant.injected);
-        *self.by_type.entry(waiter.claimant.kind.clone()).or_default() += 1;
-        *self.by_identity.entry(identity).or_default() += 1;
+        self.occupy(&waiter.claimant);
         Some((waiter.waker, waiter.claimant, waiter.since))
     }
 
@@ -299,6 +312,12 @@ impl Places {
     /// # Errors
     /// If too much waits already, and does not move, or another worker is to have it.
     pub(crate) async fn take(self: &Arc<Self>, claimant: Claimant) -> Result<Place, NoPlace> {
+        // Most often it is as simple as that.
+        if self.lock().take_at_once(&claimant) {
+            self.waited.record(0.0);
+            let places = self.clone();
+            return Ok(Place { places, claimant });
+        }
         let (waker, mut place) = oneshot::channel();
         let now = Instant::now();
         let identity = claimant.identity;
@@ -380,8 +399,13 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.lock().give_back(&self.claimant);
-        self.places.call();
+        let mut core = self.places.lock();
+        core.give_back(&self.claimant);
+        let nobody_waits = core.lines.is_empty();
+        drop(core);
+        if !nobody_waits {
+            self.places.call();
+        }
     }
 }
 

@@ -47,6 +47,23 @@ fn a_type_never_takes_all_and_something_is_left_for_yet_another() {
 }
 
 #[test]
+fn a_place_is_taken_at_once_only_by_whom_it_would_be_given_to_in_the_line() {
+    let now = Instant::now();
+    let mut core = Core::new(shares(4, 100, 50, 1_000));
+    // Two of four are what one identity may have.
+    assert!(core.take_at_once(&of(1, "a")) && core.take_at_once(&of(1, "a")));
+    assert!(!core.take_at_once(&of(1, "a")));
+    let number = core.join(of(1, "a"), 0, now);
+    // Whoever waits has come first.
+    assert!(!core.take_at_once(&of(2, "a")));
+    core.leave(of(1, "a").identity, number);
+    assert!(core.take_at_once(&of(2, "a")));
+    core.give_back(&of(1, "a"));
+    assert!(core.take_at_once(&of(1, "a")));
+    assert_eq!((core.running, core.by_type["a"]), (3, 3));
+}
+
+#[test]
 fn an_identity_never_takes_all() {
     let mut core = Core::new(shares(100, 100, 25, 1_000));
     let now = Instant::now();

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::admin::metrics::Outcome;
+use crate::auth::snapshot::Bound;
 use crate::message::of_run::{message_of, rest_of};
 use crate::message::origin::{Origin, key_of, was_moved};
 use crate::process::concluding::sent_back;
@@ -55,6 +56,8 @@ impl Pipeline {
             }
         };
         let alone = was_moved(&delivery, &self.internal);
+        // It is the same for all of them.
+        let bound = Bound::of(&first.standing);
         let (until, began) = (if alone { 1 } else { entries.len() }, Instant::now());
         let mut answering = FuturesUnordered::new();
         let (mut before, mut done) = (Before::default(), 0);
@@ -70,7 +73,7 @@ impl Pipeline {
             debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = entry.body.len());
             let span = trace::process(&self.tracer, &part, &origin);
             let concluded = {
-                let mut concluding = pin!(self.conclude_in_order(&part, &origin, before, &span));
+                let mut concluding = pin!(self.conclude_in_order(&part, (&origin, bound.as_ref()), before, &span));
                 loop {
                     tokio::select! {
                         biased;
@@ -128,14 +131,14 @@ impl Pipeline {
     async fn conclude_in_order(
         &self,
         part: &Delivery,
-        origin: &Origin,
+        (origin, bound): (&Origin, Option<&Bound>),
         before: Before,
         span: &Span,
     ) -> Result<Conclusion, PublishError> {
         if before.sent_back {
             return Ok(sent_back(&part.message.body));
         }
-        span.logged_scope(pin!(self.conclude(part, origin))).await
+        span.logged_scope(pin!(self.conclude(part, origin, bound))).await
     }
 
     /// Tells whoever asked, and why that is not possible.

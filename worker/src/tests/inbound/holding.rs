@@ -174,7 +174,7 @@ async fn a_release_without_a_grant_in_force_releases_nothing() {
         grant: conn.standing.grant.clone().map(|facts| {
             let mut grant = shared::wire::grant::Grant::from_facts(&facts).unwrap();
             grant.until = shared::service::clock::Clock::now(&*fixture.clock);
-            grant.to_facts()
+            grant.to_facts().into()
         }),
         ..conn.standing.clone()
     };
