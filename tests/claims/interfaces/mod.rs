@@ -3,6 +3,7 @@
 pub(crate) mod batches;
 pub(crate) mod bus;
 pub(crate) mod message_shards;
+pub(crate) mod rfc6455;
 pub(crate) mod store;
 pub(crate) mod topology;
 pub(crate) mod traces;
