@@ -42,6 +42,8 @@ impl Session {
     pub(crate) fn may_follow(&self, looks: Looks) -> bool {
         !looks.barrier
             && !looks.cancels
+            // What may renew the connection is not to wait behind a slow message: it is sent ahead if it has to.
+            && !self.may_go_ahead(looks)
             && (looks.proves || !self.in_flight.is_proving())
             && !self.is_behind_barrier()
             && self.has_room()

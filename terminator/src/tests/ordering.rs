@@ -100,6 +100,18 @@ async fn what_comes_together_goes_together_from_the_first_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_renew_a_connection_does_not_wait_behind_what_came_together_with_it() {
+    let mut fixture = Fixture::with(ORDER).await;
+    let (mut client, _) = fixture.client_of(grant(1, 300, Policy::Reauthenticate)).await;
+    client.send_together(&["slow", r#"{"token":"fresh"}"#]).await;
+    let (slow, text) = fixture.question().await;
+    assert_eq!((slow.notice, &*text), (MessageKind::Message, "slow"));
+    pass(Duration::from_secs(1)).await;
+    let (ahead, text) = fixture.question().await;
+    assert!(ahead.standing.ahead && text.contains("fresh"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_reads_no_batches_gets_one_at_a_time() {
     let mut fixture = Fixture::with(&[("order", "connection"), ("batch", "off")]).await;
     let mut client = fixture.client().await;
