@@ -1,9 +1,9 @@
 //! Whether a certificate is for the name that clients ask for.
 //!
 //! A terminator does not know by which names it is reached: no setting says so, and a balancer or DNS may change it. But
-//! each client says in its handshake whom it takes us for (SNI, RFC 6066 §3), and refuses a certificate for
-//! anybody else (RFC 9525). So a name that the certificate in force is not for is told when it is first asked for;
-//! and one that is for nobody is told at the start. Names come from outside: few are told, and each once.
+//! each client says in its handshake which name it wants (SNI, RFC 6066 §3), and refuses a certificate for
+//! another (RFC 9525). So a name that the certificate in force does not have is reported when it is first asked for;
+//! and a certificate without any name is reported at the start. Names come from outside: few are told, and each once.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -69,7 +69,7 @@ impl ResolvesServerCert for OneCertificate {
 /// That a certificate is for nobody, if so.
 pub(super) fn doubt(certificate: &CertificateDer<'_>) -> Option<&'static str> {
     let is_for_nobody = others(certificate, NOBODY)?.is_empty();
-    is_for_nobody.then_some("it is for no name and no address (`subjectAltName`): whoever checks it refuses it")
+    is_for_nobody.then_some("it has no name and no address (`subjectAltName`), so clients that check it refuse it")
 }
 
 /// The names and addresses that a certificate is for, if that is none of them. Nothing of one that cannot be read.

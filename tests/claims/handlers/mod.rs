@@ -2,6 +2,7 @@
 
 pub(crate) mod amqp;
 pub(crate) mod examples;
+pub(crate) mod expiring_run;
 pub(crate) mod flapping;
 pub(crate) mod http;
 pub(crate) mod idempotency;

@@ -6,7 +6,6 @@ pub(crate) mod cancelling;
 pub(crate) mod clocks;
 pub(crate) mod deadlines;
 pub(crate) mod edge;
-pub(crate) mod expiring_run;
 pub(crate) mod frames;
 pub(crate) mod handshake;
 pub(crate) mod in_order;

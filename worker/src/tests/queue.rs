@@ -111,7 +111,9 @@ async fn what_cannot_be_read_and_wants_no_answer_is_a_dead_letter_with_the_reaso
 async fn a_body_of_more_than_16_mib_is_too_large_and_hurts_nobody() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let answer = fixture.ask(fixture.stamp(1, 1), vec![b'['; 16 * 1_024 * 1_024 + 1]).await;
+    let answer = fixture
+        .ask(fixture.stamp(1, 1), vec![b'['; 16 * 1_024 * 1_024 + 1])
+        .await;
     assert_eq!(answer["error"]["code"], "too_large");
     let answer = fixture
         .ask(fixture.stamp(1, 2), message("i", "echo", "alice", &Json::Null))
