@@ -20,7 +20,8 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
             answers.any(|(at, json)| *at <= before && json["type"] == "error")
         };
         // And so may what it had lost that it was dropped, for whoever takes over from a client that has left.
-        let left = |at: u64| !ledger.losses.is_empty() && line.ended.is_some_and(|(ended, _)| ended <= at);
+        let is_uncertain = !ledger.losses.is_empty() || ledger.settings.store_fails > 0;
+        let left = |at: u64| is_uncertain && line.ended.is_some_and(|(ended, _)| ended <= at);
         let handled = ledger.handled.iter();
         let handled = handled.filter(|handled| !refused(handled.id, handled.at) && !left(handled.at));
         let handled = handled.map(|handled| handled.id);
