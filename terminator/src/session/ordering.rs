@@ -135,9 +135,9 @@ impl Session {
 
     /// It is sent ahead of its turn.
     pub(crate) fn send_ahead(&mut self, looks: Looks, now: Instant) -> (Sequence, Standing) {
-        self.asks(now);
         self.last_token = looks.mark.or(self.last_token);
         let sequence = self.in_flight.forward(Kind::Message { proves: looks.proves });
+        self.asks(now);
         if looks.barrier {
             self.barrier = Some(sequence);
             self.barrier_decides = true;

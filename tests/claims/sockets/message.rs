@@ -112,17 +112,6 @@ async fn what_is_no_message_is_refused_by_its_id_and_the_connection_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_over_what_a_worker_looks_at_is_too_large() {
-    let stack = Stack::builder().setting("max-message-size", "2MiB").start().await;
-    let mut client = client_of(&stack).await;
-    let token = token_for("alice").mint();
-    client.ask("echo", Some(&token), "p".repeat(1_100_000).into()).await;
-    let answer = client.next_json(10.s()).await;
-    assert_eq!(answer["error"]["code"], "too_large");
-    assert_eq!(answer.get("id"), None, "what is too large is not looked into");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn unusual_but_good_messages_are_answered_as_they_were_written() {
     let stack = Stack::start().await;
     let mut client = client_of(&stack).await;

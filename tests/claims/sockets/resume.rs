@@ -171,7 +171,9 @@ async fn a_connection_that_is_taken_over_is_closed_if_it_is_open_still() {
         before.iter().any(|message| message["id"] == open.as_str()),
         "what it asked is answered: {before:?}"
     );
-    assert_eq!(backend.push_to("alice", 1).await, "delivered");
+    // What was sent to the one that is closed may be held before the other has it.
+    let outcome = backend.push_to("alice", 1).await;
+    assert!(outcome == "delivered" || outcome == "held", "{outcome}");
     assert_eq!(next.push(SOON).await["payload"], 1);
     assert_eq!(next.request("echo", None, json!(2)).await["payload"], 2);
 }

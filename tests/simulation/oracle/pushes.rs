@@ -82,7 +82,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
             let missed = eras
                 .by(push.subject)
                 .find(|(_, era)| era.within(push.at, *at) >= ledger.patience_ms());
-            if let Some((socket, _)) = missed.filter(|_| !may_be_unknown(ledger)) {
+            if let Some((socket, _)) = missed.filter(|_| !is_purged(ledger)) {
                 wrong.push(format!("P7: {id} was given up, though {socket:?} was there"));
             }
         }
@@ -94,7 +94,12 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
 
 /// Whether the store may not know for long which connections there are: it has lost them, and announcements were purged.
 fn may_be_unknown(ledger: &Ledger<'_>) -> bool {
-    ledger.settings.answer_timeout.is_some() && !ledger.losses.is_empty()
+    is_purged(ledger) && !ledger.losses.is_empty()
+}
+
+/// Whether the word that a connection has ended may have been purged, whose pushes wait for it then.
+fn is_purged(ledger: &Ledger<'_>) -> bool {
+    ledger.settings.answer_timeout.is_some()
 }
 
 /// Whether a socket of its identity ended without our doing after it was sent.
