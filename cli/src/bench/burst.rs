@@ -8,7 +8,9 @@ use hdrhistogram::Histogram;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::idle::{OPENING, check_files, connect};
+use super::fleet::OPENING;
+use super::idle::connect;
+use super::processes::check_files;
 use super::report::Burst;
 use crate::support::message::Answer;
 use crate::support::ws::{Socket, WsUrl};

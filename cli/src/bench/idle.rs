@@ -10,17 +10,15 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::cpu;
+use super::fleet::OPENING;
+use super::processes::check_files;
 use super::report::Idle;
 use crate::support::message::{Answer, ClientMessage};
 use crate::support::ws::{self, Socket, WsUrl};
 use crate::token::Signer;
 
-/// How many connections are being opened at a time: less than a listening socket's backlog.
-pub(super) const OPENING: usize = 64;
 /// Below the terminator's default of connections from one address.
 const PER_ADDRESS: usize = 900;
-/// The files that this process has open besides.
-const OTHER_FILES: u64 = 100;
 /// Until an allocator has given back what it does not need, and buffers are at rest.
 const SETTLING: Duration = Duration::from_secs(3);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,18 +43,6 @@ pub(crate) async fn measure(url: &WsUrl, signer: &Signer, count: usize, terminat
     sleep(SETTLING).await;
     let after = cpu::resident_bytes(terminator)?;
     Ok(Idle::new(sockets.len(), after.saturating_sub(before)))
-}
-
-/// Whether this process may open so many sockets.
-///
-/// # Errors
-/// If it may not.
-pub(super) fn check_files(count: usize) -> anyhow::Result<()> {
-    let (limit, _) = rlimit::Resource::NOFILE.get()?;
-    if count as u64 + OTHER_FILES > limit {
-        bail!("this process may open {limit} files, which is too few for {count} connections (ulimit -n)");
-    }
-    Ok(())
 }
 
 /// A connection, and a message with a token of its own for it to send.

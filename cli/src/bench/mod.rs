@@ -7,13 +7,18 @@
 mod burst;
 mod cpu;
 mod fleet;
+mod growth;
 mod idle;
 mod measure;
+mod offered;
 mod options;
+mod plot;
 mod processes;
+mod pushes;
 mod raw;
 mod report;
 mod stack;
+mod table;
 
 use std::process::ExitCode;
 
@@ -24,13 +29,17 @@ use shared::service::lifecycle::Signals;
 
 use self::cpu::Process;
 use self::fleet::{Auth, Fleet, Losses};
+use self::growth::Growth;
 use self::measure::Figures;
+use self::offered::Curve;
 pub(crate) use self::options::{BenchArgs, EXAMPLES};
 use self::processes::{Child, this_executable};
+use self::pushes::Pushes;
 use self::raw::{Echo, Producer, RawQueues};
 pub(crate) use self::raw::{RawEchoArgs, run_echo as raw_echo};
-use self::report::{EndToEnd, LOAD, Report};
+use self::report::{EndToEnd, Report};
 use self::stack::Stack;
+use self::table::LOAD;
 use crate::support::print;
 use crate::support::ws::WsUrl;
 use crate::token::Signer;
@@ -65,6 +74,10 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     if let Some(path) = &args.json {
         let json = serde_json::to_vec_pretty(&report)?;
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let (Some(path), Some(curve)) = (&args.plot, &report.offered) {
+        let picture = plot::svg(curve.points())?;
+        std::fs::write(path, picture).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(report.exit_code())
 }
@@ -113,6 +126,16 @@ async fn measure(args: &BenchArgs, stack: Option<&Stack>, echoes: &[(Echo, RawQu
     report.end_to_end = loads.next();
     report.explicit = loads.next();
     report.compare();
+    if let (Some(counts), Some(target)) = (args.growth(), &target) {
+        report.growth = Some(Growth::measure(args, target, &counts).await?);
+    }
+    if let (Some(rates), Some(target)) = (&args.offered, &target) {
+        let most = report.end_to_end.as_ref().map(EndToEnd::rate);
+        report.offered = Some(Curve::measure(args, target, rates, most).await?);
+    }
+    if let (true, Some(target), Some(stack)) = (args.pushes, &target, stack) {
+        report.pushes = Some(Pushes::measure(args, target, stack.namespace()).await?);
+    }
     if let (Some(count), Some(target)) = (args.burst, &target) {
         report.burst = Some(burst::measure(&target.url, &target.signer, count.get()).await?);
     }

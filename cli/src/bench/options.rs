@@ -23,6 +23,9 @@ Examples:
   countersign bench --stack --burst 10000 --seconds 0    ten thousand connections that all send at the same moment
   countersign bench --stack --auth both                  a token with each message against one for each connection
   countersign bench --raw --json raw.json                the bare echo alone
+  countersign bench --stack --offered --plot curve.svg   latency against offered load, as a table and as a picture
+  countersign bench --stack --growth --seconds 5         what a message costs with 50, 500, 5,000 and 20,000 connections
+  countersign bench --stack --pushes                     pushes to all connections of one identity, and to one each
   countersign bench --compare                            end to end, the bare echo, and one that packs as we do, in one table
 
 Exit status: 0 nothing was lost, duplicated or refused, 1 something was, 2 it could not be measured.";
@@ -35,6 +38,9 @@ const MAX_IN_FLIGHT: usize = 100_000;
 
 /// lapin's prefetch is 16 bits wide.
 const MAX_RAW_IN_FLIGHT: usize = 40_000;
+
+/// From a few connections to as many as one program may hold on most machines.
+const GROWTH: [usize; 4] = [50, 500, 5_000, 20_000];
 
 /// How the load authenticates, as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,6 +77,19 @@ pub(crate) struct BenchArgs {
     /// Have so many connections each send one message at the same moment, as clients do after a deploy.
     #[arg(long, value_name = "N")]
     pub(crate) burst: Option<NonZeroUsize>,
+    /// Measure what a message costs with so many connections, one number after the other, at the same --rate (default: 5000).
+    #[arg(long, value_name = "COUNTS", num_args = 0.., value_delimiter = ',')]
+    growth: Option<Vec<NonZeroUsize>>,
+    /// Measure latency at these rates of messages per second, one after the other, whether answers come or not; without
+    /// rates, at 10 to 100 % of what there can be, which is measured first.
+    #[arg(long, value_name = "RATES", num_args = 0.., value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) offered: Option<Vec<u32>>,
+    /// Draw what --offered has measured into this file, as SVG.
+    #[arg(long, value_name = "FILE", requires = "offered")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Measure pushes to one identity with all --connections, and to as many identities with one each.
+    #[arg(long)]
+    pub(crate) pushes: bool,
     /// How the load authenticates. Messages are equally long either way, so that the difference is the token's price.
     #[arg(long, value_enum, default_value_t = AuthArg::PerMessage)]
     auth: AuthArg,
@@ -133,7 +152,14 @@ impl BenchArgs {
         if !target && crowd {
             bail!("--idle and --burst need a terminator: --stack or --url URL");
         }
-        if self.seconds == 0 && (echoes || !crowd) {
+        let further = self.growth.is_some() || self.offered.is_some() || self.pushes;
+        if !target && further {
+            bail!("--growth, --offered and --pushes need a terminator: --stack or --url URL");
+        }
+        if self.pushes && !self.stack() {
+            bail!("--pushes needs --stack, whose namespace it pushes to");
+        }
+        if self.seconds == 0 && (echoes || further || !crowd) {
             bail!("--seconds 0 is for --idle and --burst alone");
         }
         let total = self.connections.get().checked_mul(self.in_flight.get());
@@ -147,6 +173,30 @@ impl BenchArgs {
     /// The broker: the first, if there are several.
     pub(crate) fn amqp_url(&self) -> &str {
         self.amqp_url.split(',').next().unwrap_or(&self.amqp_url).trim()
+    }
+
+    /// With how many connections to measure what a message costs, if that is asked for.
+    pub(crate) fn growth(&self) -> Option<Vec<usize>> {
+        let asked = self.growth.as_ref()?;
+        Some(match asked.as_slice() {
+            [] => GROWTH.to_vec(),
+            counts => counts.iter().map(|count| count.get()).collect(),
+        })
+    }
+
+    /// How many connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// How many messages are sent per second, if answers are not waited for.
+    pub(crate) fn rate(&self) -> Option<u32> {
+        self.rate
+    }
+
+    /// How long to warm up.
+    pub(crate) fn warm_up(&self) -> Duration {
+        self.warm_up
     }
 
     /// Whether anything but idle connections is asked for.

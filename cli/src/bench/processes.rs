@@ -17,6 +17,21 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// A terminator drains in less.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The files that this process has open besides.
+const OTHER_FILES: u64 = 100;
+
+/// Whether this process may open so many sockets.
+///
+/// # Errors
+/// If it may not.
+pub(super) fn check_files(count: usize) -> anyhow::Result<()> {
+    let (limit, _) = rlimit::Resource::NOFILE.get()?;
+    if count as u64 + OTHER_FILES > limit {
+        bail!("this process may open {limit} files, which is too few for {count} connections (ulimit -n)");
+    }
+    Ok(())
+}
+
 /// A process of this one. Killed when it is dropped.
 pub(crate) struct Child {
     process: Process,

@@ -8,11 +8,12 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::fleet::{Auth, Losses};
+use super::growth::Growth;
 use super::measure::{Figures, round};
+use super::offered::Curve;
+use super::pushes::Pushes;
 use super::raw::Echo;
-
-/// What the process that makes the load is called in the results.
-pub(crate) const LOAD: &str = "load";
+use super::table::{LOAD, cpu_columns, ratio};
 
 /// What was asked for.
 #[derive(Debug, Default, Serialize)]
@@ -40,6 +41,14 @@ pub(crate) struct Report {
     pub(crate) idle: Option<Idle>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) burst: Option<Burst>,
+    /// From few connections to many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) growth: Option<Growth>,
+    /// Latency at one rate after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) offered: Option<Curve>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pushes: Option<Pushes>,
 }
 
 /// From a client's socket to a worker and back.
@@ -128,6 +137,11 @@ impl EndToEnd {
 }
 
 impl EndToEnd {
+    /// Answers in a second.
+    pub(crate) const fn rate(&self) -> f64 {
+        self.rate
+    }
+
     /// CPU time of all processes but the load, per message, if it is known of each.
     fn cpu_us(&self) -> Option<f64> {
         let ours = self.cpu_us.iter().filter(|(name, _)| *name != LOAD);
@@ -198,7 +212,11 @@ impl Report {
 
     fn is_clean(&self) -> bool {
         let loads = self.end_to_end.iter().chain(&self.explicit).all(EndToEnd::is_clean);
-        loads && self.burst.as_ref().is_none_or(Burst::is_clean)
+        loads
+            && self.burst.as_ref().is_none_or(Burst::is_clean)
+            && self.growth.as_ref().is_none_or(Growth::is_clean)
+            && self.offered.as_ref().is_none_or(Curve::is_clean)
+            && self.pushes.as_ref().is_none_or(Pushes::is_clean)
     }
 }
 
@@ -258,13 +276,17 @@ impl fmt::Display for Report {
             let (count, each) = (idle.connections, idle.bytes_per_connection);
             writeln!(f, "{count} idle connections: {mib:.1} MiB, {each} bytes each")?;
         }
+        if let Some(growth) = &self.growth {
+            growth.fmt(f)?;
+        }
+        if let Some(offered) = &self.offered {
+            offered.fmt(f)?;
+        }
+        if let Some(pushes) = &self.pushes {
+            pushes.fmt(f)?;
+        }
         Ok(())
     }
-}
-
-/// To three digits behind the point.
-fn ratio(one: f64, other: f64) -> f64 {
-    (one / other.max(f64::EPSILON) * 1_000.0).round() / 1_000.0
 }
 
 fn row(
@@ -276,18 +298,8 @@ fn row(
     cpu_us: &BTreeMap<String, Option<f64>>,
 ) -> fmt::Result {
     let (p50_ms, p99_ms) = (p50_us as f64 / 1_000.0, p99_us as f64 / 1_000.0);
-    let cpu: Vec<String> = cpu_us
-        .iter()
-        .map(|(process, us)| match us {
-            Some(us) => format!("{process} {us:.1}"),
-            None => format!("{process} -"),
-        })
-        .collect();
-    writeln!(
-        f,
-        "{name:<12} {rate:>12.0} {p50_ms:>10.2} {p99_ms:>10.2}  {}",
-        cpu.join(", ")
-    )
+    let cpu = cpu_columns(cpu_us);
+    writeln!(f, "{name:<12} {rate:>12.0} {p50_ms:>10.2} {p99_ms:>10.2}  {cpu}")
 }
 
 #[cfg(test)]

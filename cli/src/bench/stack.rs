@@ -109,6 +109,11 @@ impl Stack {
         &self.url
     }
 
+    /// The prefix of all that it has on the broker.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// All of them.
     pub(crate) fn processes(&self) -> Vec<Process> {
         std::iter::once(&self.terminator)

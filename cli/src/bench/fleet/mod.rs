@@ -14,13 +14,14 @@ use shared::service::chance;
 use shared::service::clock::{Clock as _, SystemClock};
 
 use self::client::{Client, Pace};
+pub(super) use self::login::authenticate;
 use super::measure::{Latencies, Phases};
 use crate::support::print;
 use crate::support::ws::{self, WsUrl};
 use crate::token::Signer;
 
 /// How many connections are being opened at a time: less than a listening socket's backlog.
-const OPENING: usize = 64;
+pub(super) const OPENING: usize = 64;
 
 /// How the connections authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -87,7 +88,7 @@ impl Fleet {
             let of_messages = match plan.auth {
                 Auth::PerMessage => Some(token.as_str()),
                 Auth::Explicit => {
-                    login::authenticate(&mut socket, &token).await?;
+                    authenticate(&mut socket, &token).await?;
                     None
                 }
             };
