@@ -38,6 +38,8 @@ async fn clients(stack: &Stack) -> Vec<Client> {
 async fn messages_wait_in_as_many_queues_as_there_are_to_be_and_workers_that_know_of_fewer_take_from_all() {
     let mut stack = Stack::builder()
         .setting("message-shards", &SHARDS.to_string())
+        // The broker counts AMQP messages.
+        .setting("batch", "off")
         .start()
         .await;
     let mut clients = clients(&stack).await;
