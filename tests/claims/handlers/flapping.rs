@@ -17,7 +17,7 @@ const CLIENTS: usize = 6;
 const AT_ONCE: usize = 3;
 
 /// How the worker puts it that it does not even ask.
-const NOT_ASKED: &str = "the application does not answer just now";
+const NOT_ASKED: &str = "the application is not answering at the moment";
 
 async fn breaker(worker: &Program, event: &str) -> u32 {
     let name = format!(r#"countersign_worker_breaker_total{{event="{event}"}}"#);
