@@ -157,7 +157,7 @@ impl BenchArgs {
             bail!("--growth, --offered and --pushes need a terminator: --stack or --url URL");
         }
         if self.pushes && !self.stack() {
-            bail!("--pushes needs --stack, whose namespace it pushes to");
+            bail!("--pushes needs --stack: it pushes to that namespace");
         }
         if self.seconds == 0 && (echoes || further || !crowd) {
             bail!("--seconds 0 is for --idle and --burst alone");
