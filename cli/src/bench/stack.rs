@@ -78,6 +78,8 @@ impl Stack {
             ("COUNTERSIGN_MAX_HANDSHAKES_PER_IP", "off"),
             ("COUNTERSIGN_HANDSHAKES_PER_SECOND_PER_IP", "off"),
             ("COUNTERSIGN_MESSAGES_PER_SECOND", "off"),
+            // Many connections are open for longer before the first of them sends anything.
+            ("COUNTERSIGN_AUTH_TIMEOUT", "off"),
         ];
         let mut workers = Vec::new();
         for _ in 0..args.workers {
