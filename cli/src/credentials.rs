@@ -1,7 +1,7 @@
 //! `countersign credentials`: which keys, passwords and certificates programs have in force.
 //!
 //! They are asked at their admin addresses, since a file may say one thing and a program, which has refused it, go by
-//! another. What a credential is, a program tells nobody.
+//! another. What a credential is, a program tells no one.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;

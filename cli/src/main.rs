@@ -12,18 +12,25 @@ mod inject;
 pub(crate) mod inspect;
 pub(crate) mod manual;
 mod push;
+mod queues;
 mod ready;
 mod revoke;
 mod send;
 pub(crate) mod support;
 mod token;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use crate::support::settings_file;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Something kept the tool from doing its work; 1 means that it did, and the answer was no.
 const STATUS_FAILED: u8 = 2;
@@ -56,6 +63,9 @@ enum Command {
     /// Look at connections, at what is held, and at dead letters.
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
+    /// Check whether the queues fit this version, and move messages from those that do not.
+    #[command(subcommand)]
+    Queues(queues::QueuesCommand),
     /// Explain why a message was held, refused or released, or a connection closed.
     #[command(after_help = crate::inspect::explain::EXAMPLES)]
     Explain(crate::inspect::explain::ExplainArgs),
@@ -96,7 +106,15 @@ struct ProgramArgs {
 }
 
 fn main() -> ExitCode {
-    let command = match Cli::parse_from(with_default(std::env::args_os())).command {
+    let called = std::env::args_os().next().unwrap_or_default();
+    match called_as(&called) {
+        Some(Called::Terminator) => return terminator::program::run(std::env::args_os().skip(1)),
+        Some(Called::Worker) => return worker::app::program::run(std::env::args_os().skip(1)),
+        None => {}
+    }
+    let args = with_default(std::env::args_os());
+    let parsed = settings_file::parse::<Cli>(args).unwrap_or_else(|error| error.exit());
+    let command = match parsed.command {
         // These begin as their own programs do, log and all.
         Command::Terminator(ProgramArgs { args }) => return terminator::program::run(args),
         Command::Worker(ProgramArgs { args }) => return worker::app::program::run(args),
@@ -115,6 +133,7 @@ fn main() -> ExitCode {
         Command::Push(args) => block_on(push::run(args)),
         Command::Revoke(args) => block_on(revoke::run(args)),
         Command::Inspect(command) => block_on(inspect::run(command)),
+        Command::Queues(command) => block_on(queues::run(command)),
         Command::Explain(args) => block_on(crate::inspect::explain::run(args)),
         Command::Send(args) => block_on(send::run(args)),
         Command::Bench(args) => block_on(bench::run(*args)),
@@ -131,7 +150,24 @@ fn main() -> ExitCode {
     })
 }
 
-/// Whoever asks for nothing gets `dev`.
+/// A program other than the tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    Terminator,
+    Worker,
+}
+
+/// Which of them is called by that name. What is shipped is one file, linked once, with a name for each program: they share nearly
+/// all that is in it.
+fn called_as(name: &OsStr) -> Option<Called> {
+    match Path::new(name).file_stem()?.to_str()? {
+        "terminator" => Some(Called::Terminator),
+        "worker" => Some(Called::Worker),
+        _ => None,
+    }
+}
+
+/// Anyone who asks for nothing gets `dev`.
 fn with_default(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<_> = args.collect();
     if args.len() <= 1 {
@@ -160,4 +196,19 @@ fn init_logs() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_which_program_is_meant() {
+        let called = |name: &str| called_as(OsStr::new(name));
+        assert_eq!(called("/usr/local/bin/terminator"), Some(Called::Terminator));
+        assert_eq!(called("worker"), Some(Called::Worker));
+        for tool in ["countersign", "./countersign", "/opt/worker/countersign", ""] {
+            assert_eq!(called(tool), None, "{tool}");
+        }
+    }
 }

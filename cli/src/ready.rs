@@ -56,7 +56,7 @@ struct Report {
 /// Asks once.
 ///
 /// # Errors
-/// Nobody answers, or not in HTTP.
+/// No one answers, or not in HTTP.
 pub(crate) fn run(args: &ReadyArgs) -> anyhow::Result<ExitCode> {
     let Target { authority, path } = &args.url;
     let asked = || format!("cannot ask http://{authority}{path}");
@@ -103,7 +103,7 @@ pub(crate) fn parse_target(url: &str) -> Result<Target, String> {
 /// The whole answer, from the first of the host's addresses that takes a connection.
 ///
 /// # Errors
-/// Nobody answers in time.
+/// No one answers in time.
 pub(crate) fn ask(target: &Target, deadline: Instant) -> anyhow::Result<Vec<u8>> {
     let mut failed = None;
     for address in target.authority.to_socket_addrs()? {
@@ -167,7 +167,7 @@ mod tests {
         parse_target(url).unwrap()
     }
 
-    /// Asks somebody who answers with these bytes, and then says no more.
+    /// Asks someone who answers with these bytes, and then says no more.
     fn asked(answer: &'static str) -> anyhow::Result<ExitCode> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = target(&format!("http://{}", listener.local_addr().unwrap()));

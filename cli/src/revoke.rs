@@ -31,10 +31,10 @@ Examples:
 
 Exit status: 0 it is in force, 1 it was refused, 2 it was not confirmed.";
 
-/// One question is asked.
+/// One request is asked.
 const IN_FLIGHT: u16 = 1;
 
-/// What is taken back, and from when.
+/// What is revoked, and from when.
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(crate) struct RevokeArgs {
     json: bool,
 }
 
-/// What is taken back.
+/// What is revoked.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 struct TargetArgs {
@@ -103,7 +103,7 @@ struct Revocation<'a> {
 #[derive(Deserialize)]
 struct Confirmation {
     outcome: String,
-    /// How many it has reached; nothing if that cannot be told.
+    /// How many it has reached; none if that cannot be told.
     #[serde(default)]
     connections: Option<u64>,
     #[serde(default)]
@@ -119,18 +119,18 @@ struct Refusal {
 /// Runs it.
 ///
 /// # Errors
-/// If nobody confirmed it.
+/// If no one confirmed it.
 pub(crate) async fn run(args: RevokeArgs) -> anyhow::Result<ExitCode> {
     let pace = Pace {
         in_flight: IN_FLIGHT,
         timeout: args.timeout,
     };
     let mut line = RpcClient::open(&args.broker, pace, true).await?;
-    let mut question = One::new(args.message(SystemClock.now()));
-    let asked = line.ask(keys::REVOKE, &mut question).await;
+    let mut request = One::new(args.message(SystemClock.now()));
+    let asked = line.ask(keys::REVOKE, &mut request).await;
     line.close().await;
     asked?;
-    match question.reply {
+    match request.reply {
         Some(Ok(answer)) => args.tell(&answer.body),
         Some(Err(NoReply::NotTaken(error))) => bail!("the broker has not taken it: {error}"),
         Some(Err(NoReply::Unanswered | NoReply::Taken)) | None => bail!(

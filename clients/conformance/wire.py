@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 SUBPROTOCOL = Subprotocol("countersign.v1.json")
+LIMITS = Subprotocol("countersign.limits")
 
 
 class Wire:
@@ -60,8 +61,11 @@ class Wire:
     async def _join(self, near: ServerConnection) -> None:
         assert near.request is not None
         self._near = near
-        self.handshakes.put_nowait({"path": near.request.path, "subprotocol": near.subprotocol})
-        async with connect(self._server, subprotocols=[SUBPROTOCOL], max_size=None, proxy=None) as far:
+        offered = ",".join(near.request.headers.get_all("Sec-WebSocket-Protocol"))
+        asks = LIMITS in [name.strip() for name in offered.split(",")]
+        self.handshakes.put_nowait({"path": near.request.path, "subprotocol": near.subprotocol, "limits": asks})
+        names = [SUBPROTOCOL, LIMITS] if asks else [SUBPROTOCOL]
+        async with connect(self._server, subprotocols=names, max_size=None, proxy=None) as far:
             kept: asyncio.Queue[str | bytes] = asyncio.Queue()
             there = [asyncio.ensure_future(one) for one in (self._there(near, far, kept), self._pass_on(far, kept))]
             try:

@@ -22,9 +22,13 @@ shared::settings! {
         pub listen: OneOrMore<ListenAddress> = "127.0.0.1:8080",
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Keep it out of the reach of clients.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9090",
+        /// Names under which the admin port may be asked, comma separated, besides IP addresses and `localhost`. A page in
+        /// an operator's browser could otherwise read it under a name of its own (DNS rebinding), so other names get 421;
+        /// `/livez` answers to all.
+        pub admin_allowed_hosts: Vec<String> = "",
         /// Whether `/console` on `admin-listen` serves a live page: connections, the state of their authentication, what is
         /// held, rates and latencies. It is unauthenticated: keep the port on loopback or behind a firewall. It never shows
-        /// tokens or payloads, and answers to IP addresses and `localhost` only; from another machine, forward the port.
+        /// tokens or payloads, and answers as `admin-allowed-hosts` says; from another machine, forward the port.
         pub console: bool = "off",
         /// The origins of web pages that may connect, comma separated, each as a browser sends it in `Origin`:
         /// `https://app.example.com`. Scheme, host and port must match; the default ports 80 and 443 are left out. Empty
@@ -54,7 +58,8 @@ shared::settings! {
         /// need none. The certificate does not identify the client; only tokens do. It is read again when it changes.
         pub tls_client_ca: Option<PathBuf> = "off",
         /// How many connections may be open at once, all clients together; more get HTTP status 503. Each takes one open
-        /// file, so the limit of open files must be higher.
+        /// file. Where the limit of open files is lower, only as many connections are accepted as there are files for: a
+        /// warning at the start says so, and `/readyz` fails while they are used up.
         pub max_connections: usize = "100000" in "1"..="10000000",
         /// How many connections one IP address (for IPv6: one /64 network) may have open at once, or `off`; more get HTTP
         /// status 429. Behind a proxy, set `trusted-proxies`, or all its clients share one address. Raise it if many clients

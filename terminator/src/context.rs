@@ -10,10 +10,12 @@ use tokio::time::Instant;
 
 use crate::admin::closings::Closings;
 use crate::admin::levels::Levels;
+use crate::admin::message_event::{Listener, Observer};
 use crate::admin::metrics::Metrics;
 use crate::broker::PREFETCH;
 use crate::connection::index::Index;
 use crate::connection::load::TotalLoad;
+use crate::events::publisher::EventSender;
 use crate::session::recent::Keys;
 use crate::timers::expiries::Expiries;
 use crate::timers::now::Now;
@@ -26,16 +28,25 @@ const MOST_BEHIND: usize = PREFETCH as usize / 2;
 
 /// What all connections of one terminator have in common.
 pub(crate) struct TerminatorContext {
+    /// What their sessions see of it.
+    pub(crate) around: Arc<Surroundings>,
     pub(crate) metrics: Arc<Metrics>,
-    /// By which tokens are judged.
-    pub(crate) clock: WorkersClock,
+    pub(crate) observer: Arc<Observer>,
     pub(crate) wheel: Wheel,
     pub(crate) expiries: Expiries,
-    pub(crate) keys: Keys,
-    pub(crate) shares: ConnectionLimits,
     pub(crate) tracer: Tracer,
     pub(crate) closings: Closings,
     pub(crate) index: Index,
+    /// Where it is told what happens to connections; none if it is not.
+    pub(crate) events: Option<EventSender>,
+}
+
+/// What the session of each connection sees of what all have in common: it changes none of it.
+pub(crate) struct Surroundings {
+    /// By which tokens are judged.
+    pub(crate) clock: WorkersClock,
+    pub(crate) keys: Keys,
+    pub(crate) limits: ConnectionLimits,
     /// What is kept for all connections.
     pub(crate) load: TotalLoad,
     /// How much is kept behind fetches.
@@ -55,36 +66,52 @@ pub(crate) struct ConnectionLimits {
     pub(crate) send_queue_bytes: usize,
     /// How many bytes may wait to be written, of all.
     pub(crate) send_queue_bytes_total: usize,
-    /// How long it may be nobody's, from the beginning.
+    /// How long it may be no one's, from the beginning.
     pub(crate) auth_timeout: Option<Duration>,
     /// How long it may be without any answer to what it has asked.
     pub(crate) answer_timeout: Option<Duration>,
-    /// How many of its messages go to one worker together, one after the other; nothing if they need no order.
+    /// How many of its messages go to one worker together, one after the other; none if they need no order.
     pub(crate) run: Option<usize>,
 }
 
 impl TerminatorContext {
-    pub(crate) fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, shares: ConnectionLimits, tracer: Tracer) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, limits: ConnectionLimits, tracer: Tracer) -> Self {
         let now = Instant::now();
         Self {
+            around: Arc::new(Surroundings {
+                clock: WorkersClock::new(clock),
+                keys: Keys::default(),
+                limits,
+                load: TotalLoad::new(limits.send_queue_bytes_total),
+                behind: AtomicUsize::new(0),
+                fetches: AtomicU64::new(0),
+            }),
+            observer: Arc::new(Observer {
+                metrics: metrics.clone(),
+                listener: None,
+            }),
             metrics,
-            clock: WorkersClock::new(clock),
             wheel: Wheel::new(now),
             expiries: Expiries::new(now),
-            keys: Keys::default(),
-            shares,
             tracer,
             closings: Closings::default(),
             index: Index::default(),
-            load: TotalLoad::new(shares.send_queue_bytes_total),
-            behind: AtomicUsize::new(0),
-            fetches: AtomicU64::new(0),
+            events: None,
         }
     }
 
-    /// Whether more may be kept behind fetches.
-    pub(crate) fn has_room_behind(&self) -> bool {
-        self.behind.load(Ordering::Relaxed) < MOST_BEHIND
+    /// The same, which tells there what happens to connections.
+    #[must_use]
+    pub(crate) fn telling(self, events: Option<EventSender>) -> Self {
+        Self { events, ..self }
+    }
+
+    /// The same, whose messages' events someone listens to.
+    #[must_use]
+    pub(crate) fn heard_by(self, listener: Option<Listener>) -> Self {
+        let metrics = self.metrics.clone();
+        let observer = Arc::new(Observer { metrics, listener });
+        Self { observer, ..self }
     }
 
     /// What a connection takes of all has changed.
@@ -92,23 +119,30 @@ impl TerminatorContext {
         if before == after {
             return;
         }
-        self.behind.fetch_add(after.held_outbound, Ordering::Relaxed);
-        self.behind.fetch_sub(before.held_outbound, Ordering::Relaxed);
+        self.around.behind.fetch_add(after.held_outbound, Ordering::Relaxed);
+        self.around.behind.fetch_sub(before.held_outbound, Ordering::Relaxed);
         self.expiries.moved(before.grant_ends, after.grant_ends);
         self.index.moved(connection, before.owner, after.owner);
-        self.load.moved(before.load, after.load);
+        self.around.load.moved(before.load, after.load);
         self.metrics.levels(before, after);
-    }
-
-    /// A name for a fetch, which no other of this terminator has; never 0.
-    pub(crate) fn name_of_fetch(&self) -> u64 {
-        self.fetches.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn now(&self) -> Now {
         Now {
             instant: Instant::now(),
-            wall: self.clock.now(),
+            wall: self.around.clock.now(),
         }
+    }
+}
+
+impl Surroundings {
+    /// Whether more may be kept behind fetches.
+    pub(crate) fn has_room_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed) < MOST_BEHIND
+    }
+
+    /// A name for a fetch, which no other of this terminator has; never 0.
+    pub(crate) fn name_of_fetch(&self) -> u64 {
+        self.fetches.fetch_add(1, Ordering::Relaxed) + 1
     }
 }

@@ -1,7 +1,7 @@
 //! How a terminator that is asked to stop lets its clients go.
 //!
-//! Whoever routes to it (a load balancer, Kubernetes' endpoints) learns from `/readyz` that it is about to end, and needs a while to
-//! act on that: until then it accepts clients as before, for `drain-delay`. Then it takes nobody new, and closes what it has bit
+//! Anyone who routes to it (a load balancer, Kubernetes' endpoints) learns from `/readyz` that it is about to end, and needs a while to
+//! act on that: until then it accepts clients as before, for `drain-delay`. Then it takes no one new, and closes what it has bit
 //! by bit, so that they do not all come back elsewhere at the same moment.
 
 use std::num::NonZeroU32;
@@ -33,7 +33,7 @@ impl Drain {
         }
     }
 
-    /// Waits until nobody is sent here any more.
+    /// Waits until no one is sent here any more.
     pub(crate) async fn until_routing_has_moved(&self) {
         if !self.delay.is_zero() {
             info!(delay = ?self.delay, "draining soon; clients are accepted until `drain-delay` is over");

@@ -5,9 +5,11 @@
 //! - `connection`: one socket, from upgrade to close, and the registry of all.
 //! - `session`: what a connection has become by all that it sent and all that came for it: its state machine.
 //! - `broker`: forwards messages, consumes replies, returns what cannot be written, follows the broker.
+//! - `events`: what happens to connections, told outside.
 //! - `timers`: when something is due, for all connections.
 //! - [`admin`]: metrics, and the console's view.
-//! - `context` is what all connections share, `drain` how they end at a shutdown, [`program`] the process.
+//! - `context` is what all connections share, `drain` how they end at a shutdown, [`program`] the process, `without_socket` a
+//!   terminator within another one.
 
 pub(crate) mod accept;
 pub mod admin;
@@ -16,11 +18,11 @@ pub mod config;
 pub(crate) mod connection;
 mod context;
 mod drain;
+pub(crate) mod events;
 pub mod program;
 pub(crate) mod session;
-#[cfg(any(test, feature = "simulation"))]
-mod simulation;
 pub(crate) mod timers;
+mod without_socket;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -52,17 +54,17 @@ use self::config::Order;
 pub use self::config::TerminatorConfig;
 use self::connection::Rules;
 use self::drain::Drain;
-#[cfg(any(test, feature = "simulation"))]
-#[doc(hidden)]
-pub use self::simulation::handshake;
+pub use self::without_socket::read_handshake;
 use crate::accept::arrivals::PerAddress;
 use crate::accept::connection_factory::ConnectionFactory;
 use crate::accept::doors::{Door, ListenAddress};
 use crate::accept::entrance::Entrance;
 use crate::accept::listener::{Acceptor, Limits, Listener};
+use crate::accept::open_files::{self, OpenFiles};
 use crate::accept::origin::AllowedOrigins;
 use crate::accept::proxies::Proxies;
 use crate::admin::console::ConsoleView;
+use crate::admin::message_event;
 use crate::admin::metrics::Metrics;
 use crate::broker::announcing::Announcer;
 use crate::broker::budget::Budgets;
@@ -90,8 +92,7 @@ pub struct Terminator {
     served: JoinHandle<bool>,
     tracer: Tracer,
     _keeping: Keeping,
-    #[cfg(any(test, feature = "simulation"))]
-    door: simulation::Door,
+    door: without_socket::Door,
 }
 
 /// Why a terminator does not start.
@@ -172,6 +173,7 @@ impl Terminator {
         let Entrance {
             tls,
             doors,
+            files,
             admin,
             readiness,
             console,
@@ -189,7 +191,7 @@ impl Terminator {
             config.broker.namespace.as_str(),
             &mut credentials,
         )?;
-        let runtime = Runtime::open(config, parts, (tls, sealer), tracer.clone());
+        let runtime = Runtime::open(config, parts, (tls, sealer, files), tracer.clone());
         let console_view = runtime.console_view.clone();
         if let Some(console) = console {
             console.show(Arc::new(console_view.clone()));
@@ -200,8 +202,7 @@ impl Terminator {
             admin,
             console_view,
             shutdown: shutdown.clone(),
-            #[cfg(any(test, feature = "simulation"))]
-            door: simulation::Door::of(&runtime),
+            door: without_socket::Door::of(&runtime),
             served: tokio::spawn(runtime.serve(doors, readiness, shutdown)),
             tracer,
             _keeping: credentials.keep(),
@@ -251,15 +252,18 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Whose connections they are.
     pub id: TerminatorId,
+    /// Who gets each event of a message as it happens.
+    pub listener: Option<message_event::Listener>,
 }
 
 impl Parts {
     /// Of a terminator that is a process of its own.
-    fn of(bus: Arc<dyn Bus>) -> Self {
+    pub fn of(bus: Arc<dyn Bus>) -> Self {
         Self {
             bus,
             clock: Arc::new(SystemClock),
             id: TerminatorId::random(),
+            listener: None,
         }
     }
 }
@@ -268,6 +272,8 @@ impl Parts {
 struct Runtime {
     bus: Arc<dyn Bus>,
     acceptor: Arc<Acceptor>,
+    /// Whether fewer files may be open than `max-connections` needs.
+    has_few_files: bool,
     console_view: ConsoleView,
     phase: Arc<watch::Sender<Phase>>,
     connections: TaskTracker,
@@ -282,10 +288,15 @@ impl Runtime {
     fn open(
         config: TerminatorConfig,
         parts: Parts,
-        (tls, sealer): (Option<Credential<TlsAcceptor>>, Sealer),
+        (tls, sealer, files): (Option<Credential<TlsAcceptor>>, Sealer, OpenFiles),
         tracer: Tracer,
     ) -> Self {
-        let Parts { bus, clock, id } = parts;
+        let Parts {
+            bus,
+            clock,
+            id,
+            listener,
+        } = parts;
         let metrics = Arc::new(Metrics::new());
         let names = Names::new(config.broker.namespace.as_str());
         let return_queue = names.return_queue(id);
@@ -299,18 +310,25 @@ impl Runtime {
             answer_timeout: config.answer_timeout,
             run: match (config.order, config.broker.batches()) {
                 (Order::None, _) => None,
-                // Whoever cannot read batches cannot read runs.
+                // Anyone who cannot read batches cannot read runs.
                 (Order::Connection, None) => Some(1),
                 (Order::Connection, Some(_)) => Some(run::MOST_ENTRIES),
             },
         };
-        let common = Arc::new(TerminatorContext::new(clock, metrics.clone(), shares, tracer));
+        let form = config.broker.connection_events;
+        let (events, told) = form
+            .map(|form| crate::events::publisher::channel(&names, form, &metrics))
+            .unzip();
+        let common = TerminatorContext::new(clock, metrics.clone(), shares, tracer)
+            .telling(events)
+            .heard_by(listener);
+        let common = Arc::new(common);
+        let (undelivered, given_back) = UndeliveredPublisher::new(&names, common.observer.clone());
         let registry = Arc::new(Registry::new(id, common));
 
-        // The consumer first: what it declares must be there before anybody is asked to answer into it.
+        // The consumer first: what it declares must be there before anyone is asked to answer into it.
         let answers = bus.consumer(return_queue.clone(), crate::broker::PREFETCH);
         let publisher = bus.publisher(PublishTimeout::Limited(config.publish_timeout));
-        let (undelivered, given_back) = UndeliveredPublisher::new(&names, metrics.clone());
         let rooms = Budgets::new(
             config.receive_queue_bytes_total.bytes(),
             config.unauthenticated_in_flight_bytes.bytes(),
@@ -326,11 +344,15 @@ impl Runtime {
         )
         .with_push_ack(config.push_ack);
         let (phase, phases) = watch::channel(Phase::Waiting);
-        // What is given back waits as long as it must; it ends when nobody can give back any more.
+        // What is given back waits as long as it must; it ends when no one can give back any more.
         tokio::spawn(crate::broker::undelivered::run(
             given_back,
             bus.publisher(PublishTimeout::Endless),
         ));
+        if let Some(told) = told {
+            // The same of events: until no connection is left that could have any.
+            tokio::spawn(told.run(bus.publisher(PublishTimeout::Endless)));
+        }
         let forwarder = Arc::new(forwarder);
         let (epochs, heard) = watch::channel(None);
         let (entered, known) = mpsc::unbounded_channel();
@@ -340,6 +362,7 @@ impl Runtime {
             epochs: heard,
             entered: known,
             link: bus.link(),
+            renewals: answers.renewals(),
         };
         let background = vec![
             tokio::spawn(ReplyConsumer::new(registry.clone(), undelivered, epochs, entered, sealer).run(answers)),
@@ -365,7 +388,7 @@ impl Runtime {
                 listed: config.allowed_origins,
                 tls: config.tls_cert.is_some(),
             },
-            max_connections: config.max_connections,
+            max_connections: files.max_connections,
             max_connections_per_ip: config.max_connections_per_ip,
             handshakes: PerAddress {
                 pending: config.max_handshakes_per_ip,
@@ -383,6 +406,7 @@ impl Runtime {
         Self {
             bus,
             acceptor: Arc::new(Acceptor::new(tls, limits, Arc::new(sockets))),
+            has_few_files: files.is_short,
             console_view,
             phase: Arc::new(phase),
             connections: TaskTracker::new(),
@@ -403,6 +427,10 @@ impl Runtime {
         let broker = readiness.check("broker");
         followers.spawn(watch_broker("terminator", broker, self.bus.link()));
         let full = CancellationToken::new();
+        if self.has_few_files {
+            let files = open_files::watch(readiness.check("files"), self.acceptor.connections());
+            tokio::spawn(full.clone().run_until_cancelled_owned(files));
+        }
         let telling = self.acceptor.refusals().keep_telling();
         tokio::spawn(full.clone().run_until_cancelled_owned(telling));
         let mut listening = JoinSet::new();

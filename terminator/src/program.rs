@@ -19,7 +19,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     run_by(args, Arc::new(SystemClock))
 }
 
-/// The same by another clock than the machine's: for whoever wants to see what becomes of that.
+/// The same by another clock than the machine's: for anyone who wants to see what becomes of that.
 pub fn run_by(args: impl IntoIterator<Item = OsString>, clock: Arc<dyn Clock>) -> ExitCode {
     lifecycle::run(args, |config, signals| serve(config, signals, clock))
 }
@@ -39,7 +39,7 @@ async fn serve(config: TerminatorConfig, mut signals: Signals, clock: Arc<dyn Cl
     Ok(signals.drain(limit, drained).await)
 }
 
-/// Tells on standard output where it listens, for whoever asked for port 0.
+/// Tells on standard output where it listens, for the one who asked for port 0.
 fn announce(terminator: &Terminator) {
     let announcement = Announcement {
         sockets: terminator.urls().to_vec(),

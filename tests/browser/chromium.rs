@@ -19,7 +19,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// The longest that a condition in a page may be awaited.
 pub(crate) const SCRIPT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Nothing is asked of anybody but this machine, and nothing of it needs a display or a profile.
+/// Nothing is asked of anyone but this machine, and nothing of it needs a display or a profile.
 const ARGUMENTS: [&str; 14] = [
     "--headless",
     "--no-sandbox",

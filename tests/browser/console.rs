@@ -26,7 +26,7 @@ async fn the_terminators_console_follows_a_connection_from_nobody_to_expired_and
     let terminator = stack.terminators()[0].admin();
     let page = browser.open(&format!("http://{terminator}/")).await;
     page.watching().await;
-    page.shows("text('#process') === 'terminator' && text('.chips') === 'broker'")
+    page.shows("text('#process') === 'terminator' && text('.chips').startsWith('broker')")
         .await;
     page.shows("text('#console-connections').includes('Nobody is connected.')")
         .await;

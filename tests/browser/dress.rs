@@ -15,7 +15,7 @@ use crate::{
 /// The narrowest phone that is still sold, a common one, and a desk.
 const WINDOWS: [(u32, u32); 3] = [(360, 740), (390, 844), (1_280, 900)];
 
-/// A crowd: somebody in every state, who is there but silent, and two who talk all the time.
+/// A crowd: someone in every state, who is there but silent, and two who talk all the time.
 async fn crowd(dev: &Dev) -> JoinSet<()> {
     let mut crowd = JoinSet::new();
     for (subject, life_s, sends) in [("bob", 3, 4), ("carol", 50, 0), ("erin", 3, 1), ("frank", 600, 0)] {
@@ -197,7 +197,7 @@ async fn who_stops_it_to_read_sees_nothing_move_and_who_has_no_mouse_can_do_so_t
     .await;
     let looks = page.value("one('#view-console').dataset.looks").await;
     let _client = dev.client().await;
-    // Whoever had not stopped would have been told this several times.
+    // The one who had not stopped would have been told this several times.
     let mut feed = dev.feed().await;
     feed.until(|told| told.matches("\"states\":[[\"nobody\",2]]").count() >= 4)
         .await;

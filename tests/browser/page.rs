@@ -1,4 +1,4 @@
-//! A page, in the words of whoever looks at it.
+//! A page, in the words of anyone who looks at it.
 
 use std::{env, path::PathBuf, time::Duration};
 
@@ -146,7 +146,7 @@ impl Page<'_> {
             .expect("colours");
     }
 
-    /// Sees it as somebody who wants no motion.
+    /// Sees it as someone who wants no motion.
     pub(crate) async fn without_motion(&self) {
         let features = json!({"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]});
         let cdp = self.driver.cdp();
@@ -180,7 +180,7 @@ impl Page<'_> {
         std::fs::write(path, bytes).expect("the folder for pictures is there");
     }
 
-    /// Claims that it asked nothing of anybody else, that it did nothing which its policy forbids, and that nothing in it
+    /// Claims that it asked nothing of anyone else, that it did nothing which its policy forbids, and that nothing in it
     /// failed. What `excused` names may have.
     pub(crate) async fn expect_quiet(&self, excused: &[&str]) {
         let foreign = self

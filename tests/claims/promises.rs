@@ -13,6 +13,7 @@
 //! | P9 | starting, stopping or killing workers, in any number, loses nothing and duplicates no answer | `faults::kills`; `pushes::holds` (`…outlives_every_worker`) |
 //! | P10 | a failing store or key server refuses with `auth_unavailable`: it neither lets in nor logs out | here; `faults::store` |
 //! | P11 | messages of one connection are handled and answered in the order in which they were received; pushes of one publisher channel arrive in theirs | `sockets::in_order`; `pushes::delivery` (`…arrive_in_order…`) |
+//! | P12 | what was revoked never acts, whatever it was accepted by, and however long it waited | `authentication::revocation`; `authentication::authority`; `handlers::revoked_meanwhile`; `faults::vanished` |
 //!
 //! The policies, in both strategies and both directions, are in `authentication::policies`.
 
@@ -89,7 +90,7 @@ async fn the_handler_sees_the_identity_of_the_message_s_own_token_among_many() {
     let mut asked = Vec::new();
     for round in 0..15 {
         for (person, (client, _, token)) in people.iter_mut().enumerate() {
-            // With its own token, and in the name of the connection's.
+            // With its own token, and on behalf of the connection's.
             let token = (round % 3 == 0).then_some(token.as_str());
             asked.push((person, client.ask("whoami", token, Value::Null).await));
         }

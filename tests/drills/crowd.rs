@@ -81,6 +81,14 @@ impl Crowd {
         }
     }
 
+    /// For how many spans it is looked at. Who waits for what hangs stays for as long as that.
+    pub(crate) const fn spans(self) -> u32 {
+        match self {
+            Self::Hanging => 3,
+            _ => 1,
+        }
+    }
+
     pub(crate) fn speaks_tls(self) -> bool {
         self == Self::SlowTlsHandshakes
     }
@@ -89,10 +97,17 @@ impl Crowd {
     pub(crate) const fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::SlowHandshakes | Self::SlowTlsHandshakes | Self::Strangers | Self::SlowReaders => &[],
-            Self::Returning | Self::OfOneIdentity | Self::Hanging => &[
+            Self::Returning | Self::OfOneIdentity => &[
                 ("max-connections-per-ip", "off"),
                 ("max-handshakes-per-ip", "off"),
                 ("handshakes-per-second-per-ip", "off"),
+            ],
+            Self::Hanging => &[
+                ("max-connections-per-ip", "off"),
+                ("max-handshakes-per-ip", "off"),
+                ("handshakes-per-second-per-ip", "off"),
+                // No one is told `busy` before it is over.
+                ("handler-timeout", "2m"),
             ],
         }
     }

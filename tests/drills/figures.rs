@@ -8,7 +8,7 @@ use tokio::{task::JoinHandle, time::interval};
 /// How often it is looked at.
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// The most bytes that were held while somebody watched.
+/// The most bytes that were held while someone watched.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Held {
     pub(crate) terminator: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Held {
     pub(crate) queues: u64,
 }
 
-/// Whoever watches.
+/// Anyone who watches.
 pub(crate) struct Watch(JoinHandle<()>, Arc<std::sync::Mutex<Held>>);
 
 impl Watch {

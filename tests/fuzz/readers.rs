@@ -1,4 +1,4 @@
-//! Readers of bytes that anybody may have written, and what is true of each whatever they are.
+//! Readers of bytes that anyone may have written, and what is true of each whatever they are.
 //!
 //! They are fed by a fuzzer that is guided by what it reaches (`run`), and blindly by a claim (`hostile::mutated`).
 
@@ -9,14 +9,16 @@ use serde::de::IgnoredAny;
 use shared::bus::batch;
 use shared::wire::envelope::undelivered::Undelivered;
 use shared::wire::envelope::{ForwardedMessage, Release, Return, run};
+use worker::auth::identity::Issuer;
 use worker::dead_letter::redact;
+use worker::token::{KeySource, Keys};
 
-/// A token, in shape: nothing of its signature may be left where somebody looks.
+/// A token, in shape: nothing of its signature may be left where someone looks.
 const TOKEN: &str =
     "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.cGxhbnRlZC1zaWduYXR1cmUtb2YtNjQtYnl0ZXMtd2hpY2gtbm8tc2VlZC1oYXMtaW4taXQ";
 const SIGNATURE: &[u8] = b"cGxhbnRlZC1zaWduYXR1cmUtb2YtNjQtYnl0ZXMtd2hpY2gtbm8tc2VlZC1oYXMtaW4taXQ";
 
-/// What somebody puts into one of our queues: it is read or refused, and so is each message in it.
+/// What someone puts into one of our queues: it is read or refused, and so is each message in it.
 pub(crate) fn batch(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let _ = Release::read(&bytes);
@@ -33,7 +35,7 @@ pub(crate) fn batch(bytes: &[u8]) {
 
 /// What a client sends: a message is one JSON object that names its type, and no other text is one.
 pub(crate) fn message(bytes: &[u8]) {
-    let Ok((id, kind, payload)) = worker::readers::client_message(bytes) else {
+    let Ok((id, kind, payload)) = worker::read_client_message(bytes) else {
         return;
     };
     let members: BTreeMap<String, IgnoredAny> = serde_json::from_slice(bytes).expect("an object");
@@ -46,11 +48,11 @@ pub(crate) fn message(bytes: &[u8]) {
 
 /// What comes before a socket: its head ends at one place, however much of the rest is there.
 pub(crate) fn handshake(bytes: &[u8]) {
-    match terminator::handshake(bytes) {
+    match terminator::read_handshake(bytes) {
         Ok(None) => {}
         Ok(Some(length)) => {
-            assert_eq!(terminator::handshake(&bytes[..length]), Ok(Some(length)));
-            assert_eq!(terminator::handshake(&bytes[..length - 1]), Ok(None));
+            assert_eq!(terminator::read_handshake(&bytes[..length]), Ok(Some(length)));
+            assert_eq!(terminator::read_handshake(&bytes[..length - 1]), Ok(None));
         }
         Err(response) => assert!(response.starts_with("HTTP/1.1 4") && response.ends_with('\n')),
     }
@@ -59,9 +61,14 @@ pub(crate) fn handshake(bytes: &[u8]) {
 /// What stands in a file of keys, or comes from a server of them: there is one key at least, or a reason.
 pub(crate) fn keys(bytes: &[u8]) {
     for source in ["key", "hmac:key", "https://keys.test/jwks"] {
-        match worker::readers::keys(source, bytes) {
-            Ok(count) => assert_ne!(count, 0),
-            Err(why) => assert!(!why.is_empty()),
+        let source: KeySource = source.parse().expect("it is one");
+        match Keys::of_content(
+            &source,
+            Bytes::copy_from_slice(bytes),
+            &Issuer::new("https://issuer.test"),
+        ) {
+            Ok(keys) => assert_ne!(keys.len(), 0),
+            Err(why) => assert!(!why.to_string().is_empty()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Simulations: the real terminators and workers in bad weather, under a clock that skips whatever nobody waits for.
+//! Simulations: the real terminators and workers in bad weather, under a clock that skips whatever no one waits for.
 //!
 //! Every operation of the bus and of the store takes a random time, so that each
 //! of their awaits is a place at which the others go on, or at which a process

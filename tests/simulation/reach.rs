@@ -11,7 +11,7 @@ use crate::trace::{End, Event};
 pub(crate) struct Reach(Mutex<BTreeMap<String, u64>>);
 
 /// What must be seen, again and again, in many seeds.
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 26] = [
     "handled",
     "reply",
     "auth.ok",
@@ -36,6 +36,8 @@ const WORDS: [&str; 24] = [
     "closed 4509",
     "crashed",
     "released",
+    "a clock is turned",
+    "the machines sleep",
 ];
 
 impl Reach {
@@ -70,6 +72,8 @@ impl Reach {
                 }
                 Event::Closed(_, End::Server(code)) => add(format!("closed {code}")),
                 Event::Closed(_, End::Crash) => add("crashed".to_owned()),
+                Event::Turned(_) => add("a clock is turned".to_owned()),
+                Event::Slept { .. } => add("the machines sleep".to_owned()),
                 _ => {}
             }
         }

@@ -52,7 +52,7 @@ impl Run {
         runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
         let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
         log();
-        shared::service::rng::decide_everything(seed);
+        testkit::rng::decide_everything(seed);
         let (trace, remains) = runtime.block_on(world::run(scenario));
         let run = Self {
             settings,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value as Json, json};
-use shared::bus::memory::chaos::DEADLY;
 use shared::wire::protocol::push_ack::PUSH_ACK;
+use testkit::chaos::DEADLY;
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -147,7 +147,7 @@ impl Person {
     fn order(&self, order: Order) {
         if let Some(line) = &self.line {
             line.state.lock().unwritten += usize::from(matches!(order, Order::Say(_)));
-            // Whoever has just been cut off speaks to nobody.
+            // Anyone who has just been cut off speaks to no one.
             let _ = line.orders.send(order);
         }
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value as Json;
 
 use crate::parts::clock::SimClock;
+use crate::parts::jumps::Jump;
 use crate::parts::losing::Loss;
 use crate::parts::token::{Roles, Token};
 use crate::scenario::Kind;
@@ -33,7 +34,7 @@ pub(crate) enum End {
     Crash,
 }
 
-/// What an operator takes back.
+/// What an operator revokes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// All tokens of a subject.
@@ -82,14 +83,18 @@ pub(crate) enum Event {
     Outcome(String, Json),
     /// An operator takes something back.
     Revoking { number: usize, taken: Taken, grace_ms: u64 },
-    /// An operator was told that it is taken back.
+    /// An operator was told that it is revoked.
     Revoked(usize, Json),
-    /// Something breaks, or is mended.
+    /// Something breaks, or is fixed.
     Fault(String),
     /// A worker dies.
     Killed,
     /// The store loses something that it had acknowledged.
     Lost(Loss),
+    /// A terminator's clock is turned.
+    Turned(Jump),
+    /// All machines wake, which slept for so long.
+    Slept { ms: u64 },
     /// From now on nothing breaks.
     Calm,
 }
@@ -124,7 +129,7 @@ impl Trace {
     }
 }
 
-/// Without the token's text, which nobody wants to read.
+/// Without the token's text, which no one wants to read.
 #[derive(Clone, Debug)]
 pub(crate) struct Line<'a>(pub(crate) &'a (u64, Event));
 

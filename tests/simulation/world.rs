@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shared::bus::memory::MemoryBus;
-use shared::bus::memory::chaos::{ChaosBus, Role};
 use shared::bus::topology::Names;
 use shared::service::config;
-use shared::service::rng::Rng;
 use shared::wire::id::TerminatorId;
 use terminator::{Terminator, TerminatorConfig};
+use testkit::chaos::{ChaosBus, Role};
+use testkit::rng::Rng;
 use tests::tokens::token::{AUDIENCE, ISSUER};
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
@@ -24,6 +24,7 @@ use worker::{Parts, Worker};
 
 use crate::parts::clock::SimClock;
 use crate::parts::handler::App;
+use crate::parts::jumps::jump;
 use crate::parts::losing::{LosingStore, Loss};
 use crate::parts::outside::{operate, produce};
 use crate::parts::store::ChaosStore;
@@ -46,12 +47,15 @@ pub(crate) struct World {
     pub(crate) mint: Mint,
     pub(crate) names: Names,
     pub(crate) broker: MemoryBus,
-    clock: SimClock,
+    /// The right one.
+    pub(crate) clock: SimClock,
+    /// That of each terminator's machine.
+    pub(crate) clocks: [SimClock; 2],
     settings: Settings,
     store: Arc<LosingStore>,
     verifier: Arc<Verifier>,
     failing: Arc<AtomicU64>,
-    dice: Mutex<Rng>,
+    rng: Mutex<Rng>,
     terminators: Mutex<Vec<Edge>>,
     workers: Mutex<Vec<Mate>>,
     sockets: AtomicUsize,
@@ -95,6 +99,7 @@ pub(crate) async fn run(scenario: Scenario) -> (Vec<(u64, Event)>, Remains) {
     others.push(tokio::spawn(break_things(world.clone(), scenario.faults)));
     others.push(tokio::spawn(lose_things(world.clone(), scenario.losses)));
     others.push(tokio::spawn(purge(world.clone(), scenario.purges)));
+    others.push(tokio::spawn(jump(world.clone(), scenario.jumps)));
     let mut acting = Vec::new();
     for mut person in people.drain(..) {
         acting.push(tokio::spawn(async move {
@@ -136,11 +141,11 @@ async fn lose_things(world: Arc<World>, losses: Vec<(Duration, Loss)>) {
     }
 }
 
-/// Somebody purges the queue of messages, now and then, when there is one in it.
+/// Someone purges the queue of messages, now and then, when there is one in it.
 async fn purge(world: Arc<World>, purges: Vec<Duration>) {
     for after in purges {
         sleep(after).await;
-        world.trace.note(Event::Fault("the next question is purged".to_owned()));
+        world.trace.note(Event::Fault("the next request is purged".to_owned()));
         world.broker.purge_next(&world.names.messages().name);
     }
 }
@@ -182,25 +187,26 @@ impl World {
             .queues
             .extend(names.retries(MAX_DELIVERIES.parse().expect("a number")));
         let store = LosingStore::new(
-            store::Settings {
+            &store::Settings {
                 url: "memory:".to_owned(),
                 namespace: "simulation".to_owned(),
                 timeout: Duration::from_secs(1),
                 leeway: settings.leeway,
                 max_revocations: 1_000,
             },
-            clock,
+            clock.clone(),
         );
         let world = Arc::new(Self {
-            trace: Trace::new(clock),
-            mint: Mint::new(clock),
+            trace: Trace::new(clock.clone()),
+            mint: Mint::new(clock.clone()),
             broker: MemoryBus::new(&topology).with_batches(names.clone()),
             names,
+            clocks: settings.clocks_wrong.map(|wrong| clock.another(wrong)),
             clock,
             store: Arc::new(store),
             verifier: verifier(settings.leeway),
             failing: Arc::new(AtomicU64::new(settings.store_fails)),
-            dice: Mutex::new(Rng::new(scenario.seed ^ 0x5eed)),
+            rng: Mutex::new(Rng::new(scenario.seed ^ 0x5eed)),
             terminators: Mutex::default(),
             workers: Mutex::default(),
             sockets: AtomicUsize::new(0),
@@ -220,14 +226,14 @@ impl World {
 
     /// A process that has nothing but its way to the broker.
     pub(crate) fn process(&self) -> Arc<ChaosBus> {
-        Arc::new(ChaosBus::new(&self.broker, self.settings.weather, self.fork()))
+        Arc::new(ChaosBus::new(&self.broker, self.settings.latency, self.fork()))
     }
 
     /// A socket to one of the terminators, and when that dies; nothing while there is none.
     pub(crate) fn connect(&self) -> Option<(DuplexStream, CancellationToken)> {
         let terminators = self.terminators.lock().expect("no holder panics");
         let edge = self
-            .dice
+            .rng
             .lock()
             .expect("no holder panics")
             .pick(&terminators)
@@ -261,31 +267,32 @@ impl World {
     }
 
     fn fork(&self) -> Rng {
-        self.dice.lock().expect("no holder panics").fork()
+        self.rng.lock().expect("no holder panics").fork()
     }
 
     fn start_worker(&self, which: usize) {
         let bus = self.process();
-        let weather = self.settings.weather;
+        let latency = self.settings.latency;
         let store = ChaosStore {
             shared: self.store.clone(),
-            weather,
+            latency,
             failing: self.failing.clone(),
             gone: bus.gone(),
-            dice: Mutex::new(self.fork()),
+            rng: Mutex::new(self.fork()),
         };
         let parts = Parts {
             bus: bus.clone(),
             store: Arc::new(store),
             verifier: self.verifier.clone(),
             issuers: vec![Issuer::new(ISSUER)],
-            clock: Arc::new(self.clock),
+            clock: Arc::new(self.clock.clone()),
             limits: worker_config(&self.settings).limits(),
             sealing: worker::Sealing::OFF,
+            listener: None,
         };
         let worker = Some(Worker::start_with(
             parts,
-            App::new(self.trace.clone(), weather, self.fork()),
+            App::new(self.trace.clone(), latency, self.fork()),
         ));
         let mut workers = self.workers.lock().expect("no holder panics");
         let mate = Mate { bus, worker };
@@ -307,11 +314,11 @@ impl World {
 
     async fn start_terminator(&self, which: usize) {
         let bus = self.process();
-        let wrong = self.settings.clocks_wrong.get(which).copied().unwrap_or_default();
         let parts = terminator::Parts {
             bus: bus.clone(),
-            clock: Arc::new(self.clock.set_wrong(wrong)),
+            clock: Arc::new(self.clocks[which].clone()),
             id: TerminatorId::random(),
+            listener: None,
         };
         let terminator = Terminator::without_socket(terminator_config(&self.settings), parts)
             .await

@@ -41,7 +41,7 @@ impl Effects {
         lines(&self.0.join("effects"))
     }
 
-    /// Whoever waits goes on.
+    /// Anyone who waits goes on.
     pub fn go_on(&self) {
         self.0.write("effects.go", "");
     }

@@ -19,7 +19,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// How long after `end` the last push arrived; nothing if none did after it.
+    /// How long after `end` the last push arrived; none if none did after it.
     #[must_use]
     pub fn lateness(&self, end: SystemTime) -> Duration {
         let late = |(arrived, _): &(SystemTime, Value)| arrived.duration_since(end).ok();

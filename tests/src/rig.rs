@@ -87,6 +87,7 @@ impl Rig for Embedded {
                 clock: Arc::new(SystemClock),
                 limits: worker_config.limits(),
                 sealing: worker::Sealing::OFF,
+                listener: None,
             };
             Worker::start_with(parts, Poisoned)
         };

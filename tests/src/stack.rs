@@ -1,12 +1,16 @@
 //! A whole system for one claim: terminators, workers, a broker, a store, and a namespace of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use shared::service::config::{Setting, section};
 use terminator::TerminatorConfig;
 use worker::config::WorkerConfig;
 
-use crate::nodes::program::{Kind, Program};
+use crate::nodes::program::{Kind, Program, programs};
 use crate::nodes::rabbitmq::{Broker, shared_broker};
 use crate::nodes::redis::{Store, shared_store};
 use crate::peers::client::Client;
@@ -164,6 +168,7 @@ impl Builder {
             terminators: Vec::new(),
             workers: Vec::new(),
             worker_kind: self.worker_kind,
+            programs: programs().to_owned(),
             of_terminators: given(of_terminators.to_vec()),
             of_workers: given(of_workers.to_vec()),
             namespace,
@@ -185,6 +190,7 @@ pub struct Stack {
     terminators: Vec<Program>,
     workers: Vec<Program>,
     worker_kind: Kind,
+    programs: PathBuf,
     of_terminators: Settings,
     of_workers: Settings,
     namespace: String,
@@ -275,6 +281,15 @@ impl Stack {
         self.of_workers.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Takes the programs that are started from now on from this folder, as those of another version.
+    pub fn programs_from(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.programs);
+    }
+
+    fn spawn(&self, kind: Kind, settings: &Settings) -> Program {
+        Program::spawn_from(&self.programs, kind, settings, &[])
+    }
+
     /// Starts more workers, with the settings of the first, and returns when they are ready.
     pub async fn start_workers(&mut self, count: usize) {
         self.spawn_workers(count);
@@ -284,13 +299,17 @@ impl Stack {
 
     /// Starts more terminators, and does not wait: for what keeps them from being ready.
     pub fn spawn_terminators(&mut self, count: usize) {
-        let new = (0..count).map(|_| Program::spawn(Kind::Terminator, &self.of_terminators));
+        let new: Vec<_> = (0..count)
+            .map(|_| self.spawn(Kind::Terminator, &self.of_terminators))
+            .collect();
         self.terminators.extend(new);
     }
 
     /// Starts more workers, and does not wait: for what keeps them from being ready.
     pub fn spawn_workers(&mut self, count: usize) {
-        let new = (0..count).map(|_| Program::spawn(self.worker_kind, &self.of_workers));
+        let new: Vec<_> = (0..count)
+            .map(|_| self.spawn(self.worker_kind, &self.of_workers))
+            .collect();
         self.workers.extend(new);
     }
 

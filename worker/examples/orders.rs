@@ -44,7 +44,7 @@ impl Handler for Orders {
                 let subject = request.identity.subject.as_str();
                 Answers::one(&self.place(subject, request.idempotency_key(), order)?)
             }
-            // Harmless, and nobody waits for an answer.
+            // Harmless, and no one waits for an answer.
             "orders.typing" => Ok(Answers::none()),
             _ => Err(HandlerError::new(ErrorCode::BadRequest, "there are only orders here")),
         }

@@ -17,7 +17,7 @@
 //! - `revocation`: tokens that are revoked before their time, and events of identity providers that revoke them.
 //! - `dead_letter`: what happens with a message that fails, without its token.
 //! - [`admin`]: metrics, recent decisions, health and the console.
-//! - `web`: HTTP clients that connect to what the configuration names, and to nothing else.
+//! - `web`: HTTP: clients that connect to what the configuration names, and to nothing else; the port of backends.
 
 pub mod admin;
 pub mod app;
@@ -46,7 +46,7 @@ use shared::service::telemetry;
 use shared::service::trace::Tracer;
 use tracing::warn;
 
-use self::config::WorkerConfig;
+use self::config::{HandlerKind, WorkerConfig};
 use self::handler::builtin::Application;
 pub use self::handler::{Answers, Echo, ErrorCode, Handler, HandlerError, Request};
 use crate::admin::recent_decisions::RecentDecisions;
@@ -55,16 +55,18 @@ use crate::app::consumers::Consumers;
 pub use crate::app::parts::{Limits, Parts};
 pub use crate::app::start::StartError;
 pub use crate::message::opening::Sealing;
-pub use crate::process::trace::JOURNEY;
-pub use crate::revocation::provider_events::DoorError;
+use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
 use crate::revocation::provider_events::{Opened, ProviderEvents};
+use crate::web::api::Api;
+pub use crate::web::server::ListenError;
 
 /// A running worker. Dropped, it gives back at once what it has not finished.
 pub struct Worker {
     running: Consumers,
     tracer: Tracer,
     events: Option<ProviderEvents>,
-    /// Nothing if it lives within another program.
+    api: Option<Api>,
+    /// None if it lives within another program.
     outside: Option<AdminServices>,
 }
 
@@ -75,7 +77,7 @@ impl Worker {
     /// It must be called within a tokio runtime.
     ///
     /// # Errors
-    /// What an operator has to mend; see [`StartError`].
+    /// What an operator has to fix; see [`StartError`].
     pub async fn start(config: WorkerConfig, handler: impl Handler) -> Result<Self, StartError> {
         Self::start_as(config, Application::own(handler)).await
     }
@@ -83,7 +85,7 @@ impl Worker {
     /// The same with the handler that the settings name.
     ///
     /// # Errors
-    /// What an operator has to mend; see [`StartError`].
+    /// What an operator has to fix; see [`StartError`].
     pub async fn start_configured(config: WorkerConfig) -> Result<Self, StartError> {
         let application = Application::configured(&config.handler, &config.limits())?;
         Self::start_as(config, application).await
@@ -100,8 +102,9 @@ impl Worker {
         let store = crate::app::start::store(&config, clock.clone(), &mut credentials)?;
         let access = Access::load(&config.broker, &mut credentials)?;
         let sealing = crate::app::start::sealing(&config, &mut credentials)?;
-        let door = AdminListener::open(config.admin_listen, credentials.register(), config.console).await?;
+        let door = AdminListener::open(&config, credentials.register()).await?;
         let events = Opened::open(config.provider_events_listen).await?;
+        let api = web::api::Opened::open(&config, &mut credentials).await?;
         let refresher = crate::app::start::refresher(&config, contents, &verifier, &credentials.register()).await?;
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
@@ -116,15 +119,18 @@ impl Worker {
             clock: clock.clone(),
             limits: config.limits(),
             sealing,
+            listener: None,
         };
         let running = Consumers::start(parts, application, tracer.clone());
         let revoking = (running.revoker.clone(), running.known.clone());
+        let api = api.map(|opened| opened.serve(&config, &*bus, &verifier, &running));
         let events = events.map(|opened| opened.take(&config, verifier, clock, revoking));
         let outside = door.watch(bus, queues, store, (refresher, credentials), &running.recent_decisions);
         Ok(Self {
             running,
             tracer,
             events,
+            api,
             outside: Some(outside),
         })
     }
@@ -137,8 +143,24 @@ impl Worker {
             running: Consumers::start(parts, Application::own(handler), Tracer::OFF),
             tracer: Tracer::OFF,
             events: None,
+            api: None,
             outside: None,
         }
+    }
+
+    /// The same with the handler that a setting names.
+    ///
+    /// # Errors
+    /// If there is no TLS.
+    pub fn start_configured_with(parts: Parts, handler: &HandlerKind) -> Result<Self, StartError> {
+        let application = Application::configured(handler, &parts.limits)?;
+        Ok(Self {
+            running: Consumers::start(parts, application, Tracer::OFF),
+            tracer: Tracer::OFF,
+            events: None,
+            api: None,
+            outside: None,
+        })
     }
 
     /// Where `/livez`, `/readyz` and `/metrics` are, if anywhere.
@@ -159,6 +181,9 @@ impl Worker {
         if let Some(events) = &self.events {
             events.shutdown();
         }
+        if let Some(api) = &self.api {
+            api.shutdown();
+        }
         self.running.shutdown();
     }
 
@@ -168,6 +193,9 @@ impl Worker {
         if let Some(events) = self.events {
             events.join().await;
         }
+        if let Some(api) = self.api {
+            api.join().await;
+        }
         drop(self.running);
         self.tracer.end().await;
         if let Some(outside) = self.outside {
@@ -176,43 +204,16 @@ impl Worker {
     }
 }
 
-/// Readers of foreign bytes that are nobody's business but ours, and a fuzzer's.
-#[cfg(feature = "conformance")]
-#[doc(hidden)]
-pub mod readers {
-    use bytes::Bytes;
-
-    use crate::auth::identity::Issuer;
-    use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
-    use crate::token::{KeySource, Keys};
-
-    /// What a client's message is found to be: its `id`, its `type`, and what stands in its `payload`.
-    ///
-    /// # Errors
-    /// What its client is told.
-    pub fn client_message(body: &[u8]) -> Result<(Option<String>, String, Option<&str>), String> {
-        let message = ClientMessage::parse(body, MAX_FORWARDED_BYTES).map_err(|malformed| malformed.error().message)?;
-        let id = message.id.map(|id| id.to_string());
-        Ok((
-            id,
-            message.kind.into_owned(),
-            message.payload.map(|payload| payload.get()),
-        ))
-    }
-
-    /// How many keys there are in what `source` is said to hold.
-    ///
-    /// # Errors
-    /// What an operator is told, and nothing of it is a source that is read.
-    pub fn keys(source: &str, content: &[u8]) -> Result<usize, String> {
-        let source = KeySource::parse(source, false).map_err(|error| error.to_string())?;
-        let keys = Keys::of_content(
-            &source,
-            Bytes::copy_from_slice(content),
-            &Issuer::new("https://issuer.test"),
-        );
-        keys.map(|keys| keys.len()).map_err(|errors| errors.to_string())
-    }
+/// What a client's message is found to be: its `id`, its `type`, and what stands in its `payload`. For anyone who tries what
+/// bytes come to (`tests/fuzz`).
+///
+/// # Errors
+/// What its client is told.
+pub fn read_client_message(body: &[u8]) -> Result<(Option<String>, String, Option<&str>), String> {
+    let message = ClientMessage::parse(body, MAX_FORWARDED_BYTES).map_err(|malformed| malformed.error().message)?;
+    let id = message.id.map(|id| id.to_string());
+    let payload = message.payload.map(|payload| payload.get());
+    Ok((id, message.kind.into_owned(), payload))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Everybody at once, as after a deploy: so many connections that each send one message at the same moment.
+//! Everyone at once, as after a deploy: so many connections that each send one message at the same moment.
 
 use std::time::{Duration, Instant};
 

@@ -17,7 +17,7 @@ const TCP_LISTEN: &str = "0A";
 pub(crate) struct Process {
     /// What it is, for the table: `terminator`, `broker`.
     pub(crate) name: String,
-    /// Its id; nothing if it cannot be seen from here.
+    /// Its id; none if it cannot be seen from here.
     pub(crate) pid: Option<u32>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
         .ok_or_else(|| anyhow!("{path} has no VmRSS"))
 }
 
-/// The process that listens on a port of this machine; nothing if it is elsewhere, or not ours to see.
+/// The process that listens on a port of this machine; none if it is elsewhere, or not ours to see.
 pub(crate) fn listener(address: IpAddr, port: u16) -> Option<u32> {
     if !address.is_loopback() {
         return None;

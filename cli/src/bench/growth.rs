@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
 use super::Target;
-use super::fleet::{Auth, Fleet, Losses};
-use super::measure::{self, Figures, Slice, round};
+use super::fleet::{Auth, Losses, Plan};
+use super::measure::{Figures, Slice, round};
 use super::options::BenchArgs;
 use super::processes::check_files;
-use super::table::{LOAD, cpu_columns, ratio};
+use super::table::{cpu_columns, cpu_us_of_all, ratio};
 
 /// A rate that the smallest machine bears, and at which something gathers.
 const RATE: u32 = 5_000;
@@ -49,23 +50,9 @@ impl Growth {
         let mut growth = Self(Vec::new());
         for count in counts {
             check_files(*count)?;
-            let rate = args.rate().unwrap_or(RATE);
-            let mut plan = args.plan(Auth::PerMessage);
-            plan.connections = *count;
-            plan.rate = Some(f64::from(rate));
-            // Until each has sent its first message, by which it gets its grant.
-            let round_s = *count as f64 / f64::from(rate);
-            let slice = Slice {
-                warm_up: args.warm_up() + std::time::Duration::from_secs_f64(round_s),
-                ..args.slice()
-            };
-            let fleet = Fleet::open(&target.url, &target.signer, &plan)
-                .await
-                .with_context(|| format!("at {count} connections"))?;
-            let (figures, losses) = measure::slice(slice, &target.processes, |phases, latencies| {
-                fleet.load(phases, latencies)
-            })
-            .await?;
+            let (slice, plan) = step(args, *count);
+            let measured = target.slice(slice, &plan).await;
+            let (figures, losses) = measured.with_context(|| format!("at {count} connections"))?;
             growth.add(*count, &figures, losses);
         }
         Ok(growth)
@@ -82,8 +69,10 @@ impl Growth {
             cpu_ratio: None,
             is_clean: losses == Losses::default() && !figures.histogram.is_empty(),
         };
-        let first = self.0.first().unwrap_or(&step).cpu_us();
-        step.cpu_ratio = step.cpu_us().zip(first).map(|(here, first)| ratio(here, first));
+        let first = cpu_us_of_all(&self.0.first().unwrap_or(&step).cpu_us);
+        step.cpu_ratio = cpu_us_of_all(&step.cpu_us)
+            .zip(first)
+            .map(|(here, first)| ratio(here, first));
         self.0.push(step);
     }
 
@@ -92,11 +81,24 @@ impl Growth {
     }
 }
 
-impl Step {
-    fn cpu_us(&self) -> Option<f64> {
-        let ours = self.cpu_us.iter().filter(|(name, _)| *name != LOAD);
-        ours.map(|(_, us)| *us).sum()
-    }
+/// How long so many connections are measured, and what they do.
+fn step(args: &BenchArgs, connections: usize) -> (Slice, Plan) {
+    let rate = args.rate().unwrap_or(RATE);
+    // Until each has sent its first message, by which it gets its grant.
+    let round = Duration::from_secs_f64(connections as f64 / f64::from(rate));
+    let plan = args.plan(Auth::PerMessage);
+    let plan = Plan {
+        connections,
+        rate: Some(f64::from(rate)),
+        token_lifetime: plan.token_lifetime + round,
+        ..plan
+    };
+    let slice = args.slice();
+    let slice = Slice {
+        warm_up: slice.warm_up + round,
+        ..slice
+    };
+    (slice, plan)
 }
 
 impl fmt::Display for Growth {
@@ -124,9 +126,25 @@ impl fmt::Display for Growth {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use clap::Parser;
 
+    use super::super::table::LOAD;
     use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    #[test]
+    fn tokens_outlive_the_round_in_which_each_connection_sends_its_first_message() {
+        let arguments = Arguments::parse_from(["bench", "--stack", "--rate", "10", "--seconds", "5"]);
+        let (slice, plan) = step(&arguments.bench, 20_000);
+        assert!(slice.warm_up >= Duration::from_secs(2_000));
+        assert!(plan.token_lifetime > slice.warm_up + slice.measure);
+        assert_eq!((plan.connections, plan.rate), (20_000, Some(10.0)));
+    }
 
     fn figures(broker_us: u64) -> Figures {
         let mut figures = Figures::new().unwrap();

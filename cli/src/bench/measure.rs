@@ -17,7 +17,7 @@ use super::cpu::{self, Process};
 const HIGHEST_US: u64 = 60_000_000;
 const DIGITS: u8 = 3;
 
-/// What the load does just now.
+/// What the load does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// It runs, and nothing is counted.

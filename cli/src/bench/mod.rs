@@ -28,9 +28,9 @@ use shared::service::config::redacted;
 use shared::service::lifecycle::Signals;
 
 use self::cpu::Process;
-use self::fleet::{Auth, Fleet, Losses};
+use self::fleet::{Fleet, Losses, Plan};
 use self::growth::Growth;
-use self::measure::Figures;
+use self::measure::{Figures, Slice};
 use self::offered::Curve;
 pub(crate) use self::options::{BenchArgs, EXAMPLES};
 use self::processes::{Child, this_executable};
@@ -106,7 +106,7 @@ async fn measure(args: &BenchArgs, stack: Option<&Stack>, echoes: &[(Echo, RawQu
         let Some(target) = &target else { continue };
         for (auth, figures, losses) in &mut loads {
             progress.set_message(auth.title());
-            let (of_slice, lost) = target.slice(args, *auth).await?;
+            let (of_slice, lost) = target.slice(args.slice(), &args.plan(*auth)).await?;
             figures.add(&of_slice)?;
             losses.add(&lost);
             progress.inc(1);
@@ -182,7 +182,7 @@ impl Target {
             name: TERMINATOR.to_owned(),
             pid: url.loopback().and_then(|(ip, port)| cpu::listener(ip, port)),
         });
-        // They listen to nobody that we know.
+        // They listen to no one that we know.
         processes.push(Process {
             name: "workers".to_owned(),
             pid: None,
@@ -195,9 +195,10 @@ impl Target {
         })
     }
 
-    async fn slice(&self, args: &BenchArgs, auth: Auth) -> anyhow::Result<(Figures, Losses)> {
-        let fleet = Fleet::open(&self.url, &self.signer, &args.plan(auth)).await?;
-        measure::slice(args.slice(), &self.processes, |phases, latencies| {
+    /// What a new fleet measures in that time.
+    async fn slice(&self, slice: Slice, plan: &Plan) -> anyhow::Result<(Figures, Losses)> {
+        let fleet = Fleet::open(&self.url, &self.signer, plan).await?;
+        measure::slice(slice, &self.processes, |phases, latencies| {
             fleet.load(phases, latencies)
         })
         .await

@@ -7,8 +7,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Target;
-use super::fleet::{Auth, Fleet, Losses};
-use super::measure::{self, Figures, round};
+use super::fleet::{Auth, Losses};
+use super::measure::{Figures, round};
 use super::options::BenchArgs;
 
 /// In parts of what was measured as the most, if no rates are given.
@@ -49,11 +49,7 @@ impl Curve {
         for offered in steps(rates, most)? {
             let mut plan = args.plan(Auth::PerMessage);
             plan.rate = Some(f64::from(offered));
-            let fleet = Fleet::open(&target.url, &target.signer, &plan).await?;
-            let (figures, losses) = measure::slice(args.slice(), &target.processes, |phases, latencies| {
-                fleet.load(phases, latencies)
-            })
-            .await?;
+            let (figures, losses) = target.slice(args.slice(), &plan).await?;
             points.push(Point::new(offered, &figures, losses));
         }
         Ok(Self(points))

@@ -25,7 +25,7 @@ Examples:
   countersign bench --raw --json raw.json                the bare echo alone
   countersign bench --stack --offered --plot curve.svg   latency against offered load, as a table and as a picture
   countersign bench --stack --growth --seconds 5         what a message costs with 50, 500, 5,000 and 20,000 connections
-  countersign bench --stack --pushes                     pushes to all connections of one identity, and to one each
+  countersign bench --stack --pushes                     pushes to all connections of one identity, to one each, and to many by one message
   countersign bench --compare                            end to end, the bare echo, and one that packs as we do, in one table
 
 Exit status: 0 nothing was lost, duplicated or refused, 1 something was, 2 it could not be measured.";
@@ -38,6 +38,9 @@ const MAX_IN_FLIGHT: usize = 100_000;
 
 /// lapin's prefetch is 16 bits wide.
 const MAX_RAW_IN_FLIGHT: usize = 40_000;
+
+/// Broker, load, terminator and worker.
+const SHARERS: usize = 4;
 
 /// From a few connections to as many as one program may hold on most machines.
 const GROWTH: [usize; 4] = [50, 500, 5_000, 20_000];
@@ -87,7 +90,8 @@ pub(crate) struct BenchArgs {
     /// Draw what --offered has measured into this file, as SVG.
     #[arg(long, value_name = "FILE", requires = "offered")]
     pub(crate) plot: Option<PathBuf>,
-    /// Measure pushes to one identity with all --connections, and to as many identities with one each.
+    /// Measure pushes to one identity with all --connections, and to as many identities with one each: in a message for each,
+    /// and in messages that name them all.
     #[arg(long)]
     pub(crate) pushes: bool,
     /// How the load authenticates. Messages are equally long either way, so that the difference is the token's price.
@@ -116,6 +120,10 @@ pub(crate) struct BenchArgs {
     /// How many workers --stack starts.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) workers: u16,
+    /// How many worker threads each program that --stack starts has (default: one for every four processors, at least
+    /// one, because broker, load, terminator and worker share them; each program of the echo has one).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    threads: Option<u16>,
     /// The broker.
     #[arg(
         long,
@@ -170,6 +178,13 @@ impl BenchArgs {
         Ok(())
     }
 
+    /// How many worker threads each program of --stack has.
+    pub(crate) fn threads(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads
+            .map_or_else(|| (processors() / SHARERS).max(1), usize::from)
+    }
+
     /// The broker: the first, if there are several.
     pub(crate) fn amqp_url(&self) -> &str {
         self.amqp_url.split(',').next().unwrap_or(&self.amqp_url).trim()
@@ -194,11 +209,6 @@ impl BenchArgs {
         self.rate
     }
 
-    /// How long to warm up.
-    pub(crate) fn warm_up(&self) -> Duration {
-        self.warm_up
-    }
-
     /// Whether anything but idle connections is asked for.
     pub(crate) fn measures_load(&self) -> bool {
         self.seconds > 0
@@ -221,7 +231,7 @@ impl BenchArgs {
         self.connections.get() * self.in_flight.get()
     }
 
-    /// How the load authenticates, one way after the other; nothing if there is no load.
+    /// How the load authenticates, one way after the other; none if there is no load.
     pub(crate) fn auths(&self) -> &'static [Auth] {
         if !self.measures_load() || !(self.stack() || self.url.is_some()) {
             return &[];

@@ -1,7 +1,7 @@
 //! Pushes: from a producer's confirm channel to the sockets of those that they are for.
 //!
 //! So many pushes are on their way at a time; the next goes when one has come to all who are to get it. The producer is
-//! nobody special, and asks for no outcome.
+//! no one special, and asks for no outcome.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -23,8 +23,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Target;
-use super::fleet::OPENING;
-use super::fleet::authenticate;
+use super::fleet::{Auth, OPENING, authenticate};
 use super::measure::{self, Figures, Latencies, Phase, Phases, round};
 use super::options::BenchArgs;
 use super::table::cpu_columns;
@@ -36,6 +35,8 @@ use crate::support::ws::{self, Socket};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of what a socket may have waiting (512 texts) no connection of an identity comes near the end.
 const MOST_TO_ONE_IDENTITY: usize = 256;
+/// So many subjects may be named in one message.
+const MOST_SUBJECTS: usize = 1_000;
 
 /// Whom the pushes are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +45,17 @@ enum Spread {
     OneIdentity,
     /// As many identities as connections, by turns.
     OneEach,
+    /// As many identities as connections, all of them named in each message: it is a push to each.
+    Named,
 }
 
-/// What was measured of both.
+/// What was measured of each.
 #[derive(Debug, Serialize)]
 pub(crate) struct Pushes {
     one_identity: Row,
     one_each: Row,
+    /// None if there are more connections than a message may name subjects.
+    named: Option<Row>,
 }
 
 /// One way to push.
@@ -70,7 +75,7 @@ struct Row {
 }
 
 impl Pushes {
-    /// To one identity with all connections, and to as many identities with one each.
+    /// To one identity with all connections, and to as many identities with one each, one by one and by the header `subjects`.
     ///
     /// # Errors
     /// If a connection cannot be opened, or the broker is not there.
@@ -78,13 +83,23 @@ impl Pushes {
         Ok(Self {
             one_identity: Row::measure(args, target, namespace, Spread::OneIdentity).await?,
             one_each: Row::measure(args, target, namespace, Spread::OneEach).await?,
+            named: match args.connections() {
+                ..=MOST_SUBJECTS => Some(Row::measure(args, target, namespace, Spread::Named).await?),
+                _ => None,
+            },
         })
     }
 
     pub(super) fn is_clean(&self) -> bool {
-        [&self.one_identity, &self.one_each]
-            .iter()
-            .all(|row| row.lost + row.duplicated + row.refused == 0 && row.frames_per_s > 0.0)
+        self.rows()
+            .all(|(_, row)| row.lost + row.duplicated + row.refused == 0 && row.frames_per_s > 0.0)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&'static str, &Row)> {
+        let named = self.named.iter().map(|row| ("to many by one message", row));
+        [("to one identity", &self.one_identity), ("to one each", &self.one_each)]
+            .into_iter()
+            .chain(named)
     }
 }
 
@@ -92,13 +107,19 @@ impl Row {
     async fn measure(args: &BenchArgs, target: &Target, namespace: &str, spread: Spread) -> anyhow::Result<Self> {
         let connections = args.connections();
         let subjects = subjects(spread, connections);
-        let each = connections / subjects.len();
-        let sockets = open(target, &subjects, connections).await?;
+        // To how many connections a message goes, and how many of them are one push's.
+        let (to, each) = match spread {
+            Spread::OneIdentity => (connections, connections),
+            Spread::OneEach => (1, 1),
+            Spread::Named => (connections, 1),
+        };
+        let lifetime = args.plan(Auth::Explicit).token_lifetime;
+        let sockets = open(target, &subjects, connections, lifetime).await?;
         let bus = broker::connect(broker::at(args.amqp_url())?, Topology::default()).await?;
         let board = Rc::new(Board {
-            each: u32::try_from(each).unwrap_or(u32::MAX),
+            each: u32::try_from(to).unwrap_or(u32::MAX),
             most: match spread {
-                Spread::OneIdentity => args.total_in_flight().min(MOST_TO_ONE_IDENTITY),
+                Spread::OneIdentity | Spread::Named => args.total_in_flight().min(MOST_TO_ONE_IDENTITY),
                 Spread::OneEach => args.total_in_flight(),
             },
             ..Board::default()
@@ -107,7 +128,10 @@ impl Row {
             publisher: bus.publisher(PublishTimeout::Endless),
             route: Route::new(&Names::new(namespace).exchange().name, keys::PUSH),
             payload: serde_json::to_vec(&"x".repeat(args.size))?.into(),
-            subjects,
+            addressees: match spread {
+                Spread::Named => vec![("subjects", serde_json::to_string(&subjects)?)],
+                _ => subjects.into_iter().map(|subject| ("subject", subject)).collect(),
+            },
         };
         let load = async |phases: Phases, latencies: Rc<Latencies>| {
             let readers = join_all(sockets.into_iter().map(|socket| read(socket, &board, &latencies)));
@@ -117,7 +141,7 @@ impl Row {
             Ok(())
         };
         let (figures, ()) = measure::slice(args.slice(), &target.processes, load).await?;
-        bus.close().await;
+        broker::hang_up(&bus).await;
         Ok(Self::new(connections, each, &figures, &board))
     }
 
@@ -146,15 +170,19 @@ fn subjects(spread: Spread, connections: usize) -> Vec<String> {
     let fleet = chance::number();
     let count = match spread {
         Spread::OneIdentity => 1,
-        Spread::OneEach => connections,
+        Spread::OneEach | Spread::Named => connections,
     };
     (0..count).map(|number| format!("p{fleet:016x}-{number}")).collect()
 }
 
-async fn open(target: &Target, subjects: &[String], connections: usize) -> anyhow::Result<Vec<Socket>> {
+async fn open(
+    target: &Target,
+    subjects: &[String],
+    connections: usize,
+    lifetime: Duration,
+) -> anyhow::Result<Vec<Socket>> {
     let of_all = subjects.iter().cycle().take(connections);
     let sockets = stream::iter(of_all).map(|subject| async move {
-        let lifetime = Duration::from_secs(3_600);
         let token = target.signer.token(subject, SystemClock.now(), lifetime, &[])?;
         let mut socket = ws::connect(&target.url, None).await?;
         authenticate(&mut socket, &token).await?;
@@ -220,13 +248,14 @@ struct Producer {
     publisher: Publisher,
     route: Route,
     payload: bytes::Bytes,
-    subjects: Vec<String>,
+    /// By which header, and for whom: by turns.
+    addressees: Vec<(&'static str, String)>,
 }
 
 impl Producer {
     fn publication(&self, number: u64) -> Publication {
-        let place = usize::try_from(number).unwrap_or_default() % self.subjects.len().max(1);
-        let subject = self.subjects.get(place).cloned().unwrap_or_default();
+        let place = usize::try_from(number).unwrap_or_default() % self.addressees.len().max(1);
+        let (header, subject) = self.addressees.get(place).cloned().unwrap_or_default();
         Publication {
             route: self.route.clone(),
             message: Amqp {
@@ -234,7 +263,7 @@ impl Producer {
                 properties: Properties {
                     content_type: Some(JSON.to_owned()),
                     message_id: Some(number.to_string()),
-                    headers: vec![("subject".to_owned(), Value::Text(subject))],
+                    headers: vec![(header.to_owned(), Value::Text(subject))],
                     ..Properties::default()
                 },
             },
@@ -297,15 +326,15 @@ impl fmt::Display for Pushes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<26} {:>10} {:>10} {:>10} {:>10}  CPU µs per push",
+            "{:<33} {:>10} {:>10} {:>10} {:>10}  CPU µs per push",
             "pushes", "pushes/s", "frames/s", "p50 ms", "p99 ms"
         )?;
-        for (what, row) in [("to one identity", &self.one_identity), ("to one each", &self.one_each)] {
+        for (what, row) in self.rows() {
             let (p50_ms, p99_ms) = (row.p50_us as f64 / 1_000.0, row.p99_us as f64 / 1_000.0);
             let what = format!("{what}, {} open", row.connections);
             writeln!(
                 f,
-                "{what:<26} {:>10.0} {:>10.0} {p50_ms:>10.2} {p99_ms:>10.2}  {}; lost {}, duplicated {}",
+                "{what:<33} {:>10.0} {:>10.0} {p50_ms:>10.2} {p99_ms:>10.2}  {}; lost {}, duplicated {}",
                 row.pushes_per_s,
                 row.frames_per_s,
                 cpu_columns(&row.cpu_us),
@@ -341,7 +370,9 @@ mod tests {
     #[test]
     fn pushes_are_for_one_identity_or_for_one_each() {
         assert_eq!(subjects(Spread::OneIdentity, 50).len(), 1);
-        let each = subjects(Spread::OneEach, 50);
-        assert_eq!(each.iter().collect::<std::collections::HashSet<_>>().len(), 50);
+        for spread in [Spread::OneEach, Spread::Named] {
+            let each = subjects(spread, 50);
+            assert_eq!(each.iter().collect::<std::collections::HashSet<_>>().len(), 50);
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::measure::{Figures, round};
 use super::offered::Curve;
 use super::pushes::Pushes;
 use super::raw::Echo;
-use super::table::{LOAD, cpu_columns, ratio};
+use super::table::{cpu_columns, cpu_us_of_all, ratio};
 
 /// What was asked for.
 #[derive(Debug, Default, Serialize)]
@@ -134,18 +134,10 @@ impl EndToEnd {
             closed: losses.closed,
         }
     }
-}
 
-impl EndToEnd {
     /// Answers in a second.
     pub(crate) const fn rate(&self) -> f64 {
         self.rate
-    }
-
-    /// CPU time of all processes but the load, per message, if it is known of each.
-    fn cpu_us(&self) -> Option<f64> {
-        let ours = self.cpu_us.iter().filter(|(name, _)| *name != LOAD);
-        ours.map(|(_, us)| *us).sum()
     }
 
     fn is_clean(&self) -> bool {
@@ -200,7 +192,7 @@ impl Report {
             self.ratio_batch = Some(ratio(end_to_end.rate, raw.rate));
         }
         if let (Some(per_message), Some(explicit)) = (&self.end_to_end, &self.explicit) {
-            let both = per_message.cpu_us().zip(explicit.cpu_us());
+            let both = cpu_us_of_all(&per_message.cpu_us).zip(cpu_us_of_all(&explicit.cpu_us));
             self.auth_cpu_ratio = both.map(|(one, other)| ratio(one, other));
         }
     }
@@ -304,6 +296,7 @@ fn row(
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::LOAD;
     use super::*;
     use std::time::Duration;
 

@@ -40,6 +40,9 @@ pub(crate) struct Stack {
     _secret: dev_key::SecretFile,
 }
 
+/// How many worker threads a runtime of tokio has.
+const THREADS: &str = "TOKIO_WORKER_THREADS";
+
 impl Stack {
     /// Starts them, and waits until they are ready.
     ///
@@ -58,8 +61,9 @@ impl Stack {
 
     async fn start_in(args: &BenchArgs, namespace: &str) -> anyhow::Result<Self> {
         let secret = dev_key::SecretFile::create().context("cannot write the development key to a temporary file")?;
-        let keys = secret.entry();
+        let (keys, threads) = (secret.entry(), args.threads().to_string());
         let common = [
+            (THREADS, threads.as_str()),
             ("COUNTERSIGN_AMQP_URL", args.amqp_url()),
             ("COUNTERSIGN_NAMESPACE", namespace),
             ("COUNTERSIGN_ADMIN_LISTEN", "127.0.0.1:0"),
@@ -199,7 +203,7 @@ async fn return_queue(amqp_url: &str, namespace: &str, url: &WsUrl) -> anyhow::R
         .await
         .context("the first message did not arrive")?;
     drop(forwarded);
-    bus.close().await;
+    broker::hang_up(&bus).await;
     found
 }
 
@@ -222,7 +226,7 @@ async fn delete(amqp_url: &str, namespace: &str, further: &[String]) -> anyhow::
     queues.extend(names.retries(MAX_DELIVERIES));
     let names_of_queues = queues.iter().map(|queue| &queue.name).chain(further);
     for queue in names_of_queues {
-        // With all that is in it, and whoever consumes it.
+        // With all that is in it, and anyone who consumes it.
         channel
             .queue_delete(queue.as_str().into(), QueueDeleteOptions::default())
             .await?;

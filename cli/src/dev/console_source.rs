@@ -17,7 +17,7 @@ use crate::inspect::connection_info::Known;
 /// How many events are shown.
 const MOST_EVENTS: usize = 40;
 
-/// Everybody who has something to show.
+/// Everyone who has something to show.
 pub(super) struct Everything {
     pub(super) console_view: ConsoleView,
     pub(super) workers: Arc<Workers>,
@@ -37,7 +37,7 @@ impl ConsoleSource for Everything {
             }
             let decided = self.workers.noted().into_iter().flat_map(|noted| noted.last());
             let mut events: Vec<Value> = decided
-                // The terminator tells of those that nobody had authenticated, too.
+                // The terminator tells of those that no one had authenticated, too.
                 .filter(|(_, decision)| decision.what != "closed")
                 .map(|(connection, decision)| event(connection, &decision))
                 .chain(survey.closings.iter().map(|closing| json!(closing)))
@@ -57,7 +57,7 @@ impl Everything {
     async fn row(&self, shown: &Shown, now: Timestamp) -> Value {
         let mut row = json!(shown);
         if let Ok(known) = Known::look(&*self.store, shown.id, now, self.leeway).await {
-            row["subject"] = json!(known.standing.identity().map(|identity| identity.subject.as_str()));
+            row["subject"] = json!(known.state.proved().map(|proved| proved.identity.subject.as_str()));
             row["held_in"] = known.held_messages.len().into();
             let (answers, pushes) = (known.held_answers, known.held_pushes.unwrap_or_default());
             row["held_out"] = (answers + pushes).into();

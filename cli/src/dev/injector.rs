@@ -7,23 +7,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use shared::bus::PublishError;
 use shared::bus::topology::keys;
+use shared::bus::{Message, Properties, PublishError};
+use shared::wire::envelope::JSON;
 use tokio::sync::Mutex;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
-use tracing::debug;
 
-use super::client::{Request, RpcClient};
-use super::journey::{Journeys, Stage, TARGET};
+use super::backend::Backend;
+use super::journey::{Journeys, Stage};
+use crate::support::rpc_client::One;
 
 /// How long the worker may take to tell that its answer was confirmed, once the answer is here.
 const LAST_STAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends by the queue, and waits for the answer.
 pub(crate) struct Injector {
-    client: RpcClient,
+    backend: Backend,
     /// How many there were. Locked as long as one is on its way.
     count: Mutex<u64>,
 }
@@ -32,16 +34,16 @@ pub(crate) struct Injector {
 #[derive(Serialize)]
 pub(super) struct Injected {
     /// The name of its journey.
-    stamp: String,
-    /// The answer; nothing if none came in time.
+    message_id: String,
+    /// The answer; none if none came in time.
     answer: Option<Box<RawValue>>,
 }
 
 impl Injector {
-    /// Sends through `client`.
-    pub(crate) fn new(client: RpcClient) -> Self {
+    /// Sends through `backend`.
+    pub(crate) fn new(backend: Backend) -> Self {
         Self {
-            client,
+            backend,
             count: Mutex::new(0),
         }
     }
@@ -49,31 +51,34 @@ impl Injector {
     pub(super) async fn inject(&self, message: &RawValue, journeys: &Journeys) -> Result<Injected, PublishError> {
         let mut count = self.count.lock().await;
         *count += 1;
-        let stamp = format!("injected-{count}");
-        let _named = journeys.name_injected(&stamp);
+        let message_id = format!("injected-{count}");
+        let _named = journeys.name_injected(&message_id);
         let mut stages = journeys.watch();
-        debug!(target: TARGET, stage = "inject", stamp, bytes = message.get().len());
-        let question = Request {
-            key: keys::MESSAGE,
-            name: &stamp,
-            message_id: None,
-            headers: Vec::new(),
+        journeys.add("inject", &message_id, json!({"bytes": message.get().len()}));
+        let request = Message {
             body: message.get().to_owned().into(),
+            properties: Properties {
+                content_type: Some(JSON.to_owned()),
+                ..Properties::default()
+            },
         };
-        let taken = || debug!(target: TARGET, stage = "queue", stamp);
-        let answer = self.client.ask(question, taken).await?;
+        let request = One::new(request).when_taken({
+            let (journeys, message_id) = (journeys.clone(), message_id.clone());
+            move || journeys.add("queue", &message_id, ())
+        });
+        let answer = self.backend.ask(keys::MESSAGE, request).await?;
         if answer.is_some() {
-            debug!(target: TARGET, stage = "fetch", stamp);
+            journeys.add("fetch", &message_id, ());
             // The name must stay until the worker has told its last.
-            let _ = timeout(LAST_STAGE_TIMEOUT, returned(&mut stages, &stamp)).await;
+            let _ = timeout(LAST_STAGE_TIMEOUT, returned(&mut stages, &message_id)).await;
         }
-        Ok(Injected { stamp, answer })
+        Ok(Injected { message_id, answer })
     }
 }
 
-async fn returned(stages: &mut Receiver<Arc<Stage>>, stamp: &str) {
+async fn returned(stages: &mut Receiver<Arc<Stage>>, message_id: &str) {
     while let Ok(stage) = stages.recv().await {
-        if stage.stamp == stamp && stage.stage == "return" {
+        if stage.message_id == message_id && stage.stage == "return" {
             return;
         }
     }

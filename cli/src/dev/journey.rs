@@ -1,28 +1,21 @@
-//! What happens to each message, gathered from the log as it happens.
+//! What happens to each message, gathered as it happens.
 //!
-//! Terminator and worker tell of every stage that a message passes, as events
-//! of one tracing target, and know nothing of who listens. Here they are
-//! gathered, each with its time on one clock, for whoever watches just now: in
-//! one process that is all it takes to see a message travel through both.
+//! Terminator and workers hand over each event that is a stage of a message's way, and
+//! know nothing of who gets it. Here they are gathered, each with its time on one clock,
+//! for pages that watch: in one process that is all it takes to see a message travel
+//! through both. While there are none, a stage costs a look at their number.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use shared::wire::id::MessageId;
+use serde_json::Value;
+use terminator::admin::message_event;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
-use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::LookupSpan;
-
-/// The target of these events.
-pub(crate) const TARGET: &str = "countersign::journey";
+use worker::admin::event::Subject;
+use worker::admin::observer;
 
 /// How many stages may wait for someone who watches slowly: about nine to a message, so those of 400 messages.
 const CAPACITY: usize = 4_096;
@@ -33,11 +26,11 @@ const MAX_FIELD_BYTES: usize = 256;
 /// Every JWS begins with an encoded `{"` (RFC 7515 §3).
 const LOOKS_LIKE_A_TOKEN: &str = "eyJ";
 
-/// What the worker calls a message that came by the queue alone: it has no connection, and so no stamp.
-const INJECTED: &str = "injected";
-
 /// With what the key of a push begins: after it stands the push's id.
 pub(crate) const PUSHES: &str = "p:";
+
+/// Who tells what this tool does itself.
+const TOOL: &str = "countersign";
 
 /// One stage of one message's journey.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -47,12 +40,12 @@ pub(crate) struct Stage {
     /// Who tells it: `terminator`, `worker`, or this tool.
     pub(crate) by: &'static str,
     /// Which stage.
-    pub(crate) stage: String,
+    pub(crate) stage: &'static str,
     /// Whose journey: `<terminator>.<connection>.<sequence>` of a message, `p:<id>` of a push, `<terminator>.<connection>`
     /// of a connection, or the name given to an injected message.
-    pub(crate) stamp: String,
-    /// What else was told.
-    pub(crate) fields: BTreeMap<&'static str, String>,
+    pub(crate) message_id: String,
+    /// What else is told.
+    pub(crate) fields: BTreeMap<String, String>,
 }
 
 /// Where the stages of all messages are to be had. Clones share it.
@@ -76,7 +69,7 @@ impl Journeys {
         }))
     }
 
-    /// All stages from now on. Whoever reads too slowly is told how many were missed.
+    /// All stages from now on. A reader that is too slow is told how many were missed.
     pub(crate) fn watch(&self) -> broadcast::Receiver<Arc<Stage>> {
         self.0.stages.subscribe()
     }
@@ -89,12 +82,25 @@ impl Journeys {
         Named(self.0.clone())
     }
 
-    /// The layer that gathers.
-    pub(crate) fn layer<S>(&self) -> impl Layer<S> + use<S>
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        Gatherer(self.0.clone()).with_filter(Targets::new().with_target(TARGET, LevelFilter::DEBUG))
+    /// Gathers what a terminator tells.
+    pub(crate) fn of_terminator(&self) -> message_event::Listener {
+        let gathering = self.0.clone();
+        Arc::new(move |of, event| gathering.add("terminator", event.stage(), of, event))
+    }
+
+    /// Gathers what a worker tells.
+    pub(crate) fn of_worker(&self) -> observer::Listener {
+        let gathering = self.0.clone();
+        Arc::new(move |of, event| match (of, event.stage()) {
+            (Subject::Other, _) | (_, None) => {}
+            (Subject::Injected, Some(stage)) => gathering.add("worker", stage, &gathering.injected(), event),
+            (of, Some(stage)) => gathering.add("worker", stage, &of, event),
+        })
+    }
+
+    /// Gathers what this tool does itself.
+    pub(crate) fn add(&self, stage: &'static str, message_id: &str, fields: impl Serialize) {
+        self.0.add(TOOL, stage, &message_id, &fields);
     }
 }
 
@@ -112,184 +118,160 @@ impl Gathering {
         *self.injected.lock().unwrap_or_else(PoisonError::into_inner) = name;
     }
 
-    fn name(&self, stamp: String) -> String {
-        if stamp != INJECTED {
-            return stamp;
-        }
+    fn injected(&self) -> Arc<str> {
         let name = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
-        name.as_deref().map_or(stamp, str::to_owned)
+        name.clone().unwrap_or_else(|| Subject::Injected.to_string().into())
     }
-}
 
-struct Gatherer(Arc<Gathering>);
-
-impl<S: Subscriber> Layer<S> for Gatherer {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if self.0.stages.receiver_count() == 0 {
+    fn add(&self, by: &'static str, stage: &'static str, of: &dyn Display, fields: &impl Serialize) {
+        if self.stages.receiver_count() == 0 {
             return;
         }
-        let at_us = u64::try_from(self.0.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut told = Told::default();
-        event.record(&mut told);
-        let Some(stamp) = told.whose() else { return };
-        let Some(stage) = told.stage else { return };
-        // Whoever watched may have left meanwhile.
-        let _ = self.0.stages.send(Arc::new(Stage {
-            at_us,
-            by: teller(event.metadata().module_path()),
+        let message_id = of.to_string();
+        if message_id.is_empty() {
+            return;
+        }
+        // A page that watched may have left meanwhile.
+        let _ = self.stages.send(Arc::new(Stage {
+            at_us: u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX),
+            by,
             stage,
-            stamp: self.0.name(stamp),
-            fields: told.fields,
+            message_id: shown(message_id),
+            fields: texts(fields),
         }));
     }
 }
 
-/// The crate that tells.
-fn teller(module: Option<&'static str>) -> &'static str {
-    module.unwrap_or_default().split("::").next().unwrap_or_default()
+/// The fields of an event, as text.
+fn texts(fields: &impl Serialize) -> BTreeMap<String, String> {
+    let Ok(Value::Object(fields)) = serde_json::to_value(fields) else {
+        return BTreeMap::new();
+    };
+    let text = |value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(shown(text)),
+        other => Some(shown(other.to_string())),
+    };
+    let fields = fields.into_iter();
+    fields.filter_map(|(name, value)| Some((name, text(value)?))).collect()
 }
 
-/// The fields of one event, as text.
-#[derive(Default)]
-struct Told {
-    stage: Option<String>,
-    stamp: Option<String>,
-    fields: BTreeMap<&'static str, String>,
-}
-
-impl Told {
-    /// Whose journey it is: of what is nearest to the matter.
-    fn whose(&self) -> Option<String> {
-        let field = |name| self.fields.get(name);
-        let push = || field("push").map(|id| format!("{PUSHES}{id}"));
-        let of_key = || field("key").map(|key| of_key(key).to_owned());
-        self.stamp
-            .clone()
-            .or_else(of_key)
-            .or_else(push)
-            .or_else(|| field("connection").cloned())
+/// A text as a page may see it. No event has a token; if one ever had, it would end here.
+fn shown(mut text: String) -> String {
+    if text.contains(LOOKS_LIKE_A_TOKEN) {
+        return "withheld".to_owned();
     }
-}
-
-/// The journey of what has this key: an answer's is its question's stamp and a further part.
-fn of_key(key: &str) -> &str {
-    match key.rsplit_once('.') {
-        Some((stamp, _)) if !key.starts_with(PUSHES) && stamp.parse::<MessageId>().is_ok() => stamp,
-        _ => key,
-    }
-}
-
-impl Visit for Told {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        // Nobody tells tokens; if one day somebody did, it would end here.
-        let mut text = if value.contains(LOOKS_LIKE_A_TOKEN) {
-            "withheld"
-        } else {
-            value
-        }
-        .to_owned();
-        let ends = (0..=MAX_FIELD_BYTES.min(text.len())).rev();
-        text.truncate(ends.into_iter().find(|end| text.is_char_boundary(*end)).unwrap_or(0));
-        match field.name() {
-            "stage" => self.stage = Some(text),
-            "stamp" => self.stamp = Some(text),
-            // The sentence is for people who read logs.
-            "message" => {}
-            name => drop(self.fields.insert(name, text)),
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
-    }
+    let mut ends = (0..=MAX_FIELD_BYTES.min(text.len())).rev();
+    text.truncate(ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0));
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use tracing::{debug, info};
-    use tracing_subscriber::layer::SubscriberExt as _;
+    use serde_json::json;
+    use shared::wire::envelope::Bounced;
+    use shared::wire::id::{MessageId, Sequence, TerminatorId};
+    use terminator::admin::message_event::MessageEvent;
+    use worker::admin::event::Event;
 
     use super::*;
 
-    /// What somebody who watches is told while `act` runs.
+    /// What a page that watches is told while `act` runs.
     fn told(journeys: &Journeys, act: impl FnOnce()) -> Vec<Arc<Stage>> {
         let mut watcher = journeys.watch();
-        let subscriber = tracing_subscriber::registry().with(journeys.layer());
-        tracing::subscriber::with_default(subscriber, act);
+        act();
         std::iter::from_fn(|| watcher.try_recv().ok()).collect()
     }
 
+    fn message_id() -> MessageId {
+        MessageId {
+            connection: shared::wire::id::ConnectionId {
+                terminator: TerminatorId::random(),
+                number: 0x1f,
+            },
+            sequence: Sequence::new(2),
+        }
+    }
+
     #[test]
-    fn a_stage_is_gathered_with_its_fields_as_text() {
-        let stages = told(&Journeys::new(), || {
-            debug!(target: TARGET, stage = "verdict", stamp = %"a.1.2", cached = true, took_us = 7, "a sentence");
+    fn an_event_is_a_stage_with_its_fields_as_text() {
+        let (journeys, message_id) = (Journeys::new(), message_id());
+        let stages = told(&journeys, || {
+            let bounced = MessageEvent::Bounced { why: Bounced::Expired };
+            journeys.of_terminator()(&message_id, &bounced);
+            let handled = Event::Handled {
+                ok: true,
+                took: std::time::Duration::from_micros(7),
+            };
+            journeys.of_worker()(message_id.into(), &handled);
         });
-        let [stage] = stages.as_slice() else {
-            panic!("{stages:?}")
-        };
-        assert_eq!((stage.stage.as_str(), stage.stamp.as_str()), ("verdict", "a.1.2"));
-        assert_eq!(stage.by, "countersign");
-        let fields = BTreeMap::from([("cached", "true".to_owned()), ("took_us", "7".to_owned())]);
-        assert_eq!(stage.fields, fields);
+        let told: Vec<_> = stages
+            .iter()
+            .map(|stage| (stage.by, stage.stage, json!(stage.fields)))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("terminator", "bounced", json!({"why": "Expired"})),
+                ("worker", "handler", json!({"ok": "true", "took_us": "7"})),
+            ]
+        );
+        assert!(
+            stages.iter().all(|stage| stage.message_id == message_id.to_string()),
+            "{stages:?}"
+        );
     }
 
     #[test]
     fn stages_keep_their_order_on_one_clock() {
-        let stages = told(&Journeys::new(), || {
+        let journeys = Journeys::new();
+        let stages = told(&journeys, || {
             for stage in ["forward", "queue", "worker"] {
-                debug!(target: TARGET, stage, stamp = "a.1.1");
+                journeys.add(stage, "a.1.1", ());
             }
         });
-        let names: Vec<&str> = stages.iter().map(|stage| stage.stage.as_str()).collect();
+        let names: Vec<&str> = stages.iter().map(|stage| stage.stage).collect();
         assert_eq!(names, ["forward", "queue", "worker"]);
         assert!(stages.is_sorted_by_key(|stage| stage.at_us));
     }
 
     #[test]
-    fn what_is_no_stage_is_left_to_the_log() {
-        let stages = told(&Journeys::new(), || {
-            info!(stage = "forward", stamp = "a.1.1", "another target");
-            debug!(target: TARGET, stamp = "a.1.1", "no stage");
-            debug!(target: TARGET, stage = "forward", "no stamp");
+    fn what_is_no_stage_of_anything_is_left_out() {
+        let journeys = Journeys::new();
+        let stages = told(&journeys, || {
+            journeys.of_worker()(message_id().into(), &Event::Authenticated { resumes: None });
+            let back = Event::ToldRevocations { queue: "q", count: 1 };
+            journeys.of_worker()(Subject::Other, &back);
+            journeys.of_terminator()(&"", &MessageEvent::Written { trace_id: None });
         });
         assert!(stages.is_empty(), "{stages:?}");
     }
 
     #[test]
-    fn a_stage_belongs_to_what_is_nearest_to_it() {
-        let connection = "0123456789abcdef.1f";
-        let stages = told(&Journeys::new(), || {
-            debug!(target: TARGET, stage = "push", push = "order-7");
-            debug!(target: TARGET, stage = "held", key = "p:order-7", identity = "i");
-            debug!(target: TARGET, stage = "held", key = %format!("{connection}.3.0"), identity = "i");
-            debug!(target: TARGET, stage = "fetched", connection, identity = "i");
-            debug!(target: TARGET, stage = "bounced", stamp = "a.1.1", connection, key = "k");
-        });
-        let whose: Vec<&str> = stages.iter().map(|stage| stage.stamp.as_str()).collect();
-        let answer = format!("{connection}.3");
-        assert_eq!(whose, ["p:order-7", "p:order-7", &answer, connection, "a.1.1"]);
-    }
-
-    #[test]
     fn what_looks_like_a_token_is_withheld_and_what_is_long_is_cut() {
-        let stages = told(&Journeys::new(), || {
-            debug!(target: TARGET, stage = "s", stamp = "a.1.1", token = "Bearer eyJhbGciOi", long = "ä".repeat(1_000));
+        let journeys = Journeys::new();
+        let stages = told(&journeys, || {
+            let fields = json!({"token": "Bearer eyJhbGciOi", "long": "ä".repeat(1_000)});
+            journeys.add("s", "a.1.1", fields);
+            journeys.add("s", "eyJhbGciOi", ());
         });
         assert_eq!(stages[0].fields["token"], "withheld");
         assert_eq!(stages[0].fields["long"].len(), MAX_FIELD_BYTES);
+        assert_eq!(stages[1].message_id, "withheld");
     }
 
     #[test]
     fn an_injected_message_has_its_name_as_long_as_it_is_on_its_way() {
-        let journeys = Journeys::new();
+        let (journeys, message_id) = (Journeys::new(), message_id());
         let stages = told(&journeys, || {
+            let tell = |of| journeys.of_worker()(of, &Event::SentBack);
             let named = journeys.name_injected("injected-7");
-            debug!(target: TARGET, stage = "worker", stamp = "injected");
-            debug!(target: TARGET, stage = "worker", stamp = "a.1.1");
+            tell(Subject::Injected);
+            tell(message_id.into());
             drop(named);
-            debug!(target: TARGET, stage = "worker", stamp = "injected");
+            tell(Subject::Injected);
         });
-        let stamps: Vec<&str> = stages.iter().map(|stage| stage.stamp.as_str()).collect();
-        assert_eq!(stamps, ["injected-7", "a.1.1", "injected"]);
+        let message_ids: Vec<&str> = stages.iter().map(|stage| stage.message_id.as_str()).collect();
+        assert_eq!(message_ids, ["injected-7", &*message_id.to_string(), "injected"]);
     }
 }

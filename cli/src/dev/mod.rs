@@ -2,15 +2,15 @@
 //!
 //! A terminator and two workers on an embedded queue and store, with the
 //! development key, so that a first message needs nothing but this program.
-//! Everybody knows that key: whoever reaches the port may be whomever they like,
-//! and so nobody but this machine does.
+//! Everyone knows that key: anyone who reaches the port may be whom they like,
+//! and so no one but this machine does.
 
-mod client;
+mod backend;
 mod console_source;
-mod inject;
+mod greeting;
 mod injector;
 mod journey;
-mod mint;
+mod own;
 mod page;
 mod push;
 mod settings;
@@ -35,11 +35,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::client::RpcClient;
+use self::backend::Backend;
 use self::console_source::Everything;
 use self::injector::Injector;
 use self::journey::Journeys;
+use self::own::OwnArgs;
 use self::page::Server;
+use self::page::cors::Cors;
 use self::stack::{Broker, Stack};
 use self::state::{Addresses, MAX_WATCHERS, Page};
 use self::workers::{Policies, worker_config};
@@ -52,12 +54,22 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The handler that needs a broker which others reach.
+const AMQP: &str = "amqp";
+
+/// What is not asked for.
+const OFF: &str = "off";
+
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   countersign dev
   countersign dev --listen 127.0.0.1:8081 --page-listen 127.0.0.1:8001
+  countersign dev --allowed-origins http://localhost:3000 --handler http:http://127.0.0.1:5000/messages --idempotency-window 24h
+      a page and an application of your own: the page gets its tokens by POST from http://127.0.0.1:8000/token
+  countersign dev --jwt-issuer https://login.example.com --jwt-audience chat
+      tokens of your own provider, besides those of the development key
   countersign dev --strategy explicit --on-unauthenticated close --on-expired-push ignore
-  countersign dev --amqp-url amqp://127.0.0.1:5672/%2f --store-url redis://127.0.0.1:6379
+  countersign dev --amqp-url amqp://127.0.0.1:5672/%2f --store-url redis://127.0.0.1:6379 --connection-events
 
 For development only: its key is public, so it listens on this machine alone.";
 
@@ -70,9 +82,24 @@ pub(crate) struct DevArgs {
     /// The address and port of the page; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     page_listen: SocketAddr,
-    /// Origins of pages of your own that may connect, besides the page: http://localhost:3000.
+    /// Origins of pages of your own that may connect, and may ask http://PAGE/token for tokens: http://localhost:3000.
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     allowed_origins: Vec<String>,
+    /// Let clients acknowledge pushes: what a client has not acknowledged is held when its connection ends. It is the
+    /// setting push-ack of a terminator.
+    #[arg(long)]
+    push_ack: bool,
+    /// Publish what happens to connections, for presence and the like, with --amqp-url: on, or batched. It is the setting
+    /// connection-events of terminators and workers.
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "off",
+        default_missing_value = "on",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    connection_events: String,
     /// A RabbitMQ broker instead of the embedded queue.
     #[arg(long, value_name = "URL")]
     amqp_url: Option<String>,
@@ -82,6 +109,8 @@ pub(crate) struct DevArgs {
     /// The prefix of every queue, exchange and store key.
     #[arg(long, value_name = "NAME", default_value = "countersign", value_parser = Namespace::parse)]
     namespace: Namespace,
+    #[command(flatten)]
+    own: OwnArgs,
     #[command(flatten)]
     policies: Policies,
     /// What is logged, to standard error: error, warn, info, debug, or by part: info,worker=debug.
@@ -95,17 +124,16 @@ pub(crate) struct DevArgs {
 /// What kept it from starting, or from serving.
 pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     args.check()?;
-    let journeys = Journeys::new();
     let logging = LogConfig {
         log_filter: args.log_filter.clone(),
         log_format: LogFormat::Text,
     };
-    telemetry::init_beside(&logging, journeys.layer())?;
+    telemetry::init(&logging)?;
     lifecycle::install_crypto_provider()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let drained = runtime.block_on(async {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
-        let dev = Dev::start(args, journeys).await?;
+        let dev = Dev::start(args).await?;
         print::line(&dev.greeting());
         signals.next().await;
         Ok::<_, anyhow::Error>(signals.drain(END_TIMEOUT, dev.end()).await)
@@ -128,6 +156,16 @@ impl DevArgs {
                 );
             }
         }
+        if self.own.handler == AMQP && self.amqp_url.is_none() {
+            bail!(
+                "--handler {AMQP}: an application cannot reach the embedded queue; name a RabbitMQ broker with --amqp-url"
+            );
+        }
+        if self.connection_events != OFF && self.amqp_url.is_none() {
+            bail!(
+                "--connection-events: nothing can read from the embedded queue; name a RabbitMQ broker with --amqp-url"
+            );
+        }
         Ok(())
     }
 }
@@ -140,7 +178,7 @@ struct Dev {
 }
 
 impl Dev {
-    async fn start(args: &DevArgs, journeys: Journeys) -> anyhow::Result<Self> {
+    async fn start(args: &DevArgs) -> anyhow::Result<Self> {
         let page_listener = TcpListener::bind(args.page_listen).await.with_context(|| {
             let address = args.page_listen;
             format!("cannot listen on {address} for the page; choose another port with --page-listen")
@@ -149,7 +187,8 @@ impl Dev {
         let names = Names::new(args.namespace.as_str());
         let config = worker_config(args, &args.policies)?;
         let broker = Broker::new(args, &config);
-        let stack = Stack::start(args, &config, &broker, page).await?;
+        let journeys = Journeys::new();
+        let stack = Stack::start(args, &config, &broker, page, &journeys).await?;
         let addresses = Addresses {
             page,
             socket: stack.addr(),
@@ -164,8 +203,8 @@ impl Dev {
         let bus = broker.bus("page");
         let page = Page {
             signer: Signer::development()?,
-            injector: Injector::new(RpcClient::new(&*bus, &names)),
-            backend: RpcClient::new(&*bus, &names),
+            injector: Injector::new(Backend::new(&*bus, names.clone())),
+            backend: Backend::new(&*bus, names),
             workers: stack.workers.clone(),
             store: stack.store.clone(),
             leeway: config.jwt_leeway,
@@ -173,6 +212,7 @@ impl Dev {
             console,
             watchers: Arc::new(Semaphore::new(MAX_WATCHERS)),
             closing: CancellationToken::new(),
+            cors: Cors::new(args.allowed_origins.clone()),
             addresses,
         };
         let page = page.serve(page_listener);
@@ -181,18 +221,7 @@ impl Dev {
 
     /// What a person at a terminal needs to begin with.
     fn greeting(&self) -> String {
-        let Addresses { page, socket } = self.addresses;
-        format!(
-            "\
-Countersign, all of it in this process. For development only: its key is public.
-
-  the page       http://{page}
-  the WebSocket  ws://{socket}
-
-  countersign send --url ws://{socket} --token \"$(countersign token mint alice)\" --payload '\"hello\"'
-
-Ctrl-C ends it."
-        )
+        greeting::text(self.addresses, &greeting::program())
     }
 
     /// The page first, because it asks; then the rest, in the order of a message's way.

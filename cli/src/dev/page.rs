@@ -1,13 +1,16 @@
 //! The page's own small web server: its files, and who may ask for them.
 //!
-//! It mints tokens and injects, pushes and revokes for whoever asks, so it must know that a
+//! It mints tokens and injects, pushes and revokes for anyone who asks, so it must know that a
 //! person at this machine asks, and not a page of the web in that person's
 //! browser. Such a page may reach us under a name of its own that it lets point
-//! here (DNS rebinding): so the `Host` must be one of ours. Or it may send us a
-//! form: so the `Origin` must be ours too. And what the page itself may load is
-//! what it was delivered with.
+//! here (DNS rebinding), or it may send us a form: the console's [`guard`] knows both. Only tokens may be asked for by pages of the
+//! person's own, too ([`cors`]). And what the page itself may load is what it was delivered with.
 
-use std::net::{IpAddr, SocketAddr};
+pub(super) mod cors;
+mod inject;
+mod mint;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +21,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
-use shared::service::admin::Console;
+use shared::service::admin::{Console, guard};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Addresses, Page};
-use super::{inject, mint, push, settings, watch};
+use super::{push, settings, watch};
 use crate::support::dev_key;
 
 /// 64 KiB = 64 * 1,024 bytes: what a terminator takes, too.
@@ -107,7 +110,7 @@ fn router(page: Arc<Page>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(page.clone())
         .merge(page.console.routes())
-        .layer(middleware::from_fn_with_state(page, guard))
+        .layer(middleware::from_fn_with_state(page, guarded))
 }
 
 /// What the page must know before it can do anything.
@@ -128,40 +131,30 @@ async fn about(State(page): State<Arc<Page>>, headers: HeaderMap) -> Json<About>
     })
 }
 
-/// Turns away who is not ours, and tells the browser to keep to what is.
-async fn guard(State(page): State<Arc<Page>>, request: Request, next: Next) -> Response {
-    let (host, origin) = (
-        text(request.headers(), header::HOST),
-        request.headers().get(header::ORIGIN),
-    );
-    let same_origin = |origin: &HeaderValue| {
-        origin
-            .to_str()
-            .is_ok_and(|origin| origin.strip_prefix("http://") == Some(host))
-    };
-    let mut response = if !page.addresses.are_asked_for_by(host) {
+/// Turns away other pages but those of one's own, and tells the browser to keep to what is ours.
+async fn guarded(State(page): State<Arc<Page>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let own_page = headers
+        .get(header::ORIGIN)
+        .filter(|origin| page.cors.allows(request.uri().path(), origin))
+        .cloned();
+    let mut response = if !guard::is_no_name(text(headers, header::HOST)) {
         let known = format!("ask for http://{}\n", page.addresses.page);
         (StatusCode::MISDIRECTED_REQUEST, known).into_response()
-    } else if !origin.is_none_or(same_origin) {
-        (StatusCode::FORBIDDEN, "another page's request is not answered\n").into_response()
+    } else if let Some(origin) = own_page {
+        let asks_first = cors::preflight(request.method());
+        let mut response = match asks_first {
+            Some(answer) => answer,
+            None => next.run(request).await,
+        };
+        response.headers_mut().extend(cors::shown_to(&origin));
+        response
+    } else if guard::is_of_another_page(headers) {
+        guard::ANOTHER_PAGE.into_response()
     } else {
         next.run(request).await
     };
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        // An answer may hold a token, and the files change with the program.
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            HeaderValue::from_static("same-origin"),
-        ),
-    ] {
-        response.headers_mut().insert(name, value);
-    }
-    if let Ok(policy) = HeaderValue::try_from(page.addresses.content_security_policy()) {
-        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
+    guard::shield(&mut response, page.addresses.content_security_policy());
     response
 }
 
@@ -173,13 +166,6 @@ fn text(headers: &HeaderMap, name: HeaderName) -> &str {
 }
 
 impl Addresses {
-    /// Whether a request with this `Host` means us by one of our own names.
-    fn are_asked_for_by(&self, host: &str) -> bool {
-        let (name, port) = split_host(host);
-        let own_name = name.eq_ignore_ascii_case("localhost") || name == written(self.page.ip());
-        own_name && port == self.page.port()
-    }
-
     /// Whether page and WebSocket differ by their port alone, so that a terminator takes the page for one of its own host.
     fn share_a_host(&self) -> bool {
         self.page.ip() == self.socket.ip()
@@ -203,16 +189,18 @@ impl Addresses {
     }
 
     /// Nothing from elsewhere, nothing inline; connections to ourselves and to the terminator.
-    fn content_security_policy(&self) -> String {
+    fn content_security_policy(&self) -> HeaderValue {
         // A source list has no way to write an IPv6 address (CSP Level 3, §2.3.1).
         let socket = match self.socket {
             SocketAddr::V4(address) => format!("ws://{address} ws://localhost:{}", address.port()),
             SocketAddr::V6(_) => "ws:".to_owned(),
         };
-        format!(
+        let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' {socket}; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
+        );
+        // It is made of addresses. If it could not be written, nothing would be loaded at all.
+        HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
     }
 }
 
@@ -225,14 +213,6 @@ fn split_host(host: &str) -> (&str, u16) {
     }
 }
 
-/// An address as it stands in a URL (RFC 3986 §3.2.2).
-fn written(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,28 +222,6 @@ mod tests {
             page: page.parse().unwrap(),
             socket: socket.parse().unwrap(),
         }
-    }
-
-    #[test]
-    fn a_host_is_ours_by_its_name_and_its_port() {
-        let ours = addresses("127.0.0.1:8000", "127.0.0.1:8080");
-        for host in ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000"] {
-            assert!(ours.are_asked_for_by(host), "{host}");
-        }
-        for host in [
-            "",
-            "127.0.0.1",
-            "localhost",
-            "127.0.0.1:8080",
-            "evil.example:8000",
-            "localhost.evil.example:8000",
-            "127.0.0.1:8000:8000",
-            "[::1]:8000",
-        ] {
-            assert!(!ours.are_asked_for_by(host), "{host}");
-        }
-        let at_port_80 = addresses("[::1]:80", "[::1]:8080");
-        assert!(at_port_80.are_asked_for_by("localhost") && at_port_80.are_asked_for_by("[::1]"));
     }
 
     #[test]
@@ -281,6 +239,7 @@ mod tests {
     #[test]
     fn the_page_may_connect_to_us_and_to_nobody_else() {
         let policy = addresses("127.0.0.1:8000", "127.0.0.1:8080").content_security_policy();
+        let policy = policy.to_str().unwrap();
         assert!(policy.starts_with("default-src 'none';"), "{policy}");
         assert!(
             policy.contains("connect-src 'self' ws://127.0.0.1:8080 ws://localhost:8080;"),

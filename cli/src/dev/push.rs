@@ -5,15 +5,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
-use shared::bus::Value;
 use shared::bus::topology::keys;
+use shared::bus::{Message, Properties, Value};
+use shared::wire::envelope::JSON;
 use shared::wire::id::ConnectionId;
-use tracing::debug;
 
-use super::client::Request;
-use super::journey::{PUSHES, TARGET};
+use super::journey::PUSHES;
 use super::state::{Page, Refused, unavailable};
+use crate::support::dev_key;
+use crate::support::rpc_client::One;
 
 /// A push, as the page asks for it.
 #[derive(Deserialize)]
@@ -28,12 +30,12 @@ pub(super) struct Push {
 #[derive(Serialize)]
 pub(super) struct Told {
     /// The name of its journey.
-    stamp: String,
-    /// What the worker said; nothing if it said nothing in time.
+    message_id: String,
+    /// What the worker said; none if it said nothing in time.
     outcome: Option<Box<RawValue>>,
 }
 
-/// Whose tokens are taken back.
+/// Whose tokens are revoked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Revocation {
@@ -51,6 +53,9 @@ pub(super) struct Revocation {
 struct Wire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
+    /// Of the subject: there may be another provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<ConnectionId>,
     grace: u32,
@@ -58,38 +63,51 @@ struct Wire<'a> {
 
 pub(super) async fn push(State(page): State<Arc<Page>>, Json(push): Json<Push>) -> Result<Json<Told>, Refused> {
     let id = format!("page-{:08x}", rand::random::<u32>());
-    let stamp = format!("{PUSHES}{id}");
-    debug!(target: TARGET, stage = "publish", stamp, bytes = push.payload.get().len());
-    let question = Request {
-        key: keys::PUSH,
-        name: &id,
-        message_id: Some(id.clone()),
-        headers: vec![("subject".to_owned(), Value::Text(push.subject))],
+    let message_id = format!("{PUSHES}{id}");
+    let bytes = push.payload.get().len();
+    page.journeys.add("publish", &message_id, json!({"bytes": bytes}));
+    let request = Message {
         body: String::from(Box::<str>::from(push.payload)).into(),
+        properties: Properties {
+            content_type: Some(JSON.to_owned()),
+            message_id: Some(id),
+            headers: [("subject", push.subject.as_str()), ("issuer", dev_key::ISSUER)]
+                .map(|(name, text)| (name.to_owned(), Value::Text(text.to_owned())))
+                .into(),
+            ..Properties::default()
+        },
     };
-    let taken = || debug!(target: TARGET, stage = "queue", stamp);
-    let outcome = page.backend.ask(question, taken).await.map_err(unavailable)?;
-    Ok(Json(Told { stamp, outcome }))
+    let request = One::new(request).when_taken({
+        let (journeys, message_id) = (page.journeys.clone(), message_id.clone());
+        move || journeys.add("queue", &message_id, ())
+    });
+    let outcome = page.backend.ask(keys::PUSH, request).await.map_err(unavailable)?;
+    Ok(Json(Told { message_id, outcome }))
 }
 
 pub(super) async fn revoke(
     State(page): State<Arc<Page>>,
     Json(revocation): Json<Revocation>,
 ) -> Result<Json<Told>, Refused> {
-    let stamp = format!("revocation-{:08x}", rand::random::<u32>());
+    let message_id = format!("revocation-{:08x}", rand::random::<u32>());
     let wire = Wire {
         subject: revocation.subject.as_deref(),
+        issuer: revocation.subject.as_ref().map(|_| dev_key::ISSUER),
         connection: revocation.connection,
         grace: revocation.grace_s,
     };
-    let question = Request {
-        key: keys::REVOKE,
-        name: &stamp,
-        message_id: None,
-        headers: Vec::new(),
+    let request = Message {
         // Text and numbers cannot fail to be written.
         body: serde_json::to_vec(&wire).unwrap_or_default().into(),
+        properties: Properties {
+            content_type: Some(JSON.to_owned()),
+            ..Properties::default()
+        },
     };
-    let outcome = page.backend.ask(question, || {}).await.map_err(unavailable)?;
-    Ok(Json(Told { stamp, outcome }))
+    let outcome = page
+        .backend
+        .ask(keys::REVOKE, One::new(request))
+        .await
+        .map_err(unavailable)?;
+    Ok(Json(Told { message_id, outcome }))
 }

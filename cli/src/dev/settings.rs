@@ -1,5 +1,5 @@
 //! `GET` and `POST /settings`: how the workers decide, and how they are to.
-//! `GET /connection`: what is known of a connection just now.
+//! `GET /connection`: what is known of a connection at the moment.
 
 use std::sync::Arc;
 

@@ -12,15 +12,16 @@ use shared::service::clock::SystemClock;
 use shared::service::config;
 use terminator::admin::console::ConsoleView;
 use terminator::{StartError, Terminator, TerminatorConfig};
-use worker::auth::identity::Issuer;
-use worker::config::WorkerConfig;
+use worker::app::embedded::{self, KeyRefreshing};
+use worker::config::{HandlerKind, WorkerConfig};
 use worker::store::{self, Store};
-use worker::token::{KeySource, Keys, Rules, Verifier};
+use worker::token::Verifier;
 
 use super::DevArgs;
+use super::journey::Journeys;
 use super::state::Addresses;
-use super::workers::{DRAIN_TIMEOUT, Workers};
-use crate::support::dev_key::{self, SecretFile};
+use super::workers::{DRAIN_TIMEOUT, Workers, config_with};
+use crate::support::dev_key::SecretFile;
 
 /// Development tokens are few.
 const TOKEN_CACHE_CAPACITY: usize = 1_000;
@@ -43,6 +44,14 @@ impl Broker {
         let names = Names::new(args.namespace.as_str());
         let mut topology = names.common();
         topology.queues.extend(names.retries(config.max_deliveries));
+        if config.handler == HandlerKind::Amqp {
+            // Before an application is there to declare them.
+            topology.exchanges.push(names.app_exchange());
+            topology.queues.push(names.rejected());
+        }
+        if config.broker.connection_events.is_some() {
+            topology.extend(names.events());
+        }
         if args.amqp_url.is_none() {
             let bus = MemoryBus::new(&topology);
             return Self::Memory(match config.broker.batches() {
@@ -81,6 +90,7 @@ pub(super) struct Stack {
     terminator: Terminator,
     pub(super) workers: Arc<Workers>,
     pub(super) store: Arc<dyn Store>,
+    _keys: Keys,
 }
 
 impl Stack {
@@ -90,15 +100,18 @@ impl Stack {
         config: &WorkerConfig,
         broker: &Broker,
         page: SocketAddr,
+        journeys: &Journeys,
     ) -> anyhow::Result<Self> {
         let store = open_store(config)?;
-        let verifier = Arc::new(verifier(config)?);
-        let terminator = start_terminator(args, broker, page).await?;
-        let workers = Workers::start(args, config, broker.bus("workers"), store.clone(), verifier);
+        let (verifier, keys) = verifier(args).await?;
+        let terminator = start_terminator(args, broker, page, journeys).await?;
+        let bus = broker.bus("workers");
+        let workers = Workers::start(args, config, bus, store.clone(), verifier, journeys.clone())?;
         Ok(Self {
             terminator,
             workers: Arc::new(workers),
             store,
+            _keys: keys,
         })
     }
 
@@ -120,26 +133,36 @@ impl Stack {
     }
 }
 
-async fn start_terminator(args: &DevArgs, broker: &Broker, page: SocketAddr) -> anyhow::Result<Terminator> {
+async fn start_terminator(
+    args: &DevArgs,
+    broker: &Broker,
+    page: SocketAddr,
+    journeys: &Journeys,
+) -> anyhow::Result<Terminator> {
     let listen = args.listen.to_string();
     let addresses = Addresses {
         page,
         socket: args.listen,
     };
-    // Our page, and that of whoever develops one.
+    // Our page, and that of anyone who develops one.
     let origins = [&addresses.origins()[..], &args.allowed_origins].concat().join(",");
     let config: TerminatorConfig = config::from_pairs([
         ("namespace", args.namespace.as_str()),
         ("listen", &listen),
         ("admin-listen", "off"),
         ("allowed-origins", &origins),
-        // Whoever tries things out thinks for longer than a client does.
+        ("push-ack", if args.push_ack { "on" } else { "off" }),
+        ("connection-events", &args.connection_events),
+        // Anyone who tries things out thinks for longer than a client does.
         ("auth-timeout", "off"),
         ("drain-timeout", DRAIN_TIMEOUT),
     ])
     .map_err(|errors| anyhow!("{errors}"))?;
-    let bound = Terminator::bind_on(config, broker.bus("terminator")).await;
-    bound.map_err(|error| match error {
+    let parts = terminator::Parts {
+        listener: Some(journeys.of_terminator()),
+        ..terminator::Parts::of(broker.bus("terminator"))
+    };
+    Terminator::bind_with(config, parts).await.map_err(|error| match error {
         StartError::Listen { address, source } => anyhow::Error::new(source).context(format!(
             "cannot listen on {address} for WebSockets; choose another port with --listen"
         )),
@@ -158,15 +181,24 @@ fn open_store(config: &WorkerConfig) -> anyhow::Result<Arc<dyn Store>> {
     store::open(&settings, Arc::new(SystemClock)).context("--store-url")
 }
 
-/// Verifies tokens of the development key, and no others.
-fn verifier(config: &WorkerConfig) -> anyhow::Result<Verifier> {
-    Verifier::self_test()?;
+/// Verifies tokens of the development key, and of one's own provider.
+async fn verifier(args: &DevArgs) -> anyhow::Result<(Arc<Verifier>, Keys)> {
     let file = SecretFile::create().context("cannot write the development key to a temporary file")?;
-    let source: KeySource = file.entry().parse()?;
-    let keys = Keys::load(&[source], &[Issuer::new(dev_key::ISSUER)], &[]).map_err(|errors| anyhow!("{errors}"))?;
-    let rules = Rules {
-        leeway: config.jwt_leeway,
-        ..Rules::new(vec![dev_key::AUDIENCE.to_owned()])
+    let config = config_with(args, &args.policies, &file.entry())?;
+    let config = WorkerConfig {
+        token_cache_capacity: TOKEN_CACHE_CAPACITY,
+        ..config
     };
-    Ok(Verifier::new(keys, rules, TOKEN_CACHE_CAPACITY))
+    let (verifier, refreshing) = embedded::verifier(&config).await?;
+    let keys = Keys {
+        _refreshing: refreshing,
+        _development: file,
+    };
+    Ok((verifier, keys))
+}
+
+/// Keeps keys up to date, and the file of the development key where it is looked for.
+struct Keys {
+    _refreshing: KeyRefreshing,
+    _development: SecretFile,
 }

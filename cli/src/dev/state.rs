@@ -11,9 +11,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use worker::store::Store;
 
-use super::client::RpcClient;
+use super::backend::Backend;
 use super::injector::Injector;
 use super::journey::Journeys;
+use super::page::cors::Cors;
 use super::workers::Workers;
 use crate::token::mint::Signer;
 
@@ -25,7 +26,7 @@ pub(crate) struct Page {
     pub(super) signer: Signer,
     pub(super) injector: Injector,
     /// Pushes and revokes.
-    pub(super) backend: RpcClient,
+    pub(super) backend: Backend,
     pub(super) workers: Arc<Workers>,
     pub(super) store: Arc<dyn Store>,
     /// How long after its expiry a token still counts.
@@ -34,6 +35,8 @@ pub(crate) struct Page {
     pub(super) console: Console,
     pub(super) watchers: Arc<Semaphore>,
     pub(super) closing: CancellationToken,
+    /// Which pages besides it may ask for a token.
+    pub(super) cors: Cors,
     pub(super) addresses: Addresses,
 }
 

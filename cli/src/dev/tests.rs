@@ -10,8 +10,6 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 
@@ -29,12 +27,9 @@ fn args(flags: &[&str]) -> DevArgs {
     <Line as clap::Parser>::try_parse_from(line).unwrap().dev
 }
 
-/// A `dev` on ports of its own. Its journeys are gathered from this thread, where all of it runs.
-async fn dev() -> (Dev, DefaultGuard) {
-    let journeys = Journeys::new();
-    let subscriber = tracing_subscriber::registry().with(journeys.layer());
-    let gathering = tracing::subscriber::set_default(subscriber);
-    (Dev::start(&args(&[]), journeys).await.unwrap(), gathering)
+/// A `dev` on ports of its own.
+async fn dev() -> Dev {
+    Dev::start(&args(&[])).await.unwrap()
 }
 
 /// What the page's server answers to the head and body of one request.
@@ -61,7 +56,7 @@ async fn post(dev: &Dev, path: &str, body: &Value) -> (String, Value) {
     (head.to_owned(), serde_json::from_str(body).unwrap_or_default())
 }
 
-/// What it answers to a question without a body.
+/// What it answers to a request without a body.
 async fn get(dev: &Dev, path: &str) -> (String, Value) {
     let headers = format!("Host: {}\r\n", dev.addresses.page);
     let answer = ask(dev, &format!("GET {path}"), &headers, "").await;
@@ -90,7 +85,7 @@ async fn token_for(dev: &Dev, subject: &str) -> String {
     minted["token"].as_str().unwrap().to_owned()
 }
 
-/// Somebody who watches, from the moment that nothing can be missed.
+/// Someone who watches, from the moment that nothing can be missed.
 struct Watcher(BufReader<TcpStream>);
 
 impl Watcher {
@@ -137,7 +132,7 @@ impl Watcher {
 
 #[tokio::test]
 async fn a_message_is_answered_and_every_stage_of_its_journey_is_seen() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     let mut watcher = Watcher::of(&dev).await;
     let token = token_for(&dev, "alice").await;
     let mut socket = socket(&dev).await;
@@ -165,7 +160,7 @@ async fn a_message_is_answered_and_every_stage_of_its_journey_is_seen() {
     let first = &stages[0];
     assert_eq!(first["stage"], "forward");
     assert!(
-        stages.iter().all(|stage| stage["stamp"] == first["stamp"]),
+        stages.iter().all(|stage| stage["message_id"] == first["message_id"]),
         "{stages:?}"
     );
     assert!(stages.is_sorted_by_key(|stage| stage["at_us"].as_u64()), "{stages:?}");
@@ -177,13 +172,13 @@ async fn a_message_is_answered_and_every_stage_of_its_journey_is_seen() {
 
 #[tokio::test]
 async fn an_injected_message_is_answered_and_has_a_journey_of_its_own() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     let mut watcher = Watcher::of(&dev).await;
     let token = token_for(&dev, "alice").await;
-    for stamp in ["injected-1", "injected-2"] {
+    for message_id in ["injected-1", "injected-2"] {
         let message = json!({"id": "7", "type": "greeting", "token": token, "payload": 1});
         let (_, injected) = post(&dev, "/inject", &message).await;
-        assert_eq!(injected["stamp"], stamp);
+        assert_eq!(injected["message_id"], message_id);
         assert_eq!(injected["answer"], json!({"type": "reply", "id": "7", "payload": 1}));
         let stages = watcher
             .stages(&[
@@ -196,14 +191,17 @@ async fn an_injected_message_is_answered_and_has_a_journey_of_its_own() {
                 "countersign fetch",
             ])
             .await;
-        assert!(stages.iter().all(|stage| stage["stamp"] == stamp), "{stages:?}");
+        assert!(
+            stages.iter().all(|stage| stage["message_id"] == message_id),
+            "{stages:?}"
+        );
     }
     dev.end().await;
 }
 
 #[tokio::test]
 async fn other_policies_are_in_force_while_the_socket_stays_open() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     let (_, settings) = get(&dev, "/settings").await;
     let expected = json!({
         "strategy": "both", "on-unauthenticated": "reauthenticate", "on-expired-push": "reauthenticate", "hold-ttl": "5m"
@@ -228,20 +226,23 @@ async fn other_policies_are_in_force_while_the_socket_stays_open() {
 
 #[tokio::test]
 async fn a_push_that_finds_nobody_is_seen_to_be_held() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     let mut watcher = Watcher::of(&dev).await;
     let (_, told) = post(&dev, "/push", &json!({"subject": "alice", "payload": {"news": 1}})).await;
     assert_eq!(told["outcome"], json!({"outcome": "held"}));
     let stages = watcher
         .stages(&["countersign publish", "countersign queue", "worker held", "worker push"])
         .await;
-    assert!(stages.iter().all(|stage| stage["stamp"] == told["stamp"]), "{stages:?}");
+    assert!(
+        stages.iter().all(|stage| stage["message_id"] == told["message_id"]),
+        "{stages:?}"
+    );
     dev.end().await;
 }
 
 #[tokio::test]
 async fn who_is_on_a_connection_is_told_and_a_revocation_is_in_force() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     let mut socket = socket(&dev).await;
     let message = json!({"id": "1", "type": "auth.authenticate", "token": token_for(&dev, "alice").await});
     let answer = said(&mut socket, &message).await;
@@ -259,7 +260,7 @@ async fn who_is_on_a_connection_is_told_and_a_revocation_is_in_force() {
 
 #[tokio::test]
 async fn a_token_without_a_proper_subject_or_life_is_not_minted() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     for (subject, expires_in_s) in [("", 60), ("a\u{0}b", 60), (&*"a".repeat(256), 60), ("alice", 86_401)] {
         let (head, _) = post(
             &dev,
@@ -280,7 +281,7 @@ async fn a_token_without_a_proper_subject_or_life_is_not_minted() {
 
 #[tokio::test]
 async fn only_a_page_that_is_ours_under_a_name_that_is_ours_gets_a_token() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     let body = r#"{"subject": "alice", "expires_in_s": 60}"#;
     let (page, port) = (dev.addresses.page, dev.addresses.page.port());
     let json = "Content-Type: application/json\r\n";
@@ -305,7 +306,7 @@ async fn only_a_page_that_is_ours_under_a_name_that_is_ours_gets_a_token() {
 
 #[tokio::test]
 async fn the_page_comes_whole_and_with_a_policy_that_lets_in_nothing_else() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     let host = format!("Host: {}\r\n", dev.addresses.page);
     let page = ask(&dev, "GET /", &host, "").await;
     assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
@@ -339,7 +340,7 @@ async fn the_page_comes_whole_and_with_a_policy_that_lets_in_nothing_else() {
 
 #[tokio::test]
 async fn who_watches_does_not_keep_it_from_ending() {
-    let (dev, _gathering) = dev().await;
+    let dev = dev().await;
     let _watcher = Watcher::of(&dev).await;
     assert!(dev.page.end().await);
     dev.stack.end().await;
@@ -350,7 +351,7 @@ async fn a_port_that_is_taken_is_told_with_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--listen", "--page-listen"] {
-        let Err(error) = Dev::start(&args_with(flag, &address), Journeys::new()).await else {
+        let Err(error) = Dev::start(&args_with(flag, &address)).await else {
             panic!("{flag} took a port that is taken")
         };
         let text = format!("{error:#}");

@@ -16,10 +16,11 @@ use worker::admin::recent_decisions::RecentDecisions;
 use worker::config::WorkerConfig;
 use worker::store::Store;
 use worker::token::Verifier;
-use worker::{Echo, Parts, Worker};
+use worker::{Parts, Worker};
 
 use super::DevArgs;
-use crate::support::dev_key;
+use super::journey::Journeys;
+use crate::support::broker;
 
 /// Two, so that what must hold among several workers holds here, too.
 const COUNT: usize = 2;
@@ -27,7 +28,7 @@ const COUNT: usize = 2;
 /// Those that work, those that have been replaced, and those before these.
 const MOST_NOTED: usize = 3 * COUNT;
 
-/// How long messages on their way may take when it ends: whoever develops does not like to wait.
+/// How long messages on their way may take when it ends: anyone who develops does not like to wait.
 pub(super) const DRAIN_TIMEOUT: &str = "3s";
 
 /// Tokens are watched as they expire, on one clock: theirs.
@@ -59,6 +60,7 @@ pub(super) struct Workers {
     bus: Arc<dyn Bus>,
     store: Arc<dyn Store>,
     verifier: Arc<Verifier>,
+    journeys: Journeys,
     /// What they have noted, and those before them.
     noted: std::sync::Mutex<Vec<RecentDecisions>>,
     /// Locked as long as they change.
@@ -79,7 +81,8 @@ impl Workers {
         bus: Arc<dyn Bus>,
         store: Arc<dyn Store>,
         verifier: Arc<Verifier>,
-    ) -> Self {
+        journeys: Journeys,
+    ) -> anyhow::Result<Self> {
         let employed = Employed {
             policies: args.policies.clone(),
             workers: Vec::new(),
@@ -89,15 +92,16 @@ impl Workers {
             bus,
             store,
             verifier,
+            journeys,
             noted: std::sync::Mutex::default(),
             employed: Mutex::new(employed),
         };
-        let first = all.employ(config);
+        let first = all.employ(config)?;
         all.employed.get_mut().workers = first;
-        all
+        Ok(all)
     }
 
-    /// How they decide just now.
+    /// How they decide at the moment.
     pub(super) async fn policies(&self) -> Policies {
         self.employed.lock().await.policies.clone()
     }
@@ -114,8 +118,9 @@ impl Workers {
     pub(super) async fn change(&self, policies: Policies) -> anyhow::Result<()> {
         let config = worker_config(&self.args, &policies)?;
         let mut employed = self.employed.lock().await;
+        let successors = self.employ(&config)?;
         employed.policies = policies;
-        let retired = std::mem::replace(&mut employed.workers, self.employ(&config));
+        let retired = std::mem::replace(&mut employed.workers, successors);
         end(retired).await;
         Ok(())
     }
@@ -123,10 +128,10 @@ impl Workers {
     /// Ends them, and what they worked with.
     pub(super) async fn end(&self) {
         end(std::mem::take(&mut self.employed.lock().await.workers)).await;
-        self.bus.close().await;
+        broker::hang_up(&*self.bus).await;
     }
 
-    fn employ(&self, config: &WorkerConfig) -> Vec<Worker> {
+    fn employ(&self, config: &WorkerConfig) -> anyhow::Result<Vec<Worker>> {
         let worker = || {
             let parts = Parts {
                 bus: self.bus.clone(),
@@ -136,16 +141,18 @@ impl Workers {
                 clock: Arc::new(SystemClock),
                 limits: config.limits(),
                 sealing: worker::Sealing::OFF,
+                listener: Some(self.journeys.of_worker()),
             };
-            Worker::start_with(parts, Echo)
+            Worker::start_configured_with(parts, &config.handler)
         };
-        let workers: Vec<Worker> = std::iter::repeat_with(worker).take(COUNT).collect();
+        let workers = std::iter::repeat_with(worker).take(COUNT);
+        let workers: Vec<Worker> = workers.collect::<Result<_, _>>()?;
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted.extend(workers.iter().map(Worker::recent_decisions));
         let surplus = noted.len().saturating_sub(MOST_NOTED);
         noted.drain(..surplus);
         drop(noted);
-        workers
+        Ok(workers)
     }
 }
 
@@ -163,6 +170,15 @@ async fn end(workers: Vec<Worker>) {
 /// # Errors
 /// What is wrong with it, by the names of the settings.
 pub(super) fn worker_config(args: &DevArgs, policies: &Policies) -> anyhow::Result<WorkerConfig> {
+    config_with(args, policies, "the development key")
+}
+
+/// The same, with where the development key is.
+///
+/// # Errors
+/// What is wrong with it, by the names of the settings.
+pub(super) fn config_with(args: &DevArgs, policies: &Policies, key: &str) -> anyhow::Result<WorkerConfig> {
+    let (keys, issuers, audiences) = (args.own.keys(key), args.own.issuers(), args.own.audiences());
     let amqp_url = args.amqp_url.as_deref().map(|url| ("amqp-url", url));
     let pairs = [
         ("namespace", args.namespace.as_str()),
@@ -173,10 +189,13 @@ pub(super) fn worker_config(args: &DevArgs, policies: &Policies) -> anyhow::Resu
         ("on-unauthenticated", &policies.on_unauthenticated),
         ("on-expired-push", &policies.on_expired_push),
         ("hold-ttl", &policies.hold_ttl),
+        ("handler", &args.own.handler),
+        ("idempotency-window", &args.own.idempotency_window),
+        ("connection-events", &args.connection_events),
         // Required of every worker; ours is given its verifier ready-made.
-        ("jwt-keys", "the development key"),
-        ("jwt-issuer", dev_key::ISSUER),
-        ("jwt-audience", dev_key::AUDIENCE),
+        ("jwt-keys", &keys),
+        ("jwt-issuer", &issuers),
+        ("jwt-audience", &audiences),
     ];
     config::from_pairs(pairs.into_iter().chain(amqp_url)).map_err(|errors| anyhow!("{errors}"))
 }

@@ -1,6 +1,6 @@
 //! `countersign inject`: messages straight into the queue, and their answers.
 //!
-//! An injector is nobody special: any AMQP client may publish the same way, and
+//! An injector is no one special: any AMQP client may publish the same way, and
 //! only the token in a message says whose it is.
 
 mod source;
@@ -105,14 +105,14 @@ impl Requests for Injection {
         }))
     }
 
-    fn answered(&mut self, question: Option<Request>, answer: &Message) -> bool {
+    fn answered(&mut self, request: Option<Request>, answer: &Message) -> bool {
         let more = matches!(answer.properties.header("more"), Some(Value::Flag(true)));
         if !answer.body.is_empty() && !self.quiet {
             self.progress
                 .suspend(|| print::line(&String::from_utf8_lossy(&answer.body)));
         }
         // An answer to what is settled already came too late, or twice after a broker loss.
-        if !more && question.is_some_and(|question| question.waits) {
+        if !more && request.is_some_and(|request| request.waits) {
             self.progress.inc(1);
             if Answer::read(&answer.body).is_some_and(|answer| answer.is_refusal()) {
                 self.tally.refused += 1;

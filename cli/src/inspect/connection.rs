@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 use shared::wire::id::ConnectionId;
-use worker::store::HeldMessage;
+use worker::store::{HeldMessage, RecordedState};
 
-use super::connection_info::{self, Known, Standing};
+use super::connection_info::{self, Known};
 use crate::support::store::StoreArgs;
 use crate::support::{human, print};
 
@@ -40,7 +40,7 @@ pub(super) async fn run(args: ConnectionArgs) -> anyhow::Result<ExitCode> {
     } else {
         print::line(&describe(&known, now));
     }
-    let unknown = known.standing == Standing::Unknown && known.held_messages.is_empty() && known.held_answers == 0;
+    let unknown = known.state == RecordedState::Unknown && known.held_messages.is_empty() && known.held_answers == 0;
     Ok(ExitCode::from(u8::from(unknown)))
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn run(args: ConnectionArgs) -> anyhow::Result<ExitCode> {
 pub(super) fn describe(known: &Known, now: Timestamp) -> String {
     let mut lines = vec![
         format!("connection  {}", known.connection),
-        format!("state       {}", known.standing.describe(now)),
+        format!("state       {}", connection_info::describe(&known.state, now)),
         format!("held in     {}", known.held_messages.len()),
     ];
     lines.extend(
@@ -70,7 +70,7 @@ pub(super) fn describe(known: &Known, now: Timestamp) -> String {
     lines.join("\n")
 }
 
-/// A held message without its payload, which is nobody's business but the handler's.
+/// A held message without its payload, which is no one's business but the handler's.
 fn describe_held(held: &HeldMessage, now: Timestamp) -> String {
     let id = held
         .id
@@ -117,7 +117,7 @@ mod tests {
         };
         let known = Known {
             connection: "0123456789abcdef.1f".parse().unwrap(),
-            standing: Standing::Unknown,
+            state: RecordedState::Unknown,
             held_messages: vec![held],
             held_answers: 2,
             held_pushes: None,

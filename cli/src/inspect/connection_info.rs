@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use shared::service::clock::Timestamp;
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::request_id::RequestId;
-use worker::auth::identity::Identity;
-use worker::store::{Authentication, HeldMessage, Mailbox, Store, StoreError};
+use worker::store::{HeldMessage, Mailbox, Proved, RecordedState, Store, StoreError};
 
 use crate::support::human;
 
@@ -18,39 +17,15 @@ const MOST_COUNTED: u64 = 1_000;
 /// A connection as the store has it.
 pub(crate) struct Known {
     pub(crate) connection: ConnectionId,
-    pub(crate) standing: Standing,
+    pub(crate) state: RecordedState,
     /// Of the client, in its order.
     pub(crate) held_messages: Vec<HeldMessage>,
     /// Answers to what it asked: 1,000 may be more.
     pub(crate) held_answers: u64,
-    /// Pushes for its identity, on whatever connection; nothing if there is no identity.
+    /// Pushes for its identity, on whatever connection; none if there is no identity.
     pub(crate) held_pushes: Option<u64>,
     /// The connection that has taken over what this one had held.
     pub(crate) successor: Option<ConnectionId>,
-}
-
-/// Who is on the other end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Its token is good.
-    Live(Proved),
-    /// Its token was good.
-    Expired(Proved),
-    /// The client has logged out.
-    Forgotten { by: Sequence },
-    /// The socket is closed.
-    Closed { by: Sequence },
-    /// Nobody was ever recorded, or that is too long ago.
-    Unknown,
-}
-
-/// What a token has proved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Proved {
-    pub(crate) identity: Identity,
-    /// Until when it counts, leeway included.
-    pub(crate) until: Timestamp,
-    pub(crate) by: Sequence,
 }
 
 impl Known {
@@ -64,14 +39,14 @@ impl Known {
         now: Timestamp,
         leeway: Duration,
     ) -> Result<Self, StoreError> {
-        let standing = Standing::of(store.authentication(connection).await?, now, leeway);
-        let held_pushes = match standing.identity() {
-            Some(identity) => Some(held_writes(store, identity.tag().into()).await?),
+        let state = RecordedState::of(store.authentication(connection).await?, now, leeway);
+        let held_pushes = match state.proved() {
+            Some(proved) => Some(held_writes(store, proved.identity.tag().into()).await?),
             None => None,
         };
         Ok(Self {
             connection,
-            standing,
+            state,
             held_messages: store.held_messages(connection).await?,
             held_answers: held_writes(store, connection.into()).await?,
             held_pushes,
@@ -81,14 +56,14 @@ impl Known {
 
     /// One JSON object. Payloads and tokens are not in it.
     pub(crate) fn to_json(&self) -> Value {
-        let proved = self.standing.proved();
+        let proved = self.state.proved();
         json!({
             "connection": self.connection,
-            "state": self.standing.word(),
+            "state": self.state.as_str(),
             "subject": proved.map(|proved| proved.identity.subject.as_str()),
             "issuer": proved.map(|proved| proved.identity.issuer.as_str()),
             "until": proved.map(|proved| proved.until.as_secs()),
-            "by": self.standing.by(),
+            "by": self.state.by(),
             "successor": self.successor,
             "held": {
                 "inbound": self.held_messages.len(),
@@ -137,88 +112,31 @@ pub(crate) fn bytes(held: &HeldMessage) -> usize {
     held.payload.as_ref().map_or(0, String::len)
 }
 
-impl Standing {
-    /// What a recorded state is worth at `now`.
-    pub(crate) fn of(recorded: Option<Authentication>, now: Timestamp, leeway: Duration) -> Self {
-        match recorded {
-            None => Self::Unknown,
-            Some(Authentication::Forgotten { by }) => Self::Forgotten { by },
-            Some(Authentication::Closed { by }) => Self::Closed { by },
-            Some(Authentication::Live {
-                identity, until, by, ..
-            }) => {
-                let proved = Proved {
-                    identity,
-                    until: until.saturating_add(leeway),
-                    by,
-                };
-                if now < proved.until {
-                    Self::Live(proved)
-                } else {
-                    Self::Expired(proved)
-                }
-            }
+/// A state, for people.
+pub(crate) fn describe(state: &RecordedState, now: Timestamp) -> String {
+    match state {
+        RecordedState::Live(Proved { identity, until, by }) => {
+            let left = human::duration(until.saturating_since(now));
+            format!("{identity}, for another {left} (by message {by})")
         }
-    }
-
-    /// Whoever was proved to be there, be it now or before.
-    pub(crate) fn identity(&self) -> Option<&Identity> {
-        self.proved().map(|proved| &proved.identity)
-    }
-
-    fn proved(&self) -> Option<&Proved> {
-        match self {
-            Self::Live(proved) | Self::Expired(proved) => Some(proved),
-            Self::Forgotten { .. } | Self::Closed { .. } | Self::Unknown => None,
+        RecordedState::Expired(Proved { identity, until, by }) => {
+            format!(
+                "{identity} until {}; expired since (by message {by})",
+                human::relative(*until, now)
+            )
         }
-    }
-
-    fn by(&self) -> Option<Sequence> {
-        match self {
-            Self::Live(proved) | Self::Expired(proved) => Some(proved.by),
-            Self::Forgotten { by } | Self::Closed { by } => Some(*by),
-            Self::Unknown => None,
-        }
-    }
-
-    /// Whether nobody is on the other end any more, as far as is known.
-    pub(crate) const fn is_gone(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Unknown)
-    }
-
-    /// For programs.
-    pub(crate) const fn word(&self) -> &'static str {
-        match self {
-            Self::Live(_) => "live",
-            Self::Expired(_) => "expired",
-            Self::Forgotten { .. } => "forgotten",
-            Self::Closed { .. } => "closed",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// For people.
-    pub(crate) fn describe(&self, now: Timestamp) -> String {
-        match self {
-            Self::Live(Proved { identity, until, by }) => {
-                let left = human::duration(until.saturating_since(now));
-                format!("{identity}, for another {left} (by message {by})")
-            }
-            Self::Expired(Proved { identity, until, by }) => {
-                format!(
-                    "{identity} until {}; expired since (by message {by})",
-                    human::relative(*until, now)
-                )
-            }
-            Self::Forgotten { by } => format!("anonymous: logged out by message {by}"),
-            Self::Closed { .. } => "closed".to_owned(),
-            Self::Unknown => "no identity is recorded: it has not authenticated yet, or it closed long ago".to_owned(),
+        RecordedState::Forgotten { by } => format!("anonymous: logged out by message {by}"),
+        RecordedState::Closed { .. } => "closed".to_owned(),
+        RecordedState::Unknown => {
+            "no identity is recorded: it has not authenticated yet, or it closed long ago".to_owned()
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use worker::auth::identity::Identity;
+    use worker::store::Authentication;
     use worker::token::{Keys, Rules, Verifier};
 
     use super::*;
@@ -243,7 +161,7 @@ mod tests {
             .clone()
     }
 
-    fn standing(now_ms: u64) -> Standing {
+    fn described(now_ms: u64) -> String {
         let recorded = Authentication::Live {
             identity: alice(),
             until: Timestamp::from_secs(1_000),
@@ -251,20 +169,15 @@ mod tests {
             resume: [0; 32],
         };
         let leeway = Duration::from_secs(5);
-        Standing::of(Some(recorded), Timestamp::from_millis(now_ms), leeway)
-    }
-
-    #[test]
-    fn a_token_counts_until_its_leeway_is_over() {
-        assert_eq!(standing(1_004_999).word(), "live");
-        assert_eq!(standing(1_005_000).word(), "expired");
+        let now = Timestamp::from_millis(now_ms);
+        describe(&RecordedState::of(Some(recorded), now, leeway), now)
     }
 
     #[test]
     fn who_and_until_when_is_told_for_people() {
-        let live = standing(943_000).describe(Timestamp::from_millis(943_000));
+        let live = described(943_000);
         assert_eq!(live, "alice of countersign-dev, for another 1 min 2 s (by message 7)");
-        let expired = standing(1_010_000).describe(Timestamp::from_millis(1_010_000));
+        let expired = described(1_010_000);
         assert!(expired.contains("until 5 s ago"), "{expired}");
     }
 }

@@ -11,9 +11,9 @@ use shared::service::clock::{Clock as _, SystemClock, Timestamp};
 use shared::wire::id::ConnectionId;
 use shared::wire::protocol::Reason;
 use worker::auth::identity::{Issuer, tag_of};
-use worker::store::{Decision, Store};
+use worker::store::{Decision, RecordedState, Store};
 
-use super::connection_info::Standing;
+use super::connection_info;
 use crate::support::store::{IssuerArgs, StoreArgs};
 use crate::support::{human, print};
 
@@ -69,7 +69,7 @@ enum About<'a> {
 /// What was decided about one connection.
 struct Story {
     connection: ConnectionId,
-    standing: Standing,
+    state: RecordedState,
     /// Oldest first.
     decisions: Vec<Decision>,
 }
@@ -100,8 +100,9 @@ pub(crate) async fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let mut told = 0;
     for connection in connections {
         let story = args.story(&*store, connection).await?;
-        // Of one that is gone, without a word to say of it, nobody wants to hear.
-        if story.decisions.is_empty() && is_of_subject && story.standing.is_gone() {
+        // Of one that is gone, without a word to say of it, no one wants to hear.
+        let is_gone = matches!(story.state, RecordedState::Closed { .. } | RecordedState::Unknown);
+        if story.decisions.is_empty() && is_of_subject && is_gone {
             continue;
         }
         told += story.decisions.len();
@@ -147,7 +148,7 @@ impl ExplainArgs {
         }
         Ok(Story {
             connection,
-            standing: Standing::of(recorded, SystemClock.now(), self.store.jwt_leeway),
+            state: RecordedState::of(recorded, SystemClock.now(), self.store.jwt_leeway),
             decisions,
         })
     }
@@ -162,13 +163,13 @@ fn is_about(decision: &Decision, message: &str) -> bool {
 impl Story {
     fn to_json(&self) -> Value {
         let decisions: Vec<Value> = self.decisions.iter().map(Decision::to_json).collect();
-        json!({"connection": self.connection, "state": self.standing.word(), "decisions": decisions})
+        json!({"connection": self.connection, "state": self.state.as_str(), "decisions": decisions})
     }
 
     fn tell(&self, now: Timestamp, message: Option<&str>) -> String {
         let mut lines = vec![
             format!("connection {}", self.connection),
-            format!("  now: {}", self.standing.describe(now)),
+            format!("  now: {}", connection_info::describe(&self.state, now)),
         ];
         if self.decisions.is_empty() {
             let about = message.map_or_else(String::new, |message| format!(" about message {message:?}"));
@@ -234,7 +235,7 @@ mod tests {
     fn story(decisions: Vec<Decision>) -> Story {
         Story {
             connection: "0123456789abcdef.1f".parse().unwrap(),
-            standing: Standing::Unknown,
+            state: RecordedState::Unknown,
             decisions,
         }
     }

@@ -1,4 +1,4 @@
-//! `countersign inspect`: what is there just now, connection by connection and letter by letter.
+//! `countersign inspect`: what is there at the moment, connection by connection and letter by letter.
 //!
 //! It looks and changes nothing, but where it is told to: `dead requeue` and
 //! `dead drop`. Why something came to be as it is, `countersign explain` tells.

@@ -10,6 +10,7 @@ use worker::config::WorkerConfig;
 
 use crate::Cli;
 use crate::support::print;
+use crate::support::settings_file;
 
 /// Shown under `--help`.
 pub(crate) const EXAMPLES: &str = "\
@@ -42,7 +43,7 @@ impl Program {
     /// Its command line.
     pub(crate) fn command(self) -> Command {
         match self {
-            Self::Countersign => Cli::command(),
+            Self::Countersign => settings_file::taught(Cli::command()),
             Self::Terminator => config::command::<TerminatorConfig>(),
             Self::Worker => config::command::<WorkerConfig>(),
         }

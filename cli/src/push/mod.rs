@@ -1,7 +1,7 @@
 //! `countersign push`: something for an identity or a connection, and what becomes of it.
 //!
-//! A producer is nobody special: any AMQP client may publish the same way. A
-//! push waits, if it must, longer than anybody sits at a shell; so the outcome
+//! A producer is no one special: any AMQP client may publish the same way. A
+//! push waits, if it must, longer than anyone sits at a shell; so the outcome
 //! that is waited for is the first: delivered, or held for the identity's next
 //! connection.
 
@@ -177,11 +177,11 @@ impl Requests for Pushing {
         }))
     }
 
-    fn answered(&mut self, question: Option<Request>, answer: &Message) -> bool {
+    fn answered(&mut self, request: Option<Request>, answer: &Message) -> bool {
         // What belongs to no push of this run cannot be told of.
-        let Some(question) = question else { return false };
+        let Some(request) = request else { return false };
         let told = Told::read(&answer.body);
-        let id = self.ids.of(question.number);
+        let id = self.ids.of(request.number);
         self.progress.suspend(|| {
             for one in &told {
                 match self.shown {
@@ -192,7 +192,7 @@ impl Requests for Pushing {
             }
         });
         // The outcome of one that was held may change later, while others are on their way.
-        if question.waits {
+        if request.waits {
             self.progress.inc(1);
             told.iter().for_each(|one| self.tally.count(&one.outcome));
         }

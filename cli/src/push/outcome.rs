@@ -19,7 +19,7 @@ pub(super) enum Outcome {
     NoRecipient,
     /// It is not accepted.
     Refused { code: String, message: String },
-    /// It was held, and nobody came in time.
+    /// It was held, and no one came in time.
     Expired,
     /// What this version does not know.
     Other(String),
@@ -163,9 +163,9 @@ pub(super) struct Tally {
     held: u64,
     no_recipient: u64,
     refused: u64,
-    /// The broker has them, and nobody asked for more.
+    /// The broker has them, and no one asked for more.
     pub(super) taken: u64,
-    /// Nobody told.
+    /// No one told.
     pub(super) unanswered: u64,
     /// The broker did not take them.
     pub(super) failed: u64,

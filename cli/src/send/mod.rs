@@ -21,7 +21,8 @@ Examples:
   countersign send --authenticate --payload '{\"x\":1}' --token \"$(countersign token mint alice)\"
       the token once, in auth.authenticate, and the message without one
   countersign send --interactive --token \"$(countersign token mint alice)\"
-      each line is a payload, or, if it is an object with a \"type\", a whole message; pushes show as they come
+      it authenticates at once, so that pushes show as they come; each line is a payload, or, if it is an object with a
+      \"type\", a whole message
 
 What the server sends is printed as it is, one message a line; what it means is told on standard error.
 
@@ -58,7 +59,12 @@ pub(crate) struct SendArgs {
 pub(crate) async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let socket = ws::connect(&args.url, None).await?;
     let mut template = args.message;
-    let first = args.authenticate.then(|| template.token.take()).flatten();
+    // Who is to get pushes is known from the beginning, not from the first line.
+    let first = match (args.authenticate, args.interactive) {
+        (true, _) => template.token.take(),
+        (false, true) => template.token.clone(),
+        (false, false) => None,
+    };
     let mut conversation = Conversation::new(socket, template, args.timeout);
     if let Some(token) = first {
         conversation.authenticate(&token).await?;

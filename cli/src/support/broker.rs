@@ -7,7 +7,7 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use shared::bus::rabbitmq::{Access, MOST_BODY, RabbitmqBus, RabbitmqConfig};
 use shared::bus::topology::Topology;
-use shared::bus::{Bus as _, Link};
+use shared::bus::{Bus, Link};
 use shared::credentials::{Credentials, Register};
 use shared::service::config::{Batch, BrokerConfig, Namespace, OneOrMore, Value as _};
 use shared::wire::seal::Sealer;
@@ -17,6 +17,14 @@ use crate::files::{self, FileArg};
 
 /// The time for reaching the broker and declaring what is needed: quorum queues of a starting cluster take seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// For the last confirms and acknowledgements.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Hangs up. What the broker does not confirm in time is not worth waiting for: a broker that is away would never do it.
+pub(crate) async fn hang_up(bus: &dyn Bus) {
+    let _ = timeout(CLOSE_TIMEOUT, bus.close()).await;
+}
 
 /// Which broker, and what on it.
 #[derive(Clone, Debug, Args)]
@@ -72,6 +80,7 @@ impl BrokerArgs {
             seal_keys: self.seal_keys.clone(),
             batch: Batch::Off,
             message_shards: 1,
+            connection_events: None,
         };
         if let Some(conflict) = broker.conflicts().first() {
             bail!("--{} {}", conflict.setting, conflict.problem);

@@ -7,5 +7,6 @@ pub(crate) mod lines;
 pub(crate) mod message;
 pub(crate) mod print;
 pub(crate) mod rpc_client;
+pub(crate) mod settings_file;
 pub(crate) mod store;
 pub(crate) mod ws;

@@ -4,7 +4,7 @@
 //! [`shared::wire::inert`].
 //!
 //! `println!` panics when the reader of a pipe has gone (`countersign … | head`);
-//! this ends the process quietly instead, as other tools do.
+//! this ends the process quietly instead, as other tools do. A disk that is full ends it with a word.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::process;
@@ -21,13 +21,19 @@ pub(crate) fn line(text: &str) {
         .write_all(inert::lines(text).as_bytes())
         .and_then(|()| out.write_all(b"\n"))
         .and_then(|()| out.flush());
-    if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
-        process::exit(CLOSED_PIPE_STATUS);
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => process::exit(CLOSED_PIPE_STATUS),
+        // A script that keeps what is printed must not take half of it for all of it.
+        Err(error) => {
+            note(&format!("countersign: cannot write to standard output: {error}"));
+            process::exit(i32::from(crate::STATUS_FAILED));
+        }
     }
 }
 
 /// Writes one line for people to standard error.
 pub(crate) fn note(text: &str) {
-    // Whoever closed standard error does not want to know.
+    // The one who closed standard error does not want to know.
     let _ = writeln!(io::stderr(), "{}", inert::lines(text));
 }

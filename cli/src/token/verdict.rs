@@ -12,8 +12,15 @@ use crate::support::{human, print};
 
 /// What it says.
 pub(super) enum Verdict {
-    /// What the token proves, and for how many seconds more.
-    Valid(Arc<Verified>, u64),
+    /// What the token proves.
+    Valid {
+        /// That.
+        verified: Arc<Verified>,
+        /// For how many seconds more.
+        left_s: u64,
+        /// What it allows, as `required-scopes` counts it.
+        scopes: Vec<String>,
+    },
     /// Why it proves nothing.
     Invalid(Rejection),
     /// Why that cannot be told.
@@ -32,18 +39,23 @@ impl Verdict {
         }
         match checker.check(token, now) {
             Checked::Valid(verified) => {
-                let left = verified.expires_at.saturating_since(now).as_secs();
-                Self::Valid(verified, left)
+                let left_s = verified.expires_at.saturating_since(now).as_secs();
+                let scopes = checker.scopes(&verified).map(str::to_owned).collect();
+                Self::Valid {
+                    verified,
+                    left_s,
+                    scopes,
+                }
             }
             Checked::Invalid(rejection) => Self::Invalid(rejection),
             Checked::Unknown(cause) => Self::Unknown(cause),
         }
     }
 
-    /// The exit status of whoever only asks for it.
+    /// The exit status of anyone who only asks for it.
     pub(super) const fn status(&self) -> u8 {
         match self {
-            Self::Valid(..) => 0,
+            Self::Valid { .. } => 0,
             Self::Invalid(_) => 1,
             Self::Unknown(_) => 2,
         }
@@ -52,11 +64,16 @@ impl Verdict {
     /// For programs.
     pub(super) fn to_json(&self) -> Value {
         match self {
-            Self::Valid(verified, left) => json!({
+            Self::Valid {
+                verified,
+                left_s,
+                scopes,
+            } => json!({
                 "valid": true,
                 "issuer": verified.identity.issuer.as_str(),
                 "subject": verified.identity.subject.as_str(),
-                "expires_in": left,
+                "expires_in": left_s,
+                "scopes": scopes,
                 "claims": verified.claims,
             }),
             Self::Invalid(rejection) => json!({"valid": false, "reason": rejection.to_string()}),
@@ -67,9 +84,17 @@ impl Verdict {
     /// For people.
     pub(super) fn text(&self) -> String {
         match self {
-            Self::Valid(verified, left) => {
-                let expiry = human::relative(Timestamp::from_secs(*left), Timestamp::from_secs(0));
-                format!("valid: {}, expires {expiry}", verified.identity)
+            Self::Valid {
+                verified,
+                left_s,
+                scopes,
+            } => {
+                let expiry = human::relative(Timestamp::from_secs(*left_s), Timestamp::from_secs(0));
+                let scopes = match scopes[..] {
+                    [] => String::new(),
+                    _ => format!("; scopes: {}", scopes.join(" ")),
+                };
+                format!("valid: {}, expires {expiry}{scopes}", verified.identity)
             }
             Self::Invalid(rejection) => format!("not valid: {rejection}"),
             Self::Unknown(cause) => format!("cannot be checked: {cause}"),

@@ -5,7 +5,7 @@
  * something else, and is told no more.
  */
 
-import type { Settings } from "./options.js";
+import type { Limits } from "./limits.js";
 import type { Outbox } from "./outbox.js";
 import { size } from "./pending.js";
 import { writeAck, type ServerMessage } from "./protocol.js";
@@ -33,7 +33,7 @@ export class Acknowledgements {
   /** Asks whether the server wants to know. */
   constructor(
     private readonly id: string,
-    private readonly settings: Settings,
+    private readonly limits: Limits,
     private readonly outbox: Pick<Outbox, "say" | "waitMs">,
   ) {
     outbox.say(writeAck({ id }));
@@ -91,7 +91,7 @@ export class Acknowledgements {
     let bytes = size(writeAck({ ids }));
     for (const id of this.#waiting) {
       bytes += size(JSON.stringify(id)) + 1;
-      if (ids.length === MOST_TOLD || (ids.length > 0 && bytes > this.settings.maxMessageBytes)) break;
+      if (ids.length === MOST_TOLD || (ids.length > 0 && bytes > this.limits.maxMessageBytes)) break;
       ids.push(id);
     }
     if (ids.length === 0 || !this.outbox.say(writeAck({ ids }))) return false;

@@ -12,6 +12,7 @@ import { Comeback, leastWaitMs } from "./comeback.js";
 import { Connection } from "./connection.js";
 import { CountersignError } from "./errors.js";
 import type { State } from "./events.js";
+import { Limits } from "./limits.js";
 import { Listeners } from "./listeners.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
 import { Outbox } from "./outbox.js";
@@ -38,6 +39,8 @@ export class Client extends Listeners {
   readonly #pending: Pending;
   readonly #comeback: Comeback;
   readonly #outbox: Outbox;
+  /** What the server takes. */
+  readonly #limits: Limits;
   readonly #name = randomName();
   #lastId = 0;
   readonly #given = new Given();
@@ -64,9 +67,10 @@ export class Client extends Listeners {
     super();
     this.#settings = complete(options);
     this.#tokens = new Tokens(this.#settings.token, this.#settings.connectTimeoutMs, () => this.#onAnother());
-    this.#pending = new Pending(this.#settings);
+    this.#limits = new Limits(this.#settings);
+    this.#pending = new Pending(this.#limits);
     this.#comeback = new Comeback(this.#settings, () => void this.#open());
-    this.#outbox = new Outbox(this.#settings, this.#pending, this.#tokens, () => this.#flush());
+    this.#outbox = new Outbox(this.#limits, this.#pending, this.#tokens, () => this.#flush());
   }
 
   /** Where it stands. */
@@ -233,7 +237,7 @@ export class Client extends Listeners {
       onSilence: () => this.#connection?.giveUp("the server is silent"),
     });
     this.#session.show();
-    if (this.#settings.pushAck) this.#acknowledgements = new Acknowledgements(this.#nextId(), this.#settings, this.#outbox);
+    if (this.#settings.pushAck) this.#acknowledgements = new Acknowledgements(this.#nextId(), this.#limits, this.#outbox);
     this.#enter({ name: "open", authenticated: false });
     this.#flush();
   }
@@ -262,6 +266,11 @@ export class Client extends Listeners {
       case "auth.required":
         session.required();
         this.#onRequired(message);
+        break;
+      case "limits":
+        this.#limits.told(message.payload);
+        this.#outbox.limited();
+        this.#flush();
         break;
       // A newer server may say what this client does not know.
       default:

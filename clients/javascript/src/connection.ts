@@ -3,7 +3,7 @@
  */
 
 import type { Settings, SocketLike } from "./options.js";
-import { CLOSE, parse, SUBPROTOCOL, type ServerMessage } from "./protocol.js";
+import { CLOSE, LIMITS_SUBPROTOCOL, parse, SUBPROTOCOL, type ServerMessage } from "./protocol.js";
 import { refusalOf, watchRefusal } from "./refusal.js";
 
 /** `WebSocket.OPEN`. */
@@ -31,7 +31,7 @@ export class Connection {
 
   /** @throws whatever the platform throws that does not let us connect there. */
   constructor(settings: Settings, hooks: ConnectionHooks) {
-    const socket = new settings.WebSocket(settings.url, SUBPROTOCOL);
+    const socket = new settings.WebSocket(settings.url, [SUBPROTOCOL, LIMITS_SUBPROTOCOL]);
     this.#socket = socket;
     this.#hooks = hooks;
     this.#limit = setTimeout(() => this.giveUp("no handshake in time"), settings.connectTimeoutMs);

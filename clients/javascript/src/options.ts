@@ -20,7 +20,7 @@ export interface SocketLike {
 }
 
 /** Makes sockets. */
-export type SocketClass = new (url: string, protocols: string) => SocketLike;
+export type SocketClass = new (url: string, protocols: string[]) => SocketLike;
 
 /** How to connect. */
 export interface ClientOptions {
@@ -34,7 +34,7 @@ export interface ClientOptions {
   WebSocket?: SocketClass;
   /** How many requests may wait at a time, connected or not. Default 1,000. */
   maxPending?: number;
-  /** How large a message may be, its token included: as large as the terminator's `max-message-size`. Default 64 KiB. */
+  /** How large a message may be, its token included. Default, and at most: the terminator's `max-message-size`, or 64 KiB if it does not say. */
   maxMessageBytes?: number;
   /** How long a request waits for its answer. Default 60 s: longer than a reconnect. */
   requestTimeoutMs?: number;
@@ -43,8 +43,8 @@ export interface ClientOptions {
   /** The first and the longest wait before connecting again. Default 250 ms and 30 s. */
   backoffMs?: { least: number; most: number };
   /**
-   * How many messages a second may be sent, at most: less than the terminator's `messages-per-second`, which closes the connection
-   * that sends more. Others wait their turn. Default 800; before the server has taken a token 16.
+   * How many messages a second may be sent, at most; others wait their turn. Default, and at most: four fifths of the terminator's
+   * `messages-per-second`, which closes the connection that sends more; 800 if the terminator does not say.
    */
   messagesPerSecond?: number;
   /**
@@ -63,10 +63,10 @@ export interface Settings {
   readonly perMessage: boolean;
   readonly WebSocket: SocketClass;
   readonly maxPending: number;
-  readonly maxMessageBytes: number;
+  readonly maxMessageBytes: number | undefined;
   readonly requestTimeoutMs: number;
   readonly connectTimeoutMs: number;
-  readonly messagesPerSecond: number;
+  readonly messagesPerSecond: number | undefined;
   readonly pushAck: boolean;
   readonly backoffMs: { readonly least: number; readonly most: number };
   readonly random: () => number;
@@ -74,9 +74,6 @@ export interface Settings {
 
 /** `setTimeout` takes no longer time than this: 2^31 - 1 ms, about 24 days. */
 export const LONGEST_TIMER_MS = 2_147_483_647;
-
-/** The highest `messages-per-second` that a terminator takes. */
-const MOST_PER_SECOND = 1_000_000;
 
 /**
  * Completes the options.
@@ -96,14 +93,14 @@ export function complete(options: ClientOptions): Settings {
     perMessage: strategy === "per-message",
     WebSocket,
     maxPending: atLeastOne("maxPending", options.maxPending ?? 1_000),
-    maxMessageBytes: atLeastOne("maxMessageBytes", options.maxMessageBytes ?? 65_536),
+    maxMessageBytes: optional("maxMessageBytes", options.maxMessageBytes),
     requestTimeoutMs: timerMs("requestTimeoutMs", options.requestTimeoutMs ?? 60_000),
     connectTimeoutMs: timerMs("connectTimeoutMs", options.connectTimeoutMs ?? 15_000),
     backoffMs: {
       least: timerMs("backoffMs.least", backoffMs.least),
       most: timerMs("backoffMs.most", Math.max(backoffMs.least, backoffMs.most)),
     },
-    messagesPerSecond: Math.min(atLeastOne("messagesPerSecond", options.messagesPerSecond ?? 800), MOST_PER_SECOND),
+    messagesPerSecond: optional("messagesPerSecond", options.messagesPerSecond),
     pushAck: options.pushAck ?? false,
     random,
   };
@@ -112,6 +109,10 @@ export function complete(options: ClientOptions): Settings {
 /** A time that a timer takes, the longest for longer ones. */
 export function timerMs(name: string, value: number): number {
   return Math.min(atLeastOne(name, value), LONGEST_TIMER_MS);
+}
+
+function optional(name: string, value: number | undefined): number | undefined {
+  return value === undefined ? undefined : atLeastOne(name, value);
 }
 
 function atLeastOne(name: string, value: number): number {

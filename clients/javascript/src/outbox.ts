@@ -3,7 +3,7 @@
  */
 
 import type { Connection } from "./connection.js";
-import type { Settings } from "./options.js";
+import type { Limits } from "./limits.js";
 import { Pace } from "./pace.js";
 import { leftMs, type Pending } from "./pending.js";
 import { write } from "./protocol.js";
@@ -16,19 +16,24 @@ export class Outbox {
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
-    { messagesPerSecond }: Settings,
+    private readonly limits: Limits,
     private readonly pending: Pending,
     private readonly tokens: Tokens,
     /** It is the turn of what had to wait. */
     private readonly onTurn: () => void,
   ) {
-    this.#pace = new Pace(messagesPerSecond);
+    this.#pace = new Pace(limits.perSecond, limits.earlyPerSecond);
   }
 
   /** A connection is open. */
   begin(connection: Connection): void {
     this.#connection = connection;
     this.#pace.begin(Date.now());
+  }
+
+  /** The limits have changed. */
+  limited(): void {
+    this.#pace.change(this.limits.perSecond, this.limits.earlyPerSecond, Date.now());
   }
 
   /** The server has taken a token on it. */

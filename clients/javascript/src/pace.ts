@@ -5,22 +5,34 @@
  * came back at once, would do nothing else than that; so it keeps below the limit, and further below after it has hit one all the same.
  */
 
-/** Before the server has taken a token it lets a connection send 20 messages a second (`unauthenticated-messages-per-second`). */
-const EARLY_PER_SECOND = 16;
-
 /** How long no limit must have been hit before it is twice as fast again. */
 const FORGIVEN_MS = 60_000;
 
 /** A bucket of a second's worth, which fills again as it is used. */
 export class Pace {
+  #most: number;
+  #early: number;
   #perSecond: number;
   #hitAt = Number.NEGATIVE_INFINITY;
   #isEarly = true;
   #left = 0;
   #filledAt = 0;
 
-  constructor(private readonly mostPerSecond: number) {
-    this.#perSecond = mostPerSecond;
+  /** How many messages a second, and how many before the server has taken a token. */
+  constructor(mostPerSecond: number, earlyPerSecond: number) {
+    this.#most = this.#perSecond = mostPerSecond;
+    this.#early = earlyPerSecond;
+  }
+
+  /** These are other ones. What was used is used. */
+  change(mostPerSecond: number, earlyPerSecond: number, now: number): void {
+    this.#fill(now);
+    const used = this.#rate - this.#left;
+    const isSlowed = this.#perSecond < this.#most;
+    this.#most = mostPerSecond;
+    this.#early = earlyPerSecond;
+    this.#perSecond = isSlowed ? Math.min(this.#perSecond, mostPerSecond) : mostPerSecond;
+    this.#left = this.#rate - used;
   }
 
   /** A connection is there. The server knows nothing of what was sent on the last. */
@@ -65,12 +77,12 @@ export class Pace {
   }
 
   get #rate(): number {
-    return this.#isEarly ? Math.min(EARLY_PER_SECOND, this.#perSecond) : this.#perSecond;
+    return this.#isEarly ? Math.min(this.#early, this.#perSecond) : this.#perSecond;
   }
 
   #fill(now: number): void {
-    if (this.#perSecond < this.mostPerSecond && now - this.#hitAt >= FORGIVEN_MS) {
-      this.#perSecond = Math.min(this.mostPerSecond, this.#perSecond * 2);
+    if (this.#perSecond < this.#most && now - this.#hitAt >= FORGIVEN_MS) {
+      this.#perSecond = Math.min(this.#most, this.#perSecond * 2);
       this.#hitAt = now;
     }
     // A clock that was set back fills nothing, and takes nothing.

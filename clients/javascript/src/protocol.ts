@@ -5,6 +5,9 @@
 /** The WebSocket subprotocol (RFC 6455 §1.9). */
 export const SUBPROTOCOL = "countersign.v1.json";
 
+/** Is offered beside it, and never chosen: a server that knows it says in its first message what it takes. */
+export const LIMITS_SUBPROTOCOL = "countersign.limits";
+
 /** The longest `id` of a message, in bytes. */
 export const MAX_ID_BYTES = 128;
 
@@ -81,7 +84,7 @@ export interface ClientMessage {
 
 /** A message from server to client. */
 export type ServerMessage = {
-  type: "reply" | "push" | "error" | "auth.ok" | "auth.required" | (string & {});
+  type: "reply" | "push" | "error" | "auth.ok" | "auth.required" | "limits" | (string & {});
   id?: string;
   payload?: unknown;
   error?: ErrorBody;

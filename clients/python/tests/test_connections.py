@@ -99,6 +99,38 @@ async def test_after_4429_it_is_slower() -> None:
 
 
 @run
+async def test_it_keeps_to_what_the_server_says_that_it_takes() -> None:
+    bench = await live()
+    said = {"messages_per_second": 10, "unauthenticated_messages_per_second": 5, "max_message_bytes": 1_000}
+    await bench.socket.say({"type": "limits", "payload": said})
+    await settled()
+    assert (await refusal(bench.client.request("a", "x" * 1_000))).code == "too_large"
+    notes = [asyncio.ensure_future(bench.client.send("note", n)) for n in range(40)]
+    await settled()
+    at_once = len(bench.socket.asked)
+    assert at_once == 7, "eight, and what authenticated it"
+    await asyncio.sleep(1.01)
+    assert len(bench.socket.asked) == at_once + 8
+    await asyncio.gather(*notes)
+
+
+@run
+async def test_what_the_server_says_does_not_undo_the_options() -> None:
+    bench = await live(messages_per_second=2, max_message_bytes=500)
+    for nonsense in (None, 7, {"max_message_bytes": "x", "messages_per_second": -1}, {}):
+        await bench.socket.say({"type": "limits", "payload": nonsense})
+    await bench.socket.say(
+        {"type": "limits", "payload": {"messages_per_second": 1_000, "max_message_bytes": 1_000_000}}
+    )
+    await settled()
+    assert (await refusal(bench.client.request("a", "x" * 500))).code == "too_large"
+    notes = [asyncio.ensure_future(bench.client.send("note", n, timeout=0.5)) for n in range(6)]
+    await settled()
+    assert len(bench.socket.asked) == 1
+    await asyncio.gather(*notes, return_exceptions=True)
+
+
+@run
 async def test_terminal_codes_stop_it_and_what_waits_is_refused() -> None:
     for code, word in [
         (4501, "token_invalid"),

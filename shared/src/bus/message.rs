@@ -10,7 +10,7 @@ use super::batch;
 /// A body and what stands around it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// The bytes, which nobody between the two ends looks at.
+    /// The bytes, which no one between the two ends looks at.
     pub body: Bytes,
     /// What stands around them.
     pub properties: Properties,
@@ -35,13 +35,13 @@ pub struct Properties {
     pub kind: Option<String>,
     /// The message's own name. A publisher gives one to a message that has none.
     pub message_id: Option<String>,
-    /// What an answer repeats, so that the asker knows its question.
+    /// What an answer repeats, so that the asker knows its request.
     pub correlation_id: Option<String>,
     /// The queue where an answer is wanted.
     pub reply_to: Option<String>,
     /// When it began, in seconds since the Unix epoch.
     pub timestamp_s: Option<u64>,
-    /// How long it may wait in a queue. It is between whoever publishes it and the broker: what was delivered has none, but a
+    /// How long it may wait in a queue. It is between anyone who publishes it and the broker: what was delivered has none, but a
     /// header [`EXPIRATION`] that says what it was.
     pub expiration: Option<Duration>,
     /// What has no property of its own.
@@ -63,7 +63,7 @@ pub enum Value {
 
 impl Message {
     /// Whether it is many in one, and can be taken apart.
-    pub(super) fn is_batch(&self) -> bool {
+    pub fn is_batch(&self) -> bool {
         let properties = &self.properties;
         properties.content_type.as_deref() == Some(batch::CONTENT_TYPE)
             && properties.header(batch::UNREADABLE_BATCH).is_none()

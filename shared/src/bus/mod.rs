@@ -2,7 +2,8 @@
 //!
 //! One interface with two implementations: [`rabbitmq`], which is the real one, and
 //! [`memory`], which lives in one process and keeps the same semantics, because
-//! `dev` and the simulator stand on it. One conformance suite runs against both.
+//! `dev` and the simulator stand on it. One conformance suite runs against both. What an
+//! implementation is made of is public, so that tests can have one of their own.
 //!
 //! What either implementation promises:
 //!
@@ -10,18 +11,19 @@
 //! - it outlives a lost connection: what was not confirmed is published again, in order, until its
 //!   patience ends, so a consumer may see it twice and must know it by its `correlation_id`;
 //! - a delivery is *settled* once: acknowledged, or (dropped unsettled) given back and delivered again,
-//!   to whomever, at most as often as the queue's delivery limit allows;
+//!   to anyone, at most as often as the queue's delivery limit allows;
 //! - publications of one publisher to one queue arrive in order.
 
 mod ack_batch;
 pub mod batch;
 pub(crate) mod delivery;
+mod direct_reply;
 pub mod memory;
 mod message;
 mod publisher;
 pub mod rabbitmq;
 mod reply_queues;
-mod suspicion;
+pub mod suspicion;
 pub mod topology;
 
 use std::pin::Pin;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The header of a dead-lettered message that says in which queue the broker gave it up last. Nobody but the broker says so.
+/// The header of a dead-lettered message that says in which queue the broker gave it up last. No one but the broker says so.
 pub const DEATH_QUEUE: &str = "x-death-queue";
 /// The same for why: `expired`, `maxlen` or `delivery_limit` (<https://www.rabbitmq.com/docs/dlx>).
 pub const DEATH_REASON: &str = "x-death-reason";
@@ -40,15 +42,15 @@ pub const DEATH_EXCHANGE: &str = "x-death-exchange";
 /// §4.2.5.3), or that goes on where it should end. That is left out, and this says so.
 pub const UNREADABLE: &str = "unreadable";
 
-pub use self::delivery::{Consumer, Delivery};
+pub use self::delivery::{Consumer, ConsumerBackend, Delivery, Settlement};
 use self::message::set_expiration;
 pub use self::message::{EXPIRATION, Message, Properties, Value};
-pub use self::publisher::{Publication, PublishError, Publisher, Receipt, Route, Waiting};
+pub use self::publisher::{Confirm, Publication, PublishError, Publisher, Receipt, Route, Waiting};
 pub use self::reply_queues::ReplyQueues;
 use self::topology::Queue;
 pub use crate::bus::delivery::whole::Whole;
 
-/// Whether the broker can be reached just now, and takes what it is given.
+/// Whether the broker can be reached at the moment, and takes what it is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
     /// It can.
@@ -71,7 +73,7 @@ impl Link {
 pub enum PublishTimeout {
     /// As long as this, and at once while the broker has been away for as long.
     Limited(std::time::Duration),
-    /// For ever: whoever published cannot do without.
+    /// For ever: the one who published cannot do without.
     Endless,
 }
 
@@ -83,7 +85,7 @@ pub trait Bus: Send + Sync + 'static {
     /// A new publisher with a channel of its own. Its publications arrive in the order of their submission.
     fn publisher(&self, patience: PublishTimeout) -> Publisher;
 
-    /// The same for what goes where somebody else says: what the broker does not like of that costs no other publisher its
+    /// The same for what goes where someone else says: what the broker does not like of that costs no other publisher its
     /// connection.
     fn replier(&self, patience: PublishTimeout) -> Publisher {
         self.publisher(patience)
@@ -98,14 +100,17 @@ pub trait Bus: Send + Sync + 'static {
         self.consumer(queue, prefetch)
     }
 
-    /// Whether somebody consumes the queue of this name just now, as far as can be found out within seconds: a queue that
-    /// is not there is consumed by nobody, and one that cannot be asked about counts as that.
+    /// Whether someone consumes the queue of this name at the moment, as far as can be found out within seconds: a queue that
+    /// is not there is consumed by no one, and one that cannot be asked about counts as that.
     fn is_consumed<'a>(&'a self, queue: &'a str) -> Looking<'a>;
 
     /// Whether there is a queue of this name, as far as can be found out within seconds.
     fn is_there<'a>(&'a self, queue: &'a str) -> Looking<'a>;
 
-    /// Whether publications leave and deliveries come just now.
+    /// Whether the broker says that there is no queue of this name. What cannot be found out within seconds is not so.
+    fn is_gone<'a>(&'a self, queue: &'a str) -> Looking<'a>;
+
+    /// Whether publications leave and deliveries come at the moment.
     fn link(&self) -> watch::Receiver<Link>;
 
     /// Waits until all publishers and consumers are dropped and what they had to say is said, then disconnects.

@@ -21,6 +21,11 @@ pub struct Route {
     pub exchange: Arc<str>,
     /// The routing key; on the default exchange, the queue's name.
     pub key: Arc<str>,
+    /// Whether it is well if no queue is bound there: then nothing is told, and no one gets it.
+    pub optional: bool,
+    /// Whether it leads to a queue of someone else's. If that refuses, it is full: nothing of ours waits to see whether it only lacks
+    /// a leader.
+    pub foreign: bool,
 }
 
 impl Route {
@@ -29,7 +34,24 @@ impl Route {
         Self {
             exchange: exchange.into(),
             key: key.into(),
+            optional: false,
+            foreign: false,
         }
+    }
+
+    /// The same for anyone who has bound a queue there, if someone has: what no queue takes has arrived, too.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self {
+            optional: true,
+            ..self.foreign()
+        }
+    }
+
+    /// The same into a queue that is someone else's.
+    #[must_use]
+    pub fn foreign(self) -> Self {
+        Self { foreign: true, ..self }
     }
 
     /// Straight into the queue of this name.
@@ -38,6 +60,8 @@ impl Route {
         Self {
             exchange: DEFAULT_EXCHANGE.clone(),
             key: name.into(),
+            optional: false,
+            foreign: false,
         }
     }
 }
@@ -90,7 +114,8 @@ pub struct Publication {
 }
 
 impl Publication {
-    pub(super) fn settle(self, outcome: Result<(), PublishError>) {
+    /// Tells what became of it.
+    pub fn settle(self, outcome: Result<(), PublishError>) {
         (self.receipt)(outcome);
     }
 }
@@ -103,10 +128,11 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Publication>) {
-        let (queue, home) = mpsc::channel(QUEUE_CAPACITY);
+    /// One, and where what it publishes comes out, in its order.
+    pub fn new() -> (Self, mpsc::Receiver<Publication>) {
+        let (queue, backend) = mpsc::channel(QUEUE_CAPACITY);
         let room = Arc::new(AtomicUsize::new(usize::MAX));
-        (Self { queue, room }, home)
+        (Self { queue, room }, backend)
     }
 
     /// How many bytes of properties and headers a message may have: they must fit into one frame (AMQP 0-9-1 §4.2.6), whose
@@ -120,14 +146,28 @@ impl Publisher {
         self.room.clone()
     }
 
-    /// Publishes, and waits until the queue has confirmed it.
+    /// Publishes, and waits until the queue has confirmed it. It is handed over by the call, as [`begin`](Self::begin) does it.
     ///
     /// # Errors
     /// Why it did not arrive; see [`PublishError`].
-    pub async fn publish(&self, route: Route, message: Message) -> Result<(), PublishError> {
+    pub fn publish(
+        &self,
+        route: Route,
+        message: Message,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
+        let begun = self.begin(route, message);
+        async move { begun.await.outcome().await }
+    }
+
+    /// Hands a message over, waiting for room if need be, and leaves it to the caller when to wait for the confirm. Those that one
+    /// caller hands over one after the other stay in that order.
+    ///
+    /// If there is room, the call itself hands it over. The future that is left is small then, and cheap to move: it does not
+    /// contain the message.
+    pub fn begin(&self, route: Route, message: Message) -> impl Future<Output = Confirm> + Send + use<> {
         let (settle, settled) = oneshot::channel();
         let receipt: Receipt = Box::new(move |outcome| {
-            // Whoever no longer waits does not want to know.
+            // Anyone who no longer waits does not want to know.
             let _ = settle.send(outcome);
         });
         let publication = Publication {
@@ -135,8 +175,13 @@ impl Publisher {
             message,
             receipt,
         };
-        self.queue.send(publication).await.map_err(|_| PublishError::Ended)?;
-        settled.await.unwrap_or(Err(PublishError::Ended))
+        let waiting = self.try_submit(publication).err();
+        async move {
+            if let Some(mut waiting) = waiting {
+                waiting.submitted().await;
+            }
+            Confirm(settled)
+        }
     }
 
     /// Hands over a publication if there is room for it; otherwise it waits in line for room.
@@ -165,12 +210,26 @@ impl Publisher {
     }
 }
 
+/// What becomes of a message that was handed over. Dropped, no one wants to know.
+#[derive(Debug)]
+pub struct Confirm(oneshot::Receiver<Result<(), PublishError>>);
+
+impl Confirm {
+    /// Waits until the queue has confirmed it.
+    ///
+    /// # Errors
+    /// Why it did not arrive; see [`PublishError`].
+    pub async fn outcome(self) -> Result<(), PublishError> {
+        self.0.await.unwrap_or(Err(PublishError::Ended))
+    }
+}
+
 type Room = dyn Future<Output = Result<mpsc::OwnedPermit<Publication>, mpsc::error::SendError<()>>> + Send + Sync;
 
 /// A publication that waits for room, with its place in the line: first come, first served.
 ///
 /// The room that it waited for is its own. A place that were given up and asked for again would go to the end of the line
-/// each time, and with more who wait than there is room nobody would ever get any.
+/// each time, and with more who wait than there is room no one would ever get any.
 pub struct Waiting {
     /// Until it is handed over.
     publication: Option<Publication>,
@@ -230,7 +289,7 @@ mod tests {
         }
     }
 
-    /// Everybody who waits is polled in rounds, as a task is that waits for other things besides, and gives the waiting up
+    /// Everyone who waits is polled in rounds, as a task is that waits for other things besides, and gives the waiting up
     /// each time: the order of arrival is the order of being served, and the room of one is never lost.
     #[tokio::test]
     async fn more_who_wait_than_there_is_room_are_all_served_in_their_order() {

@@ -1,6 +1,6 @@
-//! Into which queues an answer may go because somebody else says so.
+//! Into which queues an answer may go because someone else says so.
 //!
-//! Whoever may inject names the queue for the answer, and workers may write into any. So there is a list.
+//! Anyone who may inject names the queue for the answer, and workers may write into any. So there is a list.
 
 use regex::RegexSet;
 

@@ -1,6 +1,6 @@
 //! Which publication costs its channel: pure.
 //!
-//! Something that somebody else wrote may be what costs the channel (a `reply_to` that the broker rejects, a body that
+//! Something that someone else wrote may be what costs the channel (a `reply_to` that the broker rejects, a body that
 //! is too large for it). So what a channel that the broker closed had not confirmed leaves one by one, each when the one
 //! before it is confirmed; and what was alone under way too often when that happened is given up.
 
@@ -10,7 +10,7 @@ const MOST_CONNECTIONS: u32 = 4;
 
 /// What is lost with a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub enum Loss {
     /// That channel: the broker did not like what came through it.
     Channel,
     /// All of them, for the same reason.
@@ -25,22 +25,27 @@ pub(crate) enum Loss {
 
 /// What was on the wire and not confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum UnderWay {
+pub enum UnderWay {
+    /// Nothing.
     Nothing,
+    /// One publication, of that number.
     One(u64),
+    /// More than one.
     Several,
 }
 
 /// That publication is given up when this has happened so often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Blame {
-    pub(crate) id: u64,
-    pub(crate) most: u32,
+pub struct Blame {
+    /// Its number.
+    pub id: u64,
+    /// So often.
+    pub most: u32,
 }
 
 /// What is suspected of what a publisher has under way.
 #[derive(Debug, Default)]
-pub(crate) struct Suspicion {
+pub struct Suspicion {
     /// What the last channel had not confirmed leaves one by one.
     one_by_one: bool,
     /// How many channels were lost since something was confirmed.
@@ -49,22 +54,22 @@ pub(crate) struct Suspicion {
 
 impl Suspicion {
     /// Whether what the last channel had not confirmed leaves one by one, and nothing else leaves meanwhile.
-    pub(crate) fn one_by_one(&self) -> bool {
+    pub fn one_by_one(&self) -> bool {
         self.one_by_one
     }
 
     /// Something was confirmed.
-    pub(crate) fn confirmed(&mut self) {
+    pub fn confirmed(&mut self) {
         self.losses = 0;
     }
 
     /// Nothing is left of what is to leave one by one.
-    pub(crate) fn is_over(&mut self) {
+    pub fn is_over(&mut self) {
         self.one_by_one = false;
     }
 
     /// A channel was lost. Tells who is to blame, if that is known.
-    pub(crate) fn lost(&mut self, under_way: UnderWay, loss: Loss) -> Option<Blame> {
+    pub fn lost(&mut self, under_way: UnderWay, loss: Loss) -> Option<Blame> {
         self.losses += 1;
         // What is not confirmed on a silent channel may be on another.
         if under_way == UnderWay::Nothing || matches!(loss, Loss::Silence | Loss::Refusal) {

@@ -17,6 +17,8 @@
 //!                                    with `push-shards`: <ns>.pushes ─ one worker ─▶ <ns>.push.<n> ─ one worker each ─▶ likewise
 //! any operator ─────────▶ <ns> ────────── revoke ──▶ <ns>.revocations ─▶ workers ─ <ns>.internal, `revoked` ─▶ all of
 //!                                                       <ns>.return.<id> and <ns>.worker.<id>
+//! with `connection-events`: terminators ─▶ <ns>.events ─ connection.opened … connection.closed ─▶ anyone who has bound a queue
+//!                           terminators ─▶ <ns>.internal ─ open ─▶ <ns>.open ─ one worker ─▶ the store
 //! what was not written: by terminators, and by the broker what sat too long, `undelivered` ─▶ <ns>.undelivered
 //!                                                       ─ one worker ─▶ the store's holds
 //! ```
@@ -24,7 +26,7 @@
 //! Pushes, and what comes back undelivered, have one consumer at a time (a single
 //! active consumer), so that they keep their order; another takes over when it is gone.
 //!
-//! Two exchanges, because a stamp on a message is believed for the exchange that
+//! Two exchanges, because a message id on a message is believed for the exchange that
 //! it came through: injectors have no permission to write to `<ns>.internal`.
 //!
 //! What outsiders publish waits, is tried again and fails in queues of its own, which
@@ -38,7 +40,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ReplyQueues, Route};
+use super::{ReplyQueues, Route, direct_reply};
 use crate::wire::id::TerminatorId;
 
 /// How often the broker gives out one message of `<ns>.messages` before it counts as failed. It is the limit of
@@ -46,7 +48,7 @@ use crate::wire::id::TerminatorId;
 /// dies while it moves one comes near this; `max-deliveries` is the limit of `<ns>.retry`.
 const MESSAGES_DELIVERY_LIMIT: u32 = 20;
 
-/// How often something may be given back that must not be forgotten for it: what failed, because nobody else has it, and
+/// How often something may be given back that must not be forgotten for it: what failed, because no one else has it, and
 /// dead letters, which people look at by taking them and giving them back. The broker counts: without a limit of ours
 /// RabbitMQ 4 forgets what was given back 20 times, and RabbitMQ 3 puts it behind all others.
 const ENDLESS_DELIVERY_LIMIT: u32 = 1_000_000;
@@ -84,7 +86,7 @@ const UNDELIVERED_MAX_LENGTH: u32 = 100_000;
 const REPLIES_MAX_LENGTH: u32 = 100_000;
 
 /// What stands after the namespace in the name of each queue that is there once.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "messages",
     "retry",
     "failed",
@@ -96,29 +98,17 @@ const OURS: [&str; 11] = [
     "injected.retry",
     "injected.failed",
     REJECTED,
+    OPEN,
 ];
 
 /// The other words that stand after the namespace in names of ours.
-const RESERVED: [&str; 7] = ["internal", "app", "return", "worker", "reply", "inject", "push"];
+const RESERVED: [&str; 10] = [
+    "internal", "app", "return", "worker", "reply", "inject", "push", "moved", "moving", EVENTS,
+];
 
 /// Whether no namespace may have that word behind a dot: it would have the names of the namespace before the dot.
 pub fn is_reserved(word: &str) -> bool {
     OURS.contains(&word) || RESERVED.contains(&word)
-}
-
-/// With what the names begin that RabbitMQ gives to those who want a direct reply
-/// (<https://www.rabbitmq.com/docs/direct-reply-to>); behind it stand two texts in base64, the first of them an Erlang term.
-const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
-
-/// Whether RabbitMQ can read such a name. One that it cannot costs it the connection on which the answer comes.
-fn is_direct_reply(rest: &str) -> bool {
-    let base64 = |text: &str| {
-        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte);
-        text.len() >= 8 && text.bytes().all(letter)
-    };
-    let parts = rest.strip_prefix('.').and_then(|rest| rest.split_once('.'));
-    // An Erlang term begins with the byte 131 (External Term Format §1), whose six upper bits are the letter `g`.
-    parts.is_some_and(|(process, key)| process.starts_with('g') && base64(process) && base64(key))
 }
 
 /// Whether a queue could be one that only terminators, workers and the broker of some namespace put something into.
@@ -166,11 +156,16 @@ const REPLY: &str = "reply.";
 /// The name of the queue of what applications reject.
 const REJECTED: &str = "rejected";
 
+/// The name of the queue in which workers find which connections are open.
+const OPEN: &str = "open";
+/// The name of the exchange for events.
+const EVENTS: &str = "events";
+
 /// The names of everything on the broker, all under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     namespace: String,
-    /// Into which queues besides direct replies an answer may go because somebody else says so; nothing means any.
+    /// Into which queues besides direct replies an answer may go because someone else says so; nothing means any.
     replies: Option<Arc<ReplyQueues>>,
 }
 
@@ -212,14 +207,14 @@ pub struct Queue {
 pub enum FilledBy {
     /// Terminators and workers.
     Us,
-    /// Anybody who may publish to the exchange for everybody, or answer.
+    /// Anyone who may publish to the exchange for everyone, or answer.
     Outsiders,
 }
 
 /// What kind of queue it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueKind {
-    /// Replicated, durable, for everybody.
+    /// Replicated, durable, for everyone.
     Quorum(Limits),
     /// Of one connection, and gone with it: the answers of an injector.
     Exclusive,
@@ -265,7 +260,7 @@ impl Names {
         }
     }
 
-    /// The exchange for everybody: keys `message`, `push` and `revoke`.
+    /// The exchange for everyone: keys `message`, `push` and `revoke`.
     pub fn exchange(&self) -> Exchange {
         Exchange {
             name: self.namespace.clone(),
@@ -286,6 +281,35 @@ impl Names {
         Exchange {
             name: format!("{}.app", self.namespace),
             kind: ExchangeKind::Topic,
+        }
+    }
+
+    /// The exchange from which anyone who may read there takes what happens to connections; only with `connection-events`.
+    pub fn events_exchange(&self) -> Exchange {
+        Exchange {
+            name: format!("{}.{EVENTS}", self.namespace),
+            kind: ExchangeKind::Topic,
+        }
+    }
+
+    /// Where terminators say which connections they have open, for the day when they cannot; only with `connection-events`.
+    /// One consumer at a time, so that what is said of a connection keeps its order.
+    pub fn open_connections(&self) -> Queue {
+        let limits = Limits {
+            delivery_limit: Some(ENDLESS_DELIVERY_LIMIT),
+            max_length: Some((MESSAGES_MAX_LENGTH, Overflow::RejectPublish)),
+            max_length_bytes: Some(MAX_LENGTH_BYTES),
+            single_active_consumer: true,
+            ..Limits::default()
+        };
+        self.internal_queue(OPEN, keys::OPEN, limits)
+    }
+
+    /// What must be there besides, with `connection-events`.
+    pub fn events(&self) -> Topology {
+        Topology {
+            exchanges: vec![self.events_exchange()],
+            queues: vec![self.open_connections()],
         }
     }
 
@@ -331,7 +355,7 @@ impl Names {
         rest.is_some_and(|rest| rest == "messages" || rest.starts_with(MESSAGES))
     }
 
-    /// Where messages wait for a worker that came from anybody else.
+    /// Where messages wait for a worker that came from anyone else.
     pub fn injected(&self) -> Queue {
         let limits = self.waiting(MESSAGES_DELIVERY_LIMIT, keys::INJECTED_FAILED);
         self.public_queue("injected", keys::MESSAGE, limits)
@@ -352,7 +376,7 @@ impl Names {
     }
 
     /// Where the broker puts what reached its delivery limit, token and all, until a worker has taken the token out: clients'
-    /// messages and what was not delivered to them, and what came from anybody else. Nothing here is forgotten: if they are full,
+    /// messages and what was not delivered to them, and what came from anyone else. Nothing here is forgotten: if they are full,
     /// the broker keeps it where it was.
     pub fn failures(&self) -> [Queue; 2] {
         let limits = Limits {
@@ -384,7 +408,7 @@ impl Names {
 
     /// Where answers and pushes go that could not be written, until they are put away. One consumer at a time, so that they
     /// are in the order in which they were given back, and what asks for them comes after them. What cannot be put away in time
-    /// is buried; a full one refuses, and a terminator offers it again.
+    /// is dead-lettered; a full one refuses, and a terminator offers it again.
     pub fn undelivered(&self) -> Queue {
         let limits = Limits {
             message_ttl: Some(UNDELIVERED_TTL),
@@ -529,7 +553,7 @@ impl Names {
     /// one by one, as what is tried again is.
     pub fn takes_batches(&self, route: &Route) -> bool {
         match self.rest_of(&route.exchange) {
-            Some(".internal") => keys::is_forward(&route.key) || *route.key == *keys::UNDELIVERED,
+            Some(".internal") => keys::is_forward(&route.key) || [keys::UNDELIVERED, keys::OPEN].contains(&&*route.key),
             _ if route.exchange.is_empty() => {
                 let suffix = self.rest_of(&route.key).and_then(|rest| rest.strip_prefix('.'));
                 suffix.is_some_and(|suffix| suffix.starts_with(RETURN) || suffix.starts_with(PUSH))
@@ -552,11 +576,11 @@ impl Names {
         }
     }
 
-    /// Whether an answer may go to `queue` because somebody else says so: it is a direct reply that the broker can read, or
+    /// Whether an answer may go to `queue` because someone else says so: it is a direct reply that the broker can read, or
     /// one of the tool's, or allowed; and none of any namespace.
     pub fn may_be_answered(&self, queue: &str) -> bool {
-        if let Some(rest) = queue.strip_prefix(DIRECT_REPLY) {
-            return is_direct_reply(rest);
+        if let Some(is_readable) = direct_reply::readable(queue) {
+            return is_readable;
         }
         let of_tool = || {
             let rest = queue.strip_prefix(&self.namespace);
@@ -628,19 +652,27 @@ pub struct Topology {
     pub queues: Vec<Queue>,
 }
 
+impl Topology {
+    /// The same, and that.
+    pub fn extend(&mut self, more: Self) {
+        self.exchanges.extend(more.exchanges);
+        self.queues.extend(more.queues);
+    }
+}
+
 /// The routing keys.
 pub mod keys {
-    /// Anybody: a client message. Through the exchange for everybody.
+    /// Anyone: a client message. Through the exchange for everyone.
     pub const MESSAGE: &str = "message";
-    /// Anybody: something for an identity or a connection. Through the exchange for everybody.
+    /// Anyone: something for an identity or a connection. Through the exchange for everyone.
     pub const PUSH: &str = "push";
-    /// Anybody: something to be taken back. Through the exchange for everybody.
+    /// Anyone: something to be revoked. Through the exchange for everyone.
     pub const REVOKE: &str = "revoke";
     /// Worker: something was revoked, to all terminators and workers.
     pub const REVOKED: &str = "revoked";
     /// What a worker tells all workers alone: of its rules, and of what clients have given up.
     pub const RULES: &str = "rules";
-    /// Terminator: a stamped client message.
+    /// Terminator: a given an id client message.
     pub const FORWARD: &str = "forward";
     /// Behind it, on a dot, the number of a shard other than the first.
     pub(super) const FORWARD_TO: &str = "forward.";
@@ -653,21 +685,23 @@ pub mod keys {
         }
     }
 
-    /// Whether it is the key of a stamped client message, whatever its shard.
+    /// Whether it is the key of a given an id client message, whatever its shard.
     pub fn is_forward(key: &str) -> bool {
         key == FORWARD || key.starts_with(FORWARD_TO)
     }
 
     /// Worker: a client's message that was given back.
     pub const RETRY: &str = "retry";
-    /// Worker: one of anybody else.
+    /// Worker: one of anyone else.
     pub const INJECTED: &str = "injected";
     /// Broker: a client's message that reached its delivery limit.
     pub const FAILED: &str = "failed";
-    /// Broker: one of anybody else.
+    /// Broker: one of anyone else.
     pub const INJECTED_FAILED: &str = "injected-failed";
     /// Worker: a dead letter without its token.
     pub const DEAD: &str = "dead";
+    /// Terminator: which connections it has open.
+    pub const OPEN: &str = "open";
     /// Terminator: what could not be written; broker: what was not fetched in time.
     pub const UNDELIVERED: &str = "undelivered";
 }
@@ -695,6 +729,7 @@ mod tests {
             names.injected(),
             names.dead(),
             names.undelivered(),
+            names.open_connections(),
             names.pushes(),
             names.revocations(),
             names.worker_queue(1),
@@ -750,7 +785,10 @@ mod tests {
         let replies = <ReplyQueues as crate::service::config::Value>::parse(r"^amq\.gen-,^reports\.").unwrap();
         let names = Names::new("n").answering(replies);
         for (queue, allowed) in [
-            ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.AAAAAAAA==", true),
+            (
+                "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA2MDUxODA0MwAADGoAAAAAZaWkMQ==.3H0xhtuWmxl7TSZ9wz0ZvA==",
+                true,
+            ),
             ("amq.rabbitmq.reply-to", false),
             ("amq.rabbitmq.reply-to.AAAA.BBBB", false),
             ("amq.rabbitmq.reply-to.g1h2AA5yZXBseUA", false),

@@ -1,6 +1,6 @@
 //! X.509 certificates in PEM: the chain, its key, and from when until when it is good.
 //!
-//! The TLS that is linked tells the two times to nobody, so they are read here, and nothing else of a certificate
+//! The TLS that is linked tells the two times to no one, so they are read here, and nothing else of a certificate
 //! (RFC 5280 §4.1). What cannot be read has no times; whether it is a certificate is for TLS to say.
 
 use rustls::pki_types::pem::PemObject;

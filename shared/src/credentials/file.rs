@@ -1,4 +1,4 @@
-//! Reading a file that somebody else writes: it may be half of one, a folder, a pipe, or a disk's worth.
+//! Reading a file that someone else writes: it may be half of one, a folder, a pipe, or a disk's worth.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,17 +14,25 @@ pub const MOST_BYTES: usize = 1_024 * 1_024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileFault {
     /// It is not there, or not ours to read.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {}", why_unreadable(*.0))]
     Unreadable(io::ErrorKind),
     /// It is a folder, or a pipe whose reader would wait for ever.
     #[error("is not a regular file")]
     NotAFile,
-    /// Nobody needs that much.
+    /// No one needs that much.
     #[error("is larger than {MOST_BYTES} bytes")]
     TooLarge,
     /// What was looked for in it is not there, or wrong.
     #[error("{0}")]
     Content(String),
+}
+
+/// The operating system's word for why a file cannot be read, in words that a person would use.
+pub fn why_unreadable(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// What is in a file.
@@ -33,7 +41,7 @@ pub enum FileFault {
 /// Why it cannot be had.
 pub fn read(path: &Path) -> Result<Bytes, FileFault> {
     let unreadable = |error: io::Error| FileFault::Unreadable(error.kind());
-    // To open a pipe is to wait for whoever writes into it.
+    // To open a pipe is to wait for anyone who writes into it.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(FileFault::NotAFile);
     }
@@ -48,7 +56,7 @@ pub fn read(path: &Path) -> Result<Bytes, FileFault> {
     }
 }
 
-/// A file's name as it may be printed: `***` if it is no name of one, since it may be a secret that somebody wrote in place of
+/// A file's name as it may be printed: `***` if it is no name of one, since it may be a secret that someone wrote in place of
 /// the file that holds it.
 pub fn shown(path: &Path) -> String {
     let in_a_folder = path
@@ -89,6 +97,8 @@ mod tests {
             read(&folder.join("none")),
             Err(FileFault::Unreadable(io::ErrorKind::NotFound))
         );
+        let fault = read(&folder.join("none")).unwrap_err();
+        assert_eq!(fault.to_string(), "cannot be read: there is no such file");
         let large = folder.join("large");
         File::create(&large).unwrap().set_len(100 << 20).unwrap();
         assert_eq!(read(&large), Err(FileFault::TooLarge));

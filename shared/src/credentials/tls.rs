@@ -35,7 +35,7 @@ impl ClientTls {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// What an operator has to mend.
+    /// What an operator has to fix.
     pub fn load(files: ClientTlsFiles, credentials: &mut Credentials) -> Result<Credential<Self>, CredentialError> {
         let has_ca = files.ca.is_some();
         let places = files.ca.into_iter().chain(files.identity.into_iter().flatten());
@@ -119,7 +119,7 @@ fn roots_of_this_machine() -> Result<RootCertStore, String> {
 /// A certificate chain with its key.
 ///
 /// # Errors
-/// That the key is not the certificate's, or that nobody can sign by it.
+/// That the key is not the certificate's, or that no one can sign by it.
 pub fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,

@@ -37,7 +37,7 @@ impl<T> Clone for Credential<T> {
 }
 
 impl<T> Credential<T> {
-    /// One that nobody replaces.
+    /// One that no one replaces.
     pub fn fixed(value: T) -> Self {
         Self(watch::channel(Arc::new(value)).1)
     }
@@ -47,7 +47,7 @@ impl<T> Credential<T> {
         self.0.borrow().clone()
     }
 
-    /// Waits until there is something that was not seen here yet, and sees it; for ever, if nobody replaces it.
+    /// Waits until there is something that was not seen here yet, and sees it; for ever, if no one replaces it.
     pub async fn changed(&mut self) -> Arc<T> {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -165,7 +165,7 @@ impl Credentials {
     /// Reads a credential for the first time.
     ///
     /// # Errors
-    /// What an operator has to mend, with the setting and the file.
+    /// What an operator has to fix, with the setting and the file.
     pub fn load<T: Send + Sync + 'static>(&mut self, source: Source<T>) -> Result<Credential<T>, CredentialError> {
         let (watched, credential) = Watched::new(source, &self.register, &*self.clock)?;
         if !watched.source.places.is_empty() {
@@ -327,7 +327,7 @@ impl<T: Send + Sync> Look for Watched<T> {
                 info!(files = self.files(), "a credential is replaced");
                 tell_doubt(&self.source, &made);
                 enter(&self.entries, &made, now);
-                // Whoever follows it may be gone.
+                // Anyone who follows it may be gone.
                 self.sender.send_replace(Arc::new(made.value));
             }
             Err(why) => self.refuse(&why),
@@ -409,7 +409,7 @@ mod tests {
             (&register.rows()[1].refused, register.rows()[1].since),
             (&None, Some(2))
         );
-        // Whoever asks for it has it read at once.
+        // Anyone who asks for it has it read at once.
         folder.write("a", "3");
         folder.write("b", "3");
         assert_eq!(look(true), "3");

@@ -1,4 +1,4 @@
-//! What a program says on its standard output once it listens, for people and for whoever asked for port 0.
+//! What a program says on its standard output once it listens, for people and for the one who asked for port 0.
 //!
 //! With `log-format` `json` it is an object like every line of the log.
 
@@ -20,7 +20,7 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Writes it to standard output, as the log is written. Nobody need read it.
+    /// Writes it to standard output, as the log is written. No one need read it.
     pub fn tell(&self) {
         let mut out = io::stdout().lock();
         let _ = writeln!(out, "{}", self.line(telemetry::writes_json())).and_then(|()| out.flush());
@@ -29,7 +29,7 @@ impl Announcement {
     fn line(&self, as_json: bool) -> String {
         if as_json {
             let mut object = json!({"level": "INFO", "message": LISTENING});
-            // The first by itself, for whoever expects one.
+            // The first by itself, for anyone who expects one.
             for (name, url) in [("socket", self.sockets.first()), ("admin", self.admin.as_ref())] {
                 if let Some(url) = url {
                     object[name] = url.as_str().into();

@@ -1,7 +1,7 @@
-//! The audit log: who was refused for what they may not do, and what was taken back.
+//! The audit log: who was refused for what they may not do, and what was revoked.
 //!
 //! Its lines have a target of their own, [`TARGET`], so that a filter may send them elsewhere (`info,countersign::audit=off`, or
-//! `off,countersign::audit=info`). None has a token or a payload. Whoever is refused chooses how often that is, so of each
+//! `off,countersign::audit=info`). None has a token or a payload. Anyone who is refused chooses how often that is, so of each
 //! kind only so many are written in a second; the next line tells how many were not (`unwritten`). Source: OWASP ASVS 4.0,
 //! V7.1 and V7.2.
 

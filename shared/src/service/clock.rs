@@ -1,7 +1,7 @@
 //! Time as an argument.
 //!
 //! What is decided about time is decided by pure functions that are told the
-//! time. Whoever waits or acts holds a [`Clock`], so that a test can turn it.
+//! time. Anyone who waits or acts holds a [`Clock`], so that a test can turn it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -45,7 +45,7 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// The time from `earlier` to this moment, or nothing if `earlier` is later.
+    /// The time from `earlier` to this moment, or none if `earlier` is later.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

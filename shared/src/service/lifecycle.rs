@@ -1,6 +1,6 @@
 //! A process's life: start, the signal to end, the drain, the exit status.
 //!
-//! Whoever runs us (systemd, Kubernetes, a person at a terminal) tells us to end by
+//! Anyone who runs us (systemd, Kubernetes, a person at a terminal) tells us to end by
 //! SIGTERM or SIGINT and expects us to finish what we have begun, but not to take
 //! for ever: so a drain has a deadline, and a second signal ends it at once.
 //! [`run`] is all of a `main` but what the program itself does:
@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::config::{self, Config};
+use super::config::{self, Config, Loaded, LogFormat};
 pub use super::exit_status::{EXIT_CONFIG, EXIT_FAILURE};
 use super::telemetry;
 
@@ -58,7 +58,7 @@ where
     F: Future<Output = Result<Drained, E>>,
     E: Display,
 {
-    let config = match config::load_or_exit_code::<C>(args) {
+    let config = match load::<C>(args) {
         Ok(config) => config,
         Err(status) => return status,
     };
@@ -94,23 +94,89 @@ pub fn refuse_settings(error: &dyn std::error::Error) -> ! {
     }
     telemetry::flush(LOG_FLUSH);
     if !telemetry::writes_json() {
-        // There is nobody else to tell if standard error is closed.
+        // There is no one else to tell if standard error is closed.
         let _ = writeln!(io::stderr().lock(), "{error}");
     }
     std::process::exit(i32::from(EXIT_CONFIG))
 }
 
+/// The configuration of this process's own arguments and environment, or the status to exit with, everything having been
+/// printed: 0 after `--help` and its like, [`EXIT_CONFIG`] if the configuration is wrong.
+fn load<C: Config>(args: impl IntoIterator<Item = OsString>) -> Result<C, ExitCode> {
+    use std::io::Write;
+    let args: Vec<_> = args.into_iter().collect();
+    match config::load(args.clone(), std::env::vars_os()) {
+        Ok(Loaded::Run(config)) => Ok(config),
+        Ok(Loaded::Print(text)) => {
+            let mut stdout = io::stdout().lock();
+            match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+                // A reader that has gone away (`--help | head -1`) is no failure.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    tell(LogFormat::Text, &format!("cannot write to standard output: {error}"));
+                    Err(ExitCode::from(EXIT_FAILURE))
+                }
+                _ => Err(ExitCode::SUCCESS),
+            }
+        }
+        Err(errors) => {
+            tell(config::log_format::<C>(args, std::env::vars_os()), &errors.to_string());
+            Err(ExitCode::from(EXIT_CONFIG))
+        }
+    }
+}
+
+/// Tells what goes wrong before there is a log, as the log would: each line of text, or each as an object.
+fn tell(format: LogFormat, text: &str) {
+    use std::io::Write;
+    let mut stderr = io::stderr().lock();
+    for line in text.lines() {
+        // There is no one else to tell if standard error is closed.
+        let _ = match format {
+            LogFormat::Text => writeln!(stderr, "{line}"),
+            LogFormat::Json => writeln!(stderr, "{}", serde_json::json!({"level": "ERROR", "message": line})),
+        };
+    }
+}
+
 fn start<C: Config>(config: &C) -> Result<tokio::runtime::Runtime, String> {
     if let Err(error) = telemetry::init(config.logging()) {
-        // There is no log to tell it in.
-        use std::io::Write;
-        let _ = writeln!(io::stderr().lock(), "{error}");
+        tell(config.logging().log_format, &error.to_string());
         return Err(error.to_string());
     }
     tracing::info!(program = C::PROGRAM.name, version = C::PROGRAM.version, "starting");
     install_crypto_provider().map_err(|error| error.to_string())?;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    try_threads(workers + THREADS_BESIDE, THREAD_STACK).map_err(|error| {
+        let wanted = workers + THREADS_BESIDE;
+        format!("cannot start {wanted} threads: {error}: the limit of tasks is too low (TasksMax, ulimit -u, the container's)")
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(|error| format!("cannot start the runtime: {error}"))
+}
+
+/// The runtime starts threads for names and files besides, when it has to.
+const THREADS_BESIDE: usize = 2;
+
+/// What each thread of the runtime has for its stack: tokio's default, in bytes.
+const THREAD_STACK: usize = 2 << 20;
+
+/// Starts so many threads, and ends them. The runtime panics at the first that the system refuses it.
+fn try_threads(count: usize, stack: usize) -> io::Result<()> {
+    let gate = std::sync::Mutex::new(());
+    std::thread::scope(|scope| {
+        // None ends before all are there.
+        let closed = gate.lock();
+        let start = || {
+            std::thread::Builder::new()
+                .stack_size(stack)
+                .spawn_scoped(scope, || drop(gate.lock()))
+        };
+        let started: io::Result<Vec<_>> = (0..count).map(|_| start()).collect();
+        drop(closed);
+        // Each counts until it is gone, and not only until it has done what it does.
+        started?.into_iter().for_each(|thread| drop(thread.join()));
+        Ok(())
+    })
 }
 
 /// How often this process was told to read its files again.
@@ -137,7 +203,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens for SIGTERM and SIGINT, which from now on end the process only if somebody acts on them.
+    /// Listens for SIGTERM and SIGINT, which from now on end the process only if someone acts on them.
     ///
     /// # Errors
     /// If the system does not let us.
@@ -206,7 +272,7 @@ pub struct AnotherCryptoProvider;
 /// connection. So it is done first, and once.
 ///
 /// # Errors
-/// If somebody else has installed one.
+/// If someone else has installed one.
 pub fn install_crypto_provider() -> Result<(), AnotherCryptoProvider> {
     static INSTALLED: OnceLock<Result<(), AnotherCryptoProvider>> = OnceLock::new();
     let install = || rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -259,6 +325,13 @@ mod tests {
                 .await
                 .unwrap();
         }
+    }
+
+    #[test]
+    fn threads_that_the_system_refuses_are_told_and_do_not_panic() {
+        assert!(try_threads(4, THREAD_STACK).is_ok());
+        // No one has that much memory for a stack.
+        assert!(try_threads(1, 1 << 60).is_err());
     }
 
     #[test]

@@ -11,7 +11,5 @@ pub mod exit_status;
 pub mod lifecycle;
 pub mod refusals;
 pub mod repetition;
-#[cfg(feature = "simulation")]
-pub mod rng;
 pub mod telemetry;
 pub mod trace;

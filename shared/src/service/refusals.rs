@@ -1,6 +1,6 @@
 //! What an operator is told of refusals: one line for each kind and minute, with how many there were and why the last was.
 //!
-//! Whoever is refused chooses how often that is, so a line for each would bury the log, and none at all leaves an operator
+//! Anyone who is refused chooses how often that is, so a line for each would bury the log, and none at all leaves an operator
 //! without a reason. The first of a kind is told at once; what follows within a minute is counted, and told when it is over.
 
 use std::fmt::Display;

@@ -6,11 +6,13 @@
 //! without a token and without asking the store.
 //!
 //! A grant has two texts. The *facts* are for both sides. The *principal* (who it
-//! is, with all claims) is for workers alone, and opaque to the terminator.
+//! is, with all claims) is for workers alone, and opaque to the terminator, except that its events name whose it is
+//! (see [`principal`](super::principal)).
 
 use serde::{Deserialize, Serialize};
 
 use super::id::ConnectionId;
+use super::proof::{Proof, Proven};
 use super::tag::{IdentityTag, SessionTag, TokenIdTag, TokenTag};
 use crate::service::clock::Timestamp;
 
@@ -35,7 +37,7 @@ pub struct Grant {
     /// Until when anything is written in that name: the token's `exp`, and the leeway.
     #[serde(rename = "u")]
     pub until: Timestamp,
-    /// When the client is told that a fresh token had better come.
+    /// When the client is told that a fresh token should come.
     #[serde(rename = "r")]
     pub refresh_at: Timestamp,
     /// The token that proved it.
@@ -50,6 +52,9 @@ pub struct Grant {
     /// Its `iat`, by which it may be revoked.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub issued_at: Option<Timestamp>,
+    /// How it was proved, by which it may be revoked.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// What happens to what we have for the connection after `until`.
     #[serde(rename = "p")]
     pub on_expired_push: Policy,
@@ -76,7 +81,7 @@ impl Grant {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The facts as they came; nothing if they are none.
+    /// The facts as they came; none if they are none.
     pub fn from_facts(facts: &str) -> Option<Self> {
         serde_json::from_str(facts).ok()
     }
@@ -98,6 +103,12 @@ impl Grant {
             (Some(issued_at), Some(of_other)) => issued_at < of_other,
             _ => self.until < other.until,
         }
+    }
+
+    /// How it was proved, and when it ends by itself: with the policy `ignore`, never.
+    pub fn proven(&self) -> Option<Proven> {
+        let until = (self.on_expired_push != Policy::Ignore).then_some(self.until);
+        self.proof.map(|proof| Proven { proof, until })
     }
 
     /// Whether it is in force at that moment.
@@ -122,6 +133,7 @@ impl<'de> Deserialize<'de> for Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::tag::KeyTag;
 
     pub(crate) fn grant() -> Grant {
         Grant {
@@ -132,6 +144,10 @@ mod tests {
             token_id: Some(TokenIdTag::of(&[9; 32])),
             session: Some(SessionTag::of(&[10; 32])),
             issued_at: Some(Timestamp::from_secs(10)),
+            proof: Some(Proof {
+                key: KeyTag::of(&[11; 32]),
+                at: Timestamp::from_secs(11),
+            }),
             on_expired_push: Policy::Reauthenticate,
             hold_ms: 300_000,
             waiting: 0,

@@ -1,6 +1,6 @@
 //! Who is who on the wire: terminators, connections, and the order of what a connection sent.
 //!
-//! A connection's name holds its terminator's, so that whoever has the one knows
+//! A connection's name holds its terminator's, so that anyone who has the one knows
 //! where the other lives. All of them are short, because they cross the broker
 //! with every message.
 
@@ -162,10 +162,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stamp_reads_back_as_it_was_written(terminator: u64, n: u64, sequence: u64) {
+        fn a_message_id_reads_back_as_it_was_written(terminator: u64, n: u64, sequence: u64) {
             let connection = ConnectionId { terminator: TerminatorId(terminator), number: n };
-            let stamp = MessageId { connection, sequence: Sequence(sequence) };
-            prop_assert_eq!(stamp.to_string().parse::<MessageId>(), Ok(stamp));
+            let message_id = MessageId { connection, sequence: Sequence(sequence) };
+            prop_assert_eq!(message_id.to_string().parse::<MessageId>(), Ok(message_id));
             prop_assert_eq!(connection.to_string().parse::<ConnectionId>(), Ok(connection));
         }
 

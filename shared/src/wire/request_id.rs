@@ -1,6 +1,6 @@
 //! The client's own name for a message: a string or an integer, which comes back as it came.
 //!
-//! Whoever generates ids with a counter writes `7`, and looks for `7` in what comes back. For the application both are a
+//! Anyone who generates ids with a counter writes `7`, and looks for `7` in what comes back. For the application both are a
 //! text, and `7` and `"7"` the same name.
 
 use std::borrow::Cow;

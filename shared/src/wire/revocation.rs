@@ -1,4 +1,4 @@
-//! What has been taken back before its time.
+//! What has been revoked before its time.
 //!
 //! Workers and terminators are told of each revocation by a broadcast, and each
 //! keeps a set of those in force. What a revocation concerns is decided by the
@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::id::ConnectionId;
-use super::tag::{IdentityTag, SessionTag, TokenIdTag};
+use super::proof::Proven;
+use super::tag::{IdentityTag, KeyTag, SessionTag, TokenIdTag};
 use crate::service::clock::Timestamp;
 
 /// The most revocations that a process keeps, at about 150 bytes each. Workers refuse those that are too many long before,
@@ -20,14 +21,14 @@ pub const CAPACITY: usize = 4_000_000;
 /// How many travel in one message at most: some 40 KB.
 pub const MOST_AT_A_TIME: usize = 256;
 
-/// How long whoever was without the broker relies on its queue to have kept what was broadcast meanwhile: a queue outlives
-/// its consumer for 180 s, and nobody takes chances.
+/// How long the one who was without the broker relies on its queue to have kept what was broadcast meanwhile: a queue outlives
+/// its consumer for 180 s, and no one takes chances.
 pub const TRUSTED_WITHOUT_BROKER: Duration = Duration::from_secs(150);
 
 /// The fewest that are looked through for those that are over.
 const SMALLEST_SWEEP: usize = 1_024;
 
-/// What is taken back.
+/// What is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
@@ -41,6 +42,8 @@ pub enum Target {
     OutsideSessions(IdentityTag),
     /// One connection; its token stays good for others.
     Connection(ConnectionId),
+    /// What a key of an issuer has proved, since it was removed.
+    Key(KeyTag),
     /// Every token.
     Everyone,
 }
@@ -48,9 +51,9 @@ pub enum Target {
 /// One revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// What it takes back.
+    /// What it revokes.
     pub target: Target,
-    /// Tokens issued from this moment on are not meant. What the clock of an issuer may be ahead is in it.
+    /// Tokens issued from this moment on are not meant, nor what a key proved from then on. What the clock of an issuer may be ahead is in it.
     pub issued_before: Timestamp,
     /// From when it is in force: later than it was said, if there is a grace.
     pub effective: Timestamp,
@@ -69,6 +72,8 @@ pub struct Subject {
     pub session: Option<SessionTag>,
     /// Its `iat`.
     pub issued_at: Option<Timestamp>,
+    /// How that was proved, if it was before: a token that is being looked at is proved by keys that are there.
+    pub proven: Option<Proven>,
     /// The connection, if it came by one.
     pub connection: Option<ConnectionId>,
 }
@@ -84,6 +89,10 @@ impl Revocation {
             // A session that has ended never begins anew.
             Target::Session(session) => return Some(session) == subject.session,
             Target::Connection(connection) => return Some(connection) == subject.connection,
+            Target::Key(key) => {
+                let is_by = |proven: Proven| proven.is_by(key, self.issued_before, self.effective);
+                return subject.proven.is_some_and(is_by);
+            }
             Target::Everyone => true,
         };
         // A token that does not say when it was issued may have been issued before.
@@ -131,7 +140,7 @@ impl Revocations {
             return true;
         }
         self.sweep(now);
-        let has_room = self.by_target.len() < CAPACITY;
+        let has_room = self.by_target.len() < CAPACITY || revocation.target == Target::Everyone;
         if has_room {
             self.by_target.insert(revocation.target, revocation);
         }
@@ -159,6 +168,7 @@ impl Revocations {
                 None => Target::OutsideSessions(subject.identity),
             }),
             subject.connection.map(Target::Connection),
+            subject.proven.map(|proven| Target::Key(proven.proof.key)),
             Some(Target::Everyone),
         ];
         targets
@@ -175,7 +185,7 @@ impl Revocations {
             .is_some_and(|revocation| revocation.effective <= now)
     }
 
-    /// Whether that connection may go on at this moment, whoever it is.
+    /// Whether that connection may go on at this moment, who it is.
     pub fn forbid_connection(&self, connection: ConnectionId, now: Timestamp) -> bool {
         let revocation = self.by_target.get(&Target::Connection(connection));
         revocation.is_some_and(|one| one.effective <= now && now < one.until)
@@ -204,6 +214,7 @@ impl Revocations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::proof::Proof;
 
     const NOW: Timestamp = Timestamp::from_secs(1_000);
 
@@ -213,6 +224,7 @@ mod tests {
             token_id: Some(TokenIdTag::of(&[2; 32])),
             session: Some(SessionTag::of(&[3; 32])),
             issued_at: Some(Timestamp::from_secs(issued_at_s)),
+            proven: None,
             connection: None,
         }
     }
@@ -286,6 +298,27 @@ mod tests {
         for session in [None, Some(SessionTag::of(&[4; 32]))] {
             assert!(!all.forbid(&Subject { session, ..alice(1) }, NOW));
         }
+    }
+
+    #[test]
+    fn what_a_removed_key_has_proved_is_meant_and_a_token_that_is_looked_at_is_not() {
+        let key = KeyTag::of(&[4; 32]);
+        let mut all = Revocations::default();
+        all.add(of(Target::Key(key)), NOW);
+        let proven = |key, at_s| Subject {
+            proven: Some(Proven {
+                proof: Proof {
+                    key,
+                    at: Timestamp::from_secs(at_s),
+                },
+                until: Some(Timestamp::from_secs(2_000)),
+            }),
+            ..alice(1)
+        };
+        assert!(all.forbid(&proven(key, 999), NOW));
+        assert!(!all.forbid(&proven(key, 1_000), NOW), "since it is back");
+        assert!(!all.forbid(&proven(KeyTag::of(&[5; 32]), 999), NOW));
+        assert!(!all.forbid(&alice(1), NOW));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //!   the namespace, and the salt.
 //! - **Nonces.** GCM is broken by one nonce that comes twice. So no nonce is drawn by lot: each process draws a salt of 128
 //!   bits when it takes up a key, which makes the derived key its own, and numbers what it seals.
-//! - **Bound.** The stamp is authenticated with the bytes: moved to another connection, or to another place in its order, they
+//! - **Bound.** The message id is authenticated with the bytes: moved to another connection, or to another place in its order, they
 //!   cannot be opened.
 //!
 //! The first byte is none that UTF-8 has, and clients' messages are UTF-8, so that neither can be taken for the other.
@@ -58,7 +58,7 @@ pub enum Unsealable {
     /// None of our keys has that name.
     #[error("sealed with a key that is not among seal-keys")]
     UnknownKey,
-    /// Somebody touched them, or put them where they do not belong.
+    /// Someone touched them, or put them where they do not belong.
     #[error("sealed bytes that were changed, or are another message's")]
     Changed,
     /// A newer program wrote them.
@@ -74,7 +74,7 @@ pub fn is_sealed(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC[..3])
 }
 
-/// Seals and opens by whatever keys are in force; nothing if there are none.
+/// Seals and opens by whatever keys are in force; none if there are none.
 #[derive(Clone)]
 pub struct Sealer(Option<Credential<Seals>>);
 
@@ -109,7 +109,7 @@ impl Sealer {
         credentials.load(source).map(|seals| Self(Some(seals)))
     }
 
-    /// By keys that nobody replaces.
+    /// By keys that no one replaces.
     ///
     /// # Errors
     /// That there are none.
@@ -118,24 +118,24 @@ impl Sealer {
         Ok(Self(Some(Credential::fixed(seals))))
     }
 
-    /// The bytes of the message with this stamp as they go through the broker.
-    pub fn seal(&self, stamp: MessageId, open: Bytes) -> Bytes {
+    /// The bytes of the message with this message id as they go through the broker.
+    pub fn seal(&self, message_id: MessageId, open: Bytes) -> Bytes {
         match &self.0 {
-            Some(seals) => seals.current().seal(stamp, &open),
+            Some(seals) => seals.current().seal(message_id, &open),
             None => open,
         }
     }
 
-    /// What was sealed under this stamp; what is open, as it is.
+    /// What was sealed under this message id; what is open, as it is.
     ///
     /// # Errors
     /// Why it cannot be opened.
-    pub fn open(&self, stamp: MessageId, bytes: &Bytes) -> Result<Bytes, Unsealable> {
+    pub fn open(&self, message_id: MessageId, bytes: &Bytes) -> Result<Bytes, Unsealable> {
         if !is_sealed(bytes) {
             return Ok(bytes.clone());
         }
         match &self.0 {
-            Some(seals) => seals.current().open(stamp, bytes),
+            Some(seals) => seals.current().open(message_id, bytes),
             None => Err(Unsealable::UnknownKey),
         }
     }
@@ -150,7 +150,7 @@ fn key_in(content: &[u8]) -> Result<[u8; KEY_BYTES], String> {
         .ok()
         .and_then(|key| key.try_into().ok())
         .ok_or_else(wanted)?;
-    // 32 random bytes practically always have far more than 16 that differ: what has fewer was typed by somebody.
+    // 32 random bytes practically always have far more than 16 that differ: what has fewer was typed by someone.
     let mut letters = key;
     letters.sort_unstable();
     let distinct = letters.chunk_by(|a, b| a == b).count();
@@ -190,7 +190,7 @@ impl Seals {
         })
     }
 
-    fn seal(&self, stamp: MessageId, open: &[u8]) -> Bytes {
+    fn seal(&self, message_id: MessageId, open: &[u8]) -> Bytes {
         // No process seals so many that the numbers begin anew.
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let mut sealed = BytesMut::with_capacity(open.len() + OVERHEAD_BYTES);
@@ -200,7 +200,7 @@ impl Seals {
         sealed.put_u64(number);
         sealed.put_slice(open);
         let tag = sealed.split_first_chunk_mut().and_then(|(head, body)| {
-            let aad = Aad::from(aad(head, stamp));
+            let aad = Aad::from(aad(head, message_id));
             self.sealing.seal_in_place_separate_tag(nonce(number), aad, body).ok()
         });
         // Only what has gigabytes cannot be sealed, and it does not leave as it is.
@@ -209,7 +209,7 @@ impl Seals {
         sealed.freeze()
     }
 
-    fn open(&self, stamp: MessageId, bytes: &[u8]) -> Result<Bytes, Unsealable> {
+    fn open(&self, message_id: MessageId, bytes: &[u8]) -> Result<Bytes, Unsealable> {
         if bytes.get(3).is_some_and(|version| *version != MAGIC[3]) {
             return Err(Unsealable::Version);
         }
@@ -220,7 +220,7 @@ impl Seals {
         let number = u64::from_be_bytes(*rest.first_chunk().ok_or(Unsealable::Cut)?);
         let key = self.key(*id, *salt).ok_or(Unsealable::UnknownKey)?;
         let mut opened = vec![0; ciphertext.len()];
-        let aad = Aad::from(aad(head, stamp));
+        let aad = Aad::from(aad(head, message_id));
         key.open_separate_gather(nonce(number), aad, ciphertext, tag, &mut opened)
             .map_err(|_| Unsealable::Changed)?;
         Ok(opened.into())
@@ -271,18 +271,19 @@ fn nonce(number: u64) -> Nonce {
     Nonce::assume_unique_for_key(nonce)
 }
 
-/// What is authenticated beside the bytes: all that stands before them, and whose they are. The stamp is there as numbers:
+/// What is authenticated beside the bytes: all that stands before them, and whose they are. The message id is there as numbers:
 /// to write it as a text costs as much as the cipher.
-fn aad(head: &[u8; HEAD_BYTES], stamp: MessageId) -> [u8; HEAD_BYTES + 24] {
-    let connection = stamp.connection;
+fn aad(head: &[u8; HEAD_BYTES], message_id: MessageId) -> [u8; HEAD_BYTES + 24] {
+    let connection = message_id.connection;
     let mut aad = [0; HEAD_BYTES + 24];
     let (before, numbers) = aad.split_at_mut(HEAD_BYTES);
     before.copy_from_slice(head);
     let (chunks, _) = numbers.as_chunks_mut();
-    for (chunk, number) in chunks
-        .iter_mut()
-        .zip([connection.terminator.get(), connection.number, stamp.sequence.get()])
-    {
+    for (chunk, number) in chunks.iter_mut().zip([
+        connection.terminator.get(),
+        connection.number,
+        message_id.sequence.get(),
+    ]) {
         *chunk = number.to_be_bytes();
     }
     aad
@@ -303,7 +304,7 @@ mod tests {
         Sealer::of(&keys, "ns").unwrap()
     }
 
-    fn stamp(text: &str) -> MessageId {
+    fn message_id(text: &str) -> MessageId {
         text.parse().unwrap()
     }
 
@@ -311,37 +312,37 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sealed_is_opened_under_its_stamp_alone(open in proptest::collection::vec(any::<u8>(), 0..2_000)) {
+        fn what_is_sealed_is_opened_under_its_message_id_alone(open in proptest::collection::vec(any::<u8>(), 0..2_000)) {
             let (terminator, worker) = (sealer(&[1]), sealer(&[2, 1]));
-            let sealed = terminator.seal(stamp(HERE), Bytes::from(open.clone()));
+            let sealed = terminator.seal(message_id(HERE), Bytes::from(open.clone()));
             prop_assert!(is_sealed(&sealed));
             prop_assert_eq!(sealed.len(), open.len() + OVERHEAD_BYTES);
             if open.len() > 8 {
                 prop_assert!(!sealed.windows(open.len()).any(|part| part == open));
             }
-            let opened = worker.open(stamp(HERE), &sealed);
+            let opened = worker.open(message_id(HERE), &sealed);
             prop_assert_eq!(opened.as_deref(), Ok(open.as_slice()));
             for other in ["00000000000000ff.a.8", "00000000000000ff.b.7", "00000000000000fe.a.7"] {
-                prop_assert_eq!(worker.open(stamp(other), &sealed), Err(Unsealable::Changed));
+                prop_assert_eq!(worker.open(message_id(other), &sealed), Err(Unsealable::Changed));
             }
         }
 
         #[test]
         fn whatever_is_cut_or_changed_is_refused(open in proptest::collection::vec(any::<u8>(), 0..60), bit in 0..8_u8) {
             let sealer = sealer(&[1]);
-            let sealed = sealer.seal(stamp(HERE), Bytes::from(open));
+            let sealed = sealer.seal(message_id(HERE), Bytes::from(open));
             for place in 3..sealed.len() {
-                prop_assert!(sealer.open(stamp(HERE), &sealed.slice(..place)).is_err());
+                prop_assert!(sealer.open(message_id(HERE), &sealed.slice(..place)).is_err());
                 let mut changed = sealed.to_vec();
                 changed[place] ^= 1_u8 << bit;
-                prop_assert!(sealer.open(stamp(HERE), &changed.into()).is_err());
+                prop_assert!(sealer.open(message_id(HERE), &changed.into()).is_err());
             }
         }
 
         #[test]
         fn whatever_bytes_come_are_opened_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let bytes = Bytes::from([&MAGIC[..], &bytes].concat());
-            prop_assert!(sealer(&[1]).open(stamp(HERE), &bytes).is_err());
+            prop_assert!(sealer(&[1]).open(message_id(HERE), &bytes).is_err());
         }
     }
 
@@ -349,23 +350,26 @@ mod tests {
     fn what_is_open_stays_so_and_no_text_passes_for_sealed() {
         for open in ["{}", "", "\u{ff}cs"] {
             let open = Bytes::from(open);
-            assert_eq!(sealer(&[1]).open(stamp(HERE), &open), Ok(open.clone()));
-            assert_eq!(Sealer::NONE.seal(stamp(HERE), open.clone()), open);
+            assert_eq!(sealer(&[1]).open(message_id(HERE), &open), Ok(open.clone()));
+            assert_eq!(Sealer::NONE.seal(message_id(HERE), open.clone()), open);
         }
-        let sealed = sealer(&[1]).seal(stamp(HERE), Bytes::from("x"));
-        assert_eq!(Sealer::NONE.open(stamp(HERE), &sealed), Err(Unsealable::UnknownKey));
+        let sealed = sealer(&[1]).seal(message_id(HERE), Bytes::from("x"));
+        assert_eq!(
+            Sealer::NONE.open(message_id(HERE), &sealed),
+            Err(Unsealable::UnknownKey)
+        );
     }
 
     #[test]
     fn the_first_key_seals_and_one_that_is_gone_opens_nothing() {
         let (old, both, new) = (sealer(&[1]), sealer(&[2, 1]), sealer(&[2]));
-        let of_old = old.seal(stamp(HERE), Bytes::from("x"));
-        let of_both = both.seal(stamp(HERE), Bytes::from("x"));
-        assert!(both.open(stamp(HERE), &of_old).is_ok() && new.open(stamp(HERE), &of_both).is_ok());
-        assert_eq!(new.open(stamp(HERE), &of_old), Err(Unsealable::UnknownKey));
-        assert_eq!(old.open(stamp(HERE), &of_both), Err(Unsealable::UnknownKey));
+        let of_old = old.seal(message_id(HERE), Bytes::from("x"));
+        let of_both = both.seal(message_id(HERE), Bytes::from("x"));
+        assert!(both.open(message_id(HERE), &of_old).is_ok() && new.open(message_id(HERE), &of_both).is_ok());
+        assert_eq!(new.open(message_id(HERE), &of_old), Err(Unsealable::UnknownKey));
+        assert_eq!(old.open(message_id(HERE), &of_both), Err(Unsealable::UnknownKey));
         let elsewhere = Sealer::of(&[key(2)], "another").unwrap();
-        assert_eq!(elsewhere.open(stamp(HERE), &of_both), Err(Unsealable::Changed));
+        assert_eq!(elsewhere.open(message_id(HERE), &of_both), Err(Unsealable::Changed));
     }
 
     #[test]
@@ -374,7 +378,7 @@ mod tests {
         for _ in 0..20 {
             let process = sealer(&[1]);
             for _ in 0..100 {
-                let sealed = process.seal(stamp(HERE), Bytes::from("x"));
+                let sealed = process.seal(message_id(HERE), Bytes::from("x"));
                 // The salt makes the key, the number the nonce.
                 assert!(seen.insert(sealed[MAGIC.len()..HEAD_BYTES].to_vec()));
             }

@@ -30,7 +30,7 @@ macro_rules! tags {
                 Self(u128::from_be_bytes(first))
             }
 
-            /// Which of `count` shares it belongs to, from 0: the same for everybody, and about as many to each.
+            /// Which of `count` shares it belongs to, from 0: the same for everyone, and about as many to each.
             pub fn share_of(self, count: u16) -> u16 {
                 u16::try_from(self.0 % u128::from(count.max(1))).unwrap_or_default()
             }
@@ -82,6 +82,8 @@ tags! {
     TokenTag,
     /// An issuer and the `jti` of one of its tokens (RFC 7519 §4.1.7).
     TokenIdTag,
+    /// An issuer and one of the keys that its tokens are verified with.
+    KeyTag,
     /// An issuer and the `sid` of a session with it (OpenID Connect Front-Channel Logout 1.0 §3).
     SessionTag,
 }

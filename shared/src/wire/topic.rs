@@ -22,12 +22,12 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     ends.last() == Some(&true)
 }
 
-/// A pattern that somebody has written.
+/// A pattern that someone has written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern(Box<str>);
 
 impl Pattern {
-    /// The pattern of that text; nothing if a wildcard in it is no word of its own, which would mean a star or a hash.
+    /// The pattern of that text; none if a wildcard in it is no word of its own, which would mean a star or a hash.
     pub fn parse(text: &str) -> Option<Self> {
         let sound = |word: &str| word == "*" || word == "#" || !word.contains(['*', '#']);
         (!text.is_empty() && text.split('.').all(sound)).then(|| Self(text.into()))

@@ -54,7 +54,7 @@ impl Drop for Place {
     }
 }
 
-/// Whoever has one IPv6 address has the 2^64 of its network (RFC 6177).
+/// The one who has one IPv6 address has the 2^64 of its network (RFC 6177).
 pub(crate) fn ip_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),

@@ -1,11 +1,11 @@
 //! Who may begin a handshake, and who is told that they may not.
 //!
-//! A handshake costs memory, a file, and with TLS a signature, before anybody is known. So each address has a share: of
+//! A handshake costs memory, a file, and with TLS a signature, before anyone is known. So each address has a share: of
 //! handshakes that are under way, and of those that begin within a second. All together they have a share too; when that
-//! is used up the oldest gives way, since an honest handshake is over in a moment and the others hold on. Whoever is refused
+//! is used up the oldest gives way, since an honest handshake is over in a moment and the others hold on. Anyone who is refused
 //! is answered from a pool apart, so that those who read their refusal slowly take no place of those who shake hands.
 //!
-//! One lock, and nobody waits under it: the loop that accepts never waits for anybody.
+//! One lock, and no one waits under it: the loop that accepts never waits for anyone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How many handshakes may be under way at a time, all addresses together.
 const MOST_PENDING: usize = 1_024;
-/// How many refusals may be under way at a time, and how many of one address. Whoever is refused beyond is not answered.
+/// How many refusals may be under way at a time, and how many of one address. Anyone who is refused beyond is not answered.
 const MOST_REFUSALS: usize = 256;
 const MOST_REFUSALS_OF_ADDRESS: usize = 16;
 /// How many seconds' worth of handshakes may begin at once: all clients behind one gateway come back together after a
@@ -89,7 +89,7 @@ impl Arrivals {
     }
 
     /// Begins a handshake, unless the address has used up its share. If all have used up theirs, the oldest gives way. One that
-    /// comes through a proxy is nobody's until it is [`assign`](Handshake::assign)ed.
+    /// comes through a proxy is no one's until it is [`assign`](Handshake::assign)ed.
     pub(crate) fn begin(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Option<Handshake> {
         let mut state = self.lock();
         state.sweep(now);
@@ -121,7 +121,7 @@ impl Arrivals {
         })
     }
 
-    /// Makes room for the answer to somebody who is refused; nothing if there is none.
+    /// Makes room for the answer to someone who is refused; none if there is none.
     pub(crate) fn refuse(self: &Arc<Self>, address: IpAddr) -> Option<Refusing> {
         let mut state = self.lock();
         if state.refusals >= MOST_REFUSALS || state.address(address).refusals >= MOST_REFUSALS_OF_ADDRESS {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
 
+use super::permit::{ConnectionPermit, Open};
 use super::stream::Stream;
 use crate::admin::metrics::Metrics;
 use crate::broker::forward::Forwarder;
@@ -21,33 +22,21 @@ pub(crate) struct ConnectionFactory {
 }
 
 impl ConnectionFactory {
-    /// Serves a socket until it ends.
-    pub(crate) async fn serve(&self, socket: WebSocketStream<Stream>) {
+    /// The connection of a socket, which counts as open as long as it is there.
+    pub(crate) fn connection(&self, socket: WebSocketStream<Stream>, permit: ConnectionPermit) -> Connection {
         let entry = self.registry.admit();
         self.metrics().connections_opened.increment(1);
-        let _open = Open::new(self.metrics());
-        Connection::new(socket, entry, self.forwarder.clone(), self.phase.clone(), self.rules)
-            .run()
-            .await;
+        let open = Open::new(self.metrics().clone(), permit);
+        Connection::new(
+            socket,
+            (entry, open),
+            self.forwarder.clone(),
+            self.phase.clone(),
+            self.rules,
+        )
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.forwarder.metrics
-    }
-}
-
-/// Counts a socket as open until dropped.
-struct Open<'a>(&'a Metrics);
-
-impl<'a> Open<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.connections.increment(1.0);
-        Self(metrics)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.connections.decrement(1.0);
     }
 }

@@ -14,7 +14,7 @@ use super::stream::Stream;
 
 /// How an address says that it is a unix socket.
 const UNIX: &str = "unix:";
-/// Whoever is of the group may connect to a unix socket, and nobody else.
+/// Anyone who is of the group may connect to a unix socket, and no one else.
 const UNIX_MODE: u32 = 0o660;
 /// The longest path of a unix socket (unix(7)), without the byte that ends it.
 const MOST_PATH_BYTES: usize = 107;

@@ -8,19 +8,17 @@ use shared::service::admin::{Admin, Console, Readiness};
 use shared::service::config::Config;
 use shared::service::telemetry;
 use tokio_rustls::TlsAcceptor;
-use tracing::{info, warn};
 
 use super::doors::Door;
+use super::open_files::OpenFiles;
 use super::tls;
 use crate::{StartError, TerminatorConfig};
 
-/// Files that a terminator has open besides its sockets, at most: connections to the broker, standard streams, its log.
-const OTHER_FILES: u64 = 64;
-
 pub(crate) struct Entrance {
     pub(crate) tls: Option<Credential<TlsAcceptor>>,
-    /// None if nobody is listened to.
+    /// None if there is no way in.
     pub(crate) doors: Vec<Door>,
+    pub(crate) files: OpenFiles,
     pub(crate) admin: Admin,
     pub(crate) readiness: Readiness,
     pub(crate) console: Option<Console>,
@@ -30,7 +28,7 @@ pub(crate) struct Entrance {
 
 impl Entrance {
     pub(crate) async fn open(config: &TerminatorConfig) -> Result<Self, StartError> {
-        raise_file_limit(config.max_connections as u64);
+        let files = OpenFiles::raised(config.max_connections);
         // Before anything is counted.
         telemetry::metrics()?;
         let mut credentials = Credentials::new(&Register::default());
@@ -43,13 +41,14 @@ impl Entrance {
                 source,
             })?);
         }
-        Self::with_admin(config, (tls, credentials), doors).await
+        Self::with_admin(config, (tls, credentials), doors, files).await
     }
 
     pub(crate) async fn with_admin(
         config: &TerminatorConfig,
         (tls, credentials): (Option<Credential<TlsAcceptor>>, Credentials),
         doors: Vec<Door>,
+        files: OpenFiles,
     ) -> Result<Self, StartError> {
         let readiness = Readiness::new();
         let metrics = telemetry::metrics()?;
@@ -63,28 +62,17 @@ impl Entrance {
             metrics,
             credentials.register(),
             console.clone(),
+            &config.admin_allowed_hosts,
         )
         .await?;
         Ok(Self {
             tls,
             doors,
+            files,
             admin,
             readiness,
             console,
             credentials,
         })
-    }
-}
-
-/// Each connection is an open file, and most systems start a process with far fewer than it may have.
-fn raise_file_limit(max_connections: u64) {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(open_files) if open_files < max_connections.saturating_add(OTHER_FILES) => warn!(
-            open_files,
-            max_connections,
-            "the limit of open files is lower than max-connections needs: raise that limit, or lower max-connections"
-        ),
-        Ok(open_files) => info!(open_files, "the limit of open files; each socket is one"),
-        Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
 }

@@ -45,9 +45,11 @@ pub(crate) struct Reading<'a> {
     pub(crate) most_bytes: usize,
 }
 
-/// Agrees to the upgrade.
-pub(crate) async fn agree(stream: &mut Stream, response: &str) -> io::Result<()> {
-    stream.write_all(response.as_bytes()).await?;
+/// Agrees to the upgrade. Frames may follow the response at once.
+pub(crate) async fn agree(stream: &mut Stream, response: String, frames: &[u8]) -> io::Result<()> {
+    let mut bytes = response.into_bytes();
+    bytes.extend_from_slice(frames);
+    stream.write_all(&bytes).await?;
     stream.flush().await
 }
 
@@ -109,7 +111,7 @@ pub(crate) async fn read_request(
     Ok(Request::Refused(Refusal::TooLarge))
 }
 
-/// Reads the PROXY header that a connection begins with, and leaves what comes behind it in `received`. Nothing if the proxy
+/// Reads the PROXY header that a connection begins with, and leaves what comes behind it in `received`. None if the proxy
 /// speaks for itself; without a header it is an error where one is `required`, and otherwise nothing, too.
 pub(crate) async fn read_proxy_header(
     stream: &mut Stream,

@@ -1,4 +1,4 @@
-//! Accepting: nothing is taken that there is no room for, and nobody is turned away without a word.
+//! Accepting: nothing is taken that there is no room for, and no one is turned away without a word.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use shared::credentials::Credential;
 use shared::service::audit::{self, Audit};
 use shared::service::refusals::Refusals;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use shared::wire::protocol::ClientLimits;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
@@ -22,9 +23,12 @@ use super::connection_factory::ConnectionFactory;
 use super::doors::Door;
 use super::handshake::{self, Failure, Reading};
 use super::origin::AllowedOrigins;
+use super::permit::ConnectionPermit;
 use super::proxies::{Proxies, ProxyProtocol, RemotePeer};
 use super::stream::{self, Stream};
+use super::told_limits;
 use super::upgrade::{Refusal, Request};
+use crate::connection::Connection;
 
 /// The wait after an `accept` that failed, as it does without file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -58,6 +62,8 @@ pub(crate) struct Acceptor {
     arrivals: Arc<Arrivals>,
     sockets: Arc<ConnectionFactory>,
     audit: Audit,
+    /// What clients are told of their limits if they ask.
+    told_limits: Vec<u8>,
     /// What an operator is told.
     refusals: Arc<Refusals>,
 }
@@ -107,7 +113,7 @@ impl Listener {
         match acceptor.arrivals.begin(peer.prefix(), Instant::now()) {
             Some(handshake) => {
                 let arrival = acceptor.arrival(peer, Some(handshake));
-                self.tasks.spawn(acceptor.accepted(stream, arrival));
+                self.tasks.spawn(acceptor.accepted(stream, arrival, self.tasks.clone()));
             }
             None => {
                 self.tasks
@@ -124,11 +130,21 @@ impl Acceptor {
             connections: Arc::new(Semaphore::new(limits.max_connections)),
             addresses: Arc::new(Addresses::new(limits.max_connections_per_ip)),
             arrivals: Arc::new(Arrivals::new(limits.handshakes)),
+            told_limits: told_limits::frame(&ClientLimits {
+                max_message_bytes: limits.max_message_size,
+                messages_per_second: sockets.rules.messages_per_second,
+                unauthenticated_messages_per_second: sockets.rules.unauthenticated_messages_per_second,
+            }),
             limits,
             refusals: sockets.registry.common().closings.told(),
             sockets,
             audit: Audit::default(),
         }
+    }
+
+    /// The permits of connections: each takes one.
+    pub(crate) fn connections(&self) -> Arc<Semaphore> {
+        self.connections.clone()
     }
 
     /// What an operator is to be told.
@@ -145,15 +161,20 @@ impl Acceptor {
         }
     }
 
-    /// One connection, from its acceptance to its end.
-    async fn accepted(self: Arc<Self>, mut stream: Stream, mut arrival: Arrival) {
+    /// One connection, from its acceptance to the end of its handshake. From then on it has a task of its own, which has no room
+    /// for what a handshake needs: there may be a hundred thousand of them.
+    async fn accepted(self: Arc<Self>, mut stream: Stream, mut arrival: Arrival, tasks: TaskTracker) {
         match Box::pin(self.introduced(&mut stream, &mut arrival)).await {
             Ok(()) => {}
             Err(Failure::Refused(refusal)) => return self.turned_away(stream, arrival.peer, refusal).await,
             Err(Failure::Gone(error)) => return debug!(%error, "a connection left before its handshake"),
         }
         match Box::pin(self.encrypted(stream, &mut arrival)).await {
-            Ok(stream) => self.admit(stream, arrival).await,
+            Ok(stream) => {
+                if let Some(connection) = self.admit(stream, arrival).await {
+                    tasks.spawn(connection.run());
+                }
+            }
             // There is no way yet to say so.
             Err(refusal) => self.refused(refusal, arrival.peer.address),
         }
@@ -212,30 +233,27 @@ impl Acceptor {
     }
 
     /// A stream that is there already, through the handshake and to its end.
-    #[cfg(any(test, feature = "simulation"))]
     pub(crate) async fn admit_stream(&self, stream: Stream) {
         let peer = RemotePeer {
             is_proxy: false,
             ..RemotePeer::LOCAL
         };
-        self.admit(stream, self.arrival(peer, None)).await;
+        if let Some(connection) = self.admit(stream, self.arrival(peer, None)).await {
+            connection.run().await;
+        }
     }
 
-    async fn admit(&self, stream: Stream, arrival: Arrival) {
-        // The handshake's state is large and short-lived: boxed, it does not make the connection's task large for ever.
-        let opening = Box::pin(self.open(stream, arrival));
-        let Some(Opened { stream, permit, rest }) = opening.await else {
-            return;
-        };
+    /// The connection, if its handshake succeeds.
+    async fn admit(&self, stream: Stream, arrival: Arrival) -> Option<Connection> {
+        let Opened { stream, permit, rest } = self.open(stream, arrival).await?;
         let socket = handshake::socket(stream, rest, self.limits.max_message_size).await;
-        self.sockets.serve(socket).await;
-        drop(permit);
+        Some(self.sockets.connection(socket, permit))
     }
 
     async fn open(&self, mut stream: Stream, mut arrival: Arrival) -> Option<Opened> {
         let opened = self.shake_hands(&mut stream, &mut arrival).await;
         let address = ip_prefix(arrival.peer.address);
-        // Whoever is refused takes no place of those who are not.
+        // Anyone who is refused takes no place of those who are not.
         drop(arrival.handshake);
         match opened {
             Ok(permit) => {
@@ -274,7 +292,7 @@ impl Acceptor {
             deadline,
             handshake,
         } = arrival;
-        // Whoever comes by himself is known before he says anything.
+        // Anyone who comes by himself is known before he says anything.
         let place = peer.prefix().map(|address| self.place(address)).transpose()?;
         let permit = self.connections.clone().try_acquire_owned();
         let permit = permit.map_err(|_| Failure::Refused(Refusal::TooMany))?;
@@ -294,8 +312,13 @@ impl Acceptor {
                 }
             };
             match request {
-                Request::Upgrade { length, response } => {
-                    handshake::agree(stream, &response).await?;
+                Request::Upgrade {
+                    length,
+                    response,
+                    asks_limits,
+                } => {
+                    let frames = if asks_limits { &*self.told_limits } else { &[] };
+                    handshake::agree(stream, response, frames).await?;
                     received.drain(..length);
                     Ok(place)
                 }
@@ -346,10 +369,4 @@ async fn in_time<T>(
         stepped = timeout_at(deadline, step) => stepped.unwrap_or(Err(Failure::Refused(Refusal::TooSlow))),
         () = evicted => Err(Failure::Refused(Refusal::TooMany)),
     }
-}
-
-/// A connection's right to be here, given up when dropped.
-struct ConnectionPermit {
-    _permit: OwnedSemaphorePermit,
-    _place: Place,
 }

@@ -5,7 +5,7 @@
 //! users, not of us.
 //!
 //! An origin is a scheme, a host and a port (RFC 6454 §4), and two are the same if all three are: a page of another port
-//! of the same host may be anybody's.
+//! of the same host may be anyone's.
 
 use shared::service::config::{Shown, Value};
 
@@ -20,7 +20,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of that text, as a browser sends it; nothing if it is none, like `null`.
+    /// The origin of that text, as a browser sends it; none if it is none, like `null`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);

@@ -3,7 +3,9 @@
 //! tokio-tungstenite's own server side answers a plain request with nothing at
 //! all; here every request gets an HTTP answer that says what is wrong.
 
-use shared::wire::protocol::SUBPROTOCOL;
+use std::borrow::Cow;
+
+use shared::wire::protocol::{LIMITS_SUBPROTOCOL, SUBPROTOCOL};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::origin::AllowedOrigins;
@@ -19,8 +21,12 @@ const VERSION: &str = "13";
 pub(crate) enum Request {
     /// More bytes are needed.
     Partial,
-    /// The head ends after `length` bytes, and asks for a socket.
-    Upgrade { length: usize, response: String },
+    /// The head ends after `length` bytes, and asks for a socket; and perhaps to be told its limits.
+    Upgrade {
+        length: usize,
+        response: String,
+        asks_limits: bool,
+    },
     /// It is refused.
     Refused(Refusal),
 }
@@ -161,7 +167,11 @@ pub(crate) fn read(bytes: &[u8], allowed: &AllowedOrigins) -> Request {
     match request.parse(bytes) {
         Ok(httparse::Status::Partial) => Request::Partial,
         Ok(httparse::Status::Complete(length)) => match judge(&request, allowed) {
-            Ok(response) => Request::Upgrade { length, response },
+            Ok((response, asks_limits)) => Request::Upgrade {
+                length,
+                response,
+                asks_limits,
+            },
             Err(refusal) => Request::Refused(refusal),
         },
         Err(httparse::Error::TooManyHeaders) => Request::Refused(Refusal::TooLarge),
@@ -172,8 +182,8 @@ pub(crate) fn read(bytes: &[u8], allowed: &AllowedOrigins) -> Request {
     }
 }
 
-/// All values of a header in the head of a request, in their order.
-pub(crate) fn values<'a>(head: &'a [u8], name: &str) -> Vec<&'a str> {
+/// All values of a header in the head of a request, in their order. What is no text in one of them hides nothing of the rest.
+pub(crate) fn values<'a>(head: &'a [u8], name: &str) -> Vec<Cow<'a, str>> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     if request.parse(head).is_err() {
@@ -183,17 +193,15 @@ pub(crate) fn values<'a>(head: &'a [u8], name: &str) -> Vec<&'a str> {
         .headers
         .iter()
         .filter(|header| header.name.eq_ignore_ascii_case(name));
-    named
-        .filter_map(|header| std::str::from_utf8(header.value).ok())
-        .collect()
+    named.map(|header| String::from_utf8_lossy(header.value)).collect()
 }
 
-fn judge(request: &httparse::Request<'_, '_>, allowed: &AllowedOrigins) -> Result<String, Refusal> {
+fn judge(request: &httparse::Request<'_, '_>, allowed: &AllowedOrigins) -> Result<(String, bool), Refusal> {
     let headers = Headers(request.headers);
     if headers.one("upgrade")?.is_none() {
         return Err(Refusal::NoUpgrade);
     }
-    // What follows the head would be taken for frames here, and for a body by whoever stands in between (RFC 9112 §6.3).
+    // What follows the head would be taken for frames here, and for a body by anyone who stands in between (RFC 9112 §6.3).
     if headers.has("transfer-encoding") || headers.one("content-length")?.is_some_and(|length| length != "0") {
         return Err(Refusal::Malformed("a WebSocket's request has no body"));
     }
@@ -231,9 +239,13 @@ fn judge(request: &httparse::Request<'_, '_>, allowed: &AllowedOrigins) -> Resul
         }
         true => return Err(Refusal::Malformed("the only subprotocol here is countersign.v1.json")),
     };
-    Ok(format!(
+    let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n{protocol}\r\n",
         derive_accept_key(key.as_bytes())
+    );
+    Ok((
+        response,
+        headers.has_token("sec-websocket-protocol", LIMITS_SUBPROTOCOL),
     ))
 }
 
@@ -349,10 +361,15 @@ mod tests {
     #[test]
     fn the_example_of_the_rfc_is_accepted() {
         let bytes = request("/", &HEADERS);
-        let Request::Upgrade { length, response } = read(&bytes, &AllowedOrigins::default()) else {
+        let Request::Upgrade {
+            length,
+            response,
+            asks_limits,
+        } = read(&bytes, &AllowedOrigins::default())
+        else {
             panic!()
         };
-        assert_eq!(length, bytes.len());
+        assert_eq!((length, asks_limits), (bytes.len(), false));
         assert!(response.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
         assert!(
             !response.contains("Protocol:"),
@@ -385,11 +402,22 @@ mod tests {
 
     #[test]
     fn the_subprotocol_is_taken_up_where_it_is_offered() {
-        let Request::Upgrade { response, .. } = with("Sec-WebSocket-Protocol", "other, countersign.v1.json") else {
-            panic!()
-        };
-        assert!(response.contains("Sec-WebSocket-Protocol: countersign.v1.json\r\n"));
-        assert_eq!(status(with("Sec-WebSocket-Protocol", "other")), "400");
+        for (offered, asked) in [
+            ("other, countersign.v1.json", false),
+            ("countersign.limits, countersign.v1.json", true),
+        ] {
+            let Request::Upgrade {
+                response, asks_limits, ..
+            } = with("Sec-WebSocket-Protocol", offered)
+            else {
+                panic!()
+            };
+            assert!(response.contains("Sec-WebSocket-Protocol: countersign.v1.json\r\n"));
+            assert_eq!(asks_limits, asked, "{offered}");
+        }
+        for other in ["other", "countersign.limits"] {
+            assert_eq!(status(with("Sec-WebSocket-Protocol", other)), "400");
+        }
     }
 
     #[test]

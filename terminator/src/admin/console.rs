@@ -15,7 +15,7 @@ use crate::connection::handle::ConnectionHandle;
 use crate::connection::registry::Registry;
 pub use crate::session::{Shown, State};
 
-/// How many connections are shown: more than anybody reads.
+/// How many connections are shown: more than anyone reads.
 const MOST_SHOWN: usize = 60;
 
 /// From where the connections of a terminator can be seen, as long as there is one.
@@ -42,7 +42,7 @@ impl ConsoleView {
     /// Looks at every connection. Of a hundred thousand that takes tens of milliseconds, which no task has to wait for.
     pub async fn survey(&self) -> Survey {
         let registry = self.0.clone();
-        // It fails if the runtime ends, and then nobody looks.
+        // It fails if the runtime ends, and then no one looks.
         spawn_blocking(move || registry.upgrade().map(|registry| survey(&registry)))
             .await
             .ok()
@@ -116,8 +116,8 @@ mod tests {
         let registry = Arc::new(Registry::new(TerminatorId::random(), common()));
         let entries: Vec<_> = (0..200).map(|_| registry.admit()).collect();
         let now = now();
-        entries[3].peer.bind(grant(1, 3_600), now);
-        entries[7].peer.bind(grant(2, 0), now);
+        entries[3].peer.change(|session, _| session.bind(grant(1, 3_600), now));
+        entries[7].peer.change(|session, _| session.bind(grant(2, 0), now));
         let survey = ConsoleView::new(&registry).survey().await;
         let count = |state| {
             survey

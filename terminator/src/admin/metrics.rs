@@ -57,6 +57,13 @@ pub(crate) struct Metrics {
     pub(crate) releases: Counter,
     pub(crate) fetches: Counter,
     pub(crate) revocations: Counter,
+    pub(crate) events_confirmed: Counter,
+    pub(crate) events_refused: Counter,
+    pub(crate) events_dropped: Counter,
+    /// Events that workers may not know of when this terminator is lost.
+    pub(crate) events_unregistered: Counter,
+    /// Those that the broker has not confirmed.
+    pub(crate) events_waiting: Gauge,
     given_back_expired: Counter,
     given_back_gone: Counter,
     asked_missing: Counter,
@@ -95,6 +102,11 @@ impl Metrics {
             releases: counter!("countersign_terminator_hold_release_requests_total"),
             fetches: counter!("countersign_terminator_hold_fetch_requests_total"),
             revocations: counter!("countersign_terminator_revocations_total"),
+            events_confirmed: events("confirmed"),
+            events_refused: events("refused"),
+            events_dropped: events("dropped"),
+            events_unregistered: events("unregistered"),
+            events_waiting: gauge!("countersign_terminator_connection_events_waiting"),
             given_back_expired: given_back("expired"),
             given_back_gone: given_back("gone"),
             asked_missing: asked(Reason::Missing),
@@ -172,7 +184,7 @@ impl Metrics {
 }
 
 /// Makes those that are counted by what rarely happens: a series that begins with its first event hides that event from
-/// whoever asks for its increase.
+/// anyone who asks for its increase.
 fn count_from_zero() {
     let _ = Refusal::ALL.map(handshakes_refused);
     let _ = CloseCode::ALL.map(|code| connections_closed(code.code().to_string()));
@@ -198,6 +210,10 @@ fn expiring(within_s: u64) -> Gauge {
 
 fn answers(outcome: &'static str) -> Counter {
     counter!("countersign_terminator_replies_total", "outcome" => outcome)
+}
+
+fn events(outcome: &'static str) -> Counter {
+    counter!("countersign_terminator_connection_events_total", "outcome" => outcome)
 }
 
 fn given_back(reason: &'static str) -> Counter {

@@ -3,4 +3,6 @@
 pub(crate) mod closings;
 pub mod console;
 pub(crate) mod levels;
+pub mod message_event;
 pub(crate) mod metrics;
+pub(crate) mod observe;

@@ -3,7 +3,7 @@
 //! The store knows which connections an identity has. When it may have lost that, the
 //! terminators tell the workers of their connections anew, so many at a time. The same
 //! is done when this terminator was without the broker for so long that its return
-//! queue may have gone: workers take the connections of such a queue out of the store.
+//! queue may have gone, and when that was gone indeed: workers take the connections of such a queue out of the store.
 //! What was revoked meanwhile it has missed, so it asks for all revocations.
 
 use std::collections::{BTreeSet, HashMap};
@@ -54,6 +54,8 @@ pub(crate) struct Announcer {
     /// The last that was heard of; nothing until one is.
     pub(crate) epochs: watch::Receiver<Option<Epoch>>,
     pub(crate) link: watch::Receiver<Link>,
+    /// Of the return queue.
+    pub(crate) renewals: watch::Receiver<u64>,
     /// Connections of which the store knows.
     pub(crate) entered: mpsc::UnboundedReceiver<ConnectionId>,
 }
@@ -91,8 +93,8 @@ impl Unconfirmed {
 impl Announcer {
     /// Runs for ever.
     pub(crate) async fn run(mut self) {
-        let (mut epochs, mut link) = (self.epochs.clone(), self.link.clone());
-        let mut seen = None;
+        let (mut epochs, mut link, mut renewals) = (self.epochs.clone(), self.link.clone(), self.renewals.clone());
+        let (mut seen, mut was_renewed) = (None, false);
         let mut unconfirmed = Unconfirmed::new();
         loop {
             // Whatever ends, the others go on.
@@ -104,8 +106,10 @@ impl Announcer {
                     // What a worker recorded before is heard of here only later.
                     sleep(STRAGGLERS).await;
                     self.announce_all(&announced, &mut unconfirmed).await;
+                    self.tell_events_again().await;
                 }
                 Ok(()) = link.changed() => {}
+                Ok(()) = renewals.changed() => was_renewed = true,
                 Some(connection) = self.entered.recv() => {
                     unconfirmed.entered(connection);
                     continue;
@@ -123,15 +127,32 @@ impl Announcer {
             let now = Now {
                 instant: Instant::now(),
                 // The workers' may seem to jump when something new is heard of it.
-                wall: self.registry.common().clock.own_now(),
+                wall: self.registry.common().around.clock.own_now(),
             };
-            if seen.replace(now).is_some_and(|seen| is_too_long(seen, now)) {
+            let was_long_away = seen.replace(now).is_some_and(|seen| is_too_long(seen, now));
+            if std::mem::take(&mut was_renewed) || was_long_away {
                 info!(
-                    "reconnected after a long time without the broker: requests all revocations, and announces all connections"
+                    was_long_away,
+                    "the queue of this terminator was gone, or may have been: requests all revocations, and announces all connections"
                 );
                 self.ask_for_revocations().await;
                 self.announce_all(&HashMap::new(), &mut unconfirmed).await;
+                self.tell_events_again().await;
             }
+        }
+    }
+
+    /// Workers that remember which connections are open may have lost that, or have told the end of those of a terminator that
+    /// was away for so long.
+    async fn tell_events_again(&self) {
+        if self.registry.common().events.is_none() {
+            return;
+        }
+        for slice in self.registry.all().chunks(SLICE) {
+            slice
+                .iter()
+                .for_each(|peer| peer.change(|session, now| session.tell_again(now.instant)));
+            sleep(SLICE_PAUSE).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Room for what clients have sent. Who waits for it is served in the order of arrival.
 //!
 //! Two things are bounded in bytes: what the broker has not confirmed, of all connections, because it is kept here; and what
-//! workers have not answered, of all connections that have never said who they are, because everybody's messages wait behind
+//! workers have not answered, of all connections that have never said who they are, because everyone's messages wait behind
 //! it.
 
 use std::pin::Pin;
@@ -33,7 +33,7 @@ pub(crate) struct Room {
     pub(crate) unanswered: Option<OwnedSemaphorePermit>,
 }
 
-/// Room when it comes; nothing if it never does.
+/// Room when it comes; none if it never does.
 pub(crate) type Coming = Pin<Box<dyn Future<Output = Option<Room>> + Send>>;
 
 impl Budget {

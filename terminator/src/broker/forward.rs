@@ -1,22 +1,22 @@
-//! The way out: a client's bytes, stamped, to the workers; and what happens when the broker will not have them.
+//! The way out: a client's bytes, given an id, to the workers; and what happens when the broker will not have them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::bus::{Publication, PublishError, Publisher, Receipt};
 use shared::service::clock::Timestamp;
-use shared::wire::envelope::{ForwardedMessage, MessageKind, Standing, release, run};
+use shared::wire::envelope::{AuthSnapshot, ForwardedMessage, MessageKind, release, run};
 use shared::wire::id::{MessageId, Sequence};
 use shared::wire::protocol::CloseCode;
 use shared::wire::seal::Sealer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tracing::debug;
 
 use super::budget::{Budgets, Room};
 use super::forward_span::ForwardSpan;
 use super::shards::Shards;
 use super::undelivered::UndeliveredPublisher;
+use crate::admin::message_event::MessageEvent;
 use crate::admin::metrics::Metrics;
 use crate::connection::handle::ConnectionHandle;
 use crate::connection::looks::Glance;
@@ -25,7 +25,7 @@ use crate::connection::registry::Registry;
 use crate::context::TerminatorContext;
 use crate::session::{Next, SentBack, What};
 
-/// How many connections tell the workers of their end at a time. Thousands may end together, and nobody's message is to
+/// How many connections tell the workers of their end at a time. Thousands may end together, and no one's message is to
 /// stand in line behind them.
 const MOST_ENDS: usize = 64;
 
@@ -80,16 +80,16 @@ impl Forwarder {
         Received { text, at, looks }
     }
 
-    /// The publication that asks these questions, which one worker handles one after the other; nothing if there are none.
+    /// The publication that asks these requests, which one worker handles one after the other; none if there are none.
     pub(crate) fn together(&self, mut opened: Vec<Opened>) -> Option<Publication> {
         if opened.len() <= 1 {
             return Some(opened.pop()?.into_publication(self));
         }
-        let first = opened.first()?.question.clone();
+        let first = opened.first()?.forwarded.clone();
         let (entries, receipts): (Vec<_>, Vec<_>) = opened.into_iter().map(Opened::into_entry).unzip();
         let settle = move |outcome| receipts.into_iter().for_each(|receipt: Receipt| receipt(outcome));
         Some(Publication {
-            route: self.shards.of(first.stamp.connection),
+            route: self.shards.of(first.message_id.connection),
             message: run::to_message(&first, &entries, &self.return_queue),
             receipt: Box::new(settle),
         })
@@ -97,41 +97,49 @@ impl Forwarder {
 
     /// The publication of a message that goes ahead of its turn.
     pub(crate) fn ahead(&self, peer: &Arc<ConnectionHandle>, message: Received) -> Publication {
-        let (sequence, standing) = peer.send_ahead(message.looks);
-        let stamp = stamp(peer, sequence);
-        debug!(target: "countersign::journey", stage = "ahead", %stamp, "sent ahead of its turn");
-        let leaving =
-            ForwardSpan::received(&peer.common().tracer).publish(stamp, message.text.len(), self.shards.exchange());
-        self.question(peer, stamp, standing, message, None, leaving)
+        let (sequence, snapshot) = peer.change(|session, now| session.send_ahead(message.looks, now.instant));
+        let message_id = message_id(peer, sequence);
+        peer.common().observer.tell(&message_id, MessageEvent::Ahead);
+        let leaving = ForwardSpan::received(&peer.common().tracer).publish(
+            message_id,
+            message.text.len(),
+            self.shards.exchange(),
+        );
+        self.forwarded(peer, message_id, snapshot, message, None, leaving)
             .into_publication(self)
     }
 
-    /// Opens a question. If the broker refuses it, the client is told.
+    /// Opens a request. If the broker refuses it, the client is told.
     pub(crate) fn open(&self, peer: &Arc<ConnectionHandle>, message: Received, room: Option<Room>) -> Opened {
         let (unconfirmed, unanswered) = room.map(|room| (room.unconfirmed, room.unanswered)).unzip();
-        let asked = peer.forward(message.looks, unanswered.flatten());
+        let asked = peer.change(|session, now| session.forward(message.looks, unanswered.flatten(), now.instant));
         self.opened(peer, message, asked, unconfirmed)
     }
 
-    /// A question that is open by now, under that sequence.
+    /// A request that is open by now, under that sequence.
     pub(crate) fn opened(
         &self,
         peer: &Arc<ConnectionHandle>,
         message: Received,
-        (sequence, standing): (Sequence, Standing),
+        (sequence, snapshot): (Sequence, AuthSnapshot),
         unconfirmed: Option<OwnedSemaphorePermit>,
     ) -> Opened {
         let leaving = ForwardSpan::received(&peer.common().tracer);
-        let stamp = stamp(peer, sequence);
+        let message_id = message_id(peer, sequence);
         let (bytes, barrier) = (message.text.len(), message.looks.barrier);
-        debug!(target: "countersign::journey", stage = "forward", %stamp, bytes, barrier, trace_id = leaving.trace_id(), "taken from the socket");
-        let leaving = leaving.publish(stamp, bytes, self.shards.exchange());
-        self.question(peer, stamp, standing, message, unconfirmed, leaving)
+        let forwarded = MessageEvent::Forwarded {
+            bytes,
+            barrier,
+            trace_id: leaving.trace_id(),
+        };
+        peer.common().observer.tell(&message_id, forwarded);
+        let leaving = leaving.publish(message_id, bytes, self.shards.exchange());
+        self.forwarded(peer, message_id, snapshot, message, unconfirmed, leaving)
     }
 
     /// The publication that asks what is to be asked on the connection's own account.
     pub(crate) fn next(&self, peer: &Arc<ConnectionHandle>, next: Next) -> Publication {
-        let stamp = stamp(peer, next.sequence);
+        let message_id = message_id(peer, next.sequence);
         match next.what {
             What::Again(SentBack {
                 body,
@@ -139,33 +147,38 @@ impl Forwarder {
                 received,
                 span,
             }) => {
-                let leaving = if first.is_some() {
-                    debug!(target: "countersign::journey", stage = "forward", %stamp, bytes = body.len(), "its turn has come");
-                    ForwardSpan::received(&peer.common().tracer)
-                } else {
-                    debug!(target: "countersign::journey", stage = "again", %stamp, "forwarded a second time");
-                    ForwardSpan::again(span)
+                let bytes = body.len();
+                let (event, leaving) = match first {
+                    Some(_) => (
+                        MessageEvent::TurnCame { bytes },
+                        ForwardSpan::received(&peer.common().tracer),
+                    ),
+                    None => (MessageEvent::Resent, ForwardSpan::again(span)),
                 };
-                let leaving = leaving.publish(stamp, body.len(), self.shards.exchange());
-                let clock = &peer.common().clock;
+                peer.common().observer.tell(&message_id, event);
+                let leaving = leaving.publish(message_id, bytes, self.shards.exchange());
+                let clock = &peer.common().around.clock;
                 let received = first.or_else(|| received.map(|moment| clock.to_own(moment)));
                 let message = self.received(body, received.unwrap_or_else(|| clock.own_now()));
-                self.question(peer, stamp, next.standing, message, None, leaving)
+                self.forwarded(peer, message_id, next.snapshot, message, None, leaving)
                     .into_publication(self)
             }
             What::Release { from, known } => {
-                debug!(target: "countersign::journey", stage = "release", %stamp, from = from.map(tracing::field::display), "what is held may be handled");
+                let requested = MessageEvent::ReleaseRequested { from };
+                peer.common().observer.tell(&message_id, requested);
                 let peer_of_receipt = peer.clone();
                 let receipt: Receipt = Box::new(move |outcome| {
                     if let Err(error) = outcome {
-                        peer_of_receipt.refused(stamp.sequence, false, &Bytes::new(), error);
+                        peer_of_receipt.notify(|session, now| {
+                            session.refused(message_id.sequence, false, &Bytes::new(), error, now.instant)
+                        });
                     }
                 });
                 self.publication(
                     peer,
-                    stamp,
+                    message_id,
                     MessageKind::Release { from },
-                    next.standing,
+                    next.snapshot,
                     known.map_or_else(Bytes::new, |known| release::to_be_released(&known)),
                     receipt,
                 )
@@ -173,21 +186,21 @@ impl Forwarder {
         }
     }
 
-    /// The publication that tells the workers of a connection's end; nothing if they never heard of it.
+    /// The publication that tells the workers of a connection's end; none if they never heard of it.
     pub(crate) fn closed(&self, peer: &ConnectionHandle, code: Option<CloseCode>) -> Option<Publication> {
-        let (sequence, standing) = peer.look(|session| (session.next_sequence(), session.last_standing()));
+        let (sequence, snapshot) = peer.look(|session| (session.next_sequence(), session.last_snapshot()));
         if sequence == Sequence::FIRST {
             return None;
         }
         let code = code.map(CloseCode::code);
         // If it is lost, the connection's state ends with its token.
         let receipt = Box::new(|_| {});
-        let stamp = stamp(peer, sequence);
+        let message_id = message_id(peer, sequence);
         Some(self.publication(
             peer,
-            stamp,
+            message_id,
             MessageKind::Closed { code },
-            standing,
+            snapshot,
             Bytes::new(),
             receipt,
         ))
@@ -198,12 +211,12 @@ impl Forwarder {
     /// # Errors
     /// If the broker did not take it.
     pub(crate) async fn announced(&self, peer: &ConnectionHandle) -> Result<Option<Sequence>, PublishError> {
-        let (standing, gone) = peer.look(|session| (session.standing(), session.is_gone()));
-        let Some(by) = standing.by.filter(|_| standing.grant.is_some() && !gone) else {
+        let (snapshot, gone) = peer.look(|session| (session.snapshot(), session.is_gone()));
+        let Some(by) = snapshot.by.filter(|_| snapshot.grant.is_some() && !gone) else {
             return Ok(None);
         };
-        let stamp = stamp(peer, by);
-        self.tell(stamp, MessageKind::Announced, standing, peer.common())
+        let message_id = message_id(peer, by);
+        self.tell(message_id, MessageKind::Announced, snapshot, peer.common())
             .await?;
         self.metrics.announced.increment(1);
         Ok(Some(by))
@@ -214,73 +227,80 @@ impl Forwarder {
     /// # Errors
     /// If the broker did not take it.
     pub(crate) async fn back(&self, registry: &Registry) -> Result<(), PublishError> {
-        let stamp = MessageId {
+        let message_id = MessageId {
             connection: registry.nobody(),
             sequence: Sequence::FIRST,
         };
-        self.tell(stamp, MessageKind::Back, Standing::default(), registry.common())
-            .await
+        self.tell(
+            message_id,
+            MessageKind::Back,
+            AuthSnapshot::default(),
+            registry.common(),
+        )
+        .await
     }
 
     async fn tell(
         &self,
-        stamp: MessageId,
+        message_id: MessageId,
         notice: MessageKind,
-        standing: Standing,
+        snapshot: AuthSnapshot,
         common: &TerminatorContext,
     ) -> Result<(), PublishError> {
-        let question = ForwardedMessage {
-            stamp,
+        let forwarded = ForwardedMessage {
+            message_id,
             notice,
-            standing,
+            snapshot,
         };
-        let message = question.to_message(Bytes::new(), &self.return_queue, common.clock.now());
-        self.publisher.publish(self.shards.of(stamp.connection), message).await
+        let message = forwarded.to_message(Bytes::new(), &self.return_queue, common.around.clock.now());
+        self.publisher
+            .publish(self.shards.of(message_id.connection), message)
+            .await
     }
 
-    fn question(
+    fn forwarded(
         &self,
         peer: &Arc<ConnectionHandle>,
-        stamp: MessageId,
-        standing: Standing,
+        message_id: MessageId,
+        snapshot: AuthSnapshot,
         message: Received,
         room: Option<OwnedSemaphorePermit>,
         leaving: ForwardSpan,
     ) -> Opened {
         let Received { text, at, looks: _ } = message;
         let trace = leaving.headers();
-        let body = self.sealer.seal(stamp, text.clone());
-        let (second, since) = (standing.again, Instant::now());
-        let (peer_of_receipt, metrics) = (peer.clone(), self.metrics.clone());
+        let body = self.sealer.seal(message_id, text.clone());
+        let (second, since) = (snapshot.again, Instant::now());
+        let peer_of_receipt = peer.clone();
         let receipt: Receipt = Box::new(move |outcome: Result<(), PublishError>| {
             drop(room);
             match outcome {
                 Ok(()) => {
-                    debug!(target: "countersign::journey", stage = "queue", %stamp, trace_id = leaving.trace_id(), "confirmed by the queue");
-                    metrics.messages_confirmed.increment(1);
-                    metrics
-                        .publish_confirm_duration_seconds
-                        .record(since.elapsed().as_secs_f64());
+                    let confirmed = MessageEvent::Confirmed {
+                        took: since.elapsed(),
+                        trace_id: leaving.trace_id(),
+                    };
+                    peer_of_receipt.common().observer.tell(&message_id, confirmed);
                 }
                 Err(error) => {
                     leaving.fail(error);
-                    refuse(&peer_of_receipt, &metrics, stamp.sequence, second, &text, error);
+                    refuse(&peer_of_receipt, message_id.sequence, second, &text, error);
                 }
             }
         });
         let entry = run::Entry {
             body,
-            received: peer.common().clock.of_own(at),
-            unsettled: standing.unsettled,
+            received: peer.common().around.clock.of_own(at),
+            unsettled: snapshot.unsettled,
             trace,
         };
-        let question = ForwardedMessage {
-            stamp,
+        let forwarded = ForwardedMessage {
+            message_id,
             notice: MessageKind::Message,
-            standing,
+            snapshot,
         };
         Opened {
-            question,
+            forwarded,
             entry,
             receipt,
         }
@@ -289,28 +309,28 @@ impl Forwarder {
     fn publication(
         &self,
         peer: &ConnectionHandle,
-        stamp: MessageId,
+        message_id: MessageId,
         notice: MessageKind,
-        standing: Standing,
+        snapshot: AuthSnapshot,
         body: Bytes,
         receipt: Receipt,
     ) -> Publication {
-        let question = ForwardedMessage {
-            stamp,
+        let forwarded = ForwardedMessage {
+            message_id,
             notice,
-            standing,
+            snapshot,
         };
         Publication {
-            route: self.shards.of(stamp.connection),
-            message: question.to_message(body, &self.return_queue, peer.common().clock.now()),
+            route: self.shards.of(message_id.connection),
+            message: forwarded.to_message(body, &self.return_queue, peer.common().around.clock.now()),
             receipt,
         }
     }
 }
 
-/// A question that is open, before it leaves.
+/// A request that is open, before it leaves.
 pub(crate) struct Opened {
-    question: ForwardedMessage,
+    forwarded: ForwardedMessage,
     entry: run::Entry,
     receipt: Receipt,
 }
@@ -321,10 +341,10 @@ impl Opened {
         let run::Entry {
             body, received, trace, ..
         } = self.entry;
-        let mut message = self.question.to_message(body, &forwarder.return_queue, received);
+        let mut message = self.forwarded.to_message(body, &forwarder.return_queue, received);
         message.properties.headers.extend(trace);
         Publication {
-            route: forwarder.shards.of(self.question.stamp.connection),
+            route: forwarder.shards.of(self.forwarded.message_id.connection),
             message,
             receipt: self.receipt,
         }
@@ -336,22 +356,15 @@ impl Opened {
     }
 }
 
-fn stamp(peer: &ConnectionHandle, sequence: Sequence) -> MessageId {
+fn message_id(peer: &ConnectionHandle, sequence: Sequence) -> MessageId {
     MessageId {
         connection: peer.id(),
         sequence,
     }
 }
 
-fn refuse(
-    peer: &ConnectionHandle,
-    metrics: &Metrics,
-    sequence: Sequence,
-    second: bool,
-    text: &Bytes,
-    error: PublishError,
-) {
-    if peer.refused(sequence, second, text, error) {
-        metrics.message_refused(error);
+fn refuse(peer: &ConnectionHandle, sequence: Sequence, second: bool, text: &Bytes, error: PublishError) {
+    if peer.notify(|session, now| session.refused(sequence, second, text, error, now.instant)) {
+        peer.common().metrics.message_refused(error);
     }
 }

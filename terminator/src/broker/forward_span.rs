@@ -1,7 +1,7 @@
 //! A client's message that is traced, from the socket until the queue has it.
 
 use shared::bus::{PublishError, Value};
-use shared::service::trace::{KeyValue, Span, SpanKind, Tracer, headers, words};
+use shared::service::trace::{KeyValue, Span, SpanKind, TraceId, Tracer, headers, words};
 use shared::wire::id::MessageId;
 
 /// Its spans; they end with this. Nearly always there are none.
@@ -29,15 +29,15 @@ impl ForwardSpan {
     }
 
     /// It goes to that exchange.
-    pub(crate) fn publish(mut self, stamp: MessageId, bytes: usize, exchange: &str) -> Self {
+    pub(crate) fn publish(mut self, message_id: MessageId, bytes: usize, exchange: &str) -> Self {
         self.received
-            .describe(|| [KeyValue::new(words::STAMP, stamp.to_string())]);
+            .describe(|| [KeyValue::new(words::CONVERSATION_ID, message_id.to_string())]);
         self.publish = self.received.child("publish", SpanKind::Producer);
         self.publish.describe(|| words::messaging("publish", "send", exchange));
         self.publish.describe(|| {
             let size = i64::try_from(bytes).unwrap_or(i64::MAX);
             [
-                KeyValue::new(words::STAMP, stamp.to_string()),
+                KeyValue::new(words::CONVERSATION_ID, message_id.to_string()),
                 KeyValue::new(words::BODY_SIZE, size),
             ]
         });
@@ -49,9 +49,9 @@ impl ForwardSpan {
         headers::of_span(&self.publish)
     }
 
-    /// The trace's name, for the log.
-    pub(crate) fn trace_id(&self) -> Option<impl tracing::Value + use<>> {
-        self.received.trace_id().map(tracing::field::display)
+    /// The trace's name.
+    pub(crate) fn trace_id(&self) -> Option<TraceId> {
+        self.received.trace_id()
     }
 
     /// The queue will not have it.

@@ -1,4 +1,4 @@
-//! What all connections may do just now: it follows the broker, and in the end the shutdown.
+//! What all connections may do at the moment: it follows the broker, and in the end the shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(crate) enum Phase {
     Forwarding,
     /// The broker is away: they forward nothing, and TCP holds the client back.
     Waiting,
-    /// The broker is away for longer than anybody should wait: they refuse it.
+    /// The broker is away for longer than anyone should wait: they refuse it.
     Refusing,
     /// The terminator leaves: each connection goes when its turn comes, within `spread`, and all it asked is answered.
     Draining { spread: Duration },

@@ -1,8 +1,9 @@
-//! The way back: answers and errands out of the return queue, each to its connection, and what is taken back to all.
+//! The way back: answers and commands out of the return queue, each to its connection, and what is revoked to all.
 
 use std::sync::Arc;
 
 use shared::bus::{Consumer, Delivery, Whole};
+use shared::service::trace::{Span, SpanKind};
 use shared::wire::envelope::{Bounced, Clocks, Command, Epoch, Reply, Return, Spread, Verdict};
 use shared::wire::id::{ConnectionId, MessageId};
 use shared::wire::revocation::{Revocation, Revocations};
@@ -11,18 +12,19 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, warn};
 
 use super::undelivered::{Back, UndeliveredPublisher};
+use crate::admin::message_event::MessageEvent;
 use crate::connection::registry::Registry;
 use crate::context::TerminatorContext;
 use crate::session::DeliveryResult;
-use crate::session::refuse::cannot_be_read;
+use crate::session::notices::refuse::cannot_be_read;
 
 /// What the one task holds that empties the return queue.
 pub(crate) struct ReplyConsumer {
     pub(crate) registry: Arc<Registry>,
     pub(crate) undelivered: UndeliveredPublisher,
-    /// What has been taken back. Only this task brings grants, so it alone need know.
+    /// What has been revoked. Only this task brings grants, so it alone need know.
     revoked: Revocations,
-    /// The epoch of the store, for whoever announces connections.
+    /// The epoch of the store, for anyone who announces connections.
     epochs: watch::Sender<Option<Epoch>>,
     /// For the same: connections of which the store knows.
     entered: mpsc::UnboundedSender<ConnectionId>,
@@ -74,13 +76,13 @@ impl ReplyConsumer {
             }
             // It is for workers alone.
             Return::Rules(_) | Return::Cancelled(_) | Return::Load(_) => delivery.ack(),
-            Return::Reply(stamp, answer) => self.answer(stamp, answer, delivery),
+            Return::Reply(message_id, answer) => self.answer(message_id, answer, delivery),
             Return::Command(connection, Command::Entered) => {
                 // Without an announcer, the terminator is over.
                 let _ = self.entered.send(connection);
                 delivery.ack();
             }
-            Return::Command(connection, errand) => self.errand(connection, errand, delivery),
+            Return::Command(connection, command) => self.command(connection, command, delivery),
             Return::Spread(spread) => self.spread(&spread, delivery).await,
         }
     }
@@ -90,76 +92,83 @@ impl ReplyConsumer {
     async fn spread(&self, spread: &Spread, delivery: Delivery) {
         let whole = Whole::of(delivery);
         for connection in spread.connections() {
-            self.common().load.until_room().await;
+            self.common().around.load.until_room().await;
             let part = whole.part(spread.to_one(connection));
-            self.errand(connection, Command::Write(spread.write.clone()), part);
+            self.command(connection, Command::Write(spread.write.clone()), part);
         }
         whole.finish();
     }
 
-    fn answer(&self, stamp: MessageId, mut answer: Reply, mut delivery: Delivery) {
+    fn answer(&self, message_id: MessageId, mut answer: Reply, mut delivery: Delivery) {
         if answer.verdict == Verdict::Again {
-            self.open(stamp, &mut answer, &mut delivery);
+            self.open(message_id, &mut answer, &mut delivery);
         }
         if let Some(clocks) = Clocks::read(&delivery.message.properties) {
-            self.common().clock.hear(clocks);
+            self.common().around.clock.hear(clocks);
         }
         if answer.part.more && delivery.message.body.is_empty() {
             // A grant whose answer takes its time. Of a connection that is gone it means nothing.
-            if let Some(peer) = self.registry.find(stamp.connection) {
-                peer.granted(stamp.sequence, answer, &self.revoked, self.common().now());
+            if let Some(peer) = self.registry.find(message_id.connection) {
+                peer.notify(|session, now| session.granted(message_id.sequence, answer, &self.revoked, now));
             }
             return delivery.ack();
         }
-        debug!(target: "countersign::journey", stage = "return", %stamp, "an answer came");
+        self.common().observer.tell(&message_id, MessageEvent::Replied);
         let wanted = answer.identity.is_some() && !delivery.message.body.is_empty();
         let (part, second) = (answer.part, answer.second);
-        let now = self.common().now();
-        let brought = match self.registry.find(stamp.connection) {
-            Some(peer) => peer.answer(stamp.sequence, answer, delivery, &self.revoked, now),
+        let waits = if answer.verdict == Verdict::Again {
+            let tracer = &self.common().tracer;
+            tracer.follow_headers(&delivery.message.properties, "wait", SpanKind::Consumer)
+        } else {
+            Span::NONE
+        };
+        let brought = match self.registry.find(message_id.connection) {
+            Some(peer) => peer.notify(|session, now| {
+                session.answer(message_id.sequence, answer, delivery, waits, &self.revoked, now)
+            }),
             None => DeliveryResult::Unknown(delivery),
         };
         let wanted = match &brought {
             // It was written before the connection ended, or has gone back already.
-            DeliveryResult::Unknown(_) if self.registry.has_come(stamp, part, second) => false,
+            DeliveryResult::Unknown(_) if self.registry.has_come(message_id, part, second) => false,
             _ => wanted,
         };
         self.note(brought, wanted);
     }
 
     /// What is sent back is as it was sent. If it cannot be opened any more, that is its answer.
-    fn open(&self, stamp: MessageId, answer: &mut Reply, delivery: &mut Delivery) {
-        delivery.message.body = match self.sealer.open(stamp, &delivery.message.body) {
+    fn open(&self, message_id: MessageId, answer: &mut Reply, delivery: &mut Delivery) {
+        delivery.message.body = match self.sealer.open(message_id, &delivery.message.body) {
             Ok(opened) => opened,
             Err(why) => {
-                warn!(%stamp, %why, "a returned message cannot be opened, and is refused: was its key removed from seal-keys?");
+                warn!(%message_id, %why, "a returned message cannot be opened, and is refused: was its key removed from seal-keys?");
                 answer.verdict = Verdict::Done;
                 cannot_be_read()
             }
         };
     }
 
-    fn errand(&self, connection: ConnectionId, errand: Command, delivery: Delivery) {
-        let wanted = match &errand {
+    fn command(&self, connection: ConnectionId, command: Command, delivery: Delivery) {
+        let wanted = match &command {
             Command::Write(write) => write.identity.is_some(),
-            Command::Wake { .. } => true,
+            Command::Wake { .. } | Command::OverLimit { .. } | Command::Check { .. } => true,
             Command::Fetched { .. } | Command::Replaced | Command::Entered => false,
         };
         let brought = match self.registry.find(connection) {
-            Some(peer) => peer.errand(errand, delivery),
+            Some(peer) => peer.notify(|session, now| session.command(command, delivery, now.instant)),
             None => DeliveryResult::Gone(delivery),
         };
         self.note(brought, wanted);
     }
 
-    /// Counts what came. What came for nobody goes back if somebody else may have it.
+    /// Counts what came. What came for no one goes back if someone else may have it.
     fn note(&self, brought: DeliveryResult, wanted: bool) {
         let metrics = &self.common().metrics;
         match brought {
             DeliveryResult::Taken => metrics.answers_delivered.increment(1),
             DeliveryResult::Duplicate => metrics.answers_duplicate.increment(1),
             DeliveryResult::Gone(delivery) | DeliveryResult::Unknown(delivery) if wanted => {
-                self.undelivered.send(Back::Bounce(delivery, Bounced::Gone))
+                self.undelivered.send(Back::Undelivered(delivery, Bounced::Gone))
             }
             DeliveryResult::Gone(delivery) | DeliveryResult::Unknown(delivery) => {
                 metrics.answers_orphaned.increment(1);
@@ -179,7 +188,9 @@ impl ReplyConsumer {
         }
         for revocation in revocations {
             for peer in self.registry.meant_by(revocation.target) {
-                peer.heed(&self.revoked, now);
+                if peer.change(|session, now| session.heed(&self.revoked, now)) {
+                    peer.wake.notify_one();
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Giving back what could not be written, and asking for it again.
 //!
 //! Both leave by one publisher, so that a request for what is held never overtakes
-//! what was given back before it. Nobody waits here: what is given back while the
+//! what was given back before it. No one waits here: what is given back while the
 //! broker is away waits in a queue that is bounded by what the broker has given
 //! out, and each is acknowledged only when the workers have it.
 
@@ -13,9 +13,9 @@ use shared::bus::{Delivery, Message, Publication, PublishError, Publisher, Recei
 use shared::wire::envelope::{Bounced, Fetch, undelivered};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use tracing::{debug, error};
+use tracing::error;
 
-use crate::admin::metrics::Metrics;
+use crate::admin::message_event::{MessageEvent, Observer};
 
 /// What the queue does not take comes again from where it was only after this, or it would be back at once.
 const OFFER_AGAIN: Duration = Duration::from_secs(1);
@@ -23,8 +23,8 @@ const OFFER_AGAIN: Duration = Duration::from_secs(1);
 /// What a connection does not write but leave to the workers, in this order.
 pub(crate) enum Back {
     /// This was not written.
-    Bounce(Delivery, Bounced),
-    /// This was, and whoever pushed it wants to know.
+    Undelivered(Delivery, Bounced),
+    /// This was, and the one who pushed it wants to know.
     Written(Delivery),
     /// What is held is wanted.
     Fetch(Fetch),
@@ -35,39 +35,36 @@ pub(crate) enum Back {
 pub(crate) struct UndeliveredPublisher {
     queue: mpsc::UnboundedSender<Publication>,
     route: Route,
-    metrics: Arc<Metrics>,
+    observer: Arc<Observer>,
 }
 
 impl UndeliveredPublisher {
     /// A way back, and what [`run`] needs to walk it.
-    pub(crate) fn new(names: &Names, metrics: Arc<Metrics>) -> (Self, mpsc::UnboundedReceiver<Publication>) {
+    pub(crate) fn new(names: &Names, observer: Arc<Observer>) -> (Self, mpsc::UnboundedReceiver<Publication>) {
         let (queue, waiting) = mpsc::unbounded_channel();
         let route = Route::new(&names.internal_exchange().name, keys::UNDELIVERED);
-        (Self { queue, route, metrics }, waiting)
+        (Self { queue, route, observer }, waiting)
     }
 
     pub(crate) fn send(&self, back: Back) {
         match back {
-            Back::Bounce(delivery, why) => self.bounce(delivery, why),
+            Back::Undelivered(delivery, why) => self.send_undelivered(delivery, why),
             Back::Written(mut delivery) => {
                 let message = undelivered::written(delivery.take_message());
                 self.publish(message, receipt(delivery));
             }
             Back::Fetch(fetch) => {
-                self.metrics.fetches.increment(1);
-                debug!(target: "countersign::journey", stage = "fetch", connection = %fetch.connection, "asked for what is held");
+                self.observer.tell(&fetch.connection, MessageEvent::FetchRequested);
                 // If it is lost, it is asked for again.
                 self.publish(fetch.to_message(), Box::new(|_| {}));
             }
         }
     }
 
-    fn bounce(&self, mut delivery: Delivery, why: Bounced) {
-        self.metrics.given_back(why);
+    fn send_undelivered(&self, mut delivery: Delivery, why: Bounced) {
         let message = delivery.take_message();
-        if let Some(stamp) = &message.properties.correlation_id {
-            debug!(target: "countersign::journey", stage = "bounced", stamp, ?why, "given back");
-        }
+        let message_id = message.properties.correlation_id.as_deref().unwrap_or_default();
+        self.observer.tell(&message_id, MessageEvent::Bounced { why });
         self.publish(why.to_message(message), receipt(delivery));
     }
 
@@ -99,7 +96,7 @@ fn receipt(delivery: Delivery) -> Receipt {
     })
 }
 
-/// Publishes what is given back, in order, until nobody can give back any more.
+/// Publishes what is given back, in order, until no one can give back any more.
 pub(crate) async fn run(mut waiting: mpsc::UnboundedReceiver<Publication>, publisher: Publisher) {
     while let Some(publication) = waiting.recv().await {
         publisher.submit(publication).await;

@@ -1,4 +1,4 @@
-//! A client's acknowledgements of pushes, which go no further than here: they wait for nobody, and cost no broker anything.
+//! A client's acknowledgements of pushes, which go no further than here: they wait for no one, and cost no broker anything.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -29,7 +29,7 @@ impl Connection {
                 return true;
             }
         };
-        let Acknowledged { done, known, unknown } = self.entry.peer.acknowledge(&ack);
+        let Acknowledged { done, known, unknown } = self.entry.peer.notify(|session, _| session.acknowledge(&ack));
         self.forwarder.metrics.pushes_acknowledged.increment(known as u64);
         self.forwarder
             .metrics

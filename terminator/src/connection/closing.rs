@@ -22,7 +22,7 @@ use crate::accept::handshake::linger;
 use crate::accept::stream::Stream;
 use crate::connection::{Connection, beside, submitted};
 use crate::session::notices::last_error;
-use crate::session::refuse::unforwarded;
+use crate::session::notices::refuse::unforwarded;
 use crate::session::{Dismissed, Session};
 
 /// The time for the last errors and the closing handshake (RFC 6455 §7.1.2).
@@ -49,14 +49,17 @@ pub(crate) async fn take_leave(mut connection: Connection, ending: CloseReason) 
     }
     refuse_ahead(&mut connection, ending);
     // From here on, what comes for it goes where the rest goes.
-    let Dismissed { texts, back } = connection.entry.peer.dismiss(ending);
+    let Dismissed { texts, back } = connection
+        .entry
+        .peer
+        .change(|session, now| session.dismiss(ending, now.instant));
     for back in back {
         connection.forwarder.undelivered.send(back);
     }
     if let CloseReason::Close { code, say } = ending {
         let (deadline, id) = (deadline(&connection), connection.entry.peer.id());
         if Instant::now() < deadline {
-            // Whoever does not take the good-bye in time goes without.
+            // Anyone who does not take the good-bye in time goes without.
             let closing = timeout_at(deadline, close(&mut connection.socket, texts, (code, id), say));
             let _ = beside(pin!(closing), &mut connection.parked).await;
         }
@@ -64,7 +67,7 @@ pub(crate) async fn take_leave(mut connection: Connection, ending: CloseReason) 
     tell_workers(connection, ending).await;
 }
 
-/// Until when the socket may be written to. What it has not taken of what was in the name of an identity goes first.
+/// Until when the socket may be written to. What it has not taken of what was on behalf of an identity goes first.
 fn deadline(connection: &Connection) -> Instant {
     let deadline = Instant::now() + CLOSE_TIMEOUT;
     let limit = connection.entry.peer.look(Session::write_limit);
@@ -82,11 +85,11 @@ async fn end(connection: &mut Connection) {
         connection.broker_awaited().await;
     }
     let deadline = Instant::now()
-        + match connection.entry.peer.common().shares.run {
+        + match connection.entry.peer.common().around.limits.run {
             Some(_) => SEE_OFF_TIMEOUT_IN_ORDER,
             None => SEE_OFF_TIMEOUT,
         };
-    connection.entry.peer.leave();
+    connection.entry.peer.change(|session, _| session.leave());
     let waits = async {
         let mut ended = connection.forward_ahead();
         while ended.is_none() && (!connection.ahead.is_empty() || connection.entry.peer.look(Session::is_undecided)) {
@@ -99,12 +102,12 @@ async fn end(connection: &mut Connection) {
             ended = connection.forward_ahead();
         }
     };
-    // What has waited that long was sent by nobody who could know its answer.
+    // What has waited that long was sent by no one who could know its answer.
     let _ = timeout_at(deadline, waits).await;
 }
 
 /// What was read and is not forwarded any more is refused, so that the client knows. Of a terminator that leaves it is not:
-/// what nobody has answered is sent to the next one, as what was never read.
+/// what no one has answered is sent to the next one, as what was never read.
 fn refuse_ahead(connection: &mut Connection, ending: CloseReason) {
     if ending.code() == Some(CloseCode::Restart) {
         return;
@@ -124,7 +127,7 @@ async fn close(
 ) {
     let error = last_error(code).filter(|_| say);
     let error = error.map(|error| Bytes::from(ServerMessage::error(None, &error).to_json()));
-    // Whoever reads too slowly is not given more.
+    // Anyone who reads too slowly is not given more.
     let texts = if code == CloseCode::SlowReader {
         Vec::new()
     } else {
@@ -140,7 +143,7 @@ async fn close(
     }
     let frame = CloseFrame {
         code: FrameCode::from(code.code()),
-        // By its connection, that is, whoever runs this can have it explained.
+        // By its connection, that is, anyone who runs this can have it explained.
         reason: format!("{} ({connection})", code.reason()).into(),
     };
     if socket.close(Some(frame)).await.is_ok() {

@@ -25,7 +25,7 @@ struct Entries {
 }
 
 impl Index {
-    /// A connection is somebody else's than before.
+    /// A connection is someone else's than before.
     pub(crate) fn moved(&self, connection: u64, before: Option<Owner>, after: Option<Owner>) {
         if before == after {
             return;

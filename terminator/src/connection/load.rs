@@ -1,8 +1,8 @@
 //! What all connections together keep in memory for clients that do not read it, and who gives way when that is too much.
 //!
 //! Each connection has a bound of its own (`send-queue-bytes`), but ten thousand times that is more than a machine has. And
-//! what is not written is not acknowledged, of which the broker gives out only so many: whoever reads nothing takes that
-//! away from everybody. So there is a budget for all, of bytes and of texts. Above three quarters of it those give way
+//! what is not written is not acknowledged, of which the broker gives out only so many: anyone who reads nothing takes that
+//! away from everyone. So there is a budget for all, of bytes and of texts. Above three quarters of it those give way
 //! that hold most, and more than their part, and whose sockets have taken nothing for a second, as slow readers do, until half
 //! of it is free: what was theirs goes back to the workers. At the whole of it a connection that holds more than a sixteenth of its own bound
 //! gives way when it is to hold more.
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::broker::PREFETCH;
 
-/// A socket that has not taken what it was given for so long is a slow reader's, if somebody has to give way.
+/// A socket that has not taken what it was given for so long is a slow reader's, if someone has to give way.
 pub(crate) const STALLED: Duration = Duration::from_secs(1);
 /// The most texts that wait, all connections together: of what the broker gives out, half is for what is kept behind fetches.
 const MOST_TEXTS: usize = PREFETCH as usize / 2;

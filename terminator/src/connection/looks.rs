@@ -27,7 +27,7 @@ pub(crate) struct Looks {
     pub(crate) mark: Option<Mark>,
     /// It may give up a message before it, and then waits for none.
     pub(crate) cancels: bool,
-    /// It may acknowledge pushes, which is nobody's business but ours.
+    /// It may acknowledge pushes, which is no one's business but ours.
     pub(crate) acknowledges: bool,
 }
 
@@ -77,11 +77,11 @@ impl Glance {
             logs_out: barrier && self.log_outs.iter().any(|word| word.find(text).is_some()),
             proves: token.is_some(),
             mark: token.and_then(|place| text.get(place..)).map(Mark::of),
-            // Whoever gives something up says its `id`, and no more.
             acknowledges: self
                 .acknowledgement
                 .as_ref()
                 .is_some_and(|word| word.find(text).is_some()),
+            // Anyone who gives something up says its `id`, and no more.
             cancels: text.len() <= MOST_CANCEL_BYTES && self.cancel.find(text).is_some(),
         }
     }

@@ -44,6 +44,7 @@ use self::reading::Reading;
 use crate::broker::undelivered::Back;
 use crate::connection::close_reason::CloseReason;
 
+use crate::accept::permit::Open;
 use crate::accept::stream::Stream;
 use crate::broker::forward::Forwarder;
 use crate::broker::phase::Phase;
@@ -65,6 +66,7 @@ pub(crate) struct Rules {
 pub(crate) struct Connection {
     pub(crate) socket: WebSocketStream<Stream>,
     pub(crate) entry: Entry,
+    _open: Open,
     pub(crate) forwarder: Arc<Forwarder>,
     phase: watch::Receiver<Phase>,
     idle_timeout: Duration,
@@ -76,7 +78,7 @@ pub(crate) struct Connection {
     last_heard: Instant,
     pinged: bool,
     leaving: ForwardSpan,
-    /// A question that found no room on its way to the broker; nothing is forwarded meanwhile.
+    /// A request that found no room on its way to the broker; nothing is forwarded meanwhile.
     pub(crate) parked: Option<Parked>,
     /// What was read and may not be forwarded yet.
     pub(crate) ahead: ReadAhead,
@@ -109,7 +111,7 @@ enum Event {
 impl Connection {
     pub(crate) fn new(
         socket: WebSocketStream<Stream>,
-        entry: Entry,
+        (entry, open): (Entry, Open),
         forwarder: Arc<Forwarder>,
         phase: watch::Receiver<Phase>,
         rules: Rules,
@@ -117,6 +119,7 @@ impl Connection {
         Self {
             socket,
             entry,
+            _open: open,
             forwarder,
             phase,
             idle_timeout: rules.idle_timeout,
@@ -135,13 +138,20 @@ impl Connection {
     }
 
     /// Serves the socket until it ends, closes it, and tells the workers.
-    pub(crate) async fn run(mut self) {
-        let ending = self.serve().await;
-        self.forwarder.metrics.connection_closed(ending);
-        let (peer, common) = (&self.entry.peer, self.entry.peer.common());
-        common.closings.note(common.clock.now(), peer.id(), ending);
-        debug!(connection = %peer.id(), ?ending, "connection closed");
-        Box::pin(closing::take_leave(self, ending)).await;
+    ///
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` has room for its argument and for the variable that this becomes"
+    )]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let ending = self.serve().await;
+            self.forwarder.metrics.connection_closed(ending);
+            let (peer, common) = (&self.entry.peer, self.entry.peer.common());
+            common.closings.note(common.around.clock.now(), peer.id(), ending);
+            debug!(connection = %peer.id(), ?ending, "connection closed");
+            Box::pin(closing::take_leave(self, ending)).await;
+        }
     }
 
     async fn serve(&mut self) -> CloseReason {
@@ -201,7 +211,7 @@ impl Connection {
     /// Asks what the connection has to ask on its own account, as far as there is room.
     pub(crate) fn ask_workers(&mut self) {
         while self.parked.is_none()
-            && let Some(next) = self.entry.peer.next_question()
+            && let Some(next) = self.entry.peer.change(|session, now| session.next_request(now.instant))
         {
             let publication = self.forwarder.next(&self.entry.peer, next);
             self.submit(publication);
@@ -216,7 +226,7 @@ impl Connection {
             }
             // What is not awaited does not stay in the task.
             let mut writing = {
-                let batch = self.entry.peer.take();
+                let batch = self.entry.peer.change(|session, now| session.take(now.instant));
                 if batch.is_empty() {
                     if self.entry.peer.look(Session::has_held) {
                         // What it waited for may just have come.
@@ -237,22 +247,26 @@ impl Connection {
             if let Err(ending) = written {
                 self.unflushed = writing.is_guarded();
                 // What was written before goes back before it.
-                let unacknowledged = self.entry.peer.take_unacknowledged();
+                let unacknowledged = self.entry.peer.change(|session, _| session.take_unacknowledged());
                 for delivery in unacknowledged.into_iter().chain(writing.rest()) {
                     self.forwarder
                         .undelivered
-                        .send(Back::Bounce(delivery, ending.bounced()));
+                        .send(Back::Undelivered(delivery, ending.bounced()));
                 }
                 return Some(ending);
             }
             let written = writing
-                .wanted()
-                .filter_map(|(delivery, again)| self.entry.peer.wrote(delivery, again));
+                .wanted(&self.entry.peer.common().observer)
+                .filter_map(|(delivery, again)| {
+                    self.entry
+                        .peer
+                        .change(|session, now| session.wrote(delivery, again, now.instant))
+                });
             self.conclude(written.collect());
         }
     }
 
-    /// Whoever pushed these is told that they have arrived, if they want to know.
+    /// The one who pushed these is told that they have arrived, if they want to know.
     pub(crate) fn conclude(&self, arrived: Vec<Delivery>) {
         for delivery in arrived {
             if Command::has_producer(&delivery.message.properties) {
@@ -328,7 +342,7 @@ impl Connection {
 }
 
 /// Does something that may take long, while what waits for room is handed over when there is some: the room that a slow
-/// socket's message waited for would else be nobody's meanwhile.
+/// socket's message waited for would else be no one's meanwhile.
 pub(crate) fn beside<F: Future>(
     mut doing: Pin<&mut F>,
     parked: &mut Option<Parked>,
@@ -369,9 +383,9 @@ mod tests {
         const fn size<F: Future>(_: fn(Connection) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(Connection::run) <= 1_648, "{}", size(Connection::run));
+        assert!(size(Connection::run) <= 1_040, "{}", size(Connection::run));
         assert!(
-            size_of::<crate::connection::handle::ConnectionHandle>() <= 576,
+            size_of::<crate::connection::handle::ConnectionHandle>() <= 592,
             "{}",
             size_of::<crate::connection::handle::ConnectionHandle>()
         );

@@ -19,11 +19,11 @@ const MOST_OUTGOING: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) text: Bytes,
-    /// In whose name it may be written; nothing if it is for whoever reads it.
+    /// On whose behalf it may be written; none if it is for anyone who reads it.
     pub(crate) identity: Option<IdentityTag>,
     /// By which it is known if it comes again.
     pub(crate) key: Option<Key>,
-    /// It answers a question of this connection, and goes before what waits for a fetch unless another answer waits there.
+    /// It answers a request of this connection, and goes before what waits for a fetch unless another answer waits there.
     pub(crate) is_answer: bool,
     /// It goes before what waits for a fetch.
     pub(crate) ahead: bool,

@@ -14,13 +14,13 @@ use crate::broker::forward::Forwarder;
 
 /// A message that waits for room.
 pub(crate) enum Parked {
-    /// For the bytes of it. It is stamped when there is room, so that nothing else of its connection can come between.
+    /// For the bytes of it. It is given an id when there is room, so that nothing else of its connection can come between.
     ForBytes(Box<Unsent>),
     /// In the queue.
     InQueue(Box<Waiting>),
 }
 
-/// A message that is not stamped yet; nothing once it is.
+/// A message that is not given an id yet; nothing once it is.
 pub(crate) struct Unsent {
     pub(crate) message: Option<Received>,
     pub(crate) room: Coming,
@@ -57,7 +57,9 @@ impl Parked {
             Self::ForBytes(unsent) => {
                 if let Some(message) = &unsent.message {
                     unsent.forwarder.metrics.message_refused(reason);
-                    unsent.peer.refuse_unsent(&message.text, reason);
+                    unsent
+                        .peer
+                        .notify(|session, _| session.refuse_unsent(&message.text, reason));
                 }
             }
         }

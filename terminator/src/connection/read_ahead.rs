@@ -2,7 +2,7 @@
 //!
 //! A connection whose share in flight is used up is held back by TCP, but not at
 //! once: were its socket not read at all, no ping behind its messages would be answered,
-//! and nobody would see that its client has left. So a little is read ahead, in order.
+//! and no one would see that its client has left. So a little is read ahead, in order.
 
 use std::collections::VecDeque;
 

@@ -16,7 +16,7 @@ use super::parked::{Parked, Unsent};
 use super::{Connection, ForwardSpan};
 use crate::broker::phase::Phase;
 use crate::session::Session;
-use crate::session::refuse::refusal;
+use crate::session::notices::refuse::refusal;
 
 /// How long what was sent before a frame that broke the rules may wait to be forwarded and answered.
 const BROKEN_PATIENCE: Duration = Duration::from_secs(10);
@@ -32,11 +32,13 @@ pub(super) enum Reading {
 }
 
 impl Connection {
-    /// A socket that is not read holds its client back by TCP. Of nobody in particular no more is kept than must be.
+    /// A socket that is not read holds its client back by TCP. Of no one in particular no more is kept than must be.
     pub(super) fn may_read(&self) -> bool {
         self.reading == Reading::Goes
             && self.leaving != ForwardSpan::WhenQuiet
-            && self.ahead.has_room(|| self.entry.peer.look(Session::was_ever_bound))
+            && self
+                .ahead
+                .has_room(|| self.entry.peer.look(Session::was_ever_authenticated))
     }
 
     fn may_forward(&self) -> bool {
@@ -79,7 +81,9 @@ impl Connection {
             && self.parked.is_none()
         {
             self.reading = Reading::Over(ending);
-            self.entry.peer.close(ending);
+            self.entry
+                .peer
+                .notify(|session, now| session.close(ending, now.instant));
         }
     }
 
@@ -95,13 +99,15 @@ impl Connection {
 
     fn on_text(&mut self, text: Bytes) -> Option<CloseReason> {
         self.forwarder.metrics.messages_received.increment(1);
-        let message = self.forwarder.received(text, self.entry.peer.common().clock.own_now());
+        let message = self
+            .forwarder
+            .received(text, self.entry.peer.common().around.clock.own_now());
         let looks = message.looks;
         if looks.acknowledges && self.acknowledge(&message.text) {
             return None;
         }
         if looks.logs_out {
-            self.entry.peer.reads_log_out();
+            self.entry.peer.change(|session, _| session.reads_log_out());
         }
         self.ahead.push(message);
         // What came with it is read first, so that it goes together; but not what may give up what is before it.
@@ -134,7 +140,9 @@ impl Connection {
         self.send_ahead();
         let waits = !self.ahead.is_empty();
         if waits || self.waits_ahead {
-            self.entry.peer.reads_ahead(&self.ahead);
+            self.entry
+                .peer
+                .change(|session, now| session.reads_ahead(&self.ahead, now.instant));
         }
         self.waits_ahead = waits;
         ending
@@ -148,8 +156,8 @@ impl Connection {
         }
         let (mut taken, mut bytes) = (Vec::new(), 0);
         let mut ending = None;
-        peer.forward_run(|session, now| {
-            let (most, is_authenticated) = (session.most_in_a_run(), session.was_ever_bound());
+        peer.change(|session, now| {
+            let (most, is_authenticated) = (session.most_in_a_run(), session.was_ever_authenticated());
             while taken.len() < most
                 && let Some(next) = self.ahead.first()
             {
@@ -165,8 +173,8 @@ impl Connection {
                 let Some(message) = self.ahead.pop() else { break };
                 match self.forwarder.rooms.take(length, is_authenticated) {
                     Ok(room) => {
-                        let (sequence, standing) = session.forward(looks, room.unanswered, now);
-                        taken.push((message, sequence, standing, room.unconfirmed));
+                        let (sequence, snapshot) = session.forward(looks, room.unanswered, now.instant);
+                        taken.push((message, sequence, snapshot, room.unconfirmed));
                     }
                     Err(room) if taken.is_empty() => {
                         self.parked = Some(Parked::ForBytes(Box::new(Unsent {
@@ -184,8 +192,8 @@ impl Connection {
                 }
             }
         });
-        let opened = taken.into_iter().map(|(message, sequence, standing, unconfirmed)| {
-            let asked = (sequence, standing);
+        let opened = taken.into_iter().map(|(message, sequence, snapshot, unconfirmed)| {
+            let asked = (sequence, snapshot);
             self.forwarder.opened(&peer, message, asked, Some(unconfirmed))
         });
         if let Some(publication) = self.forwarder.together(opened.collect()) {
@@ -196,13 +204,13 @@ impl Connection {
 
     /// The broker has been away for too long.
     fn refuse_first(&mut self, peer: &ConnectionHandle) -> Option<CloseReason> {
-        if self.is_too_early(peer.look(Session::was_ever_bound)) {
+        if self.is_too_early(peer.look(Session::was_ever_authenticated)) {
             return Some(CloseReason::close(CloseCode::RateLimited));
         }
         let message = self.ahead.pop()?;
         self.forwarder.metrics.message_refused(PublishError::Away);
         if message.looks.logs_out {
-            peer.refuses_log_out();
+            peer.notify(|session, _| session.refuses_log_out());
         }
         peer.tell(refusal(&message.text, PublishError::Away));
         None
@@ -213,7 +221,7 @@ impl Connection {
     fn send_ahead(&mut self) {
         let peer = self.entry.peer.clone();
         let cancels = self.ahead.position(|looks| looks.cancels).is_some();
-        if self.ahead.is_empty() || !(peer.sends_ahead() || cancels) {
+        if self.ahead.is_empty() || !(peer.change(|session, now| session.sends_ahead(now.instant)) || cancels) {
             return;
         }
         while self.parked.is_none()
@@ -221,7 +229,7 @@ impl Connection {
             && let Some(place) = peer.look(|session| self.ahead.position(|looks| session.may_go_ahead(looks)))
         {
             let before = (0..place).map_while(|_| self.ahead.pop());
-            before.for_each(|message| peer.line_up(message));
+            before.for_each(|message| peer.change(|session, _| session.line_up(message)));
             let Some(message) = self.ahead.pop() else { return };
             let publication = self.forwarder.ahead(&peer, message);
             self.submit(publication);

@@ -3,7 +3,7 @@
 //! An answer for a connection that is gone goes back to the workers, who hold it for
 //! its identity's next. But workers answer at least once: what was written before
 //! the connection ended may come again after, and must not be held as if it had
-//! never been seen. So the open questions of a connection outlive it for a while.
+//! never been seen. So the open requests of a connection outlive it for a while.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) struct RecentlyClosed {
 }
 
 impl RecentlyClosed {
-    /// The connection of that number has ended with these questions open.
+    /// The connection of that number has ended with these requests open.
     pub(crate) fn remember(&mut self, connection: u64, in_flight: InFlight, now: Instant) {
         while let Some((since, oldest)) = self.order.front().copied()
             && (self.order.len() >= CAPACITY || now.saturating_duration_since(since) >= REMEMBERED)
@@ -40,7 +40,7 @@ impl RecentlyClosed {
         self.order.push_back((now, connection));
     }
 
-    /// Whether an answer has come before. Of a connection that nobody remembers, none has.
+    /// Whether an answer has come before. Of a connection that no one remembers, none has.
     pub(crate) fn is_duplicate(&mut self, connection: u64, sequence: Sequence, part: Part, second: bool) -> bool {
         self.open
             .get_mut(&connection)

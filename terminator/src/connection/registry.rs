@@ -63,7 +63,8 @@ impl Registry {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(number, peer.clone());
-        peer.arm();
+        // From its beginning it is armed for what it waits for.
+        peer.change(|_, _| ());
         Entry {
             registry: self.clone(),
             peer,
@@ -90,7 +91,8 @@ impl Registry {
     /// The open ones that a revocation may mean.
     pub(crate) fn meant_by(&self, target: Target) -> Vec<Arc<ConnectionHandle>> {
         let numbers = match target {
-            Target::Everyone => return self.all(),
+            // Keys are removed rarely, and most have proved many.
+            Target::Key(_) | Target::Everyone => return self.all(),
             Target::Connection(connection) => return self.find(connection).into_iter().collect(),
             Target::Identity(identity) | Target::OutsideSessions(identity) => self.common.index.of_identity(identity),
             Target::Token(token) => self.common.index.of_token(token),
@@ -100,8 +102,8 @@ impl Registry {
     }
 
     /// Whether an answer for a connection that is not open any more has come before.
-    pub(crate) fn has_come(&self, stamp: MessageId, part: Part, second: bool) -> bool {
-        let MessageId { connection, sequence } = stamp;
+    pub(crate) fn has_come(&self, message_id: MessageId, part: Part, second: bool) -> bool {
+        let MessageId { connection, sequence } = message_id;
         let mut departed = self.departed.lock().unwrap_or_else(PoisonError::into_inner);
         connection.terminator == self.terminator && departed.is_duplicate(connection.number, sequence, part, second)
     }
@@ -119,8 +121,8 @@ impl Registry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let number = self.peer.id().number;
-        // First remembered, then gone: nobody finds it in neither.
-        if let Some(in_flight) = self.peer.take_in_flight() {
+        // First remembered, then gone: no one finds it in neither.
+        if let Some(in_flight) = self.peer.change(|session, _| session.take_in_flight()) {
             let mut departed = self.registry.departed.lock().unwrap_or_else(PoisonError::into_inner);
             departed.remember(number, in_flight, Instant::now());
         }

@@ -10,7 +10,7 @@ const HALF: usize = 500_000;
 /// Has slow readers give way, if too much is kept: those for whom more is kept than for each if all had as much of the
 /// half that is to be left.
 pub(crate) fn relieve(registry: &Registry, now: Instant) {
-    let total = &registry.common().load;
+    let total = &registry.common().around.load;
     if !total.is_above(3) {
         return;
     }
@@ -29,6 +29,6 @@ pub(crate) fn relieve(registry: &Registry, now: Instant) {
         if !total.is_above(2) {
             return;
         }
-        peer.give_way();
+        peer.notify(|session, _| session.give_way());
     }
 }

@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::str::Utf8Error;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::SinkExt;
+use futures_util::{SinkExt, poll};
 use shared::bus::Delivery;
 use shared::service::trace::{KeyValue, Span, SpanKind, Tracer, words};
 use shared::wire::envelope::Command;
@@ -20,12 +21,12 @@ use shared::wire::tag::IdentityTag;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
-use tracing::debug;
 
 use super::close_reason::CloseReason;
 use super::handle::ConnectionHandle;
 use super::outgoing::Outgoing;
 use crate::accept::stream::Stream;
+use crate::admin::message_event::{MessageEvent, Observer};
 use crate::session::Session;
 
 /// The time for one batch of writes to a socket whose buffer is full.
@@ -34,10 +35,10 @@ pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// What is being written.
 pub(crate) struct Writing {
     waiting: VecDeque<Outgoing>,
-    /// What is in the socket's buffer; when all is written, that of which whoever pushed it wants to know.
+    /// What is in the socket's buffer.
     fed: Vec<Fed>,
     tracer: Tracer,
-    /// Whether anything of it is in the name of an identity.
+    /// Whether anything of it is on behalf of an identity.
     guarded: bool,
     /// Whether its client acknowledges pushes.
     acknowledges: bool,
@@ -46,7 +47,7 @@ pub(crate) struct Writing {
 /// Something in the socket's buffer.
 struct Fed {
     delivery: Delivery,
-    /// Whether it is in the name of an identity.
+    /// Whether it is on behalf of an identity.
     guarded: bool,
     /// Whether it had been written before.
     again: bool,
@@ -64,7 +65,8 @@ impl Writing {
         }
     }
 
-    /// Writes it all, and acknowledges it. If it cannot, the connection ends, and the rest is in [`rest`](Self::rest).
+    /// Writes it all, which is then to be [acknowledged](Self::wanted). If it cannot, the connection ends, and the rest is in
+    /// [`rest`](Self::rest).
     pub(crate) async fn run(
         &mut self,
         socket: &mut WebSocketStream<Stream>,
@@ -72,46 +74,21 @@ impl Writing {
     ) -> Result<(), CloseReason> {
         let guarded = self.guarded;
         let timeout = Instant::now() + WRITE_TIMEOUT;
-        let mut grant = peer.look(Session::write_limit).filter(|_| guarded);
-        let mut writing = std::pin::pin!(self.write(socket));
-        let mut begun = false;
-        loop {
-            let at_the_limit = sleep_until(limit(&mut grant, timeout, peer));
-            let going_on = poll_fn(|context| {
-                // A machine may have slept since it was blocked, and what was good then be over by the wall clock.
-                if std::mem::replace(&mut begun, true) && grant.is_some() {
-                    peer.observe();
-                    if Instant::now() >= limit(&mut grant, timeout, peer) {
-                        return Poll::Ready(None);
-                    }
-                }
-                writing.as_mut().poll(context).map(Some)
-            });
-            tokio::select! {
-                biased;
-                written = going_on => if let Some(written) = written {
-                    return written.map_err(|error| CloseReason::of(&error));
-                },
-                () = peer.urgent() => return Err(interrupted(guarded, peer)),
-                () = at_the_limit => {}
-            }
-            // The grant may have been renewed meanwhile.
-            let now = Instant::now();
-            if now >= timeout {
-                return Err(CloseReason::close(CloseCode::SlowReader));
-            }
-            if now >= limit(&mut grant, timeout, peer) {
-                return Err(CloseReason::Cut(peer.look(|session| session.end_of_grant(now))));
-            }
+        let grant = peer.look(Session::write_limit).filter(|_| guarded);
+        let mut writing = pin!(self.write(socket));
+        match poll!(writing.as_mut()) {
+            Poll::Ready(written) => written.map_err(|error| CloseReason::of(&error)),
+            // Few sockets are full at a time, so what it takes to wait for one is no part of every connection.
+            Poll::Pending => Box::pin(blocked(writing, grant, (guarded, timeout), peer)).await,
         }
     }
 
-    /// Whether what is in the socket's buffer is in the name of an identity.
+    /// Whether what is in the socket's buffer is on behalf of an identity.
     pub(crate) const fn is_guarded(&self) -> bool {
         self.guarded
     }
 
-    /// What was to be written in the name of an identity, and was not, or not for certain.
+    /// What was to be written on behalf of an identity, and was not, or not for certain.
     pub(crate) fn rest(self) -> impl Iterator<Item = Delivery> {
         let fed = self.fed.into_iter().filter_map(|fed| {
             fed.span.fail("not_written");
@@ -148,10 +125,10 @@ impl Writing {
         let span = self.tracer.follow_headers(properties, "write", SpanKind::Consumer);
         span.describe(|| words::messaging("write", "process", &delivery.routing_key));
         span.describe(|| {
-            let stamp = properties.correlation_id.clone().unwrap_or_default();
+            let message_id = properties.correlation_id.clone().unwrap_or_default();
             let size = i64::try_from(delivery.message.body.len()).unwrap_or(i64::MAX);
             [
-                KeyValue::new(words::STAMP, stamp),
+                KeyValue::new(words::CONVERSATION_ID, message_id),
                 KeyValue::new(words::BODY_SIZE, size),
             ]
         });
@@ -165,31 +142,70 @@ impl Writing {
                 socket.feed(Message::Text(text)).await?;
             }
         }
-        socket.flush().await?;
-        for fed in std::mem::take(&mut self.fed) {
-            let Fed { delivery, span, .. } = &fed;
-            if let Some(stamp) = &delivery.message.properties.correlation_id {
-                let trace_id = span.trace_id().map(tracing::field::display);
-                debug!(target: "countersign::journey", stage = "socket", stamp, trace_id, "written");
-            }
-            let properties = &delivery.message.properties;
-            if Command::has_producer(properties) || (self.acknowledges && Command::is_push(properties)) {
-                self.fed.push(fed);
-            } else {
-                fed.delivery.ack();
-            }
-        }
-        Ok(())
+        socket.flush().await
     }
 
-    /// All is written: that of which whoever pushed it wants to know, or that its client is to acknowledge; and whether it had been
-    /// written before.
-    pub(crate) fn wanted(self) -> impl Iterator<Item = (Delivery, bool)> {
-        self.fed.into_iter().map(|fed| (fed.delivery, fed.again))
+    /// All is written, and acknowledged but for this: that of which the one who pushed it wants to know, or that its client is to
+    /// acknowledge; and whether it had been written before.
+    pub(crate) fn wanted(self, observer: &Observer) -> impl Iterator<Item = (Delivery, bool)> {
+        let acknowledges = self.acknowledges;
+        self.fed.into_iter().filter_map(move |fed| {
+            let Fed {
+                delivery, span, again, ..
+            } = fed;
+            let properties = &delivery.message.properties;
+            if let Some(message_id) = &properties.correlation_id {
+                let trace_id = span.trace_id();
+                observer.tell(message_id, MessageEvent::Written { trace_id });
+            }
+            if Command::has_producer(properties) || (acknowledges && Command::is_push(properties)) {
+                return Some((delivery, again));
+            }
+            delivery.ack();
+            None
+        })
     }
 }
 
-/// Until when a batch may take, as it is known now. Whoever logs out meanwhile, or is somebody else, gives no more time to
+/// Goes on with what the socket did not take at once.
+async fn blocked(
+    mut writing: Pin<&mut impl Future<Output = Result<(), Error>>>,
+    mut grant: Option<(IdentityTag, Option<Instant>)>,
+    (guarded, timeout): (bool, Instant),
+    peer: &ConnectionHandle,
+) -> Result<(), CloseReason> {
+    loop {
+        let at_the_limit = sleep_until(limit(&mut grant, timeout, peer));
+        let going_on = poll_fn(|context| {
+            // A machine may have slept since it was blocked, and what was good then be over by the wall clock.
+            if grant.is_some() {
+                peer.change(|_, _| ());
+                if Instant::now() >= limit(&mut grant, timeout, peer) {
+                    return Poll::Ready(None);
+                }
+            }
+            writing.as_mut().poll(context).map(Some)
+        });
+        tokio::select! {
+            biased;
+            written = going_on => if let Some(written) = written {
+                return written.map_err(|error| CloseReason::of(&error));
+            },
+            () = peer.urgent() => return Err(interrupted(guarded, peer)),
+            () = at_the_limit => {}
+        }
+        // The grant may have been renewed meanwhile.
+        let now = Instant::now();
+        if now >= timeout {
+            return Err(CloseReason::close(CloseCode::SlowReader));
+        }
+        if now >= limit(&mut grant, timeout, peer) {
+            return Err(CloseReason::Cut(peer.look(|session| session.end_of_grant(now))));
+        }
+    }
+}
+
+/// Until when a batch may take, as it is known now. Anyone who logs out meanwhile, or is someone else, gives no more time to
 /// what was begun before.
 fn limit(grant: &mut Option<(IdentityTag, Option<Instant>)>, timeout: Instant, peer: &ConnectionHandle) -> Instant {
     if let (Some((identity, limit)), Some((now, renewed))) = (grant.as_mut(), peer.look(Session::write_limit))

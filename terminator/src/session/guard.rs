@@ -1,4 +1,4 @@
-//! The last word before a write: whether what is in the name of an identity may be written to this socket now. Pure.
+//! The last word before a write: whether what is on behalf of an identity may be written to this socket now. Pure.
 
 use shared::wire::grant::Policy;
 use shared::wire::tag::IdentityTag;
@@ -13,16 +13,16 @@ pub(crate) enum Guard {
     Write,
     /// It is this connection's, and its authentication has expired or was revoked.
     Expired,
-    /// It is somebody else's.
+    /// It is someone else's.
     Stranger,
 }
 
-/// Whether what is in the name of `identity` may be written to a connection that is bound like that.
-pub(crate) fn guard(bound: Option<&Authentication>, identity: IdentityTag, now: Instant) -> Guard {
-    match bound {
-        Some(bound) if bound.identity == identity => {
-            let excused = bound.on_expired_push == Policy::Ignore && !bound.is_revoked(now);
-            if excused || bound.is_live(now) {
+/// Whether what is on behalf of `identity` may be written to a connection that is bound like that.
+pub(crate) fn guard(authentication: Option<&Authentication>, identity: IdentityTag, now: Instant) -> Guard {
+    match authentication {
+        Some(authentication) if authentication.identity == identity => {
+            let excused = authentication.on_expired_push == Policy::Ignore && !authentication.is_revoked(now);
+            if excused || authentication.is_live(now) {
                 Guard::Write
             } else {
                 Guard::Expired
@@ -43,19 +43,19 @@ mod tests {
     use shared::wire::grant::Grant;
     use shared::wire::id::Sequence;
 
-    fn bound(policy: Policy, now: Now) -> AuthState {
-        let mut binding = AuthState::new();
+    fn authentication(policy: Policy, now: Now) -> AuthState {
+        let mut auth_state = AuthState::new();
         let grant = Grant {
             on_expired_push: policy,
             ..grant(1, 10)
         };
-        binding.apply(Sequence::FIRST, live(grant), None, now);
-        binding
+        auth_state.apply(Sequence::FIRST, live(grant), None, now);
+        auth_state
     }
 
-    fn verdict(binding: &AuthState, of: u8, now: Now, seconds: u64) -> Guard {
+    fn verdict(auth_state: &AuthState, of: u8, now: Now, seconds: u64) -> Guard {
         guard(
-            binding.bound(),
+            auth_state.authentication(),
             identity(of),
             now.instant + Duration::from_secs(seconds),
         )
@@ -65,7 +65,7 @@ mod tests {
     fn nothing_is_written_to_a_stranger_or_to_nobody() {
         let now = now();
         for policy in [Policy::Ignore, Policy::Close, Policy::Reauthenticate] {
-            assert_eq!(verdict(&bound(policy, now), 2, now, 0), Guard::Stranger);
+            assert_eq!(verdict(&authentication(policy, now), 2, now, 0), Guard::Stranger);
         }
         assert_eq!(verdict(&AuthState::new(), 1, now, 0), Guard::Stranger);
     }
@@ -78,19 +78,19 @@ mod tests {
             (Policy::Close, Guard::Expired),
             (Policy::Reauthenticate, Guard::Expired),
         ] {
-            let binding = bound(policy, now);
-            assert_eq!(verdict(&binding, 1, now, 9), Guard::Write);
-            assert_eq!(verdict(&binding, 1, now, 10), at_the_end, "{policy:?}");
+            let auth_state = authentication(policy, now);
+            assert_eq!(verdict(&auth_state, 1, now, 9), Guard::Write);
+            assert_eq!(verdict(&auth_state, 1, now, 10), at_the_end, "{policy:?}");
         }
     }
 
     #[test]
     fn a_revocation_is_never_ignored() {
         let now = now();
-        let mut binding = bound(Policy::Ignore, now);
-        binding.bound_mut().unwrap().revoked_at = Some(now.instant + Duration::from_secs(5));
-        assert_eq!(verdict(&binding, 1, now, 4), Guard::Write);
-        assert_eq!(verdict(&binding, 1, now, 5), Guard::Expired);
-        assert_eq!(verdict(&binding, 1, now, 11), Guard::Expired);
+        let mut auth_state = authentication(Policy::Ignore, now);
+        auth_state.authentication_mut().unwrap().revoked_at = Some(now.instant + Duration::from_secs(5));
+        assert_eq!(verdict(&auth_state, 1, now, 4), Guard::Write);
+        assert_eq!(verdict(&auth_state, 1, now, 5), Guard::Expired);
+        assert_eq!(verdict(&auth_state, 1, now, 11), Guard::Expired);
     }
 }

@@ -49,7 +49,7 @@ struct Entry {
     asked: bool,
 }
 
-/// A message that was held, and is not any more, and nobody has answered it.
+/// A message that was held, and is not any more, and no one has answered it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Lost {
     pub(crate) sequence: Sequence,
@@ -60,7 +60,7 @@ pub(crate) struct Lost {
 /// A release that is asked for and not yet settled.
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
-    question: Sequence,
+    forwarded: Sequence,
     from: Option<ConnectionId>,
     /// Whether more of what it means may be held since.
     more: bool,
@@ -197,22 +197,22 @@ impl Held {
         Some(Due { from: Some(*from) })
     }
 
-    /// A release is asked for, as the question of that sequence.
-    pub(crate) fn ask(&mut self, due: Due, question: Sequence) {
+    /// A release is asked for, as the request of that sequence.
+    pub(crate) fn ask(&mut self, due: Due, forwarded: Sequence) {
         let inner = self.0.get_or_insert_default();
         inner.retry_at = None;
         inner.entries.iter_mut().for_each(|entry| entry.asked = true);
         inner.outstanding = Some(Outstanding {
-            question,
+            forwarded,
             from: due.from,
             more: false,
         });
     }
 
-    /// Whether the question of that sequence is the release that is asked for.
-    pub(crate) fn is_release(&self, question: Sequence) -> bool {
+    /// Whether the request of that sequence is the release that is asked for.
+    pub(crate) fn is_release(&self, forwarded: Sequence) -> bool {
         let outstanding = self.0.as_ref().and_then(|inner| inner.outstanding.as_ref());
-        outstanding.is_some_and(|outstanding| outstanding.question == question)
+        outstanding.is_some_and(|outstanding| outstanding.forwarded == forwarded)
     }
 
     /// The release is settled: so many are still held, and that is what became of each, if it came to an end. Tells what
@@ -245,7 +245,7 @@ impl Held {
         }
     }
 
-    /// The connection is somebody else's from now on. What was held is refused by whoever logged it out, but for what is
+    /// The connection is someone else's from now on. What was held is refused by the one who logged it out, but for what is
     /// lost. Tells all of it.
     pub(crate) fn clear(&mut self) -> Vec<Lost> {
         let Some(inner) = self.0.as_deref_mut() else {
@@ -513,12 +513,12 @@ mod tests {
             let mut now = Instant::now();
             let mut truth: std::collections::BTreeSet<u64> = first.clone();
             let mut held = holding(now, first);
-            let mut question = 1_000;
+            let mut forwarded = 1_000;
             let mut done = std::collections::BTreeSet::new();
             for more in batches {
                 let Some(due) = held.due(live(now, 60)) else { now += RETRY; continue };
-                question += 1;
-                held.ask(due, sequence(question));
+                forwarded += 1;
+                held.ask(due, sequence(forwarded));
                 let released: Vec<_> = truth.iter().copied().filter(|number| *number < 60).take(7).collect();
                 truth.retain(|number| !released.contains(number));
                 done.extend(released);
@@ -531,8 +531,8 @@ mod tests {
             }
             for _ in 0..100 {
                 let Some(due) = held.due(live(now, 60)) else { break };
-                question += 1;
-                held.ask(due, sequence(question));
+                forwarded += 1;
+                held.ask(due, sequence(forwarded));
                 let released: Vec<_> = truth.iter().copied().filter(|number| *number < 60).take(7).collect();
                 truth.retain(|number| !released.contains(number));
                 done.extend(released);

@@ -3,8 +3,8 @@
 //!
 //! The broker and the workers deliver at least once. Each message that is
 //! forwarded gets the next sequence, each answer carries the sequence that it
-//! answers and its place among that question's answers; whatever is not the next
-//! of an open question has been written before, and is dropped.
+//! answers and its place among that request's answers; whatever is not the next
+//! of an open request has been written before, and is dropped.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use shared::wire::envelope::Part;
 use shared::wire::id::Sequence;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The open questions of one connection.
+/// The open requests of one connection.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     /// The sequence of the first slot.
@@ -33,7 +33,7 @@ pub(crate) struct InFlight {
 #[derive(Debug, Default)]
 struct Taken(Vec<(Sequence, OwnedSemaphorePermit)>);
 
-/// Whose question it is.
+/// Whose request it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The client's: a message.
@@ -59,7 +59,7 @@ enum Slot {
 /// What to do with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acceptance {
-    /// It is new; `settled` if it was the last of its question.
+    /// It is new; `settled` if it was the last of its request.
     Deliver { settled: bool },
     /// It was delivered, or refused, before; or it answers what was sent back.
     Duplicate,
@@ -72,7 +72,7 @@ impl Kind {
 }
 
 impl InFlight {
-    /// At most `most` questions may be open.
+    /// At most `most` requests may be open.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             first: Sequence::FIRST,
@@ -85,7 +85,7 @@ impl InFlight {
         }
     }
 
-    /// Opens a question.
+    /// Opens a request.
     pub(crate) fn forward(&mut self, kind: Kind) -> Sequence {
         let sequence = self.next();
         self.slots.push_back(Slot::Open {
@@ -110,12 +110,12 @@ impl InFlight {
         self.room = None;
     }
 
-    /// The sequence that the next question will have.
+    /// The sequence that the next request will have.
     pub(crate) fn next(&self) -> Sequence {
         Sequence::new(self.first.get() + self.slots.len() as u64)
     }
 
-    /// Takes note of an answer to the first or second sending. The last of its question closes it.
+    /// Takes note of an answer to the first or second sending. The last of its request closes it.
     pub(crate) fn answer(&mut self, sequence: Sequence, part: Part, to_second: bool) -> Acceptance {
         let Some(slot) = self.slot(sequence) else {
             return Acceptance::Duplicate;
@@ -133,7 +133,7 @@ impl InFlight {
         }
     }
 
-    /// What the first or second sending of a question proves is known, although it is not answered. Tells whether it is
+    /// What the first or second sending of a request proves is known, although it is not answered. Tells whether it is
     /// open.
     pub(crate) fn proved(&mut self, sequence: Sequence, of_second: bool) -> bool {
         let Some(Slot::Open { kind, second, .. }) = self.slot(sequence) else {
@@ -150,7 +150,7 @@ impl InFlight {
         true
     }
 
-    /// The question was sent back: it is to be sent a second time, and only the answer to that counts. Tells whether it
+    /// The request was sent back: it is to be sent a second time, and only the answer to that counts. Tells whether it
     /// was the first time. What was answered of it already is not written again.
     pub(crate) fn send_back(&mut self, sequence: Sequence) -> bool {
         match self.slot(sequence) {
@@ -163,7 +163,7 @@ impl InFlight {
         }
     }
 
-    /// Closes a question of which the first or second sending will not be answered. Tells whether it was open.
+    /// Closes a request of which the first or second sending will not be answered. Tells whether it was open.
     pub(crate) fn refuse(&mut self, sequence: Sequence, sending: bool) -> bool {
         let open = matches!(self.slot(sequence), Some(Slot::Open { second, .. }) if *second == sending);
         if open {
@@ -193,20 +193,20 @@ impl InFlight {
         self.releases > 0
     }
 
-    /// Whether that question is open.
+    /// Whether that request is open.
     pub(crate) fn is_open(&self, sequence: Sequence) -> bool {
         self.place(sequence)
             .and_then(|place| self.slots.get(place))
             .is_some_and(|slot| *slot != Slot::Settled)
     }
 
-    /// The first message that is open. What has settled in front of the first open question is not kept, so only a
+    /// The first message that is open. What has settled in front of the first open request is not kept, so only a
     /// release makes this look further.
     pub(crate) fn oldest_open(&self) -> Option<Sequence> {
         self.first_open(|kind| matches!(kind, Kind::Message { .. }))
     }
 
-    /// The first question that is open.
+    /// The first request that is open.
     pub(crate) fn oldest(&self) -> Option<Sequence> {
         self.first_open(|_| true)
     }
@@ -267,7 +267,7 @@ impl InFlight {
     }
 }
 
-/// How many slots (8 bytes each) a connection may have for each question that it may have open: a slow answer holds up
+/// How many slots (8 bytes each) a connection may have for each request that it may have open: a slow answer holds up
 /// the others only after sixteen times as many have overtaken it.
 const SETTLED_PER_OPEN: usize = 16;
 
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn one_question_that_is_never_answered_does_not_let_the_rest_grow_without_bound() {
+    fn one_request_that_is_never_answered_does_not_let_the_rest_grow_without_bound() {
         let mut in_flight = InFlight::new(2);
         in_flight.forward(MESSAGE);
         let mut answered = 0;
@@ -408,9 +408,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order and repetition of single answers, each question is answered once.
+        /// Whatever the order and repetition of single answers, each request is answered once.
         #[test]
-        fn each_question_is_answered_once(order in proptest::collection::vec(0_u64..20, 0..200)) {
+        fn each_request_is_answered_once(order in proptest::collection::vec(0_u64..20, 0..200)) {
             let mut in_flight = InFlight::new(20);
             let asked: Vec<_> = (0..20).map(|_| in_flight.forward(MESSAGE)).collect();
             let mut delivered: BTreeMap<Sequence, u32> = BTreeMap::new();

@@ -39,7 +39,7 @@ pub(super) fn length(body: &Bytes) -> u32 {
 }
 
 impl Session {
-    /// What is kept in memory for it; nothing if it is about to end, which gives that back.
+    /// What is kept in memory for it; none if it is about to end, which gives that back.
     pub(crate) fn load(&self) -> Load {
         if matches!(self.life, Life::CloseReason(_)) {
             return Load::default();
@@ -82,6 +82,6 @@ impl Session {
 
     /// How many bytes may wait to be written.
     pub(super) fn send_bound(&self) -> usize {
-        self.common.load.bound(self.common.shares.send_queue_bytes)
+        self.around.load.bound(self.around.limits.send_queue_bytes)
     }
 }

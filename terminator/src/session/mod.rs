@@ -1,15 +1,17 @@
 //! What a connection has become by all that it sent and all that came for it: its
-//! questions, its authentication, what is held, and what waits to be written.
+//! requests, its authentication, what is held, and what waits to be written.
 //!
-//! Nothing here waits and nothing touches a socket. Whatever happens to a
-//! connection is one call, with the time as an argument: a message of its own
+//! Nothing here waits, reads a clock, touches a socket or a queue, counts or logs. Whatever
+//! happens to a connection is one call, with the time as an argument: a message of its own
 //! ([`forward`](Session::forward), [`ordering`]), something from the return queue
-//! ([`returned`]), a moment that has come ([`timing`]). What follows is taken
+//! ([`returned`]), a moment that has come ([`timing`]). What follows at once is an
+//! [`Effect`], which the connection's handle carries out; the rest is taken
 //! out by the connection's task: what to ask the workers
-//! ([`next_question`](Session::next_question)) and what to write ([`writing`]).
+//! ([`next_request`](Session::next_question)) and what to write ([`writing`]).
 
 pub(crate) mod acknowledging;
 pub(crate) mod auth_state;
+pub(crate) mod effect;
 pub(crate) mod guard;
 pub(crate) mod held;
 pub(crate) mod in_flight;
@@ -18,7 +20,6 @@ pub(crate) mod notices;
 mod ordering;
 pub(crate) mod outbound;
 pub(crate) mod recent;
-pub(crate) mod refuse;
 mod returned;
 mod showing;
 mod timing;
@@ -29,10 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::bus::PublishError;
+use shared::bus::{Delivery, PublishError};
 use shared::service::clock::Timestamp;
 use shared::service::trace::Span;
-use shared::wire::envelope::Standing;
+use shared::wire::envelope::AuthSnapshot;
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::protocol::CloseCode;
 use shared::wire::tag::IdentityTag;
@@ -44,17 +45,19 @@ use crate::connection::close_reason::CloseReason;
 use crate::connection::index::Owner;
 use crate::connection::looks::{Looks, Mark};
 use crate::connection::outgoing::{Entry, Outgoing, Queue};
-use crate::context::TerminatorContext;
+use crate::context::Surroundings;
+use crate::events::{Event as ConnectionEvent, Happening, News};
 use crate::session::auth_state::log_outs::LogOuts;
 use crate::session::auth_state::{AuthState, Authentication};
 use crate::session::held::{Due, Held, Stand};
 use crate::session::in_flight::{InFlight, Kind};
+use crate::session::notices::refuse::{refusal, unauthenticated};
 use crate::session::outbound::Outbound;
 use crate::session::recent::Recent;
-use crate::session::refuse::{refusal, unauthenticated};
 use crate::timers::wheel::Tick;
 
 use self::acknowledging::Pushes;
+use self::effect::{Effect, Effects, Event};
 use self::keeping::{BeingWritten, length};
 pub(crate) use self::returned::DeliveryResult;
 pub use self::showing::{Shown, State};
@@ -65,10 +68,10 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The state of one connection.
 pub(crate) struct Session {
-    common: Arc<TerminatorContext>,
+    around: Arc<Surroundings>,
     id: ConnectionId,
     in_flight: InFlight,
-    binding: AuthState,
+    auth_state: AuthState,
     /// How many messages were read and could not be forwarded yet.
     ahead: u16,
     /// Nothing behind this message is forwarded until it is settled.
@@ -81,9 +84,9 @@ pub(crate) struct Session {
     outbound: Outbound<Outgoing>,
     outgoing: Queue,
     recent: Recent,
-    /// What was pushed to a client that acknowledges that; nothing if it does not.
+    /// What was pushed to a client that acknowledges that; none if it does not.
     unacknowledged: Pushes,
-    /// What is being written; nothing if nothing is.
+    /// What is being written; none if nothing is.
     writing: Option<BeingWritten>,
     /// How many bytes those have.
     again_bytes: u32,
@@ -91,7 +94,7 @@ pub(crate) struct Session {
     last_token: Option<Mark>,
     /// When it last asked something, or heard an answer.
     progress: Instant,
-    /// The sequence of the first question that was open then; 0 if none was.
+    /// The sequence of the first request that was open then; 0 if none was.
     oldest_asked: u64,
     /// When to see whether it still waits for one.
     answer_due: Option<Instant>,
@@ -111,6 +114,9 @@ pub(crate) struct Session {
     armed: Option<Tick>,
     /// What it waits for has changed.
     rearm: bool,
+    effects: Effects,
+    /// What has happened to it that is to be told; none if no one is told of it.
+    news: Option<Box<News>>,
 }
 
 /// How far a connection is in its life.
@@ -124,7 +130,7 @@ enum Life {
     },
     /// It ends now.
     CloseReason(CloseReason),
-    /// It has ended: what comes for it now comes for nobody.
+    /// It has ended: what comes for it now comes for no one.
     Gone,
     /// And others know what it has left open.
     Forgotten,
@@ -144,7 +150,7 @@ pub(crate) struct SentBack {
 /// What is to be asked of the workers.
 pub(crate) struct Next {
     pub(crate) sequence: Sequence,
-    pub(crate) standing: Standing,
+    pub(crate) snapshot: AuthSnapshot,
     pub(crate) what: What,
 }
 
@@ -159,19 +165,20 @@ pub(crate) enum What {
 }
 
 impl Session {
-    pub(crate) fn new(common: Arc<TerminatorContext>, id: ConnectionId, now: Instant) -> Self {
-        let shares = common.shares;
+    pub(crate) fn new(around: Arc<Surroundings>, id: ConnectionId, now: Instant) -> Self {
+        let limits = around.limits;
         Self {
-            common,
+            news: None,
+            around,
             id,
-            in_flight: InFlight::new(shares.max_in_flight),
-            binding: AuthState::new(),
+            in_flight: InFlight::new(limits.max_in_flight),
+            auth_state: AuthState::new(),
             ahead: 0,
             barrier: None,
             barrier_decides: false,
             again: BTreeMap::new(),
             held: Held::default(),
-            outbound: Outbound::new(shares.send_queue_bytes),
+            outbound: Outbound::new(limits.send_queue_bytes),
             outgoing: Queue::default(),
             recent: Recent::default(),
             unacknowledged: None,
@@ -184,20 +191,34 @@ impl Session {
             ahead_due: None,
             log_outs: None,
             asked: false,
-            auth_due: shares.auth_timeout.map(|timeout| now + timeout),
+            auth_due: limits.auth_timeout.map(|timeout| now + timeout),
             late_from: None,
             life: Life::Open,
             left: false,
             armed: None,
             rearm: true,
+            effects: Effects::default(),
         }
+    }
+
+    /// What follows from what has happened, in its order.
+    pub(crate) fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    fn acknowledge_delivery(&mut self, delivery: Delivery) {
+        self.effects.add(Effect::Acknowledge(Box::new(delivery)));
+    }
+
+    fn happened(&mut self, event: Event) {
+        self.effects.add(Effect::Event(event));
     }
 
     /// The client has sent a message; if it is a barrier, nothing behind it is forwarded until it is settled.
     ///
     /// What may not be decided before is what has a token: it may be by that, and by no other, that this one acts. For a
     /// barrier it is all there is, and a release is unsettled business too, and none is begun while it may be decided: a
-    /// log-out refuses what is held, which nobody else may be handling meanwhile.
+    /// log-out refuses what is held, which no one else may be handling meanwhile.
     ///
     /// What room it takes is given back when it is answered.
     pub(crate) fn forward(
@@ -205,51 +226,50 @@ impl Session {
         looks: Looks,
         room: Option<OwnedSemaphorePermit>,
         now: Instant,
-    ) -> (Sequence, Standing) {
-        let Looks {
-            barrier,
-            proves,
-            mark,
-            logs_out,
-            ..
-        } = looks;
-        self.last_token = mark.or(self.last_token);
+    ) -> (Sequence, AuthSnapshot) {
         let releases = || self.in_flight.is_releasing() || self.due_release(now).is_some();
-        let unsettled = if barrier {
+        let unsettled = if looks.barrier {
             self.in_flight.open_messages() > 0 || releases()
         } else {
             self.in_flight.is_proving()
         };
-        let standing = Standing {
+        let snapshot = AuthSnapshot {
             unsettled,
-            ..self.standing()
+            ..self.snapshot()
         };
-        let sequence = self.in_flight.forward(Kind::Message { proves });
+        let sequence = self.open(looks, !snapshot.unsettled);
         self.asks(now);
         self.in_flight.keep(sequence, room);
-        if barrier {
+        (sequence, snapshot)
+    }
+
+    /// One more of its messages is open. If it is a barrier, it `decides` when it may be decided as it is sent now.
+    fn open(&mut self, looks: Looks, decides: bool) -> Sequence {
+        self.last_token = looks.mark.or(self.last_token);
+        let sequence = self.in_flight.forward(Kind::Message { proves: looks.proves });
+        if looks.barrier {
             self.barrier = Some(sequence);
-            self.barrier_decides = !standing.unsettled;
+            self.barrier_decides = decides;
         }
-        if logs_out {
+        if looks.logs_out {
             self.log_outs.get_or_insert_default().sent(sequence);
         }
-        (sequence, standing)
+        sequence
     }
 
     /// How it stands, when nothing is unsettled.
-    pub(crate) fn standing(&self) -> Standing {
-        Standing {
+    pub(crate) fn snapshot(&self) -> AuthSnapshot {
+        AuthSnapshot {
             held: self.held.len() > 0,
-            ordered: self.common.shares.run.is_some(),
-            unsure: !self.common.clock.is_known(),
-            ..self.binding.standing()
+            ordered: self.around.limits.run.is_some(),
+            unsure: !self.around.clock.is_known(),
+            ..self.auth_state.snapshot()
         }
     }
 
     /// The message that last changed its authentication.
     pub(crate) fn changed_by(&self) -> Option<Sequence> {
-        self.binding.by()
+        self.auth_state.by()
     }
 
     /// Whether another message may be forwarded.
@@ -257,22 +277,22 @@ impl Session {
         self.life == Life::Open && !self.is_behind_barrier() && self.has_room() && self.is_its_turn(now)
     }
 
-    /// Whether its share in flight is not used up: nobody in particular has a small one.
+    /// Whether its share in flight is not used up: no one in particular has a small one.
     fn has_room(&self) -> bool {
-        let share = self.common.shares.unauthenticated_in_flight;
-        self.in_flight.has_room() && (self.was_ever_bound() || self.in_flight.open_messages() < share)
+        let share = self.around.limits.unauthenticated_in_flight;
+        self.in_flight.has_room() && (self.was_ever_authenticated() || self.in_flight.open_messages() < share)
     }
 
     /// Whether it has ever proved who it is.
-    pub(crate) fn was_ever_bound(&self) -> bool {
-        self.binding.was_ever_bound()
+    pub(crate) fn was_ever_authenticated(&self) -> bool {
+        self.auth_state.was_ever_authenticated()
     }
 
     /// How it stood when it ended. What is unsettled may still prove who it was.
-    pub(crate) fn last_standing(&self) -> Standing {
-        Standing {
+    pub(crate) fn last_snapshot(&self) -> AuthSnapshot {
+        AuthSnapshot {
             unsettled: self.in_flight.is_proving(),
-            ..self.standing()
+            ..self.snapshot()
         }
     }
 
@@ -281,7 +301,7 @@ impl Session {
     }
 
     /// What is to be asked of the workers next. It is asked, then.
-    pub(crate) fn next_question(&mut self, now: Instant) -> Option<Next> {
+    pub(crate) fn next_request(&mut self, now: Instant) -> Option<Next> {
         if self.life != Life::Open {
             return None;
         }
@@ -309,16 +329,16 @@ impl Session {
         self.asks(now);
         self.barrier_decides |= is_barrier;
         if sent_back.first.is_none() {
-            self.common.metrics.sent_again.increment(1);
+            self.happened(Event::Resent);
         }
         Some(Next {
             sequence,
-            standing: Standing {
+            snapshot: AuthSnapshot {
                 again: sent_back.first.is_none(),
                 held: self.held.len() > 0,
-                ordered: self.common.shares.run.is_some(),
-                unsure: !self.common.clock.is_known(),
-                ..self.binding.standing_at(sequence, now)
+                ordered: self.around.limits.run.is_some(),
+                unsure: !self.around.clock.is_known(),
+                ..self.auth_state.snapshot_at(sequence, now)
             },
             what: What::Again(sent_back),
         })
@@ -335,22 +355,22 @@ impl Session {
     fn stand(&self, now: Instant) -> Stand {
         Stand {
             now,
-            live: self.binding.is_live(now),
-            by: self.binding.by(),
+            live: self.auth_state.is_live(now),
+            by: self.auth_state.by(),
             oldest_open: self.oldest_under_way(),
         }
     }
 
     fn next_release(&mut self, now: Instant) -> Option<Next> {
         let due = self.due_release(now)?;
-        let standing = self.standing();
+        let snapshot = self.snapshot();
         let sequence = self.in_flight.forward(Kind::Release);
         self.asks(now);
         self.held.ask(due, sequence);
-        self.common.metrics.releases.increment(1);
+        self.happened(Event::ReleaseRequested);
         Some(Next {
             sequence,
-            standing,
+            snapshot,
             what: What::Release {
                 from: due.from,
                 known: due.from.is_none().then(|| self.held.sequences()),
@@ -358,7 +378,7 @@ impl Session {
         })
     }
 
-    /// The queue did not take the first or `second` sending of a question. A client that waits for the answer is told;
+    /// The queue did not take the first or `second` sending of a request. A client that waits for the answer is told;
     /// `body` is what it sent. Tells whether it was.
     pub(crate) fn refused(
         &mut self,
@@ -421,8 +441,12 @@ impl Session {
         self.in_flight.next()
     }
 
-    /// What it leaves open, for whoever remembers it; nothing if it never asked anything.
+    /// What it leaves open, for anyone who remembers it; none if it never asked anything.
     pub(crate) fn take_in_flight(&mut self) -> Option<InFlight> {
+        if !self.is_gone() {
+            // Its task has not come to its end.
+            self.tells(Happening::Closed(CloseReason::Cut(CloseCode::Internal)));
+        }
         self.life = Life::Forgotten;
         let in_flight = std::mem::replace(&mut self.in_flight, InFlight::new(0));
         (in_flight.next() != Sequence::FIRST).then_some(in_flight)
@@ -453,8 +477,8 @@ impl Session {
 
     /// With which code it ends if its grant is over.
     pub(crate) fn end_of_grant(&self, now: Instant) -> CloseCode {
-        match self.binding.bound() {
-            Some(bound) if bound.is_revoked(now) => CloseCode::Revoked,
+        match self.auth_state.authentication() {
+            Some(authentication) if authentication.is_revoked(now) => CloseCode::Revoked,
             Some(_) | None => CloseCode::AuthRequired,
         }
     }
@@ -471,7 +495,9 @@ impl Session {
 
     /// Whose it is, and until when a write in that name that has begun may take, if there is a limit.
     pub(crate) fn write_limit(&self) -> Option<(IdentityTag, Option<Instant>)> {
-        self.binding.bound().map(|bound| (bound.identity, bound.write_limit()))
+        self.auth_state
+            .authentication()
+            .map(|authentication| (authentication.identity, authentication.write_limit()))
     }
 
     pub(crate) fn levels(&self) -> Levels {
@@ -482,11 +508,11 @@ impl Session {
             in_flight: self.in_flight.open_messages() + self.waiting_in_order(),
             held_inbound: self.held.len(),
             held_outbound: self.outbound.behind(),
-            grant_ends: self.binding.bound().map(Authentication::ends_at),
-            owner: self.binding.bound().map(|bound| Owner {
-                identity: bound.identity,
-                token_id: bound.token_id,
-                session: bound.session,
+            grant_ends: self.auth_state.authentication().map(Authentication::ends_at),
+            owner: self.auth_state.authentication().map(|authentication| Owner {
+                identity: authentication.identity,
+                token_id: authentication.token_id,
+                session: authentication.session,
             }),
             load: self.load(),
         }
@@ -498,12 +524,12 @@ impl Session {
         }
     }
 
-    /// It ends at once.
     /// Its client has left. What that sent before is brought to its end, and there is nothing left to be closed.
     pub(crate) fn leave(&mut self) {
         self.left = true;
     }
 
+    /// It ends at once.
     fn end(&mut self, code: CloseCode) {
         if matches!(self.life, Life::Open | Life::Closing { .. }) && !self.left {
             self.life = Life::CloseReason(CloseReason::close(code));
@@ -524,6 +550,43 @@ impl Session {
         for (sequence, SentBack { body, first, .. }) in std::mem::take(&mut self.again) {
             self.refused(sequence, first.is_none(), &body, PublishError::Ended, now);
         }
+    }
+
+    /// What happens to it is told outside.
+    pub(crate) fn begin_news(&mut self) {
+        self.news = Some(News::begin());
+    }
+
+    /// Something has happened to it that may be told outside.
+    fn tells(&mut self, what: Happening) {
+        if let Some(news) = &mut self.news {
+            news.note(what, self.auth_state.authentication().map(Authentication::holder));
+        }
+    }
+
+    /// All that is so of it is to be told again, as what was told may be lost.
+    pub(crate) fn tell_again(&mut self, now: Instant) {
+        if let Some(news) = self
+            .news
+            .as_mut()
+            .filter(|_| !matches!(self.life, Life::Gone | Life::Forgotten))
+        {
+            let authentication = self.auth_state.authentication();
+            news.repeat(
+                authentication.map(Authentication::holder),
+                authentication.is_some_and(|authentication| now >= authentication.deadline),
+            );
+        }
+    }
+
+    /// What has happened to it and was not told yet, in its order.
+    pub(crate) fn take_news(&mut self) -> Vec<ConnectionEvent> {
+        self.news.as_mut().map(|news| news.take()).unwrap_or_default()
+    }
+
+    /// No one is told of it any more.
+    pub(crate) fn forget_news(&mut self) {
+        self.news = None;
     }
 
     fn ends_for_authentication(&self) -> bool {

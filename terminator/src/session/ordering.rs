@@ -8,11 +8,10 @@
 use std::time::Duration;
 
 use shared::service::trace::Span;
-use shared::wire::envelope::Standing;
+use shared::wire::envelope::AuthSnapshot;
 use shared::wire::id::Sequence;
 use tokio::time::Instant;
 
-use super::in_flight::Kind;
 use super::{SentBack, Session, length};
 use crate::connection::looks::Looks;
 use crate::connection::read_ahead::{ReadAhead, Received};
@@ -24,7 +23,7 @@ const ENOUGH: Duration = Duration::from_millis(250);
 impl Session {
     /// Whether its messages have an order.
     fn is_ordered(&self) -> bool {
-        self.common.shares.run.is_some()
+        self.around.limits.run.is_some()
     }
 
     /// How many messages wait for those before them, and are under way as far as their client knows.
@@ -34,10 +33,10 @@ impl Session {
 
     /// How many messages may go together.
     pub(crate) fn most_in_a_run(&self) -> usize {
-        self.common.shares.run.unwrap_or(1)
+        self.around.limits.run.unwrap_or(1)
     }
 
-    /// Whether a message may go with those that went just now. Who has no token is decided by those before it, when it is
+    /// Whether a message may go with those that have just gone. Who has no token is decided by those before it, when it is
     /// known what has become of them.
     pub(crate) fn may_follow(&self, looks: Looks) -> bool {
         !looks.barrier
@@ -94,7 +93,7 @@ impl Session {
 
     /// Whether a message with those looks may have another token than the last that was sent, or gives up one before it.
     pub(crate) fn may_go_ahead(&self, looks: Looks) -> bool {
-        let renews = self.was_ever_bound() && looks.mark.is_some() && looks.mark != self.last_token;
+        let renews = self.was_ever_authenticated() && looks.mark.is_some() && looks.mark != self.last_token;
         self.is_ordered() && (renews || looks.cancels)
     }
 
@@ -105,22 +104,7 @@ impl Session {
 
     /// It waits here for its turn, which is fixed now.
     pub(crate) fn line_up(&mut self, message: Received) {
-        let Looks {
-            barrier,
-            proves,
-            mark,
-            logs_out,
-            ..
-        } = message.looks;
-        self.last_token = mark.or(self.last_token);
-        let sequence = self.in_flight.forward(Kind::Message { proves });
-        if barrier {
-            self.barrier = Some(sequence);
-            self.barrier_decides = false;
-        }
-        if logs_out {
-            self.log_outs.get_or_insert_default().sent(sequence);
-        }
+        let sequence = self.open(message.looks, false);
         self.again_bytes = self.again_bytes.saturating_add(length(&message.text));
         self.again.insert(
             sequence,
@@ -134,21 +118,13 @@ impl Session {
     }
 
     /// It is sent ahead of its turn.
-    pub(crate) fn send_ahead(&mut self, looks: Looks, now: Instant) -> (Sequence, Standing) {
-        self.last_token = looks.mark.or(self.last_token);
-        let sequence = self.in_flight.forward(Kind::Message { proves: looks.proves });
+    pub(crate) fn send_ahead(&mut self, looks: Looks, now: Instant) -> (Sequence, AuthSnapshot) {
+        let sequence = self.open(looks, true);
         self.asks(now);
-        if looks.barrier {
-            self.barrier = Some(sequence);
-            self.barrier_decides = true;
-        }
-        if looks.logs_out {
-            self.log_outs.get_or_insert_default().sent(sequence);
-        }
-        let standing = Standing {
+        let snapshot = AuthSnapshot {
             ahead: true,
-            ..self.standing()
+            ..self.snapshot()
         };
-        (sequence, standing)
+        (sequence, snapshot)
     }
 }

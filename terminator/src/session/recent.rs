@@ -1,13 +1,15 @@
 //! The keys of what was lately accepted for a socket, so that what the queue brings twice is written once.
 //!
 //! Only hashes are kept, with a secret of the process: two keys that are not the same meet by chance once in 2^64, and
-//! nobody can choose them so that they do.
+//! no one can choose them so that they do.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// How many keys are remembered: 8 KiB of them, grown only as they come. It is twice what may wait for one socket.
 const CAPACITY: usize = 1_024;
+/// How many are compared together.
+const CHUNK: usize = 64;
 
 /// A key's hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,10 +27,10 @@ impl Keys {
         Key(hasher.finish())
     }
 
-    /// The hash of an answer's key: `<stamp>.<index>`, by which it is known if it comes again out of a hold.
-    pub(crate) fn of_answer(&self, stamp: &str, index: u32) -> Key {
-        let mut key = String::with_capacity(stamp.len() + 11);
-        key.push_str(stamp);
+    /// The hash of an answer's key: `<message_id>.<index>`, by which it is known if it comes again out of a hold.
+    pub(crate) fn of_answer(&self, message_id: &str, index: u32) -> Key {
+        let mut key = String::with_capacity(message_id.len() + 11);
+        key.push_str(message_id);
         key.push('.');
         if index == 0 {
             key.push('0');
@@ -46,8 +48,11 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
+    /// All of a chunk are compared before it is asked whether one was it: so the processor compares several at a time.
     pub(crate) fn contains(&self, key: Key) -> bool {
-        self.keys.contains(&key)
+        let (older, newer) = self.keys.as_slices();
+        let mut chunks = newer.chunks(CHUNK).chain(older.chunks(CHUNK));
+        chunks.any(|chunk| chunk.iter().fold(false, |found, other| found | (*other == key)))
     }
 
     pub(crate) fn remember(&mut self, key: Key) {

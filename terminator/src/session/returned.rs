@@ -1,9 +1,10 @@
 //! What comes out of the return queue for a connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::bus::{Delivery, PublishError};
-use shared::service::trace::SpanKind;
+use shared::service::trace::Span;
 use shared::wire::envelope::command::Write;
 use shared::wire::envelope::{Change, Command, ForwardedMessage, Release, Reply, Verdict as Fate};
 use shared::wire::id::{MessageId, Sequence};
@@ -11,16 +12,17 @@ use shared::wire::protocol::{CloseCode, Reason};
 use shared::wire::request_id::RequestId;
 use shared::wire::revocation::Revocations;
 use tokio::time::Instant;
-use tracing::{debug, warn};
 
-use super::auth_state::Applied;
+use super::auth_state::{Applied, Authentication};
+use super::effect::Event;
 use super::held::Lost;
 use super::in_flight::Acceptance;
+use super::notices::refuse::{lost_from_hold, undecided};
 use super::recent::Recent;
-use super::refuse::{lost_from_hold, undecided};
 use super::{Life, SentBack, Session, length};
 use crate::connection::close_reason::CloseReason;
 use crate::connection::outgoing::{Entry, Outgoing};
+use crate::events::{Happening, Holder};
 use crate::timers::now::Now;
 
 /// Of so many that were held when their connection was logged out it is known whether each was refused: their keys are
@@ -41,12 +43,13 @@ pub(crate) enum DeliveryResult {
 }
 
 impl Session {
-    /// An answer came to the question `sequence`.
+    /// An answer came to the request `sequence`. If it is sent back by it, the request `waits` here in that span.
     pub(crate) fn answer(
         &mut self,
         sequence: Sequence,
         mut answer: Reply,
         mut delivery: Delivery,
+        waits: Span,
         revoked: &Revocations,
         now: Now,
     ) -> DeliveryResult {
@@ -55,7 +58,7 @@ impl Session {
                 return match self.in_flight.answer(sequence, answer.part, answer.second) {
                     Acceptance::Deliver { .. } => DeliveryResult::Gone(delivery),
                     Acceptance::Duplicate => {
-                        delivery.ack();
+                        self.acknowledge_delivery(delivery);
                         DeliveryResult::Duplicate
                     }
                 };
@@ -72,12 +75,12 @@ impl Session {
             {
                 self.heed(revoked, now);
             }
-            return self.sent_back(sequence, answer.second, delivery, now.instant);
+            return self.sent_back(sequence, answer.second, delivery, waits, now.instant);
         }
         let settled = match self.in_flight.answer(sequence, answer.part, answer.second) {
             Acceptance::Deliver { settled } => settled,
             Acceptance::Duplicate => {
-                delivery.ack();
+                self.acknowledge_delivery(delivery);
                 return DeliveryResult::Duplicate;
             }
         };
@@ -86,11 +89,11 @@ impl Session {
         }
         self.note_progress(now.instant);
         if settled {
-            self.binding.settled(self.in_flight.oldest_open(), now.instant);
+            self.auth_state.settled(self.in_flight.oldest_open(), now.instant);
         }
-        // The change comes before the body, which may be in the name of whoever it is now.
-        let known = self.binding.by() == Some(sequence);
-        let bound = answer
+        // The change comes before the body, which may be on behalf of who it is now.
+        let known = self.auth_state.by() == Some(sequence);
+        let authentication = answer
             .change
             .take()
             .filter(|_| !known)
@@ -114,7 +117,7 @@ impl Session {
         }
         let silent = delivery.message.body.is_empty();
         self.bring_answer(&answer, delivery);
-        if bound {
+        if authentication {
             self.heed(revoked, now);
         }
         if let Some(code) = answer.close {
@@ -124,7 +127,7 @@ impl Session {
         DeliveryResult::Taken
     }
 
-    /// A worker knows already what the question `sequence` has made of the connection, although it is not answered.
+    /// A worker knows already what the request `sequence` has made of the connection, although it is not answered.
     pub(crate) fn granted(&mut self, sequence: Sequence, answer: Reply, revoked: &Revocations, now: Now) {
         if !self.in_flight.proved(sequence, answer.second) {
             return;
@@ -135,33 +138,36 @@ impl Session {
     }
 
     /// A worker has something done for the connection.
-    pub(crate) fn errand(&mut self, errand: Command, delivery: Delivery) -> DeliveryResult {
+    pub(crate) fn command(&mut self, command: Command, delivery: Delivery, now: Instant) -> DeliveryResult {
         if matches!(self.life, Life::Gone | Life::Forgotten) {
             return DeliveryResult::Gone(delivery);
         }
-        match errand {
+        match command {
             Command::Write(write) => return self.bring_write(&write, delivery),
             Command::Fetched { left, fetch } => self.push(Entry::Fetched { left, fetch }),
             Command::Wake { from: None } => self.outbound.wake(0),
             Command::Wake { from: Some(from) } => self.held.resume(from),
             Command::Replaced => {
                 let code = CloseCode::Replaced;
-                self.close(CloseReason::Close { code, say: false }, Instant::now());
+                self.close(CloseReason::Close { code, say: false }, now);
             }
+            Command::OverLimit { .. } => self.close(CloseReason::close(CloseCode::ConnectionLimit), now),
+            // It is there.
+            Command::Check { .. } => {}
             // That is for its terminator.
             Command::Entered => {}
         }
-        delivery.ack();
+        self.acknowledge_delivery(delivery);
         DeliveryResult::Taken
     }
 
     fn bring_answer(&mut self, answer: &Reply, delivery: Delivery) {
         if delivery.message.body.is_empty() {
-            return delivery.ack();
+            return self.acknowledge_delivery(delivery);
         }
         // A refusal is remembered too: the store may hold the message although it did not say so.
-        let stamp = delivery.message.properties.correlation_id.as_deref();
-        let key = stamp.map(|stamp| self.common.keys.of_answer(stamp, answer.part.index));
+        let message_id = delivery.message.properties.correlation_id.as_deref();
+        let key = message_id.map(|message_id| self.around.keys.of_answer(message_id, answer.part.index));
         self.accept(Outgoing {
             text: delivery.message.body.clone(),
             identity: answer.identity,
@@ -175,14 +181,14 @@ impl Session {
     }
 
     fn bring_write(&mut self, write: &Write, delivery: Delivery) -> DeliveryResult {
-        let key = self.common.keys.of(&write.key);
+        let key = self.around.keys.of(&write.key);
         let again = self.recent.contains(key);
         if again && write.producer.is_none() {
-            delivery.ack();
+            self.acknowledge_delivery(delivery);
             return DeliveryResult::Duplicate;
         }
         let text = delivery.message.body.clone();
-        // What comes out of a hold can go back there: nobody is closed for not reading that all at once.
+        // What comes out of a hold can go back there: no one is closed for not reading that all at once.
         let room = self.outgoing.has_room(text.len(), self.send_bound());
         self.accept(Outgoing {
             late: write.released && write.identity.is_some() && !room && !again,
@@ -208,16 +214,19 @@ impl Session {
         self.push(Entry::Text(outgoing));
     }
 
-    /// A question was sent back: it waits until all before it is settled.
-    fn sent_back(&mut self, sequence: Sequence, second: bool, mut delivery: Delivery, now: Instant) -> DeliveryResult {
+    /// A request was sent back: it waits until all before it is settled.
+    fn sent_back(
+        &mut self,
+        sequence: Sequence,
+        second: bool,
+        mut delivery: Delivery,
+        span: Span,
+        now: Instant,
+    ) -> DeliveryResult {
         let body = std::mem::take(&mut delivery.message.body);
         let properties = &delivery.message.properties;
         let received = ForwardedMessage::received(properties);
-        let span = self
-            .common
-            .tracer
-            .follow_headers(properties, "wait", SpanKind::Consumer);
-        delivery.ack();
+        self.acknowledge_delivery(delivery);
         if second {
             // There is nothing left that it could wait for.
             let open = self.in_flight.refuse(sequence, true);
@@ -235,10 +244,10 @@ impl Session {
         }
         // What it was to decide is decided when its turn comes.
         self.barrier_decides &= self.barrier != Some(sequence);
-        debug!(target: "countersign::journey", stage = "again", connection = %self.id, %sequence, "waits for what was sent before it");
+        self.happened(Event::Returned(sequence));
         if self.is_closing() {
             self.refused(sequence, true, &body, PublishError::Ended, now);
-        } else if self.common.load.is_full() {
+        } else if self.around.load.is_full() {
             self.refused(sequence, true, &body, PublishError::Refused, now);
         } else {
             self.again_bytes = self.again_bytes.saturating_add(length(&body));
@@ -255,19 +264,18 @@ impl Session {
         DeliveryResult::Taken
     }
 
-    /// Refuses what was held and is lost, unless it has been answered after all: by somebody who could not say so.
+    /// Refuses what was held and is lost, unless it has been answered after all: by someone who could not say so.
     fn refuse_lost(&mut self, lost: Vec<Lost>, given_back: &Recent) {
         for Lost { sequence, id } in lost {
-            let stamp = MessageId {
+            let message_id = MessageId {
                 connection: self.id,
                 sequence,
             };
-            let key = self.common.keys.of_answer(&stamp.to_string(), 0);
+            let key = self.around.keys.of_answer(&message_id.to_string(), 0);
             if self.recent.contains(key) || given_back.contains(key) {
                 continue;
             }
-            self.common.metrics.held_lost.increment(1);
-            warn!(%stamp, "a message that was held is lost, and is refused");
+            self.happened(Event::HeldLost(message_id));
             self.recent.remember(key);
             self.tell(lost_from_hold(id.as_ref()));
         }
@@ -275,7 +283,13 @@ impl Session {
 
     /// Takes note of what has become of the connection. Tells whether it has a new grant.
     fn change(&mut self, sequence: Sequence, change: Change, now: Now) -> bool {
-        let applied = self.binding.apply(sequence, change, self.in_flight.oldest_open(), now);
+        let was = self
+            .news
+            .is_some()
+            .then(|| self.auth_state.authentication().map(of_authentication));
+        let applied = self
+            .auth_state
+            .apply(sequence, change, self.in_flight.oldest_open(), now);
         match applied {
             Applied::Stale => return false,
             Applied::Stranger => {
@@ -289,12 +303,12 @@ impl Session {
                 }
                 if let Some(from) = resumes {
                     self.held.resume(from);
-                    // Answers to that one may wait, which nobody counts.
+                    // Answers to that one may wait, which no one counts.
                     self.outbound.wake(0);
                 }
             }
             Applied::Forgotten => {
-                // Whoever logged it out has refused what was held; what was to be written waits for its owner.
+                // The one who logged it out has refused what was held; what was to be written waits for its owner.
                 let given_back = self.held.given_back();
                 let held = self.held.clear();
                 if held.len() <= MOST_RECENT {
@@ -304,9 +318,29 @@ impl Session {
                 self.outgoing.push_front(behind);
             }
         }
+        if let Some(was) = was {
+            self.tell_change(was);
+        }
         self.asked = false;
         self.rearm = true;
         matches!(applied, Applied::Live { .. })
+    }
+
+    /// Its authentication was that, and may be another now.
+    fn tell_change(&mut self, was: Option<(Arc<str>, Holder)>) {
+        let is = self.auth_state.authentication().map(Authentication::facts);
+        match (was, is) {
+            (None, Some(_)) => self.tells(Happening::Authenticated),
+            // Workers may say the same more than once.
+            (Some((was, _)), Some(is)) if was == is => {}
+            (Some(_), Some(_)) => self.tells(Happening::Renewed),
+            (Some((_, holder)), None) => {
+                if let Some(news) = &mut self.news {
+                    news.note(Happening::LoggedOut, Some(holder));
+                }
+            }
+            (None, None) => {}
+        }
     }
 
     fn hold(
@@ -317,15 +351,20 @@ impl Session {
         hold: Duration,
         now: Instant,
     ) {
-        debug!(target: "countersign::journey", stage = "held", connection = %self.id, %sequence, ?reason, "waits for a fresh token");
+        self.happened(Event::Held(sequence, reason));
         self.held.hold(sequence, id, now + hold.min(crate::timers::now::FAR));
         self.rearm = true;
         // A later message may have brought the fresh token already.
-        let renewed = self.binding.by().is_some_and(|by| sequence < by) && self.binding.is_live(now);
+        let renewed = self.auth_state.by().is_some_and(|by| sequence < by) && self.auth_state.is_live(now);
         if !renewed {
             self.ask(reason, now);
         }
     }
+}
+
+/// What tells an authentication from another, and whose it is.
+fn of_authentication(authentication: &Authentication) -> (Arc<str>, Holder) {
+    (authentication.facts(), authentication.holder())
 }
 
 #[cfg(test)]

@@ -14,11 +14,11 @@ use crate::timers::now::{FAR, Now};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It was taken back.
+    /// It was revoked.
     Revoked,
     /// It is over.
     Expired,
-    /// A fresh token had better come.
+    /// A fresh token should come.
     Expiring,
     /// It takes its leave.
     Closing,
@@ -64,28 +64,30 @@ pub struct Shown {
 impl Session {
     /// How it stands.
     pub(crate) fn state(&self, now: Now) -> State {
-        match self.binding.bound() {
+        match self.auth_state.authentication() {
             _ if self.life != Life::Open => State::Closing,
             None => State::Nobody,
-            Some(bound) if bound.is_revoked(now.instant) => State::Revoked,
-            Some(bound) if !bound.is_live(now.instant) => State::Expired,
-            Some(bound) if bound.revoked_at.is_some() || now.instant >= bound.refresh_at => State::Expiring,
+            Some(authentication) if authentication.is_revoked(now.instant) => State::Revoked,
+            Some(authentication) if !authentication.is_live(now.instant) => State::Expired,
+            Some(authentication) if authentication.revoked_at.is_some() || now.instant >= authentication.refresh_at => {
+                State::Expiring
+            }
             Some(_) => State::Live,
         }
     }
 
     /// What is shown of it.
     pub(crate) fn shown(&self, now: Now) -> Shown {
-        let bound = self.binding.bound();
-        let left_ms = bound.map(|bound| left_ms(bound, now));
+        let authentication = self.auth_state.authentication();
+        let left_ms = authentication.map(|authentication| left_ms(authentication, now));
         let levels = self.levels();
         Shown {
             id: self.id,
             state: self.state(now),
-            identity: bound.map(|bound| bound.identity),
+            identity: authentication.map(|authentication| authentication.identity),
             left_ms,
             life_ms: left_ms
-                .zip(bound.and_then(|bound| age_ms(bound, now)))
+                .zip(authentication.and_then(|authentication| age_ms(authentication, now)))
                 .map(|(left, age)| left + age),
             in_flight: levels.in_flight,
             held_in: levels.held_inbound,
@@ -94,16 +96,16 @@ impl Session {
     }
 }
 
-fn left_ms(bound: &Authentication, now: Now) -> i64 {
-    let end = bound
+fn left_ms(authentication: &Authentication, now: Now) -> i64 {
+    let end = authentication
         .revoked_at
-        .map_or(bound.deadline, |revoked| revoked.min(bound.deadline));
+        .map_or(authentication.deadline, |revoked| revoked.min(authentication.deadline));
     let ahead = millis(end.saturating_duration_since(now.instant));
     ahead - millis(now.instant.saturating_duration_since(end))
 }
 
-fn age_ms(bound: &Authentication, now: Now) -> Option<i64> {
-    let issued_at = bound.issued_at?;
+fn age_ms(authentication: &Authentication, now: Now) -> Option<i64> {
+    let issued_at = authentication.issued_at?;
     Some(millis(now.wall.saturating_since(issued_at)))
 }
 
@@ -126,7 +128,7 @@ mod tests {
             terminator: TerminatorId::random(),
             number: 1,
         };
-        Session::new(crate::tests::common(), id, Instant::now())
+        Session::new(crate::tests::common().around.clone(), id, Instant::now())
     }
 
     fn later(now: Now, seconds: u64) -> Now {
@@ -164,7 +166,7 @@ mod tests {
     async fn what_was_taken_back_with_a_grace_expires_before_it_is_revoked() {
         let (mut session, now) = (session(), now());
         session.bind(grant(1, 10), now);
-        session.binding.bound_mut().unwrap().revoked_at = Some(now.instant + Duration::from_secs(4));
+        session.auth_state.authentication_mut().unwrap().revoked_at = Some(now.instant + Duration::from_secs(4));
         let seen = |seconds| {
             let shown = session.shown(later(now, seconds));
             (shown.state, shown.left_ms)

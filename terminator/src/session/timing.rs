@@ -1,4 +1,4 @@
-//! What happens to a connection because a moment has come, or something was taken back.
+//! What happens to a connection because a moment has come, or something was revoked.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use shared::wire::id::Sequence;
 use shared::wire::protocol::{CloseCode, Held, Reason};
 use shared::wire::revocation::{Revocation, Revocations};
 use tokio::time::Instant;
-use tracing::warn;
 
+use super::effect::Event;
 use super::notices::auth_required;
 use super::{Life, Session};
+use crate::events::Happening;
 use crate::timers::now::Now;
 use crate::timers::wheel::Tick;
 
@@ -17,7 +18,7 @@ use crate::timers::wheel::Tick;
 const AUTH_RECHECK: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Its moment on the wheel has come; `forwarding` if its messages can reach the workers just now. Tells whether its
+    /// Its moment on the wheel has come; `forwarding` if its messages can reach the workers at the moment. Tells whether its
     /// task has something to do.
     pub(crate) fn fire(&mut self, tick: Tick, now: Instant, forwarding: bool) -> bool {
         if self.armed != Some(tick) {
@@ -39,24 +40,31 @@ impl Session {
         due
     }
 
-    /// Arms it for its next moment, if that has changed.
-    pub(crate) fn arm(&mut self) {
+    /// For which moment it is to be armed, if what it waits for has changed; `arm` arms it in place of the tick that it was
+    /// armed for.
+    pub(crate) fn arm(&mut self, now: Instant, arm: impl FnOnce(Instant, Option<Tick>) -> Tick) {
         if !std::mem::take(&mut self.rearm) {
             return;
         }
-        if let Some(moment) = self.next_moment(Instant::now()) {
-            self.armed = Some(self.common.wheel.arm(self.id.number, moment, self.armed));
+        if let Some(moment) = self.next_moment(now) {
+            self.armed = Some(arm(moment, self.armed));
         }
     }
 
     /// Looks at the clocks, before anything is decided.
     pub(crate) fn observe(&mut self, now: Now) {
-        self.rearm |= self.binding.bound_mut().is_some_and(|bound| bound.observe(now));
+        self.rearm |= self
+            .auth_state
+            .authentication_mut()
+            .is_some_and(|authentication| authentication.observe(now));
     }
 
-    /// Sees whether its grant is taken back, or was before it came. Tells whether that is news.
+    /// Sees whether its grant is revoked, or was before it came. Tells whether that is news.
     pub(crate) fn heed(&mut self, revoked: &Revocations, now: Now) -> bool {
-        let subject = self.binding.bound().map(|bound| bound.subject(self.id));
+        let subject = self
+            .auth_state
+            .authentication()
+            .map(|authentication| authentication.subject(self.id));
         let found = subject.and_then(|subject| revoked.of(&subject, now.wall)).copied();
         found.is_some_and(|revocation| self.revoked(&revocation, now))
     }
@@ -69,10 +77,10 @@ impl Session {
     }
 
     fn revoked(&mut self, revocation: &Revocation, now: Now) -> bool {
-        let Some(bound) = self.binding.bound_mut() else {
+        let Some(authentication) = self.auth_state.authentication_mut() else {
             return false;
         };
-        let Some(effective) = bound.revoke(revocation.effective, now) else {
+        let Some(effective) = authentication.revoke(revocation.effective, now) else {
             return false;
         };
         self.rearm = true;
@@ -86,7 +94,7 @@ impl Session {
 
     fn check_auth_timeout(&mut self, now: Instant, forwarding: bool) {
         let Some(due) = self.auth_due else { return };
-        if self.binding.was_ever_bound() {
+        if self.auth_state.was_ever_authenticated() {
             self.auth_due = None;
         } else if due <= now && forwarding {
             // What was sent in time may still authenticate it, and what comes later does not put that off.
@@ -100,16 +108,16 @@ impl Session {
             }
             self.auth_due = Some(now + AUTH_RECHECK);
         } else if due <= now {
-            // Nobody can authenticate while the broker is away.
+            // No one can authenticate while the broker is away.
             self.auth_due = Some(now + AUTH_RECHECK);
         }
     }
 
-    /// It has asked something. The moment to look is armed once for many questions.
+    /// It has asked something. The moment to look is armed once for many requests.
     pub(super) fn asks(&mut self, now: Instant) {
         self.note_progress(now);
         if self.answer_due.is_none() {
-            self.answer_due = self.common.shares.answer_timeout.map(|timeout| now + timeout);
+            self.answer_due = self.around.limits.answer_timeout.map(|timeout| now + timeout);
             self.rearm = true;
         }
     }
@@ -123,10 +131,10 @@ impl Session {
         }
     }
 
-    /// What it has asked is lost if it was not answered for so long, whatever came behind it: somebody has purged a queue, or a
+    /// What it has asked is lost if it was not answered for so long, whatever came behind it: someone has purged a queue, or a
     /// broker has lost it.
     fn check_answers(&mut self, now: Instant, forwarding: bool) {
-        let (Some(timeout), Some(due)) = (self.common.shares.answer_timeout, self.answer_due) else {
+        let (Some(timeout), Some(due)) = (self.around.limits.answer_timeout, self.answer_due) else {
             return;
         };
         if due > now {
@@ -139,22 +147,25 @@ impl Session {
         }
         self.answer_due = (!self.in_flight.is_empty()).then_some(self.progress + timeout);
         if self.answer_due.is_some_and(|due| due <= now) {
-            warn!(connection = %self.id, open = self.in_flight.open_messages(), "no message of a connection was answered for `answer-timeout`; it is closed, so that its client asks again");
-            self.common.metrics.answers_lost.increment(1);
+            let open = self.in_flight.open_messages();
+            self.happened(Event::RepliesLost { open });
             self.end(CloseCode::Internal);
         }
     }
 
     fn check_grant(&mut self, now: Instant) {
-        let Some(bound) = self.binding.bound_mut() else { return };
-        let live = bound.is_live(now);
-        let revoked = bound.is_revoked(now);
-        let graced = bound.revoked_at.is_some();
-        let left = bound.deadline.saturating_duration_since(now);
-        let expires = now >= bound.deadline && !std::mem::replace(&mut bound.expiry_noted, true);
-        let refresh = now >= bound.refresh_at && !std::mem::replace(&mut bound.refresh_told, true);
+        let Some(authentication) = self.auth_state.authentication_mut() else {
+            return;
+        };
+        let live = authentication.is_live(now);
+        let revoked = authentication.is_revoked(now);
+        let graced = authentication.revoked_at.is_some();
+        let left = authentication.deadline.saturating_duration_since(now);
+        let expires = now >= authentication.deadline && !std::mem::replace(&mut authentication.expiry_noted, true);
+        let refresh = now >= authentication.refresh_at && !std::mem::replace(&mut authentication.refresh_told, true);
         if expires {
-            self.common.metrics.auth_expirations.increment(1);
+            self.happened(Event::Expired);
+            self.tells(Happening::Expired);
         }
         if revoked {
             self.end(CloseCode::Revoked);
@@ -164,7 +175,7 @@ impl Session {
     }
 
     fn require(&mut self, reason: Reason, deadline: Duration) {
-        self.common.metrics.asked(reason);
+        self.happened(Event::AuthRequired(reason));
         let held = Held {
             inbound: self.held.len() as u64,
             outbound: self.outbound.waiting(),
@@ -174,11 +185,11 @@ impl Session {
 
     /// When the first of what is held is given up, or the connection itself.
     fn hold_ends(&self, now: Instant) -> Instant {
-        let bound = self.binding.bound();
-        let hold = bound.map_or(Duration::ZERO, |bound| bound.hold);
+        let authentication = self.auth_state.authentication();
+        let hold = authentication.map_or(Duration::ZERO, |authentication| authentication.hold);
         let inbound = self.held.oldest_until();
         let outbound = self.outbound.since().map(|since| since + hold);
-        let never_bound = self.auth_due.filter(|_| !self.binding.was_ever_bound());
+        let never_bound = self.auth_due.filter(|_| !self.auth_state.was_ever_authenticated());
         let ends = [inbound, outbound, never_bound];
         ends.into_iter().flatten().min().unwrap_or_else(|| now + hold)
     }
@@ -190,15 +201,19 @@ impl Session {
             Life::Closing { until, .. } => (None, Some(until)),
             Life::CloseReason(_) | Life::Gone | Life::Forgotten => return None,
         };
-        let never_bound = self.auth_due.filter(|_| !self.binding.was_ever_bound());
-        let bound = self.binding.bound();
+        let never_bound = self.auth_due.filter(|_| !self.auth_state.was_ever_authenticated());
+        let authentication = self.auth_state.authentication();
         let moments = [
             held,
             closing,
             never_bound,
-            bound.filter(|bound| !bound.refresh_told).map(|bound| bound.refresh_at),
-            bound.filter(|bound| !bound.expiry_noted).map(|bound| bound.deadline),
-            bound.and_then(|bound| bound.revoked_at),
+            authentication
+                .filter(|authentication| !authentication.refresh_told)
+                .map(|authentication| authentication.refresh_at),
+            authentication
+                .filter(|authentication| !authentication.expiry_noted)
+                .map(|authentication| authentication.deadline),
+            authentication.and_then(|authentication| authentication.revoked_at),
             self.outbound.fetch_ends(),
             self.ahead_due,
             self.answer_due,

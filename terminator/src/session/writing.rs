@@ -9,12 +9,13 @@ use shared::wire::protocol::{CloseCode, Reason};
 use tokio::time::Instant;
 
 use super::guard::{Guard, guard};
+use super::notices::refuse::{refusal, unauthenticated};
 use super::outbound::{Fetched, WriteDecision};
-use super::refuse::{refusal, unauthenticated};
 use super::{BeingWritten, Life, SentBack, Session};
 use crate::broker::undelivered::Back;
 use crate::connection::close_reason::CloseReason;
 use crate::connection::outgoing::{Batch, Entry, Outgoing};
+use crate::events::Happening;
 
 /// What is left of a connection that has ended.
 pub(crate) struct Dismissed {
@@ -25,7 +26,7 @@ pub(crate) struct Dismissed {
 }
 
 impl Session {
-    /// What is to be done for the socket now. What is in the name of an identity passes the guard here, right before it
+    /// What is to be done for the socket now. What is on behalf of an identity passes the guard here, right before it
     /// is written.
     pub(crate) fn take(&mut self, now: Instant) -> Batch {
         let mut batch = Batch::default();
@@ -60,7 +61,15 @@ impl Session {
     }
 
     /// It has ended: what was to be written is given back, for that reason, and nothing is accepted any more.
-    pub(crate) fn dismiss(&mut self, ending: CloseReason) -> Dismissed {
+    pub(crate) fn dismiss(&mut self, ending: CloseReason, now: Instant) -> Dismissed {
+        if self
+            .auth_state
+            .authentication()
+            .is_some_and(|authentication| authentication.is_revoked(now))
+        {
+            self.tells(Happening::Revoked);
+        }
+        self.tells(Happening::Closed(ending));
         self.life = Life::Gone;
         self.held = crate::session::held::Held::default();
         let mut waiting = VecDeque::from(self.take_unacknowledged());
@@ -74,8 +83,10 @@ impl Session {
                 (Some(_), Some(delivery)) => rest.push_back(delivery),
                 (_, delivery) => {
                     texts.push(outgoing.text);
-                    // There is nobody else who should see it.
-                    delivery.into_iter().for_each(shared::bus::Delivery::ack);
+                    // There is no one else who should see it.
+                    if let Some(delivery) = delivery {
+                        self.acknowledge_delivery(delivery);
+                    }
                 }
             }
         }
@@ -94,7 +105,7 @@ impl Session {
             texts,
             back: waiting
                 .into_iter()
-                .map(|delivery| Back::Bounce(delivery, why))
+                .map(|delivery| Back::Undelivered(delivery, why))
                 .collect(),
         }
     }
@@ -107,7 +118,7 @@ impl Session {
         let Some(outgoing) = self.not_written(outgoing, batch) else {
             return;
         };
-        let verdict = match guard(self.binding.bound(), identity, now) {
+        let verdict = match guard(self.auth_state.authentication(), identity, now) {
             // What it has asked before is answered; what is pushed waits for its owner.
             _ if !outgoing.is_answer && self.is_logging_out() => Guard::Stranger,
             verdict => verdict,
@@ -123,7 +134,7 @@ impl Session {
         if outgoing.is_answer && self.outbound.lets_answers_pass(verdict) {
             return batch.writes.push_back(outgoing);
         }
-        let (bytes, room) = (outgoing.text.len(), self.common.has_room_behind());
+        let (bytes, room) = (outgoing.text.len(), self.around.has_room_behind());
         let way = self.outbound.route(verdict, outgoing.ahead, bytes, room, now);
         if outgoing.is_answer && way != WriteDecision::Write {
             self.outbound.owe_answer();
@@ -136,7 +147,7 @@ impl Session {
         self.heed_guard(verdict, now);
     }
 
-    /// What has come again is written if what came before was given back meanwhile. Else whoever pushed it is told what
+    /// What has come again is written if what came before was given back meanwhile. Else the one who pushed it is told what
     /// becomes of that.
     fn not_written(&mut self, mut outgoing: Outgoing, batch: &mut Batch) -> Option<Outgoing> {
         let Some(key) = outgoing.key.filter(|_| outgoing.again) else {
@@ -161,7 +172,11 @@ impl Session {
         if verdict != Guard::Expired {
             return;
         }
-        match self.binding.bound().map(|bound| bound.on_expired_push) {
+        match self
+            .auth_state
+            .authentication()
+            .map(|authentication| authentication.on_expired_push)
+        {
             Some(Policy::Close) => self.close(CloseReason::close(CloseCode::AuthRequired), now),
             Some(Policy::Reauthenticate) => self.ask(Reason::Expired, now),
             Some(Policy::Ignore) | None => {}
@@ -178,7 +193,7 @@ impl Session {
         }
         batch
             .back
-            .extend(outgoing.delivery.map(|delivery| Back::Bounce(delivery, why)));
+            .extend(outgoing.delivery.map(|delivery| Back::Undelivered(delivery, why)));
     }
 
     /// Does what follows from the end of a fetch.
@@ -207,8 +222,11 @@ impl Session {
 
     fn publish_fetch(&mut self, batch: &mut Batch) {
         self.rearm = true;
-        let (connection, number) = (self.id, self.outbound.name_fetch(self.common.name_of_fetch()));
-        let identity = self.binding.bound().map(|bound| bound.identity);
+        let (connection, number) = (self.id, self.outbound.name_fetch(self.around.name_of_fetch()));
+        let identity = self
+            .auth_state
+            .authentication()
+            .map(|authentication| authentication.identity);
         batch.back.extend(identity.map(|identity| {
             Back::Fetch(Fetch {
                 connection,
@@ -226,10 +244,10 @@ impl Session {
             && self.own(now) == Some(Guard::Write)
     }
 
-    /// What the guard says of what is in the name of the connection's own identity, if it has one.
+    /// What the guard says of what is on behalf of the connection's own identity, if it has one.
     fn own(&self, now: Instant) -> Option<Guard> {
-        let bound = self.binding.bound();
-        bound.map(|one| guard(bound, one.identity, now))
+        let authentication = self.auth_state.authentication();
+        authentication.map(|one| guard(authentication, one.identity, now))
     }
 
     /// How it ends, if all that it waited for to end has come.

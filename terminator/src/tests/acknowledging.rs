@@ -32,7 +32,7 @@ impl Fixture {
 
     async fn pushes(&self, connection: ConnectionId, ids: &[&str]) {
         for id in ids {
-            self.errand(connection, wanted(&format!("p:{id}")), &push(id)).await;
+            self.command(connection, wanted(&format!("p:{id}")), &push(id)).await;
         }
     }
 }
@@ -54,7 +54,7 @@ async fn a_producer_is_told_when_the_client_has_its_push_and_what_it_has_not_goe
     let (told, _) = fixture.undelivered().await;
     assert!(matches!(told, Undelivered::Written(_)), "{told:?}");
     fixture.expect_nothing_given_back().await;
-    fixture.expect_no_question().await;
+    fixture.expect_no_request().await;
     drop(client);
     for id in ["a", "c"] {
         fixture.expect_given_back(Bounced::Gone, &push(id)).await;
@@ -71,7 +71,7 @@ async fn what_is_not_acknowledged_goes_back_before_what_was_not_written() {
     fixture.pushes(connection, &["a"]).await;
     reads(&mut client, &["a"]).await;
     let large = json!({"type": "push", "id": "x".repeat(2_000)}).to_string();
-    fixture.errand(connection, wanted("p:large"), &large).await;
+    fixture.command(connection, wanted("p:large"), &large).await;
     fixture.pushes(connection, &["b"]).await;
     drop(client);
     for text in [push("a"), large, push("b")] {
@@ -147,7 +147,7 @@ async fn without_the_setting_it_is_a_message_like_any_other() {
     let mut fixture = Fixture::new().await;
     let (mut client, _) = fixture.client_of(grant(1, 600, Policy::Close)).await;
     client.send(r#"{"type":"push.ack","ids":["a"]}"#).await;
-    assert_eq!(fixture.question().await.1, r#"{"type":"push.ack","ids":["a"]}"#);
+    assert_eq!(fixture.forwarded().await.1, r#"{"type":"push.ack","ids":["a"]}"#);
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,9 +155,9 @@ async fn what_is_held_is_fetched_as_it_is_acknowledged() {
     let mut fixture = Fixture::with(&[("push-ack", "on"), ("send-queue-bytes", "4KiB")]).await;
     let (mut client, connection) = fixture.client_that_acknowledges().await;
     let large = json!({"type": "push", "id": "a", "payload": "x".repeat(3_000)}).to_string();
-    fixture.errand(connection, wanted("p:a"), &large).await;
+    fixture.command(connection, wanted("p:a"), &large).await;
     assert_eq!(client.text().await, large);
-    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.command(connection, Command::Wake { from: None }, "").await;
     fixture.expect_nothing_given_back().await;
     client.send(r#"{"type":"push.ack","ids":["a"]}"#).await;
     let (told, _) = fixture.undelivered().await;

@@ -21,20 +21,21 @@ impl Fixture {
 
     /// The next announcement, which the workers do not confirm.
     async fn announced(&mut self) -> (ForwardedMessage, String) {
-        let (question, body) = self.question().await;
-        assert_eq!(question.notice, MessageKind::Announced);
-        (question, body)
+        let (forwarded, body) = self.forwarded().await;
+        assert_eq!(forwarded.notice, MessageKind::Announced);
+        (forwarded, body)
     }
 
     /// The next announcement, which the workers confirm.
     async fn enters(&mut self) -> ForwardedMessage {
-        let (question, _) = self.announced().await;
-        self.errand(question.stamp.connection, Command::Entered, "").await;
-        question
+        let (forwarded, _) = self.announced().await;
+        self.command(forwarded.message_id.connection, Command::Entered, "")
+            .await;
+        forwarded
     }
 
     async fn expect_quiet(&mut self) {
-        let waited = tokio::time::timeout(LONG, self.question()).await;
+        let waited = tokio::time::timeout(LONG, self.forwarded()).await;
         assert!(waited.is_err(), "something was asked: {waited:?}");
     }
 }
@@ -48,10 +49,10 @@ async fn a_new_epoch_of_the_store_has_each_connection_that_is_somebody_s_announc
     fixture.begins(1).await;
     let mut announced = Vec::new();
     for _ in 0..2 {
-        let question = fixture.enters().await;
-        assert_eq!(question.standing.by, Some(question.stamp.sequence));
-        assert!(question.standing.grant.is_some() && question.standing.principal.is_some());
-        announced.push(question.stamp.connection);
+        let forwarded = fixture.enters().await;
+        assert_eq!(forwarded.snapshot.by, Some(forwarded.message_id.sequence));
+        assert!(forwarded.snapshot.grant.is_some() && forwarded.snapshot.principal.is_some());
+        announced.push(forwarded.message_id.connection);
     }
     announced.sort();
     assert_eq!(announced, [first, second]);
@@ -79,7 +80,7 @@ async fn a_connection_is_announced_until_it_is_known_that_the_store_knows_it() {
         times += 1;
     }
     assert!((4..20).contains(&times), "{times} times in 200 s");
-    fixture.errand(connection, Command::Entered, "").await;
+    fixture.command(connection, Command::Entered, "").await;
     pass(Duration::from_secs(200)).await;
     fixture.expect_quiet().await;
 }
@@ -89,15 +90,15 @@ async fn what_was_granted_before_and_is_heard_of_only_then_is_announced_too() {
     let mut fixture = Fixture::new().await;
     let mut client = fixture.client().await;
     client.send("token").await;
-    let (question, _) = fixture.question().await;
+    let (forwarded, _) = fixture.forwarded().await;
     fixture.begins(1).await;
     let change = super::fixture::live(grant(1, 600, Policy::Reauthenticate));
-    fixture.answer(question.stamp, change, "ok").await;
+    fixture.answer(forwarded.message_id, change, "ok").await;
     assert_eq!(client.text().await, "ok");
     let announced = fixture.enters().await;
     assert_eq!(
-        (announced.notice, announced.stamp),
-        (MessageKind::Announced, question.stamp)
+        (announced.notice, announced.message_id),
+        (MessageKind::Announced, forwarded.message_id)
     );
     fixture.expect_quiet().await;
 }
@@ -109,12 +110,12 @@ async fn whoever_was_away_for_longer_than_its_queue_lives_asks_what_was_revoked(
     fixture.sleep(100);
     fixture.expect_quiet().await;
     fixture.sleep(200);
-    let (back, _) = fixture.question().await;
+    let (back, _) = fixture.forwarded().await;
     assert_eq!(back.notice, MessageKind::Back);
-    assert_ne!(back.stamp.connection, connection);
+    assert_ne!(back.message_id.connection, connection);
     let announced = fixture.enters().await;
     assert_eq!(
-        (announced.notice, announced.stamp.connection),
+        (announced.notice, announced.message_id.connection),
         (MessageKind::Announced, connection)
     );
     fixture.expect_quiet().await;

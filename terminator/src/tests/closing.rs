@@ -14,14 +14,14 @@ async fn another_identity_on_a_live_connection_ends_it_and_is_shown_nothing() {
     let (mut client, _) = fixture.client_of(grant(1, 600, Policy::Ignore)).await;
     client.send("alice asks").await;
     client.send("bob's token").await;
-    let (alice, _) = fixture.question().await;
-    let (bob, _) = fixture.question().await;
+    let (alice, _) = fixture.forwarded().await;
+    let (bob, _) = fixture.forwarded().await;
     let answer = Reply {
         identity: Some(identity(2)),
         ..live(grant(2, 600, Policy::Ignore))
     };
-    fixture.answer(bob.stamp, answer, "for bob").await;
-    fixture.answer(alice.stamp, reply(1), "for alice").await;
+    fixture.answer(bob.message_id, answer, "for bob").await;
+    fixture.answer(alice.message_id, reply(1), "for alice").await;
     client.expect_error("identity_mismatch").await;
     assert_eq!(client.close_code().await, 4509);
     fixture.expect_given_back(Bounced::Gone, "for bob").await;
@@ -35,21 +35,21 @@ async fn a_worker_s_close_comes_after_its_error_and_after_all_that_is_in_flight(
     for text in [r#"{"token":"first"}"#, r#"{"id":"waits"}"#, "third"] {
         client.send(text).await;
     }
-    let (first, _) = fixture.question().await;
-    let (waits, body) = fixture.question().await;
-    let (third, _) = fixture.question().await;
+    let (first, _) = fixture.forwarded().await;
+    let (waits, body) = fixture.forwarded().await;
+    let (third, _) = fixture.forwarded().await;
     let again = Reply {
         verdict: Verdict::Again,
         ..Reply::ONLY
     };
-    fixture.answer(waits.stamp, again, &body).await;
+    fixture.answer(waits.message_id, again, &body).await;
     let close = Reply {
         close: Some(CloseCode::TokenInvalid),
         ..Reply::ONLY
     };
-    fixture.answer(third.stamp, close, "the error").await;
+    fixture.answer(third.message_id, close, "the error").await;
     client.send(r#"{"id":"too late"}"#).await;
-    fixture.expect_no_question().await;
+    fixture.expect_no_request().await;
     assert_eq!(client.text().await, "the error");
     let told = client.json().await;
     assert_eq!(
@@ -57,7 +57,7 @@ async fn a_worker_s_close_comes_after_its_error_and_after_all_that_is_in_flight(
         (&"waits".into(), &"auth_required".into())
     );
     client.expect_nothing().await;
-    fixture.answer(first.stamp, Reply::ONLY, "answer").await;
+    fixture.answer(first.message_id, Reply::ONLY, "answer").await;
     assert_eq!(client.text().await, "answer");
     let told = client.json().await;
     assert_eq!(
@@ -75,7 +75,7 @@ async fn who_closes_does_not_wait_for_the_answer_to_what_they_have_sent() {
     let mut fixture = Fixture::new().await;
     let mut client = fixture.client().await;
     client.send("never answered").await;
-    fixture.question().await;
+    fixture.forwarded().await;
     client.socket.close(None).await.expect("it is open");
     let before = tokio::time::Instant::now();
     client.rest().await;
@@ -88,13 +88,13 @@ async fn a_close_does_not_wait_for_ever_for_what_is_in_flight() {
     let mut client = fixture.client().await;
     client.send("never answered").await;
     client.send("second").await;
-    fixture.question().await;
-    let (second, _) = fixture.question().await;
+    fixture.forwarded().await;
+    let (second, _) = fixture.forwarded().await;
     let close = Reply {
         close: Some(CloseCode::AuthRequired),
         ..Reply::ONLY
     };
-    fixture.answer(second.stamp, close, "").await;
+    fixture.answer(second.message_id, close, "").await;
     pass(Duration::from_secs(9)).await;
     client.expect_nothing().await;
     pass(Duration::from_secs(1)).await;
@@ -106,7 +106,7 @@ async fn a_close_does_not_wait_for_ever_for_what_is_in_flight() {
 async fn a_drained_connection_leaves_though_its_outbound_waits_and_gives_it_back() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
-    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.command(connection, Command::Wake { from: None }, "").await;
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "behind").await;
     fixture.terminator.shutdown();
@@ -123,13 +123,13 @@ async fn what_waits_to_be_sent_again_is_refused_when_the_terminator_ends() {
     let mut client = fixture.client().await;
     client.send(r#"{"token":"never answered"}"#).await;
     client.send(r#"{"id":"waits"}"#).await;
-    fixture.question().await;
-    let (waits, body) = fixture.question().await;
+    fixture.forwarded().await;
+    let (waits, body) = fixture.forwarded().await;
     let again = Reply {
         verdict: Verdict::Again,
         ..Reply::ONLY
     };
-    fixture.answer(waits.stamp, again, &body).await;
+    fixture.answer(waits.message_id, again, &body).await;
     fixture.terminator.shutdown();
     let told = client.json().await;
     assert_eq!((&told["id"], &told["error"]["code"]), (&"waits".into(), &"busy".into()));
@@ -145,6 +145,6 @@ async fn workers_are_told_whether_what_a_closed_connection_sent_may_still_prove_
         // It leaves without having had an answer.
         drop(client);
         let (closed, _) = fixture.closed().await;
-        assert_eq!((closed.standing.unsettled, closed.standing.grant), (may_prove, None));
+        assert_eq!((closed.snapshot.unsettled, closed.snapshot.grant), (may_prove, None));
     }
 }

@@ -49,7 +49,7 @@ async fn messages_that_wait_for_a_token_are_shown_as_long_as_they_do() {
     let mut client = fixture.client().await;
     for number in 1..=2 {
         client.send("bare").await;
-        let (question, _) = fixture.question().await;
+        let (forwarded, _) = fixture.forwarded().await;
         assert_eq!(counted.of("messages_in_flight"), 1.0);
         let held = Reply {
             verdict: Verdict::Held {
@@ -58,15 +58,15 @@ async fn messages_that_wait_for_a_token_are_shown_as_long_as_they_do() {
             },
             ..Reply::ONLY
         };
-        fixture.answer(question.stamp, held, "").await;
+        fixture.answer(forwarded.message_id, held, "").await;
         assert_eq!(counted.of("held_inbound"), f64::from(number));
         assert_eq!(counted.of("messages_in_flight"), 0.0);
     }
     client.expect_required("missing").await;
     fixture.renew(&mut client, grant(1, 60, Policy::Reauthenticate)).await;
-    let (release, _) = fixture.question().await;
+    let (release, _) = fixture.forwarded().await;
     let settled = r#"{"settled":[1,2],"held":[]}"#;
-    fixture.answer(release.stamp, Reply::ONLY, settled).await;
+    fixture.answer(release.message_id, Reply::ONLY, settled).await;
     assert_eq!(counted.of("held_inbound"), 0.0);
 }
 
@@ -76,7 +76,7 @@ async fn what_a_connection_leaves_held_is_not_shown_as_its_own_any_more() {
     let counted = Counted::here(&recorder);
     let mut fixture = Fixture::new().await;
     let (client, connection) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;
-    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.command(connection, Command::Wake { from: None }, "").await;
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "behind").await;
     pass(Duration::from_secs(1)).await;
@@ -96,13 +96,13 @@ async fn what_waits_behind_a_fetch_is_shown_until_it_is_written() {
     let counted = Counted::here(&recorder);
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;
-    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.command(connection, Command::Wake { from: None }, "").await;
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "one").await;
     fixture.push(connection, 1, "two").await;
     assert_eq!(counted.of("held_outbound"), 2.0);
     fixture
-        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .command(connection, Command::Fetched { left: 0, fetch: 0 }, "")
         .await;
     assert_eq!(client.text().await, "one");
     assert_eq!(client.text().await, "two");

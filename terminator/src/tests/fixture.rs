@@ -44,16 +44,18 @@ pub(super) struct Fixture {
     undelivered: Consumer,
 }
 
-/// Follows the clock of the tests, which moves when everybody waits, and what the machine has slept.
+/// Follows the clock of the tests, which moves when everyone waits, what the machine has slept, and who turns it back.
 pub(super) struct PausedClock {
     start: Instant,
     slept_s: AtomicU64,
+    back_s: AtomicU64,
 }
 
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
         let slept = Duration::from_secs(self.slept_s.load(Ordering::SeqCst));
-        START.saturating_add(self.start.elapsed() + slept)
+        let back = Duration::from_secs(self.back_s.load(Ordering::SeqCst));
+        START.saturating_add(self.start.elapsed() + slept).saturating_sub(back)
     }
 }
 
@@ -74,16 +76,20 @@ impl Fixture {
         let settings = defaults.iter().chain(settings).copied();
         let config: TerminatorConfig = from_pairs(settings).expect("good settings");
         let names = Names::new("test");
-        let bus = Arc::new(MemoryBus::new(&names.common()).with_batches(names.clone()));
+        let mut topology = names.common();
+        topology.extend(names.events());
+        let bus = Arc::new(MemoryBus::new(&topology).with_batches(names.clone()));
         let clock = Arc::new(PausedClock {
             start: Instant::now(),
             slept_s: AtomicU64::new(0),
+            back_s: AtomicU64::new(0),
         });
         let id = TerminatorId::random();
         let parts = Parts {
             bus: bus.clone(),
             clock: clock.clone(),
             id,
+            listener: None,
         };
         Self {
             clock,
@@ -100,6 +106,11 @@ impl Fixture {
     /// The machine has slept for so many seconds: the wall clock says so, the monotonic one does not.
     pub(super) fn sleep(&self, seconds: u64) {
         self.clock.slept_s.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// The machine's clock is turned back by so many seconds.
+    pub(super) fn turn_back(&self, seconds: u64) {
+        self.clock.back_s.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// A client whose stream blocks only after a lot.
@@ -124,60 +135,60 @@ impl Fixture {
     }
 
     pub(super) async fn authenticate(&mut self, mut client: Client, grant: Grant) -> (Client, ConnectionId) {
-        let stamp = self.renew(&mut client, grant).await;
-        (client, stamp.connection)
+        let message_id = self.renew(&mut client, grant).await;
+        (client, message_id.connection)
     }
 
     /// Has the client send a token, and a worker find it good.
     pub(super) async fn renew(&mut self, client: &mut Client, grant: Grant) -> MessageId {
         client.send("a token").await;
-        let (question, _) = self.question().await;
-        self.answer(question.stamp, live(grant), "ok").await;
+        let (forwarded, _) = self.forwarded().await;
+        self.answer(forwarded.message_id, live(grant), "ok").await;
         assert_eq!(client.text().await, "ok");
-        question.stamp
+        forwarded.message_id
     }
 
     /// The next thing that the workers are told.
-    pub(super) async fn question(&mut self) -> (ForwardedMessage, String) {
-        let (question, body) = self.bytes().await;
-        (question, String::from_utf8(body.to_vec()).unwrap())
+    pub(super) async fn forwarded(&mut self) -> (ForwardedMessage, String) {
+        let (forwarded, body) = self.bytes().await;
+        (forwarded, String::from_utf8(body.to_vec()).unwrap())
     }
 
     /// The same, whose body may be no text.
     pub(super) async fn bytes(&mut self) -> (ForwardedMessage, Bytes) {
         let delivery = tokio::time::timeout(NEVER, self.messages.recv());
-        let mut delivery = delivery.await.expect("no question came").expect("the bus lives");
+        let mut delivery = delivery.await.expect("no forwarded came").expect("the bus lives");
         let message = delivery.take_message();
         delivery.ack();
-        let question = ForwardedMessage::read(&message.properties).expect("a question");
-        (question, message.body)
+        let forwarded = ForwardedMessage::read(&message.properties).expect("a forwarded");
+        (forwarded, message.body)
     }
 
-    pub(super) async fn expect_no_question(&mut self) {
+    pub(super) async fn expect_no_request(&mut self) {
         let waited = tokio::time::timeout(Duration::from_millis(500), self.messages.recv()).await;
-        assert!(waited.is_err(), "a question came: {waited:?}");
+        assert!(waited.is_err(), "a forwarded came: {waited:?}");
     }
 
-    /// Answers a question.
-    pub(super) async fn answer(&self, stamp: MessageId, answer: Reply, body: &str) {
-        let message = answer.to_message(Some(stamp.to_string()), Bytes::from(body.to_owned()));
+    /// Answers a request.
+    pub(super) async fn answer(&self, message_id: MessageId, answer: Reply, body: &str) {
+        let message = answer.to_message(Some(message_id.to_string()), Bytes::from(body.to_owned()));
         self.give(message).await;
     }
 
-    pub(super) async fn errand(&self, connection: ConnectionId, errand: Command, body: &str) {
-        self.give(errand.to_message(connection, Bytes::from(body.to_owned())))
+    pub(super) async fn command(&self, connection: ConnectionId, command: Command, body: &str) {
+        self.give(command.to_message(connection, Bytes::from(body.to_owned())))
             .await;
     }
 
     /// Pushes something to an identity on that connection; the text is its key too.
     pub(super) async fn push(&self, connection: ConnectionId, of: u8, text: &str) {
-        self.errand(connection, Command::Write(write(of, text, false)), text)
+        self.command(connection, Command::Write(write(of, text, false)), text)
             .await;
     }
 
     /// Sends something out of a hold.
     pub(super) async fn release(&self, connection: ConnectionId, of: u8, text: &str) {
-        self.errand(connection, Command::Write(write(of, text, true)), text)
+        self.command(connection, Command::Write(write(of, text, true)), text)
             .await;
     }
 
@@ -236,9 +247,9 @@ impl Fixture {
     /// The end of a connection, as workers hear of it.
     pub(super) async fn closed(&mut self) -> (ForwardedMessage, Option<u16>) {
         loop {
-            let (question, _) = self.question().await;
-            if let MessageKind::Closed { code } = question.notice {
-                return (question, code);
+            let (forwarded, _) = self.forwarded().await;
+            if let MessageKind::Closed { code } = forwarded.notice {
+                return (forwarded, code);
             }
         }
     }
@@ -370,6 +381,7 @@ pub(super) fn grant(of: u8, seconds: u64, on_expired_push: Policy) -> Grant {
         token_id: None,
         session: None,
         issued_at: Some(START),
+        proof: None,
         on_expired_push,
         hold_ms: 60_000,
         waiting: 0,
@@ -377,7 +389,7 @@ pub(super) fn grant(of: u8, seconds: u64, on_expired_push: Policy) -> Grant {
     }
 }
 
-/// The answer that brings a grant, and is in nobody's name.
+/// The answer that brings a grant, and is in no one's name.
 pub(super) fn live(grant: Grant) -> Reply {
     Reply {
         change: Some(Change::Live {
@@ -411,7 +423,7 @@ pub(super) fn write(of: u8, key: &str, released: bool) -> Write {
     }
 }
 
-/// What an errand or answer that was given back is.
+/// What a command or answer that was given back is.
 pub(super) fn original(undelivered: Undelivered) -> Return {
     match undelivered {
         Undelivered::Bounced(_, original) => original,

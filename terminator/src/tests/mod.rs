@@ -1,11 +1,12 @@
 //! The terminator as a whole, in this process: real sockets' frames over streams in memory, a test in the place of the
-//! workers, and a clock that stands still while nobody waits.
+//! workers, and a clock that stands still while no one waits.
 
 mod acknowledging;
 mod announcing;
 mod clocks;
 mod closing;
 mod counting;
+mod events;
 mod fixture;
 mod inbound;
 mod ordering;

@@ -17,17 +17,17 @@ const ORDER: &[(&str, &str)] = &[("order", "connection")];
 
 /// A run that came, with the texts of its messages.
 async fn run(fixture: &mut Fixture) -> (ForwardedMessage, Vec<String>) {
-    let (question, entries) = entries(fixture).await;
+    let (forwarded, entries) = entries(fixture).await;
     let texts = entries
         .into_iter()
         .map(|entry| String::from_utf8(entry.body.to_vec()).unwrap());
-    (question, texts.collect())
+    (forwarded, texts.collect())
 }
 
 async fn entries(fixture: &mut Fixture) -> (ForwardedMessage, Vec<Entry>) {
-    let (question, body) = fixture.bytes().await;
-    assert_eq!(question.notice, MessageKind::Run);
-    (question, run::decode(&body).unwrap())
+    let (forwarded, body) = fixture.bytes().await;
+    assert_eq!(forwarded.notice, MessageKind::Run);
+    (forwarded, run::decode(&body).unwrap())
 }
 
 /// What a later token earns.
@@ -48,10 +48,10 @@ fn held() -> Reply {
     }
 }
 
-fn after(stamp: MessageId, places: u64) -> MessageId {
+fn after(message_id: MessageId, places: u64) -> MessageId {
     MessageId {
-        sequence: shared::wire::id::Sequence::new(stamp.sequence.get() + places),
-        ..stamp
+        sequence: shared::wire::id::Sequence::new(message_id.sequence.get() + places),
+        ..message_id
     }
 }
 
@@ -60,26 +60,28 @@ async fn what_has_gathered_goes_together_when_all_before_it_is_settled() {
     let mut fixture = Fixture::with(ORDER).await;
     let mut client = fixture.client().await;
     client.send("1").await;
-    let (first, _) = fixture.question().await;
+    let (first, _) = fixture.forwarded().await;
     assert_eq!(first.notice, MessageKind::Message);
     for text in ["2", "3", "4"] {
         client.send(text).await;
     }
     client.ping("meanwhile").await;
     assert_eq!(client.pong().await, "meanwhile");
-    fixture.expect_no_question().await;
-    fixture.answer(first.stamp, Reply::ONLY, "one").await;
+    fixture.expect_no_request().await;
+    fixture.answer(first.message_id, Reply::ONLY, "one").await;
     assert_eq!(client.text().await, "one");
     let (second, texts) = run(&mut fixture).await;
     assert_eq!(texts, ["2", "3", "4"]);
-    assert_eq!(second.stamp, after(first.stamp, 1));
+    assert_eq!(second.message_id, after(first.message_id, 1));
     client.send("5").await;
     for place in 0..3 {
-        fixture.expect_no_question().await;
-        fixture.answer(after(second.stamp, place), Reply::ONLY, "more").await;
+        fixture.expect_no_request().await;
+        fixture
+            .answer(after(second.message_id, place), Reply::ONLY, "more")
+            .await;
         assert_eq!(client.text().await, "more");
     }
-    assert_eq!(fixture.question().await.1, "5");
+    assert_eq!(fixture.forwarded().await.1, "5");
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,9 +93,9 @@ async fn what_comes_together_goes_together_from_the_first_on() {
     let (first, texts) = run(&mut fixture).await;
     assert_eq!(texts, ["1", "2", "3"]);
     client.send_together(&["4", "5"]).await;
-    fixture.expect_no_question().await;
+    fixture.expect_no_request().await;
     for place in 0..3 {
-        fixture.answer(after(first.stamp, place), Reply::ONLY, "ok").await;
+        fixture.answer(after(first.message_id, place), Reply::ONLY, "ok").await;
         assert_eq!(client.text().await, "ok");
     }
     assert_eq!(run(&mut fixture).await.1, ["4", "5"]);
@@ -104,11 +106,11 @@ async fn what_may_renew_a_connection_does_not_wait_behind_what_came_together_wit
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, _) = fixture.client_of(grant(1, 300, Policy::Reauthenticate)).await;
     client.send_together(&["slow", r#"{"token":"fresh"}"#]).await;
-    let (slow, text) = fixture.question().await;
+    let (slow, text) = fixture.forwarded().await;
     assert_eq!((slow.notice, &*text), (MessageKind::Message, "slow"));
     pass(Duration::from_secs(1)).await;
-    let (ahead, text) = fixture.question().await;
-    assert!(ahead.standing.ahead && text.contains("fresh"), "{text}");
+    let (ahead, text) = fixture.forwarded().await;
+    assert!(ahead.snapshot.ahead && text.contains("fresh"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,10 +121,10 @@ async fn who_reads_no_batches_gets_one_at_a_time() {
         client.send(text).await;
     }
     for text in ["1", "2", "3"] {
-        let (question, body) = fixture.question().await;
-        assert_eq!((question.notice, &*body), (MessageKind::Message, text));
-        fixture.expect_no_question().await;
-        fixture.answer(question.stamp, Reply::ONLY, "ok").await;
+        let (forwarded, body) = fixture.forwarded().await;
+        assert_eq!((forwarded.notice, &*body), (MessageKind::Message, text));
+        fixture.expect_no_request().await;
+        fixture.answer(forwarded.message_id, Reply::ONLY, "ok").await;
         assert_eq!(client.text().await, "ok");
     }
 }
@@ -132,7 +134,7 @@ async fn who_has_no_token_does_not_go_behind_one_that_may_decide_it() {
     let mut fixture = Fixture::with(ORDER).await;
     let mut client = fixture.client().await;
     client.send("1").await;
-    let (first, _) = fixture.question().await;
+    let (first, _) = fixture.forwarded().await;
     for text in [
         "2",
         r#"{"token":"a"}"#,
@@ -142,20 +144,22 @@ async fn who_has_no_token_does_not_go_behind_one_that_may_decide_it() {
     ] {
         client.send(text).await;
     }
-    fixture.answer(first.stamp, Reply::ONLY, "ok").await;
-    let (question, found) = entries(&mut fixture).await;
+    fixture.answer(first.message_id, Reply::ONLY, "ok").await;
+    let (forwarded, found) = entries(&mut fixture).await;
     let unsettled: Vec<_> = found.iter().map(|entry| entry.unsettled).collect();
     assert_eq!(unsettled, [false, false, true]);
-    assert!(!question.standing.unsettled && question.standing.ordered);
+    assert!(!forwarded.snapshot.unsettled && forwarded.snapshot.ordered);
     for place in 0..3 {
-        fixture.answer(after(question.stamp, place), Reply::ONLY, "ok").await;
+        fixture
+            .answer(after(forwarded.message_id, place), Reply::ONLY, "ok")
+            .await;
     }
-    let (fifth, text) = fixture.question().await;
+    let (fifth, text) = fixture.forwarded().await;
     assert_eq!(text, "5");
-    fixture.expect_no_question().await;
-    fixture.answer(fifth.stamp, Reply::ONLY, "ok").await;
-    let (barrier, _) = fixture.question().await;
-    assert!(!barrier.standing.unsettled);
+    fixture.expect_no_request().await;
+    fixture.answer(fifth.message_id, Reply::ONLY, "ok").await;
+    let (barrier, _) = fixture.forwarded().await;
+    assert!(!barrier.snapshot.unsettled);
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,44 +167,44 @@ async fn a_fresh_token_goes_ahead_of_a_slow_message_and_is_handled_in_its_turn()
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, connection) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;
     client.send("slow").await;
-    let (slow, _) = fixture.question().await;
+    let (slow, _) = fixture.forwarded().await;
     client.send("between").await;
     client.send(r#"{"token":"fresh","payload":1}"#).await;
     client.send(r#"{"token":"fresh","payload":2}"#).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let (ahead, text) = fixture.question().await;
+    let (ahead, text) = fixture.forwarded().await;
     assert_eq!(text, r#"{"token":"fresh","payload":1}"#);
-    assert!(ahead.standing.ahead && !ahead.standing.again);
-    assert_eq!(ahead.stamp, after(slow.stamp, 2));
-    fixture.expect_no_question().await;
+    assert!(ahead.snapshot.ahead && !ahead.snapshot.again);
+    assert_eq!(ahead.message_id, after(slow.message_id, 2));
+    fixture.expect_no_request().await;
     // It counts at once.
     let sent_back = Reply {
         verdict: Verdict::Again,
         ..live(fresher(600))
     };
-    fixture.answer(ahead.stamp, sent_back, &text).await;
-    fixture.expect_no_question().await;
-    fixture.answer(slow.stamp, Reply::ONLY, "slow").await;
+    fixture.answer(ahead.message_id, sent_back, &text).await;
+    fixture.expect_no_request().await;
+    fixture.answer(slow.message_id, Reply::ONLY, "slow").await;
     assert_eq!(client.text().await, "slow");
     // What stands before it is decided by what was there then, and comes first.
-    let (between, text) = fixture.question().await;
-    assert_eq!((between.stamp, &*text), (after(slow.stamp, 1), "between"));
-    assert!(!between.standing.again);
-    assert_ne!(between.standing.by, Some(ahead.stamp.sequence));
-    fixture.answer(between.stamp, Reply::ONLY, "between").await;
-    let (again, _) = fixture.question().await;
-    assert!(again.standing.again && !again.standing.ahead);
+    let (between, text) = fixture.forwarded().await;
+    assert_eq!((between.message_id, &*text), (after(slow.message_id, 1), "between"));
+    assert!(!between.snapshot.again);
+    assert_ne!(between.snapshot.by, Some(ahead.message_id.sequence));
+    fixture.answer(between.message_id, Reply::ONLY, "between").await;
+    let (again, _) = fixture.forwarded().await;
+    assert!(again.snapshot.again && !again.snapshot.ahead);
     assert_eq!(
-        (again.stamp, again.standing.by),
-        (ahead.stamp, Some(ahead.stamp.sequence))
+        (again.message_id, again.snapshot.by),
+        (ahead.message_id, Some(ahead.message_id.sequence))
     );
-    assert_eq!(again.stamp.connection, connection);
+    assert_eq!(again.message_id.connection, connection);
     let second = Reply {
         second: true,
         ..Reply::ONLY
     };
-    fixture.answer(again.stamp, second, "fresh").await;
-    assert_eq!(fixture.question().await.1, r#"{"token":"fresh","payload":2}"#);
+    fixture.answer(again.message_id, second, "fresh").await;
+    assert_eq!(fixture.forwarded().await.1, r#"{"token":"fresh","payload":2}"#);
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,9 +212,9 @@ async fn what_another_has_left_held_is_asked_for_as_soon_as_the_answers_before_i
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
     client.send("asks").await;
-    let (asks, _) = fixture.question().await;
+    let (asks, _) = fixture.forwarded().await;
     pass(Duration::from_secs(11)).await;
-    fixture.answer(asks.stamp, reply(1), "answer").await;
+    fixture.answer(asks.message_id, reply(1), "answer").await;
     fixture.expect_given_back(Bounced::Expired, "answer").await;
     client.expect_required("expired").await;
     let gone = ConnectionId {
@@ -223,15 +227,15 @@ async fn what_another_has_left_held_is_asked_for_as_soon_as_the_answers_before_i
     };
     fixture.renew(&mut client, renewed).await;
     fixture.expect_fetch().await;
-    fixture.expect_no_question().await;
+    fixture.expect_no_request().await;
     let released = Write {
         asked_by: Some(connection),
-        ..write(1, &format!("{}.0", asks.stamp), true)
+        ..write(1, &format!("{}.0", asks.message_id), true)
     };
-    fixture.errand(connection, Command::Write(released), "answer").await;
-    fixture.expect_no_question().await;
+    fixture.command(connection, Command::Write(released), "answer").await;
+    fixture.expect_no_request().await;
     fixture
-        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .command(connection, Command::Fetched { left: 0, fetch: 0 }, "")
         .await;
     let (release, _) = fixture.bytes().await;
     assert_eq!(release.notice, MessageKind::Release { from: Some(gone) });
@@ -242,18 +246,18 @@ async fn a_log_out_ends_pushes_at_once_and_what_was_asked_before_it_is_answered(
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, connection) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
     client.send("takes long").await;
-    let (asked, _) = fixture.question().await;
+    let (asked, _) = fixture.forwarded().await;
     client.send(r#"{"type":"auth.logout"}"#).await;
     fixture.push(connection, 1, "for alice").await;
     fixture.expect_given_back(Bounced::Gone, "for alice").await;
-    fixture.expect_no_question().await;
-    fixture.answer(asked.stamp, reply(1), "answer").await;
+    fixture.expect_no_request().await;
+    fixture.answer(asked.message_id, reply(1), "answer").await;
     assert_eq!(client.text().await, "answer");
-    // It fails: whoever it was is told again, and gets what was pushed.
-    let (log_out, _) = fixture.question().await;
+    // It fails: who it was is told again, and gets what was pushed.
+    let (log_out, _) = fixture.forwarded().await;
     fixture.push(connection, 1, "meanwhile").await;
     fixture.expect_given_back(Bounced::Gone, "meanwhile").await;
-    fixture.answer(log_out.stamp, Reply::ONLY, "cannot be").await;
+    fixture.answer(log_out.message_id, Reply::ONLY, "cannot be").await;
     assert_eq!(client.text().await, "cannot be");
     fixture.expect_fetch().await;
 }
@@ -263,9 +267,9 @@ async fn the_answer_to_a_released_message_waits_for_one_before_it_that_is_held()
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
     client.send("asks").await;
-    let (asks, _) = fixture.question().await;
+    let (asks, _) = fixture.forwarded().await;
     pass(Duration::from_secs(11)).await;
-    fixture.answer(asks.stamp, reply(1), "first").await;
+    fixture.answer(asks.message_id, reply(1), "first").await;
     fixture.expect_given_back(Bounced::Expired, "first").await;
     client.expect_required("expired").await;
     fixture.renew(&mut client, fresher(600)).await;
@@ -277,14 +281,14 @@ async fn the_answer_to_a_released_message_waits_for_one_before_it_that_is_held()
             ..write(1, key, true)
         })
     };
-    fixture.errand(connection, of("later.0", false), "second").await;
+    fixture.command(connection, of("later.0", false), "second").await;
     client.expect_nothing().await;
     fixture
-        .errand(connection, of(&format!("{}.0", asks.stamp), true), "first")
+        .command(connection, of(&format!("{}.0", asks.message_id), true), "first")
         .await;
     assert_eq!(client.text().await, "first");
     fixture
-        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .command(connection, Command::Fetched { left: 0, fetch: 0 }, "")
         .await;
     assert_eq!(client.text().await, "second");
 }
@@ -294,37 +298,37 @@ async fn what_is_held_is_released_before_what_comes_after_it() {
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, _) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;
     client.send("held").await;
-    let (first, _) = fixture.question().await;
-    fixture.answer(first.stamp, held(), "").await;
+    let (first, _) = fixture.forwarded().await;
+    fixture.answer(first.message_id, held(), "").await;
     let _required = client.text().await;
     client.send(r#"{"token":"fresh"}"#).await;
-    let (fresh, body) = fixture.question().await;
-    assert!(fresh.standing.held && fresh.standing.ordered);
+    let (fresh, body) = fixture.forwarded().await;
+    assert!(fresh.snapshot.held && fresh.snapshot.ordered);
     client.send("later").await;
     let sent_back = Reply {
         verdict: Verdict::Again,
         ..live(fresher(600))
     };
-    fixture.answer(fresh.stamp, sent_back, &body).await;
+    fixture.answer(fresh.message_id, sent_back, &body).await;
     let (release, known) = fixture.bytes().await;
     assert!(matches!(release.notice, MessageKind::Release { from: None }));
     assert_ne!(known, Bytes::new());
-    fixture.expect_no_question().await;
+    fixture.expect_no_request().await;
     let settled = Release {
-        settled: [first.stamp.sequence].into(),
+        settled: [first.message_id.sequence].into(),
         held: [].into(),
     };
     let settled = String::from_utf8(settled.to_body().to_vec()).unwrap();
-    fixture.answer(release.stamp, Reply::ONLY, &settled).await;
-    let (again, _) = fixture.question().await;
-    assert_eq!(again.stamp, fresh.stamp);
-    assert!(again.standing.again && !again.standing.held);
+    fixture.answer(release.message_id, Reply::ONLY, &settled).await;
+    let (again, _) = fixture.forwarded().await;
+    assert_eq!(again.message_id, fresh.message_id);
+    assert!(again.snapshot.again && !again.snapshot.held);
     let second = Reply {
         second: true,
         ..Reply::ONLY
     };
-    fixture.answer(again.stamp, second, "fresh").await;
-    assert_eq!(fixture.question().await.1, "later");
+    fixture.answer(again.message_id, second, "fresh").await;
+    assert_eq!(fixture.forwarded().await.1, "later");
 }
 
 #[tokio::test(start_paused = true)]
@@ -332,16 +336,16 @@ async fn who_gives_up_a_message_does_not_wait_for_it() {
     let mut fixture = Fixture::with(ORDER).await;
     let mut client = fixture.client().await;
     client.send("slow").await;
-    let (slow, _) = fixture.question().await;
+    let (slow, _) = fixture.forwarded().await;
     client.send("between").await;
     client.send(r#"{"cancel":"1"}"#).await;
-    let (cancel, text) = fixture.question().await;
+    let (cancel, text) = fixture.forwarded().await;
     assert_eq!(text, r#"{"cancel":"1"}"#);
-    assert!(cancel.standing.ahead);
-    assert_eq!(cancel.stamp, after(slow.stamp, 2));
-    fixture.answer(cancel.stamp, Reply::ONLY, "").await;
-    fixture.expect_no_question().await;
-    fixture.answer(slow.stamp, Reply::ONLY, "cancelled").await;
+    assert!(cancel.snapshot.ahead);
+    assert_eq!(cancel.message_id, after(slow.message_id, 2));
+    fixture.answer(cancel.message_id, Reply::ONLY, "").await;
+    fixture.expect_no_request().await;
+    fixture.answer(slow.message_id, Reply::ONLY, "cancelled").await;
     assert_eq!(client.text().await, "cancelled");
-    assert_eq!(fixture.question().await.1, "between");
+    assert_eq!(fixture.forwarded().await.1, "between");
 }

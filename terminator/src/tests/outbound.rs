@@ -1,4 +1,4 @@
-//! What comes for a client, until it is written or somebody else's again.
+//! What comes for a client, until it is written or someone else's again.
 
 use std::time::Duration;
 
@@ -35,11 +35,11 @@ async fn a_push_that_comes_twice_is_written_once() {
 async fn an_answer_that_was_written_is_not_written_again_out_of_a_hold() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 60, Policy::Close)).await;
-    client.send("question").await;
-    let (question, _) = fixture.question().await;
-    fixture.answer(question.stamp, reply(1), "answer").await;
+    client.send("forwarded").await;
+    let (forwarded, _) = fixture.forwarded().await;
+    fixture.answer(forwarded.message_id, reply(1), "answer").await;
     assert_eq!(client.text().await, "answer");
-    let key = format!("{}.0", question.stamp);
+    let key = format!("{}.0", forwarded.message_id);
     fixture.release(connection, 1, &key).await;
     client.expect_nothing().await;
 }
@@ -48,10 +48,10 @@ async fn an_answer_that_was_written_is_not_written_again_out_of_a_hold() {
 async fn what_expires_is_given_back_asked_for_once_and_comes_in_order_after_a_renewal() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
-    client.send("question").await;
-    let (question, _) = fixture.question().await;
+    client.send("forwarded").await;
+    let (forwarded, _) = fixture.forwarded().await;
     pass(Duration::from_secs(10)).await;
-    fixture.answer(question.stamp, reply(1), "answer").await;
+    fixture.answer(forwarded.message_id, reply(1), "answer").await;
     fixture.push(connection, 1, "push").await;
     fixture.expect_given_back(Bounced::Expired, "answer").await;
     fixture.expect_given_back(Bounced::Expired, "push").await;
@@ -67,12 +67,14 @@ async fn what_expires_is_given_back_asked_for_once_and_comes_in_order_after_a_re
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "newer").await;
     client.expect_nothing().await;
-    fixture.release(connection, 1, &format!("{}.0", question.stamp)).await;
+    fixture
+        .release(connection, 1, &format!("{}.0", forwarded.message_id))
+        .await;
     fixture.release(connection, 1, "push").await;
     fixture
-        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .command(connection, Command::Fetched { left: 0, fetch: 0 }, "")
         .await;
-    assert_eq!(client.text().await, format!("{}.0", question.stamp));
+    assert_eq!(client.text().await, format!("{}.0", forwarded.message_id));
     assert_eq!(client.text().await, "push");
     assert_eq!(client.text().await, "newer");
     fixture.push(connection, 1, "and on").await;
@@ -123,14 +125,14 @@ async fn where_expires_are_ignored_it_is_written_anyway() {
 async fn where_expires_close_the_connection_goes_when_all_is_settled_and_what_comes_is_kept() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Close)).await;
-    client.send("question").await;
-    let (question, _) = fixture.question().await;
+    client.send("forwarded").await;
+    let (forwarded, _) = fixture.forwarded().await;
     pass(Duration::from_secs(10)).await;
     client.expect_nothing().await;
     fixture.push(connection, 1, "push").await;
     client.send("not forwarded any more").await;
-    fixture.expect_no_question().await;
-    fixture.answer(question.stamp, reply(1), "answer").await;
+    fixture.expect_no_request().await;
+    fixture.answer(forwarded.message_id, reply(1), "answer").await;
     fixture.expect_given_back(Bounced::Expired, "push").await;
     fixture.expect_given_back(Bounced::Expired, "answer").await;
     client.expect_error("auth_required").await;
@@ -139,7 +141,7 @@ async fn where_expires_close_the_connection_goes_when_all_is_settled_and_what_co
     drop(client);
     let (closed, code) = fixture.closed().await;
     assert_eq!(code, Some(4401));
-    assert!(closed.standing.grant.is_some());
+    assert!(closed.snapshot.grant.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,16 +158,16 @@ async fn what_has_waited_for_the_identity_is_fetched_when_it_comes() {
     };
     assert_eq!((fetch.connection, fetch.identity), (connection, identity(1)));
     fixture
-        .errand(connection, Command::Fetched { left: 2, fetch: 0 }, "")
+        .command(connection, Command::Fetched { left: 2, fetch: 0 }, "")
         .await;
     fixture.expect_fetch().await;
-    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.command(connection, Command::Wake { from: None }, "").await;
     fixture
-        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .command(connection, Command::Fetched { left: 0, fetch: 0 }, "")
         .await;
     fixture.expect_fetch().await;
     fixture
-        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .command(connection, Command::Fetched { left: 0, fetch: 0 }, "")
         .await;
     fixture.push(connection, 1, "p").await;
     assert_eq!(client.text().await, "p");
@@ -186,7 +188,7 @@ async fn the_steady_state_fetches_nothing() {
 async fn a_fetch_that_is_not_answered_is_asked_for_again() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
-    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.command(connection, Command::Wake { from: None }, "").await;
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "behind").await;
     pass(Duration::from_secs(31)).await;
@@ -195,7 +197,7 @@ async fn a_fetch_that_is_not_answered_is_asked_for_again() {
     fixture.push(connection, 1, "newer").await;
     fixture.release(connection, 1, "behind").await;
     fixture
-        .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+        .command(connection, Command::Fetched { left: 0, fetch: 0 }, "")
         .await;
     assert_eq!(client.text().await, "behind");
     assert_eq!(client.text().await, "newer");
@@ -206,16 +208,16 @@ async fn a_fetch_that_is_not_answered_is_asked_for_again() {
 async fn a_log_out_gives_back_what_waited_behind_a_fetch() {
     let mut fixture = Fixture::new().await;
     let (mut client, connection) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;
-    fixture.errand(connection, Command::Wake { from: None }, "").await;
+    fixture.command(connection, Command::Wake { from: None }, "").await;
     fixture.expect_fetch().await;
     fixture.push(connection, 1, "behind").await;
     client.send("auth.logout").await;
-    let (forget, _) = fixture.question().await;
+    let (forget, _) = fixture.forwarded().await;
     let forgotten = Reply {
         change: Some(Change::Forgotten),
         ..Reply::ONLY
     };
-    fixture.answer(forget.stamp, forgotten, "out").await;
+    fixture.answer(forget.message_id, forgotten, "out").await;
     fixture.expect_given_back(Bounced::Gone, "behind").await;
     assert_eq!(client.text().await, "out");
     client.expect_nothing().await;
@@ -230,16 +232,18 @@ async fn what_comes_for_a_connection_that_is_gone_goes_back_if_somebody_else_may
     };
     fixture.push(gone, 1, "push").await;
     fixture.expect_given_back(Bounced::Gone, "push").await;
-    let stamp = shared::wire::id::MessageId {
+    let message_id = shared::wire::id::MessageId {
         connection: gone,
         sequence: shared::wire::id::Sequence::FIRST,
     };
-    fixture.answer(stamp, reply(1), "answer").await;
+    fixture.answer(message_id, reply(1), "answer").await;
     fixture.expect_given_back(Bounced::Gone, "answer").await;
-    fixture.answer(stamp, Reply::ONLY, "an error, for whoever asked").await;
-    fixture.errand(gone, Command::Fetched { left: 0, fetch: 0 }, "").await;
+    fixture
+        .answer(message_id, Reply::ONLY, "an error, for whoever asked")
+        .await;
+    fixture.command(gone, Command::Fetched { left: 0, fetch: 0 }, "").await;
     fixture.expect_nothing_given_back().await;
-    fixture.errand(gone, Command::Wake { from: None }, "").await;
+    fixture.command(gone, Command::Wake { from: None }, "").await;
     let (wake, _) = fixture.undelivered().await;
     assert!(matches!(
         original(wake),
@@ -248,15 +252,21 @@ async fn what_comes_for_a_connection_that_is_gone_goes_back_if_somebody_else_may
     assert!(fixture.is_all_settled().await);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_client_that_leaves_gives_back_what_it_has_not_read() {
-    let mut fixture = Fixture::new().await;
+/// A client that has not read the end of this push, its connection, and the push.
+async fn blocked(fixture: &mut Fixture) -> (Client, ConnectionId, String) {
     let client = fixture.client_with(512).await;
     let (client, connection) = fixture
         .authenticate(client, grant(1, 600, Policy::Reauthenticate))
         .await;
     let large = "x".repeat(2_000);
     fixture.push(connection, 1, &large).await;
+    (client, connection, large)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_gives_back_what_it_has_not_read() {
+    let mut fixture = Fixture::new().await;
+    let (client, connection, large) = blocked(&mut fixture).await;
     fixture.push(connection, 1, "second").await;
     drop(client);
     fixture.expect_given_back(Bounced::Gone, &large).await;
@@ -280,14 +290,9 @@ pub(super) fn wanted(key: &str) -> Command {
 #[tokio::test(start_paused = true)]
 async fn a_push_that_comes_twice_is_told_as_written_when_it_is() {
     let mut fixture = Fixture::new().await;
-    let client = fixture.client_with(512).await;
-    let (mut client, connection) = fixture
-        .authenticate(client, grant(1, 600, Policy::Reauthenticate))
-        .await;
-    let large = "x".repeat(2_000);
-    fixture.push(connection, 1, &large).await;
-    fixture.errand(connection, wanted("a"), "once").await;
-    fixture.errand(connection, wanted("a"), "once").await;
+    let (mut client, connection, large) = blocked(&mut fixture).await;
+    fixture.command(connection, wanted("a"), "once").await;
+    fixture.command(connection, wanted("a"), "once").await;
     fixture.expect_nothing_given_back().await;
     assert_eq!(client.text().await, large);
     assert_eq!(client.text().await, "once");
@@ -302,14 +307,9 @@ async fn a_push_that_comes_twice_is_told_as_written_when_it_is() {
 #[tokio::test(start_paused = true)]
 async fn a_push_that_comes_twice_to_whoever_leaves_before_it_is_written_is_given_back() {
     let mut fixture = Fixture::new().await;
-    let client = fixture.client_with(512).await;
-    let (client, connection) = fixture
-        .authenticate(client, grant(1, 600, Policy::Reauthenticate))
-        .await;
-    let large = "x".repeat(2_000);
-    fixture.push(connection, 1, &large).await;
-    fixture.errand(connection, wanted("a"), "once").await;
-    fixture.errand(connection, wanted("a"), "once").await;
+    let (client, connection, large) = blocked(&mut fixture).await;
+    fixture.command(connection, wanted("a"), "once").await;
+    fixture.command(connection, wanted("a"), "once").await;
     drop(client);
     for text in [&large, "once", "once"] {
         fixture.expect_given_back(Bounced::Gone, text).await;
@@ -353,14 +353,14 @@ async fn a_log_out_gives_no_more_time_to_a_socket_that_is_blocked() {
     let client = fixture.client_with(512).await;
     let (mut client, connection) = fixture.authenticate(client, grant(1, 10, Policy::Reauthenticate)).await;
     client.send("auth.logout").await;
-    let (forget, _) = fixture.question().await;
+    let (forget, _) = fixture.forwarded().await;
     let large = "x".repeat(20_000);
     fixture.push(connection, 1, &large).await;
     let forgotten = Reply {
         change: Some(Change::Forgotten),
         ..Reply::ONLY
     };
-    fixture.answer(forget.stamp, forgotten, "").await;
+    fixture.answer(forget.message_id, forgotten, "").await;
     pass(Duration::from_millis(10_300)).await;
     let seen = client.rest().await;
     assert!(seen <= 512, "{seen} bytes came, of which 512 had been taken before");
@@ -373,12 +373,16 @@ async fn a_socket_that_is_blocked_is_not_cut_if_its_grant_is_renewed_meanwhile()
     let client = fixture.client_with(512).await;
     let (mut client, connection) = fixture.authenticate(client, grant(1, 10, Policy::Reauthenticate)).await;
     client.send("a fresh token").await;
-    let (question, _) = fixture.question().await;
+    let (forwarded, _) = fixture.forwarded().await;
     pass(Duration::from_secs(9)).await;
     let large = "x".repeat(20_000);
     fixture.push(connection, 1, &large).await;
     fixture
-        .answer(question.stamp, live(grant(1, 60, Policy::Reauthenticate)), "renewed")
+        .answer(
+            forwarded.message_id,
+            live(grant(1, 60, Policy::Reauthenticate)),
+            "renewed",
+        )
         .await;
     pass(Duration::from_secs(2)).await;
     assert_eq!(client.text().await, large);
@@ -423,7 +427,7 @@ async fn nobody_is_closed_for_not_reading_at_once_what_comes_out_of_a_hold() {
             fixture.release(connection, 1, &text).await;
         }
         fixture
-            .errand(connection, Command::Fetched { left: 0, fetch: 0 }, "")
+            .command(connection, Command::Fetched { left: 0, fetch: 0 }, "")
             .await;
         came.push(client.text().await);
         if came.len() == texts.len() {
@@ -446,15 +450,15 @@ async fn an_answer_that_was_written_before_the_end_is_not_held_for_others_when_i
     let (mut client, _) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
     client.send("answered").await;
     client.send("open").await;
-    let (answered, _) = fixture.question().await;
-    let (open, _) = fixture.question().await;
-    fixture.answer(answered.stamp, reply(1), "answer").await;
+    let (answered, _) = fixture.forwarded().await;
+    let (open, _) = fixture.forwarded().await;
+    fixture.answer(answered.message_id, reply(1), "answer").await;
     assert_eq!(client.text().await, "answer");
     drop(client);
     fixture.closed().await;
-    fixture.answer(answered.stamp, reply(1), "answer").await;
-    fixture.answer(open.stamp, reply(1), "too late").await;
-    fixture.answer(open.stamp, reply(1), "too late").await;
+    fixture.answer(answered.message_id, reply(1), "answer").await;
+    fixture.answer(open.message_id, reply(1), "too late").await;
+    fixture.answer(open.message_id, reply(1), "too late").await;
     fixture.expect_given_back(Bounced::Gone, "too late").await;
     fixture.expect_nothing_given_back().await;
     assert!(fixture.is_all_settled().await);
@@ -476,6 +480,6 @@ async fn of_all_who_read_nothing_those_give_way_for_whom_most_is_kept() {
         }
     }
     let (closed, code) = fixture.closed().await;
-    assert_eq!((closed.stamp.connection, code), (slow[1].1, Some(4410)));
-    fixture.expect_no_question().await;
+    assert_eq!((closed.message_id.connection, code), (slow[1].1, Some(4410)));
+    fixture.expect_no_request().await;
 }

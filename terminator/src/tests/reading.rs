@@ -15,8 +15,8 @@ async fn used_up() -> (Fixture, Client, shared::wire::id::MessageId) {
     let mut fixture = Fixture::with(&[("max-in-flight", "1"), ("publish-timeout", "60s")]).await;
     let mut client = fixture.client().await;
     client.send("1").await;
-    let (first, _) = fixture.question().await;
-    (fixture, client, first.stamp)
+    let (first, _) = fixture.forwarded().await;
+    (fixture, client, first.message_id)
 }
 
 #[tokio::test(start_paused = true)]
@@ -28,16 +28,16 @@ async fn a_ping_is_answered_while_the_share_in_flight_is_used_up() {
     client.send("3").await;
     client.ping("behind messages").await;
     assert_eq!(client.pong().await, "behind messages");
-    fixture.expect_no_question().await;
+    fixture.expect_no_request().await;
     // And they go in their order as soon as they may.
     let mut open = first;
     for expected in ["2", "3"] {
         fixture.answer(open, Reply::ONLY, "ok").await;
         assert_eq!(client.text().await, "ok");
-        let (question, body) = fixture.question().await;
+        let (forwarded, body) = fixture.forwarded().await;
         assert_eq!(body, expected);
-        fixture.expect_no_question().await;
-        open = question.stamp;
+        fixture.expect_no_request().await;
+        open = forwarded.message_id;
     }
 }
 
@@ -47,10 +47,10 @@ async fn a_ping_is_answered_behind_a_barrier_and_while_the_broker_is_away() {
     fixture.answer(first, Reply::ONLY, "ok").await;
     assert_eq!(client.text().await, "ok");
     client.send(r#"{"type":"auth.logout"}"#).await;
-    let (barrier, _) = fixture.question().await;
+    let (barrier, _) = fixture.forwarded().await;
     client.ping("barrier").await;
     assert_eq!(client.pong().await, "barrier");
-    fixture.answer(barrier.stamp, Reply::ONLY, "ok").await;
+    fixture.answer(barrier.message_id, Reply::ONLY, "ok").await;
     assert_eq!(client.text().await, "ok");
     away(&fixture.bus);
     settle().await;
@@ -58,7 +58,7 @@ async fn a_ping_is_answered_behind_a_barrier_and_while_the_broker_is_away() {
     client.ping("broker").await;
     assert_eq!(client.pong().await, "broker");
     back(&fixture.bus);
-    let (_, body) = fixture.question().await;
+    let (_, body) = fixture.forwarded().await;
     assert_eq!(body, "waits");
 }
 
@@ -79,9 +79,9 @@ async fn it_is_seen_that_a_client_has_left_and_what_it_sent_before_is_forwarded(
     client.socket.send(Frame::Close(None)).await.unwrap();
     settle().await;
     fixture.answer(first, Reply::ONLY, "ok").await;
-    let (second, body) = fixture.question().await;
+    let (second, body) = fixture.forwarded().await;
     assert_eq!(body, "2");
-    fixture.answer(second.stamp, Reply::ONLY, "ok").await;
+    fixture.answer(second.message_id, Reply::ONLY, "ok").await;
     fixture.closed().await;
     // Nor does it take long to see where nothing is settled.
     let (mut fixture, client, _) = used_up().await;
@@ -100,7 +100,7 @@ async fn what_a_client_sent_before_it_left_waits_for_the_broker() {
     client.socket.send(Frame::Close(None)).await.unwrap();
     pass(Duration::from_secs(15)).await;
     back(&fixture.bus);
-    let (_, body) = fixture.question().await;
+    let (_, body) = fixture.forwarded().await;
     assert_eq!(body, "2");
 }
 
@@ -113,9 +113,9 @@ async fn what_came_before_a_frame_that_breaks_the_rules_is_answered_first() {
     client.expect_nothing().await;
     fixture.answer(first, Reply::ONLY, "to 1").await;
     assert_eq!(client.text().await, "to 1");
-    let (second, body) = fixture.question().await;
+    let (second, body) = fixture.forwarded().await;
     assert_eq!(body, "2");
-    fixture.answer(second.stamp, Reply::ONLY, "to 2").await;
+    fixture.answer(second.message_id, Reply::ONLY, "to 2").await;
     assert_eq!(client.text().await, "to 2");
     client.expect_error("bad_request").await;
     assert_eq!(client.close_code().await, 1003);
@@ -140,14 +140,14 @@ async fn a_token_that_could_not_be_forwarded_in_time_was_sent_in_time() {
     let mut fixture = Fixture::with(&[("max-in-flight", "1"), ("auth-timeout", "10s")]).await;
     let mut client = fixture.client().await;
     client.send("slow").await;
-    let (slow, _) = fixture.question().await;
+    let (slow, _) = fixture.forwarded().await;
     client.send("a token").await;
     pass(Duration::from_secs(15)).await;
-    fixture.answer(slow.stamp, Reply::ONLY, "ok").await;
-    let (token, _) = fixture.question().await;
+    fixture.answer(slow.message_id, Reply::ONLY, "ok").await;
+    let (token, _) = fixture.forwarded().await;
     pass(Duration::from_secs(5)).await;
     fixture
-        .answer(token.stamp, live(grant(1, 600, Policy::Ignore)), "ok")
+        .answer(token.message_id, live(grant(1, 600, Policy::Ignore)), "ok")
         .await;
     assert_eq!(client.text().await, "ok");
     assert_eq!(client.text().await, "ok");
@@ -156,10 +156,10 @@ async fn a_token_that_could_not_be_forwarded_in_time_was_sent_in_time() {
     // One that was sent too late does not put off the end.
     let mut client = fixture.client().await;
     client.send("slow").await;
-    let (slow, _) = fixture.question().await;
+    let (slow, _) = fixture.forwarded().await;
     pass(Duration::from_secs(11)).await;
     client.send("a token").await;
-    fixture.answer(slow.stamp, Reply::ONLY, "ok").await;
+    fixture.answer(slow.message_id, Reply::ONLY, "ok").await;
     assert_eq!(client.text().await, "ok");
     client.expect_error("auth_required").await;
     assert_eq!(client.close_code().await, 4408);

@@ -1,4 +1,4 @@
-//! What is taken back before its time.
+//! What is revoked before its time.
 
 use std::time::Duration;
 
@@ -102,9 +102,9 @@ async fn a_grant_that_comes_after_its_revocation_is_none() {
     fixture.revoke(revocation(1, 0)).await;
     let mut client = fixture.client().await;
     client.send("token").await;
-    let (question, _) = fixture.question().await;
+    let (forwarded, _) = fixture.forwarded().await;
     fixture
-        .answer(question.stamp, live(grant(1, 600, Policy::Ignore)), "ok")
+        .answer(forwarded.message_id, live(grant(1, 600, Policy::Ignore)), "ok")
         .await;
     assert_eq!(client.text().await, "ok");
     client.expect_error("token_revoked").await;

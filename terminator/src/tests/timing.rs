@@ -17,8 +17,8 @@ async fn who_never_authenticates_is_closed_but_not_while_something_is_on_its_way
     let mut fixture = Fixture::with(&[("auth-timeout", "15s")]).await;
     let mut idle = fixture.client().await;
     let mut busy = fixture.client().await;
-    busy.send("question").await;
-    let (question, _) = fixture.question().await;
+    busy.send("forwarded").await;
+    let (forwarded, _) = fixture.forwarded().await;
     let (mut alice, _) = fixture.client_of(grant(1, 600, Policy::Close)).await;
     pass(Duration::from_secs(14)).await;
     idle.expect_nothing().await;
@@ -26,7 +26,7 @@ async fn who_never_authenticates_is_closed_but_not_while_something_is_on_its_way
     idle.expect_error("auth_required").await;
     assert_eq!(idle.close_code().await, 4408);
     busy.expect_nothing().await;
-    fixture.answer(question.stamp, Reply::ONLY, "answer").await;
+    fixture.answer(forwarded.message_id, Reply::ONLY, "answer").await;
     assert_eq!(busy.text().await, "answer");
     busy.expect_error("auth_required").await;
     assert_eq!(busy.close_code().await, 4408);
@@ -38,18 +38,18 @@ async fn what_is_sent_too_late_does_not_put_off_the_end_but_what_was_in_time_is_
     let mut fixture = Fixture::with(&[("auth-timeout", "2s")]).await;
     let mut client = fixture.client().await;
     client.send("in time").await;
-    let (in_time, _) = fixture.question().await;
+    let (in_time, _) = fixture.forwarded().await;
     pass(Duration::from_secs(2)).await;
     client.send("too late").await;
-    let (late, _) = fixture.question().await;
+    let (late, _) = fixture.forwarded().await;
     pass(Duration::from_secs(3)).await;
     client.expect_nothing().await;
-    fixture.answer(in_time.stamp, Reply::ONLY, "answer").await;
+    fixture.answer(in_time.message_id, Reply::ONLY, "answer").await;
     assert_eq!(client.text().await, "answer");
     pass(Duration::from_secs(1)).await;
     client.expect_error("auth_required").await;
     assert_eq!(client.close_code().await, 4408);
-    fixture.answer(late.stamp, Reply::ONLY, "").await;
+    fixture.answer(late.message_id, Reply::ONLY, "").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,12 +57,12 @@ async fn who_has_logged_out_has_authenticated_once() {
     let mut fixture = Fixture::with(&[("auth-timeout", "1s")]).await;
     let (mut client, _) = fixture.client_of(grant(1, 600, Policy::Close)).await;
     client.send("auth.logout").await;
-    let (forget, _) = fixture.question().await;
+    let (forget, _) = fixture.forwarded().await;
     let forgotten = Reply {
         change: Some(Change::Forgotten),
         ..Reply::ONLY
     };
-    fixture.answer(forget.stamp, forgotten, "out").await;
+    fixture.answer(forget.message_id, forgotten, "out").await;
     assert_eq!(client.text().await, "out");
     pass(Duration::from_secs(10)).await;
     client.expect_nothing().await;
@@ -118,13 +118,13 @@ async fn all_of_it_is_counted() {
     }
     let (mut client, connection) = fixture.client_of(grant(1, 10, Policy::Reauthenticate)).await;
     client.send("sent back").await;
-    let (question, body) = fixture.question().await;
+    let (forwarded, body) = fixture.forwarded().await;
     let again = Reply {
         verdict: shared::wire::envelope::Verdict::Again,
         ..Reply::ONLY
     };
-    fixture.answer(question.stamp, again, &body).await;
-    let (question, _) = fixture.question().await;
+    fixture.answer(forwarded.message_id, again, &body).await;
+    let (forwarded, _) = fixture.forwarded().await;
     let held = Reply {
         verdict: shared::wire::envelope::Verdict::Held {
             reason: shared::wire::protocol::Reason::Expired,
@@ -133,16 +133,16 @@ async fn all_of_it_is_counted() {
         second: true,
         ..Reply::ONLY
     };
-    fixture.answer(question.stamp, held, "").await;
+    fixture.answer(forwarded.message_id, held, "").await;
     client.expect_required("expired").await;
     pass(Duration::from_secs(11)).await;
     fixture.push(connection, 1, "expired").await;
     fixture.push(connection, 2, "gone").await;
     fixture.renew(&mut client, grant(1, 60, Policy::Reauthenticate)).await;
-    let (release, _) = fixture.question().await;
+    let (release, _) = fixture.forwarded().await;
     fixture
         .answer(
-            release.stamp,
+            release.message_id,
             Reply {
                 part: Part::ONLY,
                 ..Reply::ONLY
@@ -185,7 +185,7 @@ async fn a_hundred_thousand_connections_that_expire_within_a_minute_cost_little(
             refresh_at: refreshes,
             ..crate::session::auth_state::tests::grant(1, 1)
         };
-        entry.peer.bind(grant, start);
+        entry.peer.change(|session, _| session.bind(grant, start));
     }
     let mut spent = Duration::ZERO;
     let mut fired = 0;
@@ -194,7 +194,7 @@ async fn a_hundred_thousand_connections_that_expire_within_a_minute_cost_little(
         let began = Instant::now();
         for (tick, connection) in registry.common().wheel.due(now) {
             if let Some(peer) = registry.numbered(connection) {
-                peer.fire(tick, now, true);
+                peer.change(|session, _| session.fire(tick, now, true));
                 fired += 1;
             }
         }
@@ -208,18 +208,18 @@ async fn a_hundred_thousand_connections_that_expire_within_a_minute_cost_little(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_whose_questions_are_lost_is_closed_so_that_its_client_asks_again() {
+async fn a_connection_whose_requests_are_lost_is_closed_so_that_its_client_asks_again() {
     for order in ["connection", "none"] {
         let mut fixture = Fixture::with(&[("answer-timeout", "5m"), ("order", order)]).await;
         let (mut lost, mut served) = (fixture.client().await, fixture.client().await);
         lost.send("lost").await;
-        let _nobody_answers = fixture.question().await;
+        let _nobody_answers = fixture.forwarded().await;
         lost.send("behind").await;
         for _ in 0..4 {
             served.send("asked").await;
-            let (question, _) = bench_question_of(&mut fixture, "asked").await;
+            let (forwarded, _) = bench_request_of(&mut fixture, "asked").await;
             pass(Duration::from_secs(70)).await;
-            fixture.answer(question.stamp, Reply::ONLY, "answer").await;
+            fixture.answer(forwarded.message_id, Reply::ONLY, "answer").await;
             assert_eq!(served.text().await, "answer");
         }
         lost.expect_nothing().await;
@@ -229,18 +229,18 @@ async fn a_connection_whose_questions_are_lost_is_closed_so_that_its_client_asks
             lost.expect_error("busy").await;
         }
         assert_eq!(lost.close_code().await, 1011);
-        // Whoever asks nothing waits for nothing.
+        // Anyone who asks nothing waits for nothing.
         pass(Duration::from_secs(600)).await;
         served.expect_nothing().await;
     }
 }
 
-/// The question with that text, whatever comes before it.
-async fn bench_question_of(fixture: &mut Fixture, text: &str) -> (shared::wire::envelope::ForwardedMessage, String) {
+/// The request with that text, whatever comes before it.
+async fn bench_request_of(fixture: &mut Fixture, text: &str) -> (shared::wire::envelope::ForwardedMessage, String) {
     loop {
-        let (question, body) = fixture.question().await;
+        let (forwarded, body) = fixture.forwarded().await;
         if body == text {
-            return (question, body);
+            return (forwarded, body);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! When the grants of this terminator's connections end: how many, and how soon.
 //!
 //! Tokens that were issued together end together, and then many clients ask for
-//! fresh ones at once: of the issuer, of its key server, of the workers. Whoever
+//! fresh ones at once: of the issuer, of its key server, of the workers. Anyone who
 //! sees that an hour or a minute before can make room. So the ends are counted by
 //! the second, when a connection is granted anew or ends, and not for each message;
 //! to foresee is to add up a part of them, some thousands at the most.

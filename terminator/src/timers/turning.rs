@@ -23,9 +23,10 @@ pub(crate) async fn turn(registry: Arc<Registry>, phase: watch::Receiver<Phase>)
     loop {
         ticks.tick().await;
         let now = Instant::now();
+        common.around.clock.compare(now);
         if foreseen_at.is_none_or(|at| now >= at + PERIOD) {
             common.metrics.expiring(common.expiries.within(now));
-            common.metrics.load(common.load.get());
+            common.metrics.load(common.around.load.get());
             foreseen_at = Some(now);
         }
         relieve(&registry, now);
@@ -33,8 +34,10 @@ pub(crate) async fn turn(registry: Arc<Registry>, phase: watch::Receiver<Phase>)
         for some in due.chunks(AT_A_TIME) {
             let forwarding = *phase.borrow() == Phase::Forwarding;
             for (tick, connection) in some {
-                if let Some(peer) = registry.numbered(*connection) {
-                    peer.fire(*tick, Instant::now(), forwarding);
+                if let Some(peer) = registry.numbered(*connection)
+                    && peer.change(|session, now| session.fire(*tick, now.instant, forwarding))
+                {
+                    peer.wake.notify_one();
                 }
             }
             tokio::task::yield_now().await;

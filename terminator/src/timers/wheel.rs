@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 /// The width of a bucket. Notices may be so late; no write depends on it.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-/// How far ahead a connection is armed. Whoever waits longer is looked at meanwhile: of 100,000 connections, some 1,700 a
+/// How far ahead a connection is armed. Anyone who waits longer is looked at meanwhile: of 100,000 connections, some 1,700 a
 /// second.
 const HORIZON: u64 = 600;
 /// More than the horizon, so that a bucket never holds entries of two turns.

@@ -3,7 +3,7 @@
 //! Tokens are dated by their issuers and judged by the workers' clocks. Whatever a terminator does by the time (the end of
 //! a grant or of a revocation, when a message was received) it does by theirs: its own may be minutes off.
 //!
-//! Workers tell with some answers when the question was received, by this clock, and when it was answered, by theirs. It
+//! Workers tell with some answers when the request was received, by this clock, and when it was answered, by theirs. It
 //! was answered after the one and before it came back, so that the difference lies between two bounds, as close as the answer was
 //! quick. While there may be none, there is none; else it is the bound by which a grant ends sooner. One that contradicts those
 //! before it counts alone: a clock was turned, or workers have different ones.
@@ -19,14 +19,14 @@ use shared::wire::envelope::Clocks;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::own_clock::{OwnClock, TURNED};
+
 /// For how long bounds are believed, at least, and at most twice: clocks drift.
 const BELIEVED: Duration = Duration::from_secs(60);
-/// By how much the own clock may differ from what has passed since the last answer, before nothing is known any more.
-const TURNED: u64 = 1_000;
 
 /// The workers' clock.
 pub(crate) struct WorkersClock {
-    own: Arc<dyn Clock>,
+    own: OwnClock,
     /// By how many milliseconds theirs is ahead of this one.
     ahead_ms: AtomicI64,
     estimate: Mutex<Estimate>,
@@ -53,7 +53,7 @@ struct Estimate {
 }
 
 impl Bounds {
-    /// Of an answer to a question that was received at `asked`; both by the own clock. Nothing if that cannot be.
+    /// Of an answer to a request that was received at `asked`; both by the own clock. None if that cannot be.
     fn of(asked: Timestamp, answered: Timestamp, now: Timestamp) -> Option<Self> {
         let ms = |moment: Timestamp| i64::try_from(moment.as_millis()).unwrap_or(i64::MAX);
         // Each is told in whole milliseconds.
@@ -103,8 +103,8 @@ impl Estimate {
     fn is_known(&self, now: Instant, own: Timestamp) -> bool {
         self.last.is_some_and(|(instant, then)| {
             let passed = now.saturating_duration_since(instant);
-            let expected = then.saturating_add(passed).as_millis();
-            expected.abs_diff(own.as_millis()) < TURNED
+            let expected = then.saturating_add(passed);
+            expected.saturating_since(own).max(own.saturating_since(expected)) < TURNED
         })
     }
 }
@@ -114,7 +114,7 @@ impl WorkersClock {
         let shown = gauge!("countersign_terminator_clock_difference_seconds");
         shown.set(0.0);
         Self {
-            own,
+            own: OwnClock::new(own),
             ahead_ms: AtomicI64::new(0),
             estimate: Mutex::default(),
             shown,
@@ -151,8 +151,15 @@ impl WorkersClock {
         self.estimate().is_known(Instant::now(), self.own.now())
     }
 
+    /// Sees whether the own clock was turned. To be called every now and then.
+    pub(crate) fn compare(&self, now: Instant) {
+        self.own.compare(now);
+    }
+
     /// An answer came that tells the worker's time.
     pub(crate) fn hear(&self, clocks: Clocks) {
+        let now = Instant::now();
+        self.own.compare(now);
         let own = self.own.now();
         let asked = clocks
             .asked
@@ -161,17 +168,17 @@ impl WorkersClock {
         let Some(bounds) = Bounds::of(Timestamp::from_millis(asked), clocks.answered, own) else {
             return;
         };
-        let now = Instant::now();
         let ahead_ms = self.estimate().hear(bounds, now, own);
-        let before = self.ahead_ms.swap(ahead_ms, Ordering::Relaxed);
-        if before != ahead_ms {
-            self.shown.set(ahead_ms as f64 / 1_000.0);
-        }
-        if Duration::from_millis(ahead_ms.unsigned_abs()) > clocks.leeway
+        self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+        // What the machine's clock shows is what an operator can set right.
+        let lost_ms = i64::try_from(self.own.lost().as_millis()).unwrap_or(i64::MAX);
+        let difference_ms = ahead_ms.saturating_add(lost_ms);
+        self.shown.set(difference_ms as f64 / 1_000.0);
+        if Duration::from_millis(difference_ms.unsigned_abs()) > clocks.leeway
             && let Some(untold) = self.told.admit("clock", now)
         {
             warn!(
-                difference_ms = ahead_ms,
+                difference_ms,
                 untold,
                 "a worker's clock differs from this terminator's by more than `jwt-leeway`: this terminator uses the worker's; synchronise both"
             );

@@ -80,7 +80,7 @@ async fn whoever_keeps_something_on_its_way_does_not_stay() {
     let mut client = stack.client().await;
     let mut witness = stack.client().await;
     witness.expect_close(4408, SOON).await;
-    // Nobody is proved by a message that is injected for another; a worker has this one for longer than anybody waits here.
+    // No one is proved by a message that is injected for another; a worker has this one for longer than anyone waits here.
     let late = client.ask("until", Some(&fresh("alice")), json!(in_ms(25.s()))).await;
     let before = client.expect_close(4408, SOON).await;
     assert!(

@@ -67,7 +67,7 @@ async fn what_comes_behind_a_token_acts_by_that_and_not_by_what_was_there_before
         for _ in 0..ROUNDS {
             let mut client = stack.client().await;
             client.authenticate(&before).await;
-            // Whoever takes it is slow, and the others are not.
+            // Anyone who takes it is slow, and the others are not.
             let first = client.ask("slow", Some(&shown), json!(1)).await;
             let mut behind = Vec::new();
             for _ in 0..3 {

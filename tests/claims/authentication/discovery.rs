@@ -1,4 +1,4 @@
-//! An issuer's name is all that a worker needs to find its keys; and what an issuer says wrongly costs nobody who is in.
+//! An issuer's name is all that a worker needs to find its keys; and what an issuer says wrongly costs no one who is in.
 
 use serde_json::{Value, json};
 use tests::tokens::key::jwks;

@@ -61,7 +61,7 @@ async fn inbound_ignore<R: Rig>(strategy: Strategy) {
     not_asked(&mut alice).await;
 }
 
-/// The policy that lets a message in lets its answer out; what nobody on the connection has asked for waits.
+/// The policy that lets a message in lets its answer out; what no one on the connection has asked for waits.
 async fn inbound_ignore_answer<R: Rig>(strategy: Strategy) {
     let policies = [("on-unauthenticated", "ignore"), ("on-expired-push", "reauthenticate")];
     let rig = R::start(&strategy.with(&policies)).await;

@@ -1,4 +1,4 @@
-//! What an identity provider says by HTTP ends sockets as a revocation does; and whoever else says anything there changes nothing.
+//! What an identity provider says by HTTP ends sockets as a revocation does; and anyone else who says anything there changes nothing.
 
 use std::{
     fs, io,
@@ -209,13 +209,13 @@ async fn security_events_and_global_revocations_end_the_sockets_of_whom_they_mea
         assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{answer:?}");
         is_ended(&mut client).await;
     }
-    // What says nothing of anybody is taken, and means nobody: a stream's own check.
+    // What says nothing of anyone is taken, and means no one: a stream's own check.
     let check = security_event(
         "https://schemas.openid.net/secevent/ssf/event-type/verification",
         json!({}),
     );
     assert_eq!(post_event(worker, &check.mint()).await.status, 202);
-    // Who has not signed it, or for another purpose, is nobody.
+    // Who has not signed it, or for another purpose, is no one.
     let stranger = Key::generate(Algorithm::Hs256);
     let forged = token_for("api")
         .audience(AUDIENCE)
@@ -291,7 +291,7 @@ async fn an_issuer_whose_name_ends_with_a_slash_is_another_and_may_speak_for_the
     is_worthless(&stack, &token).await;
 }
 
-/// Everything that must not log anybody out, and the code with which it is refused.
+/// Everything that must not log anyone out, and the code with which it is refused.
 fn hostile<'k>(stranger: &'k Key, other: &'k Key) -> Vec<(&'static str, Builder<'k>, &'static str)> {
     let (logout, at) = (|| logout_token("alice"), now());
     vec![

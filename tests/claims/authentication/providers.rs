@@ -583,7 +583,7 @@ async fn sap_and_uaa() {
     local
         .refuses("admin.x", &local.token(signer(), &header, &claims), "chat!t4711.Admin")
         .await;
-    // Whoever writes a token may name a place of their own in it; nobody goes there.
+    // Anyone who writes a token may name a place of their own in it; no one goes there.
     let (evil, stranger) = (Provider::start().await, Key::generate(Algorithm::Rs256));
     evil.serve("/token_keys", &tests::tokens::key::jwks([&stranger]));
     let mut forged = header.clone();

@@ -1,4 +1,4 @@
-//! Messages that anybody may send: handled as nobody's unless a good token came with them, and answered whatever the
+//! Messages that anyone may send: handled as no one's unless a good token came with them, and answered whatever the
 //! connection's state.
 
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ async fn a_public_message_is_nobody_s_unless_a_good_token_came_with_it() {
         assert_eq!(told(&mut client, no_good).await, "", "{no_good:?}");
     }
     assert_eq!(told(&mut client, Some(&good)).await, "alice");
-    // It is about nobody, and changes nothing of the connection's.
+    // It is about no one, and changes nothing of the connection's.
     assert_eq!(told(&mut client, None).await, "");
     assert_eq!(client.request("echo", None, json!(1)).await["payload"], 1);
     let answer = client.request("ticker.eur", None, json!(2)).await;

@@ -1,5 +1,5 @@
 //! A provider that others have written and that is certified: found by its name, followed when it changes its keys, and heard
-//! when somebody logs out there.
+//! when someone logs out there.
 
 use serde_json::{Value, json};
 use tests::nodes::port::free_port;
@@ -73,7 +73,7 @@ async fn a_certified_provider_is_found_followed_and_heard() {
     );
     assert_eq!(code(&stack, &first).await, "token_revoked");
     assert_eq!(bob.request("echo", None, json!(2)).await["payload"], 2);
-    // The provider changes its keys, and the first that anybody hears of the new one is a logout.
+    // The provider changes its keys, and the first that anyone hears of the new one is a logout.
     next_second().await;
     let second = provider.login("alice").await;
     let mut alice = in_as_alice(&stack, &second).await;
@@ -158,7 +158,7 @@ async fn what_another_library_signs_is_believed_as_token_and_as_logout() {
     for signed in authlib.signed().chunks(2) {
         let [token, logout] = signed else { panic!("{signed:?}") };
         let mut alice = in_as_alice(&stack, token).await;
-        // A logout lets nobody in.
+        // A logout lets no one in.
         assert_eq!(code(&stack, logout).await, "token_invalid", "{logout}");
         let headers = [("Content-Type", "application/x-www-form-urlencoded")];
         let form = format!("logout_token={logout}");

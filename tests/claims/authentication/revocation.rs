@@ -1,4 +1,4 @@
-//! What is taken back before its time is out of force within a second of the acknowledgement, everywhere, for good.
+//! What is revoked before its time is out of force within a second of the acknowledgement, everywhere, for good.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ async fn stack(terminators: usize, workers: usize) -> Stack {
 }
 
 /// A token that was issued after whatever is revoked by now: `iat` is in whole seconds, and may lie within the leeway of
-/// nobody's future.
+/// no one's future.
 pub(crate) async fn issued_later(subject: &str) -> String {
     next_second().await;
     fresh(subject)

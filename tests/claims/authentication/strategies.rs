@@ -184,7 +184,7 @@ async fn what_is_sent_behind_a_message_with_a_token_is_decided_behind_it() {
     for _ in 0..ROUNDS {
         let mut alice = stack.client().await;
         let early = alice.ask("whoami", None, Value::Null).await;
-        // Whoever takes it is slow, and the others are not.
+        // Anyone who takes it is slow, and the others are not.
         let first = alice.ask("slow", Some(&fresh("alice")), json!(1)).await;
         let mut behind = Vec::new();
         for _ in 0..5 {

@@ -151,6 +151,24 @@ async fn scopes_stand_where_the_settings_say() {
             "{}",
             token.payload_text()
         );
+        // The tool finds the same scopes, and says which.
+        let keys = test_keys().secret_entry();
+        let of_worker = [
+            ("jwt-keys", &*keys),
+            ("jwt-issuer", ISSUER),
+            ("jwt-audience", AUDIENCE),
+            settings[0],
+        ];
+        let flags = of_worker.map(|(name, value)| format!("--{name}={value}"));
+        let verify = [
+            &["token", "verify", "--json"],
+            &flags.each_ref().map(String::as_str)[..],
+        ]
+        .concat();
+        let said = tool(&verify, &token.mint());
+        let verdict: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+        let scopes = verdict["scopes"].as_array().expect("scopes");
+        assert_eq!(scopes.contains(&json!("editor")), expected == "ok", "{said:?}");
     }
 }
 

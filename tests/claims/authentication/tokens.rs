@@ -42,7 +42,7 @@ fn keys_of_the_sender(url: &str, own: &Key) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Tokens that are no good whoever holds which key, each with what it is.
+/// Tokens that are no good anyone who holds which key, each with what it is.
 fn attacks(fetched_from: &str) -> Vec<(String, String)> {
     let good = || token_for("alice");
     let secret = test_keys().hs256.secret();
@@ -566,7 +566,7 @@ async fn public_keys_verify_every_algorithm_from_pem_and_jwks_for_several_issuer
             (Algorithm::EdDSA, signed(Algorithm::EdDSA, OTHER_ISSUER, None, &eddsa)),
         ]);
         accepts(&stack, &tokens).await;
-        // No issuer speaks for another, and nobody for both.
+        // No issuer speaks for another, and no one for both.
         let mut client = stack.client().await;
         for token in [
             signed(Algorithm::RS256, OTHER_ISSUER, Some("rsa"), &rsa),

@@ -22,7 +22,7 @@ async fn with_its_own_broker(workers: usize, patience: &str) -> Stack {
 }
 
 async fn on(broker: &Arc<Broker>, workers: usize, patience: &str) -> Stack {
-    // Whoever is refused as `busy` asks again at once here, faster than a client may.
+    // Anyone who is refused as `busy` asks again at once here, faster than a client may.
     let settings = Stack::builder().broker(broker).workers(workers);
     let settings = settings.setting("messages-per-second", "off");
     let stack = settings.setting("publish-timeout", patience).start().await;
@@ -94,7 +94,7 @@ async fn reconnected(kind: &str, program: &Program) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_freezes_and_thaws_loses_nothing() {
     let broker = Arc::new(Broker::start().await);
-    // Whoever has no patience refuses what the broker then confirms after all, and must drop its answer.
+    // Anyone who has no patience refuses what the broker then confirms after all, and must drop its answer.
     for patience in ["1m", "2s"] {
         let stack = on(&broker, 2, patience).await;
         let load = busy(&stack).await;
@@ -166,7 +166,7 @@ async fn a_broker_away_for_too_long_is_told_to_clients_who_are_served_when_it_is
     let busy = client.request("echo", Some(&token), 2.into()).await;
     assert_eq!(busy["error"]["code"], "busy", "{busy}");
     assert_eq!(busy["error"]["temporary"], true, "{busy}");
-    // From now on nobody's patience is tried: ten in a row take less than two of them would, had they to wait.
+    // From now on no one's patience is tried: ten in a row take less than two of them would, had they to wait.
     let started = Instant::now();
     for number in 0..10 {
         let busy = client.request("echo", Some(&token), number.into()).await;

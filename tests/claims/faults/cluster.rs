@@ -19,7 +19,7 @@ use tests::nodes::watchdog::Folder;
 use tests::{Cluster, Drill, History, Span, Stack, Store, eventually};
 use tokio::time::sleep;
 
-/// How long nobody may be served when one node is lost: what it takes to notice (twice the heartbeat), to go to another
+/// How long no one may be served when one node is lost: what it takes to notice (twice the heartbeat), to go to another
 /// node, and to have a leader elected there.
 const GAP_MOST: Duration = Duration::from_secs(20);
 

@@ -51,7 +51,7 @@ async fn a_terminator_that_drains_takes_nobody_new_answers_all_and_says_good_bye
         TcpStream::connect(stack.terminators()[0].address()).await.is_err()
     })
     .await;
-    // Until here nobody was sent away: each still waits for its answers.
+    // Until here no one was sent away: each still waits for its answers.
     in_flight(&stack.terminators()[0], 100.0).await;
     stack.worker(0).thaw();
     for (mut client, ids) in waiting {

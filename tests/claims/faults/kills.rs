@@ -118,9 +118,9 @@ async fn an_answer_that_comes_again_or_too_late_is_counted_and_reaches_nobody() 
     in_flight(&stack.terminators()[0], 1.0).await;
 
     // We play the worker that died before it had acknowledged, and the one after it.
-    let question = eventually(10.s(), "the question", async || queue.get(&messages).await).await;
-    let reply_to = question.properties.reply_to().as_ref().expect("reply_to").to_string();
-    let correlation_id = question.properties.correlation_id().clone().expect("correlation_id");
+    let request = eventually(10.s(), "the request", async || queue.get(&messages).await).await;
+    let reply_to = request.properties.reply_to().as_ref().expect("reply_to").to_string();
+    let correlation_id = request.properties.correlation_id().clone().expect("correlation_id");
     let answer = |text: &str| format!(r#"{{"type":"reply","id":"{id}","payload":"{text}"}}"#);
     for text in ["first", "second"] {
         let properties = BasicProperties::default().with_correlation_id(correlation_id.clone());

@@ -132,7 +132,7 @@ async fn a_connection_that_only_listens_is_pushed_to_after_the_store_was_emptied
     assert_eq!(backend.push_to("alice", 1).await, "delivered");
     assert_eq!(listening.push(SOON).await["payload"], 1);
     store.flush().await;
-    // Before anybody knows of it again, and after.
+    // Before anyone knows of it again, and after.
     backend.push(&Push::to("alice", 2)).await;
     assert_eq!(listening.push(BROUGHT_BACK).await["payload"], 2);
     assert_eq!(backend.push_to("alice", 3).await, "delivered");
@@ -196,7 +196,7 @@ async fn a_revocation_is_acknowledged_when_a_replica_has_it_or_says_that_none_ha
         (&outcome["outcome"], &outcome["replicated"]),
         (&json!("revoked"), &json!(false))
     );
-    // Nobody else waits for it.
+    // No one else waits for it.
     let mut carol = stack.client().await;
     carol.authenticate(&fresh("carol")).await;
     is_worthless(&stack, &token_for("bob").claim("iat", seconds() - 60).mint()).await;

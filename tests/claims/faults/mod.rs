@@ -7,3 +7,5 @@ pub(crate) mod kills;
 pub(crate) mod losses;
 pub(crate) mod operator_policy;
 pub(crate) mod store;
+pub(crate) mod upgrade;
+pub(crate) mod vanished;

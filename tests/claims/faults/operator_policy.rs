@@ -1,18 +1,20 @@
 //! An operator's policy for every queue of the broker, as they are set for applications: what it has the broker drop is
-//! told to whoever waits for it, and holds up nothing.
+//! told to anyone who waits for it, and holds up nothing.
 //!
 //! Of two limits RabbitMQ takes the lower one, so that no declaration keeps a policy's out
 //! (<https://www.rabbitmq.com/docs/ttl>); but where a queue's dead letters go is the queue's own word.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lapin::BasicProperties;
 use serde_json::{Value, json};
-use tests::{Broker, Span, Stack, eventually, token_for};
+use tests::stack::Builder;
+use tests::{Broker, Client, Span, Stack, eventually, token_for};
 
 use super::kills::in_flight;
 
-const MESSAGES: usize = 12;
+const MESSAGES: u32 = 12;
 
 async fn set_policy(broker: &Broker, definition: &Value) {
     let definition = definition.to_string();
@@ -21,38 +23,47 @@ async fn set_policy(broker: &Broker, definition: &Value) {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_expires_on_the_broker_is_refused_for_now_and_costs_its_connection_nothing() {
-    let broker = Arc::new(Broker::start().await);
-    let stack = Stack::builder()
-        .broker(&broker)
+/// One worker that handles one message after the other, although many of one connection wait for it.
+fn one_at_a_time(broker: &Arc<Broker>) -> Builder {
+    Stack::builder()
+        .broker(broker)
         .poisoned_workers(1)
         .setting("prefetch", "1")
         .setting("concurrency", "1")
         .setting("max-in-flight", "12")
         // In order, nothing of one connection waits in the queue.
         .setting("order", "none")
-        .start()
-        .await;
-    set_policy(&broker, &json!({"message-ttl": 1_000})).await;
-    let token = token_for("alice").mint();
-    let mut alice = stack.client().await;
+}
+
+/// Sends messages that take long, and counts those that are refused; each is, or is answered, within that time.
+async fn refused_for_now(client: &mut Client, token: Option<&str>, patience: Duration) -> u32 {
     let mut asked = Vec::new();
     for number in 0..MESSAGES {
-        asked.push(alice.ask("slow", Some(&token), json!(number)).await);
+        asked.push(client.ask("slow", token, json!(number)).await);
     }
-    let mut expired = 0;
+    let mut refused = 0;
     for id in &asked {
-        let answer = alice.answer_to(id, 30.s()).await;
+        let answer = client.answer_to(id, patience).await;
         if answer["type"] == "error" {
             assert_eq!(
                 (&answer["error"]["code"], &answer["error"]["temporary"]),
                 (&json!("busy"), &json!(true)),
                 "{answer}"
             );
-            expired += 1;
+            refused += 1;
         }
     }
+    refused
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_expires_on_the_broker_is_refused_for_now_and_costs_its_connection_nothing() {
+    let broker = Arc::new(Broker::start().await);
+    let stack = one_at_a_time(&broker).start().await;
+    set_policy(&broker, &json!({"message-ttl": 1_000})).await;
+    let token = token_for("alice").mint();
+    let mut alice = stack.client().await;
+    let expired = refused_for_now(&mut alice, Some(&token), 30.s()).await;
     assert!(
         expired > 0,
         "a second is enough for two of {MESSAGES} that take half a second each"
@@ -74,13 +85,7 @@ async fn a_message_that_expires_on_the_broker_is_refused_for_now_and_costs_its_c
 #[tokio::test(flavor = "multi_thread")]
 async fn what_finds_no_room_because_of_a_short_max_length_is_handled_or_refused_for_now_and_never_lost() {
     let broker = Arc::new(Broker::start().await);
-    let stack = Stack::builder()
-        .broker(&broker)
-        .poisoned_workers(1)
-        .setting("prefetch", "1")
-        .setting("concurrency", "1")
-        .setting("max-in-flight", "12")
-        .setting("order", "none")
+    let stack = one_at_a_time(&broker)
         .setting("batch", "off")
         .setting("publish-timeout", "2s")
         .start()
@@ -89,22 +94,7 @@ async fn what_finds_no_room_because_of_a_short_max_length_is_handled_or_refused_
     let mut alice = stack.client().await;
     alice.authenticate(&token).await;
     set_policy(&broker, &json!({"max-length": 2})).await;
-    let mut asked = Vec::new();
-    for number in 0..MESSAGES {
-        asked.push(alice.ask("slow", None, json!(number)).await);
-    }
-    let mut refused = 0;
-    for id in &asked {
-        let answer = alice.answer_to(id, 60.s()).await;
-        if answer["type"] == "error" {
-            assert_eq!(
-                (&answer["error"]["code"], &answer["error"]["temporary"]),
-                (&json!("busy"), &json!(true)),
-                "{answer}"
-            );
-            refused += 1;
-        }
-    }
+    let refused = refused_for_now(&mut alice, None, 60.s()).await;
     assert!(refused < MESSAGES, "there is room for two at a time");
     alice.expect_nothing_shown().await;
     in_flight(&stack.terminators()[0], 0.0).await;
@@ -155,7 +145,7 @@ async fn queues_that_a_policy_removes_come_back_when_they_are_needed() {
         broker.list_queues().await.iter().all(|(name, _)| *name != dead)
     })
     .await;
-    // Its refusal is heard by nobody, so it is to be a dead letter.
+    // Its refusal is heard by no one, so it is to be a dead letter.
     let queue = stack.queue().await;
     queue.publish("message", "no JSON", BasicProperties::default()).await;
     eventually(30.s(), "it was buried", async || {

@@ -200,7 +200,7 @@ async fn a_worker_that_dies_meanwhile_leaves_a_message_that_comes_again_by_its_n
     assert_eq!(message_id(&first), message_id(&second));
     assert_ne!(first.properties.correlation_id(), second.properties.correlation_id());
     assert_ne!(first.properties.reply_to(), second.properties.reply_to());
-    // The first comes to a queue that nobody reads any more.
+    // The first comes to a queue that no one reads any more.
     app.answer(&first, "1").await;
     app.answer(&second, "2").await;
     assert_eq!(client.answer_to(&id, 10.s()).await["payload"], 2);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tests::nodes::port::free_port;
 use tests::nodes::process::Process;
 use tests::nodes::watchdog::Folder;
-use tests::{Span, Stack, eventually, token_for};
+use tests::{Span, Stack, connection_of, eventually, token_for};
 
 fn example(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -18,7 +18,7 @@ fn example(path: &str) -> PathBuf {
         .join(path)
 }
 
-/// Told past the test's own output, which nobody sees of one that passes.
+/// Told past the test's own output, which no one sees of one that passes.
 fn skipped(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
@@ -100,6 +100,64 @@ async fn the_example_in_python_answers_on_the_broker_and_pushes() {
         let expected = json!({"code": "bad_request", "message": message, "temporary": false});
         assert_eq!(answer["error"], expected, "{kind}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_presence_tells_who_is_online() {
+    presence_tells_who_is_online("on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_presence_reads_several_events_in_one_message() {
+    presence_tells_who_is_online("batched").await;
+}
+
+async fn presence_tells_who_is_online(events: &str) {
+    let Some(python) = python() else { return };
+    let mut stack = Stack::builder().setting("connection-events", events).start().await;
+    let files = Folder::new("presence");
+    let presence = || {
+        let mut command = Command::new(&python);
+        command.arg(example("python-presence/presence.py")).args([
+            stack.broker().url(),
+            stack.namespace().to_owned(),
+            files.join("presence.db").display().to_string(),
+        ]);
+        command
+    };
+    let (first, said) = started(&mut presence(), "ready").await;
+    let mut alice = stack.client().await;
+    let auth = alice.authenticate(&token_for("alice").mint()).await;
+    last_line(&said, "online: alice").await;
+    let (mut again, mut bob) = (stack.client().await, stack.client().await);
+    again.authenticate(&token_for("alice").mint()).await;
+    bob.authenticate(&token_for("bob").mint()).await;
+    last_line(&said, "online: alice, bob").await;
+    alice.close().await;
+    bob.forget().await;
+    last_line(&said, "online: alice").await;
+    // It may end, and what happens meanwhile waits.
+    drop(first);
+    bob.authenticate(&token_for("bob").mint()).await;
+    again.close().await;
+    let (_second, said) = started(&mut presence(), "ready").await;
+    last_line(&said, "online: bob").await;
+    // Not even those are left behind whose terminator cannot tell.
+    let terminator = connection_of(&auth).split('.').next().expect("a terminator").to_owned();
+    stack.terminator(0).kill();
+    let queue = format!("{}.return.{terminator}", stack.namespace());
+    stack.queue().await.delete(&queue).await;
+    last_line(&said, "online:").await;
+}
+
+/// Waits until this is the last line of what an example says.
+async fn last_line(said: &Folder, expected: &str) {
+    eventually(30.s(), expected, async || {
+        let text = fs::read_to_string(said.join("output")).unwrap_or_default();
+        let last = text.lines().last().unwrap_or_default().trim();
+        if last == expected { Ok(()) } else { Err(text) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

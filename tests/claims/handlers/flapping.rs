@@ -1,11 +1,9 @@
-//! An application that comes and goes: each time is counted, and whoever asks is told once, whatever it was just then.
+//! An application that comes and goes: each time is counted, and anyone who asks is told once, whatever it was just then.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
-use tests::servers::upstream::Said;
 use tests::{Client, Program, Stack, Upstream, token_for};
 
 use crate::authentication::expiry::SOON;
@@ -24,7 +22,7 @@ async fn breaker(worker: &Program, event: &str) -> u32 {
     worker.metrics().await.get(&name).map_or(0, |count| *count as u32)
 }
 
-/// Everybody asks, and is answered. Counts what they are told.
+/// Everyone asks, and is answered. Counts what they are told.
 async fn ask(clients: &mut [Client], told: &mut BTreeMap<String, u32>) -> usize {
     let mut asked = Vec::new();
     for client in &mut *clients {
@@ -51,15 +49,7 @@ async fn ask(clients: &mut [Client], told: &mut BTreeMap<String, u32>) -> usize 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_comes_and_goes_is_counted_each_time_and_each_asker_is_told_once() {
-    let up = Arc::new(AtomicBool::new(false));
-    let upstream = Upstream::start({
-        let up = up.clone();
-        move |_| match up.load(Ordering::SeqCst) {
-            true => Said::status(200, "1"),
-            false => Said::Nothing,
-        }
-    })
-    .await;
+    let (upstream, up) = Upstream::switched().await;
     let stack = Stack::builder()
         .setting("handler", &upstream.handler())
         .setting("handler-timeout", "1s")

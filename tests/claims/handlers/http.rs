@@ -1,6 +1,7 @@
 //! An application behind a URL, in whatever language: it is asked with all that it may know, and whatever it does, its
 //! client is told.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lapin::BasicProperties;
@@ -8,6 +9,8 @@ use serde_json::{Value, json};
 use tests::servers::upstream::{Asked, Said};
 use tests::tokens::token::ISSUER;
 use tests::{Program, Span, Stack, Upstream, eventually, token_for};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 /// What the application makes of a message of that type.
@@ -34,6 +37,15 @@ fn as_its_type_says(asked: &Asked) -> Said {
         "broken own" => Said::status(500, sold().to_string()),
         "broken" => Said::status(500, "<html>at db.rs:1</html>"),
         "busy" => with(503, "Retry-After", "60", ""),
+        // A minute by its own clock, which is not right.
+        "busy until" => Said::Response(
+            503,
+            vec![
+                ("Date", "Fri, 31 Dec 1999 23:58:59 GMT".into()),
+                ("Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT".into()),
+            ],
+            String::new(),
+        ),
         "gateway" => Said::status(504, ""),
         "garbage" => Said::status(200, "<html>"),
         "huge" => Said::status(200, format!("\"{}\"", "x".repeat(2 << 20))),
@@ -166,7 +178,7 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         let answer = client.request(kind, None, Value::Null).await;
         assert_eq!(answer["type"], "reply", "{answer}");
         assert_eq!(answer.get("payload"), None, "{answer}");
-        // Whoever gives no id wants no answer.
+        // Anyone who gives no id wants no answer.
         client.send_json(&json!({"type": kind})).await;
     }
     for (kind, code, message, temporary) in [
@@ -183,6 +195,7 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
         ),
         ("broken", "internal", "the application answered with status 500", true),
         ("busy", "busy", "the application answered with status 503", true),
+        ("busy until", "busy", "the application answered with status 503", true),
         ("gateway", "busy", "the application answered with status 504", true),
         (
             "garbage",
@@ -212,7 +225,11 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
             "{kind}"
         );
         assert_eq!(error["temporary"], temporary, "{kind}");
-        let after = if kind == "busy" { json!(60_000) } else { Value::Null };
+        let after = if kind.starts_with("busy") {
+            json!(60_000)
+        } else {
+            Value::Null
+        };
         assert_eq!(error["retry_after_ms"], after, "{kind}");
     }
     client.expect_nothing_shown().await;
@@ -220,14 +237,14 @@ async fn whatever_it_says_is_one_answer_to_one_client() {
     for (outcome, count) in [
         ("answered", 5.0),
         ("refused", 5.0),
-        ("failed", 5.0),
+        ("failed", 6.0),
         ("invalid_response", 2.0),
         ("unreachable", 1.0),
     ] {
         assert_eq!(calls(worker, outcome).await, count, "{outcome}");
     }
     assert_eq!(worker.metric("countersign_worker_upstream_retries_total").await, 0.0);
-    assert_eq!(worker.metric("countersign_worker_upstream_seconds_count").await, 18.0);
+    assert_eq!(worker.metric("countersign_worker_upstream_seconds_count").await, 19.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,7 +368,7 @@ async fn a_worker_that_dies_meanwhile_leaves_a_message_that_comes_again_under_it
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_asked_no_more_at_a_time_than_concurrency_says_and_the_rest_waits_in_the_queue() {
     let upstream = Upstream::start(as_its_type_says).await;
-    // What waits moves on before anybody would be told that it does not.
+    // What waits moves on before anyone would be told that it does not.
     let settings = [
         ("concurrency", "2"),
         ("concurrency-per-type-percent", "100"),
@@ -423,4 +440,48 @@ async fn it_is_told_that_a_public_message_is_nobody_s() {
         asked.get("identity").is_some(),
         "it is said, and not left out: {answer}"
     );
+}
+
+/// Answers one request on each connection, and ends it when the next one comes: as anyone who closes right after each answer, where
+/// the next one was on its way already. Returns how many requests were answered.
+async fn closing_after_each_answer(listener: TcpListener, answered: Arc<AtomicUsize>) {
+    loop {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let answered = answered.clone();
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(stream);
+            let (mut line, mut length) = (String::new(), 0);
+            while stream.read_line(&mut line).await.is_ok_and(|read| read > 2) {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap_or(0);
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if length == 0 || stream.read_exact(&mut body).await.is_err() {
+                return;
+            }
+            answered.fetch_add(1, Ordering::SeqCst);
+            let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.read_u8().await;
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_closes_its_connection_after_each_answer_costs_nobody_a_busy() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http:http://{}/", listener.local_addr().unwrap());
+    let answered = Arc::new(AtomicUsize::new(0));
+    let application = tokio::spawn(closing_after_each_answer(listener, answered.clone()));
+    let stack = Stack::builder().setting("handler", &url).start().await;
+    let token = token_for("alice").mint();
+    let mut client = stack.client().await;
+    for number in 0..20 {
+        let answer = client.request("order", Some(&token), json!(number)).await;
+        assert_eq!(answer["type"], "reply", "{number}: {answer}");
+    }
+    assert_eq!(answered.load(Ordering::SeqCst), 20, "each message has its effect once");
+    application.abort();
 }

@@ -127,7 +127,7 @@ async fn a_repeated_message_still_renews_its_connection() {
             (&answer["payload"], &answer["auth"]["subject"]),
             (&json!(1), &json!("alice"))
         );
-        // Its own, and nobody else's.
+        // Its own, and no one else's.
         let key = answer["auth"]["resume"].as_str().expect("a key").to_owned();
         let secret = key.rsplit_once('.').expect("a secret").1;
         assert!(!stack.store().dump().await.contains(secret));
@@ -235,11 +235,11 @@ async fn a_message_that_its_terminator_has_published_twice_has_its_effect_once()
     let (queue, messages) = (stack.queue().await, format!("{}.messages", stack.namespace()));
     let mut alice = stack.client().await;
     alice.send_json(&once(&effects, "wait", Some(&fresh("alice")))).await;
-    let question = eventually(SOON, "the question", async || queue.get(&messages).await).await;
+    let request = eventually(SOON, "the request", async || queue.get(&messages).await).await;
     let internal = format!("{}.internal", stack.namespace());
     for _ in 0..2 {
         queue
-            .publish_to(&internal, "forward", &question.body, question.properties.clone())
+            .publish_to(&internal, "forward", &request.body, request.properties.clone())
             .await;
     }
     stack.start_workers(2).await;
@@ -291,11 +291,11 @@ async fn a_message_that_was_handled_and_comes_again_from_the_queue_has_no_second
     let mut alice = stack.client().await;
     alice.send_json(&once(&effects, "", Some(&fresh("alice")))).await;
     // What was not acknowledged comes again: here at once.
-    let question = eventually(SOON, "the question", async || queue.get(&messages).await).await;
+    let request = eventually(SOON, "the request", async || queue.get(&messages).await).await;
     let internal = format!("{}.internal", stack.namespace());
     for _ in 0..3 {
         queue
-            .publish_to(&internal, "forward", &question.body, question.properties.clone())
+            .publish_to(&internal, "forward", &request.body, request.properties.clone())
             .await;
     }
     stack.start_workers(1).await;
@@ -434,7 +434,7 @@ async fn a_message_that_is_injected_has_its_effect_once_by_whichever_way_it_come
     let mut another = message.clone();
     another["payload"]["then"] = "fail".into();
     assert_eq!(inject(&queue, &another).await["error"]["code"], "duplicate");
-    // Whom nobody would tell that is a dead letter.
+    // Whom no one would tell that is a dead letter.
     queue
         .publish("message", another.to_string(), BasicProperties::default())
         .await;

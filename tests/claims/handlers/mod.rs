@@ -9,6 +9,7 @@ pub(crate) mod idempotency;
 pub(crate) mod one_effect;
 pub(crate) mod rejected;
 pub(crate) mod relay;
+pub(crate) mod revoked_meanwhile;
 pub(crate) mod scopes;
 pub(crate) mod sharing;
 pub(crate) mod slow_is_alone;

@@ -55,8 +55,8 @@ async fn application(stack: &Stack, queue: &Queue, arguments: &[(&str, AMQPValue
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejected_question_is_told_at_once_whichever_worker_asked() {
-    // Nobody would be told anything else within an hour.
+async fn a_rejected_request_is_told_at_once_whichever_worker_asked() {
+    // No one would be told anything else within an hour.
     let stack = Stack::builder()
         .workers(3)
         .setting("handler", "amqp")

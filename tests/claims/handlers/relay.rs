@@ -62,7 +62,7 @@ async fn what_is_for_somebody_who_is_not_there_waits_in_its_order() {
         .map(|push| push["payload"].clone())
         .collect();
     assert_eq!(payloads, (0..20).map(Value::from).collect::<Vec<_>>());
-    // And so does what is sent while he is there, to whoever waits for each reply.
+    // And so does what is sent while he is there, to anyone who waits for each reply.
     for number in 0..20 {
         alice.request("relay", None, to("bob", number)).await;
     }

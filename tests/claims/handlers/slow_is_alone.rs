@@ -1,7 +1,6 @@
 //! An application that hangs, or is down, is its askers' loss alone: logins, renewals and every other type of message go on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -66,7 +65,7 @@ async fn breaker(worker: &Program, event: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_that_hang_keep_no_newcomer_waiting() {
+async fn requests_that_hang_keep_no_newcomer_waiting() {
     let upstream = moody().await;
     let stack = before(&upstream, &[]).await;
     let _hanging = crowd(&stack, 5, "mallory", "hang").await;
@@ -151,15 +150,7 @@ async fn whoever_showed_a_good_token_in_time_does_not_expire_while_the_handler_t
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_is_down_is_not_asked_until_it_is_there_again() {
-    let up = Arc::new(AtomicBool::new(false));
-    let upstream = Upstream::start({
-        let up = up.clone();
-        move |_| match up.load(Ordering::SeqCst) {
-            true => Said::status(200, "1"),
-            false => Said::Nothing,
-        }
-    })
-    .await;
+    let (upstream, up) = Upstream::switched().await;
     let stack = before(&upstream, &[("handler-timeout", "300ms")]).await;
     let worker = &stack.workers()[0];
     let mut client = stack.client().await;

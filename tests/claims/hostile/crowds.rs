@@ -1,4 +1,4 @@
-//! Whoever comes in numbers, and whoever never says who they are, takes nothing that others need.
+//! Anyone who comes in numbers, and anyone who never says who they are, takes nothing that others need.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -70,7 +70,7 @@ async fn whoever_has_too_many_handshakes_under_way_is_told_and_nobody_else_is() 
     assert_eq!(answer.status, 429, "{answer:?}");
     assert!(answer.head.contains("Retry-After: "), "{answer:?}");
     handshake(terminator).await;
-    // A place that is given up is somebody else's.
+    // A place that is given up is someone else's.
     crowd.pop();
     let first = crowd.remove(0).upgrade().await;
     eventually(SOON, "its place is another's", async || {
@@ -243,7 +243,7 @@ async fn whoever_has_not_said_who_they_are_has_a_small_share() {
     for id in ids {
         assert_eq!(client.answer_to(&id, SOON).await["type"], "reply");
     }
-    // And whoever sends without end is closed, and told why.
+    // And anyone who sends without end is closed, and told why.
     let mut client = stack.client().await;
     for _ in 0..40 {
         client.ask("echo", None, Value::Null).await;
@@ -332,7 +332,7 @@ async fn all_who_have_not_said_who_they_are_have_one_share_of_the_store() {
     assert!(refused > 0, "all of it was held");
     let told = counted(worker, "countersign_worker_holds_total{result=\"crowded\"}").await;
     assert_eq!(told, f64::from(refused));
-    // Whoever authenticates needs no share, and gives back what was counted.
+    // Anyone who authenticates needs no share, and gives back what was counted.
     third.authenticate(&fresh("alice")).await;
     assert_eq!(third.request("echo", None, 1.into()).await["type"], "reply");
     first.close().await;
@@ -345,7 +345,7 @@ async fn all_who_have_not_said_who_they_are_have_one_share_of_the_store() {
     .await;
 }
 
-/// A connection of somebody that reads nothing more.
+/// A connection of someone that reads nothing more.
 pub(crate) async fn slow_reader(address: SocketAddr, token: &str) -> RawClient {
     let mut client = RawClient::upgraded_with_receive_buffer(address, 4_096).await;
     let message = json!({"type": "auth.authenticate", "token": token});

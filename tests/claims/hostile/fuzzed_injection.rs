@@ -13,7 +13,7 @@ use std::{
 
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
-use shared::service::rng::Rng;
+use testkit::rng::Rng;
 use tests::peers::amqp::{Verdict, entry, long, place};
 use tests::{Client, Program, Queue, RawProperties, RawPublisher, Span, Stack, eventually};
 use tokio::time::Instant;
@@ -39,6 +39,10 @@ const KEYS: [(&str, &str); 3] = [
     ("revoke", "countersign_worker_revocations_total"),
 ];
 
+/// What was given to a worker again, which may have counted it before: its acknowledgement can be lost with the connection for
+/// answers.
+const REDELIVERIES: &str = "countersign_worker_redeliveries_total";
+
 /// Why the broker itself gives something up.
 const BY_BROKER: [&str; 4] = ["expired", "delivery_limit", "maxlen", "rejected"];
 
@@ -61,7 +65,7 @@ struct Case {
 
 /// What comes to its mind.
 struct Mind {
-    dice: Rng,
+    rng: Rng,
     namespace: String,
     frame_max: usize,
     tokens: Vec<String>,
@@ -69,7 +73,7 @@ struct Mind {
 
 impl Mind {
     fn below(&mut self, most: usize) -> usize {
-        usize::try_from(self.dice.number() % most as u64).expect("it is below a usize")
+        usize::try_from(self.rng.number() % most as u64).expect("it is below a usize")
     }
 
     fn one_in(&mut self, many: usize) -> bool {
@@ -82,7 +86,7 @@ impl Mind {
 
     fn bytes(&mut self, most: usize) -> Vec<u8> {
         let length = self.below(most + 1);
-        (0..length).map(|_| self.dice.number().to_le_bytes()[0]).collect()
+        (0..length).map(|_| self.rng.number().to_le_bytes()[0]).collect()
     }
 
     fn text(&mut self) -> Vec<u8> {
@@ -123,7 +127,7 @@ impl Mind {
     }
 
     fn value(&mut self, depth: usize) -> Vec<u8> {
-        let eight = self.dice.number().to_be_bytes();
+        let eight = self.rng.number().to_be_bytes();
         let with = |kind: u8, bytes: &[u8]| [&[kind][..], bytes].concat();
         match self.below(16) {
             0 => with(b't', &eight[..1]),
@@ -249,7 +253,7 @@ impl Mind {
         }
         for (place, size) in [(place::DELIVERY_MODE, 1), (place::PRIORITY, 1), (place::TIMESTAMP, 8)] {
             if self.one_in(4) {
-                properties = properties.bytes(place, &self.dice.number().to_be_bytes()[..size]);
+                properties = properties.bytes(place, &self.rng.number().to_be_bytes()[..size]);
             }
         }
         if !self.one_in(3) {
@@ -285,7 +289,7 @@ impl Mind {
                     .to_string()
                     .into_bytes();
                 let place = self.below(text.len());
-                text[place] = self.dice.number().to_le_bytes()[0];
+                text[place] = self.rng.number().to_le_bytes()[0];
                 text
             }
             _ => {
@@ -363,7 +367,7 @@ async fn counted(stack: &Stack, name: &str) -> usize {
     for worker in stack.workers() {
         let metrics = worker.metrics().await;
         let of_terminators = |metric: &str| ["\"closed\"", "\"announced\""].iter().any(|told| metric.contains(told));
-        let ours = |metric: &&String| metric.starts_with(&format!("{name}{{")) && !of_terminators(metric);
+        let ours = |metric: &str| metric.split('{').next() == Some(name) && !of_terminators(metric);
         sum += metrics
             .iter()
             .filter(|(metric, _)| ours(metric))
@@ -393,7 +397,7 @@ async fn whatever_an_injector_writes_honest_clients_are_answered_and_nothing_van
     let mut publisher = login().await;
     let before: Vec<_> = stack.workers().iter().map(losses).collect();
     let mut mind = Mind {
-        dice: Rng::new(seed),
+        rng: Rng::new(seed),
         namespace: stack.namespace().to_owned(),
         frame_max: publisher.frame_max(),
         tokens: vec![fresh("mallory"), fresh("mallet"), "no.token.atall".to_owned()],
@@ -448,26 +452,29 @@ async fn whatever_an_injector_writes_honest_clients_are_answered_and_nothing_van
     );
     // What was taken is still being counted when its queue is empty.
     let mut given_up = BTreeMap::<&str, usize>::new();
+    // The first look takes all dead letters, of which ten minutes leave thousands.
     eventually(
-        20.s(),
+        Duration::from_secs(20 + seconds),
         &format!("all that was taken is accounted for (seed {seed})"),
         async || {
             for (key, count) in given_up_by_the_broker(&administrator, stack.namespace()).await {
                 *given_up.entry(key).or_default() += count;
             }
             let mut wrong = Vec::new();
+            let again = counted(&stack, REDELIVERIES).await;
             for (key, metric) in KEYS {
                 let expected =
                     taken.get(key).copied().unwrap_or_default() + if key == "message" { took.len() } else { 0 };
                 let accounted = counted(&stack, metric).await + given_up.get(key).copied().unwrap_or_default();
-                if accounted != expected {
-                    wrong.push((key, expected, accounted));
+                if !(expected..=expected + again).contains(&accounted) {
+                    wrong.push((key, expected, accounted, again));
                 }
             }
             if wrong.is_empty() { Ok(()) } else { Err(wrong) }
         },
     )
     .await;
+    println!("seed {seed}: {} redeliveries", counted(&stack, REDELIVERIES).await);
     for (worker, before) in stack.workers().iter().zip(before) {
         assert!(worker.is_alive());
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Whatever comes out of the queue, a worker lives, says what was wrong to whoever can hear it, and goes on.
+//! Whatever comes out of the queue, a worker lives, says what was wrong to anyone who can hear it, and goes on.
 
 use lapin::{
     BasicProperties,

@@ -1,4 +1,4 @@
-//! Whoever has a token may ask through the queue: with any AMQP client, without a connection, and with no more
+//! Anyone who has a token may ask through the queue: with any AMQP client, without a connection, and with no more
 //! rights than the token gives.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ fn echo(subject: &str) -> Value {
 /// What the store holds in the namespace.
 async fn stored(store: &Store, namespace: &str) -> String {
     let dump = store.dump().await;
-    // The store's own epoch is nobody's state, nor is what shows that it can be written to.
+    // The store's own epoch is no one's state, nor is what shows that it can be written to.
     let (epoch, writable) = (format!("{namespace}:{{epoch"), format!("{namespace}:writable"));
     let ours: Vec<_> = dump
         .lines()
@@ -221,7 +221,7 @@ async fn an_answer_that_nobody_can_get_is_counted_and_hinders_nobody() {
     assert_eq!(queue.count(&format!("{}.dead", stack.namespace())).await, 0);
 }
 
-/// Headers that anybody may write, of which none may mean anything.
+/// Headers that anyone may write, of which none may mean anything.
 fn forged_headers(connection: &str) -> FieldTable {
     let mut headers = FieldTable::default();
     for (name, value) in [
@@ -245,7 +245,7 @@ fn forged_headers(connection: &str) -> FieldTable {
 }
 
 #[tokio::test]
-async fn a_forged_stamp_changes_no_connection_and_writes_to_no_socket() {
+async fn a_forged_message_id_changes_no_connection_and_writes_to_no_socket() {
     let stack = Stack::start().await;
     let (store, namespace) = (stack.store(), stack.namespace());
     let mut alice = stack.client().await;
@@ -303,7 +303,7 @@ async fn an_injected_answer_never_takes_the_place_of_a_worker_s() {
     let alices = token_for("alice").mint();
     let connection = connection_of(&alice.request("echo", Some(&alices), json!(1)).await["auth"]);
     let (terminator, _) = connection.split_once('.').unwrap();
-    // This question is open while the forged one is answered.
+    // This request is open while the forged one is answered.
     let asked = alice.ask("slow", Some(&alices), json!("alice's")).await;
     eventually(5.s(), "it is forwarded", async || {
         stack.terminators()[0]

@@ -1,8 +1,9 @@
-//! What comes from outside stops nobody else.
+//! What comes from outside stops no one else.
 
 pub(crate) mod crowds;
 pub(crate) mod fuzzed_injection;
 pub(crate) mod garbage;
+pub(crate) mod identity_limits;
 pub(crate) mod injection;
 pub(crate) mod mutated;
 pub(crate) mod permissions;

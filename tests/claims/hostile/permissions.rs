@@ -1,4 +1,4 @@
-//! The least permissions of `docs/permissions.md` are enough, and those of whoever is outside are too few for harm.
+//! The least permissions of `docs/permissions.md` are enough, and those of anyone who is outside are too few for harm.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,17 +7,20 @@ use std::{
 
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties,
+    BasicProperties, ExchangeKind,
     options::{BasicConsumeOptions, BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions},
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
-use tests::{App, Queue, Span, Stack, Store, effect::Effects, eventually, shared_broker, token_for};
+use tests::{
+    App, Queue, Span, Stack, Store, connection_of, effect::Effects, eventually, peers::audience::Audience,
+    shared_broker, token_for, tool,
+};
 
 use crate::authentication::expiry::{SOON, brief, fresh};
 
 /// Configure, write, read, by user, as the page has them for the namespace `countersign`.
-fn documented() -> BTreeMap<String, [String; 3]> {
+pub(crate) fn documented() -> BTreeMap<String, [String; 3]> {
     include_str!("../../../docs/permissions.md")
         .lines()
         .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
@@ -42,9 +45,11 @@ pub(crate) struct Outside {
     pub operator: String,
     /// Who looks at the depth of queues.
     pub scaler: String,
+    /// Who moves messages to queues of other arguments.
+    pub mover: String,
 }
 
-/// Publishes under `key`, for a subject or nobody, and returns what comes back by direct reply-to.
+/// Publishes under `key`, for a subject or no one, and returns what comes back by direct reply-to.
 async fn replied(stack: &Stack, url: &str, key: &str, body: Value, subject: Option<&str>) -> Value {
     let queue = Queue::connect(url, stack.namespace()).await;
     let direct = "amq.rabbitmq.reply-to";
@@ -79,10 +84,11 @@ pub(crate) async fn permitted() -> (Stack, Outside) {
         .setting("max-deliveries", "2");
     let stack = stack.users(&broker.url_of(&name("terminator")), &broker.url_of(&name("worker")));
     let stack = stack.start().await;
-    for (user, permissions) in documented() {
-        let [configure, write, read] = permissions.map(|regex| regex.replace("countersign", stack.namespace()));
-        broker.add_user(&name(&user), &configure, &write, &read).await;
-    }
+    let users = documented().into_iter().map(|(user, permissions)| {
+        let permissions = permissions.map(|regex| regex.replace("countersign", stack.namespace()));
+        (name(&user), permissions)
+    });
+    broker.add_users(&users.collect::<Vec<_>>()).await;
     let outside = Outside {
         injector_name: name("injector"),
         injector: broker.url_of(&name("injector")),
@@ -90,6 +96,7 @@ pub(crate) async fn permitted() -> (Stack, Outside) {
         revoker: broker.url_of(&name("revoker")),
         operator: broker.url_of(&name("operator")),
         scaler: broker.url_of(&name("scaler")),
+        mover: broker.url_of(&name("mover")),
     };
     (stack, outside)
 }
@@ -97,6 +104,31 @@ pub(crate) async fn permitted() -> (Stack, Outside) {
 #[tokio::test]
 async fn the_documented_permissions_are_enough_for_all_of_it() {
     let (mut stack, users) = permitted().await;
+    // A queue of an earlier version is moved before, by its own user.
+    let retry = format!("{}.retry", stack.namespace());
+    let administrator = stack.queue().await;
+    administrator.declare_quorum_queue(&retry).await;
+    administrator
+        .publish_to("", &retry, "by its name", BasicProperties::default())
+        .await;
+    let mover = ["--amqp-url", &users.mover, "--namespace", stack.namespace()];
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    let internal = format!("{}.internal", stack.namespace());
+    let declared = administrator.channel().exchange_declare(
+        internal.as_str().into(),
+        ExchangeKind::Direct,
+        durable,
+        FieldTable::default(),
+    );
+    declared.await.expect("an exchange");
+    let moved = tool(&[&["queues", "move", "--max-deliveries", "2"], &mover[..]].concat(), "");
+    assert_eq!(moved.status, 0, "{moved:?}");
+    assert!(moved.stdout.contains("1 messages moved"), "{moved:?}");
+    assert_eq!(administrator.purge(&retry).await, 1);
+
     stack.start_terminators(1).await;
     stack.start_workers(1).await;
     let token = token_for("alice").mint();
@@ -128,7 +160,7 @@ async fn the_documented_permissions_are_enough_for_all_of_it() {
     assert_eq!(letter.json()["id"], poison.as_str());
     assert_eq!(client.answer_to(&poison, 10.s()).await["error"]["code"], "internal");
 
-    // Whoever publishes from outside is answered by a direct reply, for which it needs no permission.
+    // Anyone who publishes from outside is answered by a direct reply, for which it needs no permission.
     let answer = replied(
         &stack,
         &users.injector,
@@ -158,6 +190,63 @@ async fn the_documented_permissions_are_enough_for_all_of_it() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn those_of_the_programs_and_of_a_listener_are_enough_for_events() {
+    let broker = shared_broker().await;
+    let suffix = format!("{:08x}", rand::random::<u32>());
+    let name = |user: &str| format!("{}-{suffix}", user.replace(' ', "-"));
+    let stack = Stack::builder().terminators(0).workers(0);
+    let stack = stack.setting("connection-events", "on");
+    let stack = stack.users(&broker.url_of(&name("terminator")), &broker.url_of(&name("worker")));
+    let mut stack = stack.start().await;
+    let mut documented = documented();
+    for user in ["terminator", "worker", "listener"] {
+        let permissions = documented.remove(user).expect("it is on the page");
+        let [configure, write, read] = permissions.map(|regex| regex.replace("countersign", stack.namespace()));
+        broker.add_user(&name(user), &configure, &write, &read).await;
+    }
+    stack.start_workers(1).await;
+    stack.start_terminators(1).await;
+    let url = broker.url_of(&name("listener"));
+    let namespace = stack.namespace().to_owned();
+    let listener = || Queue::connect(&url, &namespace);
+    let audience = Audience::on(listener().await, stack.namespace()).await;
+    let mut client = stack.client().await;
+    let connection = connection_of(&client.authenticate(&fresh("alice")).await);
+    client.close().await;
+    assert_eq!(audience.until_closed(&connection, SOON).await.len(), 3);
+    let mut lost = stack.client().await;
+    let lost_id = connection_of(&lost.authenticate(&fresh("bob")).await);
+    let entered = "countersign_worker_open_events_total";
+    eventually(SOON, "workers know of it", async || {
+        stack.workers()[0].metric(entered).await >= 5.0
+    })
+    .await;
+    stack.terminator(0).kill();
+    let terminator = lost_id.split('.').next().expect("a terminator");
+    let return_queue = format!("{}.return.{terminator}", stack.namespace());
+    stack.queue().await.delete(&return_queue).await;
+    assert_eq!(audience.until_closed(&lost_id, SOON).await.len(), 3);
+    // A listener tells nothing, and reads nothing else.
+    let ours = |name: &str| format!("{namespace}.{name}");
+    for (exchange, key) in [(ours("events"), "connection.closed"), (ours("internal"), "open")] {
+        let properties = BasicProperties::default();
+        let refused = listener()
+            .await
+            .try_publish(&exchange, key, "x", properties, 5.s())
+            .await;
+        assert!(refused.unwrap_err().contains("ACCESS"), "{exchange} {key}");
+    }
+    for queue in ["messages", "open", "dead"] {
+        let queue = ours(queue);
+        let theirs = listener().await;
+        let got = theirs
+            .channel()
+            .basic_get(queue.as_str().into(), BasicGetOptions::default());
+        assert!(got.await.unwrap_err().to_string().contains("ACCESS"), "{queue}");
+    }
+}
+
 #[tokio::test]
 async fn those_of_an_application_and_of_its_worker_are_enough_to_ask_and_to_answer() {
     let broker = shared_broker().await;
@@ -169,10 +258,11 @@ async fn those_of_an_application_and_of_its_worker_are_enough_to_ask_and_to_answ
         &broker.url_of(&name("amqp worker")),
     );
     let mut stack = stack.start().await;
-    for (user, permissions) in documented() {
-        let [configure, write, read] = permissions.map(|regex| regex.replace("countersign", stack.namespace()));
-        broker.add_user(&name(&user), &configure, &write, &read).await;
-    }
+    let users = documented().into_iter().map(|(user, permissions)| {
+        let permissions = permissions.map(|regex| regex.replace("countersign", stack.namespace()));
+        (name(&user), permissions)
+    });
+    broker.add_users(&users.collect::<Vec<_>>()).await;
     stack.start_workers(1).await;
     stack.start_terminators(1).await;
     let queue = Queue::connect(&broker.url_of(&name("application")), stack.namespace()).await;
@@ -287,7 +377,7 @@ async fn admit(store: &Store, rules: &[String]) {
 }
 
 /// What was denied to whom, as the store itself has logged it. That a client may not say which library it is hinders
-/// nobody.
+/// no one.
 async fn denied(store: &Store) -> String {
     let mut administrator = store.connect().await.unwrap();
     let mut log = redis::cmd("ACL");
@@ -342,7 +432,7 @@ async fn the_documented_rules_of_the_store_are_enough_for_all_of_it() {
     next.send_json(&busy).await;
     assert_eq!(next.answer_to("busy", SOON).await["error"]["code"], "busy");
     next.forget().await;
-    // Taken back.
+    // Revoked.
     bob.authenticate(&fresh("bob")).await;
     backend.revoke(&json!({"subject": "bob"})).await;
     bob.expect_close(4503, SOON).await;
@@ -357,7 +447,7 @@ async fn the_documented_rules_of_the_store_are_enough_for_all_of_it() {
 async fn the_documented_rules_of_the_store_name_what_is_needed_and_let_nobody_do_more() {
     let rules = documented_store_rules("countersign");
     let named: BTreeSet<_> = rules.iter().filter_map(|rule| rule.strip_prefix('+')).collect();
-    let needed = worker::store::conformance::COMMANDS
+    let needed = worker::store::COMMANDS
         .iter()
         .map(|command| command.to_lowercase().replace(' ', "|"));
     let needed: Vec<_> = needed.collect();

@@ -1,5 +1,5 @@
-//! A message that kills, panics, fails, dawdles or stays silent harms nobody but its sender; and answers find their
-//! own question among many.
+//! A message that kills, panics, fails, dawdles or stays silent harms no one but its sender; and answers find their
+//! own request among many.
 
 use std::{
     collections::BTreeSet,
@@ -241,7 +241,7 @@ async fn answers_reach_only_the_connection_that_asked() {
     let token = token_for("alice").mint();
     let clients = (0..CONNECTIONS).map(async |number| {
         let mut client = Client::connect(&stack.terminators()[number % 2]).await;
-        // Everybody gives the same ids.
+        // Everyone gives the same ids.
         for message in 0..MESSAGES {
             let body =
                 json!({"id": format!("{message}"), "type": "echo", "token": token, "payload": [number, message]});

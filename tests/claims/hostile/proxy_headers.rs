@@ -1,4 +1,4 @@
-//! Who a client is, is said by proxies that are trusted and by nobody else.
+//! Who a client is, is said by proxies that are trusted and by no one else.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,7 +8,7 @@ use tests::{Client, Span, Stack, eventually, token_for};
 use crate::authentication::expiry::SOON;
 
 const REFUSED: &str = "countersign_terminator_handshakes_refused_total";
-/// Whom nobody trusts.
+/// Whom no one trusts.
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x09\x7f\x00\x00\x01\x00\x01\x00\x02";
 const V1: &[u8] = b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 8080\r\n";
@@ -27,6 +27,30 @@ async fn what_somebody_says_of_himself_is_ignored() {
     };
     let _two = (open(1).await.unwrap(), open(2).await.unwrap());
     assert_eq!(open(3).await.map(drop), Err(429));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_begins_hides_nothing_of_what_its_proxy_adds() {
+    for (header, begun, added) in [
+        ("X-Forwarded-For", "\", ", "203.0.113.9"),
+        ("Forwarded", "for=1.1.1.1;x=\", ", "for=203.0.113.9"),
+        ("Forwarded", "for=1.1.1.1;x=\"\\, ", "for=\"203.0.113.9:_port\""),
+    ] {
+        let which = header.to_lowercase();
+        let settings = [
+            ("trusted-proxies", "127.0.0.1"),
+            ("forwarded-header", which.as_str()),
+            ("max-connections-per-ip", "1"),
+        ];
+        let stack = Stack::builder().workers(0).settings(&settings).start().await;
+        let open = async |value: &str| {
+            let client = Client::to(&stack.terminators()[0]).header(header, value);
+            client.open().await.map_err(|refusal| refusal.status)
+        };
+        let _first = open(added).await.unwrap();
+        let again = open(&format!("{begun}{added}")).await;
+        assert_eq!(again.map(drop), Err(429), "{header}: {begun}{added}");
+    }
 }
 
 async fn refused(stack: &Stack) -> f64 {

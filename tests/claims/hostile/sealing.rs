@@ -1,4 +1,4 @@
-//! What clients send is sealed on the broker: nobody who has no key reads a token or a payload there, or puts it elsewhere.
+//! What clients send is sealed on the broker: no one who has no key reads a token or a payload there, or puts it elsewhere.
 
 use std::fs;
 
@@ -87,7 +87,7 @@ async fn what_rests_on_the_broker_is_sealed_and_opened_by_a_worker_at_its_own_pl
     }
     stack.start_workers(1).await;
 
-    // Changed, cut, moved to another connection, with a key that is nobody's, and not sealed at all.
+    // Changed, cut, moved to another connection, with a key that is no one's, and not sealed at all.
     let mut changed = of_alice.body.clone();
     *changed.last_mut().unwrap() ^= 1;
     let mut foreign = of_alice.body.clone();
@@ -105,7 +105,7 @@ async fn what_rests_on_the_broker_is_sealed_and_opened_by_a_worker_at_its_own_pl
         assert!(reason(&dead).contains(why), "{why}: {}", reason(&dead));
         assert!(!dead.everything().contains(&token), "{why}");
     }
-    // The first of these was told its client; all else came to a question that was answered.
+    // The first of these was told its client; all else came to a request that was answered.
     let told = alice.next_json(SOON).await;
     assert_eq!(
         (&told["type"], &told["error"]["code"]),

@@ -43,7 +43,7 @@ async fn no_part_of_a_token_is_left_anywhere() {
         queue.request(&json!({"id": 1, "type": "echo", "token": token})).await;
         let nobody = BasicProperties::default().with_reply_to("amq.gen-no-such-queue".into());
         queue.publish("message", good.to_string(), nobody).await;
-        // Each of these is buried, because nobody would hear why it is refused.
+        // Each of these is buried, because no one would hear why it is refused.
         let half = good.to_string().replace(r#""payload":1"#, r#""payload""#);
         for body in [
             half,
@@ -136,7 +136,7 @@ async fn a_whole_life(stack: &Stack, backend: &mut Producer) -> Vec<String> {
     backend.push_to("alice", "held by a canary").await;
     alice.try_authenticate(&brief.mint()).await;
     alice.try_authenticate(&mint(canary("alice").audience("others"))).await;
-    // Another's token, and one that is taken back.
+    // Another's token, and one that is revoked.
     mallory.authenticate(&mint(canary("mallory"))).await;
     mallory.ask("echo", Some(&mint(canary("bob"))), Value::Null).await;
     mallory.expect_close(4509, SOON).await;

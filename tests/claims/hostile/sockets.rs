@@ -1,7 +1,8 @@
-//! What an injector may write stops nobody else: injecting needs no trust (`docs/permissions.md`).
+//! What an injector may write stops no one else: injecting needs no trust (`docs/permissions.md`).
 
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, LongString},
@@ -33,14 +34,14 @@ pub(crate) const WORKED_OFF: [&str; 8] = [
 /// Longer than an answer takes on a machine that has other things to do, and much shorter than what any attack here once cost.
 const PROMPT: std::time::Duration = std::time::Duration::from_secs(8);
 
-/// Looks like what RabbitMQ gives to whoever wants a direct reply.
+/// Looks like what RabbitMQ gives to anyone who wants a direct reply.
 const UNREADABLE: &str = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3ODkAAAAAAAAAAAAAAAA=.AAAAAAAA";
 
 async fn stack() -> Stack {
     Stack::builder().poisoned_workers(2).start().await
 }
 
-/// Somebody honest is answered, now and again, while the queue is worked off.
+/// Someone honest is answered, now and again, while the queue is worked off.
 async fn honest(client: &mut Client) {
     let token = fresh("alice");
     for number in 0..20 {
@@ -87,12 +88,40 @@ async fn a_reply_to_that_the_broker_rejects_is_its_sender_s_loss_alone() {
     let queue = stack.queue().await;
     let mut alice = stack.client().await;
     let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1});
-    for reply_to in ["amq.rabbitmq.reply-to.AAAA.BBBB", UNREADABLE] {
-        let properties = BasicProperties::default().with_reply_to(reply_to.into());
+    let before: Vec<_> = stack.workers().iter().map(losses).collect();
+    let terms = terms().into_iter().map(|term| {
+        let process = BASE64_STANDARD.encode(term);
+        format!("amq.rabbitmq.reply-to.{process}.3H0xhtuWmxl7TSZ9wz0ZvA==")
+    });
+    let plain = ["amq.rabbitmq.reply-to.AAAA.BBBB", UNREADABLE].map(str::to_owned);
+    let mut replies = queue.reply_queue().await;
+    for reply_to in plain.into_iter().chain(terms) {
+        let properties = BasicProperties::default().with_reply_to(reply_to.as_str().into());
         inject_many(&queue, &body, &properties).await;
+        for key in ["push", "revoke"] {
+            queue.publish(key, "{}", properties.clone()).await;
+        }
         honest(&mut alice).await;
+        let asked = json!({"type": "echo", "token": fresh("bob"), "payload": 1}).to_string();
+        queue.publish("message", asked, replies.properties()).await;
+        assert_eq!(replies.next(SOON).await.json()["payload"], 1, "{reply_to}");
     }
     worked_off(&stack).await;
+    for (worker, before) in stack.workers().iter().zip(before) {
+        assert_eq!(losses(worker), before, "no connection is lost");
+    }
+}
+
+/// Erlang terms of which the broker makes no process, although they begin like one.
+fn terms() -> Vec<Vec<u8>> {
+    vec![
+        vec![131, 104, 2, 97, 1, 97, 1],
+        vec![131, 106, 0, 0, 0, 0],
+        vec![131, 107, 0, 3, 1, 2, 3],
+        vec![131, 108, 0xff, 0xff, 0xff, 0xff, 97, 1],
+        vec![131, 80, 0x7f, 0xff, 0xff, 0xff, 120, 156, 3, 0],
+        [&[131, 119, 60][..], &[b'z'; 60]].concat(),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +138,7 @@ async fn headers_of_any_size_and_bytes_are_their_sender_s_loss_alone() {
     let values = [vec![0xff; 60_000], vec![b'a'; 130_000], vec![0xc3; 40_000]];
     for value in &values {
         inject_many(&queue, &slow, &headers(text(value.clone()))).await;
-        // Nobody is told that it is none, so it is buried, with what is kept of it.
+        // No one is told that it is none, so it is buried, with what is kept of it.
         inject_many(&queue, &json!({"no": "message"}), &headers(text(value.clone()))).await;
     }
     let taken = format!("{}.injected", stack.namespace());
@@ -201,7 +230,7 @@ async fn a_message_that_expires_is_told_to_nobody_it_names() {
         .find(|name| name.starts_with(&returns));
     let return_queue = return_queue.expect("the terminator's queue");
     let terminator = return_queue.rsplit('.').next().expect("its id");
-    // Whoever guesses a stamp and names the queue of its terminator, and says what workers say of what they have moved.
+    // Anyone who guesses a message id and names the queue of its terminator, and says what workers say of what they have moved.
     let mut forged = FieldTable::default();
     for (name, value) in [
         ("origin", "forward".to_owned()),
@@ -416,7 +445,7 @@ async fn what_comes_again_and_has_outgrown_a_frame_meanwhile_harms_none_of_its_n
     let queue = stack.queue().await;
     let mut replies = queue.reply_queue().await;
     let large = RawProperties::default().headers(&entry(b"x", b'S', &long(&[b'a'; 131_000])));
-    // Whoever had them all dies with them, and what the broker adds is too much.
+    // The one who had them all dies with them, and what the broker adds is too much.
     stack.worker(0).freeze().await;
     let slow = json!({"type": "echo", "token": fresh("mallory"), "payload": 1}).to_string();
     assert_eq!(
@@ -461,6 +490,19 @@ async fn a_full_reply_queue_of_one_s_own_keeps_nobody_else_waiting() {
         .queue_declare(full.as_str().into(), options, arguments)
         .await
         .expect("a queue");
+    // It takes nothing from the first answer on.
+    queue
+        .channel()
+        .basic_publish(
+            "".into(),
+            full.as_str().into(),
+            lapin::options::BasicPublishOptions::default(),
+            b"full",
+            BasicProperties::default(),
+        )
+        .await
+        .expect("it is published");
+    eventually(SOON, "it is full", async || queue.count(&full).await == 1).await;
     let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1}).to_string();
     for key in ["message", "push", "revoke"] {
         for _ in 0..MANY {

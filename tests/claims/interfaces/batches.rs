@@ -22,14 +22,14 @@ use tests::{Stack, eventually, token_for};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::bus::{claims_of_both_homes, next, within};
+use super::bus::{claims_of_both_implementations, next, within};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// More than one batch holds.
 const BURST: usize = 200;
 
 /// A broker with the queue of clients' messages, and how to reach it with another bus.
-struct Home {
+struct Implementation {
     bus: Arc<dyn Bus>,
     other: Arc<dyn Bus>,
     names: Names,
@@ -37,7 +37,7 @@ struct Home {
     route: Route,
 }
 
-impl Home {
+impl Implementation {
     fn new(names: Names, buses: [Arc<dyn Bus>; 2]) -> Self {
         let [bus, other] = buses;
         Self {
@@ -76,7 +76,7 @@ impl Home {
         consumer
     }
 
-    /// Has the queue be there, with nobody who consumes it any more.
+    /// Has the queue be there, with no one who consumes it any more.
     async fn declare(&self) {
         drop(self.consumer(&self.bus, 1).await);
         eventually(LIMIT, "nobody consumes it", async || {
@@ -143,7 +143,7 @@ fn number(delivery: &Delivery) -> usize {
     text.parse().unwrap()
 }
 
-claims_of_both_homes!(
+claims_of_both_implementations!(
     a_burst_leaves_in_few_messages_and_arrives_in_order,
     what_is_given_back_comes_again_alone_and_its_neighbours_do_not,
     what_a_drain_leaves_comes_again_and_what_was_finished_does_not,
@@ -153,27 +153,27 @@ claims_of_both_homes!(
     what_lies_about_itself_is_delivered_whole_with_the_reason,
 );
 
-async fn a_burst_leaves_in_few_messages_and_arrives_in_order(home: Home) {
-    home.declare().await;
-    home.publish(BURST).await;
-    let (messages, batches) = home.on_the_wire().await;
+async fn a_burst_leaves_in_few_messages_and_arrives_in_order(tested: Implementation) {
+    tested.declare().await;
+    tested.publish(BURST).await;
+    let (messages, batches) = tested.on_the_wire().await;
     assert!(
         batches > 0 && messages < BURST / 4,
         "{messages} messages, {batches} batches"
     );
-    let mut consumer = home.consumer(&home.bus, 1_000).await;
+    let mut consumer = tested.consumer(&tested.bus, 1_000).await;
     for expected in 0..BURST {
         let delivery = next(&mut consumer).await;
         assert_eq!(number(&delivery), expected);
         delivery.ack();
     }
     drop(consumer);
-    assert_eq!(home.on_the_wire().await.0, 0, "all of it is acknowledged");
+    assert_eq!(tested.on_the_wire().await.0, 0, "all of it is acknowledged");
 }
 
-async fn what_is_given_back_comes_again_alone_and_its_neighbours_do_not(home: Home) {
-    let mut consumer = home.consumer(&home.bus, 1_000).await;
-    home.publish(BURST).await;
+async fn what_is_given_back_comes_again_alone_and_its_neighbours_do_not(tested: Implementation) {
+    let mut consumer = tested.consumer(&tested.bus, 1_000).await;
+    tested.publish(BURST).await;
     let mut counts = BTreeMap::new();
     // Each seventh once, and the last of all three times.
     let times = |number| match number {
@@ -193,13 +193,13 @@ async fn what_is_given_back_comes_again_alone_and_its_neighbours_do_not(home: Ho
         }
     }
     drop(consumer);
-    assert_eq!(home.on_the_wire().await.0, 0, "all of it is acknowledged");
+    assert_eq!(tested.on_the_wire().await.0, 0, "all of it is acknowledged");
     assert!(counts.into_iter().all(|(number, count)| count == times(number)));
 }
 
-async fn what_a_drain_leaves_comes_again_and_what_was_finished_does_not(home: Home) {
-    let mut consumer = home.consumer(&home.bus, 1_000).await;
-    home.publish(BURST).await;
+async fn what_a_drain_leaves_comes_again_and_what_was_finished_does_not(tested: Implementation) {
+    let mut consumer = tested.consumer(&tested.bus, 1_000).await;
+    tested.publish(BURST).await;
     let mut unfinished = Vec::new();
     for _ in 0..BURST / 2 {
         let delivery = next(&mut consumer).await;
@@ -211,7 +211,7 @@ async fn what_a_drain_leaves_comes_again_and_what_was_finished_does_not(home: Ho
     // The other half was delivered, and not taken.
     drop(consumer);
     drop(unfinished);
-    let mut successor = home.consumer(&home.other, 1_000).await;
+    let mut successor = tested.consumer(&tested.other, 1_000).await;
     let is_left = |number: &usize| number.is_multiple_of(3) || *number >= BURST / 2;
     let mut left = Vec::new();
     for _ in (0..BURST).filter(is_left) {
@@ -223,12 +223,12 @@ async fn what_a_drain_leaves_comes_again_and_what_was_finished_does_not(home: Ho
     left.sort_unstable();
     assert!(left.iter().copied().eq((0..BURST).filter(is_left)), "{left:?}");
     drop(successor);
-    assert_eq!(home.on_the_wire().await.0, 0, "nothing else is there");
+    assert_eq!(tested.on_the_wire().await.0, 0, "nothing else is there");
 }
 
-async fn what_was_never_settled_comes_again_with_its_count(home: Home) {
-    let mut first = home.consumer(&home.bus, 1_000).await;
-    home.publish(BURST).await;
+async fn what_was_never_settled_comes_again_with_its_count(tested: Implementation) {
+    let mut first = tested.consumer(&tested.bus, 1_000).await;
+    tested.publish(BURST).await;
     let held: Vec<_> = {
         let mut held = Vec::new();
         for _ in 0..BURST {
@@ -237,7 +237,7 @@ async fn what_was_never_settled_comes_again_with_its_count(home: Home) {
         held
     };
     drop(first);
-    let mut second = home.consumer(&home.other, 1_000).await;
+    let mut second = tested.consumer(&tested.other, 1_000).await;
     for expected in 0..BURST {
         let delivery = next(&mut second).await;
         assert_eq!((number(&delivery), delivery.delivery_count), (expected, 1));
@@ -246,17 +246,17 @@ async fn what_was_never_settled_comes_again_with_its_count(home: Home) {
     drop(held);
 }
 
-async fn what_a_queue_did_not_keep_says_so_of_each_of_its_entries(mut home: Home) {
+async fn what_a_queue_did_not_keep_says_so_of_each_of_its_entries(mut tested: Implementation) {
     // Nothing is kept in it for long, and what it does not keep goes to those who are not there.
-    home.queue = home.names.return_queue(TerminatorId::random());
-    home.route = Route::queue(&home.queue.name);
-    let QueueKind::Quorum(limits) = &mut home.queue.kind else {
+    tested.queue = tested.names.return_queue(TerminatorId::random());
+    tested.route = Route::queue(&tested.queue.name);
+    let QueueKind::Quorum(limits) = &mut tested.queue.kind else {
         panic!("a quorum queue")
     };
     limits.message_ttl = Some(Duration::from_millis(200));
-    let mut graves = home.bus.consumer(home.names.undelivered(), 1_000);
-    home.declare().await;
-    home.publish(BURST).await;
+    let mut graves = tested.bus.consumer(tested.names.undelivered(), 1_000);
+    tested.declare().await;
+    tested.publish(BURST).await;
     for expected in 0..BURST {
         let delivery = next(&mut graves).await;
         let properties = &delivery.message.properties;
@@ -264,17 +264,17 @@ async fn what_a_queue_did_not_keep_says_so_of_each_of_its_entries(mut home: Home
         assert_eq!(properties.header(DEATH_REASON), Some(&Value::Text("expired".into())));
         assert_eq!(
             (&*delivery.exchange, &*delivery.routing_key),
-            (home.names.internal_exchange().name.as_str(), keys::UNDELIVERED)
+            (tested.names.internal_exchange().name.as_str(), keys::UNDELIVERED)
         );
         delivery.ack();
     }
 }
 
-async fn in_a_queue_with_one_consumer_at_a_time_the_order_stays(mut home: Home) {
-    home.queue = home.names.undelivered();
-    home.route = Route::new(&home.names.internal_exchange().name, keys::UNDELIVERED);
-    let mut first = home.consumer(&home.bus, 1_000).await;
-    home.publish(BURST).await;
+async fn in_a_queue_with_one_consumer_at_a_time_the_order_stays(mut tested: Implementation) {
+    tested.queue = tested.names.undelivered();
+    tested.route = Route::new(&tested.names.internal_exchange().name, keys::UNDELIVERED);
+    let mut first = tested.consumer(&tested.bus, 1_000).await;
+    tested.publish(BURST).await;
     // Until one is finished and its neighbour is not.
     let mut finished = 0;
     while finished == 0 || !first.is_amid_batch() {
@@ -284,7 +284,7 @@ async fn in_a_queue_with_one_consumer_at_a_time_the_order_stays(mut home: Home) 
         finished += 1;
     }
     drop(first);
-    let mut second = home.consumer(&home.other, 1_000).await;
+    let mut second = tested.consumer(&tested.other, 1_000).await;
     let mut came = Vec::new();
     while came.last() != Some(&(BURST - 1)) {
         let delivery = next(&mut second).await;
@@ -295,9 +295,9 @@ async fn in_a_queue_with_one_consumer_at_a_time_the_order_stays(mut home: Home) 
     assert!(came.is_sorted() && came.contains(&finished), "{came:?}");
 }
 
-async fn what_lies_about_itself_is_delivered_whole_with_the_reason(home: Home) {
-    let mut consumer = home.consumer(&home.bus, 1_000).await;
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+async fn what_lies_about_itself_is_delivered_whole_with_the_reason(tested: Implementation) {
+    let mut consumer = tested.consumer(&tested.bus, 1_000).await;
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     let lie = Message {
         body: Bytes::from_static(&[1, 1, 0, 0, 0, 0, 0, 9, 0]),
         properties: Properties {
@@ -305,7 +305,7 @@ async fn what_lies_about_itself_is_delivered_whole_with_the_reason(home: Home) {
             ..Properties::default()
         },
     };
-    within(publisher.publish(home.route.clone(), lie.clone()))
+    within(publisher.publish(tested.route.clone(), lie.clone()))
         .await
         .unwrap();
     let delivery = next(&mut consumer).await;

@@ -17,13 +17,13 @@ use tokio::time::timeout;
 /// Far longer than anything here takes, so that a claim that fails does so by itself.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A bus, and names on it that nobody else uses.
-struct Home {
+/// A bus, and names on it that no one else uses.
+struct Implementation {
     bus: Arc<dyn Bus>,
     prefix: String,
 }
 
-impl Home {
+impl Implementation {
     async fn in_process() -> Self {
         let prefix = unique();
         Self {
@@ -119,26 +119,26 @@ pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
     within(consumer.recv()).await.expect("the consumer has ended")
 }
 
-macro_rules! claims_of_both_homes {
+macro_rules! claims_of_both_implementations {
     ($($claim:ident),* $(,)?) => {
         mod in_process {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $claim() {
-                super::$claim(super::Home::in_process().await).await;
+                super::$claim(super::Implementation::in_process().await).await;
             })*
         }
         mod on_rabbitmq {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $claim() {
-                super::$claim(super::Home::on_rabbitmq().await).await;
+                super::$claim(super::Implementation::on_rabbitmq().await).await;
             })*
         }
     };
 }
 
-pub(crate) use claims_of_both_homes;
+pub(crate) use claims_of_both_implementations;
 
-claims_of_both_homes!(
+claims_of_both_implementations!(
     a_publication_arrives_with_all_that_stood_around_it,
     publications_of_one_publisher_arrive_in_order,
     what_no_queue_takes_is_told_to_its_publisher_and_nothing_else_is,
@@ -160,9 +160,9 @@ claims_of_both_homes!(
     a_queue_that_is_full_by_bytes_refuses,
 );
 
-async fn a_publication_arrives_with_all_that_stood_around_it(home: Home) {
-    let queue = home.queue("whole", Limits::default());
-    let mut consumer = home.consumer(&queue, 1).await;
+async fn a_publication_arrives_with_all_that_stood_around_it(tested: Implementation) {
+    let queue = tested.queue("whole", Limits::default());
+    let mut consumer = tested.consumer(&queue, 1).await;
     let sent = Message {
         body: Bytes::from_static(b"\x00\xff body"),
         properties: Properties {
@@ -176,10 +176,15 @@ async fn a_publication_arrives_with_all_that_stood_around_it(home: Home) {
             headers: vec![("index".into(), Value::Integer(3)), ("more".into(), Value::Flag(true))],
         },
     };
-    let route = Route::new(&home.exchange(), &queue.name);
-    within(home.bus.publisher(PublishTimeout::Endless).publish(route, sent.clone()))
-        .await
-        .unwrap();
+    let route = Route::new(&tested.exchange(), &queue.name);
+    within(
+        tested
+            .bus
+            .publisher(PublishTimeout::Endless)
+            .publish(route, sent.clone()),
+    )
+    .await
+    .unwrap();
     let delivery = next(&mut consumer).await;
     let mut arrived = delivery.message.clone();
     arrived
@@ -189,16 +194,16 @@ async fn a_publication_arrives_with_all_that_stood_around_it(home: Home) {
     assert_eq!(arrived, sent);
     assert_eq!(
         (&*delivery.exchange, &*delivery.routing_key),
-        (&*home.exchange(), &*queue.name)
+        (&*tested.exchange(), &*queue.name)
     );
     assert!(!delivery.is_redelivered());
     delivery.ack();
 }
 
-async fn publications_of_one_publisher_arrive_in_order(home: Home) {
-    let queue = home.queue("order", Limits::default());
-    let mut consumer = home.consumer(&queue, 1_000).await;
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+async fn publications_of_one_publisher_arrive_in_order(tested: Implementation) {
+    let queue = tested.queue("order", Limits::default());
+    let mut consumer = tested.consumer(&queue, 1_000).await;
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     for number in 0..3_000 {
         let route = Route::queue(&queue.name);
         publisher
@@ -216,14 +221,14 @@ async fn publications_of_one_publisher_arrive_in_order(home: Home) {
     }
 }
 
-async fn what_no_queue_takes_is_told_to_its_publisher_and_nothing_else_is(home: Home) {
-    let queue = home.queue("routable", Limits::default());
-    let _consumer = home.consumer(&queue, 1).await;
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+async fn what_no_queue_takes_is_told_to_its_publisher_and_nothing_else_is(tested: Implementation) {
+    let queue = tested.queue("routable", Limits::default());
+    let _consumer = tested.consumer(&queue, 1).await;
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     let outcomes = (0..300).map(|number| {
         let lost = number % 7 == 3;
         let route = if lost {
-            Route::new(&home.exchange(), "nobody")
+            Route::new(&tested.exchange(), "nobody")
         } else {
             Route::queue(&queue.name)
         };
@@ -235,10 +240,10 @@ async fn what_no_queue_takes_is_told_to_its_publisher_and_nothing_else_is(home: 
     }
 }
 
-async fn a_delivery_that_is_dropped_comes_again_and_is_counted(home: Home) {
-    let queue = home.queue("again", Limits::default());
-    let mut consumer = home.consumer(&queue, 1).await;
-    home.publish(&queue, "x").await.unwrap();
+async fn a_delivery_that_is_dropped_comes_again_and_is_counted(tested: Implementation) {
+    let queue = tested.queue("again", Limits::default());
+    let mut consumer = tested.consumer(&queue, 1).await;
+    tested.publish(&queue, "x").await.unwrap();
     for count in 0..3 {
         let delivery = next(&mut consumer).await;
         assert_eq!(delivery.delivery_count, count);
@@ -246,17 +251,17 @@ async fn a_delivery_that_is_dropped_comes_again_and_is_counted(home: Home) {
     }
 }
 
-async fn what_is_given_back_too_often_is_dead_lettered(home: Home) {
-    let grave = home.queue("grave", Limits::default());
-    let mut dead = home.consumer(&grave, 1).await;
+async fn what_is_given_back_too_often_is_dead_lettered(tested: Implementation) {
+    let grave = tested.queue("grave", Limits::default());
+    let mut dead = tested.consumer(&grave, 1).await;
     let limits = Limits {
         delivery_limit: Some(2),
-        dead_letter: Some((home.exchange(), grave.name.clone())),
+        dead_letter: Some((tested.exchange(), grave.name.clone())),
         ..Limits::default()
     };
-    let queue = home.queue("poisoned", limits);
-    let mut consumer = home.consumer(&queue, 1).await;
-    home.publish(&queue, "poison").await.unwrap();
+    let queue = tested.queue("poisoned", limits);
+    let mut consumer = tested.consumer(&queue, 1).await;
+    tested.publish(&queue, "poison").await.unwrap();
     for _ in 0..3 {
         drop(next(&mut consumer).await);
     }
@@ -269,17 +274,17 @@ async fn what_is_given_back_too_often_is_dead_lettered(home: Home) {
     letter.ack();
 }
 
-async fn what_sat_too_long_is_dead_lettered(home: Home) {
-    let grave = home.queue("late", Limits::default());
-    let mut dead = home.consumer(&grave, 1).await;
+async fn what_sat_too_long_is_dead_lettered(tested: Implementation) {
+    let grave = tested.queue("late", Limits::default());
+    let mut dead = tested.consumer(&grave, 1).await;
     let limits = Limits {
         message_ttl: Some(Duration::from_millis(300)),
-        dead_letter: Some((home.exchange(), grave.name.clone())),
+        dead_letter: Some((tested.exchange(), grave.name.clone())),
         ..Limits::default()
     };
-    let queue = home.queue("hasty", limits);
-    drop(home.consumer(&queue, 1).await);
-    home.publish(&queue, "x").await.unwrap();
+    let queue = tested.queue("hasty", limits);
+    drop(tested.consumer(&queue, 1).await);
+    tested.publish(&queue, "x").await.unwrap();
     let letter = next(&mut dead).await;
     assert_eq!(
         letter.message.properties.header("x-first-death-reason"),
@@ -288,48 +293,48 @@ async fn what_sat_too_long_is_dead_lettered(home: Home) {
     letter.ack();
 }
 
-async fn no_more_than_the_prefetch_is_unsettled(home: Home) {
-    let queue = home.queue("few", Limits::default());
-    let mut first = home.consumer(&queue, 2).await;
+async fn no_more_than_the_prefetch_is_unsettled(tested: Implementation) {
+    let queue = tested.queue("few", Limits::default());
+    let mut first = tested.consumer(&queue, 2).await;
     for number in 0..3 {
-        home.publish(&queue, &number.to_string()).await.unwrap();
+        tested.publish(&queue, &number.to_string()).await.unwrap();
     }
     let held = [next(&mut first).await, next(&mut first).await];
     // The third is still to be had, so it was not given out to the first.
-    let mut second = home.consumer(&queue, 1).await;
+    let mut second = tested.consumer(&queue, 1).await;
     assert_eq!(text(&next(&mut second).await), "2");
     drop(held);
 }
 
-async fn a_consumer_that_stops_gets_what_was_delivered_and_leaves_the_rest_to_others(home: Home) {
-    let queue = home.queue("stop", Limits::default());
-    let mut leaving = home.consumer(&queue, 10).await;
-    home.publish(&queue, "before").await.unwrap();
+async fn a_consumer_that_stops_gets_what_was_delivered_and_leaves_the_rest_to_others(tested: Implementation) {
+    let queue = tested.queue("stop", Limits::default());
+    let mut leaving = tested.consumer(&queue, 10).await;
+    tested.publish(&queue, "before").await.unwrap();
     let before = next(&mut leaving).await;
     leaving.stop();
     assert!(within(leaving.recv()).await.is_none());
-    home.publish(&queue, "after").await.unwrap();
-    let mut staying = home.consumer(&queue, 10).await;
+    tested.publish(&queue, "after").await.unwrap();
+    let mut staying = tested.consumer(&queue, 10).await;
     let after = next(&mut staying).await;
     assert_eq!((text(&before), text(&after)), ("before".into(), "after".into()));
     before.ack();
     after.ack();
     drop(leaving);
     // What was acknowledged after the stop does not come again: the next is a new one.
-    home.publish(&queue, "last").await.unwrap();
+    tested.publish(&queue, "last").await.unwrap();
     assert_eq!(text(&next(&mut staying).await), "last");
 }
 
-async fn what_a_consumer_leaves_unsettled_goes_to_another(home: Home) {
-    let queue = home.queue("inherit", Limits::default());
-    let mut first = home.consumer(&queue, 10).await;
+async fn what_a_consumer_leaves_unsettled_goes_to_another(tested: Implementation) {
+    let queue = tested.queue("inherit", Limits::default());
+    let mut first = tested.consumer(&queue, 10).await;
     for number in 0..3 {
-        home.publish(&queue, &number.to_string()).await.unwrap();
+        tested.publish(&queue, &number.to_string()).await.unwrap();
     }
     next(&mut first).await.ack();
     let unsettled = next(&mut first).await;
     drop(first);
-    let mut second = home.consumer(&queue, 10).await;
+    let mut second = tested.consumer(&queue, 10).await;
     let mut inherited = Vec::new();
     for _ in 0..2 {
         let delivery = next(&mut second).await;
@@ -342,19 +347,19 @@ async fn what_a_consumer_leaves_unsettled_goes_to_another(home: Home) {
     drop(unsettled);
 }
 
-async fn a_message_that_may_not_wait_longer_goes_before_its_queue_s_own_limit(home: Home) {
-    let grave = home.queue("expired", Limits::default());
-    let mut dead = home.consumer(&grave, 1).await;
+async fn a_message_that_may_not_wait_longer_goes_before_its_queue_s_own_limit(tested: Implementation) {
+    let grave = tested.queue("expired", Limits::default());
+    let mut dead = tested.consumer(&grave, 1).await;
     let limits = Limits {
         message_ttl: Some(LIMIT * 10),
-        dead_letter: Some((home.exchange(), grave.name.clone())),
+        dead_letter: Some((tested.exchange(), grave.name.clone())),
         ..Limits::default()
     };
-    let queue = home.queue("patient", limits);
-    drop(home.consumer(&queue, 1).await);
+    let queue = tested.queue("patient", limits);
+    drop(tested.consumer(&queue, 1).await);
     let mut hasty = message("hasty");
     hasty.properties.expiration = Some(Duration::from_millis(300));
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     within(publisher.publish(Route::queue(&queue.name), hasty))
         .await
         .unwrap();
@@ -367,15 +372,15 @@ async fn a_message_that_may_not_wait_longer_goes_before_its_queue_s_own_limit(ho
     letter.ack();
 }
 
-async fn a_topic_exchange_chooses_queues_by_the_words_of_the_key(home: Home) {
-    let topics = format!("{}.topics", home.prefix);
+async fn a_topic_exchange_chooses_queues_by_the_words_of_the_key(tested: Implementation) {
+    let topics = format!("{}.topics", tested.prefix);
     let mut consumers = Vec::new();
     for pattern in ["orders.create", "orders.*", "orders.#", "#", "others.*"] {
-        let mut queue = home.queue(&pattern.replace('#', "all"), Limits::default());
+        let mut queue = tested.queue(&pattern.replace('#', "all"), Limits::default());
         queue.bindings = vec![(topics.clone(), pattern.to_owned())];
-        consumers.push((pattern, home.consumer(&queue, 10).await));
+        consumers.push((pattern, tested.consumer(&queue, 10).await));
     }
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     for key in ["orders.create", "orders.create.now", "orders", "last"] {
         within(publisher.publish(Route::new(&topics, key), message(key)))
             .await
@@ -398,35 +403,35 @@ async fn a_topic_exchange_chooses_queues_by_the_words_of_the_key(home: Home) {
     }
 }
 
-async fn a_full_queue_refuses(home: Home) {
+async fn a_full_queue_refuses(tested: Implementation) {
     let limits = Limits {
         max_length: Some((3, Overflow::RejectPublish)),
         ..Limits::default()
     };
-    let queue = home.queue("full", limits);
-    drop(home.consumer(&queue, 1).await);
+    let queue = tested.queue("full", limits);
+    drop(tested.consumer(&queue, 1).await);
     let mut outcomes = Vec::new();
     // One publisher: a queue that has taken nothing through a channel may be without a leader, and is asked again for a while.
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     // The broker lets a few more in before it notices.
     for _ in 0..50 {
-        let route = Route::new(&home.exchange(), &queue.name);
+        let route = Route::new(&tested.exchange(), &queue.name);
         outcomes.push(within(publisher.publish(route, Message::default())).await);
     }
     assert_eq!(outcomes.first(), Some(&Ok(())));
     assert_eq!(outcomes.last(), Some(&Err(PublishError::Refused)));
 }
 
-async fn a_queue_that_is_full_by_bytes_refuses(home: Home) {
+async fn a_queue_that_is_full_by_bytes_refuses(tested: Implementation) {
     let limits = Limits {
         max_length: Some((1_000, Overflow::RejectPublish)),
         max_length_bytes: Some(10_000),
         ..Limits::default()
     };
-    let queue = home.queue("heavy", limits);
-    drop(home.consumer(&queue, 1).await);
+    let queue = tested.queue("heavy", limits);
+    drop(tested.consumer(&queue, 1).await);
     // One that has seen the queue take something believes at once that it is full.
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     let mut outcomes = Vec::new();
     for _ in 0..50 {
         let sent = publisher.publish(Route::queue(&queue.name), message(&"x".repeat(1_000)));
@@ -436,28 +441,28 @@ async fn a_queue_that_is_full_by_bytes_refuses(home: Home) {
     assert_eq!(outcomes.last(), Some(&Err(PublishError::Refused)));
 }
 
-async fn what_led_to_a_queue_once_leads_there_no_more(home: Home) {
-    let queue = home.queue("moved", Limits::default());
-    let route = Route::new(&home.exchange(), &queue.name);
-    let _earlier = home.consumer(&queue, 1).await;
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+async fn what_led_to_a_queue_once_leads_there_no_more(tested: Implementation) {
+    let queue = tested.queue("moved", Limits::default());
+    let route = Route::new(&tested.exchange(), &queue.name);
+    let _earlier = tested.consumer(&queue, 1).await;
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     assert_eq!(within(publisher.publish(route.clone(), message("x"))).await, Ok(()));
     let later = Queue {
         former_bindings: queue.bindings.clone(),
         bindings: Vec::new(),
         ..queue
     };
-    let _later = home.consumer(&later, 1).await;
+    let _later = tested.consumer(&later, 1).await;
     let outcome = within(publisher.publish(route, message("x"))).await;
     assert_eq!(outcome, Err(PublishError::Unroutable));
-    assert_eq!(home.publish(&later, "by its name").await, Ok(()));
+    assert_eq!(tested.publish(&later, "by its name").await, Ok(()));
 }
 
-async fn what_is_acknowledged_never_comes_again(home: Home) {
-    let queue = home.queue("gone", Limits::default());
-    let mut first = home.consumer(&queue, 100).await;
+async fn what_is_acknowledged_never_comes_again(tested: Implementation) {
+    let queue = tested.queue("gone", Limits::default());
+    let mut first = tested.consumer(&queue, 100).await;
     for number in 0..100 {
-        home.publish(&queue, &number.to_string()).await.unwrap();
+        tested.publish(&queue, &number.to_string()).await.unwrap();
     }
     let mut kept = Vec::new();
     for number in 0..100 {
@@ -472,8 +477,8 @@ async fn what_is_acknowledged_never_comes_again(home: Home) {
     kept.pop();
     kept.into_iter().rev().for_each(Delivery::ack);
     drop(first);
-    let mut second = home.consumer(&queue, 100).await;
-    home.publish(&queue, "sentinel").await.unwrap();
+    let mut second = tested.consumer(&queue, 100).await;
+    tested.publish(&queue, "sentinel").await.unwrap();
     // The first consumer may still be on its way out, so what it gave back may come after the sentinel.
     let mut left = BTreeSet::new();
     while !left.contains("97") || !left.contains("sentinel") {
@@ -488,24 +493,24 @@ async fn what_is_acknowledged_never_comes_again(home: Home) {
     );
 }
 
-async fn closing_waits_until_all_is_told(home: Home) {
-    let queue = home.queue("last", Limits::default());
-    let mut consumer = home.consumer(&queue, 10).await;
-    let publisher = home.bus.publisher(PublishTimeout::Endless);
+async fn closing_waits_until_all_is_told(tested: Implementation) {
+    let queue = tested.queue("last", Limits::default());
+    let mut consumer = tested.consumer(&queue, 10).await;
+    let publisher = tested.bus.publisher(PublishTimeout::Endless);
     let route = Route::queue(&queue.name);
     within(publisher.publish(route, message("x"))).await.unwrap();
     next(&mut consumer).await.ack();
     drop((consumer, publisher));
-    within(home.bus.close()).await;
+    within(tested.bus.close()).await;
 }
 
-async fn a_look_tells_whether_somebody_consumes(home: Home) {
-    let queue = home.queue("looked-at", Limits::default());
-    let other = home.queue("other", Limits::default());
-    let mut witness = home.consumer(&other, 1).await;
-    let looks = async || within(home.bus.is_consumed(&queue.name)).await;
+async fn a_look_tells_whether_somebody_consumes(tested: Implementation) {
+    let queue = tested.queue("looked-at", Limits::default());
+    let other = tested.queue("other", Limits::default());
+    let mut witness = tested.consumer(&other, 1).await;
+    let looks = async || within(tested.bus.is_consumed(&queue.name)).await;
     assert!(!looks().await, "there is no such queue yet");
-    let consumer = home.consumer(&queue, 1).await;
+    let consumer = tested.consumer(&queue, 1).await;
     assert!(looks().await);
     drop(consumer);
     // It takes its time to leave.
@@ -516,10 +521,10 @@ async fn a_look_tells_whether_somebody_consumes(home: Home) {
     })
     .await;
     assert!(!looks().await, "the queue is there, and nobody consumes it");
-    // Whatever was looked for in vain has disturbed nobody.
-    home.publish(&other, "x").await.unwrap();
+    // Whatever was looked for in vain has disturbed no one.
+    tested.publish(&other, "x").await.unwrap();
     let delivery = next(&mut witness).await;
-    assert!(home.bus.link().borrow().is_up() && !delivery.is_redelivered());
+    assert!(tested.bus.link().borrow().is_up() && !delivery.is_redelivered());
     delivery.ack();
 }
 
@@ -530,12 +535,12 @@ fn single_active_consumer() -> Limits {
     }
 }
 
-async fn one_of_several_consumers_is_active_and_gets_all_in_order(home: Home) {
-    let queue = home.queue("single", single_active_consumer());
-    let mut active = home.consumer(&queue, 10).await;
-    let mut waiting = home.consumer(&queue, 10).await;
+async fn one_of_several_consumers_is_active_and_gets_all_in_order(tested: Implementation) {
+    let queue = tested.queue("single", single_active_consumer());
+    let mut active = tested.consumer(&queue, 10).await;
+    let mut waiting = tested.consumer(&queue, 10).await;
     for number in 0..50 {
-        home.publish(&queue, &number.to_string()).await.unwrap();
+        tested.publish(&queue, &number.to_string()).await.unwrap();
     }
     for number in 0..50 {
         let delivery = next(&mut active).await;
@@ -546,12 +551,12 @@ async fn one_of_several_consumers_is_active_and_gets_all_in_order(home: Home) {
     assert!(idle.is_err(), "two were active at a time");
 }
 
-async fn what_an_active_consumer_leaves_goes_to_the_next_before_all_that_follows(home: Home) {
-    let queue = home.queue("succession", single_active_consumer());
-    let mut active = home.consumer(&queue, 10).await;
-    let mut successor = home.consumer(&queue, 10).await;
+async fn what_an_active_consumer_leaves_goes_to_the_next_before_all_that_follows(tested: Implementation) {
+    let queue = tested.queue("succession", single_active_consumer());
+    let mut active = tested.consumer(&queue, 10).await;
+    let mut successor = tested.consumer(&queue, 10).await;
     for number in 0..30 {
-        home.publish(&queue, &number.to_string()).await.unwrap();
+        tested.publish(&queue, &number.to_string()).await.unwrap();
     }
     next(&mut active).await.ack();
     let mut unsettled = Vec::new();

@@ -52,8 +52,8 @@ async fn send_back(queue: Queue, messages: String) {
     let mut consumer = consuming.await.expect("a consumer");
     while let Some(Ok(delivery)) = consumer.next().await {
         let properties = &delivery.properties;
-        if let (Some(reply_to), Some(stamp)) = (properties.reply_to(), properties.correlation_id()) {
-            let back = BasicProperties::default().with_correlation_id(stamp.clone());
+        if let (Some(reply_to), Some(message_id)) = (properties.reply_to(), properties.correlation_id()) {
+            let back = BasicProperties::default().with_correlation_id(message_id.clone());
             let back = queue.channel().basic_publish(
                 "".into(),
                 reply_to.clone(),

@@ -1,4 +1,4 @@
-//! A message can be followed from the socket to the handler and back, and nothing waits for whoever follows.
+//! A message can be followed from the socket to the handler and back, and nothing waits for anyone who follows.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use tests::{App, Collector, Span, Stack, Upstream, eventually, token_for};
 
 use crate::authentication::expiry::SOON;
 
-/// A trace that somebody else has begun.
+/// A trace that someone else has begun.
 const FOREIGN: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const FOREIGN_SPAN: &str = "00f067aa0ba902b7";
 
@@ -302,7 +302,7 @@ async fn where_nothing_is_traced_nothing_is_on_the_broker() {
     ] {
         let stack = settings
             .iter()
-            // What is taken out of the queue is answered by nobody.
+            // What is taken out of the queue is answered by no one.
             .fold(
                 Stack::builder().workers(0).setting("order", "none"),
                 |stack, (name, value)| stack.setting(name, value),
@@ -437,4 +437,37 @@ async fn end(stack: &mut Stack) {
     assert!(stack.terminator(0).wait_exit(30.s()).await.success());
     stack.worker(0).terminate();
     assert!(stack.worker(0).wait_exit(30.s()).await.success());
+}
+
+#[tokio::test]
+async fn each_stage_of_a_message_is_a_line_of_the_log_that_names_it() {
+    let stack = Stack::builder().setting("log-filter", "info,countersign::journey=debug");
+    let stack = stack.start().await;
+    let mut client = stack.client().await;
+    let token = token_for("alice").mint();
+    client.request("echo", Some(&token), json!(1)).await;
+    let expected = [
+        (
+            &stack.terminators()[0],
+            ["forward", "queue", "return", "socket"].as_slice(),
+        ),
+        (
+            &stack.workers()[0],
+            &["worker", "verdict", "granted", "handler", "return"],
+        ),
+    ];
+    let mut names = Vec::new();
+    for (program, stages) in expected {
+        let lines = eventually(SOON, "all its stages are logged", async || {
+            let mut log = program.log();
+            log.retain(|line| line["target"] == "countersign::journey");
+            let has = |stage: &&str| log.iter().any(|line| line["stage"] == *stage);
+            stages.iter().all(has).then_some(log)
+        })
+        .await;
+        names.extend(lines.iter().map(|line| line["message_id"].clone()));
+        assert!(lines.iter().all(|line| line["event"].is_string()), "{lines:?}");
+    }
+    names.dedup();
+    assert_eq!(names.len(), 1, "it is one message: {names:?}");
 }

@@ -23,7 +23,7 @@ async fn is_told_of_each(mut producer: Producer, [first, second]: [String; 2]) {
 }
 
 #[tokio::test]
-async fn a_producer_within_this_process_finds_each_outcome_by_its_question() {
+async fn a_producer_within_this_process_finds_each_outcome_by_its_request() {
     let names = Names::new("harness");
     let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(&names.common()));
     let mut pushes = bus.consumer(names.pushes(), 10);
@@ -53,7 +53,7 @@ async fn a_producer_within_this_process_finds_each_outcome_by_its_question() {
 }
 
 #[tokio::test]
-async fn a_producer_on_the_broker_finds_each_outcome_by_its_question() {
+async fn a_producer_on_the_broker_finds_each_outcome_by_its_request() {
     // No namespace: the exchange is the default one, and the key is the queue.
     let queue = Queue::connect(&shared_broker().await.url(), "").await;
     let mut producer = Producer::on(Queue::connect(&shared_broker().await.url(), "").await).await;

@@ -52,7 +52,7 @@ async fn a_close_is_told_alike_everywhere_and_found_by_its_subject() {
     }
     other.authenticate(&fresh("bob")).await;
     crate::authentication::revocation::next_second().await;
-    // How many it has reached is told to whoever has asked for it, and to people by the tool.
+    // How many it has reached is told to the one who has asked for it, and to people by the tool.
     let mut backend = stack.producer().await;
     let outcome = backend.try_revoke(&json!({"subject": "alice"})).await;
     assert_eq!(outcome, json!({"outcome": "revoked", "connections": 2}));
@@ -126,7 +126,7 @@ async fn a_revocation_says_how_many_connections_it_has_reached() {
     assert_eq!(revoke(&["--subject", "bob"]), "revoked; it has reached 1 connection");
     close_frame(&mut bob, SOON).await;
     assert_eq!(revoke(&["--subject", "carol"]), "revoked; it has reached 0 connections");
-    // Nobody counts by names that only tokens have.
+    // No one counts by names that only tokens have.
     assert_eq!(revoke(&["--jti", "t"]), "revoked");
 }
 

@@ -1,4 +1,4 @@
-//! What somebody meets who runs these programs and did not write them: at the start, in the log, at `/readyz`, at a shell.
+//! What someone meets who runs these programs and did not write them: at the start, in the log, at `/readyz`, at a shell.
 
 use std::{fs::File, net::SocketAddr, path::Path, process::Command, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tests::{Program, Span, Stack, Store, eventually, shared_broker, token_for};
 /// From a fault to its being told, on a slow and busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// An address that nobody listens on.
+/// An address that no one listens on.
 const NOBODY: &str = "127.0.0.1:1";
 
 fn settings(of: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -134,7 +134,7 @@ async fn with_json_every_line_is_an_object() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_who_reads_the_log_can_stop_the_work() {
     let folder = Folder::new("hung-log");
-    // It is there, and nobody reads from it.
+    // It is there, and no one reads from it.
     let (_reader, full) = std::io::pipe().unwrap();
     let mut command = Command::new(programs().join("terminator"));
     command
@@ -213,7 +213,7 @@ async fn told(store: &Store, command: &[&str]) {
 async fn why_the_store_cannot_be_used_is_said_with_its_address_and_without_its_password() {
     let refused = worker(&[("store-url", &format!("redis://:hunter2@{NOBODY}"))]);
     blames(&refused, NOBODY, "refuses the connection").await;
-    // Longer than a label of DNS may be, so that nobody is asked who might not answer.
+    // Longer than a label of DNS may be, so that no one is asked who might not answer.
     let name = format!("{}.invalid:6379", "x".repeat(64));
     let unknown = worker(&[("store-url", &format!("redis://:hunter2@{name}"))]);
     blames(&unknown, &name, "cannot be reached").await;
@@ -229,7 +229,7 @@ async fn why_the_store_cannot_be_used_is_said_with_its_address_and_without_its_p
     let mut served = worker(&[("store-url", &store.url()), ("amqp-url", &broker.url())]);
     served.ready().await;
     assert_eq!(served.metric("countersign_worker_store_up").await, 1.0);
-    // Reading goes on, and nobody could log in.
+    // Reading goes on, and no one could log in.
     told(&store, &["CONFIG", "SET", "maxmemory", "1"]).await;
     blames(&served, &at, "is full").await;
     told(&store, &["CONFIG", "SET", "maxmemory", "0"]).await;
@@ -279,7 +279,7 @@ async fn a_process_tells_its_version_its_files_its_memory_and_how_long_its_queue
         }
         assert!(metrics["countersign_memory_limit_bytes"] > metrics["process_resident_memory_bytes"]);
     }
-    // A letter that nobody reads waits in the queue of the dead.
+    // A letter that no one reads waits in the queue of the dead.
     let administrator = stack.queue().await;
     let dead = format!("{}.dead", stack.namespace());
     let publishing = administrator.channel().basic_publish(
@@ -300,7 +300,7 @@ async fn a_process_tells_its_version_its_files_its_memory_and_how_long_its_queue
     .await;
 }
 
-/// Runs the tool as somebody who has this URL of the broker; its status, and all that it said.
+/// Runs the tool as someone who has this URL of the broker; its status, and all that it said.
 fn tool(stack: &Stack, amqp_url: &str, args: &[&str]) -> (Option<i32>, String) {
     let ran = Command::new(programs().join("countersign"))
         .env("COUNTERSIGN_AMQP_URL", amqp_url)

@@ -10,20 +10,30 @@ use tests::nodes::program::programs;
 use tests::nodes::watchdog::Folder;
 use tests::{Stack, token_for};
 
-/// The pages, by their paths from the root.
-const PAGES: [&str; 8] = [
+/// The pages outside of `docs`, by their paths from the root.
+const PAGES: [&str; 6] = [
     "README.md",
+    "ARCHITECTURE.md",
+    "clients/conformance/README.md",
+    "clients/javascript/README.md",
+    "clients/python/README.md",
     "deploy/kubernetes/README.md",
-    "docs/credentials.md",
-    "docs/operations.md",
-    "docs/permissions.md",
-    "docs/protocol.md",
-    "docs/runbook.md",
-    "docs/updating.md",
 ];
 
-/// What somebody has who runs this, besides our own programs.
-const TOOLS: [&str; 28] = [
+/// All pages.
+fn pages() -> Vec<String> {
+    let docs = std::fs::read_dir(root().join("docs")).expect("the folder of pages");
+    let docs = docs.map(|entry| entry.expect("a page").file_name().to_string_lossy().into_owned());
+    let docs = docs
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| format!("docs/{name}"));
+    let mut all: Vec<_> = PAGES.map(str::to_owned).into_iter().chain(docs).collect();
+    all.sort();
+    all
+}
+
+/// What someone has who runs this, besides our own programs.
+const TOOLS: [&str; 31] = [
     ".venv/bin/pip",
     ".venv/bin/python",
     "amqp-publish",
@@ -33,6 +43,7 @@ const TOOLS: [&str; 28] = [
     "curl",
     "df",
     "docker",
+    "echo",
     "export",
     "grep",
     "head",
@@ -40,7 +51,9 @@ const TOOLS: [&str; 28] = [
     "journalctl",
     "kind",
     "kubectl",
+    "npm",
     "openssl",
+    "pip",
     "promtool",
     "python3",
     "rabbitmq-diagnostics",
@@ -55,11 +68,14 @@ const TOOLS: [&str; 28] = [
 ];
 
 /// What stands for something of the reader's own.
-const PLACEHOLDERS: [(&str, &str); 6] = [
+const PLACEHOLDERS: [(&str, &str); 9] = [
     ("SUBJECT", "alice"),
     ("NAME", "alice"),
     ("ID", "0f3c9a2b7d51e604.1f"),
+    ("CONNECTION", "0f3c9a2b7d51e604.1f"),
+    ("ISSUER", "https://login.example.com"),
     ("LETTER", "1"),
+    ("SID", "s-1"),
     ("URL", "http://127.0.0.1:1"),
     ("ws://127.0.0.1:8080", "ws://127.0.0.1:1"),
 ];
@@ -79,7 +95,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     let (mut quote, mut depth) = (None, 0);
     let mut end = |words: &mut Vec<String>| {
         let mut words = std::mem::take(words);
-        if let Some(redirection) = words.iter().position(|word| word == ">") {
+        if let Some(redirection) = words.iter().position(|word| [">", "<"].contains(&word.as_str())) {
             words.truncate(redirection);
         }
         let is_variable = |word: &String| {
@@ -134,12 +150,15 @@ pub(super) fn printed(page: &str) -> Vec<(String, Vec<String>)> {
             .strip_prefix("sh\n")
             .or_else(|| part.strip_prefix("sh\n"))
         {
-            Some(block) if place % 2 == 1 => lines.extend(block.lines().map(|line| line.trim().to_owned())),
+            Some(block) if place % 2 == 1 => {
+                // What leaves something out is no command.
+                let block = block.lines().map(str::trim).filter(|line| !line.contains('…'));
+                lines.extend(block.map(str::to_owned));
+            }
             _ if place % 2 == 1 => {}
             _ => rest.push_str(part),
         }
     }
-    // What leaves something out is no command.
     let said = rest.replace('\n', " ");
     let said = said.split('`').skip(1).step_by(2);
     lines.extend(
@@ -162,7 +181,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// With what somebody has set who follows the README.
+    /// With what someone has set who follows the README.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(programs().join(program));
         command
@@ -191,15 +210,15 @@ impl Reader {
         known.map_or(word, |(_, meant)| meant).to_owned()
     }
 
-    /// Why this is no command of ours; nothing if it is one. That there is nobody to be asked is no fault of it.
-    fn fault(&self, program: &str, arguments: &[String]) -> Option<String> {
+    /// Why this is no command of ours; none if it is one. That there is no one to be asked is no fault of it.
+    fn fault(&self, program: &str, arguments: &[String], is_named: bool) -> Option<String> {
         let mut command = self.command(program);
         command.args(arguments.iter().map(|word| self.argument(word)));
         if program != "countersign" {
             // What it would be told, without being started.
             command.arg("--print-config");
-        } else if arguments.iter().any(|word| word == "bench") || arguments.is_empty() {
-            // It would take long, and is read all the same.
+        } else if is_named || arguments.iter().any(|word| word == "bench") || arguments.is_empty() {
+            // It is only named, or would take long; it is read all the same.
             command.arg("--help");
         }
         let ran = command.output().expect("it starts");
@@ -231,16 +250,28 @@ async fn every_command_that_a_page_prints_is_one() {
     };
     std::fs::write(reader.folder.join("made"), "").expect("a file");
     let (mut ours, mut wrong) = (0, Vec::new());
-    for page in PAGES {
-        for (line, words) in printed(page) {
+    for page in pages() {
+        let text = read(&page);
+        for (line, words) in printed(&page) {
             let (program, arguments) = words.split_first().expect("a word");
             let fault = match program.as_str() {
                 "countersign" | "terminator" | "worker" => {
                     ours += 1;
-                    reader.fault(program, arguments)
+                    // A sentence names a subcommand; what it prints with arguments is meant to be typed.
+                    let are_names = arguments
+                        .iter()
+                        .all(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
+                    reader.fault(program, arguments, are_names && text.contains(&format!("`{line}`")))
                 }
                 // A store of its own, for what it is told there.
-                "redis-cli" | "tests/run" => None,
+                "redis-cli" => None,
+                script if script.ends_with("/run") => {
+                    let folder = Path::new(&page).parent().unwrap_or(Path::new(""));
+                    let exists = [root().join(script), root().join(folder).join(script)]
+                        .iter()
+                        .any(|path| path.exists());
+                    (!exists).then(|| format!("there is no {script}"))
+                }
                 "docker" if arguments.get(1).is_some_and(|word| word == "exec") => {
                     let service = arguments.get(2).filter(|service| services().contains(service));
                     service.is_none().then(|| "there is no such service".to_owned())
@@ -260,7 +291,7 @@ async fn every_command_that_a_page_prints_is_one() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(
-        ours > 40,
+        ours > 60,
         "only {ours} commands of ours were found: the claim has gone blind"
     );
 }

@@ -1,4 +1,4 @@
-//! How the code hangs together: no circle of files, and no folder that nobody finds his way in.
+//! How the code hangs together: no circle of files, and no folder that no one finds his way in.
 //!
 //! A file and the folder that it opens are one interface, so what a module takes from those that it lies in, or that lie in
 //! it, is no edge.
@@ -8,12 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates, and what their root is called.
-const CRATES: [(&str, &str); 4] = [
+const CRATES: [(&str, &str); 5] = [
     ("shared", "lib"),
     ("terminator", "lib"),
     ("worker", "lib"),
     ("cli", "main"),
+    (TESTKIT, "lib"),
 ];
+
+/// What tests stand on, and no program does.
+const TESTKIT: &str = "tests/testkit";
 
 /// What a crate must not know, by what it would need for that: the other programs, sockets, tokens, the store, the broker's library.
 const MUST_NOT_USE: [(&str, &[&str]); 3] = [
@@ -192,17 +196,65 @@ fn no_files_of_a_crate_take_from_each_other_in_a_circle() {
 #[test]
 fn no_crate_depends_on_what_it_must_not_know() {
     for (name, forbidden) in MUST_NOT_USE {
-        let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
-        let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
-        let used: BTreeSet<_> = dependencies
-            .lines()
-            .take_while(|line| !line.starts_with('['))
-            .filter_map(|line| line.split(['.', ' ', '=']).next())
-            .collect();
+        let used = dependencies(name);
         assert!(used.contains("tokio"), "{name} has dependencies");
         for other in forbidden {
-            assert!(!used.contains(other), "{name} must not depend on {other}");
+            assert!(!used.contains(*other), "{name} must not depend on {other}");
         }
+    }
+}
+
+/// Test doubles, suites and injected faults are in a crate of their own; so what is tested is what is shipped.
+#[test]
+fn no_program_has_what_only_tests_stand_on() {
+    for (name, _) in CRATES.into_iter().filter(|(name, _)| *name != TESTKIT) {
+        let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+        assert!(!manifest.contains("testkit"), "{name} depends on it");
+        let mut files = Vec::new();
+        rust_files(&root().join(name).join("src"), &mut files);
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(
+                !text.contains("any(test, "),
+                "{}: for others' tests, too",
+                file.display()
+            );
+            // By which seeds do the same again, and nothing else.
+            let may = file.ends_with("shared/src/service/chance.rs");
+            assert!(
+                may || !text.contains("cfg(feature"),
+                "{}: for some builds alone",
+                file.display()
+            );
+        }
+    }
+}
+
+/// What the manifest of a crate names.
+fn dependencies(name: &str) -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+    let (_, dependencies) = manifest.split_once("[dependencies]").unwrap();
+    let lines = dependencies.lines().take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| line.split(['.', ' ', '=']).next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+/// It is a workspace of its own, which nothing else builds.
+#[test]
+fn the_fuzzer_has_all_that_the_programs_have_come_to_depend_on() {
+    let lock = fs::read_to_string(root().join("tests/fuzz/Cargo.lock")).unwrap();
+    for (name, _) in MUST_NOT_USE {
+        let (_, rest) = lock.split_once(&format!("name = \"{name}\"\n")).unwrap();
+        let (package, _) = rest.split_once("\n]").unwrap();
+        let locked: BTreeSet<_> = package.split('"').filter_map(|text| text.split(' ').next()).collect();
+        let lacking: Vec<_> = dependencies(name)
+            .into_iter()
+            .filter(|dependency| !locked.contains(&**dependency))
+            .collect();
+        assert!(
+            lacking.is_empty(),
+            "tests/fuzz/Cargo.lock lacks {lacking:?} of {name}: run cargo metadata in tests/fuzz"
+        );
     }
 }
 
@@ -245,6 +297,7 @@ fn no_folder_of_code_has_so_many_entries_that_they_must_be_searched() {
         "cli/src",
         "tests/src",
         "tests/claims",
+        "tests/testkit/src",
     ]
     .map(|folder| root().join(folder))
     .into();

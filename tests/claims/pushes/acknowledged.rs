@@ -41,7 +41,7 @@ async fn what_was_written_to_a_dead_socket_comes_to_the_next_one_and_its_produce
     let ids = ids_of(&mut first, 3).await;
     assert_eq!(acknowledge(&mut first, &ids[..1]).await["acknowledged"], 1);
     assert_eq!(backend.outcome_of(&told[0], SOON).await["outcome"], "delivered");
-    // Its network goes: it has read the others, and nobody knows.
+    // Its network goes: it has read the others, and no one knows.
     drop(first);
     for correlation in &told[1..] {
         assert_eq!(backend.outcome_of(correlation, SOON).await["outcome"], "held");

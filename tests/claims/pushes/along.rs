@@ -1,4 +1,4 @@
-//! An application may push to whoever asked along with its answer: that is written before it, in its order, and to nobody else.
+//! An application may push to the one who asked along with its answer: that is written before it, in its order, and to no one else.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};

@@ -249,7 +249,7 @@ async fn a_dead_terminator_s_connections_take_no_push_from_the_next() {
     assert_eq!(backend.push_to("alice", "before").await, "delivered");
     assert_eq!(doomed.push(SOON).await["payload"], "before");
     stack.terminator(0).kill();
-    // Nobody knows yet, so it goes there, and comes back when it has lain in that queue for a minute. Nobody says before that
+    // No one knows yet, so it goes there, and comes back when it has lain in that queue for a minute. No one says before that
     // what has become of it.
     let first = backend.send(&Push::to("alice", 0)).await;
     let outcome = backend.outcome_of(&first, 100.s()).await;

@@ -1,4 +1,4 @@
-//! What waits for a fresh token: in order, within bounds, told of, for the right one alone, whoever dies meanwhile.
+//! What waits for a fresh token: in order, within bounds, told of, for the right one alone, anyone who dies meanwhile.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

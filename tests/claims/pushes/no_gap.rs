@@ -34,7 +34,7 @@ async fn a_phone_that_comes_back_gets_what_the_laptop_got_meanwhile_each_once_an
         (laptop.pushes(1).await, phone.pushes(1).await),
         (vec![json!(0)], vec![json!(0)])
     );
-    // Its socket is torn down, and some is pushed before anybody knows.
+    // Its socket is torn down, and some is pushed before anyone knows.
     drop(phone);
     let numbers: Vec<Value> = (1..=20).map(Value::from).collect();
     let (early, late) = numbers.split_at(10);

@@ -95,14 +95,9 @@ async fn a_request_that_its_client_gives_up_is_hung_up_on_whichever_worker_has_i
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_its_turn_leaves_it_and_an_id_can_be_used_again() {
-    let upstream = Upstream::start(|asked| match asked.kind() {
-        "hangs" => Said::Nothing,
-        _ => Said::status(200, "1"),
-    })
-    .await;
-    let stack = Stack::builder()
+/// A worker that has one message at a time handled by that application, and takes more of them.
+pub(crate) async fn with_one_place(upstream: &Upstream) -> Stack {
+    Stack::builder()
         .setting("handler", &upstream.handler())
         .setting("handler-timeout", "1h")
         .setting("concurrency", "1")
@@ -110,7 +105,17 @@ async fn what_waits_for_its_turn_leaves_it_and_an_id_can_be_used_again() {
         .setting("concurrency-per-type-percent", "100")
         .setting("concurrency-per-identity-percent", "100")
         .start()
-        .await;
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_turn_leaves_it_and_an_id_can_be_used_again() {
+    let upstream = Upstream::start(|asked| match asked.kind() {
+        "hangs" => Said::Nothing,
+        _ => Said::status(200, "1"),
+    })
+    .await;
+    let stack = with_one_place(&upstream).await;
     let (mut slow, mut client) = (alice(&stack).await, alice(&stack).await);
     slow.send_json(&json!({"id": "1", "type": "hangs"})).await;
     eventually(30.s(), "it is with the application", async || {

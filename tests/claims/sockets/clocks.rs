@@ -37,7 +37,7 @@ async fn expect_told(stack: &Stack, difference: f64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminator_that_is_behind_writes_nothing_after_the_end_and_keeps_deadlines() {
     let (stack, mut client) = skewed(-120).await;
-    // The very first message: nobody has told it yet what time it is.
+    // The very first message: no one has told it yet what time it is.
     let first = json!({"id": "first", "type": "echo", "token": fresh("alice"), "timeout_ms": 60_000});
     client.send_json(&first).await;
     assert_eq!(client.answer_to("first", SOON).await["type"], "reply");

@@ -1,4 +1,4 @@
-//! What nobody waits for any more is not begun, and who is asked is told how long anybody waits.
+//! What no one waits for any more is not begun, and who is asked is told how long anyone waits.
 
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ async fn an_application_behind_a_url_is_told_what_is_left_and_let_go_when_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_by_amqp_waits_no_longer_than_whoever_asked() {
+async fn a_request_by_amqp_waits_no_longer_than_whoever_asked() {
     let stack = stack("amqp", &[("handler-timeout", "1h")]).await;
     let app = App::idle(&stack, "#").await;
     let mut client = alice(&stack).await;

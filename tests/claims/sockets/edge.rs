@@ -1,5 +1,5 @@
 //! P4: nothing is written to a socket after its authentication has expired or was revoked, whatever is on its way, and
-//! whoever is away.
+//! anyone who is away.
 //!
 //! How late the latest write was at most is measured by `examples/lateness.rs`; here it is only told apart from a write
 //! that should not have been.

@@ -1,7 +1,8 @@
-//! Whoever knocks gets an answer that says why, and never a bare reset.
+//! Anyone who knocks gets an answer that says why, and never a bare reset.
 
 use std::net::SocketAddr;
 
+use serde_json::json;
 use tests::peers::raw::{RawClient, RawFrame, opcode};
 use tests::servers::http;
 use tests::{Client, Span, Stack, eventually, token_for};
@@ -275,4 +276,34 @@ async fn a_handshake_in_pieces_with_a_message_behind_it_is_served() {
     assert_eq!(client.read_head(10.s()).await.status, 101);
     let answer = client.read_frame(10.s()).await.unwrap();
     assert!(String::from_utf8(answer.payload).unwrap().contains(r#""id":"early""#));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_is_told_what_it_may_send_before_all_else_and_no_other_is() {
+    let stack = Stack::builder()
+        .settings(&[
+            ("messages-per-second", "50"),
+            ("unauthenticated-messages-per-second", "off"),
+        ])
+        .setting("max-message-size", "20KiB")
+        .start()
+        .await;
+    let terminator = &stack.terminators()[0];
+    for offer in [
+        "countersign.v1.json, countersign.limits",
+        "countersign.limits,countersign.v1.json",
+    ] {
+        let mut client = Client::to(terminator).subprotocol(offer).open().await.unwrap();
+        assert_eq!(client.subprotocol(), Some("countersign.v1.json"));
+        let told = client.next_json(10.s()).await;
+        let limits = json!({"max_message_bytes": 20_480, "messages_per_second": 50});
+        assert_eq!(told, json!({"type": "limits", "payload": limits}));
+        // And goes on as any other.
+        client.authenticate(&token_for("alice").mint()).await;
+    }
+    let mut other = stack.client().await;
+    other
+        .send_json(&json!({"id": "1", "type": "echo", "token": token_for("alice").mint()}))
+        .await;
+    assert_eq!(other.next_json(10.s()).await["type"], "reply");
 }

@@ -331,7 +331,7 @@ async fn what_is_sent_back_is_waited_for_since_it_was_received() {
         .send_json(&json!({"id": "late", "type": "step", "token": fresh, "timeout_ms": 1_500}))
         .await;
     eventually(SOON, "what waited is handled", async || upstream.asked().len() == 1).await;
-    // For longer than anybody waits for the other.
+    // For longer than anyone waits for the other.
     while let Some(Received::Json(message)) = client.next(2.s()).await {
         assert_eq!(message["type"], "auth.required", "{message}");
     }

@@ -1,4 +1,4 @@
-//! What is no message is refused in words, and costs nobody the connection.
+//! What is no message is refused in words, and costs no one the connection.
 
 use serde_json::{Value, json};
 use tests::{Client, Span, Stack, token_for};
@@ -139,7 +139,7 @@ async fn an_integer_id_comes_back_as_it_came_and_what_is_null_is_absent() {
     let stack = crate::pushes::holds::stack(&[("strategy", "both")]).await;
     let mut client = stack.client().await;
     let token = token_for("alice").mint();
-    // Held as nobody's, named in its refusal, handled, and handled after the hold.
+    // Held as no one's, named in its refusal, handled, and handled after the hold.
     for id in [json!(0), json!(-1), json!(9_007_199_254_740_993_u64), json!("7")] {
         for message in [
             json!({"id": id, "type": "echo", "token": token, "payload": 1}),

@@ -210,7 +210,7 @@ async fn forwarded_names_clients_where_it_is_the_one_that_is_read() {
         .await;
     let open = async |value: &str| {
         let client = Client::to(&stack.terminators()[0]).header("Forwarded", value);
-        // What is not read is anybody's invention.
+        // What is not read is anyone's invention.
         let client = client.header("X-Forwarded-For", "203.0.113.9");
         client.open().await.map_err(|refusal| refusal.status)
     };

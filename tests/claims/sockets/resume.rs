@@ -1,4 +1,4 @@
-//! What a connection has left behind, held, is taken over by whoever shows its key and is the same identity.
+//! What a connection has left behind, held, is taken over by anyone who shows its key and is the same identity.
 
 use serde_json::{Value, json};
 use tests::{Span, Stack, token_for};
@@ -83,7 +83,7 @@ async fn what_is_held_only_after_it_was_taken_over_comes_through_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_good_for_one_heir_at_a_time_and_for_what_is_still_held() {
+async fn a_key_is_good_for_one_successor_at_a_time_and_for_what_is_still_held() {
     let stack = stack(&[]).await;
     let (mut first, key) = expired_with_key(&stack, "alice").await;
     let held = ask_many(&mut first, 2).await;

@@ -43,7 +43,7 @@ async fn a_message_is_answered_over_wss() {
     let close = timeout(10.s(), socket.next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 1003));
 
-    // Whoever speaks no TLS, or dawdles within it, is cut, and others are served.
+    // Anyone who speaks no TLS, or dawdles within it, is cut, and others are served.
     let mut plain = tests::peers::raw::RawClient::connect(terminator.address()).await;
     plain.write("GET / HTTP/1.1\r\n\r\n").await;
     plain.read_until_close(10.s()).await;

@@ -1,4 +1,4 @@
-//! Whatever somebody puts into one of our queues.
+//! Whatever someone puts into one of our queues.
 
 #![no_main]
 #![allow(dead_code, reason = "the others have programs of their own")]

@@ -87,15 +87,15 @@ impl Answer {
     }
 }
 
-/// Whether a socket has shown the key of the one that asked, or of one that had shown it, and so on: nobody else hears its
-/// answers, whoever they are.
+/// Whether a socket has shown the key of the one that asked, or of one that had shown it, and so on: no one else hears its
+/// answers, who they are.
 fn may_hear(ledger: &Ledger<'_>, socket: Socket, asked_by: Socket) -> bool {
     let mut shown = ledger.sockets[&socket]
         .sent
         .iter()
         .filter_map(|id| ledger.messages[id].resumes);
     shown.any(|key| {
-        // Each was open before whoever took over from it.
+        // Each was open before anyone who took over from it.
         let mut earlier = ledger.sockets.range(..socket);
         earlier.any(|(left, line)| line.keys.contains(&key) && (*left == asked_by || may_hear(ledger, *left, asked_by)))
     })
@@ -126,7 +126,7 @@ fn all_answered(ledger: &Ledger<'_>, eras: &Eras, id: &str, wrong: &mut Vec<Stri
     // Handled, and the answer was held because the authentication had expired: lost only if it never came back in time.
     let ttl_ms = u64::try_from(ledger.settings.hold_ttl.as_millis()).expect("it is short");
     let stable = eras.on(message.socket).iter().any(|era| {
-        era.subject == handled.subject && era.within(handled.at, handled.at + ttl_ms) >= ledger.patience_ms()
+        era.subject == handled.subject && era.within(ledger, handled.at, handled.at + ttl_ms) >= ledger.patience_ms()
     });
     let elsewhere = ledger
         .sockets
@@ -168,9 +168,9 @@ fn released_when_possible(
             .accepted(id)
             .filter(|_| authenticates(ledger, proof) && fresh(proof));
         accepted.is_some_and(|since| {
-            eras.on(socket)
-                .iter()
-                .any(|era| era.from <= since && era.within(since, at) >= ledger.patience_ms() + ledger.lost_ms())
+            eras.on(socket).iter().any(|era| {
+                era.from <= since && era.within(ledger, since, at) >= ledger.patience_ms() + ledger.lost_ms()
+            })
         })
     });
     if released {

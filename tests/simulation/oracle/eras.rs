@@ -39,9 +39,10 @@ impl Eras {
 }
 
 impl Era {
-    /// How long it overlaps the time between the two.
-    pub(super) fn within(&self, from: u64, until: u64) -> u64 {
-        self.until.min(until).saturating_sub(self.from.max(from))
+    /// How long it overlaps the time between the two, while the machines were awake.
+    pub(super) fn within(&self, ledger: &Ledger<'_>, from: u64, until: u64) -> u64 {
+        let awake = |at| ledger.sleeps.awake(at);
+        awake(self.until.min(until)).saturating_sub(awake(self.from.max(from)))
     }
 }
 

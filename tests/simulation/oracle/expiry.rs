@@ -1,4 +1,4 @@
-//! P4: nothing reaches a socket whose authentication has expired, was taken back, or was given up.
+//! P4: nothing reaches a socket whose authentication has expired, was revoked, or was given up.
 
 use serde_json::Value as Json;
 use shared::wire::grant::Policy;
@@ -18,7 +18,8 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
         let prompt = line.read.iter().zip(&line.waited).filter(|(_, waited)| !**waited);
         for ((at, json), _) in prompt {
             let Some(subject) = subject(ledger, json) else { continue };
-            if let Err(why) = may_read(ledger, line, *at, subject, json["type"] == "reply") {
+            let read_at = ledger.sleeps.read_at(*at);
+            if let Err(why) = may_read(ledger, line, read_at, subject, json["type"] == "reply") {
                 wrong.push(format!(
                     "P4: {at} ms: {socket:?} read what is {subject}'s: {why}: {json}"
                 ));
@@ -27,14 +28,14 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
     }
 }
 
-/// P12: nothing is handled by a token that was taken back.
+/// P12: nothing is handled by a token that was revoked.
 fn nothing_by_what_was_revoked(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
     for handled in &ledger.handled {
         let token = ledger.messages.get(handled.id).and_then(|message| message.token);
         let Some(token) = token else { continue };
         for revocation in &ledger.revocations {
             let Some(since) = revocation.acknowledged else { continue };
-            let late = handled.at > since + revocation.grace_ms + LATE_REVOKED_MS;
+            let late = handled.at > ledger.sleeps.after(since, revocation.grace_ms + LATE_REVOKED_MS);
             if late && ledger.means_token(revocation, token) && !ledger.may_be_forgotten(revocation) {
                 wrong.push(format!(
                     "P12: {} ms: {} was handled by a token that was taken back {} ms before",
@@ -47,7 +48,7 @@ fn nothing_by_what_was_revoked(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
     }
 }
 
-/// In whose name something is written, if in anybody's.
+/// On whose behalf something is written, if in anyone's.
 fn subject<'j>(ledger: &Ledger<'_>, json: &'j Json) -> Option<&'j str> {
     match json["type"].as_str()? {
         "reply" => json["payload"]["as"].as_str(),
@@ -86,7 +87,7 @@ fn may_read(ledger: &Ledger<'_>, line: &Line<'_>, at: u64, subject: &str, asked:
         return Err("it was taken back");
     }
     let in_time = |proof: &Message<'_>| proof.token.is_some_and(|token| at <= ledger.until(token) + LATE_MS);
-    // Whoever lets an expired message in lets its answer out.
+    // Anyone who lets an expired message in lets its answer out.
     let policy = match asked {
         true => ledger.settings.on_unauthenticated,
         false => ledger.settings.on_expired_push,
@@ -103,6 +104,6 @@ fn taken_back(ledger: &Ledger<'_>, proof: &Message<'_>, at: u64) -> bool {
     ledger.revocations.iter().any(|revocation| {
         let acknowledged = revocation.acknowledged;
         ledger.means(revocation, proof)
-            && acknowledged.is_some_and(|since| at > since + revocation.grace_ms + LATE_REVOKED_MS)
+            && acknowledged.is_some_and(|since| at > ledger.sleeps.after(since, revocation.grace_ms + LATE_REVOKED_MS))
     })
 }

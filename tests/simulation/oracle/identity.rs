@@ -41,13 +41,13 @@ fn judge_one(ledger: &Ledger<'_>, handled: &Handled<'_>) -> Result<(), String> {
     let mut proofs = own.into_iter().chain(proofs(ledger, message));
     let fits = |proof: &Message<'_>| {
         let token = proof.token.expect("it is a proof");
-        let in_time =
-            ledger.settings.on_unauthenticated == Policy::Ignore || handled.at <= ledger.until(token) + ON_ITS_WAY_MS;
+        let on_its_way = |since| handled.at <= ledger.sleeps.after(since, ON_ITS_WAY_MS);
+        let in_time = ledger.settings.on_unauthenticated == Policy::Ignore || on_its_way(ledger.until(token));
         let taken_back = ledger.revocations.iter().any(|revocation| {
             ledger.means(revocation, proof)
                 && revocation
                     .acknowledged
-                    .is_some_and(|at| handled.at > at + revocation.grace_ms + ON_ITS_WAY_MS)
+                    .is_some_and(|at| !on_its_way(at + revocation.grace_ms))
         });
         token.subject == handled.subject && proof.at <= handled.at && in_time && !taken_back
     };
@@ -85,7 +85,7 @@ fn proofs<'l>(ledger: &'l Ledger<'_>, message: &'l Message<'_>) -> impl Iterator
     })
 }
 
-/// Whether a log-out that was not refused lies between the two. Where the store fails and nobody has read the answer, it
+/// Whether a log-out that was not refused lies between the two. Where the store fails and no one has read the answer, it
 /// may have been.
 fn forgotten_between(ledger: &Ledger<'_>, one: &Message<'_>, other: &Message<'_>) -> bool {
     let (first, last) = (one.place.min(other.place), one.place.max(other.place));

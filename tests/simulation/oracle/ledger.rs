@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use super::sleeps::Sleeps;
 use crate::parts::token::{Roles, Token};
 use crate::scenario::{Kind, Settings};
 use crate::trace::{End, Event, Socket, Taken};
@@ -24,6 +25,7 @@ pub(crate) struct Ledger<'a> {
     pub(crate) losses: Vec<u64>,
     /// When a worker died.
     kills: Vec<u64>,
+    pub(crate) sleeps: Sleeps,
     /// When everything had ceased to break.
     pub(crate) calm_ms: u64,
 }
@@ -87,6 +89,7 @@ impl<'a> Ledger<'a> {
             revocations: Vec::new(),
             losses: Vec::new(),
             kills: Vec::new(),
+            sleeps: Sleeps::default(),
             calm_ms: 0,
         };
         for (at, event) in trace {
@@ -165,7 +168,8 @@ impl<'a> Ledger<'a> {
             }
             Event::Lost(_) => self.losses.push(at),
             Event::Killed => self.kills.push(at),
-            Event::Fault(_) => {}
+            Event::Slept { ms } => self.sleeps.add(at, *ms),
+            Event::Fault(_) | Event::Turned(_) => {}
             Event::Calm => self.calm_ms = at,
         }
     }
@@ -180,14 +184,19 @@ impl<'a> Ledger<'a> {
     pub(crate) fn is_announcing(&self, at: u64) -> bool {
         self.losses
             .iter()
-            .any(|lost| (*lost..lost + ANNOUNCED_MS).contains(&at))
+            .any(|lost| (*lost..self.sleeps.after(*lost, ANNOUNCED_MS)).contains(&at))
     }
 
     /// Whether a revocation may be forgotten: the store lost it, and a worker that knew it was dead before it could write
     /// that back.
     pub(crate) fn may_be_forgotten(&self, revocation: &Revocation<'_>) -> bool {
         let mut lost = self.losses.iter().filter(|lost| **lost >= revocation.at);
-        lost.any(|lost| self.kills.iter().any(|killed| killed.abs_diff(*lost) < WRITTEN_BACK_MS))
+        let awake = |at: &u64| self.sleeps.awake(*at);
+        let soon = |lost: u64| {
+            let mut killed = self.kills.iter().map(awake);
+            killed.any(|killed| killed.abs_diff(lost) < WRITTEN_BACK_MS)
+        };
+        lost.any(|lost| soon(awake(lost)))
     }
 
     pub(crate) fn leeway_ms(&self) -> u64 {
@@ -199,7 +208,7 @@ impl<'a> Ledger<'a> {
         u64::try_from(self.settings.patience.as_millis()).expect("it is short")
     }
 
-    /// How long a question that a purge has swallowed may keep back what comes behind it: its connection is closed then.
+    /// How long a request that a purge has swallowed may keep back what comes behind it: its connection is closed then.
     pub(crate) fn lost_ms(&self) -> u64 {
         let timeout = self.settings.answer_timeout.unwrap_or_default();
         u64::try_from(timeout.as_millis()).expect("it is short")

@@ -10,6 +10,7 @@ mod identity;
 pub(crate) mod ledger;
 mod order;
 mod pushes;
+mod sleeps;
 mod state;
 
 use self::eras::Eras;
@@ -18,7 +19,7 @@ use crate::scenario::Settings;
 use crate::trace::Event;
 use crate::world::Remains;
 
-/// What is wrong with a trace; nothing if all promises are kept.
+/// What is wrong with a trace; none if all promises are kept.
 pub(crate) fn judge(settings: &Settings, trace: &[(u64, Event)], remains: &Remains) -> Vec<String> {
     let ledger = Ledger::read(settings, trace);
     let eras = Eras::of(&ledger);

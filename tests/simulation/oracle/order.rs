@@ -19,7 +19,7 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
             let mut answers = ledger.answers(id);
             answers.any(|(at, json)| *at <= before && json["type"] == "error")
         };
-        // And so may what it had lost that it was dropped, for whoever takes over from a client that has left.
+        // And so may what it had lost that it was dropped, for anyone who takes over from a client that has left.
         let is_uncertain = !ledger.losses.is_empty() || ledger.settings.store_fails > 0;
         let left = |at: u64| is_uncertain && line.ended.is_some_and(|(ended, _)| ended <= at);
         let handled = ledger.handled.iter();

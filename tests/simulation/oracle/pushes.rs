@@ -68,7 +68,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
     }
     let refused = outcome("refused").is_some();
     for (socket, era) in eras.by(push.subject) {
-        let there = era.from <= push.at && era.until >= push.at + ledger.patience_ms();
+        let there = era.from <= push.at && era.until >= ledger.sleeps.after(push.at, ledger.patience_ms());
         let excused = ledger.may_be_lost(push.at) || ledger.is_announcing(push.at) || may_be_unknown(ledger);
         if there && !refused && !read.contains(&socket) && !excused {
             wrong.push(format!("P7: {id} never reached {socket:?}, which was there"));
@@ -81,7 +81,7 @@ fn judge_one(ledger: &Ledger<'_>, eras: &Eras, id: &str, push: &Push<'_>, read: 
         Some((at, _)) => {
             let missed = eras
                 .by(push.subject)
-                .find(|(_, era)| era.within(push.at, *at) >= ledger.patience_ms());
+                .find(|(_, era)| era.within(ledger, push.at, *at) >= ledger.patience_ms());
             if let Some((socket, _)) = missed.filter(|_| !is_purged(ledger)) {
                 wrong.push(format!("P7: {id} was given up, though {socket:?} was there"));
             }

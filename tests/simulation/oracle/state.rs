@@ -6,7 +6,7 @@ use super::ledger::{Ledger, Line, Message};
 use crate::scenario::Kind;
 use crate::trace::End;
 
-/// A token that ends so soon after the last question may have ended before it.
+/// A token that ends so soon after the last request may have ended before it.
 const MARGIN_MS: u64 = 3_000;
 /// A revocation closes what it means this long after it was acknowledged.
 const CLOSED_MS: u64 = 1_500;
@@ -23,7 +23,7 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
                 wrong.push("nobody was told what became of a revocation".to_owned());
                 continue;
             };
-            let deadline = acknowledged + revocation.grace_ms + CLOSED_MS;
+            let deadline = ledger.sleeps.after(acknowledged, revocation.grace_ms + CLOSED_MS);
             let untouched = !line.sent.iter().any(|id| {
                 let message = &ledger.messages[id];
                 changes(ledger, message) && (revocation.at.saturating_sub(CLOSED_MS)..deadline).contains(&message.at)
@@ -33,7 +33,7 @@ pub(super) fn judge(ledger: &Ledger<'_>, wrong: &mut Vec<String>) {
                 let live = message.token.is_some_and(|token| ledger.until(token) > deadline);
                 live && ledger.means(revocation, message)
             });
-            // Whoever does not read does not see it.
+            // Anyone who does not read does not see it.
             let asleep = line
                 .asleep
                 .iter()
@@ -98,7 +98,7 @@ fn judge_probe(ledger: &Ledger<'_>, line: &Line<'_>, id: &str, wrong: &mut Vec<S
     }
 }
 
-/// The message by which the socket is authenticated at that time, in the order of sending; nothing if it is nobody's. A
+/// The message by which the socket is authenticated at that time, in the order of sending; none if it is no one's. A
 /// token that was issued earlier than the one in force changes nothing.
 pub(super) fn bound<'l>(ledger: &'l Ledger<'_>, line: &'l Line<'_>, at: u64) -> Option<&'l Message<'l>> {
     let mut bound = None;

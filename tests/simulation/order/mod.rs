@@ -3,15 +3,15 @@
 //!
 //! Each history is one client's: bursts of messages, shuffled over four workers
 //! and delivered more than once, and between the bursts, when all is settled, a
-//! token ends or is taken back. [`model`] says what must have become of each.
+//! token ends or is revoked. [`model`] says what must have become of each.
 
 pub(crate) mod model;
 
 use std::time::Duration;
 
-use shared::bus::memory::chaos::{LatencyModel, Role};
-use shared::service::rng::Rng;
 use shared::wire::grant::Policy;
+use testkit::chaos::{LatencyModel, Role};
+use testkit::rng::Rng;
 
 use crate::parts::token::Proof;
 use crate::scenario::{Fault, Kind, STABLE, SUBJECTS, Say, Scenario, Seat, Settings, Step, Target};
@@ -28,19 +28,19 @@ const BURSTS: u64 = 6;
 
 /// The history of that seed.
 pub(crate) fn history(seed: u64) -> Scenario {
-    let mut dice = Rng::new(seed);
+    let mut rng = Rng::new(seed);
     let subject = SUBJECTS[0];
     let mut steps = vec![(Duration::ZERO, Step::Connect { resuming: false })];
-    for _ in 0..dice.between(2, BURSTS) {
-        for _ in 0..dice.between(1, 8) {
-            let say = say(&mut dice, subject);
-            steps.push((Duration::from_millis(dice.between(0, 4)), Step::Say(say)));
+    for _ in 0..rng.between(2, BURSTS) {
+        for _ in 0..rng.between(1, 8) {
+            let say = say(&mut rng, subject);
+            steps.push((Duration::from_millis(rng.between(0, 4)), Step::Say(say)));
         }
         steps.push((Duration::ZERO, Step::Quiet));
-        match dice.between(1, 10) {
+        match rng.between(1, 10) {
             1..=3 => steps.push((EXPIRY, Step::Quiet)),
             4 => {
-                let subject = dice.pick(&SUBJECTS).expect("there are two");
+                let subject = rng.pick(&SUBJECTS).expect("there are two");
                 steps.push((Duration::ZERO, Step::Revoke(Target::Subject(subject))));
             }
             _ => {}
@@ -50,7 +50,7 @@ pub(crate) fn history(seed: u64) -> Scenario {
     }
     Scenario {
         seed,
-        settings: settings(&mut dice),
+        settings: settings(&mut rng),
         seats: vec![Seat {
             subject,
             renews: None,
@@ -58,15 +58,16 @@ pub(crate) fn history(seed: u64) -> Scenario {
         }],
         producers: Vec::new(),
         revocations: Vec::new(),
-        faults: faults(&mut dice),
+        faults: faults(&mut rng),
         losses: Vec::new(),
         purges: Vec::new(),
+        jumps: Vec::new(),
     }
 }
 
-fn say(dice: &mut Rng, subject: &'static str) -> Say {
-    let subject = if dice.chance(3) { SUBJECTS[1] } else { subject };
-    let valid = match dice.between(1, 12) {
+fn say(rng: &mut Rng, subject: &'static str) -> Say {
+    let subject = if rng.chance(3) { SUBJECTS[1] } else { subject };
+    let valid = match rng.between(1, 12) {
         1..=4 => Proof::Valid {
             subject,
             lifetime: SHORT,
@@ -85,7 +86,7 @@ fn say(dice: &mut Rng, subject: &'static str) -> Say {
             lifetime: LONG,
         },
     };
-    let (kind, proof) = match dice.between(1, 100) {
+    let (kind, proof) = match rng.between(1, 100) {
         1..=12 => (Kind::Authenticate, valid),
         13..=15 => (Kind::Authenticate, Proof::Expired { subject }),
         16 => (Kind::Authenticate, Proof::Invalid),
@@ -98,33 +99,33 @@ fn say(dice: &mut Rng, subject: &'static str) -> Say {
     Say { kind, proof }
 }
 
-fn settings(dice: &mut Rng) -> Settings {
-    let policy = match dice.between(1, 10) {
+fn settings(rng: &mut Rng) -> Settings {
+    let policy = match rng.between(1, 10) {
         1 => Policy::Ignore,
         2 => Policy::Close,
         _ => Policy::Reauthenticate,
     };
     Settings {
-        strategy: match dice.between(1, 10) {
+        strategy: match rng.between(1, 10) {
             1 | 2 => "per-message",
             3 | 4 => "explicit",
             _ => "both",
         },
         on_unauthenticated: policy,
         on_expired_push: Policy::Reauthenticate,
-        leeway: Duration::from_secs(dice.between(0, 2)),
+        leeway: Duration::from_secs(rng.between(0, 2)),
         hold_ttl: HOLD_TTL,
         hold_max_messages: 100,
-        max_in_flight: dice.between(1, 16),
+        max_in_flight: rng.between(1, 16),
         ordered: false,
         push_ack: false,
         workers: 4,
         terminators: 1,
         answer_timeout: None,
         clocks_wrong: [0; 2],
-        weather: LatencyModel {
-            usual: Duration::from_millis(dice.between(1, 10)),
-            slow: Duration::from_millis(dice.between(10, 100)),
+        latency: LatencyModel {
+            usual: Duration::from_millis(rng.between(1, 10)),
+            slow: Duration::from_millis(rng.between(10, 100)),
         },
         store_fails: 0,
         alone: true,
@@ -134,21 +135,21 @@ fn settings(dice: &mut Rng) -> Settings {
 }
 
 /// What was delivered is delivered again.
-fn faults(dice: &mut Rng) -> Vec<(Duration, Fault)> {
-    (0..dice.between(0, 4))
+fn faults(rng: &mut Rng) -> Vec<(Duration, Fault)> {
+    (0..rng.between(0, 4))
         .map(|_| {
-            let after = Duration::from_millis(dice.between(0, 100));
-            let which = dice.number();
-            let fault = if dice.chance(30) {
+            let after = Duration::from_millis(rng.between(0, 100));
+            let which = rng.number();
+            let fault = if rng.chance(30) {
                 Fault::KillWorker {
                     which,
-                    back_after: Duration::from_millis(dice.between(0, 50)),
+                    back_after: Duration::from_millis(rng.between(0, 50)),
                 }
             } else {
                 Fault::Lose {
                     which,
-                    role: *dice.pick(&[Role::Publishing, Role::Consuming]).expect("there are two"),
-                    away: Duration::from_millis(dice.between(0, 50)),
+                    role: *rng.pick(&[Role::Publishing, Role::Consuming]).expect("there are two"),
+                    away: Duration::from_millis(rng.between(0, 50)),
                     told: false,
                 }
             };

@@ -34,7 +34,7 @@ pub(crate) enum Fate {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Bound {
+struct Authenticated {
     subject: &'static str,
     issued: u64,
     until: u64,
@@ -57,11 +57,11 @@ struct Held<'a> {
 struct Connection<'a> {
     settings: &'a Settings,
     leeway_ms: u64,
-    bound: Option<Bound>,
+    auth: Option<Authenticated>,
     /// What a terminator knows for certain.
-    known: Option<Bound>,
+    known: Option<Authenticated>,
     held: Vec<Held<'a>>,
-    /// What is being released: whoever brings another token meanwhile may have it released by that.
+    /// What is being released: anyone who brings another token meanwhile may have it released by that.
     releasing: Vec<Held<'a>>,
     allowed: BTreeMap<&'a str, BTreeSet<Fate>>,
     /// It must end with this code.
@@ -70,7 +70,7 @@ struct Connection<'a> {
     together: Vec<&'a str>,
     /// What becomes of it from here on is a matter of chance.
     unsure: bool,
-    /// When what was taken back.
+    /// When what was revoked.
     revocations: Vec<(u64, &'a Taken)>,
 }
 
@@ -105,7 +105,7 @@ fn judge_socket(ledger: &Ledger<'_>, socket: Socket, wrong: &mut Vec<String>) {
         .map(|(_, message)| message)
         .collect();
     let mut others = connection.closed_by(&together);
-    // A connection that waits for what came before is cut off at once when its authentication is taken back.
+    // A connection that waits for what came before is cut off at once when its authentication is revoked.
     if connection.is_taken_back(last, u64::MAX) {
         others.insert(4503);
     }
@@ -151,7 +151,7 @@ impl<'a> Connection<'a> {
         Self {
             settings: ledger.settings,
             leeway_ms: ledger.leeway_ms(),
-            bound: None,
+            auth: None,
             known: None,
             held: Vec::new(),
             releasing: Vec::new(),
@@ -166,7 +166,7 @@ impl<'a> Connection<'a> {
     /// What happens between two messages: silence, and revocations, which come when all is silent.
     fn meanwhile(&mut self, last: u64, next: u64) {
         if next.saturating_sub(last) >= SILENCE_MS {
-            self.known = self.bound.clone();
+            self.known = self.auth.clone();
             self.together.clear();
             self.releasing.clear();
         }
@@ -175,13 +175,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Whether the grant in force is taken back in that time.
+    /// Whether the grant in force is revoked in that time.
     fn is_taken_back(&self, last: u64, next: u64) -> bool {
         let mut between = self.revocations.iter().filter(|(at, _)| (last..next).contains(at));
         let means_it = |(_, taken): &(u64, &Taken)| {
-            self.bound
+            self.auth
                 .as_ref()
-                .is_some_and(|bound| means(taken, bound.subject, &bound.jti))
+                .is_some_and(|auth| means(taken, auth.subject, &auth.jti))
         };
         between.any(means_it)
     }
@@ -190,7 +190,7 @@ impl<'a> Connection<'a> {
     fn closed_by(&self, together: &[&Message<'_>]) -> BTreeSet<u16> {
         let strict = self.settings.on_unauthenticated == Policy::Close;
         let mut codes = BTreeSet::new();
-        let mut subjects: BTreeSet<_> = self.bound.iter().map(|bound| bound.subject).collect();
+        let mut subjects: BTreeSet<_> = self.auth.iter().map(|auth| auth.subject).collect();
         for message in together {
             let code = match message.token.map(|token| (token, self.judge(token, message.at))) {
                 None => (strict && message.kind != Kind::Forget).then_some(4401),
@@ -226,7 +226,7 @@ impl<'a> Connection<'a> {
         }
         // One that was refused says nothing of what was sent before it.
         if done && message.kind != Kind::One {
-            self.known = self.bound.clone();
+            self.known = self.auth.clone();
         }
     }
 
@@ -256,8 +256,8 @@ impl<'a> Connection<'a> {
     }
 
     fn forget(&mut self) {
-        self.bound = None;
-        // What was handled and not yet answered is told to whoever it was, later.
+        self.auth = None;
+        // What was handled and not yet answered is told to who it was, later.
         for id in std::mem::take(&mut self.together) {
             if let Some(fates) = self.allowed.get_mut(id) {
                 fates.insert(Fate::Silence);
@@ -299,8 +299,8 @@ impl<'a> Connection<'a> {
     }
 
     fn ask_expired(&mut self, id: &'a str, token: &'a Token, fates: &mut BTreeSet<Fate>) {
-        let stranger = |bound: &Option<Bound>| bound.as_ref().is_some_and(|bound| bound.subject != token.subject);
-        if stranger(&self.bound) {
+        let stranger = |auth: &Option<Authenticated>| auth.as_ref().is_some_and(|auth| auth.subject != token.subject);
+        if stranger(&self.auth) {
             fates.insert(refused("token_expired"));
             if !stranger(&self.known) && self.settings.on_unauthenticated == Policy::Reauthenticate {
                 // Its terminator may not have known yet whose the connection is: held, and found out at its release.
@@ -314,7 +314,7 @@ impl<'a> Connection<'a> {
             return;
         }
         match self.settings.on_unauthenticated {
-            Policy::Ignore if self.bound.is_some() => {
+            Policy::Ignore if self.auth.is_some() => {
                 fates.insert(Fate::Handled(token.subject.to_owned(), token.roles));
             }
             _ => self.unauthenticated(id, Some(token.subject), Some(token), fates),
@@ -330,10 +330,10 @@ impl<'a> Connection<'a> {
             return;
         }
         let ignored = self.settings.on_unauthenticated == Policy::Ignore;
-        match self.bound.as_ref().filter(|bound| ignored || message.at < bound.until) {
-            Some(bound) => drop(fates.insert(Fate::Handled(bound.subject.to_owned(), bound.roles))),
+        match self.auth.as_ref().filter(|auth| ignored || message.at < auth.until) {
+            Some(auth) => drop(fates.insert(Fate::Handled(auth.subject.to_owned(), auth.roles))),
             None => {
-                let owner = self.bound.as_ref().map(|bound| bound.subject);
+                let owner = self.auth.as_ref().map(|auth| auth.subject);
                 self.unauthenticated(id, owner, None, fates);
             }
         }
@@ -368,16 +368,16 @@ impl<'a> Connection<'a> {
 
     /// A good token: it is the connection's from now on, and releases what is held, unless the connection is another's.
     fn bind(&mut self, token: &Token, message: &Message<'a>, fates: &mut BTreeSet<Fate>) {
-        if self.bound.as_ref().is_some_and(|bound| bound.subject != token.subject) {
+        if self.auth.as_ref().is_some_and(|auth| auth.subject != token.subject) {
             fates.insert(refused("identity_mismatch"));
             self.ends = Some(4509);
             return;
         }
-        let same = |bound: &Option<Bound>| bound.as_ref().is_some_and(|bound| bound.jti == token.jti);
+        let same = |auth: &Option<Authenticated>| auth.as_ref().is_some_and(|auth| auth.jti == token.jti);
         // Whether it changes nothing depends on whether what is in force was known already when it was answered.
-        let newer = |bound: &&Bound| message.at < bound.until && token.issued_ms < bound.issued;
-        let older = self.bound.as_ref().is_some_and(|bound| newer(&bound));
-        let perhaps = older || message.kind == Kind::One && (same(&self.bound) || same(&self.known));
+        let newer = |auth: &&Authenticated| message.at < auth.until && token.issued_ms < auth.issued;
+        let older = self.auth.as_ref().is_some_and(|auth| newer(&auth));
+        let perhaps = older || message.kind == Kind::One && (same(&self.auth) || same(&self.known));
         for releasing in &self.releasing {
             let released = self.released(releasing, token.subject, token.roles, message.at);
             self.allowed.entry(releasing.id).or_default().insert(released);
@@ -386,9 +386,9 @@ impl<'a> Connection<'a> {
             held.perhaps
                 .insert(self.released(&held, token.subject, token.roles, message.at));
             // The proof was newer than it, and the grant the other.
-            if let Some(bound) = self.bound.as_ref().filter(|_| older) {
+            if let Some(auth) = self.auth.as_ref().filter(|_| older) {
                 held.perhaps
-                    .insert(self.released(&held, bound.subject, bound.roles, message.at));
+                    .insert(self.released(&held, auth.subject, auth.roles, message.at));
             }
             if perhaps {
                 self.held.push(held);
@@ -400,7 +400,7 @@ impl<'a> Connection<'a> {
         if older {
             return;
         }
-        self.bound = Some(Bound {
+        self.auth = Some(Authenticated {
             subject: token.subject,
             issued: token.issued_ms,
             roles: token.roles,

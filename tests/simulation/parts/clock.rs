@@ -1,5 +1,10 @@
-//! The time of a simulation: the runtime's own, which stands still while anything can still happen without it.
+//! The time of a simulation: the runtime's own, which stands still while anything can still happen without it, and what
+//! clocks make of it.
+//!
+//! `Instant` is the clock that no one can turn, and the same for all. It stands still while the machines sleep; the time does not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use shared::service::clock::{Clock, Timestamp};
@@ -11,29 +16,46 @@ const EPOCH: Timestamp = Timestamp::from_secs(1_800_000_000);
 const BEGIN: Duration = Duration::from_secs(1_000);
 
 /// Follows the runtime's paused clock. Clones show the same.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SimClock {
     began: Instant,
+    /// For how many milliseconds all machines have slept.
+    slept_ms: Arc<AtomicU64>,
     /// By how many seconds it is wrong.
-    ahead_s: i64,
+    ahead_s: Arc<AtomicI64>,
 }
 
 impl SimClock {
-    /// Begins now.
+    /// Begins now, and is right.
     pub(crate) fn start() -> Self {
         Self {
             began: Instant::now(),
-            ahead_s: 0,
+            slept_ms: Arc::default(),
+            ahead_s: Arc::default(),
         }
     }
 
-    /// The same, set wrong by so many seconds.
-    pub(crate) fn set_wrong(self, ahead_s: i64) -> Self {
-        Self { ahead_s, ..self }
+    /// Another of the same time, wrong by so many seconds.
+    pub(crate) fn another(&self, ahead_s: i64) -> Self {
+        Self {
+            ahead_s: Arc::new(AtomicI64::new(ahead_s)),
+            ..self.clone()
+        }
+    }
+
+    /// Turns it, so that it is wrong by so many seconds.
+    pub(crate) fn turn(&self, ahead_s: i64) {
+        self.ahead_s.store(ahead_s, Ordering::Relaxed);
+    }
+
+    /// All machines have slept for so long.
+    pub(crate) fn slept(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).expect("it is short");
+        self.slept_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// The present moment in milliseconds of the simulation.
-    pub(crate) fn ms(self) -> u64 {
+    pub(crate) fn ms(&self) -> u64 {
         Self::ms_of(self.now())
     }
 
@@ -45,9 +67,11 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        let wrong = Duration::from_secs(self.ahead_s.unsigned_abs());
-        let right = EPOCH.saturating_add(BEGIN + self.began.elapsed());
-        if self.ahead_s < 0 {
+        let slept = Duration::from_millis(self.slept_ms.load(Ordering::Relaxed));
+        let right = EPOCH.saturating_add(BEGIN + self.began.elapsed() + slept);
+        let ahead_s = self.ahead_s.load(Ordering::Relaxed);
+        let wrong = Duration::from_secs(ahead_s.unsigned_abs());
+        if ahead_s < 0 {
             right.saturating_sub(wrong)
         } else {
             right.saturating_add(wrong)

@@ -1,10 +1,10 @@
-//! The application of a simulation: it says in whose name it was asked, and takes its time.
+//! The application of a simulation: it says on whose behalf it was asked, and takes its time.
 
 use std::sync::Mutex;
 
 use serde_json::json;
-use shared::bus::memory::chaos::{DEADLY, LatencyModel};
-use shared::service::rng::Rng;
+use testkit::chaos::{DEADLY, LatencyModel};
+use testkit::rng::Rng;
 use tokio::time::sleep;
 use worker::{Answers, Handler, HandlerError, Request};
 
@@ -14,16 +14,16 @@ use crate::trace::{Event, Trace};
 /// The one of a worker.
 pub(crate) struct App {
     trace: Trace,
-    weather: LatencyModel,
-    dice: Mutex<Rng>,
+    latency: LatencyModel,
+    rng: Mutex<Rng>,
 }
 
 impl App {
-    pub(crate) fn new(trace: Trace, weather: LatencyModel, dice: Rng) -> Self {
+    pub(crate) fn new(trace: Trace, latency: LatencyModel, rng: Rng) -> Self {
         Self {
             trace,
-            weather,
-            dice: Mutex::new(dice),
+            latency,
+            rng: Mutex::new(rng),
         }
     }
 }
@@ -32,7 +32,7 @@ impl Handler for App {
     async fn handle(&self, request: Request<'_>) -> Result<Answers, HandlerError> {
         let subject = request.identity.subject.as_str().to_owned();
         let roles = Roles::of_claims(request.claims);
-        let took = self.weather.delay(&mut self.dice.lock().expect("no holder panics"));
+        let took = self.latency.delay(&mut self.rng.lock().expect("no holder panics"));
         self.trace.note(Event::Handled {
             id: request.id.unwrap_or_default().to_owned(),
             subject: subject.clone(),

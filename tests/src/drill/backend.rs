@@ -126,7 +126,7 @@ impl Backend {
         match timeout(PATIENCE, publish).await {
             Ok(Ok(confirmation)) => {
                 let acked = confirmation.is_ack();
-                // If it was refused, or nothing takes it, whoever pushes knows.
+                // If it was refused, or nothing takes it, anyone who pushes knows.
                 if acked && confirmation.take_message().is_none() {
                     untold.insert(id.clone(), ());
                     self.history.note(Event::Pushed { id, subject });

@@ -1,12 +1,12 @@
-//! What a history comes to: which promises it breaks, and how long nobody was served.
+//! What a history comes to: which promises it breaks, and how long no one was served.
 //!
 //! | promise | what breaks it here |
 //! |---|---|
 //! | P1, P9 | a message of a connection that stayed open has no answer; a final refusal of a message that had a good token |
 //! | P2, P3 | a handler saw another subject than the connection's |
-//! | P4 | something in the name of an identity was heard after its last token had ended, or 1 s after its revocation |
-//! | P5 | an answer twice, an answer that nobody asked for, an answer with somebody else's content |
-//! | P6 | a push that is somebody else's |
+//! | P4 | something on behalf of an identity was heard after its last token had ended, or 1 s after its revocation |
+//! | P5 | an answer twice, an answer that no one asked for, an answer with someone else's content |
+//! | P6 | a push that is someone else's |
 //! | P7 | a push that a connection which was open all along did not hear, and of which its producer was not told; or twice |
 //! | P8 | a token in anything that was heard |
 //! | P10 | a connection with a good token that was closed for its authentication |
@@ -68,11 +68,11 @@ pub struct Judgement {
     pub pushes: usize,
     /// What producers were told last of each, by the outcome.
     pub push_outcomes: BTreeMap<String, usize>,
-    /// Pushes that did not arrive where somebody was all along, and of which nobody was told.
+    /// Pushes that did not arrive where someone was all along, and of which no one was told.
     pub pushes_lost: usize,
     /// Pushes that a connection heard again.
     pub pushes_twice: usize,
-    /// The longest time in which nobody got a reply, in milliseconds.
+    /// The longest time in which no one got a reply, in milliseconds.
     pub gap_ms: u64,
     /// From the first harm to the first reply behind the longest gap that began after it, in milliseconds.
     pub back_after_ms: Option<u64>,
@@ -98,7 +98,7 @@ struct Connection<'h> {
     /// What is unanswered, and since when.
     open: BTreeMap<&'h str, u64>,
     answered: BTreeSet<&'h str>,
-    /// Until when its tokens live; nothing if it never sent one.
+    /// Until when its tokens live; none if it never sent one.
     until_ms: Option<u64>,
     pushes: BTreeSet<&'h str>,
 }

@@ -1,6 +1,6 @@
 //! What clients and producers sent and heard, line by line, and a judge who reads it.
 //!
-//! Whoever drives a stack writes down each thing as it happens ([`History`]): one JSON object a line, on disk, so that a
+//! Anyone who drives a stack writes down each thing as it happens ([`History`]): one JSON object a line, on disk, so that a
 //! run can be judged again by a better judge (`judge-history`). The judge ([`judge`]) sees only these lines, as Jepsen's
 //! checkers do, and says which promise they break, and what the run was like.
 
@@ -29,7 +29,7 @@ pub struct Line {
     pub event: Event,
 }
 
-/// What happened, as whoever did it or heard it saw it. Connections have a name of their own each, never used again.
+/// What happened, as anyone who did it or heard it saw it. Connections have a name of their own each, never used again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -46,7 +46,7 @@ pub enum Event {
         connection: String,
         /// The message's `id`, of which no other message of the connection has the same.
         id: String,
-        /// Until when its token lives, in milliseconds since the epoch; nothing if it carries none.
+        /// Until when its token lives, in milliseconds since the epoch; none if it carries none.
         until_ms: Option<u64>,
     },
     /// A client heard something.
@@ -99,7 +99,7 @@ pub enum Event {
     },
 }
 
-/// Where everybody writes. Clones write the same history.
+/// Where everyone writes. Clones write the same history.
 #[derive(Debug, Clone)]
 pub struct History(Arc<Mutex<Inner>>);
 

@@ -13,7 +13,7 @@ const PORTS: Range<u16> = 20_000..32_000;
 
 static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
-/// A loopback port that nobody listens on, and that this process was not given before.
+/// A loopback port that no one listens on, and that this process was not given before.
 ///
 /// # Panics
 /// If there is none, by 1,000 tries.

@@ -78,8 +78,17 @@ impl Program {
     /// If the program cannot be started.
     #[must_use]
     pub fn spawn_with_flags(kind: Kind, settings: &[(String, String)], flags: &[&str]) -> Self {
+        Self::spawn_from(programs(), kind, settings, flags)
+    }
+
+    /// The same of the programs in a folder, as those of another version.
+    ///
+    /// # Panics
+    /// If the program cannot be started.
+    #[must_use]
+    pub fn spawn_from(programs: &Path, kind: Kind, settings: &[(String, String)], flags: &[&str]) -> Self {
         let folder = Folder::new(kind.name());
-        let mut command = Command::new(programs().join(kind.name()));
+        let mut command = Command::new(programs.join(kind.name()));
         env::vars_os()
             .filter(|(name, _)| name.to_string_lossy().starts_with("COUNTERSIGN_"))
             .for_each(|(name, _)| _ = command.env_remove(name));

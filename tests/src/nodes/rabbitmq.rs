@@ -150,13 +150,43 @@ impl Broker {
         self.seat.amqp_port
     }
 
+    /// Has the node listen on `[::1]`, too, and returns the port.
+    pub async fn listen_on_ipv6(&self) -> u16 {
+        let port = free_port();
+        let listen = format!("rabbit_networking:start_tcp_listener({{\"::1\", {port}}}, 2).");
+        self.ctl(&["eval", &listen]).await;
+        port
+    }
+
     /// Adds a user with these permissions on the vhost `/`, and returns its URL. Each permission is a regular
     /// expression over names of queues and exchanges (<https://www.rabbitmq.com/docs/access-control>).
     pub async fn add_user(&self, name: &str, configure: &str, write: &str, read: &str) -> String {
-        self.ctl(&["add_user", name, name]).await;
-        self.ctl(&["set_permissions", "-p", "/", name, configure, write, read])
-            .await;
+        let permissions = [configure, write, read].map(ToOwned::to_owned);
+        self.add_users(&[(name.to_owned(), permissions)]).await;
         self.url_of(name)
+    }
+
+    /// Adds users with what each may configure, write and read, as [`Broker::add_user`] does, all by one call: `rabbitmqctl`
+    /// starts an Erlang machine each time.
+    pub async fn add_users(&self, users: &[(String, [String; 3])]) {
+        // Rust and Erlang write such texts alike.
+        let text = |text: &String| format!("<<{text:?}>>");
+        let user = |(name, permissions): &(String, [String; 3])| {
+            let [configure, write, read] = permissions.each_ref().map(text);
+            format!("{{{}, {configure}, {write}, {read}}}", text(name))
+        };
+        let users: Vec<_> = users.iter().map(user).collect();
+        self.ctl(&[
+            "eval",
+            &format!(
+                "[begin
+                    ok = rabbit_auth_backend_internal:add_user(Name, Name, <<\"tests\">>),
+                    ok = rabbit_auth_backend_internal:set_permissions(Name, <<\"/\">>, Configure, Write, Read, <<\"tests\">>)
+                end || {{Name, Configure, Write, Read}} <- [{}]].",
+                users.join(", ")
+            ),
+        ])
+        .await;
     }
 
     /// Has the node write down which quorum queues there are. It does so by itself only half a second after each is
@@ -187,7 +217,7 @@ impl Broker {
         signal(self.beam(), Signal::Continue);
     }
 
-    /// Raises the memory alarm, at which the node stops reading from whoever publishes, or calms it again. Returns when
+    /// Raises the memory alarm, at which the node stops reading from anyone who publishes, or calms it again. Returns when
     /// the node says that it is so.
     pub async fn memory_alarm(&self, on: bool) {
         let watermark = if on { "0.000001" } else { "0.6" };

@@ -119,7 +119,7 @@ impl Store {
         self.port
     }
 
-    /// Copies nobody any more, and takes writes.
+    /// Copies no one any more, and takes writes.
     ///
     /// # Panics
     /// If it does not answer.

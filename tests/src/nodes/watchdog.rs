@@ -36,7 +36,7 @@ for try in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$1" && break; sleep 0.2; done
 static WATCHDOG: LazyLock<Watchdog> = LazyLock::new(Watchdog::start);
 
 struct Watchdog {
-    /// Held for its pipe; it outlives this process, so nobody waits for it.
+    /// Held for its pipe; it outlives this process, so no one waits for it.
     shell: Mutex<Child>,
     root: PathBuf,
 }
@@ -77,7 +77,7 @@ pub fn watch(group: u32) {
     WATCHDOG.tell('+', group);
 }
 
-/// The process group `group` has ended: its id may soon be somebody else's.
+/// The process group `group` has ended: its id may soon be someone else's.
 pub fn forget(group: u32) {
     WATCHDOG.tell('-', group);
 }
@@ -87,7 +87,7 @@ pub fn forget(group: u32) {
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes one; `purpose` is part of its name, for whoever looks while a claim runs.
+    /// Makes one; `purpose` is part of its name, for anyone who looks while a claim runs.
     #[must_use]
     pub fn new(purpose: &str) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);

@@ -1,6 +1,6 @@
 //! A client as an application would write it: WebSocket, JSON, answers found by their `id`.
 //!
-//! What arrives while an answer is awaited is kept in order for whoever asks next.
+//! What arrives while an answer is awaited is kept in order for anyone who asks next.
 
 use std::{
     collections::VecDeque,
@@ -275,7 +275,7 @@ impl Client {
         }
     }
 
-    /// The next message of this `type`; what comes before it stays for whoever asks next.
+    /// The next message of this `type`; what comes before it stays for anyone who asks next.
     ///
     /// # Panics
     /// If the connection closes instead, or none comes within `limit`.
@@ -298,7 +298,7 @@ impl Client {
         id
     }
 
-    /// The answer to `id`, be it `reply` or `error`; what comes before it stays for whoever asks next.
+    /// The answer to `id`, be it `reply` or `error`; what comes before it stays for anyone who asks next.
     ///
     /// # Panics
     /// If the connection closes instead, or none comes within `limit`.
@@ -347,7 +347,7 @@ impl Client {
         .await;
     }
 
-    /// What has come and nobody has asked for yet.
+    /// What has come and no one has asked for yet.
     pub fn waiting(&self) -> impl Iterator<Item = &Value> {
         self.waiting.iter()
     }

@@ -1,6 +1,7 @@
 //! Who speaks to the programs: clients of the socket, and of the queue.
 
 pub mod amqp;
+pub mod audience;
 pub mod client;
 pub mod load;
 pub mod producer;

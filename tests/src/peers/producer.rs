@@ -73,14 +73,14 @@ impl Push {
 
 /// Publishes to the exchange of a namespace, and has a queue of its own for what becomes of it.
 pub struct Producer {
-    home: Home,
+    transport: Transport,
     asked: u64,
-    /// Outcomes that nobody has asked for yet, by their correlation.
+    /// Outcomes that no one has asked for yet, by their correlation.
     waiting: VecDeque<(String, Value)>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "a claim has one or two of them")]
-enum Home {
+enum Transport {
     Amqp(Queue, ReplyQueue),
     Embedded {
         publisher: Publisher,
@@ -94,14 +94,14 @@ impl Producer {
     /// By AMQP.
     pub async fn on(queue: Queue) -> Self {
         let replies = queue.reply_queue().await;
-        Self::at(Home::Amqp(queue, replies))
+        Self::at(Transport::Amqp(queue, replies))
     }
 
     /// Within this process.
     #[must_use]
     pub fn within(bus: &Arc<dyn Bus>, names: &Names) -> Self {
         let replies = names.inject_queue(rand::random());
-        Self::at(Home::Embedded {
+        Self::at(Transport::Embedded {
             publisher: bus.publisher(PublishTimeout::Endless),
             exchange: names.exchange().name,
             reply_to: replies.name.clone(),
@@ -109,9 +109,9 @@ impl Producer {
         })
     }
 
-    fn at(home: Home) -> Self {
+    fn at(transport: Transport) -> Self {
         Self {
-            home,
+            transport,
             asked: 0,
             waiting: VecDeque::new(),
         }
@@ -150,7 +150,7 @@ impl Producer {
             })
             .collect();
         let publications = pushes.iter().zip(&correlations).map(|(push, correlation)| {
-            self.home
+            self.transport
                 .publish("push", &push.headers, push.id.as_deref(), &push.body, correlation)
         });
         join_all(publications).await;
@@ -194,7 +194,7 @@ impl Producer {
                 return outcome;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(came) = timeout(left, self.home.next()).await else {
+            let Ok(came) = timeout(left, self.transport.next()).await else {
                 panic!(
                     "no outcome of {correlation} within {limit:?}; what came: {:?}",
                     self.waiting
@@ -207,12 +207,12 @@ impl Producer {
     async fn publish(&mut self, key: &str, headers: &[(String, String)], id: Option<&str>, body: &[u8]) -> String {
         self.asked += 1;
         let correlation = format!("asked-{}", self.asked);
-        self.home.publish(key, headers, id, body, &correlation).await;
+        self.transport.publish(key, headers, id, body, &correlation).await;
         correlation
     }
 }
 
-impl Home {
+impl Transport {
     async fn publish(&self, key: &str, headers: &[(String, String)], id: Option<&str>, body: &[u8], correlation: &str) {
         match self {
             Self::Amqp(queue, replies) => {

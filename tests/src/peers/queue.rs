@@ -24,7 +24,7 @@ pub struct Message {
     pub body: Vec<u8>,
     /// All properties, headers among them.
     pub properties: BasicProperties,
-    /// Whether it had been delivered to somebody before.
+    /// Whether it had been delivered to someone before.
     pub redelivered: bool,
 }
 

@@ -119,7 +119,7 @@ impl RawClient {
     /// Connects, and says nothing yet.
     ///
     /// # Panics
-    /// If nobody listens.
+    /// If no one listens.
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a TCP connection");
         stream.set_nodelay(true).expect("a socket option");
@@ -129,7 +129,7 @@ impl RawClient {
     /// The same, from an address of this machine (`127.0.0.2`): so that one client is not another's neighbour.
     ///
     /// # Panics
-    /// If nobody listens, or the address is not this machine's.
+    /// If no one listens, or the address is not this machine's.
     pub async fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(SocketAddr::new(source, 0)).expect("an address of ours");
@@ -138,10 +138,10 @@ impl RawClient {
         Self { stream, address }
     }
 
-    /// Shakes hands over a connection whose kernel takes in only so many bytes before somebody reads.
+    /// Shakes hands over a connection whose kernel takes in only so many bytes before someone reads.
     ///
     /// # Panics
-    /// If nobody listens, or the handshake is refused.
+    /// If no one listens, or the handshake is refused.
     pub async fn upgraded_with_receive_buffer(address: SocketAddr, bytes: u32) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(bytes).expect("a socket option");

@@ -61,7 +61,7 @@ struct State {
 }
 
 impl Collector {
-    /// An address at which nobody is yet.
+    /// An address at which no one is yet.
     #[must_use]
     pub fn away() -> Self {
         Self {
@@ -87,7 +87,7 @@ impl Collector {
     /// Takes what comes from now on.
     ///
     /// # Panics
-    /// If somebody else has taken its port.
+    /// If someone else has taken its port.
     pub async fn come(&mut self) {
         let listener = TcpListener::bind(self.address).await.expect("the port is free");
         self.task = Some(tokio::spawn(run(listener, self.state.clone())));

@@ -46,6 +46,19 @@ impl Answer {
 /// # Errors
 /// Whatever the connection says; `TimedOut`; `InvalidData` for what is not HTTP.
 pub async fn post(server: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
+    request(server, ("POST", path), headers, body).await
+}
+
+/// The same by any method.
+///
+/// # Errors
+/// Whatever the connection says; `TimedOut`; `InvalidData` for what is not HTTP.
+pub async fn request(
+    server: SocketAddr,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     timeout(60.s(), async {
         let mut stream = TcpStream::connect(server).await?;
         let lines: String = headers
@@ -54,7 +67,7 @@ pub async fn post(server: SocketAddr, path: &str, headers: &[(&str, &str)], body
             .collect();
         let length = body.len();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: {length}\r\nConnection: close\r\n{lines}\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: {length}\r\nConnection: close\r\n{lines}\r\n"
         );
         stream.write_all(head.as_bytes()).await?;
         let (mut reading, mut writing) = stream.split();
@@ -62,7 +75,7 @@ pub async fn post(server: SocketAddr, path: &str, headers: &[(&str, &str)], body
         let (_written, read) = tokio::join!(writing.write_all(body), async {
             let mut chunk = [0; 4_096];
             loop {
-                // Whoever has not taken the whole body may end the connection with a reset.
+                // Anyone who has not taken the whole body may end the connection with a reset.
                 match reading.read(&mut chunk).await {
                     Ok(0) => return Ok(()),
                     Ok(count) => bytes.extend_from_slice(&chunk[..count]),
@@ -83,10 +96,18 @@ pub async fn post(server: SocketAddr, path: &str, headers: &[(&str, &str)], body
 /// # Errors
 /// Whatever the connection says; `TimedOut` after 5 s; `InvalidData` for what is not HTTP.
 pub async fn get(server: SocketAddr, path: &str) -> io::Result<Answer> {
+    get_of(server, path, &server.to_string()).await
+}
+
+/// The same, of a server that is reached by that name.
+///
+/// # Errors
+/// As of [`get`].
+pub async fn get_of(server: SocketAddr, path: &str, host: &str) -> io::Result<Answer> {
     timeout(5.s(), async {
         let mut stream = TcpStream::connect(server).await?;
         stream
-            .write_all(format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n").as_bytes())
+            .write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())
             .await?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await?;

@@ -29,7 +29,7 @@ struct State {
 }
 
 impl KeyServer {
-    /// An address at which nobody is yet.
+    /// An address at which no one is yet.
     #[must_use]
     pub fn away() -> Self {
         Self {
@@ -62,7 +62,7 @@ impl KeyServer {
     /// Serves this very text from now on.
     ///
     /// # Panics
-    /// If somebody else has taken its port.
+    /// If someone else has taken its port.
     pub async fn serve_text(&mut self, body: &str) {
         self.state.lock().expect("nobody panics with it").body = body.to_owned();
         if self.task.is_none() {
@@ -71,7 +71,7 @@ impl KeyServer {
         }
     }
 
-    /// Goes away: whoever connects is refused.
+    /// Goes away: anyone who connects is refused.
     pub async fn leave(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();

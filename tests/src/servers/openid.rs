@@ -72,7 +72,7 @@ impl OpenId {
         &self.issuer
     }
 
-    /// Logs somebody in, who gives consent, and returns their access token.
+    /// Logs someone in, who gives consent, and returns their access token.
     pub async fn login(&self, subject: &str) -> String {
         self.control(&format!("login?sub={subject}"), "").await
     }

@@ -26,7 +26,7 @@ struct State {
     requests: Vec<String>,
 }
 
-/// What it says to whoever asks for a path.
+/// What it says to anyone who asks for a path.
 #[derive(Debug, Clone)]
 enum Answer {
     /// All of it, with this status line and these header lines.
@@ -124,7 +124,7 @@ async fn answer(mut socket: TcpStream, state: Arc<Mutex<State>>) {
             let _ = socket
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
                 .await;
-            // Until whoever asked has had enough.
+            // Until the one who asked has had enough.
             let _ = socket.read(&mut request).await;
             return;
         }

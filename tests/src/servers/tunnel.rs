@@ -54,7 +54,7 @@ async fn run(listener: TcpListener, server: SocketAddr) {
             let Ok(mut encrypted) = pki::connector().connect(name, stream).await else {
                 return;
             };
-            // Whoever ends it, both are told.
+            // Anyone who ends it, both are told.
             let _ = copy_bidirectional(&mut plain, &mut encrypted).await;
         });
         while open.try_join_next().is_some() {}

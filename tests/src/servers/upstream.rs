@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -50,7 +53,7 @@ pub enum Said {
     Response(u16, Vec<(&'static str, String)>, String),
     /// A response after a while.
     Late(Duration, u16, String),
-    /// A response when somebody says so.
+    /// A response when someone says so.
     When(Arc<Notify>, u16, String),
     /// Nothing, ever.
     Nothing,
@@ -88,6 +91,17 @@ impl Upstream {
         upstream
     }
 
+    /// One that answers nothing until it is switched on: then 200, and `1`.
+    pub async fn switched() -> (Self, Arc<AtomicBool>) {
+        let switch = Arc::new(AtomicBool::new(false));
+        let on = switch.clone();
+        let upstream = Self::start(move |_| match on.load(Ordering::SeqCst) {
+            true => Said::status(200, "1"),
+            false => Said::Nothing,
+        });
+        (upstream.await, switch)
+    }
+
     /// One that is not there yet.
     #[must_use]
     pub fn away(answering: impl Fn(&Asked) -> Said + Send + Sync + 'static) -> Self {
@@ -105,7 +119,7 @@ impl Upstream {
     /// Is there from now on.
     ///
     /// # Panics
-    /// If somebody else has taken its port.
+    /// If someone else has taken its port.
     pub async fn come(&mut self) {
         let listener = TcpListener::bind(self.address).await.expect("the port is free");
         self.tasks.spawn(listen(listener, self.shared.clone()));
@@ -132,7 +146,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = shared.clone();
         connections.spawn(async move {
-            // Whoever leaves has heard enough.
+            // Anyone who leaves has heard enough.
             let _ = converse(stream, &shared).await;
         });
     }

@@ -75,7 +75,7 @@ impl Key {
         Self { id: Some(id), material }
     }
 
-    /// An HMAC key of these bytes. With the text of somebody's *public* key it makes the classic confusion of
+    /// An HMAC key of these bytes. With the text of someone's *public* key it makes the classic confusion of
     /// algorithms (RFC 8725, section 2.1).
     #[must_use]
     pub fn hmac(secret: impl Into<Vec<u8>>) -> Self {

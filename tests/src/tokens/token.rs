@@ -89,13 +89,13 @@ impl<'k> Builder<'k> {
         self
     }
 
-    /// Issued by somebody else.
+    /// Issued by someone else.
     #[must_use]
     pub fn issuer(self, issuer: &str) -> Self {
         self.claim("iss", issuer)
     }
 
-    /// Meant for somebody else.
+    /// Meant for someone else.
     #[must_use]
     pub fn audience(self, audience: &str) -> Self {
         self.claim("aud", audience)

@@ -9,8 +9,8 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use shared::wire::protocol::{CloseCode, ErrorCode, Reason};
 
+use super::event::words::{Checked, Proved, Released};
 use crate::store::{Recorded, StoreError};
-use crate::token::{Rejection, Verdict};
 
 /// How a message ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,50 +58,18 @@ impl Outcome {
     }
 }
 
-/// What became of a message that needs a fresh token.
+/// Why a message that needs a fresh token is not held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// It is held, for this reason.
-    For(Reason),
+pub(crate) enum NotHeld {
     /// There is too much already.
     Overflow,
-    /// Its connection is nobody's, and there is too much of such connections.
+    /// Its connection is no one's, and there is too much of such connections.
     Crowded,
-    /// Its connection has closed, and was nobody's.
+    /// Its connection has closed, and was no one's.
     Deserted,
 }
 
-/// What became of a message that was held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Released {
-    /// It was handled.
-    Handled,
-    /// It had waited too long.
-    Expired,
-    /// It was another identity's.
-    Mismatch,
-    /// What it was accepted by was taken back.
-    Revoked,
-    /// Its connection has closed, and was nobody's.
-    Closed,
-    /// Its sender gave it up.
-    Cancelled,
-}
-
-impl Released {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Handled => "released",
-            Self::Expired => "expired",
-            Self::Mismatch => "refused",
-            Self::Revoked => "revoked",
-            Self::Closed => "closed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// Why an answer reached nobody, for good.
+/// Why an answer reached no one, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
     /// There is no such queue any more.
@@ -131,8 +99,8 @@ pub(crate) struct Metrics {
     errors: [Counter; ErrorCode::ALL.len()],
     in_flight: Gauge,
     queue_wait: Histogram,
-    handling: Histogram,
-    confirm: Histogram,
+    pub(super) handling: Histogram,
+    pub(super) confirm: Histogram,
     no_token: Counter,
     valid: Counter,
     expired: Counter,
@@ -155,7 +123,7 @@ pub(crate) struct Metrics {
     queue_full: Counter,
     given_back: Counter,
     revoked: Counter,
-    grants: Counter,
+    pub(super) grants: Counter,
     resumed: Counter,
     not_resumed: Counter,
     held_missing: Counter,
@@ -173,7 +141,7 @@ pub(crate) struct Metrics {
     bounced: Counter,
     /// In the order of [`CloseCode::ALL`].
     closes: [Counter; CloseCode::ALL.len()],
-    decision_write_errors: Counter,
+    pub(super) decision_write_errors: Counter,
 }
 
 impl Metrics {
@@ -280,22 +248,21 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn no_token(&self) {
-        self.no_token.increment(1);
-    }
-
-    pub(crate) fn verdict(&self, verdict: &Verdict) {
-        match &verdict.result {
-            Ok(_) => self.valid.increment(1),
-            Err(Rejection::Expired) => self.expired.increment(1),
-            Err(Rejection::NotYet { .. } | Rejection::Invalid(_)) => self.invalid.increment(1),
-            Err(Rejection::Unavailable { .. }) => self.unavailable.increment(1),
+    /// It is known what a message's own token proves, and what the verifier said of it, if there is one.
+    pub(super) fn judged(&self, proved: Proved, checked: Option<Checked>, cached: bool) {
+        match checked {
+            None => return self.no_token.increment(1),
+            Some(Checked::Valid) => self.valid.increment(1),
+            Some(Checked::Expired) => self.expired.increment(1),
+            Some(Checked::Invalid) => self.invalid.increment(1),
+            Some(Checked::Unavailable) => self.unavailable.increment(1),
         }
-        if verdict.cached {
+        if cached {
             self.cache_hits.increment(1);
         } else {
             self.cache_misses.increment(1);
         }
+        self.revoked.increment(u64::from(proved == Proved::Revoked));
     }
 
     pub(crate) fn store_write(&self, result: &Result<Recorded, StoreError>) {
@@ -312,18 +279,8 @@ impl Metrics {
         self.store_failures.increment(1);
     }
 
-    /// A token that is good but for its being revoked.
-    pub(crate) fn token_revoked(&self) {
-        self.revoked.increment(1);
-    }
-
-    /// A connection got a grant.
-    pub(crate) fn granted(&self) {
-        self.grants.increment(1);
-    }
-
     /// A client asked to take over what another connection has left, and may, or may not.
-    pub(crate) fn resumed(&self, taken: bool) {
+    pub(super) fn resumed(&self, taken: bool) {
         if taken {
             self.resumed.increment(1);
         } else {
@@ -331,13 +288,18 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn held(&self, held: Held) {
-        match held {
-            Held::For(Reason::Expired) => self.held_expired.increment(1),
-            Held::For(_) => self.held_missing.increment(1),
-            Held::Overflow => self.held_overflow.increment(1),
-            Held::Crowded => self.held_crowded.increment(1),
-            Held::Deserted => self.held_deserted.increment(1),
+    pub(super) fn held(&self, reason: Reason) {
+        match reason {
+            Reason::Expired => self.held_expired.increment(1),
+            _ => self.held_missing.increment(1),
+        }
+    }
+
+    pub(crate) fn not_held(&self, why: NotHeld) {
+        match why {
+            NotHeld::Overflow => self.held_overflow.increment(1),
+            NotHeld::Crowded => self.held_crowded.increment(1),
+            NotHeld::Deserted => self.held_deserted.increment(1),
         }
     }
 
@@ -353,7 +315,7 @@ impl Metrics {
     }
 
     /// A connection was told that something is held of one that it has taken over.
-    pub(crate) fn woke_heir(&self) {
+    pub(crate) fn woke_successor(&self) {
         self.resume_notifications.increment(1);
     }
 
@@ -368,19 +330,6 @@ impl Metrics {
         if let Some(counter) = place.and_then(|place| self.closes.get(place)) {
             counter.increment(1);
         }
-    }
-
-    /// A decision could not be kept for the curious.
-    pub(crate) fn note_lost(&self) {
-        self.decision_write_errors.increment(1);
-    }
-
-    pub(crate) fn handling_took(&self, time: Duration) {
-        self.handling.record(time);
-    }
-
-    pub(crate) fn confirm_took(&self, time: Duration) {
-        self.confirm.record(time);
     }
 
     pub(crate) fn handler_panicked(&self) {

@@ -1,12 +1,12 @@
-//! What a worker that is a process of its own has besides: an admin door, and somebody who looks whether all is well.
+//! What a worker that is a process of its own has besides: an admin door, and someone who looks whether all is well.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
-use shared::bus::Bus;
 use shared::bus::rabbitmq::RabbitmqBus;
+use shared::bus::{Bus, Link};
 use shared::credentials::{Credentials, Keeping, Register};
 use shared::service::admin::{Admin, AdminError, CheckHandle, Console, Readiness, watch_broker};
 use shared::service::config::Config;
@@ -21,7 +21,7 @@ use super::recent_decisions::RecentDecisions;
 use crate::app::start::StartError;
 use crate::config::WorkerConfig;
 use crate::store::Store;
-use crate::token::{KeyRefresher, Standing};
+use crate::token::{KeyHealth, KeyRefresher};
 
 /// How often the store is asked whether it is there: as often as an orchestrator asks us.
 const PING_PERIOD: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub(crate) struct AdminServices {
     readiness: Readiness,
     bus: Arc<RabbitmqBus>,
     _keeping: Keeping,
-    _watchers: JoinSet<()>,
+    watchers: JoinSet<()>,
 }
 
 /// The open door, before there is anything behind it.
@@ -66,11 +66,7 @@ pub(crate) struct AdminListener {
 
 impl AdminListener {
     /// Opens it, not ready. An address that is taken is known before anything is consumed.
-    pub(crate) async fn open(
-        listen: Option<SocketAddr>,
-        credentials: Register,
-        console: bool,
-    ) -> Result<Self, StartError> {
+    pub(crate) async fn open(config: &WorkerConfig, credentials: Register) -> Result<Self, StartError> {
         let readiness = Readiness::new();
         let (broker, store, keys) = (
             readiness.check("broker"),
@@ -79,8 +75,18 @@ impl AdminListener {
         );
         let metrics = telemetry::metrics()?;
         telemetry::tell_version(WorkerConfig::PROGRAM.name, WorkerConfig::PROGRAM.version);
-        let console = console.then(|| Console::new("worker", metrics.clone(), readiness.clone()));
-        let admin = Admin::bind(listen, readiness.clone(), metrics, credentials, console.clone()).await;
+        let console = config
+            .console
+            .then(|| Console::new("worker", metrics.clone(), readiness.clone()));
+        let admin = Admin::bind(
+            config.admin_listen,
+            readiness.clone(),
+            metrics,
+            credentials,
+            console.clone(),
+            &config.admin_allowed_hosts,
+        )
+        .await;
         Ok(Self {
             admin: admin.map_err(|error: AdminError| StartError::Admin(error))?,
             readiness,
@@ -107,14 +113,14 @@ impl AdminListener {
         watchers.spawn(watch_broker("worker", self.broker, bus.link()));
         watchers.spawn(watch_store(self.store, store));
         watchers.spawn(watch_queues(bus.clone(), queues));
-        watchers.spawn(watch_keys(self.keys, refresher.standing()));
+        watchers.spawn(watch_keys(self.keys, refresher.health()));
         watchers.spawn(refresher.run());
         AdminServices {
             admin: self.admin,
             readiness: self.readiness,
             bus,
             _keeping: credentials.keep(),
-            _watchers: watchers,
+            watchers,
         }
     }
 }
@@ -129,9 +135,13 @@ impl AdminServices {
         self.readiness.draining();
     }
 
-    /// Disconnects and shuts the door, when there is nobody left behind it.
-    pub(crate) async fn close(self) {
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.bus.close()).await.is_err() {
+    /// Disconnects and shuts the door, when there is no one left behind it.
+    pub(crate) async fn close(mut self) {
+        // Anyone who waits for a connection keeps the bus from ending, if there is none.
+        self.watchers.shutdown().await;
+        // What could not be published waits for a broker without end, and where there is none no one has to be told good-bye.
+        let is_away = matches!(*self.bus.link().borrow(), Link::Away(_));
+        if !is_away && tokio::time::timeout(CLOSE_TIMEOUT, self.bus.close()).await.is_err() {
             warn!("timed out while closing the broker connection");
         }
         self.admin.shutdown();
@@ -139,7 +149,7 @@ impl AdminServices {
     }
 }
 
-/// Keeps the check and the metric in step with the store. One that takes no writes is of no use to anybody.
+/// Keeps the check and the metric in step with the store. One that takes no writes is of no use to anyone.
 async fn watch_store(check: CheckHandle, store: Arc<dyn Store>) {
     let up = gauge!("countersign_worker_store_up");
     let told = Repetitions::default();
@@ -194,14 +204,14 @@ async fn watch_queues(bus: Arc<RabbitmqBus>, queues: Vec<(String, String)>) {
     }
 }
 
-/// Keeps the check in step with the keys, until nobody keeps them any more.
-async fn watch_keys(check: CheckHandle, mut standing: watch::Receiver<Standing>) {
+/// Keeps the check in step with the keys, until no one keeps them any more.
+async fn watch_keys(check: CheckHandle, mut health: watch::Receiver<KeyHealth>) {
     loop {
-        match &*standing.borrow_and_update() {
+        match &*health.borrow_and_update() {
             Ok(()) => check.ok(),
             Err(missing) => check.failing(missing.as_str()),
         }
-        if standing.changed().await.is_err() {
+        if health.changed().await.is_err() {
             return;
         }
     }

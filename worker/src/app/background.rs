@@ -7,6 +7,7 @@ use shared::bus::topology::{MOST_PUSH_SHARDS, Names, QueueKind};
 use shared::bus::{Bus, PublishTimeout};
 use shared::service::audit::Audit;
 use shared::service::chance;
+use shared::service::config::EventForm;
 use shared::wire::revocation::MOST_AT_A_TIME;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -16,6 +17,7 @@ use super::queue_consumer::{QueueConsumer, Shutdown};
 use super::shards;
 use super::sharing::Sharing;
 use crate::admin::metrics::Metrics;
+use crate::admin::observer::Observer;
 use crate::admin::recent_decisions::RecentDecisions;
 use crate::auth::agreement::Agreement;
 use crate::dead_letter::DeadLetterPublisher;
@@ -23,6 +25,7 @@ use crate::handler::places::Places;
 use crate::message::opening::Opening;
 use crate::outbound::audience::Audience;
 use crate::outbound::metrics::Counters;
+use crate::outbound::open::OpenConnections;
 use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::pushes::Pushes;
 use crate::outbound::pushes::known::Known as KnownPushes;
@@ -34,11 +37,15 @@ use crate::revocation::Known;
 use crate::revocation::intake::RevocationConsumer;
 use crate::revocation::known::Revoked;
 use crate::revocation::listening::RevocationSync;
+use crate::revocation::removed_keys::RemovedKeys;
 use crate::revocation::revoker::Revoker;
 use crate::store::losses::{Losses, Watcher};
 
 /// Different identities go side by side, so this many round trips to store and broker are under way at a time.
 const OUTBOUND_PREFETCH: u16 = 256;
+/// Of pushes more is taken, so that more gathers for each identity and is delivered together. A connection knows twice as many by
+/// their keys if they come again.
+const PUSHES_PREFETCH: u16 = 512;
 /// As many as travel in one message, and as many again that come meanwhile.
 const REVOCATIONS_PREFETCH: u16 = 2 * MOST_AT_A_TIME as u16;
 /// What is heard is only added to a set.
@@ -57,14 +64,17 @@ pub(crate) struct OutboundConsumers {
     /// A digest of those that this worker goes by.
     rules: String,
     pub(crate) losses: Losses,
+    removed_keys: RemovedKeys,
     seen: watch::Sender<u64>,
     /// To how many queues this worker passes pushes on.
     push_shards: u16,
+    /// In which form it tells the ends of connections that were lost; none if it does not remember which are open.
+    connection_events: Option<EventForm>,
 }
 
 impl OutboundConsumers {
     pub(crate) fn new(parts: &Parts, names: &Names, metrics: &Arc<Metrics>) -> Self {
-        // What came in order cannot be passed over, so whoever waits for a confirm waits for as long as it takes.
+        // What came in order cannot be passed over, so anyone who waits for a confirm waits for as long as it takes.
         let publisher = || parts.bus.publisher(PublishTimeout::Endless);
         let counters = Arc::new(Counters::new());
         let replier = || parts.bus.replier(PublishTimeout::Endless);
@@ -103,6 +113,14 @@ impl OutboundConsumers {
             on_expired_push: parts.limits.on_expired_push,
             looks: Mutex::default(),
         };
+        let observer = Observer {
+            metrics: metrics.clone(),
+            counters: counters.clone(),
+            recent_decisions: RecentDecisions::default(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            listener: parts.listener.clone(),
+        };
         let outbound = Outbound {
             names: names.clone(),
             store: parts.store.clone(),
@@ -117,7 +135,7 @@ impl OutboundConsumers {
             resume_window: parts.limits.resume_window,
             counters,
             leavings: Leavings::default(),
-            recent_decisions: RecentDecisions::default(),
+            observer: Arc::new(observer),
         };
         let (seen, losses) = Losses::none();
         let (outbound, audit) = (Arc::new(outbound), Arc::<Audit>::default());
@@ -126,11 +144,14 @@ impl OutboundConsumers {
             revoked: revoked.clone(),
             audit: audit.clone(),
         };
+        let revoker = Arc::new(revoker);
+        let grace = parts.limits.removed_key_grace;
         Self {
             revoked,
             outbound,
             audit,
-            revoker: Arc::new(revoker),
+            removed_keys: RemovedKeys::new(parts.verifier.clone(), revoker.clone(), known.clone(), grace),
+            revoker,
             given_up: Arc::new(GivenUp::new()),
             places: Arc::new(Places::new(parts.limits.shares())),
             opening,
@@ -139,6 +160,7 @@ impl OutboundConsumers {
             losses,
             seen,
             push_shards: parts.limits.push_shards,
+            connection_events: parts.limits.connection_events,
         }
     }
 
@@ -155,8 +177,10 @@ impl OutboundConsumers {
             known,
             rules,
             losses,
+            removed_keys,
             seen,
             push_shards,
+            connection_events,
         } = self;
         let (names, kill) = (&outbound.names, &shutdown.kill);
         let own = Shards::several(push_shards).map_or(0, |_| push_shards);
@@ -167,6 +191,7 @@ impl OutboundConsumers {
         let sharing = Arc::new(Sharing::new(places));
         let telling = (sharing.clone()).tell(outbound.publisher.clone(), names.clone(), shutdown.stop.clone());
         tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
+        tokio::spawn(kill.clone().run_until_cancelled_owned(removed_keys.run()));
         let listening = RevocationSync {
             agreement,
             sharing,
@@ -190,7 +215,7 @@ impl OutboundConsumers {
         );
         tokio::spawn(kill.clone().run_until_cancelled_owned(heard));
 
-        let in_order = |queue| QueueConsumer::in_order(bus.consumer(queue, OUTBOUND_PREFETCH), shutdown.clone());
+        let in_order = |queue, prefetch| QueueConsumer::in_order(bus.consumer(queue, prefetch), shutdown.clone());
         let pushes = Pushes {
             outbound: outbound.clone(),
             issuers: known.issuers.clone(),
@@ -209,7 +234,7 @@ impl OutboundConsumers {
                     // Not all of them are to be one worker's.
                     limits.priority = Some(chance::number().to_be_bytes()[0]);
                 }
-                let intake = QueueConsumer::in_order(bus.consumer(queue, OUTBOUND_PREFETCH), shutdown.clone());
+                let intake = QueueConsumer::in_order(bus.consumer(queue, PUSHES_PREFETCH), shutdown.clone());
                 let pushing = from_shard.clone().run(intake);
                 tasks.spawn(shutdown.kill.clone().run_until_cancelled_owned(pushing));
             }
@@ -229,10 +254,16 @@ impl OutboundConsumers {
                 .run_until_cancelled_owned(shards::keep_up(wanted.subscribe(), 0, begin)),
         );
         let putting = Arc::new(UndeliveredConsumer::new(outbound.clone()));
-        let pushing = Arc::new(pushes).run(in_order(names.pushes()));
-        let putting = putting.run(in_order(names.undelivered()));
+        let pushing = Arc::new(pushes).run(in_order(names.pushes(), PUSHES_PREFETCH));
+        let putting = putting.run(in_order(names.undelivered(), OUTBOUND_PREFETCH));
         tasks.spawn(kill.clone().run_until_cancelled_owned(pushing));
         tasks.spawn(kill.clone().run_until_cancelled_owned(putting));
+        if let Some(form) = connection_events {
+            let open = Arc::new(OpenConnections::new(outbound.clone(), bus.clone(), form));
+            let entering = open.clone().run(in_order(names.open_connections(), OUTBOUND_PREFETCH));
+            tasks.spawn(kill.clone().run_until_cancelled_owned(entering));
+            tasks.spawn(shutdown.stop.clone().run_until_cancelled_owned(open.look_for_lost()));
+        }
         tasks.spawn(shutdown.stop.clone().run_until_cancelled_owned(outbound.clone().reap()));
 
         let revocations = QueueConsumer::new(

@@ -8,6 +8,7 @@
 //! <ns>.injected, <ns>.injected.retry, <ns>.injected.failed: likewise, apart
 //! <ns>.pushes ─────── by one worker, in order ─────────▶ outbound, or <ns>.push.<n>, which are likewise
 //! <ns>.undelivered ── by one worker, in order ─────────▶ outbound
+//! <ns>.open ───────── likewise, with `connection-events`
 //! <ns>.revocations ── one at a time ───────────────────▶ revoke
 //! <ns>.worker.<id> ── as they come, until the very end ▶ revoked
 //! <ns>.reply.<id> ─── likewise, if there is an application ▶ handler
@@ -55,7 +56,7 @@ use crate::store::Traced;
 const SURPLUS_PATIENCE: Duration = Duration::from_millis(250);
 /// Redelivered messages are processed one at a time, so that what one of them does befalls no other.
 const RETRY_PREFETCH: u16 = 1;
-/// Dead letters are few; they are buried one at a time, and may wait in a small pile.
+/// Dead letters are few; they are dead-lettered one at a time, and may wait in a small pile.
 const FAILED_PREFETCH: u16 = 8;
 /// Outsiders may write bodies of any size. Of each as much is taken as could be a message (1 MiB), so that all of these
 /// together are 64 MiB at most.
@@ -90,6 +91,7 @@ impl Limits {
             on_unauthenticated: self.on_unauthenticated.clone(),
             hold: self.hold,
             unauthenticated: self.unauthenticated,
+            messages_per_second_per_identity: self.messages_per_second_per_identity,
             terms: Terms {
                 leeway,
                 on_expired_push: self.on_expired_push,
@@ -146,7 +148,7 @@ impl Consumers {
             &outward,
             (tracer, &shutdown),
         ));
-        let recent_decisions = rooms.pipeline.recent_decisions.clone();
+        let recent_decisions = rooms.pipeline.observer.recent_decisions.clone();
         let (revoker, known) = (outward.revoker.clone(), outward.known.clone());
         let telling = rooms.pipeline.refusals.clone().keep_telling();
         tokio::spawn(shutdown.kill.clone().run_until_cancelled_owned(telling));
@@ -243,13 +245,14 @@ impl MessageConsumers {
             clock,
             limits,
             sealing: _,
+            listener: _,
         } = parts;
         let reading = Reading {
             audiences: verifier.rules().audiences.clone(),
             audience_claims: verifier.rules().audience_claims.clone(),
             scope_claims: limits.scope_claims.clone(),
         };
-        // Whoever waits for an answer cannot do without, and the question is not acknowledged before.
+        // Anyone who waits for an answer cannot do without, and the request is not acknowledged before.
         let publisher = bus.publisher(PublishTimeout::Endless);
         let replier = bus.replier(PublishTimeout::Endless);
         let (of_clients, of_others) = (
@@ -265,7 +268,8 @@ impl MessageConsumers {
                 revoked: outward.revoked.clone(),
                 outbound: outward.outbound.clone(),
                 clock: clock.clone(),
-                recorder: AuthStateRecorder::new(store.clone(), metrics.clone(), outward.losses.clone()),
+                recorder: AuthStateRecorder::new(store.clone(), metrics.clone(), outward.losses.clone())
+                    .limited_to(limits.connections_per_identity),
                 idempotency: limits.idempotency.map(|window| {
                     let revoked = outward.revoked.clone();
                     Idempotency::new(
@@ -288,7 +292,7 @@ impl MessageConsumers {
                 dead_letters: of_others.clone(),
                 metrics: metrics.clone(),
                 tracer,
-                recent_decisions: outward.outbound.recent_decisions.clone(),
+                observer: outward.outbound.observer.clone(),
                 audit: outward.audit.clone(),
                 stopping: shutdown.stop.clone(),
                 refusals: Arc::default(),
@@ -301,7 +305,9 @@ impl MessageConsumers {
     }
 
     async fn work_on_messages(self: Arc<Self>, mut intake: QueueConsumer, prefetch: u16, kill: CancellationToken) {
-        self.know_what_is_revoked(&kill).await;
+        if intake.unless_stopped(self.know_what_is_revoked(&kill)).await.is_none() {
+            return;
+        }
         let taken = TaskTracker::new();
         let abandon = CancellationToken::new();
         let room = Arc::new(Semaphore::new(usize::from(prefetch)));
@@ -335,7 +341,10 @@ impl MessageConsumers {
     async fn take_message(&self, delivery: Delivery) {
         if let Some(reason) = batch::why_unreadable(&delivery.message) {
             let queue = self.pipeline.names.messages_by(&delivery.routing_key);
-            return match self.dead_letters[0].bury_unreadable(&delivery, reason, queue).await {
+            return match self.dead_letters[0]
+                .dead_letter_unreadable(&delivery, reason, queue)
+                .await
+            {
                 Ok(()) => delivery.ack(),
                 Err(reason) => self.pipeline.give_back(delivery, &reason).await,
             };
@@ -351,12 +360,14 @@ impl MessageConsumers {
     }
 
     async fn work_on_retry(self: Arc<Self>, intake: QueueConsumer, kill: CancellationToken) {
-        self.know_what_is_revoked(&kill).await;
+        if intake.unless_stopped(self.know_what_is_revoked(&kill)).await.is_none() {
+            return;
+        }
         one_at_a_time(intake, kill, |delivery| self.pipeline.run(delivery)).await;
     }
 
     /// A worker that has just started would refuse what it cannot judge; so it waits a moment, but not for a store that is
-    /// away.
+    /// away. One that is told to stop before gives back what it was given.
     async fn know_what_is_revoked(&self, kill: &CancellationToken) {
         let revoked = &self.pipeline.revoked;
         let known = async {
@@ -377,7 +388,7 @@ impl MessageConsumers {
     }
 
     async fn take_failed(&self, dead_letters: &DeadLetterPublisher, delivery: Delivery) {
-        match dead_letters.bury_failed(&delivery).await {
+        match dead_letters.dead_letter_failed(&delivery).await {
             Ok(()) => delivery.ack(),
             Err(reason) => self.pipeline.give_back(delivery, &reason).await,
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod background;
 pub(crate) mod consumers;
+pub mod embedded;
 pub(crate) mod parts;
 pub mod program;
 pub(crate) mod queue_consumer;

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use shared::bus::{Bus, ReplyQueues};
 use shared::service::clock::Clock;
+use shared::service::config::EventForm;
 use shared::wire::grant::Policy;
 
+use crate::admin::observer::Listener;
 use crate::auth::identity::Issuer;
 use crate::config::{Elevation, HoldOverflow, Policies, PublicTypes, RequiredScopes, Strategy};
 use crate::message::opening::Sealing;
-use crate::store::{HoldLimits, Store, UnauthenticatedLimits};
+use crate::store::{ConnectionLimit, HoldLimits, Store, UnauthenticatedLimits};
 use crate::token::{ClaimPath, Verifier};
 
 /// What a worker works with.
@@ -30,6 +32,8 @@ pub struct Parts {
     pub limits: Limits,
     /// By what sealed messages are opened.
     pub sealing: Sealing,
+    /// Who gets each event as it happens.
+    pub listener: Option<Listener>,
 }
 
 /// How much a worker takes on, and for how long.
@@ -49,11 +53,11 @@ pub struct Limits {
     pub max_deliveries: u32,
     /// How long the handler may take over one message.
     pub handler_timeout: Duration,
-    /// For how long a message is remembered, so that it has its effect once; nothing if it is not.
+    /// For how long a message is remembered, so that it has its effect once; none if it is not.
     pub idempotency: Option<Duration>,
     /// How much is held until a fresh token comes, and for how long.
     pub hold: HoldLimits,
-    /// How much of connections that are nobody's yet.
+    /// How much of connections that are no one's yet.
     pub unauthenticated: UnauthenticatedLimits,
     /// What terminators do when they have something for a connection whose authentication has expired.
     pub on_expired_push: Policy,
@@ -63,7 +67,7 @@ pub struct Limits {
     pub strategy: Strategy,
     /// Whether who relays a message learns if its recipient is there.
     pub relay_tells_presence: bool,
-    /// Into which queues an answer may go because somebody else says so; nothing means any.
+    /// Into which queues an answer may go because someone else says so; nothing means any.
     pub reply_queues: Option<ReplyQueues>,
     /// A digest of the settings that say who may what, for other workers to compare.
     pub rules_digest: String,
@@ -77,14 +81,22 @@ pub struct Limits {
     pub required_scopes: RequiredScopes,
     /// The claims in which scopes stand.
     pub scope_claims: Vec<ClaimPath>,
-    /// Which messages anybody may send.
+    /// Which messages anyone may send.
     pub public_types: PublicTypes,
     /// In how many queues clients' messages wait.
     pub message_shards: u16,
     /// To how many queues pushes are passed on; 1 means none.
     pub push_shards: u16,
-    /// For how long what a connection that is gone misses is kept for it; nothing if it is not.
+    /// How long connections go on that a key has authenticated which was removed.
+    pub removed_key_grace: Duration,
+    /// In which form the ends of connections of lost terminators are told; none if they are not.
+    pub connection_events: Option<EventForm>,
+    /// For how long what a connection that is gone misses is kept for it; none if it is not.
     pub resume_window: Option<Duration>,
     /// Which pushes give way when too many are held.
     pub hold_overflow: HoldOverflow,
+    /// How many connections an identity may have at a time; none if any number.
+    pub connections_per_identity: Option<ConnectionLimit>,
+    /// How many messages a second an identity may send; none if any number.
+    pub messages_per_second_per_identity: Option<u32>,
 }

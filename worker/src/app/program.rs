@@ -43,7 +43,7 @@ async fn serve(
     Ok(signals.drain(deadline, worker.join()).await)
 }
 
-/// Tells whoever started us that we run, and where.
+/// Tells the one who started us that we run, and where.
 fn announce(worker: &Worker) {
     let announcement = Announcement {
         sockets: Vec::new(),

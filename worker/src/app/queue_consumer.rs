@@ -1,7 +1,7 @@
 //! Deliveries of one queue, until the worker stops.
 //!
 //! A consumer must outlive what it delivered, because to drop it is to give all
-//! of that back; so whoever holds an intake keeps it until its deliveries are done.
+//! of that back; so anyone who holds an intake keeps it until its deliveries are done.
 
 use shared::bus::{Consumer, Delivery};
 use tokio_util::sync::CancellationToken;

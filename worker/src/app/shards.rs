@@ -1,4 +1,4 @@
-//! Queues of a kind of which there may be more than the own setting says: what somebody has put there while the number was
+//! Queues of a kind of which there may be more than the own setting says: what someone has put there while the number was
 //! larger, or puts there who knows of a larger one, is taken, too.
 
 use std::sync::Arc;
@@ -74,7 +74,7 @@ mod tests {
         let names = Names::new("test");
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new(&names.common()));
         let name = |shard| names.push_shard(shard).name;
-        // Somebody had four of them.
+        // Someone had four of them.
         let left: Vec<_> = (0..4).map(|shard| bus.consumer(names.push_shard(shard), 1)).collect();
         drop(left);
         let begun = Arc::new(Mutex::new(Vec::new()));

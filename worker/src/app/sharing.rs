@@ -1,10 +1,10 @@
 //! What a worker has more of than it can handle soon, for workers that have nothing to do.
 //!
-//! A worker takes in more than it handles, or whoever proves who they are would wait in the queue behind slow messages. But
+//! A worker takes in more than it handles, or anyone who proves who they are would wait in the queue behind slow messages. But
 //! what waits here for a place ([`places`](crate::handler::places)) could be handled by a worker that has joined, or is done with
 //! its own. So a worker where something waits whenever it is looked at, be it each for a moment, tells the others; those with nothing to do say so;
 //! and then half of what waits goes back to the queue, the newest of the longest line first, as if it had not come. That is
-//! repeated while something waits here and somebody has nothing to do, and costs nothing otherwise.
+//! repeated while something waits here and someone has nothing to do, and costs nothing otherwise.
 
 use std::sync::Arc;
 use std::time::Duration;

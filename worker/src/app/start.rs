@@ -1,7 +1,7 @@
 //! From settings to what a worker works with.
 //!
-//! What an operator has to mend stops the start, all of it told at once; what
-//! mends itself (a broker or a store that is away) does not.
+//! What an operator has to fix stops the start, all of it told at once; what
+//! recovers by itself (a broker or a store that is away) does not.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ use crate::auth::identity::Issuer;
 use crate::config::{JwtAlgorithm, KeyEntry, Seal, WorkerConfig};
 use crate::handler::builtin::Application;
 use crate::message::opening::Sealing;
-use crate::revocation::provider_events::DoorError;
-use crate::store::{self, HoldLimits, Store, StoreError, UnauthenticatedLimits};
+use crate::store::{self, ConnectionLimit, HoldLimits, Store, StoreError, UnauthenticatedLimits};
 use crate::token::keys::source::SourceError;
 use crate::token::verifier::SelfTestError;
 use crate::token::{Algorithm, KeyErrors, KeyRefresher, KeySource, KeySources, Rules, Verifier};
 use crate::web::NoClient;
+use crate::web::server::ListenError;
 
 /// Why a worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +61,9 @@ pub enum StartError {
     /// `admin-listen` is taken, or not ours.
     #[error(transparent)]
     Admin(#[from] AdminError),
-    /// The same of `provider-events-listen`.
+    /// The same of `provider-events-listen` or `api-listen`.
     #[error(transparent)]
-    Events(#[from] DoorError),
+    Listen(#[from] ListenError),
 }
 
 impl StartError {
@@ -113,8 +113,15 @@ impl WorkerConfig {
             public_types: self.public_types.clone(),
             message_shards: self.broker.message_shards,
             push_shards: self.push_shards,
+            removed_key_grace: self.removed_key_grace,
+            connection_events: self.broker.connection_events,
             resume_window: self.resume_window,
             hold_overflow: self.hold_overflow,
+            connections_per_identity: self.max_connections_per_identity.map(|most| ConnectionLimit {
+                most,
+                on_more: self.on_connection_limit,
+            }),
+            messages_per_second_per_identity: self.messages_per_second_per_identity,
             on_expired_push: self.on_expired_push,
             hold,
             unauthenticated: UnauthenticatedLimits {

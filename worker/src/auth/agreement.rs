@@ -30,13 +30,16 @@ const BELIEVED: Duration = Duration::from_secs(100);
 const DIGITS: usize = 16;
 
 /// The settings beside those of tokens (`jwt-…`) that say who may what.
-const RULES: [&str; 16] = [
+const RULES: [&str; 19] = [
     "elevation",
     "handler",
     "hold-overflow",
     "hold-ttl",
     "idempotency-window",
+    "max-connections-per-identity",
     "max-deliveries",
+    "messages-per-second-per-identity",
+    "on-connection-limit",
     "on-expired-push",
     "on-unauthenticated",
     "public-types",

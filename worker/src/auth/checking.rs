@@ -9,13 +9,14 @@ use shared::credentials::Register;
 use shared::service::clock::Timestamp;
 
 use crate::app::start::{self, StartError};
-use crate::config::WorkerConfig;
-use crate::token::{KeyError, Rejection, Verified, Verifier};
+use crate::config::{WorkerConfig, scopes_in};
+use crate::token::{ClaimPath, KeyError, Rejection, Verified, Verifier};
 
 /// A verifier of a worker with these settings, whose keys have just been asked for.
 pub struct Checker {
     verifier: Arc<Verifier>,
     missing: Option<String>,
+    scope_claims: Vec<ClaimPath>,
 }
 
 /// What a worker would say.
@@ -40,13 +41,22 @@ impl Checker {
         if missing.is_none() {
             verifier.settle();
         }
-        Ok(Self { verifier, missing })
+        Ok(Self {
+            verifier,
+            missing,
+            scope_claims: config.jwt_scope_claims.to_vec(),
+        })
     }
 
     /// What is wrong with keys that are not used.
     pub fn passed_over(&self) -> Vec<String> {
         let keys = self.verifier.keys();
         keys.passed_over().iter().map(KeyError::to_string).collect()
+    }
+
+    /// The scopes that a worker finds in what a token proved.
+    pub fn scopes<'v>(&'v self, verified: &'v Verified) -> impl Iterator<Item = &'v str> {
+        scopes_in(&verified.claims, &self.scope_claims).filter(|scope| !scope.is_empty())
     }
 
     /// What that token proves at that moment.

@@ -1,8 +1,8 @@
 //! Who a verified token speaks for.
 //!
 //! Two issuers may both have an `alice`, so a subject means nothing without its
-//! issuer, and whoever compares identities compares both. A [`Subject`] outside
-//! of this crate is proof: nobody but the verifier, and what the crate keeps of
+//! issuer, and anyone who compares identities compares both. A [`Subject`] outside
+//! of this crate is proof: no one but the verifier, and what the crate keeps of
 //! its verdicts, can make one. An [`Issuer`] is only a name, since the operator
 //! writes it into the configuration.
 
@@ -112,12 +112,12 @@ impl Identity {
         Self { issuer, subject, tag }
     }
 
-    /// Nobody: whoever sends a public message without a good token. No token's subject is empty.
+    /// No one: anyone who sends a public message without a good token. No token's subject is empty.
     pub(crate) fn anonymous() -> Self {
         Self::new(Issuer::new(""), Subject::new(""))
     }
 
-    /// Whether nobody has proved who it is.
+    /// Whether no one has proved who it is.
     pub fn is_anonymous(&self) -> bool {
         self.subject.as_str().is_empty()
     }
@@ -128,7 +128,7 @@ impl Identity {
     }
 }
 
-/// The tag of an identity that somebody names, and that nobody has proved: for whoever pushes to it or revokes it.
+/// The tag of an identity that someone names, and that no one has proved: for anyone who pushes to it or revokes it.
 pub fn tag_of(issuer: &Issuer, subject: &str) -> IdentityTag {
     IdentityTag::of(&digest_of(issuer, subject))
 }

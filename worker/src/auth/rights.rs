@@ -1,6 +1,6 @@
 //! What a token allows, and what two of one identity both allow: pure.
 //!
-//! Nobody but the application knows what its claims mean. What is known is that a
+//! No one but the application knows what its claims mean. What is known is that a
 //! claim which both tokens have alike, both allow. So a token is taken apart: of a list its items, of a text of scopes
 //! (`scope`, `scp`) the words, of an object the members; anything else is one part. A claim that takes something away has to
 //! stand in every token.
@@ -37,7 +37,7 @@ const OF_ONE_TOKEN: [&str; 16] = [
     "uti",
 ];
 
-/// How much is kept of a part's digest, in hexadecimal digits: nobody chooses the claims of their token.
+/// How much is kept of a part's digest, in hexadecimal digits: no one chooses the claims of their token.
 const DIGITS: usize = 12;
 
 /// What a token allowed: the digests of the parts of its claims, sorted, one after the other.
@@ -162,7 +162,7 @@ fn lesser_claim(name: &str, value: &Value, other: &Allowed) -> Option<Value> {
     })
 }
 
-/// Nothing if nothing of it is left.
+/// None if nothing of it is left.
 fn lesser_value(at: &str, value: &Value, other: &Allowed) -> Option<Value> {
     match value {
         Value::Array(items) => {

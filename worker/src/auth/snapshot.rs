@@ -9,9 +9,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::service::clock::Timestamp;
-use shared::wire::envelope::Standing;
+use shared::wire::envelope::AuthSnapshot;
 use shared::wire::grant::{Grant, Policy};
 use shared::wire::id::ConnectionId;
+use shared::wire::proof::Proof;
 use shared::wire::revocation::Subject;
 use shared::wire::tag::{ResumeSecret, TokenTag};
 
@@ -85,22 +86,22 @@ impl Principal {
 }
 
 /// The grant of a connection, in force or expired.
-pub(crate) struct Bound {
+pub(crate) struct Authenticated {
     /// Its facts.
     pub(crate) grant: Grant,
     principal: Option<Arc<str>>,
 }
 
-impl Bound {
-    /// The grant that the connection had; nothing if it had none. One that cannot be read is none: nobody is let in by it.
-    pub(crate) fn of(standing: &Standing) -> Option<Self> {
+impl Authenticated {
+    /// The grant that the connection had; none if it had none. One that cannot be read is none: no one is let in by it.
+    pub(crate) fn of(snapshot: &AuthSnapshot) -> Option<Self> {
         Some(Self {
-            grant: Grant::from_facts(standing.grant.as_deref()?)?,
-            principal: standing.principal.clone(),
+            grant: Grant::from_facts(snapshot.grant.as_deref()?)?,
+            principal: snapshot.principal.clone(),
         })
     }
 
-    /// Who it is; nothing if that is not whom the facts are about.
+    /// Who it is; none if that is not whom the facts are about.
     pub(crate) fn principal(&self) -> Option<Principal> {
         let principal = Principal::from_text(self.principal.as_deref()?)?;
         (principal.identity.tag() == self.grant.identity).then_some(principal)
@@ -113,12 +114,13 @@ impl Bound {
             token_id: self.grant.token_id,
             session: self.grant.session,
             issued_at: self.grant.issued_at,
+            proven: self.grant.proven(),
             connection: Some(connection),
         }
     }
 }
 
-/// The same for a token that somebody brought, by a connection or not.
+/// The same for a token that someone brought, by a connection or not.
 pub(crate) fn subject_of(verified: &Verified, connection: Option<ConnectionId>) -> Subject {
     let token_id = verified.token_id.as_ref();
     let session = verified.claims.get(SID).and_then(Value::as_str);
@@ -127,6 +129,7 @@ pub(crate) fn subject_of(verified: &Verified, connection: Option<ConnectionId>) 
         token_id: token_id.map(|id| identity::token_id_tag(&verified.identity.issuer, id.as_str())),
         session: session.map(|id| identity::session_tag(&verified.identity.issuer, id)),
         issued_at: verified.issued_at,
+        proven: None,
         connection,
     }
 }
@@ -157,6 +160,10 @@ impl Terms {
             token_id: subject.token_id,
             session: subject.session,
             issued_at: subject.issued_at,
+            proof: Some(Proof {
+                key: verified.key,
+                at: now,
+            }),
             on_expired_push: self.on_expired_push,
             hold_ms: u64::try_from(self.hold_ttl.as_millis()).unwrap_or(u64::MAX),
             waiting: 0,
@@ -168,6 +175,8 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use shared::wire::tag::KeyTag;
 
     use super::*;
     use crate::token::{Digest, TokenId};
@@ -186,6 +195,7 @@ mod tests {
             token_id: Some(TokenId::new("t")),
             claims,
             digest: Digest::of("a token"),
+            key: KeyTag::of(&[1; 32]),
         }
     }
 
@@ -197,11 +207,11 @@ mod tests {
         }
     }
 
-    fn standing(grant: &Grant, principal: &str) -> Standing {
-        Standing {
+    fn snapshot(grant: &Grant, principal: &str) -> AuthSnapshot {
+        AuthSnapshot {
             grant: Some(grant.to_facts().into()),
             principal: Some(principal.into()),
-            ..Standing::default()
+            ..AuthSnapshot::default()
         }
     }
 
@@ -215,6 +225,8 @@ mod tests {
         assert_eq!((grant.on_expired_push, grant.hold_ms), (Policy::Close, 60_000));
         assert_eq!((grant.waiting, grant.resumes), (0, None));
         assert_eq!(grant.issued_at, verified().issued_at);
+        let proof = grant.proof.unwrap();
+        assert_eq!((proof.key, proof.at), (verified().key, NOW));
         assert_eq!(grant.token_id, Some(identity::token_id_tag(&Issuer::new("i"), "t")));
     }
 
@@ -222,8 +234,8 @@ mod tests {
     fn a_principal_comes_back_as_it_was_proved() {
         let resume = ResumeSecret::random();
         let text = Principal::to_text(&verified(), &resume);
-        let bound = Bound::of(&standing(&terms().grant(&verified(), NOW), &text)).unwrap();
-        let principal = bound.principal().unwrap();
+        let authenticated = Authenticated::of(&snapshot(&terms().grant(&verified(), NOW), &text)).unwrap();
+        let principal = authenticated.principal().unwrap();
         assert_eq!(principal.identity, verified().identity);
         assert_eq!(principal.claims, verified().claims);
         assert_eq!(principal.resume, resume);
@@ -239,8 +251,8 @@ mod tests {
                 verified.claims.remove("sub");
             }
             let text = Principal::to_text(&verified, &ResumeSecret::random());
-            let bound = Bound::of(&standing(&terms().grant(&verified, NOW), &text)).unwrap();
-            assert_eq!(bound.principal().unwrap().identity, verified.identity);
+            let authenticated = Authenticated::of(&snapshot(&terms().grant(&verified, NOW), &text)).unwrap();
+            assert_eq!(authenticated.principal().unwrap().identity, verified.identity);
         }
     }
 
@@ -249,20 +261,25 @@ mod tests {
         let mut grant = terms().grant(&verified(), NOW);
         let text = Principal::to_text(&verified(), &ResumeSecret::random());
         grant.identity = identity::tag_of(&Issuer::new("i"), "bob");
-        assert!(Bound::of(&standing(&grant, &text)).unwrap().principal().is_none());
+        assert!(
+            Authenticated::of(&snapshot(&grant, &text))
+                .unwrap()
+                .principal()
+                .is_none()
+        );
         for unreadable in ["", "{}", r#"{"c":{"iss":"i"},"r":"0"}"#] {
-            let bound = Bound::of(&standing(&terms().grant(&verified(), NOW), unreadable)).unwrap();
-            assert!(bound.principal().is_none(), "{unreadable}");
+            let authenticated = Authenticated::of(&snapshot(&terms().grant(&verified(), NOW), unreadable)).unwrap();
+            assert!(authenticated.principal().is_none(), "{unreadable}");
         }
     }
 
     #[test]
     fn facts_that_cannot_be_read_are_no_grant() {
-        let unreadable = Standing {
+        let unreadable = AuthSnapshot {
             grant: Some("{}".into()),
-            ..Standing::default()
+            ..AuthSnapshot::default()
         };
-        assert!(Bound::of(&unreadable).is_none());
-        assert!(Bound::of(&Standing::default()).is_none());
+        assert!(Authenticated::of(&unreadable).is_none());
+        assert!(Authenticated::of(&AuthSnapshot::default()).is_none());
     }
 }

@@ -25,7 +25,7 @@ pub struct UpstreamUrl(Url);
 const HTTP: &str = "http:";
 
 impl UpstreamUrl {
-    /// The URL, password and all: for whoever connects.
+    /// The URL, password and all: for anyone who connects.
     pub fn expose(&self) -> &Url {
         &self.0
     }

@@ -13,7 +13,7 @@ use crate::token::keys::source::{SECRET, shown};
 pub struct KeyEntry(String);
 
 impl KeyEntry {
-    /// The entry as it was written: for whoever understands it.
+    /// The entry as it was written: for anyone who understands it.
     pub fn expose(&self) -> &str {
         &self.0
     }

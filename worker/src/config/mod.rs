@@ -1,5 +1,6 @@
 //! What a worker is told: its settings, which are also its manual.
 
+mod api_scope;
 mod event_issuer;
 mod handler_kind;
 mod key_entry;
@@ -17,15 +18,17 @@ use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMo
 use shared::wire::grant::Policy;
 
 use crate::auth::identity::{Issuer, TENANT};
-use crate::store::StoreFiles;
+use crate::store::{OnConnectionLimit, StoreFiles};
 use crate::token::{ClaimPath, Discovery, Other, Reach, RequiredClaim, TokenType, UrlError};
 
+pub use api_scope::ApiScope;
 pub use event_issuer::EventIssuer;
 pub use handler_kind::{HandlerKind, UpstreamUrl};
 pub use key_entry::KeyEntry;
 pub use policies::Policies;
 pub use public_types::PublicTypes;
 pub use required_scopes::{Reading, RequiredScopes};
+pub(crate) use required_scopes::{has as has_scope, scopes_in};
 pub use store_url::{StoreForm, StoreUrl};
 
 shared::settings! {
@@ -37,9 +40,13 @@ shared::settings! {
         /// The address and port of `/livez`, `/readyz` and `/metrics`, or `off`. Several workers on one machine need
         /// different ports.
         pub admin_listen: Option<SocketAddr> = "127.0.0.1:9091",
+        /// Names under which the admin port may be asked, comma separated, besides IP addresses and `localhost`. A page in
+        /// an operator's browser could otherwise read it under a name of its own (DNS rebinding), so other names get 421;
+        /// `/livez` answers to all.
+        pub admin_allowed_hosts: Vec<String> = "",
         /// Whether `/console` on `admin-listen` serves a live page: token verifications, decisions and their reasons, rates
         /// and latencies. It is unauthenticated: keep the port on loopback or behind a firewall. It never shows tokens or
-        /// payloads, and answers to IP addresses and `localhost` only; from another machine, forward the port.
+        /// payloads, and answers as `admin-allowed-hosts` says; from another machine, forward the port.
         pub console: bool = "off",
         /// The store of each connection's authentication, the same for all workers: `redis://user:password@host:port`,
         /// `rediss://` for TLS, `redis-cluster://host:port,host:port` for a cluster and `rediss-cluster://` for one with TLS,
@@ -225,6 +232,16 @@ shared::settings! {
         /// How often the broker delivers a message that workers fail to handle before it is dead-lettered. The queue keeps
         /// the number that it was declared with, so all workers must agree on it.
         pub max_deliveries: u32 = "5" in "2"..="20",
+        /// How many connections of one identity may be authenticated at a time, on all terminators together, or `off`. A
+        /// connection counts until it closes or logs out; one that did not close properly, until it is found gone.
+        pub max_connections_per_identity: Option<u64> = "off" in "1"..="1000",
+        /// What happens to one connection more: `refuse` answers it with `forbidden` and closes it with 4505; `close-oldest`
+        /// accepts it, and closes the one that was authenticated first with 4505.
+        pub on_connection_limit: OnConnectionLimit = "refuse",
+        /// How many messages one identity may send in a second, on all its connections and through the queue together, or
+        /// `off`; as many may come at once. More are refused with `rate_limited` and `retry_after_ms`. Each message then
+        /// costs one more call of the store; while that is unavailable, messages are not limited.
+        pub messages_per_second_per_identity: Option<u32> = "off" in "1"..="1000000",
         /// Which pushes are dropped when more are held than `hold-max-messages` or `hold-max-bytes` allow: the `newest`
         /// (its producer gets the outcome `refused`, `hold_overflow`), or the `oldest`, to make room for it (the producer
         /// of the oldest gets that outcome). In either case the identity's next connection is told how many were `missed`.
@@ -236,6 +253,10 @@ shared::settings! {
         pub resume_window: Option<Duration> = "2m" in "1s"..="1h",
         /// How long the handler, and the application behind it, may take for one message before its client is told `busy`.
         pub handler_timeout: Duration = "30s" in "10ms"..="1h",
+        /// How long connections may go on that a key has authenticated which is removed from `jwt-keys`. Their clients are
+        /// asked for a fresh token at once; connections without one are closed with 4503 when this time is over. With `0s`
+        /// they are closed as soon as a worker sees that the key is gone.
+        pub removed_key_grace: Duration = "30s" in "0s"..="24h",
         /// How many revocations may be in force at a time. Each is kept for as long as a token that it applies to could
         /// live (`jwt-max-lifetime`, and what is held), so this number divided by that time is the sustainable rate. None
         /// displaces another: one too many is refused, and its producer told. Each takes some 150 bytes in every worker and
@@ -253,6 +274,22 @@ shared::settings! {
         /// `https://acme.okta.com=https://acme.okta.com/oauth2/default`. The subject of such an event is compared with
         /// `jwt-subject-claim` of the other issuer's tokens. All other issuers may only revoke their own subjects.
         pub provider_events_issuers: Vec<EventIssuer> = "",
+        /// The address and port on which backends push, revoke and look at connections by HTTP, or `off`: see
+        /// docs/http-api.md. It speaks plain HTTP: put TLS in front of it.
+        pub api_listen: Option<SocketAddr> = "off",
+        /// A file with the keys of those backends, one a line: a name, the key (32 to 256 characters) or
+        /// `sha256:` and the SHA-256 of the key in hexadecimal, and what the key allows, comma separated: `push`, `revoke`, `inspect`.
+        /// It is read again when it changes.
+        pub api_keys: Option<PathBuf> = "off",
+        /// The scope by which a token of `jwt-issuer` is accepted in place of a key, or `off`: with `countersign` a token that
+        /// has this scope in a claim of `jwt-scope-claims` may do everything, one with `countersign:push`,
+        /// `countersign:revoke` or `countersign:inspect` that alone. Choose a scope that no token of a user has.
+        pub api_scope: Option<ApiScope> = "off",
+        /// How many requests a second each key, and each subject of a token, may make; a second's worth may come at once. More
+        /// get 429. Each worker counts for itself.
+        pub api_requests_per_second: u32 = "100" in "1"..="100000",
+        /// The size in bytes of the largest request body; a larger one gets 413.
+        pub api_max_body_size: Size = "1MiB" in "1KiB"..="16MiB",
         /// How long one call of the store may take. After that the message that needs it is refused with
         /// `auth_unavailable`: its client is neither authenticated nor logged out.
         pub store_timeout: Duration = "500ms" in "10ms"..="1m",
@@ -279,7 +316,7 @@ impl WorkerConfig {
         }
     }
 
-    /// Rules for the tokens of nobody.
+    /// Rules for the tokens of no one.
     fn strangers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
         let is_known = |name: &str| self.jwt_issuer.iter().any(|one| Issuer::new(one.as_str()).covers(name));
         let unknown =
@@ -327,7 +364,7 @@ impl WorkerConfig {
         crowded.chain(lost)
     }
 
-    /// Issuers of events, or of those whom they are about, that are nobody's here.
+    /// Issuers of events, or of those whom they are about, that are no one's here.
     fn strange_speakers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
         let is_known = |name: &str| self.jwt_issuer.iter().any(|one| one == name);
         let strange = self
@@ -335,6 +372,26 @@ impl WorkerConfig {
             .iter()
             .filter(move |entry| !is_known(entry.speaker()) || !is_known(entry.about()));
         strange.map(|_| Conflict::new("provider-events-issuers", "names an issuer that is not in `jwt-issuer`"))
+    }
+
+    /// A door that no one could pass, or a key to none.
+    fn closed_door(&self) -> Option<Conflict> {
+        let has_keys = self.api_keys.is_some() || self.api_scope.is_some();
+        match (self.api_listen, has_keys) {
+            (Some(_), false) => Some(Conflict::new(
+                "api-listen",
+                "needs keys that are accepted: set `api-keys` or `api-scope` too",
+            )),
+            (None, true) => Some(Conflict::new(
+                if self.api_keys.is_some() {
+                    "api-keys"
+                } else {
+                    "api-scope"
+                },
+                "needs a port: set `api-listen` too",
+            )),
+            _ => None,
+        }
     }
 
     /// Which servers are asked for keys.
@@ -413,6 +470,7 @@ Examples:
             .chain(self.strangers())
             .chain(self.lost_issuers())
             .chain(self.strange_speakers())
+            .chain(self.closed_door())
             .collect()
     }
 }
@@ -586,6 +644,16 @@ mod tests {
             assert!(errors.contains("required-scopes") && errors.contains(known), "{errors}");
         }
         assert!(with(&[("required-scopes", "issuer=i;aud=a;a=b")]).is_ok());
+    }
+
+    #[test]
+    fn a_port_for_backends_and_its_keys_go_together() {
+        let errors = |pairs: &[(&str, &str)]| with(pairs).unwrap_err().to_string();
+        assert!(errors(&[("api-listen", "127.0.0.1:0")]).contains("`api-keys` or `api-scope`"));
+        for credential in [("api-keys", "/keys"), ("api-scope", "countersign")] {
+            assert!(errors(&[credential]).contains("`api-listen`"), "{credential:?}");
+            assert!(with(&[("api-listen", "127.0.0.1:0"), credential]).is_ok());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What happens to messages without valid authentication: one policy for all, and others for some types.
 //!
-//! `reauthenticate,typing=ignore`: nobody wants a notice that somebody typed five minutes ago.
+//! `reauthenticate,typing=ignore`: no one wants a notice that someone typed five minutes ago.
 
 use shared::service::config::{Shown, Value};
 use shared::wire::grant::Policy;

@@ -1,6 +1,6 @@
-//! Types of messages that anybody may send, with no token or one that is no good: `status,ticker.*`.
+//! Types of messages that anyone may send, with no token or one that is no good: `status,ticker.*`.
 //!
-//! Such a message is nobody's: neither its connection's grant nor a hold has to do with it, so that its answer is the
+//! Such a message is no one's: neither its connection's grant nor a hold has to do with it, so that its answer is the
 //! same before a log-in, in it and after it.
 
 use shared::service::config::{Shown, Value};

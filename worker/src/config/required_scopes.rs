@@ -1,6 +1,6 @@
 //! What a token must allow before a message of a type is handled: `orders.create=orders:write,admin.#=admin`.
 //!
-//! Every entry that means a type counts, so that one more entry never lets anybody in. Scopes are the words of the
+//! Every entry that means a type counts, so that one more entry never lets anyone in. Scopes are the words of the
 //! claims that `jwt-scope-claims` names: `scope` (RFC 8693 §4.2, RFC 9068 §2.2.3) and `scp`, which some issuers write
 //! instead, or wherever roles stand, each as one text with spaces or as an array of texts. An entry may be for the tokens of one issuer, or of one audience, alone:
 //! `issuer=https://partner.example;admin.#=-`, where `-` is a scope that no token has.
@@ -110,7 +110,7 @@ impl Entry {
     fn parse(item: &str) -> Option<Self> {
         let (issuer, rest) = section(item, ISSUER)?;
         let (audience, rest) = section(rest, AUDIENCE)?;
-        // A scope may hold a `=`, being perhaps a URL; a type had better not.
+        // A scope may hold a `=`, being perhaps a URL; a type should not.
         let (types, scopes) = rest.split_once('=')?;
         let types = Pattern::parse(types.trim()).filter(|types| !types.as_str().starts_with(RESERVED_PREFIX))?;
         let scopes: Vec<_> = scopes.split_ascii_whitespace().map(Box::from).collect();
@@ -138,7 +138,7 @@ impl Entry {
     }
 }
 
-/// What stands behind `name` and before the next semicolon, and the rest; nothing if it is empty.
+/// What stands behind `name` and before the next semicolon, and the rest; none if it is empty.
 fn section<'t>(text: &'t str, name: &str) -> Option<(Option<Box<str>>, &'t str)> {
     let Some(rest) = text.strip_prefix(name) else {
         return Some((None, text));
@@ -148,24 +148,22 @@ fn section<'t>(text: &'t str, name: &str) -> Option<(Option<Box<str>>, &'t str)>
     (!value.is_empty()).then(|| (Some(value.into()), rest.trim()))
 }
 
-/// Whether one of the claims names the scope. A claim of another shape names none.
-fn has(claims: &Map<String, Json>, paths: &[ClaimPath], scope: &str) -> bool {
-    if scope == NOBODY {
-        return false;
-    }
-    let words = |text: &str| text.split(' ').any(|word| word == scope);
-    paths
-        .iter()
-        .filter_map(|path| path.find(claims))
-        .any(|claim| match claim {
-            Json::String(text) => words(text),
-            Json::Array(items) => items.iter().any(|item| item.as_str() == Some(scope)),
-            _ => false,
-        })
+/// The scopes that these claims name. A claim of another shape names none.
+pub(crate) fn scopes_in<'c>(claims: &'c Map<String, Json>, paths: &'c [ClaimPath]) -> impl Iterator<Item = &'c str> {
+    paths.iter().filter_map(|path| path.find(claims)).flat_map(|claim| {
+        let words = claim.as_str().into_iter().flat_map(|text| text.split(' '));
+        let items = claim.as_array().into_iter().flatten().filter_map(Json::as_str);
+        words.chain(items)
+    })
+}
+
+/// Whether one of the claims names the scope.
+pub(crate) fn has(claims: &Map<String, Json>, paths: &[ClaimPath], scope: &str) -> bool {
+    scope != NOBODY && scopes_in(claims, paths).any(|one| one == scope)
 }
 
 /// A `scope-token` of RFC 6749 §3.3, which has neither space nor `"` nor `\`. A comma ends the entry.
-fn is_scope(text: &str) -> bool {
+pub(super) fn is_scope(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     !text.is_empty() && text.bytes().all(allowed)
 }

@@ -68,7 +68,7 @@ impl Value for StoreUrl {
 }
 
 impl StoreUrl {
-    /// What it says, password and all: for whoever connects.
+    /// What it says, password and all: for anyone who connects.
     pub const fn form(&self) -> &StoreForm {
         &self.form
     }
@@ -89,7 +89,7 @@ impl StoreUrl {
     }
 
     /// One URL of these nodes', the first with its user, the others without: as it was written.
-    fn of_cluster(&self, urls: Vec<String>) -> String {
+    fn of_cluster(&self, urls: &[String]) -> String {
         let (scheme, each) = if self.has_tls() { CLUSTER_BY_TLS } else { CLUSTER };
         let nodes = urls.iter().enumerate().map(|(place, url)| {
             let node = url.strip_prefix(each).unwrap_or(url);
@@ -106,12 +106,12 @@ impl StoreUrl {
         self.file.as_deref()
     }
 
-    /// The URL as it was written, password and all: for whoever connects.
+    /// The URL as it was written, password and all: for anyone who connects.
     pub fn expose(&self) -> String {
         match &self.form {
             StoreForm::Memory => MEMORY.to_owned(),
             StoreForm::Redis(url) => url.clone(),
-            StoreForm::Cluster(urls) => self.of_cluster(urls.clone()),
+            StoreForm::Cluster(urls) => self.of_cluster(urls),
         }
     }
 }
@@ -133,7 +133,10 @@ impl fmt::Display for StoreUrl {
         match &self.form {
             StoreForm::Memory => f.write_str(MEMORY),
             StoreForm::Redis(url) => f.write_str(&redacted(url)),
-            StoreForm::Cluster(urls) => f.write_str(&self.of_cluster(urls.iter().map(|url| redacted(url)).collect())),
+            StoreForm::Cluster(urls) => {
+                let redacted: Vec<String> = urls.iter().map(|url| redacted(url)).collect();
+                f.write_str(&self.of_cluster(&redacted))
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The broker puts what reached its delivery limit into `<namespace>.failed`, or
 //! `<namespace>.injected.failed` if it is no client's,
 //! token and all, because it cannot look into it. A worker takes the token out,
-//! puts the rest into `<namespace>.dead` for a person to look at, and tells whoever
+//! puts the rest into `<namespace>.dead` for a person to look at, and tells anyone who
 //! asked, because a forwarded message is always settled.
 
 pub mod redact;
@@ -33,7 +33,7 @@ use crate::outbound::outcome_publisher::PushOutcomePublisher;
 use crate::outbound::pushes::push::producer;
 use crate::process::answer::error;
 
-/// Why it is dead: what the broker says, or the code of the refusal that nobody would have heard.
+/// Why it is dead: what the broker says, or the code of the refusal that no one would have heard.
 const HEADER_REASON: &str = "reason";
 /// How often it was delivered to be processed.
 const HEADER_COUNT: &str = "count";
@@ -43,7 +43,7 @@ const HEADER_QUEUE: &str = "queue";
 /// The longest text of an AMQP property (a "short string", AMQP 0-9-1 §4.2.5.3).
 const MAX_PROPERTY_BYTES: usize = 255;
 
-/// Why a message is buried, and what is known of its life.
+/// Why a message is dead-lettered, and what is known of its life.
 struct DeadLetterInfo {
     reason: String,
     first_seen_s: u64,
@@ -90,13 +90,13 @@ impl DeadLetterPublisher {
         }
     }
 
-    /// Buries what the broker gave up, and tells whoever asked. It is for the caller to acknowledge.
+    /// Buries what the broker gave up, and tells the one who asked. It is for the caller to acknowledge.
     ///
     /// # Errors
-    /// If it could not be buried, or nobody could be told.
-    pub(crate) async fn bury_failed(&self, delivery: &Delivery) -> Result<(), PublishError> {
+    /// If it could not be dead-lettered, or no one could be told.
+    pub(crate) async fn dead_letter_failed(&self, delivery: &Delivery) -> Result<(), PublishError> {
         let Some((first, entries)) = self.run_in(&delivery.message) else {
-            return self.bury_one(delivery).await;
+            return self.dead_letter_one(delivery).await;
         };
         // What the broker did not keep was never tried. Otherwise the first was, alone, and the rest goes on behind it.
         let tried = match text_header(&delivery.message.properties, DEATH_REASON) {
@@ -104,13 +104,13 @@ impl DeadLetterPublisher {
             _ => 1,
         };
         for (place, entry) in entries.iter().enumerate().take(tried) {
-            let question = run::question_at(&first, place, entry);
-            let mut message = message_of(&delivery.message, &question, entry);
+            let request = run::request_at(&first, place, entry);
+            let mut message = message_of(&delivery.message, &request, entry);
             message
                 .properties
                 .headers
                 .clone_from(&delivery.message.properties.headers);
-            self.bury_one(&delivery.part(message)).await?;
+            self.dead_letter_one(&delivery.part(message)).await?;
         }
         match rest_of(delivery, &first, &entries, tried, keys::RETRY) {
             Some(rest) => {
@@ -123,21 +123,20 @@ impl DeadLetterPublisher {
 
     /// The messages of a run, and what is told of the first, if a terminator sent one.
     fn run_in(&self, message: &Message) -> Option<(ForwardedMessage, Vec<Entry>)> {
-        let first =
-            ForwardedMessage::read(&message.properties).filter(|question| question.notice == MessageKind::Run)?;
+        let first = ForwardedMessage::read(&message.properties).filter(|request| request.notice == MessageKind::Run)?;
         let entries = run::decode(&message.body).ok()?;
         self.is_of_terminator(message).then_some((first, entries))
     }
 
-    async fn bury_one(&self, delivery: &Delivery) -> Result<(), PublishError> {
+    async fn dead_letter_one(&self, delivery: &Delivery) -> Result<(), PublishError> {
         let mut info = self.info_of_failed(delivery);
         let sealed = is_sealed(&delivery.message.body) && self.is_of_terminator(&delivery.message);
         if !sealed {
             self.publish(dead_letter(&delivery.message, info)).await?;
             return self.tell(&delivery.message).await;
         }
-        let stamp = ForwardedMessage::read(&delivery.message.properties).map(|question| question.stamp);
-        match self.opening.open(stamp, &delivery.message.body) {
+        let message_id = ForwardedMessage::read(&delivery.message.properties).map(|request| request.message_id);
+        match self.opening.open(message_id, &delivery.message.body) {
             Ok(body) => {
                 let opened = Message {
                     body,
@@ -147,7 +146,7 @@ impl DeadLetterPublisher {
                 self.tell(&opened).await
             }
             Err(why) => {
-                self.opening.tell(stamp, why);
+                self.opening.tell(message_id, why);
                 info.reason = why.to_string();
                 self.publish(sealed_letter(&delivery.message, info)).await?;
                 self.tell(&delivery.message).await
@@ -158,8 +157,8 @@ impl DeadLetterPublisher {
     /// Buries a client's message that cannot be opened, as it came: sealed, token and all. It is for the caller to acknowledge.
     ///
     /// # Errors
-    /// If it could not be buried.
-    pub(crate) async fn bury_unsealable(
+    /// If it could not be dead-lettered.
+    pub(crate) async fn dead_letter_unsealable(
         &self,
         delivery: &Delivery,
         why: Unsealable,
@@ -179,20 +178,21 @@ impl DeadLetterPublisher {
         self.publish(letter).await
     }
 
-    /// Buries a message whose refusal nobody would hear. It is for the caller to acknowledge.
+    /// Buries a message whose refusal no one would hear. It is for the caller to acknowledge.
     ///
     /// # Errors
-    /// If it could not be buried.
-    pub(crate) async fn bury_refused(&self, delivery: &Delivery, code: ErrorCode) -> Result<(), PublishError> {
-        self.bury_unheard(delivery, code, self.names.injected().name).await
+    /// If it could not be dead-lettered.
+    pub(crate) async fn dead_letter_refused(&self, delivery: &Delivery, code: ErrorCode) -> Result<(), PublishError> {
+        self.dead_letter_unheard(delivery, code, self.names.injected().name)
+            .await
     }
 
     /// Buries what terminators or workers sent as many messages in one and that cannot be read, whole. It is for the caller to
     /// acknowledge.
     ///
     /// # Errors
-    /// If it could not be buried.
-    pub(crate) async fn bury_unreadable(
+    /// If it could not be dead-lettered.
+    pub(crate) async fn dead_letter_unreadable(
         &self,
         delivery: &Delivery,
         reason: &str,
@@ -216,8 +216,8 @@ impl DeadLetterPublisher {
     /// The same for what came out of `queue`.
     ///
     /// # Errors
-    /// If it could not be buried.
-    pub(crate) async fn bury_unheard(
+    /// If it could not be dead-lettered.
+    pub(crate) async fn dead_letter_unheard(
         &self,
         delivery: &Delivery,
         code: ErrorCode,
@@ -246,7 +246,7 @@ impl DeadLetterPublisher {
         Ok(())
     }
 
-    /// Tells whoever asked that there will be no other answer.
+    /// Tells the one who asked that there will be no other answer.
     async fn tell(&self, message: &Message) -> Result<(), PublishError> {
         let Some(reply_to) = &message.properties.reply_to else {
             return Ok(());
@@ -260,11 +260,11 @@ impl DeadLetterPublisher {
             return self.tell_producer(message).await;
         }
         let answer = last_answer(message).to_message(message.properties.correlation_id.clone(), last_word(message));
-        let publisher = match self.names.is_ours(reply_to) {
-            true => &self.publisher,
-            false => &self.replier,
+        let (publisher, route) = match self.names.is_ours(reply_to) {
+            true => (&self.publisher, Route::queue(reply_to)),
+            false => (&self.replier, Route::queue(reply_to).foreign()),
         };
-        match publisher.publish(Route::queue(reply_to), answer).await {
+        match publisher.publish(route, answer).await {
             Err(PublishError::Unroutable | PublishError::Malformed) => {
                 self.metrics.answer_lost(Lost::Unroutable);
                 Ok(())
@@ -277,8 +277,8 @@ impl DeadLetterPublisher {
         }
     }
 
-    /// Whether a terminator sent what the broker gave up. Whoever moved it there knew by which exchange it had come, and so does
-    /// the broker. All else may be anybody's, whatever it says.
+    /// Whether a terminator sent what the broker gave up. The one who moved it there knew by which exchange it had come, and so does
+    /// the broker. All else may be anyone's, whatever it says.
     fn is_of_terminator(&self, message: &Message) -> bool {
         let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
         let [retry, _] = self.names.retries(self.max_deliveries);
@@ -289,7 +289,7 @@ impl DeadLetterPublisher {
         }
     }
 
-    /// Tells whoever pushed or revoked, in the words for those.
+    /// Tells the one who pushed or revoked, in the words for those.
     async fn tell_producer(&self, message: &Message) -> Result<(), PublishError> {
         let Some(producer) = producer(&message.properties, &self.names) else {
             return Ok(());
@@ -316,20 +316,20 @@ impl DeadLetterPublisher {
     }
 }
 
-/// What is said around the last word: a terminator knows by it which sending of its question is settled.
+/// What is said around the last word: a terminator knows by it which sending of its request is settled.
 fn last_answer(message: &Message) -> Reply {
-    let question = ForwardedMessage::read(&message.properties);
+    let request = ForwardedMessage::read(&message.properties);
     Reply {
-        second: question.as_ref().is_some_and(|question| question.standing.again),
+        second: request.as_ref().is_some_and(|request| request.snapshot.again),
         // As good as all: what could not be released is asked for again.
-        left: question.filter(is_release).map_or(0, |_| u64::from(u32::MAX)),
+        left: request.filter(is_release).map_or(0, |_| u64::from(u32::MAX)),
         ..Reply::ONLY
     }
 }
 
 /// The refusal. Of what no client has asked there is nothing to say.
 fn last_word(message: &Message) -> Bytes {
-    if ForwardedMessage::read(&message.properties).is_some_and(|question| is_release(&question)) {
+    if ForwardedMessage::read(&message.properties).is_some_and(|request| is_release(&request)) {
         return Bytes::new();
     }
     let id = match ClientMessage::parse(&message.body, MAX_FORWARDED_BYTES) {
@@ -339,7 +339,7 @@ fn last_word(message: &Message) -> Bytes {
     error(id.as_ref(), &refusal(message, "the message could not be handled"), None)
 }
 
-/// What whoever asked is told. What the broker did not keep was never handled: a policy of its operator's may say so.
+/// What the one who asked is told. What the broker did not keep was never handled: a policy of its operator's may say so.
 fn refusal(message: &Message, otherwise: &str) -> ErrorBody {
     match text_header(&message.properties, DEATH_REASON) {
         Some("expired" | "maxlen") => ErrorBody::new(ErrorCode::Busy, "no worker took it in time; try again"),
@@ -347,11 +347,11 @@ fn refusal(message: &Message, otherwise: &str) -> ErrorBody {
     }
 }
 
-const fn is_release(question: &ForwardedMessage) -> bool {
-    matches!(question.notice, MessageKind::Release { .. })
+const fn is_release(request: &ForwardedMessage) -> bool {
+    matches!(request.notice, MessageKind::Release { .. })
 }
 
-/// The message without its token and without what would make it a question again.
+/// The message without its token and without what would make it a request again.
 fn dead_letter(message: &Message, info: DeadLetterInfo) -> Message {
     let mut body = redact::body(&message.body);
     // Cut only now: half a token has no token's shape.
@@ -381,7 +381,7 @@ fn dead_letter(message: &Message, info: DeadLetterInfo) -> Message {
     }
 }
 
-/// The message as it is, sealed. Nobody reads a token in it who has no key.
+/// The message as it is, sealed. No one reads a token in it who has no key.
 fn sealed_letter(message: &Message, info: DeadLetterInfo) -> Message {
     let mut letter = dead_letter(message, info);
     letter.body = message.body.slice(..message.body.len().min(MAX_FORWARDED_BYTES));
@@ -401,8 +401,8 @@ impl DeadLetterInfo {
     }
 }
 
-/// What a terminator says of the connection (`shared::wire::envelope::request`): the claims of whoever is on it, and by what it
-/// can be resumed, are nobody else's to read.
+/// What a terminator says of the connection (`shared::wire::envelope::request`): the claims of anyone who is on it, and by what it
+/// can be resumed, are no one else's to read.
 const OF_THE_CONNECTION: [&str; 3] = ["grant", "principal", "resume"];
 
 /// How many bytes of the sender's own headers are kept: with all the rest they fit into the smallest frame that a broker may

@@ -5,7 +5,7 @@
 //!
 //! The least signature that any key here accepts is 32 bytes (HS256, RFC 7518
 //! §3.2), 43 characters of base64url. So a text of base64url characters with two
-//! dots that is shorter than `LEAST_TOKEN` is no token that anybody would accept.
+//! dots that is shorter than `LEAST_TOKEN` is no token that anyone would accept.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -89,7 +89,7 @@ fn holds_token(run: &[u8]) -> bool {
     (dots >= 2 && run.len() >= LEAST_TOKEN) || (dots >= 1 && starts())
 }
 
-/// The object written anew without its member `token`; nothing if it is no object.
+/// The object written anew without its member `token`; none if it is no object.
 fn without_token_member(body: &[u8]) -> Option<Vec<u8>> {
     let members = serde_json::from_slice::<Members<'_>>(body).ok()?;
     let mut rest = Vec::with_capacity(body.len());

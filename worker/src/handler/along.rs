@@ -1,8 +1,8 @@
 //! What a handler pushes along with its answer: pure.
 //!
 //! A push that is published on its own has no order with the answer to the message that caused it: it goes through other
-//! queues. One that goes along with the answer is written to whoever asked before what the handler said after it. It goes to
-//! their connection, or to all live ones of their identity, and to nobody else: for others there are pushes.
+//! queues. One that goes along with the answer is written to the one who asked before what the handler said after it. It goes to
+//! their connection, or to all live ones of their identity, and to no one else: for others there are pushes.
 
 use sha2::{Digest as _, Sha256};
 use shared::service::chance;
@@ -28,7 +28,7 @@ pub(super) fn check(answers: &Answers, request: &Request<'_>) -> Result<(), Impr
     }
     for push in answers.pushes() {
         match push.to {
-            Whom::Connection if request.stamp.is_some() => {}
+            Whom::Connection if request.forwarded_id.is_some() => {}
             Whom::Identity if !request.identity.is_anonymous() => {}
             Whom::Connection | Whom::Identity => return Err(Improper::NobodyToPushTo),
             Whom::Others => return Err(Improper::OthersPushedTo),
@@ -73,7 +73,7 @@ mod tests {
     fn request<'a>(
         identity: &'a Identity,
         claims: &'a Map<String, serde_json::Value>,
-        stamp: Option<&str>,
+        forwarded_id: Option<&str>,
     ) -> Request<'a> {
         Request {
             identity,
@@ -82,7 +82,7 @@ mod tests {
             kind: "k",
             id: None,
             payload: None,
-            stamp: stamp.and_then(|stamp| stamp.parse().ok()),
+            forwarded_id: forwarded_id.and_then(|forwarded_id| forwarded_id.parse().ok()),
             message_id: None,
             time_left: None,
             deadline: None,
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    const STAMP: Option<&str> = Some("33e39da4c14fa57c.1.7");
+    const FORWARDED_ID: Option<&str> = Some("33e39da4c14fa57c.1.7");
 
     #[test]
     fn only_whoever_asked_can_be_pushed_to_and_only_so_much() {
@@ -101,34 +101,37 @@ mod tests {
             Identity::anonymous(),
         );
         let claims = Map::new();
-        let checked = |identity, stamp, pushes: Vec<Along>| {
+        let checked = |identity, forwarded_id, pushes: Vec<Along>| {
             let answers = pushes.into_iter().map(Answers::along);
             check(
                 &answers.fold(Answers::none(), Answers::and),
-                &request(identity, &claims, stamp),
+                &request(identity, &claims, forwarded_id),
             )
         };
         let one = |to| vec![Along::to(to, raw("1"))];
-        assert_eq!(checked(&alice, STAMP, one(Whom::Connection)), Ok(()));
+        assert_eq!(checked(&alice, FORWARDED_ID, one(Whom::Connection)), Ok(()));
         assert_eq!(checked(&alice, None, one(Whom::Identity)), Ok(()));
-        assert_eq!(checked(&nobody, STAMP, one(Whom::Connection)), Ok(()));
+        assert_eq!(checked(&nobody, FORWARDED_ID, one(Whom::Connection)), Ok(()));
         let nobody_there = Err(Improper::NobodyToPushTo);
         assert_eq!(checked(&alice, None, one(Whom::Connection)), nobody_there);
-        assert_eq!(checked(&nobody, STAMP, one(Whom::Identity)), nobody_there);
-        assert_eq!(checked(&alice, STAMP, one(Whom::Others)), Err(Improper::OthersPushedTo));
-        let many = |count| vec![Along::to(Whom::Connection, raw("1")); count];
-        assert_eq!(checked(&alice, STAMP, many(MAX_PUSHES)), Ok(()));
+        assert_eq!(checked(&nobody, FORWARDED_ID, one(Whom::Identity)), nobody_there);
         assert_eq!(
-            checked(&alice, STAMP, many(MAX_PUSHES + 1)),
+            checked(&alice, FORWARDED_ID, one(Whom::Others)),
+            Err(Improper::OthersPushedTo)
+        );
+        let many = |count| vec![Along::to(Whom::Connection, raw("1")); count];
+        assert_eq!(checked(&alice, FORWARDED_ID, many(MAX_PUSHES)), Ok(()));
+        assert_eq!(
+            checked(&alice, FORWARDED_ID, many(MAX_PUSHES + 1)),
             Err(Improper::TooManyPushes)
         );
         let large = |bytes: usize| {
             let half = |bytes| Along::to(Whom::Connection, raw(&format!("\"{}\"", "x".repeat(bytes - 2))));
             vec![half(bytes / 2), half(bytes - bytes / 2)]
         };
-        assert_eq!(checked(&alice, STAMP, large(MAX_PUSH_BYTES)), Ok(()));
+        assert_eq!(checked(&alice, FORWARDED_ID, large(MAX_PUSH_BYTES)), Ok(()));
         assert_eq!(
-            checked(&alice, STAMP, large(MAX_PUSH_BYTES + 1)),
+            checked(&alice, FORWARDED_ID, large(MAX_PUSH_BYTES + 1)),
             Err(Improper::PushesTooLarge)
         );
     }
@@ -137,16 +140,16 @@ mod tests {
     fn each_has_a_name_of_its_own_and_the_same_when_the_message_comes_again() {
         let alice = Identity::new(Issuer::new("i"), Subject::new("alice"));
         let claims = Map::new();
-        let ids = |stamp| {
+        let ids = |forwarded_id| {
             let push = || Answers::along(Along::to(Whom::Identity, raw("1")));
             let mut answers = push().and(Answers::raw(None)).and(push());
-            name(&mut answers, &request(&alice, &claims, stamp));
+            name(&mut answers, &request(&alice, &claims, forwarded_id));
             answers.pushes().map(|push| push.id.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(ids(STAMP), ids(STAMP));
-        assert_ne!(ids(STAMP), ids(Some("33e39da4c14fa57c.1.8")));
+        assert_eq!(ids(FORWARDED_ID), ids(FORWARDED_ID));
+        assert_ne!(ids(FORWARDED_ID), ids(Some("33e39da4c14fa57c.1.8")));
         assert_ne!(ids(None), ids(None));
-        let [one, other] = ids(STAMP).try_into().unwrap();
+        let [one, other] = ids(FORWARDED_ID).try_into().unwrap();
         assert!(one != other && one.len() == 32);
     }
 }

@@ -10,7 +10,7 @@ use shared::wire::protocol::{Details, Effect, ErrorCode};
 pub const MAX_ANSWERS: usize = 1_024;
 
 /// What a handler has to say to a message, in order: answers, of which each becomes a `reply`, and what it pushes along with
-/// them to whoever asked.
+/// them to the one who asked.
 #[derive(Debug, Default)]
 pub struct Answers(pub(super) Vec<Said>);
 
@@ -42,7 +42,7 @@ pub(crate) enum Whom {
     Connection,
     /// All live connections of the identity that asked.
     Identity,
-    /// Somebody else. That cannot be.
+    /// Someone else. That cannot be.
     Others,
 }
 
@@ -88,7 +88,7 @@ impl Answers {
     }
 
     /// The same to all connections that the identity has now. The others have it in their own time. With an injected message
-    /// it is as any push is, and waits for the identity's next connection if it has none. With a message that is nobody's it
+    /// it is as any push is, and waits for the identity's next connection if it has none. With a message that is no one's it
     /// is a mistake.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ pub struct HandlerError {
     pub retry_after: Option<Duration>,
     /// What it shows of the application.
     pub(crate) presence: Presence,
-    /// What is known of the message's effect; nothing if the application knows, and has said what it says.
+    /// What is known of the message's effect; none if the application knows, and has said what it says.
     pub(crate) effect: Option<Effect>,
 }
 

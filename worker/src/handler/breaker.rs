@@ -1,7 +1,7 @@
 //! An application that is down is not asked: a core that is pure, and what is counted of it.
 //!
 //! By the `type` of message, because behind each may be another application. When several calls in a row have ended without
-//! any sign of life (a timeout, no connection, nobody to take the message), it counts as down: who asks is told `busy` at
+//! any sign of life (a timeout, no connection, no one to take the message), it counts as down: who asks is told `busy` at
 //! once, and when to come again, instead of waiting for nothing and taking a place meanwhile. Then one call is let through
 //! now and then, each after a longer pause; the first that is answered, whatever the answer, ends it. What was asked before that and
 //! ends without an answer says nothing of an application that has come back.
@@ -34,7 +34,7 @@ struct Silence {
     calls: u32,
     /// When it came back, if it had counted as down.
     back: Option<Instant>,
-    /// When it counts as down: until when nobody is let through.
+    /// When it counts as down: until when no one is let through.
     closed: Option<Closed>,
     last: Instant,
 }
@@ -59,7 +59,7 @@ enum News {
 struct Core(HashMap<Arc<str>, Silence>);
 
 impl Core {
-    /// How long nobody is let through.
+    /// How long no one is let through.
     fn closed_for(&self, kind: &str, now: Instant) -> Option<Duration> {
         let until = self.0.get(kind)?.closed?.until;
         (now < until).then(|| until - now)
@@ -159,7 +159,7 @@ impl Breaker {
         }
     }
 
-    /// How long nobody is asked about messages of this type, if so. Who hears it need not wait for a place.
+    /// How long no one is asked about messages of this type, if so. Who hears it need not wait for a place.
     pub(crate) fn closed_for(&self, kind: &str) -> Option<Duration> {
         let left = self.lock().closed_for(kind, Instant::now())?;
         self.refused.increment(1);

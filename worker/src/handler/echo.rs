@@ -1,4 +1,4 @@
-//! The handler that needs no application: whoever asks gets back what they sent.
+//! The handler that needs no application: anyone who asks gets back what they sent.
 
 use super::{Answers, Handler, HandlerError, Request};
 

@@ -57,13 +57,13 @@ use crate::message::deadline;
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Request<'a> {
-    /// In whose name the message is: whom its token speaks for, or, if it has none, its connection's authentication.
-    /// Of a public message that nobody has proved it is [anonymous](Identity::is_anonymous).
+    /// On whose behalf the message is: whom its token speaks for, or, if it has none, its connection's authentication.
+    /// Of a public message that no one has proved it is [anonymous](Identity::is_anonymous).
     pub identity: &'a Identity,
     /// Every claim of the token that proved it, as the issuer wrote them.
     pub claims: &'a Map<String, Value>,
     /// The client (RFC 6749 §2) that the message's own token was issued to, or else that of its connection's, by the claims
-    /// that `jwt-client-claims` names; nothing if they name none.
+    /// that `jwt-client-claims` names; none if they name none.
     pub client: Option<&'a str>,
     /// The message's `type`: 1 to 128 bytes, not beginning with `auth.`.
     pub kind: &'a str,
@@ -71,9 +71,9 @@ pub struct Request<'a> {
     pub id: Option<&'a str>,
     /// One JSON text, as the client wrote it, at most 126 levels deep.
     pub payload: Option<&'a RawValue>,
-    /// Which message of which connection it is; nothing if it was injected. A message that is delivered
-    /// again (effects are at least once) has the stamp that it had.
-    pub stamp: Option<MessageId>,
+    /// Which message of which connection it is; none if it was injected. A message that is delivered
+    /// again (effects are at least once) has the message id that it had.
+    pub forwarded_id: Option<MessageId>,
     /// The `message_id` of one that was injected, if it has one.
     pub message_id: Option<&'a str>,
     /// How long its sender still waits, if they have said so (`timeout_ms`). The handler is dropped at its next `await` when
@@ -90,7 +90,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// What is to be told to whoever the handler asks, so that they go on with the message's trace: see
+    /// What is to be told to anyone who the handler asks, so that they go on with the message's trace: see
     /// [`trace::headers`](crate::process::trace::headers).
     pub fn trace_headers(&self) -> Vec<(&'static str, String)> {
         crate::process::trace::headers()
@@ -99,19 +99,19 @@ impl Request<'_> {
     /// A name for the message that it has each time that it comes, and that no other message has: up to 64 visible
     /// characters of ASCII. Where `idempotency-window` is on and the client gave the message an `id`, it is made of the identity,
     /// the client of its token and that `id`: the same when the client sends it again, on whatever connection. Else, and for strangers, it is
-    /// the same only each time that the message is delivered. Nothing if there is none to be had: of an injected message
+    /// the same only each time that the message is delivered. None if there is none to be had: of an injected message
     /// whose producer gave it no `message_id`. When such a one comes again, it may have one that it had not at first.
     ///
-    /// Effects are at least once, and by this they become once: whoever keeps the keys of what is done need not do it
+    /// Effects are at least once, and by this they become once: anyone who keeps the keys of what is done need not do it
     /// again.
     pub fn idempotency_key(&self) -> Option<String> {
-        // Somebody else, or another client, may use the same id for something else; and strangers are nobody in particular.
+        // Someone else, or another client, may use the same id for something else; and strangers are no one in particular.
         let named = self.named && !self.identity.is_anonymous();
         let digest = Sha256::new().chain_update(self.identity.tag().to_string());
-        let digest = match (self.id.filter(|_| named), self.stamp) {
+        let digest = match (self.id.filter(|_| named), self.forwarded_id) {
             // No `message_id` has a NUL.
             (Some(id), _) => digest.chain_update([0]).chain_update(id),
-            (None, Some(stamp)) => return Some(stamp.to_string()),
+            (None, Some(forwarded_id)) => return Some(forwarded_id.to_string()),
             (None, None) => digest.chain_update(self.message_id?),
         };
         let digest = match self.client {
@@ -144,16 +144,16 @@ impl Request<'_> {
 /// A program with a handler of its own is a worker with all settings of `worker` but `handler`:
 /// [`program::run_with`](crate::app::program::run_with) is its `main`, as `examples/orders.rs` shows.
 ///
-/// - Many messages are handled at a time (the setting `concurrency`), in no order, those of one connection too. Whoever
-///   needs an order keeps it by [`Request::stamp`].
+/// - Many messages are handled at a time (the setting `concurrency`), in no order, those of one connection too. Anyone who
+///   needs an order keeps it by [`Request::forwarded_id`].
 /// - Effects are at least once: when a worker dies, its messages are handled again. [`Request::idempotency_key`] is then
 ///   the same.
-/// - What it [pushes along](Answers::push_to_connection) is written to whoever asked before the answer; what it publishes
+/// - What it [pushes along](Answers::push_to_connection) is written to the one who asked before the answer; what it publishes
 ///   elsewhere has no order with it.
 /// - A handler that takes longer than `handler-timeout`, or than its client waits ([`Request::time_left`]), is dropped at its next `await`, and its client told
 ///   `busy` or `deadline_exceeded`; one that panics, `internal`.
 /// - While all of `concurrency` are at work, or its share for the message's `type` or identity is, nothing more of that is
-///   begun. What must not wait for that had better not be awaited in here.
+///   begun. What must not wait for that should not be awaited in here.
 /// - When several in a row have taken too long, no message of that `type` is handled for some seconds: clients are told
 ///   `busy`.
 ///
@@ -206,6 +206,7 @@ impl Request<'_> {
 /// #         clock: Arc::new(SystemClock),
 /// #         limits: config.limits(),
 /// #         sealing: worker::Sealing::OFF,
+/// #         listener: None,
 /// #     }
 /// # }
 /// #
@@ -278,7 +279,7 @@ pub(crate) enum Failure {
     Panic,
     /// It took too long, and was cancelled.
     Timeout,
-    /// Nobody waits for it any more, and it was cancelled; and what that shows of it.
+    /// No one waits for it any more, and it was cancelled; and what that shows of it.
     Deadline(Presence),
     /// Its sender has given the message up, and it was cancelled.
     GivenUp,

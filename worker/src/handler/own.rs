@@ -46,7 +46,7 @@ pub(crate) enum Improper {
     PushesTooLarge,
 }
 
-/// What an application calls something, without its prefix; nothing if it cannot be a code.
+/// What an application calls something, without its prefix; none if it cannot be a code.
 pub(super) fn bare(code: &str) -> Option<&str> {
     let bare = code.strip_prefix(OWN_PREFIX).unwrap_or(code);
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);

@@ -9,7 +9,7 @@
 //! same push again, which clients are shown once.
 //!
 //! The sender's name is the one that the token proved: nothing in the message can say
-//! otherwise. Messages that are in flight together may pass each other; whoever waits
+//! otherwise. Messages that are in flight together may pass each other; anyone who waits
 //! for each reply keeps them in order.
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use shared::service::chance;
+use shared::wire::object::Object;
 use shared::wire::protocol::ErrorCode;
 use shared::wire::tag::IdentityTag;
 
@@ -48,7 +49,7 @@ struct Accepted {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked<'a> {
-    to: To,
+    to: Object<To>,
     #[serde(borrow)]
     payload: &'a RawValue,
 }
@@ -78,16 +79,17 @@ impl Relay {
             return Err(HandlerError::new(ErrorCode::AuthRequired, why));
         }
         let text = request.payload.map_or("null", RawValue::get);
-        let asked: Asked<'_> = serde_json::from_str(text).map_err(|_| {
+        let Object(asked): Object<Asked<'_>> = serde_json::from_str(text).map_err(|_| {
             refused("the payload is not `{\"to\": {\"subject\": …}, \"payload\": …}`, with an `issuer` if there are several")
         })?;
         let relayed = Relayed {
             from: Identity::of(request),
             payload: asked.payload,
         };
+        let Object(to) = &asked.to;
         // All of it came as JSON, so it can be written as JSON.
         let payload = serde_json::to_vec(&relayed).unwrap_or_default();
-        let identity = identity::tag_of(&self.issuer(asked.to.issuer.as_deref())?, subject(&asked.to)?);
+        let identity = identity::tag_of(&self.issuer(to.issuer.as_deref())?, subject(to)?);
         let push = Push::relayed(
             request.identity.tag(),
             identity,

@@ -5,7 +5,7 @@ use crate::auth::identity::{Issuer, Subject};
 fn an_id_names_a_message_of_somebody_and_none_of_a_stranger() {
     let alice = Identity::new(Issuer::new("i"), Subject::new("alice"));
     let nobody = Identity::anonymous();
-    let stamp = |sequence: u64| format!("33e39da4c14fa57c.1.{sequence}").parse().ok();
+    let forwarded_id = |sequence: u64| format!("33e39da4c14fa57c.1.{sequence}").parse().ok();
     let claims = Map::new();
     let key = |identity: &Identity, sequence| {
         let request = Request {
@@ -15,7 +15,7 @@ fn an_id_names_a_message_of_somebody_and_none_of_a_stranger() {
             kind: "pay",
             id: Some("1"),
             payload: None,
-            stamp: stamp(sequence),
+            forwarded_id: forwarded_id(sequence),
             message_id: None,
             time_left: None,
             deadline: None,

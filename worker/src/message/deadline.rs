@@ -1,6 +1,6 @@
-//! Until when anybody waits for what a message comes to: pure.
+//! Until when anyone waits for what a message comes to: pure.
 //!
-//! A client may say with a message how long it waits (`timeout_ms`), from the terminator's receipt on. What nobody waits
+//! A client may say with a message how long it waits (`timeout_ms`), from the terminator's receipt on. What no one waits
 //! for any more is not begun: so a system that has too much to do does it for those who still wait.
 
 use std::time::Duration;
@@ -13,11 +13,11 @@ pub(crate) fn of(received: Timestamp, timeout: Option<Duration>) -> Option<Times
     timeout.map(|timeout| received.saturating_add(timeout))
 }
 
-/// How long anybody still waits; nothing if there is no deadline.
+/// How long anyone still waits; none if there is no deadline.
 ///
 /// # Errors
-/// If nobody does any more: what the client is told. It comes `again` if somebody was given it and did not bring it to its
-/// end: nobody knows what they have done.
+/// If no one does any more: what the client is told. It comes `again` if someone was given it and did not bring it to its
+/// end: no one knows what they have done.
 pub(crate) fn left(deadline: Option<Timestamp>, now: Timestamp, again: bool) -> Result<Option<Duration>, ErrorBody> {
     let Some(deadline) = deadline else { return Ok(None) };
     let left = deadline.saturating_since(now);

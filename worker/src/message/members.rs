@@ -67,7 +67,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// The text of a JSON string; nothing if its escapes are not Unicode.
+/// The text of a JSON string; none if its escapes are not Unicode.
 pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
 }

@@ -2,7 +2,7 @@
 //!
 //! What a message says decides what is done in its sender's name, so there is
 //! one reading of it or none: a member that is written twice, a lone surrogate
-//! or a wrong type refuses the message, with a sentence that says what to mend.
+//! or a wrong type refuses the message, with a sentence that says what to fix.
 //! A member that is not known is let pass, so that newer clients may talk to
 //! older workers; one of ours that is `null` is absent.
 //!
@@ -13,7 +13,7 @@
 //!
 //! The payload is the application's and is kept as it was written. serde_json
 //! skips it without looking at its depth or its escapes, so [`scan`] does, once
-//! over the whole text and without recursion: whoever parses the payload later
+//! over the whole text and without recursion: anyone who parses the payload later
 //! finds nothing in it that would exhaust a stack.
 
 pub(crate) mod deadline;
@@ -30,6 +30,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::wire::id::ConnectionId;
+use shared::wire::object::Object;
 use shared::wire::protocol::{ErrorBody, ErrorCode, MAX_ID_BYTES, RESERVED_PREFIX, TOKEN_MEMBER};
 use shared::wire::request_id::RequestId;
 use shared::wire::tag::ResumeSecret;
@@ -42,7 +43,7 @@ pub(crate) const MAX_BODY_BYTES: usize = 1_024 * 1_024;
 /// The largest message of a client: the most that terminators can be set to let in by `max-message-size`.
 pub(crate) const MAX_FORWARDED_BYTES: usize = 16 * MAX_BODY_BYTES;
 
-/// What whoever published a message is told around which something stands that nobody can read (AMQP 0-9-1 §4.2.5.3).
+/// What the one who published a message is told around which something stands that no one can read (AMQP 0-9-1 §4.2.5.3).
 pub(crate) const NOT_AMQP: &str =
     "the properties of the message are not AMQP 0-9-1: each short string in them must be UTF-8";
 
@@ -67,7 +68,7 @@ pub(crate) enum Purpose {
     Application,
     /// Us: the token proves who the client is from now on.
     Authenticate,
-    /// Us: the client is nobody from now on.
+    /// Us: the client is no one from now on.
     Forget,
 }
 
@@ -257,9 +258,9 @@ impl<'a> ClientMessage<'a> {
     /// If there is one that was never told.
     pub(crate) fn resume(&self) -> Result<Option<ResumeKey>, Fault> {
         let Some(payload) = self.payload else { return Ok(None) };
-        let payload: Option<AuthenticatePayload<'_>> =
+        let payload: Option<Object<AuthenticatePayload<'_>>> =
             serde_json::from_str(payload.get()).map_err(|_| Fault::Resume)?;
-        let Some(text) = payload.and_then(|payload| payload.resume) else {
+        let Some(text) = payload.and_then(|Object(payload)| payload.resume) else {
             return Ok(None);
         };
         let (connection, secret) = text.rsplit_once('.').ok_or(Fault::Resume)?;

@@ -8,7 +8,7 @@ use shared::wire::envelope::{ForwardedMessage, JSON};
 
 use super::origin::{HEADER_FIRST_SEEN, HEADER_ORIGIN};
 
-/// The entries of a run from `place` on, as the run that goes on by `key`; nothing if there are none.
+/// The entries of a run from `place` on, as the run that goes on by `key`; none if there are none.
 pub(crate) fn rest_of(
     delivery: &Delivery,
     first: &ForwardedMessage,
@@ -18,9 +18,9 @@ pub(crate) fn rest_of(
 ) -> Option<Message> {
     let rest = entries.get(place..)?;
     let head = rest.first()?;
-    let question = run::question_at(first, place, head);
+    let forwarded = run::request_at(first, place, head);
     let reply_to = delivery.message.properties.reply_to.as_deref().unwrap_or_default();
-    let mut message = run::to_message(&question, rest, reply_to);
+    let mut message = run::to_message(&forwarded, rest, reply_to);
     if key == keys::RETRY {
         message.properties.headers.extend(moved_headers(delivery, head));
     }
@@ -41,7 +41,7 @@ fn moved_headers(delivery: &Delivery, head: &Entry) -> [(String, Value); 2] {
 }
 
 /// One message of a run, as it would have come alone.
-pub(crate) fn message_of(run: &Message, question: &ForwardedMessage, entry: &Entry) -> Message {
+pub(crate) fn message_of(run: &Message, forwarded: &ForwardedMessage, entry: &Entry) -> Message {
     let around = &run.properties;
     let received = i64::try_from(entry.received.as_millis()).unwrap_or(i64::MAX);
     let received = (RECEIVED_MS.to_owned(), Value::Integer(received));
@@ -50,7 +50,7 @@ pub(crate) fn message_of(run: &Message, question: &ForwardedMessage, entry: &Ent
         properties: Properties {
             content_type: Some(JSON.to_owned()),
             kind: Some("message".to_owned()),
-            correlation_id: Some(question.stamp.to_string()),
+            correlation_id: Some(forwarded.message_id.to_string()),
             reply_to: around.reply_to.clone(),
             timestamp_s: Some(entry.received.as_secs()),
             headers: entry.trace.iter().cloned().chain([received]).collect(),

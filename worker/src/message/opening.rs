@@ -43,24 +43,26 @@ impl Opening {
         })
     }
 
-    /// What a terminator forwarded under that stamp. What anybody else sent has none, and is taken as it is.
+    /// What a terminator forwarded under that message id. What anyone else sent has none, and is taken as it is.
     ///
     /// # Errors
     /// Why it cannot be opened, or may not be open.
-    pub(crate) fn open(&self, stamp: Option<MessageId>, body: &Bytes) -> Result<Bytes, Unsealable> {
-        let Some(stamp) = stamp else { return Ok(body.clone()) };
+    pub(crate) fn open(&self, message_id: Option<MessageId>, body: &Bytes) -> Result<Bytes, Unsealable> {
+        let Some(message_id) = message_id else {
+            return Ok(body.clone());
+        };
         if self.sealing.required && !is_sealed(body) {
             return Err(Unsealable::Open);
         }
-        self.sealing.sealer.open(stamp, body)
+        self.sealing.sealer.open(message_id, body)
     }
 
     /// Once a minute for each cause.
-    pub(crate) fn tell(&self, stamp: Option<MessageId>, why: Unsealable) {
+    pub(crate) fn tell(&self, message_id: Option<MessageId>, why: Unsealable) {
         self.unsealable.increment(1);
         if let Some(untold) = self.told.admit(&why.to_string(), Instant::now()) {
-            let stamp = stamp.map(tracing::field::display);
-            warn!(stamp, %why, untold, "a message cannot be opened, and is dead-lettered");
+            let message_id = message_id.map(tracing::field::display);
+            warn!(message_id, %why, untold, "a message cannot be opened, and is dead-lettered");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Who sent a delivery: a client through a terminator, or anybody else.
+//! Who sent a delivery: a client through a terminator, or anyone else.
 //!
-//! A stamp, and all that a terminator says of the connection, is believed for the
+//! A message id, and all that a terminator says of the connection, is believed for the
 //! exchange that it came through, never for what it says. An injector can write any
 //! `correlation_id`, but cannot write to `<namespace>.internal`.
 
@@ -24,7 +24,7 @@ pub(crate) const HEADER_FIRST_SEEN: &str = "first_seen";
 pub(crate) enum Origin {
     /// A terminator: a client's message, or something about its connection.
     Terminator(Box<ForwardedMessage>),
-    /// Anybody: a message of no connection.
+    /// Anyone: a message of no connection.
     Injected,
 }
 
@@ -36,19 +36,19 @@ impl Origin {
         }
         // What no terminator of ours writes gets no connection's rights.
         ForwardedMessage::read(&delivery.message.properties)
-            .map_or(Self::Injected, |question| Self::Terminator(Box::new(question)))
+            .map_or(Self::Injected, |forwarded| Self::Terminator(Box::new(forwarded)))
     }
 
     /// What a terminator says, if it was one.
-    pub(crate) fn question(&self) -> Option<&ForwardedMessage> {
+    pub(crate) fn forwarded(&self) -> Option<&ForwardedMessage> {
         match self {
-            Self::Terminator(question) => Some(question),
+            Self::Terminator(forwarded) => Some(forwarded),
             Self::Injected => None,
         }
     }
 
     /// Where its answer goes. What was injected gets none into a queue of ours: it would be taken for an answer to
-    /// somebody else's question.
+    /// someone else's request.
     pub(crate) fn reply_to<'a>(&self, properties: &'a Properties, names: &Names) -> Option<&'a str> {
         let reply_to = properties.reply_to.as_deref()?;
         (*self != Self::Injected || names.may_be_answered(reply_to)).then_some(reply_to)
@@ -63,16 +63,16 @@ impl Origin {
     }
 
     /// Which message of which connection, if it is one.
-    pub(crate) fn stamp(&self) -> Option<MessageId> {
-        self.question().map(|question| question.stamp)
+    pub(crate) fn message_id(&self) -> Option<MessageId> {
+        self.forwarded().map(|forwarded| forwarded.message_id)
     }
 }
 
 /// For the journey's events.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.stamp() {
-            Some(stamp) => stamp.fmt(f),
+        match self.message_id() {
+            Some(message_id) => message_id.fmt(f),
             None => f.write_str("injected"),
         }
     }
@@ -100,12 +100,12 @@ pub(crate) fn was_moved(delivery: &Delivery, internal: &str) -> bool {
     *delivery.exchange == *internal && [keys::RETRY, keys::INJECTED].contains(&&*delivery.routing_key)
 }
 
-/// Whether it was moved here, and nobody but an injector published it.
+/// Whether it was moved here, and no one but an injector published it.
 pub(crate) fn was_injected(properties: &Properties) -> bool {
     text_header(properties, HEADER_ORIGIN) == Some(keys::MESSAGE)
 }
 
-/// When it was first seen, as far as those say who are believed: the header of whoever moved it, or a
+/// When it was first seen, as far as those say who are believed: the header of the one who moved it, or a
 /// terminator's timestamp.
 pub(crate) fn first_seen_s(delivery: &Delivery, internal: &str) -> Option<u64> {
     let properties = &delivery.message.properties;

@@ -227,6 +227,7 @@ fn a_resume_key_is_read_as_it_was_told_or_refused() {
         "1",
         "[1]",
         r#"{"resume":1}"#,
+        &format!(r#"["{key}"]"#),
         r#"{"resume":""}"#,
         r#"{"resume":"a.b"}"#,
         &format!(r#"{{"resume":"{key}","resume":"{key}"}}"#),

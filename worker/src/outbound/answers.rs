@@ -1,21 +1,20 @@
 //! Answers that were not written, and whom they are owed.
 //!
 //! An answer is for the connection that asked, or else for the one that showed its key, and so on: never for another of the
-//! identity. It is put away first, and successors are looked for second; whoever takes over is recorded first, and looks into
+//! identity. It is put away first, and successors are looked for second; anyone who takes over is recorded first, and looks into
 //! the hold second. One of the two sees the other.
 
 use bytes::Bytes;
 use shared::bus::Delivery;
 use shared::wire::envelope::{Bounced, Command, Fetch};
-use shared::wire::id::{ConnectionId, MessageId};
-use tracing::debug;
+use shared::wire::id::ConnectionId;
 
-use super::given_up::{id, stamp};
+use super::given_up::id;
 use super::metrics::GaveUp;
 use super::{Outbound, OutboundError, confirmed};
+use crate::admin::event::{Event, Subject};
 use crate::auth::successors;
-use crate::dead_letter::redact;
-use crate::store::{Decision, HeldWrite, Holding, Mailbox};
+use crate::store::{HeldWrite, Holding, Mailbox};
 
 /// An answer, as it came back.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub(super) struct Unheard {
 }
 
 impl Outbound {
-    /// Holds an answer, and tells whoever may hear it and does not know to ask for it.
+    /// Holds an answer, and tells anyone who may hear it and does not know to ask for it.
     pub(super) async fn hold_answer(
         &self,
         delivery: &Delivery,
@@ -43,12 +42,8 @@ impl Outbound {
         if self.put_away(mailbox, write).await? == Holding::Overflow {
             return self.give_up(write, mailbox, GaveUp::Overflow, Some(delivery)).await;
         }
-        let why = match unheard.why {
-            Bounced::Expired => "its authentication had expired",
-            Bounced::Gone => "no connection that may receive it was open",
-        };
-        self.note_answer(write, "answer_held", why.to_owned()).await;
-        let owed_to = successors::last_heir(&*self.store, unheard.asked_by).await?;
+        self.note_write(write, Event::ReplyHeld { why: unheard.why }).await;
+        let owed_to = successors::last_successor(&*self.store, unheard.asked_by).await?;
         // If its terminator has said so, it asks by itself when it is renewed, or is not there. The broker knows neither.
         if owed_to != unheard.on || !Bounced::is_said(&delivery.message.properties) {
             let sent = self.submit(owed_to, &Command::Wake { from: None }, Bytes::new()).await;
@@ -59,7 +54,7 @@ impl Outbound {
     }
 
     /// What a connection may fetch: first what is owed to those that it took over from, the earliest of them first; then
-    /// pushes, those that they have missed and those that nobody has got, in one order.
+    /// pushes, those that they have missed and those that no one has got, in one order.
     pub(super) async fn owed_to(&self, fetch: Fetch) -> Result<Vec<Vec<Mailbox>>, OutboundError> {
         let earlier = successors::taken_over(&*self.store, fetch.connection).await?;
         let answers = earlier.iter().rev().chain([&fetch.connection]);
@@ -69,22 +64,9 @@ impl Outbound {
         Ok(orders)
     }
 
-    /// Leaves word of what became of an answer, for whoever asks about its connection. That it cannot be kept is nobody's
-    /// loss but theirs.
-    pub(super) async fn note_answer(&self, held: &HeldWrite, what: &str, why: String) {
-        let Some(MessageId { connection, sequence }) = stamp(&held.key) else {
-            return;
-        };
-        let decision = Decision {
-            at: self.clock.now(),
-            sequence: Some(sequence),
-            id: id(&held.body).map(|id| redact::text(id.as_str()).into_owned()),
-            what: what.to_owned(),
-            why,
-        };
-        self.recent_decisions.note(connection, &decision);
-        if let Err(reason) = self.store.note(connection, &decision).await {
-            debug!(%connection, %reason, "a decision is not kept");
-        }
+    /// Tells what becomes of something to be written, and leaves word of it for anyone who asks about its connection.
+    pub(super) async fn note_write(&self, held: &HeldWrite, event: Event<'_>) {
+        let id = id(&held.body);
+        self.observer.note(Subject::of_key(&held.key), id.as_ref(), event).await;
     }
 }

@@ -100,6 +100,7 @@ impl Audience {
             token_id: entry.token_id,
             session: entry.session,
             issued_at: entry.issued_at,
+            proven: None,
             connection: Some(entry.connection),
         };
         // What is not known yet is for the terminator to say, which has the last word in any case.

@@ -9,11 +9,10 @@ use bytes::Bytes;
 use shared::wire::envelope::command::Write;
 use shared::wire::envelope::{Command, Fetch};
 use shared::wire::tag::IdentityTag;
-use tracing::debug;
 
 use super::metrics::GaveUp;
 use super::{Arrival, Outbound, OutboundError, confirmed, write};
-use crate::process::trace::JOURNEY;
+use crate::admin::event::Event;
 use crate::store::{HeldWrite, Mailbox};
 
 /// How many are sent at a time, before the terminator asks for more.
@@ -38,7 +37,7 @@ impl Outbound {
                 .filter(|write| known.insert(write.key.as_str()))
                 .collect();
             if !self.release(fetch, &once).await? {
-                // It stays where it is, for whoever asks next.
+                // It stays where it is, for anyone who asks next.
                 return Ok(());
             }
             room -= owed.len();
@@ -50,17 +49,16 @@ impl Outbound {
                 };
                 left += match mailbox {
                     Mailbox::Pushes(_) => still_there,
-                    // Not all of it need be for whoever is there now.
+                    // Not all of it need be for anyone who is there now.
                     Mailbox::Answers(_) | Mailbox::Missed(_) => of(mailbox, &beyond).count() as u64,
                 };
-                self.counters.released(mailbox.into(), good.len());
+                let count = good.len();
+                self.observer.tell(connection, Event::Fetched { mailbox, count, left });
                 if matches!(mailbox, Mailbox::Answers(_)) {
                     for answer in &good {
-                        self.note_answer(answer, "answer_released", format!("to {connection}"))
-                            .await;
+                        self.note_write(answer, Event::ReplyFetched { to: connection }).await;
                     }
                 }
-                debug!(target: JOURNEY, stage = "fetched", %connection, %mailbox, count = good.len(), left);
             }
         }
         let sent = self
@@ -93,7 +91,7 @@ impl Outbound {
     pub(super) async fn expire(&self, mailbox: Mailbox) -> Result<Vec<HeldWrite>, OutboundError> {
         let most = match mailbox {
             Mailbox::Pushes(_) => MOST_AT_A_TIME as u64,
-            // Not all of it need be for whoever is there now.
+            // Not all of it need be for anyone who is there now.
             Mailbox::Answers(_) | Mailbox::Missed(_) => self.hold.messages,
         };
         let held = self.store.held_writes(mailbox, most).await?;
@@ -102,7 +100,7 @@ impl Outbound {
             self.give_up(write, mailbox, GaveUp::Expired, None).await?;
         }
         if !late.is_empty() {
-            // Whoever did not want it to wait any longer does not miss it.
+            // Anyone who did not want it to wait any longer does not miss it.
             let missed = late.iter().filter(|write| !write.is_past(self.clock.now())).count();
             if missed > 0 && !matches!(mailbox, Mailbox::Answers(_)) {
                 self.store.miss(mailbox, missed as u64).await?;
@@ -119,13 +117,13 @@ impl Outbound {
         } = fetch;
         let mut sent = Vec::with_capacity(held.len());
         for one in held {
-            let errand = Command::Write(Write {
+            let command = Command::Write(Write {
                 released: true,
                 fetched: true,
                 ..write(one, Some(identity))
             });
             let body = Bytes::copy_from_slice(one.body.as_bytes());
-            sent.push(self.submit(connection, &errand, body).await);
+            sent.push(self.submit(connection, &command, body).await);
         }
         let mut all = true;
         for sending in sent {

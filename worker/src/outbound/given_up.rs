@@ -1,7 +1,7 @@
 //! What will never be written, and who is told.
 //!
 //! A push has a producer, who learns its outcome. An answer has a client, whose
-//! connection learns it by the answer's `id`, whoever may read that: there is nothing
+//! connection learns it by the answer's `id`, anyone who may read that: there is nothing
 //! else in it.
 
 use bytes::Bytes;
@@ -11,13 +11,11 @@ use shared::wire::envelope::Command;
 use shared::wire::id::MessageId;
 use shared::wire::protocol::{ErrorBody, ErrorCode, ServerMessage};
 use shared::wire::request_id::RequestId;
-use tracing::debug;
 
 use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
 use super::{Outbound, OutboundError, confirmed, write};
-use crate::dead_letter::redact;
-use crate::process::trace::JOURNEY;
+use crate::admin::event::{Event, Redacted};
 use crate::store::{HeldWrite, Mailbox};
 
 /// What the producer of a push is told that does not fit into the hold.
@@ -29,14 +27,14 @@ pub(super) fn overflow() -> Outcome {
 
 fn error(why: GaveUp) -> ErrorBody {
     match why {
-        // Whoever it is for may have done all that was asked of it, and there is room again when the rest is written.
-        GaveUp::Overflow => ErrorBody::new(ErrorCode::HoldOverflow, "too much is held already").for_now(),
-        GaveUp::Expired => ErrorBody::new(ErrorCode::HoldExpired, "no fresh token came in time"),
+        // Anyone who it is for may have done all that was asked of it, and there is room again when the rest is written.
+        GaveUp::Overflow => ErrorBody::new(ErrorCode::HoldOverflow, why.sentence()).for_now(),
+        GaveUp::Expired => ErrorBody::new(ErrorCode::HoldExpired, why.sentence()),
     }
 }
 
 impl Outbound {
-    /// Tells whoever can do something about it. What is in `delivery` and has nobody goes to the dead letters, unless its
+    /// Tells anyone who can do something about it. What is in `delivery` and has no one goes to the dead letters, unless its
     /// time was over.
     pub(super) async fn give_up(
         &self,
@@ -46,8 +44,7 @@ impl Outbound {
         delivery: Option<&Delivery>,
     ) -> Result<(), OutboundError> {
         let kind = Kind::from(mailbox);
-        self.counters.gave_up(kind, why);
-        debug!(target: JOURNEY, stage = "given_up", key = %redact::text(&held.key), %mailbox, why = ?why);
+        self.note_given_up(held, mailbox, why).await;
         if kind == Kind::Reply {
             return self.refuse_answer(held, why).await;
         }
@@ -68,23 +65,24 @@ impl Outbound {
             (None, Some(delivery), GaveUp::Overflow) if kind == Kind::Push => {
                 let queue = self.names.undelivered().name;
                 let code = ErrorCode::HoldOverflow;
-                self.dead_letters.bury_unheard(delivery, code, queue).await?;
+                self.dead_letters.dead_letter_unheard(delivery, code, queue).await?;
             }
             (None, _, _) => {}
         }
         Ok(())
     }
 
+    /// Something will not be written any more, or was never held.
+    pub(super) async fn note_given_up(&self, write: &HeldWrite, mailbox: Mailbox, why: GaveUp) {
+        let key = Redacted(&write.key);
+        self.note_write(write, Event::GivenUp { key, mailbox, why }).await;
+    }
+
     async fn refuse_answer(&self, held: &HeldWrite, why: GaveUp) -> Result<(), OutboundError> {
-        let Some(stamp) = stamp(&held.key) else {
+        let Some(message_id) = message_id(&held.key) else {
             return Ok(());
         };
         let (id, error) = (id(&held.body), error(why));
-        let what = match why {
-            GaveUp::Overflow => "answer_dropped",
-            GaveUp::Expired => "answer_expired",
-        };
-        self.note_answer(held, what, error.message.to_string()).await;
         let body = ServerMessage::error(id, &error).to_json();
         let refusal = HeldWrite {
             // If it was written after all, nothing more is told of it.
@@ -97,7 +95,7 @@ impl Outbound {
         };
         let sent = self
             .submit(
-                stamp.connection,
+                message_id.connection,
                 &Command::Write(write(&refusal, None)),
                 Bytes::from(body),
             )
@@ -108,8 +106,8 @@ impl Outbound {
     }
 }
 
-/// The question that something of the key `<stamp>.<index>` answers.
-pub(super) fn stamp(key: &str) -> Option<MessageId> {
+/// The request that something of the key `<message_id>.<index>` answers.
+pub(super) fn message_id(key: &str) -> Option<MessageId> {
     key.rsplit_once('.')?.0.parse().ok()
 }
 
@@ -129,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_s_key_tells_its_question_and_its_body_the_client_s_name_for_it() {
+    fn an_answer_s_key_tells_its_request_and_its_body_the_client_s_name_for_it() {
         let asked = MessageId {
             connection: ConnectionId {
                 terminator: TerminatorId::random(),
@@ -137,8 +135,8 @@ mod tests {
             },
             sequence: Sequence::new(7),
         };
-        assert_eq!(stamp(&format!("{asked}.0")), Some(asked));
-        assert_eq!(stamp("p:whatever"), None);
+        assert_eq!(message_id(&format!("{asked}.0")), Some(asked));
+        assert_eq!(message_id("p:whatever"), None);
         assert_eq!(
             id(r#"{"type":"reply","id":"a\"b","payload":1}"#),
             Some(RequestId::text("a\"b"))

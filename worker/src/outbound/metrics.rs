@@ -1,4 +1,4 @@
-//! What is counted of what goes out on nobody's question.
+//! What is counted of what goes out on no one's request.
 
 use metrics::{Counter, Gauge, counter, gauge};
 
@@ -22,17 +22,27 @@ pub(crate) enum Came {
     Wake,
     /// A revocation that its terminator did not fetch in time.
     Revocation,
-    /// What nobody needs any more.
+    /// What no one needs any more.
     Ignored,
 }
 
 /// Why something that was to be held, or was, is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GaveUp {
+pub enum GaveUp {
     /// There is too much already.
     Overflow,
     /// Its time is over.
     Expired,
+}
+
+impl GaveUp {
+    /// What is told of it.
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::Overflow => "too much is held already",
+            Self::Expired => "no fresh token came in time",
+        }
+    }
 }
 
 /// What is held to be written.
@@ -40,9 +50,9 @@ pub(crate) enum GaveUp {
 pub(crate) enum Kind {
     /// For an identity.
     Push,
-    /// For whoever asked.
+    /// For the one who asked.
     Reply,
-    /// A push, for whoever takes over from a connection.
+    /// A push, for anyone who takes over from a connection.
     Missed,
 }
 
@@ -154,7 +164,7 @@ impl Counters {
         }
     }
 
-    /// So much is held of connections that are nobody's, whoever holds it.
+    /// So much is held of connections that are no one's, anyone who holds it.
     pub(crate) fn reserved(&self, bytes: u64) {
         self.unauthenticated_bytes.set(bytes as f64);
     }
@@ -216,7 +226,7 @@ impl Counters {
         self.unregistered.increment(1);
     }
 
-    /// An outcome reached nobody.
+    /// An outcome reached no one.
     pub(crate) fn outcome_lost(&self) {
         self.outcomes_lost.increment(1);
     }

@@ -1,8 +1,8 @@
 //! What connections miss that are gone, so that a client that comes back has no gap, or knows of it.
 //!
-//! A push is kept besides for each connection of its identity that has gone lately and may be resumed, whoever else has got
-//! it: whoever shows the connection's key fetches that before anything newer, each once, by its key. It is kept first, and
-//! successors are looked for second; whoever takes over is recorded first, and fetches second. One of the two sees the other.
+//! A push is kept besides for each connection of its identity that has gone lately and may be resumed, anyone else who has got
+//! it: anyone who shows the connection's key fetches that before anything newer, each once, by its key. It is kept first, and
+//! successors are looked for second; anyone who takes over is recorded first, and fetches second. One of the two sees the other.
 //!
 //! What is not kept, because there is too much of it or it waits for too long, is counted, and told with the next grant: of
 //! an identity's pushes to whichever of its connections comes first, of those of a connection to its successor.
@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::audience::Recipient;
 use super::metrics::GaveUp;
+use super::pushes::push::{Addressee, Push};
 use super::{Outbound, OutboundError, confirmed};
 use crate::auth::successors;
 use crate::config::HoldOverflow;
@@ -31,47 +32,80 @@ pub(crate) struct Recovery {
 }
 
 impl Recovery {
-    /// Nobody knows.
+    /// No one knows.
     pub(crate) const UNKNOWN: Self = Self {
         is_whole: false,
         missed: 0,
     };
 }
 
+/// A push, and at whose it arrived.
+pub(super) struct Sent<'a> {
+    pub(super) push: &'a Push,
+    pub(super) arrived: Vec<Recipient>,
+}
+
+impl Sent<'_> {
+    fn is_to_identity(&self) -> bool {
+        matches!(self.push.to, Addressee::Identity(_))
+    }
+}
+
 impl Outbound {
-    /// Keeps a push for the connections of its identity that are gone, if nobody who has it has taken over from them; and for
-    /// those whose terminator does not listen, and may be gone. It `arrived` at the others.
+    /// Which connections of an identity have gone lately, and may be resumed.
+    ///
+    /// # Errors
+    /// If the store is away.
+    pub(super) async fn departed(&self, identity: IdentityTag) -> Result<Vec<ConnectionId>, OutboundError> {
+        let Some(since) = self.window_begins() else {
+            return Ok(Vec::new());
+        };
+        let departed = self.store.departed(identity, since).await?;
+        Ok(departed.into_iter().map(|(connection, _)| connection).collect())
+    }
+
+    /// Keeps pushes to an identity for the connections of it that are gone, if no one who has them has taken over from these; and
+    /// for those whose terminator does not listen, and may be gone. Those to one connection are no one else's.
+    ///
+    /// Gone are those that had gone `before` it was looked up whom the pushes go to, since one of them may have been resumed
+    /// meanwhile, by a connection that is not among these; and those that are gone now.
     pub(super) async fn keep_for_departed(
         &self,
         identity: IdentityTag,
-        push: &HeldWrite,
-        except: Option<ConnectionId>,
-        arrived: &[Recipient],
+        pushes: &[Sent<'_>],
+        before: &[ConnectionId],
     ) -> Result<(), OutboundError> {
-        let Some(since) = self.window_begins() else {
+        if self.resume_window.is_none() || !pushes.iter().any(Sent::is_to_identity) {
             return Ok(());
-        };
-        let (there, deaf): (Vec<&Recipient>, Vec<&Recipient>) =
-            arrived.iter().partition(|recipient| recipient.listening);
-        let is_there = |connection| there.iter().any(|recipient| recipient.connection == connection);
-        let departed = self.store.departed(identity, since).await?;
-        let departed = departed.into_iter().map(|(connection, _)| connection);
-        for gone in departed.chain(deaf.iter().map(|recipient| recipient.connection)) {
-            // What it was sent just now, and is not written, comes back.
-            if Some(gone) == except || is_there(gone) {
+        }
+        let mut departed = self.departed(identity).await?;
+        let resumed: Vec<_> = before.iter().filter(|gone| !departed.contains(gone)).copied().collect();
+        departed.extend(resumed);
+        for sent in pushes {
+            if !sent.is_to_identity() {
                 continue;
             }
-            if is_there(successors::last_heir(&*self.store, gone).await?) {
-                self.store.replace_departed(identity, gone).await?;
-                continue;
+            let (there, deaf): (Vec<&Recipient>, Vec<&Recipient>) =
+                sent.arrived.iter().partition(|recipient| recipient.listening);
+            let is_there = |connection| there.iter().any(|recipient| recipient.connection == connection);
+            let departed = departed.iter().copied();
+            for gone in departed.chain(deaf.iter().map(|recipient| recipient.connection)) {
+                // What it was sent a moment ago, and is not written, comes back.
+                if Some(gone) == sent.push.except || is_there(gone) {
+                    continue;
+                }
+                if is_there(successors::last_successor(&*self.store, gone).await?) {
+                    self.store.replace_departed(identity, gone).await?;
+                    continue;
+                }
+                self.keep_for_successor(gone, identity, &sent.push.to_hold()).await?;
             }
-            self.keep_for_heir(gone, identity, push).await?;
         }
         Ok(())
     }
 
-    /// Keeps a push for whoever shows the key of a connection that is gone, and tells them if they have done so.
-    pub(super) async fn keep_for_heir(
+    /// Keeps a push for anyone who shows the key of a connection that is gone, and tells them if they have done so.
+    pub(super) async fn keep_for_successor(
         &self,
         gone: ConnectionId,
         identity: IdentityTag,
@@ -81,16 +115,16 @@ impl Outbound {
             return Ok(());
         }
         let kept = HeldWrite {
-            // Whoever it is then may be another by now.
+            // Anyone who it is then may be another by now.
             asker: Some(identity),
             ..push.clone()
         };
         let mailbox = Mailbox::Missed(gone);
         if self.put_away(mailbox, &kept).await? == Holding::Overflow {
-            self.counters.gave_up(mailbox.into(), GaveUp::Overflow);
+            self.note_given_up(&kept, mailbox, GaveUp::Overflow).await;
             self.store.miss(mailbox, 1).await?;
         }
-        let successor = successors::last_heir(&*self.store, gone).await?;
+        let successor = successors::last_successor(&*self.store, gone).await?;
         if successor != gone {
             let sent = self
                 .submit(successor, &Command::Wake { from: None }, Bytes::new())
@@ -101,7 +135,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Whether all that was pushed to an identity since one of its connections was lost comes to whoever has just taken over from it.
+    /// Whether all that was pushed to an identity since one of its connections was lost comes to anyone who has just taken over from it.
     pub(crate) async fn recovery(&self, identity: IdentityTag, lost: ConnectionId) -> Recovery {
         let looked = async {
             let Some(since) = self.window_begins() else {
@@ -126,7 +160,7 @@ impl Outbound {
         })
     }
 
-    /// How many pushes of an identity are known not to come to anybody, which is told once.
+    /// How many pushes of an identity are known not to come to anyone, which is told once.
     pub(crate) async fn take_missed(&self, identity: IdentityTag, waiting: u64) -> u64 {
         let looked = async {
             if waiting > 0 {
@@ -160,7 +194,7 @@ impl Outbound {
         Ok(true)
     }
 
-    /// From when on a connection has gone lately; nothing if nothing is kept for any.
+    /// From when on a connection has gone lately; none if nothing is kept for any.
     fn window_begins(&self) -> Option<Timestamp> {
         let window_ms = u64::try_from(self.resume_window?.as_millis()).unwrap_or(u64::MAX);
         Some(Timestamp::from_millis(

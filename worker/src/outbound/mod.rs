@@ -1,14 +1,15 @@
-//! What goes out on nobody's question: pushes, and what was held of them and of answers.
+//! What goes out on no one's request: pushes, and what was held of them and of answers.
 //!
 //! ```text
 //! <ns>.pushes ─────── in order for each identity ─▶ return queues, or the hold
 //! <ns>.undelivered ── in order for each identity ─▶ the hold, and out of it again
 //! every few seconds ─ the reaper ─────────────────▶ what was held too long
+//! <ns>.open ───────── which connections are open ─▶ `open`: the ends of those of lost terminators, if events are on
 //! ```
 //!
 //! A push and a connection may pass each other by: the one looks for connections
 //! while the other registers. So both write first and look second. Whatever is put
-//! into the hold is followed by a look for connections, which are told; whoever
+//! into the hold is followed by a look for connections, which are told; anyone who
 //! registers is told how much is held. One of the two sees the other, and both may: what comes
 //! twice is known by its key.
 //!
@@ -23,6 +24,7 @@ mod given_up;
 mod lanes;
 pub(crate) mod metrics;
 pub(crate) mod missed;
+pub(crate) mod open;
 pub(crate) mod outcome;
 pub(crate) mod outcome_publisher;
 pub(crate) mod pushes;
@@ -36,7 +38,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
-use shared::bus::{Message, Publication, PublishError, Publisher, Route};
+use shared::bus::{Confirm, Message, PublishError, Publisher, Route};
 use shared::service::backoff::Backoff;
 use shared::service::chance;
 use shared::service::clock::Clock;
@@ -45,7 +47,6 @@ use shared::wire::envelope::{self, Command};
 use shared::wire::id::ConnectionId;
 use shared::wire::revocation::Revocation;
 use shared::wire::tag::IdentityTag;
-use tokio::sync::oneshot;
 use tracing::debug;
 
 use self::audience::{Audience, Recipient};
@@ -53,11 +54,10 @@ use self::metrics::Counters;
 use self::outcome::Outcome;
 use self::outcome_publisher::PushOutcomePublisher;
 pub(crate) use self::waking::Leavings;
-use crate::admin::recent_decisions::RecentDecisions;
+use crate::admin::event::{Event, Redacted, Subject};
+use crate::admin::observer::Observer;
 use crate::config::HoldOverflow;
 use crate::dead_letter::DeadLetterPublisher;
-use crate::dead_letter::redact;
-use crate::process::trace::JOURNEY;
 use crate::store::{HeldWrite, HoldLimits, Holding, Mailbox, Store, StoreError};
 
 /// When what could not be done is tried again: soon, since all of its identity's waits behind it and one hiccup is the
@@ -76,7 +76,7 @@ pub(crate) enum OutboundError {
     Broker(#[from] PublishError),
 }
 
-/// Whether an errand arrived in its terminator's queue.
+/// Whether a command arrived in its terminator's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Arrival {
     Arrived,
@@ -86,15 +86,12 @@ enum Arrival {
     Refused,
 }
 
-/// Something submitted, of which the broker will tell whether it arrived.
-type Sent = oneshot::Receiver<Result<(), PublishError>>;
-
 /// What all of this works with.
 pub(crate) struct Outbound {
     pub(crate) names: Names,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// One for all errands, so that those for a connection arrive in their order.
+    /// One for all commands, so that those for a connection arrive in their order.
     pub(crate) publisher: Publisher,
     pub(crate) audience: Audience,
     pub(crate) outcomes_publisher: Arc<PushOutcomePublisher>,
@@ -108,7 +105,7 @@ pub(crate) struct Outbound {
     pub(crate) resume_window: Option<Duration>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) leavings: Leavings,
-    pub(crate) recent_decisions: RecentDecisions,
+    pub(crate) observer: Arc<Observer>,
 }
 
 impl Outbound {
@@ -136,7 +133,7 @@ impl Outbound {
             Ok::<(), OutboundError>(())
         };
         if let Err(reason) = told.await {
-            // Whoever is renewed next is told how much is held.
+            // Anyone who is renewed next is told how much is held.
             debug!(%reason, %identity, "no connection was notified of what a closed one left");
         }
     }
@@ -147,12 +144,12 @@ impl Outbound {
         self.wake_all(identity, &recipients).await
     }
 
-    /// Those too whose terminator does not listen just now: it will find the word when it is back.
+    /// Those too whose terminator does not listen at the moment: it will find the word when it is back.
     async fn wake_all(&self, identity: IdentityTag, recipients: &[Recipient]) -> Result<(), OutboundError> {
         let mut sent = Vec::new();
         for recipient in waking::told_of(recipients) {
-            let errand = Command::Wake { from: None };
-            let sending = self.submit(recipient.connection, &errand, Bytes::new()).await;
+            let command = Command::Wake { from: None };
+            let sending = self.submit(recipient.connection, &command, Bytes::new()).await;
             self.counters.woke();
             sent.push((recipient.connection, sending));
         }
@@ -169,8 +166,12 @@ impl Outbound {
             holding = self.store.hold_write(mailbox, write, &self.hold).await?;
         }
         if let Holding::Held { count, .. } = holding {
-            self.counters.held(mailbox.into());
-            debug!(target: JOURNEY, stage = "held", key = %redact::text(&write.key), %mailbox, count);
+            let held = Event::WriteHeld {
+                key: Redacted(&write.key),
+                mailbox,
+                count,
+            };
+            self.observer.tell(Subject::of_key(&write.key), held);
         }
         Ok(holding)
     }
@@ -181,25 +182,15 @@ impl Outbound {
         write.since.saturating_add(self.hold.ttl) <= now || write.is_past(now)
     }
 
-    /// Hands an errand over to the publisher: in order, if one is handed over after the other.
-    async fn submit(&self, connection: ConnectionId, errand: &Command, body: Bytes) -> Sent {
+    /// Hands a command over to the publisher: in order, if one is handed over after the other.
+    async fn submit(&self, connection: ConnectionId, command: &Command, body: Bytes) -> Confirm {
         let queue = self.names.return_queue(connection.terminator).name;
-        self.publish(&queue, errand.to_message(connection, body)).await
+        self.publish(&queue, command.to_message(connection, body)).await
     }
 
     /// The same with any message, for that queue.
-    async fn publish(&self, queue: &str, message: Message) -> Sent {
-        let (settle, settled) = oneshot::channel();
-        let publication = Publication {
-            route: Route::queue(queue),
-            message,
-            receipt: Box::new(move |outcome| {
-                // Whoever no longer waits does not want to know.
-                let _ = settle.send(outcome);
-            }),
-        };
-        self.publisher.submit(publication).await;
-        settled
+    async fn publish(&self, queue: &str, message: Message) -> Confirm {
+        self.publisher.begin(Route::queue(queue), message).await
     }
 
     /// Waits until it is known whether it arrived. A connection whose terminator's queue is gone leaves the index.
@@ -207,7 +198,7 @@ impl Outbound {
         &self,
         identity: IdentityTag,
         connection: ConnectionId,
-        sent: Sent,
+        sent: Confirm,
     ) -> Result<Arrival, PublishError> {
         let arrival = confirmed(sent).await?;
         if arrival == Arrival::Gone {
@@ -218,25 +209,25 @@ impl Outbound {
 
     async fn unregister(&self, identity: IdentityTag, connection: ConnectionId) {
         self.counters.unregistered();
-        // If the store is away, whoever comes next finds it again.
+        // If the store is away, anyone who comes next finds it again.
         let _ = self.store.unregister(identity, connection, None).await;
     }
 
-    /// Tells everybody who runs of revocations, at most as many as travel in one message.
+    /// Tells everyone who runs of revocations, at most as many as travel in one message.
     ///
     /// # Errors
     /// If the broker could not be told.
     pub(crate) async fn broadcast_revocations(&self, all: &[Revocation]) -> Result<(), OutboundError> {
         let route = Route::new(&self.names.internal_exchange().name, keys::REVOKED);
         match self.publisher.publish(route, envelope::revoked(all)).await {
-            // Nobody listens, so there is nobody whom it could concern.
+            // No one listens, so there is no one whom it could concern.
             Err(PublishError::Unroutable) => Ok(()),
             outcome => Ok(outcome?),
         }
     }
 
     /// Tells the producer of something for an identity what became of it, once and for all, or once before that that it is held;
-    /// and once more if it came `again`, as whoever had it before may not have said so.
+    /// and once more if it came `again`, as the one who had it before may not have said so.
     pub(crate) async fn conclude(&self, identity: IdentityTag, producer: &Producer, outcome: &Outcome, again: bool) {
         // Whether it was noted is not known either of an attempt that failed: better told twice than never.
         let is_unsure = AtomicBool::new(again);
@@ -275,8 +266,8 @@ impl Outbound {
 }
 
 /// Waits until it is known whether it arrived.
-async fn confirmed(sent: Sent) -> Result<Arrival, PublishError> {
-    match sent.await.unwrap_or(Err(PublishError::Ended)) {
+async fn confirmed(sent: Confirm) -> Result<Arrival, PublishError> {
+    match sent.outcome().await {
         Ok(()) => Ok(Arrival::Arrived),
         Err(PublishError::Unroutable) => Ok(Arrival::Gone),
         Err(PublishError::Refused | PublishError::Malformed) => Ok(Arrival::Refused),
@@ -292,7 +283,7 @@ fn write(held: &HeldWrite, identity: Option<IdentityTag>) -> Write {
         producer: held.producer.clone(),
         connections: 1,
         alone: false,
-        asked_by: given_up::stamp(&held.key).map(|stamp| stamp.connection),
+        asked_by: given_up::message_id(&held.key).map(|message_id| message_id.connection),
         released: false,
         fetched: false,
         since: held.since,

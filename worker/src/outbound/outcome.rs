@@ -8,7 +8,7 @@ use shared::wire::protocol::ErrorBody;
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It is written to the first of so many live connections.
     Delivered {
         /// How many.
@@ -40,27 +40,13 @@ pub(crate) enum Outcome {
         /// How many live connections it has reached, where that can be told.
         #[serde(skip_serializing_if = "Option::is_none")]
         connections: Option<usize>,
-        /// Whether a replica of the store has it; nothing if there is none that should.
+        /// Whether a replica of the store has it; none if there is none that should.
         #[serde(skip_serializing_if = "Option::is_none")]
         replicated: Option<bool>,
     },
 }
 
 impl Outcome {
-    /// The word on the wire.
-    pub(crate) const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Delivered { .. } => "delivered",
-            Self::Sent { .. } => "sent",
-            Self::Held => "held",
-            Self::NoRecipient => "no_recipient",
-            Self::Refused { .. } => "refused",
-            Self::Expired => "expired",
-            Self::OfEach { .. } => "of_each",
-            Self::Revoked { .. } => "revoked",
-        }
-    }
-
     /// What is known of it before it is written.
     pub(super) fn so_far(self) -> Self {
         match self {
@@ -72,13 +58,13 @@ impl Outcome {
 
 /// What became of it for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Of {
+pub struct Of {
     /// Who, where there are many.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) subject: Option<String>,
+    pub subject: Option<String>,
     /// What.
     #[serde(flatten)]
-    pub(crate) outcome: Outcome,
+    pub outcome: Outcome,
 }
 
 impl Of {
@@ -133,7 +119,6 @@ mod tests {
                 r#"{"outcome":"refused","error":{"code":"hold_overflow","message":"full","temporary":false}}"#,
             ),
         ] {
-            assert!(json.contains(outcome.as_str()));
             let told = |subject: Option<&str>| Of {
                 subject: subject.map(str::to_owned),
                 outcome: outcome.clone(),

@@ -25,7 +25,7 @@ impl PushOutcomePublisher {
         }
     }
 
-    /// Tells it, and waits until it has arrived. A producer who is gone, or whose queue is full, has lost it: whoever pushes
+    /// Tells it, and waits until it has arrived. A producer who is gone, or whose queue is full, has lost it: anyone who pushes
     /// must not be able to hold up the pushes of others.
     ///
     /// # Errors
@@ -40,7 +40,11 @@ impl PushOutcomePublisher {
             outcome: outcome.clone(),
         };
         let message = told.to_message(producer.correlation_id.clone());
-        match self.publisher.publish(Route::queue(&producer.reply_to), message).await {
+        match self
+            .publisher
+            .publish(Route::queue(&producer.reply_to).foreign(), message)
+            .await
+        {
             Err(PublishError::Unroutable | PublishError::Malformed | PublishError::Refused) => {
                 self.counters.outcome_lost();
                 Ok(())

@@ -1,4 +1,4 @@
-//! What was held too long, and what nobody asked for meanwhile.
+//! What was held too long, and what no one asked for meanwhile.
 //!
 //! Every worker reaps, each at moments of its own: so that one is enough, and two seldom
 //! tell the same.

@@ -6,7 +6,7 @@
 //!
 //! A push that comes from a connection that is gone is followed by a look for others of
 //! its identity. A connection that has expired asks for it itself, when it is renewed;
-//! only if it is gone meanwhile are others told. Answers are nobody else's: see `answers`.
+//! only if it is gone meanwhile are others told. Answers are no one else's: see `answers`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use super::outcome::Outcome;
 use super::waking::Told;
 use super::{Arrival, Outbound, OutboundError, confirmed};
 use crate::app::queue_consumer::QueueConsumer;
-use crate::auth::successors::MOST_HEIRS;
+use crate::auth::successors::Successors;
 use crate::store::{HeldWrite, Holding};
 
 pub(crate) struct UndeliveredConsumer {
@@ -48,7 +48,7 @@ enum Lane {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 enum Job {
-    /// An answer was not written, that was asked for in the name of that identity.
+    /// An answer was not written, that was asked for on behalf of that identity.
     HoldAnswer {
         identity: IdentityTag,
         unheard: Unheard,
@@ -75,11 +75,16 @@ enum Job {
     Fetch(Fetch),
     /// A connection was to be told that messages of another may be handled on it.
     Wake { gone: ConnectionId, from: ConnectionId },
+    /// A connection that counts as one of the identity is gone.
+    Leave {
+        connection: ConnectionId,
+        identity: IdentityTag,
+    },
     /// A broadcast has waited in that queue for longer than the queue keeps anything.
     PutBack { queue: String, message: Message },
     /// Many messages in one that cannot be read.
-    Bury,
-    /// So has an answer that only settled its question: see [`settlement`].
+    DeadLetter,
+    /// So has an answer that only settled its request: see [`settlement`].
     Settle(ConnectionId),
 }
 
@@ -119,17 +124,24 @@ impl UndeliveredConsumer {
     }
 
     fn lanes(self: Arc<Self>) -> Lanes<Lane, (Delivery, Job), ()> {
-        Lanes::new(move |(delivery, job): (Delivery, Job)| -> BoxFuture<'static, ()> {
+        Lanes::new(1, move |work: Vec<(Delivery, Job)>| -> BoxFuture<'static, ()> {
             let putting = self.clone();
             Box::pin(async move {
-                let outbound = &putting.outbound;
-                if let Some((queue, settlement)) = settlement(&delivery.message) {
-                    outbound.persist(|| putting.put_back(&queue, settlement.clone())).await;
+                for (delivery, job) in work {
+                    putting.do_it(delivery, &job).await;
                 }
-                outbound.persist(|| putting.try_do(&delivery, &job)).await;
-                delivery.ack();
             })
         })
+    }
+
+    async fn do_it(&self, delivery: Delivery, job: &Job) {
+        if let Some((queue, settlement)) = settlement(&delivery.message) {
+            self.outbound
+                .persist(|| self.put_back(&queue, settlement.clone()))
+                .await;
+        }
+        self.outbound.persist(|| self.try_do(&delivery, job)).await;
+        delivery.ack();
     }
 
     fn take(&self, mut delivery: Delivery, doing: &mut Lanes<Lane, (Delivery, Job), ()>) {
@@ -140,7 +152,7 @@ impl UndeliveredConsumer {
         }
         if batch::why_unreadable(&delivery.message).is_some() {
             outbound.counters.came(Came::Ignored);
-            return doing.push(Lane::Broadcasts, (delivery, Job::Bury));
+            return doing.push(Lane::Broadcasts, (delivery, Job::DeadLetter));
         }
         match Job::of(&delivery.message, outbound.clock.now()) {
             Some(mut job) => {
@@ -168,7 +180,7 @@ impl UndeliveredConsumer {
                 write,
             } => {
                 for gone in also {
-                    self.outbound.keep_for_heir(*gone, *identity, write).await?;
+                    self.outbound.keep_for_successor(*gone, *identity, write).await?;
                 }
                 self.hold(delivery, *why, *connection, *identity, *alone, write).await
             }
@@ -188,16 +200,20 @@ impl UndeliveredConsumer {
                 self.told.forget(fetch.identity);
                 self.outbound.fetch(*fetch).await
             }
-            Job::Wake { gone, from } => self.wake_heir(*gone, *from).await,
+            Job::Wake { gone, from } => self.wake_successor(*gone, *from).await,
+            Job::Leave { connection, identity } => {
+                self.outbound.unregister(*identity, *connection).await;
+                Ok(())
+            }
             Job::PutBack { queue, message } => self.put_back(queue, message.clone()).await,
             Job::Settle(_) => Ok(()),
-            Job::Bury => {
+            Job::DeadLetter => {
                 let reason = batch::why_unreadable(&delivery.message).unwrap_or_default();
                 let queue = self.outbound.names.undelivered().name;
                 Ok(self
                     .outbound
                     .dead_letters
-                    .bury_unreadable(delivery, reason, queue)
+                    .dead_letter_unreadable(delivery, reason, queue)
                     .await?)
             }
         }
@@ -233,7 +249,7 @@ impl UndeliveredConsumer {
             return outbound.give_up(write, mailbox, GaveUp::Expired, Some(delivery)).await;
         }
         if why == Bounced::Gone {
-            outbound.keep_for_heir(connection, identity, write).await?;
+            outbound.keep_for_successor(connection, identity, write).await?;
         }
         if outbound.put_away(mailbox, write).await? == Holding::Overflow {
             outbound.store.miss(mailbox, 1).await?;
@@ -245,7 +261,7 @@ impl UndeliveredConsumer {
             let again = delivery.is_redelivered();
             outbound.conclude(identity, producer, &Outcome::Held, again).await;
         }
-        // Another copy of the same has been held a moment ago, and whoever is to be told of it has been.
+        // Another copy of the same has been held a moment ago, and anyone who is to be told of it has been.
         if !delivery.is_redelivered() && self.told.knows(identity, &write.key, Instant::now()) {
             return Ok(());
         }
@@ -260,27 +276,23 @@ impl UndeliveredConsumer {
         Ok(())
     }
 
-    /// Tells whoever has taken over from a connection that is gone.
-    async fn wake_heir(&self, gone: ConnectionId, from: ConnectionId) -> Result<(), OutboundError> {
-        let mut gone = gone;
-        for _ in 0..MOST_HEIRS {
-            let Some(successor) = self.outbound.store.successor(gone).await? else {
-                return Ok(());
-            };
-            let errand = Command::Wake { from: Some(from) };
-            let sent = self.outbound.submit(successor, &errand, bytes::Bytes::new()).await;
+    /// Tells the one who has taken over from a connection that is gone.
+    async fn wake_successor(&self, gone: ConnectionId, from: ConnectionId) -> Result<(), OutboundError> {
+        let command = Command::Wake { from: Some(from) };
+        let mut successors = Successors::of(&*self.outbound.store, gone);
+        while let Some(successor) = successors.next().await? {
+            let sent = self.outbound.submit(successor, &command, bytes::Bytes::new()).await;
             if confirmed(sent).await? != Arrival::Gone {
                 self.outbound.counters.woke();
                 return Ok(());
             }
-            gone = successor;
         }
         Ok(())
     }
 }
 
 /// An answer without what it says of its own connection's authentication: it may be told to another connection of its
-/// identity, or later. Nothing if it says nothing else.
+/// identity, or later. None if it says nothing else.
 fn without_auth(text: String) -> Option<String> {
     let Ok(mut members) = serde_json::from_str::<BTreeMap<&str, &RawValue>>(&text) else {
         return Some(text);
@@ -295,7 +307,7 @@ fn without_auth(text: String) -> Option<String> {
 }
 
 /// What of an answer that the broker did not keep is put back into that queue: all but its text, which waits for its
-/// identity. The connection that asked may be open still, and its question with it, and has to know what was decided.
+/// identity. The connection that asked may be open still, and its request with it, and has to know what was decided.
 fn settlement(message: &Message) -> Option<(String, Message)> {
     let properties = &message.properties;
     let Some(Value::Text(queue)) = properties.header(DEATH_QUEUE) else {
@@ -333,7 +345,7 @@ fn for_one(message: &Message) -> Option<(Message, Vec<ConnectionId>)> {
 }
 
 impl Job {
-    /// What to do about a message; nothing if nobody waits for it.
+    /// What to do about a message; none if no one waits for it.
     fn of(message: &Message, now: Timestamp) -> Option<Self> {
         let (why, original) = match Undelivered::read(message)? {
             Undelivered::Fetch(fetch) => return Some(Self::Fetch(fetch)),
@@ -349,24 +361,24 @@ impl Job {
         };
         let body = || {
             let text = std::str::from_utf8(&message.body).ok()?;
-            // An empty answer only settles its question, and its terminator has seen it.
+            // An empty answer only settles its request, and its terminator has seen it.
             (!text.is_empty()).then(|| text.to_owned())
         };
         match original {
-            Return::Reply(stamp, answer) => {
+            Return::Reply(message_id, answer) => {
                 let held = answer.identity.zip(body().and_then(without_auth));
                 let Some((identity, body)) = held else {
-                    return settlement(message).map(|_| Self::Settle(stamp.connection));
+                    return settlement(message).map(|_| Self::Settle(message_id.connection));
                 };
                 Some(Self::HoldAnswer {
                     identity,
                     unheard: Unheard {
-                        asked_by: stamp.connection,
-                        on: stamp.connection,
+                        asked_by: message_id.connection,
+                        on: message_id.connection,
                         why,
                     },
                     write: HeldWrite {
-                        key: format!("{stamp}.{}", answer.part.index),
+                        key: format!("{message_id}.{}", answer.part.index),
                         body,
                         asker: Some(identity),
                         producer: None,
@@ -418,7 +430,11 @@ impl Job {
             // See `for_one`.
             Return::Spread(_) => None,
             Return::Command(gone, Command::Wake { from: Some(from) }) => Some(Self::Wake { gone, from }),
-            // Others of the identity were told too, and whoever comes is told when it registers.
+            // What the broker gave up says nothing of a terminator that may be there without it.
+            Return::Command(connection, Command::OverLimit { identity } | Command::Check { identity }) => {
+                Bounced::is_said(&message.properties).then_some(Self::Leave { connection, identity })
+            }
+            // Others of the identity were told too, and anyone who comes is told when it registers.
             Return::Command(
                 _,
                 Command::Wake { from: None } | Command::Fetched { .. } | Command::Replaced | Command::Entered,
@@ -443,10 +459,10 @@ impl Job {
         match self {
             Self::Hold { identity, .. } | Self::HoldAnswer { identity, .. } => Lane::Identity(*identity),
             Self::Fetch(fetch) => Lane::Identity(fetch.identity),
-            Self::Written { identity, .. } => Lane::Identity(*identity),
+            Self::Written { identity, .. } | Self::Leave { identity, .. } => Lane::Identity(*identity),
             Self::Settle(connection) => Lane::Connection(*connection),
             Self::Wake { from, .. } => Lane::Connection(*from),
-            Self::PutBack { .. } | Self::Bury => Lane::Broadcasts,
+            Self::PutBack { .. } | Self::DeadLetter => Lane::Broadcasts,
         }
     }
 
@@ -460,11 +476,12 @@ impl Job {
                 Bounced::Expired => Came::Expired,
                 Bounced::Gone => Came::Gone,
             },
+            Self::Leave { .. } => Came::Gone,
             Self::Fetch(_) => Came::Fetch,
             Self::Written { .. } => Came::Written,
             Self::Wake { .. } => Came::Wake,
             Self::PutBack { .. } => Came::Revocation,
-            Self::Settle(_) | Self::Bury => Came::Ignored,
+            Self::Settle(_) | Self::DeadLetter => Came::Ignored,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who of an identity is told that something is held for it.
 //!
-//! Whoever is told fetches all of it, so that a few are enough; and if one of them goes before it has, others are told
+//! Anyone who is told fetches all of it, so that a few are enough; and if one of them goes before it has, others are told
 //! because it goes. To tell ten thousand connections would have ten thousand look for what the first has fetched, once for
 //! each thing that is held. So a few are told, of as many terminators as there are, those first that listen.
 
@@ -17,7 +17,7 @@ use super::audience::Recipient;
 
 /// How many are told.
 const MOST_TOLD: usize = 16;
-/// How long it is believed that whoever is to be told of something held has been told.
+/// How long it is believed that anyone who is to be told of something held has been told.
 const BELIEVED: Duration = Duration::from_secs(2);
 /// How many identities are remembered. Beyond it all are forgotten, and told once more.
 const MOST_REMEMBERED: usize = 4_096;
@@ -44,7 +44,7 @@ pub(super) fn told_of(recipients: &[Recipient]) -> Vec<Recipient> {
 pub(crate) struct Leavings(Mutex<HashMap<IdentityTag, bool>>);
 
 impl Leavings {
-    /// Another has left. Tells whether to look; else whoever looks already looks once more.
+    /// Another has left. Tells whether to look; else anyone who looks already looks once more.
     pub(super) fn begin(&self, identity: IdentityTag) -> bool {
         match self.lock().entry(identity) {
             Entry::Occupied(mut again) => {

@@ -1,4 +1,4 @@
-//! What a handler pushes along with its answer: to whoever asked it goes with the answer itself, before what was said after
+//! What a handler pushes along with its answer: to the one who asked it goes with the answer itself, before what was said after
 //! it; to the other connections of the identity as a push.
 
 use bytes::Bytes;
@@ -31,8 +31,8 @@ impl Pipeline {
             let why = "the application's pushes cannot be published at the moment";
             return Err(ErrorBody::new(ErrorCode::Busy, why).having(Effect::Unknown));
         }
-        if request.stamp.is_none() {
-            // Whoever injected it hears answers, and nothing else.
+        if request.forwarded_id.is_none() {
+            // The one who injected it hears answers, and nothing else.
             answers.keep_replies();
         }
         Ok(answers)

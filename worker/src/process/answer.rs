@@ -1,6 +1,6 @@
 //! From what was found out to the bytes that go back.
 //!
-//! Each question gets at least one answer, even if it has nothing to say: the
+//! Each request gets at least one answer, even if it has nothing to say: the
 //! terminator's share in flight and its drain rest on that. An empty body is
 //! such a settlement.
 
@@ -16,7 +16,7 @@ use crate::handler::{Answers, Said};
 use crate::message::ResumeKey;
 use crate::token::Verified;
 
-/// A fresh token had better come when this much of the lifetime is over: 80 %, so that
+/// A fresh token should come when this much of the lifetime is over: 80 %, so that
 /// of 5 minutes there is one left for a slow issuer.
 const REFRESH_PERCENT: u64 = 80;
 
@@ -33,7 +33,7 @@ pub(crate) fn auth(verified: &Verified, resume: &ResumeKey, idempotency: Option<
     }
 }
 
-/// Seconds until a fresh token had better come.
+/// Seconds until a fresh token should come.
 pub(crate) fn refresh_in(verified: &Verified, now: Timestamp) -> u64 {
     refresh_of(expires_in(verified, now))
 }
@@ -94,7 +94,7 @@ pub(crate) fn unpublishable(id: Option<&RequestId<'_>>) -> Bytes {
     error(id, &ErrorBody::new(ErrorCode::Internal, sentence), None)
 }
 
-/// The body that says only what the connection's authentication has become; nothing if it has none any more.
+/// The body that says only what the connection's authentication has become; none if it has none any more.
 pub(crate) fn auth_ok(id: Option<&RequestId<'_>>, auth: Option<&AuthBody>) -> Bytes {
     body(&ServerMessage {
         kind: ServerKind::AuthOk,

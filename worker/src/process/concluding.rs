@@ -11,19 +11,18 @@ use shared::wire::id::ConnectionId;
 use shared::wire::protocol::{AuthBody, CloseCode, ErrorBody, ErrorCode};
 use shared::wire::request_id::RequestId;
 use shared::wire::tag::{IdentityTag, TokenTag};
-use tracing::debug;
 
 use super::answer;
 use super::handling::Coming;
+use super::limits::Ungranted;
 use super::run::turn;
-use super::telling::is_noted;
-use super::trace::JOURNEY;
 use super::{Conclusion, Pipeline};
+use crate::admin::event::{Checked, Event, Proved};
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::{self, Case, Decision, Proof, Sender, Stand, decide};
 use crate::auth::identity::Identity;
 use crate::auth::rights;
-use crate::auth::snapshot::{Bound, Principal, subject_of};
+use crate::auth::snapshot::{Authenticated, Principal, subject_of};
 use crate::config::Elevation;
 use crate::dead_letter::redact;
 use crate::handler::Request;
@@ -31,6 +30,7 @@ use crate::message::deadline;
 use crate::message::origin::{Origin, was_moved};
 use crate::message::{ClientMessage, Fault, NOT_AMQP};
 use crate::revocation::known::Judgement;
+use crate::revocation::meanwhile::{Accepted, By, Seen};
 use crate::token::{Reason, Rejection, Verified};
 
 /// A message, and what is known of it.
@@ -42,14 +42,16 @@ pub(super) struct MessageContext<'a> {
     /// Whether its `id` names it beyond its connection.
     named: bool,
     /// The grant of its connection, in force or expired.
-    pub(super) bound: Option<&'a Bound>,
+    pub(super) authenticated: Option<&'a Authenticated>,
     /// When it is decided.
     pub(super) now: Timestamp,
+    /// What was known to be revoked then.
+    seen: Seen,
     /// When its terminator says that it was received.
     received: Option<Timestamp>,
     /// Until when its sender waits, if they have said so.
     pub(super) deadline: Option<Timestamp>,
-    /// Whether it was given to somebody who did not bring it to its end.
+    /// Whether it was given to someone who did not bring it to its end.
     pub(super) again: bool,
 }
 
@@ -60,8 +62,10 @@ impl MessageContext<'_> {
 
     /// Whose its connection is, if its grant is in force.
     fn live_identity(&self) -> Option<IdentityTag> {
-        let live = self.bound.filter(|bound| bound.grant.is_live(self.now));
-        live.map(|bound| bound.grant.identity)
+        let live = self
+            .authenticated
+            .filter(|authenticated| authenticated.grant.is_live(self.now));
+        live.map(|authenticated| authenticated.grant.identity)
     }
 
     /// The same message, handed to the application.
@@ -78,12 +82,12 @@ impl MessageContext<'_> {
             kind: &self.message.kind,
             id: self.id().map(RequestId::as_str),
             payload: self.message.payload,
-            stamp: self.origin.stamp(),
+            forwarded_id: self.origin.message_id(),
             message_id: self.message_id,
             time_left: None,
             deadline: self.deadline,
             given_up: None,
-            answered_on: self.origin.stamp().map(|stamp| stamp.connection),
+            answered_on: self.origin.message_id().map(|message_id| message_id.connection),
             named: self.named,
         }
     }
@@ -98,11 +102,11 @@ impl Pipeline {
         &self,
         delivery: &Delivery,
         origin: &Origin,
-        bound: Option<&Bound>,
+        authenticated: Option<&Authenticated>,
     ) -> Result<Conclusion, PublishError> {
-        let opened = match self.opening.open(origin.stamp(), &delivery.message.body) {
+        let opened = match self.opening.open(origin.message_id(), &delivery.message.body) {
             Ok(opened) => opened,
-            Err(why) => return self.unsealable(delivery, origin, why).await,
+            Err(why) => return Box::pin(self.unsealable(delivery, origin, why)).await,
         };
         let body = &opened;
         // What goes back goes as it came.
@@ -111,8 +115,8 @@ impl Pipeline {
             Ok(message) => message,
             Err(malformed) => {
                 let given_up = ClientMessage::given_up(body, malformed);
-                return Ok(match (given_up, origin.question()) {
-                    (Ok(id), Some(question)) => Box::pin(self.cancel(question, id)).await,
+                return Ok(match (given_up, origin.forwarded()) {
+                    (Ok(id), Some(forwarded)) => Box::pin(self.cancel(forwarded, id)).await,
                     // Who injects has no connection on which something could have been asked.
                     (Ok(_), None) => Conclusion::refused(None, &Fault::NoType.error()),
                     (Err(malformed), _) => Conclusion::refused(malformed.id.as_ref(), &malformed.error()),
@@ -125,10 +129,10 @@ impl Pipeline {
         }
         traces::describe(|| [KeyValue::new(words::TYPE, redact::text(&message.kind).into_owned())]);
         let now = self.clock.now();
-        // What was injected is received when it is here: nobody is believed who says otherwise.
+        // What was injected is received when it is here: no one is believed who says otherwise.
         let received = origin
-            .question()
-            .filter(|question| !question.standing.unsure)
+            .forwarded()
+            .filter(|forwarded| !forwarded.snapshot.unsure)
             .and_then(|_| ForwardedMessage::received(&delivery.message.properties));
         let asked = MessageContext {
             received: ForwardedMessage::received_ms(&delivery.message.properties),
@@ -140,34 +144,38 @@ impl Pipeline {
                 .properties
                 .message_id
                 .as_deref()
-                .filter(|_| origin.question().is_none()),
+                .filter(|_| origin.forwarded().is_none()),
             named: self.idempotency.is_some(),
-            bound,
+            authenticated,
             now,
+            seen: self.revoked.seen(now),
             again: was_moved(delivery, &self.internal),
         };
         let received = delivery.message.properties.timestamp_s.map(Timestamp::from_secs);
-        let received = received.filter(|_| origin.question().is_none_or(|question| !question.standing.unsure));
+        let received = received.filter(|_| origin.forwarded().is_none_or(|forwarded| !forwarded.snapshot.unsure));
         let case = self.case(&asked, received);
-        let Some(question) = origin.question() else {
-            return Ok(self.conclude_injected(&asked, decide(&case)).await);
+        let Some(forwarded) = origin.forwarded() else {
+            return Ok(Box::pin(self.conclude_injected(&asked, decide(&case))).await);
         };
-        let decision = turn::behind_what_is_held(&question.standing, decide(&case));
-        if let Some(verified) = turn::awaited(&question.standing, &decision) {
-            return Ok(self.send_back(&asked, question, as_it_came, verified).await);
+        let decision = turn::behind_what_is_held(&forwarded.snapshot, decide(&case));
+        if let Some(verified) = turn::awaited(&forwarded.snapshot, &decision) {
+            return Ok(Box::pin(self.send_back(&asked, forwarded, as_it_came, verified)).await);
         }
+        // What is rare is boxed, here and elsewhere: a future has room for the largest of its branches, and is moved.
         Ok(match decision {
-            Decision::InOwnName { verified, renews } => self.in_own_name(&asked, question, &verified, renews).await,
-            Decision::InConnectionsName => self.in_connections_name(&asked).await,
-            Decision::Anonymously => self.anonymously(&asked).await,
-            Decision::Authenticate { verified, renews: true } => self.authenticate(&asked, question, &verified).await?,
+            Decision::InOwnName { verified, renews } => self.in_own_name(&asked, forwarded, &verified, renews).await,
+            Decision::InConnectionsName => self.in_connections_name(&asked, forwarded).await,
+            Decision::Anonymously => Box::pin(self.anonymously(&asked)).await,
+            Decision::Authenticate { verified, renews: true } => {
+                Box::pin(self.authenticate(&asked, forwarded, &verified)).await?
+            }
             // The connection has a newer one already, by which it lives on.
             Decision::Authenticate { renews: false, .. } => {
                 Conclusion::of(Outcome::Authenticated, answer::auth_ok(asked.id(), None))
             }
-            Decision::Forget => self.log_out(&asked, question).await?,
-            Decision::Again => self.send_back(&asked, question, as_it_came, None).await,
-            Decision::Hold { own, reason } => self.hold(&asked, question, own.as_deref(), reason).await?,
+            Decision::Forget => Box::pin(self.log_out(&asked, forwarded)).await?,
+            Decision::Again => Box::pin(self.send_back(&asked, forwarded, as_it_came, None)).await,
+            Decision::Hold { own, reason } => Box::pin(self.hold(&asked, forwarded, own.as_deref(), reason)).await?,
             Decision::Refuse { error, close } => self.refuse(&asked, &error, close),
         })
     }
@@ -176,15 +184,15 @@ impl Pipeline {
     async fn send_back(
         &self,
         asked: &MessageContext<'_>,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
         body: &Bytes,
         verified: Option<&Verified>,
     ) -> Conclusion {
-        debug!(target: JOURNEY, stage = "again", stamp = %asked.origin);
+        self.observer.tell(forwarded.message_id, Event::SentBack);
         let mut again = sent_back(body);
         if let Some(verified) = verified {
             // What cannot be recorded now is said when its turn comes.
-            let granted = self.grant(asked, question, verified, None).await;
+            let granted = self.grant(asked, forwarded, verified, None).await;
             again.answer.change = granted.ok().map(|granted| granted.change);
         }
         again
@@ -193,7 +201,9 @@ impl Pipeline {
     async fn conclude_injected(&self, asked: &MessageContext<'_>, decision: Decision) -> Conclusion {
         match decision {
             Decision::InOwnName { verified, .. } => {
-                self.process(asked, &verified.identity, &verified.claims, None).await
+                let by = By::Token(&verified, None);
+                self.process(asked, (&verified.identity, &verified.claims), by, None)
+                    .await
             }
             Decision::Anonymously => self.anonymously(asked).await,
             Decision::Refuse { error, .. } => Conclusion::refused(asked.id(), &error),
@@ -206,11 +216,10 @@ impl Pipeline {
     }
 
     fn case(&self, asked: &MessageContext<'_>, received: Option<Timestamp>) -> Case {
-        let question = asked.origin.question();
-        let proof = self.prove(asked, question.map(|question| question.stamp.connection));
-        traces::describe(|| [KeyValue::new(words::VERDICT, kind(&proof))]);
-        let sender = question.map_or(Sender::Injector, |question| {
-            Sender::Connection(self.stand(asked, question, &proof, received))
+        let forwarded = asked.origin.forwarded();
+        let proof = self.prove(asked, forwarded.map(|forwarded| forwarded.message_id.connection));
+        let sender = forwarded.map_or(Sender::Injector, |forwarded| {
+            Sender::Connection(self.stand(asked, forwarded, &proof, received))
         });
         Case {
             purpose: asked.message.purpose,
@@ -226,63 +235,69 @@ impl Pipeline {
     fn stand(
         &self,
         asked: &MessageContext<'_>,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
         proof: &Proof,
         received: Option<Timestamp>,
     ) -> Stand {
-        let bound = asked.bound.map(|bound| {
+        let authenticated = asked.authenticated.map(|authenticated| {
             let shown = match proof {
                 Proof::Good(verified) => Some(&**verified),
                 _ => None,
             };
-            let other = shown.filter(|shown| TokenTag::of(shown.digest.as_bytes()) != bound.grant.token);
+            let other = shown.filter(|shown| TokenTag::of(shown.digest.as_bytes()) != authenticated.grant.token);
             decision::CurrentGrant {
-                identity: bound.grant.identity,
-                token: bound.grant.token,
-                live: bound.grant.is_live(asked.now),
-                was_live: bound.grant.is_live(received.unwrap_or(asked.now)),
+                identity: authenticated.grant.identity,
+                token: authenticated.grant.token,
+                live: authenticated.grant.is_live(asked.now),
+                was_live: authenticated.grant.is_live(received.unwrap_or(asked.now)),
                 judgement: match (shown, other) {
                     // It is the message's own token, and was judged.
                     (Some(_), None) => Judgement::Good,
-                    _ => self.revoked.judge(&bound.subject(question.stamp.connection), asked.now),
+                    _ => self
+                        .revoked
+                        .judge(&authenticated.subject(forwarded.message_id.connection), asked.now),
                 },
-                newer: other.is_some_and(|other| self.rules.terms.grant(other, asked.now).precedes(&bound.grant)),
-                exceeded: other.is_some_and(|other| self.is_exceeded(bound, other)),
+                newer: other
+                    .is_some_and(|other| self.rules.terms.grant(other, asked.now).precedes(&authenticated.grant)),
+                exceeded: other.is_some_and(|other| self.is_exceeded(authenticated, other)),
             }
         });
         Stand {
-            bound,
-            unsettled: question.standing.unsettled,
-            held: question.standing.held,
-            again: question.standing.again,
+            authenticated,
+            unsettled: forwarded.snapshot.unsettled,
+            held: forwarded.snapshot.held,
+            again: forwarded.snapshot.again,
         }
     }
 
     /// Whether a token allows what the connection's grant does not, where that makes a difference.
-    fn is_exceeded(&self, bound: &Bound, shown: &Verified) -> bool {
+    fn is_exceeded(&self, authenticated: &Authenticated, shown: &Verified) -> bool {
         let within = |principal: Principal| rights::is_within(&shown.claims, &principal.claims);
-        self.rules.elevation == Elevation::Message && !bound.principal().is_some_and(within)
+        self.rules.elevation == Elevation::Message && !authenticated.principal().is_some_and(within)
     }
 
     /// What the message's own token proves.
     fn prove(&self, asked: &MessageContext<'_>, connection: Option<ConnectionId>) -> Proof {
         let Some(token) = asked.message.token.as_deref() else {
-            self.metrics.no_token();
-            debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = "none");
+            let judged = Event::Judged {
+                kind: Proved::None,
+                cached: None,
+                checked: None,
+            };
+            self.observer.tell(asked.origin.message_id(), judged);
             return Proof::None;
         };
         let span = traces::child("verify", SpanKind::Internal);
         let verdict = self.verifier.verify(token, asked.now);
         span.describe(|| [KeyValue::new(words::CACHED, verdict.cached)]);
         drop(span);
-        self.metrics.verdict(&verdict);
-        let cached = verdict.cached;
+        let (checked, cached) = (Checked::of(&verdict), verdict.cached);
         let proof = match (verdict.result, verdict.expired) {
             (Ok(verified), _) => self.judged(verified, asked, connection),
-            // That its time is over does not undo that it was taken back.
+            // That its time is over does not undo that it was revoked.
             (Err(Rejection::Expired), Some(expired)) => {
                 match self.revoked.judge(&subject_of(&expired, connection), asked.now) {
-                    Judgement::Revoked => self.taken_back(),
+                    Judgement::Revoked => Proof::Revoked,
                     Judgement::Good | Judgement::Unknown => Proof::Expired(expired),
                 }
             }
@@ -295,7 +310,12 @@ impl Pipeline {
             (Err(Rejection::NotYet { reason, wait }), _) => Proof::NotYet { reason, wait },
             (Err(Rejection::Invalid(reason)), _) => Proof::Invalid(reason),
         };
-        debug!(target: JOURNEY, stage = "verdict", stamp = %asked.origin, kind = kind(&proof), cached);
+        let judged = Event::Judged {
+            kind: kind(&proof),
+            cached: Some(cached),
+            checked: Some(checked),
+        };
+        self.observer.tell(asked.origin.message_id(), judged);
         proof
     }
 
@@ -306,35 +326,32 @@ impl Pipeline {
         connection: Option<ConnectionId>,
     ) -> Proof {
         let tag = TokenTag::of(verified.digest.as_bytes());
-        let known = asked.bound.filter(|bound| bound.grant.token == tag);
+        let known = asked
+            .authenticated
+            .filter(|authenticated| authenticated.grant.token == tag);
         let subject = match (known, connection) {
             // The steady state needs no digests: the facts hold them.
-            (Some(bound), Some(connection)) => bound.subject(connection),
+            (Some(authenticated), Some(connection)) => authenticated.subject(connection),
             _ => subject_of(&verified, connection),
         };
         match self.revoked.judge(&subject, asked.now) {
             Judgement::Good => Proof::Good(verified),
-            Judgement::Revoked => self.taken_back(),
+            Judgement::Revoked => Proof::Revoked,
             Judgement::Unknown => Proof::Unknown,
         }
-    }
-
-    fn taken_back(&self) -> Proof {
-        self.metrics.token_revoked();
-        Proof::Revoked
     }
 
     async fn in_own_name(
         &self,
         asked: &MessageContext<'_>,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
         verified: &Verified,
         renews: bool,
     ) -> Conclusion {
         let granted = if renews {
-            match self.grant(asked, question, verified, None).await {
+            match Box::pin(self.grant(asked, forwarded, verified, None)).await {
                 Ok(granted) => Some(granted),
-                Err(refusal) => return Conclusion::refused(asked.id(), &refusal),
+                Err(Ungranted { error, close }) => return self.refuse(asked, &error, close),
             }
         } else {
             None
@@ -347,40 +364,46 @@ impl Pipeline {
         let auth = granted.as_ref().and_then(|granted| granted.auth.as_ref());
         let change = granted.as_ref().map(|granted| &granted.change);
         let mut conclusion = {
-            let handling = pin!(self.process(asked, &verified.identity, &verified.claims, auth));
-            self.with_early_grant(question, asked.received, change, handling).await
+            let by = By::Token(verified, Some(forwarded.message_id.connection));
+            let handling = pin!(self.process(asked, (&verified.identity, &verified.claims), by, auth));
+            self.with_early_grant(forwarded, asked.received, change, handling).await
         };
         conclusion.answer.identity = identity;
         conclusion.answer.change = granted.map(|granted| granted.change);
         conclusion
     }
 
-    async fn in_connections_name(&self, asked: &MessageContext<'_>) -> Conclusion {
-        let Some(principal) = asked.bound.and_then(Bound::principal) else {
+    async fn in_connections_name(&self, asked: &MessageContext<'_>, forwarded: &ForwardedMessage) -> Conclusion {
+        let read = asked
+            .authenticated
+            .and_then(|authenticated| Some((authenticated, authenticated.principal()?)));
+        let Some((authenticated, principal)) = read else {
             let error = ErrorBody::new(
                 ErrorCode::AuthRequired,
                 "the connection's identity cannot be read; authenticate again",
             );
             return self.refuse(asked, &error, None);
         };
-        let mut conclusion = self.process(asked, &principal.identity, &principal.claims, None).await;
+        let by = By::Grant(authenticated, forwarded.message_id.connection);
+        let whose = (&principal.identity, &principal.claims);
+        let mut conclusion = self.process(asked, whose, by, None).await;
         // The policy that lets a message in although its connection has expired lets its answer out; what else is for the
         // connection is for `on-expired-push` to say.
         conclusion.answer.identity = asked.live_identity();
         conclusion
     }
 
-    /// Its answer is in nobody's name: whoever is on the connection may read it, whatever has become of its grant.
+    /// Its answer is in no one's name: anyone who is on the connection may read it, whatever has become of its grant.
     async fn anonymously(&self, asked: &MessageContext<'_>) -> Conclusion {
-        self.process(asked, &Identity::anonymous(), &serde_json::Map::new(), None)
-            .await
+        let whose = (&Identity::anonymous(), &serde_json::Map::new());
+        self.process(asked, whose, By::Nothing, None).await
     }
 
     async fn process(
         &self,
         asked: &MessageContext<'_>,
-        identity: &Identity,
-        claims: &serde_json::Map<String, serde_json::Value>,
+        (identity, claims): (&Identity, &serde_json::Map<String, serde_json::Value>),
+        by: By<'_>,
         auth: Option<&AuthBody>,
     ) -> Conclusion {
         traces::describe(|| [KeyValue::new(words::IDENTITY, identity.tag().to_string())]);
@@ -388,34 +411,35 @@ impl Pipeline {
         let coming = Coming {
             again: asked.again,
             // What is tried alone is tried here, and what was injected waits in a queue of its own.
-            may_move: !asked.again && asked.origin.question().is_some(),
+            may_move: !asked.again && asked.origin.forwarded().is_some(),
+            accepted: Accepted { by, seen: asked.seen },
         };
         let handled = self.handle(request, asked.id(), asked.origin, auth, coming).await;
-        let recent_decisions = (handled.refused == Some(ErrorCode::Duplicate)).then(|| {
-            let why = "duplicate: the `id` was another message's, or its answer is not kept";
-            self.decision(asked.origin.stamp(), asked.id(), "refused", why)
+        let decided = handled.refused.and_then(|code| {
+            let why = match code {
+                ErrorCode::Duplicate => "the `id` was another message's, or its answer is not kept",
+                // As its sender is told.
+                ErrorCode::TokenRevoked => handled.why.as_deref().unwrap_or_default(),
+                _ => return None,
+            };
+            let refused = Event::Refused { code, why, close: None };
+            self.observer.decide(asked.origin.message_id(), asked.id(), refused)
         });
         Conclusion {
             bodies: handled.bodies,
             refused: handled.refused,
             why: handled.why,
-            recent_decisions,
+            decided,
             ..Conclusion::of(handled.outcome, bytes::Bytes::new())
         }
     }
 
     /// Refuses a message of a connection.
     pub(super) fn refuse(&self, asked: &MessageContext<'_>, error: &ErrorBody, close: Option<CloseCode>) -> Conclusion {
-        let conclusion = Conclusion::refused(asked.id(), error).and_close(close);
-        if let Some(code) = close {
-            self.metrics.closes(code);
-            debug!(target: JOURNEY, stage = "closing", stamp = %asked.origin, code = code.code());
-        }
-        if !is_noted(error.code) {
-            return conclusion;
-        }
-        let why = format!("{}: {}", error.code.as_str(), error.message);
-        conclusion.recent_decisions(self.decision(asked.origin.stamp(), asked.id(), "refused", why))
+        let (code, why) = (error.code, &*error.message);
+        let refused = Event::Refused { code, why, close };
+        let decided = self.observer.decide(asked.origin.message_id(), asked.id(), refused);
+        Conclusion::refused(asked.id(), error).and_close(close).having(decided)
     }
 }
 
@@ -426,14 +450,14 @@ pub(super) fn sent_back(body: &Bytes) -> Conclusion {
     again
 }
 
-const fn kind(proof: &Proof) -> &'static str {
+const fn kind(proof: &Proof) -> Proved {
     match proof {
-        Proof::None => "none",
-        Proof::Good(_) => "valid",
-        Proof::Revoked => "revoked",
-        Proof::Expired(_) => "expired",
-        Proof::NotYet { .. } => "not-yet",
-        Proof::Invalid(_) => "invalid",
-        Proof::Unknown => "unknown",
+        Proof::None => Proved::None,
+        Proof::Good(_) => Proved::Valid,
+        Proof::Revoked => Proved::Revoked,
+        Proof::Expired(_) => Proved::Expired,
+        Proof::NotYet { .. } => Proved::NotYet,
+        Proof::Invalid(_) => Proved::Invalid,
+        Proof::Unknown => Proved::Unknown,
     }
 }

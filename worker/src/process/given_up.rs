@@ -1,7 +1,7 @@
 //! Which messages their senders have given up: they are not begun, and what is under way is stopped.
 //!
 //! A client says so with `{"cancel": ID}`. It may reach another worker than the message did, and sooner than that; so
-//! whoever gets it tells all workers, unless the message is under way right there, and it is remembered for a while. It
+//! anyone who gets it tells all workers, unless the message is under way right there, and it is remembered for a while. It
 //! means messages that its connection sent before it, so that an `id` can be used again.
 
 use std::collections::{HashMap, VecDeque};
@@ -75,8 +75,13 @@ impl GivenUp {
     }
 
     /// A message is under way, if it has a name by which it can be given up.
-    pub(crate) fn watch(self: &Arc<Self>, stamp: Option<MessageId>, id: Option<&str>, now: Instant) -> Option<Watched> {
-        let MessageId { connection, sequence } = stamp?;
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        message_id: Option<MessageId>,
+        id: Option<&str>,
+        now: Instant,
+    ) -> Option<Watched> {
+        let MessageId { connection, sequence } = message_id?;
         let key = (connection, Arc::from(id?));
         let stop = CancellationToken::new();
         let mut all = self.lock();
@@ -156,12 +161,12 @@ impl Drop for Watched {
 mod tests {
     use super::*;
 
-    fn stamp(text: &str) -> MessageId {
+    fn message_id(text: &str) -> MessageId {
         text.parse().unwrap()
     }
 
     fn cancel(text: &str, id: &str) -> Cancel {
-        let MessageId { connection, sequence } = stamp(text);
+        let MessageId { connection, sequence } = message_id(text);
         Cancel {
             connection,
             id: id.to_owned(),
@@ -172,7 +177,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_before_it_on_its_connection_by_its_name_is_stopped_and_nothing_else() {
         let (all, now) = (Arc::new(GivenUp::new()), Instant::now());
-        let watch = |text: &str, id: &str| all.watch(Some(stamp(text)), Some(id), now).unwrap();
+        let watch = |text: &str, id: &str| all.watch(Some(message_id(text)), Some(id), now).unwrap();
         let meant = watch("33e39da4c14fa57c.1.5", "a");
         let others = [
             watch("33e39da4c14fa57c.1.5", "b"),
@@ -185,7 +190,7 @@ mod tests {
         assert!(!all.give_up(&cancel("33e39da4c14fa57c.1.7", "a"), now), "it is stopped");
         assert!(
             all.watch(None, Some("a"), now).is_none()
-                && all.watch(Some(stamp("33e39da4c14fa57c.1.5")), None, now).is_none()
+                && all.watch(Some(message_id("33e39da4c14fa57c.1.5")), None, now).is_none()
         );
         drop((meant, others));
         assert!(all.lock().under_way.is_empty());
@@ -195,7 +200,7 @@ mod tests {
     async fn what_comes_later_is_not_begun_for_a_while_and_so_much_is_remembered() {
         let (all, now) = (Arc::new(GivenUp::new()), Instant::now());
         let comes = |text: &str, now| {
-            let watched = all.watch(Some(stamp(text)), Some("a"), now);
+            let watched = all.watch(Some(message_id(text)), Some("a"), now);
             watched.unwrap().stop().is_cancelled()
         };
         assert!(!all.give_up(&cancel("33e39da4c14fa57c.1.7", "a"), now));

@@ -11,11 +11,12 @@ use tracing::debug;
 
 use super::answer;
 use super::concluding::MessageContext;
-use super::trace::JOURNEY;
+use super::limits::Ungranted;
 use super::{Conclusion, Pipeline};
+use crate::admin::event::Event;
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::unavailable;
-use crate::auth::recorded::{Proven, digest_of};
+use crate::auth::recorded::{Proven, Unrecorded, digest_of};
 use crate::auth::snapshot::{Principal, subject_of};
 use crate::handler::idempotency::Idempotency;
 use crate::message::ResumeKey;
@@ -23,7 +24,7 @@ use crate::outbound::missed::Recovery;
 use crate::store::{Recorded, StoreError};
 use crate::token::Verified;
 
-/// What stands beside the claims of a grant: its facts, stamps, and what traces a message.
+/// What stands beside the claims of a grant: its facts, message ids, and what traces a message.
 const MOST_BESIDE_CLAIMS: usize = 3 * 1_024;
 
 /// What a message has made of its connection.
@@ -42,47 +43,50 @@ impl Pipeline {
     pub(super) async fn grant(
         &self,
         asked: &MessageContext<'_>,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
         verified: &Verified,
         resumes: Option<ConnectionId>,
-    ) -> Result<Granted, ErrorBody> {
-        let stamp = question.stamp;
+    ) -> Result<Granted, Ungranted> {
+        let message_id = forwarded.message_id;
         let terms = &self.rules.terms;
-        let resume = secret_of(asked, question);
+        let resume = secret_of(asked, forwarded);
         let principal = Principal::to_text(verified, &resume);
         if principal.len().saturating_add(MOST_BESIDE_CLAIMS) > self.publisher.room_for_headers() {
-            return Err(ErrorBody::new(
-                ErrorCode::TooLarge,
-                "the token's claims are more than the broker carries with a message; a token with fewer claims is needed",
-            ));
+            let why = "the token's claims are more than the broker carries with a message; a token with fewer claims is needed";
+            return Err(ErrorBody::new(ErrorCode::TooLarge, why).into());
         }
         let grant = terms.grant(verified, asked.now);
         let proven = Proven {
-            stamp,
+            message_id,
             verified,
-            entry: Proven::entry(stamp, grant.until, &subject_of(verified, None)),
+            entry: Proven::entry(message_id, grant.until, &subject_of(verified, None)),
             identity: grant.identity,
             resume: &resume,
             client: self.rules.client_of(&verified.claims),
-            known: question.standing.by,
+            known: forwarded.snapshot.by,
+            resumes,
+            is_renewal: asked
+                .authenticated
+                .is_some_and(|authenticated| authenticated.grant.identity == grant.identity),
         };
-        let recording = self
-            .recorder
-            .record(proven)
-            .await
-            .map_err(|reason| self.away(asked, &reason))?;
-        self.metrics.granted();
-        debug!(target: JOURNEY, stage = "granted", %stamp, recorded = ?recording.recorded, waiting = recording.waiting);
+        let recording = match self.record(&proven).await {
+            Ok(recording) => recording,
+            Err(Unrecorded::Store(reason)) => return Err(self.away(asked, &reason).into()),
+            Err(Unrecorded::OverLimit(_)) => return Err(Ungranted::over_limit()),
+        };
+        self.close_oldest(grant.identity, &recording.oldest).await;
+        let (recorded, waiting) = (recording.recorded, recording.waiting);
+        self.observer.tell(message_id, Event::Granted { recorded, waiting });
         let key = ResumeKey {
-            connection: stamp.connection,
+            connection: message_id.connection,
             secret: resume,
         };
         let auth = if recording.is_stale() {
             None
         } else {
             let window = self.idempotency.as_ref().map(Idempotency::window);
-            let missed = match recording.recorded {
-                Some(_) => self.outbound.take_missed(grant.identity, recording.waiting).await,
+            let missed = match recorded {
+                Some(_) => self.outbound.take_missed(grant.identity, waiting).await,
                 None => 0,
             };
             Some(AuthBody {
@@ -95,7 +99,7 @@ impl Pipeline {
             auth,
             change: Change::Live {
                 grant: Grant {
-                    waiting: recording.waiting,
+                    waiting,
                     resumes,
                     ..grant
                 },
@@ -107,28 +111,28 @@ impl Pipeline {
     /// `auth.authenticate`, with a token that is good.
     ///
     /// # Errors
-    /// If whoever had the connection that it takes over could not be told.
+    /// If the one who had the connection that it takes over could not be told.
     pub(super) async fn authenticate(
         &self,
         asked: &MessageContext<'_>,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
         verified: &Verified,
     ) -> Result<Conclusion, PublishError> {
         let key = asked.message.resume();
-        // Whoever resumes the connection that it is has missed nothing.
-        let is_another = |key: &ResumeKey| key.connection != question.stamp.connection;
+        // Anyone who resumes the connection that it is has missed nothing.
+        let is_another = |key: &ResumeKey| key.connection != forwarded.message_id.connection;
         let shown = key.as_ref().is_ok_and(|key| key.as_ref().is_some_and(is_another));
         let resumes = match key {
-            Ok(key) => self.take_over(question.stamp.connection, key, verified).await,
+            Ok(key) => self.take_over(forwarded.message_id.connection, key, verified).await,
             Err(fault) => return Ok(Conclusion::refused(asked.id(), &fault.error())),
         };
         let resumes = match resumes {
             Ok(resumes) => resumes,
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
-        let mut granted = match self.grant(asked, question, verified, resumes).await {
+        let mut granted = match self.grant(asked, forwarded, verified, resumes).await {
             Ok(granted) => granted,
-            Err(refusal) => return Ok(Conclusion::refused(asked.id(), &refusal)),
+            Err(Ungranted { error, close }) => return Ok(self.refuse(asked, &error, close)),
         };
         if let Some(auth) = granted.auth.as_mut().filter(|_| shown) {
             let recovery = match resumes {
@@ -140,16 +144,14 @@ impl Pipeline {
         }
         if let Some(old) = resumes {
             // If its socket is open still, its client is not on it any more, or is another one.
-            self.send_errand(old, &Command::Replaced, Bytes::new()).await?;
+            self.send_command(old, &Command::Replaced, Bytes::new()).await?;
         }
         let body = answer::auth_ok(asked.id(), granted.auth.as_ref());
         let mut conclusion = Conclusion::of(Outcome::Authenticated, body);
         conclusion.answer.change = Some(granted.change);
-        let why = resumes.map_or_else(
-            || "auth.authenticate".to_owned(),
-            |old| format!("auth.authenticate, resuming {old}"),
-        );
-        Ok(conclusion.recent_decisions(self.decision(Some(question.stamp), asked.id(), "granted", why)))
+        let authenticated = Event::Authenticated { resumes };
+        let decided = self.observer.decide(forwarded.message_id, asked.id(), authenticated);
+        Ok(conclusion.having(decided))
     }
 
     /// The connection whose held messages this one takes over, if the client has proved that it may.
@@ -159,11 +161,11 @@ impl Pipeline {
         key: Option<ResumeKey>,
         verified: &Verified,
     ) -> Result<Option<ConnectionId>, StoreError> {
-        // Whoever resumes the connection that it is has nothing to take over.
+        // Anyone who resumes the connection that it is has nothing to take over.
         let Some(key) = key.filter(|key| key.connection != connection) else {
             return Ok(None);
         };
-        // Whoever has a successor inherits nothing any more: else a client with two secrets could make two connections successors
+        // Anyone who has a successor inherits nothing any more: else a client with two secrets could make two connections successors
         // of each other, and what is told to a successor would be told for ever.
         if self.store.successor(connection).await?.is_some() {
             return Ok(None);
@@ -173,9 +175,9 @@ impl Pipeline {
             .store
             .resume(key.connection, &digest, &verified.identity, connection)
             .await?;
-        self.metrics.resumed(taken);
-        debug!(target: JOURNEY, stage = "resume", %connection, from = %key.connection, taken);
-        Ok(taken.then_some(key.connection))
+        let from = key.connection;
+        self.observer.tell(connection, Event::Resumed { from, taken });
+        Ok(taken.then_some(from))
     }
 
     /// `auth.logout`, when all that came before it is settled.
@@ -185,33 +187,34 @@ impl Pipeline {
     pub(super) async fn log_out(
         &self,
         asked: &MessageContext<'_>,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
     ) -> Result<Conclusion, PublishError> {
-        let stamp = question.stamp;
-        let identity = asked.bound.map(|bound| bound.grant.identity);
-        let recorded = match self.recorder.forget(stamp).await {
+        let message_id = forwarded.message_id;
+        let identity = asked.authenticated.map(|authenticated| authenticated.grant.identity);
+        let recorded = match self.recorder.forget(message_id).await {
             Ok(recorded) => recorded,
             Err(reason) => return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason))),
         };
         // If it came again, or the connection is closed: what is older than it is refused all the same.
-        if let Err(reason) = self.refuse_all_held(question).await? {
+        if let Err(reason) = self.refuse_all_held(forwarded).await? {
             return Ok(Conclusion::refused(asked.id(), &self.away(asked, &reason)));
         }
         if let Some(identity) = identity {
             if recorded != Recorded::Stale {
-                self.recorder.leave(stamp, identity).await;
+                self.recorder.leave(message_id, identity).await;
             }
             self.outbound.left(identity).await;
         }
-        debug!(target: JOURNEY, stage = "forgotten", %stamp, recorded = ?recorded);
+        let logged_out = Event::LoggedOut { recorded };
+        let decided = self.observer.decide(message_id, asked.id(), logged_out);
         let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));
         conclusion.answer.change = Some(Change::Forgotten);
-        Ok(conclusion.recent_decisions(self.decision(Some(stamp), asked.id(), "forgotten", "auth.logout")))
+        Ok(conclusion.having(decided))
     }
 
-    /// What waits for a fresh token of somebody who has left is refused.
-    async fn refuse_all_held(&self, question: &ForwardedMessage) -> Result<Result<(), StoreError>, PublishError> {
-        let connection = question.stamp.connection;
+    /// What waits for a fresh token of someone who has left is refused.
+    async fn refuse_all_held(&self, forwarded: &ForwardedMessage) -> Result<Result<(), StoreError>, PublishError> {
+        let connection = forwarded.message_id.connection;
         let held = match self.store.held_messages(connection).await {
             Ok(held) => held,
             Err(reason) => return Ok(Err(reason)),
@@ -222,13 +225,13 @@ impl Pipeline {
         );
         let mut refused = Vec::new();
         for message in held {
-            let stamp = shared::wire::id::MessageId {
+            let message_id = shared::wire::id::MessageId {
                 connection,
                 sequence: message.sequence,
             };
-            if stamp.sequence < question.stamp.sequence {
-                self.refuse_held(connection, stamp, &message, &refusal).await?;
-                refused.push(stamp.sequence);
+            if message_id.sequence < forwarded.message_id.sequence {
+                self.refuse_held(connection, message_id, &message, &refusal).await?;
+                refused.push(message_id.sequence);
             }
         }
         if refused.is_empty() {
@@ -240,7 +243,7 @@ impl Pipeline {
     /// What a client is told while the store is away.
     pub(super) fn away(&self, asked: &MessageContext<'_>, reason: &StoreError) -> ErrorBody {
         self.metrics.store_failed();
-        debug!(stamp = %asked.origin, %reason, "the store could not be asked");
+        debug!(message_id = %asked.origin, %reason, "the store could not be asked");
         unavailable("the authentication cannot be recorded at the moment")
     }
 }
@@ -250,10 +253,10 @@ fn not_zero(count: u64) -> Option<u64> {
 }
 
 /// By which the connection can be resumed: its terminator drew it, and gives it back in one way or the other.
-fn secret_of(asked: &MessageContext<'_>, question: &ForwardedMessage) -> ResumeSecret {
-    let of_principal = || Some(asked.bound?.principal()?.resume);
-    question
-        .standing
+fn secret_of(asked: &MessageContext<'_>, forwarded: &ForwardedMessage) -> ResumeSecret {
+    let of_principal = || Some(asked.authenticated?.principal()?.resume);
+    forwarded
+        .snapshot
         .resume
         .or_else(of_principal)
         .unwrap_or_else(ResumeSecret::random)

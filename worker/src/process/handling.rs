@@ -10,26 +10,29 @@ use shared::service::trace::{self as traces, SpanKind};
 use shared::wire::protocol::{AuthBody, Effect, ErrorBody, ErrorCode};
 use shared::wire::request_id::RequestId;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, error};
+use tracing::error;
 
 use super::Pipeline;
 use super::answer;
 use super::given_up::Watched;
-use super::trace::JOURNEY;
+use crate::admin::event::Event;
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::RETRY_MS;
 use crate::handler::idempotency::Recalled;
 use crate::handler::places::{Claimant, NoPlace, Place};
 use crate::handler::{Answers, Failure, Request};
 use crate::message::deadline;
+use crate::revocation::meanwhile::Accepted;
 
 /// How a message comes to be handled.
 #[derive(Clone, Copy)]
-pub(super) struct Coming {
-    /// Somebody was given it and did not bring it to its end.
+pub(super) struct Coming<'a> {
+    /// Someone was given it and did not bring it to its end.
     pub(super) again: bool,
     /// As long as it waits, it can go back to the queue as it is.
     pub(super) may_move: bool,
+    /// By what it may be.
+    pub(super) accepted: Accepted<'a>,
 }
 
 /// Why a message does not get a place.
@@ -65,7 +68,7 @@ impl Handled {
         }
     }
 
-    /// Another worker handles it, and nobody is told anything.
+    /// Another worker handles it, and no one is told anything.
     fn elsewhere() -> Self {
         Self {
             outcome: Outcome::HandedOn,
@@ -92,16 +95,19 @@ impl Pipeline {
         &self,
         mut request: Request<'_>,
         id: Option<&RequestId<'_>>,
-        stamp: &(dyn Display + Sync),
+        message_id: &(dyn Display + Sync),
         auth: Option<&AuthBody>,
-        coming: Coming,
+        coming: Coming<'_>,
     ) -> Handled {
-        let Coming { again, may_move } = coming;
+        let Coming { again, may_move, .. } = coming;
         // Before all else: what is forbidden has no effect, and nothing is to be remembered of it.
         if let Some(forbidden) = self.handler.forbids(&request) {
             return Handled::refused(id, forbidden, auth);
         }
-        let watched = self.given_up.watch(request.stamp, request.id, Instant::now());
+        if let Some(too_fast) = self.too_fast(request.identity, again).await {
+            return Handled::refused(id, too_fast, auth);
+        }
+        let watched = self.given_up.watch(request.forwarded_id, request.id, Instant::now());
         request.given_up = watched.as_ref().map(Watched::stop);
         let kind: Arc<str> = request.kind.into();
         // Before a place is waited for, which may take as long as the calls that are under way.
@@ -111,7 +117,7 @@ impl Pipeline {
         let claimant = Claimant {
             kind: kind.clone(),
             identity: request.identity.tag(),
-            injected: request.stamp.is_none(),
+            injected: request.forwarded_id.is_none(),
             may_move,
         };
         let _place = match self.place(claimant, &request, again).await {
@@ -119,14 +125,18 @@ impl Pipeline {
             Err(Placeless::Elsewhere) => return Handled::elsewhere(),
             Err(Placeless::Refused(why)) => return Handled::refused(id, why, auth),
         };
+        // Before it is claimed: what may not be handled has no effect, and nothing is to be remembered of it.
+        if let Err(revoked) = self.revoked.still(&coming.accepted, self.clock.now()) {
+            return Handled::refused(id, revoked, auth);
+        }
         // Strangers use equal ids, and are told nothing of each other.
         let idempotency = self.idempotency.as_ref().filter(|_| !request.identity.is_anonymous());
         let Some(idempotency) = idempotency else {
-            return Handled::of(id, &self.ask(request, &kind, stamp, again).await, auth);
+            return Handled::of(id, &self.ask(request, &kind, message_id, coming).await, auth);
         };
         match idempotency.recall(&request, again).await {
             Recalled::Fresh(claim) => {
-                let mut came_to = self.ask(request, &kind, stamp, again).await;
+                let mut came_to = self.ask(request, &kind, message_id, coming).await;
                 if let Some(claim) = claim {
                     came_to = idempotency.remember(&claim, came_to).await;
                 }
@@ -137,7 +147,7 @@ impl Pipeline {
         }
     }
 
-    /// Waits for a place, but no longer than anybody waits for the message.
+    /// Waits for a place, but no longer than anyone waits for the message.
     async fn place(&self, claimant: Claimant, request: &Request<'_>, again: bool) -> Result<Place, Placeless> {
         let left = deadline::left(request.deadline, self.clock.now(), again).map_err(Placeless::Refused)?;
         let place = pin!(self.places.take(claimant));
@@ -158,15 +168,17 @@ impl Pipeline {
         }
     }
 
-    /// Has the application handle a message, unless it is down, or nobody waits any more.
+    /// Has the application handle a message, unless it is down, no one waits any more, or what let it in was revoked meanwhile.
     async fn ask(
         &self,
         mut request: Request<'_>,
         kind: &Arc<str>,
-        stamp: &(dyn Display + Sync),
-        again: bool,
+        message_id: &(dyn Display + Sync),
+        Coming { again, accepted, .. }: Coming<'_>,
     ) -> Result<Answers, ErrorBody> {
-        request.time_left = deadline::left(request.deadline, self.clock.now(), again)?;
+        let now = self.clock.now();
+        request.time_left = deadline::left(request.deadline, now, again)?;
+        self.revoked.still(&accepted, now).map_err(untouched)?;
         self.breaker.admit(kind).map_err(down).map_err(untouched)?;
         let started = Instant::now();
         let span = traces::child("handle", SpanKind::Internal);
@@ -183,11 +195,10 @@ impl Pipeline {
             self.breaker.ended(kind, is_there, started);
         }
         let took = started.elapsed();
-        self.metrics.handling_took(took);
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        debug!(target: JOURNEY, stage = "handler", %stamp, ok = handled.is_ok(), took_us);
+        let ok = handled.is_ok();
+        self.observer.tell(request.forwarded_id, Event::Handled { ok, took });
         let answers = handled.map_err(|failure| {
-            self.count(&failure, stamp);
+            self.count(&failure, message_id);
             failure.into_error()
         })?;
         if answers.pushes().next().is_none() {
@@ -196,18 +207,18 @@ impl Pipeline {
         Box::pin(self.push_along(&request, answers)).await
     }
 
-    fn count(&self, failure: &Failure, stamp: &dyn Display) {
+    fn count(&self, failure: &Failure, message_id: &dyn Display) {
         match failure {
             Failure::Error(..) | Failure::Deadline(_) | Failure::GivenUp => {}
             Failure::Panic => {
                 self.metrics.handler_panicked();
-                error!(%stamp, "the handler panicked; the client was told `internal`");
+                error!(%message_id, "the handler panicked; the client was told `internal`");
             }
             Failure::TooManyAnswers => {
-                error!(%stamp, "the handler gave too many replies; the client was told `internal`");
+                error!(%message_id, "the handler gave too many replies; the client was told `internal`");
             }
             Failure::Improper(why) => {
-                error!(%stamp, %why, "the application's reply cannot be passed on; the client was told `internal`");
+                error!(%message_id, %why, "the application's reply cannot be passed on; the client was told `internal`");
             }
             Failure::Timeout => self.metrics.handler_timed_out(),
         }
@@ -223,7 +234,7 @@ pub(super) fn untouched(error: ErrorBody) -> ErrorBody {
     }
 }
 
-/// Whether a call shows that its application is there; nothing if it shows neither that nor the contrary.
+/// Whether a call shows that its application is there; none if it shows neither that nor the contrary.
 fn is_there(handled: &Result<Answers, Failure>) -> Option<bool> {
     match handled {
         Ok(_) | Err(Failure::TooManyAnswers | Failure::Panic | Failure::Improper(_)) => Some(true),
@@ -233,7 +244,7 @@ fn is_there(handled: &Result<Answers, Failure>) -> Option<bool> {
     }
 }
 
-/// Nothing if its sender gives it up before.
+/// None if its sender gives it up before.
 async fn unless_given_up<T>(request: &Request<'_>, doing: impl Future<Output = T>) -> Option<T> {
     match request.given_up {
         Some(given_up) => given_up.run_until_cancelled(doing).await,

@@ -9,6 +9,7 @@
 //! - `granting`: what a connection has by a token, and how it logs out.
 //! - `early`: that it has it, when the application takes its time.
 //! - `holding`: a message that waits for a fresh token.
+//! - `limits`: how much one identity may have and do.
 //! - `releasing`: what has waited, when the token is there, or the time is over.
 //! - `in_order`: messages of one connection, one after the other.
 //! - `handling`: the application's part.
@@ -26,6 +27,7 @@ pub(crate) mod given_up;
 mod granting;
 mod handling;
 mod holding;
+mod limits;
 pub(crate) mod notices;
 mod releasing;
 pub(crate) mod run;
@@ -55,11 +57,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::trace::JOURNEY;
+use crate::admin::event::Event;
 use crate::admin::metrics::{Lost, Metrics, Outcome};
-use crate::admin::recent_decisions::RecentDecisions;
+use crate::admin::observer::{Decided, Observer};
 use crate::auth::recorded::AuthStateRecorder;
-use crate::auth::snapshot::{Bound, Terms};
+use crate::auth::snapshot::{Authenticated, Terms};
 use crate::config::{Elevation, Policies, PublicTypes, Strategy};
 use crate::dead_letter::DeadLetterPublisher;
 use crate::handler::HandlerRunner;
@@ -72,12 +74,15 @@ use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
 use crate::outbound::Outbound;
 use crate::process::given_up::GivenUp;
 use crate::revocation::known::Revoked;
-use crate::store::{self, HoldLimits, Store, UnauthenticatedLimits};
+use crate::store::{HoldLimits, Store, UnauthenticatedLimits};
 use crate::token::Verifier;
 
 /// What could not be brought to its end is given back only after this, or it would come again at once, and
 /// use up its deliveries within milliseconds.
 const GIVE_BACK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a message waits until it is known again what is revoked, when this process has stood still.
+const UNTIL_KNOWN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Pipeline {
     pub(crate) names: Names,
@@ -90,7 +95,7 @@ pub(crate) struct Pipeline {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) recorder: AuthStateRecorder,
     pub(crate) handler: HandlerRunner,
-    /// Whether a message was handled before; nothing if nobody wants to know.
+    /// Whether a message was handled before; none if no one wants to know.
     pub(crate) idempotency: Option<Idempotency>,
     /// Who may ask the application next. Only to ask it takes a place.
     pub(crate) places: Arc<Places>,
@@ -105,8 +110,8 @@ pub(crate) struct Pipeline {
     pub(crate) replier: Publisher,
     pub(crate) dead_letters: Arc<DeadLetterPublisher>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) observer: Arc<Observer>,
     pub(crate) tracer: Tracer,
-    pub(crate) recent_decisions: RecentDecisions,
     pub(crate) audit: Arc<Audit>,
     /// What an operator is told of them, by kind.
     pub(crate) refusals: Arc<Refusals>,
@@ -124,6 +129,8 @@ pub(crate) struct Rules {
     pub(crate) on_unauthenticated: Policies,
     pub(crate) hold: HoldLimits,
     pub(crate) unauthenticated: UnauthenticatedLimits,
+    /// How many messages a second an identity may send; none if any number.
+    pub(crate) messages_per_second_per_identity: Option<u32>,
     pub(crate) terms: Terms,
 }
 
@@ -134,12 +141,12 @@ struct Conclusion {
     bodies: Vec<Bytes>,
     /// What is said around them.
     answer: Reply,
-    /// The refusal, if it never reached the handler: it must not be lost because nobody hears it.
+    /// The refusal, if it never reached the handler: it must not be lost because no one hears it.
     refused: Option<ErrorCode>,
     /// What its sender is told, if these are our own words.
     why: Option<String>,
     /// What a person may want to know later.
-    recent_decisions: Option<store::Decision>,
+    decided: Option<Decided>,
 }
 
 impl Conclusion {
@@ -151,7 +158,7 @@ impl Conclusion {
             answer: Reply::ONLY,
             refused: None,
             why: None,
-            recent_decisions: None,
+            decided: None,
         }
     }
 
@@ -170,9 +177,8 @@ impl Conclusion {
         self
     }
 
-    fn recent_decisions(mut self, decision: store::Decision) -> Self {
-        self.recent_decisions = Some(decision);
-        self
+    fn having(self, decided: Option<Decided>) -> Self {
+        Self { decided, ..self }
     }
 }
 
@@ -188,13 +194,21 @@ impl Pipeline {
     /// Brings a delivery to its end, or gives it back.
     pub(crate) async fn run(&self, delivery: Delivery) {
         let _in_flight = self.metrics.in_flight();
+        self.revoked.runs(self.clock.now());
+        if self.revoked.is_being_asked() {
+            // What it has had in hand meanwhile may be revoked.
+            let _ = tokio::time::timeout(UNTIL_KNOWN, self.revoked.until_asked()).await;
+        }
         let origin = Origin::of(&delivery, &self.internal);
-        let timed = origin.question().filter(|question| !question.standing.unsure);
+        let timed = origin.forwarded().filter(|forwarded| !forwarded.snapshot.unsure);
         if let (Some(_), Some(received_s)) = (timed, delivery.message.properties.timestamp_s) {
             let received = Timestamp::from_secs(received_s);
             self.metrics.waited(self.clock.now().saturating_since(received));
         }
-        if let Some(first) = origin.question().filter(|question| question.notice == MessageKind::Run) {
+        if let Some(first) = origin
+            .forwarded()
+            .filter(|forwarded| forwarded.notice == MessageKind::Run)
+        {
             return Box::pin(self.run_in_order(delivery, first)).await;
         }
         // Boxed, like a run: what is spawned for a delivery is moved several times, and has no room for either.
@@ -202,13 +216,13 @@ impl Pipeline {
     }
 
     async fn run_alone(&self, delivery: Delivery, origin: Origin) {
-        debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = delivery.message.body.len());
+        let bytes = delivery.message.body.len();
+        self.observer.tell(origin.message_id(), Event::Taken { bytes });
         let span = trace::process(&self.tracer, &delivery, &origin);
         let ended = span.logged_scope(pin!(self.bring_to_its_end(&delivery, &origin))).await;
         match ended {
             Ok(outcome) => {
-                trace::ended(&span, outcome);
-                self.metrics.ended(outcome);
+                self.ended(&span, outcome);
                 delivery.ack();
             }
             Err(reason) => {
@@ -217,6 +231,12 @@ impl Pipeline {
                 self.give_back(delivery, &reason).await;
             }
         }
+    }
+
+    /// A message has come to this.
+    fn ended(&self, span: &Span, outcome: Outcome) {
+        trace::ended(span, outcome);
+        self.metrics.ended(outcome);
     }
 
     /// Gives a delivery back to its queue, from which it will come again.
@@ -228,36 +248,36 @@ impl Pipeline {
     }
 
     async fn bring_to_its_end(&self, delivery: &Delivery, origin: &Origin) -> Result<Outcome, PublishError> {
-        let question = origin.question();
-        let conclusion = match question.map(|question| (question, question.notice)) {
-            Some((question, MessageKind::Closed { code })) => {
-                self.close(question, code).await;
+        let forwarded = origin.forwarded();
+        let mut conclusion = match forwarded.map(|forwarded| (forwarded, forwarded.notice)) {
+            Some((forwarded, MessageKind::Closed { code })) => {
+                self.close(forwarded, code).await;
                 return Ok(Outcome::Closed);
             }
-            Some((question, MessageKind::Announced)) => return self.announced(question).await,
+            Some((forwarded, MessageKind::Announced)) => return self.announced(forwarded).await,
             Some((_, MessageKind::Back)) => return self.tell_all_revocations(&delivery.message.properties).await,
-            Some((question, MessageKind::Release { from })) => {
+            Some((forwarded, MessageKind::Release { from })) => {
                 let again = was_moved(delivery, &self.internal);
                 let known = known_to_be_held(&delivery.message.body);
-                Box::pin(self.release(question, from, known, again)).await?
+                Box::pin(self.release(forwarded, from, known, again)).await?
             }
             Some((_, MessageKind::Message | MessageKind::Run)) | None => {
-                let bound = question.and_then(|question| Bound::of(&question.standing));
-                self.conclude(delivery, origin, bound.as_ref()).await?
+                let authenticated = forwarded.and_then(|forwarded| Authenticated::of(&forwarded.snapshot));
+                self.conclude(delivery, origin, authenticated.as_ref()).await?
             }
         };
-        self.carry_out(delivery, origin, conclusion).await
+        self.carry_out(delivery, origin, &mut conclusion).await
     }
 
-    /// Tells whoever asked what came of it.
+    /// Tells the one who asked what came of it.
     async fn carry_out(
         &self,
         delivery: &Delivery,
         origin: &Origin,
-        conclusion: Conclusion,
+        conclusion: &mut Conclusion,
     ) -> Result<Outcome, PublishError> {
-        let question = origin.question();
-        let (outcome, recent_decisions) = (conclusion.outcome, conclusion.recent_decisions.clone());
+        let forwarded = origin.forwarded();
+        let outcome = conclusion.outcome;
         if outcome == Outcome::HandedOn {
             let route = Route::new(&self.internal, key_of(delivery));
             self.publisher.publish(route, delivery.message.clone()).await?;
@@ -265,42 +285,45 @@ impl Pipeline {
         }
         if let Outcome::Error(code) = outcome {
             let why = conclusion.why.as_deref().unwrap_or_default();
-            let identity = question.and_then(|question| Bound::of(&question.standing));
-            self.audit_refusal(code, origin, identity.map(|bound| bound.grant.identity), why);
+            let identity = forwarded.and_then(|forwarded| Authenticated::of(&forwarded.snapshot));
+            self.audit_refusal(
+                code,
+                origin,
+                identity.map(|authenticated| authenticated.grant.identity),
+                why,
+            );
         }
-        self.answer(delivery, origin, &conclusion).await?;
-        if let (Some(question), Some(decision)) = (question, recent_decisions) {
-            // Nobody waits for it any more.
-            self.note(question.stamp.connection, &decision).await;
+        self.answer(delivery, origin, conclusion).await?;
+        // No one waits for it any more.
+        if let Some(decided) = conclusion.decided.take() {
+            Box::pin(self.observer.keep(decided)).await;
         }
         Ok(outcome)
     }
 
-    async fn close(&self, question: &ForwardedMessage, code: Option<u16>) {
-        let stamp = question.stamp;
-        let identity = Bound::of(&question.standing).map(|bound| bound.grant.identity);
-        self.recorder.close(stamp, identity).await;
+    async fn close(&self, forwarded: &ForwardedMessage, code: Option<u16>) {
+        let message_id = forwarded.message_id;
+        let identity = Authenticated::of(&forwarded.snapshot).map(|authenticated| authenticated.grant.identity);
+        self.recorder.close(message_id, identity).await;
         if let Some(identity) = identity {
             self.outbound.left(identity).await;
         }
         if let Some(code) = code {
-            let known = CloseCode::from_code(code.into());
-            let why = format!("{code}: {}", known.map_or("", CloseCode::reason));
-            self.note(stamp.connection, &self.decision(None, None, "closed", why))
-                .await;
+            let closed = Event::Closed { code };
+            self.observer.note(message_id.connection, None, closed).await;
         }
         // Nothing that it sent can prove any more who it was.
-        if identity.is_none() && !question.standing.unsettled {
-            self.discard_held(stamp.connection).await;
+        if identity.is_none() && !forwarded.snapshot.unsettled {
+            self.discard_held(message_id.connection).await;
         }
     }
 
-    /// Sends the answers to whoever asked, and waits until they have arrived.
+    /// Sends the answers to the one who asked, and waits until they have arrived.
     async fn answer(&self, delivery: &Delivery, origin: &Origin, conclusion: &Conclusion) -> Result<(), PublishError> {
         let properties = &delivery.message.properties;
         let Some(reply_to) = origin.reply_to(properties, &self.names) else {
             return match conclusion.refused {
-                Some(code) => self.dead_letters.bury_refused(delivery, code).await,
+                Some(code) => Box::pin(self.dead_letters.dead_letter_refused(delivery, code)).await,
                 None => {
                     let wanted = properties.reply_to.is_some();
                     self.metrics
@@ -312,47 +335,49 @@ impl Pipeline {
         let started = Instant::now();
         let span = traces::child("answer", SpanKind::Producer);
         // An injector may have called its queue anything.
-        let queue = origin.stamp().map_or("reply_to", |_| reply_to);
+        let queue = origin.message_id().map_or("reply_to", |_| reply_to);
         span.describe(|| words::messaging("answer", "send", queue));
         // They are made again if they do not arrive, which is rare, rather than kept.
         let messages = || self.messages_of(delivery, origin, conclusion, &span);
-        let publisher = match origin.stamp() {
-            Some(_) => &self.publisher,
-            None => &self.replier,
+        let (publisher, route) = match origin.message_id() {
+            Some(_) => (&self.publisher, Route::queue(reply_to)),
+            None => (&self.replier, Route::queue(reply_to).foreign()),
         };
-        match send(publisher, reply_to, messages()).await {
-            Err(PublishError::Unroutable) if origin.stamp().is_some() => self.give_to_the_hold(messages()).await?,
-            Err(PublishError::Malformed) if origin.stamp().is_some() => {
-                self.answer_in_parts(delivery, reply_to, messages()).await?;
+        match send(publisher, route, messages()).await {
+            Err(PublishError::Unroutable) if origin.message_id().is_some() => {
+                Box::pin(self.give_to_the_hold(messages())).await?
             }
-            // Whoever asked named something that takes no answer; what they asked is kept for a person.
+            Err(PublishError::Malformed) if origin.message_id().is_some() => {
+                Box::pin(self.answer_in_parts(delivery, reply_to, messages())).await?;
+            }
+            // The one who asked named something that takes no answer; what they asked is kept for a person.
             Err(PublishError::Malformed) => {
-                self.dead_letters.bury_refused(delivery, ErrorCode::BadRequest).await?;
+                Box::pin(self.dead_letters.dead_letter_refused(delivery, ErrorCode::BadRequest)).await?;
             }
-            // A queue that somebody else has named is theirs to empty. To wait for it would keep others waiting.
-            Err(PublishError::Refused) if origin.stamp().is_none() => self.metrics.answer_lost(Lost::QueueFull),
-            // Nobody is there any more, or there never was such a queue.
+            // A queue that someone else has named is theirs to empty. To wait for it would keep others waiting.
+            Err(PublishError::Refused) if origin.message_id().is_none() => self.metrics.answer_lost(Lost::QueueFull),
+            // No one is there any more, or there never was such a queue.
             Err(PublishError::Unroutable) => self.metrics.answer_lost(Lost::Unroutable),
             outcome => outcome?,
         }
-        self.metrics.confirm_took(started.elapsed());
-        debug!(target: JOURNEY, stage = "return", stamp = %origin);
+        let took = started.elapsed();
+        self.observer.tell(origin.message_id(), Event::Replied { took });
         Ok(())
     }
 
-    /// What is published to whoever asked.
+    /// What is published to the one who asked.
     fn messages_of(&self, delivery: &Delivery, origin: &Origin, conclusion: &Conclusion, span: &Span) -> Vec<Message> {
         let properties = &delivery.message.properties;
         let brings_grant = matches!(conclusion.answer.change, Some(Change::Live { .. }));
         // What is sent back has been waited for since it was received, if its terminator knew when that was.
-        let is_sure = origin.question().is_some_and(|question| !question.standing.unsure);
+        let is_sure = origin.forwarded().is_some_and(|forwarded| !forwarded.snapshot.unsure);
         let sent_back = properties
             .header(RECEIVED_MS)
             .filter(|_| is_sure && conclusion.outcome == Outcome::Again);
         let mut messages = parts(&properties.correlation_id, origin, conclusion);
-        if let (Some(question), Some(first)) = (origin.question(), messages.first_mut()) {
+        if let (Some(forwarded), Some(first)) = (origin.forwarded(), messages.first_mut()) {
             let received = ForwardedMessage::received_ms(properties);
-            self.tell_time(question, received, brings_grant, &mut first.properties);
+            self.tell_time(forwarded, received, brings_grant, &mut first.properties);
         }
         for message in &mut messages {
             headers::write(&mut message.properties, span);
@@ -371,25 +396,28 @@ impl Pipeline {
         messages: Vec<Message>,
     ) -> Result<(), PublishError> {
         for message in messages {
-            match send(&self.publisher, reply_to, vec![message.clone()]).await {
+            match send(&self.publisher, Route::queue(reply_to), vec![message.clone()]).await {
                 Err(PublishError::Malformed) => {
                     self.metrics.answer_lost(Lost::Unpublishable);
-                    let stamp = message
+                    let message_id = message
                         .properties
                         .correlation_id
                         .as_deref()
                         .and_then(|id| id.parse().ok());
-                    let opened = self.opening.open(stamp, &delivery.message.body).unwrap_or_default();
+                    let opened = self
+                        .opening
+                        .open(message_id, &delivery.message.body)
+                        .unwrap_or_default();
                     let asked = ClientMessage::parse(&opened, MAX_FORWARDED_BYTES).ok();
                     let id = asked.as_ref().and_then(|asked| asked.id.as_ref());
                     let Some((_, part)) = Reply::read(&message.properties) else {
                         continue;
                     };
-                    // It has nothing of anybody's.
+                    // It has nothing of anyone's.
                     let instead = Reply { identity: None, ..part };
-                    let stamp = message.properties.correlation_id;
-                    let instead = instead.to_message(stamp, answer::unpublishable(id));
-                    send(&self.publisher, reply_to, vec![instead]).await?;
+                    let message_id = message.properties.correlation_id;
+                    let instead = instead.to_message(message_id, answer::unpublishable(id));
+                    send(&self.publisher, Route::queue(reply_to), vec![instead]).await?;
                 }
                 outcome => outcome?,
             }
@@ -397,12 +425,12 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The terminator is gone, and its queue with it. What is somebody's waits for their next connection.
+    /// The terminator is gone, and its queue with it. What is someone's waits for their next connection.
     async fn give_to_the_hold(&self, messages: Vec<Message>) -> Result<(), PublishError> {
         for message in messages {
             let is_somebodys = Reply::read(&message.properties).is_some_and(|(_, answer)| answer.identity.is_some());
             if is_somebodys && !message.body.is_empty() {
-                self.bounce(message).await?;
+                self.send_undelivered(message).await?;
             } else {
                 self.metrics.answer_lost(Lost::Unroutable);
             }
@@ -411,15 +439,14 @@ impl Pipeline {
     }
 
     /// Puts something away whose connection is gone.
-    async fn bounce(&self, message: Message) -> Result<(), PublishError> {
+    async fn send_undelivered(&self, message: Message) -> Result<(), PublishError> {
         let route = Route::new(&self.internal, keys::UNDELIVERED);
         self.metrics.bounced();
         self.publisher.publish(route, Bounced::Gone.to_message(message)).await
     }
 }
 
-async fn send(publisher: &Publisher, reply_to: &str, mut messages: Vec<Message>) -> Result<(), PublishError> {
-    let route = Route::queue(reply_to);
+async fn send(publisher: &Publisher, route: Route, mut messages: Vec<Message>) -> Result<(), PublishError> {
     if messages.len() <= 1 {
         return match messages.pop() {
             Some(only) => publisher.publish(route, only).await,
@@ -433,12 +460,12 @@ async fn send(publisher: &Publisher, reply_to: &str, mut messages: Vec<Message>)
     try_join_all(sends).await.map(|_| ())
 }
 
-/// The answers as they go to whoever asked. What changes the connection comes with the first, the settlement with the
+/// The answers as they go to the one who asked. What changes the connection comes with the first, the settlement with the
 /// last.
 fn parts(correlation_id: &Option<String>, origin: &Origin, conclusion: &Conclusion) -> Vec<Message> {
     let Conclusion { bodies, answer, .. } = conclusion;
     let last = bodies.len().saturating_sub(1);
-    let second = origin.question().is_some_and(|question| question.standing.again);
+    let second = origin.forwarded().is_some_and(|forwarded| forwarded.snapshot.again);
     let part = |(body, index): (&Bytes, u32)| {
         let more = (index as usize) < last;
         let mut part = Reply {

@@ -21,20 +21,21 @@ use shared::wire::envelope::{Command, ForwardedMessage, Release};
 use shared::wire::id::{ConnectionId, MessageId, Sequence};
 use shared::wire::protocol::{ErrorBody, ErrorCode};
 use shared::wire::request_id::RequestId;
+use shared::wire::revocation::Subject;
 use shared::wire::tag::IdentityTag;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::handling::Coming;
-use super::holding::MOST_HEIRS;
-use super::trace::JOURNEY;
 use super::{Conclusion, Pipeline};
-use crate::admin::metrics::{Outcome, Released};
+use crate::admin::event::{Event, Released};
+use crate::admin::metrics::Outcome;
 use crate::auth::rights;
-use crate::auth::snapshot::{Bound, Principal};
-use crate::auth::successors;
+use crate::auth::snapshot::{Authenticated, Principal};
+use crate::auth::successors::{self, Successors};
 use crate::handler::Request;
 use crate::revocation::known::Judgement;
+use crate::revocation::meanwhile::{Accepted, By, Seen};
 use crate::store::{HOLD_GRACE, HeldMessage, StoreError};
 
 /// The most that one release handles: the terminator asks for the rest.
@@ -67,7 +68,10 @@ impl From<PublishError> for Stop {
 struct Successor {
     identity: IdentityTag,
     principal: Principal,
-    /// Whether it was to be released before, by somebody who did not bring it to an end.
+    /// What a revocation must mean to concern it, and what was known to be revoked when it was judged.
+    subject: Subject,
+    seen: Seen,
+    /// Whether it was to be released before, by someone who did not bring it to an end.
     again: bool,
 }
 
@@ -80,18 +84,18 @@ enum ReleaseDecision {
     Stays,
     /// It was another identity's, which is not there.
     Mismatch,
-    /// What it was accepted by was taken back.
+    /// What it was accepted by was revoked.
     Revoked,
     /// It is handled.
     Goes,
 }
 
-/// A release: of which connection, in whose name, and of what came before which message, if not of all.
+/// A release: of which connection, on whose behalf, and of what came before which message, if not of all.
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     now: Timestamp,
     ttl: Duration,
-    /// For what was nobody's, as long as nobody is there.
+    /// For what was no one's, as long as no one is there.
     brief_ttl: Duration,
     /// Nothing, if there is no grant in force.
     identity: Option<IdentityTag>,
@@ -120,23 +124,23 @@ impl Terms {
 
 impl Pipeline {
     /// A terminator asks for what is held, of its connection or of one that this connection has taken over. Of its own it
-    /// means what is `known` to be held. It asks `again` if somebody was given the question and did not bring it to its end.
+    /// means what is `known` to be held. It asks `again` if someone was given the request and did not bring it to its end.
     ///
     /// # Errors
     /// If it cannot be said whether what was told has arrived.
     pub(super) async fn release(
         &self,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
         from: Option<ConnectionId>,
         known: Option<Vec<Sequence>>,
         again: bool,
     ) -> Result<Conclusion, PublishError> {
-        let (left, body) = match self.try_release(question, from, known, again).await {
+        let (left, body) = match self.try_release(forwarded, from, known, again).await {
             Ok((left, release)) => (left, release.to_body()),
             Err(Stop::Broker(reason)) => return Err(reason),
             Err(Stop::Store(reason)) => {
                 self.metrics.store_failed();
-                debug!(stamp = %question.stamp, %reason, "held messages cannot be released at the moment");
+                debug!(message_id = %forwarded.message_id, %reason, "held messages cannot be released at the moment");
                 // As good as all: the terminator asks again after a while.
                 (u64::from(u32::MAX), Bytes::new())
             }
@@ -146,15 +150,15 @@ impl Pipeline {
         Ok(conclusion)
     }
 
-    /// How many are left of those that it means: while nobody is there, of all. And what has become of each.
+    /// How many are left of those that it means: while no one is there, of all. And what has become of each.
     async fn try_release(
         &self,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
         from: Option<ConnectionId>,
         known: Option<Vec<Sequence>>,
         again: bool,
     ) -> Result<(u64, Release), Stop> {
-        let connection = question.stamp.connection;
+        let connection = forwarded.message_id.connection;
         if let Some(from) = from
             && !self.has_taken_over(connection, from).await?
         {
@@ -164,17 +168,17 @@ impl Pipeline {
         let source = from.unwrap_or(connection);
         let held = self.store.held_messages(source).await?;
         let now = self.clock.now();
-        let successor = self.heir_of(question, now, again);
+        let successor = self.successor_of(forwarded, now, again);
         let terms = Terms {
             now,
             ttl: self.rules.hold.ttl,
             brief_ttl: self.rules.unauthenticated.hold.ttl,
             identity: successor.as_ref().map(|successor| successor.identity),
             // A connection without a change has released nothing; one that takes over takes all.
-            before: from.is_none().then(|| question.standing.by.unwrap_or(Sequence::FIRST)),
+            before: from.is_none().then(|| forwarded.snapshot.by.unwrap_or(Sequence::FIRST)),
         };
         if successor.is_some() && held.iter().any(|message| message.unauthenticated) {
-            // It is somebody's now, and waits as long as everything that is.
+            // It is someone's now, and waits as long as everything that is.
             self.store.keep_messages(source, terms.ttl + HOLD_GRACE).await?;
             self.store.unreserve(source).await?;
         }
@@ -200,18 +204,18 @@ impl Pipeline {
                 continue;
             }
             handled += usize::from(fate == ReleaseDecision::Goes);
-            let stamp = MessageId {
+            let message_id = MessageId {
                 connection: source,
                 sequence: message.sequence,
             };
-            self.end_hold(connection, stamp, message, fate, successor.as_ref())
+            self.end_hold(connection, message_id, message, fate, successor.as_ref())
                 .await?;
             self.store.drop_messages(source, &[message.sequence]).await?;
             release.settled.push(message.sequence);
             left -= 1;
         }
         match from {
-            // Somebody who did not say so may have settled more.
+            // Someone who did not say so may have settled more.
             None => release.settled.extend(self.store.dropped_messages(source).await?),
             Some(from) if left == 0 => self.look_further(connection, from).await?,
             Some(_) => {}
@@ -219,57 +223,62 @@ impl Pipeline {
         Ok((left, release))
     }
 
-    /// Tells a connection of what is held of those that the one it took over had taken over itself: whoever lost two
+    /// Tells a connection of what is held of those that the one it took over had taken over itself: anyone who lost two
     /// connections in a row knows the second one's key alone.
     async fn look_further(&self, connection: ConnectionId, from: ConnectionId) -> Result<(), Stop> {
         for earlier in successors::taken_over(&*self.store, from).await? {
             if !self.store.held_messages(earlier).await?.is_empty() {
-                let errand = Command::Wake { from: Some(earlier) };
-                self.metrics.woke_heir();
-                self.send_errand(connection, &errand, Bytes::new()).await?;
+                let command = Command::Wake { from: Some(earlier) };
+                self.metrics.woke_successor();
+                self.send_command(connection, &command, Bytes::new()).await?;
             }
         }
         Ok(())
     }
 
-    /// In whose name things are released; nothing if there is no grant in force.
-    fn heir_of(&self, question: &ForwardedMessage, now: Timestamp, again: bool) -> Option<Successor> {
-        let bound = Bound::of(&question.standing).filter(|bound| bound.grant.is_live(now))?;
-        let judgement = self.revoked.judge(&bound.subject(question.stamp.connection), now);
+    /// On whose behalf things are released; none if there is no grant in force.
+    fn successor_of(&self, forwarded: &ForwardedMessage, now: Timestamp, again: bool) -> Option<Successor> {
+        let authenticated =
+            Authenticated::of(&forwarded.snapshot).filter(|authenticated| authenticated.grant.is_live(now))?;
+        let (subject, seen) = (
+            authenticated.subject(forwarded.message_id.connection),
+            self.revoked.seen(now),
+        );
+        let judgement = self.revoked.judge(&subject, now);
         (judgement == Judgement::Good).then_some(())?;
         Some(Successor {
-            identity: bound.grant.identity,
-            principal: bound.principal()?,
+            identity: authenticated.grant.identity,
+            principal: authenticated.principal()?,
+            subject,
+            seen,
             again,
         })
     }
 
     /// Whether that connection, or one that has taken over from it and so on, was taken over by this one.
     async fn has_taken_over(&self, connection: ConnectionId, from: ConnectionId) -> Result<bool, StoreError> {
-        let mut at = from;
-        for _ in 0..MOST_HEIRS {
-            match self.store.successor(at).await? {
-                Some(successor) if successor == connection => return Ok(true),
-                Some(successor) => at = successor,
-                None => return Ok(false),
+        let mut successors = Successors::of(&*self.store, from);
+        while let Some(successor) = successors.next().await? {
+            if successor == connection {
+                return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Handles a message that was held, or refuses it; whoever is on `connection` is told.
+    /// Handles a message that was held, or refuses it; anyone who is on `connection` is told.
     async fn end_hold(
         &self,
         connection: ConnectionId,
-        stamp: MessageId,
+        message_id: MessageId,
         message: &HeldMessage,
         fate: ReleaseDecision,
         successor: Option<&Successor>,
     ) -> Result<(), PublishError> {
-        let (code, why, released) = match (fate, successor) {
+        let (code, why, how) = match (fate, successor) {
             (ReleaseDecision::Goes, Some(successor)) => {
-                let span = self.span_of_held(stamp, message, successor);
-                let released = pin!(self.release_one(connection, stamp, message, successor));
+                let span = self.span_of_held(message_id, message, successor);
+                let released = pin!(self.release_one(connection, message_id, message, successor));
                 return span.logged_scope(released).await;
             }
             (ReleaseDecision::Mismatch, _) => (
@@ -288,25 +297,23 @@ impl Pipeline {
                 Released::Expired,
             ),
         };
-        self.refuse_held(connection, stamp, message, &ErrorBody::new(code, why))
+        self.refuse_held(connection, message_id, message, &ErrorBody::new(code, why))
             .await?;
-        self.metrics.released(released);
-        self.audit_refusal(code, &stamp, message.owner, why);
-        debug!(target: JOURNEY, stage = released.as_str(), %stamp);
-        let decision = self.decision(Some(stamp), message.id.as_ref(), released.as_str(), why);
-        self.note(stamp.connection, &decision).await;
+        self.audit_refusal(code, &message_id, message.owner, why);
+        let ended = Event::HoldEnded { how, why };
+        self.observer.note(message_id, message.id.as_ref(), ended).await;
         Ok(())
     }
 
     /// What was traced when it was held begins a trace that goes back to that one, which may be minutes old.
-    fn span_of_held(&self, stamp: MessageId, message: &HeldMessage, successor: &Successor) -> Span {
+    fn span_of_held(&self, message_id: MessageId, message: &HeldMessage, successor: &Successor) -> Span {
         let held = message.trace.as_deref().and_then(headers::from_text);
         let span = held.map_or(Span::NONE, |held| {
             self.tracer.resume(held, "process", SpanKind::Consumer)
         });
         span.describe(|| {
             [
-                KeyValue::new(words::STAMP, stamp.to_string()),
+                KeyValue::new(words::CONVERSATION_ID, message_id.to_string()),
                 KeyValue::new(words::OUTCOME, Released::Handled.as_str()),
                 KeyValue::new(words::IDENTITY, successor.identity.to_string()),
             ]
@@ -317,7 +324,7 @@ impl Pipeline {
     async fn release_one(
         &self,
         connection: ConnectionId,
-        stamp: MessageId,
+        message_id: MessageId,
         message: &HeldMessage,
         successor: &Successor,
     ) -> Result<(), PublishError> {
@@ -338,7 +345,7 @@ impl Pipeline {
             kind: &message.kind,
             id: message.id.as_ref().map(RequestId::as_str),
             payload: payload.as_deref(),
-            stamp: Some(stamp),
+            forwarded_id: Some(message_id),
             message_id: None,
             time_left: None,
             deadline: message.deadline,
@@ -346,12 +353,19 @@ impl Pipeline {
             answered_on: Some(connection),
             named: self.idempotency.is_some(),
         };
+        let both = [Some(successor.subject), message.subject(message_id.connection)];
         // It is in the store, where it is this worker's turn to take it out.
         let coming = Coming {
             again: successor.again,
             may_move: false,
+            accepted: Accepted {
+                by: By::Release(&both),
+                seen: successor.seen,
+            },
         };
-        let handled = self.handle(request, message.id.as_ref(), &stamp, None, coming).await;
+        let handled = self
+            .handle(request, message.id.as_ref(), &message_id, None, coming)
+            .await;
         self.metrics.ended(handled.outcome);
         for (index, body) in handled
             .bodies
@@ -360,12 +374,12 @@ impl Pipeline {
             .filter(|(_, body)| !body.is_empty())
         {
             let write = Write {
-                key: format!("{stamp}.{index}"),
+                key: format!("{message_id}.{index}"),
                 identity: Some(successor.identity),
                 producer: None,
                 connections: 0,
                 alone: false,
-                asked_by: Some(stamp.connection),
+                asked_by: Some(message_id.connection),
                 released: true,
                 // What was answered before it, and is held, goes first.
                 fetched: false,
@@ -374,10 +388,8 @@ impl Pipeline {
             };
             self.write_released(connection, write, body, message).await?;
         }
-        self.metrics.released(Released::Handled);
-        debug!(target: JOURNEY, stage = "released", %stamp, by = %connection);
-        let decision = self.decision(Some(stamp), message.id.as_ref(), "released", format!("by {connection}"));
-        self.note(stamp.connection, &decision).await;
+        let released = Event::Released { by: connection };
+        self.observer.note(message_id, message.id.as_ref(), released).await;
         Ok(())
     }
 }

@@ -10,31 +10,30 @@ use shared::wire::envelope::Command;
 use shared::wire::envelope::command::Write;
 use shared::wire::id::{ConnectionId, MessageId};
 use shared::wire::protocol::{ErrorBody, ErrorCode};
-use shared::wire::request_id::RequestId;
 use shared::wire::tag::IdentityTag;
 use tokio::time::Instant;
 use tracing::field::display;
-use tracing::{debug, info};
+use tracing::info;
 
 use super::Pipeline;
 use super::answer;
+use crate::admin::event::is_noted;
 use crate::admin::metrics::Lost;
-use crate::dead_letter::redact;
-use crate::store::{Decision, HeldMessage};
+use crate::store::HeldMessage;
 
 impl Pipeline {
     /// Has the connection's terminator do something, and waits until that has arrived. Tells whether there is one.
     ///
     /// # Errors
     /// If it cannot be said whether it has arrived.
-    pub(super) async fn send_errand(
+    pub(super) async fn send_command(
         &self,
         connection: ConnectionId,
-        errand: &Command,
+        command: &Command,
         body: Bytes,
     ) -> Result<bool, PublishError> {
         let queue = self.names.return_queue(connection.terminator).name;
-        let mut message = errand.to_message(connection, body);
+        let mut message = command.to_message(connection, body);
         let span = traces::child("answer", SpanKind::Producer);
         span.describe(|| words::messaging("answer", "send", &queue));
         headers::write(&mut message.properties, &span);
@@ -45,7 +44,7 @@ impl Pipeline {
         }
     }
 
-    /// Refuses a message that was held, to whoever is on that connection.
+    /// Refuses a message that was held, to anyone who is on that connection.
     ///
     /// # Errors
     /// If it cannot be said whether they are told.
@@ -57,7 +56,7 @@ impl Pipeline {
         refusal: &ErrorBody,
     ) -> Result<(), PublishError> {
         let write = Write {
-            // Of a message that was answered already, by whoever could not then forget that it was held, nothing more is told.
+            // Of a message that was answered already, by anyone who could not then forget that it was held, nothing more is told.
             key: format!("{held}.0"),
             identity: None,
             producer: None,
@@ -70,13 +69,13 @@ impl Pipeline {
             until: None,
         };
         let body = answer::error(message.id.as_ref(), refusal, None);
-        if !self.send_errand(connection, &Command::Write(write), body).await? {
+        if !self.send_command(connection, &Command::Write(write), body).await? {
             self.metrics.answer_lost(Lost::Unroutable);
         }
         Ok(())
     }
 
-    /// Writes an answer to whoever is on `connection`, or keeps it for them; if it cannot be published, they are told.
+    /// Writes an answer to anyone who is on `connection`, or keeps it for them; if it cannot be published, they are told.
     ///
     /// # Errors
     /// If it cannot be said whether it has arrived.
@@ -87,46 +86,28 @@ impl Pipeline {
         body: Bytes,
         message: &HeldMessage,
     ) -> Result<(), PublishError> {
-        let errand = Command::Write(write.clone());
-        let sent = self.send_errand(connection, &errand, body.clone()).await;
+        let command = Command::Write(write.clone());
+        let sent = self.send_command(connection, &command, body.clone()).await;
         if sent == Err(PublishError::Malformed) {
             self.metrics.answer_lost(Lost::Unpublishable);
-            // It has nothing of anybody's.
-            let errand = Command::Write(Write {
+            // It has nothing of anyone's.
+            let command = Command::Write(Write {
                 identity: None,
                 ..write
             });
             let instead = answer::unpublishable(message.id.as_ref());
-            if !self.send_errand(connection, &errand, instead).await? {
+            if !self.send_command(connection, &command, instead).await? {
                 self.metrics.answer_lost(Lost::Unroutable);
             }
             return Ok(());
         }
         if !sent? {
-            self.bounce(errand.to_message(connection, body)).await?;
+            self.send_undelivered(command.to_message(connection, body)).await?;
         }
         Ok(())
     }
 
-    /// A decision that a person may ask about.
-    pub(super) fn decision(
-        &self,
-        stamp: Option<MessageId>,
-        id: Option<&RequestId<'_>>,
-        what: &str,
-        why: impl Into<String>,
-    ) -> Decision {
-        Decision {
-            at: self.clock.now(),
-            sequence: stamp.map(|stamp| stamp.sequence),
-            // A client may put anything there, a token too.
-            id: id.map(|id| redact::text(id.as_str()).into_owned()),
-            what: what.to_owned(),
-            why: why.into(),
-        }
-    }
-
-    /// Leaves a line for the auditor, if somebody was refused for what they may not do.
+    /// Leaves a line for the auditor, if someone was refused for what they may not do.
     pub(super) fn audit_refusal(
         &self,
         code: ErrorCode,
@@ -153,31 +134,8 @@ impl Pipeline {
         let origin = origin.to_string();
         // By its connection, that is, a person can have it explained.
         match origin.parse::<MessageId>() {
-            Ok(stamp) => self.refusals.tell(code.as_str(), &stamp.connection, why),
+            Ok(message_id) => self.refusals.tell(code.as_str(), &message_id.connection, why),
             Err(_) => self.refusals.tell(code.as_str(), &origin, why),
         }
     }
-
-    /// Keeps a decision. That it cannot be kept is nobody's loss but the curious person's.
-    pub(super) async fn note(&self, connection: ConnectionId, decision: &Decision) {
-        self.recent_decisions.note(connection, decision);
-        if let Err(reason) = self.store.note(connection, decision).await {
-            self.metrics.note_lost();
-            debug!(%connection, %reason, "a decision is not kept");
-        }
-    }
-}
-
-/// Whether a refusal is about authentication, and known to be right: a person may ask why.
-pub(super) const fn is_noted(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::AuthRequired
-            | ErrorCode::TokenExpired
-            | ErrorCode::TokenInvalid
-            | ErrorCode::TokenRevoked
-            | ErrorCode::IdentityMismatch
-            | ErrorCode::HoldOverflow
-            | ErrorCode::HoldExpired
-    )
 }

@@ -1,6 +1,6 @@
 //! How messages are followed through a worker.
 //!
-//! What came through a terminator is traced if that has drawn it. Anybody else's
+//! What came through a terminator is traced if that has drawn it. Anyone else's
 //! message may go on with a trace of theirs, within a limit, or be drawn here.
 //! What a client could have put a token into is looked at before it gets into a span.
 
@@ -12,10 +12,7 @@ use crate::admin::metrics::Outcome;
 use crate::dead_letter::redact;
 use crate::message::origin::Origin;
 
-/// The target of the events that tell a message's journey, one per stage. They hold no token and no payload.
-pub const JOURNEY: &str = "countersign::journey";
-
-/// The headers `traceparent` and `tracestate` of W3C Trace Context, by which whoever a handler asks (over HTTP, AMQP or
+/// The headers `traceparent` and `tracestate` of W3C Trace Context, by which anyone who a handler asks (over HTTP, AMQP or
 /// anything else) goes on with the trace of the message that is being handled. Empty if that is in none.
 ///
 /// It must be called within the handler's own task. There the context is also `opentelemetry::Context::current()`.
@@ -46,7 +43,7 @@ fn describe(span: &Span, delivery: &Delivery, origin: &Origin) {
         let size = i64::try_from(delivery.message.body.len()).unwrap_or(i64::MAX);
         [
             // What an injector calls its message may be anything.
-            KeyValue::new(words::STAMP, origin.to_string()),
+            KeyValue::new(words::CONVERSATION_ID, origin.to_string()),
             KeyValue::new(words::BODY_SIZE, size),
             KeyValue::new(words::DELIVERY_COUNT, i64::from(delivery.delivery_count)),
         ]

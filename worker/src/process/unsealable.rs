@@ -16,10 +16,10 @@ impl Pipeline {
         origin: &Origin,
         why: Unsealable,
     ) -> Result<Conclusion, PublishError> {
-        self.opening.tell(origin.stamp(), why);
+        self.opening.tell(origin.message_id(), why);
         let queue = self.names.messages_by(&delivery.routing_key);
-        self.dead_letters.bury_unsealable(delivery, why, queue).await?;
-        // By what `id` its client knows it, nobody can tell.
+        self.dead_letters.dead_letter_unsealable(delivery, why, queue).await?;
+        // By what `id` its client knows it, no one can tell.
         let refusal = ErrorBody::new(ErrorCode::Internal, "the message cannot be read");
         Ok(Conclusion::refused(None, &refusal))
     }

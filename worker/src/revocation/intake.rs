@@ -1,9 +1,9 @@
-//! Revocations, from `<ns>.revocations` to everybody whom they concern.
+//! Revocations, from `<ns>.revocations` to everyone whom they concern.
 //!
-//! First the store, so that whoever starts later knows of them; then the broadcast, so
-//! that whoever runs already does; and only then are they said to be in force. A store
+//! First the store, so that anyone who starts later knows of them; then the broadcast, so
+//! that anyone who runs already does; and only then are they said to be in force. A store
 //! that is away does not keep them from those who run: they are told at once, and once
-//! more when the store has them, for whoever started in between. What has come
+//! more when the store has them, for the one who started in between. What has come
 //! meanwhile is taken together: one call of the store and one broadcast for many.
 
 use std::collections::HashMap;
@@ -16,17 +16,16 @@ use shared::bus::{Delivery, UNREADABLE};
 use shared::wire::protocol::{ErrorBody, ErrorCode};
 use shared::wire::revocation::{MOST_AT_A_TIME, Revocation, Target};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use super::Known;
 use super::reach::reached;
 use super::revoker::Revoker;
+use crate::admin::event::{Event, Subject};
 use crate::app::queue_consumer::QueueConsumer;
 use crate::message::NOT_AMQP;
 use crate::outbound::outcome::Outcome;
 use crate::outbound::pushes::push;
 use crate::outbound::{Outbound, OutboundError};
-use crate::process::trace::JOURNEY;
 use crate::store::Kept;
 
 pub(crate) struct RevocationConsumer {
@@ -93,8 +92,8 @@ impl RevocationConsumer {
                 error: ErrorBody::new(ErrorCode::BadRequest, fault),
             },
         };
-        debug!(target: JOURNEY, stage = "revoke", outcome = outcome.as_str());
-        self.outbound.counters.revocation(&outcome);
+        let revoked = Event::Revoked { outcome: &outcome };
+        self.outbound.observer.tell(Subject::Other, revoked);
         self.outbound.persist(|| self.tell(&delivery, &outcome)).await;
         delivery.ack();
     }
@@ -110,7 +109,7 @@ impl RevocationConsumer {
             (Some(producer), _) => outcomes_publisher.tell(&producer, outcome).await?,
             (None, Outcome::Refused { error }) => {
                 let queue = names.revocations().name;
-                outsiders.bury_unheard(delivery, error.code, queue).await?;
+                outsiders.dead_letter_unheard(delivery, error.code, queue).await?;
             }
             (None, _) => {}
         }

@@ -6,12 +6,13 @@
 //! nor logged out.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use shared::service::clock::Timestamp;
 use shared::wire::id::ConnectionId;
-use shared::wire::revocation::{Revocation, Revocations, Subject};
-use tokio::sync::watch;
+use shared::wire::revocation::{Revocation, Revocations, Subject, TRUSTED_WITHOUT_BROKER};
+use tokio::sync::{Notify, watch};
 use tracing::error;
 
 /// What the revocations say of a token or a grant.
@@ -41,6 +42,12 @@ pub(crate) struct Revoked {
     set: RwLock<Revocations>,
     /// How much of what the store has is in the set.
     known: watch::Sender<Known>,
+    /// Grows when more is forbidden, or less is known, than before.
+    changes: AtomicU64,
+    /// When it was last seen that this process runs, in milliseconds; 0 before the first time.
+    ran_ms: AtomicU64,
+    /// Something may have been said that did not come here.
+    doubted: Notify,
 }
 
 impl Revoked {
@@ -49,6 +56,9 @@ impl Revoked {
         Self {
             set: RwLock::default(),
             known: watch::Sender::new(Known::NotAsked),
+            changes: AtomicU64::new(0),
+            ran_ms: AtomicU64::new(0),
+            doubted: Notify::new(),
         }
     }
 
@@ -58,12 +68,15 @@ impl Revoked {
         Self {
             set: RwLock::new(revocations),
             known: watch::Sender::new(Known::All),
+            changes: AtomicU64::new(0),
+            ran_ms: AtomicU64::new(0),
+            doubted: Notify::new(),
         }
     }
 
     /// What is to be said of `subject` at this moment. One that is known to be revoked is, whatever else is not known.
     pub(crate) fn judge(&self, subject: &Subject, now: Timestamp) -> Judgement {
-        // Asked first: what is loaded between the two questions is then in the set.
+        // Asked first: what is loaded between the two requests is then in the set.
         let all = *self.known.borrow() == Known::All;
         if self.read().forbid(subject, now) {
             Judgement::Revoked
@@ -85,6 +98,7 @@ impl Revoked {
         let mut set = self.write();
         let kept = revocations.iter().filter(|one| set.add(**one, now)).count();
         drop(set);
+        self.changed();
         if kept < revocations.len() {
             error!("there are more revocations than a process keeps: some are not in force here");
         }
@@ -115,6 +129,41 @@ impl Revoked {
     /// Some may have been said that did not come here.
     pub(crate) fn unload(&self) {
         self.known.send_replace(Known::Away);
+        self.changed();
+    }
+
+    /// Whether the store is being asked for all of them.
+    pub(crate) fn is_being_asked(&self) -> bool {
+        *self.known.borrow() == Known::NotAsked
+    }
+
+    /// This process runs. If the time has leapt since it was last seen to, it has slept, or stood still, for longer than its queue
+    /// keeps what is said: then all is to be read again. Tells whether that is so. No other clock says it: that of the timers stands still, too.
+    pub(crate) fn runs(&self, now: Timestamp) -> bool {
+        let last = self.ran_ms.swap(now.as_millis(), Ordering::AcqRel);
+        let has_leapt = last != 0 && now.saturating_since(Timestamp::from_millis(last)) >= TRUSTED_WITHOUT_BROKER;
+        if has_leapt {
+            // The store is asked again; `missed` says if it does not answer.
+            self.known.send_replace(Known::NotAsked);
+            self.changed();
+            self.doubted.notify_one();
+        }
+        has_leapt
+    }
+
+    /// Waits until there is doubt that all are known.
+    pub(crate) async fn until_doubted(&self) {
+        self.doubted.notified().await;
+    }
+
+    /// How often something has changed: as long as that is the same, no one can be judged otherwise but for the time.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// After the change: anyone who sees the number judges by what it counts.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Waits until all are known.
@@ -166,6 +215,7 @@ mod tests {
             token_id: None,
             session: None,
             issued_at: Some(Timestamp::from_secs(900)),
+            proven: None,
             connection: None,
         }
     }
@@ -211,6 +261,21 @@ mod tests {
         let mut lacking = lacking(revoked.in_force(NOW), &[revocation(1), weaker, revocation(5)]);
         lacking.sort_by_key(|one| format!("{:?}", one.target));
         assert_eq!(lacking, [revocation(2), revocation(3)]);
+    }
+
+    #[test]
+    fn a_process_that_has_slept_knows_nothing_until_it_has_read_all_again() {
+        let revoked = Revoked::loaded(Revocations::default());
+        let after = |ms: u64| Timestamp::from_millis(NOW.as_millis() + ms);
+        let longest = u64::try_from(TRUSTED_WITHOUT_BROKER.as_millis()).unwrap();
+        assert!(!revoked.runs(NOW) && !revoked.runs(after(longest - 1)) && !revoked.runs(NOW));
+        assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Good);
+        assert!(revoked.runs(after(longest)));
+        assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Unknown);
+        assert!(revoked.is_being_asked(), "every message waits for that");
+        assert!(!revoked.runs(after(longest)), "it is told once");
+        revoked.load(&[], after(longest));
+        assert_eq!(revoked.judge(&subject(1), NOW), Judgement::Good);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! It reads them all from the store once its own queue is there: what is said later
 //! comes through the queue. It reads them again whenever the broker is back, and every
-//! now and then, because a queue is only a queue. If it was away for so long that its
+//! now and then, because a queue is only a queue. If it was away, or has stood still or slept, for so long that its
 //! queue may be gone, it knows nothing until it has read them.
 //!
 //! A store is only a store, too: what it has lost is written back at each reading, and
@@ -31,7 +31,9 @@ const RELOAD_PERIOD: Duration = Duration::from_secs(30);
 const PAUSE_PER_READING: u32 = 20;
 /// When all are read once more after the store has lost something.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
-/// When the store is asked again if it did not answer: nobody is let in meanwhile.
+/// How often it is seen that this process runs. Each message looks, too.
+const BEAT: Duration = Duration::from_secs(5);
+/// When the store is asked again if it did not answer: no one is let in meanwhile.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) struct RevocationSync {
@@ -53,6 +55,7 @@ impl RevocationSync {
             biased;
             () = self.hear(&mut consumer) => {}
             () = self.read(link, self.losses.clone()) => {}
+            () = self.beat() => {}
         }
     }
 
@@ -73,6 +76,14 @@ impl RevocationSync {
         }
     }
 
+    /// Sees, while nothing is handled, that this process runs.
+    async fn beat(&self) {
+        loop {
+            sleep(BEAT).await;
+            self.revoked.runs(self.outbound.clock.now());
+        }
+    }
+
     async fn read(&self, mut link: watch::Receiver<Link>, mut losses: Losses) {
         loop {
             self.until_up(&mut link).await;
@@ -82,6 +93,7 @@ impl RevocationSync {
             tokio::select! {
                 biased;
                 () = sleep(pause) => {}
+                () = self.revoked.until_doubted() => info!("this process has stood still for long: all revocations are read again"),
                 () = until(&mut link, false) => {}
                 () = losses.next() => {
                     // What was just being revoked may not be known here before long.
@@ -143,7 +155,7 @@ impl RevocationSync {
                 "the store lacks revocations and accepts no more: max-revocations are in force"
             );
         }
-        // Whoever has started since has read a store that lacked them.
+        // The one who has started since has read a store that lacked them.
         for some in lacking.chunks(MOST_AT_A_TIME) {
             self.outbound.broadcast_revocations(some).await?;
         }

@@ -1,4 +1,4 @@
-//! What an operator asks to be taken back.
+//! What an operator asks to be revoked.
 //!
 //! Pure. A revocation that is misread logs out the wrong people, so what is not
 //! understood is refused: a member that is not known could have been the one that
@@ -7,8 +7,10 @@
 pub(crate) mod intake;
 pub(crate) mod known;
 pub(crate) mod listening;
+pub(crate) mod meanwhile;
 pub(crate) mod provider_events;
 mod reach;
+pub(crate) mod removed_keys;
 pub(crate) mod revoker;
 
 use std::time::Duration;
@@ -36,10 +38,10 @@ const MEMBERS: [&str; 7] = [SUBJECT, ISSUER, TOKEN_ID, SESSION, CONNECTION, ISSU
 /// 2^64 / 1,000: later dates would not fit into the milliseconds of a [`Timestamp`].
 const MAX_DATE_S: f64 = 18_446_744_073_709_551.0;
 
-/// A grace is for clients to fetch a fresh token; whoever means a day means another thing.
+/// A grace is for clients to fetch a fresh token; anyone who means a day means another thing.
 const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is wrong with it. The texts go to whoever asked, and never repeat what they wrote.
+/// What is wrong with it. The texts go to the one who asked, and never repeat what they wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     /// RFC 8259 §4, and each member once.
@@ -56,7 +58,7 @@ pub(crate) enum Fault {
     /// Which of them would count?
     #[error("a revocation names one of `subject`, `jti`, `sid` and `connection`, not several")]
     SeveralTargets,
-    /// Nobody is meant by mistake.
+    /// No one is meant by mistake.
     #[error(
         "a revocation names a `subject`, a `jti`, a `sid` or a `connection`; for all identities, it names `issued_before` alone"
     )]
@@ -64,7 +66,7 @@ pub(crate) enum Fault {
     /// Only with one issuer does a subject say enough.
     #[error("there are several issuers: name the subject's or the token's in `issuer`")]
     NoIssuer,
-    /// Nobody could be meant.
+    /// No one could be meant.
     #[error("the issuer is not one of the accepted issuers")]
     UnknownIssuer,
     /// It means a token's issuer, and nothing else has one.

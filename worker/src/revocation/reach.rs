@@ -29,6 +29,7 @@ async fn count(outbound: &Outbound, revocation: &Revocation) -> Result<Option<us
                 token_id: entry.token_id,
                 session: entry.session,
                 issued_at: entry.issued_at,
+                proven: None,
                 connection: Some(entry.connection),
             };
             let is_meant = |entry: &&Registered| now < entry.until && revocation.means(&subject(entry));
@@ -38,7 +39,9 @@ async fn count(outbound: &Outbound, revocation: &Revocation) -> Result<Option<us
             let known = store.authentication(connection).await?;
             Ok(Some(usize::from(known.is_some_and(|known| is_live(&known, now)))))
         }
-        Target::Token(_) | Target::Session(_) | Target::OutsideSessions(_) | Target::Everyone => Ok(None),
+        Target::Token(_) | Target::Session(_) | Target::OutsideSessions(_) | Target::Key(_) | Target::Everyone => {
+            Ok(None)
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::known::Revoked;
 use crate::outbound::Outbound;
 use crate::store::{Kept, StoreError};
 
-/// Whoever is asked to take something back has one.
+/// Anyone who is asked to take something back has one.
 pub(crate) struct Revoker {
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) revoked: Arc<Revoked>,
@@ -37,7 +37,7 @@ impl Revoker {
         kept
     }
 
-    /// Puts them into the store, once, and in force in this worker. Whoever else runs is still to be told of them.
+    /// Puts them into the store, once, and in force in this worker. Anyone else who runs is still to be told of them.
     ///
     /// # Errors
     /// If the store did not answer. They are in force here all the same, and written back to the store when it is there.
@@ -51,12 +51,12 @@ impl Revoker {
         kept
     }
 
-    /// Tells whoever runs elsewhere, at most as many as travel in one message.
+    /// Tells anyone who runs elsewhere, at most as many as travel in one message.
     pub(crate) async fn broadcast(&self, all: &[Revocation]) {
         self.outbound.persist(|| self.outbound.broadcast_revocations(all)).await;
     }
 
-    /// Says in the audit log what was taken back.
+    /// Says in the audit log what was revoked.
     pub(crate) fn leave_a_line(&self, revocation: &Revocation) {
         if let Some(unwritten) = self.audit.admit("revoked", Instant::now()) {
             let Revocation {

@@ -3,7 +3,20 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::service::clock::Timestamp;
-use shared::wire::id::Sequence;
+use shared::wire::id::{ConnectionId, Sequence};
+
+use super::around::store_part;
+
+store_part! {
+    /// Keeps decisions, for people who ask.
+    pub trait DecisionStore {
+        /// Keeps a decision about a connection, for an hour.
+        fn note(connection: ConnectionId, decision: &'a Decision) -> ();
+
+        /// The decisions about a connection that are kept, oldest first.
+        fn decisions(connection: ConnectionId) -> Vec<Decision>;
+    }
+}
 
 /// How many decisions are kept of each connection; the oldest go.
 pub const DECISIONS_KEPT: usize = 64;

@@ -11,7 +11,48 @@ use shared::wire::revocation::Subject;
 use shared::wire::tag::{IdentityTag, SessionTag, TokenIdTag};
 
 use super::HOLD_GRACE;
+use super::around::store_part;
 use crate::auth::rights::Allowed;
+
+store_part! {
+    /// Holds messages of connections.
+    pub trait MessageStore {
+        /// Holds a message of a connection, once for each sequence: one that was held and dropped is not held again, as it
+        /// has had its answer. It is told to be held, since that is what its first holder may not have said.
+        fn hold_message(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
+
+        /// What is held of a connection, in its order. What is past its time is still there, for a while.
+        fn held_messages(connection: ConnectionId) -> Vec<HeldMessage>;
+
+        /// Those of the messages that were held of a connection that are dropped, as far as that is remembered.
+        fn dropped_messages(connection: ConnectionId) -> Vec<Sequence>;
+
+        /// Forgets held messages. Tells how many are left.
+        fn drop_messages(connection: ConnectionId, sequences: &'a [Sequence]) -> u64;
+
+        /// Keeps what is held of a connection, if anything is, for so long from now at least.
+        fn keep_messages(connection: ConnectionId, keep: Duration) -> ();
+
+        /// Forgets what is held of a closed connection, and holds nothing more of it, unless someone was proved to be on it
+        /// who has not logged out: no one could ever ask for it. Tells how many messages that were.
+        fn discard_messages(connection: ConnectionId) -> u64;
+    }
+}
+
+store_part! {
+    /// Counts what is held of connections that are no one's.
+    pub trait ReservationStore {
+        /// Counts what is to be held of a connection that is no one's yet. Tells whether that is not too much; if it is, nothing
+        /// is counted.
+        fn reserve(connection: ConnectionId, reservation: &'a Reservation) -> bool;
+
+        /// Gives back all that was counted of a connection.
+        fn unreserve(connection: ConnectionId) -> ();
+
+        /// How many bytes are counted of all connections together.
+        fn reserved() -> u64;
+    }
+}
 
 /// How much may be held of one connection's messages, as much again of answers to it, and of pushes to one identity; and for
 /// how long.
@@ -27,7 +68,7 @@ pub struct HoldLimits {
     pub ttl: Duration,
 }
 
-/// How much may be held of connections that are nobody's, as whoever reaches the port has as many of those as they like.
+/// How much may be held of connections that are no one's, as anyone who reaches the port has as many of those as they like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnauthenticatedLimits {
     /// Of one connection, and for how long.
@@ -38,7 +79,7 @@ pub struct UnauthenticatedLimits {
     pub bytes_of_all: u64,
 }
 
-/// What is to be held of a connection that is nobody's.
+/// What is to be held of a connection that is no one's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
     /// How many bytes.
@@ -47,7 +88,7 @@ pub struct Reservation {
     pub most_of_terminator: u64,
     /// How many all connections may have.
     pub most_of_all: u64,
-    /// When they are given back, if nobody does before.
+    /// When they are given back, if no one does before.
     pub until: Timestamp,
 }
 
@@ -66,14 +107,14 @@ impl UnauthenticatedLimits {
     }
 }
 
-/// With what the keys of what backends push begin. Those of answers are stamps, and begin like neither.
+/// With what the keys of what backends push begin. Those of answers are message ids, and begin like neither.
 pub(crate) const PUSH: &str = "p:";
 
-/// With what the keys of what users send begin, before the user's tag. Nobody else's begin like it.
+/// With what the keys of what users send begin, before the user's tag. No one else's begin like it.
 const USER: &str = "u:";
 
 /// The key of something that a user sends.
-pub(crate) fn key_of_user(sender: IdentityTag, id: &str) -> String {
+pub fn key_of_user(sender: IdentityTag, id: &str) -> String {
     format!("{USER}{sender}:{id}")
 }
 
@@ -88,7 +129,7 @@ impl HoldLimits {
         self.bytes / 2
     }
 
-    /// Until when to keep what is held since then: beyond its time, so that whoever waits for it can be told.
+    /// Until when to keep what is held since then: beyond its time, so that anyone who waits for it can be told.
     pub(super) fn gone_at(&self, since: Timestamp, now: Timestamp) -> Timestamp {
         // What came back from elsewhere may be past its time already, and is still told.
         since.saturating_add(self.ttl).max(now).saturating_add(HOLD_GRACE)
@@ -106,7 +147,7 @@ pub struct HeldMessage {
     pub kind: String,
     /// Its payload, one JSON text.
     pub payload: Option<String>,
-    /// In whose name alone it may be handled: the identity that its expired token proved, or else the connection's.
+    /// On whose behalf alone it may be handled: the identity that its expired token proved, or else the connection's.
     pub owner: Option<IdentityTag>,
     /// The `jti` of that token, by which it may be revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,7 +166,7 @@ pub struct HeldMessage {
     pub client: Option<String>,
     /// When it was held.
     pub since: Timestamp,
-    /// Whether its connection was nobody's then: it does not wait for long.
+    /// Whether its connection was no one's then: it does not wait for long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unauthenticated: bool,
     /// Until when its sender waits, if they have said so.
@@ -145,13 +186,14 @@ impl HeldMessage {
         allowed + texts.into_iter().flatten().map(|text| text.len() as u64).sum::<u64>()
     }
 
-    /// What a revocation must mean to concern it, as a message of that connection; nothing if nobody was proved.
+    /// What a revocation must mean to concern it, as a message of that connection; none if no one was proved.
     pub(crate) fn subject(&self, connection: ConnectionId) -> Option<Subject> {
         Some(Subject {
             identity: self.owner?,
             token_id: self.token_id,
             session: self.session,
             issued_at: self.issued_at,
+            proven: None,
             connection: Some(connection),
         })
     }
@@ -164,7 +206,7 @@ pub struct HeldWrite {
     pub key: String,
     /// The text, as it crosses the socket.
     pub body: String,
-    /// In whose name it was asked, if it is an answer: they alone may hear it, though the connection be another's by now.
+    /// On whose behalf it was asked, if it is an answer: they alone may hear it, though the connection be another's by now.
     pub asker: Option<IdentityTag>,
     /// Who wants to know what becomes of it, if it is a push.
     pub producer: Option<Producer>,
@@ -204,6 +246,6 @@ pub enum Holding {
     },
     /// It is not: there is too much already.
     Overflow,
-    /// It is not: its connection has closed, and was nobody's.
+    /// It is not: its connection has closed, and was no one's.
     Deserted,
 }

@@ -1,10 +1,10 @@
-//! Notices that the store may have lost what it had, and has everybody bring back what they know.
+//! Notices that the store may have lost what it had, and has everyone bring back what they know.
 //!
 //! This worker's own part hears of it here: its revocations are written back, and what it
 //! has recorded of connections it forgets to have recorded. Terminators are told by a
 //! broadcast, and announce their connections. Any worker may tell them: of several that
 //! do, the first counts. A worker that dies over it is followed by another, since the
-//! store knows whether anybody was told.
+//! store knows whether anyone was told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::store::{Epoch, Store, StoreError};
 /// How often the store is asked. It costs one call of a script.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How many losses of the store were seen by this worker, for whoever has something to bring back.
+/// How many losses of the store were seen by this worker, for anyone who has something to bring back.
 #[derive(Clone)]
 pub(crate) struct Losses(watch::Receiver<u64>);
 
@@ -35,7 +35,7 @@ pub(crate) struct Watcher {
     pub(crate) seen: watch::Sender<u64>,
 }
 
-/// Why nobody could be told.
+/// Why no one could be told.
 #[derive(Debug, thiserror::Error)]
 enum Untold {
     #[error(transparent)]
@@ -56,7 +56,7 @@ impl Losses {
         *self.0.borrow()
     }
 
-    /// Waits for the next one; for ever, if nobody looks for them any more.
+    /// Waits for the next one; for ever, if no one looks for them any more.
     pub(crate) async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -79,7 +79,7 @@ impl Watcher {
                             self.counters.epoch_began();
                             self.seen.send_modify(|seen| *seen += 1);
                         }
-                        // It is new, or has just begun anew and nobody has told of it.
+                        // It is new, or has just begun anew and no one has told of it.
                         None if !epoch.announced => self.seen.send_modify(|seen| *seen += 1),
                         Some(_) | None => {}
                     }
@@ -100,7 +100,7 @@ impl Watcher {
         let route = Route::new(&self.names.internal_exchange().name, keys::REVOKED);
         let message = envelope::epoch(envelope::Epoch { epoch: epoch.id });
         match self.publisher.publish(route, message).await {
-            // Nobody listens, so nobody has a connection to announce.
+            // No one listens, so no one has a connection to announce.
             Ok(()) | Err(PublishError::Unroutable) => {}
             Err(reason) => return Err(reason.into()),
         }

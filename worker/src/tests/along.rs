@@ -46,7 +46,10 @@ async fn what_goes_along_is_part_of_the_answer_in_the_handler_s_order_and_the_sa
     let mut ids = Vec::new();
     for _ in 0..2 {
         fixture
-            .forward(fixture.stamp(1, 7), message("i", "along", "alice", &json!("answer")))
+            .forward(
+                fixture.message_id(1, 7),
+                message("i", "along", "alice", &json!("answer")),
+            )
             .await;
         let came = Came::next(&mut fixture, 5).await;
         let told: Vec<_> = came
@@ -80,7 +83,7 @@ async fn a_handler_that_pushes_too_much_has_made_a_mistake_and_nothing_of_it_is_
     let _worker = fixture.worker();
     let answer = fixture
         .ask(
-            fixture.stamp(1, 1),
+            fixture.message_id(1, 1),
             message("i", "too many along", "alice", &Value::Null),
         )
         .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::wire::envelope::{Clocks, MessageKind, Standing};
+use shared::wire::envelope::{AuthSnapshot, Clocks, MessageKind};
 
 use super::connection::stranger;
 use super::fixture::{Fixture, message};
@@ -15,12 +15,12 @@ async fn nothing_depends_on_when_a_terminator_that_does_not_know_the_time_receiv
         let mut asked: serde_json::Value =
             serde_json::from_str(&message("1", "echo", "alice", &json!(1))).expect("it is JSON");
         asked["timeout_ms"] = json!(60_000);
-        let standing = Standing { unsure, ..stranger() };
+        let snapshot = AuthSnapshot { unsure, ..stranger() };
         fixture
-            .question(
-                fixture.stamp(1, 1),
+            .forwarded(
+                fixture.message_id(1, 1),
                 MessageKind::Message,
-                standing,
+                snapshot,
                 asked.to_string().into(),
             )
             .await;
@@ -37,7 +37,7 @@ async fn an_answer_that_brings_a_grant_tells_what_time_it_is() {
     let mut fixture = Fixture::new();
     let received = shared::service::clock::Clock::now(&*fixture.clock);
     fixture
-        .forward(fixture.stamp(1, 2), message("1", "echo", "alice", &json!(1)))
+        .forward(fixture.message_id(1, 2), message("1", "echo", "alice", &json!(1)))
         .await;
     fixture.clock.advance(Duration::from_secs(3));
     let _worker = fixture.worker();
@@ -46,7 +46,7 @@ async fn an_answer_that_brings_a_grant_tells_what_time_it_is() {
     assert_eq!(clocks.asked, received);
     assert_eq!(clocks.answered, received.saturating_add(Duration::from_secs(3)));
     fixture
-        .forward(fixture.stamp(1, 3), r#"{"id":"2","type":"echo"}"#)
+        .forward(fixture.message_id(1, 3), r#"{"id":"2","type":"echo"}"#)
         .await;
     let (properties, _) = fixture.answer().await;
     assert_eq!(Clocks::read(&properties), None, "not with each");

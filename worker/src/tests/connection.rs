@@ -1,9 +1,9 @@
-//! A connection as its terminator keeps it: it stamps what it has been told, and forgets nothing of it.
+//! A connection as its terminator keeps it: it message ids what it has been told, and forgets nothing of it.
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use shared::wire::envelope::command::Write;
-use shared::wire::envelope::{Change, Command, MessageKind, Release, Reply, Return, Standing, Verdict};
+use shared::wire::envelope::{AuthSnapshot, Change, Command, MessageKind, Release, Reply, Return, Verdict};
 use shared::wire::grant::Grant;
 use shared::wire::id::{ConnectionId, MessageId, Sequence};
 use shared::wire::tag::ResumeSecret;
@@ -14,13 +14,13 @@ use super::fixture::{Fixture, json_of, token_for};
 pub(super) struct Conn {
     pub(super) id: ConnectionId,
     sequence: u64,
-    pub(super) standing: Standing,
+    pub(super) snapshot: AuthSnapshot,
 }
 
 /// What a worker answered to one message.
 #[derive(Debug)]
 pub(super) struct Said {
-    pub(super) stamp: MessageId,
+    pub(super) message_id: MessageId,
     pub(super) answer: Reply,
     pub(super) body: Json,
 }
@@ -52,12 +52,12 @@ impl Conn {
         Self {
             id: fixture.connection(number),
             sequence: 0,
-            standing: stranger(),
+            snapshot: stranger(),
         }
     }
 
-    /// The stamp of the next message.
-    pub(super) fn stamp(&mut self) -> MessageId {
+    /// The message id of the next message.
+    pub(super) fn message_id(&mut self) -> MessageId {
         self.sequence += 1;
         MessageId {
             connection: self.id,
@@ -66,23 +66,23 @@ impl Conn {
     }
 
     /// Takes note of an answer, as a terminator does.
-    pub(super) fn hear(&mut self, stamp: MessageId, answer: &Reply) {
-        hear(&mut self.standing, stamp, answer);
+    pub(super) fn hear(&mut self, message_id: MessageId, answer: &Reply) {
+        hear(&mut self.snapshot, message_id, answer);
     }
 }
 
 /// A connection that nothing is known of.
-pub(super) fn stranger() -> Standing {
-    Standing {
+pub(super) fn stranger() -> AuthSnapshot {
+    AuthSnapshot {
         resume: Some(ResumeSecret::random()),
-        ..Standing::default()
+        ..AuthSnapshot::default()
     }
 }
 
 /// Takes note of an answer, as a terminator does.
-pub(super) fn hear(standing: &mut Standing, stamp: MessageId, answer: &Reply) {
-    standing.held |= matches!(answer.verdict, Verdict::Held { .. });
-    if standing.by.is_some_and(|by| by >= stamp.sequence) {
+pub(super) fn hear(snapshot: &mut AuthSnapshot, message_id: MessageId, answer: &Reply) {
+    snapshot.held |= matches!(answer.verdict, Verdict::Held { .. });
+    if snapshot.by.is_some_and(|by| by >= message_id.sequence) {
         return;
     }
     match &answer.change {
@@ -93,44 +93,49 @@ pub(super) fn hear(standing: &mut Standing, stamp: MessageId, answer: &Reply) {
                 resumes: None,
                 ..grant.clone()
             };
-            standing.grant = Some(known.to_facts().into());
-            standing.principal = Some(principal.as_str().into());
-            standing.resume = None;
+            snapshot.grant = Some(known.to_facts().into());
+            snapshot.principal = Some(principal.as_str().into());
+            snapshot.resume = None;
         }
         Some(Change::Forgotten) => {
-            *standing = stranger();
+            *snapshot = stranger();
         }
     }
-    standing.by = Some(stamp.sequence);
+    snapshot.by = Some(message_id.sequence);
 }
 
 impl Fixture {
     /// Sends a message on a connection, and waits for its one answer.
     pub(super) async fn say(&mut self, conn: &mut Conn, body: impl Into<Bytes>) -> Said {
-        let standing = conn.standing.clone();
-        self.say_standing(conn, standing, body).await
+        let snapshot = conn.snapshot.clone();
+        self.say_snapshot(conn, snapshot, body).await
     }
 
     /// The same, the terminator saying something else of the connection.
-    pub(super) async fn say_standing(&mut self, conn: &mut Conn, standing: Standing, body: impl Into<Bytes>) -> Said {
-        let stamp = conn.stamp();
-        self.ask_at(conn, stamp, MessageKind::Message, standing, body.into())
+    pub(super) async fn say_snapshot(
+        &mut self,
+        conn: &mut Conn,
+        snapshot: AuthSnapshot,
+        body: impl Into<Bytes>,
+    ) -> Said {
+        let message_id = conn.message_id();
+        self.ask_at(conn, message_id, MessageKind::Message, snapshot, body.into())
             .await
     }
 
-    /// Asks under a stamp that may have been used already.
+    /// Asks under a message id that may have been used already.
     pub(super) async fn ask_at(
         &mut self,
         conn: &mut Conn,
-        stamp: MessageId,
+        message_id: MessageId,
         notice: MessageKind,
-        standing: Standing,
+        snapshot: AuthSnapshot,
         body: Bytes,
     ) -> Said {
-        self.question(stamp, notice, standing, body).await;
+        self.forwarded(message_id, notice, snapshot, body).await;
         let said = self.said().await;
-        assert_eq!(said.stamp, stamp);
-        conn.hear(stamp, &said.answer);
+        assert_eq!(said.message_id, message_id);
+        conn.hear(message_id, &said.answer);
         said
     }
 
@@ -142,8 +147,8 @@ impl Fixture {
             message = self.returned().await;
         }
         match Return::read(&message) {
-            Some(Return::Reply(stamp, answer)) => Said {
-                stamp,
+            Some(Return::Reply(message_id, answer)) => Said {
+                message_id,
                 answer,
                 body: json_of(&message.body),
             },
@@ -151,9 +156,9 @@ impl Fixture {
         }
     }
 
-    /// The next errand, which is to write something.
-    pub(super) async fn errand_to_write(&mut self) -> (ConnectionId, Write, Json) {
-        match self.errand().await {
+    /// The next command, which is to write something.
+    pub(super) async fn command_to_write(&mut self) -> (ConnectionId, Write, Json) {
+        match self.command().await {
             (connection, Command::Write(write), body) => (connection, write, body),
             other => panic!("it is nothing to write: {other:?}"),
         }
@@ -161,20 +166,20 @@ impl Fixture {
 
     /// Asks for what is held, of this connection or of another. What comes of it comes before its settlement.
     pub(super) async fn release(&mut self, conn: &mut Conn, from: Option<ConnectionId>) -> MessageId {
-        let stamp = conn.stamp();
-        let standing = Standing {
+        let message_id = conn.message_id();
+        let snapshot = AuthSnapshot {
             held: false,
-            ..conn.standing.clone()
+            ..conn.snapshot.clone()
         };
-        self.question(stamp, MessageKind::Release { from }, standing, Bytes::new())
+        self.forwarded(message_id, MessageKind::Release { from }, snapshot, Bytes::new())
             .await;
-        stamp
+        message_id
     }
 
     /// The same, when nothing comes of it: how many are left.
     pub(super) async fn release_of_nothing(&mut self, conn: &mut Conn, from: Option<ConnectionId>) -> u64 {
-        let stamp = self.release(conn, from).await;
-        self.settled(stamp).await
+        let message_id = self.release(conn, from).await;
+        self.settled(message_id).await
     }
 
     /// How many a release has left.
@@ -182,10 +187,10 @@ impl Fixture {
         self.came_to(release).await.0
     }
 
-    /// How many a release has left, and what it says of each; nothing if it did not come to an end.
+    /// How many a release has left, and what it says of each; none if it did not come to an end.
     pub(super) async fn came_to(&mut self, release: MessageId) -> (u64, Option<Release>) {
         let said = self.said().await;
-        assert_eq!(said.stamp, release);
+        assert_eq!(said.message_id, release);
         (said.answer.left, serde_json::from_value(said.body).ok())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use shared::bus::topology::keys;
 use shared::bus::{Message, Properties, Route, Value};
-use shared::wire::envelope::{ForwardedMessage, MessageKind, Standing};
+use shared::wire::envelope::{AuthSnapshot, ForwardedMessage, MessageKind};
 
 use shared::wire::tag::ResumeSecret;
 
@@ -24,7 +24,10 @@ async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_live
         (7, "hang", "busy", true),
     ] {
         let answer = fixture
-            .ask(fixture.stamp(1, sequence), message("i", kind, "alice", &Json::Null))
+            .ask(
+                fixture.message_id(1, sequence),
+                message("i", kind, "alice", &Json::Null),
+            )
             .await;
         assert_eq!((&answer["type"], &answer["id"]), (&json!("error"), &json!("i")));
         assert_eq!(
@@ -38,25 +41,28 @@ async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_live
         );
     }
     let own = fixture
-        .ask(fixture.stamp(1, 9), message("i", "own", "alice", &Json::Null))
+        .ask(fixture.message_id(1, 9), message("i", "own", "alice", &Json::Null))
         .await;
     assert_eq!(
         (&own["error"]["message"], &own["error"]["details"]),
         (&json!("sold"), &json!({"left": 0}))
     );
     let answer = fixture
-        .ask(fixture.stamp(1, 10), message("i", "echo", "alice", &json!(1)))
+        .ask(fixture.message_id(1, 10), message("i", "echo", "alice", &json!(1)))
         .await;
     assert_eq!(answer, json!({"type": "reply", "id": "i", "payload": 1}));
     assert!(fixture.is_empty(&fixture.names.messages()).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_dead_worker_had_is_processed_one_at_a_time_with_its_stamps() {
+async fn what_a_dead_worker_had_is_processed_one_at_a_time_with_its_message_ids() {
     let mut fixture = Fixture::new();
     for sequence in 1..=5 {
         fixture
-            .forward(fixture.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
+            .forward(
+                fixture.message_id(1, sequence),
+                message("i", "slow", "alice", &Json::Null),
+            )
             .await;
     }
     fixture.die_with(fixture.names.messages(), 5).await;
@@ -65,15 +71,18 @@ async fn what_a_dead_worker_had_is_processed_one_at_a_time_with_its_stamps() {
         assert_eq!(fixture.answer().await.1["type"], "reply");
     }
     assert_eq!(fixture.app.busiest.load(Ordering::SeqCst), 1);
-    let mut stamps: Vec<_> = fixture
+    let mut message_ids: Vec<_> = fixture
         .app
         .seen()
         .into_iter()
-        .map(|seen| seen.stamp.unwrap().sequence)
+        .map(|seen| seen.message_id.unwrap().sequence)
         .collect();
-    stamps.sort();
+    message_ids.sort();
     assert_eq!(
-        stamps.into_iter().map(|sequence| sequence.get()).collect::<Vec<_>>(),
+        message_ids
+            .into_iter()
+            .map(|sequence| sequence.get())
+            .collect::<Vec<_>>(),
         [1, 2, 3, 4, 5]
     );
     assert!(fixture.is_empty(&fixture.names.messages()).await);
@@ -87,17 +96,17 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
     let reply_to = fixture.names.return_queue(fixture.terminator).name;
     let body = message("k", "poison", "alice", &json!("p"));
     let resume = ResumeSecret::random();
-    let question = ForwardedMessage {
-        stamp: fixture.stamp(1, 9),
+    let forwarded = ForwardedMessage {
+        message_id: fixture.message_id(1, 9),
         notice: MessageKind::Message,
-        standing: Standing {
+        snapshot: AuthSnapshot {
             grant: Some("whose it is".into()),
             principal: Some("what they claim".into()),
             resume: Some(resume),
-            ..Standing::default()
+            ..AuthSnapshot::default()
         },
     };
-    let mut message = question.to_message(body.into(), &reply_to, START);
+    let mut message = forwarded.to_message(body.into(), &reply_to, START);
     message.properties.headers.push((
         shared::bus::DEATH_REASON.to_owned(),
         Value::Text("delivery_limit".to_owned()),
@@ -109,7 +118,7 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
     fixture.publisher.publish(failed, message).await.unwrap();
     let _worker = fixture.worker();
     let (properties, told) = fixture.answer().await;
-    assert_eq!(properties.correlation_id, Some(fixture.stamp(1, 9).to_string()));
+    assert_eq!(properties.correlation_id, Some(fixture.message_id(1, 9).to_string()));
     assert_eq!((&told["id"], &told["error"]["code"]), (&json!("k"), &json!("internal")));
     let dead = fixture.next_of(fixture.names.dead()).await;
     assert_eq!(
@@ -134,7 +143,7 @@ async fn poison_ends_as_a_dead_letter_without_its_token_and_its_sender_is_told()
 #[tokio::test(start_paused = true)]
 async fn a_message_that_kills_every_worker_is_given_up_after_max_deliveries() {
     let mut fixture = Fixture::new();
-    let sent = fixture.stamp(1, 1);
+    let sent = fixture.message_id(1, 1);
     fixture.forward(sent, message("i", "hang", "alice", &Json::Null)).await;
     fixture.clock.advance(Duration::from_secs(60));
     fixture.limits.handler_timeout = Duration::from_secs(3_600);
@@ -201,8 +210,11 @@ async fn no_token_is_at_rest_anywhere() {
         assert!(!text.contains(signature) && !text.contains("eyJ"), "{text}");
     }
     fixture
-        .ask(fixture.stamp(1, 1), json!({"type": "echo", "token": token}).to_string())
+        .ask(
+            fixture.message_id(1, 1),
+            json!({"type": "echo", "token": token}).to_string(),
+        )
         .await;
-    let written = format!("{:?}", fixture.store.writes.lock().unwrap());
+    let written = format!("{:?}", fixture.store.inner.snapshot());
     assert!(!written.contains(signature) && !written.contains("eyJ"), "{written}");
 }

@@ -1,6 +1,7 @@
 //! A worker with all that is around it, in this process, on a clock that is turned by hand.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,35 +10,32 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 use shared::bus::memory::MemoryBus;
 use shared::bus::topology::{Names, Queue, keys};
 use shared::bus::{Bus, Consumer, Delivery, Message, Properties, PublishTimeout, Publisher, Route};
 use shared::service::clock::{Clock, ManualClock, Timestamp};
 use shared::service::trace::Tracer;
-use shared::wire::envelope::{ForwardedMessage, MessageKind, Reply, Return, Standing};
+use shared::wire::envelope::{AuthSnapshot, ForwardedMessage, MessageKind, Reply, Return};
 use shared::wire::grant::Policy;
 use shared::wire::id::{ConnectionId, MessageId, Sequence, TerminatorId};
 use shared::wire::protocol::ErrorCode;
-use shared::wire::revocation::Revocation;
-use shared::wire::tag::{IdentityTag, TokenIdTag};
+use shared::wire::tag::IdentityTag;
 use tokio::sync::Notify;
 
 use super::connection::{hear, stranger};
 use crate::app::consumers::Consumers;
-use crate::auth::identity::{Identity, Issuer};
+use crate::auth::identity::Issuer;
 use crate::config::{Elevation, HoldOverflow, Policies, RequiredScopes, Strategy};
 use crate::handler::builtin::Application;
 use crate::store::{
-    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, Mailbox,
-    Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError, UnauthenticatedLimits, open,
+    Around, Call, HoldLimits, MemoryStore, Registered, Settings, Store, StoreError, UnauthenticatedLimits,
 };
 use crate::token::{Keys, Rules, Verifier};
 use crate::{Answers, Handler, HandlerError, Limits, Parts, Request, Worker};
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
-/// Bound to the queue of messages by the terminators' key, but open to everybody.
+/// Bound to the queue of messages by the terminators' key, but open to everyone.
 pub(super) const FOREIGN_EXCHANGE: &str = "foreign";
 pub(super) const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "app";
@@ -57,7 +55,7 @@ pub(super) struct Fixture {
     pub(super) publisher: Publisher,
     pub(super) terminator: TerminatorId,
     returns: Consumer,
-    standings: Mutex<HashMap<ConnectionId, Standing>>,
+    snapshots: Mutex<HashMap<ConnectionId, AuthSnapshot>>,
     /// Those that their terminators were told to close, because another has taken over.
     pub(super) replaced: Vec<ConnectionId>,
     /// What came for several connections and is not looked at yet.
@@ -68,6 +66,7 @@ impl Fixture {
     pub(super) fn new() -> Self {
         let names = Names::new("test");
         let mut topology = names.common();
+        topology.extend(names.events());
         // An operator may bind exchanges of their own, even with our keys.
         let foreign = (FOREIGN_EXCHANGE.to_owned(), keys::FORWARD.to_owned());
         topology
@@ -122,8 +121,12 @@ impl Fixture {
                 public_types: crate::config::PublicTypes::default(),
                 message_shards: 1,
                 push_shards: 1,
+                removed_key_grace: Duration::from_secs(30),
+                connection_events: None,
                 resume_window: Some(HOLD_TTL),
                 hold_overflow: HoldOverflow::Newest,
+                connections_per_identity: None,
+                messages_per_second_per_identity: None,
             },
             publisher: bus.publisher(PublishTimeout::Endless),
             returns: bus.consumer(names.return_queue(terminator), 100),
@@ -133,7 +136,7 @@ impl Fixture {
             bus,
             clock,
             terminator,
-            standings: Mutex::default(),
+            snapshots: Mutex::default(),
         }
     }
 
@@ -152,11 +155,13 @@ impl Fixture {
             clock: self.clock.clone(),
             limits: self.limits.clone(),
             sealing: crate::Sealing::OFF,
+            listener: None,
         };
         Worker {
             running: Consumers::start(parts, application, Tracer::OFF),
             tracer: Tracer::OFF,
             events: None,
+            api: None,
             outside: None,
         }
     }
@@ -168,7 +173,7 @@ impl Fixture {
         }
     }
 
-    pub(super) fn stamp(&self, number: u64, sequence: u64) -> MessageId {
+    pub(super) fn message_id(&self, number: u64, sequence: u64) -> MessageId {
         MessageId {
             connection: self.connection(number),
             sequence: Sequence::new(sequence),
@@ -176,24 +181,30 @@ impl Fixture {
     }
 
     /// What a terminator publishes.
-    pub(super) async fn forward(&self, stamp: MessageId, body: impl Into<Bytes>) {
-        self.notify(stamp, MessageKind::Message, body.into()).await;
+    pub(super) async fn forward(&self, message_id: MessageId, body: impl Into<Bytes>) {
+        self.notify(message_id, MessageKind::Message, body.into()).await;
     }
 
-    pub(super) async fn notify(&self, stamp: MessageId, notice: MessageKind, body: Bytes) {
-        let standing = self.standing_of(stamp.connection);
-        self.question(stamp, notice, standing, body).await;
+    pub(super) async fn notify(&self, message_id: MessageId, notice: MessageKind, body: Bytes) {
+        let snapshot = self.snapshot_of(message_id.connection);
+        self.forwarded(message_id, notice, snapshot, body).await;
     }
 
     /// What a terminator publishes, saying that of the connection.
-    pub(super) async fn question(&self, stamp: MessageId, notice: MessageKind, standing: Standing, body: Bytes) {
+    pub(super) async fn forwarded(
+        &self,
+        message_id: MessageId,
+        notice: MessageKind,
+        snapshot: AuthSnapshot,
+        body: Bytes,
+    ) {
         let reply_to = self.names.return_queue(self.terminator).name;
-        let question = ForwardedMessage {
-            stamp,
+        let forwarded = ForwardedMessage {
+            message_id,
             notice,
-            standing,
+            snapshot,
         };
-        let message = question.to_message(body, &reply_to, self.clock.now());
+        let message = forwarded.to_message(body, &reply_to, self.clock.now());
         let route = Route::new(&self.names.internal_exchange().name, keys::FORWARD);
         self.publisher
             .publish(route, message)
@@ -202,12 +213,12 @@ impl Fixture {
     }
 
     /// How the connection stands, as far as its terminator has heard.
-    fn standing_of(&self, connection: ConnectionId) -> Standing {
-        let mut standings = self.standings.lock().unwrap();
-        standings.entry(connection).or_insert_with(stranger).clone()
+    fn snapshot_of(&self, connection: ConnectionId) -> AuthSnapshot {
+        let mut snapshots = self.snapshots.lock().unwrap();
+        snapshots.entry(connection).or_insert_with(stranger).clone()
     }
 
-    /// What anybody publishes.
+    /// What anyone publishes.
     pub(super) async fn inject(&self, body: impl Into<Bytes>, properties: Properties) {
         self.publish(Route::new(&self.names.exchange().name, keys::MESSAGE), body, properties)
             .await;
@@ -228,10 +239,10 @@ impl Fixture {
     pub(super) async fn answer(&mut self) -> (Properties, Json) {
         loop {
             let Message { body, properties } = self.returned().await;
-            if let Some((stamp, answer)) = Reply::read(&properties) {
-                let mut standings = self.standings.lock().unwrap();
-                let standing = standings.entry(stamp.connection).or_insert_with(stranger);
-                hear(standing, stamp, &answer);
+            if let Some((message_id, answer)) = Reply::read(&properties) {
+                let mut snapshots = self.snapshots.lock().unwrap();
+                let snapshot = snapshots.entry(message_id.connection).or_insert_with(stranger);
+                hear(snapshot, message_id, &answer);
                 if body.is_empty() && answer.part.more {
                     // A grant that is told before its answer.
                     continue;
@@ -280,10 +291,10 @@ impl Fixture {
     }
 
     /// Asks as a client's terminator, and waits for the one answer.
-    pub(super) async fn ask(&mut self, stamp: MessageId, body: impl Into<Bytes>) -> Json {
-        self.forward(stamp, body).await;
+    pub(super) async fn ask(&mut self, message_id: MessageId, body: impl Into<Bytes>) -> Json {
+        self.forward(message_id, body).await;
         let (properties, answer) = self.answer().await;
-        assert_eq!(properties.correlation_id, Some(stamp.to_string()));
+        assert_eq!(properties.correlation_id, Some(message_id.to_string()));
         answer
     }
 
@@ -388,7 +399,7 @@ pub(super) struct App {
 pub(super) struct Seen {
     pub(super) subject: String,
     pub(super) kind: String,
-    pub(super) stamp: Option<MessageId>,
+    pub(super) message_id: Option<MessageId>,
 }
 
 impl App {
@@ -405,7 +416,7 @@ impl Handler for TestHandler {
         let seen = Seen {
             subject: request.identity.subject.as_str().to_owned(),
             kind: request.kind.to_owned(),
-            stamp: request.stamp,
+            message_id: request.forwarded_id,
         };
         self.0.seen.lock().unwrap().push(seen);
         let busy = self.0.busy.fetch_add(1, Ordering::SeqCst) + 1;
@@ -452,11 +463,11 @@ async fn act(request: Request<'_>, app: &App) -> Result<Answers, HandlerError> {
 
 /// The store in memory, which can be away, and keeps what was written to it.
 pub(super) struct FlakyStore {
-    inner: Arc<dyn Store>,
+    pub(super) inner: MemoryStore,
     pub(super) away: AtomicBool,
     /// How often it was asked about, or told of, a connection.
     pub(super) calls: AtomicUsize,
-    pub(super) writes: Mutex<Vec<(ConnectionId, Authentication)>>,
+    writes: AtomicUsize,
     /// Who registers just before the next thing is held.
     pub(super) registers_before_a_hold: Mutex<Option<(IdentityTag, Registered)>>,
     /// How often dropping what was held fails.
@@ -480,10 +491,10 @@ impl FlakyStore {
             max_revocations: MAX_REVOCATIONS,
         };
         Self {
-            inner: open(&settings, clock).expect("memory needs nothing"),
+            inner: MemoryStore::new(&settings, clock),
             away: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
-            writes: Mutex::default(),
+            writes: AtomicUsize::new(0),
             registers_before_a_hold: Mutex::default(),
             failing_drops: AtomicUsize::new(0),
             failing_message_drops: AtomicUsize::new(0),
@@ -496,7 +507,7 @@ impl FlakyStore {
     }
 
     pub(super) fn writes(&self) -> usize {
-        self.writes.lock().unwrap().len()
+        self.writes.load(Ordering::SeqCst)
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -507,135 +518,53 @@ impl FlakyStore {
     }
 }
 
-/// Calls that the store in memory answers, unless it is away.
-macro_rules! forwarded {
-    ($(fn $name:ident<'a>($($argument:ident: $type:ty),*) -> $answer:ty;)+) => {$(
-        fn $name<'a>(&'a self, $($argument: $type),*) -> BoxFuture<'a, Result<$answer, StoreError>> {
-            Box::pin(async move {
-                if !matches!(stringify!($name), "overdue" | "revocations" | "epoch") {
-                    self.calls.fetch_add(1, Ordering::SeqCst);
-                }
-                self.check()?;
-                self.inner.$name($($argument),*).await
-            })
-        }
-    )+};
+/// It is asked as any store is.
+impl Deref for FlakyStore {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        self
+    }
 }
 
-impl Store for FlakyStore {
-    fn record<'a>(
-        &'a self,
-        connection: ConnectionId,
-        authentication: &'a Authentication,
-    ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
+impl Around for FlakyStore {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
+    fn around<'a, T: Send + 'a>(&'a self, operation: &'static str, call: Call<'a, T>) -> Call<'a, T> {
         Box::pin(async move {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            self.check()?;
-            self.writes.lock().unwrap().push((connection, authentication.clone()));
-            self.inner.record(connection, authentication).await
-        })
-    }
-
-    fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        self.inner.authentication(connection)
-    }
-
-    forwarded! {
-        fn resume<'a>(connection: ConnectionId, secret: &'a ResumeDigest, identity: &'a Identity, successor: ConnectionId) -> bool;
-        fn successor<'a>(connection: ConnectionId) -> Option<ConnectionId>;
-        fn predecessors<'a>(connection: ConnectionId) -> Vec<ConnectionId>;
-        fn unregister<'a>(identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> ();
-        fn departed<'a>(identity: IdentityTag, since: Timestamp) -> Vec<(ConnectionId, Timestamp)>;
-        fn replace_departed<'a>(identity: IdentityTag, connection: ConnectionId) -> ();
-        fn conclude<'a>(identity: IdentityTag, key: u64, held: bool) -> bool;
-        fn miss<'a>(mailbox: Mailbox, count: u64) -> ();
-        fn take_missed<'a>(mailbox: Mailbox) -> u64;
-        fn connections<'a>(identity: IdentityTag) -> Vec<Registered>;
-        fn hold_message<'a>(connection: ConnectionId, message: &'a HeldMessage, limits: &'a HoldLimits) -> Holding;
-        fn held_messages<'a>(connection: ConnectionId) -> Vec<HeldMessage>;
-        fn closed_lately<'a>(identity: IdentityTag) -> Vec<ConnectionId>;
-        fn registered<'a>(identity: IdentityTag, connection: ConnectionId) -> Option<Registered>;
-        fn keep_messages<'a>(connection: ConnectionId, keep: Duration) -> ();
-        fn discard_messages<'a>(connection: ConnectionId) -> u64;
-        fn reserve<'a>(connection: ConnectionId, reservation: &'a Reservation) -> bool;
-        fn unreserve<'a>(connection: ConnectionId) -> ();
-        fn reserved<'a>() -> u64;
-        fn held_writes<'a>(mailbox: Mailbox, most: u64) -> Vec<HeldWrite>;
-        fn overdue<'a>(since: Timestamp, most: u64) -> Vec<Mailbox>;
-        fn revoke<'a>(revocations: &'a [Revocation]) -> Kept;
-        fn dropped_messages<'a>(connection: ConnectionId) -> Vec<Sequence>;
-        fn epoch<'a>() -> Epoch;
-        fn announced<'a>(epoch: Epoch) -> ();
-        fn revocations<'a>() -> Vec<Revocation>;
-        fn know_event<'a>(event: TokenIdTag, keep: Option<Duration>) -> bool;
-        fn note<'a>(connection: ConnectionId, decision: &'a Decision) -> ();
-        fn decisions<'a>(connection: ConnectionId) -> Vec<Decision>;
-        fn begin<'a>(claim: &'a Claim) -> Begun;
-        fn finish<'a>(claim: &'a Claim, answer: Option<&'a str>) -> Option<String>;
-        fn abandon<'a>(claim: &'a Claim) -> ();
-    }
-
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
-        Box::pin(async move {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            self.check()?;
-            let closed = self.closes_before_a_register.lock().unwrap().take();
-            if let Some((connection, by)) = closed {
-                self.inner.close(connection, by).await?;
+            if !matches!(operation, "overdue" | "revocations" | "epoch" | "ping") {
+                self.calls.fetch_add(1, Ordering::SeqCst);
             }
-            self.inner.register(identity, entry).await
-        })
-    }
-
-    fn drop_messages<'a>(
-        &'a self,
-        connection: ConnectionId,
-        sequences: &'a [Sequence],
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(async move {
             self.check()?;
-            let fails = |left: usize| left.checked_sub(1);
-            let failing = &self.failing_message_drops;
-            if failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
-                return Err(StoreError::Unavailable("just now".into()));
+            match operation {
+                "record" => _ = self.writes.fetch_add(1, Ordering::SeqCst),
+                "register" => {
+                    let closed = self.closes_before_a_register.lock().unwrap().take();
+                    if let Some((connection, by)) = closed {
+                        self.inner().close(connection, by).await?;
+                    }
+                }
+                "hold_write" => {
+                    let late = self.registers_before_a_hold.lock().unwrap().take();
+                    if let Some((identity, entry)) = late {
+                        self.inner().register(identity, entry).await?;
+                    }
+                }
+                "drop_messages" => fails_once_less(&self.failing_message_drops)?,
+                "drop_writes" => fails_once_less(&self.failing_drops)?,
+                _ => {}
             }
-            self.inner.drop_messages(connection, sequences).await
+            call.await
         })
     }
+}
 
-    fn hold_write<'a>(
-        &'a self,
-        mailbox: Mailbox,
-        write: &'a HeldWrite,
-        limits: &'a HoldLimits,
-    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
-        Box::pin(async move {
-            self.check()?;
-            let late = self.registers_before_a_hold.lock().unwrap().take();
-            if let Some((identity, entry)) = late {
-                self.inner.register(identity, entry).await?;
-            }
-            self.inner.hold_write(mailbox, write, limits).await
-        })
-    }
-
-    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(async move {
-            self.check()?;
-            let fails = |left: usize| left.checked_sub(1);
-            if self
-                .failing_drops
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails)
-                .is_ok()
-            {
-                return Err(StoreError::Unavailable("just now".into()));
-            }
-            self.inner.drop_writes(mailbox, keys).await
-        })
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.check() })
+fn fails_once_less(failing: &AtomicUsize) -> Result<(), StoreError> {
+    let one_less = failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+    match one_less {
+        Ok(_) => Err(StoreError::Unavailable("as asked".into())),
+        Err(_) => Ok(()),
     }
 }

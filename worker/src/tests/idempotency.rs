@@ -8,7 +8,6 @@ use shared::bus::Properties;
 use shared::wire::id::MessageId;
 
 use super::fixture::{Fixture, message, settle};
-use crate::store::Store;
 
 const WINDOW: Duration = Duration::from_secs(600);
 /// The handler's time, and the margin.
@@ -25,12 +24,12 @@ fn once(kind: &str) -> String {
 }
 
 impl Fixture {
-    async fn once(&mut self, stamp: MessageId, kind: &str) -> Json {
-        self.ask(stamp, once(kind)).await
+    async fn once(&mut self, message_id: MessageId, kind: &str) -> Json {
+        self.ask(message_id, once(kind)).await
     }
 
-    fn stamps(&self) -> Vec<Option<MessageId>> {
-        self.app.seen().into_iter().map(|seen| seen.stamp).collect()
+    fn message_ids(&self) -> Vec<Option<MessageId>> {
+        self.app.seen().into_iter().map(|seen| seen.message_id).collect()
     }
 
     fn calls(&self) -> usize {
@@ -45,11 +44,11 @@ async fn it_costs_one_call_before_and_one_after_and_nothing_where_it_is_off_or_t
         fixture.limits.idempotency = window;
         let _worker = fixture.worker();
         let first = json!({"type": "echo", "token": super::fixture::token_for("alice", 300)}).to_string();
-        fixture.ask(fixture.stamp(1, 1), first.clone()).await;
+        fixture.ask(fixture.message_id(1, 1), first.clone()).await;
         let before = fixture.calls();
-        fixture.ask(fixture.stamp(1, 2), first).await;
+        fixture.ask(fixture.message_id(1, 2), first).await;
         assert_eq!(fixture.calls(), before);
-        fixture.once(fixture.stamp(1, 3), "echo").await;
+        fixture.once(fixture.message_id(1, 3), "echo").await;
         assert_eq!(fixture.calls(), before + cost);
     }
 }
@@ -58,15 +57,15 @@ async fn it_costs_one_call_before_and_one_after_and_nothing_where_it_is_off_or_t
 async fn the_same_message_takes_over_at_once_and_another_when_the_lease_is_over() {
     let mut fixture = fixture();
     let dying = fixture.worker();
-    let (cut_off, another) = (fixture.stamp(1, 1), fixture.stamp(2, 1));
+    let (cut_off, another) = (fixture.message_id(1, 1), fixture.message_id(2, 1));
     fixture.forward(cut_off, once("wait")).await;
     settle().await;
-    assert_eq!(fixture.stamps(), [Some(cut_off)]);
+    assert_eq!(fixture.message_ids(), [Some(cut_off)]);
     drop(dying);
     fixture.clock.advance(LEASE - Duration::from_secs(1));
     let living = fixture.worker();
     settle().await;
-    assert_eq!(fixture.stamps(), [Some(cut_off); 2]);
+    assert_eq!(fixture.message_ids(), [Some(cut_off); 2]);
     fixture.clock.advance(LEASE - Duration::from_secs(1));
     let refused = fixture.once(another, "wait").await;
     assert_eq!(
@@ -80,10 +79,10 @@ async fn the_same_message_takes_over_at_once_and_another_when_the_lease_is_over(
         (Some(cut_off.to_string()), &json!(1))
     );
     assert_eq!(fixture.once(another, "wait").await["payload"], 1);
-    assert_eq!(fixture.stamps().len(), 2);
+    assert_eq!(fixture.message_ids().len(), 2);
 
     // Of one that never comes again, another takes the place.
-    let (lost, another) = (fixture.stamp(1, 2), fixture.stamp(2, 2));
+    let (lost, another) = (fixture.message_id(1, 2), fixture.message_id(2, 2));
     let body = message("lost", "wait", "alice", &json!(2));
     fixture.forward(lost, body.clone()).await;
     settle().await;
@@ -95,25 +94,25 @@ async fn the_same_message_takes_over_at_once_and_another_when_the_lease_is_over(
     assert_eq!(fixture.ask(another, body.clone()).await["error"]["code"], "busy");
     fixture.clock.advance(Duration::from_secs(1));
     fixture.app.open.notify_one();
-    assert_eq!(fixture.ask(fixture.stamp(2, 3), body).await["payload"], 2);
+    assert_eq!(fixture.ask(fixture.message_id(2, 3), body).await["payload"], 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_was_published_twice_waits_for_its_first_copy() {
     let mut fixture = fixture();
     let _worker = fixture.worker();
-    let stamp = fixture.stamp(1, 1);
-    // As a terminator does that has lost a confirm: neither is redelivered, so that both may be in somebody's hands.
+    let message_id = fixture.message_id(1, 1);
+    // As a terminator does that has lost a confirm: neither is redelivered, so that both may be in someone's hands.
     for _ in 0..2 {
-        fixture.forward(stamp, once("wait")).await;
+        fixture.forward(message_id, once("wait")).await;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(fixture.stamps(), [Some(stamp)]);
+    assert_eq!(fixture.message_ids(), [Some(message_id)]);
     fixture.app.open.notify_one();
     for _ in 0..2 {
         assert_eq!(fixture.answer().await.1["payload"], 1, "nobody is told to try again");
     }
-    assert_eq!(fixture.stamps(), [Some(stamp)]);
+    assert_eq!(fixture.message_ids(), [Some(message_id)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,10 +126,10 @@ async fn what_was_injected_and_cut_off_waits_for_its_own_lease_although_nobody_h
     fixture.app.open.notify_one();
     let _worker = fixture.worker();
     tokio::time::sleep(LEASE / 2).await;
-    assert_eq!(fixture.stamps(), [None], "it may be running for all that is known");
+    assert_eq!(fixture.message_ids(), [None], "it may be running for all that is known");
     fixture.clock.advance(LEASE);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(fixture.stamps(), [None; 2]);
+    assert_eq!(fixture.message_ids(), [None; 2]);
     assert!(fixture.is_empty(&fixture.names.retries(5)[1]).await);
     assert!(fixture.is_empty(&fixture.names.dead()).await);
 }
@@ -140,57 +139,60 @@ async fn a_message_that_took_too_long_may_be_tried_again() {
     let mut fixture = fixture();
     let _worker = fixture.worker();
     for sequence in 1..=2 {
-        let answer = fixture.once(fixture.stamp(1, sequence), "hang").await;
+        let answer = fixture.once(fixture.message_id(1, sequence), "hang").await;
         assert_eq!(answer["error"]["message"], "the message took too long to handle");
     }
-    assert_eq!(fixture.stamps().len(), 2);
+    assert_eq!(fixture.message_ids().len(), 2);
     // A panic says nothing of what was done before it.
     for sequence in 3..=4 {
         let body = message("panic", "panic", "alice", &Json::Null);
         assert_eq!(
-            fixture.ask(fixture.stamp(1, sequence), body).await["error"]["code"],
+            fixture.ask(fixture.message_id(1, sequence), body).await["error"]["code"],
             "internal"
         );
     }
-    assert_eq!(fixture.stamps().len(), 3);
+    assert_eq!(fixture.message_ids().len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_has_the_effect_is_answered_although_the_store_went_away_meanwhile() {
     let mut fixture = fixture();
     let _worker = fixture.worker();
-    fixture.forward(fixture.stamp(1, 1), once("wait")).await;
+    fixture.forward(fixture.message_id(1, 1), once("wait")).await;
     settle().await;
     fixture.store.set_away(true);
     fixture.app.open.notify_one();
     assert_eq!(fixture.answer().await.1["payload"], 1);
-    // Nobody knows what came of it, so nobody else has the effect before the lease is over.
+    // No one knows what came of it, so no one else has the effect before the lease is over.
     fixture.store.set_away(false);
-    assert_eq!(fixture.once(fixture.stamp(1, 2), "wait").await["error"]["code"], "busy");
-    assert_eq!(fixture.stamps().len(), 1);
+    assert_eq!(
+        fixture.once(fixture.message_id(1, 2), "wait").await["error"]["code"],
+        "busy"
+    );
+    assert_eq!(fixture.message_ids().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_comes_back_in_time_is_told_all_the_same() {
     let mut fixture = fixture();
     let _worker = fixture.worker();
-    fixture.forward(fixture.stamp(1, 1), once("wait")).await;
+    fixture.forward(fixture.message_id(1, 1), once("wait")).await;
     settle().await;
     fixture.store.set_away(true);
     fixture.app.open.notify_one();
     tokio::time::sleep(Duration::from_millis(700)).await;
     fixture.store.set_away(false);
     assert_eq!(fixture.answer().await.1["payload"], 1);
-    assert_eq!(fixture.once(fixture.stamp(1, 2), "wait").await["payload"], 1);
-    assert_eq!(fixture.stamps().len(), 1);
+    assert_eq!(fixture.once(fixture.message_id(1, 2), "wait").await["payload"], 1);
+    assert_eq!(fixture.message_ids().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_duplicate_is_noted_for_whoever_asks_why() {
     let mut fixture = fixture();
     let _worker = fixture.worker();
-    fixture.once(fixture.stamp(1, 1), "echo").await;
-    let refused = fixture.once(fixture.stamp(1, 2), "three").await;
+    fixture.once(fixture.message_id(1, 1), "echo").await;
+    let refused = fixture.once(fixture.message_id(1, 2), "three").await;
     assert_eq!(refused["error"]["code"], "duplicate");
     settle().await;
     let decisions = fixture.store.decisions(fixture.connection(1)).await.unwrap();

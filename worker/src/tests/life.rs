@@ -14,7 +14,10 @@ async fn a_worker_that_stops_finishes_what_it_has_and_takes_nothing_new() {
     let worker = fixture.worker();
     for sequence in 1..=3 {
         fixture
-            .forward(fixture.stamp(1, sequence), message("i", "wait", "alice", &Json::Null))
+            .forward(
+                fixture.message_id(1, sequence),
+                message("i", "wait", "alice", &Json::Null),
+            )
             .await;
     }
     settle().await;
@@ -36,7 +39,7 @@ async fn a_drain_ends_at_its_deadline_and_gives_back_the_rest() {
     fixture.limits.handler_timeout = Duration::from_secs(3_600);
     let worker = fixture.worker();
     fixture
-        .forward(fixture.stamp(1, 1), message("i", "hang", "alice", &Json::Null))
+        .forward(fixture.message_id(1, 1), message("i", "hang", "alice", &Json::Null))
         .await;
     settle().await;
     worker.shutdown();
@@ -53,7 +56,10 @@ async fn workers_that_come_and_go_lose_nothing() {
     let mut workers = vec![fixture.worker(), fixture.worker()];
     for sequence in 1..=100 {
         fixture
-            .forward(fixture.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
+            .forward(
+                fixture.message_id(1, sequence),
+                message("i", "slow", "alice", &Json::Null),
+            )
             .await;
         if sequence % 20 == 0 {
             drop(workers.remove(0));

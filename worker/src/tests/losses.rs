@@ -5,26 +5,26 @@ use serde_json::json;
 use shared::bus::Route;
 use shared::bus::topology::keys;
 use shared::wire::envelope::release::to_be_released;
-use shared::wire::envelope::{Command, MessageKind, Return, Standing};
+use shared::wire::envelope::{AuthSnapshot, Command, MessageKind, Return};
 use shared::wire::id::{MessageId, Sequence};
 use shared::wire::revocation::Revocation;
 
 use super::connection::{Conn, authenticate, bare};
 use super::fixture::{Fixture, MAX_REVOCATIONS, settle};
 use super::outbound::{Outcomes, tag};
-use crate::store::{Authentication, Store};
+use crate::store::Authentication;
 
 /// How a connection of alice's stands on a bench whose store is another's.
-async fn standing_elsewhere() -> Standing {
+async fn snapshot_elsewhere() -> AuthSnapshot {
     let mut elsewhere = Fixture::new();
     let _worker = elsewhere.worker();
     let mut conn = Conn::new(&elsewhere, 1);
     elsewhere.say(&mut conn, authenticate("alice", 300)).await;
-    assert!(conn.standing.grant.is_some());
-    conn.standing
+    assert!(conn.snapshot.grant.is_some());
+    conn.snapshot
 }
 
-fn stamp(fixture: &Fixture, sequence: u64) -> MessageId {
+fn message_id(fixture: &Fixture, sequence: u64) -> MessageId {
     MessageId {
         connection: fixture.connection(1),
         sequence: Sequence::new(sequence),
@@ -32,10 +32,10 @@ fn stamp(fixture: &Fixture, sequence: u64) -> MessageId {
 }
 
 impl Fixture {
-    async fn announce(&self, standing: &Standing) {
-        let by = standing.by.expect("it is somebody's");
-        let stamp = stamp(self, by.get());
-        self.question(stamp, MessageKind::Announced, standing.clone(), Bytes::new())
+    async fn announce(&self, snapshot: &AuthSnapshot) {
+        let by = snapshot.by.expect("it is somebody's");
+        let message_id = message_id(self, by.get());
+        self.forwarded(message_id, MessageKind::Announced, snapshot.clone(), Bytes::new())
             .await;
         settle().await;
     }
@@ -48,14 +48,14 @@ async fn a_connection_that_is_announced_is_pushed_to_by_a_store_that_knew_nothin
     let mut outcomes = Outcomes::of(&fixture);
     fixture.push(&[("subject", "alice")], "1", outcomes.wanted("p")).await;
     assert_eq!(outcomes.next().await.1, json!({"outcome": "held"}));
-    let standing = standing_elsewhere().await;
-    fixture.announce(&standing).await;
+    let snapshot = snapshot_elsewhere().await;
+    fixture.announce(&snapshot).await;
     let state = fixture.store.authentication(fixture.connection(1)).await.unwrap();
-    assert!(matches!(state, Some(Authentication::Live { by, .. }) if Some(by) == standing.by));
-    // It is told of what is held, as nobody else would ask.
-    let (connection, errand, _) = fixture.errand().await;
+    assert!(matches!(state, Some(Authentication::Live { by, .. }) if Some(by) == snapshot.by));
+    // It is told of what is held, as no one else would ask.
+    let (connection, command, _) = fixture.command().await;
     assert_eq!(
-        (connection, errand),
+        (connection, command),
         (fixture.connection(1), Command::Wake { from: None })
     );
     let entered = fixture.store.connections(tag("alice")).await.unwrap();
@@ -64,7 +64,7 @@ async fn a_connection_that_is_announced_is_pushed_to_by_a_store_that_knew_nothin
         [fixture.connection(1)]
     );
     // Once more changes nothing.
-    fixture.announce(&standing).await;
+    fixture.announce(&snapshot).await;
     assert_eq!(fixture.store.connections(tag("alice")).await.unwrap(), entered);
 }
 
@@ -72,13 +72,13 @@ async fn a_connection_that_is_announced_is_pushed_to_by_a_store_that_knew_nothin
 async fn a_terminator_is_told_when_the_store_knows_a_connection_and_not_before() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let standing = standing_elsewhere().await;
+    let snapshot = snapshot_elsewhere().await;
     fixture.store.set_away(true);
-    fixture.announce(&standing).await;
+    fixture.announce(&snapshot).await;
     fixture.store.set_away(false);
-    fixture.announce(&standing).await;
-    let (connection, errand, _) = fixture.errand().await;
-    assert_eq!((connection, errand), (fixture.connection(1), Command::Entered));
+    fixture.announce(&snapshot).await;
+    let (connection, command, _) = fixture.command().await;
+    assert_eq!((connection, command), (fixture.connection(1), Command::Entered));
     assert_eq!(fixture.store.connections(tag("alice")).await.unwrap().len(), 1);
     let queue = fixture.names.return_queue(fixture.terminator).name;
     assert_eq!(fixture.bus.depth(&queue).0, 0, "once");
@@ -88,18 +88,18 @@ async fn a_terminator_is_told_when_the_store_knows_a_connection_and_not_before()
 async fn what_is_announced_late_undoes_nothing_that_came_after_it() {
     let fixture = Fixture::new();
     let _worker = fixture.worker();
-    let standing = standing_elsewhere().await;
-    let closed = stamp(&fixture, 9);
+    let snapshot = snapshot_elsewhere().await;
+    let closed = message_id(&fixture, 9);
     fixture
-        .question(
+        .forwarded(
             closed,
             MessageKind::Closed { code: None },
-            standing.clone(),
+            snapshot.clone(),
             Bytes::new(),
         )
         .await;
     settle().await;
-    fixture.announce(&standing).await;
+    fixture.announce(&snapshot).await;
     let state = fixture.store.authentication(fixture.connection(1)).await.unwrap();
     assert_eq!(state, Some(Authentication::Closed { by: Sequence::new(9) }));
     assert_eq!(fixture.store.connections(tag("alice")).await.unwrap(), []);
@@ -114,12 +114,12 @@ async fn whoever_has_no_grant_or_a_revoked_one_is_not_entered() {
     let body = r#"{"subject":"alice"}"#.to_owned();
     fixture.publish(revoke, body, Default::default()).await;
     settle().await;
-    let standing = standing_elsewhere().await;
-    fixture.announce(&standing).await;
-    let nobody = Standing {
+    let snapshot = snapshot_elsewhere().await;
+    fixture.announce(&snapshot).await;
+    let nobody = AuthSnapshot {
         grant: None,
         principal: None,
-        ..standing
+        ..snapshot
     };
     fixture.announce(&nobody).await;
     assert_eq!(fixture.store.connections(tag("alice")).await.unwrap(), []);
@@ -139,7 +139,12 @@ async fn a_terminator_that_is_back_is_told_all_that_is_revoked() {
         fixture.returned().await;
     }
     fixture
-        .question(stamp(&fixture, 1), MessageKind::Back, Standing::default(), Bytes::new())
+        .forwarded(
+            message_id(&fixture, 1),
+            MessageKind::Back,
+            AuthSnapshot::default(),
+            Bytes::new(),
+        )
         .await;
     assert_eq!(revoked(&mut fixture).await.len(), 2);
     fixture.expect_no_answer().await;
@@ -187,17 +192,22 @@ async fn what_comes_back_to_the_hold_although_it_was_answered_is_not_handled_aga
     let _worker = fixture.worker();
     let mut conn = fixture.expired(1, "alice").await;
     let (answered, waiting) = (
-        fixture.say(&mut conn, bare("answered")).await.stamp,
-        fixture.say(&mut conn, bare("waiting")).await.stamp,
+        fixture.say(&mut conn, bare("answered")).await.message_id,
+        fixture.say(&mut conn, bare("waiting")).await.message_id,
     );
     fixture.renew(&mut conn, "alice").await;
-    let stamp = conn.stamp();
+    let message_id = conn.message_id();
     let known = to_be_released(&[waiting.sequence]);
     fixture
-        .question(stamp, MessageKind::Release { from: None }, conn.standing.clone(), known)
+        .forwarded(
+            message_id,
+            MessageKind::Release { from: None },
+            conn.snapshot.clone(),
+            known,
+        )
         .await;
-    assert_eq!(fixture.errand_to_write().await.2["id"], "waiting");
-    let (left, release) = fixture.came_to(stamp).await;
+    assert_eq!(fixture.command_to_write().await.2["id"], "waiting");
+    let (left, release) = fixture.came_to(message_id).await;
     assert_eq!(left, 0);
     assert!(release.expect("it came to an end").held.is_empty());
     assert_eq!(fixture.store.held_messages(answered.connection).await.unwrap(), []);

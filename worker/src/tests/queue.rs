@@ -14,7 +14,7 @@ async fn an_answer_goes_to_whoever_asked_with_the_correlation_as_it_came() {
     let _worker = fixture.worker();
     let (one, other) = (fixture.names.inject_queue(1), fixture.names.inject_queue(2));
     let mut waiting = [&one, &other].map(|queue| fixture.bus.consumer(queue.clone(), 1));
-    for (queue, correlation) in [(&other, "…not a stamp…"), (&one, "")] {
+    for (queue, correlation) in [(&other, "…not a message_id…"), (&one, "")] {
         let properties = Properties {
             correlation_id: Some(correlation.to_owned()),
             reply_to: Some(queue.name.clone()),
@@ -24,7 +24,7 @@ async fn an_answer_goes_to_whoever_asked_with_the_correlation_as_it_came() {
             .inject(message("i", "echo", "alice", &json!(queue.name)), properties)
             .await;
     }
-    for (consumer, (queue, correlation)) in waiting.iter_mut().zip([(&one, ""), (&other, "…not a stamp…")]) {
+    for (consumer, (queue, correlation)) in waiting.iter_mut().zip([(&one, ""), (&other, "…not a message_id…")]) {
         let delivery = consumer.recv().await.unwrap();
         assert_eq!(json_of(&delivery.message.body)["payload"], json!(queue.name));
         assert_eq!(delivery.message.properties.correlation_id.as_deref(), Some(correlation));
@@ -36,14 +36,14 @@ async fn an_answer_goes_to_whoever_asked_with_the_correlation_as_it_came() {
 async fn several_answers_come_in_order_and_the_last_settles() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
-    let asked = fixture.stamp(1, 1);
+    let asked = fixture.message_id(1, 1);
     fixture
         .forward(asked, message("i", "three", "alice", &Json::Null))
         .await;
     for index in 0..3_u32 {
         let (properties, answer) = fixture.answer().await;
-        let (stamp, told) = Reply::read(&properties).unwrap();
-        assert_eq!((stamp, told.part), (asked, Part { index, more: index < 2 }));
+        let (message_id, told) = Reply::read(&properties).unwrap();
+        assert_eq!((message_id, told.part), (asked, Part { index, more: index < 2 }));
         assert_eq!((&answer["payload"], &answer["id"]), (&json!(index), &json!("i")));
         assert_eq!(answer.get("auth").is_some(), index == 0);
     }
@@ -54,12 +54,12 @@ async fn a_handler_without_an_answer_still_settles_the_message() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let first = fixture
-        .ask(fixture.stamp(1, 1), message("i", "none", "alice", &Json::Null))
+        .ask(fixture.message_id(1, 1), message("i", "none", "alice", &Json::Null))
         .await;
     assert_eq!((&first["type"], &first["id"]), (&json!("auth.ok"), &json!("i")));
     assert_eq!(
         fixture
-            .ask(fixture.stamp(1, 2), message("i", "none", "alice", &Json::Null))
+            .ask(fixture.message_id(1, 2), message("i", "none", "alice", &Json::Null))
             .await,
         Json::Null
     );
@@ -112,11 +112,11 @@ async fn a_body_of_more_than_16_mib_is_too_large_and_hurts_nobody() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let answer = fixture
-        .ask(fixture.stamp(1, 1), vec![b'['; 16 * 1_024 * 1_024 + 1])
+        .ask(fixture.message_id(1, 1), vec![b'['; 16 * 1_024 * 1_024 + 1])
         .await;
     assert_eq!(answer["error"]["code"], "too_large");
     let answer = fixture
-        .ask(fixture.stamp(1, 2), message("i", "echo", "alice", &Json::Null))
+        .ask(fixture.message_id(1, 2), message("i", "echo", "alice", &Json::Null))
         .await;
     assert_eq!(answer["type"], "reply");
 }
@@ -128,7 +128,10 @@ async fn no_more_messages_are_handled_at_a_time_than_concurrency_says() {
     let _worker = fixture.worker();
     for sequence in 1..=10 {
         fixture
-            .forward(fixture.stamp(1, sequence), message("i", "slow", "alice", &Json::Null))
+            .forward(
+                fixture.message_id(1, sequence),
+                message("i", "slow", "alice", &Json::Null),
+            )
             .await;
     }
     for _ in 0..10 {
@@ -144,7 +147,10 @@ async fn no_more_messages_are_in_flight_than_prefetch_says() {
     let _worker = fixture.worker();
     for sequence in 1..=6 {
         fixture
-            .forward(fixture.stamp(1, sequence), message("i", "wait", "alice", &Json::Null))
+            .forward(
+                fixture.message_id(1, sequence),
+                message("i", "wait", "alice", &Json::Null),
+            )
             .await;
     }
     settle().await;
@@ -164,7 +170,7 @@ async fn what_outsiders_publish_takes_half_of_what_a_worker_handles_at_a_time_an
     settle().await;
     assert_eq!(fixture.app.busiest.load(Ordering::SeqCst), 2);
     let answer = fixture
-        .ask(fixture.stamp(1, 1), message("i", "echo", "alice", &Json::Null))
+        .ask(fixture.message_id(1, 1), message("i", "echo", "alice", &Json::Null))
         .await;
     assert_eq!(answer["type"], "reply");
 }

@@ -20,10 +20,10 @@ async fn written(fixture: &mut Fixture) -> (String, Json) {
 async fn a_message_that_is_handled_again_makes_the_same_push_again() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker_of(Application::Relay);
-    // Somebody to relay to.
+    // Someone to relay to.
     let payload = json!({"to": {"subject": "carol"}, "payload": 0});
     fixture
-        .ask(fixture.stamp(2, 1), message("i", "relay", "bob", &payload))
+        .ask(fixture.message_id(2, 1), message("i", "relay", "bob", &payload))
         .await;
     let mut keys = Vec::new();
     for sequence in [1, 1, 2] {
@@ -33,7 +33,7 @@ async fn a_message_that_is_handled_again_makes_the_same_push_again() {
             "alice",
             &json!({"to": {"subject": "bob"}, "payload": "x"}),
         );
-        fixture.forward(fixture.stamp(1, sequence), body).await;
+        fixture.forward(fixture.message_id(1, sequence), body).await;
         let (key, push) = written(&mut fixture).await;
         assert_eq!(push["payload"]["from"]["subject"], "alice");
         assert!(
@@ -59,11 +59,11 @@ async fn what_cannot_be_looked_up_just_now_is_refused_and_leaves_no_trace() {
         )
     };
     assert_eq!(
-        fixture.ask(fixture.stamp(1, 1), body("a")).await["payload"],
+        fixture.ask(fixture.message_id(1, 1), body("a")).await["payload"],
         json!({"outcome": "held"})
     );
     fixture.store.set_away(true);
-    let answer = fixture.ask(fixture.stamp(1, 2), body("b")).await;
+    let answer = fixture.ask(fixture.message_id(1, 2), body("b")).await;
     assert_eq!(
         (&answer["error"]["code"], &answer["error"]["temporary"]),
         (&json!("busy"), &json!(true))

@@ -1,4 +1,4 @@
-//! What is taken back: who hears of it, and since when.
+//! What is revoked: who hears of it, and since when.
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use shared::wire::revocation::{Revocation, Target};
 
 use super::fixture::{Fixture, HOLD_TTL, settle};
 use super::outbound::{Outcomes, tag};
-use crate::store::Store;
 use crate::token::Rules;
 
 impl Fixture {
@@ -79,7 +78,7 @@ async fn what_is_revoked_is_pushed_to_no_more_by_any_worker() {
         .await;
     assert_eq!(outcomes.next().await.1["outcome"], "revoked");
     fixture.returned().await;
-    // Whoever has the queue of pushes now, and whoever has it next.
+    // Anyone who has the queue of pushes now, and anyone who has it next.
     for _ in 0..2 {
         fixture.push(&[("subject", "alice")], "1", outcomes.wanted("p")).await;
         assert_eq!(outcomes.next().await.1, json!({"outcome": "held"}));

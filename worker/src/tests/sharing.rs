@@ -24,12 +24,12 @@ async fn a_worker_that_joins_handles_what_another_had_taken_in() {
     let mut fixture = crowded();
     let _first = fixture.worker();
     fixture
-        .forward(fixture.stamp(1, 1), message("i", "hang", "bob", &json!(0)))
+        .forward(fixture.message_id(1, 1), message("i", "hang", "bob", &json!(0)))
         .await;
     for number in 2..6 {
-        let stamp = fixture.stamp(number, 1);
+        let message_id = fixture.message_id(number, 1);
         fixture
-            .forward(stamp, message("i", "echo", "alice", &json!(number)))
+            .forward(message_id, message("i", "echo", "alice", &json!(number)))
             .await;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -38,7 +38,7 @@ async fn a_worker_that_joins_handles_what_another_had_taken_in() {
     let mut answered = Vec::new();
     while answered.len() < 4 {
         let (properties, _) = fixture.answer().await;
-        answered.extend(Reply::read(&properties).map(|(stamp, _)| stamp.connection.number));
+        answered.extend(Reply::read(&properties).map(|(message_id, _)| message_id.connection.number));
     }
     answered.sort_unstable();
     assert_eq!(answered, [2, 3, 4, 5]);
@@ -51,13 +51,13 @@ async fn a_run_goes_on_elsewhere_in_its_order() {
     let mut fixture = crowded();
     let _first = fixture.worker();
     fixture
-        .forward(fixture.stamp(1, 1), message("i", "hang", "bob", &json!(0)))
+        .forward(fixture.message_id(1, 1), message("i", "hang", "bob", &json!(0)))
         .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let first = ForwardedMessage {
-        stamp: fixture.stamp(2, 1),
+        message_id: fixture.message_id(2, 1),
         notice: MessageKind::Run,
-        standing: stranger(),
+        snapshot: stranger(),
     };
     let entries = [1, 2, 3].map(|number| Entry {
         body: message(&number.to_string(), "echo", "alice", &json!(number)).into(),
@@ -72,8 +72,11 @@ async fn a_run_goes_on_elsewhere_in_its_order() {
     let _second = fixture.worker();
     for number in 1..=3 {
         let (properties, answer) = fixture.answer().await;
-        let (stamp, _) = Reply::read(&properties).unwrap();
-        assert_eq!((stamp, &answer["payload"]), (fixture.stamp(2, number), &json!(number)));
+        let (message_id, _) = Reply::read(&properties).unwrap();
+        assert_eq!(
+            (message_id, &answer["payload"]),
+            (fixture.message_id(2, number), &json!(number))
+        );
     }
     fixture.expect_no_answer().await;
 }
@@ -87,9 +90,9 @@ async fn what_waits_for_a_moment_at_a_time_is_shared_too() {
     let route = Route::new(&fixture.names.internal_exchange().name, keys::FORWARD);
     for connection in 1..=2 {
         let first = ForwardedMessage {
-            stamp: fixture.stamp(connection, 1),
+            message_id: fixture.message_id(connection, 1),
             notice: MessageKind::Run,
-            standing: stranger(),
+            snapshot: stranger(),
         };
         let entries: Vec<_> = (1..=ENTRIES)
             .map(|number| Entry {
@@ -108,9 +111,9 @@ async fn what_waits_for_a_moment_at_a_time_is_shared_too() {
     let mut last = [0; 2];
     for _ in 0..2 * ENTRIES {
         let (properties, _) = fixture.answer().await;
-        let (stamp, _) = Reply::read(&properties).unwrap();
-        let of = &mut last[usize::try_from(stamp.connection.number - 1).unwrap()];
-        assert_eq!(stamp.sequence.get(), *of + 1, "each in its order");
+        let (message_id, _) = Reply::read(&properties).unwrap();
+        let of = &mut last[usize::try_from(message_id.connection.number - 1).unwrap()];
+        assert_eq!(message_id.sequence.get(), *of + 1, "each in its order");
         *of += 1;
     }
     // One worker alone takes 4 s.

@@ -3,7 +3,7 @@
 //! The same token comes with every message of a connection, and verifying it
 //! again would cost a hundred times the look-up. The key is the digest of the
 //! whole token, signature included, so nothing but that very text can hit. Only
-//! successes are kept: whoever sends garbage evicts nobody. An entry proves the
+//! successes are kept: anyone who sends garbage evicts no one. An entry proves the
 //! signature and the shape, under the keys of its epoch; the verifier looks at
 //! the clock each time.
 

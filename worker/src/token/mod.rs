@@ -19,6 +19,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use shared::service::clock::Timestamp;
+use shared::wire::tag::KeyTag;
 
 use crate::auth::identity::Identity;
 
@@ -41,7 +42,7 @@ pub use crate::token::claims::token_type::TokenType;
 pub use crate::token::keys::fault::{Fault, KeyError, KeyErrors, KeyName};
 pub use crate::token::keys::form::Looks;
 pub use crate::token::keys::key::Kind;
-pub(crate) use crate::token::keys::refresher::{KeyRefresher, Standing};
+pub(crate) use crate::token::keys::refresher::{KeyHealth, KeyRefresher};
 pub use crate::token::keys::secret::{check as check_secret, secret_in};
 pub use crate::token::keys::source::KeySource;
 pub use crate::token::keys::source::discovery::{Discovery, Reach};
@@ -54,7 +55,7 @@ pub use rejection::{Reason, Rejection};
 pub(crate) use verifier::Statement;
 pub use verifier::{Rules, Verifier};
 
-/// The members of a JSON object in which none stands twice; nothing if it is no such thing.
+/// The members of a JSON object in which none stands twice; none if it is no such thing.
 pub(crate) fn unique_members(json: &[u8]) -> Option<Map<String, Value>> {
     crate::token::claims::members::Members::parse(json).map(|members| members.0)
 }
@@ -149,6 +150,8 @@ pub struct Verified {
     pub claims: Map<String, Value>,
     /// Of the whole token.
     pub digest: Digest,
+    /// The key that it was signed with.
+    pub key: KeyTag,
 }
 
 /// Leaves the claims out: an application may keep in them what does not belong in a log.

@@ -1,7 +1,7 @@
 //! Why a token proves nothing.
 //!
-//! Expiry stands apart because its holder can mend it by fetching a new token, and
-//! keys that are out of reach because nobody is to blame for the token, and a token whose time is about to begin because the
+//! Expiry stands apart because its holder can fix it by fetching a new token, and
+//! keys that are out of reach because no one is to blame for the token, and a token whose time is about to begin because the
 //! same text is good a moment later; everything else is one answer to a client, `token_invalid`, with a text that
 //! tells a developer what to look at. The texts name members and claims, never
 //! their values: they go to clients and into logs.
@@ -32,7 +32,7 @@ pub enum Rejection {
     /// The key that it may have been signed with is still to come, or being asked for: the same token may be good later.
     #[error("the key of the token cannot be fetched at the moment")]
     Unavailable {
-        /// How long nobody asks for it; zero if it is being asked for.
+        /// How long no one asks for it; zero if it is being asked for.
         wait: Duration,
     },
 }
@@ -96,7 +96,7 @@ pub enum Reason {
     /// A claim that every token must have.
     #[error("the claim `{0}` is missing")]
     MissingClaim(&'static str),
-    /// A number that would reach nobody as the issuer wrote it.
+    /// A number that would reach no one as the issuer wrote it.
     #[error("a claim has a number of more digits than can be kept")]
     Number,
     /// A claim of the wrong type, size, range or characters.

@@ -41,7 +41,7 @@ impl Pace {
         }
     }
 
-    /// When message `number` is due; nothing if at once.
+    /// When message `number` is due; none if at once.
     fn due(&self, began: Instant, number: u64) -> Option<Instant> {
         match self {
             Self::Closed => None,

@@ -20,7 +20,7 @@ impl Window {
         self.first + self.sent.len() as u64 - 1
     }
 
-    /// An answer: since when its message was on its way, or nothing if none is waiting under that number.
+    /// An answer: since when its message was on its way, or none if none is waiting under that number.
     pub(super) fn answer(&mut self, number: u64) -> Option<Instant> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         let since = self.sent.get_mut(index)?.take()?;

@@ -14,7 +14,7 @@ pub(crate) struct RawEchoArgs {
     /// The broker, in the environment because it may hold a password.
     #[arg(long, env = "COUNTERSIGN_AMQP_URL", hide_env_values = true)]
     pub(crate) amqp_url: String,
-    /// Where the questions are.
+    /// Where the requests are.
     #[arg(long)]
     pub(crate) request: String,
     /// Where the answers go.
@@ -25,7 +25,7 @@ pub(crate) struct RawEchoArgs {
     pub(crate) prefetch: u16,
 }
 
-/// Echoes until standard input ends, which it does with whoever started this.
+/// Echoes until standard input ends, which it does with the one who started this.
 ///
 /// # Errors
 /// If the broker is lost.

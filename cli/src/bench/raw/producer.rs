@@ -1,4 +1,4 @@
-//! This process's end of the raw path: so many questions always on their way.
+//! This process's end of the raw path: so many requests always on their way.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -22,22 +22,22 @@ const MAX_PACKED_BYTES: usize = 64 * 1_024;
 /// For the last answers.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Publishes questions and takes answers.
+/// Publishes requests and takes answers.
 pub(crate) struct Producer {
     outlet: Outlet,
     inlet: Inlet,
     body: Vec<u8>,
     in_flight: usize,
-    /// How many questions are in an AMQP message at the most, and how many of those are unconfirmed.
+    /// How many requests are in an AMQP message at the most, and how many of those are unconfirmed.
     packed: usize,
     unconfirmed: usize,
-    /// Questions without an answer.
+    /// Requests without an answer.
     waiting: usize,
     began: Instant,
 }
 
 impl Producer {
-    /// `in_flight` questions of `size` bytes will be on their way at a time.
+    /// `in_flight` requests of `size` bytes will be on their way at a time.
     pub(crate) async fn open(
         url: &str,
         queues: &RawQueues,
@@ -63,7 +63,7 @@ impl Producer {
         })
     }
 
-    /// Keeps the questions coming until the phase says drain, and waits for the last answers.
+    /// Keeps the requests coming until the phase says drain, and waits for the last answers.
     ///
     /// # Errors
     /// If the broker is lost, or answers do not come.
@@ -93,7 +93,7 @@ impl Producer {
 
     fn fill(&mut self) {
         while self.waiting < self.in_flight && self.outlet.unconfirmed() < self.unconfirmed {
-            // The time of sending is all that is to be known of a question, and how many there are.
+            // The time of sending is all that is to be known of a request, and how many there are.
             let count = self.packed.min(self.in_flight - self.waiting);
             let sent_ns = self.began.elapsed().as_nanos();
             self.outlet

@@ -45,8 +45,8 @@ export async function changeSettings() {
 export async function inject(message) {
   const whole = { id: `queue-${nextNumber()}`, ...message, token: await TOKENS.good.make() };
   const asked = performance.now();
-  const { stamp, answer } = await post("inject", whole);
-  const entry = ensureEntry(stamp, { path: "queue" });
+  const { message_id, answer } = await post("inject", whole);
+  const entry = ensureEntry(message_id, { path: "queue" });
   Object.assign(entry, { what: message.type, how: `by the queue, ${TOKENS.good.how()}`, question: shown(whole), answer });
   entry.took_ms = performance.now() - asked;
   if (!answer) entry.failed = "no answer";
@@ -55,8 +55,8 @@ export async function inject(message) {
 
 export async function push(subject, payload) {
   const asked = performance.now();
-  const { stamp, outcome } = await post("push", { subject, payload });
-  const entry = ensureEntry(stamp, { path: "push" });
+  const { message_id, outcome } = await post("push", { subject, payload });
+  const entry = ensureEntry(message_id, { path: "push" });
   Object.assign(entry, { what: "push", how: `for ${subject}`, question: payload, told: outcome ?? { outcome: "no outcome in time" } });
   entry.took_ms = performance.now() - asked;
   draw(entry);

@@ -29,7 +29,7 @@ const TRACKS = {
     { name: "Worker", at: "worker worker" },
     { name: "Verdict", at: "worker verdict" },
     { name: "Handler", at: "worker handler" },
-    { name: "Reply", at: "worker return" },
+    { name: "Reply", at: "worker return", confirmed: true },
     { name: "Fetched", at: "countersign fetch" },
   ],
   push: [

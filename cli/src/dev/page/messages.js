@@ -2,7 +2,7 @@
 //
 // Two streams arrive here and know nothing of each other: the answers on the
 // WebSocket, and the stages of every message of every client on /journey. What
-// joins them is the stamp, <terminator>.<connection>.<sequence>: our n-th message
+// joins them is the message_id, <terminator>.<connection>.<sequence>: our n-th message
 // has the sequence n, and which connection is ours shows at our first message.
 
 import { byId, duration, element, pretty, say } from "./dom.js";
@@ -15,7 +15,7 @@ const MOST_STRANGERS = 10_000;
 const NOBODYS = { path: "socket", stages: new Map() };
 
 const entries = [];
-const byStamp = new Map();
+const byMessageId = new Map();
 const strangers = new Set();
 let selected = null;
 let following = true;
@@ -31,7 +31,7 @@ export function addEntry(entry) {
   numbered += 1;
   Object.assign(entry, { number: numbered, stages: entry.stages ?? new Map(), row: makeRow() });
   entry.row.button.addEventListener("click", () => select(entry, entry !== entries[0]));
-  if (entry.stamp) byStamp.set(entry.stamp, entry);
+  if (entry.message_id) byMessageId.set(entry.message_id, entry);
   entries.unshift(entry);
   byId("list").prepend(entry.row.item);
   while (entries.length > MOST_ENTRIES) forget(entries.pop());
@@ -44,13 +44,13 @@ export function addEntry(entry) {
 }
 
 // The entry of this journey, made if need be.
-export function ensureEntry(stamp, entry) {
-  return byStamp.get(stamp) ?? addEntry({ ...entry, stamp });
+export function ensureEntry(message_id, entry) {
+  return byMessageId.get(message_id) ?? addEntry({ ...entry, message_id });
 }
 
 function forget(entry) {
   entry.row.item.remove();
-  if (entry.stamp) byStamp.delete(entry.stamp);
+  if (entry.message_id) byMessageId.delete(entry.message_id);
   if (selected === entry) select(entries[0] ?? null, false);
 }
 
@@ -99,7 +99,7 @@ function pushed(entry, told) {
 // ---- Stages as they happen.
 
 export function onStage(stage) {
-  const entry = byStamp.get(stage.stamp) ?? welcome(stage);
+  const entry = byMessageId.get(stage.message_id) ?? welcome(stage);
   if (!entry) return;
   note(entry, stage);
   draw(entry);
@@ -108,31 +108,31 @@ export function onStage(stage) {
 // The entry of something that is heard of for the first time.
 function welcome(stage) {
   const at = `${stage.by} ${stage.stage}`;
-  if (at === SENT.queue) return ensureEntry(stage.stamp, { path: "queue", what: "injected", how: "by the queue" });
-  if (stage.stamp.startsWith("p:")) return at === "worker push" || at === SENT.push ? ensureEntry(stage.stamp, { path: "push", what: "pushed", how: "by the queue" }) : null;
+  if (at === SENT.queue) return ensureEntry(stage.message_id, { path: "queue", what: "injected", how: "by the queue" });
+  if (stage.message_id.startsWith("p:")) return at === "worker push" || at === SENT.push ? ensureEntry(stage.message_id, { path: "push", what: "pushed", how: "by the queue" }) : null;
   return ofClient(stage, at === SENT.socket);
 }
 
 function ofClient(stage, first) {
-  const cut = stage.stamp.lastIndexOf(".");
+  const cut = stage.message_id.lastIndexOf(".");
   if (cut < 0) return null;
-  const [name, sequence] = [stage.stamp.slice(0, cut), Number(stage.stamp.slice(cut + 1))];
+  const [name, sequence] = [stage.message_id.slice(0, cut), Number(stage.message_id.slice(cut + 1))];
   const connection = ours();
   if (first && connection && connection.name === null && !strangers.has(name)) {
     const mine = connection.sent.get(sequence);
-    if (mine && !mine.stamp && String(mine.bytes) === stage.fields.bytes) connection.name = name;
+    if (mine && !mine.message_id && String(mine.bytes) === stage.fields.bytes) connection.name = name;
   }
   let entry = null;
   if (connection?.name === name) {
     entry = connection.sent.get(sequence) ?? null;
     if (entry) {
-      entry.stamp = stage.stamp;
-      byStamp.set(stage.stamp, entry);
+      entry.message_id = stage.message_id;
+      byMessageId.set(stage.message_id, entry);
     }
   } else if (first) {
     if (strangers.size >= MOST_STRANGERS) strangers.clear();
     strangers.add(name);
-    entry = ensureEntry(stage.stamp, { path: "other", what: "another client's", how: `${stage.fields.bytes} bytes` });
+    entry = ensureEntry(stage.message_id, { path: "other", what: "another client's", how: `${stage.fields.bytes} bytes` });
   }
   return entry;
 }

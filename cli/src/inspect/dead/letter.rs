@@ -15,9 +15,9 @@ pub(super) const NAME_DIGITS: usize = 8;
 /// A letter as a worker has written it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DeadLetter {
-    /// Its place in the queue just now, from 1.
+    /// Its place in the queue at the moment, from 1.
     pub(super) number: u32,
-    /// What it is called as long as it lies there: of its content, so that nobody drops another by mistake.
+    /// What it is called as long as it lies there: of its content, so that no one drops another by mistake.
     pub(super) name: String,
     /// By which the broker knows it on this channel.
     pub(super) tag: u64,
@@ -57,9 +57,9 @@ impl DeadLetter {
 
     /// Opens what is sealed, if there is a key. Its token is taken out, as a worker would have.
     pub(super) fn opened(mut self, sealer: &Sealer) -> Self {
-        let stamp = self.correlation_id.as_deref().and_then(|id| id.parse().ok());
-        if let (true, Some(stamp)) = (self.is_sealed(), stamp)
-            && let Ok(opened) = sealer.open(stamp, &self.body.clone().into())
+        let message_id = self.correlation_id.as_deref().and_then(|id| id.parse().ok());
+        if let (true, Some(message_id)) = (self.is_sealed(), message_id)
+            && let Ok(opened) = sealer.open(message_id, &self.body.clone().into())
         {
             self.body = worker::dead_letter::redact::body(&opened);
         }

@@ -5,7 +5,7 @@
 //! or is ended, is in the queue as it was.
 
 mod letter;
-mod pile;
+mod queue;
 mod requeue;
 
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 
 use self::letter::{DeadLetter, heading};
-use self::pile::DeadLetterQueue;
+use self::queue::DeadLetterQueue;
 use self::requeue::{Requeued, Requeuer};
 use crate::support::broker::BrokerArgs;
 use crate::support::{human, print};
@@ -170,10 +170,10 @@ pub(super) async fn run(command: DeadCommand) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
-    let mut pile = DeadLetterQueue::open(&args.broker).await?;
+    let mut queue = DeadLetterQueue::open(&args.broker).await?;
     let mut listed = 0;
     while listed < args.limit
-        && let Some(letter) = pile.take().await?
+        && let Some(letter) = queue.take().await?
     {
         if listed == 0 && !args.json {
             print::line(&heading());
@@ -181,8 +181,8 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
         listed += 1;
         print::line(&if args.json { letter.to_json(false) } else { letter.row() });
     }
-    let left = pile.left();
-    pile.give_back().await?;
+    let left = queue.left();
+    queue.give_back().await?;
     match (listed, left) {
         (0, _) => print::note("there are no dead letters"),
         (_, 0) => {}
@@ -192,9 +192,9 @@ async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
-    let mut pile = DeadLetterQueue::open(&args.broker).await?;
-    let found = find(&mut pile, &args.which).await;
-    pile.give_back().await?;
+    let mut queue = DeadLetterQueue::open(&args.broker).await?;
+    let found = find(&mut queue, &args.which).await;
+    queue.give_back().await?;
     let letter = found?;
     print::line(&if args.json {
         letter.to_json(true)
@@ -205,54 +205,54 @@ async fn show(args: ShowArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn drop_them(args: DropArgs) -> anyhow::Result<ExitCode> {
-    let mut pile = DeadLetterQueue::open(&args.broker).await?;
+    let mut queue = DeadLetterQueue::open(&args.broker).await?;
     let mut dropped = 0_u32;
     if let Some(which) = &args.which.which {
-        match find(&mut pile, which).await {
-            Ok(letter) => pile.drop_letter(letter).await?,
+        match find(&mut queue, which).await {
+            Ok(letter) => queue.drop_letter(letter).await?,
             Err(error) => {
-                pile.give_back().await?;
+                queue.give_back().await?;
                 return Err(error);
             }
         }
         dropped = 1;
     } else {
-        // Those that come meanwhile nobody has seen: they stay.
-        let count = pile.count();
+        // Those that come meanwhile no one has seen: they stay.
+        let count = queue.count();
         while dropped < count
-            && let Some(letter) = pile.take().await?
+            && let Some(letter) = queue.take().await?
         {
-            pile.drop_letter(letter).await?;
+            queue.drop_letter(letter).await?;
             dropped += 1;
         }
     }
-    pile.give_back().await?;
+    queue.give_back().await?;
     print::note(&format!("dropped {dropped}"));
     Ok(ExitCode::SUCCESS)
 }
 
 async fn requeue(args: RequeueArgs) -> anyhow::Result<ExitCode> {
-    let mut pile = DeadLetterQueue::open(&args.broker).await?;
+    let mut queue = DeadLetterQueue::open(&args.broker).await?;
     let mut requeuer = Requeuer::open(&args.broker, args.timeout, args.token.as_deref(), args.force).await?;
     let mut results = Vec::new();
     if let Some(which) = &args.which.which {
-        let letter = match find(&mut pile, which).await {
+        let letter = match find(&mut queue, which).await {
             Ok(letter) => letter,
             Err(error) => {
-                pile.give_back().await?;
+                queue.give_back().await?;
                 return Err(error);
             }
         };
-        results.push(requeue_one(&mut requeuer, &mut pile, letter).await?);
+        results.push(requeue_one(&mut requeuer, &mut queue, letter).await?);
     } else {
         // A letter that is refused comes back as a letter of its own, or stays: none is tried twice.
-        for _ in 0..pile.count() {
-            let Some(letter) = pile.take().await? else { break };
-            results.push(requeue_one(&mut requeuer, &mut pile, letter).await?);
+        for _ in 0..queue.count() {
+            let Some(letter) = queue.take().await? else { break };
+            results.push(requeue_one(&mut requeuer, &mut queue, letter).await?);
         }
     }
     requeuer.close().await;
-    pile.give_back().await?;
+    queue.give_back().await?;
     let processed = results.iter().filter(|result| **result == Requeued::Processed).count();
     print::note(&format!("processed {processed}, {} stay", results.len() - processed));
     Ok(ExitCode::from(
@@ -263,26 +263,26 @@ async fn requeue(args: RequeueArgs) -> anyhow::Result<ExitCode> {
 /// Sends one again, and drops the letter if that did it.
 async fn requeue_one(
     requeuer: &mut Requeuer<'_>,
-    pile: &mut DeadLetterQueue,
+    queue: &mut DeadLetterQueue,
     letter: DeadLetter,
 ) -> anyhow::Result<Requeued> {
     let requeued = requeuer.requeue(&letter).await?;
     if requeued == Requeued::Processed {
-        pile.drop_letter(letter).await?;
+        queue.drop_letter(letter).await?;
     }
     Ok(requeued)
 }
 
 /// Takes letters until that one comes.
-async fn find(pile: &mut DeadLetterQueue, which: &Which) -> anyhow::Result<DeadLetter> {
-    while let Some(letter) = pile.take().await? {
+async fn find(queue: &mut DeadLetterQueue, which: &Which) -> anyhow::Result<DeadLetter> {
+    while let Some(letter) = queue.take().await? {
         if which.is(&letter) {
             return Ok(letter);
         }
     }
     match which {
-        Which::Number(number) if pile.count() > 0 => bail!("there is no letter {number}: there are {}", pile.count()),
-        Which::Name(name) if pile.count() > 0 => Err(anyhow!(
+        Which::Number(number) if queue.count() > 0 => bail!("there is no letter {number}: there are {}", queue.count()),
+        Which::Name(name) if queue.count() > 0 => Err(anyhow!(
             "there is no letter {name}; `countersign inspect dead list` shows those that there are"
         )),
         _ => bail!("there are no dead letters"),

@@ -1,8 +1,8 @@
 //! Sending what is dead to the workers again.
 //!
 //! A letter is no longer the message that it was: its token is gone, and so is
-//! the connection that it came by. It is sent as anybody might send it, with a
-//! token that somebody puts in anew, and this tool waits for the answer.
+//! the connection that it came by. It is sent as anyone might send it, with a
+//! token that someone puts in anew, and this tool waits for the answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -102,9 +102,9 @@ impl<'a> Requeuer<'a> {
                 return Ok(Requeued::Refused);
             }
         };
-        let mut question = One::new(message);
-        self.line.ask(key, &mut question).await?;
-        Ok(match question.reply {
+        let mut request = One::new(message);
+        self.line.ask(key, &mut request).await?;
+        Ok(match request.reply {
             Some(Ok(answer)) => {
                 print::line(&String::from_utf8_lossy(&answer.body));
                 if is_refusal(&answer.body) {
@@ -245,7 +245,7 @@ mod tests {
             sent.contains("1.000000000000000000001") && sent.contains(r#""token":"fresh""#),
             "{sent}"
         );
-        // It is nobody's message any more: no stamp, no headers that a worker might read.
+        // It is no one's message any more: no message id, no headers that a worker might read.
         assert_eq!(message.properties.correlation_id, None);
         assert!(message.properties.headers.is_empty() && message.properties.message_id.is_none());
     }

@@ -1,11 +1,11 @@
-//! How far a run of questions has come.
+//! How far a run of requests has come.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// From here on a progress bar is worth its room.
 const MANY: u64 = 20;
 
-/// A bar for `count` questions; hidden if they are few, or if nobody sees it.
+/// A bar for `count` requests; hidden if they are few, or if no one sees it.
 pub(crate) fn progress(count: Option<u64>, done: &str) -> ProgressBar {
     let (bar, style) = match count {
         Some(count) if count >= MANY => (

@@ -1,8 +1,8 @@
-//! Questions put into the queue, and their answers: many on their way at a time.
+//! Requests put into the queue, and their answers: many on their way at a time.
 //!
 //! Any AMQP client may publish the same,
 //! and have the answers come to a queue of its own. Ours belongs to one run and
-//! goes with it. What the questions are, and what an answer means, is for
+//! goes with it. What the requests are, and what an answer means, is for
 //! [`Requests`] to say.
 
 mod bar;
@@ -14,31 +14,31 @@ use std::time::Duration;
 use anyhow::Context as _;
 use shared::bus::rabbitmq::RabbitmqBus;
 use shared::bus::topology::{Names, Topology};
-use shared::bus::{Bus as _, Consumer, Delivery, Message, Publication, PublishError, PublishTimeout, Publisher, Route};
+use shared::bus::{Bus, Consumer, Delivery, Message, Publication, PublishError, PublishTimeout, Publisher, Route};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::broker::{self, BrokerArgs};
 pub(crate) use super::rpc_client::bar::progress;
 pub(crate) use super::rpc_client::one::One;
 
-/// For the last acknowledgements.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// What is asked, and what is made of the answers.
 pub(crate) trait Requests {
-    /// The next question; nothing after the last. `correlation_id` and `reply_to` are added to it. Cancel-safe.
+    /// The next request; nothing after the last. `correlation_id` and `reply_to` are added to it. Cancel-safe.
     async fn next(&mut self) -> Option<anyhow::Result<Message>>;
 
-    /// An answer has come. A line's questions are numbered from 0; a `question` that is nothing is none of them.
-    /// Tells whether it was the last answer to its question.
-    fn answered(&mut self, question: Option<Request>, answer: &Message) -> bool;
+    /// An answer has come. A line's requests are numbered from 0; a `request` that is nothing is none of them.
+    /// Tells whether it was the last answer to its request.
+    fn answered(&mut self, request: Option<Request>, answer: &Message) -> bool;
 
-    /// A question will have no answer that anybody waits for.
-    fn settled(&mut self, question: u64, why: NoReply);
+    /// The broker has a request, and an answer is waited for.
+    fn taken(&mut self, _request: u64) {}
+
+    /// A request will have no answer that anyone waits for.
+    fn settled(&mut self, request: u64, why: NoReply);
 }
 
-/// Which question was answered.
+/// Which request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     /// From 0.
@@ -47,21 +47,21 @@ pub(crate) struct Request {
     pub(crate) waits: bool,
 }
 
-/// What becomes of a question besides an answer.
+/// What becomes of a request besides an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoReply {
     /// The broker has it, and no answer is wanted.
     Taken,
     /// The broker has not taken it.
     NotTaken(PublishError),
-    /// No answer came in time. It may still come, and the question may still be dealt with.
+    /// No answer came in time. It may still come, and the request may still be dealt with.
     Unanswered,
 }
 
 /// How many at a time, and how long one may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// How many questions may wait for their answers at a time.
+    /// How many requests may wait for their answers at a time.
     pub(crate) in_flight: u16,
     /// How long to wait for each answer.
     pub(crate) timeout: Duration,
@@ -69,18 +69,19 @@ pub(crate) struct Pace {
 
 /// A way to the workers and, if answers are wanted, back.
 pub(crate) struct RpcClient {
-    bus: RabbitmqBus,
+    /// The connection, if it is this client's own.
+    bus: Option<RabbitmqBus>,
     names: Names,
     pace: Pace,
     publisher: Publisher,
-    /// How many questions there were: a late answer to one of them must not pass for one to another.
+    /// How many requests there were: a late answer to one of them must not pass for one to another.
     asked: u64,
     /// The queue of the answers, and who reads it.
     answers: Option<(String, Consumer)>,
 }
 
 impl RpcClient {
-    /// Connects. Nothing is declared but a queue for the answers: whoever asks needs no right to declare what belongs to
+    /// Connects. Nothing is declared but a queue for the answers: anyone who asks needs no right to declare what belongs to
     /// terminators and workers.
     ///
     /// # Errors
@@ -88,28 +89,34 @@ impl RpcClient {
     pub(crate) async fn open(args: &BrokerArgs, pace: Pace, wants_answers: bool) -> anyhow::Result<Self> {
         let names = Names::new(&args.namespace);
         let bus = broker::connect(args.access()?, Topology::default()).await?;
+        let mut client = Self::on(&bus, names, pace, wants_answers);
+        // The queue must be there before anyone is asked to answer into it.
+        broker::wait_until_up(&bus).await?;
+        client.bus = Some(bus);
+        Ok(client)
+    }
+
+    /// The same, on a connection that there is.
+    pub(crate) fn on(bus: &dyn Bus, names: Names, pace: Pace, wants_answers: bool) -> Self {
         let answers = wants_answers.then(|| {
             let queue = names.inject_queue(rand::random());
             (queue.name.clone(), bus.consumer(queue, pace.in_flight))
         });
-        let publisher = bus.publisher(PublishTimeout::Limited(pace.timeout));
-        // The queue must be there before anybody is asked to answer into it.
-        broker::wait_until_up(&bus).await?;
-        Ok(Self {
-            bus,
+        Self {
+            bus: None,
             names,
             pace,
-            publisher,
+            publisher: bus.publisher(PublishTimeout::Limited(pace.timeout)),
             asked: 0,
             answers,
-        })
+        }
     }
 
-    /// Puts all that `asker` has to ask under routing key `key` of the exchange for everybody, and waits until each
-    /// question is answered or given up.
+    /// Puts all that `asker` has to ask under routing key `key` of the exchange for everyone, and waits until each
+    /// request is answered or given up.
     ///
     /// # Errors
-    /// If the questions cannot be read.
+    /// If the requests cannot be read.
     pub(crate) async fn ask(&mut self, key: &str, asker: &mut impl Requests) -> anyhow::Result<()> {
         let (settle, mut taken) = mpsc::unbounded_channel();
         let mut asking = Asking {
@@ -121,29 +128,29 @@ impl RpcClient {
             settle,
             pending: VecDeque::new(),
             first: self.asked,
+            asked: &mut self.asked,
         };
         let mut consumer = self.answers.as_mut().map(|(_, consumer)| consumer);
-        let ran = asking.run(&mut consumer, &mut taken).await;
-        self.asked = asking.first + asking.pending.len() as u64;
-        ran
+        asking.run(&mut consumer, &mut taken).await
     }
 
     /// Hangs up.
     pub(crate) async fn close(self) {
         drop((self.publisher, self.answers));
-        // What is not said in time is not worth waiting for.
-        let _ = timeout(CLOSE_TIMEOUT, self.bus.close()).await;
+        if let Some(bus) = self.bus {
+            broker::hang_up(&bus).await;
+        }
     }
 }
 
-/// What became of handing one question to the broker.
+/// What became of handing one request to the broker.
 struct Handed {
     number: u64,
     outcome: Result<(), PublishError>,
 }
 
 enum Event {
-    /// There is room, and this is the next question; or there is none any more.
+    /// There is room, and this is the next request; or there is none any more.
     Next(Option<anyhow::Result<Message>>),
     Handed(Handed),
     Answer(Box<Delivery>),
@@ -161,9 +168,11 @@ struct Asking<'a, A> {
     publisher: &'a Publisher,
     reply_to: Option<String>,
     settle: mpsc::UnboundedSender<Handed>,
-    /// When each question was asked, from number `first`; nothing once it is settled.
+    /// When each request was asked, from number `first`; nothing once it is settled.
     pending: VecDeque<Option<Instant>>,
     first: u64,
+    /// The number of the next request, the client's own: it holds good even if this run is dropped.
+    asked: &'a mut u64,
 }
 
 impl<A: Requests> Asking<'_, A> {
@@ -175,7 +184,7 @@ impl<A: Requests> Asking<'_, A> {
         let mut more = true;
         loop {
             match self.next_event(more, consumer, taken).await {
-                Event::Next(Some(question)) => self.send(question.context("cannot read what is to be sent")?).await,
+                Event::Next(Some(request)) => self.send(request.context("cannot read what is to be sent")?).await,
                 Event::Next(None) => more = false,
                 Event::Handed(handed) => self.handed(&handed),
                 Event::Answer(delivery) => self.answer(*delivery),
@@ -208,23 +217,24 @@ impl<A: Requests> Asking<'_, A> {
                 Some(deadline) => sleep_until(deadline).await,
                 None => std::future::pending().await,
             } } => Event::TooLate,
-            question = async {
+            request = async {
                 if room { self.asker.next().await } else { std::future::pending().await }
-            } => Event::Next(question),
+            } => Event::Next(request),
         }
     }
 
-    async fn send(&mut self, mut question: Message) {
-        let number = self.first + self.pending.len() as u64;
+    async fn send(&mut self, mut request: Message) {
+        let number = *self.asked;
+        *self.asked += 1;
         self.pending.push_back(Some(Instant::now()));
-        question.properties.correlation_id = Some(number.to_string());
-        question.properties.reply_to = self.reply_to.clone();
+        request.properties.correlation_id = Some(number.to_string());
+        request.properties.reply_to = self.reply_to.clone();
         let settle = self.settle.clone();
         let publication = Publication {
             route: self.route.clone(),
-            message: question,
+            message: request,
             receipt: Box::new(move |outcome| {
-                // If nobody listens any more, the run is over.
+                // If no one listens any more, the run is over.
                 let _ = settle.send(Handed { number, outcome });
             }),
         };
@@ -233,7 +243,7 @@ impl<A: Requests> Asking<'_, A> {
 
     fn handed(&mut self, handed: &Handed) {
         match handed.outcome {
-            Ok(()) if self.reply_to.is_some() => {}
+            Ok(()) if self.reply_to.is_some() => self.asker.taken(handed.number),
             Ok(()) => self.give_up(handed.number, NoReply::Taken),
             Err(error) => self.give_up(handed.number, NoReply::NotTaken(error)),
         }
@@ -247,14 +257,14 @@ impl<A: Requests> Asking<'_, A> {
             .correlation_id
             .as_deref()
             .and_then(|id| id.parse().ok());
-        let question = number.map(|number| Request {
+        let request = number.map(|number| Request {
             number,
             waits: self.waits(number),
         });
-        if self.asker.answered(question, &message)
-            && let Some(question) = question
+        if self.asker.answered(request, &message)
+            && let Some(request) = request
         {
-            self.settle(question.number);
+            self.settle(request.number);
         }
     }
 
@@ -270,7 +280,7 @@ impl<A: Requests> Asking<'_, A> {
             .is_some_and(Option::is_some)
     }
 
-    /// Takes a question off the list of those that wait. Tells whether it was there.
+    /// Takes a request off the list of those that wait. Tells whether it was there.
     fn settle(&mut self, number: u64) -> bool {
         let waited = self
             .index(number)

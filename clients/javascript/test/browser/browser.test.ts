@@ -66,13 +66,13 @@ async function tag(script: string, options: string): Promise<string> {
     </script>`;
 }
 
-/** A page of that site, connected to a real terminator. */
+/** A page of that site, connected to a real terminator, which acknowledges pushes: a browser drops what comes while a socket closes. */
 async function connectedPage(t: TestContext): Promise<{ page: Page; server: Countersign; url: string }> {
   const pages: { [path: string]: { html: string } } = { "/other": { html: "<!doctype html><title>another</title>" } };
   const made = await site(t, pages);
-  const server = await Countersign.start(t, "--allowed-origins", made.url);
+  const server = await Countersign.start(t, "--push-ack", "--allowed-origins", made.url);
   made.server = server;
-  pages["/"] = { html: await tag("client.connect();", `url: "${server.url}"`) };
+  pages["/"] = { html: await tag("client.connect();", `url: "${server.url}", pushAck: true`) };
   const page = await Page.open(t, `${made.url}/`);
   await page.until("client.state.authenticated === true");
   return { page, server, url: made.url };

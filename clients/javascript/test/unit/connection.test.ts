@@ -234,7 +234,7 @@ describe("a lost connection", () => {
   test("that the platform does not allow stops the client", async () => {
     class Forbidden extends FakeSocket {
       constructor() {
-        super("", "");
+        super("", []);
         throw new Error("mixed content");
       }
     }

@@ -40,7 +40,7 @@ export class FakeSocket implements SocketLike {
 
   constructor(
     readonly url: string,
-    readonly protocol: string,
+    readonly protocols: string[],
   ) {
     FakeSocket.all.push(this);
   }

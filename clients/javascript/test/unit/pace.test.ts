@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { Pace } from "../../src/pace.js";
-import { AUTH, bench, FakeSocket, live, open, pass, settled, withManualTime } from "./fake.js";
+import { AUTH, bench, FakeSocket, live, open, pass, refusal, settled, withManualTime } from "./fake.js";
 
 withManualTime();
 
@@ -26,7 +26,7 @@ class ServerLimit {
 
 describe("the pace", () => {
   test("lets a second's worth go at once, and then as much each second", () => {
-    const pace = new Pace(100);
+    const pace = new Pace(100, 16);
     pace.begin(0);
     pace.proven(0);
     const burst = Array.from({ length: 100 }, () => pace.take(0));
@@ -40,7 +40,7 @@ describe("the pace", () => {
   });
 
   test("is slower before a token is taken, and what was sent before counts after", () => {
-    const pace = new Pace(100);
+    const pace = new Pace(100, 16);
     pace.begin(0);
     pace.spend(0);
     for (let n = 0; n < 15; n++) assert.equal(pace.take(0), 0);
@@ -54,7 +54,7 @@ describe("the pace", () => {
   });
 
   test("is half as fast after each limit that was hit, and as fast as before when none was for a while", () => {
-    const pace = new Pace(100);
+    const pace = new Pace(100, 16);
     const burst = (now: number): number => {
       pace.begin(now);
       pace.proven(now);
@@ -71,6 +71,65 @@ describe("the pace", () => {
     pace.hit(0);
     const counts = Array.from({ length: 9 }, (_, minute) => burst(60_000 * minute + 59_999));
     assert.deepEqual(counts, [1, 2, 4, 8, 16, 32, 64, 100, 100]);
+  });
+});
+
+describe("a pace that the server changes", () => {
+  /** How many may go at that moment. */
+  const burst = (pace: Pace, now: number): number => {
+    let count = 0;
+    while (pace.take(now) === 0) count++;
+    return count;
+  };
+
+  test("counts what was used already, and is as fast as that from then on", () => {
+    const pace = new Pace(100, 16);
+    pace.begin(0);
+    assert.equal(burst(pace, 0), 16);
+    pace.change(10, 4, 0);
+    assert.equal(pace.take(0), 13_000 / 4, "it is ahead by twelve, and wants one more");
+    pace.change(1_000, 20, 0);
+    pace.proven(0);
+    assert.equal(burst(pace, 0), 984);
+    assert.equal(burst(pace, 1_000), 1_000);
+  });
+
+  test("stays slow after a limit that was hit", () => {
+    const pace = new Pace(100, 16);
+    pace.begin(0);
+    pace.proven(0);
+    pace.hit(0);
+    pace.change(200, 16, 0);
+    assert.equal(burst(pace, 10_000), 50);
+  });
+});
+
+describe("what the server says that it takes", () => {
+  const said = (payload: unknown) => ({ type: "limits", payload });
+
+  test("is kept to by a client whose options say nothing", async () => {
+    const { client, socket } = await open({ strategy: "explicit", maxPending: 5_000 });
+    socket().say(said({ messages_per_second: 10, unauthenticated_messages_per_second: 5, max_message_bytes: 1_000 }));
+    socket().authenticate();
+    assert.equal((await refusal(client.request("order", "x".repeat(1_000)))).code, "too_large");
+    const limit = new ServerLimit(10);
+    for (let n = 0; n < 40; n++) void client.request("order", n).catch(() => {});
+    for (let seen = 0, ms = 0; ms < 10_000; ms += 100) {
+      assert.equal(limit.isBrokenBy(socket().asked.length - seen), false);
+      seen = socket().asked.length;
+      await pass(100);
+    }
+    assert.equal(socket().asked.length, 40);
+  });
+
+  test("does not undo what the options say, nor what is no limit", async () => {
+    const { client, socket } = await open({ messagesPerSecond: 2, maxMessageBytes: 500 });
+    for (const nonsense of [undefined, null, 7, { max_message_bytes: "x", messages_per_second: -1 }, {}]) socket().say(said(nonsense));
+    socket().say(said({ messages_per_second: 1_000, max_message_bytes: 1_000_000 }));
+    socket().authenticate();
+    assert.equal((await refusal(client.request("order", "x".repeat(500)))).code, "too_large");
+    for (let n = 0; n < 6; n++) void client.request("order", n).catch(() => {});
+    assert.equal(socket().asked.length, 1, "one, and what authenticates");
   });
 });
 

@@ -11,7 +11,7 @@ describe("a request", () => {
     const { client, socket } = bench();
     const answer = client.request("order", { item: 7 });
     await settled();
-    assert.equal(socket().protocol, SUBPROTOCOL);
+    assert.deepEqual(socket().protocols, [SUBPROTOCOL, "countersign.limits"]);
     socket().accept();
     const [asked] = socket().asked;
     assert.deepEqual({ ...asked, id: "" }, { id: "", type: "order", token: jwt(1), payload: { item: 7 } });

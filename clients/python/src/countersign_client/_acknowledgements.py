@@ -11,6 +11,7 @@ import asyncio
 from typing import Final, Protocol
 
 from . import _protocol as protocol
+from ._limits import Limits
 
 _BATCH: Final = 64
 _BATCH_S: Final = 0.1
@@ -36,9 +37,9 @@ class Way(Protocol):
 class Acknowledgements:
     """The acknowledgements of one connection."""
 
-    def __init__(self, message_id: str, max_message_bytes: int, way: Way) -> None:
+    def __init__(self, message_id: str, limits: Limits, way: Way) -> None:
         """Asks whether the server wants to know."""
-        self._id, self._max_bytes, self._way = message_id, max_message_bytes, way
+        self._id, self._limits, self._way = message_id, limits, way
         self._waiting: dict[str, int] = {}
         """The ids of those that have come and are not acknowledged, oldest first, and their bytes on the wire."""
         self._is_wanted: bool | None = None
@@ -113,7 +114,7 @@ class Acknowledgements:
         size = len(protocol.write_ack(ids=ids))
         for push_id, push_bytes in self._waiting.items():
             size += push_bytes + 1
-            if len(ids) == _MOST_TOLD or (ids and size > self._max_bytes):
+            if len(ids) == _MOST_TOLD or (ids and size > self._limits.message_bytes):
                 break
             ids.append(push_id)
         if not ids or not self._way.say(protocol.write_ack(ids=ids)):

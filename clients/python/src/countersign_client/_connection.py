@@ -143,7 +143,7 @@ class Connection:
         return await connect(
             self._settings.url,
             **{
-                "subprotocols": [Subprotocol(protocol.SUBPROTOCOL)],
+                "subprotocols": [Subprotocol(protocol.SUBPROTOCOL), Subprotocol(protocol.LIMITS_SUBPROTOCOL)],
                 "open_timeout": None,
                 "max_size": _MAX_RECEIVED_BYTES,
                 "close_timeout": 5,

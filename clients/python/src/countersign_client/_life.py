@@ -13,6 +13,7 @@ from typing import Any, Final
 from . import _protocol as protocol
 from ._acknowledgements import Acknowledgements
 from ._connection import Connection, End
+from ._limits import Limits
 from ._options import Settings
 from ._outbox import Outbox
 from ._pending import Pending, Question, Request
@@ -53,8 +54,9 @@ class Life:
     ) -> None:
         self._settings, self._tell, self._tell_push = settings, tell, tell_push
         self._tokens = Tokens(settings.token, settings.connect_timeout, self._on_another)
-        self.pending = Pending(settings.max_pending, settings.max_message_bytes, lambda: self._trouble)
-        self._outbox = Outbox(settings.messages_per_second, self.pending, self._tokens, self._flush)
+        self._limits = Limits(settings.max_message_bytes, settings.messages_per_second)
+        self.pending = Pending(settings.max_pending, self._limits, lambda: self._trouble)
+        self._outbox = Outbox(self._limits, self.pending, self._tokens, self._flush)
         self._comeback = Comeback(Backoff(*settings.backoff, settings.random), settings.random, self._open)
         self._name, self._last_id = secrets.token_urlsafe(9), 0
         self.state: State = Closed()
@@ -184,7 +186,7 @@ class Life:
         self._session = Session(self._settings, self._tokens, self._inheritance, self)
         self._session.show()
         if self._settings.push_ack:
-            self._acknowledgements = Acknowledgements(self.next_id(), self._settings.max_message_bytes, self._outbox)
+            self._acknowledgements = Acknowledgements(self.next_id(), self._limits, self._outbox)
         self._enter(Open(authenticated=False))
         self._flush()
 
@@ -222,6 +224,10 @@ class Life:
             case "auth.required":
                 session.required()
                 self._on_required(message)
+            case "limits":
+                self._limits.told(message.get("payload"))
+                self._outbox.limited()
+                self._flush()
             case _:
                 # A newer server may say what this client does not know.
                 pass

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
+
+from ._limits import MOST_PER_SECOND
 
 TokenProvider = Callable[[], Awaitable[str] | str]
 """
@@ -17,9 +19,6 @@ What it raises is told as an `error` event, and it is asked again later; unless 
 """
 
 Strategy = Literal["per-message", "explicit"]
-
-_MOST_PER_SECOND: Final = 1_000_000
-"""The highest `messages-per-second` that a terminator takes."""
 
 
 class Socket(Protocol):
@@ -44,11 +43,11 @@ class Settings:
     dial: Dial | None
     socket_options: Mapping[str, Any]
     max_pending: int
-    max_message_bytes: int
+    max_message_bytes: int | None
     request_timeout: float
     connect_timeout: float
     backoff: tuple[float, float]
-    messages_per_second: float
+    messages_per_second: float | None
     push_ack: bool
     random: Callable[[], float]
 
@@ -68,15 +67,15 @@ class Settings:
             raise ValueError("backoff is to be the least wait and the most")
         positive = {
             "max_pending": self.max_pending,
-            "max_message_bytes": self.max_message_bytes,
+            "max_message_bytes": 1 if self.max_message_bytes is None else self.max_message_bytes,
             "request_timeout": self.request_timeout,
             "connect_timeout": self.connect_timeout,
             "backoff": least,
         }
         for name, value in positive.items():
             check_positive(name, value)
-        if not 1 <= self.messages_per_second <= _MOST_PER_SECOND:
-            raise ValueError(f"messages_per_second is to be from 1 to {_MOST_PER_SECOND}")
+        if self.messages_per_second is not None and not 1 <= self.messages_per_second <= MOST_PER_SECOND:
+            raise ValueError(f"messages_per_second is to be from 1 to {MOST_PER_SECOND}")
 
 
 def check_positive(name: str, value: float) -> None:

@@ -12,17 +12,17 @@ from ._times import Pace
 
 if TYPE_CHECKING:
     from ._connection import Connection
+    from ._limits import Limits
     from ._tokens import Tokens
 
 
 class Outbox:
     """Sends."""
 
-    def __init__(
-        self, messages_per_second: float, pending: Pending, tokens: Tokens, on_turn: Callable[[], None]
-    ) -> None:
+    def __init__(self, limits: Limits, pending: Pending, tokens: Tokens, on_turn: Callable[[], None]) -> None:
         """`on_turn`: it is the turn of what had to wait."""
-        self._pace = Pace(messages_per_second)
+        self._limits = limits
+        self._pace = Pace(limits.per_second, limits.early_per_second)
         self._pending, self._tokens, self._on_turn = pending, tokens, on_turn
         self._connection: Connection | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -31,6 +31,10 @@ class Outbox:
         """A connection is open."""
         self._connection = connection
         self._pace.begin(_now())
+
+    def limited(self) -> None:
+        """The limits have changed."""
+        self._pace.change(self._limits.per_second, self._limits.early_per_second, _now())
 
     def proven(self) -> None:
         """The server has taken a token on it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from . import _protocol as protocol
+from ._limits import Limits
 from ._options import check_positive
 from .errors import CountersignError, again
 
@@ -64,9 +65,9 @@ class Request:
 class Pending:
     """All requests that wait. Bounded: one more is refused."""
 
-    def __init__(self, max_pending: int, max_message_bytes: int, why: Callable[[], CountersignError | None]) -> None:
+    def __init__(self, max_pending: int, limits: Limits, why: Callable[[], CountersignError | None]) -> None:
         """`why`: why there may be no answer, as far as that is known."""
-        self._max_pending, self._max_bytes, self._why = max_pending, max_message_bytes, why
+        self._max_pending, self._limits, self._why = max_pending, limits, why
         self._requests: dict[str, Request] = {}
 
     def __len__(self) -> int:
@@ -173,9 +174,9 @@ class Pending:
     def refuse_too_large(self, request: Request, token: str | None) -> bool:
         """Tells whether it was refused because it is too large with this token: the server would close the connection."""
         size = request.bytes + (0 if token is None else _TOKEN_MEMBER_BYTES + len(token))
-        if size <= self._max_bytes:
+        if size <= self._limits.message_bytes:
             return False
-        self.settle(request, error=_too_large(size, f"{self._max_bytes} are the most"))
+        self.settle(request, error=_too_large(size, f"{self._limits.message_bytes:.0f} are the most"))
         return True
 
     def fail(self, error: CountersignError) -> None:
@@ -198,8 +199,8 @@ class Pending:
     def _check(self, message_id: str, size: int) -> None:
         if not 1 <= len(message_id.encode()) <= protocol.MAX_ID_BYTES:
             raise _refused("bad_request", f"an id has 1 to {protocol.MAX_ID_BYTES} bytes")
-        if size > self._max_bytes:
-            raise _too_large(size, f"{self._max_bytes} are the most")
+        if size > self._limits.message_bytes:
+            raise _too_large(size, f"{self._limits.message_bytes:.0f} are the most")
         if message_id in self._requests:
             raise _refused("duplicate", f"a request with the id {message_id} is waiting already")
         if len(self._requests) >= self._max_pending:

@@ -9,6 +9,9 @@ from typing import Any, Final
 SUBPROTOCOL: Final = "countersign.v1.json"
 """The WebSocket subprotocol (RFC 6455 §1.9)."""
 
+LIMITS_SUBPROTOCOL: Final = "countersign.limits"
+"""Is offered beside it, and never chosen: a server that knows it says in its first message what it takes."""
+
 MAX_ID_BYTES: Final = 128
 """The longest `id` of a message, in bytes."""
 

@@ -7,9 +7,6 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-_EARLY_PER_SECOND: Final = 16
-"""Before the server has taken a token it lets a connection send 20 messages a second."""
-
 _FORGIVEN_S: Final = 60
 """How long no limit must have been hit before it is twice as fast again."""
 
@@ -44,11 +41,22 @@ class Pace:
     below the server's limit, and further below after that was hit all the same.
     """
 
-    def __init__(self, most_per_second: float) -> None:
+    def __init__(self, most_per_second: float, early_per_second: float) -> None:
+        """How many messages a second, and how many before the server has taken a token."""
         self._most = self._per_second = most_per_second
+        self._early = early_per_second
         self._hit_at = self._filled_at = -math.inf
         self._is_early = True
         self._left = 0.0
+
+    def change(self, most_per_second: float, early_per_second: float, now: float) -> None:
+        """These are other ones. What was used is used."""
+        self._fill(now)
+        used = self._rate - self._left
+        is_slowed = self._per_second < self._most
+        self._per_second = min(self._per_second, most_per_second) if is_slowed else most_per_second
+        self._most, self._early = most_per_second, early_per_second
+        self._left = self._rate - used
 
     def begin(self, now: float) -> None:
         """A connection is there. The server knows nothing of what was sent on the last."""
@@ -89,7 +97,7 @@ class Pace:
 
     @property
     def _rate(self) -> float:
-        return min(_EARLY_PER_SECOND, self._per_second) if self._is_early else self._per_second
+        return min(self._early, self._per_second) if self._is_early else self._per_second
 
     def _fill(self, now: float) -> None:
         if self._per_second < self._most and now - self._hit_at >= _FORGIVEN_S:

@@ -4,7 +4,7 @@
 //! moment leaves as one AMQP message, a *batch*, and a burst of one leaves as it is. There is no timer: a bounded number of
 //! AMQP messages is unconfirmed at a time, and what comes meanwhile gathers.
 //!
-//! - A publisher packs (`packer`), and a consumer takes apart (`open`), in either home of the bus, so that nobody else knows.
+//! - A publisher packs (`packer`), and a consumer takes apart (`open`), in either implementation of the bus, so that no one else knows.
 //!   Only what ends at consumers of our own is packed ([`Names::takes_batches`](super::topology::Names::takes_batches)).
 //! - Each entry is settled by itself. What is given back is published again alone, and the batch is acknowledged when that is
 //!   confirmed: nothing that was finished is done again for the sake of a neighbour. Only a death or a lost channel brings a
@@ -17,8 +17,9 @@ mod open;
 mod packer;
 
 pub(super) use self::codec::count;
-pub(super) use self::open::{Entry, Returning, Unpacking};
-pub(super) use self::packer::Packer;
+pub(super) use self::open::Entry;
+pub use self::open::{Returning, Unpacking};
+pub use self::packer::Packer;
 
 use bytes::Bytes;
 
@@ -43,7 +44,7 @@ pub fn why_unreadable(message: &Message) -> Option<&str> {
     }
 }
 
-/// The messages of a batch, for whoever tries what bytes come to (`tests/fuzz`).
+/// The messages of a batch, for anyone who tries what bytes come to (`tests/fuzz`).
 ///
 /// # Errors
 /// Why it is none.

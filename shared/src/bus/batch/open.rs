@@ -17,11 +17,11 @@ use crate::bus::topology::{FilledBy, Queue, QueueKind};
 use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Publication, PublishError, Publisher, Route, Value};
 use crate::service::repetition::Repetitions;
 
-/// What cannot be published again just now is tried again so much later.
+/// What cannot be published again at the moment is tried again so much later.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How the consumer of a queue takes batches apart.
-pub(in crate::bus) struct Unpacking {
+pub struct Unpacking {
     returning: Returning,
     /// What is not finished stays in its place: there is one consumer at a time, for the sake of the order.
     in_order: bool,
@@ -35,7 +35,7 @@ const SWEEP_LEAST: usize = 64;
 
 /// The way back to their queues, for entries that are given back.
 #[derive(Clone)]
-pub(in crate::bus) struct Returning {
+pub struct Returning {
     queue: mpsc::UnboundedSender<Publication>,
     /// What cannot be published fails each second, for each entry.
     failures: Arc<Repetitions>,
@@ -85,7 +85,7 @@ pub(in crate::bus) struct Entry {
 
 impl Returning {
     /// With a publisher of its own, as soon as it is needed. It runs until no consumer has it any more.
-    pub(in crate::bus) fn new(publisher: impl FnOnce() -> Publisher + Send + 'static) -> Self {
+    pub fn new(publisher: impl FnOnce() -> Publisher + Send + 'static) -> Self {
         let (queue, mut waiting) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let Some(first) = waiting.recv().await else { return };
@@ -111,7 +111,7 @@ impl Returning {
 
 impl Unpacking {
     /// Of `queue`, if batches come there.
-    pub(in crate::bus) fn of(queue: &Queue, returning: &Returning) -> Option<Self> {
+    pub fn of(queue: &Queue, returning: &Returning) -> Option<Self> {
         let QueueKind::Quorum(limits) = &queue.kind else {
             return None;
         };
@@ -145,6 +145,8 @@ impl Unpacking {
             route: Route {
                 exchange: delivery.exchange.clone(),
                 key: delivery.routing_key.clone(),
+                optional: false,
+                foreign: false,
             },
             all,
             delivery_count: delivery.delivery_count,

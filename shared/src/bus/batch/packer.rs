@@ -9,7 +9,7 @@ use crate::bus::topology::Names;
 use crate::bus::{Message, Properties, Publication, PublishError, Receipt, Route};
 
 /// What a publisher packs by. Without names it packs nothing.
-pub(in crate::bus) struct Packer {
+pub struct Packer {
     names: Option<Names>,
     apart: Apart,
 }
@@ -32,7 +32,8 @@ struct Group {
 }
 
 impl Packer {
-    pub(in crate::bus) fn new(names: Option<Names>) -> Self {
+    /// One that packs for the queues under `names`.
+    pub fn new(names: Option<Names>) -> Self {
         Self {
             names,
             apart: Apart::default(),
@@ -40,8 +41,7 @@ impl Packer {
     }
 
     /// Whether it packs at all.
-    #[cfg(feature = "simulation")]
-    pub(in crate::bus) const fn is_on(&self) -> bool {
+    pub const fn is_on(&self) -> bool {
         self.names.is_some()
     }
 
@@ -55,12 +55,15 @@ impl Packer {
     }
 
     /// What is to leave for a burst, in its order as far as each queue is concerned.
-    pub(in crate::bus) fn pack(&self, burst: &mut Vec<Publication>, mut leave: impl FnMut(Publication)) {
+    pub fn pack(&self, burst: &mut Vec<Publication>, mut leave: impl FnMut(Publication)) {
         let Some(names) = self.names.as_ref().filter(|_| burst.len() > 1) else {
             return burst.drain(..).for_each(leave);
         };
         let mut groups: Vec<Group> = Vec::new();
+        let mut left = burst.len();
         for publication in burst.drain(..) {
+            let most = left.min(MOST_ENTRIES);
+            left -= 1;
             let packed = names
                 .takes_batches(&publication.route)
                 .then(|| codec::size(&publication.message));
@@ -74,10 +77,10 @@ impl Packer {
             match group {
                 Some(group) if group.has_room(size) => group.add(publication, size),
                 Some(group) => {
-                    let full = std::mem::replace(group, Group::of(publication, size));
+                    let full = std::mem::replace(group, Group::of(publication, size, most));
                     leave(self.seal(full));
                 }
-                None => groups.push(Group::of(publication, size)),
+                None => groups.push(Group::of(publication, size, most)),
             }
         }
         groups.into_iter().for_each(|group| leave(self.seal(group)));
@@ -89,7 +92,7 @@ impl Packer {
     }
 
     /// What was packed, each by itself and in its order.
-    pub(in crate::bus) fn take_apart(&self, batch: Publication) -> Vec<Publication> {
+    pub fn take_apart(&self, batch: Publication) -> Vec<Publication> {
         batch.settle(Err(PublishError::Malformed));
         std::iter::from_fn(|| self.apart()).collect()
     }
@@ -124,10 +127,14 @@ impl Packer {
 }
 
 impl Group {
-    fn of(publication: Publication, size: usize) -> Self {
+    /// One that begins with this publication, and gets `most` at the most.
+    fn of(publication: Publication, size: usize, most: usize) -> Self {
+        let route = publication.route.clone();
+        let mut publications = Vec::with_capacity(most);
+        publications.push(publication);
         Self {
-            route: publication.route.clone(),
-            publications: vec![publication],
+            route,
+            publications,
             bytes: size,
         }
     }

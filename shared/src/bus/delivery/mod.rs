@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Message;
@@ -29,7 +29,7 @@ pub struct Delivery {
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settlement {
+pub enum Settlement {
     /// It is done, and may be forgotten.
     Ack,
     /// It is to be delivered again.
@@ -44,7 +44,7 @@ pub(super) enum Settler {
     Channel {
         /// The delivery's tag (AMQP 0-9-1 §1.8.3.13).
         tag: u64,
-        /// Whoever settles on the channel. Bounded by the consumer's prefetch.
+        /// Anyone who settles on the channel. Bounded by the consumer's prefetch.
         settlements: mpsc::UnboundedSender<(u64, Settlement)>,
     },
     /// Of one entry of a batch.
@@ -100,7 +100,7 @@ impl Delivery {
         }
     }
 
-    /// Whether it was delivered before, to anybody.
+    /// Whether it was delivered before, to anyone.
     pub fn is_redelivered(&self) -> bool {
         self.delivery_count > 0
     }
@@ -155,26 +155,32 @@ pub struct Consumer {
     unpacked: VecDeque<Delivery>,
     unpacking: Option<Unpacking>,
     stop: CancellationToken,
+    renewals: watch::Receiver<u64>,
 }
 
-/// The home's end of a [`Consumer`].
-pub(super) struct ConsumerHome {
+/// The implementation's end of a [`Consumer`].
+pub struct ConsumerBackend {
     /// Where deliveries go, until the last one that a stopped consumer gets. Bounded by the consumer's prefetch.
-    pub(super) deliveries: Option<mpsc::UnboundedSender<Delivery>>,
+    pub deliveries: Option<mpsc::UnboundedSender<Delivery>>,
     /// No new deliveries are wanted; what was delivered will still be settled.
-    pub(super) stop: CancellationToken,
+    pub stop: CancellationToken,
     /// The consumer is gone.
-    pub(super) end: CancellationToken,
+    pub end: CancellationToken,
+    /// How often its queue was gone and was declared anew.
+    pub renewals: watch::Sender<u64>,
 }
 
 impl Consumer {
-    pub(super) fn new(unpacking: Option<Unpacking>) -> (Self, ConsumerHome) {
+    /// One that takes batches apart by `unpacking`, and the other end of it.
+    pub fn new(unpacking: Option<Unpacking>) -> (Self, ConsumerBackend) {
         let (sender, deliveries) = mpsc::unbounded_channel();
         let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        let home = ConsumerHome {
+        let (counted, renewals) = watch::channel(0);
+        let backend = ConsumerBackend {
             deliveries: Some(sender),
             stop: stop.clone(),
             end: end.clone(),
+            renewals: counted,
         };
         (
             Self {
@@ -182,15 +188,21 @@ impl Consumer {
                 unpacked: VecDeque::new(),
                 unpacking,
                 stop,
+                renewals,
                 end: Some(Arc::new(end.drop_guard())),
             },
-            home,
+            backend,
         )
     }
 
     /// The next delivery; nothing once the consumer was stopped and all that had been delivered is received.
     pub async fn recv(&mut self) -> Option<Delivery> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// Changes whenever its queue was gone and is there again: what was in it is lost, and what was for it meanwhile.
+    pub fn renewals(&self) -> watch::Receiver<u64> {
+        self.renewals.clone()
     }
 
     /// Asks for no new deliveries. What was delivered must still be received and settled.

@@ -15,8 +15,9 @@ use crate::wire::topic;
 
 type Settlements = mpsc::UnboundedSender<(u64, Settlement)>;
 
+/// What a broker has and does, without a wait.
 #[derive(Default)]
-pub(super) struct Broker {
+pub struct Broker {
     /// Exchange and key to the names of queues.
     bindings: HashMap<Route, Vec<String>>,
     /// The exchanges whose keys are patterns.
@@ -114,10 +115,18 @@ impl Broker {
         queues.into_iter().collect()
     }
 
-    pub(super) fn publish(&mut self, route: &Route, message: Message, now: Instant) -> Result<(), PublishError> {
+    /// Puts a message into every queue that the route leads to.
+    ///
+    /// # Errors
+    /// Why it is in none, or not in all of them.
+    pub fn publish(&mut self, route: &Route, message: Message, now: Instant) -> Result<(), PublishError> {
         let queues = self.route(route);
         if queues.is_empty() {
-            return Err(PublishError::Unroutable);
+            return if route.optional {
+                Ok(())
+            } else {
+                Err(PublishError::Unroutable)
+            };
         }
         let mut outcome = Ok(());
         for name in queues {
@@ -153,7 +162,7 @@ impl Broker {
     }
 
     /// Adds a reader to `queue`, and tells the name by which it settles.
-    pub(super) fn consume(
+    pub fn consume(
         &mut self,
         queue: &Queue,
         prefetch: u16,
@@ -177,7 +186,8 @@ impl Broker {
         id
     }
 
-    pub(super) fn settle(&mut self, queue: &str, reader: u64, tag: u64, settlement: Settlement, now: Instant) {
+    /// What became of a delivery, of that tag, to that reader.
+    pub fn settle(&mut self, queue: &str, reader: u64, tag: u64, settlement: Settlement, now: Instant) {
         let Some(stored) = self.queues.get_mut(queue) else {
             return;
         };
@@ -189,18 +199,18 @@ impl Broker {
             Settlement::Requeue | Settlement::Leave => stored.give_back(entry),
         };
         stored.dispatch();
-        self.bury(queue, dead, "delivery_limit", now);
+        self.dead_letter(queue, dead, "delivery_limit", now);
     }
 
     /// The reader wants no more.
-    pub(super) fn stop(&mut self, queue: &str, reader: u64) {
+    pub fn stop(&mut self, queue: &str, reader: u64) {
         if let Some(reader) = self.queues.get_mut(queue).and_then(|stored| stored.reader(reader)) {
             reader.deliveries = None;
         }
     }
 
     /// The reader is gone: what it had not settled is given back, in its order.
-    pub(super) fn leave(&mut self, queue: &Queue, reader: u64, now: Instant) {
+    pub fn leave(&mut self, queue: &Queue, reader: u64, now: Instant) {
         if queue.kind == QueueKind::Exclusive {
             self.queues.remove(&queue.name);
             return;
@@ -223,7 +233,7 @@ impl Broker {
             .filter_map(|entry| stored.give_back(entry))
             .collect();
         stored.dispatch();
-        self.bury(&queue.name, dead, "delivery_limit", now);
+        self.dead_letter(&queue.name, dead, "delivery_limit", now);
     }
 
     /// Clears away messages and queues that are past their time.
@@ -236,7 +246,7 @@ impl Broker {
                 .get_mut(&name)
                 .map(|stored| stored.take_late(now))
                 .unwrap_or_default();
-            self.bury(&name, late, "expired", now);
+            self.dead_letter(&name, late, "expired", now);
         }
     }
 
@@ -268,7 +278,7 @@ impl Broker {
     }
 
     /// Dead-letters what a queue did not keep, if it says where to.
-    fn bury(&mut self, queue: &str, dead: impl IntoIterator<Item = Entry>, reason: &str, now: Instant) {
+    fn dead_letter(&mut self, queue: &str, dead: impl IntoIterator<Item = Entry>, reason: &str, now: Instant) {
         let Some((exchange, key)) = self
             .queues
             .get(queue)
@@ -295,7 +305,7 @@ impl Broker {
                         .push((name.to_owned(), Value::Text(text.to_owned())));
                 }
             }
-            // A dead letter that nobody wants is gone, as it is with the broker.
+            // A dead letter that no one wants is gone, as it is with the broker.
             let _ = self.publish(&Route::new(&exchange, &key), message, now);
         }
     }
@@ -343,7 +353,7 @@ impl Stored {
         None
     }
 
-    /// Gives what is ready to whoever has room, in turn.
+    /// Gives what is ready to anyone who has room, in turn.
     fn dispatch(&mut self) {
         while !self.ready.is_empty() {
             let single = self.limits.single_active_consumer;
@@ -395,7 +405,7 @@ impl Reader {
         self.deliveries.is_some() || !self.unsettled.is_empty()
     }
 
-    /// A consumer that is just now dropped has none: what it gives back must not come to it again, and be counted again.
+    /// A consumer that is dropped at this moment has none: what it gives back must not come to it again, and be counted again.
     fn has_room(&self) -> bool {
         self.deliveries
             .as_ref()
@@ -419,7 +429,7 @@ impl Reader {
         let delivery = Delivery::new(message, exchange, key, entry.delivery_count, settler);
         self.unsettled.insert(tag, entry);
         if let Some(deliveries) = &self.deliveries {
-            // If its consumer is just now gone, `leave` is about to give it back.
+            // If its consumer is gone at this moment, `leave` is about to give it back.
             let _ = deliveries.send(delivery);
         }
     }

@@ -5,8 +5,6 @@
 //! All of it is one state under one lock; nothing in here waits while it holds it.
 
 mod broker;
-#[cfg(feature = "simulation")]
-pub mod chaos;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -14,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use self::broker::Broker;
+pub use self::broker::Broker;
 use super::batch::{Packer, Returning, Unpacking};
-use super::delivery::{ConsumerHome, Settlement};
+use super::delivery::{ConsumerBackend, Settlement};
 use super::topology::{Names, Queue, Topology};
 use super::{Bus, Consumer, Link, PublishTimeout, Publisher};
 
@@ -53,7 +51,7 @@ impl MemoryBus {
         tokio::spawn(sweep(Arc::downgrade(&broker.0)));
         let returning = {
             let broker = broker.clone();
-            Returning::new(move || publisher_on(broker, None))
+            Returning::new(move || publisher_on(broker, Packer::new(None)))
         };
         Self {
             broker,
@@ -72,7 +70,17 @@ impl MemoryBus {
         }
     }
 
-    /// Tells whoever watches the link that it is so now, as a broker elsewhere may be at any time.
+    /// The broker itself, for what stands between it and a program: each call is one step.
+    pub fn broker(&self) -> MutexGuard<'_, Broker> {
+        self.broker.lock()
+    }
+
+    /// What a publisher on it packs by.
+    pub fn packer(&self) -> Packer {
+        Packer::new(self.batches.clone())
+    }
+
+    /// Tells anyone who watches the link that it is so now, as a broker elsewhere may be at any time.
     pub fn set_link(&self, link: Link) {
         self.link.send_replace(link);
     }
@@ -90,12 +98,14 @@ impl MemoryBus {
 
 impl Bus for MemoryBus {
     fn publisher(&self, _: PublishTimeout) -> Publisher {
-        publisher_on(self.broker.clone(), self.batches.clone())
+        publisher_on(self.broker.clone(), self.packer())
     }
 
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
-        let (consumer, home) = Consumer::new(Unpacking::of(&queue, &self.returning));
-        let ConsumerHome { deliveries, stop, end } = home;
+        let (consumer, backend) = Consumer::new(Unpacking::of(&queue, &self.returning));
+        let ConsumerBackend {
+            deliveries, stop, end, ..
+        } = backend;
         let (settlements, mut settled) = mpsc::unbounded_channel();
         let id = self.broker.lock().consume(&queue, prefetch, deliveries, settlements);
         let broker = self.broker.clone();
@@ -130,6 +140,10 @@ impl Bus for MemoryBus {
         Box::pin(std::future::ready(self.broker.lock().is_there(queue)))
     }
 
+    fn is_gone<'a>(&'a self, queue: &'a str) -> super::Looking<'a> {
+        Box::pin(std::future::ready(!self.broker.lock().is_there(queue)))
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
     }
@@ -139,9 +153,8 @@ impl Bus for MemoryBus {
     }
 }
 
-fn publisher_on(broker: Shared, batches: Option<Names>) -> Publisher {
+fn publisher_on(broker: Shared, packer: Packer) -> Publisher {
     let (publisher, mut queue) = Publisher::new();
-    let packer = Packer::new(batches);
     tokio::spawn(async move {
         let mut burst = Vec::new();
         while queue.recv_many(&mut burst, BURST).await > 0 {

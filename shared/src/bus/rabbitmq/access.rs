@@ -1,7 +1,7 @@
 //! Where the broker is, who we are there, and whom we believe: what may change while we run, but for the first.
 //!
-//! A connection that is there stays. A new one is made as whoever the files say now. The broker may have the new password before
-//! us or after us, so when it refuses, whoever it let in last is tried in turn.
+//! A connection that is there stays. A new one is made as anyone who the files say now. The broker may have the new password before
+//! us or after us, so when it refuses, anyone who it let in last is tried in turn.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +27,7 @@ impl Access {
     /// Of a program: by its settings, and the files that they name.
     ///
     /// # Errors
-    /// What an operator has to mend.
+    /// What an operator has to fix.
     pub fn load(broker: &BrokerConfig, credentials: &mut Credentials) -> Result<Self, CredentialError> {
         let tls = ClientTls::load(broker.tls_files(), credentials)?;
         let file = broker.amqp_url.first().file();
@@ -49,7 +49,7 @@ impl Access {
         Ok(Self::new(uris, tls))
     }
 
-    /// By URLs alone, which nobody changes.
+    /// By URLs alone, which no one changes.
     ///
     /// # Errors
     /// Which is none; it repeats no password.
@@ -59,13 +59,13 @@ impl Access {
         Ok(Self::of(&urls))
     }
 
-    /// By URLs alone, which nobody changes.
+    /// By URLs alone, which no one changes.
     pub fn of(urls: &[AmqpUrl]) -> Self {
         let uris = urls.iter().map(|url| url.uri().clone()).collect();
         Self::new(Credential::fixed(uris), Credential::fixed(ClientTls::default()))
     }
 
-    /// A connection to the first node that takes one, for whoever needs no more than that.
+    /// A connection to the first node that takes one, for anyone who needs no more than that.
     ///
     /// # Errors
     /// Why the first one takes none.
@@ -77,7 +77,7 @@ impl Access {
             match transport::connect(uri.clone(), attempt.tls(uri), properties, Mesh::ALL).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => {
-                    let host = &uri.authority.host;
+                    let host = host_of(uri);
                     refused.get_or_insert_with(|| format!("{host}: {error}"));
                 }
             }
@@ -103,7 +103,7 @@ impl Access {
         let uris = self.uris.current();
         uris.get(node).map_or_else(
             || "a node that is not named".to_owned(),
-            |uri| format!("{}:{}", uri.authority.host, uri.authority.port),
+            |uri| format!("{}:{}", host_of(uri), uri.authority.port),
         )
     }
 
@@ -124,6 +124,15 @@ impl Access {
     /// The broker let us in.
     pub(super) fn succeeded(&self, attempt: &Attempt) {
         *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt.uris.clone());
+    }
+}
+
+/// The host as it stands in a URL.
+fn host_of(uri: &AMQPUri) -> String {
+    let host = &uri.authority.host;
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.clone(),
     }
 }
 

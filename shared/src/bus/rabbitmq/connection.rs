@@ -1,6 +1,5 @@
 //! One connection to the broker, made anew for ever.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -81,7 +80,7 @@ impl Role {
 /// One connection, from its handshake to its loss.
 pub(super) struct Generation {
     pub(super) connection: lapin::Connection,
-    /// Cancelled when the connection is lost, or when whoever uses it finds that it is no good.
+    /// Cancelled when the connection is lost, or when anyone who uses it finds that it is no good.
     pub(super) lost: CancellationToken,
     /// Who found that, if it was not this.
     failure: OnceLock<String>,
@@ -106,7 +105,7 @@ impl Generation {
         self.careful.load(Ordering::Relaxed)
     }
 
-    /// Whoever uses it finds that it is no good, for this reason.
+    /// Anyone who uses it finds that it is no good, for this reason.
     pub(super) fn fail(&self, reason: impl Into<String>) {
         // The first reason is the reason.
         let _ = self.failure.set(reason.into());
@@ -128,7 +127,7 @@ impl Generation {
         suspected
     }
 
-    /// Something found no queue: what is missing is declared again, if that was not tried just now.
+    /// Something found no queue: what is missing is declared again, if that was not tried a moment ago.
     pub(super) fn declare_again(self: &Arc<Self>) {
         {
             let mut looked_for = self.looked_for.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,7 +155,7 @@ impl Generation {
 }
 
 /// Whether what ended a connection may have been something that was delivered there, which would end the next one too. What
-/// cannot be read is left out before (`sieve`), so that this is for what nobody has thought of.
+/// cannot be read is left out before (`sieve`), so that this is for what no one has thought of.
 fn may_come_again(error: &lapin::Error) -> bool {
     match error.kind() {
         lapin::ErrorKind::ParsingError(_) => true,
@@ -205,7 +204,7 @@ enum ConnectError {
     Declare(#[from] DeclareError),
 }
 
-/// Keeps a connection until nobody holds the receiver any more.
+/// Keeps a connection until no one holds the receiver any more.
 pub(super) fn supervise(
     config: &RabbitmqConfig,
     (nodes, declared): (&Nodes, &Declared),
@@ -244,7 +243,6 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let mut backoff = Backoff::new(RECONNECT_LEAST, RECONNECT_MOST);
-        let mut told = HashMap::new();
         let mut careful = false;
         let mut node = None;
         let mut refusals = 0_u32;
@@ -265,7 +263,6 @@ impl Supervisor {
                     );
                     backoff.reset();
                     refusals = 0;
-                    told.clear();
                     let generation = Arc::new(generation);
                     if !self.hold(&generation).await {
                         return;
@@ -275,7 +272,7 @@ impl Supervisor {
                 }
                 Err(reason) => {
                     refusals = refusals.wrapping_add(1);
-                    self.complain(next, &reason, &mut told)
+                    self.complain(next, &reason)
                 }
             };
             tokio::select! {
@@ -346,6 +343,8 @@ impl Supervisor {
         let mut events = std::pin::pin!(generation.connection.events_listener());
         let mut check = tokio::time::interval(CHECK_PERIOD);
         let mut of_a_channel = None;
+        // What the one who finds it out declares again is not what others consume.
+        let mut exchanges_lost = generation.declared.exchanges_lost();
         loop {
             tokio::select! {
                 biased;
@@ -358,7 +357,7 @@ impl Supervisor {
                         info!(role = self.role.name(), "the broker has unblocked publishing");
                         self.slot.set(Link::Up);
                     }
-                    // Whoever has that channel knows, and opens another.
+                    // Anyone who has that channel knows, and opens another.
                     Some(Event::Error(error)) if is_of_a_channel(&error) => of_a_channel = Some(error.to_string()),
                     Some(Event::Error(error)) => {
                         generation.blame(&error);
@@ -372,7 +371,7 @@ impl Supervisor {
                 }
                 () = generation.lost.cancelled() => {
                     let failure = generation.failure.get().map_or("a channel failed", String::as_str);
-                    // Whoever used the channel may have known first.
+                    // The one who used the channel may have known first.
                     let text = match of_a_channel {
                         Some(text) => Some(text),
                         None => timeout(TEXT_WAIT, text_of_a_channel(events)).await.ok().flatten(),
@@ -381,6 +380,9 @@ impl Supervisor {
                         Some(text) => format!("{failure}: {text}"),
                         None => failure.to_owned(),
                     };
+                }
+                Ok(()) = exchanges_lost.changed() => {
+                    return "an exchange was gone, and all that was bound to it".to_owned();
                 }
                 _ = check.tick() => {
                     if !generation.connection.status().connected() {
@@ -391,32 +393,33 @@ impl Supervisor {
         }
     }
 
-    /// Says why there is no connection to a node, once for each reason, and how long to wait at least.
-    fn complain(&self, node: usize, reason: &ConnectError, told: &mut HashMap<usize, String>) -> Duration {
+    /// Says why there is no connection to a node, once a minute for each reason, and how long to wait at least.
+    fn complain(&self, node: usize, reason: &ConnectError) -> Duration {
         let text = format!("{}: {reason}", self.access.at(node));
         self.slot.set(Link::Away(text.as_str().into()));
         let conflict = matches!(reason, ConnectError::Declare(DeclareError::Conflict { .. }));
-        if told.get(&node) != Some(&text) {
+        if let Some(untold) = self.nodes.admit(&text) {
             if conflict {
                 error!(
                     role = self.role.name(),
                     reason = text,
+                    untold,
                     "cannot use the queues or exchanges on the broker"
                 );
             } else {
                 warn!(
                     role = self.role.name(),
                     reason = text,
+                    untold,
                     "cannot reach the broker; will keep trying"
                 );
             }
-            told.insert(node, text);
         }
         if conflict { CONFLICT_WAIT } else { Duration::ZERO }
     }
 }
 
-/// What the broker says as it closes a channel; nothing if the connection ends before.
+/// What the broker says as it closes a channel; none if the connection ends before.
 async fn text_of_a_channel(mut events: impl Stream<Item = Event> + Unpin) -> Option<String> {
     loop {
         if let Event::Error(error) = events.next().await? {

@@ -11,7 +11,7 @@ use lapin::Channel;
 use lapin::message::Delivery as Incoming;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, MissedTickBehavior, Sleep, interval, sleep, timeout};
 use tracing::error;
@@ -24,7 +24,7 @@ use super::has_consumers::{self, Looked};
 use super::pace::Pace;
 use crate::bus::ack_batch::{AckBatch, Frame};
 use crate::bus::batch;
-use crate::bus::delivery::{ConsumerHome, Settlement, Settler};
+use crate::bus::delivery::{ConsumerBackend, Settlement, Settler};
 use crate::bus::topology::{Queue, QueueKind};
 use crate::bus::{Delivery, Link, Properties, Value};
 
@@ -37,9 +37,9 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// When nothing is delivered for so long, the broker is asked whether the queue and its consumer are there.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long the answer may take. A node that cannot reach the queue's leader waits for a quarter of a second and then says
-/// that there is nothing and nobody.
+/// that there is nothing and no one.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often in a row the answer may be that nobody consumes, or that something is ready for a consumer which has
+/// How often in a row the answer may be that no one consumes, or that something is ready for a consumer which has
 /// nothing to do: while a leader is elected, or between two deliveries, it may be.
 const MOST_STRANGE_ANSWERS: u32 = 2;
 /// How long one message is taken at a time after something that lapin could not read: longer than the broker needs to bring
@@ -75,11 +75,11 @@ impl Prefetch {
 pub(super) async fn run(
     queue: Queue,
     prefetch: Prefetch,
-    mut home: ConsumerHome,
+    mut backend: ConsumerBackend,
     connections: Connections,
     slot: Slot,
 ) {
-    let (stop, end) = (home.stop.clone(), home.end.clone());
+    let (stop, end) = (backend.stop.clone(), backend.end.clone());
     let mut task = ConsumeTask {
         queue,
         prefetch,
@@ -89,7 +89,7 @@ pub(super) async fn run(
     };
     loop {
         let (generation, channel, stream) = tokio::select! {
-            subscription = task.subscribe() => match subscription {
+            subscription = task.subscribe(&backend.renewals) => match subscription {
                 Some(subscription) => subscription,
                 None => return,
             },
@@ -100,7 +100,7 @@ pub(super) async fn run(
         let watched = Watch::new(&generation, &task.queue);
         // One message is taken at a time, whatever the pace.
         let pace = task.prefetch.pace().filter(|_| !generation.is_careful());
-        match Subscription::new(&channel, &mut home, &task.queue, pace)
+        match Subscription::new(&channel, &mut backend, &task.queue, pace)
             .run(stream, &generation, watched)
             .await
         {
@@ -113,8 +113,8 @@ pub(super) async fn run(
                 }
             }
             Outcome::Relaxed => {}
-            // The broker has taken back what was delivered, and no more is wanted.
-            Outcome::Lost if home.stop.is_cancelled() => return,
+            // The broker has requeued what was delivered, and no more is wanted.
+            Outcome::Lost if backend.stop.is_cancelled() => return,
             Outcome::Lost => {
                 let reason = format!("lost the consumer of {}", task.queue.name);
                 task.slot.set(Link::Away(reason.as_str().into()));
@@ -135,7 +135,10 @@ struct ConsumeTask {
 
 impl ConsumeTask {
     /// Tries until it succeeds; nothing when there will be no connection any more.
-    async fn subscribe(&mut self) -> Option<(Arc<Generation>, Channel, lapin::Consumer)> {
+    async fn subscribe(
+        &mut self,
+        renewals: &watch::Sender<u64>,
+    ) -> Option<(Arc<Generation>, Channel, lapin::Consumer)> {
         loop {
             let generation = present(&mut self.connections).await?;
             let prefetch = match self.prefetch {
@@ -147,6 +150,9 @@ impl ConsumeTask {
                 Ok(Ok((channel, stream))) => {
                     self.told.clear();
                     self.slot.set(Link::Up);
+                    if generation.declared.take_lost(&self.queue.name) {
+                        renewals.send_modify(|count| *count += 1);
+                    }
                     return Some((generation, channel, stream));
                 }
                 Ok(Err(reason)) => {
@@ -239,7 +245,7 @@ enum Streaming {
 /// One channel with its consumer.
 struct Subscription<'a> {
     channel: &'a Channel,
-    home: &'a mut ConsumerHome,
+    backend: &'a mut ConsumerBackend,
     settler: mpsc::UnboundedSender<(u64, Settlement)>,
     settled: mpsc::UnboundedReceiver<(u64, Settlement)>,
     batch: AckBatch,
@@ -250,11 +256,11 @@ struct Subscription<'a> {
 }
 
 impl<'a> Subscription<'a> {
-    fn new(channel: &'a Channel, home: &'a mut ConsumerHome, queue: &'a Queue, pace: Option<Pace>) -> Self {
+    fn new(channel: &'a Channel, backend: &'a mut ConsumerBackend, queue: &'a Queue, pace: Option<Pace>) -> Self {
         let (settler, settled) = mpsc::unbounded_channel();
         Self {
             channel,
-            home,
+            backend,
             settler,
             settled,
             batch: AckBatch::new(),
@@ -278,7 +284,7 @@ impl<'a> Subscription<'a> {
                 biased;
                 () = generation.lost.cancelled() => return Outcome::Lost,
                 _ = self.settled.recv_many(&mut settlements, BATCH) => {
-                    // Whoever is about to settle too goes in the same frames.
+                    // Anyone who is about to settle too goes in the same frames.
                     tokio::task::yield_now().await;
                     if let Err(error) = self.tell(&mut settlements).await {
                         generation.blame(&error);
@@ -290,8 +296,8 @@ impl<'a> Subscription<'a> {
                     self.finish(&mut settlements).await;
                     return Outcome::Relaxed;
                 }
-                () = self.home.end.cancelled() => return self.finish(&mut settlements).await,
-                () = self.home.stop.cancelled(), if !stopping => {
+                () = self.backend.end.cancelled() => return self.finish(&mut settlements).await,
+                () = self.backend.stop.cancelled(), if !stopping => {
                     stopping = true;
                     if !matches!(timeout(SUBSCRIBE_TIMEOUT, self.cancel(self.number)).await, Ok(Ok(()))) {
                         return Outcome::Lost;
@@ -315,14 +321,14 @@ impl<'a> Subscription<'a> {
                         return outcome;
                     }
                 }
-                first = stream.next(), if self.home.deliveries.is_some() => {
+                first = stream.next(), if self.backend.deliveries.is_some() => {
                     watched.heard();
                     if let Some(Err(error)) = &first {
                         generation.blame(error);
                     }
                     match self.pass_on_all(first, &mut stream) {
                         Streaming::On => {}
-                        Streaming::Ended if stopping => self.home.deliveries = None,
+                        Streaming::Ended if stopping => self.backend.deliveries = None,
                         // The broker has cancelled the consumer: its queue is gone.
                         Streaming::Ended => return Outcome::Lost,
                     }
@@ -387,8 +393,8 @@ impl<'a> Subscription<'a> {
                 settlements: self.settler.clone(),
             },
         );
-        if let Some(deliveries) = &self.home.deliveries {
-            // If the consumer is just now gone, the broker gets it back with the channel.
+        if let Some(deliveries) = &self.backend.deliveries {
+            // If the consumer is gone at this moment, the broker gets it back with the channel.
             let _ = deliveries.send(delivery);
         }
     }
@@ -400,7 +406,7 @@ impl<'a> Subscription<'a> {
         if let Some(pace) = &mut self.pace {
             pace.settled(settlements.len());
         }
-        let leaving = self.home.end.is_cancelled();
+        let leaving = self.backend.end.is_cancelled();
         for (tag, settlement) in settlements.drain(..) {
             // What a consumer that is gone gives back goes with its channel: then the broker keeps the order.
             if settlement == Settlement::Ack || !leaving {

@@ -113,7 +113,7 @@ fn headers_of(amqp: &BasicProperties) -> Vec<(String, Value)> {
     headers
 }
 
-/// Where and why the broker gave a message up last: what it says first in `x-death`, whatever anybody wrote there before, or
+/// Where and why the broker gave a message up last: what it says first in `x-death`, whatever anyone wrote there before, or
 /// in the headers about its first death (<https://www.rabbitmq.com/docs/dlx#effects>).
 fn death(deaths: &AMQPValue) -> Vec<(String, Value)> {
     let AMQPValue::FieldArray(deaths) = deaths else {

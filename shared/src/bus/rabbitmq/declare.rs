@@ -4,12 +4,13 @@
 //! others answer whether a queue is there, and do not bind it for more than a minute, even if it is bound
 //! (RabbitMQ 3.10). If it is gone, so are its bindings, and it is declared anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
+use tokio::sync::watch;
 
 use crate::bus::topology::{Exchange, ExchangeKind as Chooses, Limits, Overflow, Queue, QueueKind, Topology};
 
@@ -21,31 +22,59 @@ const NOT_FOUND: u16 = 404;
 
 /// The names of what this process has declared, and how it was bound. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Declared(Arc<Mutex<HashMap<String, Bound>>>);
+pub(super) struct Declared {
+    known: Arc<Mutex<Known>>,
+    exchanges_lost: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Known {
+    bound: HashMap<String, Bound>,
+    /// What was there once and was gone, until someone asks.
+    lost: HashSet<String>,
+}
 
 /// The bindings of a queue, and those that it had once; none of an exchange.
 type Bound = [Vec<(String, String)>; 2];
 
 impl Declared {
-    fn names(&self) -> std::sync::MutexGuard<'_, HashMap<String, Bound>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        // Nothing under this lock panics half-way through a change.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn knows(&self, name: &str, bound: &Bound) -> bool {
-        self.names().get(name) == Some(bound)
+        self.known().bound.get(name) == Some(bound)
     }
 
     fn add(&self, name: &str, bound: Bound) {
-        self.names().insert(name.to_owned(), bound);
+        self.known().bound.insert(name.to_owned(), bound);
     }
 
     fn remove(&self, name: &str) {
-        self.names().remove(name);
+        let mut known = self.known();
+        if let Some((name, _)) = known.bound.remove_entry(name) {
+            known.lost.insert(name);
+        }
     }
 
     /// An exchange is gone, and everything that was bound to it is bound no more.
     fn clear(&self) {
-        self.names().clear();
+        let mut known = self.known();
+        let all = std::mem::take(&mut known.bound);
+        known.lost.extend(all.into_keys());
+        drop(known);
+        self.exchanges_lost.send_modify(|count| *count += 1);
+    }
+
+    /// Changes when an exchange was gone, and every binding to it: anyone who consumes a queue has to bind it again.
+    pub(super) fn exchanges_lost(&self) -> watch::Receiver<u64> {
+        self.exchanges_lost.subscribe()
+    }
+
+    /// Whether it was gone, or not bound any more, since this was asked last.
+    pub(super) fn take_lost(&self, name: &str) -> bool {
+        self.known().lost.remove(name)
     }
 }
 
@@ -86,9 +115,12 @@ pub(super) async fn topology(
     declared: &Declared,
 ) -> Result<(), DeclareError> {
     for exchange in &topology.exchanges {
+        let was_declared = declared.knows(&exchange.name, &Bound::default());
         if !is_there(connection, &exchange.name, &Bound::default(), declared, Kind::Exchange).await? {
-            // Its bindings went with it.
-            declared.clear();
+            if was_declared {
+                // Its bindings went with it.
+                declared.clear();
+            }
             let channel = open(connection).await?;
             declare_exchange(&channel, exchange).await?;
             leave(&channel).await;
@@ -171,7 +203,7 @@ async fn leave(channel: &Channel) {
 
 async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), DeclareError> {
     let options = ExchangeDeclareOptions {
-        passive: false,     // Whoever starts first makes it.
+        passive: false,     // Anyone who starts first makes it.
         durable: true,      // It outlives a restart of the broker, as the queues do.
         auto_delete: false, // It outlives its last binding.
         internal: false,    // Clients publish to it.
@@ -207,9 +239,9 @@ async fn declare_queue(channel: &Channel, queue: &Queue) -> Result<(), DeclareEr
     let failed = |error| DeclareError::new(&format!("queue {}", queue.name), &error);
     let exclusive = queue.kind == QueueKind::Exclusive;
     let options = QueueDeclareOptions {
-        passive: false,         // Whoever starts first makes it.
+        passive: false,         // Anyone who starts first makes it.
         durable: !exclusive,    // A quorum queue must be; an exclusive one cannot outlive its connection.
-        exclusive,              // Nobody else reads an injector's answers.
+        exclusive,              // No one else reads an injector's answers.
         auto_delete: exclusive, // A quorum queue waits for its consumers.
         nowait: false,          // A refusal must be heard.
     };
@@ -248,7 +280,8 @@ async fn declare_queue(channel: &Channel, queue: &Queue) -> Result<(), DeclareEr
     Ok(())
 }
 
-fn quorum_arguments(limits: &Limits) -> FieldTable {
+/// The arguments of a quorum queue with these limits.
+pub fn quorum_arguments(limits: &Limits) -> FieldTable {
     let mut arguments = FieldTable::default();
     let mut set = |name: &str, value: AMQPValue| {
         arguments.insert(name.into(), value);
@@ -300,4 +333,32 @@ fn quorum_arguments(limits: &Limits) -> FieldTable {
         set("x-overflow", text("drop-head"));
     }
     arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound() -> Bound {
+        [vec![("exchange".to_owned(), "key".to_owned())], Vec::new()]
+    }
+
+    #[test]
+    fn what_was_declared_is_lost_when_its_exchange_is_and_that_is_told_once() {
+        let declared = Declared::default();
+        let mut lost = declared.exchanges_lost();
+        for exchange in ["first", "second"] {
+            declared.add(exchange, Bound::default());
+        }
+        declared.add("queue", bound());
+        assert!(declared.knows("first", &Bound::default()) && declared.knows("queue", &bound()));
+        assert!(!declared.take_lost("queue"));
+        assert!(!lost.has_changed().unwrap());
+        declared.clear();
+        assert!(lost.has_changed().unwrap());
+        lost.mark_unchanged();
+        assert!(!declared.knows("queue", &bound()));
+        assert!(declared.take_lost("queue"));
+        assert!(!declared.take_lost("queue"), "it is told once");
+    }
 }

@@ -1,4 +1,4 @@
-//! How a queue is: whether somebody consumes it, and whether something waits in it.
+//! How a queue is: whether it is there, whether someone consumes it, and whether something waits in it.
 //!
 //! A passive declaration tells (AMQP 0-9-1 §1.7.2.1): it needs no permission, and
 //! changes nothing. For a queue that is not there the broker closes the channel, so
@@ -7,13 +7,14 @@
 use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::FieldTable;
 use tokio::time::timeout;
 
 use super::connection::{Connections, Generation};
 use super::convert::short;
 
-/// Three round trips, on a broker that has much to do. Whoever asks has somebody waiting.
+/// Three round trips, on a broker that has much to do. Anyone who asks has someone waiting.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the queue has a consumer. What cannot be found out is answered with no.
@@ -25,7 +26,22 @@ pub(super) async fn is_consumed(connections: Connections, queue: &str) -> bool {
     matches!(looked, Ok(Ok(Looked { consumers: 1.., .. })))
 }
 
-/// How many AMQP messages wait in each of these queues. One that is not there, or of which nobody says, is left out.
+/// Whether the broker says that there is no such queue (`NOT_FOUND`). What cannot be found out is answered with no.
+pub(super) async fn is_gone(connections: Connections, queue: &str) -> bool {
+    let Some(generation) = connections.borrow().clone() else {
+        return false;
+    };
+    let looked = timeout(LOOK_TIMEOUT, at(&generation, queue)).await;
+    let is_missing = |error: &lapin::Error| match error.kind() {
+        lapin::ErrorKind::ProtocolError(error) => {
+            matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+        }
+        _ => false,
+    };
+    matches!(looked, Ok(Err(error)) if is_missing(&error))
+}
+
+/// How many AMQP messages wait in each of these queues. One that is not there, or of which no one says, is left out.
 pub(super) async fn waiting(connections: Connections, queues: &[String]) -> Vec<(String, u32)> {
     let Some(generation) = connections.borrow().clone() else {
         return Vec::new();
@@ -50,7 +66,7 @@ pub(super) struct Looked {
 /// Looks at a queue.
 ///
 /// # Errors
-/// If it is not there, or nobody says.
+/// If it is not there, or no one says.
 pub(super) async fn at(generation: &Generation, queue: &str) -> lapin::Result<Looked> {
     let Ok(name) = short(queue) else {
         return Ok(Looked::default());

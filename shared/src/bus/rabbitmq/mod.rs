@@ -2,7 +2,7 @@
 //!
 //! Two connections, one to publish and one to consume, because a broker that
 //! runs out of memory blocks a publisher's connection whole, and acknowledgements
-//! must not wait behind it; and two more for whoever has to do with outsiders: one for what they wrote, which may be of any size, and
+//! must not wait behind it; and two more for anyone who has to do with outsiders: one for what they wrote, which may be of any size, and
 //! one for answers into queues that they name, since such a name may cost the connection on which it is used. What is
 //! delivered passes a `sieve`, so that lapin can read all of it. Each connection has a supervisor that connects anew for ever
 //! (`connection`); what lives on a connection is rebuilt with each generation of
@@ -33,6 +33,7 @@ pub use self::access::Access;
 use self::connection::{Connections, Role};
 use self::consume::Prefetch;
 use self::declare::Declared;
+pub use self::declare::quorum_arguments;
 use self::nodes::Nodes;
 use super::batch::{Returning, Unpacking};
 use super::rabbitmq::broker_status::BrokerStatus;
@@ -55,18 +56,21 @@ pub struct RabbitmqConfig {
     /// How many bytes of the body of an outsider's message are read; what is larger is cut off there.
     pub most_body: u64,
     /// Whether what is published at the same time for one of our own queues leaves as one AMQP message, and under which names
-    /// those are; nothing if it does not. It is read in any case.
+    /// those are; none if it does not. It is read in any case.
     pub batches: Option<Names>,
 }
 
 impl RabbitmqConfig {
-    /// What the settings of `program` say, for everybody's topology.
+    /// What the settings of `program` say, for everyone's topology.
     pub fn of_program(program: &str, broker: &BrokerConfig, access: Access) -> Self {
         let names = Names::new(broker.namespace.as_str());
         let mut topology = names.common();
         topology
             .queues
             .extend(names.message_shards(broker.message_shards).skip(1));
+        if broker.connection_events.is_some() {
+            topology.extend(names.events());
+        }
         Self {
             access,
             name: format!("{} {program}", broker.namespace),
@@ -85,7 +89,7 @@ struct Homes {
     consuming: Connections,
     /// For what outsiders wrote.
     receiving: Option<Connections>,
-    /// With a board of its own, that nobody looks at: whether answers to strangers leave is nothing for others to wait for.
+    /// With a board of its own, that no one looks at: whether answers to strangers leave is nothing for others to wait for.
     replying: Option<(Connections, BrokerStatus)>,
 }
 
@@ -147,7 +151,7 @@ impl RabbitmqBus {
         Some(connections.clone())
     }
 
-    /// How many AMQP messages wait in each of these queues, for whoever watches them. One that is not there, or of which the
+    /// How many AMQP messages wait in each of these queues, for anyone who watches them. One that is not there, or of which the
     /// broker does not say, is left out.
     pub async fn waiting(&self, queues: &[String]) -> Vec<(String, u32)> {
         match self.consuming(FilledBy::Us) {
@@ -161,10 +165,11 @@ impl RabbitmqBus {
             .homes()
             .as_ref()
             .and_then(|homes| Unpacking::of(&queue, &homes.returning));
-        let (consumer, home) = Consumer::new(unpacking);
+        let (consumer, backend) = Consumer::new(unpacking);
         if let Some(consuming) = self.consuming(queue.filled_by) {
             let slot = self.board.slot(format!("not yet consuming {}", queue.name));
-            self.tasks.spawn(consume::run(queue, prefetch, home, consuming, slot));
+            self.tasks
+                .spawn(consume::run(queue, prefetch, backend, consuming, slot));
         }
         consumer
     }
@@ -221,13 +226,22 @@ impl Bus for RabbitmqBus {
         })
     }
 
+    fn is_gone<'a>(&'a self, queue: &'a str) -> Looking<'a> {
+        Box::pin(async move {
+            match self.consuming(FilledBy::Us) {
+                Some(consuming) => crate::bus::rabbitmq::has_consumers::is_gone(consuming, queue).await,
+                None => false,
+            }
+        })
+    }
+
     fn link(&self) -> watch::Receiver<Link> {
         self.board.subscribe()
     }
 
     fn close(&self) -> Closing<'_> {
         Box::pin(async {
-            // The supervisors end when nobody holds their connections any more.
+            // The supervisors end when no one holds their connections any more.
             self.homes().take();
             self.tasks.close();
             self.tasks.wait().await;

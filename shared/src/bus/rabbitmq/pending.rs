@@ -38,8 +38,8 @@ impl Sending {
         let properties = to_amqp(&self.message.properties, &self.name, room)?;
         let (exchange, key) = (short(&self.route.exchange)?, short(&self.route.key)?);
         let options = BasicPublishOptions {
-            mandatory: true,  // What no queue takes must come back, or it is silently gone.
-            immediate: false, // RabbitMQ does not know it.
+            mandatory: !self.route.optional, // What no queue takes must come back, or it is silently gone.
+            immediate: false,                // RabbitMQ does not know it.
         };
         let confirm = async {
             channel
@@ -209,7 +209,7 @@ impl Pending {
             if let Some(route) = self.route(id) {
                 match outcome {
                     Ok(()) => refusals.took(route),
-                    Err(PublishError::Refused) if !refusals.believes(route) => {
+                    Err(PublishError::Refused) if !route.foreign && !refusals.believes(route) => {
                         good = good.and(Err(Loss::Refusal));
                         continue;
                     }

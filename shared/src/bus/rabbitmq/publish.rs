@@ -5,7 +5,7 @@
 //! next, in the same order. All of it happens in one task, because two that publish on one
 //! channel can swap delivery tags.
 //!
-//! Something that somebody else wrote may be what costs the channel: what leaves one by one then, and what is given up,
+//! Something that someone else wrote may be what costs the channel: what leaves one by one then, and what is given up,
 //! is for [`Suspicion`] to say.
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ const BURST: usize = 64;
 /// How often patience is looked at: fine beside the seconds that it lasts.
 const PATIENCE_PERIOD: Duration = Duration::from_millis(250);
 /// A node that confirms nothing for so long, though it takes everything, may be cut off from the others. If the next is as
-/// silent, it is the queue, or everybody has too much to do: then it is waited for twice as long, up to eight times.
+/// silent, it is the queue, or everyone has too much to do: then it is waited for twice as long, up to eight times.
 const SILENCE: Duration = Duration::from_secs(10);
 const MOST_DOUBLINGS: u32 = 3;
 /// When a queue that may have no leader is asked again.
@@ -260,7 +260,7 @@ impl PublishTask {
         }
     }
 
-    /// Lets whoever is ready submit too, before a burst leaves. Each waking of lapin's thread costs as much as several
+    /// Lets anyone who is ready submit too, before a burst leaves. Each waking of lapin's thread costs as much as several
     /// publications, and under load most of them can be had for one.
     async fn gather_more(&mut self, burst: &mut Vec<Publication>, room: usize) {
         tokio::task::yield_now().await;
@@ -277,7 +277,7 @@ impl PublishTask {
         apart.map(|publication| self.pending.accept(publication)).collect()
     }
 
-    /// Whether publications leave just now; remembers since when they do not.
+    /// Whether publications leave at the moment; remembers since when they do not.
     fn flowing(&mut self) -> bool {
         let flowing = *self.link.borrow() != Link::Blocked;
         if flowing {

@@ -1,6 +1,6 @@
 //! Which refusals of a queue are believed.
 //!
-//! A queue that is full refuses, and so does one that has no leader just now: RabbitMQ's channels refuse in the name of a
+//! A queue that is full refuses, and so does one that has no leader at the moment: RabbitMQ's channels refuse on behalf of a
 //! quorum queue that they cannot reach yet. So a refusal on a channel through which the queue has not taken anything yet
 //! is believed only when it has gone on for longer than an election takes.
 

@@ -4,9 +4,11 @@
 //! their port is full. `/livez` says that the process runs; restarting it helps
 //! against nothing else. `/readyz` says whether it should get traffic, and why not.
 //! `/metrics` is Prometheus's text. `/credentials` says which keys and certificates are in force, and never what they are. `/console`, where an operator wants it, is a page.
+//! All but the first are guarded from pages of the web.
 
 mod broker;
 mod console;
+pub mod guard;
 mod process;
 mod readiness;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -26,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::guard::{Hosts, of_programs};
 use crate::credentials::Register;
 
 pub use broker::watch_broker;
@@ -49,7 +53,7 @@ pub struct Admin {
 
 impl Admin {
     /// Opens the door at `listen`; with `None` there is none, and only the upkeep of `metrics` runs. The `console` is
-    /// there if one is given.
+    /// there if one is given. Browsers may ask for it by these names, besides addresses and `localhost`.
     ///
     /// # Errors
     /// If the address cannot be listened on.
@@ -59,6 +63,7 @@ impl Admin {
         metrics: PrometheusHandle,
         credentials: Register,
         console: Option<Console>,
+        allowed_hosts: &[String],
     ) -> Result<Self, AdminError> {
         let listener = match listen {
             Some(addr) => Some(
@@ -69,9 +74,10 @@ impl Admin {
             None => None,
         };
         let addr = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let mut app = router(readiness, metrics.clone(), credentials);
+        let hosts = Hosts::new(allowed_hosts);
+        let mut app = router(readiness, metrics.clone(), credentials, hosts.clone());
         if let (Some(console), Some(addr)) = (&console, addr) {
-            app = app.merge(console.guarded_routes());
+            app = app.merge(console.guarded_routes(hosts));
             if !addr.ip().is_loopback() {
                 tracing::warn!(%addr, "the console is unauthenticated: keep this address behind a firewall");
             }
@@ -151,12 +157,13 @@ async fn upkeep(metrics: PrometheusHandle) {
     }
 }
 
-fn router(readiness: Readiness, metrics: PrometheusHandle, credentials: Register) -> Router {
+fn router(readiness: Readiness, metrics: PrometheusHandle, credentials: Register, hosts: Hosts) -> Router {
     Router::new()
-        .route("/livez", get(async || "ok\n"))
         .route("/credentials", get(async move || Json(credentials.rows())))
         .route("/readyz", get(readyz).with_state(readiness.clone()))
         .route("/metrics", get(exposition).with_state((metrics, readiness)))
+        .layer(middleware::from_fn_with_state(hosts, of_programs))
+        .route("/livez", get(async || "ok\n"))
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {

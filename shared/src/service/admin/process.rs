@@ -1,6 +1,6 @@
 //! What the operating system says of this process, under the names that Prometheus's own libraries use.
 //!
-//! It is read when somebody asks for the metrics, from `/proc`; where there is none, there is nothing to tell.
+//! It is read when someone asks for the metrics, from `/proc`; where there is none, there is nothing to tell.
 
 use std::fs;
 

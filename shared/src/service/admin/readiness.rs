@@ -68,12 +68,12 @@ impl Readiness {
     }
 
     fn lock(&self) -> MutexGuard<'_, Checks> {
-        // Whoever panicked while holding it left whole values behind.
+        // The one who panicked while holding it left whole values behind.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Says how one check stands. Dropped, the check fails for good: nobody looks after it any more.
+/// Says how one check stands. Dropped, the check fails for good: no one looks after it any more.
 #[derive(Debug)]
 pub struct CheckHandle {
     name: &'static str,
@@ -86,7 +86,7 @@ impl CheckHandle {
         self.set(Ok(()));
     }
 
-    /// It is not, for this reason. The reason is shown to whoever can reach the admin port: no secrets.
+    /// It is not, for this reason. The reason is shown to anyone who can reach the admin port: no secrets.
     pub fn failing(&self, reason: impl Into<String>) {
         self.set(Err(reason.into()));
     }

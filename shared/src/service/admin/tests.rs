@@ -16,17 +16,28 @@ async fn door() -> Door {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || metrics::counter!("knocks_total").increment(3));
     let listen = Some("127.0.0.1:0".parse().unwrap());
-    let admin = Admin::bind(listen, readiness.clone(), recorder.handle(), Register::default(), None)
-        .await
-        .unwrap();
+    let admin = Admin::bind(
+        listen,
+        readiness.clone(),
+        recorder.handle(),
+        Register::default(),
+        None,
+        &[],
+    )
+    .await
+    .unwrap();
     Door { admin, readiness }
 }
 
 impl Door {
     /// The status and the whole answer to a GET of `path`.
     async fn get(&self, path: &str) -> (u16, String) {
+        self.ask(path, "Host: 127.0.0.1\r\n").await
+    }
+
+    async fn ask(&self, path: &str, headers: &str) -> (u16, String) {
         let mut socket = TcpStream::connect(self.admin.addr().unwrap()).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\n{headers}\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();
@@ -107,7 +118,7 @@ async fn after_shutdown_it_ends_even_with_an_idle_connection_open() {
 #[tokio::test]
 async fn without_an_address_there_is_no_door_but_it_ends_alike() {
     let handle = PrometheusBuilder::new().build_recorder().handle();
-    let admin = Admin::bind(None, Readiness::new(), handle, Register::default(), None)
+    let admin = Admin::bind(None, Readiness::new(), handle, Register::default(), None, &[])
         .await
         .unwrap();
     assert_eq!(admin.addr(), None);
@@ -122,8 +133,25 @@ async fn an_address_in_use_is_named_in_the_error() {
     let door = door().await;
     let taken = door.admin.addr();
     let handle = PrometheusBuilder::new().build_recorder().handle();
-    let error = Admin::bind(taken, Readiness::new(), handle, Register::default(), None)
+    let error = Admin::bind(taken, Readiness::new(), handle, Register::default(), None, &[])
         .await
         .unwrap_err();
     assert!(error.to_string().contains(&taken.unwrap().to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_page_of_the_web_reads_nothing_but_that_the_process_lives() {
+    let door = door().await;
+    for path in ["/metrics", "/readyz", "/credentials"] {
+        for (headers, status) in [
+            ("Host: evil.example:9090\r\n", 421),
+            ("Host: 127.0.0.1\r\nOrigin: http://evil.example\r\n", 403),
+            ("Host: 127.0.0.1:9090\r\n", 200),
+            ("Host: localhost\r\n", 200),
+            ("", 200),
+        ] {
+            assert_eq!(door.ask(path, headers).await.0, status, "{path} {headers}");
+        }
+    }
+    assert_eq!(door.ask("/livez", "Host: evil.example\r\n").await.0, 200);
 }

@@ -8,7 +8,7 @@ use super::ENV_PREFIX;
 /// Where a text came from; later ones win.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// No one set it.
     Default,
     /// The TOML file at this path.
     File(PathBuf),

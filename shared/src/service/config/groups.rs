@@ -16,10 +16,11 @@ use crate::credentials::ClientTlsFiles;
 crate::settings! {
     /// The broker, and our place in it. All terminators and workers of one deployment agree on these.
     pub struct BrokerConfig {
-        /// The RabbitMQ broker, `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. List several nodes of one
-        /// cluster, comma separated, and another is tried when one is down. A connection sends a heartbeat every 5 s and is
-        /// closed after 10 s of silence; `?heartbeat=SECONDS` at the end of a URL changes that. In a configuration file,
-        /// user and password may change while the program runs; the rest may not.
+        /// The RabbitMQ broker, `amqp://user:password@host:port/vhost`, or `amqps://` for TLS; an IPv6 address goes in
+        /// brackets, `amqp://[::1]:5672/%2f`. List several nodes of one cluster, comma separated, and another is tried when
+        /// one is down. A connection sends a heartbeat every 5 s and is closed after 10 s of silence; `?heartbeat=SECONDS`
+        /// at the end of a URL changes that. In a configuration file, user and password may change while the program runs;
+        /// the rest may not.
         pub amqp_url: OneOrMore<AmqpUrl> = "amqp://127.0.0.1:5672/%2f",
         /// A file with the name of the broker's user, one line; it replaces the user in `amqp-url`. It is read again when
         /// it changes.
@@ -50,6 +51,12 @@ crate::settings! {
         /// take from all of them: from as many as this says, and from those beyond that they find on the broker, at their start and
         /// every 30 s. So raise it on the workers first. Nothing is lost when it changes.
         pub message_shards: u16 = "1" in "1"..="16",
+        /// Whether what happens to connections (opened, authenticated, closed and more) is published to the topic exchange
+        /// `<namespace>.events`, for presence, webhooks or an audit log. Terminators publish it; workers do so for the
+        /// connections of a terminator that was lost, so turn it on for both, workers first. `on` has each event in an AMQP
+        /// message of its own; `batched` has those of the same kind that happen within 20 ms in one, as a JSON array, which
+        /// costs a fraction.
+        pub connection_events: Option<EventForm> = "off",
     }
 }
 
@@ -85,6 +92,16 @@ crate::choice! {
     }
 }
 
+crate::choice! {
+    /// In which messages what happens to connections is told.
+    pub enum EventForm {
+        /// Each event in one of its own.
+        On = "on",
+        /// Those of one kind that happen at the same time in one.
+        Batched = "batched",
+    }
+}
+
 impl BrokerConfig {
     /// How we show ourselves to the broker, and whom we believe.
     pub fn tls_files(&self) -> ClientTlsFiles {
@@ -106,7 +123,7 @@ impl BrokerConfig {
         tls_conflicts(tls, "amqp-url", "amqps://", has_tls)
     }
 
-    /// Under which names messages travel together; nothing if they never do.
+    /// Under which names messages travel together; none if they never do.
     pub fn batches(&self) -> Option<Names> {
         match self.batch {
             Batch::Off => None,

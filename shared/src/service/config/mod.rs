@@ -12,7 +12,7 @@
 //! from and what would be right.
 //!
 //! Nothing here touches the process: [`load`] is told the arguments and the
-//! environment. [`load_or_exit_code`] is the edge for a `main`.
+//! environment.
 
 mod settings;
 
@@ -26,13 +26,14 @@ mod url;
 mod value;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 pub use error::{ConfigError, ConfigErrors, Conflict, Origin};
-pub use groups::{Batch, BrokerConfig, LogConfig, LogFilter, LogFormat, Namespace, TraceConfig, tls_conflicts};
+pub use groups::{
+    Batch, BrokerConfig, EventForm, LogConfig, LogFilter, LogFormat, Namespace, TraceConfig, tls_conflicts,
+};
 pub use names::{EVERY_SETTING, is_a_setting, nearest};
 pub use print::{command, reference, section};
-pub use sources::{Given, text_in};
+pub use sources::{Given, text_in, texts_in};
 pub use units::{Share, Size};
 pub use url::{AmqpUrl, OtlpUrl, redacted};
 pub use value::{Bounded, OneOrMore, Value};
@@ -44,7 +45,7 @@ pub struct Setting {
     pub name: String,
     /// The environment variable: `COUNTERSIGN_MAX_DELIVERIES`.
     pub env: String,
-    /// The text it has where nobody sets it; `None` if somebody must.
+    /// The text it has where no one sets it; `None` if someone must.
     pub default: Option<&'static str>,
     /// The least and the greatest value, where there are such.
     pub range: Option<(&'static str, &'static str)>,
@@ -136,29 +137,55 @@ pub fn load<T: Config>(
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded<T>, ConfigErrors> {
     let settings = T::settings();
-    let (flags, mut errors) = sources::flags(T::PROGRAM.name, &settings, args);
-    match flags.asked {
+    let (flags, errors) = sources::flags(T::PROGRAM.name, &settings, args);
+    let asked = flags.asked;
+    match asked {
         Some(sources::Asked::Help) => return Ok(Loaded::Print(print::help::<T>())),
         Some(sources::Asked::Version) => return Ok(Loaded::Print(print::version(&T::PROGRAM))),
         Some(sources::Asked::PrintConfig) | None => {}
     }
-    let (environment, file_of_env, wrong) = sources::environment(&settings, env);
+    let mut given = gather(&settings, flags, errors, env);
+    let config = read_and_check::<T>(&mut given)?;
+    Ok(match asked {
+        Some(_) => Loaded::Print(print::in_force(&config.show(), &given)),
+        None => Loaded::Run(config),
+    })
+}
+
+/// In which form to tell what is wrong with these sources: as the program would have logged, if they say how. A person who asks for
+/// something to be printed reads text.
+pub fn log_format<T: Config>(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> LogFormat {
+    let settings = T::settings();
+    let (flags, errors) = sources::flags(T::PROGRAM.name, &settings, args);
+    if flags.asked.is_some() {
+        return LogFormat::Text;
+    }
+    let mut given = gather(&settings, flags, errors, env);
+    given.value("log_format").unwrap_or(LogFormat::Text)
+}
+
+/// What all sources give, later ones over earlier ones, and what is wrong with it.
+fn gather(
+    settings: &[Setting],
+    flags: sources::Flags,
+    mut errors: Vec<ConfigError>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Given {
+    let (environment, file_of_env, wrong) = sources::environment(settings, env);
     errors.extend(wrong);
-    let mut given = Given::defaults(&settings);
+    let mut given = Given::defaults(settings);
     if let Some(path) = flags.file.or(file_of_env) {
-        let (texts, wrong) = sources::file(&settings, &path);
+        let (texts, wrong) = sources::file(settings, &path);
         errors.extend(wrong);
         given.overlay(texts);
     }
     given.overlay(environment);
     given.overlay(flags.texts);
     given.record(errors);
-
-    let config = read_and_check::<T>(&mut given)?;
-    Ok(match flags.asked {
-        Some(_) => Loaded::Print(print::in_force(&config.show(), &given)),
-        None => Loaded::Run(config),
-    })
+    given
 }
 
 /// A configuration of defaults but for `texts`, pairs of a setting's name and its value.
@@ -178,27 +205,6 @@ pub fn from_pairs<'a, T: Config>(texts: impl IntoIterator<Item = (&'a str, &'a s
         }
     }
     read_and_check(&mut given)
-}
-
-/// Loads from this process's own arguments and environment.
-///
-/// # Errors
-/// The status to exit with, everything having been printed: 0 after `--help` and its like, 2 if the
-/// configuration is wrong.
-pub fn load_or_exit_code<T: Config>(args: impl IntoIterator<Item = OsString>) -> Result<T, ExitCode> {
-    use std::io::Write;
-    match load(args, std::env::vars_os()) {
-        Ok(Loaded::Run(config)) => Ok(config),
-        Ok(Loaded::Print(text)) => {
-            // A reader that has gone away (`--help | head -1`) is no failure.
-            let _ = std::io::stdout().lock().write_all(text.as_bytes());
-            Err(ExitCode::SUCCESS)
-        }
-        Err(errors) => {
-            let _ = writeln!(std::io::stderr().lock(), "{errors}");
-            Err(ExitCode::from(super::exit_status::EXIT_CONFIG))
-        }
-    }
 }
 
 fn read_and_check<T: Config>(given: &mut Given) -> Result<T, ConfigErrors> {

@@ -95,9 +95,9 @@ macro_rules! settings {
 /// shared::choice! {
 ///     /// How wide the gate stands open.
 ///     pub enum Opening {
-///         /// Nobody passes.
+///         /// No one passes.
 ///         Shut = "shut",
-///         /// Everybody passes.
+///         /// Everyone passes.
 ///         Wide = "wide",
 ///     }
 /// }

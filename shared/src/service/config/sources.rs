@@ -315,6 +315,20 @@ pub fn text_in(content: &[u8], setting: &str) -> Result<String, String> {
     text_of(value).map_err(str::to_owned)
 }
 
+/// The texts of all settings in a configuration file, by their present names, for a program that has some of them only.
+///
+/// # Errors
+/// Why there are none; it repeats nothing of the file.
+pub fn texts_in(path: &Path) -> Result<Vec<(String, String)>, String> {
+    let content = read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let table: toml::Table = content.parse().map_err(|error| not_toml(&content, &error))?;
+    let text = |(name, value): (String, toml::Value)| {
+        let text = text_of(&value).map_err(|want| format!("{name}: {want}"))?;
+        Ok((current(&name).to_owned(), text))
+    };
+    table.into_iter().map(text).collect()
+}
+
 /// The text of a TOML value: what one would write into the environment for it.
 fn text_of(value: &toml::Value) -> Result<String, &'static str> {
     match value {

@@ -1,6 +1,7 @@
 //! Addresses of services: URLs that may carry a password, and never show it.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -21,12 +22,12 @@ pub struct AmqpUrl {
 }
 
 impl AmqpUrl {
-    /// The address as it was written, password and all: for whoever connects.
+    /// The address as it was written, password and all: for anyone who connects.
     pub fn expose(&self) -> &str {
         &self.text
     }
 
-    /// The address taken apart, password and all: for whoever connects.
+    /// The address taken apart, password and all: for anyone who connects.
     pub fn uri(&self) -> &AMQPUri {
         &self.uri
     }
@@ -43,12 +44,9 @@ impl Value for AmqpUrl {
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = || "a URL such as `amqp://user:password@host:5672/%2f`, or `amqps://…` for TLS".to_owned();
         let host = host(text).ok_or_else(wanted)?;
-        // The parser below takes "no host" and an IPv6 address for `localhost`: both would connect to another broker.
+        // The parser below takes "no host" for `localhost`, which is another broker.
         if host.is_empty() {
             return Err("a URL that names its host, such as `amqp://localhost:5672/%2f`".to_owned());
-        }
-        if host.starts_with('[') {
-            return Err("a host name or an IPv4 address (an IPv6 address needs a name here)".to_owned());
         }
         if has_stray_at(text) {
             return Err(
@@ -56,7 +54,7 @@ impl Value for AmqpUrl {
             );
         }
         // Its complaint may repeat the URL, so it is not passed on.
-        let uri = AMQPUri::from_str(text).map_err(|_| wanted())?;
+        let uri = parsed(text).ok_or_else(wanted)?;
         if uri.vhost.is_empty() {
             return Err("a virtual host after the last `/`; the usual one, `/`, is written `%2f`".to_owned());
         }
@@ -137,6 +135,25 @@ fn has_stray_at(url: &str) -> bool {
     authority(url).is_some_and(|authority| url[authority.end..].contains('@'))
 }
 
+/// The parts of a broker's address. The parser takes an IPv6 address for `localhost`, so it is given a name in its place.
+fn parsed(text: &str) -> Option<AMQPUri> {
+    let authority = authority(text)?;
+    let at = text[authority.clone()].rfind('@');
+    let start = at.map_or(authority.start, |at| authority.start + at + 1);
+    let Some(bracketed) = text[start..authority.end].strip_prefix('[') else {
+        return AMQPUri::from_str(text).ok();
+    };
+    let (address, port) = bracketed.split_once(']')?;
+    let address: Ipv6Addr = address.parse().ok()?;
+    if !(port.is_empty() || port.starts_with(':')) {
+        return None;
+    }
+    let (before, behind) = (&text[..start], &text[authority.end..]);
+    let mut uri = AMQPUri::from_str(&format!("{before}ipv6{port}{behind}")).ok()?;
+    uri.authority.host = address.to_string();
+    Some(uri)
+}
+
 /// The host of a URL, empty if it names none, without the port; `None` if this is no URL.
 fn host(url: &str) -> Option<&str> {
     let authority = &url[authority(url)?];
@@ -190,6 +207,19 @@ mod tests {
             (url.uri().authority.host.as_str(), url.uri().vhost.as_str()),
             ("127.0.0.1", "/")
         );
+        for (text, host, port) in [
+            ("amqp://[::1]:5673/%2f", "::1", 5_673),
+            ("amqp://u:p%5B@[2001:DB8::0:7]/v", "2001:db8::7", 5_672),
+            ("amqps://u:p@[::1]", "::1", 5_671),
+        ] {
+            let url = AmqpUrl::parse(text).unwrap();
+            let authority = &url.uri().authority;
+            assert_eq!((authority.host.as_str(), authority.port), (host, port), "{text}");
+            assert_eq!(url.expose(), text);
+        }
+        let url = AmqpUrl::parse("amqp://u:p%5B@[::1]:5672/%2f").unwrap();
+        assert_eq!(url.uri().authority.userinfo.password, "p[");
+        assert_eq!(url.to_string(), "amqp://u:***@[::1]:5672/%2f");
         for wrong in [
             "",
             "localhost",
@@ -210,7 +240,13 @@ mod tests {
             "amqp:///%2f",
             "amqp://u:p@/%2f",
             "amqp://:5672",
-            "amqp://[::1]:5672/%2f",
+            "amqp://[localhost]:5672/%2f",
+            "amqp://[::1]5672/%2f",
+            "amqp://u:p@h[::1]:5672/%2f",
+            "amqp://[::1",
+            "amqp://u:[::1]",
+            "amqp://[::1]:port/%2f",
+            "amqp://[127.0.0.1]:5672/%2f",
         ] {
             assert!(AmqpUrl::parse(wrong).is_err(), "{wrong}");
         }

@@ -1,6 +1,6 @@
 //! The way of a log's lines to standard error, which may take none: a log collector that hangs, a terminal that is paused.
 //!
-//! Whoever logs must not wait for that, or the work would stop with its log. So lines go into a queue with a bound, which one
+//! Anyone who logs must not wait for that, or the work would stop with its log. So lines go into a queue with a bound, which one
 //! thread of its own empties; what finds it full is dropped and counted, and when there is room again a line says how many.
 
 use std::io::{self, Write};
@@ -48,7 +48,7 @@ impl Backlog {
         true
     }
 
-    /// All that waits, and how many lines after it were dropped; nothing if there is nothing.
+    /// All that waits, and how many lines after it were dropped; none if there is nothing.
     fn take(&mut self) -> Option<(Vec<u8>, u64)> {
         self.is_writing = !(self.waiting.is_empty() && self.dropped == 0);
         let taken = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.dropped));
@@ -83,7 +83,7 @@ impl Lines {
             if dropped > 0 {
                 bytes.extend_from_slice(tell(dropped).as_bytes());
             }
-            // Whoever closed standard error does not want to know.
+            // The one who closed standard error does not want to know.
             let _ = out.write_all(&bytes).and_then(|()| out.flush());
             self.lock().is_writing = false;
             self.0.changed.notify_all();

@@ -5,6 +5,7 @@
 //! write tokens to a disk: so beside the filter of the settings stands a second
 //! one that no setting reaches.
 
+mod help;
 mod lines;
 
 use std::io::{self, IsTerminal, Write};
@@ -14,11 +15,10 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterExt, Targets};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::{Identity, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::layer::SubscriberExt;
 
 use super::config::{LogConfig, LogFormat};
 use super::telemetry::lines::Lines;
@@ -33,13 +33,13 @@ const LATENCY_BUCKETS_SECONDS: [f64; 17] = [
 /// Telemetry could not be started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TelemetryError {
-    /// Somebody else logs in this process already.
+    /// Someone else logs in this process already.
     #[error("cannot start the log: another one is installed in this process")]
     Log,
     /// There is no thread that could write it.
     #[error("cannot start the log: its thread cannot be started")]
     Thread,
-    /// Somebody else gathers metrics in this process already.
+    /// Someone else gathers metrics in this process already.
     #[error("cannot start the metrics: {0}")]
     Metrics(String),
 }
@@ -57,17 +57,6 @@ static LOG: OnceLock<Log> = OnceLock::new();
 /// # Errors
 /// If something else was installed as the log before.
 pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
-    init_beside(config, nothing())
-}
-
-/// As [`init`], and `layer` is told of everything that its own filter lets through, logged or not.
-///
-/// # Errors
-/// As [`init`].
-pub fn init_beside<L>(config: &LogConfig, layer: L) -> Result<(), TelemetryError>
-where
-    L: Layer<Registry> + Send + Sync,
-{
     let ansi = std::io::stderr().is_terminal();
     let format = config.log_format;
     let tell = match format {
@@ -80,18 +69,12 @@ where
         writer: queue.clone(),
         ansi,
     };
-    let subscriber = subscriber(config, writer, ansi, layer);
+    let subscriber = subscriber(config, writer, ansi);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Log)?;
     // Who was first has installed the subscriber, too.
     let _ = LOG.set(Log { lines, format });
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
-}
-
-/// A layer that is told of nothing. One without a filter would be interested in everything, and each event be looked at by
-/// all layers, although none logs it.
-fn nothing<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> + Send + Sync {
-    Identity::new().with_filter(LevelFilter::OFF)
 }
 
 fn dropped_as_text(dropped: u64) -> String {
@@ -119,14 +102,14 @@ pub fn writes_json() -> bool {
     LOG.get().is_some_and(|log| log.format == LogFormat::Json)
 }
 
-/// Has the metrics say which program this is, of which version. For whoever has asked for [`metrics()`].
+/// Has the metrics say which program this is, of which version. For the one who has asked for [`metrics()`].
 pub fn tell_version(program: &'static str, version: &'static str) {
     metrics::gauge!("countersign_build_info", "program" => program, "version" => version).set(1.0);
 }
 
 /// Starts gathering metrics, or gives the handle again: one recorder serves the whole process.
 ///
-/// Whoever holds the handle runs its upkeep, as [`Admin`](crate::service::admin::Admin) does.
+/// Anyone who holds the handle runs its upkeep, as [`Admin`](crate::service::admin::Admin) does.
 ///
 /// # Errors
 /// If something else was installed as the recorder before.
@@ -139,6 +122,7 @@ fn install_recorder() -> Result<PrometheusHandle, TelemetryError> {
     let handle = builder()?
         .install_recorder()
         .map_err(|error| TelemetryError::Metrics(error.to_string()))?;
+    help::describe();
     lines::count_from_zero();
     Ok(handle)
 }
@@ -193,19 +177,16 @@ fn never_logged() -> Targets {
     ])
 }
 
-fn subscriber<W, L>(config: &LogConfig, writer: W, ansi: bool, beside: L) -> impl Subscriber + Send + Sync + use<W, L>
+fn subscriber<W>(config: &LogConfig, writer: W, ansi: bool) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-    L: Layer<Registry> + Send + Sync,
 {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let layer = match config.log_format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    tracing_subscriber::registry()
-        .with(beside)
-        .with(layer.with_filter(config.log_filter.filter().and(never_logged())))
+    tracing_subscriber::registry().with(layer.with_filter(config.log_filter.filter().and(never_logged())))
 }
 
 /// Tells where a panic happened, but not its message: that may quote the data it stumbled over.
@@ -250,7 +231,7 @@ mod tests {
             log_filter: LogFilter::parse(log).unwrap(),
             log_format,
         };
-        tracing::subscriber::with_default(subscriber(&config, move || writer.clone(), false, Identity::new()), act);
+        tracing::subscriber::with_default(subscriber(&config, move || writer.clone(), false), act);
         String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -292,7 +273,7 @@ mod tests {
             log_format: LogFormat::Text,
         };
         // Below this level an event costs one comparison, wherever it is.
-        let alone = subscriber(&config, std::io::sink, false, nothing());
+        let alone = subscriber(&config, std::io::sink, false);
         assert_eq!(alone.max_level_hint(), Some(LevelFilter::INFO));
     }
 

@@ -1,7 +1,7 @@
 //! The way out: spans wait in a bounded queue, and leave in batches for the collector.
 //!
 //! The batches are the SDK's, made on a thread of its own; each request runs on our
-//! runtime. Whoever ends a span waits for neither. While the collector is away,
+//! runtime. Anyone who ends a span waits for neither. While the collector is away,
 //! what does not fit in the queue is dropped; all of it is counted, and one line
 //! in the log says that it has begun, and one that it is over.
 

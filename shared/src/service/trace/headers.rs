@@ -17,10 +17,10 @@ pub const TRACESTATE: &str = "tracestate";
 
 /// 55 bytes in the version that is known; later ones may be longer.
 const MAX_TRACEPARENT_BYTES: usize = 128;
-/// What §3.3.1.5 asks everybody to carry.
+/// What §3.3.1.5 asks everyone to carry.
 const MAX_TRACESTATE_BYTES: usize = 512;
 
-/// Where in which trace the sender of a message was; nothing if it does not say so, or not well.
+/// Where in which trace the sender of a message was; none if it does not say so, or not well.
 pub fn read(properties: &Properties) -> Option<SpanContext> {
     properties.header(TRACEPARENT)?;
     of(&Came(properties))
@@ -37,7 +37,7 @@ fn of(carrier: &dyn Extractor) -> Option<SpanContext> {
     context.is_valid().then_some(context)
 }
 
-/// A drawn span as one text, a `traceparent`; nothing if it is none.
+/// A drawn span as one text, a `traceparent`; none if it is none.
 pub fn to_text() -> Option<String> {
     let drawn = Context::map_current(|context| context.span().span_context().is_sampled());
     drawn
@@ -47,7 +47,7 @@ pub fn to_text() -> Option<String> {
         .map(|(_, text)| text)
 }
 
-/// What is to be said to whoever is asked from here, as names and texts: headers of HTTP as well as of AMQP. Nothing if
+/// What is to be said to anyone who is asked from here, as names and texts: headers of HTTP as well as of AMQP. None if
 /// what goes on here is in no trace.
 pub fn pairs() -> Vec<(&'static str, String)> {
     Context::map_current(written)

@@ -7,12 +7,12 @@
 //! headers of W3C Trace Context ([`headers`]).
 //!
 //! Terminators draw; workers follow what came through `<ns>.internal`, which only
-//! terminators can write to. What anybody else brings is followed within a limit.
+//! terminators can write to. What anyone else brings is followed within a limit.
 //! What clients say in a socket has no say at all.
 //!
 //! No token, no payload and no subject is in any span: people are told apart by
 //! their identity's tag. Spans leave by [`export`](self): a bounded queue, a thread
-//! of its own, and nobody waits for it.
+//! of its own, and no one waits for it.
 
 mod export;
 pub mod headers;
@@ -29,7 +29,7 @@ use opentelemetry::{Context, InstrumentationScope};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
 pub use opentelemetry::KeyValue;
-pub use opentelemetry::trace::{SpanContext, SpanKind, TraceState};
+pub use opentelemetry::trace::{SpanContext, SpanKind, TraceId, TraceState};
 
 use super::chance;
 use super::config::{Program, Share, TraceConfig};
@@ -59,7 +59,7 @@ impl Tracer {
     pub const OFF: Self = Self(None);
 
     /// As the settings have it, for one `instance` of a program. It must be called within a tokio runtime, and
-    /// waits for nobody.
+    /// waits for no one.
     ///
     /// # Errors
     /// If there is no way to the collector, whether it is there or not.
@@ -111,7 +111,7 @@ impl Tracer {
         parent.map_or(Span::NONE, |parent| self.follow(parent, name, kind))
     }
 
-    /// Goes on with what somebody else has begun. Of what they want traced, so much is in a second; the rest is only
+    /// Goes on with what someone else has begun. Of what they want traced, so much is in a second; the rest is only
     /// handed on, as not drawn.
     pub fn follow_foreign(&self, parent: SpanContext, name: &'static str, kind: SpanKind) -> Span {
         let Some(inner) = &self.0 else { return Span::NONE };
@@ -140,7 +140,7 @@ impl Tracer {
     }
 }
 
-/// The same place in the same trace, of which nobody is to record more.
+/// The same place in the same trace, of which no one is to record more.
 fn undrawn(context: &SpanContext) -> SpanContext {
     let state = context.trace_state().clone();
     SpanContext::new(
@@ -164,7 +164,7 @@ impl Inner {
     }
 }
 
-/// A tracer that nobody has ended (its program died of an error) must not hold up whoever drops it.
+/// A tracer that no one has ended (its program died of an error) must not hold up anyone who drops it.
 impl Drop for Inner {
     fn drop(&mut self) {
         let provider = self.provider.clone();

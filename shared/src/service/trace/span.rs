@@ -3,7 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use opentelemetry::trace::{FutureExt, Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _};
+use opentelemetry::trace::{
+    FutureExt, Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TraceId, Tracer as _,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::SdkTracer;
 use tracing::Instrument;
@@ -33,7 +35,7 @@ impl Span {
         Self(Some(Box::new(parent.with_value(Maker(tracer.clone())).with_span(span))))
     }
 
-    /// Nothing is traced here, but whoever comes later is to know what was decided.
+    /// Nothing is traced here, but anyone who comes later is to know what was decided.
     pub(super) fn handed_on(parent: Context) -> Self {
         Self(Some(Box::new(parent)))
     }
@@ -45,18 +47,18 @@ impl Span {
             .map_or(Self::NONE, |context| child_of(context, name, kind))
     }
 
-    /// Where in which trace it is, for others to go on with it; nothing if there is none.
+    /// Where in which trace it is, for others to go on with it; none if there is none.
     pub fn context(&self) -> Option<SpanContext> {
         Some(self.0.as_ref()?.span().span_context().clone())
     }
 
-    /// The trace's name, for the log; nothing if this is not traced.
-    pub fn trace_id(&self) -> Option<impl std::fmt::Display + use<>> {
+    /// The trace's name, for the log; none if this is not traced.
+    pub fn trace_id(&self) -> Option<TraceId> {
         let context = self.context().filter(SpanContext::is_sampled)?;
         Some(context.trace_id())
     }
 
-    /// Says more of it. What is to be said is made only if somebody hears it.
+    /// Says more of it. What is to be said is made only if someone hears it.
     pub fn describe<const N: usize>(&self, attributes: impl FnOnce() -> [KeyValue; N]) {
         if let Some(context) = self.recording() {
             context.span().set_attributes(attributes());
@@ -106,7 +108,7 @@ impl Drop for Span {
     }
 }
 
-/// Something within what is going on here; nothing if that is not traced.
+/// Something within what is going on here; none if that is not traced.
 pub fn child(name: &'static str, kind: SpanKind) -> Span {
     current().map_or(Span::NONE, |context| child_of(&context, name, kind))
 }

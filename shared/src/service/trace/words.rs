@@ -3,7 +3,7 @@
 use opentelemetry::KeyValue;
 
 /// Which message of which connection: `<terminator>.<connection>.<sequence>`.
-pub const STAMP: &str = "messaging.message.conversation_id";
+pub const CONVERSATION_ID: &str = "messaging.message.conversation_id";
 /// Of the body.
 pub const BODY_SIZE: &str = "messaging.message.body.size";
 /// The tag of an identity: by it people are told apart, and not named.

@@ -2,7 +2,7 @@
 //!
 //! | header | |
 //! |---|---|
-//! | `clocks` | three numbers with `/` between them, in milliseconds: when the question was received, as it says itself; when it was answered, by the worker's clock; and how long a token counts after its `exp` |
+//! | `clocks` | three numbers with `/` between them, in milliseconds: when the request was received, as it says itself; when it was answered, by the worker's clock; and how long a token counts after its `exp` |
 //!
 //! The two lie on two clocks, and one comes before the other: so a terminator learns how far its own may be from the worker's.
 
@@ -17,7 +17,7 @@ const CLOCKS: &str = "clocks";
 /// Of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clocks {
-    /// When the question was received, as it says.
+    /// When the request was received, as it says.
     pub asked: Timestamp,
     /// When it was answered, by the worker's clock.
     pub answered: Timestamp,
@@ -37,7 +37,7 @@ impl Clocks {
         properties.headers.push((CLOCKS.to_owned(), Value::Text(text)));
     }
 
-    /// What an answer tells; nothing if it does not.
+    /// What an answer tells; none if it does not.
     pub fn read(properties: &Properties) -> Option<Self> {
         let text = text(properties, CLOCKS).ok().flatten()?;
         let mut numbers = text.split('/').map(|number| number.parse().ok());

@@ -1,4 +1,4 @@
-//! What a worker has a terminator do for a connection, that nobody on it has asked.
+//! What a worker has a terminator do for a connection, that no one on it has asked.
 //!
 //! | `type` | header | |
 //! |---|---|---|
@@ -8,7 +8,7 @@
 //! | | `outcome-of` | of which of the many subjects that the push named |
 //! | | `connections` | to how many live connections a push was sent |
 //! | | `no-live-recipient` | no live connection of the identity has it: any that comes may have it |
-//! | | `asked-by` | it answers that connection's question, and is for whoever has taken over from it at most; absent: it is a push, or a word of our own |
+//! | | `asked-by` | it answers that connection's request, and is for the one who has taken over from it at most; absent: it is a push, or a word of our own |
 //! | | `released` | it comes out of a hold, so it may go back there: its client is not closed for reading too slowly |
 //! | | `fetched` | the connection has asked for it, so it goes before what has arrived meanwhile |
 //! | | `since-ms`, `until-ms` | when it was first given to us, exactly, and until when it may be held, if its producer has said so |
@@ -16,6 +16,8 @@
 //! | `wake` | `from` | something is held that the connection may ask for: of that connection; else answers that are its own by now, or what is for its identity |
 //! | `replaced` | | another connection has taken over from it: it is to be closed |
 //! | `entered` | | the store knows of it: the terminator need not announce it again |
+//! | `over-limit` | `identity` | that identity has more connections than it may have, and this is the oldest: it is to be closed; if it is gone, this is returned |
+//! | `check` | `identity` | if it is gone, this is returned; it counts as one of that identity until then |
 //!
 //! `correlation_id` is the connection, `timestamp` when what is written was first
 //! given to us, in seconds.
@@ -33,6 +35,8 @@ const TYPE_FETCHED: &str = "fetched";
 const TYPE_WAKE: &str = "wake";
 const TYPE_REPLACED: &str = "replaced";
 const TYPE_ENTERED: &str = "entered";
+const TYPE_OVER_LIMIT: &str = "over-limit";
+const TYPE_CHECK: &str = "check";
 
 const FOR: &str = "identity";
 const OUTCOME_TO: &str = "outcome-to";
@@ -71,6 +75,16 @@ pub enum Command {
     Replaced,
     /// The store knows of it: its terminator, which has announced it, need not do so again.
     Entered,
+    /// Its identity has more connections than it may have, and this is the oldest: it is to be closed. If it is gone, this is returned.
+    OverLimit {
+        /// Which.
+        identity: IdentityTag,
+    },
+    /// If it is gone, this is returned: it counts as a connection of that identity until then.
+    Check {
+        /// Which.
+        identity: IdentityTag,
+    },
 }
 
 /// A text for a connection.
@@ -78,15 +92,15 @@ pub enum Command {
 pub struct Write {
     /// By which it is known if it comes twice: at most 255 bytes.
     pub key: String,
-    /// In whose name it may be written.
+    /// On whose behalf it may be written.
     pub identity: Option<IdentityTag>,
     /// Who wants to know what becomes of it, if it is a push.
     pub producer: Option<Producer>,
     /// To how many live connections it was sent, if it is a push.
     pub connections: u64,
-    /// Whether no live connection of its identity has it. If it is not written either, whoever comes may have it.
+    /// Whether no live connection of its identity has it. If it is not written either, anyone who comes may have it.
     pub alone: bool,
-    /// Whose question it answers: nobody hears it but that connection, and whoever has taken over from it.
+    /// Whose request it answers: no one hears it but that connection, and the one who has taken over from it.
     pub asked_by: Option<ConnectionId>,
     /// Whether it comes out of a hold.
     pub released: bool,
@@ -188,6 +202,8 @@ impl Command {
             Self::Wake { from } => (TYPE_WAKE, Headers::default().text(FROM, *from)),
             Self::Replaced => (TYPE_REPLACED, Headers::default()),
             Self::Entered => (TYPE_ENTERED, Headers::default()),
+            Self::OverLimit { identity } => (TYPE_OVER_LIMIT, Headers::default().text(FOR, Some(*identity))),
+            Self::Check { identity } => (TYPE_CHECK, Headers::default().text(FOR, Some(*identity))),
         };
         properties.kind = Some(kind.to_owned());
         properties.headers = headers.0;
@@ -210,11 +226,11 @@ impl Command {
         properties.kind.as_deref() == Some(TYPE_WRITE) && properties.header(OUTCOME_TO).is_some()
     }
 
-    /// What to do for which connection; nothing if it is no errand.
+    /// What to do for which connection; none if it is no command.
     pub fn read(properties: &Properties) -> Option<(ConnectionId, Self)> {
         let connection = properties.correlation_id.as_deref()?.parse().ok()?;
-        let errand = Self::try_read(properties).ok().flatten()?;
-        Some((connection, errand))
+        let command = Self::try_read(properties).ok().flatten()?;
+        Some((connection, command))
     }
 
     fn try_read(properties: &Properties) -> Result<Option<Self>, InvalidHeader> {
@@ -229,6 +245,8 @@ impl Command {
             }),
             Some(TYPE_REPLACED) => Some(Self::Replaced),
             Some(TYPE_ENTERED) => Some(Self::Entered),
+            Some(TYPE_OVER_LIMIT) => parsed(properties, FOR)?.map(|identity| Self::OverLimit { identity }),
+            Some(TYPE_CHECK) => parsed(properties, FOR)?.map(|identity| Self::Check { identity }),
             _ => None,
         })
     }

@@ -6,9 +6,9 @@
 //!
 //! | | exchange, key | `type` | `correlation_id` |
 //! |---|---|---|---|
-//! | question | `<ns>.internal`, `forward` | `message`, `run`, `closed`, `release`, `announced`, `back` | the stamp: `<connection>.<sequence>` |
-//! | answer | default exchange, the `reply_to` | none | the question's, as it came |
-//! | errand | default exchange, a return queue | `write`, `fetched`, `wake` | the connection |
+//! | request | `<ns>.internal`, `forward` | `message`, `run`, `closed`, `release`, `announced`, `back` | the message id: `<connection>.<sequence>` |
+//! | answer | default exchange, the `reply_to` | none | the request's, as it came |
+//! | command | default exchange, a return queue | `write`, `fetched`, `wake` | the connection |
 //! | spread | default exchange, a return queue | `spread` | the terminator |
 //! | revocations | `<ns>.internal`, `revoked` | `revoked` | |
 //! | epoch of the store | `<ns>.internal`, `revoked` | `epoch` | |
@@ -19,7 +19,7 @@
 //!
 //! Each may carry `traceparent` and `tracestate` besides, where it is traced: [`crate::service::trace::headers`].
 //!
-//! Stamps, grants and errands are believed because of the exchange or queue that
+//! Message ids, grants and commands are believed because of the exchange or queue that
 //! they came through, never for what they say: an injector may publish to
 //! `<ns>`, and by the broker's permissions to none of these.
 
@@ -42,7 +42,7 @@ pub use super::envelope::clocks::Clocks;
 pub use super::envelope::command::Command;
 pub use super::envelope::release::Release;
 pub use super::envelope::reply::{Change, Part, Reply, Verdict};
-pub use super::envelope::request::{ForwardedMessage, MessageKind, Standing};
+pub use super::envelope::request::{AuthSnapshot, ForwardedMessage, MessageKind};
 pub use super::envelope::spread::Spread;
 pub use super::envelope::undelivered::{Bounced, Fetch};
 
@@ -58,13 +58,13 @@ const TYPE_LOAD: &str = "load";
 /// What comes out of a return queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Return {
-    /// The answer to a question.
+    /// The answer to a request.
     Reply(MessageId, Reply),
     /// Something to do for a connection.
     Command(ConnectionId, Command),
     /// Something to write to several connections.
     Spread(Spread),
-    /// Something is taken back; in one message at most [`MOST_AT_A_TIME`](crate::wire::revocation::MOST_AT_A_TIME).
+    /// Something is revoked; in one message at most [`MOST_AT_A_TIME`](crate::wire::revocation::MOST_AT_A_TIME).
     Revoked(Vec<Revocation>),
     /// The store may have lost what it had: terminators announce their connections anew.
     Epoch(Epoch),
@@ -126,17 +126,19 @@ pub struct Cancel {
 }
 
 impl Return {
-    /// What it is; nothing if it is none of these.
+    /// What it is; none if it is none of these.
     pub fn read(message: &Message) -> Option<Self> {
         match message.properties.kind.as_deref() {
-            None => Reply::read(&message.properties).map(|(stamp, answer)| Self::Reply(stamp, answer)),
+            None => Reply::read(&message.properties).map(|(message_id, answer)| Self::Reply(message_id, answer)),
             Some(TYPE_REVOKED) => serde_json::from_slice(&message.body).ok().map(Self::Revoked),
             Some(TYPE_RULES) => serde_json::from_slice(&message.body).ok().map(Self::Rules),
             Some(TYPE_CANCELLED) => serde_json::from_slice(&message.body).ok().map(Self::Cancelled),
             Some(TYPE_LOAD) => serde_json::from_slice(&message.body).ok().map(Self::Load),
             Some(TYPE_EPOCH) => serde_json::from_slice(&message.body).ok().map(Self::Epoch),
             Some(spread::TYPE) => Spread::read(message).map(Self::Spread),
-            Some(_) => Command::read(&message.properties).map(|(connection, errand)| Self::Command(connection, errand)),
+            Some(_) => {
+                Command::read(&message.properties).map(|(connection, command)| Self::Command(connection, command))
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What is to be released, the body of the question; and what came of it, the body of the answer, which is for the
+//! What is to be released, the body of the request; and what came of it, the body of the answer, which is for the
 //! terminator alone.
 //!
 //! A terminator knows what of its connection is held. What is in neither list the
-//! store has lost, and nobody else will ever answer it. And what a store holds that its
+//! store has lost, and no one else will ever answer it. And what a store holds that its
 //! terminator does not know of has been answered: the store lost only that it was.
 
 use bytes::Bytes;
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::id::Sequence;
 
-/// The question's body: which messages of its connection the terminator knows to be held.
+/// The request's body: which messages of its connection the terminator knows to be held.
 pub fn to_be_released(known: &[Sequence]) -> Bytes {
     // Nothing in it can fail to be written.
     serde_json::to_vec(known).unwrap_or_default().into()
 }
 
-/// Which messages the terminator knows to be held; nothing if it does not say, so that all are meant.
+/// Which messages the terminator knows to be held; none if it does not say, so that all are meant.
 pub fn known_to_be_held(body: &[u8]) -> Option<Vec<Sequence>> {
     serde_json::from_slice(body).ok()
 }
@@ -24,7 +24,7 @@ pub fn known_to_be_held(body: &[u8]) -> Option<Vec<Sequence>> {
 /// The messages of one connection that are, or were, held.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// Those that were handled or refused, by this release or before; some that nobody waits for any more may be among them.
+    /// Those that were handled or refused, by this release or before; some that no one waits for any more may be among them.
     pub settled: Vec<Sequence>,
     /// Those that are still held.
     pub held: Vec<Sequence>,
@@ -37,7 +37,7 @@ impl Release {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 
-    /// As it came; nothing if the release did not come to an end, so that nothing is known.
+    /// As it came; none if the release did not come to an end, so that nothing is known.
     pub fn read(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
     }

@@ -1,17 +1,17 @@
-//! What a worker answers to a question: one or several messages, of which the last settles it.
+//! What a worker answers to a request: one or several messages, of which the last settles it.
 //!
 //! | header | |
 //! |---|---|
 //! | `index` | which answer of several; absent: 0 |
-//! | `more` | whether another follows; absent: this one settles the question |
+//! | `more` | whether another follows; absent: this one settles the request |
 //! | `identity` | the identity for which it may be written, and no other; absent: any reader |
-//! | `live`, `principal` | the connection has this grant as of the question |
-//! | `forgotten` | the connection has none as of the question |
-//! | `held` | the question is held, for so many milliseconds, and `reason` says why |
-//! | `id` | the client's own name for a question that is held: if the hold loses it, it is refused by that |
+//! | `live`, `principal` | the connection has this grant as of the request |
+//! | `forgotten` | the connection has none as of the request |
+//! | `held` | the request is held, for so many milliseconds, and `reason` says why |
+//! | `id` | the client's own name for a request that is held: if the hold loses it, it is refused by that |
 //! | `id-is-integer` | that name is an integer |
-//! | `retry-request` | the question cannot be decided yet; the body is the question's own |
-//! | `attempt` | the question had been sent back once |
+//! | `retry-request` | the request cannot be decided yet; the body is the request's own |
+//! | `attempt` | the request had been sent back once |
 //! | `remaining` | of a release: so many of the messages that it means are still held |
 //! | `close` | the connection is to be closed with this status code, after the body |
 //!
@@ -43,12 +43,12 @@ const SECOND: &str = "attempt";
 const LEFT: &str = "remaining";
 const CLOSE: &str = "close";
 
-/// Which answer of a question this is, and whether another follows.
+/// Which answer of a request this is, and whether another follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// From 0.
     pub index: u32,
-    /// If not, this answer settles the question.
+    /// If not, this answer settles the request.
     pub more: bool,
 }
 
@@ -57,7 +57,7 @@ impl Part {
     pub const ONLY: Self = Self { index: 0, more: false };
 }
 
-/// What becomes of the question.
+/// What becomes of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verdict {
     /// It is handled or refused.
@@ -74,8 +74,9 @@ pub enum Verdict {
     Again,
 }
 
-/// What has become of the connection's authentication by the question.
+/// What has become of the connection's authentication by the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all have a grant, and none is kept")]
 pub enum Change {
     /// It has this grant.
     Live {
@@ -93,15 +94,15 @@ pub enum Change {
 pub struct Reply {
     /// Its place among the answers.
     pub part: Part,
-    /// In whose name it may be written.
+    /// On whose behalf it may be written.
     pub identity: Option<IdentityTag>,
     /// What has become of the connection.
     pub change: Option<Change>,
-    /// What has become of the question.
+    /// What has become of the request.
     pub verdict: Verdict,
-    /// Whether it answers the question's second sending.
+    /// Whether it answers the request's second sending.
     pub second: bool,
-    /// Of a question that is held: the client's own name for it.
+    /// Of a request that is held: the client's own name for it.
     pub id: Option<RequestId<'static>>,
     /// Of a release: how many of the messages that it means are still held.
     pub left: u64,
@@ -122,7 +123,7 @@ impl Reply {
         close: None,
     };
 
-    /// The message that carries it. `correlation_id` comes back as the question had it.
+    /// The message that carries it. `correlation_id` comes back as the request had it.
     pub fn to_message(&self, correlation_id: Option<String>, body: Bytes) -> Message {
         let (held, reason) = match self.verdict {
             Verdict::Held { reason, hold_ms } => (hold_ms.max(1), Some(reason.as_str())),
@@ -158,10 +159,10 @@ impl Reply {
         }
     }
 
-    /// Which question this answers, and how; nothing if it is no answer.
+    /// Which request this answers, and how; none if it is no answer.
     pub fn read(properties: &Properties) -> Option<(MessageId, Self)> {
-        let stamp = properties.correlation_id.as_deref()?.parse().ok()?;
-        Self::try_read(properties).ok().map(|answer| (stamp, answer))
+        let message_id = properties.correlation_id.as_deref()?.parse().ok()?;
+        Self::try_read(properties).ok().map(|answer| (message_id, answer))
     }
 
     fn try_read(properties: &Properties) -> Result<Self, InvalidHeader> {

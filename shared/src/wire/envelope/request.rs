@@ -59,15 +59,15 @@ pub enum MessageKind {
     /// A client sent the body.
     Message,
     /// A client sent the messages of the body, one after the other ([`run`](super::run)): a worker handles them in that
-    /// order. The stamp is that of the first.
+    /// order. The message id is that of the first.
     Run,
     /// The connection has closed; the sequence is one past its last message.
     Closed {
         /// The status code of our close frame (RFC 6455 §7.4), if it was we who closed.
         code: Option<u16>,
     },
-    /// What is held of the connection may be handled now, in the name of the grant, if it is in force; what has waited
-    /// too long is refused in any case. It is a question: it has a sequence of its own and is settled.
+    /// What is held of the connection may be handled now, on behalf of the grant, if it is in force; what has waited
+    /// too long is refused in any case. It is a request: it has a sequence of its own and is settled.
     Release {
         /// The connection whose held messages are meant, if it is another that this one resumes.
         from: Option<ConnectionId>,
@@ -76,13 +76,13 @@ pub enum MessageKind {
     /// changed it; nothing is answered.
     Announced,
     /// The terminator was without the broker for so long that its queue may have gone, and revocations with it: it is
-    /// told all of them. The stamp is of no connection, and that is all that is answered.
+    /// told all of them. The message id is of no connection, and that is all that is answered.
     Back,
 }
 
 /// How a connection stood when its terminator forwarded something of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct AuthSnapshot {
     /// The message that last changed its authentication.
     pub by: Option<Sequence>,
     /// The facts of its grant: [`crate::wire::grant::Grant::to_facts`].
@@ -111,17 +111,17 @@ pub struct Standing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardedMessage {
     /// Which message of which connection.
-    pub stamp: MessageId,
+    pub message_id: MessageId,
     /// What it is.
     pub notice: MessageKind,
     /// How the connection stood.
-    pub standing: Standing,
+    pub snapshot: AuthSnapshot,
 }
 
 impl ForwardedMessage {
     /// The message that carries it, and a client's bytes, to the workers.
     pub fn to_message(&self, body: Bytes, reply_to: &str, received: Timestamp) -> Message {
-        let Standing {
+        let AuthSnapshot {
             by,
             grant,
             principal,
@@ -132,7 +132,7 @@ impl ForwardedMessage {
             ahead,
             again,
             unsure,
-        } = &self.standing;
+        } = &self.snapshot;
         let (kind, from, code) = match self.notice {
             MessageKind::Message => (TYPE_MESSAGE, None, None),
             MessageKind::Run => (TYPE_RUN, None, None),
@@ -160,7 +160,7 @@ impl ForwardedMessage {
             properties: Properties {
                 content_type: Some(JSON.to_owned()),
                 kind: Some(kind.to_owned()),
-                correlation_id: Some(self.stamp.to_string()),
+                correlation_id: Some(self.message_id.to_string()),
                 reply_to: Some(reply_to.to_owned()),
                 timestamp_s: Some(received.as_secs()),
                 headers: headers.0,
@@ -169,13 +169,13 @@ impl ForwardedMessage {
         }
     }
 
-    /// When the question says that it was received, in milliseconds.
+    /// When the request says that it was received, in milliseconds.
     pub fn received_ms(properties: &Properties) -> Option<Timestamp> {
         let ms = number(properties, RECEIVED_MS).ok().filter(|ms| *ms > 0);
         ms.map(Timestamp::from_millis)
     }
 
-    /// When the terminator received what the question carries. Of an older one, which tells the second alone, the end of
+    /// When the terminator received what the request carries. Of an older one, which tells the second alone, the end of
     /// that second.
     pub fn received(properties: &Properties) -> Option<Timestamp> {
         Self::received_ms(properties).or_else(|| {
@@ -184,14 +184,14 @@ impl ForwardedMessage {
         })
     }
 
-    /// The question of a message that came from a terminator; nothing if it is not of that shape.
+    /// The request of a message that came from a terminator; none if it is not of that shape.
     pub fn read(properties: &Properties) -> Option<Self> {
         Self::try_read(properties).ok().flatten()
     }
 
     fn try_read(properties: &Properties) -> Result<Option<Self>, InvalidHeader> {
-        let stamp = properties.correlation_id.as_deref().and_then(|id| id.parse().ok());
-        let (Some(stamp), Some(kind)) = (stamp, properties.kind.as_deref()) else {
+        let message_id = properties.correlation_id.as_deref().and_then(|id| id.parse().ok());
+        let (Some(message_id), Some(kind)) = (message_id, properties.kind.as_deref()) else {
             return Ok(None);
         };
         let code = u16::try_from(number(properties, CODE)?).map_err(|_| InvalidHeader)?;
@@ -210,9 +210,9 @@ impl ForwardedMessage {
         };
         let by = number(properties, BY)?;
         Ok(Some(Self {
-            stamp,
+            message_id,
             notice,
-            standing: Standing {
+            snapshot: AuthSnapshot {
                 by: (by > 0).then_some(Sequence::new(by)),
                 grant: text(properties, GRANT)?.map(Arc::from),
                 principal: text(properties, PRINCIPAL)?.map(Arc::from),

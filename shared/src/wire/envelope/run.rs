@@ -74,11 +74,11 @@ pub enum Broken {
 /// The message that carries the run to the workers. `first` is what is told of its first message.
 pub fn to_message(first: &ForwardedMessage, entries: &[Entry], reply_to: &str) -> Message {
     let received = entries.first().map_or(Timestamp::default(), |entry| entry.received);
-    let question = ForwardedMessage {
+    let forwarded = ForwardedMessage {
         notice: MessageKind::Run,
         ..first.clone()
     };
-    let mut message = question.to_message(encode(entries), reply_to, received);
+    let mut message = forwarded.to_message(encode(entries), reply_to, received);
     message.properties.content_type = Some(RUN.to_owned());
     message
 }
@@ -165,17 +165,17 @@ fn bytes(rest: &mut Bytes, length: usize) -> Result<Bytes, Broken> {
 
 /// What is told of the message at `place` of a run, of whose first message `first` is told.
 #[must_use]
-pub fn question_at(first: &ForwardedMessage, place: usize, entry: &Entry) -> ForwardedMessage {
-    let sequence = first.stamp.sequence.get().saturating_add(place as u64);
-    let mut standing = first.standing.clone();
-    standing.unsettled = entry.unsettled;
+pub fn request_at(first: &ForwardedMessage, place: usize, entry: &Entry) -> ForwardedMessage {
+    let sequence = first.message_id.sequence.get().saturating_add(place as u64);
+    let mut snapshot = first.snapshot.clone();
+    snapshot.unsettled = entry.unsettled;
     ForwardedMessage {
-        stamp: MessageId {
+        message_id: MessageId {
             sequence: Sequence::new(sequence),
-            ..first.stamp
+            ..first.message_id
         },
         notice: MessageKind::Message,
-        standing,
+        snapshot,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A text for several connections of one terminator, in one message: an errand of the type `write` for each of them, whose
+//! A text for several connections of one terminator, in one message: a command of the type `write` for each of them, whose
 //! headers it has. It says `spread` instead, `correlation_id` is the terminator, and the body begins with a line that has
 //! the numbers of the connections, in hexadecimal digits with commas between them.
 //!
@@ -45,7 +45,7 @@ impl Spread {
         self.write.to_message(TYPE, self.terminator.to_string(), body.into())
     }
 
-    /// What it is; nothing if it is not of that shape.
+    /// What it is; none if it is not of that shape.
     pub fn read(message: &Message) -> Option<Self> {
         let properties = &message.properties;
         let terminator = properties.correlation_id.as_deref()?.parse().ok()?;
@@ -119,8 +119,8 @@ mod tests {
             for connection in connections {
                 let one = spread.to_one(connection);
                 prop_assert_eq!(&one.body, &spread.text);
-                let errand = Return::Command(connection, Command::Write(spread.write.clone()));
-                prop_assert_eq!(Return::read(&one), Some(errand));
+                let command = Return::Command(connection, Command::Write(spread.write.clone()));
+                prop_assert_eq!(Return::read(&one), Some(command));
             }
         }
 

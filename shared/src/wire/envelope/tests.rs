@@ -10,7 +10,7 @@ use crate::wire::protocol::{CloseCode, Reason};
 use crate::wire::revocation::Target;
 use crate::wire::tag::{IdentityTag, ResumeSecret, TokenTag};
 
-fn stamp() -> MessageId {
+fn message_id() -> MessageId {
     MessageId {
         connection: connection(7),
         sequence: Sequence::new(41),
@@ -37,6 +37,7 @@ fn grant() -> Grant {
         token_id: None,
         session: None,
         issued_at: None,
+        proof: None,
         on_expired_push: Policy::Close,
         hold_ms: 1,
         waiting: 3,
@@ -45,12 +46,12 @@ fn grant() -> Grant {
 }
 
 #[test]
-fn a_question_reads_back_with_all_that_stands_around_it() {
-    let bare = Standing {
+fn a_request_reads_back_with_all_that_stands_around_it() {
+    let bare = AuthSnapshot {
         resume: Some(ResumeSecret::random()),
-        ..Standing::default()
+        ..AuthSnapshot::default()
     };
-    let full = Standing {
+    let full = AuthSnapshot {
         by: Some(Sequence::new(3)),
         grant: Some(grant().to_facts().into()),
         principal: Some("{}".into()),
@@ -71,27 +72,27 @@ fn a_question_reads_back_with_all_that_stands_around_it() {
             from: Some(connection(2)),
         },
     ] {
-        for standing in [&bare, &full] {
-            let question = ForwardedMessage {
-                stamp: stamp(),
+        for snapshot in [&bare, &full] {
+            let forwarded = ForwardedMessage {
+                message_id: message_id(),
                 notice,
-                standing: standing.clone(),
+                snapshot: snapshot.clone(),
             };
-            let message = question.to_message(Bytes::new(), "q", Timestamp::from_secs(5));
-            assert_eq!(ForwardedMessage::read(&message.properties), Some(question));
+            let message = forwarded.to_message(Bytes::new(), "q", Timestamp::from_secs(5));
+            assert_eq!(ForwardedMessage::read(&message.properties), Some(forwarded));
         }
     }
 }
 
 #[test]
 fn a_receipt_is_known_to_the_millisecond_or_else_to_the_end_of_its_second() {
-    let question = ForwardedMessage {
-        stamp: stamp(),
+    let forwarded = ForwardedMessage {
+        message_id: message_id(),
         notice: MessageKind::Message,
-        standing: Standing::default(),
+        snapshot: AuthSnapshot::default(),
     };
     let received = Timestamp::from_millis(5_250);
-    let mut properties = question.to_message(Bytes::new(), "q", received).properties;
+    let mut properties = forwarded.to_message(Bytes::new(), "q", received).properties;
     assert_eq!(ForwardedMessage::received(&properties), Some(received));
     properties.headers.clear();
     assert_eq!(ForwardedMessage::received(&properties), Some(Timestamp::from_secs(6)));
@@ -132,7 +133,7 @@ fn an_answer_reads_back_with_its_place_and_what_it_changes() {
             ..Reply::ONLY
         },
     ] {
-        let asked = stamp();
+        let asked = message_id();
         let message = answer.to_message(Some(asked.to_string()), Bytes::from_static(b"{}"));
         assert_eq!(Return::read(&message), Some(Return::Reply(asked, answer)));
     }
@@ -145,7 +146,7 @@ fn an_only_answer_needs_no_header() {
 }
 
 #[test]
-fn an_errand_reads_back_and_so_does_what_is_given_back() {
+fn a_command_reads_back_and_so_does_what_is_given_back() {
     let write = Write {
         key: "p1".into(),
         identity: Some(alice()),
@@ -163,7 +164,7 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
         since: Timestamp::from_secs(4),
         until: None,
     };
-    for errand in [
+    for command in [
         Command::Write(write.clone()),
         Command::Write(Write {
             producer: None,
@@ -177,13 +178,15 @@ fn an_errand_reads_back_and_so_does_what_is_given_back() {
         }),
         Command::Fetched { left: 0, fetch: 0 },
         Command::Wake { from: None },
+        Command::OverLimit { identity: alice() },
+        Command::Check { identity: alice() },
         Command::Wake {
             from: Some(connection(3)),
         },
     ] {
         let connection = connection(1);
-        let message = errand.to_message(connection, Bytes::new());
-        let original = Return::Command(connection, errand);
+        let message = command.to_message(connection, Bytes::new());
+        let original = Return::Command(connection, command);
         assert_eq!(Return::read(&message), Some(original.clone()));
         for why in [Bounced::Expired, Bounced::Gone] {
             let given_back = Undelivered::read(&why.to_message(message.clone()));
@@ -218,7 +221,7 @@ fn a_fetch_and_a_revocation_read_back() {
 
 #[test]
 fn what_is_not_of_the_shape_is_not_read() {
-    let mut message = Reply::ONLY.to_message(Some(stamp().to_string()), Bytes::new());
+    let mut message = Reply::ONLY.to_message(Some(message_id().to_string()), Bytes::new());
     message
         .properties
         .headers
@@ -226,7 +229,7 @@ fn what_is_not_of_the_shape_is_not_read() {
     assert_eq!(Return::read(&message), None);
     assert_eq!(ForwardedMessage::read(&Properties::default()), None);
     for kind in ["write", "revoked", "something else"] {
-        let mut message = Reply::ONLY.to_message(Some(stamp().connection.to_string()), Bytes::new());
+        let mut message = Reply::ONLY.to_message(Some(message_id().connection.to_string()), Bytes::new());
         message.properties.kind = Some(kind.to_owned());
         assert_eq!(Return::read(&message), None, "{kind}");
     }

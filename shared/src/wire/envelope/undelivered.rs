@@ -29,7 +29,7 @@ const WRITTEN: &str = "written";
 pub enum Bounced {
     /// The connection's authentication has expired. Its terminator asks for what is held when it is renewed.
     Expired,
-    /// The connection is closed, or is somebody else's now, or its terminator is gone.
+    /// The connection is closed, or is someone else's now, or its terminator is gone.
     Gone,
 }
 
@@ -105,14 +105,14 @@ impl Fetch {
 pub enum Undelivered {
     /// Something that was not written.
     Bounced(Bounced, Return),
-    /// Somebody asks for what is held.
+    /// Someone asks for what is held.
     Fetch(Fetch),
     /// This is written.
     Written(Write),
 }
 
 impl Undelivered {
-    /// What it is; nothing if it is neither.
+    /// What it is; none if it is neither.
     pub fn read(message: &Message) -> Option<Self> {
         let properties = &message.properties;
         if properties.kind.as_deref() == Some(TYPE_FETCH) {

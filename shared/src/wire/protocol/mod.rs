@@ -5,6 +5,7 @@
 mod error_body;
 pub mod push_ack;
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use super::request_id::RequestId;
 
 /// The WebSocket subprotocol (RFC 6455 §1.9) that browser and server speak.
 pub const SUBPROTOCOL: &str = "countersign.v1.json";
+
+/// Is offered beside it, and never chosen: a client that offers it is told in its first message what it may send.
+pub const LIMITS_SUBPROTOCOL: &str = "countersign.limits";
 
 /// Message types under this prefix are the protocol's own.
 pub const RESERVED_PREFIX: &str = "auth.";
@@ -45,13 +49,13 @@ pub enum ErrorCode {
     TokenExpired,
     /// Its token is not acceptable, now or later.
     TokenInvalid,
-    /// Its token was taken back before its time.
+    /// Its token was revoked before its time.
     TokenRevoked,
     /// Its token is another identity's than the connection's.
     IdentityMismatch,
     /// The identity may not do this.
     Forbidden,
-    /// Whether it is authentic cannot be found out just now.
+    /// Whether it is authentic cannot be found out at the moment.
     AuthUnavailable,
     /// The client sends faster than it may.
     RateLimited,
@@ -63,11 +67,11 @@ pub enum ErrorCode {
     HoldExpired,
     /// Its `id` was another message's, or its own and the answer is not kept.
     Duplicate,
-    /// Nobody waits for it any more: its `timeout_ms` has passed.
+    /// No one waits for it any more: its `timeout_ms` has passed.
     DeadlineExceeded,
     /// Its sender has given it up.
     Cancelled,
-    /// The system cannot take it just now.
+    /// The system cannot take it at the moment.
     Busy,
     /// Something went wrong here; it is not the client's doing.
     Internal,
@@ -184,14 +188,14 @@ impl ErrorBody {
 }
 
 /// The `auth` member: what the connection's authentication has become. Seconds
-/// from now, never a clock time, because a browser's clock is anybody's guess.
+/// from now, never a clock time, because a browser's clock is anyone's guess.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuthBody {
     /// Whose connection it is now (RFC 7519 §4.1.2).
     pub subject: String,
     /// Seconds until the authentication expires.
     pub expires_in: u64,
-    /// Seconds until a fresh token had better come.
+    /// Seconds until a fresh token should come.
     pub refresh_in: u64,
     /// What to show on another connection, to take over what this one has left held there.
     pub resume: String,
@@ -212,7 +216,7 @@ pub struct AuthBody {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// None has come yet, or it was taken back by `auth.logout`, or a message came without one that needs its own.
+    /// None has come yet, or it was given up by `auth.logout`, or a message came without one that needs its own.
     Missing,
     /// The last one will soon be past its time.
     Expiring,
@@ -242,6 +246,36 @@ impl FromStr for Reason {
             .into_iter()
             .find(|reason| reason.as_str() == text)
             .ok_or(MalformedId)
+    }
+}
+
+/// `limits`: what a client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ClientLimits {
+    /// How large a message may be, its token included.
+    pub max_message_bytes: usize,
+    /// How many messages a second; none if any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_second: Option<NonZeroU32>,
+    /// The same before the connection has authenticated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unauthenticated_messages_per_second: Option<NonZeroU32>,
+}
+
+impl ClientLimits {
+    /// The message as it crosses the socket: one JSON text.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Limits<'a> {
+            r#type: &'static str,
+            payload: &'a ClientLimits,
+        }
+        let limits = Limits {
+            r#type: "limits",
+            payload: self,
+        };
+        // Numbers are always JSON.
+        serde_json::to_string(&limits).unwrap_or_default()
     }
 }
 
@@ -375,8 +409,10 @@ pub enum CloseCode {
     RateLimited = 4429,
     /// The token is not acceptable, now or later.
     TokenInvalid = 4501,
-    /// The authentication was taken back before its time.
+    /// The authentication was revoked before its time.
     Revoked = 4503,
+    /// Its identity has too many connections.
+    ConnectionLimit = 4505,
     /// The token is another identity's than the connection's.
     IdentityMismatch = 4509,
     /// Another connection has taken over from this one.
@@ -385,7 +421,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::GoingAway,
         Self::Protocol,
         Self::Unsupported,
@@ -400,6 +436,7 @@ impl CloseCode {
         Self::RateLimited,
         Self::TokenInvalid,
         Self::Revoked,
+        Self::ConnectionLimit,
         Self::IdentityMismatch,
         Self::Replaced,
     ];
@@ -431,6 +468,7 @@ impl CloseCode {
             Self::RateLimited => "you send too fast; back off",
             Self::TokenInvalid => "the token is invalid",
             Self::Revoked => "the authentication was revoked",
+            Self::ConnectionLimit => "your identity has too many connections",
             Self::IdentityMismatch => "the token is another identity's than the connection's",
             Self::Replaced => "another connection has resumed this one",
         }

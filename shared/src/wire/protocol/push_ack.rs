@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{ErrorBody, ErrorCode};
+use crate::wire::object::Object;
 use crate::wire::request_id::RequestId;
 
 /// The message's type.
@@ -61,7 +62,7 @@ impl<'t> PushAck<'t> {
     /// # Errors
     /// If it is no such message, or one that cannot be taken.
     pub fn read(text: &'t [u8]) -> Result<Self, NotAPushAck> {
-        let members: Members<'t> = serde_json::from_slice(text).map_err(|_| NotAPushAck::Another)?;
+        let Object(members): Object<Members<'t>> = serde_json::from_slice(text).map_err(|_| NotAPushAck::Another)?;
         if members.kind.is_none_or(|kind| kind.0 != PUSH_ACK) {
             return Err(NotAPushAck::Another);
         }
@@ -134,6 +135,7 @@ mod tests {
             "\"push.ack\"",
             r#"{"type":"echo","payload":"push.ack"}"#,
             r#"{"ids":["a"]}"#,
+            r#"["push.ack",1,["a"]]"#,
         ] {
             assert_eq!(read(other), Err(NotAPushAck::Another), "{other}");
         }

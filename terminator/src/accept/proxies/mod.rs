@@ -1,8 +1,8 @@
 //! Which peers are proxies, and which client is behind one.
 //!
 //! Limits per address are for clients, and clients behind one proxy have one address here: the proxy's. A proxy says who its client is,
-//! in a header of the request or in a PROXY header before all else, and anybody else can write the same. So it is believed of the
-//! proxies that are named (`trusted-proxies`), and of whoever connects through a unix socket, whose permissions name him.
+//! in a header of the request or in a PROXY header before all else, and anyone else can write the same. So it is believed of the
+//! proxies that are named (`trusted-proxies`), and of anyone who connects through a unix socket, whose permissions name him.
 
 pub(crate) mod forwarded;
 pub(crate) mod proxy_header;
@@ -53,7 +53,7 @@ shared::choice! {
         Off = "off",
         /// Some do, some do not.
         V1v2 = "v1v2",
-        /// All do, and there is nobody but them.
+        /// All do, and there is no one but them.
         Required = "required",
     }
 }
@@ -70,12 +70,12 @@ pub(crate) struct Proxies {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RemotePeer {
     pub(crate) address: IpAddr,
-    /// Whether it is a proxy, so that its client is somebody else.
+    /// Whether it is a proxy, so that its client is someone else.
     pub(crate) is_proxy: bool,
 }
 
 impl RemotePeer {
-    /// Whoever connects through a unix socket: somebody on this machine whom its permissions let in.
+    /// Anyone who connects through a unix socket: someone on this machine whom its permissions let in.
     pub(crate) const LOCAL: Self = Self {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         is_proxy: true,

@@ -36,7 +36,7 @@ impl Session {
             unknown: 0,
         };
         for id in &ack.ids {
-            match unacknowledged.acknowledge(self.common.keys.of(id)) {
+            match unacknowledged.acknowledge(self.around.keys.of(id)) {
                 Some(items) => {
                     acknowledged.known += 1;
                     acknowledged.done.extend(items);
@@ -47,14 +47,14 @@ impl Session {
         acknowledged
     }
 
-    /// Something was written of which somebody wants to know, or that is to be acknowledged; or it had been written before. Given
+    /// Something was written of which someone wants to know, or that is to be acknowledged; or it had been written before. Given
     /// back is what need not wait.
     pub(crate) fn wrote(&mut self, delivery: Delivery, again: bool, now: Instant) -> Option<Delivery> {
         let Some(unacknowledged) = self.unacknowledged.as_deref_mut() else {
             return Some(delivery);
         };
         let id = push_id(&delivery.message.body).filter(|_| Command::is_push(&delivery.message.properties));
-        let Some(key) = id.map(|id| self.common.keys.of(&id)) else {
+        let Some(key) = id.map(|id| self.around.keys.of(&id)) else {
             return Some(delivery);
         };
         if again && !unacknowledged.contains(key) {

@@ -69,7 +69,7 @@ impl<T> Unacknowledged<T> {
         self.places.contains_key(&key)
     }
 
-    /// The client has got it. Nothing if it was not written, or was acknowledged before.
+    /// The client has got it. None if it was not written, or was acknowledged before.
     pub(crate) fn acknowledge(&mut self, key: Key) -> Option<Vec<T>> {
         let written = self.written.remove(&self.places.remove(&key)?)?;
         self.bytes -= written.bytes;
@@ -102,7 +102,7 @@ impl<T> Unacknowledged<T> {
         self.written.len() > 1 && (self.written.len() > MOST_PUSHES || self.bytes > most_bytes)
     }
 
-    /// Whether what is held had better wait until some of them are acknowledged.
+    /// Whether what is held should wait until some of them are acknowledged.
     pub(crate) fn is_half_full(&self, most_bytes: usize) -> bool {
         self.written.len() > MOST_PUSHES / 2 || self.bytes > most_bytes / 2
     }

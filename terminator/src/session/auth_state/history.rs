@@ -17,7 +17,7 @@ use crate::timers::now::Now;
 /// What stands in for the time before the first message that changed anything.
 const BEFORE_ALL: Sequence = Sequence::new(0);
 
-/// Earlier states, by the message that made them; nobody, where it has a grant no more or not yet.
+/// Earlier states, by the message that made them; no one, where it has a grant no more or not yet.
 #[expect(
     clippy::box_collection,
     reason = "nearly every connection has none, and then it is one word instead of three"

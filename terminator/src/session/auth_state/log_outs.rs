@@ -1,7 +1,7 @@
 //! Log-outs that a client has sent and that are not settled: pure.
 //!
-//! A log-out waits for what was sent before it, which may take long. But whoever has logged out wants to see nothing more of what
-//! is pushed in their name, so that ends when the message is read.
+//! A log-out waits for what was sent before it, which may take long. But the one who has logged out wants to see nothing more of what
+//! is pushed on their behalf, so that ends when the message is read.
 
 use shared::wire::id::Sequence;
 

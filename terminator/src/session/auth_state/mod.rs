@@ -8,10 +8,11 @@
 mod history;
 pub(crate) mod log_outs;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::service::clock::Timestamp;
-use shared::wire::envelope::{Change, Standing};
+use shared::wire::envelope::{AuthSnapshot, Change};
 use shared::wire::grant::{Grant, Policy};
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::revocation::Subject;
@@ -19,6 +20,7 @@ use shared::wire::tag::{IdentityTag, ResumeSecret, SessionTag, TokenIdTag};
 use tokio::time::Instant;
 
 use self::history::{AuthHistory, State, Texts};
+use crate::events::Holder;
 use crate::timers::now::{FAR, Now};
 
 /// How long after its end a write that had begun before may still be on its way: with what the timers may be late, less
@@ -30,10 +32,10 @@ const WRITE_GRACE: Duration = Duration::from_millis(200);
 pub(crate) struct AuthState {
     by: Option<Sequence>,
     resume: ResumeSecret,
-    bound: Option<Box<Authentication>>,
+    authentication: Option<Box<Authentication>>,
     /// For messages that are decided late.
     past: AuthHistory,
-    ever_bound: bool,
+    ever_authenticated: bool,
 }
 
 /// What is kept of a grant.
@@ -42,14 +44,14 @@ pub(crate) struct Authentication {
     pub(crate) identity: IdentityTag,
     pub(crate) on_expired_push: Policy,
     pub(crate) hold: Duration,
-    /// When it ends, on the clock that nobody can turn back, and as tokens are dated.
+    /// When it ends, on the clock that no one can turn back, and as tokens are dated.
     pub(crate) deadline: Instant,
     until: Timestamp,
     pub(crate) refresh_at: Instant,
     /// From when on a revocation forbids it.
     pub(crate) revoked_at: Option<Instant>,
     revoked_from: Option<Timestamp>,
-    /// Whether the client was told that a fresh token had better come.
+    /// Whether the client was told that a fresh token should come.
     pub(crate) refresh_told: bool,
     /// Whether its expiry was counted.
     pub(crate) expiry_noted: bool,
@@ -84,9 +86,9 @@ impl AuthState {
         Self {
             by: None,
             resume: ResumeSecret::random(),
-            bound: None,
+            authentication: None,
             past: AuthHistory::default(),
-            ever_bound: false,
+            ever_authenticated: false,
         }
     }
 
@@ -126,7 +128,7 @@ impl AuthState {
                 Applied::Stale
             }
             change => {
-                let state = self.bound().and_then(Authentication::state);
+                let state = self.authentication().and_then(Authentication::state);
                 self.past.remember(self.by, state);
                 let applied = self.become_of(sequence, change, now);
                 self.settled(oldest_open, now.instant);
@@ -146,20 +148,20 @@ impl AuthState {
     fn become_of(&mut self, sequence: Sequence, change: Change, now: Now) -> Applied {
         match change {
             Change::Live { grant, principal } => {
-                let after = match &self.bound {
-                    Some(bound) => bound.after,
+                let after = match &self.authentication {
+                    Some(authentication) => authentication.after,
                     None => self.by,
                 };
                 self.by = Some(sequence);
-                self.ever_bound = true;
+                self.ever_authenticated = true;
                 let (waiting, resumes) = (grant.waiting, grant.resumes);
-                self.bound = Some(Box::new(Authentication::new(grant, principal, (sequence, after), now)));
+                self.authentication = Some(Box::new(Authentication::new(grant, principal, (sequence, after), now)));
                 Applied::Live { waiting, resumes }
             }
             Change::Forgotten => {
                 self.by = Some(sequence);
-                self.bound = None;
-                // Whoever knew the old one was told it as somebody who has left.
+                self.authentication = None;
+                // The one who knew the old one was told it as someone who has left.
                 self.resume = ResumeSecret::random();
                 Applied::Forgotten
             }
@@ -167,12 +169,12 @@ impl AuthState {
     }
 
     /// The grant, in force or expired.
-    pub(crate) fn bound(&self) -> Option<&Authentication> {
-        self.bound.as_deref()
+    pub(crate) fn authentication(&self) -> Option<&Authentication> {
+        self.authentication.as_deref()
     }
 
-    pub(crate) fn bound_mut(&mut self) -> Option<&mut Authentication> {
-        self.bound.as_deref_mut()
+    pub(crate) fn authentication_mut(&mut self) -> Option<&mut Authentication> {
+        self.authentication.as_deref_mut()
     }
 
     /// The message that last changed it.
@@ -181,30 +183,34 @@ impl AuthState {
     }
 
     /// Whether it ever had a grant.
-    pub(crate) fn was_ever_bound(&self) -> bool {
-        self.ever_bound
+    pub(crate) fn was_ever_authenticated(&self) -> bool {
+        self.ever_authenticated
     }
 
     /// Whether a grant is in force.
     pub(crate) fn is_live(&self, now: Instant) -> bool {
-        self.bound().is_some_and(|bound| bound.is_live(now))
+        self.authentication()
+            .is_some_and(|authentication| authentication.is_live(now))
     }
 
     /// What a worker is told of it with a message.
-    pub(crate) fn standing(&self) -> Standing {
-        self.standing_of(self.by, self.bound().map(|bound| &bound.texts))
+    pub(crate) fn snapshot(&self) -> AuthSnapshot {
+        self.snapshot_of(
+            self.by,
+            self.authentication().map(|authentication| &authentication.texts),
+        )
     }
 
     /// What a worker is told with a message that it decides late: what the connection was when that was read.
-    pub(crate) fn standing_at(&self, sequence: Sequence, now: Instant) -> Standing {
+    pub(crate) fn snapshot_at(&self, sequence: Sequence, now: Instant) -> AuthSnapshot {
         match self.past.before(sequence, now) {
-            Some((by, texts)) if self.by.is_some_and(|now| sequence < now) => self.standing_of(by, texts),
-            Some(_) | None => self.standing(),
+            Some((by, texts)) if self.by.is_some_and(|now| sequence < now) => self.snapshot_of(by, texts),
+            Some(_) | None => self.snapshot(),
         }
     }
 
-    fn standing_of(&self, by: Option<Sequence>, texts: Option<&Texts>) -> Standing {
-        Standing {
+    fn snapshot_of(&self, by: Option<Sequence>, texts: Option<&Texts>) -> AuthSnapshot {
+        AuthSnapshot {
             by,
             grant: texts.map(|texts| texts.facts.clone()),
             principal: texts.map(|texts| texts.principal.clone()),
@@ -220,28 +226,31 @@ impl AuthState {
 
     /// Whether a grant's token was issued earlier than that of the one in force.
     fn is_preceded_by(&self, grant: &Grant, now: Now) -> bool {
-        let bound = self.bound().filter(|bound| bound.is_live(now.instant));
-        bound
+        let authentication = self
+            .authentication()
+            .filter(|authentication| authentication.is_live(now.instant));
+        authentication
             .and_then(Authentication::grant)
-            .is_some_and(|bound| grant.precedes(&bound))
+            .is_some_and(|authentication| grant.precedes(&authentication))
     }
 
     /// Whether the message `sequence`, of which is heard only now, made a grant that what came after it could not replace.
     fn is_overtaken_by(&self, sequence: Sequence, grant: &Grant, now: Now) -> bool {
-        let bound = self
-            .bound()
-            .filter(|bound| bound.after.is_none_or(|after| sequence > after));
-        let is_overtaken = |bound: &Authentication| {
-            bound.grant().is_some_and(|present| {
-                let sent_later = sequence > bound.made_by && !grant.precedes(&present);
+        let authentication = self
+            .authentication()
+            .filter(|authentication| authentication.after.is_none_or(|after| sequence > after));
+        let is_overtaken = |authentication: &Authentication| {
+            authentication.grant().is_some_and(|present| {
+                let sent_later = sequence > authentication.made_by && !grant.precedes(&present);
                 sent_later || present.precedes(grant)
             })
         };
-        grant.is_live(now.wall) && bound.is_some_and(is_overtaken)
+        grant.is_live(now.wall) && authentication.is_some_and(is_overtaken)
     }
 
     fn is_of_another(&self, identity: IdentityTag) -> bool {
-        self.bound().is_some_and(|bound| bound.identity != identity)
+        self.authentication()
+            .is_some_and(|authentication| authentication.identity != identity)
     }
 }
 
@@ -268,6 +277,19 @@ impl Authentication {
                 principal: principal.into(),
             },
         }
+    }
+
+    /// Whose the connection is by it.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder {
+            principal: self.texts.principal.clone(),
+            until: self.until,
+        }
+    }
+
+    /// What tells it from another of the same connection.
+    pub(crate) fn facts(&self) -> Arc<str> {
+        self.texts.facts.clone()
     }
 
     fn state(&self) -> Option<State> {
@@ -322,7 +344,7 @@ impl Authentication {
         self.revoked_at.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
-    /// Until when a write in its name that has begun may take, if there is a limit.
+    /// Until when a write on its behalf that has begun may take, if there is a limit.
     pub(crate) fn write_limit(&self) -> Option<Instant> {
         let expiry = (self.on_expired_push != Policy::Ignore).then_some(self.deadline);
         let end = expiry.into_iter().chain(self.revoked_at).min()?;
@@ -336,6 +358,8 @@ impl Authentication {
             token_id: self.token_id,
             session: self.session,
             issued_at: self.issued_at,
+            // Asked for when a grant or a revocation comes, and not worth the memory of every connection.
+            proven: self.grant().and_then(|grant| grant.proven()),
             connection: Some(connection),
         }
     }
@@ -368,6 +392,7 @@ pub(crate) mod tests {
             token_id: None,
             session: None,
             issued_at: None,
+            proof: None,
             on_expired_push: Policy::Reauthenticate,
             hold_ms: 60_000,
             waiting: 0,
@@ -388,47 +413,47 @@ pub(crate) mod tests {
 
     #[test]
     fn the_late_answer_to_an_earlier_message_undoes_nothing() {
-        let mut binding = AuthState::new();
-        binding.apply(sequence(2), Change::Forgotten, None, now());
+        let mut auth_state = AuthState::new();
+        auth_state.apply(sequence(2), Change::Forgotten, None, now());
         assert_eq!(
-            binding.apply(sequence(1), live(grant(1, 60)), None, now()),
+            auth_state.apply(sequence(1), live(grant(1, 60)), None, now()),
             Applied::Stale
         );
-        assert!(binding.bound().is_none());
-        assert_eq!(binding.by(), Some(sequence(2)));
+        assert!(auth_state.authentication().is_none());
+        assert_eq!(auth_state.by(), Some(sequence(2)));
     }
 
     #[test]
     fn a_message_that_is_decided_late_is_decided_by_what_was_sent_before_it() {
-        let (mut binding, open) = (AuthState::new(), Some(sequence(2)));
+        let (mut auth_state, open) = (AuthState::new(), Some(sequence(2)));
         // The second message waits for the first, and the third and fourth are quicker than both.
-        binding.apply(sequence(4), live(grant(1, 40)), Some(sequence(1)), now());
+        auth_state.apply(sequence(4), live(grant(1, 40)), Some(sequence(1)), now());
         assert_eq!(
-            binding.standing_at(sequence(2), now().instant).grant,
+            auth_state.snapshot_at(sequence(2), now().instant).grant,
             None,
             "the first may still bring a token"
         );
         assert_eq!(
-            binding.apply(sequence(1), live(grant(1, 10)), open, now()),
+            auth_state.apply(sequence(1), live(grant(1, 10)), open, now()),
             Applied::Stale
         );
         assert_eq!(
-            binding.apply(sequence(3), live(grant(1, 30)), open, now()),
+            auth_state.apply(sequence(3), live(grant(1, 30)), open, now()),
             Applied::Stale
         );
-        let second = binding.standing_at(sequence(2), now().instant);
+        let second = auth_state.snapshot_at(sequence(2), now().instant);
         assert_eq!(
             (second.by, second.grant),
             (Some(sequence(1)), Some(grant(1, 10).to_facts().into()))
         );
         assert_eq!(
-            binding.standing_at(sequence(5), now().instant).grant,
+            auth_state.snapshot_at(sequence(5), now().instant).grant,
             Some(grant(1, 40).to_facts().into())
         );
-        binding.settled(None, now().instant);
+        auth_state.settled(None, now().instant);
         assert_eq!(
-            binding.standing_at(sequence(2), now().instant),
-            binding.standing(),
+            auth_state.snapshot_at(sequence(2), now().instant),
+            auth_state.snapshot(),
             "nothing is kept without an identity"
         );
     }
@@ -436,9 +461,9 @@ pub(crate) mod tests {
     #[test]
     fn a_grant_ends_by_the_clock_that_says_so_first() {
         let of_10_s = || {
-            let mut binding = AuthState::new();
-            binding.apply(sequence(1), live(grant(1, 10)), None, now());
-            binding
+            let mut auth_state = AuthState::new();
+            auth_state.apply(sequence(1), live(grant(1, 10)), None, now());
+            auth_state
         };
         let at = |of_tokens: u64, of_the_machine: u64| Now {
             instant: now().instant + Duration::from_secs(of_the_machine),
@@ -446,24 +471,24 @@ pub(crate) mod tests {
         };
         // On the one, and on the other.
         for (of_tokens, of_the_machine, live) in [(9, 9, true), (10, 0, false), (0, 11, false), (3_600, 1, false)] {
-            let (mut binding, later) = (of_10_s(), at(of_tokens, of_the_machine));
-            let bound = binding.bound_mut().unwrap();
-            assert_eq!(bound.observe(later), !live && of_the_machine < 10, "{later:?}");
-            assert_eq!(bound.is_live(later.instant), live, "{later:?}");
-            assert!(!bound.observe(later), "it is told once");
+            let (mut auth_state, later) = (of_10_s(), at(of_tokens, of_the_machine));
+            let authentication = auth_state.authentication_mut().unwrap();
+            assert_eq!(authentication.observe(later), !live && of_the_machine < 10, "{later:?}");
+            assert_eq!(authentication.is_live(later.instant), live, "{later:?}");
+            assert!(!authentication.observe(later), "it is told once");
         }
         // Nothing brings it back.
-        let mut binding = of_10_s();
-        let bound = binding.bound_mut().unwrap();
-        bound.observe(at(3_600, 1));
-        bound.observe(at(2, 2));
-        assert!(!bound.is_live(at(2, 2).instant));
+        let mut auth_state = of_10_s();
+        let authentication = auth_state.authentication_mut().unwrap();
+        authentication.observe(at(3_600, 1));
+        authentication.observe(at(2, 2));
+        assert!(!authentication.is_live(at(2, 2).instant));
         // Nor does a revocation wait for a clock that stood still.
-        let mut binding = of_10_s();
-        let bound = binding.bound_mut().unwrap();
-        assert!(bound.revoke(Timestamp::from_secs(1_005), at(1, 1)).is_some());
-        assert!(!bound.observe(at(4, 2)) && !bound.is_revoked(at(4, 2).instant));
-        assert!(bound.observe(at(5, 2)) && bound.is_revoked(at(5, 2).instant));
+        let mut auth_state = of_10_s();
+        let authentication = auth_state.authentication_mut().unwrap();
+        assert!(authentication.revoke(Timestamp::from_secs(1_005), at(1, 1)).is_some());
+        assert!(!authentication.observe(at(4, 2)) && !authentication.is_revoked(at(4, 2).instant));
+        assert!(authentication.observe(at(5, 2)) && authentication.is_revoked(at(5, 2).instant));
     }
 
     #[test]
@@ -474,18 +499,18 @@ pub(crate) mod tests {
         };
         let now = now();
         for order in [[1, 2], [2, 1]] {
-            let mut binding = AuthState::new();
+            let mut auth_state = AuthState::new();
             for number in order {
                 let grant = if number == 1 { issued(900, 60) } else { issued(800, 10) };
-                binding.apply(sequence(number), live(grant), Some(sequence(1)), now);
+                auth_state.apply(sequence(number), live(grant), Some(sequence(1)), now);
             }
             assert_eq!(
-                binding.standing().grant,
+                auth_state.snapshot().grant,
                 Some(issued(900, 60).to_facts().into()),
                 "{order:?}"
             );
             assert_eq!(
-                binding.standing_at(sequence(2), now.instant).grant,
+                auth_state.snapshot_at(sequence(2), now.instant).grant,
                 Some(issued(900, 60).to_facts().into()),
                 "{order:?}"
             );
@@ -494,9 +519,9 @@ pub(crate) mod tests {
                 instant: now.instant + Duration::from_secs(61),
                 wall: Timestamp::from_secs(1_061),
             };
-            binding.apply(sequence(3), live(issued(850, 90)), None, later);
+            auth_state.apply(sequence(3), live(issued(850, 90)), None, later);
             assert_eq!(
-                binding.standing().grant,
+                auth_state.snapshot().grant,
                 Some(issued(850, 90).to_facts().into()),
                 "{order:?}"
             );
@@ -505,80 +530,85 @@ pub(crate) mod tests {
 
     #[test]
     fn a_log_out_ends_what_was_before_it_however_late_that_is_heard_of() {
-        let mut binding = AuthState::new();
+        let mut auth_state = AuthState::new();
         let later = Grant {
             issued_at: Some(Timestamp::from_secs(900)),
             ..grant(1, 60)
         };
-        binding.apply(sequence(2), Change::Forgotten, None, now());
-        binding.apply(sequence(3), live(grant(1, 10)), None, now());
-        assert_eq!(binding.apply(sequence(1), live(later), None, now()), Applied::Stale);
-        assert_eq!(binding.standing().grant, Some(grant(1, 10).to_facts().into()));
+        auth_state.apply(sequence(2), Change::Forgotten, None, now());
+        auth_state.apply(sequence(3), live(grant(1, 10)), None, now());
+        assert_eq!(auth_state.apply(sequence(1), live(later), None, now()), Applied::Stale);
+        assert_eq!(auth_state.snapshot().grant, Some(grant(1, 10).to_facts().into()));
     }
 
     #[test]
     fn a_renewed_grant_does_not_end_when_the_old_one_would_have() {
         let now = now();
-        let mut binding = AuthState::new();
-        binding.apply(sequence(1), live(grant(1, 10)), None, now);
-        binding.apply(sequence(2), live(grant(1, 60)), None, now);
-        assert!(binding.is_live(now.instant + Duration::from_secs(59)));
-        assert!(!binding.is_live(now.instant + Duration::from_secs(60)));
+        let mut auth_state = AuthState::new();
+        auth_state.apply(sequence(1), live(grant(1, 10)), None, now);
+        auth_state.apply(sequence(2), live(grant(1, 60)), None, now);
+        assert!(auth_state.is_live(now.instant + Duration::from_secs(59)));
+        assert!(!auth_state.is_live(now.instant + Duration::from_secs(60)));
     }
 
     #[test]
     fn two_identities_on_one_socket_are_told_apart_in_either_order() {
         for other in [1, 3] {
-            let mut binding = AuthState::new();
-            binding.apply(sequence(2), live(grant(1, 10)), None, now());
+            let mut auth_state = AuthState::new();
+            auth_state.apply(sequence(2), live(grant(1, 10)), None, now());
             assert_eq!(
-                binding.apply(sequence(other), live(grant(2, 10)), None, now()),
+                auth_state.apply(sequence(other), live(grant(2, 10)), None, now()),
                 Applied::Stranger
             );
-            assert_eq!(binding.bound().map(|bound| bound.identity), Some(identity(1)));
+            assert_eq!(
+                auth_state
+                    .authentication()
+                    .map(|authentication| authentication.identity),
+                Some(identity(1))
+            );
         }
     }
 
     #[test]
     fn after_a_log_out_another_may_log_in_and_the_secret_is_a_new_one() {
-        let mut binding = AuthState::new();
-        let first = binding.standing().resume;
+        let mut auth_state = AuthState::new();
+        let first = auth_state.snapshot().resume;
         assert!(first.is_some());
-        binding.apply(sequence(1), live(grant(1, 10)), None, now());
-        assert_eq!(binding.standing().resume, None);
-        binding.apply(sequence(2), Change::Forgotten, None, now());
-        let second = binding.standing().resume;
+        auth_state.apply(sequence(1), live(grant(1, 10)), None, now());
+        assert_eq!(auth_state.snapshot().resume, None);
+        auth_state.apply(sequence(2), Change::Forgotten, None, now());
+        let second = auth_state.snapshot().resume;
         assert!(second.is_some() && second != first);
         assert!(matches!(
-            binding.apply(sequence(3), live(grant(2, 10)), None, now()),
+            auth_state.apply(sequence(3), live(grant(2, 10)), None, now()),
             Applied::Live { .. }
         ));
     }
 
     #[test]
     fn a_worker_is_told_the_grant_but_not_what_was_said_once() {
-        let mut binding = AuthState::new();
+        let mut auth_state = AuthState::new();
         let resumed = Grant {
             waiting: 3,
             ..grant(1, 10)
         };
-        binding.apply(sequence(1), live(resumed), None, now());
-        let standing = binding.standing();
-        assert_eq!(standing.grant, Some(grant(1, 10).to_facts().into()));
-        assert_eq!(standing.by, Some(sequence(1)));
+        auth_state.apply(sequence(1), live(resumed), None, now());
+        let snapshot = auth_state.snapshot();
+        assert_eq!(snapshot.grant, Some(grant(1, 10).to_facts().into()));
+        assert_eq!(snapshot.by, Some(sequence(1)));
     }
 
     #[test]
     fn a_token_without_end_does_not_overflow_the_clock() {
-        let mut binding = AuthState::new();
+        let mut auth_state = AuthState::new();
         let endless = Grant {
             until: Timestamp::from_millis(u64::MAX),
             refresh_at: Timestamp::from_millis(u64::MAX),
             hold_ms: u64::MAX,
             ..grant(1, 1)
         };
-        binding.apply(sequence(1), live(endless), None, now());
-        assert!(binding.is_live(now().instant));
+        auth_state.apply(sequence(1), live(endless), None, now());
+        assert!(auth_state.is_live(now().instant));
     }
 
     proptest! {
@@ -595,12 +625,12 @@ pub(crate) mod tests {
                 ..grant(1, 60 + index as u64)
             };
             let places = order.drain(..).map(|place| place.index(tokens.len()));
-            let mut binding = AuthState::new();
+            let mut auth_state = AuthState::new();
             for index in places.chain(each).filter(|index| *index < tokens.len()) {
-                binding.apply(sequence(index as u64 + 1), live(issued(index)), Some(sequence(1)), now());
+                auth_state.apply(sequence(index as u64 + 1), live(issued(index)), Some(sequence(1)), now());
             }
             let last = (0..tokens.len()).max_by_key(|index| (tokens[*index], *index)).unwrap();
-            prop_assert_eq!(binding.standing().grant, Some(issued(last).to_facts().into()));
+            prop_assert_eq!(auth_state.snapshot().grant, Some(issued(last).to_facts().into()));
         }
 
         /// Whatever the order in which answers come, the connection ends up as the last message by sequence made it.
@@ -609,19 +639,19 @@ pub(crate) mod tests {
             forgets in proptest::collection::vec(any::<bool>(), 1..20),
             order in proptest::collection::vec(any::<prop::sample::Index>(), 1..60),
         ) {
-            let mut binding = AuthState::new();
+            let mut auth_state = AuthState::new();
             let mut newest = 0;
             for place in order {
                 let index = place.index(forgets.len());
                 let number = index as u64 + 1;
                 let change = if forgets[index] { Change::Forgotten } else { live(grant(1, number)) };
-                let applied = binding.apply(sequence(number), change, None, now());
+                let applied = auth_state.apply(sequence(number), change, None, now());
                 prop_assert_eq!(applied == Applied::Stale, number <= newest);
                 newest = newest.max(number);
             }
             let last = usize::try_from(newest).unwrap() - 1;
-            prop_assert_eq!(binding.bound().is_none(), forgets[last]);
-            prop_assert_eq!(binding.by(), Some(sequence(newest)));
+            prop_assert_eq!(auth_state.authentication().is_none(), forgets[last]);
+            prop_assert_eq!(auth_state.by(), Some(sequence(newest)));
         }
     }
 }

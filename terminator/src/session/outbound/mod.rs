@@ -3,7 +3,7 @@
 //! What was given back comes again out of the workers' hold, later than what was
 //! never given back. So from the first thing that is given back the outbound is
 //! *detained*: what comes next is given back too, or, once the connection may be
-//! written to again, kept behind until the hold has been fetched. Answers to the connection's own questions pass all of
+//! written to again, kept behind until the hold has been fetched. Answers to the connection's own requests pass all of
 //! that, unless one before them is in it.
 //!
 //! ```text
@@ -62,7 +62,7 @@ struct Fetching<T> {
     woken: bool,
 }
 
-/// What becomes of something in the name of an identity.
+/// What becomes of something on behalf of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteDecision {
     /// It is written.
@@ -199,7 +199,7 @@ impl<T> Outbound<T> {
         fetching.is_some_and(|fetching| fetching.behind.iter().any(is_meant))
     }
 
-    /// So much is held that the connection may fetch; nobody knows how much if it is nothing.
+    /// So much is held that the connection may fetch; no one knows how much if it is nothing.
     pub(crate) fn wake(&mut self, waiting: u64) {
         let detention = self.detain();
         detention.waiting += waiting;
@@ -317,7 +317,7 @@ impl<T> Outbound<T> {
         }
     }
 
-    /// The connection is nobody's from now on: nothing is fetched for it, and what was kept behind is given back.
+    /// The connection is no one's from now on: nothing is fetched for it, and what was kept behind is given back.
     pub(crate) fn forget(&mut self) -> VecDeque<T> {
         let fetching = self.detention.as_deref_mut().and_then(|one| one.fetching.take());
         fetching.map_or_else(VecDeque::new, |fetching| fetching.behind)

@@ -87,7 +87,7 @@ impl Document {
             .collect()
     }
 
-    /// What is wrong with `payload` or `headers` (`part`) of a message; nothing if nothing is said of that part.
+    /// What is wrong with `payload` or `headers` (`part`) of a message; none if nothing is said of that part.
     ///
     /// Strictly, a member that does not stand in the schema is wrong, too.
     pub(super) fn faults(&self, message: &Message<'_>, part: &str, instance: &Value, strict: bool) -> Vec<String> {

@@ -9,12 +9,17 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
-use shared::wire::protocol::{CloseCode, ErrorCode, Reason, SUBPROTOCOL};
+use shared::wire::connection_event::EventKind;
+use shared::wire::protocol::{CloseCode, ErrorCode, LIMITS_SUBPROTOCOL, Reason, SUBPROTOCOL};
+use tests::peers::audience::Audience;
 use tests::peers::queue::{self, ReplyQueue};
 use tests::tokens::token::ISSUER;
-use tests::{Push, Queue, Span, Stack, connection_of, token_for};
+use tests::{Client, Push, Queue, Span, Stack, connection_of, token_for};
 
 use super::asyncapi::document::{Document, Message, Operation, members};
+
+/// What is told of connections, alone and together.
+const EVENTS: [&str; 2] = ["connectionEvent", "connectionEvents"];
 
 /// Whom the examples are about.
 const SUBJECT: &str = "alice";
@@ -125,6 +130,11 @@ async fn whatever_the_server_says_on_a_socket_is_documented() {
     assert_eq!(backend.push_to(SUBJECT, Value::Null).await, "delivered");
     hear(&client.push(10.s()).await);
 
+    let offer = format!("{SUBPROTOCOL}, {LIMITS_SUBPROTOCOL}");
+    let terminator = &stack.terminators()[0];
+    let mut asking = Client::to(terminator).subprotocol(&offer).open().await.unwrap();
+    hear(&asking.next_json(10.s()).await);
+
     let mut brief = stack.client().await;
     let token = token_for(SUBJECT).expiring_in(2.s());
     hear(&brief.try_authenticate(&token.mint()).await);
@@ -150,6 +160,7 @@ async fn every_queue_example_is_answered_as_documented() {
     let (revoking, asking): (Vec<_>, Vec<_>) = document
         .operations_of("broker")
         .into_iter()
+        .filter(Operation::is_receive)
         .partition(|operation| operation.name == "revoke");
     for operation in asking.iter().chain(&revoking) {
         for example in examples(operation) {
@@ -175,7 +186,90 @@ async fn every_queue_example_is_answered_as_documented() {
     ] {
         heard.insert(document.the_one(&said_on(&document, "broker"), "payload", &outcome));
     }
+    // What happens to connections answers nothing, and has a claim of its own.
+    heard.extend(EVENTS);
     assert_eq!(heard, said_on(&document, "broker").iter().map(|one| one.name).collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_told_of_connections_is_documented() {
+    let document = Document::read();
+    let told = document.operations_of("broker");
+    let told = told
+        .iter()
+        .find(|operation| !operation.is_receive())
+        .expect("an operation");
+    let keys: BTreeSet<_> = EventKind::ALL.iter().map(|kind| kind.key()).collect();
+    let words = document
+        .at("/components/schemas/EventKind/oneOf")
+        .as_array()
+        .expect("a list");
+    let words: BTreeSet<_> = words.iter().filter_map(|one| one["const"].as_str()).collect();
+    assert_eq!(words, keys);
+    let channel = document.follow(&told.value["channel"]);
+    let address = channel["address"].as_str().expect("a pattern of keys");
+    let prefix = address.strip_suffix("{what}").expect("a parameter");
+    let values = channel["parameters"]["what"]["enum"].as_array().expect("a list");
+    let addresses: BTreeSet<_> = values
+        .iter()
+        .map(|one| format!("{prefix}{}", one.as_str().expect("a word")))
+        .collect();
+    assert!(
+        addresses.iter().map(String::as_str).eq(keys.iter().copied()),
+        "{addresses:?}"
+    );
+
+    let stack = Stack::builder()
+        .setting("jwt-leeway", "0s")
+        .setting("connection-events", "on");
+    let stack = stack.start().await;
+    let exchange = format!("{}.events", stack.namespace());
+    let declared = channel["bindings"]["amqp"]["exchange"]["name"]
+        .as_str()
+        .expect("a name");
+    assert_eq!(declared.replace("countersign", stack.namespace()), exchange);
+    let audience = Audience::on(stack.queue().await, stack.namespace()).await;
+    let (mut first, mut second) = (stack.client().await, stack.client().await);
+    let brief = token_for(SUBJECT).expiring_in(2.s()).claim("sid", "s-1");
+    first.authenticate(&brief.mint()).await;
+    let mut seen = BTreeSet::new();
+    let mut hear = async |until: &str| loop {
+        let heard = audience.next(30.s()).await;
+        let faults = document.faults(&told.messages[0], "payload", &heard.event, true);
+        assert_eq!(faults, Vec::<String>::new(), "{}", heard.event);
+        let done = heard.key == until;
+        seen.insert(heard.key);
+        if done {
+            return;
+        }
+    };
+    hear("connection.expired").await;
+    first.authenticate(&token_for(SUBJECT).mint()).await;
+    first.forget().await;
+    second.authenticate(&token_for(SUBJECT).mint()).await;
+    stack.producer().await.revoke(&json!({"subject": SUBJECT})).await;
+    hear("connection.closed").await;
+    assert!(seen.iter().map(String::as_str).eq(keys), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_connections_together_is_documented() {
+    let document = Document::read();
+    let all = document.messages();
+    let several = all.iter().find(|message| message.name == EVENTS[1]).expect("a message");
+    let stack = Stack::builder().setting("connection-events", "batched").start().await;
+    let audience = Audience::on(stack.queue().await, stack.namespace()).await;
+    let mut client = stack.client().await;
+    client.authenticate(&token_for(SUBJECT).mint()).await;
+    client.close().await;
+    loop {
+        let heard = audience.next(30.s()).await;
+        let faults = document.faults(several, "payload", &heard.message.json(), true);
+        assert_eq!(faults, Vec::<String>::new(), "{}", heard.event);
+        if heard.key == "connection.closed" {
+            return;
+        }
+    }
 }
 
 /// All examples of what others send.

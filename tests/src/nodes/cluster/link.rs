@@ -1,7 +1,7 @@
-//! A TCP link that can be cut: what crosses it then waits, as packets do that nobody acknowledges.
+//! A TCP link that can be cut: what crosses it then waits, as packets do that no one acknowledges.
 //!
 //! A cut that drops packets looks the same from both ends: sockets stay open, nothing arrives, and what was sent arrives
-//! after the heal, unless somebody has given up by then.
+//! after the heal, unless someone has given up by then.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -31,7 +31,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link to whoever listens at `target`, now or later.
+    /// A link to anyone who listens at `target`, now or later.
     ///
     /// # Panics
     /// If no port can be had.

@@ -85,7 +85,7 @@ async fn serve(listener: TcpListener, peers: BTreeMap<Vec<u8>, Registration>) {
                     peers: peers.clone(),
                     registered: registered.clone(),
                 };
-                // Whoever breaks off in the middle of a question needs no answer.
+                // Anyone who breaks off in the middle of a request needs no answer.
                 connections.spawn(async move { _ = asked.answer(stream).await });
             }
             Some(_) = connections.join_next() => {}

@@ -1,7 +1,7 @@
-//! A private RabbitMQ cluster of three nodes, each of which a claim may kill, freeze, or cut off from everybody.
+//! A private RabbitMQ cluster of three nodes, each of which a claim may kill, freeze, or cut off from everyone.
 //!
 //! Programs reach a node by a [`Link`], and so do the nodes each other ([`Mapper`]): a cut is one word, on any machine,
-//! and nobody needs to be root. Frozen is another thing than cut off: a frozen node takes connections and says nothing.
+//! and no one needs to be root. Frozen is another thing than cut off: a frozen node takes connections and says nothing.
 
 mod link;
 mod mapper;
@@ -96,17 +96,32 @@ impl Cluster {
 
     /// Waits until every node sees all three.
     pub async fn is_whole(&self) {
-        for node in &self.nodes {
-            eventually(120.s(), "the node sees all of the cluster", async || {
-                let running = node.ctl(&["eval", "length(rabbit_nodes:all_running())."]).await;
-                if running.trim() == NODES.to_string() {
-                    Ok(())
-                } else {
-                    Err(running)
-                }
-            })
-            .await;
+        for node in 0..NODES {
+            self.sees(node, NODES).await;
         }
+    }
+
+    /// Waits until a node that is cut off has paused, and the others have given it up. Healed when only some have noticed, they
+    /// take each other for lost and stay apart until one is restarted.
+    pub async fn has_lost(&self, node: usize) {
+        for other in (0..NODES).filter(|other| *other != node) {
+            self.sees(other, NODES - 1).await;
+        }
+        self.sees(node, 0).await;
+    }
+
+    /// Waits until that node sees so many that run, itself among them.
+    async fn sees(&self, node: usize, running: usize) {
+        let count = "case rabbit:is_running() of true -> length(rabbit_nodes:all_running()); false -> 0 end.";
+        eventually(120.s(), "the node sees those that run", async || {
+            let seen = self.nodes[node].ctl(&["eval", count]).await;
+            if seen.trim() == running.to_string() {
+                Ok(())
+            } else {
+                Err(format!("{node} sees {seen}"))
+            }
+        })
+        .await;
     }
 
     /// The URLs of all nodes, beginning with that one, as `amqp-url` wants them.
@@ -148,24 +163,14 @@ impl Cluster {
     /// # Panics
     /// If none does.
     pub async fn leader_of(&self, queue: &str) -> usize {
-        self.leader_of_seen_by(0, queue).await
-    }
-
-    /// The same, as that node sees it.
-    ///
-    /// # Panics
-    /// If none does.
-    pub async fn leader_of_seen_by(&self, node: usize, queue: &str) -> usize {
-        let listed = self.nodes[node]
-            .ctl(&["list_queues", "--silent", "--no-table-headers", "name", "leader"])
-            .await;
-        let leader = listed.lines().find_map(|line| {
-            let (name, leader) = line.split_once('\t')?;
-            (name == queue).then(|| leader.trim().to_owned())
-        });
-        let leader = leader.unwrap_or_else(|| panic!("{queue} is not among {listed}"));
-        let number = NAMES.iter().position(|name| leader.starts_with(name));
-        number.unwrap_or_else(|| panic!("{queue} is led by {leader}"))
+        // Not `list_queues`: all nodes would answer it, each to a `rabbitmqctl` that only the first can reach.
+        let looked_up = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<{queue:?}>>)),
+            rabbit_amqqueue:info(Q, [leader])."
+        );
+        let told = self.nodes[0].ctl(&["eval", &looked_up]).await;
+        let number = NAMES.iter().position(|name| told.contains(&format!("{name}@")));
+        number.unwrap_or_else(|| panic!("{queue} is led by {told}"))
     }
 
     fn links_of(&self, node: usize) -> impl Iterator<Item = &Link> {

@@ -7,12 +7,12 @@
 //!
 //! | the message | the connection | what becomes of it |
 //! |---|---|---|
-//! | is public, and has no good token | | handled as nobody's |
-//! | has a good token | is nobody's, or the token's | handled by that token |
+//! | is public, and has no good token | | handled as no one's |
+//! | has a good token | is no one's, or the token's | handled by that token |
 //! | | is another's | refused, and closed |
 //! | has an invalid token | | refused |
 //! | has an expired token | is another's | refused |
-//! | | is nobody's, or the token's | as the policy says, by that token |
+//! | | is no one's, or the token's | as the policy says, by that token |
 //! | has none, and needs one | | refused |
 //! | has none | something earlier, by which it may have to be decided, is unsettled | sent back, once |
 //! | | is live | handled by the connection's grant |
@@ -33,7 +33,7 @@ use crate::message::Purpose;
 use crate::revocation::known::Judgement;
 use crate::token::{self, Verified};
 
-/// When to try again what cannot be found out just now: the store or the keys are asked anew each time.
+/// When to try again what cannot be found out at the moment: the store or the keys are asked anew each time.
 pub(crate) const RETRY_MS: u64 = 1_000;
 
 /// What a message brought to prove who sent it.
@@ -43,9 +43,9 @@ pub(crate) enum Proof {
     None,
     /// A good one.
     Good(Arc<Verified>),
-    /// One that was good, and has been taken back.
+    /// One that was good, and has been revoked.
     Revoked,
-    /// One that was good until its time was over, and has not been taken back.
+    /// One that was good until its time was over, and has not been revoked.
     Expired(Arc<Verified>),
     /// One that is good in a moment, or may be when its key has been asked for.
     NotYet {
@@ -56,7 +56,7 @@ pub(crate) enum Proof {
     },
     /// One that proves nothing.
     Invalid(token::Reason),
-    /// One of which it cannot be found out just now.
+    /// One of which it cannot be found out at the moment.
     Unknown,
 }
 
@@ -65,7 +65,7 @@ pub(crate) enum Proof {
 pub(crate) enum Sender {
     /// A terminator's client.
     Connection(Stand),
-    /// Anybody, straight into the queue.
+    /// Anyone, straight into the queue.
     Injector,
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum Sender {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stand {
     /// Whose it is, as far as has been proved.
-    pub(crate) bound: Option<CurrentGrant>,
+    pub(crate) authenticated: Option<CurrentGrant>,
     /// Whether an earlier message, by which this one may have to be decided, is not yet settled.
     pub(crate) unsettled: bool,
     /// Whether a message of it is held.
@@ -116,23 +116,23 @@ pub(crate) struct Case {
     pub(crate) elevation: Elevation,
     /// That of the message's type.
     pub(crate) policy: Policy,
-    /// Whether anybody may send messages of its type.
+    /// Whether anyone may send messages of its type.
     pub(crate) public: bool,
 }
 
 /// What becomes of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Decision {
-    /// It is handled in the name of whom its token speaks for, with the token's claims.
+    /// It is handled on behalf of whom its token speaks for, with the token's claims.
     InOwnName {
         /// What the token proved.
         verified: Arc<Verified>,
         /// Whether the connection is to have the grant that the token earns.
         renews: bool,
     },
-    /// It is handled in the name of whom the connection was proved to be, with the claims of its grant.
+    /// It is handled on behalf of whom the connection was proved to be, with the claims of its grant.
     InConnectionsName,
-    /// It is handled as nobody's.
+    /// It is handled as no one's.
     Anonymously,
     /// The token is good.
     Authenticate {
@@ -203,7 +203,7 @@ pub(crate) fn decide(case: &Case) -> Decision {
     }
 }
 
-/// Whether the message is nobody's: anybody may send it, and no good token came with it. Where a token is taken with
+/// Whether the message is no one's: anyone may send it, and no good token came with it. Where a token is taken with
 /// `auth.authenticate` alone, one in another message is wrong, public or not.
 fn is_nobodys(case: &Case) -> bool {
     let has_none = matches!(case.proof, Proof::None);
@@ -235,7 +235,9 @@ fn authenticate(case: &Case, stand: &Stand) -> Decision {
         Proof::Good(verified) => Decision::Authenticate {
             verified: verified.clone(),
             // What a client shows for its connection lasts, whatever it allows.
-            renews: !stand.bound.is_some_and(|bound| bound.is_in_force() && bound.newer),
+            renews: !stand
+                .authenticated
+                .is_some_and(|authenticated| authenticated.is_in_force() && authenticated.newer),
         },
         proof => closing_refusal(proof, case.policy),
     }
@@ -268,7 +270,9 @@ fn application(case: &Case, stand: &Stand) -> Decision {
 
 fn with_token(case: &Case, verified: &Arc<Verified>, stand: &Stand) -> Decision {
     let tag = TokenTag::of(verified.digest.as_bytes());
-    let known = stand.bound.is_some_and(|bound| bound.token == tag);
+    let known = stand
+        .authenticated
+        .is_some_and(|authenticated| authenticated.token == tag);
     // The same token is the same identity's, which spares the steady state a digest.
     if !known && is_anothers(stand, verified.identity.tag()) {
         return mismatch();
@@ -287,8 +291,10 @@ fn with_token(case: &Case, verified: &Arc<Verified>, stand: &Stand) -> Decision 
 /// Whether the token of a message becomes its connection's.
 fn lasts(case: &Case, stand: &Stand) -> bool {
     let may_exceed = case.elevation == Elevation::Connection;
-    match stand.bound {
-        Some(bound) if bound.is_in_force() => !bound.newer && (may_exceed || !bound.exceeded),
+    match stand.authenticated {
+        Some(authenticated) if authenticated.is_in_force() => {
+            !authenticated.newer && (may_exceed || !authenticated.exceeded)
+        }
         // What is under way may make a grant that it would exceed.
         Some(_) | None => may_exceed || !stand.unsettled,
     }
@@ -300,13 +306,15 @@ fn with_expired(case: &Case, verified: &Arc<Verified>, stand: &Stand) -> Decisio
     if stand.unsettled && !stand.again && !hold {
         return Decision::Again;
     }
-    match stand.bound {
-        Some(bound) if bound.identity != verified.identity.tag() => refusal(&case.proof),
-        Some(bound) if bound.judgement == Judgement::Revoked => revoked().and_close(CloseCode::Revoked),
-        Some(bound) if case.policy == Policy::Ignore => judged(&bound).unwrap_or_else(|| Decision::InOwnName {
-            verified: verified.clone(),
-            renews: false,
-        }),
+    match stand.authenticated {
+        Some(authenticated) if authenticated.identity != verified.identity.tag() => refusal(&case.proof),
+        Some(authenticated) if authenticated.judgement == Judgement::Revoked => revoked().and_close(CloseCode::Revoked),
+        Some(authenticated) if case.policy == Policy::Ignore => {
+            judged(&authenticated).unwrap_or_else(|| Decision::InOwnName {
+                verified: verified.clone(),
+                renews: false,
+            })
+        }
         _ if hold => Decision::Hold {
             own: Some(verified.clone()),
             reason: Reason::Expired,
@@ -316,18 +324,21 @@ fn with_expired(case: &Case, verified: &Arc<Verified>, stand: &Stand) -> Decisio
 }
 
 fn without_token(case: &Case, stand: &Stand) -> Decision {
-    let may_change = stand.unsettled || stand.bound.is_some_and(|bound| bound.was_live && !bound.live);
+    let may_change = stand.unsettled
+        || stand
+            .authenticated
+            .is_some_and(|authenticated| authenticated.was_live && !authenticated.live);
     if may_change && !stand.again {
         return Decision::Again;
     }
-    let Some(bound) = stand.bound else {
+    let Some(authenticated) = stand.authenticated else {
         return unauthenticated(case, Reason::Missing);
     };
-    if bound.judgement == Judgement::Revoked {
+    if authenticated.judgement == Judgement::Revoked {
         return revoked().and_close(CloseCode::Revoked);
     }
-    if bound.live || case.policy == Policy::Ignore {
-        return judged(&bound).unwrap_or(Decision::InConnectionsName);
+    if authenticated.live || case.policy == Policy::Ignore {
+        return judged(&authenticated).unwrap_or(Decision::InConnectionsName);
     }
     unauthenticated(case, Reason::Expired)
 }
@@ -341,8 +352,8 @@ fn unauthenticated(case: &Case, reason: Reason) -> Decision {
 }
 
 /// Why nothing may be done by that grant, if so.
-fn judged(bound: &CurrentGrant) -> Option<Decision> {
-    match bound.judgement {
+fn judged(authenticated: &CurrentGrant) -> Option<Decision> {
+    match authenticated.judgement {
         Judgement::Good => None,
         Judgement::Revoked => Some(revoked().and_close(CloseCode::Revoked)),
         Judgement::Unknown => Some(unknown()),
@@ -350,7 +361,9 @@ fn judged(bound: &CurrentGrant) -> Option<Decision> {
 }
 
 fn is_anothers(stand: &Stand, identity: IdentityTag) -> bool {
-    stand.bound.is_some_and(|bound| bound.identity != identity)
+    stand
+        .authenticated
+        .is_some_and(|authenticated| authenticated.identity != identity)
 }
 
 fn mismatch() -> Decision {
@@ -365,7 +378,7 @@ fn revoked() -> Decision {
     Decision::refuse(ErrorCode::TokenRevoked, "the authentication was revoked")
 }
 
-/// Nothing follows from it about anybody's authentication.
+/// Nothing follows from it about anyone's authentication.
 fn unknown() -> Decision {
     Decision::Refuse {
         error: unavailable("authentication is temporarily unavailable"),

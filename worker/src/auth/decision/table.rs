@@ -20,14 +20,17 @@ type Named<T> = (&'static str, T);
 type Beside = fn(CurrentGrant) -> CurrentGrant;
 
 fn brought() -> Vec<Named<(Proof, Beside)>> {
-    let same: Beside = |bound| bound;
+    let same: Beside = |authenticated| authenticated;
     vec![
         ("no token", (Proof::None, same)),
         ("the token of the connection's grant", (good("alice", "one"), same)),
         ("another good one, issued later", (good("alice", "two"), same)),
         (
             "a good one, issued earlier than the grant's",
-            (good("alice", "two"), |bound| CurrentGrant { newer: true, ..bound }),
+            (good("alice", "two"), |authenticated| CurrentGrant {
+                newer: true,
+                ..authenticated
+            }),
         ),
         ("an expired one", (Proof::Expired(verified("alice", "past")), same)),
         ("another identity's good one", (good("bob", "two"), same)),
@@ -55,7 +58,12 @@ fn brought() -> Vec<Named<(Proof, Beside)>> {
 }
 
 fn connections() -> Vec<Named<Stand>> {
-    let judged = |judgement| on(live().map(|bound| CurrentGrant { judgement, ..bound }));
+    let judged = |judgement| {
+        on(live().map(|authenticated| CurrentGrant {
+            judgement,
+            ..authenticated
+        }))
+    };
     vec![
         ("no grant", NOBODY),
         ("a grant in force", on(live())),
@@ -104,7 +112,7 @@ fn table() -> String {
     for (what, (proof, shown)) in brought() {
         for (connection, stand) in connections().into_iter().filter(|(name, _)| is_possible(what, name)) {
             let stand = Stand {
-                bound: stand.bound.map(shown),
+                authenticated: stand.authenticated.map(shown),
                 ..stand
             };
             let case = |strategy, policy| Case {

@@ -15,6 +15,7 @@ pub(super) fn verified(subject: &str, token: &str) -> Arc<Verified> {
         token_id: None,
         claims: serde_json::Map::new(),
         digest: Digest::of(token),
+        key: shared::wire::tag::KeyTag::of(&[1; 32]),
     })
 }
 
@@ -22,7 +23,7 @@ fn tag(subject: &str) -> IdentityTag {
     verified(subject, "").identity.tag()
 }
 
-fn bound(subject: &str, token: &str, live: bool) -> CurrentGrant {
+fn authenticated(subject: &str, token: &str, live: bool) -> CurrentGrant {
     CurrentGrant {
         identity: tag(subject),
         token: TokenTag::of(Digest::of(token).as_bytes()),
@@ -35,22 +36,25 @@ fn bound(subject: &str, token: &str, live: bool) -> CurrentGrant {
 }
 
 pub(super) fn live() -> Option<CurrentGrant> {
-    Some(bound("alice", "one", true))
+    Some(authenticated("alice", "one", true))
 }
 
 pub(super) fn ended() -> Option<CurrentGrant> {
-    Some(bound("alice", "one", false))
+    Some(authenticated("alice", "one", false))
 }
 
 pub(super) const NOBODY: Stand = Stand {
-    bound: None,
+    authenticated: None,
     unsettled: false,
     held: false,
     again: false,
 };
 
-pub(super) fn on(bound: Option<CurrentGrant>) -> Stand {
-    Stand { bound, ..NOBODY }
+pub(super) fn on(authenticated: Option<CurrentGrant>) -> Stand {
+    Stand {
+        authenticated,
+        ..NOBODY
+    }
 }
 
 pub(super) fn good(subject: &str, token: &str) -> Proof {
@@ -215,7 +219,7 @@ fn an_expired_token_is_good_for_what_the_policy_lets_it_do_and_says_for_whom() {
 
 #[test]
 fn a_message_without_a_token_lives_by_its_connections_grant() {
-    let none = |bound, policy| message(Proof::None, on(bound), policy);
+    let none = |authenticated, policy| message(Proof::None, on(authenticated), policy);
     every_row([
         (none(live(), Close), "as the connection"),
         (explicit(none(live(), Close)), "as the connection"),
@@ -231,10 +235,13 @@ fn a_message_without_a_token_lives_by_its_connections_grant() {
 
 #[test]
 fn where_each_message_needs_its_own_token_the_connections_counts_for_nothing() {
-    for bound in [None, live(), ended()] {
+    for authenticated in [None, live(), ended()] {
         for unsettled in [false, true] {
             let none = |policy| {
-                let stand = Stand { unsettled, ..on(bound) };
+                let stand = Stand {
+                    unsettled,
+                    ..on(authenticated)
+                };
                 per_message(message(Proof::None, stand, policy))
             };
             every_row([
@@ -248,7 +255,12 @@ fn where_each_message_needs_its_own_token_the_connections_counts_for_nothing() {
 
 #[test]
 fn a_token_that_was_issued_earlier_than_the_one_in_force_acts_for_its_message_alone() {
-    let newer = |bound: Option<CurrentGrant>| on(bound.map(|bound| CurrentGrant { newer: true, ..bound }));
+    let newer = |authenticated: Option<CurrentGrant>| {
+        on(authenticated.map(|authenticated| CurrentGrant {
+            newer: true,
+            ..authenticated
+        }))
+    };
     every_row([
         (message(good("alice", "two"), newer(live()), Close), "as alice"),
         (
@@ -272,10 +284,10 @@ fn a_token_that_was_issued_earlier_than_the_one_in_force_acts_for_its_message_al
 
 #[test]
 fn a_token_that_allows_more_lasts_as_long_as_the_setting_says() {
-    let exceeded = |bound: Option<CurrentGrant>| {
-        on(bound.map(|bound| CurrentGrant {
+    let exceeded = |authenticated: Option<CurrentGrant>| {
+        on(authenticated.map(|authenticated| CurrentGrant {
             exceeded: true,
-            ..bound
+            ..authenticated
         }))
     };
     let unsettled = |stand| Stand {
@@ -304,14 +316,14 @@ fn a_token_that_allows_more_lasts_as_long_as_the_setting_says() {
 
 #[test]
 fn what_cannot_be_decided_before_its_predecessors_is_sent_back_once() {
-    let unsettled = |bound| Stand {
+    let unsettled = |authenticated| Stand {
         unsettled: true,
-        ..on(bound)
+        ..on(authenticated)
     };
     let expired_on_the_way = || {
-        on(ended().map(|bound| CurrentGrant {
+        on(ended().map(|authenticated| CurrentGrant {
             was_live: true,
-            ..bound
+            ..authenticated
         }))
     };
     let again = |stand| Stand { again: true, ..stand };
@@ -339,9 +351,14 @@ fn what_cannot_be_decided_before_its_predecessors_is_sent_back_once() {
 
 #[test]
 fn what_is_revoked_serves_nobody_and_what_is_unknown_is_neither_let_in_nor_logged_out() {
-    let judged = |bound: Option<CurrentGrant>, judgement| on(bound.map(|bound| CurrentGrant { judgement, ..bound }));
-    let revoked = |bound| judged(bound, Judgement::Revoked);
-    let unknown = |bound| judged(bound, Judgement::Unknown);
+    let judged = |authenticated: Option<CurrentGrant>, judgement| {
+        on(authenticated.map(|authenticated| CurrentGrant {
+            judgement,
+            ..authenticated
+        }))
+    };
+    let revoked = |authenticated| judged(authenticated, Judgement::Revoked);
+    let unknown = |authenticated| judged(authenticated, Judgement::Unknown);
     every_row([
         (message(Proof::None, revoked(live()), Ignore), "token_revoked, 4503"),
         (message(Proof::None, revoked(ended()), Ignore), "token_revoked, 4503"),
@@ -478,16 +495,16 @@ fn all_cases() -> Vec<Case> {
                     judgement,
                     newer,
                     exceeded,
-                    ..bound("alice", "one", live)
+                    ..authenticated("alice", "one", live)
                 }));
             }
         }
     }
     let mut senders = vec![Sender::Injector];
-    for bound in bounds {
+    for authenticated in bounds {
         for (unsettled, held, again) in flags.map(|a| flags.map(|b| flags.map(|c| (a, b, c)))).concat().concat() {
             senders.push(Sender::Connection(Stand {
-                bound,
+                authenticated,
                 unsettled,
                 held,
                 again,
@@ -533,28 +550,28 @@ fn all_cases() -> Vec<Case> {
 
 fn bound_of(case: &Case) -> Option<CurrentGrant> {
     match case.sender {
-        Sender::Connection(stand) => stand.bound,
+        Sender::Connection(stand) => stand.authenticated,
         Sender::Injector => None,
     }
 }
 
-/// Whoever of the two is let in is proved, now or (under `ignore`) once, and not revoked; and by the connection's grant
+/// Anyone who of the two is let in is proved, now or (under `ignore`) once, and not revoked; and by the connection's grant
 /// only what has no token of its own and needs none, when nothing that could change the grant is under way.
 fn is_let_in_rightly(case: &Case, decision: &Decision) -> bool {
-    let bound = bound_of(case);
+    let authenticated = bound_of(case);
     match decision {
         Decision::Authenticate { .. } => matches!(case.proof, Proof::Good(_)),
         Decision::InOwnName { renews, .. } => match &case.proof {
             Proof::Good(_) => true,
-            Proof::Expired(_) => case.policy == Ignore && !renews && bound.is_some(),
+            Proof::Expired(_) => case.policy == Ignore && !renews && authenticated.is_some(),
             _ => false,
         },
-        Decision::InConnectionsName => bound.is_some_and(|bound| {
+        Decision::InConnectionsName => authenticated.is_some_and(|authenticated| {
             let Sender::Connection(stand) = case.sender else {
                 return false;
             };
-            bound.judgement == Judgement::Good
-                && (bound.live || case.policy == Ignore)
+            authenticated.judgement == Judgement::Good
+                && (authenticated.live || case.policy == Ignore)
                 && case.strategy != Strategy::PerMessage
                 && matches!(case.proof, Proof::None)
                 && (!stand.unsettled || stand.again)
@@ -573,13 +590,19 @@ fn in_no_case_is_anybody_let_in_who_is_not_proved() {
 #[test]
 fn in_no_case_is_one_identity_taken_for_another() {
     for case in all_cases() {
-        let bound = bound_of(&case).map(|bound| bound.identity);
+        let authenticated = bound_of(&case).map(|authenticated| authenticated.identity);
         match decide(&case) {
             Decision::InOwnName { verified, .. } | Decision::Authenticate { verified, .. } => {
-                assert!(bound.is_none_or(|bound| bound == verified.identity.tag()), "{case:?}");
+                assert!(
+                    authenticated.is_none_or(|authenticated| authenticated == verified.identity.tag()),
+                    "{case:?}"
+                );
             }
             Decision::Hold { own: Some(own), .. } => {
-                assert!(bound.is_none_or(|bound| bound == own.identity.tag()), "{case:?}");
+                assert!(
+                    authenticated.is_none_or(|authenticated| authenticated == own.identity.tag()),
+                    "{case:?}"
+                );
             }
             _ => {}
         }
@@ -652,9 +675,9 @@ fn what_cannot_be_found_out_is_temporary_and_says_when_to_come_again() {
 
 #[test]
 fn what_anybody_may_send_is_nobodys_unless_a_good_token_came_with_it() {
-    let revoked = on(live().map(|bound| CurrentGrant {
+    let revoked = on(live().map(|authenticated| CurrentGrant {
         judgement: Judgement::Revoked,
-        ..bound
+        ..authenticated
     }));
     let unsettled = Stand {
         unsettled: true,
@@ -691,7 +714,7 @@ fn what_anybody_may_send_is_nobodys_unless_a_good_token_came_with_it() {
                 message(good("alice", "two"), stand, policy),
             );
             assert_eq!(told(&with), told(&without), "a good token counts as always");
-            // Who logs in or out is never nobody.
+            // Who logs in or out is never no one.
             let log_in = authenticate(Proof::None, stand, policy);
             assert_eq!(
                 told(&Case {

@@ -1,7 +1,7 @@
 //! Messages for applications on the broker: `amqp`.
 //!
 //! Each is published to the topic exchange `<ns>.app`, under its `type`, and
-//! the application answers as to any question by AMQP: to `reply_to`, with the
+//! the application answers as to any request by AMQP: to `reply_to`, with the
 //! `correlation_id`. What the message says of itself goes as it came; who sent it
 //! stands in headers, as the token proved it; the token goes nowhere.
 //!
@@ -11,7 +11,7 @@
 //! | `type`, and the routing key | the message's `type` |
 //! | `message_id` | the same each time that the message is delivered; absent if it cannot be told |
 //! | `reply_to`, `correlation_id` | where the answer goes, and by what it is known |
-//! | `expiration` | how long anybody waits for the answer: a message that has waited for longer is dropped |
+//! | `expiration` | how long anyone waits for the answer: a message that has waited for longer is dropped |
 //! | header `issuer`, `subject` | who sent it |
 //! | header `claims` | the token's claims, a JSON text of at most `jwt-max-size` |
 //! | header `timeout-ms` | how long the sender still waits, in milliseconds, if they have said so |
@@ -67,7 +67,7 @@ pub(crate) struct Amqp {
     waiting: Arc<Waiting>,
     calls: Arc<Calls>,
     limit: Duration,
-    /// Nobody else can tell by what an answer is known.
+    /// No one else can tell by what an answer is known.
     secret: [u8; 16],
     /// Hands over the answers. It ends with this value.
     _reader: JoinSet<()>,
@@ -118,8 +118,8 @@ impl Amqp {
         headers.extend(request.id.map(|id| text("id", id.to_owned())));
         headers.extend(
             request
-                .stamp
-                .map(|stamp| text("connection", stamp.connection.to_string())),
+                .forwarded_id
+                .map(|forwarded_id| text("connection", forwarded_id.connection.to_string())),
         );
         headers.extend(
             request
@@ -148,7 +148,7 @@ impl Amqp {
         }
     }
 
-    /// By what the answer is known: whoever answers without having been asked would have to guess it. The same message, sent
+    /// By what the answer is known: anyone who answers without having been asked would have to guess it. The same message, sent
     /// again with a token that allows the same, has the same, so that a late answer to the first answers the second.
     fn correlation_id(&self, request: &Request<'_>) -> String {
         let key = request
@@ -168,7 +168,7 @@ impl Amqp {
 
     async fn ask(&self, request: &Request<'_>) -> Result<Vec<Message>, PublishError> {
         let correlation_id = self.correlation_id(request);
-        // What was asked before under that name may have been answered when nobody waited any more.
+        // What was asked before under that name may have been answered when no one waited any more.
         if let Some(answer) = self.waiting.late(&correlation_id) {
             return Ok(vec![answer]);
         }
@@ -179,7 +179,7 @@ impl Amqp {
             .publish(Route::new(&self.exchange, request.kind), message);
         tokio::select! {
             biased;
-            // It may come before the broker has confirmed the question.
+            // It may come before the broker has confirmed the request.
             Some(answers) = expected.answers() => Ok(answers),
             published = published => {
                 published?;
@@ -189,7 +189,7 @@ impl Amqp {
     }
 }
 
-/// Hands over answers until there will be none. What nobody waits for any more is counted.
+/// Hands over answers until there will be none. What no one waits for any more is counted.
 async fn read(mut replies: Consumer, waiting: Arc<Waiting>, calls: Arc<Calls>) {
     while let Some(mut delivery) = replies.recv().await {
         let answer = delivery.take_message();

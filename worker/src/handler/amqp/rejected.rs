@@ -1,8 +1,8 @@
-//! What applications reject: whoever asked is told at once.
+//! What applications reject: the one who asked is told at once.
 //!
-//! The broker tells nobody who has published something that it was rejected. But it dead-letters it where the
+//! The broker tells no one who has published something that it was rejected. But it dead-letters it where the
 //! application's queue says: to the queue `<ns>.rejected`, which all workers read. Whichever gets it answers in the application's
-//! stead. A question whose time is over comes the same way, and needs no answer.
+//! stead. A request whose time is over comes the same way, and needs no answer.
 
 use shared::bus::topology::Names;
 use shared::bus::{Consumer, DEATH_REASON, Message, Properties, Publisher, Route, Value};
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_question_that_died_is_answered_and_only_to_a_worker() {
+    fn only_a_request_that_died_is_answered_and_only_to_a_worker() {
         let names = Names::new("n");
         let died = |reason: &str, reply_to: &str, correlation_id: Option<&str>| {
             let properties = Properties {

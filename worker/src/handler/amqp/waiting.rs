@@ -1,6 +1,6 @@
 //! Who waits for which answer.
 //!
-//! There are at most as many as messages are handled at a time, and whoever gives
+//! There are at most as many as messages are handled at a time, and anyone who gives
 //! up takes the entry along.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::handler::MAX_ANSWERS;
 use crate::handler::upstream::reply::MAX_ANSWER_BYTES;
 
-/// For how long it is remembered that somebody gave up, and what came for them: a client that is told to try again does so
+/// For how long it is remembered that someone gave up, and what came for them: a client that is told to try again does so
 /// within seconds.
 const LATE_KEPT: Duration = Duration::from_secs(60);
 
@@ -73,7 +73,7 @@ impl Waiting {
         }
     }
 
-    /// Hands an answer over, with those that came before it if there are no `more`, or too many. Tells whether somebody waited
+    /// Hands an answer over, with those that came before it if there are no `more`, or too many. Tells whether someone waited
     /// for it.
     pub(super) fn settle(&self, correlation_id: &str, answer: Message, more: bool) -> bool {
         let mut all = self.lock();
@@ -87,7 +87,7 @@ impl Waiting {
             return asked.is_some_and(|asked| asked.sender.send(asked.so_far).is_ok());
         }
         if more {
-            // Whoever asks the same again is not to be told a part.
+            // Anyone who asks the same again is not to be told a part.
             all.given_up.retain(|(id, ..)| id != correlation_id);
             return false;
         }
@@ -98,7 +98,7 @@ impl Waiting {
         false
     }
 
-    /// What came for somebody who had given up, once.
+    /// What came for someone who had given up, once.
     pub(super) fn late(&self, correlation_id: &str) -> Option<Message> {
         let mut all = self.lock();
         all.forget_old(Instant::now());
@@ -114,7 +114,7 @@ impl Waiting {
 }
 
 impl Expected {
-    /// The answers, at least one; nothing if there will be none. Cancel-safe; once they have come, there will be no others.
+    /// The answers, at least one; none if there will be none. Cancel-safe; once they have come, there will be no others.
     pub(super) async fn answers(&mut self) -> Option<Vec<Message>> {
         (&mut self.answer).await.ok()
     }
@@ -201,14 +201,14 @@ mod tests {
         );
         let bodies: Vec<_> = one.answers().await.unwrap().into_iter().map(|one| one.body).collect();
         assert_eq!(bodies, ["a", "b", "c"]);
-        // Too many are too many, and the rest is nobody's.
+        // Too many are too many, and the rest is no one's.
         let mut flooded = all.expect("2".to_owned());
         for _ in 0..=MAX_ANSWERS {
             assert!(all.settle("2", says("x"), true));
         }
         assert!(!all.settle("2", says("x"), true));
         assert_eq!(flooded.answers().await.unwrap().len(), MAX_ANSWERS + 1);
-        // Whoever gave up amid them is not answered by the rest, nor by the last of several that came later.
+        // Anyone who gave up amid them is not answered by the rest, nor by the last of several that came later.
         let amid = all.expect("3".to_owned());
         assert!(all.settle("3", says("a"), true));
         drop(amid);

@@ -9,10 +9,10 @@ mod response;
 mod retry;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, Url};
 use rustls::RootCertStore;
 use shared::wire::envelope::JSON;
@@ -44,6 +44,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Where messages are posted, and by what: all that can be wrong before there is a worker.
 pub(crate) struct Target {
     client: Client,
+    /// Uses no connection that was used before.
+    fresh: Client,
     url: Url,
 }
 
@@ -62,7 +64,9 @@ enum Posted {
     Response(Status, Body),
     /// There is no connection, and nothing was sent; and why.
     Unconnected(String),
-    /// The connection broke when something was sent already.
+    /// The connection ended before there was any response.
+    Unanswered,
+    /// The connection broke within a response.
     Broken,
     /// The response is too large.
     TooLarge,
@@ -86,26 +90,32 @@ impl Target {
         } else {
             RootCertStore::empty()
         };
-        let client = web::client(roots, CONNECT_TIMEOUT)?
-            .user_agent(concat!("countersign-worker/", env!("CARGO_PKG_VERSION")))
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(concurrency)
-            .build()?;
+        let client = |most_idle: usize| {
+            let client = web::client(roots.clone(), CONNECT_TIMEOUT)?
+                .user_agent(concat!("countersign-worker/", env!("CARGO_PKG_VERSION")))
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(most_idle);
+            client.build().map_err(NoClient::from)
+        };
         Ok(Self {
-            client,
+            client: client(concurrency)?,
+            fresh: client(0)?,
             url: url.expose().clone(),
         })
     }
 
-    async fn post(&self, body: Bytes, headers: &[(&'static str, String)]) -> Posted {
-        let mut request = self.client.post(self.url.clone()).body(body);
+    async fn post(&self, client: &Client, body: Bytes, headers: &[(&'static str, String)]) -> Posted {
+        let mut request = client.post(self.url.clone()).body(body);
         request = request.header(CONTENT_TYPE, JSON).header(ACCEPT, JSON);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
         match request.send().await {
             Ok(response) => read(response).await,
-            Err(error) => broken(error),
+            Err(error) => match broken(error) {
+                Posted::Broken => Posted::Unanswered,
+                unconnected => unconnected,
+            },
         }
     }
 }
@@ -124,7 +134,7 @@ impl Http {
     fn tell(&self, posted: &Posted) {
         let reason = match posted {
             Posted::Unconnected(reason) => Some(reason),
-            Posted::Response(..) | Posted::Broken | Posted::TooLarge => None,
+            Posted::Response(..) | Posted::Unanswered | Posted::Broken | Posted::TooLarge => None,
         };
         match (self.away.swap(reason.is_some(), Ordering::Relaxed), reason) {
             (false, Some(reason)) => warn!(reason, "cannot connect to the application; clients are told `busy`"),
@@ -137,18 +147,24 @@ impl Http {
     async fn ask(&self, request: &Request<'_>) -> Posted {
         let (body, key) = (request::body(request), request.idempotency_key());
         let (since, mut tries) = (Instant::now(), 1);
+        let mut client = &self.target.client;
         let mut headers = request.trace_headers();
         headers.extend(key.clone().map(|key| (IDEMPOTENCY_KEY, key)));
         loop {
             let mut headers = headers.clone();
             let left = request.time_left.map(|left| left.saturating_sub(since.elapsed()));
             headers.extend(left.map(|left| (TIMEOUT_MS, left.as_millis().to_string())));
-            let posted = self.target.post(body.clone(), &headers).await;
+            let posted = self.target.post(client, body.clone(), &headers).await;
             let pause = match &posted {
                 Posted::Unconnected(_) => retry::after_no_connection(tries),
                 Posted::Response(status, _) => retry::after_response(tries, *status, key.is_some()),
+                // It may have ended before the request came, as it does where an application closes what it has just answered on.
+                Posted::Unanswered => retry::after_no_answer(tries, key.is_some()),
                 Posted::Broken | Posted::TooLarge => None,
             };
+            if matches!(posted, Posted::Unanswered) {
+                client = &self.target.fresh;
+            }
             let Some(pause) = pause else {
                 self.tell(&posted);
                 return posted;
@@ -161,10 +177,11 @@ impl Http {
 }
 
 async fn read(mut response: Response) -> Posted {
-    let retry_after = response.headers().get(RETRY_AFTER);
+    let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
+    let retry_after = header(RETRY_AFTER).and_then(|text| response::wait(text, header(DATE), SystemTime::now()));
     let status = Status {
         code: response.status().as_u16(),
-        retry_after: retry_after.and_then(|text| response::seconds(text.as_bytes())),
+        retry_after,
     };
     let media_type = response.headers().get(CONTENT_TYPE);
     let media_type = media_type.and_then(|text| text.to_str().ok()).map(str::to_owned);
@@ -206,7 +223,7 @@ impl Handler for Http {
             }
             Posted::Response(status, body) => (status.outcome(), Err(status.refusal(&body.bytes))),
             Posted::Unconnected(_) => (Outcome::Unreachable, Err(away().having(Effect::None))),
-            Posted::Broken => (Outcome::Unreachable, Err(away().having(Effect::Unknown))),
+            Posted::Unanswered | Posted::Broken => (Outcome::Unreachable, Err(away().having(Effect::Unknown))),
             Posted::TooLarge => (Outcome::InvalidResponse, Err(unreadable())),
         };
         call.end(outcome);

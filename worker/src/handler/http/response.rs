@@ -10,10 +10,10 @@
 //! | 413 | `too_large` |
 //! | 408, 425, 429, 502, 503, 504 | `busy`, temporary, with `retry_after_ms` if there is a `Retry-After` |
 //! | other 4xx | `bad_request` |
-//! | other 5xx | `internal`, temporary: nobody knows what was done |
+//! | other 5xx | `internal`, temporary: no one knows what was done |
 //! | others | `internal`: a redirect is not followed |
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use shared::wire::protocol::{Effect, ErrorCode};
 
@@ -30,10 +30,17 @@ pub(super) struct Status {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// The seconds of a `Retry-After`. A date is not read: clocks differ by more than what is worth waiting for.
-pub(super) fn seconds(text: &[u8]) -> Option<Duration> {
-    let seconds = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// How long a `Retry-After` says to wait: seconds, or a date. A date counts from that of the response (`Date`), since clocks differ
+/// by more than what is worth waiting for; without that from `now`. One that is over means at once.
+pub(super) fn wait(text: &[u8], date: Option<&[u8]>, now: SystemTime) -> Option<Duration> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let said = date.and_then(|date| std::str::from_utf8(date).ok());
+    let said = said.and_then(|date| httpdate::parse_http_date(date.trim()).ok());
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(at.duration_since(said.unwrap_or(now)).unwrap_or_default())
 }
 
 impl Status {
@@ -70,7 +77,7 @@ impl Status {
         if self.code >= 500 && !said.is_meant() {
             said = said.without_words();
         }
-        // Whoever stands before it says that it is not there.
+        // Anyone who stands before it says that it is not there.
         let silent = matches!(self.code, 502..=504) && !said.is_meant() && self.retry_after.is_none();
         let presence = if silent { Presence::Silent } else { Presence::There };
         let usual = format!("the application answered with status {}", self.code);
@@ -168,17 +175,31 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_is_seconds_or_nothing() {
-        assert_eq!(seconds(b" 120 "), Some(Duration::from_secs(120)));
+    fn a_retry_after_is_seconds_or_a_date_by_the_clock_of_whoever_says_it() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(946_684_700);
+        let of = |text: &[u8], date: Option<&[u8]>| wait(text, date, now);
+        assert_eq!(of(b" 120 ", None), Some(Duration::from_secs(120)));
+        let date = b"Fri, 31 Dec 1999 23:59:59 GMT";
+        assert_eq!(of(date, None), Some(Duration::from_secs(99)));
+        assert_eq!(
+            of(date, Some(b"Fri, 31 Dec 1999 23:59:57 GMT")),
+            Some(Duration::from_secs(2))
+        );
+        assert_eq!(of(date, Some(b"Sat, 01 Jan 2000 00:00:00 GMT")), Some(Duration::ZERO));
+        assert_eq!(of(date, Some(b"yesterday")), Some(Duration::from_secs(99)));
+        assert_eq!(
+            of(b"Friday, 31-Dec-99 23:59:59 GMT", None),
+            Some(Duration::from_secs(99))
+        );
         for other in [
             &b""[..],
             b"-1",
             b"1.5",
-            b"Fri, 31 Dec 1999 23:59:59 GMT",
+            b"Fri, 31 Dec 1999",
             b"\xff",
             b"99999999999999999999",
         ] {
-            assert_eq!(seconds(other), None);
+            assert_eq!(of(other, None), None);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! By what a message had its effect: pure.
 //!
-//! What it came to is told to nobody who could not have caused it. So it is kept with what
+//! What it came to is told to no one who could not have caused it. So it is kept with what
 //! its token allowed, and with what a revocation would mean.
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +42,7 @@ impl Cause {
             session: text(SID).map(|sid| identity::session_tag(&request.identity.issuer, sid)),
             // Before its second rather than after it, as a revocation would have it.
             issued_at: issued_at.map(|seconds| Timestamp::from_secs(seconds as u64)),
-            connection: request.stamp.map(|stamp| stamp.connection),
+            connection: request.forwarded_id.map(|forwarded_id| forwarded_id.connection),
         }
     }
 
@@ -58,6 +58,7 @@ impl Cause {
             token_id: self.token_id,
             session: self.session,
             issued_at: self.issued_at,
+            proven: None,
             connection: self.connection,
         }
     }
@@ -82,7 +83,7 @@ mod tests {
             kind: "k",
             id: Some("1"),
             payload: None,
-            stamp: None,
+            forwarded_id: None,
             message_id: None,
             time_left: None,
             deadline: None,

@@ -1,7 +1,7 @@
 //! A message that comes twice has its effect once.
 //!
-//! Whoever handles a message that has an `id` claims it in the store first, and
-//! writes there what it came to, before anybody is answered. So the same message
+//! Anyone who handles a message that has an `id` claims it in the store first, and
+//! writes there what it came to, before anyone is answered. So the same message
 //! from the same identity gets the same answer again, on whatever connection and
 //! worker; and another message with that `id` is a `duplicate`. The modules:
 //!
@@ -12,7 +12,7 @@
 //!
 //! A store that cannot say lets nothing through: the client is told `busy`. A worker
 //! that dies between the effect and its note is what remains: the same message
-//! redelivered by the broker (by its stamp) takes over at once, another with its `id` only
+//! redelivered by the broker (by its message id) takes over at once, another with its `id` only
 //! when the lease is over, and then the effect may be there twice. A message that its
 //! terminator has published twice waits for its first copy, and is answered like that.
 
@@ -100,7 +100,7 @@ impl Idempotency {
     }
 
     /// Finds out whether a message has had its effect already, and claims it if not. One that comes `again`, because
-    /// whoever was given it did not bring it to its end, may have to wait for its own claim to end.
+    /// the one who was given it did not bring it to its end, may have to wait for its own claim to end.
     pub(crate) async fn recall(&self, request: &Request<'_>, again: bool) -> Recalled {
         let Some(id) = request.id else {
             return Recalled::Fresh(None);
@@ -109,7 +109,7 @@ impl Idempotency {
             key: key(request.identity, request.client, id),
             fingerprint: fingerprint(request.kind, request.payload),
             run: Run {
-                stamp: request.stamp,
+                forwarded_id: request.forwarded_id,
                 number: shared::service::chance::number(),
             },
             redelivered: again,
@@ -128,8 +128,9 @@ impl Idempotency {
         came_to: Result<Answers, ErrorBody>,
     ) -> Result<Answers, ErrorBody> {
         let Claimed { claim, cause } = claimed;
-        // Who is forbidden something has done nothing, and may be allowed it by the next token.
-        let changes = |error: &ErrorBody| error.temporary || error.code == ErrorCode::Forbidden;
+        // Who is forbidden something, or was revoked before it, has done nothing, and may be allowed it by the next token.
+        let without_effect = [ErrorCode::Forbidden, ErrorCode::TokenRevoked];
+        let changes = |error: &ErrorBody| error.temporary || without_effect.contains(&error.code);
         if came_to.as_ref().is_err_and(changes) {
             if let Err(reason) = self.store.abandon(claim).await {
                 // It is free when its lease is over.
@@ -149,15 +150,15 @@ impl Idempotency {
         loop {
             let mut begun = self.store.begin(claim).await;
             if begun.is_err() {
-                // It may be claimed although the store did not say so, and whoever tries again would find it running.
+                // It may be claimed although the store did not say so, and anyone who tries again would find it running.
                 begun = self.store.begin(claim).await;
             }
             let waits = match begun {
-                // The first copy is answered, and whoever asked is not to be told two things.
+                // The first copy is answered, and the one who asked is not to be told two things.
                 Ok(Begun::Running { same: true }) => true,
-                // What was injected has no stamp, by which it would be known that the claim is its own; and there may be
-                // nobody who could be told to try again. Such messages come one at a time.
-                Ok(Begun::Running { same: false }) => claim.redelivered && claim.run.stamp.is_none(),
+                // What was injected has no message id, by which it would be known that the claim is its own; and there may be
+                // no one who could be told to try again. Such messages come one at a time.
+                Ok(Begun::Running { same: false }) => claim.redelivered && claim.run.forwarded_id.is_none(),
                 _ => false,
             };
             if !waits || since.elapsed() >= self.lease {
@@ -218,7 +219,7 @@ impl Idempotency {
         recalled
     }
 
-    /// Whether whoever asks could have caused it, and nobody has taken that back.
+    /// Whether anyone who asks could have caused it, and no one has taken that back.
     fn may_be_told(&self, request: &Request<'_>, cause: &Cause) -> Result<(), &'static str> {
         if !cause.is_within(request.claims) {
             return Err("the message came before, by a token that allowed more, and was handled");

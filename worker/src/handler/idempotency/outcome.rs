@@ -39,7 +39,7 @@ struct Record {
     came_to: Box<RawValue>,
 }
 
-/// As it is kept; nothing if it is too long.
+/// As it is kept; none if it is too long.
 pub(super) fn to_text(cause: &Cause, came_to: &Result<Answers, ErrorBody>) -> Option<String> {
     let record = Record {
         by: cause.clone(),
@@ -48,7 +48,7 @@ pub(super) fn to_text(cause: &Cause, came_to: &Result<Answers, ErrorBody>) -> Op
     serde_json::to_string(&record).ok()
 }
 
-/// What it was, and by what; nothing if another version wrote it, in words that this one does not know.
+/// What it was, and by what; none if another version wrote it, in words that this one does not know.
 pub(super) fn from_text(text: &str) -> Option<(Cause, Result<Answers, ErrorBody>)> {
     let record: Record = serde_json::from_str(text).ok()?;
     Some((record.by, known(record.came_to.get())?))

@@ -1,14 +1,14 @@
 //! Who may ask the application next, and who waits: a core that is pure, and what wakes those who wait.
 //!
-//! A handler that hangs keeps its place until `handler-timeout`. So that it keeps nobody else's:
+//! A handler that hangs keeps its place until `handler-timeout`. So that it keeps no one else's:
 //!
 //! - A place is taken only to ask the application. To prove who sent a message, to authenticate and to record takes none.
 //! - Messages of one `type` have at most their share of the places that other types leave, and those of one identity
 //!   theirs of what other identities leave. So something is always left for yet another.
-//! - Whoever waits does so in the line of their identity, and the lines take turns. In a line, who cannot go because of
-//!   their type keeps nobody behind them.
+//! - Anyone who waits does so in the line of their identity, and the lines take turns. In a line, who cannot go because of
+//!   their type keeps no one behind them.
 //! - What waits is bounded, or it would use up `prefetch`, and nothing else would come in any more. When there is too much
-//!   and it does not move, the newest of the longest line is told so. While it moves, nobody is: then the
+//!   and it does not move, the newest of the longest line is told so. While it moves, no one is: then the
 //!   queue gets longer instead, as it should.
 //!
 //! What was injected is at most half, and waits as long as it takes: it comes by a `prefetch` of its own.
@@ -36,7 +36,7 @@ pub(crate) struct Shares {
     pub(crate) type_percent: usize,
     /// The same for messages of one identity.
     pub(crate) identity_percent: usize,
-    /// How many may wait before somebody is refused.
+    /// How many may wait before someone is refused.
     pub(crate) waiting: usize,
 }
 
@@ -89,7 +89,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// Takes a place at once, if nobody waits and there is one. Tells whether it has.
+    /// Takes a place at once, if no one waits and there is one. Tells whether it has.
     fn take_at_once(&mut self, claimant: &Claimant) -> bool {
         let goes = self.lines.is_empty() && self.running < self.shares.places && self.has_place(claimant);
         if goes {
@@ -123,7 +123,7 @@ impl<T> Core<T> {
         self.numbers
     }
 
-    /// Whoever is next, if there is a place for them. They have it.
+    /// Anyone who is next, if there is a place for them. They have it.
     fn next(&mut self) -> Option<(T, Claimant, Instant)> {
         if self.running >= self.shares.places {
             return None;
@@ -153,7 +153,7 @@ impl<T> Core<T> {
             && (!claimant.injected || self.injected < self.shares.places.div_ceil(2))
     }
 
-    /// Whoever is to be told that there is no place: nobody, unless too much waits and does not move.
+    /// Anyone who is to be told that there is no place: no one, unless too much waits and does not move.
     fn shed(&mut self, now: Instant) -> Option<T> {
         // The first of a line has waited longest: while everything moves, that is all that is looked at.
         let is_old = |waiter: &Waiter<T>| waiter.since + PATIENCE <= now;
@@ -197,7 +197,7 @@ impl<T> Core<T> {
         self.lines.values().flatten().any(|waiter| waiter.claimant.may_move)
     }
 
-    /// Whether nobody waits and somebody could be handled.
+    /// Whether no one waits and someone could be handled.
     fn is_idle(&self) -> bool {
         self.lines.is_empty() && self.running < self.shares.places
     }
@@ -267,7 +267,7 @@ pub(crate) struct Places {
     refused: Counter,
 }
 
-/// What whoever waits is told.
+/// What anyone who waits is told.
 enum Told {
     /// They have it.
     Place(Place),
@@ -354,7 +354,7 @@ impl Places {
         self.lock().has_surplus()
     }
 
-    /// Whether nobody waits and somebody could be handled.
+    /// Whether no one waits and someone could be handled.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().is_idle()
     }
@@ -366,12 +366,12 @@ impl Places {
         self.waiting.set(core.waiting as f64);
         drop(core);
         for waker in handed_on {
-            // Whoever waits no more has gone by themselves.
+            // Anyone who waits no more has gone by themselves.
             let _ = waker.send(Told::Elsewhere);
         }
     }
 
-    /// Calls everybody for whom there is a place, and sends everybody away for whom there will be none.
+    /// Calls everyone for whom there is a place, and sends everyone away for whom there will be none.
     fn call(self: &Arc<Self>) {
         let now = Instant::now();
         let mut called = Vec::new();
@@ -381,12 +381,12 @@ impl Places {
             let places = self.clone();
             called.push((waker, Place { places, claimant }));
         }
-        // Whoever is not told anything is told just that.
+        // Anyone who is not told anything is told just that.
         while core.shed(now).is_some() {}
         self.waiting.set(core.waiting as f64);
         drop(core);
         for (waker, place) in called {
-            // A place that nobody takes any more is given back by its drop.
+            // A place that no one takes any more is given back by its drop.
             let _ = waker.send(Told::Place(place));
         }
     }

@@ -54,7 +54,7 @@ fn a_place_is_taken_at_once_only_by_whom_it_would_be_given_to_in_the_line() {
     assert!(core.take_at_once(&of(1, "a")) && core.take_at_once(&of(1, "a")));
     assert!(!core.take_at_once(&of(1, "a")));
     let number = core.join(of(1, "a"), 0, now);
-    // Whoever waits has come first.
+    // Anyone who waits has come first.
     assert!(!core.take_at_once(&of(2, "a")));
     core.leave(of(1, "a").identity, number);
     assert!(core.take_at_once(&of(2, "a")));

@@ -69,7 +69,7 @@ impl Calls {
         self.retries.increment(1);
     }
 
-    /// An answer came that nobody waits for.
+    /// An answer came that no one waits for.
     pub(in crate::handler) fn late(&self) {
         self.late.increment(1);
     }

@@ -1,7 +1,7 @@
 //! What an application says of a message: an answer, or why there is none.
 //!
 //! Pure. An application is trusted to answer in its own name and no further: it
-//! cannot speak of anybody's authentication, which is ours to know, and what it says
+//! cannot speak of anyone's authentication, which is ours to know, and what it says
 //! is as strictly read as what clients say, because it goes to clients.
 
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use shared::wire::object::Object;
 use shared::wire::protocol::{Details, ErrorCode, OWN_PREFIX};
 
 use crate::handler::own::{self, GIVEN};
@@ -36,7 +37,7 @@ const ENVELOPE: &str = "application/vnd.countersign.answer+json";
 #[serde(deny_unknown_fields)]
 struct Envelope<'a> {
     #[serde(borrow, default)]
-    pushes: Vec<Pushed<'a>>,
+    pushes: Vec<Object<Pushed<'a>>>,
     #[serde(borrow, default, deserialize_with = "there")]
     payload: Option<&'a RawValue>,
 }
@@ -64,12 +65,8 @@ pub(in crate::handler) fn said(body: &[u8], media_type: Option<&str>, id: Option
         return answer(body, id);
     }
     let text = message::payload(body).map_err(|_| Unreadable)?;
-    // What derives from a struct would be read from a list, too.
-    let object = Some(text.get())
-        .filter(|text| text.starts_with('{'))
-        .ok_or(Unreadable)?;
-    let envelope: Envelope<'_> = serde_json::from_str(object).map_err(|_| Unreadable)?;
-    let pushes = envelope.pushes.into_iter().map(|push| {
+    let Object(envelope): Object<Envelope<'_>> = serde_json::from_str(text.get()).map_err(|_| Unreadable)?;
+    let pushes = envelope.pushes.into_iter().map(|Object(push)| {
         let to = match push.to.map(RawValue::get) {
             None | Some("\"connection\"") => Whom::Connection,
             Some("\"identity\"") => Whom::Identity,
@@ -84,12 +81,12 @@ pub(in crate::handler) fn said(body: &[u8], media_type: Option<&str>, id: Option
     Ok(pushes.fold(Answers::none(), Answers::and).and(answer))
 }
 
-/// Whoever gave the message an `id` is told that it was handled, and nobody else is told anything.
+/// Anyone who gave the message an `id` is told that it was handled, and no one else is told anything.
 fn handled(id: Option<&str>) -> Answers {
     id.map_or_else(Answers::none, |_| Answers::raw(None))
 }
 
-/// The answer that this text is. With no text, whoever gave the message an `id` is told that it was handled, and nobody
+/// The answer that this text is. With no text, anyone who gave the message an `id` is told that it was handled, and no one
 /// else is told anything.
 fn answer(body: &[u8], id: Option<&str>) -> Result<Answers, Unreadable> {
     if body.is_empty() {
@@ -270,6 +267,8 @@ mod tests {
             "[]",
             "1",
             r#"{"pushes":[{}]}"#,
+            r#"{"pushes":[[null,1]]}"#,
+            "[[],1]",
             r#"{"push":[]}"#,
             r#"{"pushes":null}"#,
             "{",

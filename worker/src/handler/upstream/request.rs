@@ -17,7 +17,7 @@ struct Asking<'a> {
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
-    /// `null` for a public message that is nobody's.
+    /// `null` for a public message that is no one's.
     identity: Option<Identity<'a>>,
     claims: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ pub(in crate::handler) fn body(request: &Request<'_>) -> Bytes {
         payload: request.payload,
         identity: (!request.identity.is_anonymous()).then(|| Identity::of(request)),
         claims: request.claims,
-        connection: request.stamp.map(|stamp| stamp.connection),
+        connection: request.forwarded_id.map(|forwarded_id| forwarded_id.connection),
     };
     // All of it came as JSON, so it can be written as JSON.
     serde_json::to_vec(&asking).unwrap_or_default().into()

@@ -1,9 +1,10 @@
 //! What producers push, from `<ns>.pushes` to the return queues of its connections.
 //!
 //! One worker at a time has the queue, or it only passes them on to several (`shards`). What is for one identity is done in its
-//! order, each push confirmed before the next is looked at; different identities go
-//! side by side.
+//! order: all that waits for it together (`delivering`), and confirmed before what comes next is looked at. Different
+//! identities go side by side.
 
+mod delivering;
 pub(crate) mod known;
 pub(crate) mod push;
 pub(crate) mod shards;
@@ -18,26 +19,19 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use shared::bus::{Delivery, Whole};
 use shared::wire::envelope::command::Producer;
-use shared::wire::protocol::{ErrorBody, ErrorCode};
 use shared::wire::tag::IdentityTag;
-use tracing::debug;
-use tracing::field::display;
 
-use super::audience::Recipient;
-use super::given_up::overflow;
 use super::lanes::Lanes;
-use super::metrics::{GaveUp, Kind};
 use super::outcome::Outcome;
 use super::pushes::known::Known;
 use super::pushes::push::{Addressee, Push};
 use super::pushes::shards::Shards;
 use super::pushes::subjects::{Many, Place};
 use super::{Outbound, OutboundError};
+use crate::admin::event::{self, Subject};
 use crate::app::queue_consumer::QueueConsumer;
 use crate::auth::identity::Issuer;
-use crate::dead_letter::redact;
-use crate::process::trace::JOURNEY;
-use crate::store::{Authentication, Holding};
+use crate::store::Authentication;
 
 #[derive(Clone)]
 pub(crate) struct Pushes {
@@ -46,12 +40,15 @@ pub(crate) struct Pushes {
     pub(crate) issuers: Vec<Issuer>,
     /// Those that were taken out of the queue.
     pub(crate) known: Arc<Known>,
-    /// To which queues they are passed on; nothing if they are brought on their way from here.
+    /// To which queues they are passed on; none if they are brought on their way from here.
     pub(crate) shards: Option<Shards>,
 }
 
 /// How much is done at a time of pushes for many: as much as there is of others.
-const MOST_UNDER_WAY: usize = 256;
+const MOST_UNDER_WAY: usize = 512;
+
+/// How much of one identity is delivered together: as much as leaves in one AMQP message.
+const MOST_TOGETHER: usize = 64;
 
 /// A push for one, as it came or as a part of one for many.
 struct Taken {
@@ -60,7 +57,7 @@ struct Taken {
     place: Option<Place>,
 }
 
-/// A push with the identity in whose name it may be written.
+/// A push with the identity on whose behalf it may be written.
 struct Addressed {
     delivery: Delivery,
     place: Option<Place>,
@@ -72,9 +69,9 @@ struct Addressed {
 struct Concluded {
     delivery: Delivery,
     place: Option<Place>,
-    /// Nothing if it could not be read.
+    /// None if it could not be read.
     id: Option<String>,
-    /// Nothing if it is nobody's.
+    /// None if it is no one's.
     identity: Option<IdentityTag>,
     producer: Option<Producer>,
     outcome: Outcome,
@@ -94,17 +91,21 @@ struct Doing {
     under_way: usize,
     /// In the order in which they came.
     resolving: FuturesOrdered<BoxFuture<'static, Resolved>>,
-    delivering: Lanes<IdentityTag, Addressed, Option<Concluded>>,
+    delivering: Lanes<IdentityTag, Addressed, Vec<Option<Concluded>>>,
     concluding: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and a box for each would cost more"
+)]
 enum Event {
     Came(Delivery),
     /// There is room for the next of many.
     Next,
     Resolved(Resolved),
-    /// Nothing if it was passed on.
-    Delivered(Option<Concluded>),
+    /// Those of one identity; nothing for what was passed on.
+    Delivered(Vec<Option<Concluded>>),
     Acknowledged,
     /// Nothing new comes.
     Stopped,
@@ -113,7 +114,7 @@ enum Event {
 impl Pushes {
     /// Runs until the worker stops and all that it had taken is done.
     pub(crate) async fn run(self: Arc<Self>, intake: QueueConsumer) {
-        // Until then nobody knows whom not to write to.
+        // Until then no one knows whom not to write to.
         if intake
             .unless_stopped(self.outbound.audience.revoked.until_loaded())
             .await
@@ -152,38 +153,48 @@ impl Pushes {
                 Event::Resolved(Resolved::Addressed(addressed)) => {
                     doing.delivering.push(addressed.identity, addressed);
                 }
-                Event::Resolved(Resolved::Concluded(concluded)) | Event::Delivered(Some(concluded)) => {
-                    doing.concluding.push(Box::pin(self.clone().conclude(concluded)));
+                Event::Resolved(Resolved::Concluded(concluded)) => self.begin_conclusion(concluded, &mut doing),
+                Event::Delivered(all) => {
+                    for delivered in all {
+                        match delivered {
+                            Some(concluded) => self.begin_conclusion(concluded, &mut doing),
+                            None => doing.ended_one(),
+                        }
+                    }
                 }
-                Event::Delivered(None) | Event::Acknowledged => doing.under_way = doing.under_way.saturating_sub(1),
+                Event::Acknowledged => doing.ended_one(),
                 Event::Stopped if stopped => return,
                 Event::Stopped => stopped = true,
             }
         }
     }
 
-    /// Sends one to an identity, of which nobody waits in the queue: once, and if that cannot be now, not at all.
+    /// Sends one to an identity, of which no one waits in the queue: once, and if that cannot be now, not at all.
     ///
     /// # Errors
     /// If the store or the broker is away.
     pub(crate) async fn send(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
         let outcome = self.try_deliver(push, identity).await?;
-        self.outbound.counters.pushed(&outcome);
+        self.tell_pushed(Some(&push.id), Some(identity), &outcome);
         Ok(outcome)
     }
 
-    fn lanes(self: Arc<Self>) -> Lanes<IdentityTag, Addressed, Option<Concluded>> {
-        Lanes::new(move |addressed: Addressed| {
+    fn lanes(self: Arc<Self>) -> Lanes<IdentityTag, Addressed, Vec<Option<Concluded>>> {
+        Lanes::new(MOST_TOGETHER, move |of_one: Vec<Addressed>| {
             let pushes = self.clone();
             Box::pin(async move {
                 match pushes.shards {
                     Some(shards) => {
-                        let route = shards.route(&pushes.outbound.names, addressed.identity);
-                        pushes.pass_on(route, addressed.delivery.message.clone()).await;
-                        addressed.delivery.ack();
-                        None
+                        let mut passed = Vec::with_capacity(of_one.len());
+                        for addressed in of_one {
+                            let route = shards.route(&pushes.outbound.names, addressed.identity);
+                            pushes.pass_on(route, addressed.delivery.message.clone()).await;
+                            addressed.delivery.ack();
+                            passed.push(None);
+                        }
+                        passed
                     }
-                    None => Some(pushes.deliver(addressed).await),
+                    None => pushes.deliver(of_one).await.into_iter().map(Some).collect(),
                 }
             })
         })
@@ -196,6 +207,10 @@ impl Pushes {
 
     fn end(self: &Arc<Self>, concluded: Concluded, doing: &mut Doing) {
         doing.under_way += 1;
+        self.begin_conclusion(concluded, doing);
+    }
+
+    fn begin_conclusion(self: &Arc<Self>, concluded: Concluded, doing: &mut Doing) {
         doing.concluding.push(Box::pin(self.clone().conclude(concluded)));
     }
 
@@ -219,7 +234,7 @@ impl Pushes {
         }
     }
 
-    /// Finds out in whose name it may be written.
+    /// Finds out on whose behalf it may be written.
     async fn resolve(self: Arc<Self>, taken: Taken) -> Resolved {
         let Taken { delivery, place } = taken;
         let outbound = &self.outbound;
@@ -271,95 +286,17 @@ impl Pushes {
         }
     }
 
-    /// Brings it to return queues, or into the hold.
-    async fn deliver(self: Arc<Self>, addressed: Addressed) -> Concluded {
-        let Addressed {
-            delivery,
-            place,
-            mut push,
-            identity,
-        } = addressed;
-        // By it they are sorted where some come out of several holds.
-        push.since = self.known.in_turn(identity, push.since);
-        let outcome = if self.known.has_another(&push, identity) {
-            let why = "another push had this message_id before: it would be taken for that one";
-            let error = ErrorBody::new(ErrorCode::Duplicate, why);
-            Outcome::Refused { error }
-        } else {
-            self.outbound.persist(|| self.try_deliver(&push, identity)).await
-        };
-        if matches!(outcome, Outcome::Delivered { .. } | Outcome::Held) {
-            self.known.taken(&push, identity);
-        }
-        Concluded {
-            delivery,
-            place,
-            id: Some(push.id),
-            identity: Some(identity),
-            producer: push.producer,
-            outcome,
-        }
-    }
-
-    async fn try_deliver(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
-        let audience = &self.outbound.audience;
-        let recipients = match push.to {
-            Addressee::Identity(_) => audience.of(identity).await?,
-            Addressee::Connection(connection) => audience.one(identity, connection).await?,
-        };
-        let is_meant = |recipient: &Recipient| Some(recipient.connection) != push.except;
-        // What is not to be held is for those alone who can be written to now.
-        let is_meant = |recipient: &Recipient| is_meant(recipient) && (!push.is_live_only() || recipient.is_live());
-        let recipients: Vec<_> = recipients.into_iter().filter(is_meant).collect();
-        let arrived = self.write(push, identity, &recipients).await?;
-        if let Addressee::Identity(_) = push.to {
-            self.outbound
-                .keep_for_departed(identity, &push.to_hold(), push.except, &arrived)
-                .await?;
-        }
-        let connections = arrived.iter().filter(|recipient| recipient.is_live()).count();
-        match push.to {
-            _ if connections > 0 => Ok(Outcome::Delivered { connections }),
-            // A terminator gives it back as expired, behind what it has given back before: were it held here, it would
-            // overtake that. Whoever has come meanwhile is told then.
-            _ if arrived.iter().any(|recipient| recipient.listening) => Ok(Outcome::Held),
-            // Somebody has it.
-            Addressee::Identity(_) if push.except.is_some() || push.is_live_only() => Ok(Outcome::NoRecipient),
-            Addressee::Identity(_) => self.hold(push, identity).await,
-            Addressee::Connection(_) if arrived.is_empty() => Ok(Outcome::NoRecipient),
-            // The broker gives back what is not fetched in time.
-            Addressee::Connection(_) => Ok(Outcome::Held),
-        }
-    }
-
-    /// Nobody can be written to now. What is held is there before the look for whoever has come meanwhile.
-    async fn hold(&self, push: &Push, identity: IdentityTag) -> Result<Outcome, OutboundError> {
-        match self.outbound.put_away(identity.into(), &push.to_hold()).await? {
-            Holding::Held { .. } => {
-                self.outbound.wake(identity).await?;
-                Ok(Outcome::Held)
-            }
-            // Connections alone are deserted.
-            Holding::Overflow | Holding::Deserted => {
-                self.outbound.counters.gave_up(Kind::Push, GaveUp::Overflow);
-                self.outbound.store.miss(identity.into(), 1).await?;
-                Ok(overflow())
-            }
-        }
-    }
-
-    /// Tells whoever wants to know, and is done. A refusal that nobody would hear goes to the dead letters.
+    /// Tells anyone who wants to know, and is done. A refusal that no one would hear goes to the dead letters.
     async fn conclude(self: Arc<Self>, concluded: Concluded) {
-        note(&concluded);
         let Concluded {
             delivery,
             place,
+            id,
             identity,
             producer,
             outcome,
-            ..
         } = concluded;
-        self.outbound.counters.pushed(&outcome);
+        self.tell_pushed(id.as_deref(), identity, &outcome);
         if let (Some(place), Some(producer)) = (place, &producer) {
             if let (Some(identity), Outcome::Held) = (identity, &outcome) {
                 let note = || async { Ok(self.outbound.store.conclude(identity, producer.key, true).await?) };
@@ -379,6 +316,13 @@ impl Pushes {
         delivery.ack();
     }
 
+    fn tell_pushed(&self, id: Option<&str>, identity: Option<IdentityTag>, outcome: &Outcome) {
+        let of = id.map_or(Subject::Other, Subject::Push);
+        self.outbound
+            .observer
+            .tell(of, event::Event::Pushed { identity, outcome });
+    }
+
     async fn tell(
         &self,
         delivery: &Delivery,
@@ -393,7 +337,7 @@ impl Pushes {
             ..
         } = &*self.outbound;
         match (producer, outcome) {
-            // Whoever writes it says so.
+            // Anyone who writes it says so.
             (Some(_), Outcome::Delivered { .. }) => {}
             (Some(producer), _) => match identity {
                 Some(identity) => self.outbound.conclude(identity, producer, outcome, false).await,
@@ -401,24 +345,12 @@ impl Pushes {
             },
             (None, Outcome::Refused { error }) => {
                 let queue = names.pushes().name;
-                outsiders.bury_unheard(delivery, error.code, queue).await?;
+                outsiders.dead_letter_unheard(delivery, error.code, queue).await?;
             }
             (None, _) => {}
         }
         Ok(())
     }
-}
-
-/// Tells its journey.
-fn note(concluded: &Concluded) {
-    let connections = match concluded.outcome {
-        Outcome::Delivered { connections } => connections,
-        _ => 0,
-    };
-    // A producer may write anything there.
-    let id = concluded.id.as_deref().map(redact::text).map(display);
-    let (identity, outcome) = (concluded.identity.map(display), concluded.outcome.as_str());
-    debug!(target: JOURNEY, stage = "push", push = id, identity, outcome, connections);
 }
 
 /// What a delivery is.
@@ -437,6 +369,10 @@ impl Doing {
             delivery: whole.part(message),
             place: Some(place),
         })
+    }
+
+    fn ended_one(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
     }
 
     /// All of it is begun.

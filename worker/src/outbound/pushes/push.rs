@@ -1,6 +1,6 @@
 //! What a producer asks for: a payload, for an identity or for a connection.
 //!
-//! Pure. Anybody who may publish may push, so nothing in here raises anybody's
+//! Pure. Anyone who may publish may push, so nothing in here raises anyone's
 //! rights: a push can only be written where its addressee has proved who it is, and
 //! its outcome goes to no queue of ours.
 
@@ -32,18 +32,18 @@ pub(crate) const ISSUER: &str = "issuer";
 /// The header that names the one connection that it is for.
 pub(crate) const CONNECTION: &str = "connection";
 
-/// The header that names a connection which has it already: it is left out, and what nobody else hears is not held.
+/// The header that names a connection which has it already: it is left out, and what no one else hears is not held.
 pub(crate) const EXCEPT: &str = "except";
 
 /// With what the keys of pushes begin, and those of answers do not.
 const KEY_PREFIX: &str = hold::PUSH;
 
 /// Whom a push is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Addressee {
     /// Every live connection of an identity, or its next one.
     Identity(IdentityTag),
-    /// One connection, in the name of whoever it is authenticated as.
+    /// One connection, on behalf of who it is authenticated as.
     Connection(ConnectionId),
 }
 
@@ -75,28 +75,28 @@ pub(crate) enum Fault {
     #[error("{NOT_AMQP}")]
     Unreadable,
     /// None of the headers is there.
-    #[error("a push needs a header `subject`, `subjects` or `connection`")]
+    #[error("a push needs `subject`, `subjects` or `connection`")]
     NoAddressee,
     /// More than one is there.
-    #[error("a push has one of the headers `subject`, `subjects` and `connection`, not several")]
+    #[error("a push has one of `subject`, `subjects` and `connection`, not several")]
     TwoAddressees,
     /// Not who it may be for.
-    #[error("the header `subjects` is not a JSON array of 1 to {MOST_SUBJECTS} texts")]
+    #[error("`subjects` is not a JSON array of 1 to {MOST_SUBJECTS} texts")]
     Subjects,
     /// A header that is no text.
-    #[error("the header `{0}` is not a text")]
+    #[error("`{0}` is not a text")]
     NotText(&'static str),
     /// RFC 7519 §4.1.2, as narrow as the verifier reads it.
     #[error("the subject is empty, longer than {max} bytes, or has control characters", max = identity::MAX_SUBJECT_BYTES)]
     Subject,
     /// Only with one issuer does a subject say enough.
-    #[error("there are several issuers: name the subject's in the header `issuer`")]
+    #[error("there are several issuers: name the subject's in `issuer`")]
     NoIssuer,
-    /// Nobody could ever be who it is for.
+    /// No one could ever be who it is for.
     #[error("the issuer is not one of the accepted issuers")]
     UnknownIssuer,
     /// No connection has such a name.
-    #[error("the header `{0}` is not the name of a connection")]
+    #[error("`{0}` is not the name of a connection")]
     Connection(&'static str),
     /// It would not fit where ids go.
     #[error("the message_id is longer than {MAX_ID_BYTES} bytes")]
@@ -230,7 +230,7 @@ fn body(id: &str, payload: &RawValue) -> String {
     message.to_json()
 }
 
-/// Who wants to know what becomes of a message of anybody's. A queue of ours is nobody's: what came there would be
+/// Who wants to know what becomes of a message of anyone's. A queue of ours is no one's: what came there would be
 /// taken for something else.
 pub(crate) fn producer(properties: &Properties, names: &Names) -> Option<Producer> {
     let reply_to = properties

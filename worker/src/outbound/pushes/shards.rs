@@ -1,6 +1,6 @@
 //! Pushes on several queues, so that several workers bring them on their way.
 //!
-//! With `push-shards` above 1 whoever has `<ns>.pushes` only finds out whose a push is, and passes it on to
+//! With `push-shards` above 1 anyone who has `<ns>.pushes` only finds out whose a push is, and passes it on to
 //! `<ns>.push.<n>`; all that is for one identity goes to one of these, in its order. Each of them has one worker at a time,
 //! like `<ns>.pushes` itself.
 //!
@@ -22,7 +22,7 @@ use super::subjects::Many;
 pub(crate) struct Shards(u16);
 
 impl Shards {
-    /// So many; nothing if nothing is passed on.
+    /// So many; none if nothing is passed on.
     pub(crate) fn several(count: u16) -> Option<Self> {
         (count > 1).then_some(Self(count.min(MOST_PUSH_SHARDS)))
     }
@@ -32,7 +32,7 @@ impl Shards {
         Route::queue(&names.push_shard(identity.share_of(self.0)).name)
     }
 
-    /// A push for many as one for each queue, with those whose pushes go there. Who cannot be anybody goes with the first.
+    /// A push for many as one for each queue, with those whose pushes go there. Who cannot be anyone goes with the first.
     pub(in crate::outbound) fn split(
         self,
         names: &Names,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use shared::bus::Message;
+use shared::bus::{Confirm, Message};
 use shared::wire::envelope::command::Write;
 use shared::wire::envelope::spread::MOST_CONNECTIONS;
 use shared::wire::envelope::{Command, Spread};
@@ -15,15 +15,12 @@ use super::push::Push;
 use crate::outbound::audience::Recipient;
 use crate::outbound::{Arrival, OutboundError, confirmed, write};
 
+/// A push that is under way: to whom, and what tells whether it has arrived.
+pub(super) struct Sending(Vec<(Vec<Recipient>, Confirm)>);
+
 impl Pushes {
-    /// Writes it to the recipients, those that have expired too: their terminators know what to do about that. Tells at
-    /// whose it arrived.
-    pub(in crate::outbound) async fn write(
-        &self,
-        push: &Push,
-        identity: IdentityTag,
-        recipients: &[Recipient],
-    ) -> Result<Vec<Recipient>, OutboundError> {
+    /// Begins to write it to the recipients, those that have expired too: their terminators know what to do about that.
+    pub(super) async fn begin_write(&self, push: &Push, identity: IdentityTag, recipients: &[Recipient]) -> Sending {
         let write = Write {
             connections: recipients.iter().filter(|recipient| recipient.is_live()).count() as u64,
             alone: push.except.is_none() && !recipients.iter().any(Recipient::is_live),
@@ -37,9 +34,19 @@ impl Pushes {
                 sent.push((some.to_vec(), self.outbound.publish(&queue, message).await));
             }
         }
-        let mut arrived = Vec::with_capacity(recipients.len());
+        Sending(sent)
+    }
+
+    /// Waits until it is known at whose it arrived.
+    pub(super) async fn written(
+        &self,
+        identity: IdentityTag,
+        Sending(sent): Sending,
+    ) -> Result<Vec<Recipient>, OutboundError> {
+        let mut arrived = Vec::new();
         for (some, sending) in sent {
             match confirmed(sending).await? {
+                Arrival::Arrived if arrived.is_empty() => arrived = some,
                 Arrival::Arrived => arrived.extend(some),
                 Arrival::Refused => {}
                 Arrival::Gone => {

@@ -5,11 +5,14 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use shared::bus::topology::Names;
 use shared::bus::{Message, Value};
 use shared::service::chance;
+use shared::service::clock::Timestamp;
 use shared::wire::envelope::command::Producer;
 
-use super::push::{CONNECTION, Fault, MOST_SUBJECTS, SUBJECT};
+use super::push::{CONNECTION, Fault, MOST_SUBJECTS, Push, SUBJECT};
+use crate::auth::identity::{self, Issuer};
 use crate::outbound::outcome::{Of, Outcome};
 
 /// The header: a JSON array of texts, each the `sub` of an identity.
@@ -132,6 +135,23 @@ impl Place {
     }
 }
 
+/// Whether a push, for one or for many, would be accepted: for a sender who is told at once.
+///
+/// # Errors
+/// What would be answered.
+pub(crate) fn check(message: &Message, names: &Names, issuers: &[Issuer], now: Timestamp) -> Result<(), Fault> {
+    let Some(mut many) = Many::of(message, None)? else {
+        return Push::read(message, names, issuers, now).map(|_| ());
+    };
+    // It is the same for each of them, but for whom it is for.
+    let first = many.next().ok_or(Fault::Subjects)?.0;
+    Push::read(&first, names, issuers, now)?;
+    match many.subjects.all(|subject| identity::is_subject(&subject)) {
+        true => Ok(()),
+        false => Err(Fault::Subject),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use shared::bus::Properties;
@@ -191,6 +211,22 @@ mod tests {
             ("", &Outcome::Held),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_push_for_many_is_accepted_if_it_is_for_each_of_them() {
+        let checked = |list: &str, body: &'static str| {
+            let message = Message {
+                body: body.into(),
+                ..asked(Value::Text(list.to_owned()))
+            };
+            check(&message, &Names::new("n"), &[Issuer::new("i")], Timestamp::from_secs(1))
+        };
+        assert_eq!(checked(r#"["a","b"]"#, "1"), Ok(()));
+        for wrong in [r#"["a",""]"#, r#"["","a"]"#] {
+            assert_eq!(checked(wrong, "1"), Err(Fault::Subject), "{wrong}");
+        }
+        assert!(matches!(checked(r#"["a","b"]"#, "{"), Err(Fault::Payload(_))));
     }
 
     #[test]

@@ -12,11 +12,11 @@ use shared::wire::revocation::MOST_AT_A_TIME;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::admin::event::{Event, Subject};
 use crate::admin::metrics::Outcome;
 use crate::auth::recorded::{Proven, digest_of};
-use crate::auth::snapshot::Bound;
+use crate::auth::snapshot::Authenticated;
 use crate::process::Pipeline;
-use crate::process::trace::JOURNEY;
 use crate::revocation::known::Judgement;
 use crate::store::Authentication;
 
@@ -29,15 +29,15 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the connection could not be told of what is held, or its terminator that it is entered.
-    pub(in crate::process) async fn announced(&self, question: &ForwardedMessage) -> Result<Outcome, PublishError> {
-        let (connection, now) = (question.stamp.connection, self.clock.now());
-        let bound = Bound::of(&question.standing).zip(question.standing.by);
-        let is_known = match &bound {
-            Some((bound, by)) => self.enter(connection, bound, *by, now).await?,
+    pub(in crate::process) async fn announced(&self, forwarded: &ForwardedMessage) -> Result<Outcome, PublishError> {
+        let (connection, now) = (forwarded.message_id.connection, self.clock.now());
+        let authenticated = Authenticated::of(&forwarded.snapshot).zip(forwarded.snapshot.by);
+        let is_known = match &authenticated {
+            Some((authenticated, by)) => self.enter(connection, authenticated, *by, now).await?,
             None => true,
         };
         if is_known {
-            self.send_errand(connection, &Command::Entered, Bytes::new()).await?;
+            self.send_command(connection, &Command::Entered, Bytes::new()).await?;
         }
         Ok(Outcome::Announced)
     }
@@ -47,29 +47,32 @@ impl Pipeline {
     async fn enter(
         &self,
         connection: ConnectionId,
-        bound: &Bound,
+        authenticated: &Authenticated,
         by: Sequence,
         now: Timestamp,
     ) -> Result<bool, PublishError> {
-        let subject = bound.subject(connection);
-        let Some(principal) = bound.principal() else {
+        let subject = authenticated.subject(connection);
+        let Some(principal) = authenticated.principal() else {
             return Ok(true);
         };
         if self.revoked.judge(&subject, now) == Judgement::Revoked {
             return Ok(true);
         }
         let authentication = Authentication::Live {
-            until: bound.grant.until.saturating_sub(self.rules.terms.leeway),
+            until: authenticated.grant.until.saturating_sub(self.rules.terms.leeway),
             by,
             resume: digest_of(&principal.resume, self.rules.client_of(&principal.claims)),
             identity: principal.identity,
         };
-        let stamp = shared::wire::id::MessageId {
+        let message_id = shared::wire::id::MessageId {
             connection,
             sequence: by,
         };
-        let entry = Proven::entry(stamp, bound.grant.until, &subject);
-        let entered = self.recorder.enter(bound.grant.identity, entry, &authentication).await;
+        let entry = Proven::entry(message_id, authenticated.grant.until, &subject);
+        let entered = self
+            .recorder
+            .restore(authenticated.grant.identity, entry, &authentication)
+            .await;
         let recording = match entered {
             Ok(recording) => recording,
             Err(reason) => {
@@ -78,10 +81,11 @@ impl Pipeline {
                 return Ok(false);
             }
         };
-        debug!(target: JOURNEY, stage = "announced", %stamp, recorded = ?recording.recorded, waiting = recording.waiting);
-        if recording.waiting > 0 && bound.grant.is_live(now) {
-            // What is held may have come while nobody knew of the connection.
-            self.send_errand(connection, &Command::Wake { from: None }, Bytes::new())
+        let (recorded, waiting) = (recording.recorded, recording.waiting);
+        self.observer.tell(message_id, Event::Announced { recorded, waiting });
+        if waiting > 0 && authenticated.grant.is_live(now) {
+            // What is held may have come while no one knew of the connection.
+            self.send_command(connection, &Command::Wake { from: None }, Bytes::new())
                 .await?;
         }
         Ok(true)
@@ -102,7 +106,9 @@ impl Pipeline {
             return Err(PublishError::Away);
         }
         let all = self.revoked.in_force(self.clock.now());
-        debug!(target: JOURNEY, stage = "back", queue, count = all.len());
+        let count = all.len();
+        self.observer
+            .tell(Subject::Other, Event::ToldRevocations { queue, count });
         for some in all.chunks(MOST_AT_A_TIME) {
             // If the queue is not there yet, it is tried again.
             self.publisher

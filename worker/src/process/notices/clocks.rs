@@ -10,15 +10,15 @@ use crate::process::Pipeline;
 const EACH: u64 = 16;
 
 impl Pipeline {
-    /// Has the answer to a question that was received then tell the time, if it brings a grant or its turn has come.
+    /// Has the answer to a request that was received then tell the time, if it brings a grant or its turn has come.
     pub(in crate::process) fn tell_time(
         &self,
-        question: &ForwardedMessage,
+        forwarded: &ForwardedMessage,
         received: Option<Timestamp>,
         brings_grant: bool,
         answer: &mut Properties,
     ) {
-        let Some(asked) = received.filter(|_| brings_grant || question.stamp.sequence.get() % EACH == 1) else {
+        let Some(asked) = received.filter(|_| brings_grant || forwarded.message_id.sequence.get() % EACH == 1) else {
             return;
         };
         let clocks = Clocks {

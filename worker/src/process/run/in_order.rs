@@ -18,19 +18,18 @@ use shared::service::trace::Span;
 use shared::wire::envelope::run::{self, Entry};
 use shared::wire::envelope::{ForwardedMessage, Verdict};
 use tokio::time::Instant;
-use tracing::debug;
 
+use crate::admin::event::Event;
 use crate::admin::metrics::Outcome;
-use crate::auth::snapshot::Bound;
+use crate::auth::snapshot::Authenticated;
 use crate::message::of_run::{message_of, rest_of};
 use crate::message::origin::{Origin, key_of, was_moved};
 use crate::process::concluding::sent_back;
 use crate::process::trace;
-use crate::process::trace::JOURNEY;
 use crate::process::{Conclusion, Pipeline};
 
 /// After this time the rest of a run goes on as another: perhaps to a worker with less to do, and long before a broker
-/// takes a run back that nobody acknowledges.
+/// takes a run back that no one acknowledges.
 const ENOUGH: Duration = Duration::from_secs(30);
 
 /// What those before it mean for a message.
@@ -49,7 +48,11 @@ impl Pipeline {
             Ok(entries) => entries,
             Err(broken) => {
                 let (reason, queue) = (broken.to_string(), self.names.messages_by(&delivery.routing_key));
-                return match self.dead_letters.bury_unreadable(&delivery, &reason, queue).await {
+                return match self
+                    .dead_letters
+                    .dead_letter_unreadable(&delivery, &reason, queue)
+                    .await
+                {
                     Ok(()) => delivery.ack(),
                     Err(reason) => self.give_back(delivery, &reason).await,
                 };
@@ -57,7 +60,7 @@ impl Pipeline {
         };
         let alone = was_moved(&delivery, &self.internal);
         // It is the same for all of them.
-        let bound = Bound::of(&first.standing);
+        let authenticated = Authenticated::of(&first.snapshot);
         let (until, began) = (if alone { 1 } else { entries.len() }, Instant::now());
         let mut answering = FuturesUnordered::new();
         let (mut before, mut done) = (Before::default(), 0);
@@ -66,14 +69,16 @@ impl Pipeline {
             if place > 0 && (began.elapsed() >= ENOUGH || self.stopping.is_cancelled()) {
                 break;
             }
-            let mut question = run::question_at(first, place, entry);
-            question.standing.held |= before.held;
-            let part = delivery.part(message_of(&delivery.message, &question, entry));
-            let origin = Origin::Terminator(Box::new(question));
-            debug!(target: JOURNEY, stage = "worker", stamp = %origin, bytes = entry.body.len());
+            let mut forwarded = run::request_at(first, place, entry);
+            forwarded.snapshot.held |= before.held;
+            let part = delivery.part(message_of(&delivery.message, &forwarded, entry));
+            let origin = Origin::Terminator(Box::new(forwarded));
+            let bytes = entry.body.len();
+            self.observer.tell(origin.message_id(), Event::Taken { bytes });
             let span = trace::process(&self.tracer, &part, &origin);
             let concluded = {
-                let mut concluding = pin!(self.conclude_in_order(&part, (&origin, bound.as_ref()), before, &span));
+                let mut concluding =
+                    pin!(self.conclude_in_order(&part, (&origin, authenticated.as_ref()), before, &span));
                 loop {
                     tokio::select! {
                         biased;
@@ -85,13 +90,13 @@ impl Pipeline {
             match concluded {
                 // Another worker goes on with it, and what is behind it.
                 Ok(conclusion) if conclusion.outcome == Outcome::HandedOn => {
-                    self.ended_in_order(&span, conclusion.outcome);
+                    self.ended(&span, conclusion.outcome);
                     break;
                 }
-                Ok(conclusion) => {
+                Ok(mut conclusion) => {
                     before.held |= matches!(conclusion.answer.verdict, Verdict::Held { .. });
                     before.sent_back |= conclusion.answer.verdict == Verdict::Again;
-                    answering.push(self.answer_in_order(part, origin, conclusion, span));
+                    answering.push(async move { self.answer_in_order(&part, &origin, &mut conclusion, &span).await });
                     // The first poll submits it, so that answers leave in their order.
                     failed = failed.or(answering.next().now_or_never().flatten().flatten());
                     done = place + 1;
@@ -114,8 +119,8 @@ impl Pipeline {
             (None, Some(reason)) if done == 0 => Some(reason),
             (None, broken) => {
                 let mut behind = first.clone();
-                behind.standing.held |= before.held;
-                // What nobody has tried is tried as before, unless one of it may be what kills.
+                behind.snapshot.held |= before.held;
+                // What no one has tried is tried as before, unless one of it may be what kills.
                 let careful = alone || broken.is_some();
                 let key = if careful { keys::RETRY } else { key_of(&delivery) };
                 self.pass_on(&delivery, &behind, &entries, done, key).await.err()
@@ -131,30 +136,29 @@ impl Pipeline {
     async fn conclude_in_order(
         &self,
         part: &Delivery,
-        (origin, bound): (&Origin, Option<&Bound>),
+        (origin, authenticated): (&Origin, Option<&Authenticated>),
         before: Before,
         span: &Span,
     ) -> Result<Conclusion, PublishError> {
         if before.sent_back {
             return Ok(sent_back(&part.message.body));
         }
-        span.logged_scope(pin!(self.conclude(part, origin, bound))).await
+        span.logged_scope(pin!(self.conclude(part, origin, authenticated)))
+            .await
     }
 
-    /// Tells whoever asked, and why that is not possible.
+    /// Tells the one who asked, and why that is not possible.
     async fn answer_in_order(
         &self,
-        part: Delivery,
-        origin: Origin,
-        conclusion: Conclusion,
-        span: Span,
+        part: &Delivery,
+        origin: &Origin,
+        conclusion: &mut Conclusion,
+        span: &Span,
     ) -> Option<PublishError> {
-        let answered = span
-            .logged_scope(pin!(self.carry_out(&part, &origin, conclusion)))
-            .await;
+        let answered = span.logged_scope(pin!(self.carry_out(part, origin, conclusion))).await;
         match answered {
             Ok(outcome) => {
-                self.ended_in_order(&span, outcome);
+                self.ended(span, outcome);
                 None
             }
             Err(reason) => {
@@ -162,11 +166,6 @@ impl Pipeline {
                 Some(reason)
             }
         }
-    }
-
-    fn ended_in_order(&self, span: &Span, outcome: Outcome) {
-        trace::ended(span, outcome);
-        self.metrics.ended(outcome);
     }
 
     /// Has the entries from `place` on go on as another run.

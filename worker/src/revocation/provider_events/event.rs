@@ -1,4 +1,4 @@
-//! What a provider has said, once its signature holds: whether it counts, and what it takes back. Pure.
+//! What a provider has said, once its signature holds: whether it counts, and what it revokes. Pure.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::config::WorkerConfig;
 use crate::revocation::{Known, numeric_date};
 use crate::token::{SUB, Statement};
 
-/// By its `iat`. Whoever delivers an event again and again gives up before.
+/// By its `iat`. Anyone who delivers an event again and again gives up before.
 const MOST_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// A NumericDate is in whole seconds, mostly, so that what it dates may have been a little later.
@@ -26,7 +26,7 @@ const MAX_ID_BYTES: usize = 255;
 /// OpenID Connect Back-Channel Logout 1.0 §2.4.
 const LOGOUT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
-/// The events that take back what somebody's tokens say. CAEP 1.0 §3.1 and §3.2, RISC 1.0 §2.
+/// The events that revoke what someone's tokens say. CAEP 1.0 §3.1 and §3.2, RISC 1.0 §2.
 const TAKING_BACK: [&str; 5] = [
     "https://schemas.openid.net/secevent/caep/event-type/session-revoked",
     "https://schemas.openid.net/secevent/caep/event-type/token-claims-change",
@@ -51,7 +51,7 @@ pub(super) struct Event {
     pub(super) id: TokenIdTag,
     /// For how long it must not come again.
     pub(super) keep: Duration,
-    /// What it takes back; nothing, if it tells of something else.
+    /// What it revokes; nothing, if it tells of something else.
     pub(super) revocations: Vec<Revocation>,
 }
 
@@ -106,7 +106,7 @@ impl Rules {
                 Meant::of_identifier(subject, &speaker)?.targets(about)?
             }
         };
-        // What it takes back was issued before it, whenever it comes: told again, it would take back nothing more.
+        // What it revokes was issued before it, whenever it comes: told again, it would revoke nothing more.
         let issued_before = now
             .min(issued_at.saturating_add(SECOND))
             .saturating_add(self.known.leeway);

@@ -1,6 +1,6 @@
-//! What is wrong with what a provider, or somebody who says that they are one, has sent.
+//! What is wrong with what a provider, or someone who says that they are one, has sent.
 //!
-//! The texts go to whoever sent it and into the log. They name members and never repeat what stands in them.
+//! The texts go to the one who sent it and into the log. They name members and never repeat what stands in them.
 
 use crate::token::{Reason, Rejection};
 
@@ -43,7 +43,7 @@ pub(super) enum Fault {
     /// What its kind has among `events`.
     #[error("the claim `events` has no such event")]
     NoEvent,
-    /// Nobody is meant.
+    /// No one is meant.
     #[error("it names neither a subject nor a session")]
     NoSubject,
     /// RFC 9493 §3.
@@ -52,7 +52,7 @@ pub(super) enum Fault {
     /// Another issuer's subjects are none of its business.
     #[error("its subject belongs to another issuer, which `provider-events-issuers` does not name")]
     ForeignSubject,
-    /// Nobody is known here by what it says.
+    /// No one is known here by what it says.
     #[error("it names its subject otherwise than the claim that `jwt-subject-claim` names")]
     SubjectClaim,
 }

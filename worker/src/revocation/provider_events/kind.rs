@@ -1,4 +1,4 @@
-//! The ways in which a provider says that somebody is logged out.
+//! The ways in which a provider says that someone is logged out.
 
 use crate::token::TokenType;
 

@@ -1,4 +1,4 @@
-//! What identity providers say by HTTP: that somebody has logged out, or is to be.
+//! What identity providers say by HTTP: that someone has logged out, or is to be.
 //!
 //! A provider that ends a session does not end a socket. So a worker may listen for what the standards have providers say
 //! (`kind`), and makes revocations of it. Nothing is believed but what an issuer of ours has signed, lately, for us, and
@@ -27,20 +27,19 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use super::provider_events::door::Door;
-pub use super::provider_events::door::DoorError;
 use super::provider_events::event::Rules;
 use super::provider_events::taking::Taking;
 use crate::config::WorkerConfig;
 use crate::revocation::Known;
 use crate::revocation::revoker::Revoker;
 use crate::token::Verifier;
+use crate::web::server::{Ends, ListenError, Server};
 
 /// How long what was begun may take when the worker ends.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
 
-/// The open port, before there is anybody who takes what comes.
-pub(crate) struct Opened(Door);
+/// The open port, before there is anyone who takes what comes.
+pub(crate) struct Opened(Server);
 
 /// Takes events until it is dropped.
 pub(crate) struct ProviderEvents {
@@ -51,9 +50,9 @@ pub(crate) struct ProviderEvents {
 
 impl Opened {
     /// Opens it, if the settings have one. An address that is taken is known before anything is consumed.
-    pub(crate) async fn open(listen: Option<SocketAddr>) -> Result<Option<Self>, DoorError> {
+    pub(crate) async fn open(listen: Option<SocketAddr>) -> Result<Option<Self>, ListenError> {
         match listen {
-            Some(addr) => Ok(Some(Self(Door::bind(addr).await?))),
+            Some(addr) => Ok(Some(Self(Server::bind("provider-events-listen", addr).await?))),
             None => Ok(None),
         }
     }
@@ -66,18 +65,19 @@ impl Opened {
         clock: Arc<dyn Clock>,
         (revoker, known): (Arc<Revoker>, Known),
     ) -> ProviderEvents {
-        let (closing, kill, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (ends, tasks) = (Ends::default(), TaskTracker::new());
         let rules = Rules::new(config, known);
-        let taking = Taking::new(verifier, clock, rules, revoker, tasks.clone(), kill.clone());
+        let taking = Taking::new(verifier, clock, rules, revoker, tasks.clone(), ends.kill.clone());
         info!(addr = %self.0.addr, "listening for events of identity providers");
         let telling = taking.refusals().keep_telling();
-        tokio::spawn(kill.clone().run_until_cancelled_owned(telling));
-        let serving = self.0.serve(taking, tasks.clone(), closing.clone());
-        tokio::spawn(kill.clone().run_until_cancelled_owned(serving));
+        tokio::spawn(ends.kill.clone().run_until_cancelled_owned(telling));
+        let answer = move |request, from| door::answer(request, from, taking.clone());
+        let serving = self.0.serve(door::BOUNDS, answer, tasks.clone(), ends.clone());
+        tokio::spawn(ends.kill.clone().run_until_cancelled_owned(serving));
         ProviderEvents {
-            closing,
+            closing: ends.closing,
             tasks,
-            _kill: kill.drop_guard(),
+            _kill: ends.kill.drop_guard(),
         }
     }
 }

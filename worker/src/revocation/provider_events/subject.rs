@@ -25,7 +25,7 @@ pub(super) struct Speaker<'a> {
     pub(super) claim: &'a str,
 }
 
-/// What names somebody.
+/// What names someone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Meant {
     subject: Option<String>,
@@ -134,7 +134,7 @@ impl Meant {
         }
     }
 
-    /// What is to be taken back.
+    /// What is to be revoked.
     pub(super) fn targets(&self, about: &Issuer) -> Result<Vec<Target>, Fault> {
         let subject = match self.subject.as_deref() {
             Some(name) if !identity::is_subject(name) => return Err(Fault::Claim("sub")),

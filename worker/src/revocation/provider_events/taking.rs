@@ -1,6 +1,6 @@
 //! One event, from its text to the store.
 //!
-//! Whoever reaches the port chooses what comes and how often, so little goes on at a time, and what proves false keeps its
+//! Anyone who reaches the port chooses what comes and how often, so little goes on at a time, and what proves false keeps its
 //! place for a moment: a flood of it is looked at so many times a second and no more, and the rest is told to come
 //! again. What is true goes on when its sender has left. It is said to be taken only when the store has it.
 
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// For how long one that proves false keeps its place: 8 / 20 ms are 400 a second, at half a millisecond each at worst (eight
 /// keys, P-256).
 const KEPT_BY_THE_FALSE: Duration = Duration::from_millis(20);
-/// How long a key that is unknown is waited for: an issuer that has just changed its keys says so to nobody but who asks.
+/// How long a key that is unknown is waited for: an issuer that has just changed its keys says so to no one but who asks.
 const KEY_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether it has come.
 const KEY_PERIOD: Duration = Duration::from_millis(100);
@@ -76,7 +76,7 @@ impl Taking {
         self.refusals.clone()
     }
 
-    /// Takes one, whatever becomes of whoever has sent it; `whose` tells who that was.
+    /// Takes one, whatever becomes of anyone who has sent it; `whose` tells who that was.
     pub(super) async fn take(self: &Arc<Self>, kind: Kind, request: Result<Request, Fault>, whose: String) -> Outcome {
         let taking = self.clone();
         let taken = self
@@ -98,8 +98,8 @@ impl Taking {
         self.told(kind, outcome, &whose)
     }
 
-    /// What an issuer has signed, and a place to go on; nothing if there is none. The key may have to be fetched first, and
-    /// that takes nobody's place.
+    /// What an issuer has signed, and a place to go on; none if there is none. The key may have to be fetched first, and
+    /// that takes no one's place.
     async fn prove(
         &self,
         request: &Result<Request, Fault>,
@@ -148,7 +148,7 @@ impl Taking {
             match self.revoker.keep(&revocations).await {
                 Ok(kept) if kept.refused.is_empty() => {}
                 Ok(_) => return Err(Outcome::Away("as many revocations as `max-revocations` are in force")),
-                // Whoever runs is told all the same: its sender may not come again.
+                // Anyone who runs is told all the same: its sender may not come again.
                 Err(reason) => return Ok((away(&reason), revocations)),
             }
         }
@@ -171,7 +171,7 @@ impl Taking {
         Ok((outcome, revocations))
     }
 
-    /// Keeps the place of what is false, or cannot be found out, for a while, and of what is true until everybody has been told of it.
+    /// Keeps the place of what is false, or cannot be found out, for a while, and of what is true until everyone has been told of it.
     fn go_on(self: &Arc<Self>, place: OwnedSemaphorePermit, outcome: Outcome, revoked: Vec<Revocation>) {
         let revoker = self.revoker.clone();
         let rest = async move {

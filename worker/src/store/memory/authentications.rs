@@ -5,10 +5,46 @@ use std::time::Duration;
 use shared::service::clock::Timestamp;
 use shared::wire::id::{ConnectionId, Sequence};
 
+use super::MemoryStore;
 use super::expiring::Expiring;
 use crate::auth::identity::Identity;
-use crate::store::{AFTERLIFE, Authentication, DESERTED_KEPT, PREDECESSORS_KEPT, Recorded, ResumeDigest};
+use crate::store::{
+    AFTERLIFE, Authentication, AuthenticationStore, Call, DESERTED_KEPT, PREDECESSORS_KEPT, Recorded, ResumeDigest,
+};
 
+impl AuthenticationStore for MemoryStore {
+    fn record<'a>(&'a self, connection: ConnectionId, authentication: &'a Authentication) -> Call<'a, Recorded> {
+        self.step(move |state, now| state.authentications.record(connection, authentication, now))
+    }
+
+    fn authentication(&self, connection: ConnectionId) -> Call<'_, Option<Authentication>> {
+        self.step(move |state, now| state.authentications.get(connection, now))
+    }
+
+    fn resume<'a>(
+        &'a self,
+        connection: ConnectionId,
+        secret: &'a ResumeDigest,
+        identity: &'a Identity,
+        successor: ConnectionId,
+    ) -> Call<'a, bool> {
+        self.step(move |state, now| {
+            state
+                .authentications
+                .resume(connection, secret, identity, successor, now)
+        })
+    }
+
+    fn successor(&self, connection: ConnectionId) -> Call<'_, Option<ConnectionId>> {
+        self.step(move |state, now| state.authentications.successor(connection, now))
+    }
+
+    fn predecessors(&self, connection: ConnectionId) -> Call<'_, Vec<ConnectionId>> {
+        self.step(move |state, now| state.authentications.predecessors(connection, now))
+    }
+}
+
+#[derive(Clone, Debug)]
 pub(super) struct Authentications {
     leeway: Duration,
     by_connection: Expiring<ConnectionId, Entry>,
@@ -16,15 +52,16 @@ pub(super) struct Authentications {
     predecessors: Expiring<ConnectionId, Vec<ConnectionId>>,
 }
 
+#[derive(Clone, Debug)]
 struct Entry {
     authentication: Authentication,
     /// A close hides who was there before it, so the owner has an order of its own: a log-out that comes after the
     /// close still takes the right to resume away.
     owned_by: Option<Sequence>,
-    /// Who it is, or was before it closed, and what proves it; nobody if it was forgotten.
+    /// Who it is, or was before it closed, and what proves it; no one if it was forgotten.
     owner: Option<(Identity, ResumeDigest)>,
     successor: Option<ConnectionId>,
-    /// It has closed and was nobody's: nothing of it is held any more.
+    /// It has closed and was no one's: nothing of it is held any more.
     deserted: bool,
 }
 
@@ -98,7 +135,7 @@ impl Authentications {
         Some(entry.authentication.clone())
     }
 
-    /// Has nothing more held of a connection, unless it was somebody's. Tells whether so.
+    /// Has nothing more held of a connection, unless it was someone's. Tells whether so.
     pub(super) fn desert(&mut self, connection: ConnectionId, now: Timestamp) -> bool {
         let Some((mut entry, until)) = self.by_connection.take(&connection, now) else {
             return true;

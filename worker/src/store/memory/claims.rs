@@ -5,21 +5,38 @@ use std::collections::HashMap;
 use shared::service::clock::Timestamp;
 use shared::wire::tag::IdentityTag;
 
+use super::MemoryStore;
 use super::expiring::Expiring;
 use crate::store::claim::Sha256Digest;
-use crate::store::{Begun, Claim, MOST_ANSWER_BYTES, MOST_CLAIMS, Run};
+use crate::store::{Begun, Call, Claim, ClaimStore, MOST_ANSWER_BYTES, MOST_CLAIMS, Run};
 
-#[derive(Default)]
+impl ClaimStore for MemoryStore {
+    fn begin<'a>(&'a self, claim: &'a Claim) -> Call<'a, Begun> {
+        self.step(move |state, now| state.claims.begin(claim, now))
+    }
+
+    fn finish<'a>(&'a self, claim: &'a Claim, answer: Option<&'a str>) -> Call<'a, Option<String>> {
+        self.step(move |state, now| state.claims.finish(claim, answer, now))
+    }
+
+    fn abandon<'a>(&'a self, claim: &'a Claim) -> Call<'a, ()> {
+        self.step(move |state, now| state.claims.abandon(claim, now))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 pub(super) struct Claims {
     by_identity: Expiring<IdentityTag, HashMap<Sha256Digest, Record>>,
 }
 
+#[derive(Clone, Debug)]
 struct Record {
     fingerprint: Sha256Digest,
     state: State,
     gone_at: Timestamp,
 }
 
+#[derive(Clone, Debug)]
 enum State {
     Running { run: Run, until: Timestamp },
     Done(Option<String>),
@@ -43,7 +60,7 @@ impl Claims {
             match &record.state {
                 State::Done(answer) => return Begun::Done(answer.clone()),
                 State::Running { run, until } => {
-                    let same = run.stamp.is_some() && run.stamp == claim.run.stamp;
+                    let same = run.forwarded_id.is_some() && run.forwarded_id == claim.run.forwarded_id;
                     let takes_over = run.number == claim.run.number || (same && claim.redelivered);
                     if !takes_over && *until > now {
                         return Begun::Running { same };
@@ -117,7 +134,7 @@ impl Claims {
 /// The one of those that is forgotten first.
 fn oldest(records: &HashMap<Sha256Digest, Record>, of: impl Fn(&Record) -> bool) -> Option<Sha256Digest> {
     let some = records.iter().filter(|(_, record)| of(record));
-    // A map's order is nobody's: the same state must give the same answer.
+    // A map's order is no one's: the same state must give the same answer.
     some.min_by_key(|(id, record)| (record.gone_at, **id))
         .map(|(id, _)| *id)
 }

@@ -6,10 +6,48 @@ use shared::service::clock::Timestamp;
 use shared::wire::id::{ConnectionId, Sequence};
 use shared::wire::tag::IdentityTag;
 
+use super::MemoryStore;
 use super::expiring::Expiring;
-use crate::store::{AFTERLIFE, DROPPED_KEPT, MOST_CONNECTIONS, MOST_DEPARTED, Registered};
+use crate::store::{AFTERLIFE, Call, ConnectionStore, DROPPED_KEPT, MOST_CONNECTIONS, MOST_DEPARTED, Registered};
 
-#[derive(Default)]
+impl ConnectionStore for MemoryStore {
+    fn register(&self, identity: IdentityTag, entry: Registered) -> Call<'_, Option<u64>> {
+        self.step(move |state, now| {
+            let entered = state.connections.enter(identity, entry, now);
+            entered.then(|| state.writes.count(identity.into(), now))
+        })
+    }
+
+    fn unregister(&self, identity: IdentityTag, connection: ConnectionId, by: Option<Sequence>) -> Call<'_, ()> {
+        self.step(move |state, now| {
+            if state.connections.leave(identity, connection, by, now) {
+                state.limits.leave(identity, connection, now);
+            }
+        })
+    }
+
+    fn departed(&self, identity: IdentityTag, since: Timestamp) -> Call<'_, Vec<(ConnectionId, Timestamp)>> {
+        self.step(move |state, now| state.connections.departed(identity, since, now))
+    }
+
+    fn replace_departed(&self, identity: IdentityTag, connection: ConnectionId) -> Call<'_, ()> {
+        self.step(move |state, now| state.connections.replace_departed(identity, connection, now))
+    }
+
+    fn connections(&self, identity: IdentityTag) -> Call<'_, Vec<Registered>> {
+        self.step(move |state, now| state.connections.of(identity, now))
+    }
+
+    fn closed_lately(&self, identity: IdentityTag) -> Call<'_, Vec<ConnectionId>> {
+        self.step(move |state, now| state.connections.closed_lately(identity, now))
+    }
+
+    fn registered(&self, identity: IdentityTag, connection: ConnectionId) -> Call<'_, Option<Registered>> {
+        self.step(move |state, now| state.connections.one(identity, connection, now))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 pub(super) struct Connections {
     by_identity: Expiring<IdentityTag, BTreeMap<ConnectionId, Registered>>,
     /// Which have left, by which message and when.
@@ -46,17 +84,18 @@ impl Connections {
         true
     }
 
+    /// Tells whether it is out, because no newer message has entered it.
     pub(super) fn leave(
         &mut self,
         identity: IdentityTag,
         connection: ConnectionId,
         by: Option<Sequence>,
         now: Timestamp,
-    ) {
+    ) -> bool {
         if let Some(entries) = self.by_identity.get_mut(&identity, now) {
             let present = entries.get(&connection);
             if present.is_some_and(|present| by.is_some_and(|by| present.by > by)) {
-                return;
+                return false;
             }
             let was_there = entries.remove(&connection).is_some();
             if entries.is_empty() {
@@ -68,6 +107,7 @@ impl Connections {
         }
         // Where no message says so, any may enter it again.
         self.remember(identity, connection, by.unwrap_or(Sequence::new(0)), now);
+        true
     }
 
     fn depart(&mut self, identity: IdentityTag, connection: ConnectionId, now: Timestamp) {

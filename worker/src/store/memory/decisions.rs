@@ -5,11 +5,22 @@ use std::collections::VecDeque;
 use shared::service::clock::Timestamp;
 use shared::wire::id::ConnectionId;
 
+use super::MemoryStore;
 use super::expiring::Expiring;
 use crate::store::decision::DECISIONS_KEPT;
-use crate::store::{DECISIONS_TTL, Decision};
+use crate::store::{Call, DECISIONS_TTL, Decision, DecisionStore};
 
-#[derive(Default)]
+impl DecisionStore for MemoryStore {
+    fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> Call<'a, ()> {
+        self.step(move |state, now| state.decisions.note(connection, decision, now))
+    }
+
+    fn decisions(&self, connection: ConnectionId) -> Call<'_, Vec<Decision>> {
+        self.step(move |state, now| state.decisions.of(connection, now))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 pub(super) struct Decisions {
     by_connection: Expiring<ConnectionId, VecDeque<Decision>>,
 }

@@ -8,7 +8,7 @@ use shared::wire::tag::TokenIdTag;
 use super::expiring::Expiring;
 use crate::store::LONGEST_KEPT;
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Events {
     known: Expiring<TokenIdTag, ()>,
 }

@@ -9,6 +9,7 @@ use shared::service::clock::Timestamp;
 pub(super) const SMALLEST_SWEEP: usize = 1_024;
 
 /// A map whose entries end.
+#[derive(Clone, Debug)]
 pub(super) struct Expiring<K, V> {
     entries: HashMap<K, (V, Timestamp)>,
     /// How many entries there may be before the expired ones are looked for.

@@ -1,14 +1,62 @@
 //! What is held of each connection.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use shared::service::clock::Timestamp;
 use shared::wire::id::{ConnectionId, Sequence};
 
+use super::MemoryStore;
 use super::expiring::Expiring;
-use crate::store::{AFTERLIFE, DROPPED_KEPT, HeldMessage, HoldLimits, Holding};
+use crate::store::{AFTERLIFE, Call, DROPPED_KEPT, HeldMessage, HoldLimits, Holding, MessageStore};
 
-#[derive(Default)]
+impl MessageStore for MemoryStore {
+    fn hold_message<'a>(
+        &'a self,
+        connection: ConnectionId,
+        message: &'a HeldMessage,
+        limits: &'a HoldLimits,
+    ) -> Call<'a, Holding> {
+        self.step(move |state, now| {
+            state
+                .authentications
+                .keep(connection, limits.gone_at(message.since, now), now);
+            if state.authentications.is_deserted(connection, now) {
+                return Holding::Deserted;
+            }
+            let successor = state.authentications.successor(connection, now);
+            state.messages.hold(connection, message, limits, successor, now)
+        })
+    }
+
+    fn held_messages(&self, connection: ConnectionId) -> Call<'_, Vec<HeldMessage>> {
+        self.step(move |state, now| state.messages.of(connection, now))
+    }
+
+    fn dropped_messages(&self, connection: ConnectionId) -> Call<'_, Vec<Sequence>> {
+        self.step(move |state, now| state.messages.dropped(connection, now))
+    }
+
+    fn drop_messages<'a>(&'a self, connection: ConnectionId, sequences: &'a [Sequence]) -> Call<'a, u64> {
+        self.step(move |state, now| state.messages.drop(connection, sequences, now))
+    }
+
+    fn keep_messages(&self, connection: ConnectionId, keep: Duration) -> Call<'_, ()> {
+        self.step(move |state, now| state.messages.keep(connection, now.saturating_add(keep), now))
+    }
+
+    fn discard_messages(&self, connection: ConnectionId) -> Call<'_, u64> {
+        self.step(move |state, now| {
+            if state.authentications.desert(connection, now) {
+                state.messages.discard(connection, now)
+            } else {
+                0
+            }
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 pub(super) struct Messages {
     by_connection: Expiring<ConnectionId, BTreeMap<Sequence, HeldMessage>>,
     /// What was held and is not any more.

@@ -1,13 +1,28 @@
-//! How much is held of connections that are nobody's yet.
+//! How much is held of connections that are no one's yet.
 
 use std::collections::BTreeMap;
 
 use shared::service::clock::Timestamp;
 use shared::wire::id::ConnectionId;
 
-use crate::store::Reservation;
+use super::MemoryStore;
+use crate::store::{Call, Reservation, ReservationStore};
 
-#[derive(Default)]
+impl ReservationStore for MemoryStore {
+    fn reserve<'a>(&'a self, connection: ConnectionId, reservation: &'a Reservation) -> Call<'a, bool> {
+        self.step(move |state, now| state.reservations.reserve(connection, reservation, now))
+    }
+
+    fn unreserve(&self, connection: ConnectionId) -> Call<'_, ()> {
+        self.step(move |state, _| state.reservations.unreserve(connection))
+    }
+
+    fn reserved(&self) -> Call<'_, u64> {
+        self.step(|state, now| state.reservations.reserved(now))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reservations {
     /// How many bytes, and when they are given back.
     by_connection: BTreeMap<ConnectionId, (u64, Timestamp)>,

@@ -1,11 +1,30 @@
-//! What has been taken back.
+//! What has been revoked.
+
+use std::time::Duration;
 
 use shared::service::clock::Timestamp;
 use shared::wire::revocation::{Revocation, Target};
+use shared::wire::tag::TokenIdTag;
 
+use super::MemoryStore;
 use super::expiring::Expiring;
-use crate::store::Kept;
+use crate::store::{Call, Kept, RevocationStore};
 
+impl RevocationStore for MemoryStore {
+    fn revoke<'a>(&'a self, revocations: &'a [Revocation]) -> Call<'a, Kept> {
+        self.step(move |state, now| state.revocations.add_all(revocations, now))
+    }
+
+    fn revocations(&self) -> Call<'_, Vec<Revocation>> {
+        self.step(move |state, now| state.revocations.all(now))
+    }
+
+    fn know_event(&self, event: TokenIdTag, keep: Option<Duration>) -> Call<'_, bool> {
+        self.step(move |state, now| state.events.know(event, keep, now))
+    }
+}
+
+#[derive(Clone, Debug)]
 pub(super) struct Revocations {
     by_target: Expiring<Target, Revocation>,
     most: usize,
@@ -40,7 +59,8 @@ impl Revocations {
             if self.by_target.len() >= self.most {
                 self.by_target.drop_ended(now);
             }
-            if self.by_target.len() >= self.most {
+            // That of all identities has a place whenever it comes.
+            if self.by_target.len() >= self.most && revocation.target != Target::Everyone {
                 return false;
             }
         }

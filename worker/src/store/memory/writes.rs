@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 use shared::service::clock::Timestamp;
 use shared::wire::tag::IdentityTag;
 
+use super::MemoryStore;
 use super::expiring::Expiring;
-use crate::store::{CONCLUDED_KEPT, HeldWrite, HoldLimits, Holding, MISSED_KEPT, MOST_CONCLUDED, Mailbox};
+use crate::store::{
+    CONCLUDED_KEPT, Call, HeldWrite, HoldLimits, Holding, MISSED_KEPT, MOST_CONCLUDED, Mailbox, WriteStore,
+};
 
 fn has_room_for_user(held: &[HeldWrite], sender: &str, bytes: u64, limits: &HoldLimits) -> bool {
     let of_users: Vec<_> = held.iter().filter(|write| write.sender().is_some()).collect();
@@ -17,7 +20,37 @@ fn has_room_for_user(held: &[HeldWrite], sender: &str, bytes: u64, limits: &Hold
         && bytes_of_users + bytes <= limits.bytes_of_users()
 }
 
-#[derive(Default)]
+impl WriteStore for MemoryStore {
+    fn hold_write<'a>(&'a self, mailbox: Mailbox, write: &'a HeldWrite, limits: &'a HoldLimits) -> Call<'a, Holding> {
+        self.step(move |state, now| state.writes.hold(mailbox, write, limits, now))
+    }
+
+    fn held_writes(&self, mailbox: Mailbox, most: u64) -> Call<'_, Vec<HeldWrite>> {
+        self.step(move |state, now| state.writes.of(mailbox, most, now))
+    }
+
+    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> Call<'a, u64> {
+        self.step(move |state, now| state.writes.drop(mailbox, keys, now))
+    }
+
+    fn miss(&self, mailbox: Mailbox, count: u64) -> Call<'_, ()> {
+        self.step(move |state, now| state.writes.miss(mailbox, count, now))
+    }
+
+    fn take_missed(&self, mailbox: Mailbox) -> Call<'_, u64> {
+        self.step(move |state, now| state.writes.take_missed(mailbox, now))
+    }
+
+    fn conclude(&self, identity: IdentityTag, key: u64, held: bool) -> Call<'_, bool> {
+        self.step(move |state, now| state.writes.conclude(identity, key, held, now))
+    }
+
+    fn overdue(&self, since: Timestamp, most: u64) -> Call<'_, Vec<Mailbox>> {
+        self.step(move |state, now| state.writes.overdue(since, most, now))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
 pub(super) struct Writes {
     by_mailbox: Expiring<Mailbox, Vec<HeldWrite>>,
     /// How many are not held that belong there.
@@ -107,7 +140,7 @@ impl Writes {
             .filter(|(_, held)| is_overdue(held))
             .map(|(mailbox, _)| *mailbox)
             .collect();
-        // A map's order is nobody's: the same state must give the same answer.
+        // A map's order is no one's: the same state must give the same answer.
         overdue.sort_unstable();
         overdue.truncate(usize::try_from(most).unwrap_or(usize::MAX));
         overdue

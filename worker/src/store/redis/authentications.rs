@@ -8,7 +8,9 @@ use shared::wire::id::{ConnectionId, Sequence};
 
 use super::{RedisStore, millis, unreadable};
 use crate::auth::identity::{Identity, Issuer, Subject};
-use crate::store::{AFTERLIFE, Authentication, PREDECESSORS_KEPT, Recorded, ResumeDigest, StoreError};
+use crate::store::{
+    AFTERLIFE, Authentication, AuthenticationStore, Call, PREDECESSORS_KEPT, Recorded, ResumeDigest, StoreError,
+};
 
 /// The state as it is stored, in JSON, beside the sequence: two texts are equal where what they say is.
 #[derive(Serialize, Deserialize)]
@@ -27,54 +29,91 @@ enum Stored<'a> {
     Closed,
 }
 
+impl AuthenticationStore for RedisStore {
+    fn record<'a>(&'a self, connection: ConnectionId, authentication: &'a Authentication) -> Call<'a, Recorded> {
+        Box::pin(async move {
+            let keep = authentication.kept_for(self.clock.now(), self.leeway);
+            let state = serde_json::to_string(&Stored::from(authentication)).map_err(unreadable)?;
+            let owner = match authentication {
+                Authentication::Live { identity, resume, .. } => Some(owner(identity, resume)?),
+                Authentication::Forgotten { .. } => Some(String::new()),
+                Authentication::Closed { .. } => None,
+            };
+            let mut invocation = self.scripts.record.key(self.of_connection(connection, "auth"));
+            invocation.arg(authentication.by().get()).arg(state).arg(millis(keep));
+            if let Some(owner) = owner {
+                invocation.arg(owner);
+            }
+            let outcome: String = self
+                .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+                .await?;
+            match outcome.as_str() {
+                "changed" => Ok(Recorded::Changed),
+                "unchanged" => Ok(Recorded::Unchanged),
+                "stale" => Ok(Recorded::Stale),
+                _ => Err(unreadable("the script answered in words it does not know")),
+            }
+        })
+    }
+
+    fn authentication(&self, connection: ConnectionId) -> Call<'_, Option<Authentication>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("HMGET");
+            command
+                .arg(self.of_connection(connection, "auth"))
+                .arg("by")
+                .arg("state");
+            let present: (Option<u64>, Option<String>) =
+                self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+            let (Some(by), Some(state)) = present else {
+                return Ok(None);
+            };
+            let stored: Stored<'_> = serde_json::from_str(&state).map_err(unreadable)?;
+            stored.into_authentication(Sequence::new(by)).map(Some)
+        })
+    }
+
+    fn resume<'a>(
+        &'a self,
+        connection: ConnectionId,
+        secret: &'a ResumeDigest,
+        identity: &'a Identity,
+        successor: ConnectionId,
+    ) -> Call<'a, bool> {
+        Box::pin(async move {
+            let taken = self.write_successor(connection, secret, identity, successor).await?;
+            if taken {
+                self.write_predecessor(successor, connection).await?;
+            }
+            Ok(taken)
+        })
+    }
+
+    fn successor(&self, connection: ConnectionId) -> Call<'_, Option<ConnectionId>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("HGET");
+            command.arg(self.of_connection(connection, "auth")).arg("successor");
+            let successor: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+            successor
+                .map(|successor| successor.parse().map_err(unreadable))
+                .transpose()
+        })
+    }
+
+    fn predecessors(&self, connection: ConnectionId) -> Call<'_, Vec<ConnectionId>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("ZRANGE");
+            command
+                .arg(self.of_connection(connection, "predecessors"))
+                .arg(&[0, -1]);
+            let named: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+            named.iter().map(|one| one.parse().map_err(unreadable)).collect()
+        })
+    }
+}
+
 impl RedisStore {
-    pub(super) async fn write_authentication(
-        &self,
-        connection: ConnectionId,
-        authentication: &Authentication,
-    ) -> Result<Recorded, StoreError> {
-        let keep = authentication.kept_for(self.clock.now(), self.leeway);
-        let state = serde_json::to_string(&Stored::from(authentication)).map_err(unreadable)?;
-        let owner = match authentication {
-            Authentication::Live { identity, resume, .. } => Some(owner(identity, resume)?),
-            Authentication::Forgotten { .. } => Some(String::new()),
-            Authentication::Closed { .. } => None,
-        };
-        let mut invocation = self.scripts.record.key(self.of_connection(connection, "auth"));
-        invocation.arg(authentication.by().get()).arg(state).arg(millis(keep));
-        if let Some(owner) = owner {
-            invocation.arg(owner);
-        }
-        let outcome: String = self
-            .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await?;
-        match outcome.as_str() {
-            "changed" => Ok(Recorded::Changed),
-            "unchanged" => Ok(Recorded::Unchanged),
-            "stale" => Ok(Recorded::Stale),
-            _ => Err(unreadable("the script answered in words it does not know")),
-        }
-    }
-
-    pub(super) async fn read_authentication(
-        &self,
-        connection: ConnectionId,
-    ) -> Result<Option<Authentication>, StoreError> {
-        let mut command = redis::cmd("HMGET");
-        command
-            .arg(self.of_connection(connection, "auth"))
-            .arg("by")
-            .arg("state");
-        let present: (Option<u64>, Option<String>) =
-            self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        let (Some(by), Some(state)) = present else {
-            return Ok(None);
-        };
-        let stored: Stored<'_> = serde_json::from_str(&state).map_err(unreadable)?;
-        stored.into_authentication(Sequence::new(by)).map(Some)
-    }
-
-    pub(super) async fn write_heir(
+    pub(super) async fn write_successor(
         &self,
         connection: ConnectionId,
         secret: &ResumeDigest,
@@ -93,15 +132,6 @@ impl RedisStore {
             .await
     }
 
-    pub(super) async fn read_heir(&self, connection: ConnectionId) -> Result<Option<ConnectionId>, StoreError> {
-        let mut command = redis::cmd("HGET");
-        command.arg(self.of_connection(connection, "auth")).arg("successor");
-        let successor: Option<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        successor
-            .map(|successor| successor.parse().map_err(unreadable))
-            .transpose()
-    }
-
     pub(super) async fn write_predecessor(
         &self,
         successor: ConnectionId,
@@ -115,13 +145,6 @@ impl RedisStore {
             .arg(PREDECESSORS_KEPT);
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
             .await
-    }
-
-    pub(super) async fn read_predecessors(&self, successor: ConnectionId) -> Result<Vec<ConnectionId>, StoreError> {
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(self.of_connection(successor, "predecessors")).arg(&[0, -1]);
-        let named: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        named.iter().map(|one| one.parse().map_err(unreadable)).collect()
     }
 }
 

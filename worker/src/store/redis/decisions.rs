@@ -4,28 +4,28 @@ use shared::wire::id::ConnectionId;
 
 use super::{RedisStore, millis, unreadable};
 use crate::store::decision::DECISIONS_KEPT;
-use crate::store::{DECISIONS_TTL, Decision, StoreError};
+use crate::store::{Call, DECISIONS_TTL, Decision, DecisionStore};
 
-impl RedisStore {
-    pub(super) async fn append_decision(
-        &self,
-        connection: ConnectionId,
-        decision: &Decision,
-    ) -> Result<(), StoreError> {
-        let text = serde_json::to_string(decision).map_err(unreadable)?;
-        let mut invocation = self.scripts.note.key(self.of_connection(connection, "decisions"));
-        invocation.arg(text).arg(DECISIONS_KEPT).arg(millis(DECISIONS_TTL));
-        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await
+impl DecisionStore for RedisStore {
+    fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> Call<'a, ()> {
+        Box::pin(async move {
+            let text = serde_json::to_string(decision).map_err(unreadable)?;
+            let mut invocation = self.scripts.note.key(self.of_connection(connection, "decisions"));
+            invocation.arg(text).arg(DECISIONS_KEPT).arg(millis(DECISIONS_TTL));
+            self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+                .await
+        })
     }
 
-    pub(super) async fn read_decisions(&self, connection: ConnectionId) -> Result<Vec<Decision>, StoreError> {
-        let mut command = redis::cmd("LRANGE");
-        command.arg(self.of_connection(connection, "decisions")).arg(0).arg(-1);
-        let texts: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        texts
-            .iter()
-            .map(|text| serde_json::from_str(text).map_err(unreadable))
-            .collect()
+    fn decisions(&self, connection: ConnectionId) -> Call<'_, Vec<Decision>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("LRANGE");
+            command.arg(self.of_connection(connection, "decisions")).arg(0).arg(-1);
+            let texts: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+            texts
+                .iter()
+                .map(|text| serde_json::from_str(text).map_err(unreadable))
+                .collect()
+        })
     }
 }

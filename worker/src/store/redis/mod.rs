@@ -18,11 +18,15 @@
 //! | … `:order`, `:age` | sorted sets: the keys of held writes | `writes` |
 //! | `<ns>:{i:<identity>}:claims` | a hash: messages that have, or are having, their effect, by the digest of their `id` | `claims` |
 //! | `<ns>:{i:<identity>}:claims:ends`, `:answers` | sorted sets: when each is forgotten, and each that has an answer | `claims` |
-//! | `<ns>:{unauthenticated}:bytes`, `:ends` | a hash and a sorted set: how much is held of connections that are nobody's, and until when | `reservations` |
+//! | `<ns>:{unauthenticated}:bytes`, `:ends` | a hash and a sorted set: how much is held of connections that are no one's, and until when | `counting::reservations` |
+//! | `<ns>:{i:<identity>}:places`, `:places:ends` | sorted sets: connections that count towards the identity's limit, by since when, and until when | `counting::limits` |
+//! | `<ns>:{i:<identity>}:pace` | a hash: by when the identity's messages are paid for | `counting::limits` |
 //! | `<ns>:overdue` | a sorted set: since when something is held in which mailbox | `overdue` |
 //! | `<ns>:{revocations}` | a hash: revocations by target | `revocations` |
 //! | `<ns>:{revocations}:ends` | a sorted set: when each revocation is forgotten | `revocations` |
-//! | `<ns>:{e:<event>}:event` | a hash: that an event of an issuer was told | `events` |
+//! | `<ns>:{t:<terminator>}:open` | a hash: the last event of each connection that is open there | `connections` |
+//! | `<ns>:{terminators}` | a sorted set: the terminators that have connections open, by when each was looked at last | `connections` |
+//! | `<ns>:{e:<event>}:event` | a hash: that an event of an issuer was told | `revocations` |
 //! | `<ns>:writable` | a hash that is written to see whether that can be done | |
 //! | `<ns>:{epoch-22}`, … | a hash: since when this server has all that it was given | `epoch` |
 //!
@@ -34,14 +38,13 @@
 mod authentications;
 mod claims;
 mod connections;
+mod counting;
 mod decisions;
 mod epoch;
-mod events;
 mod link;
 mod messages;
 mod overdue;
 mod reach;
-mod reservations;
 mod revocations;
 mod trouble;
 mod writes;
@@ -50,25 +53,18 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use redis::{RedisResult, Script};
 use shared::service::clock::{Clock, Timestamp};
-use shared::wire::id::{ConnectionId, Sequence};
-use shared::wire::revocation::Revocation;
-use shared::wire::tag::{IdentityTag, TokenIdTag};
+use shared::wire::id::ConnectionId;
+use shared::wire::tag::IdentityTag;
 
 use self::link::Link;
 use self::link::wire::Wire;
 pub use self::reach::{Access, StoreFiles};
 use self::trouble::Trouble;
-use super::{
-    Authentication, Begun, Claim, Decision, Epoch, HeldMessage, HeldWrite, HoldLimits, Holding, Kept, LONGEST_KEPT,
-    Mailbox, Recorded, Registered, Reservation, ResumeDigest, Settings, Store, StoreError,
-};
-use crate::auth::identity::Identity;
+use super::{Call, Epoch, LONGEST_KEPT, Mailbox, Server, Settings, StoreError};
 
 /// What a Redis user of the store's own must be allowed to call, besides what every client's connection begins with.
-#[cfg(any(test, feature = "conformance"))]
 pub const COMMANDS: &[&str] = &[
     "EVALSHA",
     "SCRIPT LOAD",
@@ -101,7 +97,8 @@ pub const COMMANDS: &[&str] = &[
 /// How long a write is kept that shows that there can be one.
 const WRITABLE_KEPT: Duration = Duration::from_secs(60);
 
-pub(super) struct RedisStore {
+/// A store on Redis or Valkey, one server or a cluster.
+pub struct RedisStore {
     link: Link,
     /// For what has to wait for a replica, which nothing else is to wait for.
     waiting: Link,
@@ -120,6 +117,8 @@ struct Scripts {
     succeed: Script,
     register: Script,
     unregister: Script,
+    admit: Script,
+    pace: Script,
     hold_message: Script,
     drop_messages: Script,
     keep: Script,
@@ -135,6 +134,9 @@ struct Scripts {
     revoke: Script,
     forget_revocations: Script,
     know_event: Script,
+    enter_open: Script,
+    expect_terminator: Script,
+    terminators_due: Script,
     note: Script,
     begin: Script,
     finish: Script,
@@ -158,6 +160,8 @@ impl Scripts {
             succeed: script!("scripts/auth/succeed.lua"),
             register: script!("scripts/auth/register.lua"),
             unregister: script!("scripts/auth/unregister.lua"),
+            admit: script!("scripts/limits/admit.lua"),
+            pace: script!("scripts/limits/pace.lua"),
             hold_message: script!("scripts/messages/hold_message.lua"),
             drop_messages: script!("scripts/messages/drop_messages.lua"),
             keep: script!("scripts/messages/keep.lua"),
@@ -173,6 +177,9 @@ impl Scripts {
             revoke: script!("scripts/revoke.lua"),
             forget_revocations: script!("scripts/forget_revocations.lua"),
             know_event: script!("scripts/know_event.lua"),
+            enter_open: script!("scripts/open/enter_open.lua"),
+            expect_terminator: script!("scripts/open/expect_terminator.lua"),
+            terminators_due: script!("scripts/open/terminators_due.lua"),
             note: script!("scripts/note.lua"),
             begin: script!("scripts/claims/claimed.lua", "scripts/claims/begin.lua"),
             finish: script!("scripts/claims/claimed.lua", "scripts/claims/finish.lua"),
@@ -185,7 +192,12 @@ impl Scripts {
 }
 
 impl RedisStore {
-    pub(super) fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+    /// The store of `settings`; see [`open`](super::open).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::BadUrl`] if the URL is of no known form.
+    pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         Self::open_by(Access::of_url(&settings.url)?, settings, clock)
     }
 
@@ -239,36 +251,6 @@ impl RedisStore {
             .inspect_err(|error| link.failed(error))
             .map_err(|error| unavailable(Trouble::of(link.at(), &error)))
     }
-
-    /// Loses everything in the namespace, as a server does that comes up empty. Only a test may want that.
-    #[cfg(any(test, feature = "conformance"))]
-    pub(super) async fn lose(&self) -> Result<(), StoreError> {
-        use redis::AsyncCommands as _;
-        let pattern = format!("{}:*", self.namespace);
-        let keys: Vec<String> = self.ask(async |mut wire| wire.keys(&pattern).await).await?;
-        for key in keys {
-            self.ask(async |mut wire| wire.del::<_, ()>(&key).await).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes every key of the namespace older. Only a test may want that.
-    #[cfg(any(test, feature = "conformance"))]
-    pub(super) async fn age(&self, by: Duration) -> Result<(), StoreError> {
-        use redis::AsyncCommands as _;
-        let pattern = format!("{}:*", self.namespace);
-        let keys: Vec<String> = self.ask(async |mut wire| wire.keys(&pattern).await).await?;
-        for key in keys {
-            let left: i64 = self.ask(async |mut wire| wire.pttl(&key).await).await?;
-            if left == -1 {
-                return Err(unreadable(format!("{key} does not end by itself")));
-            }
-            let left = left.saturating_sub_unsigned(millis(by));
-            self.ask(async |mut wire| wire.pexpire::<_, ()>(&key, left).await)
-                .await?;
-        }
-        Ok(())
-    }
 }
 
 fn of_connection(namespace: &str, connection: ConnectionId, what: &str) -> String {
@@ -300,32 +282,20 @@ fn unreadable(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
     StoreError::Unreadable(error.into())
 }
 
-impl Store for RedisStore {
-    fn record<'a>(
-        &'a self,
-        connection: ConnectionId,
-        authentication: &'a Authentication,
-    ) -> BoxFuture<'a, Result<Recorded, StoreError>> {
-        Box::pin(self.write_authentication(connection, authentication))
-    }
-
-    fn authentication(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<Authentication>, StoreError>> {
-        Box::pin(self.read_authentication(connection))
-    }
-
-    fn epoch(&self) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+impl Server for RedisStore {
+    fn epoch(&self) -> Call<'_, Epoch> {
         Box::pin(self.read_epoch())
     }
 
-    fn announced(&self, epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn announced(&self, epoch: Epoch) -> Call<'_, ()> {
         Box::pin(self.write_announced(epoch))
     }
 
-    fn ping(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn ping(&self) -> Call<'_, ()> {
         Box::pin(self.ask(async |mut wire| redis::cmd("PING").exec_async(&mut wire).await))
     }
 
-    fn writable(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn writable(&self) -> Call<'_, ()> {
         Box::pin(async move {
             let key = self.of_all("writable");
             let mut invocation = self.scripts.writable.key(key);
@@ -342,193 +312,6 @@ impl Store for RedisStore {
                 None => written,
             }
         })
-    }
-
-    fn resume<'a>(
-        &'a self,
-        connection: ConnectionId,
-        secret: &'a ResumeDigest,
-        identity: &'a Identity,
-        successor: ConnectionId,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let taken = self.write_heir(connection, secret, identity, successor).await?;
-            if taken {
-                self.write_predecessor(successor, connection).await?;
-            }
-            Ok(taken)
-        })
-    }
-
-    fn successor(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Option<ConnectionId>, StoreError>> {
-        Box::pin(self.read_heir(connection))
-    }
-
-    fn predecessors(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>> {
-        Box::pin(self.read_predecessors(connection))
-    }
-
-    fn register(&self, identity: IdentityTag, entry: Registered) -> BoxFuture<'_, Result<Option<u64>, StoreError>> {
-        Box::pin(self.enter_connection(identity, entry))
-    }
-
-    fn unregister(
-        &self,
-        identity: IdentityTag,
-        connection: ConnectionId,
-        by: Option<Sequence>,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.remove_connection(identity, connection, by))
-    }
-
-    fn departed(
-        &self,
-        identity: IdentityTag,
-        since: Timestamp,
-    ) -> BoxFuture<'_, Result<Vec<(ConnectionId, Timestamp)>, StoreError>> {
-        Box::pin(self.read_departed(identity, since))
-    }
-
-    fn replace_departed(
-        &self,
-        identity: IdentityTag,
-        connection: ConnectionId,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.remove_departed(identity, connection))
-    }
-
-    fn connections(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<Registered>, StoreError>> {
-        Box::pin(self.read_connections(identity))
-    }
-
-    fn closed_lately(&self, identity: IdentityTag) -> BoxFuture<'_, Result<Vec<ConnectionId>, StoreError>> {
-        Box::pin(self.read_closed_lately(identity))
-    }
-
-    fn registered(
-        &self,
-        identity: IdentityTag,
-        connection: ConnectionId,
-    ) -> BoxFuture<'_, Result<Option<Registered>, StoreError>> {
-        Box::pin(self.read_connection(identity, connection))
-    }
-
-    fn hold_message<'a>(
-        &'a self,
-        connection: ConnectionId,
-        message: &'a HeldMessage,
-        limits: &'a HoldLimits,
-    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
-        Box::pin(self.append_message(connection, message, limits))
-    }
-
-    fn held_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<HeldMessage>, StoreError>> {
-        Box::pin(self.read_messages(connection))
-    }
-
-    fn dropped_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Sequence>, StoreError>> {
-        Box::pin(self.read_dropped(connection))
-    }
-
-    fn drop_messages<'a>(
-        &'a self,
-        connection: ConnectionId,
-        sequences: &'a [Sequence],
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.remove_messages(connection, sequences))
-    }
-
-    fn keep_messages(&self, connection: ConnectionId, keep: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.extend_messages(connection, keep))
-    }
-
-    fn discard_messages(&self, connection: ConnectionId) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.desert(connection))
-    }
-
-    fn reserve<'a>(
-        &'a self,
-        connection: ConnectionId,
-        reservation: &'a Reservation,
-    ) -> BoxFuture<'a, Result<bool, StoreError>> {
-        Box::pin(self.count_reservation(connection, reservation))
-    }
-
-    fn unreserve(&self, connection: ConnectionId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.give_back_reservation(Some(connection)).await.map(|_| ()) })
-    }
-
-    fn reserved(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.give_back_reservation(None))
-    }
-
-    fn hold_write<'a>(
-        &'a self,
-        mailbox: Mailbox,
-        write: &'a HeldWrite,
-        limits: &'a HoldLimits,
-    ) -> BoxFuture<'a, Result<Holding, StoreError>> {
-        Box::pin(self.append_write(mailbox, write, limits))
-    }
-
-    fn held_writes(&self, mailbox: Mailbox, most: u64) -> BoxFuture<'_, Result<Vec<HeldWrite>, StoreError>> {
-        Box::pin(self.read_writes(mailbox, most))
-    }
-
-    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(self.remove_writes(mailbox, keys))
-    }
-
-    fn conclude(&self, identity: IdentityTag, key: u64, held: bool) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(self.note_concluded(identity, key, held))
-    }
-
-    fn miss(&self, mailbox: Mailbox, count: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.count_missed(mailbox, count))
-    }
-
-    fn take_missed(&self, mailbox: Mailbox) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.forget_missed(mailbox))
-    }
-
-    fn overdue(&self, since: Timestamp, most: u64) -> BoxFuture<'_, Result<Vec<Mailbox>, StoreError>> {
-        Box::pin(self.find_overdue(since, most))
-    }
-
-    fn revoke<'a>(&'a self, revocations: &'a [Revocation]) -> BoxFuture<'a, Result<Kept, StoreError>> {
-        Box::pin(self.write_revocations(revocations))
-    }
-
-    fn revocations(&self) -> BoxFuture<'_, Result<Vec<Revocation>, StoreError>> {
-        Box::pin(self.read_revocations())
-    }
-
-    fn know_event(&self, event: TokenIdTag, keep: Option<Duration>) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(self.look_for_event(event, keep))
-    }
-
-    fn note<'a>(&'a self, connection: ConnectionId, decision: &'a Decision) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.append_decision(connection, decision))
-    }
-
-    fn decisions(&self, connection: ConnectionId) -> BoxFuture<'_, Result<Vec<Decision>, StoreError>> {
-        Box::pin(self.read_decisions(connection))
-    }
-
-    fn begin<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Begun, StoreError>> {
-        Box::pin(self.begin_claim(claim))
-    }
-
-    fn finish<'a>(
-        &'a self,
-        claim: &'a Claim,
-        answer: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        Box::pin(self.finish_claim(claim, answer))
-    }
-
-    fn abandon<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
-        Box::pin(self.abandon_claim(claim))
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! What is held in a mailbox shares a slot; the index of those in which
 //! something is held has another, so the two cannot change in one step. Both sides
-//! write first and look second. Whoever holds something enters it into the index
+//! write first and look second. Anyone who holds something enters it into the index
 //! afterwards, and has held nothing before that is done: if it fails, the caller
-//! repeats it. Whoever takes a mailbox out looks again afterwards whether
+//! repeats it. Anyone who takes a mailbox out looks again afterwards whether
 //! something is held by now. So the index may name too many, and never too few.
 
 use shared::service::clock::Timestamp;
@@ -18,7 +18,7 @@ enum Entry {
     /// An earlier one stays.
     Earliest,
     /// It takes the place of the one that is there, if one is.
-    Mended,
+    Corrected,
 }
 
 impl RedisStore {
@@ -46,7 +46,7 @@ impl RedisStore {
             let mailbox = mailbox.parse().map_err(unreadable)?;
             let mut oldest = self.oldest_write(mailbox).await?;
             if oldest.is_none_or(|oldest| oldest >= since) {
-                oldest = self.mend_overdue(mailbox, oldest).await?;
+                oldest = self.correct_overdue(mailbox, oldest).await?;
             }
             if oldest.is_some_and(|oldest| oldest < since) {
                 overdue.push(mailbox);
@@ -56,14 +56,20 @@ impl RedisStore {
     }
 
     /// Corrects the index where it names a mailbox too early or in vain. Tells since when something is held by now.
-    pub(in crate::store) async fn mend_overdue(
+    ///
+    /// A step of [`overdue`](crate::store::WriteStore::overdue), and public because others may hold something between its steps.
+    ///
+    /// # Errors
+    ///
+    /// As every call of the store.
+    pub async fn correct_overdue(
         &self,
         mailbox: Mailbox,
         oldest: Option<Timestamp>,
     ) -> Result<Option<Timestamp>, StoreError> {
         match oldest {
             Some(oldest) => {
-                self.enter_overdue(mailbox, oldest, Entry::Mended, millis(AFTERLIFE))
+                self.enter_overdue(mailbox, oldest, Entry::Corrected, millis(AFTERLIFE))
                     .await?;
             }
             None => {
@@ -92,7 +98,7 @@ impl RedisStore {
             .arg(mailbox.to_string())
             .arg(match entry {
                 Entry::Earliest => "LT",
-                Entry::Mended => "XX",
+                Entry::Corrected => "XX",
             })
             .arg(keep_ms);
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)

@@ -5,6 +5,7 @@ use std::slice;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::io::tcp::TcpSettings;
@@ -87,7 +88,7 @@ impl Access {
     /// By the settings, and the files that they name.
     ///
     /// # Errors
-    /// What an operator has to mend.
+    /// What an operator has to fix.
     pub fn load(url: &StoreUrl, files: &StoreFiles, credentials: &mut Credentials) -> Result<Self, CredentialError> {
         let tls = ClientTls::load(files.tls(), credentials)?;
         let of_file = |setting, path: &Option<PathBuf>| path.clone().map(|path| Place::file(setting, path));
@@ -105,7 +106,7 @@ impl Access {
         Ok(Self { reach, tls })
     }
 
-    /// By a URL alone, which nobody changes.
+    /// By a URL alone, which no one changes.
     ///
     /// # Errors
     /// That it is none.
@@ -212,9 +213,13 @@ impl Reach {
         self.is_cluster
     }
 
-    /// Host and port, or those of the cluster's nodes.
+    /// Host and port, or those of the cluster's nodes, and whether they are to speak TLS.
     pub(super) fn at(&self) -> String {
-        let nodes: Vec<_> = self.infos.iter().map(|info| info.addr().to_string()).collect();
+        let shown = |info: &ConnectionInfo| match info.addr() {
+            secure @ redis::ConnectionAddr::TcpTls { .. } => format!("{secure} (TLS)"),
+            plain => plain.to_string(),
+        };
+        let nodes: Vec<_> = self.infos.iter().map(shown).collect();
         nodes.join(",")
     }
 
@@ -250,28 +255,27 @@ impl Reach {
                     .await
                     .map(drop);
             }
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(Some(CONNECT_TIMEOUT));
-            let connecting = self.client(tls)?;
-            connecting
-                .get_multiplexed_async_connection_with_config(&config)
-                .await
-                .map(drop)
+            connect(self.client(tls)?).await
         };
-        match tokio::time::timeout(2 * CONNECT_TIMEOUT, trying).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err((redis::ErrorKind::Io, "no answer in time").into()),
+        in_time(trying).await
+    }
+
+    /// Why no node that is named lets us in, by itself; none if one does.
+    pub(super) async fn refusal(&self, tls: &ClientTls) -> Option<RedisError> {
+        let attempts = self
+            .infos
+            .iter()
+            .map(|info| in_time(async { connect(client(info.clone(), tls)?).await }));
+        let outcomes = join_all(attempts).await;
+        if outcomes.iter().any(Result::is_ok) {
+            return None;
         }
+        outcomes.into_iter().find_map(Result::err)
     }
 
     fn client(&self, tls: &ClientTls) -> RedisResult<Client> {
         let nowhere = || RedisError::from((redis::ErrorKind::InvalidClientConfig, "no address"));
-        let info = self.infos.first().cloned().ok_or_else(nowhere)?;
-        match certificates(tls) {
-            Some(certificates) => Client::build_with_tls(info, certificates),
-            None => Client::open(info),
-        }
+        client(self.infos.first().cloned().ok_or_else(nowhere)?, tls)
     }
 
     /// All nodes are reached as the first one is: by TLS, or not.
@@ -286,6 +290,32 @@ impl Reach {
             Some(certificates) => builder.certs(certificates).build(),
             None => builder.build(),
         }
+    }
+}
+
+fn client(info: ConnectionInfo, tls: &ClientTls) -> RedisResult<Client> {
+    match certificates(tls) {
+        Some(certificates) => Client::build_with_tls(info, certificates),
+        None => Client::open(info),
+    }
+}
+
+/// Connects to one server, and lets go.
+async fn connect(client: Client) -> Result<(), RedisError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(CONNECT_TIMEOUT));
+    client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .map(drop)
+}
+
+/// An attempt, which takes no longer than the two steps of it may.
+async fn in_time(trying: impl Future<Output = Result<(), RedisError>>) -> Result<(), RedisError> {
+    match tokio::time::timeout(2 * CONNECT_TIMEOUT, trying).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err((redis::ErrorKind::Io, "no answer in time").into()),
     }
 }
 

@@ -6,7 +6,9 @@ use shared::wire::envelope::command::Producer;
 use shared::wire::tag::IdentityTag;
 
 use super::{RedisStore, keep_ms, millis, unreadable, without_bytes};
-use crate::store::{CONCLUDED_KEPT, HeldWrite, HoldLimits, Holding, MISSED_KEPT, MOST_CONCLUDED, Mailbox, StoreError};
+use crate::store::{
+    CONCLUDED_KEPT, Call, HeldWrite, HoldLimits, Holding, MISSED_KEPT, MOST_CONCLUDED, Mailbox, WriteStore,
+};
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -27,106 +29,118 @@ struct Stored {
     until: Option<Timestamp>,
 }
 
+impl WriteStore for RedisStore {
+    fn hold_write<'a>(&'a self, mailbox: Mailbox, write: &'a HeldWrite, limits: &'a HoldLimits) -> Call<'a, Holding> {
+        Box::pin(async move {
+            let text = serde_json::to_string(&Stored::from(write)).map_err(unreadable)?;
+            let now = self.clock.now();
+            let keep_ms = keep_ms(now, limits.gone_at(write.since, now));
+            let mut invocation = self.scripts.hold_write.prepare_invoke();
+            for key in self.keys_of_writes(mailbox) {
+                invocation.key(key);
+            }
+            invocation
+                .arg(&write.key)
+                .arg(text)
+                .arg(write.bytes())
+                .arg(limits.messages)
+                .arg(limits.bytes)
+                .arg(write.since.as_millis())
+                .arg(keep_ms)
+                .arg(write.sender().unwrap_or_default())
+                .arg(limits.of_sender)
+                .arg(limits.messages_of_users())
+                .arg(limits.bytes_of_users());
+            let count: i64 = self
+                .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+                .await?;
+            let Ok(count) = u64::try_from(count) else {
+                return Ok(Holding::Overflow);
+            };
+            self.expect_overdue(mailbox, write.since, keep_ms).await?;
+            Ok(Holding::Held { count, successor: None })
+        })
+    }
+
+    fn held_writes(&self, mailbox: Mailbox, most: u64) -> Call<'_, Vec<HeldWrite>> {
+        Box::pin(async move {
+            if most == 0 {
+                return Ok(Vec::new());
+            }
+            let mut command = redis::cmd("ZRANGE");
+            command.arg(self.of_mailbox(mailbox, "order")).arg(0).arg(most - 1);
+            let keys: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
+            let mut command = redis::cmd("HMGET");
+            command.arg(self.of_mailbox(mailbox, "writes"));
+            for key in &keys {
+                command.arg(field(key));
+            }
+            let texts: Vec<Option<String>> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
+            // One that was dropped between the two is none any more.
+            let present = texts.iter().flatten();
+            present
+                .map(|text| {
+                    let stored: Stored = serde_json::from_str(without_bytes(text)?).map_err(unreadable)?;
+                    Ok(stored.into())
+                })
+                .collect()
+        })
+    }
+
+    fn drop_writes<'a>(&'a self, mailbox: Mailbox, keys: &'a [String]) -> Call<'a, u64> {
+        Box::pin(async move {
+            let mut invocation = self.scripts.drop_writes.prepare_invoke();
+            for key in self.keys_of_writes(mailbox) {
+                invocation.key(key);
+            }
+            for key in keys {
+                invocation.arg(key);
+            }
+            self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+                .await
+        })
+    }
+
+    fn miss(&self, mailbox: Mailbox, count: u64) -> Call<'_, ()> {
+        Box::pin(async move {
+            let mut invocation = self.scripts.miss.key(self.of_mailbox(mailbox, "missed"));
+            invocation.arg(count).arg(millis(MISSED_KEPT));
+            self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+                .await
+        })
+    }
+
+    fn take_missed(&self, mailbox: Mailbox) -> Call<'_, u64> {
+        Box::pin(async move {
+            let invocation = self.scripts.take_missed.key(self.of_mailbox(mailbox, "missed"));
+            self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+                .await
+        })
+    }
+
+    fn conclude(&self, identity: IdentityTag, key: u64, held: bool) -> Call<'_, bool> {
+        Box::pin(async move {
+            let mut invocation = self.scripts.conclude.key(self.of_identity(identity, "concluded"));
+            invocation
+                .arg(key)
+                .arg(self.clock.now().as_millis())
+                .arg(MOST_CONCLUDED)
+                .arg(millis(CONCLUDED_KEPT))
+                .arg(u8::from(held));
+            self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
+                .await
+        })
+    }
+
+    fn overdue(&self, since: Timestamp, most: u64) -> Call<'_, Vec<Mailbox>> {
+        Box::pin(async move { self.find_overdue(since, most).await })
+    }
+}
+
 impl RedisStore {
-    /// Holds it, then tells the index: see `overdue` for why in this order.
-    pub(super) async fn append_write(
-        &self,
-        mailbox: Mailbox,
-        write: &HeldWrite,
-        limits: &HoldLimits,
-    ) -> Result<Holding, StoreError> {
-        let text = serde_json::to_string(&Stored::from(write)).map_err(unreadable)?;
-        let now = self.clock.now();
-        let keep_ms = keep_ms(now, limits.gone_at(write.since, now));
-        let mut invocation = self.scripts.hold_write.prepare_invoke();
-        for key in self.keys_of_writes(mailbox) {
-            invocation.key(key);
-        }
-        invocation
-            .arg(&write.key)
-            .arg(text)
-            .arg(write.bytes())
-            .arg(limits.messages)
-            .arg(limits.bytes)
-            .arg(write.since.as_millis())
-            .arg(keep_ms)
-            .arg(write.sender().unwrap_or_default())
-            .arg(limits.of_sender)
-            .arg(limits.messages_of_users())
-            .arg(limits.bytes_of_users());
-        let count: i64 = self
-            .ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await?;
-        let Ok(count) = u64::try_from(count) else {
-            return Ok(Holding::Overflow);
-        };
-        self.expect_overdue(mailbox, write.since, keep_ms).await?;
-        Ok(Holding::Held { count, successor: None })
-    }
-
-    pub(super) async fn read_writes(&self, mailbox: Mailbox, most: u64) -> Result<Vec<HeldWrite>, StoreError> {
-        if most == 0 {
-            return Ok(Vec::new());
-        }
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(self.of_mailbox(mailbox, "order")).arg(0).arg(most - 1);
-        let keys: Vec<String> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut command = redis::cmd("HMGET");
-        command.arg(self.of_mailbox(mailbox, "writes"));
-        for key in &keys {
-            command.arg(field(key));
-        }
-        let texts: Vec<Option<String>> = self.ask(async |mut wire| command.query_async(&mut wire).await).await?;
-        // One that was dropped between the two is none any more.
-        let present = texts.iter().flatten();
-        present
-            .map(|text| {
-                let stored: Stored = serde_json::from_str(without_bytes(text)?).map_err(unreadable)?;
-                Ok(stored.into())
-            })
-            .collect()
-    }
-
-    pub(super) async fn remove_writes(&self, mailbox: Mailbox, keys: &[String]) -> Result<u64, StoreError> {
-        let mut invocation = self.scripts.drop_writes.prepare_invoke();
-        for key in self.keys_of_writes(mailbox) {
-            invocation.key(key);
-        }
-        for key in keys {
-            invocation.arg(key);
-        }
-        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await
-    }
-
-    pub(super) async fn note_concluded(&self, identity: IdentityTag, key: u64, held: bool) -> Result<bool, StoreError> {
-        let mut invocation = self.scripts.conclude.key(self.of_identity(identity, "concluded"));
-        invocation
-            .arg(key)
-            .arg(self.clock.now().as_millis())
-            .arg(MOST_CONCLUDED)
-            .arg(millis(CONCLUDED_KEPT))
-            .arg(u8::from(held));
-        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await
-    }
-
-    pub(super) async fn count_missed(&self, mailbox: Mailbox, count: u64) -> Result<(), StoreError> {
-        let mut invocation = self.scripts.miss.key(self.of_mailbox(mailbox, "missed"));
-        invocation.arg(count).arg(millis(MISSED_KEPT));
-        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await
-    }
-
-    pub(super) async fn forget_missed(&self, mailbox: Mailbox) -> Result<u64, StoreError> {
-        let invocation = self.scripts.take_missed.key(self.of_mailbox(mailbox, "missed"));
-        self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)
-            .await
-    }
-
     fn keys_of_writes(&self, mailbox: Mailbox) -> [String; 3] {
         ["writes", "order", "age"].map(|what| self.of_mailbox(mailbox, what))
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use serde_json::json;
-use shared::wire::envelope::{MessageKind, Standing};
+use shared::wire::envelope::{AuthSnapshot, MessageKind};
 use shared::wire::grant::Policy;
 
 use super::super::connection::{Conn, bare, stranger, with_token};
@@ -53,14 +53,14 @@ async fn what_is_held_and_released_is_counted() {
     fixture.renew(&mut conn, "alice").await;
     let release = fixture.release(&mut conn, None).await;
     for _ in 0..3 {
-        fixture.errand_to_write().await;
+        fixture.command_to_write().await;
     }
     fixture.settled(release).await;
     let mut other = Conn::new(&fixture, 2);
     fixture.say(&mut other, bare("d")).await;
     fixture.clock.advance(HOLD_TTL);
     let release = fixture.release(&mut other, None).await;
-    fixture.errand_to_write().await;
+    fixture.command_to_write().await;
     fixture.settled(release).await;
     counted
         .expect(&[
@@ -87,12 +87,12 @@ async fn what_is_sent_back_forgotten_revoked_and_closed_is_counted() {
     fixture.limits.on_unauthenticated = Policies::all(Policy::Close);
     let _worker = counted.worker(&fixture);
     let mut conn = fixture.authenticated(1, "alice").await;
-    let unsettled = Standing {
+    let unsettled = AuthSnapshot {
         unsettled: true,
-        ..conn.standing.clone()
+        ..conn.snapshot.clone()
     };
     fixture
-        .say_standing(&mut conn, unsettled, r#"{"type":"auth.logout"}"#)
+        .say_snapshot(&mut conn, unsettled, r#"{"type":"auth.logout"}"#)
         .await;
     fixture.say(&mut conn, r#"{"type":"auth.logout"}"#).await;
     fixture.say(&mut conn, bare("m")).await;
@@ -134,17 +134,17 @@ async fn what_is_taken_over_and_what_is_lost_is_counted() {
         let body = json!({"type": "auth.authenticate", "token": token, "payload": {"resume": key}});
         fixture.say(&mut conn, body.to_string()).await;
     }
-    let stamp = old.stamp();
+    let message_id = old.message_id();
     fixture
-        .question(stamp, MessageKind::Message, stranger(), bare("m").into())
+        .forwarded(message_id, MessageKind::Message, stranger(), bare("m").into())
         .await;
-    fixture.errand().await;
+    fixture.command().await;
     fixture.said().await;
     fixture.store.set_away(true);
-    let stamp = old.stamp();
+    let message_id = old.message_id();
     let notice = MessageKind::Closed { code: Some(1_001) };
     fixture
-        .question(stamp, notice, old.standing.clone(), Bytes::new())
+        .forwarded(message_id, notice, old.snapshot.clone(), Bytes::new())
         .await;
     settle().await;
     fixture.store.set_away(false);
@@ -163,10 +163,10 @@ async fn what_is_taken_over_and_what_is_lost_is_counted() {
     fixture.lose_the_terminator().await;
     let _worker = counted.worker(&fixture);
     let mut conn = Conn::new(&fixture, 4);
-    let stamp = conn.stamp();
+    let message_id = conn.message_id();
     let body = with_token("m", "alice", 300);
     fixture
-        .question(stamp, MessageKind::Message, stranger(), body.into())
+        .forwarded(message_id, MessageKind::Message, stranger(), body.into())
         .await;
     counted.expect(&["replies_undelivered_total 1"]).await;
 }

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::json;
-use shared::wire::envelope::{Change, MessageKind, Standing, Verdict};
+use shared::wire::envelope::{AuthSnapshot, Change, MessageKind, Verdict};
 
 use super::super::connection::{authenticate, bare};
 use super::super::outbound::tag;
-use crate::store::{Authentication, Store};
+use crate::store::Authentication;
 use crate::tests::fixture::Fixture;
 
 const FORGET: &str = r#"{"id":"f","type":"auth.logout"}"#;
@@ -25,7 +25,7 @@ async fn a_connection_that_is_logged_out_is_nobodys_on_every_side() {
     assert_eq!(
         state,
         Some(Authentication::Forgotten {
-            by: said.stamp.sequence
+            by: said.message_id.sequence
         })
     );
     assert!(fixture.say(&mut conn, bare("m")).await.is_held());
@@ -40,13 +40,13 @@ async fn a_log_out_waits_for_what_came_before_it() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut conn = fixture.authenticated(1, "alice").await;
-    let standing = Standing {
+    let snapshot = AuthSnapshot {
         unsettled: true,
-        ..conn.standing.clone()
+        ..conn.snapshot.clone()
     };
-    let stamp = conn.stamp();
+    let message_id = conn.message_id();
     let said = fixture
-        .ask_at(&mut conn, stamp, MessageKind::Message, standing, FORGET.into())
+        .ask_at(&mut conn, message_id, MessageKind::Message, snapshot, FORGET.into())
         .await;
     assert_eq!((said.answer.verdict, &said.answer.change), (Verdict::Again, &None));
     assert_eq!(
@@ -54,12 +54,12 @@ async fn a_log_out_waits_for_what_came_before_it() {
         serde_json::from_str::<serde_json::Value>(FORGET).unwrap().to_string()
     );
     assert_eq!(fixture.store.connections(tag("alice")).await.unwrap().len(), 1);
-    let standing = Standing {
+    let snapshot = AuthSnapshot {
         again: true,
-        ..conn.standing.clone()
+        ..conn.snapshot.clone()
     };
     let said = fixture
-        .ask_at(&mut conn, stamp, MessageKind::Message, standing, FORGET.into())
+        .ask_at(&mut conn, message_id, MessageKind::Message, snapshot, FORGET.into())
         .await;
     assert_eq!(
         (&said.answer.change, said.answer.second),
@@ -72,12 +72,12 @@ async fn what_was_held_for_whoever_logs_out_is_refused() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut conn = fixture.expired(1, "alice").await;
-    let held = fixture.say(&mut conn, bare("m")).await.stamp;
-    let stamp = conn.stamp();
+    let held = fixture.say(&mut conn, bare("m")).await.message_id;
+    let message_id = conn.message_id();
     fixture
-        .question(stamp, MessageKind::Message, conn.standing.clone(), FORGET.into())
+        .forwarded(message_id, MessageKind::Message, conn.snapshot.clone(), FORGET.into())
         .await;
-    let (to, write, body) = fixture.errand_to_write().await;
+    let (to, write, body) = fixture.command_to_write().await;
     assert_eq!((to, write.key, write.identity), (conn.id, format!("{held}.0"), None));
     assert_eq!(
         (&body["id"], &body["error"]["code"]),
@@ -93,12 +93,12 @@ async fn a_log_out_that_comes_again_undoes_nothing_that_is_newer() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut conn = fixture.authenticated(1, "alice").await;
-    let standing = conn.standing.clone();
-    let forget = fixture.say(&mut conn, FORGET).await.stamp;
+    let snapshot = conn.snapshot.clone();
+    let forget = fixture.say(&mut conn, FORGET).await.message_id;
     fixture.say(&mut conn, bare("newer")).await;
     for connections in [0, 1] {
         let said = fixture
-            .ask_at(&mut conn, forget, MessageKind::Message, standing.clone(), FORGET.into())
+            .ask_at(&mut conn, forget, MessageKind::Message, snapshot.clone(), FORGET.into())
             .await;
         assert_eq!(said.body["type"], "auth.ok");
         assert_eq!(
@@ -128,11 +128,11 @@ async fn whoever_is_told_that_they_could_not_log_out_is_still_found_by_pushes() 
     let mut conn = fixture.expired(1, "alice").await;
     fixture.say(&mut conn, bare("m")).await;
     fixture.store.failing_message_drops.store(1, Ordering::SeqCst);
-    let stamp = conn.stamp();
+    let message_id = conn.message_id();
     fixture
-        .question(stamp, MessageKind::Message, conn.standing.clone(), FORGET.into())
+        .forwarded(message_id, MessageKind::Message, conn.snapshot.clone(), FORGET.into())
         .await;
-    fixture.errand_to_write().await;
+    fixture.command_to_write().await;
     let said = fixture.said().await;
     assert_eq!((said.code(), &said.answer.change), (&json!("auth_unavailable"), &None));
     let connections = fixture.store.connections(tag("alice")).await.unwrap();

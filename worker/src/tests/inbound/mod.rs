@@ -3,6 +3,7 @@
 mod counting;
 mod forgetting;
 mod holding;
+mod limits;
 mod order;
 mod policies;
 mod resuming;
@@ -41,7 +42,6 @@ impl Fixture {
 
     /// Why things happened on a connection, oldest first.
     async fn why(&self, conn: &Conn) -> Vec<(String, String)> {
-        use crate::store::Store;
         super::fixture::settle().await;
         let decisions = self.store.decisions(conn.id).await.unwrap();
         decisions.into_iter().map(|one| (one.what, one.why)).collect()

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
-use shared::wire::envelope::{MessageKind, Standing, Verdict};
+use shared::wire::envelope::{AuthSnapshot, MessageKind, Verdict};
 use shared::wire::id::Sequence;
 
 use super::super::connection::{Conn, authenticate, bare, stranger, with_token};
 use super::super::outbound::tag;
-use crate::store::{Authentication, Store};
+use crate::store::Authentication;
 use crate::tests::fixture::{Fixture, settle, token_for};
 
-fn unsettled(standing: &Standing) -> Standing {
-    Standing {
+fn unsettled(snapshot: &AuthSnapshot) -> AuthSnapshot {
+    AuthSnapshot {
         unsettled: true,
-        ..standing.clone()
+        ..snapshot.clone()
     }
 }
 
@@ -24,14 +24,14 @@ async fn a_message_that_depends_on_an_earlier_one_is_sent_back_as_it_came_and_on
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut conn = Conn::new(&fixture, 1);
-    let (first, second) = (conn.stamp(), conn.stamp());
-    let standing = unsettled(&conn.standing);
+    let (first, second) = (conn.message_id(), conn.message_id());
+    let snapshot = unsettled(&conn.snapshot);
     let said = fixture
         .ask_at(
             &mut conn,
             second,
             MessageKind::Message,
-            standing.clone(),
+            snapshot.clone(),
             bare("m").into(),
         )
         .await;
@@ -48,9 +48,9 @@ async fn a_message_that_depends_on_an_earlier_one_is_sent_back_as_it_came_and_on
         )
         .await;
     assert_eq!(said.body["type"], "auth.ok");
-    let again = Standing {
+    let again = AuthSnapshot {
         again: true,
-        ..conn.standing.clone()
+        ..conn.snapshot.clone()
     };
     let said = fixture
         .ask_at(&mut conn, second, MessageKind::Message, again, bare("m").into())
@@ -68,11 +68,11 @@ async fn whatever_a_message_comes_to_that_was_sent_back_it_is_not_sent_back_agai
         bare("m"),
         "no message".to_owned(),
     ] {
-        let standing = Standing {
+        let snapshot = AuthSnapshot {
             again: true,
-            ..unsettled(&conn.standing)
+            ..unsettled(&conn.snapshot)
         };
-        let said = fixture.say_standing(&mut conn, standing, body).await;
+        let said = fixture.say_snapshot(&mut conn, snapshot, body).await;
         assert_ne!(said.answer.verdict, Verdict::Again);
         assert!(said.answer.second, "{said:?}");
     }
@@ -85,19 +85,24 @@ async fn a_grant_that_expired_on_the_way_is_asked_for_anew_once() {
         let _worker = fixture.worker();
         fixture.authenticated(1, "alice").await
     };
-    let stamp = conn.stamp();
+    let message_id = conn.message_id();
     fixture
-        .question(stamp, MessageKind::Message, conn.standing.clone(), bare("m").into())
+        .forwarded(
+            message_id,
+            MessageKind::Message,
+            conn.snapshot.clone(),
+            bare("m").into(),
+        )
         .await;
     fixture.clock.advance(super::EXPIRY);
     let _worker = fixture.worker();
     assert_eq!(fixture.said().await.answer.verdict, Verdict::Again);
-    let standing = Standing {
+    let snapshot = AuthSnapshot {
         again: true,
-        ..conn.standing.clone()
+        ..conn.snapshot.clone()
     };
     let said = fixture
-        .ask_at(&mut conn, stamp, MessageKind::Message, standing, bare("m").into())
+        .ask_at(&mut conn, message_id, MessageKind::Message, snapshot, bare("m").into())
         .await;
     assert!(said.is_held() && said.answer.second);
 }
@@ -108,8 +113,8 @@ async fn a_message_with_its_own_token_never_waits_for_another() {
     let _worker = fixture.worker();
     let mut conn = Conn::new(&fixture, 1);
     for body in [with_token("m", "alice", 300), authenticate("alice", 300)] {
-        let standing = unsettled(&conn.standing);
-        let said = fixture.say_standing(&mut conn, standing, body).await;
+        let snapshot = unsettled(&conn.snapshot);
+        let said = fixture.say_snapshot(&mut conn, snapshot, body).await;
         assert_eq!(said.answer.verdict, Verdict::Done);
         assert_eq!(said.grant().identity, tag("alice"));
     }
@@ -122,7 +127,7 @@ async fn until_the_terminator_knows_each_answer_tells_it_and_the_store_is_told_o
     let mut conn = Conn::new(&fixture, 1);
     for _ in 0..3 {
         let said = fixture
-            .say_standing(&mut conn, stranger(), with_token("m", "alice", 300))
+            .say_snapshot(&mut conn, stranger(), with_token("m", "alice", 300))
             .await;
         assert_eq!(said.grant().identity, tag("alice"));
         assert_eq!(said.body["auth"]["subject"], "alice");
@@ -137,7 +142,7 @@ async fn what_a_worker_remembers_does_not_outlive_a_log_out_that_another_did() {
     let mut conn = Conn::new(&fixture, 1);
     fixture.say(&mut conn, with_token("m", "alice", 300)).await;
     // Another worker has taken it, and this one has not heard of it.
-    let forgotten = conn.stamp().sequence;
+    let forgotten = conn.message_id().sequence;
     let state = Authentication::Forgotten { by: forgotten };
     fixture.store.record(conn.id, &state).await.unwrap();
     fixture
@@ -145,12 +150,12 @@ async fn what_a_worker_remembers_does_not_outlive_a_log_out_that_another_did() {
         .unregister(tag("alice"), conn.id, Some(forgotten))
         .await
         .unwrap();
-    let standing = Standing {
+    let snapshot = AuthSnapshot {
         by: Some(forgotten),
         ..stranger()
     };
     let said = fixture
-        .say_standing(&mut conn, standing, with_token("n", "alice", 300))
+        .say_snapshot(&mut conn, snapshot, with_token("n", "alice", 300))
         .await;
     assert_eq!(said.grant().identity, tag("alice"));
     assert_eq!(fixture.store.connections(tag("alice")).await.unwrap().len(), 1);
@@ -166,12 +171,12 @@ async fn an_older_proof_that_comes_late_grants_but_changes_no_record() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut conn = Conn::new(&fixture, 1);
-    let (older, newer) = (conn.stamp(), conn.stamp());
-    for (stamp, expires_in, told) in [(newer, 600, true), (older, 300, false)] {
+    let (older, newer) = (conn.message_id(), conn.message_id());
+    for (message_id, expires_in, told) in [(newer, 600, true), (older, 300, false)] {
         let said = fixture
             .ask_at(
                 &mut conn,
-                stamp,
+                message_id,
                 MessageKind::Message,
                 stranger(),
                 with_token("m", "alice", expires_in).into(),
@@ -196,10 +201,10 @@ async fn a_connection_that_closes_leaves_the_index_whatever_its_terminator_knew(
     let _worker = fixture.worker();
     for (number, known) in [(1, true), (2, false)] {
         let mut conn = fixture.authenticated(number, "alice").await;
-        let standing = if known { conn.standing.clone() } else { stranger() };
-        let stamp = conn.stamp();
+        let snapshot = if known { conn.snapshot.clone() } else { stranger() };
+        let message_id = conn.message_id();
         let notice = MessageKind::Closed { code: Some(4401) };
-        fixture.question(stamp, notice, standing, Bytes::new()).await;
+        fixture.forwarded(message_id, notice, snapshot, Bytes::new()).await;
         settle().await;
         assert_eq!(fixture.store.connections(tag("alice")).await.unwrap(), [], "{known}");
         let state = fixture.store.authentication(conn.id).await.unwrap();
@@ -215,11 +220,11 @@ async fn a_connection_that_closes_while_it_is_entered_is_not_in_the_index() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let mut conn = Conn::new(&fixture, 1);
-    let (stamp, closed) = (conn.stamp(), conn.stamp());
+    let (message_id, closed) = (conn.message_id(), conn.message_id());
     *fixture.store.closes_before_a_register.lock().unwrap() = Some((conn.id, closed.sequence));
     let body = json!({"type": "echo", "token": token_for("alice", 300)}).to_string();
     let said = fixture
-        .ask_at(&mut conn, stamp, MessageKind::Message, stranger(), body.into())
+        .ask_at(&mut conn, message_id, MessageKind::Message, stranger(), body.into())
         .await;
     assert_eq!(said.body["type"], "reply");
     assert_eq!(fixture.store.connections(tag("alice")).await.unwrap(), []);

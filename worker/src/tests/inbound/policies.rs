@@ -1,4 +1,4 @@
-//! What happens to a message without valid authentication: the three policies, each with nobody and with somebody who has
+//! What happens to a message without valid authentication: the three policies, each with no one and with someone who has
 //! expired.
 
 use serde_json::json;
@@ -11,7 +11,6 @@ use shared::wire::revocation::{Revocation, Target};
 use super::super::connection::{Conn, Said, bare, with_token};
 use super::super::outbound::tag;
 use crate::config::{Policies, Strategy};
-use crate::store::Store;
 use crate::tests::fixture::{Fixture, HOLD_TTL, settle, token_for};
 
 fn bench_with(policy: Policy) -> Fixture {
@@ -44,7 +43,7 @@ async fn ignore_refuses_whoever_was_never_proved_and_serves_whoever_was_once() {
         if strategy == Strategy::PerMessage {
             assert_eq!((said.code(), said.close()), (&json!("auth_required"), None));
         } else {
-            // Whoever lets it in lets its answer out: no guard is asked.
+            // Anyone who lets it in lets its answer out: no guard is asked.
             assert_eq!((&said.body["payload"], said.answer.identity), (&json!("m"), None));
         }
         assert_eq!(said.answer.change, None);
@@ -178,9 +177,8 @@ async fn what_is_revoked_serves_nobody_and_ends_the_connection() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn nobody_is_let_in_before_it_is_known_what_is_revoked_and_what_is_stored_counts() {
-    let mut fixture = bench_with(Policy::Ignore);
+/// The store has it, and no one is told.
+async fn alice_is_revoked(fixture: &Fixture) {
     let now = shared::service::clock::Clock::now(&*fixture.clock);
     let revocation = Revocation {
         target: Target::Identity(tag("alice")),
@@ -189,6 +187,12 @@ async fn nobody_is_let_in_before_it_is_known_what_is_revoked_and_what_is_stored_
         until: now.saturating_add(std::time::Duration::from_secs(9_999)),
     };
     fixture.store.revoke(&[revocation]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_let_in_before_it_is_known_what_is_revoked_and_what_is_stored_counts() {
+    let mut fixture = bench_with(Policy::Ignore);
+    alice_is_revoked(&fixture).await;
     fixture.store.set_away(true);
     let _worker = fixture.worker();
     let mut conn = Conn::new(&fixture, 1);
@@ -207,16 +211,31 @@ async fn nobody_is_let_in_before_it_is_known_what_is_revoked_and_what_is_stored_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_has_slept_reads_what_was_revoked_before_it_handles_what_it_has_in_hand() {
+    let mut fixture = bench_with(Policy::Ignore);
+    let _worker = fixture.worker();
+    let mut alice = fixture.authenticated(1, "alice").await;
+    // The wall clock goes on meanwhile, and what timers wait for comes no nearer.
+    fixture.clock.advance(std::time::Duration::from_secs(200));
+    alice_is_revoked(&fixture).await;
+    let said = fixture.say(&mut alice, bare("m")).await;
+    assert_eq!(said.code(), "token_revoked");
+    let mut bob = Conn::new(&fixture, 2);
+    let said = fixture.say(&mut bob, with_token("m", "bob", 900)).await;
+    assert_eq!(said.body["type"], "reply", "{}", said.body);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_starts_waits_a_moment_to_know_what_is_revoked_rather_than_refuse() {
     let mut fixture = Fixture::new();
     let mut conn = Conn::new(&fixture, 1);
-    let stamp = conn.stamp();
+    let message_id = conn.message_id();
     let body = with_token("m", "alice", 300);
     fixture
-        .question(
-            stamp,
+        .forwarded(
+            message_id,
             shared::wire::envelope::MessageKind::Message,
-            conn.standing.clone(),
+            conn.snapshot.clone(),
             body.into(),
         )
         .await;

@@ -6,7 +6,6 @@ use shared::wire::tag::ResumeSecret;
 
 use super::super::connection::{Conn, Said, bare};
 use super::super::outbound::tag;
-use crate::store::Store;
 use crate::tests::fixture::{Fixture, settle, token_for};
 
 /// `auth.authenticate` that resumes.
@@ -25,10 +24,10 @@ async fn left_behind(fixture: &mut Fixture) -> (Conn, String) {
     let key = key_of(&fixture.renew(&mut conn, "alice").await);
     fixture.clock.advance(std::time::Duration::from_secs(3_606));
     fixture.say(&mut conn, bare("held")).await;
-    let stamp = conn.stamp();
+    let message_id = conn.message_id();
     let notice = MessageKind::Closed { code: None };
     fixture
-        .question(stamp, notice, conn.standing.clone(), bytes::Bytes::new())
+        .forwarded(message_id, notice, conn.snapshot.clone(), bytes::Bytes::new())
         .await;
     settle().await;
     (conn, key)
@@ -45,14 +44,14 @@ async fn whoever_shows_the_key_as_the_same_identity_takes_over_what_was_held() {
     assert_eq!(fixture.replaced, [old.id], "its socket may be open still");
     assert_ne!(key_of(&said), key, "it has a key of its own");
     let release = fixture.release(&mut conn, Some(old.id)).await;
-    let (to, write, body) = fixture.errand_to_write().await;
+    let (to, write, body) = fixture.command_to_write().await;
     assert_eq!(
         (to, write.key, write.identity),
         (conn.id, format!("{}.3.0", old.id), Some(tag("alice")))
     );
     assert_eq!(body["id"], "held");
     assert_eq!(fixture.settled(release).await, 0);
-    assert_eq!(fixture.app.seen()[0].stamp.unwrap().connection, old.id);
+    assert_eq!(fixture.app.seen()[0].message_id.unwrap().connection, old.id);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +68,7 @@ async fn what_one_connection_has_taken_over_is_no_others_but_of_whoever_takes_ov
     let mut next = Conn::new(&fixture, 4);
     fixture.say(&mut next, resuming("alice", &key)).await;
     let release = fixture.release(&mut next, Some(old.id)).await;
-    assert_eq!(fixture.errand_to_write().await.2["id"], "held");
+    assert_eq!(fixture.command_to_write().await.2["id"], "held");
     assert_eq!(fixture.settled(release).await, 0);
 }
 
@@ -83,11 +82,11 @@ async fn whoever_lost_two_connections_in_a_row_is_told_what_is_held_of_the_first
     let mut next = Conn::new(&fixture, 3);
     fixture.say(&mut next, resuming("alice", &key)).await;
     let release = fixture.release(&mut next, Some(successor.id)).await;
-    let (to, errand, _) = fixture.errand().await;
-    assert_eq!((to, errand), (next.id, Command::Wake { from: Some(old.id) }));
+    let (to, command, _) = fixture.command().await;
+    assert_eq!((to, command), (next.id, Command::Wake { from: Some(old.id) }));
     assert_eq!(fixture.settled(release).await, 0);
     let release = fixture.release(&mut next, Some(old.id)).await;
-    assert_eq!(fixture.errand_to_write().await.2["id"], "held");
+    assert_eq!(fixture.command_to_write().await.2["id"], "held");
     assert_eq!(fixture.settled(release).await, 0);
 }
 
@@ -142,16 +141,16 @@ async fn what_is_held_late_of_a_connection_that_was_taken_over_wakes_the_one_tha
     let (mut old, key) = left_behind(&mut fixture).await;
     let mut conn = Conn::new(&fixture, 2);
     fixture.say(&mut conn, resuming("alice", &key)).await;
-    let (stamp, standing) = (old.stamp(), old.standing.clone());
+    let (message_id, snapshot) = (old.message_id(), old.snapshot.clone());
     fixture
-        .question(stamp, MessageKind::Message, standing, bare("late").into())
+        .forwarded(message_id, MessageKind::Message, snapshot, bare("late").into())
         .await;
-    let (to, errand, _) = fixture.errand().await;
-    assert_eq!((to, errand), (conn.id, Command::Wake { from: Some(old.id) }));
+    let (to, command, _) = fixture.command().await;
+    assert_eq!((to, command), (conn.id, Command::Wake { from: Some(old.id) }));
     assert!(fixture.said().await.is_held());
     let release = fixture.release(&mut conn, Some(old.id)).await;
     for id in ["held", "late"] {
-        assert_eq!(fixture.errand_to_write().await.2["id"], id);
+        assert_eq!(fixture.command_to_write().await.2["id"], id);
     }
     assert_eq!(fixture.settled(release).await, 0);
 }
@@ -173,9 +172,9 @@ async fn no_two_connections_are_heirs_of_each_other() {
     let _worker = fixture.worker();
     let (old, key) = left_behind(&mut fixture).await;
     let mut successor = Conn::new(&fixture, 2);
-    let key_of_heir = key_of(&fixture.say(&mut successor, resuming("alice", &key)).await);
+    let key_of_successor = key_of(&fixture.say(&mut successor, resuming("alice", &key)).await);
     let mut old = old;
-    fixture.say(&mut old, resuming("alice", &key_of_heir)).await;
+    fixture.say(&mut old, resuming("alice", &key_of_successor)).await;
     assert_eq!(fixture.store.successor(successor.id).await.unwrap(), None);
     assert_eq!(fixture.store.successor(old.id).await.unwrap(), Some(successor.id));
 }

@@ -10,7 +10,6 @@ use shared::wire::grant::Policy;
 use super::super::connection::{Conn, authenticate, bare, with_token};
 use super::super::outbound::tag;
 use crate::config::{Policies, Strategy};
-use crate::store::Store;
 use crate::tests::fixture::{Fixture, json_of, token_for};
 
 #[tokio::test(start_paused = true)]
@@ -63,12 +62,12 @@ async fn a_token_renews_the_connection_and_says_so_with_the_first_answer() {
     let _worker = fixture.worker();
     let mut conn = fixture.authenticated(1, "alice").await;
     let three = json!({"type": "three", "token": token_for("alice", 600)}).to_string();
-    let stamp = conn.stamp();
+    let message_id = conn.message_id();
     fixture
-        .question(
-            stamp,
+        .forwarded(
+            message_id,
             shared::wire::envelope::MessageKind::Message,
-            conn.standing.clone(),
+            conn.snapshot.clone(),
             three.into(),
         )
         .await;

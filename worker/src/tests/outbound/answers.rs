@@ -1,4 +1,4 @@
-//! An answer that was not written is its asker's: nobody else of the identity hears it.
+//! An answer that was not written is its asker's: no one else of the identity hears it.
 
 use std::time::Duration;
 
@@ -10,21 +10,20 @@ use shared::wire::envelope::{Bounced, Command, Reply};
 use shared::wire::id::ConnectionId;
 
 use super::{identity, tag};
-use crate::store::Store;
 use crate::tests::fixture::{Fixture, HOLD_TTL, settle};
 
-/// The answer to a question of that connection, in the name of `subject`.
+/// The answer to a request of that connection, on behalf of `subject`.
 fn answer(fixture: &Fixture, number: u64, sequence: u64, subject: &str) -> Message {
     let answer = Reply {
         identity: Some(tag(subject)),
         ..Reply::ONLY
     };
     let body = json!({"type": "reply", "id": "2"}).to_string();
-    answer.to_message(Some(fixture.stamp(number, sequence).to_string()), body.into())
+    answer.to_message(Some(fixture.message_id(number, sequence).to_string()), body.into())
 }
 
 fn key(fixture: &Fixture, number: u64, sequence: u64) -> String {
-    format!("{}.0", fixture.stamp(number, sequence))
+    format!("{}.0", fixture.message_id(number, sequence))
 }
 
 impl Fixture {
@@ -39,7 +38,7 @@ impl Fixture {
         self.fetch(connection, subject).await;
         let mut keys = Vec::new();
         loop {
-            match self.errand().await {
+            match self.command().await {
                 (to, Command::Write(write), _) if to == connection => keys.push(write.key),
                 (_, Command::Fetched { left: 0, .. }, _) => return keys,
                 other => panic!("what is this? {other:?}"),
@@ -86,7 +85,7 @@ async fn whoever_has_taken_over_is_told_of_what_comes_back_later() {
     fixture.take_over(fixture.connection(2), fixture.connection(3)).await;
     for why in [Bounced::Gone, Bounced::Expired] {
         fixture.bounce(why, answer(&fixture, 1, 7, "alice")).await;
-        let told = fixture.errand().await;
+        let told = fixture.command().await;
         assert_eq!(told, (fixture.connection(3), Command::Wake { from: None }, json!(null)));
     }
     assert_eq!(
@@ -96,7 +95,7 @@ async fn whoever_has_taken_over_is_told_of_what_comes_back_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_heir_of_several_is_given_what_each_is_owed_before_its_own() {
+async fn a_successor_of_several_is_given_what_each_is_owed_before_its_own() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     for number in [1, 2, 3] {
@@ -137,7 +136,7 @@ async fn what_was_asked_in_another_s_name_on_the_same_connection_is_not_heard() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_heir_gives_back_is_still_the_asker_s() {
+async fn what_a_successor_gives_back_is_still_the_asker_s() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     fixture.connect(fixture.connection(1), "alice", 300).await;

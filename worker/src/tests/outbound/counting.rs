@@ -127,7 +127,7 @@ async fn what_comes_back_is_counted_and_so_is_what_leaves_the_hold() {
     fixture.fetch(fixture.connection(2), "alice").await;
     // The word to the live one, then what it asked for, twice.
     for _ in 0..6 {
-        fixture.errand().await;
+        fixture.command().await;
     }
     expect(
         &handle,

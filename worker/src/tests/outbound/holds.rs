@@ -9,18 +9,17 @@ use shared::wire::envelope::command::Write;
 use shared::wire::envelope::{Bounced, Command, MessageKind, Reply};
 
 use super::{Outcomes, identity, tag};
-use crate::store::Store;
 use crate::tests::connection::{Conn, authenticate};
 use crate::tests::fixture::{Fixture, HOLD_TTL, settle};
 
-/// An answer in the name of alice.
+/// An answer on behalf of alice.
 fn answer(fixture: &Fixture, sequence: u64, id: &str) -> Message {
     let answer = Reply {
         identity: Some(tag("alice")),
         ..Reply::ONLY
     };
     let body = json!({"type": "reply", "id": id}).to_string();
-    answer.to_message(Some(fixture.stamp(1, sequence).to_string()), body.into())
+    answer.to_message(Some(fixture.message_id(1, sequence).to_string()), body.into())
 }
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +33,7 @@ async fn what_an_expired_connection_gives_back_waits_for_it() {
     fixture.bounce(Bounced::Expired, push.clone()).await;
     fixture.bounce(Bounced::Expired, push).await;
     fixture.expect_no_answer().await;
-    let keys = [format!("{}.0", fixture.stamp(1, 7)), "p:a".to_owned()];
+    let keys = [format!("{}.0", fixture.message_id(1, 7)), "p:a".to_owned()];
     assert_eq!(fixture.answers_held(fixture.connection(1)).await, [keys[0].as_str()]);
     assert_eq!(fixture.held("alice").await, ["p:a"], "once, and nobody else is told");
     fixture.fetch(fixture.connection(1), "alice").await;
@@ -43,7 +42,7 @@ async fn what_an_expired_connection_gives_back_waits_for_it() {
         assert_eq!((connection, &written, released), (fixture.connection(1), &key, true));
         assert!(body["id"].is_string());
     }
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
+    assert_eq!(fixture.command().await.1, Command::Fetched { left: 0, fetch: 0 });
     assert!(fixture.is_empty(&fixture.names.undelivered()).await);
 }
 
@@ -59,7 +58,7 @@ async fn what_a_connection_that_is_gone_gives_back_is_told_to_the_live_ones() {
             .bounce(why, fixture.write(fixture.connection(1), "alice", key))
             .await;
         assert_eq!(
-            fixture.errand().await,
+            fixture.command().await,
             (fixture.connection(2), Command::Wake { from: None }, json!(null))
         );
     }
@@ -84,15 +83,15 @@ async fn what_waits_for_a_connection_that_leaves_is_told_to_the_live_ones() {
             .bounce(Bounced::Expired, fixture.write(conn.id, "alice", "a"))
             .await;
         fixture.expect_no_answer().await;
-        let (stamp, standing) = (conn.stamp(), conn.standing.clone());
+        let (message_id, snapshot) = (conn.message_id(), conn.snapshot.clone());
         let (notice, body) = match closes {
             true => (MessageKind::Closed { code: None }, ""),
             false => (MessageKind::Message, r#"{"type":"auth.logout"}"#),
         };
-        fixture.question(stamp, notice, standing, body.into()).await;
-        let (connection, errand, _) = fixture.errand().await;
+        fixture.forwarded(message_id, notice, snapshot, body.into()).await;
+        let (connection, command, _) = fixture.command().await;
         assert_eq!(
-            (connection, errand),
+            (connection, command),
             (fixture.connection(2), Command::Wake { from: None })
         );
     }
@@ -109,11 +108,11 @@ async fn what_the_broker_found_unfetched_is_as_what_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_the_broker_did_not_keep_is_held_and_still_settles_its_question() {
+async fn an_answer_that_the_broker_did_not_keep_is_held_and_still_settles_its_request() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let queue = fixture.names.return_queue(fixture.terminator).name;
-    let silent = Reply::ONLY.to_message(Some(fixture.stamp(1, 8).to_string()), "".into());
+    let silent = Reply::ONLY.to_message(Some(fixture.message_id(1, 8).to_string()), "".into());
     for (original, number) in [(answer(&fixture, 7, "i"), 7), (silent, 8)] {
         let mut expired = original.clone();
         let died = [
@@ -129,7 +128,7 @@ async fn an_answer_that_the_broker_did_not_keep_is_held_and_still_settles_its_qu
         assert!(settlement.body.is_empty());
         assert_eq!(
             settlement.properties.correlation_id,
-            Some(fixture.stamp(1, number).to_string())
+            Some(fixture.message_id(1, number).to_string())
         );
         assert!(
             settlement
@@ -141,12 +140,12 @@ async fn an_answer_that_the_broker_did_not_keep_is_held_and_still_settles_its_qu
         assert_eq!(Reply::read(&settlement.properties), Reply::read(&original.properties));
         if number == 7 {
             // The connection may be open still, and does not know that it is to ask for it.
-            assert_eq!(fixture.errand().await.1, Command::Wake { from: None });
+            assert_eq!(fixture.command().await.1, Command::Wake { from: None });
         }
     }
     settle().await;
     let held = fixture.answers_held(fixture.connection(1)).await;
-    assert_eq!(held, [format!("{}.0", fixture.stamp(1, 7))]);
+    assert_eq!(held, [format!("{}.0", fixture.message_id(1, 7))]);
     assert!(fixture.is_empty(&fixture.names.undelivered()).await);
 }
 
@@ -154,7 +153,7 @@ async fn an_answer_that_the_broker_did_not_keep_is_held_and_still_settles_its_qu
 async fn whatever_is_not_for_an_identity_is_done_with() {
     let fixture = Fixture::new();
     let _worker = fixture.worker();
-    let plain = Reply::ONLY.to_message(Some(fixture.stamp(1, 1).to_string()), "{}".into());
+    let plain = Reply::ONLY.to_message(Some(fixture.message_id(1, 1).to_string()), "{}".into());
     let settlement = answer(&fixture, 2, "i").properties;
     let fetched = Command::Fetched { left: 1, fetch: 0 }.to_message(fixture.connection(1), "".into());
     let woken = Command::Wake { from: None }.to_message(fixture.connection(1), "".into());
@@ -181,7 +180,7 @@ async fn what_was_given_back_before_the_fetch_comes_with_it() {
     for number in 0..3 {
         assert_eq!(fixture.written().await.1, format!("p:{number}"));
     }
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
+    assert_eq!(fixture.command().await.1, Command::Fetched { left: 0, fetch: 0 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +198,7 @@ async fn a_fetch_that_is_cut_short_before_it_is_forgotten_repeats_the_same_keys_
     for key in ["p:a", "p:b", "p:a", "p:b"] {
         assert_eq!(fixture.written().await.1, key);
     }
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
+    assert_eq!(fixture.command().await.1, Command::Fetched { left: 0, fetch: 0 });
     assert_eq!(fixture.held("alice").await, [""; 0]);
 }
 
@@ -218,7 +217,7 @@ async fn a_worker_that_dies_within_a_fetch_is_followed_by_one_that_repeats_it() 
     settle().await;
     let _second = fixture.worker();
     assert_eq!(fixture.written().await.1, "p:a");
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
+    assert_eq!(fixture.command().await.1, Command::Fetched { left: 0, fetch: 0 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,17 +264,17 @@ async fn a_producer_hears_that_what_came_back_does_not_fit_and_a_client_that_its
             .await;
     }
     fixture.bounce(Bounced::Expired, answer(&fixture, 77, "i")).await;
-    let (connection, errand, body) = fixture.errand().await;
+    let (connection, command, body) = fixture.command().await;
     assert_eq!(connection, fixture.connection(1));
     assert!(
-        matches!(errand, Command::Write(Write { identity: None, .. })),
-        "{errand:?}"
+        matches!(command, Command::Write(Write { identity: None, .. })),
+        "{command:?}"
     );
     assert_eq!(
         (&body["id"], &body["error"]["code"], &body["error"]["temporary"]),
         (&json!("i"), &json!("hold_overflow"), &json!(true))
     );
-    // Of what has nobody at all, a dead letter is kept.
+    // Of what has no one at all, a dead letter is kept.
     fixture
         .bounce(
             Bounced::Expired,
@@ -304,7 +303,7 @@ async fn what_is_held_too_long_is_given_up_and_told() {
         outcomes.next().await,
         ("about a".to_owned(), json!({"outcome": "expired"}))
     );
-    let (connection, _, body) = fixture.errand().await;
+    let (connection, _, body) = fixture.command().await;
     assert_eq!(connection, fixture.connection(1));
     assert_eq!(
         (&body["id"], &body["error"]["code"]),
@@ -330,12 +329,12 @@ async fn what_is_past_its_time_is_neither_held_nor_written() {
     assert_eq!(fixture.held("alice").await, ["p:b"]);
     fixture.clock.advance(HOLD_TTL);
     fixture.fetch(fixture.connection(1), "alice").await;
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
+    assert_eq!(fixture.command().await.1, Command::Fetched { left: 0, fetch: 0 });
     drop(worker);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_word_for_a_connection_that_is_gone_goes_to_its_heir() {
+async fn a_word_for_a_connection_that_is_gone_goes_to_its_successor() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let (first, second, third) = (fixture.connection(1), fixture.connection(2), fixture.connection(3));
@@ -352,8 +351,8 @@ async fn a_word_for_a_connection_that_is_gone_goes_to_its_heir() {
     }
     let word = Command::Wake { from: Some(first) }.to_message(second, "".into());
     fixture.bounce(Bounced::Gone, word).await;
-    let (connection, errand, _) = fixture.errand().await;
-    assert_eq!((connection, errand), (third, Command::Wake { from: Some(first) }));
+    let (connection, command, _) = fixture.command().await;
+    assert_eq!((connection, command), (third, Command::Wake { from: Some(first) }));
     let nobody = Command::Wake { from: Some(first) }.to_message(third, "".into());
     fixture.bounce(Bounced::Gone, nobody).await;
     assert!(fixture.is_empty(&fixture.names.undelivered()).await);

@@ -30,7 +30,7 @@ impl Fixture {
         self.fetch(connection, "alice").await;
         let mut keys = Vec::new();
         loop {
-            match self.errand().await {
+            match self.command().await {
                 (to, Command::Write(write), _) => {
                     assert_eq!(to, connection);
                     keys.push(write.key);
@@ -45,8 +45,8 @@ impl Fixture {
     }
 
     async fn goes(&mut self, conn: &mut Conn) {
-        let (stamp, standing) = (conn.stamp(), conn.standing.clone());
-        self.question(stamp, MessageKind::Closed { code: None }, standing, "".into())
+        let (message_id, snapshot) = (conn.message_id(), conn.snapshot.clone());
+        self.forwarded(message_id, MessageKind::Closed { code: None }, snapshot, "".into())
             .await;
         settle().await;
     }
@@ -124,14 +124,14 @@ async fn what_was_on_its_way_when_it_went_comes_in_its_place() {
     let mut fixture = Fixture::new();
     let _worker = fixture.worker();
     let (_laptop, key) = phone_and_laptop(&mut fixture).await;
-    // It was written while nobody knew that the phone had gone, and comes back after the next.
+    // It was written while no one knew that the phone had gone, and comes back after the next.
     let late = fixture.write(fixture.connection(2), "alice", "a");
     tokio::time::sleep(Duration::from_millis(5)).await;
     fixture.clock.advance(Duration::from_millis(5));
     laptop_gets(&mut fixture, "b").await;
     fixture.bounce(shared::wire::envelope::Bounced::Gone, late).await;
     settle().await;
-    let (_, woken, _) = fixture.errand().await;
+    let (_, woken, _) = fixture.command().await;
     assert_eq!(woken, Command::Wake { from: None });
     let (next, auth) = fixture.resumes(4, &key).await;
     assert_eq!(auth["recovered"], true);
@@ -210,4 +210,25 @@ async fn a_push_is_held_for_no_longer_than_its_producer_says() {
     assert_eq!(fixture.fetched_all(conn.id).await, ["p:any"]);
     fixture.push_named("alice", "now", Some(0)).await;
     assert_eq!(fixture.written().await.1, "p:now");
+}
+
+/// More than there are milliseconds in which each may be held.
+const MANY: usize = 100;
+
+#[tokio::test(start_paused = true)]
+async fn a_push_of_many_of_one_moment_may_be_held_as_long_as_one_alone() {
+    let fixture = Fixture::new();
+    let mut outcomes = Outcomes::of(&fixture);
+    let _worker = fixture.worker();
+    for number in 0..MANY {
+        let properties = Properties {
+            headers: vec![(EXPIRATION.to_owned(), Value::Integer(50))],
+            ..outcomes.wanted(&number.to_string())
+        };
+        fixture.push(&[("subject", "alice")], "1", properties).await;
+    }
+    for _ in 0..MANY {
+        let (about, outcome) = outcomes.next().await;
+        assert_ne!(outcome["outcome"], "no_recipient", "{about}");
+    }
 }

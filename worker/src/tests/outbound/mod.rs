@@ -4,8 +4,10 @@ mod answers;
 mod counting;
 mod holds;
 mod missed;
+mod open;
 mod pushes;
 mod shards;
+mod together;
 
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use shared::wire::tag::IdentityTag;
 
 use super::fixture::{Fixture, ISSUER, json_of};
 use crate::auth::identity::{Identity, Issuer, Subject};
-use crate::store::{Authentication, HeldWrite, Registered, Store};
+use crate::store::{Authentication, HeldWrite, Registered};
 use crate::token::Rules;
 
 /// Where outcomes go.
@@ -113,16 +115,16 @@ impl Fixture {
         self.publish(route, body.to_owned(), properties).await;
     }
 
-    /// The next errand to the terminator.
-    pub(super) async fn errand(&mut self) -> (ConnectionId, Command, Json) {
+    /// The next command to the terminator.
+    pub(super) async fn command(&mut self) -> (ConnectionId, Command, Json) {
         let message = self.returned().await;
         match Return::read(&message) {
-            Some(Return::Command(connection, errand)) => (connection, errand, json_of(&message.body)),
-            other => panic!("no errand: {other:?}"),
+            Some(Return::Command(connection, command)) => (connection, command, json_of(&message.body)),
+            other => panic!("no command: {other:?}"),
         }
     }
 
-    /// The next errand, which is to write something: to whom, under which key, and whether it comes out of a hold.
+    /// The next command, which is to write something: to whom, under which key, and whether it comes out of a hold.
     pub(super) async fn written(&mut self) -> (ConnectionId, String, bool, Json) {
         let message = self.returned().await;
         match Return::read(&message) {

@@ -77,7 +77,7 @@ async fn a_push_is_one_message_for_a_terminator_whatever_the_number_of_its_conne
     fixture.expect_no_answer().await;
     let alone = other.recv().await.expect("it has one, too");
     assert!(matches!(Return::read(&alone.message), Some(Return::Command(to, Command::Write(_))) if to == away));
-    // Nobody fetches what is for several: the broker gives it up, and it is held once.
+    // No one fetches what is for several: the broker gives it up, and it is held once.
     let mut broken = spread.to_message();
     broken.properties.headers.push(fixture.died_in_retry());
     fixture
@@ -192,7 +192,7 @@ async fn a_push_for_nobody_waits_for_the_identity_s_next_connection() {
             (fixture.connection(1), format!("p:{name}"), true)
         );
     }
-    assert_eq!(fixture.errand().await.1, Command::Fetched { left: 0, fetch: 0 });
+    assert_eq!(fixture.command().await.1, Command::Fetched { left: 0, fetch: 0 });
     assert_eq!(fixture.held("alice").await, [""; 0]);
 }
 
@@ -203,9 +203,9 @@ async fn whoever_registers_while_a_push_is_put_away_is_told_of_it() {
     let entry = fixture.entry(fixture.connection(1), 300);
     *fixture.store.registers_before_a_hold.lock().unwrap() = Some((tag("alice"), entry));
     fixture.push(&TO_ALICE, "1", Properties::default()).await;
-    let (connection, errand, _) = fixture.errand().await;
+    let (connection, command, _) = fixture.command().await;
     assert_eq!(
-        (connection, errand),
+        (connection, command),
         (fixture.connection(1), Command::Wake { from: None })
     );
     assert_eq!(fixture.held("alice").await.len(), 1);
@@ -227,9 +227,9 @@ async fn a_push_for_expired_connections_alone_is_held_when_it_comes_back_and_tol
     );
     fixture.connect(fixture.connection(2), "alice", 300).await;
     fixture.bounce(Bounced::Expired, came).await;
-    let (connection, errand, _) = fixture.errand().await;
+    let (connection, command, _) = fixture.command().await;
     assert_eq!(
-        (connection, errand),
+        (connection, command),
         (fixture.connection(2), Command::Wake { from: None })
     );
     assert_eq!(fixture.held("alice").await, ["p:a"]);
@@ -343,7 +343,7 @@ async fn a_push_that_is_none_is_refused_and_never_lost_in_silence() {
     let (about, outcome) = outcomes.next().await;
     assert_eq!((about.as_str(), &outcome["outcome"]), ("about a", &json!("refused")));
     assert_eq!(outcome["error"]["code"], "bad_request");
-    // A queue of ours is nobody who could be told.
+    // A queue of ours is no one who could be told.
     let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     let ours = Properties {
         reply_to: Some(fixture.names.return_queue(fixture.terminator).name),
@@ -497,7 +497,7 @@ async fn the_producer_of_a_push_that_failed_for_good_is_told_in_its_own_words() 
     fixture.publish(failed.clone(), "1", properties.clone()).await;
     let (about, outcome) = outcomes.next().await;
     assert_eq!((about.as_str(), &outcome["outcome"]), ("about a", &json!("refused")));
-    // And nobody has it written where only workers may.
+    // And no one has it written where only workers may.
     properties.reply_to = Some(fixture.names.return_queue(fixture.terminator).name);
     fixture.publish(failed, "1", properties).await;
     settle().await;
@@ -514,7 +514,7 @@ async fn a_producer_is_told_once_and_only_when_it_is_written_or_never_will_be() 
     fixture.push(&TO_ALICE, "1", outcomes.wanted("a")).await;
     let came = fixture.returned().await;
     outcomes.none().await;
-    // Its reader is too slow, and goes: it is held, and nobody comes.
+    // Its reader is too slow, and goes: it is held, and no one comes.
     for _ in 0..2 {
         fixture.bounce(Bounced::Gone, came.clone()).await;
     }

@@ -11,7 +11,7 @@ use shared::service::config::Shown;
 pub struct ClaimPath(Box<str>);
 
 impl ClaimPath {
-    /// The path of that text; nothing if it is empty.
+    /// The path of that text; none if it is empty.
     pub fn new(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| Self(text.into()))
     }

@@ -1,6 +1,6 @@
 //! A JSON object in which no member stands twice.
 //!
-//! Parsers disagree about which of two equal members counts, and whoever finds
+//! Parsers disagree about which of two equal members counts, and anyone who finds
 //! two parsers that disagree has two tokens in one. RFC 7515 §4 and RFC 7519 §4
 //! allow us to refuse, so we do. Depth is bounded by serde_json (128 levels).
 

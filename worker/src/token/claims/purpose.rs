@@ -1,7 +1,7 @@
 //! What a token is for: pure.
 //!
 //! An issuer signs tokens of many kinds with one key, and only access tokens say what
-//! their bearer may do (RFC 9068). An ID token says that somebody has logged in at a client, a
+//! their bearer may do (RFC 9068). An ID token says that someone has logged in at a client, a
 //! refresh or logout token is for servers, and one that is bound to a key (RFC 7800) is good only with a proof
 //! of that key, which does not come this way: taken for an access token, any of them would let in who should not be.
 
@@ -62,7 +62,7 @@ pub struct RequiredClaim {
 }
 
 impl RequiredClaim {
-    /// The claim of that text; nothing if it names none.
+    /// The claim of that text; none if it names none.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name.trim(), Some(value.trim())),

@@ -1,7 +1,7 @@
 //! What a token says it is, in the header member `typ`: pure.
 //!
 //! RFC 7515 §4.1.9 has a media type there, in any case, whose `application/` may be left out. An access token by RFC 9068
-//! is an `at+jwt`, so whoever wants nothing else need not go by the claims to tell an ID token from one.
+//! is an `at+jwt`, so anyone who wants nothing else need not go by the claims to tell an ID token from one.
 
 use serde_json::Value;
 use shared::service::config::Shown;
@@ -18,7 +18,7 @@ const USUAL: [&str; 2] = ["jwt", "at+jwt"];
 pub struct TokenType(Box<str>);
 
 impl TokenType {
-    /// The type of that name; nothing if it is none.
+    /// The type of that name; none if it is none.
     pub fn new(name: &str) -> Option<Self> {
         let name = short(name);
         let is_good = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());

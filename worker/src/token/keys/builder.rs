@@ -1,10 +1,10 @@
 //! From the contents of files and URLs to a set of keys, or to all that is wrong.
 //!
-//! Whoever starts a worker with four mistakes in its keys should not have to
+//! Anyone who starts a worker with four mistakes in its keys should not have to
 //! start it five times, so nothing here stops at the first: faults are collected,
 //! of single keys as they are found, of the whole set at the end.
 //!
-//! A key set is mostly somebody else's, and one bad key in it spoils no other: what
+//! A key set is mostly someone else's, and one bad key in it spoils no other: what
 //! is for another use, of an unknown kind, weak or a private key is passed over, and
 //! remembered to be told. Only a source of which nothing is left is at fault, and a
 //! set in which two keys cannot be told apart.

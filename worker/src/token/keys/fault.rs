@@ -7,6 +7,8 @@
 use std::fmt;
 use std::io;
 
+use shared::credentials::why_unreadable;
+
 use super::form::Looks;
 use super::key::{Kind, MAX_RSA_BITS, MIN_RSA_BITS};
 use super::secret::MIN_BYTES as MIN_HMAC_BYTES;
@@ -20,7 +22,7 @@ use crate::token::Algorithm;
 #[non_exhaustive]
 pub enum Fault {
     /// The operating system's word.
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {}", why_unreadable(*.0))]
     Unreadable(io::ErrorKind),
     /// A folder, a pipe or a device.
     #[error("is not a regular file")]
@@ -147,13 +149,13 @@ pub enum Fault {
         /// What the key alone would allow.
         usable: Vec<Algorithm>,
     },
-    /// Whoever publishes a public key must never see it used as a secret.
+    /// Anyone who publishes a public key must never see it used as a secret.
     #[error("is symmetric while other keys of its issuer are not: name the algorithms of both in `jwt-algorithms`")]
     Mixed,
     /// An issuer none of whose tokens could ever be verified.
     #[error("no key belongs to the issuer {:?} of `jwt-issuer`", .0.as_str())]
     IssuerWithoutKeys(Issuer),
-    /// Nobody to trust.
+    /// No one to trust.
     #[error("`jwt-issuer` names no issuer")]
     NoIssuer,
 }

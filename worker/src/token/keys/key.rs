@@ -13,6 +13,8 @@ use aws_lc_rs::signature::{
 };
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::verify;
+use sha2::{Digest as _, Sha256};
+use shared::wire::tag::KeyTag;
 
 use super::{roca, secret};
 use crate::auth::identity::Issuer;
@@ -56,17 +58,21 @@ impl Kind {
 #[derive(Debug)]
 pub(in crate::token) struct Material {
     pub(in crate::token) kind: Kind,
-    /// What it may be used with, before anybody narrows that.
+    /// What it may be used with, before anyone narrows that.
     pub(in crate::token) algorithms: &'static [Algorithm],
     key: DecodingKey,
+    /// Tells it from all others.
+    digest: [u8; 32],
 }
 
 impl Material {
-    const fn of(kind: Kind, key: DecodingKey) -> Self {
+    fn of(kind: Kind, key: DecodingKey, bytes: &[u8]) -> Self {
+        let digest = Sha256::new_with_prefix(format!("{kind:?} ")).chain_update(bytes);
         Self {
             kind,
             algorithms: kind.algorithms(),
             key,
+            digest: digest.finalize().into(),
         }
     }
 
@@ -81,7 +87,7 @@ impl Material {
         let all = Kind::Hmac.algorithms();
         Ok(Self {
             algorithms: all.get(..fitting).unwrap_or(all),
-            ..Self::of(Kind::Hmac, DecodingKey::from_secret(secret))
+            ..Self::of(Kind::Hmac, DecodingKey::from_secret(secret), secret)
         })
     }
 
@@ -95,7 +101,11 @@ impl Material {
         if roca::has_fingerprint(key.modulus().big_endian_without_leading_zero()) {
             return Err(Fault::FactorableRsa);
         }
-        Ok(Self::of(Kind::Rsa, DecodingKey::from_rsa_der(key.as_ref())))
+        Ok(Self::of(
+            Kind::Rsa,
+            DecodingKey::from_rsa_der(key.as_ref()),
+            key.as_ref(),
+        ))
     }
 
     /// From modulus and exponent, big endian. RFC 7518 §6.3.1.1 wants no leading zeros, but issuers publish what their library
@@ -112,19 +122,19 @@ impl Material {
     /// From an uncompressed point, SEC 1 §2.3.3.
     pub(in crate::token) fn p256(point: &[u8]) -> Result<Self, Fault> {
         check_point(Kind::P256, &ECDSA_P256_SHA256_FIXED, point)?;
-        Ok(Self::of(Kind::P256, DecodingKey::from_ec_der(point)))
+        Ok(Self::of(Kind::P256, DecodingKey::from_ec_der(point), point))
     }
 
     /// From an uncompressed point, SEC 1 §2.3.3.
     pub(in crate::token) fn p384(point: &[u8]) -> Result<Self, Fault> {
         check_point(Kind::P384, &ECDSA_P384_SHA384_FIXED, point)?;
-        Ok(Self::of(Kind::P384, DecodingKey::from_ec_der(point)))
+        Ok(Self::of(Kind::P384, DecodingKey::from_ec_der(point), point))
     }
 
     /// From the 32 bytes of RFC 8032 §5.1.5.
     pub(in crate::token) fn ed25519(public: &[u8]) -> Result<Self, Fault> {
         check_point(Kind::Ed25519, &ED25519, public)?;
-        Ok(Self::of(Kind::Ed25519, DecodingKey::from_ed_der(public)))
+        Ok(Self::of(Kind::Ed25519, DecodingKey::from_ed_der(public), public))
     }
 }
 
@@ -148,6 +158,8 @@ pub(in crate::token) struct Key {
     /// All of the material's kind, and never empty in a set that was loaded.
     pub(in crate::token) algorithms: Vec<Algorithm>,
     pub(in crate::token) material: Material,
+    /// By which what it has proved is known. Its own name and what it may be used with do not count: they may change.
+    pub(in crate::token) tag: KeyTag,
 }
 
 impl Key {
@@ -159,11 +171,13 @@ impl Key {
         only: Option<Algorithm>,
     ) -> Self {
         let algorithms = only.map_or_else(|| material.algorithms.to_vec(), |only| vec![only]);
+        let digest = Sha256::new_with_prefix(material.digest).chain_update(issuer.as_str());
         Self {
             issuer,
             kid: kid.map(Arc::from),
             algorithms,
             material,
+            tag: KeyTag::of(&digest.finalize().into()),
         }
     }
 

@@ -18,8 +18,10 @@ pub(crate) mod secret;
 pub mod source;
 pub(crate) mod sources;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+
+use shared::wire::tag::KeyTag;
 
 use super::keys::builder::{KeySetBuilder, Loaded};
 use super::keys::fault::{Fault, KeyError, KeyErrors};
@@ -62,8 +64,7 @@ impl Keys {
     ///
     /// # Errors
     /// All that is wrong with it.
-    #[cfg(feature = "conformance")]
-    pub(crate) fn of_content(source: &KeySource, content: bytes::Bytes, issuer: &Issuer) -> Result<Self, KeyErrors> {
+    pub fn of_content(source: &KeySource, content: bytes::Bytes, issuer: &Issuer) -> Result<Self, KeyErrors> {
         let content = Ok(Content::Known(content));
         Self::assemble([(source, content)], std::slice::from_ref(issuer), &[])
     }
@@ -111,6 +112,11 @@ impl Keys {
     /// The names that its keys have.
     pub(super) fn kids(&self) -> impl Iterator<Item = &str> {
         self.by_kid.keys().map(|kid| &**kid)
+    }
+
+    /// By which what they have proved is known.
+    pub(crate) fn tags(&self) -> BTreeSet<KeyTag> {
+        self.keys.iter().map(|key| key.tag).collect()
     }
 
     /// Whether a key has that name.

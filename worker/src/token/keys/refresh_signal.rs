@@ -2,10 +2,10 @@
 //!
 //! Issuers rotate their keys, so a `kid` that is unknown may be a minute old. To
 //! call its token invalid would send its holder away for good; to ask the issuer
-//! each time would let anybody have us ask. So the verifier only raises its hand, and
-//! whoever keeps the keys asks when it is time. Until a fetch that began after a `kid`
+//! each time would let anyone have us ask. So the verifier only raises its hand, and
+//! anyone who keeps the keys asks when it is time. Until a fetch that began after a `kid`
 //! was first seen has gone well, it may yet come, whatever others have asked for before;
-//! after that it is unknown for as long as nobody asks again.
+//! after that it is unknown for as long as no one asks again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -23,9 +23,9 @@ const MOST_ASKED: usize = 4_096;
 /// Between the verifier, which must not wait, and the refresher of its keys.
 #[derive(Debug)]
 pub(in crate::token) struct RefreshSignal {
-    /// Holds one question at most, however many ask.
+    /// Holds one request at most, however many ask.
     wanted: Notify,
-    /// Nobody asks for keys: those that are unknown stay so.
+    /// No one asks for keys: those that are unknown stay so.
     settled: AtomicBool,
     /// The last fetch that went well; they are numbered from 1.
     answered: AtomicU64,
@@ -37,9 +37,9 @@ pub(in crate::token) struct RefreshSignal {
 struct Asked {
     /// The last fetch that has begun.
     begun: u64,
-    /// Until then nobody is asked.
+    /// Until then no one is asked.
     next: Option<Instant>,
-    /// By the hash of a `kid`, whose seed nobody knows: the fetch that tells whether there is one.
+    /// By the hash of a `kid`, whose seed no one knows: the fetch that tells whether there is one.
     tells: HashMap<u64, u64>,
     hasher: RandomState,
 }
@@ -54,7 +54,7 @@ pub(in crate::token) enum Answered {
 }
 
 impl RefreshSignal {
-    /// Nobody could answer: keys that are unknown stay so.
+    /// No one could answer: keys that are unknown stay so.
     pub(in crate::token) fn settled() -> Self {
         Self {
             wanted: Notify::new(),
@@ -72,7 +72,7 @@ impl RefreshSignal {
         }
     }
 
-    /// Wants a key that is not among those of which that is known. Tells how long it takes until it may be there; nothing if
+    /// Wants a key that is not among those of which that is known. Tells how long it takes until it may be there; none if
     /// it will not.
     pub(in crate::token) fn ask(&self, kid: &str, answered: Answered, now: Instant) -> Option<Duration> {
         let Answered::UpTo(fetch) = answered else { return None };
@@ -94,7 +94,7 @@ impl RefreshSignal {
         Some(wait.unwrap_or_default())
     }
 
-    /// Waits until somebody has asked. Safe to be cancelled.
+    /// Waits until someone has asked. Safe to be cancelled.
     pub(in crate::token) async fn asked_for(&self) {
         self.wanted.notified().await;
     }
@@ -120,7 +120,7 @@ impl RefreshSignal {
         }
     }
 
-    /// What is wanted is fetched at that moment, or else as soon as somebody asks.
+    /// What is wanted is fetched at that moment, or else as soon as someone asks.
     pub(in crate::token) fn next(&self, next: Option<Instant>) {
         self.asked().next = next;
     }
@@ -169,7 +169,7 @@ mod tests {
         assert!(may_come("a"));
         signal.begin();
         assert!(may_come("c"));
-        // Whoever looked before the keys were there knows nothing of them.
+        // The one who looked before the keys were there knows nothing of them.
         let before = signal.answered();
         signal.answer();
         assert!(signal.ask("a", before, now).is_some());

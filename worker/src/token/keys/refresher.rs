@@ -30,7 +30,7 @@ use crate::web::NoClient;
 const CHANGES: usize = 1;
 
 /// Whether the keys of every source have been had, or else what is missing and why.
-pub(crate) type Standing = Result<(), String>;
+pub(crate) type KeyHealth = Result<(), String>;
 
 /// What happened.
 enum Event {
@@ -40,7 +40,7 @@ enum Event {
     Wanted,
     /// The schedule has something to do.
     Due,
-    /// Somebody wants everything to be read again.
+    /// Someone wants everything to be read again.
     Reload,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct KeyRefresher<F = Http> {
     conditions: BTreeMap<Place, Condition>,
     /// The keys that are passed over, as was told.
     passed_over: BTreeSet<String>,
-    standing: watch::Sender<Standing>,
+    health: watch::Sender<KeyHealth>,
     metrics: KeyMetrics,
     /// Where what is in force of each source is told.
     entries: BTreeMap<Place, Entry>,
@@ -102,7 +102,7 @@ impl<F: Fetch> KeyRefresher<F> {
             away: BTreeMap::new(),
             conditions: BTreeMap::new(),
             passed_over: BTreeSet::new(),
-            standing: watch::Sender::new(Ok(())),
+            health: watch::Sender::new(Ok(())),
             metrics: KeyMetrics::new(),
             entries: BTreeMap::new(),
             contents,
@@ -135,13 +135,13 @@ impl<F: Fetch> KeyRefresher<F> {
     }
 
     /// Whether the keys of every source have been had once, from now on.
-    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+    pub(crate) fn health(&self) -> watch::Receiver<KeyHealth> {
+        self.health.subscribe()
     }
 
     /// Which sources have had no keys yet, and why.
     pub(crate) fn lack(&self) -> Option<String> {
-        self.standing.borrow().clone().err()
+        self.health.borrow().clone().err()
     }
 
     /// Asks every server once, so that a worker whose servers are there never has to say that they are not.
@@ -331,14 +331,14 @@ impl<F: Fetch> KeyRefresher<F> {
                 },
             )
             .collect();
-        let standing = if missing.is_empty() {
+        let health = if missing.is_empty() {
             Ok(())
         } else {
             Err(missing.join("; "))
         };
-        self.standing.send_if_modified(|told| {
-            let is_new = *told != standing;
-            *told = standing;
+        self.health.send_if_modified(|told| {
+            let is_new = *told != health;
+            *told = health;
             is_new
         });
     }

@@ -1,6 +1,6 @@
 //! HMAC secrets: what may be one.
 //!
-//! Whoever knows a secret signs in anybody's name, and no token ever shows that it
+//! Anyone who knows a secret signs in anyone's name, and no token ever shows that it
 //! was a bad one. So what was made to be shown to others (a public key, a page, JSON)
 //! is refused even where it is named a secret (RFC 8725 §3.1), and so is what is short
 //! or of little variety (RFC 7518 §3.2).

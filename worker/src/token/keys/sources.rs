@@ -37,7 +37,7 @@ struct Held {
 
 impl Held {
     /// A source never turns into something else while it is used: what was a key set yesterday and is a secret today is
-    /// somebody's slip.
+    /// someone's slip.
     fn keeps_its_kind(&self, content: &Result<Bytes, Fault>) -> Result<(), KeyErrors> {
         let (Content::Known(good), Ok(content)) = (&self.good, content) else {
             return Ok(());
@@ -62,7 +62,7 @@ const PUBLIC_SET: &str = "a JWKS of public keys";
 const SECRET_SET: &str = "a JWKS of secrets";
 const BOTH: &str = "a JWKS of public keys and secrets";
 
-/// What a source holds; nothing if that cannot be told.
+/// What a source holds; none if that cannot be told.
 fn kind_of(source: &KeySource, content: &[u8]) -> Option<&'static str> {
     Some(match (source.location(), Form::of(content)) {
         (Location::Secret(_), _) => "an HMAC secret",

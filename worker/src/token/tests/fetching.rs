@@ -45,7 +45,7 @@ QIZZwRvngRs/bJVBqalM35td6SJomCl1jbKZATcD+l5D/lJ5IG7ros/a
 -----END PRIVATE KEY-----
 ";
 
-/// Writes the same to whoever asks, and then is silent with the connection open.
+/// Writes the same to anyone who asks, and then is silent with the connection open.
 struct Server {
     url: String,
     requests: Arc<AtomicUsize>,

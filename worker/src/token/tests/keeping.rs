@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::super::{KeySource, Reason, Rejection, Rules, Verifier};
 use super::signer::{HMAC, ISSUER, P256, RSA, Signer, jwks, with};
 use crate::auth::identity::Issuer;
-use crate::token::keys::refresher::{KeyRefresher, Standing};
+use crate::token::keys::refresher::{KeyHealth, KeyRefresher};
 use crate::token::keys::source::fetch::{Fetch, FetchError};
 use crate::token::keys::source::jwks_url::JwksUrl;
 use crate::token::keys::source::schedule::COOL_DOWN;
@@ -72,7 +72,7 @@ impl Fetch for Server {
 pub(super) struct Kept {
     verifier: Arc<Verifier>,
     server: Server,
-    standing: tokio::sync::watch::Receiver<Standing>,
+    health: tokio::sync::watch::Receiver<KeyHealth>,
     task: JoinHandle<()>,
 }
 
@@ -101,7 +101,7 @@ impl Kept {
         Self {
             verifier,
             server: server.clone(),
-            standing: refresher.standing(),
+            health: refresher.health(),
             task: tokio::spawn(refresher.run()),
         }
     }
@@ -133,7 +133,7 @@ impl Kept {
     }
 
     pub(super) fn missing(&self) -> String {
-        self.standing.borrow().clone().err().unwrap_or_default()
+        self.health.borrow().clone().err().unwrap_or_default()
     }
 }
 
@@ -162,7 +162,7 @@ async fn keys_overlap_while_their_issuer_rotates_them() {
     let (by_old, by_new) = (token(&old, "old"), token(&new, "new"));
     assert_eq!(kept.verdict(&by_old), Ok(false));
     server.has(&[key(&old, "old"), key(&new, "new")]);
-    // Nobody asks, so it is found when the time has come.
+    // No one asks, so it is found when the time has come.
     sleep(TTL + LATENCY).await;
     assert_eq!((kept.verdict(&by_old), kept.verdict(&by_new)), (Ok(false), Ok(false)));
     assert_eq!((kept.verdict(&by_old), kept.verdict(&by_new)), (Ok(true), Ok(true)));
@@ -463,7 +463,7 @@ async fn a_file_that_changes_is_read_again_and_one_that_is_spoilt_is_not_taken()
         &jwks([key(&HMAC, "h")]),
         &jwks([key(&HMAC, "h"), key(&P256, "p")]),
     ] {
-        // A secret was not named one, and a set that turns into one is somebody's slip.
+        // A secret was not named one, and a set that turns into one is someone's slip.
         let second = folder.write("keys.json", spoilt);
         sleep(PERIOD * 3).await;
         assert!(kept.verdict(&by_new).is_ok(), "{second}");

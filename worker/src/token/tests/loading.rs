@@ -258,7 +258,7 @@ fn symmetric_and_asymmetric_keys_are_not_mixed() {
     assert_eq!(faults(load("keys", jwks([HMAC.jwk(), RSA.jwk()]))), [Fault::Mixed]);
     let files = [("rsa.pem", RSA.file()), ("hmac:secret", HMAC.file())];
     assert_eq!(faults(load_for(&[ISSUER], &[], &files)), [Fault::Mixed]);
-    // Whoever names both means both, and issuers do not share their keys.
+    // Anyone who names both means both, and issuers do not share their keys.
     let both = [Algorithm::HS256, Algorithm::RS256];
     assert_eq!(faults(load_for(&[ISSUER], &both, &files)), []);
     let files = [("issuer=a;rsa.pem", RSA.file()), ("issuer=b;hmac:secret", HMAC.file())];

@@ -16,6 +16,7 @@ use std::time::Duration;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::{aws_lc, verify};
 use shared::service::clock::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cache::{Cache, Epoch};
@@ -30,7 +31,7 @@ use crate::auth::identity::Identity;
 
 pub(crate) use self::statement::Statement;
 
-/// How far a token's time may lie ahead for it to be asked for again: what clocks are off by that nobody has set wrong.
+/// How far a token's time may lie ahead for it to be asked for again: what clocks are off by that no one has set wrong.
 const MOST_AHEAD: Duration = Duration::from_secs(60);
 
 /// What is asked of every token, whatever key signed it.
@@ -123,6 +124,8 @@ pub struct Verifier {
     keys: RwLock<Arc<Keys>>,
     /// Changes with the keys, under their lock.
     epoch: AtomicU64,
+    /// Tells when others are in place.
+    replaced: watch::Sender<()>,
     refresh_signal: RefreshSignal,
 }
 
@@ -134,6 +137,7 @@ impl Verifier {
             cache: Cache::new(cache_capacity),
             keys: RwLock::new(Arc::new(keys)),
             epoch: AtomicU64::new(0),
+            replaced: watch::Sender::new(()),
             refresh_signal: RefreshSignal::settled(),
         }
     }
@@ -164,6 +168,13 @@ impl Verifier {
         let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::new(keys);
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        drop(current);
+        self.replaced.send_replace(());
+    }
+
+    /// Changes whenever the keys do.
+    pub(crate) fn replaced(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     /// The keys that it verifies with now.
@@ -309,5 +320,6 @@ fn prove(
         token_id: claims.token_id,
         claims: claims.all,
         digest,
+        key: signer.tag,
     })
 }

@@ -1,7 +1,7 @@
 //! What an issuer has signed that is no access token: an event, or a request in its own name.
 //!
 //! It is read as strictly, and by the same keys. Whom it is meant for, for how long it counts and what it says is for
-//! its reader; it lets nobody in.
+//! its reader; it lets no one in.
 
 use serde_json::{Map, Value};
 
@@ -26,7 +26,7 @@ pub(crate) struct Statement {
 impl Verifier {
     /// What one of these issuers has signed.
     ///
-    /// An issuer that is unknown is refused before its key is looked for, so that nobody has our servers asked for it.
+    /// An issuer that is unknown is refused before its key is looked for, so that no one has our servers asked for it.
     pub(crate) fn statement(&self, text: &str, issuers: &[Issuer]) -> Result<Statement, Rejection> {
         let compact = Compact::parse(text)?;
         let (header, typ) = Header::with_type(&compact.header)?;

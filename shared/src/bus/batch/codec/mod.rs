@@ -22,7 +22,7 @@ pub(crate) const MOST_ENTRIES: usize = 64;
 /// as it moves one.
 pub(super) const MOST_BYTES: usize = 64 * 1_024;
 
-/// The most that is read: whoever sends more is no terminator and no worker.
+/// The most that is read: anyone who sends more is no terminator and no worker.
 const MOST_READ: usize = 2 * MOST_BYTES;
 
 const VERSION: u8 = 1;
@@ -79,7 +79,7 @@ pub(super) enum Broken {
     Nested,
 }
 
-/// How many bytes the message takes in a batch at the most; nothing if it cannot be in one.
+/// How many bytes the message takes in a batch at the most; none if it cannot be in one.
 pub(super) fn size(message: &Message) -> Option<usize> {
     measure(message).filter(|size| *size < MOST_BYTES)
 }
@@ -93,7 +93,7 @@ fn measure(message: &Message) -> Option<usize> {
         ..
     } = &message.properties;
     let nested = content_type.as_deref() == Some(CONTENT_TYPE);
-    // How long it may wait is between whoever publishes it and the broker, which sees the batch alone.
+    // How long it may wait is between anyone who publishes it and the broker, which sees the batch alone.
     if nested || expiration.is_some() || headers.len() > MOST_HEADERS {
         return None;
     }

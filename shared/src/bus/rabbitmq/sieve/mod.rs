@@ -71,7 +71,7 @@ enum State {
     Between,
     /// A frame of a body: so much of it is let pass, perhaps an end is put there, and so much is not.
     InBody { pass: usize, end: bool, drop: usize },
-    /// This is not AMQP, and whoever reads it will say so.
+    /// This is not AMQP, and anyone who reads it will say so.
     Through,
 }
 
@@ -132,7 +132,7 @@ impl Sieve {
                 match kind {
                     HEADER => self.sift_header(channel, payload, mesh, out),
                     _ => {
-                        properties::mend_delivery(payload);
+                        properties::repair_delivery(payload);
                         out.extend_from_slice(&frame);
                     }
                 }
@@ -147,7 +147,7 @@ impl Sieve {
         let Some((&[class_1, class_0, weight_1, weight_0, ref body @ ..], of_message)) =
             payload.split_first_chunk::<12>()
         else {
-            // Whoever reads it will say that it is none.
+            // Anyone who reads it will say that it is none.
             put_frame(HEADER, channel, payload, out);
             return;
         };

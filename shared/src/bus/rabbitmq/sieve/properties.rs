@@ -7,7 +7,7 @@ use crate::bus::UNREADABLE;
 /// How deep a value of a header may be nested; RabbitMQ's own are nested three deep.
 const MOST_DEPTH: usize = 16;
 
-/// The most bytes of a header of somebody's own, where there is not room for all: none that means something is longer.
+/// The most bytes of a header of someone's own, where there is not room for all: none that means something is longer.
 const MOST_HEADER: usize = 1_024;
 /// The same for the broker's own (`x-death`), which are worth more.
 const MOST_OF_BROKER: usize = 8_192;
@@ -94,8 +94,8 @@ pub(super) fn sift(properties: &[u8], room: usize, out: &mut BytesMut) {
 }
 
 /// Replaces what is not UTF-8 in the exchange and the routing key of a `basic.deliver` (§1.8.3.9): a fanout exchange of
-/// somebody's own takes any key.
-pub(super) fn mend_delivery(method: &mut [u8]) {
+/// someone's own takes any key.
+pub(super) fn repair_delivery(method: &mut [u8]) {
     const BASIC_DELIVER: [u8; 4] = [0, 60, 0, 60];
     /// The delivery tag and whether it was delivered before.
     const BETWEEN: usize = 9;
@@ -105,14 +105,14 @@ pub(super) fn mend_delivery(method: &mut [u8]) {
     if *method != BASIC_DELIVER {
         return;
     }
-    let Some(rest) = mend_text(rest).and_then(|rest| rest.get_mut(BETWEEN..)) else {
+    let Some(rest) = repair_text(rest).and_then(|rest| rest.get_mut(BETWEEN..)) else {
         return;
     };
-    mend_text(rest).and_then(mend_text);
+    repair_text(rest).and_then(repair_text);
 }
 
-/// Mends one short string, and returns what comes behind it.
-fn mend_text(bytes: &mut [u8]) -> Option<&mut [u8]> {
+/// Repairs one short string, and returns what comes behind it.
+fn repair_text(bytes: &mut [u8]) -> Option<&mut [u8]> {
     let (length, rest) = bytes.split_first_mut()?;
     let (text, rest) = rest.split_at_mut_checked(usize::from(*length))?;
     if str::from_utf8(text).is_err() {
@@ -202,7 +202,7 @@ fn headers(table: &[u8], all_readable: bool, room: usize) -> BytesMut {
     kept
 }
 
-/// Goes past a value; whether lapin knows it. Nothing if nobody knows where it ends.
+/// Goes past a value; whether lapin knows it. None if no one knows where it ends.
 fn skip_value(rest: &mut &[u8], depth: usize) -> Option<bool> {
     let (kind, behind) = rest.split_first()?;
     *rest = behind;

@@ -28,7 +28,7 @@ struct Told<'a> {
     parts: &'a Map<String, Value>,
 }
 
-/// Somebody who watches.
+/// Someone who watches.
 struct Watcher {
     console: Console,
     interval: Interval,

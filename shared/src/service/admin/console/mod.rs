@@ -5,12 +5,11 @@
 //! look serves all who watch, and looks are so far apart that they take a tenth
 //! of the time at most, however much there is to look at.
 //!
-//! Whoever reaches the port may watch. What a browser on an operator's machine
+//! Anyone who reaches the port may watch. What a browser on an operator's machine
 //! could be talked into by a page of the web is `guard`'s matter.
 
 mod feed;
 mod figures;
-mod guard;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -31,9 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Readiness;
 use super::console::figures::Figures;
+use super::guard::{Hosts, of_pages};
 use crate::service::clock::{Clock as _, SystemClock};
 
-/// How often somebody who watches is told: as often as an eye follows figures.
+/// How often someone who watches is told: as often as an eye follows figures.
 const PERIOD: Duration = Duration::from_millis(250);
 /// After a look come nine times its length without one.
 const REST_PER_LOOK: u32 = 9;
@@ -43,7 +43,7 @@ const MAX_WATCHERS: usize = 16;
 const HTML: &str = include_str!("page/index.html");
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-/// What the page is made of, for whoever has a page of its own to put it into.
+/// What the page is made of, for anyone who has a page of its own to put it into.
 const FILES: [(&str, &str, &str); 11] = [
     ("look.css", STYLE, include_str!("page/look.css")),
     ("console.css", STYLE, include_str!("page/console.css")),
@@ -60,7 +60,7 @@ const FILES: [(&str, &str, &str); 11] = [
 
 /// What a process has to show, beside its metrics.
 pub trait ConsoleSource: Send + Sync + 'static {
-    /// How it is just now: parts of the page by their names. No token is in there, and no payload; what is listed has a
+    /// How it is at the moment: parts of the page by their names. No token is in there, and no payload; what is listed has a
     /// limit of its own.
     fn look(&self) -> BoxFuture<'_, Map<String, Value>>;
 }
@@ -107,7 +107,7 @@ impl Console {
         let _ = self.0.source.set(source);
     }
 
-    /// Nobody is told anything more.
+    /// No one is told anything more.
     pub fn close(&self) {
         self.0.closing.cancel();
     }
@@ -120,14 +120,14 @@ impl Console {
     }
 
     /// The whole of it, guarded, with a page.
-    pub(super) fn guarded_routes(&self) -> Router {
+    pub(super) fn guarded_routes(&self, hosts: Hosts) -> Router {
         self.routes()
             .route("/", get(async || Redirect::temporary("console")))
             .route(
                 "/console",
                 get(async || ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], HTML)),
             )
-            .layer(middleware::from_fn(guard::guard))
+            .layer(middleware::from_fn_with_state(hosts, of_pages))
     }
 
     /// How it is: seen now, or a moment ago.

@@ -31,6 +31,7 @@ async fn door() -> (Admin, Console) {
         recorder.handle(),
         Register::default(),
         Some(console.clone()),
+        &[],
     )
     .await;
     (admin.unwrap(), console)
@@ -49,7 +50,7 @@ async fn get(addr: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// Somebody who watches.
+/// Someone who watches.
 struct Watcher(BufReader<TcpStream>);
 
 impl Watcher {

@@ -1,7 +1,7 @@
 //! The way to Redis: one multiplexed connection, or one to each node of a cluster.
 //!
-//! The crate's connection manager mends a broken socket by itself, in the
-//! background. It does not mend what a server refused: a password that is wrong
+//! The crate's connection manager fixes a broken socket by itself, in the
+//! background. It does not fix what a server refused: a password that is wrong
 //! at the moment, a server that still loads its data, or a primary that became a
 //! replica would stay its answer for ever. Here such an answer starts a new
 //! manager, at most one a second. When the files name another user, password or
@@ -28,7 +28,7 @@ use crate::store::StoreError;
 /// The least time from one replacement of the connection to the next.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 
-/// Between attempts to come as whoever the files name now.
+/// Between attempts to come as anyone who the files name now.
 const TRY_AGAIN_LEAST: Duration = Duration::from_secs(1);
 const TRY_AGAIN_MOST: Duration = Duration::from_secs(5);
 
@@ -102,13 +102,10 @@ impl Link {
         &self.at
     }
 
-    /// Connects once more, beside the connection that there is, to see why that fails; nothing if this does not.
+    /// Connects once more, beside the connection that there is, to see why that fails; none if this does not.
     pub(super) async fn connect(&self) -> Option<RedisError> {
-        if self.is_cluster {
-            return None;
-        }
         let by = locked(&self.current).by.clone();
-        by.reach.probe(&by.tls).await.err()
+        by.reach.refusal(&by.tls).await
     }
 
     pub(super) fn wire(&self) -> Wire {
@@ -160,7 +157,7 @@ fn is_of_credentials(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
-/// Exchanges the connection when the files name somebody else, as soon as the server lets that in.
+/// Exchanges the connection when the files name someone else, as soon as the server lets that in.
 async fn follow(mut access: Access, current: Arc<Mutex<Current>>, timeout: Duration) {
     let mut backoff = Backoff::new(TRY_AGAIN_LEAST, TRY_AGAIN_MOST);
     let told = Repetitions::default();

@@ -1,4 +1,5 @@
--- Records revocations, or makes those of their targets stricter. None gives way to another.
+-- Records revocations, or makes those of their targets stricter. None gives way to another. That of all identities has a place
+-- whenever it comes: it is what is left to do where there are too many.
 --
 -- KEYS[1]  the revocations: a hash of `<issued before>:<effective>:<until>` by target
 -- KEYS[2]  until when each is kept: a sorted set of targets
@@ -21,14 +22,17 @@ local function forget()
     end
 end
 
+-- As the target is written.
+local everyone = '"everyone"'
 local refused = {}
 for at = 5, #ARGV, 4 do
     local target, issued_before, effective, lasts = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
     local present = redis.call('HGET', all, target)
-    if not present and redis.call('ZCARD', ends) >= most then
+    local has_place = present or target == everyone
+    if not has_place and redis.call('ZCARD', ends) >= most then
         forget()
     end
-    if not present and redis.call('ZCARD', ends) >= most then
+    if not has_place and redis.call('ZCARD', ends) >= most then
         table.insert(refused, (at - 5) / 4)
     else
         if present then

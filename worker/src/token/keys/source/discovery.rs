@@ -1,7 +1,7 @@
 //! Where an issuer's keys are, by its own word.
 //!
 //! An issuer that is a URL publishes under it a document that names its `jwks_uri`: OpenID Connect Discovery 1.0 §4, or
-//! else RFC 8414 §3. Whoever can change that document can be anybody, so it must name the very issuer, and keys of a host
+//! else RFC 8414 §3. Anyone who can change that document can be anyone, so it must name the very issuer, and keys of a host
 //! that is the issuer's own or was allowed by name.
 
 use std::fmt;
@@ -39,7 +39,7 @@ pub struct Discovery {
     reach: Reach,
 }
 
-/// What is shown of a text that somebody else has written.
+/// What is shown of a text that someone else has written.
 const MOST_SHOWN: usize = 200;
 
 impl Discovery {
@@ -135,7 +135,7 @@ impl Discovery {
     }
 }
 
-/// With its port, of which another may be somebody else's.
+/// With its port, of which another may be someone else's.
 fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {

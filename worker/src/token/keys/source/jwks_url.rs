@@ -1,6 +1,6 @@
 //! The address of a key server.
 //!
-//! Whoever can put a key of theirs into the answer can be anybody, so the address
+//! Anyone who can put a key of theirs into the answer can be anyone, so the address
 //! is one that only its owner answers at: TLS, or this very machine.
 
 use std::fmt;
@@ -19,7 +19,7 @@ pub enum UrlError {
     /// RFC 3986.
     #[error("the URL is malformed")]
     Malformed,
-    /// Anybody on the way could put keys of theirs into the answer.
+    /// Anyone on the way could put keys of theirs into the answer.
     #[error(
         "keys are fetched over https, over plain http from this machine alone (127.0.0.1, ::1, localhost), unless `jwks-allow-http` is on"
     )]

@@ -2,8 +2,8 @@
 //!
 //! `[issuer=ISSUER;][kid=KID;]PATH|hmac:PATH|URL`. A secret is one only where it is
 //! named one, by `hmac:`. Any other file is a JWKS or a public key, told apart by
-//! parsing it (`form`), and behind a URL is a JWKS: a page of an error or somebody's
-//! public key must never become a secret, with which whoever has it could sign
+//! parsing it (`form`), and behind a URL is a JWKS: a page of an error or someone's
+//! public key must never become a secret, with which anyone who has it could sign
 //! (RFC 8725 §3.1).
 
 pub(crate) mod discovery;
@@ -51,7 +51,7 @@ pub enum Location {
     Issuer(Discovery),
 }
 
-/// Keys that somebody has to be asked for.
+/// Keys that someone has to be asked for.
 #[derive(Clone, Debug)]
 pub(in crate::token) enum Remote {
     /// At this address.
@@ -115,7 +115,7 @@ impl KeySource {
         })
     }
 
-    /// Who has to be asked, if it is somebody else.
+    /// Who has to be asked, if it is someone else.
     pub(in crate::token) fn remote(&self) -> Option<Remote> {
         match &self.location {
             Location::File(_) | Location::Secret(_) => None,

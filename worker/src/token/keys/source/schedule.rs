@@ -25,7 +25,7 @@ pub(in crate::token) struct Schedule {
     ttl: Duration,
     backoff: Backoff,
     state: State,
-    /// Somebody wants a key that is unknown.
+    /// Someone wants a key that is unknown.
     wanted: bool,
 }
 
@@ -33,7 +33,7 @@ pub(in crate::token) struct Schedule {
 enum State {
     /// The last fetch went well.
     Fetched { next: Instant },
-    /// As well, and it was asked for: nobody is asked because of unknown keys for a while.
+    /// As well, and it was asked for: no one is asked because of unknown keys for a while.
     Settled { until: Instant, next: Instant },
     /// The last fetch failed.
     Failing { next: Instant },
@@ -66,7 +66,7 @@ impl Schedule {
         }
     }
 
-    /// When a key that is unknown is asked for; nothing if at once.
+    /// When a key that is unknown is asked for; none if at once.
     pub(in crate::token) fn next_for_unknown(&self) -> Option<Instant> {
         match self.state {
             State::Fetched { .. } => None,

@@ -55,7 +55,7 @@ impl Watched {
     }
 }
 
-/// Tells what has changed in the files, until nobody listens any more.
+/// Tells what has changed in the files, until no one listens any more.
 pub(in crate::token) async fn watch(mut files: Vec<Watched>, changes: mpsc::Sender<Vec<Found>>) {
     let mut reloads = lifecycle::reloads();
     while !files.is_empty() {

@@ -1,12 +1,12 @@
 -- Writes a connection's state, if it is by a newer message than what is there.
 --
 -- KEYS[1]  the connection's key: a hash of `by` (the message's sequence) and `state`;
---          of `owned_by` and `owner`, who may name a successor, or nothing if nobody; of `successor`; and of `deserted`, if it
---          was nobody's when it closed
+--          of `owned_by` and `owner`, who may name a successor, or none if no one; of `successor`; and of `deserted`, if it
+--          was no one's when it closed
 -- ARGV[1]  the sequence, in decimal without leading zeros
 -- ARGV[2]  the state, as text that is equal where the state is
 -- ARGV[3]  for how long to keep it, in milliseconds
--- ARGV[4]  the owner by this message, or nothing if it is nobody's from now on; absent if it does not say
+-- ARGV[4]  the owner by this message, or none if it is no one's from now on; absent if it does not say
 --
 -- Returns what became of the write: changed, unchanged or stale.
 

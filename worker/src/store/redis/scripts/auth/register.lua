@@ -13,7 +13,7 @@
 -- ARGV[6]  how many connections there may be
 -- ARGV[7]  the sequence of the message that enters it
 --
--- Returns how many pushes are held; nothing if it is not entered.
+-- Returns how many pushes are held; none if it is not entered.
 
 local connections, ends, connection, by, keep_ms = KEYS[1], KEYS[2], ARGV[1], ARGV[7], tonumber(ARGV[5])
 

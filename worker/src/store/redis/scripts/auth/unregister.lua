@@ -5,6 +5,8 @@
 -- KEYS[3]  which have left: a hash of the message that said so by connection
 -- KEYS[4]  when each left: a sorted set of connections
 -- KEYS[5]  the same of those that may be resumed
+-- KEYS[6]  their places: a sorted set of connections
+-- KEYS[7]  when each place ends: another
 -- ARGV[1]  the connection
 -- ARGV[2]  now, in milliseconds since the epoch
 -- ARGV[3]  for how long to remember that it left, in milliseconds
@@ -23,6 +25,8 @@ if redis.call('HDEL', connections, connection) == 1 then
     keep_at_least(KEYS[5], tonumber(ARGV[3]))
 end
 redis.call('ZREM', KEYS[2], connection)
+redis.call('ZREM', KEYS[6], connection)
+redis.call('ZREM', KEYS[7], connection)
 
 -- Where no message says so, any may enter it again.
 local said = by or '0'

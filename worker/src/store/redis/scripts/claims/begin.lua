@@ -1,10 +1,10 @@
 -- Begins a run, unless another lasts or the message is done.
 --
--- ARGV[8]  the run's stamp, or nothing
+-- ARGV[8]  the run's message id, or nothing
 -- ARGV[9]  until when it may last, in milliseconds since the epoch
--- ARGV[10] 1 if whoever was given the message before has lost it
+-- ARGV[10] 1 if the one who was given the message before has lost it
 --
--- Returns first, running, same (a run with that stamp lasts), conflict; or done, and what it came to if that is kept.
+-- Returns first, running, same (a run with that message id lasts), conflict; or done, and what it came to if that is kept.
 
 local theirs, is, rest = present()
 if theirs and theirs ~= fingerprint then
@@ -14,8 +14,8 @@ elseif is == 'answer' then
 elseif is == 'done' then
     return { 'done' }
 elseif is == 'running' then
-    local lasts, stamp, other = string.match(rest, '^(%d+):([^:]*):(%d+)$')
-    local same = stamp ~= '' and stamp == ARGV[8]
+    local lasts, message_id, other = string.match(rest, '^(%d+):([^:]*):(%d+)$')
+    local same = message_id ~= '' and message_id == ARGV[8]
     local takes_over = other == run or (same and ARGV[10] == '1')
     if not takes_over and tonumber(lasts) > now then
         return { same and 'same' or 'running' }

@@ -1,7 +1,7 @@
 -- What the scripts about claimed messages share. It stands before each of them.
 --
 -- KEYS[1]  the records: a hash, by `i:<id>`, of `<fingerprint>:` and one of
---            running:<until when, in milliseconds since the epoch>:<stamp, or nothing>:<run>
+--            running:<until when, in milliseconds since the epoch>:<message id, or nothing>:<run>
 --            answer:<what it came to>
 --            done:, if what it came to is not kept;
 --          and `bytes`, how long all answers are together

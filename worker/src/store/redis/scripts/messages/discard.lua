@@ -1,4 +1,4 @@
--- Forgets what is held of a closed connection that was never proved to be anybody's, and has nothing more of it held.
+-- Forgets what is held of a closed connection that was never proved to be anyone's, and has nothing more of it held.
 --
 -- KEYS[1]  the connection's key
 -- KEYS[2]  what is held: a hash

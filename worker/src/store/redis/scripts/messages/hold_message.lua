@@ -34,7 +34,7 @@ if redis.call('HEXISTS', key, sequence) == 0 then
     count = count + 1
 end
 keep_at_least(key, keep_ms)
--- Whoever may resume the connection can do so for as long as anything of it is held.
+-- Anyone who may resume the connection can do so for as long as anything of it is held.
 if redis.call('EXISTS', auth) == 1 then
     keep_at_least(auth, keep_ms)
 end

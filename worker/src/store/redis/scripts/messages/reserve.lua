@@ -1,4 +1,4 @@
--- Counts what is to be held of a connection that is nobody's yet, if it is not too much.
+-- Counts what is to be held of a connection that is no one's yet, if it is not too much.
 --
 -- ARGV[3]  how many bytes
 -- ARGV[4]  when they are given back at the latest, in milliseconds since the epoch

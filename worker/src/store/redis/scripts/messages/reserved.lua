@@ -1,4 +1,4 @@
--- What stands before each script about what is held of connections that are nobody's yet.
+-- What stands before each script about what is held of connections that are no one's yet.
 --
 -- KEYS[1]  a hash: how many bytes, by connection, by terminator (with what the connection's name begins), and of `all`
 -- KEYS[2]  a sorted set: when each connection's are given back

@@ -1,6 +1,6 @@
 -- Whether this server takes writes: one that is full, or a replica, refuses this.
 --
--- KEYS[1]  a hash that nobody reads
+-- KEYS[1]  a hash that no one reads
 -- ARGV[1]  for how long to keep it, in milliseconds
 
 redis.call('HSET', KEYS[1], 'at', 1)
