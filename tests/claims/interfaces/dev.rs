@@ -15,7 +15,7 @@ use tests::peers::audience::Audience;
 use tests::servers::http;
 use tests::servers::upstream::Said;
 use tests::tokens::token::{AUDIENCE, ISSUER};
-use tests::{Client, Span, Stack, Upstream, eventually, test_keys, token_for};
+use tests::{Client, Span, Stack, Upstream, connection_of, eventually, test_keys, token_for};
 
 use crate::authentication::expiry::{SOON, fresh};
 

@@ -66,6 +66,8 @@ struct State {
     spoiled: bool,
     /// So has its consumer: what is given back now is the broker's, as it is.
     gone: bool,
+    /// Keeps the channel of a consumer that has gone until all is settled.
+    end: Option<Arc<DropGuard>>,
 }
 
 /// How an entry comes again.
@@ -158,6 +160,7 @@ impl Unpacking {
                 out: all,
                 spoiled: false,
                 gone: false,
+                end: None,
             }),
         });
         self.open.push(Arc::downgrade(&open));
@@ -167,7 +170,7 @@ impl Unpacking {
     }
 
     /// The consumer goes. Of what is finished in part, the rest is published again before the channel ends, for which `end`
-    /// waits; what is not begun stays where it is.
+    /// waits, as for what is on its way back already; what is not begun stays where it is.
     pub(in crate::bus) fn leave(&mut self, end: &Arc<DropGuard>) {
         for open in self.open.drain(..).filter_map(|open| open.upgrade()) {
             open.leave(end);
@@ -222,11 +225,11 @@ impl Open {
             }
             Settlement::Requeue => {
                 drop(state);
-                self.give_back(place, Again::Counted, None);
+                self.give_back(place, Again::Counted);
             }
             Settlement::Leave => {
                 drop(state);
-                self.give_back(place, Again::Untouched, None);
+                self.give_back(place, Again::Untouched);
             }
         }
     }
@@ -235,18 +238,19 @@ impl Open {
         let unfinished = {
             let mut state = self.lock();
             state.gone = true;
-            if self.in_order || state.unsettled == self.all || !state.is_held() {
+            if self.in_order || state.out == self.all || !state.is_held() {
                 return;
             }
+            state.end = Some(end.clone());
             std::mem::take(&mut state.out)
         };
         for place in (0..u64::BITS).filter(|place| unfinished & (1 << place) != 0) {
-            self.give_back(place, Again::Counted, Some(end.clone()));
+            self.give_back(place, Again::Counted);
         }
     }
 
     /// Publishes an entry again, alone; only then is it finished here.
-    fn give_back(self: &Arc<Self>, place: u32, again: Again, end: Option<Arc<DropGuard>>) {
+    fn give_back(self: &Arc<Self>, place: u32, again: Again) {
         let entries = codec::decode(&self.batch).unwrap_or_default();
         let Some(mut entry) = entries.into_iter().nth(place as usize) else {
             return;
@@ -262,12 +266,9 @@ impl Open {
         };
         let open = self.clone();
         let receipt = Box::new(move |outcome| match outcome {
-            Ok(()) => {
-                open.lock().finish(1 << place);
-                drop(end);
-            }
+            Ok(()) => open.lock().finish(1 << place),
             // The broker gives the batch back itself.
-            Err(PublishError::Ended) => {}
+            Err(PublishError::Ended) => open.lock().end = None,
             Err(error) => {
                 let queue = &open.route.key;
                 let kind = format!("{queue}: {error}");
@@ -276,7 +277,7 @@ impl Open {
                 }
                 tokio::spawn(async move {
                     sleep(AGAIN).await;
-                    open.give_back(place, again, end);
+                    open.give_back(place, again);
                 });
             }
         });
@@ -306,6 +307,9 @@ impl State {
         {
             delivery.ack();
         }
+        if self.unsettled == 0 {
+            self.end = None;
+        }
     }
 }
 
@@ -316,5 +320,43 @@ impl Entry {
 
     pub(in crate::bus) fn is_stale(&self) -> bool {
         self.open.is_stale()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::topology::Names;
+    use crate::bus::{Consumer, Message};
+
+    #[tokio::test]
+    async fn a_consumer_that_goes_waits_for_what_it_has_given_back() {
+        let (publisher, mut published) = Publisher::new();
+        let returning = Returning::new(move || publisher);
+        let queue = Names::new("test").messages();
+        let (mut consumer, backend) = Consumer::new(Unpacking::of(&queue, &returning));
+        let message = |text: &str| Message {
+            body: Bytes::copy_from_slice(text.as_bytes()),
+            ..Message::default()
+        };
+        let both = [message("finished"), message("given back")];
+        let (settlements, mut settled) = mpsc::unbounded_channel();
+        let tag = 7;
+        let batch = Delivery::new(
+            batch_of(both.iter().map(|message| (message, 0)), 100),
+            "".into(),
+            "".into(),
+            0,
+            Settler::Channel { tag, settlements },
+        );
+        backend.deliveries.as_ref().unwrap().send(batch).unwrap();
+        consumer.recv().await.unwrap().ack();
+        drop(consumer.recv().await.unwrap());
+        let on_its_way = published.recv().await.unwrap();
+        drop(consumer);
+        assert!(backend.stop.is_cancelled() && !backend.end.is_cancelled());
+        on_its_way.settle(Ok(()));
+        assert!(backend.end.is_cancelled());
+        assert_eq!(settled.try_recv(), Ok((tag, Settlement::Ack)));
     }
 }
