@@ -21,6 +21,11 @@ const SHORT_NAMES: [u8; 2] = [115, 119];
 /// The longest key that is read, in bytes of base64. RabbitMQ's have 24.
 const MAX_KEY: usize = 64;
 
+/// Whether it begins like such a name.
+pub(super) fn is_name(queue: &str) -> bool {
+    queue.starts_with(PREFIX)
+}
+
 /// Whether it begins like such a name; if so, whether RabbitMQ can read it.
 pub(super) fn readable(queue: &str) -> Option<bool> {
     let rest = queue.strip_prefix(PREFIX)?;

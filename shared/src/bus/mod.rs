@@ -22,6 +22,7 @@ pub mod memory;
 mod message;
 mod publisher;
 pub mod rabbitmq;
+mod replier;
 mod reply_queues;
 pub mod suspicion;
 pub mod topology;
@@ -46,6 +47,7 @@ pub use self::delivery::{Consumer, ConsumerBackend, Delivery, Settlement};
 use self::message::set_expiration;
 pub use self::message::{EXPIRATION, Message, Properties, Value};
 pub use self::publisher::{Confirm, Publication, PublishError, Publisher, Receipt, Route, Waiting};
+pub use self::replier::Replier;
 pub use self::reply_queues::ReplyQueues;
 use self::topology::Queue;
 pub use crate::bus::delivery::whole::Whole;
@@ -89,6 +91,11 @@ pub trait Bus: Send + Sync + 'static {
     /// connection.
     fn replier(&self, patience: PublishTimeout) -> Publisher {
         self.publisher(patience)
+    }
+
+    /// The same for direct replies, which cost no other replier its connection either.
+    fn direct_replier(&self, patience: PublishTimeout) -> Publisher {
+        self.replier(patience)
     }
 
     /// A new consumer of `queue`, which is declared first. At most `prefetch` deliveries are unsettled at a time.

@@ -488,6 +488,6 @@ async fn whatever_an_injector_writes_honest_clients_are_answered_and_nothing_van
 /// How often a worker has lost a connection to the broker, but for the one for answers, which goes with a `reply_to` that
 /// RabbitMQ cannot read.
 fn losses(worker: &Program) -> usize {
-    let lost = |line: &Value| line.to_string().contains("lost the broker") && line["role"] != "replying";
+    let lost = |line: &Value| line.to_string().contains("lost the broker") && line["role"] != "replying directly";
     worker.log().iter().filter(|line| lost(line)).count()
 }

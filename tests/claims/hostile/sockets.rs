@@ -125,6 +125,44 @@ fn terms() -> Vec<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replies_to_processes_of_no_node_keep_no_one_waiting_who_has_named_a_queue() {
+    let stack = stack().await;
+    let queue = stack.queue().await;
+    let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1});
+    let mut replies = queue.reply_queue().await;
+    for number in 0..MANY {
+        let node = format!("reply@{number:08}");
+        let old = [&[131, 103, 100, 0, 14][..], node.as_bytes(), &[0; 9]].concat();
+        let new = [&[131, 88, 119, 14][..], node.as_bytes(), &[0; 12]].concat();
+        for process in [old, new] {
+            let reply_to = format!(
+                "amq.rabbitmq.reply-to.{}.3H0xhtuWmxl7TSZ9wz0ZvA==",
+                BASE64_STANDARD.encode(process)
+            );
+            let properties = BasicProperties::default().with_reply_to(reply_to.as_str().into());
+            queue.publish("message", body.to_string(), properties.clone()).await;
+            queue
+                .publish("push", json!({"subject": "bob", "payload": 1}).to_string(), properties)
+                .await;
+        }
+        let asked = json!({"type": "echo", "token": fresh("bob"), "payload": number}).to_string();
+        queue.publish("message", asked, replies.properties()).await;
+        assert_eq!(replies.next(SOON).await.json()["payload"], number);
+    }
+    worked_off(&stack).await;
+    for worker in stack.workers() {
+        let lost = |line: &&Value| line.to_string().contains("lost the broker");
+        let roles: Vec<_> = worker
+            .log()
+            .iter()
+            .filter(lost)
+            .map(|line| line["role"].clone())
+            .collect();
+        assert!(roles.iter().all(|role| role == "replying directly"), "{roles:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn headers_of_any_size_and_bytes_are_their_sender_s_loss_alone() {
     let mut stack = stack().await;
     let queue = stack.queue().await;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use metrics::gauge;
 use shared::bus::topology::{MOST_PUSH_SHARDS, Names, QueueKind};
-use shared::bus::{Bus, PublishTimeout};
+use shared::bus::{Bus, PublishTimeout, Replier};
 use shared::service::audit::Audit;
 use shared::service::chance;
 use shared::service::config::EventForm;
@@ -77,7 +77,7 @@ impl OutboundConsumers {
         // What came in order cannot be passed over, so anyone who waits for a confirm waits for as long as it takes.
         let publisher = || parts.bus.publisher(PublishTimeout::Endless);
         let counters = Arc::new(Counters::new());
-        let replier = || parts.bus.replier(PublishTimeout::Endless);
+        let replier = || Replier::new(&parts.bus, PublishTimeout::Endless);
         let outcomes_publisher = Arc::new(PushOutcomePublisher::new(replier(), names.clone(), counters.clone()));
         let revoked = Arc::new(Revoked::unloaded());
         let opening = Opening::new(parts.sealing.clone());
@@ -92,7 +92,8 @@ impl OutboundConsumers {
                 (outcomes_publisher.clone(), opening.clone()),
             ))
         };
-        let (of_clients, of_outsiders) = (dead_letters(publisher()), dead_letters(replier()));
+        let of_clients = dead_letters(publisher());
+        let of_outsiders = dead_letters(parts.bus.replier(PublishTimeout::Endless));
         let rules = parts.verifier.rules();
         gauge!("countersign_worker_jwt_leeway_seconds").set(rules.leeway.as_secs_f64());
         let known = Known {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use shared::bus::topology::{MOST_MESSAGE_SHARDS, Names};
-use shared::bus::{Delivery, PublishTimeout, batch};
+use shared::bus::{Delivery, PublishTimeout, Replier, batch};
 use shared::service::clock::Clock;
 use shared::service::trace::Tracer;
 use tokio::sync::{Semaphore, watch};
@@ -254,7 +254,6 @@ impl MessageConsumers {
         };
         // Anyone who waits for an answer cannot do without, and the request is not acknowledged before.
         let publisher = bus.publisher(PublishTimeout::Endless);
-        let replier = bus.replier(PublishTimeout::Endless);
         let (of_clients, of_others) = (
             outward.outbound.dead_letters.clone(),
             outward.outbound.outsiders.clone(),
@@ -288,7 +287,7 @@ impl MessageConsumers {
                 given_up: outward.given_up.clone(),
                 opening: outward.opening.clone(),
                 publisher: publisher.clone(),
-                replier: replier.clone(),
+                replier: Replier::new(&bus, PublishTimeout::Endless),
                 dead_letters: of_others.clone(),
                 metrics: metrics.clone(),
                 tracer,
@@ -297,7 +296,7 @@ impl MessageConsumers {
                 stopping: shutdown.stop.clone(),
                 refusals: Arc::default(),
             },
-            retry_publisher: RetryPublisher::new(publisher, replier, names),
+            retry_publisher: RetryPublisher::new(publisher, bus.replier(PublishTimeout::Endless), names),
             dead_letters: [of_clients, of_others],
             metrics,
             clock,

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shared::bus::topology::{Names, keys};
 use shared::bus::{
-    DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Route, Value,
+    DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Delivery, Message, Properties, PublishError, Publisher, Replier, Route,
+    Value,
 };
 use shared::service::clock::Clock;
 use shared::wire::envelope::run::{self, Entry};
@@ -53,8 +54,7 @@ struct DeadLetterInfo {
 
 pub(crate) struct DeadLetterPublisher {
     publisher: Publisher,
-    /// For what an injector has named.
-    replier: Publisher,
+    replier: Replier,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     names: Names,
@@ -68,7 +68,7 @@ pub(crate) struct DeadLetterPublisher {
 impl DeadLetterPublisher {
     pub(crate) fn new(
         publisher: Publisher,
-        replier: Publisher,
+        replier: Replier,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         names: &Names,
@@ -262,7 +262,7 @@ impl DeadLetterPublisher {
         let answer = last_answer(message).to_message(message.properties.correlation_id.clone(), last_word(message));
         let (publisher, route) = match self.names.is_ours(reply_to) {
             true => (&self.publisher, Route::queue(reply_to)),
-            false => (&self.replier, Route::queue(reply_to).foreign()),
+            false => (self.replier.to(reply_to), Route::queue(reply_to).foreign()),
         };
         match publisher.publish(route, answer).await {
             Err(PublishError::Unroutable | PublishError::Malformed) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shared::bus::topology::Names;
-use shared::bus::{PublishError, Publisher, Route};
+use shared::bus::{PublishError, Replier, Route};
 use shared::wire::envelope::command::Producer;
 
 use super::metrics::Counters;
@@ -11,15 +11,15 @@ use super::outcome::{Of, Outcome};
 
 /// Tells outcomes.
 pub(crate) struct PushOutcomePublisher {
-    publisher: Publisher,
+    replier: Replier,
     names: Names,
     counters: Arc<Counters>,
 }
 
 impl PushOutcomePublisher {
-    pub(crate) fn new(publisher: Publisher, names: Names, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(replier: Replier, names: Names, counters: Arc<Counters>) -> Self {
         Self {
-            publisher,
+            replier,
             names,
             counters,
         }
@@ -41,7 +41,8 @@ impl PushOutcomePublisher {
         };
         let message = told.to_message(producer.correlation_id.clone());
         match self
-            .publisher
+            .replier
+            .to(&producer.reply_to)
             .publish(Route::queue(&producer.reply_to).foreign(), message)
             .await
         {

@@ -43,7 +43,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value};
 use shared::bus::topology::{Names, keys};
-use shared::bus::{Delivery, Message, PublishError, Publisher, Route};
+use shared::bus::{Delivery, Message, PublishError, Publisher, Replier, Route};
 use shared::service::audit::Audit;
 use shared::service::clock::{Clock, Timestamp};
 use shared::service::refusals::Refusals;
@@ -107,7 +107,7 @@ pub(crate) struct Pipeline {
     pub(crate) opening: Arc<Opening>,
     pub(crate) publisher: Publisher,
     /// For answers into queues that an injector has named.
-    pub(crate) replier: Publisher,
+    pub(crate) replier: Replier,
     pub(crate) dead_letters: Arc<DeadLetterPublisher>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) observer: Arc<Observer>,
@@ -341,7 +341,7 @@ impl Pipeline {
         let messages = || self.messages_of(delivery, origin, conclusion, &span);
         let (publisher, route) = match origin.message_id() {
             Some(_) => (&self.publisher, Route::queue(reply_to)),
-            None => (&self.replier, Route::queue(reply_to).foreign()),
+            None => (self.replier.to(reply_to), Route::queue(reply_to).foreign()),
         };
         match send(publisher, route, messages()).await {
             Err(PublishError::Unroutable) if origin.message_id().is_some() => {

@@ -53,6 +53,7 @@ pub(super) enum Role {
     Consuming,
     Receiving,
     Replying,
+    DirectReplying,
 }
 
 impl Role {
@@ -63,7 +64,7 @@ impl Role {
                 properties: MOST_PROPERTIES,
                 body: most_body,
             },
-            Self::Publishing | Self::Consuming | Self::Replying => Mesh::ALL,
+            Self::Publishing | Self::Consuming | Self::Replying | Self::DirectReplying => Mesh::ALL,
         }
     }
 
@@ -73,6 +74,7 @@ impl Role {
             Self::Consuming => "consuming",
             Self::Receiving => "receiving",
             Self::Replying => "replying",
+            Self::DirectReplying => "replying directly",
         }
     }
 }

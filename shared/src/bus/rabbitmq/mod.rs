@@ -90,8 +90,11 @@ struct Homes {
     /// For what outsiders wrote.
     receiving: Option<Connections>,
     /// With a board of its own, that no one looks at: whether answers to strangers leave is nothing for others to wait for.
-    replying: Option<(Connections, BrokerStatus)>,
+    replying: Option<Replying>,
+    replying_directly: Option<Replying>,
 }
+
+type Replying = (Connections, BrokerStatus);
 
 /// A RabbitMQ broker or cluster.
 pub struct RabbitmqBus {
@@ -124,6 +127,7 @@ impl RabbitmqBus {
                 consuming,
                 receiving: None,
                 replying: None,
+                replying_directly: None,
             })),
             config,
             nodes,
@@ -160,6 +164,25 @@ impl RabbitmqBus {
         }
     }
 
+    fn replier_at(
+        &self,
+        patience: PublishTimeout,
+        role: Role,
+        at: fn(&mut Homes) -> &mut Option<Replying>,
+    ) -> Publisher {
+        let mut homes = self.homes();
+        let Some(homes) = homes.as_mut() else {
+            return Publisher::new().0;
+        };
+        let known = (&self.nodes, &self.declared);
+        let (replying, board) = at(homes).get_or_insert_with(|| {
+            let board = BrokerStatus::new();
+            let replying = connection::supervise(&self.config, known, role, &board, &self.tasks);
+            (replying, board)
+        });
+        publish::start(replying.clone(), board.subscribe(), patience, None, &self.tasks)
+    }
+
     fn consumer_at(&self, queue: Queue, prefetch: Prefetch) -> Consumer {
         let unpacking = self
             .homes()
@@ -188,17 +211,11 @@ impl Bus for RabbitmqBus {
     }
 
     fn replier(&self, patience: PublishTimeout) -> Publisher {
-        let mut homes = self.homes();
-        let Some(homes) = homes.as_mut() else {
-            return Publisher::new().0;
-        };
-        let known = (&self.nodes, &self.declared);
-        let (replying, board) = homes.replying.get_or_insert_with(|| {
-            let board = BrokerStatus::new();
-            let replying = connection::supervise(&self.config, known, Role::Replying, &board, &self.tasks);
-            (replying, board)
-        });
-        publish::start(replying.clone(), board.subscribe(), patience, None, &self.tasks)
+        self.replier_at(patience, Role::Replying, |homes| &mut homes.replying)
+    }
+
+    fn direct_replier(&self, patience: PublishTimeout) -> Publisher {
+        self.replier_at(patience, Role::DirectReplying, |homes| &mut homes.replying_directly)
     }
 
     fn consumer(&self, queue: Queue, prefetch: u16) -> Consumer {
