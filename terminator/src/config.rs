@@ -87,14 +87,15 @@ shared::settings! {
         /// broker must allow as much (RabbitMQ's `max_message_size`, 16 MiB since its version 4), and so must the workers'
         /// `hold-max-bytes`, if such a message may wait for a fresh token.
         pub max_message_size: Size = "64KiB" in "1KiB"..="16MiB",
-        /// How many messages of one connection may be in flight, sent and not yet answered. A few more are read ahead (64
-        /// at most, or 16 KiB), so that pings are answered; then the socket is no longer read. Raise it for clients that
-        /// send many messages over a slow network.
+        /// How many messages of one connection may be in flight, sent and not yet answered. As many
+        /// more (at least 64) are read ahead, up to 1 MiB, so that pings and acknowledgements are answered and a fresh token
+        /// or a cancel takes effect; then the socket is no longer read. Raise it for clients that send many messages over a
+        /// slow network.
         pub max_in_flight: usize = "64" in "1"..="10000",
         /// Whether the messages of one connection are handled, and answered, one after the other in the order in which they
         /// came: `connection`, or `none`. Different connections are handled side by side either way, on any number of
         /// workers; what a connection has sent meanwhile goes to one worker together. A slow message delays the later ones
-        /// of its own connection, but neither pings nor a fresh token.
+        /// of its own connection, but neither pings nor a fresh token, up to what is read ahead (`max-in-flight`).
         pub order: Order = "connection",
         /// Whether clients may acknowledge pushes, by messages of type `push.ack`. A push that was written to such a client,
         /// and is not acknowledged when the connection ends, is held for the identity's next connection, and its producer is
@@ -109,7 +110,8 @@ shared::settings! {
         /// closed with 4410, until half of it is free. What was not written to them goes back to the workers.
         pub send_queue_bytes_total: Size = "256MiB" in "1MiB"..="1024GiB",
         /// How many bytes of messages from all clients together may be received and not yet confirmed by the broker. Beyond
-        /// it, sockets are read again one after the other as room becomes free.
+        /// it, sockets are read again one after the other as room becomes free. A quarter as many may be read ahead of their
+        /// turn besides; beyond that, 16 KiB of each connection.
         pub receive_queue_bytes_total: Size = "128MiB" in "1MiB"..="1024GiB",
         /// How many bytes the head of a handshake's request may have, cookies included; a larger one gets HTTP status 431.
         pub max_handshake_size: Size = "16KiB" in "1KiB"..="1MiB",

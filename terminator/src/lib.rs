@@ -332,6 +332,7 @@ impl Runtime {
         let rooms = Budgets::new(
             config.receive_queue_bytes_total.bytes(),
             config.unauthenticated_in_flight_bytes.bytes(),
+            config.max_in_flight,
         );
         let forwarder = Forwarder::new(
             publisher,

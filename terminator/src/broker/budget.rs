@@ -14,7 +14,7 @@ const UNIT: usize = 1_024;
 
 /// So many bytes, given out in pieces.
 #[derive(Clone)]
-struct Budget {
+pub(crate) struct Budget {
     units: Arc<Semaphore>,
     most: usize,
 }
@@ -23,6 +23,10 @@ struct Budget {
 pub(crate) struct Budgets {
     unconfirmed: Budget,
     unauthenticated: Budget,
+    ahead: Budget,
+    unauthenticated_ahead: Budget,
+    /// How many messages of one connection may be in flight.
+    pub(crate) max_in_flight: usize,
 }
 
 /// Room for one message, given back when these are dropped.
@@ -50,8 +54,14 @@ impl Budget {
         u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.most)).unwrap_or(u32::MAX)
     }
 
-    fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    /// Room for a message of so many bytes, if there is some now.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.units.clone().try_acquire_many_owned(self.units_of(bytes)).ok()
+    }
+
+    /// Whether there is any now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.units.available_permits() > 0
     }
 
     async fn take(self, bytes: usize) -> Option<OwnedSemaphorePermit> {
@@ -61,11 +71,23 @@ impl Budget {
 }
 
 impl Budgets {
-    /// So many bytes of all, and so many of those who have never said who they are.
-    pub(crate) fn new(unconfirmed: usize, unauthenticated: usize) -> Self {
+    /// So many bytes of all, and so many of those who have never said who they are. A quarter as many, and as many, may be read
+    /// ahead of their turn besides.
+    pub(crate) fn new(unconfirmed: usize, unauthenticated: usize, max_in_flight: usize) -> Self {
         Self {
             unconfirmed: Budget::new(unconfirmed),
             unauthenticated: Budget::new(unauthenticated),
+            ahead: Budget::new(unconfirmed / 4),
+            unauthenticated_ahead: Budget::new(unauthenticated),
+            max_in_flight,
+        }
+    }
+
+    /// Room for what is read ahead of its turn, beyond the little that each connection has.
+    pub(crate) fn ahead(&self, is_authenticated: bool) -> &Budget {
+        match is_authenticated {
+            true => &self.ahead,
+            false => &self.unauthenticated_ahead,
         }
     }
 
@@ -105,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_room_for_so_many_bytes_and_who_waits_is_served_in_turn() {
-        let rooms = Budgets::new(4 * UNIT, UNIT);
+        let rooms = Budgets::new(4 * UNIT, UNIT, 1);
         let first = rooms.take(3 * UNIT, true).ok().unwrap();
         let mut large = rooms.take(2 * UNIT, true).err().unwrap();
         assert!(poll!(&mut large).is_pending());
@@ -122,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_not_said_who_they_are_waits_for_nobody_but_their_like() {
-        let rooms = Budgets::new(100 * UNIT, UNIT);
+        let rooms = Budgets::new(100 * UNIT, UNIT, 1);
         let stranger = rooms.take(UNIT, false).ok().unwrap();
         assert!(rooms.take(UNIT, true).is_ok_and(|room| room.unanswered.is_none()));
         let mut other = rooms.take(UNIT, false).err().unwrap();

@@ -84,6 +84,8 @@ pub(crate) struct Connection {
     pub(crate) ahead: ReadAhead,
     /// Whether something was there when that was told last.
     waits_ahead: bool,
+    /// Whether some of it has got its place in the order, and waits with its session.
+    lined_up: bool,
     reading: Reading,
     /// What is in the socket's buffer may be written until the limit of its grant only.
     pub(crate) unflushed: bool,
@@ -132,6 +134,7 @@ impl Connection {
             parked: None,
             ahead: ReadAhead::default(),
             waits_ahead: false,
+            lined_up: false,
             reading: Reading::Goes,
             unflushed: false,
         }

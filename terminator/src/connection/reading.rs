@@ -12,7 +12,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::close_reason::CloseReason;
 use super::handle::ConnectionHandle;
+use super::load::Load;
 use super::parked::{Parked, Unsent};
+use super::read_ahead::may_line_up;
 use super::{Connection, ForwardSpan};
 use crate::broker::phase::Phase;
 use crate::session::Session;
@@ -36,9 +38,14 @@ impl Connection {
     pub(super) fn may_read(&self) -> bool {
         self.reading == Reading::Goes
             && self.leaving != ForwardSpan::WhenQuiet
+            && (!self.lined_up || may_line_up(self.entry.peer.look(Session::lined_up), &self.forwarder.rooms))
             && self
                 .ahead
-                .has_room(|| self.entry.peer.look(Session::was_ever_authenticated))
+                .has_room(&self.forwarder.rooms, || self.was_ever_authenticated())
+    }
+
+    fn was_ever_authenticated(&self) -> bool {
+        self.entry.peer.look(Session::was_ever_authenticated)
     }
 
     fn may_forward(&self) -> bool {
@@ -109,7 +116,10 @@ impl Connection {
         if looks.logs_out {
             self.entry.peer.change(|session, _| session.reads_log_out());
         }
-        self.ahead.push(message);
+        let peer = &self.entry.peer;
+        self.ahead.push(message, &self.forwarder.rooms, || {
+            peer.look(Session::was_ever_authenticated)
+        });
         // What came with it is read first, so that it goes together; but not what may give up what is before it.
         if looks.cancels { self.forward_ahead() } else { None }
     }
@@ -130,6 +140,9 @@ impl Connection {
 
     /// Forwards what was read, as far as it can be now.
     pub(crate) fn forward_ahead(&mut self) -> Option<CloseReason> {
+        if self.lined_up {
+            self.lined_up = self.entry.peer.look(Session::lined_up) != Load::default();
+        }
         if self.ahead.is_empty() {
             return None;
         }
@@ -140,9 +153,10 @@ impl Connection {
         self.send_ahead();
         let waits = !self.ahead.is_empty();
         if waits || self.waits_ahead {
+            let reads = self.may_read();
             self.entry
                 .peer
-                .change(|session, now| session.reads_ahead(&self.ahead, now.instant));
+                .change(|session, now| session.reads_ahead(&self.ahead, reads, now.instant));
         }
         self.waits_ahead = waits;
         ending
@@ -204,7 +218,7 @@ impl Connection {
 
     /// The broker has been away for too long.
     fn refuse_first(&mut self, peer: &ConnectionHandle) -> Option<CloseReason> {
-        if self.is_too_early(peer.look(Session::was_ever_authenticated)) {
+        if self.is_too_early(self.was_ever_authenticated()) {
             return Some(CloseReason::close(CloseCode::RateLimited));
         }
         let message = self.ahead.pop()?;
@@ -228,8 +242,10 @@ impl Connection {
             && self.is_forwarding()
             && let Some(place) = peer.look(|session| self.ahead.position(|looks| session.may_go_ahead(looks)))
         {
-            let before = (0..place).map_while(|_| self.ahead.pop());
-            before.for_each(|message| peer.change(|session, _| session.line_up(message)));
+            let before = (0..place).map_while(|_| self.ahead.pop_with_share());
+            before.for_each(|(message, share)| peer.change(|session, _| session.line_up(message, share)));
+            // It may come back, too.
+            self.lined_up = true;
             let Some(message) = self.ahead.pop() else { return };
             let publication = self.forwarder.ahead(&peer, message);
             self.submit(publication);

@@ -65,7 +65,7 @@ impl Session {
 
     /// Whether its socket has long taken nothing of what it was given.
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        let unacknowledged = self.unacknowledged.as_deref().and_then(Unacknowledged::oldest);
+        let unacknowledged = self.unacknowledged.as_deref().and_then(Unacknowledged::awaited_since);
         let since = self
             .writing
             .map(|writing| writing.since)

@@ -145,6 +145,8 @@ pub(crate) struct SentBack {
     pub(crate) received: Option<Timestamp>,
     /// How long it waits here, if it is traced.
     pub(crate) span: Span,
+    /// Its share of the room for what is read ahead.
+    pub(crate) share: Option<OwnedSemaphorePermit>,
 }
 
 /// What is to be asked of the workers.

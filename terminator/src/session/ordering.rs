@@ -10,9 +10,11 @@ use std::time::Duration;
 use shared::service::trace::Span;
 use shared::wire::envelope::AuthSnapshot;
 use shared::wire::id::Sequence;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::{SentBack, Session, length};
+use crate::connection::load::Load;
 use crate::connection::looks::Looks;
 use crate::connection::read_ahead::{ReadAhead, Received};
 
@@ -80,8 +82,11 @@ impl Session {
         self.in_flight.oldest_open().filter(|_| !waits)
     }
 
-    /// These messages were read and cannot be forwarded yet.
-    pub(crate) fn reads_ahead(&mut self, ahead: &ReadAhead, now: Instant) {
+    /// These messages were read and cannot be forwarded yet. Its socket is read on, or not until some of them are forwarded.
+    pub(crate) fn reads_ahead(&mut self, ahead: &ReadAhead, reads: bool, now: Instant) {
+        if let Some(unacknowledged) = self.unacknowledged.as_deref_mut() {
+            unacknowledged.is_read(reads, now);
+        }
         self.ahead = u16::try_from(ahead.len()).unwrap_or(u16::MAX);
         if ahead.is_empty() {
             self.ahead_due = None;
@@ -103,7 +108,7 @@ impl Session {
     }
 
     /// It waits here for its turn, which is fixed now.
-    pub(crate) fn line_up(&mut self, message: Received) {
+    pub(crate) fn line_up(&mut self, message: Received, share: Option<OwnedSemaphorePermit>) {
         let sequence = self.open(message.looks, false);
         self.again_bytes = self.again_bytes.saturating_add(length(&message.text));
         self.again.insert(
@@ -113,8 +118,17 @@ impl Session {
                 first: Some(message.at),
                 received: None,
                 span: Span::NONE,
+                share,
             },
         );
+    }
+
+    /// What waits here for its turn.
+    pub(crate) fn lined_up(&self) -> Load {
+        Load {
+            texts: self.again.len(),
+            bytes: self.again_bytes as usize,
+        }
     }
 
     /// It is sent ahead of its turn.

@@ -258,6 +258,7 @@ impl Session {
                     first: None,
                     received,
                     span,
+                    share: None,
                 },
             );
         }

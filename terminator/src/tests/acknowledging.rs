@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::wire::envelope::undelivered::Undelivered;
-use shared::wire::envelope::{Bounced, Command};
+use shared::wire::envelope::{Bounced, Command, Reply};
 use shared::wire::grant::Policy;
 use shared::wire::id::ConnectionId;
 
@@ -114,6 +114,26 @@ async fn a_client_that_does_not_acknowledge_for_a_minute_is_closed() {
     pass(Duration::from_secs(6)).await;
     assert_eq!(client.close_code().await, 4410);
     fixture.expect_given_back(Bounced::Gone, &push("b")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_that_is_not_read_is_waited_for() {
+    let mut fixture = Fixture::with(&[("push-ack", "on"), ("max-in-flight", "1")]).await;
+    let (mut client, connection) = fixture.client_that_acknowledges().await;
+    fixture.pushes(connection, &["a"]).await;
+    reads(&mut client, &["a"]).await;
+    for _ in 0..=64 {
+        client.send("slow").await;
+    }
+    client.send(r#"{"type":"push.ack","ids":["a"]}"#).await;
+    pass(Duration::from_secs(150)).await;
+    client.expect_nothing().await;
+    // It has a minute from when it is read.
+    let (slow, _) = fixture.forwarded().await;
+    fixture.answer(slow.message_id, Reply::ONLY, "done").await;
+    assert_eq!(client.text().await, "done");
+    let (told, _) = fixture.undelivered().await;
+    assert!(matches!(told, Undelivered::Written(_)), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

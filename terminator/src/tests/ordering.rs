@@ -163,6 +163,45 @@ async fn who_has_no_token_does_not_go_behind_one_that_may_decide_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fresh_token_goes_ahead_of_large_messages_too() {
+    let mut fixture = Fixture::with(ORDER).await;
+    let (mut client, _) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;
+    client.send("slow").await;
+    fixture.forwarded().await;
+    let large = "x".repeat(60 * 1_024);
+    for _ in 0..10 {
+        client.send(&large).await;
+    }
+    client.send(r#"{"token":"fresh"}"#).await;
+    client.ping("behind").await;
+    assert_eq!(client.pong().await, "behind");
+    pass(Duration::from_secs(1)).await;
+    let (ahead, text) = fixture.forwarded().await;
+    assert!(ahead.snapshot.ahead && text.contains("fresh"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_ahead_again_and_again_does_not_have_a_socket_read_for_ever() {
+    let mut fixture = Fixture::with(ORDER).await;
+    let (mut client, _) = fixture.client_of(grant(1, 600, Policy::Reauthenticate)).await;
+    client.send("slow").await;
+    fixture.forwarded().await;
+    let between = "x".repeat(15 * 1_024);
+    let mut cancels = 0;
+    for _ in 0..200 {
+        client.send(&between).await;
+        client.send(r#"{"cancel":"1"}"#).await;
+        let soon = tokio::time::timeout(Duration::from_millis(500), fixture.forwarded());
+        let Ok((cancel, _)) = soon.await else { break };
+        fixture.answer(cancel.message_id, Reply::ONLY, "").await;
+        cancels += 1;
+    }
+    assert!((32..=80).contains(&cancels), "{cancels}");
+    client.ping("not read").await;
+    client.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fresh_token_goes_ahead_of_a_slow_message_and_is_handled_in_its_turn() {
     let mut fixture = Fixture::with(ORDER).await;
     let (mut client, connection) = fixture.client_of(grant(1, 60, Policy::Reauthenticate)).await;

@@ -99,7 +99,7 @@ impl Session {
         if unacknowledged.due.is_none_or(|due| due > now) {
             return;
         }
-        unacknowledged.due = unacknowledged.oldest().map(|oldest| oldest + ACK_TIMEOUT);
+        unacknowledged.due = unacknowledged.next_due(now);
         if unacknowledged.due.is_some_and(|due| due <= now) {
             self.end(CloseCode::SlowReader);
         }

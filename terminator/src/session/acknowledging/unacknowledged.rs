@@ -27,6 +27,15 @@ pub(crate) struct Unacknowledged<T> {
     bytes: usize,
     /// When to see whether the first of them was acknowledged.
     pub(crate) due: Option<Instant>,
+    reading: Reading,
+}
+
+/// Whether an acknowledgement would be read.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    Always,
+    NotNow,
+    Since(Instant),
 }
 
 #[derive(Debug)]
@@ -45,6 +54,7 @@ impl<T> Default for Unacknowledged<T> {
             next: 0,
             bytes: 0,
             due: None,
+            reading: Reading::Always,
         }
     }
 }
@@ -84,9 +94,28 @@ impl<T> Unacknowledged<T> {
         written.into_values().flat_map(|written| written.items)
     }
 
-    /// When the first of them was written.
-    pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.written.first_key_value().map(|(_, written)| written.at)
+    /// Whether the client's socket is read from now on. While it is not, no acknowledgement can come.
+    pub(crate) fn is_read(&mut self, reads: bool, now: Instant) {
+        self.reading = match (self.reading, reads) {
+            (Reading::NotNow, true) => Reading::Since(now),
+            (_, false) => Reading::NotNow,
+            (reading, true) => reading,
+        };
+    }
+
+    /// When the first of them must be acknowledged, or is to be looked at again.
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+        (!self.written.is_empty()).then(|| self.awaited_since().unwrap_or(now) + ACK_TIMEOUT)
+    }
+
+    /// Since when the client could have acknowledged the first of them.
+    pub(crate) fn awaited_since(&self) -> Option<Instant> {
+        let (_, oldest) = self.written.first_key_value()?;
+        match self.reading {
+            Reading::Always => Some(oldest.at),
+            Reading::Since(since) => Some(oldest.at.max(since)),
+            Reading::NotNow => None,
+        }
     }
 
     /// What is kept of them.
@@ -129,7 +158,7 @@ mod tests {
         assert_eq!(all.acknowledge(keys.of("x")), None, "nobody has written it");
         assert_eq!(all.load(), Load { texts: 3, bytes: 30 });
         assert_eq!(all.take_all().collect::<Vec<_>>(), ["a", "c", "d"]);
-        assert_eq!((all.load(), all.oldest()), (Load::default(), None));
+        assert_eq!((all.load(), all.awaited_since()), (Load::default(), None));
     }
 
     #[test]
