@@ -5,18 +5,25 @@
 //! once, and when to come again, instead of waiting for nothing and taking a place meanwhile. Then one call is let through
 //! now and then, each after a longer pause; the first that is answered, whatever the answer, ends it. What was asked before that and
 //! ends without an answer says nothing of an application that has come back.
+//!
+//! Someone may know a question that never ends. As long as only one or two identities have got no answer, the application counts
+//! as down for them alone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, gauge};
+use shared::wire::tag::IdentityTag;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// After so many calls in a row without a sign of life an application counts as down: more than what one unlucky client
 /// sends at once, by one.
 const MOST_SILENCES: u32 = 5;
+
+/// The silence of so many identities is the application's, and no longer theirs.
+const MOST_ASKERS: usize = 3;
 
 /// From one call that is let through to the next, at first and at most. It doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -32,11 +39,28 @@ const MOST_TYPES: usize = 1_024;
 #[derive(Clone, Copy, Debug)]
 struct Silence {
     calls: u32,
+    /// Whose calls those were: the first of them, each once.
+    askers: [Option<IdentityTag>; MOST_ASKERS],
     /// When it came back, if it had counted as down.
     back: Option<Instant>,
     /// When it counts as down: until when no one is let through.
     closed: Option<Closed>,
     last: Instant,
+}
+
+impl Silence {
+    /// Whether it concerns that identity.
+    fn concerns(&self, asker: IdentityTag) -> bool {
+        self.askers.contains(&Some(asker)) || self.askers.iter().all(Option::is_some)
+    }
+
+    fn note(&mut self, asker: IdentityTag) {
+        if !self.askers.contains(&Some(asker))
+            && let Some(free) = self.askers.iter_mut().find(|known| known.is_none())
+        {
+            *free = Some(asker);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,20 +83,21 @@ enum News {
 struct Core(HashMap<Arc<str>, Silence>);
 
 impl Core {
-    /// How long no one is let through.
-    fn closed_for(&self, kind: &str, now: Instant) -> Option<Duration> {
-        let until = self.0.get(kind)?.closed?.until;
+    /// How long that identity is not let through.
+    fn closed_for(&self, kind: &str, asker: IdentityTag, now: Instant) -> Option<Duration> {
+        let silence = self.0.get(kind).filter(|silence| silence.concerns(asker))?;
+        let until = silence.closed?.until;
         (now < until).then(|| until - now)
     }
 
     /// Lets a call through, or tells for how long there is none. Where it counts as down, who is let through is the only one
     /// for the next pause.
-    fn admit(&mut self, kind: &str, now: Instant) -> Result<bool, Duration> {
-        if let Some(left) = self.closed_for(kind, now) {
+    fn admit(&mut self, kind: &str, asker: IdentityTag, now: Instant) -> Result<bool, Duration> {
+        if let Some(left) = self.closed_for(kind, asker, now) {
             return Err(left);
         }
-        let closed = self.0.get_mut(kind).and_then(|silence| silence.closed.as_mut());
-        let Some(closed) = closed else {
+        let silence = self.0.get_mut(kind).filter(|silence| silence.concerns(asker));
+        let Some(closed) = silence.and_then(|silence| silence.closed.as_mut()) else {
             return Ok(false);
         };
         closed.until = now + closed.pause;
@@ -86,7 +111,7 @@ impl Core {
         if was_closed.is_some() {
             silence.back = Some(now);
         }
-        (silence.calls, silence.last) = (0, now);
+        (silence.calls, silence.askers, silence.last) = (0, [None; MOST_ASKERS], now);
         if silence.back.is_none_or(|back| back + REMEMBERED < now) {
             self.0.remove(kind);
         }
@@ -94,7 +119,7 @@ impl Core {
     }
 
     /// A call that was made at `began` has ended without a sign of life.
-    fn silent(&mut self, kind: &Arc<str>, began: Instant, now: Instant) -> Option<News> {
+    fn silent(&mut self, kind: &Arc<str>, asker: IdentityTag, began: Instant, now: Instant) -> Option<News> {
         if self
             .0
             .get(kind)
@@ -108,11 +133,13 @@ impl Core {
         }
         let silence = self.0.entry(kind.clone()).or_insert(Silence {
             calls: 0,
+            askers: [None; MOST_ASKERS],
             back: None,
             closed: None,
             last: now,
         });
         (silence.calls, silence.last) = (silence.calls.saturating_add(1), now);
+        silence.note(asker);
         if silence.closed.is_some() || silence.calls < MOST_SILENCES {
             return None;
         }
@@ -159,9 +186,9 @@ impl Breaker {
         }
     }
 
-    /// How long no one is asked about messages of this type, if so. Who hears it need not wait for a place.
-    pub(crate) fn closed_for(&self, kind: &str) -> Option<Duration> {
-        let left = self.lock().closed_for(kind, Instant::now())?;
+    /// How long no messages of this type and of that identity are passed on, if so. Who hears it need not wait for a place.
+    pub(crate) fn closed_for(&self, kind: &str, asker: IdentityTag) -> Option<Duration> {
+        let left = self.lock().closed_for(kind, asker, Instant::now())?;
         self.refused.increment(1);
         Some(left)
     }
@@ -170,8 +197,8 @@ impl Breaker {
     ///
     /// # Errors
     /// How long none is.
-    pub(crate) fn admit(&self, kind: &str) -> Result<(), Duration> {
-        let admitted = self.lock().admit(kind, Instant::now());
+    pub(crate) fn admit(&self, kind: &str, asker: IdentityTag) -> Result<(), Duration> {
+        let admitted = self.lock().admit(kind, asker, Instant::now());
         match admitted {
             Ok(true) => self.probed.increment(1),
             Ok(false) => {}
@@ -180,12 +207,12 @@ impl Breaker {
         admitted.map(|_| ())
     }
 
-    /// A call that was made at `began` has ended, with a sign of life or without.
-    pub(crate) fn ended(&self, kind: &Arc<str>, answered: bool, began: Instant) {
+    /// A call for that identity that was made at `began` has ended, with a sign of life or without.
+    pub(crate) fn ended(&self, kind: &Arc<str>, asker: IdentityTag, answered: bool, began: Instant) {
         let (mut core, now) = (self.lock(), Instant::now());
         let news = match answered {
             true => core.answered(kind, now),
-            false => core.silent(kind, began, now),
+            false => core.silent(kind, asker, began, now),
         };
         if news.is_none() {
             return;
@@ -212,8 +239,15 @@ impl Breaker {
 mod tests {
     use super::*;
 
+    fn asker(number: u8) -> IdentityTag {
+        IdentityTag::of(&[number; 32])
+    }
+
+    /// Calls of as many identities.
     fn silent(core: &mut Core, times: u32, now: Instant) -> Vec<Option<News>> {
-        (0..times).map(|_| core.silent(&"a".into(), now, now)).collect()
+        (0..times)
+            .map(|number| core.silent(&"a".into(), asker(number as u8), now, now))
+            .collect()
     }
 
     #[test]
@@ -222,10 +256,27 @@ mod tests {
         assert!(silent(&mut core, MOST_SILENCES - 1, now).iter().all(Option::is_none));
         assert_eq!(core.answered("a", now), None);
         assert!(silent(&mut core, MOST_SILENCES - 1, now).iter().all(Option::is_none));
-        assert_eq!(core.admit("a", now), Ok(false));
+        assert_eq!(core.admit("a", asker(100), now), Ok(false));
         assert_eq!(silent(&mut core, 2, now), [Some(News::Down), None], "told once");
-        assert_eq!(core.admit("a", now), Err(FIRST_PAUSE));
-        assert_eq!(core.admit("b", now), Ok(false), "another may well be there");
+        assert_eq!(core.admit("a", asker(100), now), Err(FIRST_PAUSE));
+        assert_eq!(core.admit("b", asker(100), now), Ok(false), "another may well be there");
+    }
+
+    #[test]
+    fn who_knows_a_question_that_never_ends_closes_it_for_no_one_else() {
+        let (mut core, now) = (Core::default(), Instant::now());
+        for number in 0..2 * MOST_SILENCES {
+            core.silent(&"a".into(), asker((number % 2) as u8), now, now);
+        }
+        assert_eq!(core.admit("a", asker(0), now), Err(FIRST_PAUSE));
+        assert_eq!(core.admit("a", asker(1), now), Err(FIRST_PAUSE));
+        assert_eq!(core.admit("a", asker(2), now), Ok(false));
+        // One of another identity, and it is no longer those two.
+        core.silent(&"a".into(), asker(2), now, now);
+        assert_eq!(core.admit("a", asker(3), now), Err(FIRST_PAUSE));
+        assert_eq!(core.answered("a", now), Some(News::Up));
+        core.silent(&"a".into(), asker(3), now, now);
+        assert_eq!(core.admit("a", asker(3), now), Ok(false));
     }
 
     #[test]
@@ -235,16 +286,16 @@ mod tests {
         let mut now = start;
         let mut pauses = Vec::new();
         for _ in 0..6 {
-            let left = core.admit("a", now).unwrap_err();
+            let left = core.admit("a", asker(100), now).unwrap_err();
             pauses.push(left.as_secs());
             now += left;
-            assert_eq!(core.admit("a", now), Ok(true));
-            assert!(core.admit("a", now).is_err(), "only one");
-            core.silent(&"a".into(), now, now);
+            assert_eq!(core.admit("a", asker(100), now), Ok(true));
+            assert!(core.admit("a", asker(100), now).is_err(), "only one");
+            core.silent(&"a".into(), asker(100), now, now);
         }
         assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
         assert_eq!((core.answered("a", now), core.down()), (Some(News::Up), 0));
-        assert_eq!(core.admit("a", now), Ok(false));
+        assert_eq!(core.admit("a", asker(100), now), Ok(false));
     }
 
     #[test]
@@ -255,10 +306,10 @@ mod tests {
         assert_eq!(core.answered("a", back), Some(News::Up));
         let later = back + Duration::from_secs(1);
         for _ in 0..2 * MOST_SILENCES {
-            assert_eq!(core.silent(&"a".into(), start, later), None);
+            assert_eq!(core.silent(&"a".into(), asker(1), start, later), None);
         }
-        assert_eq!(core.admit("a", later), Ok(false));
-        let calls = (0..MOST_SILENCES).map(|_| core.silent(&"a".into(), later, later));
+        assert_eq!(core.admit("a", asker(100), later), Ok(false));
+        let calls = (0..MOST_SILENCES).map(|_| core.silent(&"a".into(), asker(1), later, later));
         assert_eq!(calls.last(), Some(Some(News::Down)), "but what was asked since does");
         assert_eq!(core.answered("a", later), Some(News::Up));
         assert_eq!(core.answered("a", later + 2 * REMEMBERED), None);
@@ -271,7 +322,7 @@ mod tests {
         silent(&mut core, MOST_SILENCES, now);
         for number in 0..MOST_TYPES * 2 {
             now += Duration::from_millis(1);
-            core.silent(&number.to_string().into(), now, now);
+            core.silent(&number.to_string().into(), asker(1), now, now);
         }
         assert_eq!(core.0.len(), MOST_TYPES);
     }

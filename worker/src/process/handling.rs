@@ -111,7 +111,7 @@ impl Pipeline {
         request.given_up = watched.as_ref().map(Watched::stop);
         let kind: Arc<str> = request.kind.into();
         // Before a place is waited for, which may take as long as the calls that are under way.
-        if let Some(left) = self.breaker.closed_for(&kind) {
+        if let Some(left) = self.breaker.closed_for(&kind, request.identity.tag()) {
             return Handled::refused(id, down(left), auth);
         }
         let claimant = Claimant {
@@ -179,8 +179,11 @@ impl Pipeline {
         let now = self.clock.now();
         request.time_left = deadline::left(request.deadline, now, again)?;
         self.revoked.still(&accepted, now).map_err(untouched)?;
-        self.breaker.admit(kind).map_err(down).map_err(untouched)?;
-        let started = Instant::now();
+        self.breaker
+            .admit(kind, request.identity.tag())
+            .map_err(down)
+            .map_err(untouched)?;
+        let (asker, started) = (request.identity.tag(), Instant::now());
         let span = traces::child("handle", SpanKind::Internal);
         let handling = async {
             let handled = unless_given_up(&request, pin!(self.handler.handle(request))).await;
@@ -192,7 +195,7 @@ impl Pipeline {
         }
         drop(span);
         if let Some(is_there) = is_there(&handled) {
-            self.breaker.ended(kind, is_there, started);
+            self.breaker.ended(kind, asker, is_there, started);
         }
         let took = started.elapsed();
         let ok = handled.is_ok();
