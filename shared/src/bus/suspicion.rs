@@ -17,6 +17,8 @@ pub enum Loss {
     Protocol,
     /// All of them, for some other.
     Connection,
+    /// All of them, for a reason that is no message: an operator, a node that stops, a wire that was silent.
+    Outage,
     /// Nothing was lost, and nothing is heard.
     Silence,
     /// Nothing was lost, but a queue refuses that may have no leader: it is asked again.
@@ -70,9 +72,12 @@ impl Suspicion {
 
     /// A channel was lost. Tells who is to blame, if that is known.
     pub fn lost(&mut self, under_way: UnderWay, loss: Loss) -> Option<Blame> {
-        self.losses += 1;
         // What is not confirmed on a silent channel may be on another.
-        if under_way == UnderWay::Nothing || matches!(loss, Loss::Silence | Loss::Refusal) {
+        if matches!(loss, Loss::Outage | Loss::Silence | Loss::Refusal) {
+            return None;
+        }
+        self.losses += 1;
+        if under_way == UnderWay::Nothing {
             return None;
         }
         // A connection goes for many reasons; one that goes each time that the same leaves may go for that.
@@ -105,6 +110,19 @@ mod tests {
             })
         );
         suspicion.is_over();
+        assert!(!suspicion.one_by_one());
+    }
+
+    #[test]
+    fn an_outage_is_nobody_s_fault_however_often() {
+        let mut suspicion = Suspicion::default();
+        for _ in 0..10 {
+            for loss in [Loss::Outage, Loss::Silence, Loss::Refusal] {
+                assert_eq!(suspicion.lost(UnderWay::One(7), loss), None);
+            }
+        }
+        assert!(!suspicion.one_by_one());
+        suspicion.lost(UnderWay::Several, Loss::Connection);
         assert!(!suspicion.one_by_one());
     }
 

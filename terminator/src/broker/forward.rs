@@ -146,7 +146,7 @@ impl Forwarder {
                 first,
                 received,
                 span,
-                share: _,
+                _share: _,
             }) => {
                 let bytes = body.len();
                 let (event, leaving) = match first {

@@ -146,7 +146,7 @@ pub(crate) struct SentBack {
     /// How long it waits here, if it is traced.
     pub(crate) span: Span,
     /// Its share of the room for what is read ahead.
-    pub(crate) share: Option<OwnedSemaphorePermit>,
+    pub(crate) _share: Option<OwnedSemaphorePermit>,
 }
 
 /// What is to be asked of the workers.

@@ -118,7 +118,7 @@ impl Session {
                 first: Some(message.at),
                 received: None,
                 span: Span::NONE,
-                share,
+                _share: share,
             },
         );
     }

@@ -258,7 +258,7 @@ impl Session {
                     first: None,
                     received,
                     span,
-                    share: None,
+                    _share: None,
                 },
             );
         }

@@ -257,7 +257,7 @@ async fn whoever_has_not_said_who_they_are_has_few_messages_on_their_way() {
     let stack = Stack::builder().workers(0).setting("order", "none").start().await;
     let terminator = &stack.terminators()[0];
     let mut client = stack.client().await;
-    for _ in 0..20 {
+    for _ in 0..40 {
         client.ask("echo", None, Value::Null).await;
     }
     eventually(SOON, "a few are on their way", async || {
@@ -269,8 +269,8 @@ async fn whoever_has_not_said_who_they_are_has_few_messages_on_their_way() {
         terminator
             .metric("countersign_terminator_messages_received_total")
             .await,
-        12.0,
-        "four more are read, so that pings are answered"
+        24.0,
+        "sixteen more are read, so that pings are answered"
     );
 }
 

@@ -329,10 +329,12 @@ async fn an_answer_goes_only_where_the_asker_may_read() {
     }
     eventually(SOON, "what may not be answered is counted", async || {
         let metrics = stack.workers()[0].metrics().await;
-        let lost = metrics
-            .get(r#"countersign_worker_replies_lost_total{reason="not_allowed"}"#)
-            .copied();
-        if lost == Some(3.0) { Ok(()) } else { Err(lost) }
+        let lost = [
+            r#"countersign_worker_replies_lost_total{reason="not_allowed"}"#,
+            "countersign_worker_outcomes_lost_total",
+        ];
+        let lost = lost.map(|name| metrics.get(name).copied().unwrap_or_default());
+        if lost == [3.0, 6.0] { Ok(()) } else { Err(lost) }
     })
     .await;
     for name in foreign.iter().chain([&own]) {

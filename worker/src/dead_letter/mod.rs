@@ -253,7 +253,8 @@ impl DeadLetterPublisher {
         };
         let queue = text_header(&message.properties, DEATH_QUEUE).unwrap_or_default();
         let was_asked = self.names.is_of_pushes(queue) || queue == self.names.revocations().name;
-        if !self.is_of_terminator(message) && !self.names.may_be_answered(reply_to) {
+        if !self.is_of_terminator(message) && !was_asked && !self.names.may_be_answered(reply_to) {
+            self.metrics.answer_lost(Lost::NotAllowed);
             return Ok(());
         }
         if was_asked {
@@ -291,7 +292,7 @@ impl DeadLetterPublisher {
 
     /// Tells the one who pushed or revoked, in the words for those.
     async fn tell_producer(&self, message: &Message) -> Result<(), PublishError> {
-        let Some(producer) = producer(&message.properties, &self.names) else {
+        let Some(producer) = producer(&message.properties) else {
             return Ok(());
         };
         let error = refusal(message, "it could not be handled");

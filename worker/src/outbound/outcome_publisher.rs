@@ -25,14 +25,16 @@ impl PushOutcomePublisher {
         }
     }
 
-    /// Tells it, and waits until it has arrived. A producer who is gone, or whose queue is full, has lost it: anyone who pushes
+    /// Tells it, and waits until it has arrived. A producer who is gone, whose queue is full, or who has
+    /// named one that may not be answered, has lost it, which is counted: anyone who pushes
     /// must not be able to hold up the pushes of others.
     ///
     /// # Errors
     /// If the broker could not be told.
     pub(crate) async fn tell(&self, producer: &Producer, outcome: &Outcome) -> Result<(), PublishError> {
-        // It was asked when it came, but has been through other hands since.
+        // A queue of ours is no one's: what came there would be taken for something else.
         if !self.names.may_be_answered(&producer.reply_to) {
+            self.counters.outcome_lost();
             return Ok(());
         }
         let told = Of {

@@ -105,7 +105,7 @@ impl RevocationConsumer {
             names,
             ..
         } = &*self.outbound;
-        match (push::producer(&delivery.message.properties, names), outcome) {
+        match (push::producer(&delivery.message.properties), outcome) {
             (Some(producer), _) => outcomes_publisher.tell(&producer, outcome).await?,
             (None, Outcome::Refused { error }) => {
                 let queue = names.revocations().name;

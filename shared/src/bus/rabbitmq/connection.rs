@@ -90,6 +90,8 @@ pub(super) struct Generation {
     careful: AtomicBool,
     /// This one did.
     unreadable: AtomicBool,
+    /// What ended it was no message.
+    outage: AtomicBool,
     node: usize,
     nodes: Nodes,
     since: Instant,
@@ -153,18 +155,40 @@ impl Generation {
         if may_come_again(error) {
             self.unreadable.store(true, Ordering::Relaxed);
         }
+        if is_outage(error) {
+            self.note_outage();
+        }
+    }
+
+    /// What has ended it was no message.
+    pub(super) fn note_outage(&self) {
+        self.outage.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that is so.
+    pub(super) fn is_outage(&self) -> bool {
+        self.outage.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether an operator, a node that stops or a wire that was silent has ended a connection, and no message can have.
+pub(super) fn is_outage(error: &lapin::Error) -> bool {
+    match error.kind() {
+        lapin::ErrorKind::MissingHeartbeatError => true,
+        lapin::ErrorKind::ProtocolError(error) => {
+            matches!(error.kind(), AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED))
+        }
+        _ => false,
     }
 }
 
 /// Whether what ended a connection may have been something that was delivered there, which would end the next one too. What
 /// cannot be read is left out before (`sieve`), so that this is for what no one has thought of.
-fn may_come_again(error: &lapin::Error) -> bool {
-    match error.kind() {
+fn may_come_again(whole: &lapin::Error) -> bool {
+    match whole.kind() {
         lapin::ErrorKind::ParsingError(_) => true,
         lapin::ErrorKind::ProtocolError(error) => match error.kind() {
-            // An operator, or a node that ends.
-            AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => false,
-            AMQPErrorKind::Hard(_) => true,
+            AMQPErrorKind::Hard(_) => !is_outage(whole),
             AMQPErrorKind::Soft(_) => false,
         },
         _ => false,
@@ -303,6 +327,7 @@ impl Supervisor {
                 failure: OnceLock::new(),
                 careful: careful.into(),
                 unreadable: false.into(),
+                outage: false.into(),
                 node,
                 nodes: self.nodes.clone(),
                 since: Instant::now(),

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
-use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::{Channel, Confirmation};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::connection::is_outage;
 use super::convert::{publication_of, short, to_amqp};
 use super::refusals::Refusals;
 use crate::bus::batch::Packer;
@@ -55,11 +56,13 @@ impl Loss {
     /// What an error means. That there is no such exchange, or that it may not be written to, says nothing of a message:
     /// with a fresh connection what is missing is declared.
     fn by(error: &lapin::Error) -> Self {
+        if is_outage(error) {
+            return Self::Outage;
+        }
         match error.kind() {
             lapin::ErrorKind::ProtocolError(error) => match error.kind() {
                 AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED) => Self::Connection,
                 AMQPErrorKind::Soft(_) => Self::Channel,
-                AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => Self::Connection,
                 AMQPErrorKind::Hard(_) => Self::Protocol,
             },
             _ => Self::Connection,

@@ -41,6 +41,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 const MOST_DOUBLINGS: u32 = 3;
 /// When a queue that may have no leader is asked again.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
+/// A message that ends its connection does so as soon as the broker reads it. What ends one later is something else.
+const JUDGED_WITHIN: Duration = Duration::from_secs(5);
 /// The time for opening a channel.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -84,6 +86,9 @@ async fn run(mut task: PublishTask) {
                 if loss == Loss::Refusal {
                     sleep(REFUSAL_PAUSE).await;
                 } else if loss != Loss::Channel {
+                    if loss == Loss::Outage {
+                        generation.note_outage();
+                    }
                     // Whatever failed, a fresh connection is the way to know where we are.
                     generation.fail("lost a channel for publications");
                 }
@@ -189,8 +194,8 @@ impl PublishTask {
         };
         let mut burst = Vec::with_capacity(BURST);
         let mut patience_check = patience_check();
-        // When something was confirmed last, or nothing was waited for.
-        let mut heard = Instant::now();
+        // When something was confirmed last, or nothing was waited for; and when something was sent last.
+        let (mut heard, mut sent) = (Instant::now(), Instant::now());
         loop {
             let flowing = self.flowing();
             if !flowing || self.pending.is_empty() {
@@ -208,13 +213,20 @@ impl PublishTask {
             };
             tokio::select! {
                 biased;
-                () = generation.lost.cancelled() => return lost(&self.pending, alone, Loss::Connection),
+                () = generation.lost.cancelled() => {
+                    let loss = match generation.is_outage() || sent.elapsed() > JUDGED_WITHIN {
+                        true => Loss::Outage,
+                        false => Loss::Connection,
+                    };
+                    return lost(&self.pending, alone, loss);
+                }
                 Some(first) = in_flight.next() => {
                     let settled = gather(first, &mut in_flight);
                     if let Err(loss) = self.pending.settle(settled, &mut self.refusals) {
                         return lost(&self.pending, alone, loss);
                     }
                     for (id, sending) in self.accept_apart() {
+                        sent = Instant::now();
                         if !self.suspicion.one_by_one() {
                             in_flight.push(send(&channel, room, id, sending));
                         }
@@ -226,6 +238,7 @@ impl PublishTask {
                     self.silences = 0;
                     heard = Instant::now();
                     if let Some(id) = alone.take() {
+                        sent = heard;
                         alone = self.pending.next_from(id + 1).map(|(id, sending)| {
                             in_flight.push(send(&channel, room, id, sending));
                             id
@@ -241,6 +254,7 @@ impl PublishTask {
                     if refusing {
                         burst.drain(..).for_each(|publication| publication.settle(Err(PublishError::Away)));
                     } else {
+                        sent = Instant::now();
                         self.packer.pack(&mut burst, |publication| {
                             let (id, sending) = self.pending.accept(publication);
                             in_flight.push(send(&channel, room, id, sending));

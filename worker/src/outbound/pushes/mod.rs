@@ -216,7 +216,7 @@ impl Pushes {
 
     /// Whether it is for one or for many.
     fn read_many(&self, mut delivery: Delivery) -> Came {
-        let producer = push::producer(&delivery.message.properties, &self.outbound.names);
+        let producer = push::producer(&delivery.message.properties);
         match Many::of(&delivery.message, producer.clone()) {
             Ok(None) => Came::One(Taken { delivery, place: None }),
             Ok(Some(many)) => {
@@ -238,7 +238,7 @@ impl Pushes {
     async fn resolve(self: Arc<Self>, taken: Taken) -> Resolved {
         let Taken { delivery, place } = taken;
         let outbound = &self.outbound;
-        let read = Push::read(&delivery.message, &outbound.names, &self.issuers, outbound.clock.now());
+        let read = Push::read(&delivery.message, &self.issuers, outbound.clock.now());
         let push = match read {
             Ok(mut push) => {
                 if let (Some(producer), Some(place)) = (&mut push.producer, &place) {
@@ -247,7 +247,7 @@ impl Pushes {
                 push
             }
             Err(fault) => {
-                let producer = push::producer(&delivery.message.properties, &outbound.names);
+                let producer = push::producer(&delivery.message.properties);
                 return Resolved::Concluded(Concluded {
                     delivery,
                     place,

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use shared::bus::topology::Names;
 use shared::bus::{EXPIRATION, Message, Properties, UNREADABLE, Value};
 use shared::service::chance;
 use shared::service::clock::Timestamp;
@@ -131,7 +130,7 @@ impl Push {
     ///
     /// # Errors
     /// If it is no push: the first fault found.
-    pub(crate) fn read(message: &Message, names: &Names, issuers: &[Issuer], now: Timestamp) -> Result<Self, Fault> {
+    pub(crate) fn read(message: &Message, issuers: &[Issuer], now: Timestamp) -> Result<Self, Fault> {
         let properties = &message.properties;
         if properties.header(UNREADABLE).is_some() {
             return Err(Fault::Unreadable);
@@ -148,7 +147,7 @@ impl Push {
             to,
             body: body(&id, message::payload(&message.body)?),
             id,
-            producer: producer(properties, names),
+            producer: producer(properties),
             sender: None,
             except,
             since: now,
@@ -230,15 +229,11 @@ fn body(id: &str, payload: &RawValue) -> String {
     message.to_json()
 }
 
-/// Who wants to know what becomes of a message of anyone's. A queue of ours is no one's: what came there would be
-/// taken for something else.
-pub(crate) fn producer(properties: &Properties, names: &Names) -> Option<Producer> {
-    let reply_to = properties
-        .reply_to
-        .as_deref()
-        .filter(|name| names.may_be_answered(name))?;
+/// Who wants to know what becomes of a message of anyone's. Whether that is told there is for the one who tells it
+/// ([`PushOutcomePublisher`](crate::outbound::outcome_publisher::PushOutcomePublisher)).
+pub(crate) fn producer(properties: &Properties) -> Option<Producer> {
     Some(Producer {
-        reply_to: reply_to.to_owned(),
+        reply_to: properties.reply_to.clone()?,
         correlation_id: properties.correlation_id.clone(),
         subject: None,
         // As large as a header can be.
@@ -301,7 +296,7 @@ mod tests {
     }
 
     fn read(message: &Message, of: &[&str]) -> Result<Push, Fault> {
-        Push::read(message, &Names::new("n"), &issuers(of), NOW)
+        Push::read(message, &issuers(of), NOW)
     }
 
     fn fault(headers: &[(&str, &str)], body: &str, of: &[&str]) -> Fault {
@@ -383,22 +378,6 @@ mod tests {
         assert_eq!(
             fault(&[("subject", "a")], &nested(127), &["i"]),
             Fault::Payload(message::Fault::TooDeep)
-        );
-    }
-
-    #[test]
-    fn a_queue_of_ours_is_nobody_who_wants_to_know() {
-        let names = Names::new("n");
-        let mut properties = Properties {
-            reply_to: Some(names.return_queue(TerminatorId::random()).name),
-            correlation_id: Some("c".to_owned()),
-            ..Properties::default()
-        };
-        assert_eq!(producer(&properties, &names), None);
-        properties.reply_to = Some("theirs".to_owned());
-        assert_eq!(
-            producer(&properties, &names).unwrap().correlation_id.as_deref(),
-            Some("c")
         );
     }
 

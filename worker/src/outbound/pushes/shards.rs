@@ -62,7 +62,7 @@ impl Pushes {
     /// Passes a push for many on: all that came before it has been, and nothing is that comes after it.
     pub(in crate::outbound) async fn pass_on_many(&self, shards: Shards, whole: Whole, many: Many) {
         let now = self.outbound.clock.now();
-        let identity_of = |message: &Message| match Push::read(message, &self.outbound.names, &self.issuers, now) {
+        let identity_of = |message: &Message| match Push::read(message, &self.issuers, now) {
             Ok(push) => match push.to {
                 Addressee::Identity(identity) => Some(identity),
                 Addressee::Connection(_) => None,

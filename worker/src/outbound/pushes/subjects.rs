@@ -5,7 +5,6 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use shared::bus::topology::Names;
 use shared::bus::{Message, Value};
 use shared::service::chance;
 use shared::service::clock::Timestamp;
@@ -139,13 +138,13 @@ impl Place {
 ///
 /// # Errors
 /// What would be answered.
-pub(crate) fn check(message: &Message, names: &Names, issuers: &[Issuer], now: Timestamp) -> Result<(), Fault> {
+pub(crate) fn check(message: &Message, issuers: &[Issuer], now: Timestamp) -> Result<(), Fault> {
     let Some(mut many) = Many::of(message, None)? else {
-        return Push::read(message, names, issuers, now).map(|_| ());
+        return Push::read(message, issuers, now).map(|_| ());
     };
     // It is the same for each of them, but for whom it is for.
     let first = many.next().ok_or(Fault::Subjects)?.0;
-    Push::read(&first, names, issuers, now)?;
+    Push::read(&first, issuers, now)?;
     match many.subjects.all(|subject| identity::is_subject(&subject)) {
         true => Ok(()),
         false => Err(Fault::Subject),
@@ -220,7 +219,7 @@ mod tests {
                 body: body.into(),
                 ..asked(Value::Text(list.to_owned()))
             };
-            check(&message, &Names::new("n"), &[Issuer::new("i")], Timestamp::from_secs(1))
+            check(&message, &[Issuer::new("i")], Timestamp::from_secs(1))
         };
         assert_eq!(checked(r#"["a","b"]"#, "1"), Ok(()));
         for wrong in [r#"["a",""]"#, r#"["","a"]"#] {

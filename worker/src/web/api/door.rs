@@ -155,7 +155,6 @@ impl Door {
 
     fn judge(&self) -> Judge<'_> {
         Judge {
-            names: &self.publishing.names,
             issuers: &self.known.issuers,
             now: self.clock.now(),
         }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use shared::bus::topology::Names;
 use shared::bus::{Message, Properties, Value};
 use shared::service::chance;
 use shared::service::clock::Timestamp;
@@ -75,7 +74,6 @@ pub(super) struct BatchTold {
 
 /// By what pushes are judged.
 pub(super) struct Judge<'a> {
-    pub(super) names: &'a Names,
     pub(super) issuers: &'a [Issuer],
     pub(super) now: Timestamp,
 }
@@ -143,7 +141,7 @@ impl Judge<'_> {
                 ..Properties::default()
             },
         };
-        check(&message, self.names, self.issuers, self.now).map_err(|fault| refused(&fault))?;
+        check(&message, self.issuers, self.now).map_err(|fault| refused(&fault))?;
         Ok(message)
     }
 }
@@ -178,9 +176,8 @@ mod tests {
     use super::*;
 
     fn with<T>(judge: impl Fn(Judge<'_>) -> T) -> T {
-        let (names, issuers) = (Names::new("n"), [Issuer::new("i")]);
+        let issuers = [Issuer::new("i")];
         judge(Judge {
-            names: &names,
             issuers: &issuers,
             now: Timestamp::from_secs(1),
         })
