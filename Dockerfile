@@ -6,8 +6,7 @@
 ARG RUST=rust:1-bookworm
 ARG BASE=debian:bookworm-slim
 FROM ${RUST} AS build
-# aws-lc is C and assembly.
-RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+# aws-lc is C and assembly, for which Rust's image has the compiler.
 WORKDIR /source
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \

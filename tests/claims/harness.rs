@@ -436,3 +436,61 @@ async fn a_node_of_a_cluster_is_frozen_cut_off_and_killed_while_the_others_go_on
     cluster.node(0).kill();
     eventually(180.s(), "the two go on", async || publish().await).await;
 }
+
+/// The files of a folder and of those in it, but what was fetched or built.
+fn files_below(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_file() {
+            found.push(path);
+        } else if !["node_modules", "target", "build", "__pycache__"].contains(&&*name) && !name.starts_with(".v") {
+            files_below(&path, found);
+        }
+    }
+}
+
+/// `.ci/run` lists what was not checked: so whatever says that it skips something also says it there.
+#[test]
+fn nothing_that_is_skipped_is_told_to_the_log_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for folder in ["tests", "clients"] {
+        files_below(&root.join(folder), &mut files);
+    }
+    // Written so that this file does not say it.
+    let (told, listed) = (["SKIPPED", ": "].concat(), ["SKIPPED", "_TO"].concat());
+    let mut seen = 0;
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        if text.contains(&told) {
+            assert!(text.contains(&listed), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 6, "only {seen} were found");
+}
+
+#[test]
+fn a_package_that_cannot_be_had_excuses_what_needs_it_and_nothing_else() {
+    let unexpected = |lines: &[&str]| {
+        let file = test_keys()
+            .folder()
+            .join(format!("skipped-{:08x}", rand::random::<u32>()));
+        fs::write(&file, lines.join("\n")).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/unexpected-skips");
+        let said = Command::new(script).arg(file).output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    };
+    let alerts = "alerts: needs promtool (Debian: prometheus)";
+    let scripts = "scripts: needs shellcheck";
+    let expected = "upgrade: no version has a tag yet";
+    let missing = "tools: cannot be installed here: shellcheck python3-venv";
+    assert_eq!(
+        unexpected(&[expected, alerts, scripts, alerts]),
+        format!("{alerts}\n{scripts}\n")
+    );
+    assert_eq!(unexpected(&[missing, expected, alerts, scripts]), format!("{alerts}\n"));
+    assert_eq!(unexpected(&[missing, scripts]), "");
+}

@@ -30,6 +30,7 @@ pub mod drill;
 pub mod nodes;
 pub mod peers;
 pub mod servers;
+pub mod skip;
 pub mod tokens;
 
 pub use crate::nodes::cluster::Cluster;
@@ -54,5 +55,6 @@ pub use crate::tokens::token::token_for;
 pub use drill::Drill;
 pub use history::{Event, History};
 pub use rig::{Embedded, Rig};
+pub use skip::skip;
 pub use stack::Stack;
 pub use wait::{Span, eventually};

@@ -36,7 +36,7 @@ mod web;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use shared::bus::rabbitmq::Access;
+use shared::bus::rabbitmq::{Access, RabbitmqBus};
 use shared::credentials::{Credentials, Register};
 use shared::service::chance;
 use shared::service::clock::SystemClock;
@@ -109,8 +109,10 @@ impl Worker {
         let instance = format!("{:016x}", chance::number());
         let tracer = Tracer::start(&config.tracing, &WorkerConfig::PROGRAM, &instance)?;
         config.doubts().iter().for_each(|doubt| warn!("{doubt}"));
-        let queues = watched(config.broker.namespace.as_str(), config.broker.message_shards);
-        let bus = Arc::new(crate::app::start::bus(&config, access, &application));
+        let rabbitmq = crate::app::start::rabbitmq(&config, access, &application);
+        let queues = watched(config.broker.namespace.as_str(), &rabbitmq.topology);
+        // The broker may be away.
+        let bus = Arc::new(RabbitmqBus::new(rabbitmq));
         let parts = Parts {
             bus: bus.clone(),
             store: store.clone(),

@@ -2,7 +2,6 @@
 //! cannot be had, there is nothing to say, and that is said.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,17 +9,12 @@ use serde_json::{Value, json};
 use tests::nodes::port::free_port;
 use tests::nodes::process::Process;
 use tests::nodes::watchdog::Folder;
-use tests::{Span, Stack, connection_of, eventually, token_for};
+use tests::{Span, Stack, connection_of, eventually, skip, token_for};
 
 fn example(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../docs/examples")
         .join(path)
-}
-
-/// Told past the test's own output, which no one sees of one that passes.
-fn skipped(why: &str) {
-    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -53,7 +47,7 @@ fn python() -> Option<PathBuf> {
     let has_pika = || succeeds(Command::new(&python).args(["-c", "import pika"]));
     if !has_pika() {
         if !succeeds(Command::new("python3").args(["-m", "venv"]).arg(&environment)) {
-            skipped("needs Python 3 with venv");
+            skip("examples in Python", "need Python 3 with venv");
             return None;
         }
         let install = [
@@ -69,7 +63,7 @@ fn python() -> Option<PathBuf> {
         succeeds(Command::new(&python).args(install).arg(requirements));
     }
     if !has_pika() {
-        skipped("pika cannot be had");
+        skip("examples in Python", "pika cannot be fetched from PyPI");
         return None;
     }
     Some(python)
@@ -163,7 +157,7 @@ async fn last_line(said: &Folder, expected: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_in_javascript_answers_over_http() {
     if !succeeds(Command::new("node").arg("--version")) {
-        skipped("needs Node");
+        skip("example in JavaScript", "needs Node");
         return;
     }
     let port = free_port();

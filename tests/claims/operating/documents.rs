@@ -126,3 +126,56 @@ fn what_is_read_first_is_short() {
         assert!(lines <= most, "{document} has {lines} lines");
     }
 }
+
+/// The metrics that a text names, whole (`countersign_ready`) or by the end of their names (`…refused_total`).
+fn metrics(text: &str) -> BTreeSet<String> {
+    let is_of_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut named = BTreeSet::new();
+    for code in text.split('`').skip(1).step_by(2) {
+        let (name, is_end) = match code.strip_prefix('…') {
+            Some(end) => (end, true),
+            None => (code, false),
+        };
+        let name = name.split(|c| !is_of_name(c)).next().unwrap_or_default();
+        let is_whole = name.starts_with("countersign_") && !name.ends_with('_');
+        if is_whole || is_end && name.ends_with("_total") {
+            named.insert(name.to_owned());
+        }
+    }
+    named
+}
+
+#[test]
+fn every_metric_that_a_page_names_is_one() {
+    let help = fs::read_to_string(root().join("shared/src/service/telemetry/help.txt")).expect("the list of metrics");
+    let known: BTreeSet<_> = help.lines().filter_map(|line| line.split(' ').next()).collect();
+    let mut pages: Vec<_> = DOCUMENTS.iter().map(|page| root().join(page)).collect();
+    for entry in fs::read_dir(root().join("docs")).expect("the pages") {
+        pages.push(entry.expect("a page").path());
+    }
+    let mut seen = 0;
+    for page in pages
+        .iter()
+        .filter(|page| page.extension().is_some_and(|extension| extension == "md"))
+    {
+        let text = fs::read_to_string(page).expect("a page");
+        for name in metrics(&text) {
+            let whole = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|part| name.strip_suffix(part));
+            let is_known = known.contains(whole.unwrap_or(&name))
+                || known.contains(name.as_str())
+                || !name.starts_with("countersign_") && known.iter().any(|metric| metric.ends_with(&name));
+            assert!(is_known, "{}: there is no {name}", page.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 80, "only {seen} were found: the claim has gone blind");
+    let named = metrics(
+        "`countersign_ready` `countersign_a_total{x=\"1\"}` `…b_total` `countersign_{a,b}_c` `countersign ready` `…c`",
+    );
+    assert_eq!(
+        named.into_iter().collect::<Vec<_>>(),
+        ["b_total", "countersign_a_total", "countersign_ready"]
+    );
+}

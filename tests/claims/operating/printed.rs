@@ -1,6 +1,11 @@
-//! Every command that a page prints is one: it runs with the arguments as they are printed.
+//! Every command that a page prints is one.
+//!
+//! Those of our own programs run with their arguments as they are printed. So do those of RabbitMQ's tools that only read, and all of
+//! `redis-cli`, on a real broker and store; of RabbitMQ's other commands it is asked whether there is such a one. Other programs are looked
+//! up in a list of what a reader has, and not run; the files of ours that they name are there.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -8,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tests::nodes::program::programs;
 use tests::nodes::watchdog::Folder;
-use tests::{Stack, token_for};
+use tests::{Stack, Store, token_for};
 
 /// The pages outside of `docs`, by their paths from the root.
 const PAGES: [&str; 6] = [
@@ -33,11 +38,10 @@ fn pages() -> Vec<String> {
 }
 
 /// What someone has who runs this, besides our own programs.
-const TOOLS: [&str; 31] = [
+const TOOLS: [&str; 24] = [
     ".venv/bin/pip",
     ".venv/bin/python",
     "amqp-publish",
-    "awk",
     "cargo",
     "cd",
     "curl",
@@ -56,15 +60,9 @@ const TOOLS: [&str; 31] = [
     "pip",
     "promtool",
     "python3",
-    "rabbitmq-diagnostics",
-    "rabbitmq-upgrade",
-    "rabbitmqctl",
-    "sed",
     "sort",
-    "ss",
     "systemctl",
     "timedatectl",
-    "uniq",
 ];
 
 /// What stands for something of the reader's own.
@@ -139,7 +137,17 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     all
 }
 
-/// Every command of a page: of its blocks of `sh`, and those of our own tool that stand in a sentence.
+/// The programs whose commands are also read where they stand in a sentence.
+const READ_IN_SENTENCES: [&str; 5] = [
+    "countersign ",
+    "rabbitmqctl ",
+    "rabbitmq-diagnostics ",
+    "rabbitmq-upgrade ",
+    "redis-cli ",
+];
+
+/// Every command of a page: of its blocks of `sh`, and those of our own tool, the broker's and the store's that stand in a sentence. A
+/// sentence may leave something out, `countersign …`: that is no command.
 pub(super) fn printed(page: &str) -> Vec<(String, Vec<String>)> {
     let text = read(page).replace("\\\n", " ");
     let mut lines = Vec::new();
@@ -151,9 +159,13 @@ pub(super) fn printed(page: &str) -> Vec<(String, Vec<String>)> {
             .or_else(|| part.strip_prefix("sh\n"))
         {
             Some(block) if place % 2 == 1 => {
-                // What leaves something out is no command.
-                let block = block.lines().map(str::trim).filter(|line| !line.contains('…'));
-                lines.extend(block.map(str::to_owned));
+                for line in block.lines().map(str::trim) {
+                    assert!(
+                        !line.contains('…'),
+                        "{page}: what leaves something out cannot be typed: {line}"
+                    );
+                    lines.push(line.to_owned());
+                }
             }
             _ if place % 2 == 1 => {}
             _ => rest.push_str(part),
@@ -162,7 +174,7 @@ pub(super) fn printed(page: &str) -> Vec<(String, Vec<String>)> {
     let said = rest.replace('\n', " ");
     let said = said.split('`').skip(1).step_by(2);
     lines.extend(
-        said.filter(|code| code.starts_with("countersign ") && !code.contains('…'))
+        said.filter(|code| READ_IN_SENTENCES.iter().any(|program| code.starts_with(program)) && !code.contains('…'))
             .map(str::to_owned),
     );
     let each = |line: String| {
@@ -176,6 +188,8 @@ pub(super) fn printed(page: &str) -> Vec<(String, Vec<String>)> {
 
 struct Reader {
     stack: Stack,
+    /// For what is changed there.
+    store: Store,
     folder: Folder,
     token: String,
 }
@@ -231,6 +245,41 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// Why this is no command of RabbitMQ's tools; none if it is one.
+    async fn fault_at_the_broker(&self, tool: &str, arguments: &[String]) -> Option<String> {
+        let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let command = words
+            .iter()
+            .find(|word| !word.starts_with('-'))
+            .copied()
+            .unwrap_or_default();
+        let only_reads = tool == "rabbitmq-diagnostics" || command.starts_with("list_") || command.ends_with("status");
+        let ran = match only_reads {
+            true => self.stack.broker().tool(tool, &words).await,
+            false => self.stack.broker().tool(tool, &["help", command]).await,
+        };
+        let said = [ran.stdout, ran.stderr].concat();
+        (!ran.status.success()).then(|| String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// Why this is no command of the store's; none if it is one. Of options that run for long, it is only asked whether they are known.
+    fn fault_at_the_store(&self, arguments: &[String]) -> Option<String> {
+        let mut command = Command::new("redis-cli");
+        let option = arguments.first().filter(|word| word.starts_with("--"));
+        match option {
+            Some(_) => command.arg("--help"),
+            // What the store refuses is a failure (`-e`).
+            None => command.args(["-e", "-u", &self.store.url()]).args(arguments),
+        };
+        let ran = command.stdin(Stdio::null()).output().expect("redis-cli starts");
+        let said = [ran.stdout, ran.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let is_known = option.is_none_or(|option| said.split_whitespace().any(|word| word == option));
+        (!ran.status.success() || !is_known).then_some(said)
+    }
+}
+
 fn services() -> Vec<String> {
     let compose: Value = serde_saphyr::from_str(&read("docker-compose.yml")).expect("YAML");
     compose["services"]
@@ -245,11 +294,14 @@ fn services() -> Vec<String> {
 async fn every_command_that_a_page_prints_is_one() {
     let reader = Reader {
         stack: Stack::start().await,
+        store: Store::start().await,
         folder: Folder::new("printed"),
         token: token_for("alice").mint(),
     };
+    // Whom a page gives another password.
+    reader.store.command(&["ACL", "SETUSER", "worker", "on", ">OLD"]).await;
     std::fs::write(reader.folder.join("made"), "").expect("a file");
-    let (mut ours, mut wrong) = (0, Vec::new());
+    let (mut ours, mut wrong, mut run) = (0, Vec::new(), BTreeMap::new());
     for page in pages() {
         let text = read(&page);
         for (line, words) in printed(&page) {
@@ -263,8 +315,15 @@ async fn every_command_that_a_page_prints_is_one() {
                         .all(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
                     reader.fault(program, arguments, are_names && text.contains(&format!("`{line}`")))
                 }
-                // A store of its own, for what it is told there.
-                "redis-cli" => None,
+                // Each takes a second, and pages print some of them often.
+                "rabbitmqctl" | "rabbitmq-diagnostics" | "rabbitmq-upgrade" => {
+                    if !run.contains_key(&words) {
+                        let fault = reader.fault_at_the_broker(program, arguments).await;
+                        run.insert(words.clone(), fault);
+                    }
+                    run[&words].clone()
+                }
+                "redis-cli" => reader.fault_at_the_store(arguments),
                 script if script.ends_with("/run") => {
                     let folder = Path::new(&page).parent().unwrap_or(Path::new(""));
                     let exists = [root().join(script), root().join(folder).join(script)]
@@ -294,6 +353,7 @@ async fn every_command_that_a_page_prints_is_one() {
         ours > 60,
         "only {ours} commands of ours were found: the claim has gone blind"
     );
+    assert!(run.len() > 10, "only {run:?} were found: the claim has gone blind");
 }
 
 #[test]
@@ -312,6 +372,35 @@ fn every_section_of_the_runbook_says_what_it_means_what_to_type_what_to_do_and_h
         seen += 1;
     }
     assert!(seen > 35, "only {seen} sections were found: the claim has gone blind");
+}
+
+/// What only filters what another program says.
+const FILTERS: [&str; 3] = ["grep", "head", "sort"];
+
+#[test]
+fn the_runbook_says_of_each_program_how_it_is_typed_in_compose_and_in_kubernetes() {
+    let runbook = read("docs/runbook.md");
+    let table = runbook.split("## How commands are typed").nth(1).expect("the section");
+    let table = table.split("\n## ").next().unwrap_or_default();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.split(" | ").collect())
+        .collect();
+    let mut seen = BTreeSet::new();
+    for (line, words) in printed("docs/runbook.md") {
+        let program = words[0].clone();
+        let begins = format!("`{program}");
+        let has_a_row = rows.iter().any(|row| {
+            row.len() == 3 && (row[0].contains(&format!("{begins} ")) || row[0].contains(&format!("{begins}`")))
+        });
+        assert!(
+            has_a_row || FILTERS.contains(&program.as_str()),
+            "no row for {program}: {line}"
+        );
+        seen.insert(program);
+    }
+    assert!(seen.len() > 12, "only {seen:?} were found: the claim has gone blind");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
     net::{Ipv4Addr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    process::Command,
+    process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -261,14 +261,7 @@ impl Broker {
     /// # Panics
     /// If it fails.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
-        let output = tokio::process::Command::new(program("rabbitmqctl"))
-            .args(["-n", &self.seat.name])
-            .args(arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .kill_on_drop(true)
-            .output()
-            .await
-            .expect("rabbitmqctl starts");
+        let output = self.tool("rabbitmqctl", arguments).await;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(
@@ -276,6 +269,21 @@ impl Broker {
             "rabbitmqctl {arguments:?} fails: {printed}{complaint}"
         );
         printed
+    }
+
+    /// Runs one of RabbitMQ's tools (`rabbitmqctl`, `rabbitmq-diagnostics`, …) for this node, and waits for its end.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn tool(&self, name: &str, arguments: &[&str]) -> Output {
+        let mut command = tokio::process::Command::new(program(name));
+        command
+            .args(["-n", &self.seat.name])
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command.output().await.expect("it starts")
     }
 
     pub(crate) async fn launch(&self) {

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::servers::openid::skip;
+use crate::skip::skip;
 
 /// Keys that it made, and what it signed with them.
 #[derive(Debug, Deserialize)]

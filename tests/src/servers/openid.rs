@@ -3,8 +3,7 @@
 
 use std::{
     env, fs,
-    fs::{File, OpenOptions},
-    io::Write as _,
+    fs::File,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,6 +13,7 @@ use serde_json::Value;
 use crate::nodes::process::Process;
 use crate::nodes::watchdog::Folder;
 use crate::servers::http;
+use crate::skip::skip;
 use crate::wait::{Span, eventually};
 
 /// The oldest Node that its packages run on.
@@ -133,16 +133,6 @@ fn install() -> Result<(), &'static str> {
     match npm.args(["--loglevel=error"]).current_dir(home()).status() {
         Ok(status) if status.success() => Ok(()),
         _ => Err("its packages cannot be fetched from the npm registry"),
-    }
-}
-
-/// `SKIPPED_TO` names the file in which `.ci/run` gathers what was not checked.
-pub(super) fn skip(what: &str, reason: &str) {
-    println!("{what}: SKIPPED: {reason}");
-    if let Some(path) = env::var_os("SKIPPED_TO") {
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        let mut file = file.expect("the file of what is skipped");
-        writeln!(file, "{what}: {reason}").expect("it can be written");
     }
 }
 

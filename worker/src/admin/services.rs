@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use metrics::gauge;
 use shared::bus::rabbitmq::RabbitmqBus;
+use shared::bus::topology::{Queue, QueueKind, Topology};
 use shared::bus::{Bus, Link};
 use shared::credentials::{Credentials, Keeping, Register};
 use shared::service::admin::{Admin, AdminError, CheckHandle, Console, Readiness, watch_broker};
@@ -28,20 +29,6 @@ const PING_PERIOD: Duration = Duration::from_secs(1);
 
 /// How often the queues are looked at: as often as Prometheus asks us.
 const QUEUES_PERIOD: Duration = Duration::from_secs(15);
-
-/// The queues that all workers share, by what follows the namespace in their names.
-const QUEUES: [&str; 10] = [
-    "messages",
-    "retry",
-    "failed",
-    "injected",
-    "injected.retry",
-    "injected.failed",
-    "dead",
-    "undelivered",
-    "pushes",
-    "revocations",
-];
 
 /// How long the broker may take over the end of its connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -180,12 +167,15 @@ async fn watch_store(check: CheckHandle, store: Arc<dyn Store>) {
     }
 }
 
-/// By what the metric calls each, and its name.
-pub(crate) fn watched(namespace: &str, message_shards: u16) -> Vec<(String, String)> {
-    let shards = (1..message_shards).map(|shard| format!("messages.{shard}"));
-    let all = QUEUES.map(str::to_owned).into_iter().chain(shards);
-    all.map(|queue| (queue.clone(), format!("{namespace}.{queue}")))
-        .collect()
+/// The queues that all workers share, of those that this one declares: what the metric calls each, and its name. A queue
+/// of one process expires after it.
+pub(crate) fn watched(namespace: &str, declared: &Topology) -> Vec<(String, String)> {
+    let is_shared = |queue: &&Queue| matches!(&queue.kind, QueueKind::Quorum(limits) if limits.expires.is_none());
+    let labelled = |queue: &Queue| {
+        let label = queue.name.strip_prefix(namespace)?.strip_prefix('.')?;
+        Some((label.to_owned(), queue.name.clone()))
+    };
+    declared.queues.iter().filter(is_shared).filter_map(labelled).collect()
 }
 
 /// Tells how many AMQP messages wait in each queue: in `countersign.messages` for workers, in `countersign.dead` for people.
@@ -221,17 +211,54 @@ async fn watch_keys(check: CheckHandle, mut health: watch::Receiver<KeyHealth>) 
 mod tests {
     use std::collections::BTreeSet;
 
-    use shared::bus::topology::Names;
+    use shared::bus::rabbitmq::Access;
+    use shared::service::config;
 
     use super::*;
+    use crate::app::start::rabbitmq;
+    use crate::handler::builtin::Application;
+
+    /// The labels of the queues that a worker with these settings watches.
+    fn labels(settings: &[(&str, &str)]) -> BTreeSet<String> {
+        let needed = [("jwt-keys", "/k"), ("jwt-issuer", "https://a"), ("jwt-audience", "app")];
+        let pairs = needed.into_iter().chain(settings.iter().copied());
+        let config = config::from_pairs::<WorkerConfig>(pairs).expect("settings");
+        let access = Access::load(&config.broker, &mut Credentials::new(&Register::default())).expect("no files");
+        let topology = rabbitmq(&config, access, &Application::Amqp(1)).topology;
+        watched("countersign", &topology)
+            .into_iter()
+            .map(|(label, name)| {
+                assert_eq!(name, format!("countersign.{label}"));
+                label
+            })
+            .collect()
+    }
 
     #[test]
     fn every_queue_that_all_workers_share_is_watched() {
-        let names = Names::new("test");
-        let shards = names.message_shards(3).skip(1);
-        let shared = names.common().queues.into_iter().chain(names.retries(5)).chain(shards);
-        let shared: BTreeSet<_> = shared.map(|queue| queue.name).collect();
-        let watched: BTreeSet<_> = watched("test", 3).into_iter().map(|(_, name)| name).collect();
-        assert_eq!(watched, shared);
+        let always = [
+            "messages",
+            "retry",
+            "failed",
+            "injected",
+            "injected.retry",
+            "injected.failed",
+            "dead",
+            "undelivered",
+            "pushes",
+            "revocations",
+            "rejected",
+        ];
+        let always: BTreeSet<_> = always.map(str::to_owned).into();
+        assert_eq!(labels(&[]), always);
+        let settings = [
+            ("message-shards", "3"),
+            ("push-shards", "2"),
+            ("connection-events", "on"),
+        ];
+        let by_setting = ["messages.1", "messages.2", "push.0", "push.1", "open"];
+        let by_setting: BTreeSet<_> = by_setting.map(str::to_owned).into();
+        let more: BTreeSet<_> = labels(&settings).difference(&always).cloned().collect();
+        assert_eq!(more, by_setting);
     }
 }

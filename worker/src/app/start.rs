@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use shared::bus::rabbitmq::{Access, RabbitmqBus, RabbitmqConfig};
+use shared::bus::rabbitmq::{Access, RabbitmqConfig};
 use shared::bus::topology::Names;
 use shared::credentials::{CredentialError, Credentials, Register};
 use shared::service::admin::AdminError;
@@ -237,8 +237,8 @@ pub(crate) fn sealing(config: &WorkerConfig, credentials: &mut Credentials) -> R
     })
 }
 
-/// The broker, which may be away.
-pub(crate) fn bus(config: &WorkerConfig, access: Access, application: &Application) -> RabbitmqBus {
+/// How the broker is reached, and what is declared there.
+pub(crate) fn rabbitmq(config: &WorkerConfig, access: Access, application: &Application) -> RabbitmqConfig {
     let mut rabbitmq = RabbitmqConfig::of_program("worker", &config.broker, access);
     let names = Names::new(config.broker.namespace.as_str());
     // A message may be moved there, and an application answer, as soon as there is a connection.
@@ -250,7 +250,7 @@ pub(crate) fn bus(config: &WorkerConfig, access: Access, application: &Applicati
         rabbitmq.topology.queues.extend(shards);
     }
     rabbitmq.topology.queues.extend(needed.queues);
-    RabbitmqBus::new(rabbitmq)
+    rabbitmq
 }
 
 const fn algorithm(name: JwtAlgorithm) -> Algorithm {

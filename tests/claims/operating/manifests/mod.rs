@@ -256,6 +256,76 @@ fn the_scaler_looks_at_the_queue_in_which_messages_wait() {
     );
 }
 
+/// The operations of each JSON patch of a component, and what they are for.
+fn patches(component: &str) -> Vec<(Value, Value)> {
+    let kustomization = kustomization(&format!("components/{component}"));
+    let patches = kustomization["patches"].as_array().expect("patches");
+    let operations = |patch: &Value| serde_saphyr::from_str(patch["patch"].as_str().expect("a patch")).expect("YAML");
+    patches
+        .iter()
+        .map(|patch| (patch["target"].clone(), operations(patch)))
+        .collect()
+}
+
+#[test]
+fn the_scaler_looks_at_every_shard_of_messages_where_there_are_several() {
+    let scaler = &of_kind("ScaledObject")[0];
+    let names = Names::new(default_of::<WorkerConfig>("namespace"));
+    let [(target, added)] = &patches("keda-message-shards")[..] else {
+        panic!("one patch")
+    };
+    assert_eq!(
+        *target,
+        json!({"kind": "ScaledObject", "name": scaler["metadata"]["name"]})
+    );
+    let added = added.as_array().expect("operations");
+    assert!(
+        added
+            .iter()
+            .all(|one| one["op"] == "add" && one["path"] == "/spec/triggers/-")
+    );
+    let shards = names
+        .message_shards(u16::try_from(added.len()).expect("few") + 1)
+        .skip(1);
+    for (one, queue) in added.iter().zip(shards) {
+        let mut like = scaler["spec"]["triggers"][0].clone();
+        like["metadata"]["queueName"] = json!(queue.name);
+        assert_eq!(one["value"], like);
+    }
+    assert!(added.len() >= 2);
+}
+
+#[test]
+fn the_namespace_of_the_gateway_is_let_in_to_the_terminators() {
+    let policies = of_kind("NetworkPolicy");
+    let terminator = policies
+        .iter()
+        .find(|policy| policy["metadata"]["name"] == "terminator");
+    let mut terminator = terminator.expect("its policy").clone();
+    let [(target, changed)] = &patches("gateway")[..] else {
+        panic!("one patch")
+    };
+    assert_eq!(*target, json!({"kind": "NetworkPolicy", "name": "terminator"}));
+    for one in changed.as_array().expect("operations") {
+        let place = terminator
+            .pointer_mut(one["path"].as_str().expect("a path"))
+            .expect("a place that is there");
+        match one["op"].as_str() {
+            Some("test") => assert_eq!(*place, one["value"]),
+            Some("replace") => *place = one["value"].clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+    let rules = terminator["spec"]["ingress"].as_array().expect("rules");
+    let clients = rules
+        .iter()
+        .find(|rule| rule["ports"][0]["port"] == "ws")
+        .expect("clients");
+    let gateway = &of_kind("HTTPRoute")[0]["spec"]["parentRefs"][0]["namespace"];
+    let labels = &clients["from"][0]["namespaceSelector"]["matchLabels"];
+    assert_eq!(labels["kubernetes.io/metadata.name"], *gateway);
+}
+
 #[test]
 fn every_pod_is_scraped_under_the_job_by_which_the_alerts_go() {
     let jobs: Vec<_> = of_kind("PodMonitor")

@@ -69,28 +69,32 @@ fn pages_for_the_night_print_ports_that_something_listens_on() {
 #[test]
 fn the_runbook_says_how_its_commands_are_typed_in_compose() {
     let runbook = read("docs/runbook.md");
-    let row = runbook
-        .lines()
-        .find(|line| line.starts_with("| compose |"))
-        .expect("a row");
+    let rows = runbook.lines().filter(|line| line.starts_with("| `"));
+    let in_compose: Vec<_> = rows.filter_map(|row| row.split(" | ").nth(1)).collect();
+    assert!(in_compose.len() > 10, "{in_compose:?}");
+    let says = |text: &str| in_compose.iter().any(|cell| cell.contains(text));
     for (service, port) in [
         ("terminator", port_of::<TerminatorConfig>("admin-listen")),
         ("worker", port_of::<WorkerConfig>("admin-listen")),
     ] {
         let (first, last) = outside(service, port);
-        assert!(
-            row.contains(&format!("{first} to {last}")),
-            "{service}: {first} to {last}"
-        );
+        assert!(says(&format!("{first} to {last}")), "{service}: {first} to {last}");
     }
     // The store has a password, which its health check knows how to take.
     let check = compose()["services"]["store"]["healthcheck"]["test"][3].clone();
     let check = check.as_str().expect("a command").replace("$$", "$");
     let command = check.strip_suffix(" ping").expect("it asks for a pong");
     assert!(
-        row.contains(&format!("docker compose exec store sh -c '{command} …'")),
+        says(&format!("docker compose exec store sh -c '{command} …'")),
         "{command}"
     );
+    let services = compose()["services"].as_object().expect("services").clone();
+    for cell in &in_compose {
+        for rest in cell.split(" exec ").skip(1) {
+            let service = rest.split(' ').next().unwrap_or_default();
+            assert!(services.contains_key(service), "there is no {service}: {cell}");
+        }
+    }
 }
 
 #[test]
