@@ -363,6 +363,17 @@ async fn an_answer_that_the_broker_does_not_take_is_told_to_who_asked_and_costs_
     client.authenticate(&token).await;
     let asked = large_and_small(&mut client).await;
     large_is_refused(&mut client, asked).await;
+    // What the broker has said of its limit is believed: no other costs a channel, on which others' replies are under way.
+    for _ in 0..5 {
+        let asked = large_and_small(&mut client).await;
+        large_is_refused(&mut client, asked).await;
+    }
+    let closed = |line: &&Value| line.to_string().contains("a message closes its channel");
+    assert_eq!(
+        stack.workers()[0].log().iter().filter(closed).count(),
+        0,
+        "not even the first twice"
+    );
     // And what was held comes to an end, too.
     let mut client = stack.client().await;
     let asked = large_and_small(&mut client).await;

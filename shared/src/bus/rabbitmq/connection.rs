@@ -1,6 +1,6 @@
 //! One connection to the broker, made anew for ever.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -92,6 +92,8 @@ pub(super) struct Generation {
     unreadable: AtomicBool,
     /// What ended it was no message.
     outage: AtomicBool,
+    /// How many bytes a body may have, as far as the broker has said so.
+    pub(super) max_body: AtomicUsize,
     node: usize,
     nodes: Nodes,
     since: Instant,
@@ -328,6 +330,7 @@ impl Supervisor {
                 careful: careful.into(),
                 unreadable: false.into(),
                 outage: false.into(),
+                max_body: usize::MAX.into(),
                 node,
                 nodes: self.nodes.clone(),
                 since: Instant::now(),

@@ -5,6 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
@@ -35,6 +36,14 @@ pub(super) struct Sending {
 }
 
 impl Sending {
+    /// What the broker has said it will not take costs no other publication its channel.
+    pub(super) fn fits(&self, max_body: usize) -> Result<(), PublishError> {
+        match self.message.body.len() <= max_body {
+            true => Ok(()),
+            false => Err(PublishError::Malformed),
+        }
+    }
+
     pub(super) async fn on(self, channel: &Channel, room: usize) -> Result<lapin::Result<Confirmation>, PublishError> {
         let properties = to_amqp(&self.message.properties, &self.name, room)?;
         let (exchange, key) = (short(&self.route.exchange)?, short(&self.route.key)?);
@@ -68,6 +77,23 @@ impl Loss {
             _ => Self::Connection,
         }
     }
+}
+
+/// How many bytes a body may have, if that is why the broker has closed a channel. RabbitMQ names its `max_message_size` last.
+fn told_max_body(error: &lapin::Error) -> Option<usize> {
+    let lapin::ErrorKind::ProtocolError(error) = error.kind() else {
+        return None;
+    };
+    if !matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)) {
+        return None;
+    }
+    let (_, limit) = error
+        .get_message()
+        .as_str()
+        .split_once("message size ")?
+        .1
+        .rsplit_once(" max size ")?;
+    limit.trim().parse().ok()
 }
 
 /// The publications that are not settled, in the order of their submission.
@@ -190,7 +216,12 @@ impl Pending {
     ///
     /// # Errors
     /// If the channel is no good any more.
-    pub(super) fn settle(&mut self, settled: Vec<Sent>, refusals: &mut Refusals) -> Result<(), Loss> {
+    pub(super) fn settle(
+        &mut self,
+        settled: Vec<Sent>,
+        refusals: &mut Refusals,
+        max_body: &AtomicUsize,
+    ) -> Result<(), Loss> {
         let mut good = Ok(());
         let mut outcomes = Vec::with_capacity(settled.len());
         let mut returned = HashSet::new();
@@ -205,6 +236,9 @@ impl Pending {
                     if acked { Ok(()) } else { Err(PublishError::Refused) }
                 }
                 Ok(Err(error)) => {
+                    if let Some(most) = told_max_body(&error) {
+                        max_body.fetch_min(most, Ordering::Relaxed);
+                    }
                     good = Err(Loss::by(&error));
                     continue;
                 }

@@ -162,15 +162,14 @@ impl PublishTask {
                 loss: Loss::Connection,
             };
         };
-        let room = room_for_headers(generation);
-        self.room.store(room, Ordering::Relaxed);
+        self.room.store(room_for_headers(generation), Ordering::Relaxed);
         self.refusals.reopened();
         let mut in_flight = FuturesUnordered::new();
         let mut alone = None;
         if self.suspicion.one_by_one() {
             self.pending.take_apart(&self.packer);
             alone = self.pending.next_from(0).map(|(id, sending)| {
-                in_flight.push(send(&channel, room, id, sending));
+                in_flight.push(send(&channel, generation, id, sending));
                 id
             });
             if alone.is_none() {
@@ -178,7 +177,7 @@ impl PublishTask {
             }
         } else {
             for (id, sending) in self.pending.all() {
-                in_flight.push(send(&channel, room, id, sending));
+                in_flight.push(send(&channel, generation, id, sending));
             }
         }
         let lost = |pending: &Pending, alone: Option<u64>, loss| {
@@ -222,13 +221,13 @@ impl PublishTask {
                 }
                 Some(first) = in_flight.next() => {
                     let settled = gather(first, &mut in_flight);
-                    if let Err(loss) = self.pending.settle(settled, &mut self.refusals) {
+                    if let Err(loss) = self.pending.settle(settled, &mut self.refusals, &generation.max_body) {
                         return lost(&self.pending, alone, loss);
                     }
                     for (id, sending) in self.accept_apart() {
                         sent = Instant::now();
                         if !self.suspicion.one_by_one() {
-                            in_flight.push(send(&channel, room, id, sending));
+                            in_flight.push(send(&channel, generation, id, sending));
                         }
                     }
                     if self.pending.has_missed() {
@@ -240,7 +239,7 @@ impl PublishTask {
                     if let Some(id) = alone.take() {
                         sent = heard;
                         alone = self.pending.next_from(id + 1).map(|(id, sending)| {
-                            in_flight.push(send(&channel, room, id, sending));
+                            in_flight.push(send(&channel, generation, id, sending));
                             id
                         });
                         if alone.is_none() {
@@ -257,7 +256,7 @@ impl PublishTask {
                         sent = Instant::now();
                         self.packer.pack(&mut burst, |publication| {
                             let (id, sending) = self.pending.accept(publication);
-                            in_flight.push(send(&channel, room, id, sending));
+                            in_flight.push(send(&channel, generation, id, sending));
                         });
                     }
                 }
@@ -343,8 +342,11 @@ async fn open(generation: &Generation) -> lapin::Result<Channel> {
 
 /// Publishes and waits for the confirm. Its first poll hands the frames to lapin, so the order of first polls is the
 /// order on the wire.
-async fn send(channel: &Channel, room: usize, id: u64, sending: Sending) -> Sent {
-    let result = sending.on(channel, room).await;
+async fn send(channel: &Channel, generation: &Generation, id: u64, sending: Sending) -> Sent {
+    let result = match sending.fits(generation.max_body.load(Ordering::Relaxed)) {
+        Ok(()) => sending.on(channel, room_for_headers(generation)).await,
+        Err(error) => Err(error),
+    };
     Sent { id, result }
 }
 
