@@ -7,6 +7,7 @@ mod key_entry;
 mod policies;
 mod public_types;
 mod required_scopes;
+mod store_files;
 mod store_url;
 
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMo
 use shared::wire::grant::Policy;
 
 use crate::auth::identity::{Issuer, TENANT};
-use crate::store::{OnConnectionLimit, StoreFiles};
+use crate::store::OnConnectionLimit;
 use crate::token::{ClaimPath, Discovery, Other, Reach, RequiredClaim, TokenType, UrlError};
 
 pub use api_scope::ApiScope;
@@ -29,6 +30,7 @@ pub use policies::Policies;
 pub use public_types::PublicTypes;
 pub use required_scopes::{Reading, RequiredScopes};
 pub(crate) use required_scopes::{has as has_scope, scopes_in};
+pub use store_files::StoreFiles;
 pub use store_url::{StoreForm, StoreUrl};
 
 shared::settings! {

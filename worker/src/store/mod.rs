@@ -47,7 +47,7 @@ pub use self::limits::{Admission, ConnectionLimit, LimitStore, OnConnectionLimit
 pub use self::mailbox::{Mailbox, WriteStore};
 pub use self::memory::{MemoryStore, Snapshot};
 pub use self::recorded_state::{Proved, RecordedState};
-pub use self::redis::{Access, COMMANDS, RedisStore, StoreFiles};
+pub use self::redis::{Access, COMMANDS, RedisStore};
 pub use self::revocation::{Kept, RevocationStore};
 pub use self::traced::Traced;
 
