@@ -42,7 +42,7 @@ shared::choice! {
 /// How many connections an identity may have at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimit {
-    /// So many.
+    /// The number of connections.
     pub most: u64,
     /// What happens to one more.
     pub on_more: OnConnectionLimit,

@@ -282,7 +282,7 @@ impl ClientLimits {
 /// `auth.required`: a fresh token is wanted, and what is held waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct AuthRequired {
-    /// Why.
+    /// Why a fresh token is wanted.
     pub reason: Reason,
     /// Milliseconds until the connection's authentication expires, if it has not; else until what is held first is given
     /// up.
