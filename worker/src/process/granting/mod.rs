@@ -1,5 +1,8 @@
 //! What a connection has by a token, and how it logs out.
 
+pub(super) mod early;
+pub(super) mod limits;
+
 use bytes::Bytes;
 use shared::bus::PublishError;
 use shared::wire::envelope::{Change, Command, ForwardedMessage};
@@ -9,10 +12,9 @@ use shared::wire::protocol::{AuthBody, ErrorBody, ErrorCode};
 use shared::wire::tag::{IdentityTag, ResumeSecret};
 use tracing::debug;
 
-use super::answer;
+use self::limits::Ungranted;
 use super::concluding::MessageContext;
-use super::limits::Ungranted;
-use super::{Conclusion, Pipeline};
+use super::{Conclusion, Pipeline, answer};
 use crate::admin::event::Event;
 use crate::admin::metrics::Outcome;
 use crate::auth::decision::unavailable;
