@@ -32,6 +32,9 @@ const MUST_NOT_USE: [(&str, &[&str]); 3] = [
 /// The most entries of a folder of code.
 const MOST_ENTRIES: usize = 16;
 
+/// The most types of one name in a crate. It may only shrink.
+const MOST_OF_A_NAME: usize = 3;
+
 /// Which files a file takes something from, by their module paths.
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
@@ -275,6 +278,54 @@ fn no_files_of_a_crate_take_from_each_other_in_a_circle() {
         found.extend(rings.map(|ring| format!("{name}:\n{}", shown(&ring, &edges))));
     }
     assert!(found.is_empty(), "rings of files in\n{}", found.join("\n\n"));
+}
+
+/// The names of the types that a file declares.
+fn declared(text: &str) -> Vec<String> {
+    let code = code(text);
+    let types = code.lines().filter_map(|line| {
+        let line = line.trim_start();
+        let (_, rest) = line
+            .split_once("pub(")
+            .and_then(|(_, rest)| rest.split_once(") "))
+            .unwrap_or(("", line));
+        let line = rest.strip_prefix("pub ").unwrap_or(rest);
+        let named = ["struct ", "enum ", "trait ", "union "];
+        let rest = named.into_iter().find_map(|word| line.strip_prefix(word))?;
+        rest.split(|letter| !belongs_to_a_name(letter)).next()
+    });
+    types.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_name_stands_for_many_types_of_a_crate() {
+    let text = "pub struct A;\n    pub(in crate::b) enum B {\nstruct C<'a>(u8);\n// enum D\nlet enumerated = 1;";
+    assert_eq!(declared(text), ["A", "B", "C"]);
+    let mut crowded = Vec::new();
+    for (name, _) in CRATES {
+        let mut files = Vec::new();
+        rust_files(&root().join(name).join("src"), &mut files);
+        let mut places = BTreeMap::<_, Vec<_>>::new();
+        for file in files {
+            if file.iter().any(|part| part == "tests" || part == "tests.rs") {
+                continue;
+            }
+            for declared in declared(&fs::read_to_string(&file).unwrap()) {
+                places.entry(declared).or_default().push(file.display().to_string());
+            }
+        }
+        places.retain(|_, places| places.len() > MOST_OF_A_NAME);
+        crowded.extend(
+            places
+                .into_iter()
+                .map(|(ty, places)| format!("{name}: {ty} in {}", places.join(", "))),
+        );
+    }
+    assert!(
+        crowded.is_empty(),
+        "too many types of one name:\n{}",
+        crowded.join("\n")
+    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::handling::Coming;
 use super::run::turn;
 use super::{Conclusion, Pipeline};
 use crate::admin::event::Event;
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::auth::decision::{Decision, decide};
 use crate::auth::identity::Identity;
 use crate::auth::snapshot::Authenticated;
@@ -167,7 +167,7 @@ impl Pipeline {
             }
             // The connection has a newer one already, by which it lives on.
             Decision::Authenticate { renews: false, .. } => {
-                Conclusion::of(Outcome::Authenticated, answer::auth_ok(asked.id(), None))
+                Conclusion::of(MessageOutcome::Authenticated, answer::auth_ok(asked.id(), None))
             }
             Decision::Forget => Box::pin(self.log_out(&asked, forwarded)).await?,
             Decision::Again => Box::pin(self.send_back(&asked, forwarded, as_it_came, None)).await,
@@ -315,7 +315,7 @@ impl Pipeline {
 
 /// A message that goes back to its terminator, which sends it again.
 pub(super) fn sent_back(body: &Bytes) -> Conclusion {
-    let mut again = Conclusion::of(Outcome::Again, body.clone());
+    let mut again = Conclusion::of(MessageOutcome::Again, body.clone());
     again.answer.verdict = Verdict::Again;
     again
 }

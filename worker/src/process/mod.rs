@@ -56,7 +56,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::admin::event::Event;
-use crate::admin::metrics::{Metrics, Outcome};
+use crate::admin::metrics::{MessageOutcome, Metrics};
 use crate::admin::observer::{Decided, Observer};
 use crate::auth::recorded::AuthStateRecorder;
 use crate::auth::snapshot::{Authenticated, Terms};
@@ -133,7 +133,7 @@ pub(crate) struct Rules {
 
 /// What a delivery has come to.
 struct Conclusion {
-    outcome: Outcome,
+    outcome: MessageOutcome,
     /// At least one.
     bodies: Vec<Bytes>,
     /// What is said around them.
@@ -148,7 +148,7 @@ struct Conclusion {
 
 impl Conclusion {
     /// One answer and no more to say.
-    fn of(outcome: Outcome, body: Bytes) -> Self {
+    fn of(outcome: MessageOutcome, body: Bytes) -> Self {
         Self {
             outcome,
             bodies: vec![body],
@@ -165,7 +165,7 @@ impl Conclusion {
         Self {
             refused: Some(refusal.code),
             why: Some(refusal.message.clone()),
-            ..Self::of(Outcome::Error(refusal.code), answer::error(id, &refusal, None))
+            ..Self::of(MessageOutcome::Error(refusal.code), answer::error(id, &refusal, None))
         }
     }
 
@@ -231,7 +231,7 @@ impl Pipeline {
     }
 
     /// A message has come to this.
-    fn ended(&self, span: &Span, outcome: Outcome) {
+    fn ended(&self, span: &Span, outcome: MessageOutcome) {
         trace::ended(span, outcome);
         self.metrics.ended(outcome);
     }
@@ -244,12 +244,12 @@ impl Pipeline {
         drop(delivery);
     }
 
-    async fn bring_to_its_end(&self, delivery: &Delivery, origin: &Origin) -> Result<Outcome, PublishError> {
+    async fn bring_to_its_end(&self, delivery: &Delivery, origin: &Origin) -> Result<MessageOutcome, PublishError> {
         let forwarded = origin.forwarded();
         let mut conclusion = match forwarded.map(|forwarded| (forwarded, forwarded.notice)) {
             Some((forwarded, MessageKind::Closed { code })) => {
                 self.close(forwarded, code).await;
-                return Ok(Outcome::Closed);
+                return Ok(MessageOutcome::Closed);
             }
             Some((forwarded, MessageKind::Announced)) => return self.announced(forwarded).await,
             Some((_, MessageKind::Back)) => return self.tell_all_revocations(&delivery.message.properties).await,
@@ -272,15 +272,15 @@ impl Pipeline {
         delivery: &Delivery,
         origin: &Origin,
         conclusion: &mut Conclusion,
-    ) -> Result<Outcome, PublishError> {
+    ) -> Result<MessageOutcome, PublishError> {
         let forwarded = origin.forwarded();
         let outcome = conclusion.outcome;
-        if outcome == Outcome::HandedOn {
+        if outcome == MessageOutcome::HandedOn {
             let route = Route::new(&self.internal, key_of(delivery));
             self.publisher.publish(route, delivery.message.clone()).await?;
             return Ok(outcome);
         }
-        if let Outcome::Error(code) = outcome {
+        if let MessageOutcome::Error(code) = outcome {
             let why = conclusion.why.as_deref().unwrap_or_default();
             let identity = forwarded.and_then(|forwarded| Authenticated::of(&forwarded.snapshot));
             self.audit_refusal(

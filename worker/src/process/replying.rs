@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{Conclusion, Pipeline, answer};
 use crate::admin::event::Event;
-use crate::admin::metrics::{Lost, Outcome};
+use crate::admin::metrics::{Lost, MessageOutcome};
 use crate::message::origin::Origin;
 use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
 
@@ -80,7 +80,7 @@ impl Pipeline {
         let is_sure = origin.forwarded().is_some_and(|forwarded| !forwarded.snapshot.unsure);
         let sent_back = properties
             .header(RECEIVED_MS)
-            .filter(|_| is_sure && conclusion.outcome == Outcome::Again);
+            .filter(|_| is_sure && conclusion.outcome == MessageOutcome::Again);
         let mut messages = parts(&properties.correlation_id, origin, conclusion);
         if let (Some(forwarded), Some(first)) = (origin.forwarded(), messages.first_mut()) {
             let received = ForwardedMessage::received_ms(properties);

@@ -177,7 +177,7 @@ impl Open {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn entry(self: &Arc<Self>, place: u32, mut entry: codec::Entry) -> Delivery {
+    fn entry(self: &Arc<Self>, place: u32, mut entry: codec::BatchEntry) -> Delivery {
         self.tell(&mut entry);
         Delivery::new(
             entry.message,
@@ -193,7 +193,7 @@ impl Open {
 
     /// Has the entry say what the broker says of its batch, and nothing else in the broker's name but what it said of an
     /// earlier one.
-    fn tell(&self, entry: &mut codec::Entry) {
+    fn tell(&self, entry: &mut codec::BatchEntry) {
         let headers = &mut entry.message.properties.headers;
         if entry.deliveries == 0 {
             headers.retain(|(name, _)| ![DEATH_QUEUE, DEATH_REASON, DEATH_EXCHANGE].contains(&name.as_str()));

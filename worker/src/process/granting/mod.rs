@@ -16,7 +16,7 @@ use self::limits::Ungranted;
 use super::concluding::MessageContext;
 use super::{Conclusion, Pipeline, answer};
 use crate::admin::event::Event;
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::auth::decision::unavailable;
 use crate::auth::recorded::{Proven, Unrecorded, digest_of};
 use crate::auth::snapshot::{Principal, subject_of};
@@ -149,7 +149,7 @@ impl Pipeline {
             self.send_command(old, &Command::Replaced, Bytes::new()).await?;
         }
         let body = answer::auth_ok(asked.id(), granted.auth.as_ref());
-        let mut conclusion = Conclusion::of(Outcome::Authenticated, body);
+        let mut conclusion = Conclusion::of(MessageOutcome::Authenticated, body);
         conclusion.answer.change = Some(granted.change);
         let authenticated = Event::Authenticated { resumes };
         let decided = self.observer.decide(forwarded.message_id, asked.id(), authenticated);
@@ -209,7 +209,7 @@ impl Pipeline {
         }
         let logged_out = Event::LoggedOut { recorded };
         let decided = self.observer.decide(message_id, asked.id(), logged_out);
-        let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));
+        let mut conclusion = Conclusion::of(MessageOutcome::Forgotten, answer::auth_ok(asked.id(), None));
         conclusion.answer.change = Some(Change::Forgotten);
         Ok(conclusion.having(decided))
     }
