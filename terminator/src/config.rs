@@ -122,9 +122,9 @@ shared::settings! {
         /// down. Messages of the workers' `public-types` do not authenticate: turn this off if some clients send nothing
         /// else.
         pub auth_timeout: Option<Duration> = "15s" in "100ms"..="1h",
-        /// How long a connection may be without any answer to its messages, or `off`, while the broker is reachable. After
-        /// that its messages are lost, as when a queue was purged, and it is closed with 1011, so that its client
-        /// reconnects and asks again. Keep it longer than the workers' `handler-timeout` plus the time in the queue.
+        /// How long the oldest unanswered message of a connection may wait for its answer, or `off`, while the broker is
+        /// reachable; a message that is held waits no longer. After that it counts as lost, as when a queue was purged, and
+        /// the connection is closed with 1011, so that its client reconnects and asks again. Keep it longer than the workers' `handler-timeout` plus the time in the queue.
         pub answer_timeout: Option<Duration> = "5m" in "1s"..="24h",
         /// How long a client may send nothing, not even the answer to a ping, before its connection counts as dead. A ping
         /// is sent at half that time. Keep it below the idle timeout of every proxy in between.

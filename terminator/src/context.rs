@@ -41,7 +41,8 @@ pub(crate) struct TerminatorContext {
     pub(crate) events: Option<EventSender>,
 }
 
-/// What the session of each connection sees of what all have in common: it changes none of it.
+/// What the session of each connection sees of what all have in common. It changes nothing here but the two counts: of what is
+/// kept behind fetches, and of the names that fetches were given.
 pub(crate) struct Surroundings {
     /// By which tokens are judged.
     pub(crate) clock: WorkersClock,
@@ -51,7 +52,7 @@ pub(crate) struct Surroundings {
     pub(crate) load: TotalLoad,
     /// How much is kept behind fetches.
     behind: AtomicUsize,
-    /// How many fetches were asked for.
+    /// How many names were given to fetches.
     fetches: AtomicU64,
 }
 
@@ -68,7 +69,7 @@ pub(crate) struct ConnectionLimits {
     pub(crate) send_queue_bytes_total: usize,
     /// How long it may be no one's, from the beginning.
     pub(crate) auth_timeout: Option<Duration>,
-    /// How long it may be without any answer to what it has asked.
+    /// How long the oldest message that it has open may be without an answer.
     pub(crate) answer_timeout: Option<Duration>,
     /// How many of its messages go to one worker together, one after the other; none if they need no order.
     pub(crate) run: Option<usize>,

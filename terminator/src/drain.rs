@@ -12,9 +12,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::FAREWELL_TIMEOUT;
 use crate::broker::phase::{self, Phase};
 use crate::config::TerminatorConfig;
+
+/// How long the last words to the broker may take: acknowledgements, and which connections are gone.
+pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an operator says about it.
 #[derive(Clone, Copy, Debug)]

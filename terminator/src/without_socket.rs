@@ -12,7 +12,8 @@ use crate::accept::listener::Acceptor;
 use crate::accept::open_files::OpenFiles;
 use crate::accept::origin::AllowedOrigins;
 use crate::accept::upgrade::{self, Request};
-use crate::{Parts, Runtime, StartError, Terminator, TerminatorConfig};
+use crate::runtime::Runtime;
+use crate::{Parts, StartError, Terminator, TerminatorConfig};
 
 /// How many bytes of this are the head of a request that gets a socket. Nothing: more bytes are needed. For anyone who tries
 /// what bytes come to (`tests/fuzz`).

@@ -14,6 +14,7 @@
 //! | P10 | a failing store or key server refuses with `auth_unavailable`: it neither lets in nor logs out | here; `faults::store` |
 //! | P11 | messages of one connection are handled and answered in the order in which they were received; pushes of one publisher channel arrive in theirs | `sockets::in_order`; `pushes::delivery` (`…arrive_in_order…`) |
 //! | P12 | what was revoked never acts, whatever it was accepted by, and however long it waited | `authentication::revocation`; `authentication::authority`; `handlers::revoked_meanwhile`; `faults::vanished` |
+//! | P13 | no one's slow handler, full mailbox or silence costs another their login, renewal, messages or pushes; nothing is dropped without anyone being told | `handlers::slow_is_alone`; `pushes::no_gap` |
 //!
 //! The policies, in both strategies and both directions, are in `authentication::policies`.
 

@@ -9,8 +9,7 @@
 //! - [`process`]: one message, from its delivery to its acknowledgement.
 //! - `message`: what a client may write, where it came from, until when it is waited for; opens what terminators have sealed.
 //! - [`token`]: from the text of a JWT to a verdict; its keys, and where they come from.
-//! - [`auth`]: which identity a connection has and what it may do: the decision, pure, and the only place where an
-//!   [`identity`](auth::identity) comes into being.
+//! - [`auth`]: which [`identity`](auth::identity) a connection has and what it may do: the decision, pure.
 //! - [`store`]: what is known of each connection, shared by all workers.
 //! - [`handler`]: calls the application, when there is a place, and knows what was done with a message that came before.
 //! - `outbound`: pushes, and what is held until a connection can be written to.

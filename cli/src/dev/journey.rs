@@ -39,7 +39,7 @@ pub(crate) struct Stage {
     pub(crate) at_us: u64,
     /// Who tells it: `terminator`, `worker`, or this tool.
     pub(crate) by: &'static str,
-    /// Which stage.
+    /// The stage that the message has reached.
     pub(crate) stage: &'static str,
     /// Whose journey: `<terminator>.<connection>.<sequence>` of a message, `p:<id>` of a push, `<terminator>.<connection>`
     /// of a connection, or the name given to an injected message.

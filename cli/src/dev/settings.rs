@@ -29,7 +29,7 @@ pub(super) async fn change(
     Ok(Json(page.workers.policies().await))
 }
 
-/// Which connection.
+/// The query of a request about one connection.
 #[derive(Deserialize)]
 pub(super) struct Which {
     id: ConnectionId,

@@ -12,7 +12,7 @@ use crate::support::message::MessageArgs;
 /// One million = 1,000,000 messages: above that, `bench` is the tool.
 const MAX_COUNT: u64 = 1_000_000;
 
-/// Which messages.
+/// What is injected: one message from the arguments, or those of a file.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
     #[command(flatten)]

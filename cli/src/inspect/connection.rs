@@ -18,7 +18,7 @@ Examples:
 
 Exit status: 0 something is known of it, 1 nothing is, 2 the store could not be asked.";
 
-/// Which connection.
+/// The arguments of `inspect connection`.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectionArgs {
     /// The connection's id: logs have it, and `inspect identity` lists it.

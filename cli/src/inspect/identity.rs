@@ -23,7 +23,7 @@ Connections that have expired lately are listed, too; those of a terminator that
 
 Exit status: 0 it has connections, 1 it has none, 2 the store could not be asked.";
 
-/// Whose connections.
+/// The arguments of `inspect identity`.
 #[derive(Debug, Args)]
 pub(crate) struct IdentityArgs {
     /// The subject, exactly as in the claim `sub`.

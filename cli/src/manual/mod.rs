@@ -17,7 +17,7 @@ Examples:
   countersign man ~/.local/share/man/man1
   countersign man . && man ./worker.1";
 
-/// Where to.
+/// The arguments of `man`.
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
     /// The folder, which is made if it is not there

@@ -14,7 +14,7 @@ use crate::support::message::json;
 /// One million = 1,000,000 pushes: above that it is no longer a person who pushes.
 const MAX_COUNT: u64 = 1_000_000;
 
-/// Which payloads.
+/// What is pushed: one payload from the arguments, or those of a file.
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
     /// What to push: any JSON. Without it, and without --file, standard input is read, one payload a line.

@@ -57,7 +57,7 @@ pub(crate) enum QueuesCommand {
     Move(QueuesArgs),
 }
 
-/// Which queues.
+/// The arguments of `queues check` and `queues move`.
 #[derive(Debug, Args)]
 pub(crate) struct QueuesArgs {
     #[command(flatten)]

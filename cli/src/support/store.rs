@@ -8,8 +8,8 @@ use clap::Args;
 use shared::credentials::{Credentials, Register};
 use shared::service::clock::SystemClock;
 use shared::service::config::Value as _;
-use worker::config::StoreUrl;
-use worker::store::{self, Access, Store, StoreFiles};
+use worker::config::{StoreFiles, StoreUrl};
+use worker::store::{self, Access, Store};
 
 use super::{dev_key, human};
 use crate::files::{self, FileArg};

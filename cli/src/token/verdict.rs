@@ -14,7 +14,7 @@ use crate::support::{human, print};
 pub(super) enum Verdict {
     /// What the token proves.
     Valid {
-        /// That.
+        /// The identity and the claims, without the token.
         verified: Arc<Verified>,
         /// For how many seconds more.
         left_s: u64,

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::batch;
-
 /// A body and what stands around it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
@@ -16,7 +14,12 @@ pub struct Message {
     pub properties: Properties,
 }
 
-/// The message properties of AMQP 0-9-1 (§1.8.3.1) that are used here, in their usual sense.
+/// The media type of a batch: many messages in one.
+pub const BATCH_CONTENT_TYPE: &str = "application/vnd.countersign.batch";
+
+/// The header of a batch that cannot be read; it says why.
+pub const UNREADABLE_BATCH: &str = "unreadable-batch";
+
 /// The header that says how long a message that was delivered might have waited, in milliseconds, where its publisher had said so.
 pub const EXPIRATION: &str = "expiration";
 
@@ -26,6 +29,8 @@ pub(super) fn set_expiration(headers: &mut Vec<(String, Value)>, ms: i64) {
     headers.push((EXPIRATION.to_owned(), Value::Integer(ms)));
 }
 
+/// The message properties of AMQP 0-9-1 (§1.8.3.1) that are used here, in their usual sense.
+///
 /// Each text is at most 255 bytes; a longer one is refused at publication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
@@ -65,8 +70,7 @@ impl Message {
     /// Whether it is many in one, and can be taken apart.
     pub fn is_batch(&self) -> bool {
         let properties = &self.properties;
-        properties.content_type.as_deref() == Some(batch::CONTENT_TYPE)
-            && properties.header(batch::UNREADABLE_BATCH).is_none()
+        properties.content_type.as_deref() == Some(BATCH_CONTENT_TYPE) && properties.header(UNREADABLE_BATCH).is_none()
     }
 }
 

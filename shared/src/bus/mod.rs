@@ -16,6 +16,7 @@
 
 mod ack_batch;
 pub mod batch;
+pub(crate) mod consumer;
 pub(crate) mod delivery;
 mod direct_reply;
 pub mod memory;
@@ -43,7 +44,8 @@ pub const DEATH_EXCHANGE: &str = "x-death-exchange";
 /// §4.2.5.3), or that goes on where it should end. That is left out, and this says so.
 pub const UNREADABLE: &str = "unreadable";
 
-pub use self::delivery::{Consumer, ConsumerBackend, Delivery, Settlement};
+pub use self::consumer::{Consumer, ConsumerBackend};
+pub use self::delivery::{Delivery, Settlement};
 use self::message::set_expiration;
 pub use self::message::{EXPIRATION, Message, Properties, Value};
 pub use self::publisher::{Confirm, Publication, PublishError, Publisher, Receipt, Route, Waiting};

@@ -105,9 +105,9 @@ pub type Receipt = Box<dyn FnOnce(Result<(), PublishError>) + Send>;
 
 /// A message on its way.
 pub struct Publication {
-    /// Where to.
+    /// The exchange and routing key, and what happens if no queue is bound.
     pub route: Route,
-    /// What.
+    /// What is published.
     pub message: Message,
     /// Who wants to know.
     pub receipt: Receipt,

@@ -18,7 +18,7 @@ use super::file::{self, FileFault, shown};
 use super::register::{Entry, Register};
 use crate::service::clock::{Clock, SystemClock, Timestamp};
 use crate::service::config;
-use crate::service::lifecycle;
+use crate::service::reload::reloads;
 use crate::service::repetition::Repetitions;
 
 /// Between two looks.
@@ -102,7 +102,7 @@ impl Place {
 
 /// What was made of the content of files.
 pub struct Made<T> {
-    /// That.
+    /// What is in force from now on.
     pub value: T,
     /// Of each file, what it is, and until when it is good.
     pub kinds: Vec<(&'static str, Option<Timestamp>)>,
@@ -189,7 +189,7 @@ impl Credentials {
         if watched.is_empty() {
             return;
         }
-        let mut reloads = lifecycle::reloads();
+        let mut reloads = reloads();
         loop {
             let at_once = tokio::select! {
                 () = tokio::time::sleep(PERIOD) => false,

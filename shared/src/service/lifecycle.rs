@@ -29,14 +29,14 @@ use std::fmt::Display;
 use std::future::Future;
 use std::io;
 use std::process::ExitCode;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 
 use super::config::{self, Config, Loaded, LogFormat};
 pub use super::exit_status::{EXIT_CONFIG, EXIT_FAILURE};
+use super::reload::reload_on;
 use super::telemetry;
 
 /// How long tasks that were left behind may take to notice that the runtime ends.
@@ -177,22 +177,6 @@ fn try_threads(count: usize, stack: usize) -> io::Result<()> {
         started?.into_iter().for_each(|thread| drop(thread.join()));
         Ok(())
     })
-}
-
-/// How often this process was told to read its files again.
-static RELOADS: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
-
-/// Changes whenever this process is told to read its files again, by SIGHUP.
-pub fn reloads() -> watch::Receiver<u64> {
-    RELOADS.subscribe()
-}
-
-/// From now on SIGHUP ends nothing.
-async fn reload_on(mut hangup: Signal) {
-    while hangup.recv().await.is_some() {
-        tracing::info!(signal = "SIGHUP", "credentials are read again");
-        RELOADS.send_modify(|count| *count += 1);
-    }
 }
 
 /// The signals that ask this process to end.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod exit_status;
 pub mod lifecycle;
 pub mod refusals;
+pub mod reload;
 pub mod repetition;
 pub mod telemetry;
 pub mod trace;

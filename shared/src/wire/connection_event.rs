@@ -85,7 +85,7 @@ pub struct IdentityNames {
 /// One thing that has happened to one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionEvent {
-    /// What.
+    /// The kind of event.
     pub event: EventKind,
     /// To which connection.
     pub connection: ConnectionId,

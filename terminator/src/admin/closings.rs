@@ -18,7 +18,7 @@ const KEPT: usize = 32;
 pub struct Closing {
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Which.
+    /// The connection that ended.
     pub connection: ConnectionId,
     /// `closed` if it was we who ended it, `left` if its client did.
     pub what: &'static str,

@@ -61,7 +61,7 @@ pub enum MessageEvent {
     FetchRequested,
     /// Something is given back instead of being written.
     Bounced {
-        /// Why.
+        /// Why it could not be written.
         #[serde(serialize_with = "as_debug")]
         why: Bounced,
     },

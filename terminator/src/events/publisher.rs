@@ -211,7 +211,7 @@ impl EventPublisher {
     }
 }
 
-/// Where to.
+/// The routes by which events are published.
 struct Routes {
     open: Route,
     events: Arc<str>,

@@ -7,7 +7,7 @@
 //! ([`returned`]), a moment that has come ([`timing`]). What follows at once is an
 //! [`Effect`], which the connection's handle carries out; the rest is taken
 //! out by the connection's task: what to ask the workers
-//! ([`next_request`](Session::next_question)) and what to write ([`writing`]).
+//! ([`next_request`](Session::next_request)) and what to write ([`writing`]).
 
 pub(crate) mod acknowledging;
 pub(crate) mod auth_state;

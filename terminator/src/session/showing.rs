@@ -43,7 +43,7 @@ impl State {
 /// What is shown of a connection. Neither its token nor anything that it sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shown {
-    /// Which.
+    /// The connection's id.
     pub id: ConnectionId,
     /// How it stands.
     pub state: State,

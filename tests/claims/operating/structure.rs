@@ -32,6 +32,9 @@ const MUST_NOT_USE: [(&str, &[&str]); 3] = [
 /// The most entries of a folder of code.
 const MOST_ENTRIES: usize = 16;
 
+/// The most types of one name in a crate. It may only shrink.
+const MOST_OF_A_NAME: usize = 3;
+
 /// Which files a file takes something from, by their module paths.
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
@@ -60,13 +63,15 @@ fn module_of(source: &Path, file: &Path, root: &str) -> String {
     parts.join("::")
 }
 
-/// The leaves of a use tree: `a::{b, c::{self, d}}` has `a::b`, `a::c` and `a::c::d`.
-fn leaves(tree: &str) -> Vec<String> {
+/// The leaves of a use tree, and what each is called here: `a::{b, c::{self, d as e}}` has `a::b`, `a::c` and `a::c::d` as `e`.
+fn leaves(tree: &str) -> Vec<(String, String)> {
     let tree = tree.trim();
     let Some(open) = tree.find('{') else {
-        let path = tree.split(" as ").next().unwrap_or(tree);
-        let path: String = path.split_whitespace().collect();
-        return vec![path.trim_end_matches("::self").to_owned()];
+        let (path, alias) = tree.split_once(" as ").unzip();
+        let path: String = path.unwrap_or(tree).split_whitespace().collect();
+        let path = path.trim_end_matches("::self").to_owned();
+        let name = alias.map_or(path.rsplit("::").next().unwrap_or_default(), str::trim);
+        return vec![(name.to_owned(), path.clone())];
     };
     let inner = &tree[open + 1..tree.rfind('}').unwrap_or(tree.len())];
     let (mut depth, mut from, mut found) = (0, 0, Vec::new());
@@ -89,46 +94,114 @@ fn leaves(tree: &str) -> Vec<String> {
 
 /// The code of a file without comments and without its tests.
 fn code(text: &str) -> String {
-    let text = text.find("#[cfg(test)]\nmod tests {").map_or(text, |at| &text[..at]);
+    let text = text.find("mod tests {").map_or(text, |at| &text[..at]);
     let lines = text.lines().map(|line| line.find("//").map_or(line, |at| &line[..at]));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The paths in the crate that a file names: absolute, and without `crate`.
-fn paths(module: &str, text: &str) -> Vec<String> {
-    let code = code(text);
-    let mut found = Vec::new();
-    for head in ["crate::", "super::", "self::"] {
-        for (at, _) in code.match_indices(head) {
-            if code[..at].ends_with(|before: char| before.is_alphanumeric() || "_:".contains(before)) {
-                continue;
-            }
-            let is_use = code[..at].ends_with("use ");
-            let rest = &code[at..];
-            let end = match is_use {
-                true => rest.find(';'),
-                false => rest.find(|letter: char| !letter.is_alphanumeric() && !"_:".contains(letter)),
-            };
-            found.extend(leaves(&rest[..end.unwrap_or(rest.len())]));
-        }
-    }
-    found.into_iter().filter_map(|path| absolute(module, &path)).collect()
+fn belongs_to_a_name(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
 }
 
-fn absolute(module: &str, path: &str) -> Option<String> {
-    let mut base: Vec<&str> = module.split("::").filter(|part| !part.is_empty()).collect();
-    let mut rest = path.split("::").peekable();
-    match rest.next()? {
-        "crate" => base.clear(),
-        "self" => {}
-        _ => {
-            base.pop()?;
-            while rest.next_if_eq(&"super").is_some() {
-                base.pop()?;
-            }
+/// The names that a file imports, with the path of each as it is written there, and the other paths that it names.
+fn named(text: &str) -> (Vec<(String, String)>, BTreeSet<String>) {
+    let mut code = code(text);
+    let mut imported = Vec::new();
+    let mut from = 0;
+    while let Some(at) = code[from..].find("use ").map(|at| from + at) {
+        from = at + "use ".len();
+        let begins = at == 0 || code[..at].ends_with(['\n', ' ']);
+        // A setting that is a group is written with the same word.
+        let tree = code[from..].split(';').next().unwrap_or_default();
+        let is_tree = |letter| belongs_to_a_name(letter) || ":{},* \n".contains(letter);
+        if begins && tree.chars().all(is_tree) && !tree.contains(": ") {
+            imported.extend(leaves(tree));
+            code.replace_range(from..from + tree.len(), "");
         }
     }
-    Some(base.into_iter().chain(rest).collect::<Vec<_>>().join("::"))
+    let mut paths = BTreeSet::new();
+    for word in code.split(|letter| !belongs_to_a_name(letter) && letter != ':') {
+        let path = word.trim_end_matches(':');
+        if path.contains("::") && !path.starts_with(':') {
+            paths.insert(path.to_owned());
+        }
+    }
+    (imported, paths)
+}
+
+/// A crate's files, and what each name that a file imports stands for.
+struct Crate {
+    modules: BTreeSet<String>,
+    imported: BTreeMap<(String, String), String>,
+}
+
+impl Crate {
+    /// The files that a path leads through, as `module` names it: the one that is named, and those that it has the name from.
+    fn leads_to(&self, module: &str, path: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        self.follow(module, path, &mut BTreeSet::new(), &mut found);
+        found
+    }
+
+    /// Returns the path, absolute and without `crate`, once no import is left in it. Nothing where it leads out of the crate.
+    fn follow(
+        &self,
+        module: &str,
+        path: &str,
+        seen: &mut BTreeSet<(String, String)>,
+        found: &mut BTreeSet<String>,
+    ) -> Option<String> {
+        let mut parts = path.split("::").peekable();
+        let mut at = match *parts.peek()? {
+            "crate" => String::new(),
+            "self" | "super" => module.to_owned(),
+            first if self.knows(module, first) => module.to_owned(),
+            _ => return None,
+        };
+        for part in parts {
+            match part {
+                "crate" | "self" => continue,
+                "super" => {
+                    at = at.rsplit_once("::").map_or("", |(outer, _)| outer).to_owned();
+                    continue;
+                }
+                _ => {}
+            }
+            let inner = if at.is_empty() {
+                part.to_owned()
+            } else {
+                format!("{at}::{part}")
+            };
+            let import = (at.clone(), part.to_owned());
+            match self.imported.get(&import) {
+                Some(of) if !self.modules.contains(&inner) => {
+                    if !seen.insert(import) {
+                        return Some(at);
+                    }
+                    if at != module {
+                        found.insert(at.clone());
+                    }
+                    at = self.follow(&at, of, seen, found)?;
+                }
+                _ => at = inner,
+            }
+        }
+        let mut file = at.as_str();
+        while !self.modules.contains(file) {
+            file = file.rsplit_once("::").map_or("", |(outer, _)| outer);
+        }
+        found.insert(file.to_owned());
+        Some(at)
+    }
+
+    fn knows(&self, module: &str, name: &str) -> bool {
+        let inner = if module.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{module}::{name}")
+        };
+        self.modules.contains(&inner) || self.imported.contains_key(&(module.to_owned(), name.to_owned()))
+    }
 }
 
 fn is_within(inner: &str, outer: &str) -> bool {
@@ -136,48 +209,60 @@ fn is_within(inner: &str, outer: &str) -> bool {
 }
 
 fn edges(files: &[(String, String)]) -> Edges {
-    let modules: BTreeSet<&str> = files.iter().map(|(module, _)| module.as_str()).collect();
+    let named: Vec<_> = files.iter().map(|(module, text)| (module, named(text))).collect();
+    let imports = named.iter().flat_map(|(module, (imported, _))| {
+        imported
+            .iter()
+            .map(|(name, path)| (((*module).clone(), name.clone()), path.clone()))
+    });
+    let all = Crate {
+        modules: files.iter().map(|(module, _)| module.clone()).collect(),
+        imported: imports.collect(),
+    };
     let mut edges = Edges::new();
-    for (module, text) in files {
-        let taken = paths(module, text).into_iter().filter_map(|path| {
-            let mut path = path.as_str();
-            while !modules.contains(path) {
-                path = path.rsplit_once("::").map_or("", |(outer, _)| outer);
-            }
-            (!is_within(module, path) && !is_within(path, module)).then(|| path.to_owned())
-        });
-        edges.insert(module.clone(), taken.collect());
+    for (module, (imported, paths)) in &named {
+        let taken = imported
+            .iter()
+            .map(|(_, path)| path)
+            .chain(paths)
+            .flat_map(|path| all.leads_to(module, path));
+        let others = taken.filter(|other| !is_within(module, other) && !is_within(other, module));
+        edges.insert((*module).clone(), others.collect());
     }
     edges
 }
 
-/// A circle, if there is one: each takes something of the next, and the last of the first.
-fn circle(edges: &Edges) -> Option<Vec<String>> {
-    fn visit<'a>(at: &'a str, edges: &'a Edges, way: &mut Vec<&'a str>, done: &mut BTreeSet<&'a str>) -> bool {
-        if let Some(begin) = way.iter().position(|before| *before == at) {
-            way.drain(..begin);
-            return true;
+/// The files that lead to themselves, in rings: each file of a ring leads to each other.
+fn rings(edges: &Edges) -> Vec<BTreeSet<String>> {
+    let reached = |from: &str| {
+        let (mut open, mut reached) = (vec![from.to_owned()], BTreeSet::new());
+        while let Some(at) = open.pop() {
+            let next = edges.get(&at).into_iter().flatten();
+            open.extend(next.filter(|next| reached.insert((*next).clone())).cloned());
         }
-        if !done.insert(at) {
-            return false;
-        }
-        way.push(at);
-        if edges
-            .get(at)
-            .is_some_and(|next| next.iter().any(|next| visit(next, edges, way, done)))
-        {
-            return true;
-        }
-        way.pop();
-        false
-    }
-    let (mut way, mut done) = (Vec::new(), BTreeSet::new());
-    let found = edges.keys().any(|module| visit(module, edges, &mut way, &mut done));
-    found.then(|| way.into_iter().map(str::to_owned).collect())
+        reached
+    };
+    let reached: BTreeMap<_, _> = edges.keys().map(|from| (from.clone(), reached(from))).collect();
+    let ring = |at: &String| {
+        let others = reached[at].iter().filter(|other| reached[*other].contains(at));
+        others.cloned().collect::<BTreeSet<_>>()
+    };
+    let rings: BTreeSet<_> = reached.keys().map(ring).filter(|ring| !ring.is_empty()).collect();
+    rings.into_iter().collect()
+}
+
+/// Which file of a ring takes something from which.
+fn shown(ring: &BTreeSet<String>, edges: &Edges) -> String {
+    let lines = ring.iter().map(|file| {
+        let others: Vec<_> = edges[file].intersection(ring).map(String::as_str).collect();
+        format!("  {file} -> {}", others.join(", "))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
 fn no_files_of_a_crate_take_from_each_other_in_a_circle() {
+    let mut found = Vec::new();
     for (name, crate_root) in CRATES {
         let source = root().join(name).join("src");
         let mut files = Vec::new();
@@ -188,9 +273,65 @@ fn no_files_of_a_crate_take_from_each_other_in_a_circle() {
             .filter(|(module, _)| !module.split("::").any(|part| part == "tests"))
             .collect();
         assert!(modules.len() > 10, "{name} has files");
-        let circle = circle(&edges(&modules));
-        assert!(circle.is_none(), "{name}: {}", circle.unwrap_or_default().join(" -> "));
+        for (module, text) in &modules {
+            assert!(
+                !code(text).contains("::*;"),
+                "{name}: {module} hides what it takes behind a `*`"
+            );
+        }
+        let edges = edges(&modules);
+        let rings = rings(&edges).into_iter();
+        found.extend(rings.map(|ring| format!("{name}:\n{}", shown(&ring, &edges))));
     }
+    assert!(found.is_empty(), "rings of files in\n{}", found.join("\n\n"));
+}
+
+/// The names of the types that a file declares.
+fn declared(text: &str) -> Vec<String> {
+    let code = code(text);
+    let types = code.lines().filter_map(|line| {
+        let line = line.trim_start();
+        let (_, rest) = line
+            .split_once("pub(")
+            .and_then(|(_, rest)| rest.split_once(") "))
+            .unwrap_or(("", line));
+        let line = rest.strip_prefix("pub ").unwrap_or(rest);
+        let named = ["struct ", "enum ", "trait ", "union "];
+        let rest = named.into_iter().find_map(|word| line.strip_prefix(word))?;
+        rest.split(|letter| !belongs_to_a_name(letter)).next()
+    });
+    types.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_name_stands_for_many_types_of_a_crate() {
+    let text = "pub struct A;\n    pub(in crate::b) enum B {\nstruct C<'a>(u8);\n// enum D\nlet enumerated = 1;";
+    assert_eq!(declared(text), ["A", "B", "C"]);
+    let mut crowded = Vec::new();
+    for (name, _) in CRATES {
+        let mut files = Vec::new();
+        rust_files(&root().join(name).join("src"), &mut files);
+        let mut places = BTreeMap::<_, Vec<_>>::new();
+        for file in files {
+            if file.iter().any(|part| part == "tests" || part == "tests.rs") {
+                continue;
+            }
+            for declared in declared(&fs::read_to_string(&file).unwrap()) {
+                places.entry(declared).or_default().push(file.display().to_string());
+            }
+        }
+        places.retain(|_, places| places.len() > MOST_OF_A_NAME);
+        crowded.extend(
+            places
+                .into_iter()
+                .map(|(ty, places)| format!("{name}: {ty} in {}", places.join(", "))),
+        );
+    }
+    assert!(
+        crowded.is_empty(),
+        "too many types of one name:\n{}",
+        crowded.join("\n")
+    );
 }
 
 #[test]
@@ -261,21 +402,49 @@ fn the_fuzzer_has_all_that_the_programs_have_come_to_depend_on() {
 #[test]
 fn a_circle_is_found_however_it_is_written() {
     let file = |module: &str, text: &str| (module.to_owned(), text.to_owned());
-    let of = |files: &[(String, String)]| circle(&edges(files));
+    let of = |files: &[(String, String)]| {
+        let rings = rings(&edges(files)).into_iter();
+        rings
+            .map(|ring| ring.into_iter().collect::<Vec<_>>().join(" "))
+            .collect::<Vec<_>>()
+    };
     let two = [
         file("a", "use crate::b::B;"),
         file("b", "fn f() -> crate::a::A { todo() }"),
     ];
-    assert_eq!(of(&two), Some(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(of(&two), ["a b"]);
     let grouped = [
         file("", "mod a; mod c;"),
         file("a::b", "use crate::{c::{self, D}, e::F};"),
         file("c", "use std::fmt;\nuse crate::\n    a::b;"),
         file("e", ""),
     ];
-    assert_eq!(of(&grouped), Some(vec!["a::b".to_owned(), "c".to_owned()]));
+    assert_eq!(of(&grouped), ["a::b c"]);
     let relative = [file("a::b", "use super::c::C;"), file("a::c", "use super::b;")];
-    assert!(of(&relative).is_some());
+    assert_eq!(of(&relative), ["a::b a::c"]);
+    // What a folder shows of its files is theirs, however long the way is, and whatever it is called on it.
+    let shown = [
+        file("", "mod a;\nmod d;\npub use a::C as Door;"),
+        file(
+            "a",
+            "mod b;\nmod c;\npub use b::B;\npub(crate) use self::c::{C, Other as D};",
+        ),
+        file("a::b", "use super::{D, E as F};"),
+        file("a::c", "use crate::a::B;"),
+        file("d", "use crate::Door;"),
+    ];
+    assert_eq!(of(&shown), ["a::b a::c"]);
+    let through_a_module = [
+        file("a", "use crate::b as other;\nfn f() -> other::C {}"),
+        file("b", "mod c;\npub use c::C;"),
+        file("b::c", "fn f() {\n    use crate::a;\n    a::g()\n}"),
+    ];
+    assert_eq!(of(&through_a_module), ["a b::c"]);
+    let from_outside = [
+        file("a", "pub use b::C;\nuse std::fmt as b;"),
+        file("c", "use crate::a::C;"),
+    ];
+    assert!(of(&from_outside).is_empty());
     // What a folder shows of itself is its own, and tests and comments take what they like.
     let fine = [
         file("a", "pub use self::b::B;\nuse crate::c;"),
@@ -285,7 +454,7 @@ fn a_circle_is_found_however_it_is_written() {
             "// use crate::a;\n#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}\n",
         ),
     ];
-    assert_eq!(of(&fine), None);
+    assert!(of(&fine).is_empty());
 }
 
 #[test]

@@ -308,6 +308,59 @@ fn comments_are_plain_english() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// A reader has asked that already.
+const QUESTIONS: [&str; 14] = [
+    "Which.",
+    "What.",
+    "Who.",
+    "Whose.",
+    "Whom.",
+    "Why.",
+    "Where.",
+    "Where to.",
+    "When.",
+    "How many.",
+    "How much.",
+    "That.",
+    "So many.",
+    "Several.",
+];
+
+/// The doc comments of a file that are a question and no answer, with their lines.
+fn questions(text: &str) -> Vec<(usize, &str)> {
+    let docs = text.lines().map(|line| line.trim().strip_prefix("///").map(str::trim));
+    let mut before = None;
+    let mut found = Vec::new();
+    for (number, doc) in (1..).zip(docs) {
+        if let (None, Some(doc)) = (before, doc)
+            && QUESTIONS.contains(&doc)
+        {
+            found.push((number, doc));
+        }
+        before = doc;
+    }
+    found
+}
+
+#[test]
+fn doc_comments_say_what_something_is() {
+    let code = SOURCES.iter().flat_map(|folder| files(folder, &[".rs"]));
+    let code = code.filter(|(path, _)| !path.contains("tests"));
+    let found: Vec<_> = code
+        .flat_map(|(path, text)| {
+            let found = questions(&text).into_iter();
+            found
+                .map(|(line, doc)| format!("{path}:{line}: {doc}"))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert_eq!(
+        questions("/// Which.\na: u8,\n/// How much is\n/// what.\nb: u8"),
+        [(1, "Which.")]
+    );
+}
+
 #[test]
 fn a_word_is_found_where_it_is_one_and_not_allowed() {
     let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());

@@ -14,7 +14,7 @@ use crate::store::{Recorded, StoreError};
 
 /// How a message ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum MessageOutcome {
     /// The handler answered, if only by silence.
     Handled,
     /// It was answered with this error.
@@ -39,7 +39,7 @@ pub(crate) enum Outcome {
     Announced,
 }
 
-impl Outcome {
+impl MessageOutcome {
     /// A word for it, for metrics and traces.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -146,7 +146,8 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let outcome = |outcome: Outcome| counter!("countersign_worker_messages_total", "outcome" => outcome.as_str());
+        let outcome =
+            |outcome: MessageOutcome| counter!("countersign_worker_messages_total", "outcome" => outcome.as_str());
         let verdict = |kind: &'static str| counter!("countersign_worker_token_verifications_total", "kind" => kind);
         let cache = |result: &'static str| counter!("countersign_worker_token_cache_total", "result" => result);
         let write = |result: &'static str| counter!("countersign_worker_store_writes_total", "result" => result);
@@ -158,17 +159,17 @@ impl Metrics {
         let close =
             |code: CloseCode| counter!("countersign_worker_close_requests_total", "code" => code.code().to_string());
         Self {
-            handled: outcome(Outcome::Handled),
-            closed: outcome(Outcome::Closed),
-            held: outcome(Outcome::Held),
-            again: outcome(Outcome::Again),
-            authenticated: outcome(Outcome::Authenticated),
-            cancels: outcome(Outcome::Cancel),
-            handed_on: outcome(Outcome::HandedOn),
-            forgotten: outcome(Outcome::Forgotten),
-            releases: outcome(Outcome::Released),
-            announced: outcome(Outcome::Announced),
-            errors: ErrorCode::ALL.map(|code| outcome(Outcome::Error(code))),
+            handled: outcome(MessageOutcome::Handled),
+            closed: outcome(MessageOutcome::Closed),
+            held: outcome(MessageOutcome::Held),
+            again: outcome(MessageOutcome::Again),
+            authenticated: outcome(MessageOutcome::Authenticated),
+            cancels: outcome(MessageOutcome::Cancel),
+            handed_on: outcome(MessageOutcome::HandedOn),
+            forgotten: outcome(MessageOutcome::Forgotten),
+            releases: outcome(MessageOutcome::Released),
+            announced: outcome(MessageOutcome::Announced),
+            errors: ErrorCode::ALL.map(|code| outcome(MessageOutcome::Error(code))),
             in_flight: gauge!("countersign_worker_in_flight"),
             queue_wait: histogram!("countersign_worker_queue_wait_seconds"),
             handling: histogram!("countersign_worker_handler_duration_seconds"),
@@ -227,19 +228,19 @@ impl Metrics {
         self.queue_wait.record(wait);
     }
 
-    pub(crate) fn ended(&self, outcome: Outcome) {
+    pub(crate) fn ended(&self, outcome: MessageOutcome) {
         match outcome {
-            Outcome::Handled => self.handled.increment(1),
-            Outcome::Closed => self.closed.increment(1),
-            Outcome::Held => self.held.increment(1),
-            Outcome::Again => self.again.increment(1),
-            Outcome::Authenticated => self.authenticated.increment(1),
-            Outcome::Cancel => self.cancels.increment(1),
-            Outcome::HandedOn => self.handed_on.increment(1),
-            Outcome::Forgotten => self.forgotten.increment(1),
-            Outcome::Released => self.releases.increment(1),
-            Outcome::Announced => self.announced.increment(1),
-            Outcome::Error(code) => {
+            MessageOutcome::Handled => self.handled.increment(1),
+            MessageOutcome::Closed => self.closed.increment(1),
+            MessageOutcome::Held => self.held.increment(1),
+            MessageOutcome::Again => self.again.increment(1),
+            MessageOutcome::Authenticated => self.authenticated.increment(1),
+            MessageOutcome::Cancel => self.cancels.increment(1),
+            MessageOutcome::HandedOn => self.handed_on.increment(1),
+            MessageOutcome::Forgotten => self.forgotten.increment(1),
+            MessageOutcome::Released => self.releases.increment(1),
+            MessageOutcome::Announced => self.announced.increment(1),
+            MessageOutcome::Error(code) => {
                 let place = ErrorCode::ALL.iter().position(|other| *other == code);
                 if let Some(counter) = place.and_then(|place| self.errors.get(place)) {
                     counter.increment(1);

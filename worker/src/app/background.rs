@@ -33,7 +33,7 @@ use crate::outbound::pushes::shards::Shards;
 use crate::outbound::undelivered::UndeliveredConsumer;
 use crate::outbound::{Leavings, Outbound};
 use crate::process::given_up::GivenUp;
-use crate::revocation::Known;
+use crate::revocation::RevocationRules;
 use crate::revocation::intake::RevocationConsumer;
 use crate::revocation::known::Revoked;
 use crate::revocation::listening::RevocationSync;
@@ -58,7 +58,7 @@ pub(crate) struct OutboundConsumers {
     pub(crate) audit: Arc<Audit>,
     pub(crate) given_up: Arc<GivenUp>,
     pub(crate) revoker: Arc<Revoker>,
-    pub(crate) known: Known,
+    pub(crate) known: RevocationRules,
     pub(crate) places: Arc<Places>,
     pub(crate) opening: Arc<Opening>,
     /// A digest of those that this worker goes by.
@@ -96,7 +96,7 @@ impl OutboundConsumers {
         let of_outsiders = dead_letters(parts.bus.replier(PublishTimeout::Endless));
         let rules = parts.verifier.rules();
         gauge!("countersign_worker_jwt_leeway_seconds").set(rules.leeway.as_secs_f64());
-        let known = Known {
+        let known = RevocationRules {
             issuers: parts.issuers.clone(),
             // What a token was accepted for may wait for another's end.
             longest_life: rules

@@ -48,7 +48,7 @@ use crate::handler::builtin::Application;
 use crate::handler::idempotency::Idempotency;
 use crate::handler::places::Shares;
 use crate::process::{Pipeline, Rules};
-use crate::revocation::Known;
+use crate::revocation::RevocationRules;
 use crate::revocation::revoker::Revoker;
 use crate::store::Traced;
 
@@ -111,7 +111,7 @@ pub(crate) struct Consumers {
     /// Takes something back.
     pub(crate) revoker: Arc<Revoker>,
     /// What there is to know of whom it may mean.
-    pub(crate) known: Known,
+    pub(crate) known: RevocationRules,
     _end: DropGuard,
 }
 

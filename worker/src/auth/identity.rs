@@ -97,9 +97,9 @@ impl Subject {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub struct Identity {
-    /// Who vouches.
+    /// The issuer, from the claim `iss`.
     pub issuer: Issuer,
-    /// For whom.
+    /// The subject, from the claim that names it, usually `sub`.
     pub subject: Subject,
     /// By which it is compared where it need not be read: asked for with every message, and found out once.
     tag: IdentityTag,

@@ -23,7 +23,7 @@ use shared::wire::tag::{IdentityTag, ResumeSecret};
 use crate::admin::metrics::Metrics;
 use crate::store::losses::Losses;
 use crate::store::{
-    Admission, Authentication, ConnectionLimit, Place, Recorded, Registered, ResumeDigest, Store, StoreError,
+    Admission, Authentication, ConnectionLimit, ConnectionSlot, Recorded, Registered, ResumeDigest, Store, StoreError,
 };
 use crate::token::{Digest, Verified};
 
@@ -185,7 +185,7 @@ impl AuthStateRecorder {
     /// Takes a place among the connections of the identity. Tells which are too many.
     async fn admit(&self, proven: &Proven<'_>) -> Result<Vec<ConnectionId>, Unrecorded> {
         let Some(limit) = self.limit else { return Ok(Vec::new()) };
-        let place = Place {
+        let place = ConnectionSlot {
             connection: proven.message_id.connection,
             until: proven.entry.until.saturating_add(COUNTS_AFTER_EXPIRY),
             is_renewal: proven.is_renewal,
@@ -219,7 +219,7 @@ impl AuthStateRecorder {
         authentication: &Authentication,
     ) -> Result<Recording, StoreError> {
         if let Some(limit) = self.limit {
-            let place = Place {
+            let place = ConnectionSlot {
                 connection: entry.connection,
                 until: entry.until.saturating_add(COUNTS_AFTER_EXPIRY),
                 is_renewal: true,

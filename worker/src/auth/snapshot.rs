@@ -26,7 +26,7 @@ pub(crate) const SID: &str = "sid";
 /// Who a connection is, with all claims: the text of a grant that only workers read.
 #[derive(PartialEq)]
 pub(crate) struct Principal {
-    /// Who.
+    /// The identity that the connection has proved.
     pub(crate) identity: Identity,
     /// Every claim of the token, as the issuer wrote them.
     pub(crate) claims: Map<String, Value>,

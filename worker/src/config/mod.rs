@@ -1,12 +1,15 @@
 //! What a worker is told: its settings, which are also its manual.
 
 mod api_scope;
+mod checks;
+mod choices;
 mod event_issuer;
 mod handler_kind;
 mod key_entry;
 mod policies;
 mod public_types;
 mod required_scopes;
+mod store_files;
 mod store_url;
 
 use std::net::SocketAddr;
@@ -17,11 +20,11 @@ use shared::bus::ReplyQueues;
 use shared::service::config::{BrokerConfig, Config, Conflict, LogConfig, OneOrMore, Program, Size, TraceConfig};
 use shared::wire::grant::Policy;
 
-use crate::auth::identity::{Issuer, TENANT};
-use crate::store::{OnConnectionLimit, StoreFiles};
-use crate::token::{ClaimPath, Discovery, Other, Reach, RequiredClaim, TokenType, UrlError};
+use crate::store::OnConnectionLimit;
+use crate::token::{ClaimPath, Other, Reach, RequiredClaim, TokenType};
 
 pub use api_scope::ApiScope;
+pub use choices::{Elevation, HoldOverflow, JwtAlgorithm, Seal, Strategy};
 pub use event_issuer::EventIssuer;
 pub use handler_kind::{HandlerKind, UpstreamUrl};
 pub use key_entry::KeyEntry;
@@ -29,6 +32,7 @@ pub use policies::Policies;
 pub use public_types::PublicTypes;
 pub use required_scopes::{Reading, RequiredScopes};
 pub(crate) use required_scopes::{has as has_scope, scopes_in};
+pub use store_files::StoreFiles;
 pub use store_url::{StoreForm, StoreUrl};
 
 shared::settings! {
@@ -300,11 +304,6 @@ shared::settings! {
 }
 
 impl WorkerConfig {
-    fn seals_without_keys(&self) -> Option<Conflict> {
-        let lacks = self.seal == Seal::Required && self.broker.seal_keys.is_empty();
-        lacks.then(|| Conflict::new("seal", "needs keys to open with: set `seal-keys` too"))
-    }
-
     /// The files of the store.
     pub fn store_files(&self) -> StoreFiles {
         StoreFiles {
@@ -316,116 +315,12 @@ impl WorkerConfig {
         }
     }
 
-    /// Rules for the tokens of no one.
-    fn strangers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
-        let is_known = |name: &str| self.jwt_issuer.iter().any(|one| Issuer::new(one.as_str()).covers(name));
-        let unknown =
-            |all: &OneOrMore<String>, name: Option<&str>| name.is_some_and(|name| !all.iter().any(|one| one == name));
-        self.required_scopes.sections().filter_map(move |(issuer, audience)| {
-            if issuer.is_some_and(|issuer| !is_known(issuer)) {
-                Some(Conflict::new(
-                    "required-scopes",
-                    "has a rule for an issuer that is not in `jwt-issuer`",
-                ))
-            } else if unknown(&self.jwt_audience, audience) {
-                Some(Conflict::new(
-                    "required-scopes",
-                    "has a rule for an audience that is not in `jwt-audience`",
-                ))
-            } else {
-                None
-            }
-        })
-    }
-
-    /// Issuers without keys that could be found.
-    fn lost_issuers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
-        let crowded = self.jwt_issuer.iter().filter(|name| name.matches(TENANT).count() > 1);
-        let crowded = crowded.map(|_| Conflict::new("jwt-issuer", "names an issuer with more than one `{tenantid}`"));
-        let keyless = self.jwt_keys.is_empty();
-        let lost = self
-            .issuers()
-            .into_iter()
-            .filter(move |_| keyless)
-            .filter_map(|issuer| {
-                let reason = Discovery::of(&issuer, &self.reach()).err()?;
-                let name = issuer.as_str().escape_debug();
-                Some(match reason {
-                    UrlError::Malformed => Conflict::new(
-                        "jwt-keys",
-                        format!("is required: the issuer `{name}` is no URL by which its keys could be found"),
-                    ),
-                    other => Conflict::new(
-                        "jwt-issuer",
-                        format!("the issuer `{name}` cannot be asked for its keys: {other}"),
-                    ),
-                })
-            });
-        crowded.chain(lost)
-    }
-
-    /// Issuers of events, or of those whom they are about, that are no one's here.
-    fn strange_speakers(&self) -> impl Iterator<Item = Conflict> + use<'_> {
-        let is_known = |name: &str| self.jwt_issuer.iter().any(|one| one == name);
-        let strange = self
-            .provider_events_issuers
-            .iter()
-            .filter(move |entry| !is_known(entry.speaker()) || !is_known(entry.about()));
-        strange.map(|_| Conflict::new("provider-events-issuers", "names an issuer that is not in `jwt-issuer`"))
-    }
-
-    /// A door that no one could pass, or a key to none.
-    fn closed_door(&self) -> Option<Conflict> {
-        let has_keys = self.api_keys.is_some() || self.api_scope.is_some();
-        match (self.api_listen, has_keys) {
-            (Some(_), false) => Some(Conflict::new(
-                "api-listen",
-                "needs keys that are accepted: set `api-keys` or `api-scope` too",
-            )),
-            (None, true) => Some(Conflict::new(
-                if self.api_keys.is_some() {
-                    "api-keys"
-                } else {
-                    "api-scope"
-                },
-                "needs a port: set `api-listen` too",
-            )),
-            _ => None,
-        }
-    }
-
     /// Which servers are asked for keys.
     pub fn reach(&self) -> Reach {
         Reach {
             allow_http: self.jwks_allow_http,
             hosts: self.jwks_allow_hosts.clone(),
         }
-    }
-
-    /// What an operator may not have meant.
-    pub fn doubts(&self) -> Vec<String> {
-        let several = self.jwt_issuer.iter().count() > 1;
-        let shared = several && self.required_scopes.sections().any(|(issuer, _)| issuer.is_none());
-        let shared = shared.then(|| {
-            "required-scopes: several issuers share rules, so each of them decides which tokens meet them; put \
-             `issuer=ISSUER;` before the rules of one issuer, and `issuer=ISSUER;TYPE=-` for what the tokens of another may not do"
-                .to_owned()
-        });
-        let crowded = (usize::from(self.prefetch) < self.concurrency.saturating_mul(2)).then(|| {
-            "prefetch: is less than twice `concurrency`, so that messages that wait for a handler may use it up, and logins \
-             wait with them"
-                .to_owned()
-        });
-        let narrow = self.required_scopes.narrow().map(|(types, whole)| {
-            format!(
-                "required-scopes: `{types}` means one word more, and leaves `{whole}` unguarded otherwise, which an application may \
-                 be bound to; write `{whole}` if all of it is meant"
-            )
-        });
-        let plain = self.jwks_allow_http.then(|| {
-            "jwks-allow-http: is on, so keys may be fetched over plain http, and anyone on the network path can supply others".to_owned()
-        });
-        shared.into_iter().chain(narrow).chain(crowded).chain(plain).collect()
     }
 }
 
@@ -459,91 +354,7 @@ Examples:
     }
 
     fn check(&self) -> Vec<Conflict> {
-        let without_port = self.console && self.admin_listen.is_none();
-        let conflict = || Conflict::new("console", "needs a port: set `admin-listen` too");
-        without_port
-            .then(conflict)
-            .into_iter()
-            .chain(self.broker.conflicts())
-            .chain(self.seals_without_keys())
-            .chain(self.store_files().conflicts(&self.store_url))
-            .chain(self.strangers())
-            .chain(self.lost_issuers())
-            .chain(self.strange_speakers())
-            .chain(self.closed_door())
-            .collect()
-    }
-}
-
-shared::choice! {
-    /// Whether what terminators forward must be sealed.
-    pub enum Seal {
-        /// It may be.
-        Accepted = "accepted",
-        /// It must be.
-        Required = "required",
-    }
-}
-
-shared::choice! {
-    /// By what a client proves who it is.
-    pub enum Strategy {
-        /// By each message's own token alone.
-        PerMessage = "per-message",
-        /// By `auth.authenticate` alone.
-        Explicit = "explicit",
-        /// By a message's own token, or else by the connection's.
-        Both = "both",
-    }
-}
-
-shared::choice! {
-    /// For how long a message's own token acts, if it allows more than its connection's.
-    pub enum Elevation {
-        /// Until the connection has another.
-        Connection = "connection",
-        /// For that message.
-        Message = "message",
-    }
-}
-
-shared::choice! {
-    /// Which of too many that are held give way.
-    pub enum HoldOverflow {
-        /// Those that come last.
-        Newest = "newest",
-        /// Those that came first.
-        Oldest = "oldest",
-    }
-}
-
-shared::choice! {
-    /// An algorithm of signatures: RFC 7518 §3.1, and RFC 8037 §3.1 for `EdDSA`.
-    pub enum JwtAlgorithm {
-        /// HMAC with SHA-256.
-        Hs256 = "HS256",
-        /// HMAC with SHA-384.
-        Hs384 = "HS384",
-        /// HMAC with SHA-512.
-        Hs512 = "HS512",
-        /// RSASSA-PKCS1-v1_5 with SHA-256.
-        Rs256 = "RS256",
-        /// RSASSA-PKCS1-v1_5 with SHA-384.
-        Rs384 = "RS384",
-        /// RSASSA-PKCS1-v1_5 with SHA-512.
-        Rs512 = "RS512",
-        /// RSASSA-PSS with SHA-256.
-        Ps256 = "PS256",
-        /// RSASSA-PSS with SHA-384.
-        Ps384 = "PS384",
-        /// RSASSA-PSS with SHA-512.
-        Ps512 = "PS512",
-        /// ECDSA on P-256 with SHA-256.
-        Es256 = "ES256",
-        /// ECDSA on P-384 with SHA-384.
-        Es384 = "ES384",
-        /// EdDSA on Curve25519.
-        EdDsa = "EdDSA",
+        self.conflicts()
     }
 }
 

@@ -144,8 +144,9 @@ impl Request<'_> {
 /// A program with a handler of its own is a worker with all settings of `worker` but `handler`:
 /// [`program::run_with`](crate::app::program::run_with) is its `main`, as `examples/orders.rs` shows.
 ///
-/// - Many messages are handled at a time (the setting `concurrency`), in no order, those of one connection too. Anyone who
-///   needs an order keeps it by [`Request::forwarded_id`].
+/// - Many messages are handled at a time (the setting `concurrency`). Those of one connection are handled one after the other,
+///   in the order in which the terminator received them, if terminators run with `order = connection`, the default. With
+///   `order = none`, and among connections, there is no order; [`Request::forwarded_id`] says which message came first.
 /// - Effects are at least once: when a worker dies, its messages are handled again. [`Request::idempotency_key`] is then
 ///   the same.
 /// - What it [pushes along](Answers::push_to_connection) is written to the one who asked before the answer; what it publishes

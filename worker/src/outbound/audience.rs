@@ -29,7 +29,7 @@ const LOOKS_KEPT: usize = 1_024;
 /// A connection that something for its identity is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recipient {
-    /// Which.
+    /// The connection's id.
     pub(crate) connection: ConnectionId,
     /// Whether it may be written now, as far as its authentication goes.
     pub(crate) in_force: bool,

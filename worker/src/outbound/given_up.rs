@@ -12,7 +12,7 @@ use shared::wire::id::MessageId;
 use shared::wire::protocol::{ErrorBody, ErrorCode, ServerMessage};
 use shared::wire::request_id::RequestId;
 
-use super::metrics::{GaveUp, Kind};
+use super::metrics::{GaveUp, HeldKind};
 use super::outcome::Outcome;
 use super::{Outbound, OutboundError, confirmed, write};
 use crate::admin::event::{Event, Redacted};
@@ -43,9 +43,9 @@ impl Outbound {
         why: GaveUp,
         delivery: Option<&Delivery>,
     ) -> Result<(), OutboundError> {
-        let kind = Kind::from(mailbox);
+        let kind = HeldKind::from(mailbox);
         self.note_given_up(held, mailbox, why).await;
-        if kind == Kind::Reply {
+        if kind == HeldKind::Reply {
             return self.refuse_answer(held, why).await;
         }
         let outcome = match why {
@@ -62,7 +62,7 @@ impl Outbound {
                     Mailbox::Missed(_) => {}
                 }
             }
-            (None, Some(delivery), GaveUp::Overflow) if kind == Kind::Push => {
+            (None, Some(delivery), GaveUp::Overflow) if kind == HeldKind::Push => {
                 let queue = self.names.undelivered().name;
                 let code = ErrorCode::HoldOverflow;
                 self.dead_letters.dead_letter_unheard(delivery, code, queue).await?;

@@ -47,7 +47,7 @@ impl GaveUp {
 
 /// What is held to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum HeldKind {
     /// For an identity.
     Push,
     /// For the one who asked.
@@ -56,7 +56,7 @@ pub(crate) enum Kind {
     Missed,
 }
 
-impl From<Mailbox> for Kind {
+impl From<Mailbox> for HeldKind {
     fn from(mailbox: Mailbox) -> Self {
         match mailbox {
             Mailbox::Pushes(_) => Self::Push,
@@ -82,11 +82,11 @@ impl ByKind {
         }
     }
 
-    const fn of(&self, kind: Kind) -> &Counter {
+    const fn of(&self, kind: HeldKind) -> &Counter {
         match kind {
-            Kind::Push => &self.push,
-            Kind::Reply => &self.answer,
-            Kind::Missed => &self.missed,
+            HeldKind::Push => &self.push,
+            HeldKind::Reply => &self.answer,
+            HeldKind::Missed => &self.missed,
         }
     }
 }
@@ -199,16 +199,16 @@ impl Counters {
     }
 
     /// Something is held, or was already.
-    pub(crate) fn held(&self, kind: Kind) {
+    pub(crate) fn held(&self, kind: HeldKind) {
         self.holds.of(kind).increment(1);
     }
 
     /// So much left the hold for a connection.
-    pub(crate) fn released(&self, kind: Kind, count: usize) {
+    pub(crate) fn released(&self, kind: HeldKind, count: usize) {
         self.released.of(kind).increment(count as u64);
     }
 
-    pub(crate) fn gave_up(&self, kind: Kind, why: GaveUp) {
+    pub(crate) fn gave_up(&self, kind: HeldKind, why: GaveUp) {
         let counters = match why {
             GaveUp::Overflow => &self.overflows,
             GaveUp::Expired => &self.expired,

@@ -11,12 +11,12 @@ use shared::wire::protocol::ErrorBody;
 pub enum Outcome {
     /// It is written to the first of so many live connections.
     Delivered {
-        /// How many.
+        /// The number of connections.
         connections: usize,
     },
     /// It is on its way to so many live connections.
     Sent {
-        /// How many.
+        /// The number of connections.
         connections: usize,
     },
     /// It waits for the identity's next live connection.
@@ -25,7 +25,7 @@ pub enum Outcome {
     NoRecipient,
     /// It is not taken.
     Refused {
-        /// Why.
+        /// The error that its producer is told.
         error: ErrorBody,
     },
     /// It was held, and given up.
@@ -62,7 +62,7 @@ pub struct Of {
     /// Who, where there are many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// What.
+    /// The outcome of the push for that identity.
     #[serde(flatten)]
     pub outcome: Outcome,
 }

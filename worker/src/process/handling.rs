@@ -16,10 +16,10 @@ use super::Pipeline;
 use super::answer;
 use super::given_up::Watched;
 use crate::admin::event::Event;
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::auth::decision::RETRY_MS;
 use crate::handler::idempotency::Recalled;
-use crate::handler::places::{Claimant, NoPlace, Place};
+use crate::handler::places::{Claimant, NoPlace, PlacePermit};
 use crate::handler::{Answers, Failure, Request};
 use crate::message::deadline;
 use crate::revocation::meanwhile::Accepted;
@@ -45,7 +45,7 @@ enum Placeless {
 
 /// What a message has come to.
 pub(super) struct Handled {
-    pub(super) outcome: Outcome,
+    pub(super) outcome: MessageOutcome,
     /// One at least.
     pub(super) bodies: Vec<Bytes>,
     /// Why it never reached the handler, if so.
@@ -57,8 +57,8 @@ pub(super) struct Handled {
 impl Handled {
     fn of(id: Option<&RequestId<'_>>, came_to: &Result<Answers, ErrorBody>, auth: Option<&AuthBody>) -> Self {
         let (outcome, bodies) = match came_to {
-            Ok(answers) => (Outcome::Handled, answer::replies(id, answers, auth)),
-            Err(error) => (Outcome::Error(error.code), vec![answer::error(id, error, auth)]),
+            Ok(answers) => (MessageOutcome::Handled, answer::replies(id, answers, auth)),
+            Err(error) => (MessageOutcome::Error(error.code), vec![answer::error(id, error, auth)]),
         };
         Self {
             outcome,
@@ -71,7 +71,7 @@ impl Handled {
     /// Another worker handles it, and no one is told anything.
     fn elsewhere() -> Self {
         Self {
-            outcome: Outcome::HandedOn,
+            outcome: MessageOutcome::HandedOn,
             bodies: Vec::new(),
             refused: None,
             why: None,
@@ -148,7 +148,7 @@ impl Pipeline {
     }
 
     /// Waits for a place, but no longer than anyone waits for the message.
-    async fn place(&self, claimant: Claimant, request: &Request<'_>, again: bool) -> Result<Place, Placeless> {
+    async fn place(&self, claimant: Claimant, request: &Request<'_>, again: bool) -> Result<PlacePermit, Placeless> {
         let left = deadline::left(request.deadline, self.clock.now(), again).map_err(Placeless::Refused)?;
         let place = pin!(self.places.take(claimant));
         let taking = pin!(async {

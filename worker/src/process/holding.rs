@@ -12,7 +12,7 @@ use tracing::debug;
 use super::concluding::MessageContext;
 use super::{Conclusion, Pipeline};
 use crate::admin::event::{Event, Released};
-use crate::admin::metrics::{NotHeld, Outcome};
+use crate::admin::metrics::{MessageOutcome, NotHeld};
 use crate::auth::rights::Allowed;
 use crate::auth::snapshot::subject_of;
 use crate::auth::successors::Successors;
@@ -80,7 +80,7 @@ impl Pipeline {
         }
         let held = Event::Held { reason, count };
         let decided = self.observer.decide(message_id, asked.id(), held);
-        let mut conclusion = Conclusion::of(Outcome::Held, Bytes::new());
+        let mut conclusion = Conclusion::of(MessageOutcome::Held, Bytes::new());
         let hold_ms = u64::try_from(limits.ttl.as_millis()).unwrap_or(u64::MAX);
         conclusion.answer.verdict = Verdict::Held { reason, hold_ms };
         conclusion.answer.id = asked.id().cloned().map(RequestId::into_owned);

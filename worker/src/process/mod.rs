@@ -6,10 +6,10 @@
 //!
 //! - `concluding`: what a client's message comes to, as the table of decisions has it.
 //! - `cancelling`: that a client has given a message up.
-//! - `granting`: what a connection has by a token, and how it logs out.
-//! - `early`: that it has it, when the application takes its time.
+//! - `proving`: what its token proves, and what else the decision needs to know.
+//! - `granting`: what a connection has by a token, and how it logs out; in it `early`: that it has it, when the application
+//!   takes its time, and `limits`: how much one identity may have and do.
 //! - `holding`: a message that waits for a fresh token.
-//! - `limits`: how much one identity may have and do.
 //! - `releasing`: what has waited, when the token is there, or the time is over.
 //! - `in_order`: messages of one connection, one after the other.
 //! - `handling`: the application's part.
@@ -17,19 +17,20 @@
 //! - `announcing`: what terminators tell when a store or a queue may have lost something.
 //! - `turn`: whether it is a message's turn, where a connection's messages have an order.
 //! - `unsealable`: what cannot be opened.
+//! - `replying`: the answers on their way to the one who asked.
 //! - `telling`: what is written or noted besides the answer.
 
 mod along;
 pub(crate) mod answer;
 mod concluding;
-mod early;
 pub(crate) mod given_up;
 mod granting;
 mod handling;
 mod holding;
-mod limits;
 pub(crate) mod notices;
+mod proving;
 mod releasing;
+mod replying;
 pub(crate) mod run;
 mod telling;
 pub mod trace;
@@ -40,25 +41,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use serde_json::{Map, Value};
-use shared::bus::topology::{Names, keys};
-use shared::bus::{Delivery, Message, PublishError, Publisher, Replier, Route};
+use shared::bus::topology::Names;
+use shared::bus::{Delivery, PublishError, Publisher, Replier, Route};
 use shared::service::audit::Audit;
 use shared::service::clock::{Clock, Timestamp};
 use shared::service::refusals::Refusals;
-use shared::service::trace::{self as traces, Span, SpanKind, Tracer, headers, words};
+use shared::service::trace::{Span, Tracer};
 use shared::wire::envelope::release::known_to_be_held;
-use shared::wire::envelope::request::RECEIVED_MS;
-use shared::wire::envelope::{Bounced, Change, ForwardedMessage, MessageKind, Part, Reply};
+use shared::wire::envelope::{ForwardedMessage, MessageKind, Reply};
 use shared::wire::protocol::{CloseCode, ErrorBody, ErrorCode};
 use shared::wire::request_id::RequestId;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::admin::event::Event;
-use crate::admin::metrics::{Lost, Metrics, Outcome};
+use crate::admin::metrics::{MessageOutcome, Metrics};
 use crate::admin::observer::{Decided, Observer};
 use crate::auth::recorded::AuthStateRecorder;
 use crate::auth::snapshot::{Authenticated, Terms};
@@ -70,7 +68,6 @@ use crate::handler::idempotency::Idempotency;
 use crate::handler::places::Places;
 use crate::message::opening::Opening;
 use crate::message::origin::{Origin, key_of, was_moved};
-use crate::message::{ClientMessage, MAX_FORWARDED_BYTES};
 use crate::outbound::Outbound;
 use crate::process::given_up::GivenUp;
 use crate::revocation::known::Revoked;
@@ -136,7 +133,7 @@ pub(crate) struct Rules {
 
 /// What a delivery has come to.
 struct Conclusion {
-    outcome: Outcome,
+    outcome: MessageOutcome,
     /// At least one.
     bodies: Vec<Bytes>,
     /// What is said around them.
@@ -151,7 +148,7 @@ struct Conclusion {
 
 impl Conclusion {
     /// One answer and no more to say.
-    fn of(outcome: Outcome, body: Bytes) -> Self {
+    fn of(outcome: MessageOutcome, body: Bytes) -> Self {
         Self {
             outcome,
             bodies: vec![body],
@@ -168,7 +165,7 @@ impl Conclusion {
         Self {
             refused: Some(refusal.code),
             why: Some(refusal.message.clone()),
-            ..Self::of(Outcome::Error(refusal.code), answer::error(id, &refusal, None))
+            ..Self::of(MessageOutcome::Error(refusal.code), answer::error(id, &refusal, None))
         }
     }
 
@@ -234,7 +231,7 @@ impl Pipeline {
     }
 
     /// A message has come to this.
-    fn ended(&self, span: &Span, outcome: Outcome) {
+    fn ended(&self, span: &Span, outcome: MessageOutcome) {
         trace::ended(span, outcome);
         self.metrics.ended(outcome);
     }
@@ -247,12 +244,12 @@ impl Pipeline {
         drop(delivery);
     }
 
-    async fn bring_to_its_end(&self, delivery: &Delivery, origin: &Origin) -> Result<Outcome, PublishError> {
+    async fn bring_to_its_end(&self, delivery: &Delivery, origin: &Origin) -> Result<MessageOutcome, PublishError> {
         let forwarded = origin.forwarded();
         let mut conclusion = match forwarded.map(|forwarded| (forwarded, forwarded.notice)) {
             Some((forwarded, MessageKind::Closed { code })) => {
                 self.close(forwarded, code).await;
-                return Ok(Outcome::Closed);
+                return Ok(MessageOutcome::Closed);
             }
             Some((forwarded, MessageKind::Announced)) => return self.announced(forwarded).await,
             Some((_, MessageKind::Back)) => return self.tell_all_revocations(&delivery.message.properties).await,
@@ -275,15 +272,15 @@ impl Pipeline {
         delivery: &Delivery,
         origin: &Origin,
         conclusion: &mut Conclusion,
-    ) -> Result<Outcome, PublishError> {
+    ) -> Result<MessageOutcome, PublishError> {
         let forwarded = origin.forwarded();
         let outcome = conclusion.outcome;
-        if outcome == Outcome::HandedOn {
+        if outcome == MessageOutcome::HandedOn {
             let route = Route::new(&self.internal, key_of(delivery));
             self.publisher.publish(route, delivery.message.clone()).await?;
             return Ok(outcome);
         }
-        if let Outcome::Error(code) = outcome {
+        if let MessageOutcome::Error(code) = outcome {
             let why = conclusion.why.as_deref().unwrap_or_default();
             let identity = forwarded.and_then(|forwarded| Authenticated::of(&forwarded.snapshot));
             self.audit_refusal(
@@ -317,166 +314,4 @@ impl Pipeline {
             self.discard_held(message_id.connection).await;
         }
     }
-
-    /// Sends the answers to the one who asked, and waits until they have arrived.
-    async fn answer(&self, delivery: &Delivery, origin: &Origin, conclusion: &Conclusion) -> Result<(), PublishError> {
-        let properties = &delivery.message.properties;
-        let Some(reply_to) = origin.reply_to(properties, &self.names) else {
-            return match conclusion.refused {
-                Some(code) => Box::pin(self.dead_letters.dead_letter_refused(delivery, code)).await,
-                None => {
-                    let wanted = properties.reply_to.is_some();
-                    self.metrics
-                        .answer_lost(if wanted { Lost::NotAllowed } else { Lost::Unwanted });
-                    Ok(())
-                }
-            };
-        };
-        let started = Instant::now();
-        let span = traces::child("answer", SpanKind::Producer);
-        // An injector may have called its queue anything.
-        let queue = origin.message_id().map_or("reply_to", |_| reply_to);
-        span.describe(|| words::messaging("answer", "send", queue));
-        // They are made again if they do not arrive, which is rare, rather than kept.
-        let messages = || self.messages_of(delivery, origin, conclusion, &span);
-        let (publisher, route) = match origin.message_id() {
-            Some(_) => (&self.publisher, Route::queue(reply_to)),
-            None => (self.replier.to(reply_to), Route::queue(reply_to).foreign()),
-        };
-        match send(publisher, route, messages()).await {
-            Err(PublishError::Unroutable) if origin.message_id().is_some() => {
-                Box::pin(self.give_to_the_hold(messages())).await?
-            }
-            Err(PublishError::Malformed) if origin.message_id().is_some() => {
-                Box::pin(self.answer_in_parts(delivery, reply_to, messages())).await?;
-            }
-            // The one who asked named something that takes no answer; what they asked is kept for a person.
-            Err(PublishError::Malformed) => {
-                Box::pin(self.dead_letters.dead_letter_refused(delivery, ErrorCode::BadRequest)).await?;
-            }
-            // A queue that someone else has named is theirs to empty. To wait for it would keep others waiting.
-            Err(PublishError::Refused) if origin.message_id().is_none() => self.metrics.answer_lost(Lost::QueueFull),
-            // No one is there any more, or there never was such a queue.
-            Err(PublishError::Unroutable) => self.metrics.answer_lost(Lost::Unroutable),
-            outcome => outcome?,
-        }
-        let took = started.elapsed();
-        self.observer.tell(origin.message_id(), Event::Replied { took });
-        Ok(())
-    }
-
-    /// What is published to the one who asked.
-    fn messages_of(&self, delivery: &Delivery, origin: &Origin, conclusion: &Conclusion, span: &Span) -> Vec<Message> {
-        let properties = &delivery.message.properties;
-        let brings_grant = matches!(conclusion.answer.change, Some(Change::Live { .. }));
-        // What is sent back has been waited for since it was received, if its terminator knew when that was.
-        let is_sure = origin.forwarded().is_some_and(|forwarded| !forwarded.snapshot.unsure);
-        let sent_back = properties
-            .header(RECEIVED_MS)
-            .filter(|_| is_sure && conclusion.outcome == Outcome::Again);
-        let mut messages = parts(&properties.correlation_id, origin, conclusion);
-        if let (Some(forwarded), Some(first)) = (origin.forwarded(), messages.first_mut()) {
-            let received = ForwardedMessage::received_ms(properties);
-            self.tell_time(forwarded, received, brings_grant, &mut first.properties);
-        }
-        for message in &mut messages {
-            headers::write(&mut message.properties, span);
-            let received = sent_back.map(|received| (RECEIVED_MS.to_owned(), received.clone()));
-            message.properties.headers.extend(received);
-        }
-        messages
-    }
-
-    /// Sends answers of which one at least cannot be published: who asked is told that instead of it. What came before it
-    /// may come once more, and is dropped then.
-    async fn answer_in_parts(
-        &self,
-        delivery: &Delivery,
-        reply_to: &str,
-        messages: Vec<Message>,
-    ) -> Result<(), PublishError> {
-        for message in messages {
-            match send(&self.publisher, Route::queue(reply_to), vec![message.clone()]).await {
-                Err(PublishError::Malformed) => {
-                    self.metrics.answer_lost(Lost::Unpublishable);
-                    let message_id = message
-                        .properties
-                        .correlation_id
-                        .as_deref()
-                        .and_then(|id| id.parse().ok());
-                    let opened = self
-                        .opening
-                        .open(message_id, &delivery.message.body)
-                        .unwrap_or_default();
-                    let asked = ClientMessage::parse(&opened, MAX_FORWARDED_BYTES).ok();
-                    let id = asked.as_ref().and_then(|asked| asked.id.as_ref());
-                    let Some((_, part)) = Reply::read(&message.properties) else {
-                        continue;
-                    };
-                    // It has nothing of anyone's.
-                    let instead = Reply { identity: None, ..part };
-                    let message_id = message.properties.correlation_id;
-                    let instead = instead.to_message(message_id, answer::unpublishable(id));
-                    send(&self.publisher, Route::queue(reply_to), vec![instead]).await?;
-                }
-                outcome => outcome?,
-            }
-        }
-        Ok(())
-    }
-
-    /// The terminator is gone, and its queue with it. What is someone's waits for their next connection.
-    async fn give_to_the_hold(&self, messages: Vec<Message>) -> Result<(), PublishError> {
-        for message in messages {
-            let is_somebodys = Reply::read(&message.properties).is_some_and(|(_, answer)| answer.identity.is_some());
-            if is_somebodys && !message.body.is_empty() {
-                self.send_undelivered(message).await?;
-            } else {
-                self.metrics.answer_lost(Lost::Unroutable);
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts something away whose connection is gone.
-    async fn send_undelivered(&self, message: Message) -> Result<(), PublishError> {
-        let route = Route::new(&self.internal, keys::UNDELIVERED);
-        self.metrics.bounced();
-        self.publisher.publish(route, Bounced::Gone.to_message(message)).await
-    }
-}
-
-async fn send(publisher: &Publisher, route: Route, mut messages: Vec<Message>) -> Result<(), PublishError> {
-    if messages.len() <= 1 {
-        return match messages.pop() {
-            Some(only) => publisher.publish(route, only).await,
-            None => Ok(()),
-        };
-    }
-    // They are submitted in order, and confirmed together.
-    let sends = messages
-        .into_iter()
-        .map(|message| publisher.publish(route.clone(), message));
-    try_join_all(sends).await.map(|_| ())
-}
-
-/// The answers as they go to the one who asked. What changes the connection comes with the first, the settlement with the
-/// last.
-fn parts(correlation_id: &Option<String>, origin: &Origin, conclusion: &Conclusion) -> Vec<Message> {
-    let Conclusion { bodies, answer, .. } = conclusion;
-    let last = bodies.len().saturating_sub(1);
-    let second = origin.forwarded().is_some_and(|forwarded| forwarded.snapshot.again);
-    let part = |(body, index): (&Bytes, u32)| {
-        let more = (index as usize) < last;
-        let mut part = Reply {
-            part: Part { index, more },
-            second,
-            ..answer.clone()
-        };
-        if index > 0 {
-            part.change = None;
-        }
-        part.to_message(correlation_id.clone(), body.clone())
-    };
-    bodies.iter().zip(0..).map(part).collect()
 }

@@ -29,7 +29,7 @@ use tracing::debug;
 use super::handling::Coming;
 use super::{Conclusion, Pipeline};
 use crate::admin::event::{Event, Released};
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::auth::rights;
 use crate::auth::snapshot::{Authenticated, Principal};
 use crate::auth::successors::{self, Successors};
@@ -145,7 +145,7 @@ impl Pipeline {
                 (u64::from(u32::MAX), Bytes::new())
             }
         };
-        let mut conclusion = Conclusion::of(Outcome::Released, body);
+        let mut conclusion = Conclusion::of(MessageOutcome::Released, body);
         conclusion.answer.left = left;
         Ok(conclusion)
     }

@@ -8,7 +8,7 @@ use shared::bus::Delivery;
 use shared::service::trace::{KeyValue, Span, SpanContext, SpanKind, TraceState, Tracer, headers as of_w3c, words};
 use shared::wire::protocol::ErrorCode;
 
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::dead_letter::redact;
 use crate::message::origin::Origin;
 
@@ -61,13 +61,13 @@ fn without_token(context: SpanContext) -> SpanContext {
 }
 
 /// Says what became of a message. It has failed only if that was our doing.
-pub(crate) fn ended(span: &Span, outcome: Outcome) {
+pub(crate) fn ended(span: &Span, outcome: MessageOutcome) {
     span.describe(|| [KeyValue::new(words::OUTCOME, outcome.as_str())]);
     match outcome {
-        Outcome::Error(code @ (ErrorCode::Internal | ErrorCode::Busy | ErrorCode::AuthUnavailable)) => {
+        MessageOutcome::Error(code @ (ErrorCode::Internal | ErrorCode::Busy | ErrorCode::AuthUnavailable)) => {
             span.fail(code.as_str());
         }
-        Outcome::Error(code) => span.describe(|| [KeyValue::new(words::ERROR_TYPE, code.as_str())]),
+        MessageOutcome::Error(code) => span.describe(|| [KeyValue::new(words::ERROR_TYPE, code.as_str())]),
         _ => {}
     }
 }

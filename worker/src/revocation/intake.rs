@@ -17,7 +17,7 @@ use shared::wire::protocol::{ErrorBody, ErrorCode};
 use shared::wire::revocation::{MOST_AT_A_TIME, Revocation, Target};
 use tokio_util::sync::CancellationToken;
 
-use super::Known;
+use super::RevocationRules;
 use super::reach::reached;
 use super::revoker::Revoker;
 use crate::admin::event::{Event, Subject};
@@ -31,7 +31,7 @@ use crate::store::Kept;
 pub(crate) struct RevocationConsumer {
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) revoker: Arc<Revoker>,
-    pub(crate) known: Known,
+    pub(crate) known: RevocationRules,
 }
 
 impl RevocationConsumer {

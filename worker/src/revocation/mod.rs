@@ -43,7 +43,7 @@ const MAX_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is wrong with it. The texts go to the one who asked, and never repeat what they wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum InvalidRevocation {
     /// RFC 8259 §4, and each member once.
     #[error("a revocation is a JSON object, each member once, of at most {MAX_BODY_BYTES} bytes")]
     NotAnObject,
@@ -76,7 +76,7 @@ pub(crate) enum Fault {
 
 /// What is known here of tokens.
 #[derive(Clone)]
-pub(crate) struct Known {
+pub(crate) struct RevocationRules {
     /// Whose tokens are accepted.
     pub(crate) issuers: Vec<Issuer>,
     /// How long a token may live, and what came by it may be held after that.
@@ -85,19 +85,19 @@ pub(crate) struct Known {
     pub(crate) leeway: Duration,
 }
 
-impl Known {
+impl RevocationRules {
     /// Reads the body of what came out of `<ns>.revocations`.
     ///
     /// # Errors
     /// If it is no revocation: the first fault found.
-    pub(crate) fn read(&self, body: &[u8], now: Timestamp) -> Result<Revocation, Fault> {
+    pub(crate) fn read(&self, body: &[u8], now: Timestamp) -> Result<Revocation, InvalidRevocation> {
         let members = members(body)?;
         let issued_before = members.get(ISSUED_BEFORE).map(date).transpose()?;
         let target = match self.target(&members)? {
             Some(target) => target,
-            None if members.contains_key(ISSUER) => return Err(Fault::StrayIssuer),
+            None if members.contains_key(ISSUER) => return Err(InvalidRevocation::StrayIssuer),
             None if issued_before.is_some() => Target::Everyone,
-            None => return Err(Fault::NoTarget),
+            None => return Err(InvalidRevocation::NoTarget),
         };
         // What was issued before may say that it was a little later.
         let issued_before = issued_before.unwrap_or(now).saturating_add(self.leeway);
@@ -110,7 +110,7 @@ impl Known {
         })
     }
 
-    fn target(&self, members: &Map<String, Value>) -> Result<Option<Target>, Fault> {
+    fn target(&self, members: &Map<String, Value>) -> Result<Option<Target>, InvalidRevocation> {
         let text = |name| members.get(name).map(|value| text(name, value)).transpose();
         let issuer = || self.issuer(text(ISSUER)?);
         match (text(SUBJECT)?, text(TOKEN_ID)?, text(SESSION)?, text(CONNECTION)?) {
@@ -118,44 +118,53 @@ impl Known {
             (Some(subject), None, None, None) if identity::is_subject(subject) => {
                 Ok(Some(Target::Identity(identity::tag_of(&issuer()?, subject))))
             }
-            (Some(_), None, None, None) => Err(Fault::Malformed(SUBJECT, "what a token can have as its `sub`")),
+            (Some(_), None, None, None) => Err(InvalidRevocation::Malformed(
+                SUBJECT,
+                "what a token can have as its `sub`",
+            )),
             (None, Some(id), None, None) => Ok(Some(Target::Token(identity::token_id_tag(&issuer()?, id)))),
-            (None, None, Some(""), None) => Err(Fault::Malformed(SESSION, "what a token can have as its `sid`")),
+            (None, None, Some(""), None) => Err(InvalidRevocation::Malformed(
+                SESSION,
+                "what a token can have as its `sid`",
+            )),
             (None, None, Some(id), None) => Ok(Some(Target::Session(identity::session_tag(&issuer()?, id)))),
-            (None, None, None, Some(_)) if members.contains_key(ISSUER) => Err(Fault::StrayIssuer),
+            (None, None, None, Some(_)) if members.contains_key(ISSUER) => Err(InvalidRevocation::StrayIssuer),
             (None, None, None, Some(name)) => match name.parse() {
                 Ok(connection) => Ok(Some(Target::Connection(connection))),
-                Err(_) => Err(Fault::Malformed(CONNECTION, "the name of a connection")),
+                Err(_) => Err(InvalidRevocation::Malformed(CONNECTION, "the name of a connection")),
             },
-            _ => Err(Fault::SeveralTargets),
+            _ => Err(InvalidRevocation::SeveralTargets),
         }
     }
 
-    fn issuer(&self, name: Option<&str>) -> Result<Issuer, Fault> {
+    fn issuer(&self, name: Option<&str>) -> Result<Issuer, InvalidRevocation> {
         identity::issuer_of(name, &self.issuers).map_err(|unnamed| match unnamed {
-            Unnamed::Several => Fault::NoIssuer,
-            Unnamed::Unknown => Fault::UnknownIssuer,
+            Unnamed::Several => InvalidRevocation::NoIssuer,
+            Unnamed::Unknown => InvalidRevocation::UnknownIssuer,
         })
     }
 }
 
-fn members(body: &[u8]) -> Result<Map<String, Value>, Fault> {
+fn members(body: &[u8]) -> Result<Map<String, Value>, InvalidRevocation> {
     if body.len() > MAX_BODY_BYTES {
-        return Err(Fault::NotAnObject);
+        return Err(InvalidRevocation::NotAnObject);
     }
-    let members = token::unique_members(body).ok_or(Fault::NotAnObject)?;
+    let members = token::unique_members(body).ok_or(InvalidRevocation::NotAnObject)?;
     if members.keys().any(|name| !MEMBERS.contains(&name.as_str())) {
-        return Err(Fault::UnknownMember);
+        return Err(InvalidRevocation::UnknownMember);
     }
     Ok(members)
 }
 
-fn text<'a>(name: &'static str, value: &'a Value) -> Result<&'a str, Fault> {
-    value.as_str().ok_or(Fault::Malformed(name, "a string"))
+fn text<'a>(name: &'static str, value: &'a Value) -> Result<&'a str, InvalidRevocation> {
+    value.as_str().ok_or(InvalidRevocation::Malformed(name, "a string"))
 }
 
-fn date(value: &Value) -> Result<Timestamp, Fault> {
-    numeric_date(value).ok_or(Fault::Malformed(ISSUED_BEFORE, "a number of seconds since 1970"))
+fn date(value: &Value) -> Result<Timestamp, InvalidRevocation> {
+    numeric_date(value).ok_or(InvalidRevocation::Malformed(
+        ISSUED_BEFORE,
+        "a number of seconds since 1970",
+    ))
 }
 
 /// A NumericDate (RFC 7519 §2), which may have a fraction.
@@ -169,7 +178,7 @@ pub(crate) fn numeric_date(value: &Value) -> Option<Timestamp> {
 }
 
 /// A duration as settings have it, or seconds.
-fn grace(value: &Value) -> Result<Duration, Fault> {
+fn grace(value: &Value) -> Result<Duration, InvalidRevocation> {
     let duration = match (value.as_str(), value.as_u64()) {
         (Some(text), _) => config::Value::parse(text).ok(),
         (None, Some(seconds)) => Some(Duration::from_secs(seconds)),
@@ -177,7 +186,7 @@ fn grace(value: &Value) -> Result<Duration, Fault> {
     };
     duration
         .filter(|grace: &Duration| *grace <= MAX_GRACE)
-        .ok_or(Fault::Malformed(
+        .ok_or(InvalidRevocation::Malformed(
             GRACE,
             "a duration such as `30s`, or seconds, of at most a day",
         ))
@@ -192,8 +201,8 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_000);
     const LIFE: Duration = Duration::from_secs(100);
 
-    fn read_of(body: &str, issuers: &[&str]) -> Result<Revocation, Fault> {
-        let known = Known {
+    fn read_of(body: &str, issuers: &[&str]) -> Result<Revocation, InvalidRevocation> {
+        let known = RevocationRules {
             issuers: issuers.iter().map(|name| Issuer::new(*name)).collect(),
             longest_life: LIFE,
             leeway: Duration::ZERO,
@@ -201,7 +210,7 @@ mod tests {
         known.read(body.as_bytes(), NOW)
     }
 
-    fn read(body: &str) -> Result<Revocation, Fault> {
+    fn read(body: &str) -> Result<Revocation, InvalidRevocation> {
         read_of(body, &["i"])
     }
 
@@ -246,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_token_whose_issuer_s_clock_is_ahead_is_meant_within_the_leeway() {
-        let known = Known {
+        let known = RevocationRules {
             issuers: vec![Issuer::new("i")],
             longest_life: LIFE,
             leeway: Duration::from_secs(5),
@@ -260,23 +269,26 @@ mod tests {
     #[test]
     fn whatever_could_mean_somebody_else_is_refused() {
         for (body, fault) in [
-            ("", Fault::NotAnObject),
-            ("[]", Fault::NotAnObject),
-            (r#"{"subject":"a","subject":"b"}"#, Fault::NotAnObject),
-            (r#"{"subjct":"alice","issued_before":1}"#, Fault::UnknownMember),
-            ("{}", Fault::NoTarget),
-            (r#"{"grace":"1s"}"#, Fault::NoTarget),
-            (r#"{"subject":"a","jti":"b"}"#, Fault::SeveralTargets),
+            ("", InvalidRevocation::NotAnObject),
+            ("[]", InvalidRevocation::NotAnObject),
+            (r#"{"subject":"a","subject":"b"}"#, InvalidRevocation::NotAnObject),
+            (
+                r#"{"subjct":"alice","issued_before":1}"#,
+                InvalidRevocation::UnknownMember,
+            ),
+            ("{}", InvalidRevocation::NoTarget),
+            (r#"{"grace":"1s"}"#, InvalidRevocation::NoTarget),
+            (r#"{"subject":"a","jti":"b"}"#, InvalidRevocation::SeveralTargets),
             (
                 r#"{"subject":null,"issued_before":1}"#,
-                Fault::Malformed(SUBJECT, "a string"),
+                InvalidRevocation::Malformed(SUBJECT, "a string"),
             ),
-            (r#"{"issuer":"i","issued_before":1}"#, Fault::StrayIssuer),
+            (r#"{"issuer":"i","issued_before":1}"#, InvalidRevocation::StrayIssuer),
             (
                 r#"{"issuer":"i","connection":"00000000000000aa.1f"}"#,
-                Fault::StrayIssuer,
+                InvalidRevocation::StrayIssuer,
             ),
-            (r#"{"issuer":"j","subject":"a"}"#, Fault::UnknownIssuer),
+            (r#"{"issuer":"j","subject":"a"}"#, InvalidRevocation::UnknownIssuer),
         ] {
             assert_eq!(read(body), Err(fault), "{body}");
         }
@@ -290,16 +302,19 @@ mod tests {
             r#"{"subject":"a","grace":-1}"#,
             r#"{"subject":"a","grace":90000}"#,
         ] {
-            assert!(matches!(read(body), Err(Fault::Malformed(..))), "{body}");
+            assert!(matches!(read(body), Err(InvalidRevocation::Malformed(..))), "{body}");
         }
-        assert_eq!(read_of(r#"{"subject":"a"}"#, &["i", "j"]), Err(Fault::NoIssuer));
-        assert_eq!(read_of(r#"{"jti":"a"}"#, &["i", "j"]), Err(Fault::NoIssuer));
+        assert_eq!(
+            read_of(r#"{"subject":"a"}"#, &["i", "j"]),
+            Err(InvalidRevocation::NoIssuer)
+        );
+        assert_eq!(read_of(r#"{"jti":"a"}"#, &["i", "j"]), Err(InvalidRevocation::NoIssuer));
     }
 
     proptest! {
         #[test]
         fn no_body_makes_the_reader_panic(body: Vec<u8>, date: f64, grace: u64) {
-            let known = Known { issuers: Vec::new(), longest_life: LIFE, leeway: Duration::MAX };
+            let known = RevocationRules { issuers: Vec::new(), longest_life: LIFE, leeway: Duration::MAX };
             let _ = known.read(&body, NOW);
             let _ = read(&format!(r#"{{"subject":"a","issued_before":{date},"grace":{grace}}}"#));
         }

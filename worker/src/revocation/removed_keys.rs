@@ -14,7 +14,7 @@ use shared::wire::tag::KeyTag;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::Known;
+use super::RevocationRules;
 use super::revoker::Revoker;
 use crate::token::Verifier;
 
@@ -23,7 +23,7 @@ pub(crate) struct RemovedKeys {
     verifier: Arc<Verifier>,
     replaced: watch::Receiver<()>,
     revoker: Arc<Revoker>,
-    known: Known,
+    known: RevocationRules,
     /// How long what is ended may go on meanwhile.
     grace: Duration,
     before: BTreeSet<KeyTag>,
@@ -31,7 +31,7 @@ pub(crate) struct RemovedKeys {
 
 impl RemovedKeys {
     /// From the keys that are in force now.
-    pub(crate) fn new(verifier: Arc<Verifier>, revoker: Arc<Revoker>, known: Known, grace: Duration) -> Self {
+    pub(crate) fn new(verifier: Arc<Verifier>, revoker: Arc<Revoker>, known: RevocationRules, grace: Duration) -> Self {
         let replaced = verifier.replaced();
         Self {
             before: verifier.keys().tags(),
@@ -82,7 +82,7 @@ impl RemovedKeys {
     }
 }
 
-fn revocation(key: KeyTag, known: &Known, grace: Duration, now: Timestamp) -> Revocation {
+fn revocation(key: KeyTag, known: &RevocationRules, grace: Duration, now: Timestamp) -> Revocation {
     Revocation {
         target: Target::Key(key),
         // Another worker's clock may be ahead.
@@ -102,7 +102,7 @@ mod tests {
     fn what_a_key_proved_before_it_was_removed_is_meant_by_whatever_clock_within_the_leeway() {
         let at = Timestamp::from_secs;
         let (key, now, grace) = (KeyTag::of(&[1; 32]), at(1_000), Duration::from_secs(30));
-        let known = Known {
+        let known = RevocationRules {
             issuers: Vec::new(),
             longest_life: Duration::from_secs(3_600),
             leeway: Duration::from_secs(5),

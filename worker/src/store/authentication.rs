@@ -40,7 +40,7 @@ store_part! {
 pub enum Authentication {
     /// A verified token proved who it is.
     Live {
-        /// Who.
+        /// The identity that was proved.
         identity: Identity,
         /// The token's expiry, without leeway.
         until: Timestamp,

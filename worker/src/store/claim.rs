@@ -53,7 +53,7 @@ pub struct Run {
 /// That a run wants to have a message's effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Which message.
+    /// The message, by its identity and idempotency key.
     pub key: MessageKey,
     /// The digest of what it asks for.
     pub fingerprint: Sha256Digest,

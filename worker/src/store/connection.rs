@@ -60,7 +60,7 @@ pub type OpenChanges = BTreeMap<u64, Option<String>>;
 /// One connection of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registered {
-    /// Which.
+    /// The connection's id.
     pub connection: ConnectionId,
     /// The message that entered it last, by which entries are compared.
     pub by: Sequence,

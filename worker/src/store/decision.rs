@@ -24,7 +24,7 @@ pub const DECISIONS_KEPT: usize = 64;
 /// One decision that a person may ask about. What was simply handled is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// When.
+    /// The moment of the decision.
     pub at: Timestamp,
     /// About which message, if about one.
     pub sequence: Option<Sequence>,

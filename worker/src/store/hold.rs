@@ -58,7 +58,7 @@ store_part! {
 /// how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldLimits {
-    /// How many.
+    /// The number of messages.
     pub messages: u64,
     /// How many bytes of bodies, all together.
     pub bytes: u64,

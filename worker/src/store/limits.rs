@@ -16,7 +16,7 @@ store_part! {
     pub trait LimitStore {
         /// Takes a place among the connections that an identity may have at a time, or keeps the one that the connection has. The place
         /// ends when the connection is taken out of those of the identity, or at its time.
-        fn admit(identity: IdentityTag, place: Place) -> Admission;
+        fn admit(identity: IdentityTag, place: ConnectionSlot) -> Admission;
 
         /// Counts a message of an identity against its rate. Tells how long it must wait if that is used up; then it is not counted.
         fn pace(identity: IdentityTag, per_second: u32) -> Option<Duration>;
@@ -42,7 +42,7 @@ shared::choice! {
 /// How many connections an identity may have at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimit {
-    /// So many.
+    /// The number of connections.
     pub most: u64,
     /// What happens to one more.
     pub on_more: OnConnectionLimit,
@@ -50,7 +50,7 @@ pub struct ConnectionLimit {
 
 /// A place among the connections of an identity that is wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct ConnectionSlot {
     /// For which.
     pub connection: ConnectionId,
     /// When the place ends if the connection does not want it anew, and its close was never heard of.

@@ -43,11 +43,11 @@ pub use self::epoch::{Epoch, Server};
 pub use self::hold::{
     HeldMessage, HeldWrite, HoldLimits, Holding, MessageStore, Reservation, ReservationStore, UnauthenticatedLimits,
 };
-pub use self::limits::{Admission, ConnectionLimit, LimitStore, OnConnectionLimit, Place};
+pub use self::limits::{Admission, ConnectionLimit, ConnectionSlot, LimitStore, OnConnectionLimit};
 pub use self::mailbox::{Mailbox, WriteStore};
 pub use self::memory::{MemoryStore, Snapshot};
 pub use self::recorded_state::{Proved, RecordedState};
-pub use self::redis::{Access, COMMANDS, RedisStore, StoreFiles};
+pub use self::redis::{Access, COMMANDS, RedisStore};
 pub use self::revocation::{Kept, RevocationStore};
 pub use self::traced::Traced;
 

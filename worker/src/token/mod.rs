@@ -32,28 +32,31 @@ pub(crate) mod claims;
 mod compact;
 mod header;
 mod rejection;
+mod rules;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::token::claims::claim_path::ClaimPath;
-pub use crate::token::claims::purpose::{Other, RequiredClaim};
+pub use crate::token::claims::other::Other;
+pub use crate::token::claims::purpose::RequiredClaim;
 pub use crate::token::claims::token_type::TokenType;
 pub use crate::token::keys::fault::{Fault, KeyError, KeyErrors, KeyName};
 pub use crate::token::keys::form::Looks;
-pub use crate::token::keys::key::Kind;
+pub use crate::token::keys::kind::Kind;
 pub(crate) use crate::token::keys::refresher::{KeyHealth, KeyRefresher};
 pub use crate::token::keys::secret::{check as check_secret, secret_in};
 pub use crate::token::keys::source::KeySource;
 pub use crate::token::keys::source::discovery::{Discovery, Reach};
 pub use crate::token::keys::source::jwks_url::{JwksUrl, UrlError};
 pub(crate) use crate::token::keys::sources::KeySources;
-pub(crate) use claims::SUB;
 pub use jsonwebtoken::Algorithm;
 pub use keys::Keys;
 pub use rejection::{Reason, Rejection};
+pub use rules::Rules;
+pub(crate) use rules::SUB;
 pub(crate) use verifier::Statement;
-pub use verifier::{Rules, Verifier};
+pub use verifier::Verifier;
 
 /// The members of a JSON object in which none stands twice; none if it is no such thing.
 pub(crate) fn unique_members(json: &[u8]) -> Option<Map<String, Value>> {

@@ -8,7 +8,7 @@ use super::connect;
 use super::pipe::{Contiguous, Inlet, Outlet};
 use crate::support::{lines, print};
 
-/// Which queues.
+/// The arguments of `raw-echo`: the broker, and the queues that it echoes between.
 #[derive(Debug, Args)]
 pub(crate) struct RawEchoArgs {
     /// The broker, in the environment because it may hold a password.

@@ -64,7 +64,7 @@ pub(crate) enum DeadCommand {
     Drop(DropArgs),
 }
 
-/// How many.
+/// The arguments of `inspect dead list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(crate) struct ListArgs {
     json: bool,
 }
 
-/// Which one.
+/// The arguments of `inspect dead show`.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     /// Its name or its number in the list. Names stay, numbers shift as letters go.
@@ -108,7 +108,7 @@ pub(crate) struct RequeueArgs {
     timeout: Duration,
 }
 
-/// Which ones.
+/// The arguments of `inspect dead drop`.
 #[derive(Debug, Args)]
 pub(crate) struct DropArgs {
     #[command(flatten)]

@@ -128,7 +128,7 @@ impl DeadLetterQueue {
         self.channel
             .basic_nack(0, options)
             .await
-            .context("cannot give back the letters")?;
+            .context("cannot return the dead letters to the queue")?;
         self.channel
             .close(REPLY_SUCCESS, "done".into())
             .await

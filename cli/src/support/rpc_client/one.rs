@@ -14,7 +14,7 @@ pub(crate) struct One {
 }
 
 impl One {
-    /// That request.
+    /// A source of that request alone.
     pub(crate) const fn new(request: Message) -> Self {
         Self {
             request: Some(request),

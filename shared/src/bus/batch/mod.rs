@@ -17,19 +17,13 @@ mod open;
 mod packer;
 
 pub(super) use self::codec::count;
-pub(super) use self::open::Entry;
 pub use self::open::{Returning, Unpacking};
 pub use self::packer::Packer;
 
 use bytes::Bytes;
 
+pub use super::message::{BATCH_CONTENT_TYPE as CONTENT_TYPE, UNREADABLE_BATCH};
 use super::{Message, Value};
-
-/// The media type of a batch.
-pub const CONTENT_TYPE: &str = "application/vnd.countersign.batch";
-
-/// The header of a batch that cannot be read; it says why.
-pub const UNREADABLE_BATCH: &str = "unreadable-batch";
 
 /// How many AMQP messages of a publisher that packs are unconfirmed at a time: enough to keep the broker busy over its
 /// way to the disk and back, and so few that under load the next ones gather. Of 4, 8 and 16 this was measured to be the best,

@@ -12,7 +12,7 @@ use tracing::error;
 use super::UNREADABLE_BATCH;
 use super::codec;
 use super::packer::batch_of;
-use crate::bus::delivery::{Delivery, Settlement, Settler};
+use crate::bus::delivery::{Delivery, Entries, Settlement, Settler};
 use crate::bus::topology::{FilledBy, Queue, QueueKind};
 use crate::bus::{DEATH_EXCHANGE, DEATH_QUEUE, DEATH_REASON, Publication, PublishError, Publisher, Route, Value};
 use crate::service::repetition::Repetitions;
@@ -77,12 +77,6 @@ enum Again {
     Counted,
     /// As one that was not.
     Untouched,
-}
-
-/// The way to settle one entry.
-pub(in crate::bus) struct Entry {
-    open: Arc<Open>,
-    place: u32,
 }
 
 impl Returning {
@@ -183,23 +177,23 @@ impl Open {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn entry(self: &Arc<Self>, place: u32, mut entry: codec::Entry) -> Delivery {
+    fn entry(self: &Arc<Self>, place: u32, mut entry: codec::BatchEntry) -> Delivery {
         self.tell(&mut entry);
         Delivery::new(
             entry.message,
             self.route.exchange.clone(),
             self.route.key.clone(),
             self.delivery_count.saturating_add(entry.deliveries),
-            Settler::Entry(Entry {
-                open: self.clone(),
+            Settler::Entry {
+                batch: self.clone(),
                 place,
-            }),
+            },
         )
     }
 
     /// Has the entry say what the broker says of its batch, and nothing else in the broker's name but what it said of an
     /// earlier one.
-    fn tell(&self, entry: &mut codec::Entry) {
+    fn tell(&self, entry: &mut codec::BatchEntry) {
         let headers = &mut entry.message.properties.headers;
         if entry.deliveries == 0 {
             headers.retain(|(name, _)| ![DEATH_QUEUE, DEATH_REASON, DEATH_EXCHANGE].contains(&name.as_str()));
@@ -210,7 +204,7 @@ impl Open {
         }
     }
 
-    fn settle(self: &Arc<Self>, place: u32, settlement: Settlement) {
+    fn settle_entry(self: &Arc<Self>, place: u32, settlement: Settlement) {
         let mut state = self.lock();
         let bit = 1 << place;
         if state.out & bit == 0 || !state.is_held() {
@@ -287,10 +281,6 @@ impl Open {
             receipt,
         });
     }
-
-    fn is_stale(&self) -> bool {
-        self.lock().delivery.as_ref().is_none_or(Delivery::is_stale)
-    }
 }
 
 impl State {
@@ -313,13 +303,13 @@ impl State {
     }
 }
 
-impl Entry {
-    pub(in crate::bus) fn settle(self, settlement: Settlement) {
-        self.open.settle(self.place, settlement);
+impl Entries for Open {
+    fn settle(self: Arc<Self>, place: u32, settlement: Settlement) {
+        self.settle_entry(place, settlement);
     }
 
-    pub(in crate::bus) fn is_stale(&self) -> bool {
-        self.open.is_stale()
+    fn is_stale(&self) -> bool {
+        self.lock().delivery.as_ref().is_none_or(Delivery::is_stale)
     }
 }
 

@@ -2,16 +2,12 @@
 
 pub(crate) mod whole;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::mpsc;
 
 use super::Message;
-use super::batch::{self, Unpacking};
 use super::delivery::whole::Part;
 
 /// One message out of a queue. It is settled by [`ack`](Self::ack), or given back when it is dropped.
@@ -48,9 +44,23 @@ pub(super) enum Settler {
         settlements: mpsc::UnboundedSender<(u64, Settlement)>,
     },
     /// Of one entry of a batch.
-    Entry(batch::Entry),
+    Entry {
+        /// The batch.
+        batch: Arc<dyn Entries>,
+        /// Where in it the entry is.
+        place: u32,
+    },
     /// Of what is for one of many.
     Part(Part),
+}
+
+/// What came in one AMQP message and is settled one by one.
+pub(super) trait Entries: Send + Sync {
+    /// Settles the entry at that place.
+    fn settle(self: Arc<Self>, place: u32, settlement: Settlement);
+
+    /// Whether the broker will deliver all of it again.
+    fn is_stale(&self) -> bool;
 }
 
 impl Settler {
@@ -58,7 +68,7 @@ impl Settler {
         match self {
             // If the channel is gone, the broker has already given the message back.
             Self::Channel { tag, settlements } => drop(settlements.send((tag, settlement))),
-            Self::Entry(entry) => entry.settle(settlement),
+            Self::Entry { batch, place } => batch.settle(place, settlement),
             Self::Part(part) => part.settle(settlement),
         }
     }
@@ -66,7 +76,7 @@ impl Settler {
     fn is_stale(&self) -> bool {
         match self {
             Self::Channel { settlements, .. } => settlements.is_closed(),
-            Self::Entry(entry) => entry.is_stale(),
+            Self::Entry { batch, .. } => batch.is_stale(),
             Self::Part(part) => part.is_stale(),
         }
     }
@@ -120,7 +130,7 @@ impl Delivery {
         self.settler.as_ref().is_none_or(Settler::is_stale)
     }
 
-    fn settle(&mut self, settlement: Settlement) {
+    pub(super) fn settle(&mut self, settlement: Settlement) {
         if let Some(settler) = self.settler.take() {
             settler.settle(settlement);
         }
@@ -141,116 +151,5 @@ impl fmt::Debug for Delivery {
             .field("routing_key", &self.routing_key)
             .field("delivery_count", &self.delivery_count)
             .finish()
-    }
-}
-
-/// The receiving end of one queue.
-///
-/// It outlives lost connections. Dropping it ends the consumption, and gives back what is unsettled.
-pub struct Consumer {
-    /// Dropped first: what is in `deliveries` then goes back with the consumer, in its order, and not one by one.
-    end: Option<Arc<DropGuard>>,
-    deliveries: mpsc::UnboundedReceiver<Delivery>,
-    /// What is left of the last batch.
-    unpacked: VecDeque<Delivery>,
-    unpacking: Option<Unpacking>,
-    stop: CancellationToken,
-    renewals: watch::Receiver<u64>,
-}
-
-/// The implementation's end of a [`Consumer`].
-pub struct ConsumerBackend {
-    /// Where deliveries go, until the last one that a stopped consumer gets. Bounded by the consumer's prefetch.
-    pub deliveries: Option<mpsc::UnboundedSender<Delivery>>,
-    /// No new deliveries are wanted; what was delivered will still be settled.
-    pub stop: CancellationToken,
-    /// The consumer is gone.
-    pub end: CancellationToken,
-    /// How often its queue was gone and was declared anew.
-    pub renewals: watch::Sender<u64>,
-}
-
-impl Consumer {
-    /// One that takes batches apart by `unpacking`, and the other end of it.
-    pub fn new(unpacking: Option<Unpacking>) -> (Self, ConsumerBackend) {
-        let (sender, deliveries) = mpsc::unbounded_channel();
-        let (stop, end) = (CancellationToken::new(), CancellationToken::new());
-        let (counted, renewals) = watch::channel(0);
-        let backend = ConsumerBackend {
-            deliveries: Some(sender),
-            stop: stop.clone(),
-            end: end.clone(),
-            renewals: counted,
-        };
-        (
-            Self {
-                deliveries,
-                unpacked: VecDeque::new(),
-                unpacking,
-                stop,
-                renewals,
-                end: Some(Arc::new(end.drop_guard())),
-            },
-            backend,
-        )
-    }
-
-    /// The next delivery; nothing once the consumer was stopped and all that had been delivered is received.
-    pub async fn recv(&mut self) -> Option<Delivery> {
-        std::future::poll_fn(|cx| self.poll_recv(cx)).await
-    }
-
-    /// Changes whenever its queue was gone and is there again: what was in it is lost, and what was for it meanwhile.
-    pub fn renewals(&self) -> watch::Receiver<u64> {
-        self.renewals.clone()
-    }
-
-    /// Asks for no new deliveries. What was delivered must still be received and settled.
-    pub fn stop(&self) {
-        self.stop.cancel();
-    }
-
-    /// Leaves what came together with the last delivery to others, as if it had not come. It goes behind what is in the
-    /// queue.
-    pub fn leave_the_rest(&mut self) {
-        for mut entry in self.unpacked.drain(..) {
-            entry.settle(Settlement::Leave);
-        }
-    }
-
-    /// Whether the next delivery came together with the last one.
-    pub fn is_amid_batch(&self) -> bool {
-        !self.unpacked.is_empty()
-    }
-
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        loop {
-            let next = match self.unpacked.pop_front() {
-                Some(entry) => entry,
-                None => match ready!(self.deliveries.poll_recv(cx)) {
-                    Some(delivery) => delivery,
-                    None => return Poll::Ready(None),
-                },
-            };
-            match &mut self.unpacking {
-                _ if next.is_stale() => drop(next),
-                Some(unpacking) if next.message.is_batch() => {
-                    unpacking.unpack(next, |entry| self.unpacked.push_back(entry))
-                }
-                _ => return Poll::Ready(Some(next)),
-            }
-        }
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        if let (Some(end), Some(unpacking)) = (self.end.take(), &mut self.unpacking) {
-            unpacking.leave(&end);
-            if Arc::strong_count(&end) > 1 {
-                // Until what is published again has arrived.
-                self.stop.cancel();
-            }
-        }
     }
 }

@@ -29,7 +29,7 @@ pub struct Broker {
 
 struct Stored {
     limits: Limits,
-    ready: VecDeque<Entry>,
+    ready: VecDeque<QueuedMessage>,
     /// What the bodies of those that are ready have in all.
     ready_bytes: u64,
     /// How many of those that come next are purged at once.
@@ -38,7 +38,7 @@ struct Stored {
     unused_since: Instant,
 }
 
-struct Entry {
+struct QueuedMessage {
     message: Message,
     route: Route,
     delivery_count: u32,
@@ -49,7 +49,7 @@ struct Reader {
     id: u64,
     prefetch: usize,
     next_tag: u64,
-    unsettled: BTreeMap<u64, Entry>,
+    unsettled: BTreeMap<u64, QueuedMessage>,
     /// Nothing once it was stopped: what it has must still be settled.
     deliveries: Option<mpsc::UnboundedSender<Delivery>>,
     settlements: Settlements,
@@ -130,7 +130,7 @@ impl Broker {
         }
         let mut outcome = Ok(());
         for name in queues {
-            let entry = Entry {
+            let entry = QueuedMessage {
                 message: message.clone(),
                 route: route.clone(),
                 delivery_count: 0,
@@ -278,7 +278,7 @@ impl Broker {
     }
 
     /// Dead-letters what a queue did not keep, if it says where to.
-    fn dead_letter(&mut self, queue: &str, dead: impl IntoIterator<Item = Entry>, reason: &str, now: Instant) {
+    fn dead_letter(&mut self, queue: &str, dead: impl IntoIterator<Item = QueuedMessage>, reason: &str, now: Instant) {
         let Some((exchange, key)) = self
             .queues
             .get(queue)
@@ -311,7 +311,7 @@ impl Broker {
     }
 }
 
-impl Entry {
+impl QueuedMessage {
     fn size(&self) -> u64 {
         self.message.body.len() as u64
     }
@@ -332,14 +332,14 @@ impl Stored {
         self.ready.len() >= most || bytes_are_most
     }
 
-    fn next_ready(&mut self) -> Option<Entry> {
+    fn next_ready(&mut self) -> Option<QueuedMessage> {
         let entry = self.ready.pop_front()?;
         self.ready_bytes -= entry.size();
         Some(entry)
     }
 
     /// Puts a message back in front, or gives it out as dead if that was once too often.
-    fn give_back(&mut self, mut entry: Entry) -> Option<Entry> {
+    fn give_back(&mut self, mut entry: QueuedMessage) -> Option<QueuedMessage> {
         entry.delivery_count += 1;
         if self
             .limits
@@ -382,9 +382,9 @@ impl Stored {
         matches!((unused, self.limits.expires), (Some(unused), Some(limit)) if unused >= limit)
     }
 
-    fn take_late(&mut self, now: Instant) -> Vec<Entry> {
+    fn take_late(&mut self, now: Instant) -> Vec<QueuedMessage> {
         let ttl = self.limits.message_ttl;
-        let is_late = |entry: &Entry| {
+        let is_late = |entry: &QueuedMessage| {
             let own = entry.message.properties.expiration;
             let least: Option<Duration> = ttl.into_iter().chain(own).min();
             least.is_some_and(|ttl| now.duration_since(entry.published) >= ttl)
@@ -394,7 +394,7 @@ impl Stored {
         }
         let (late, ready) = self.ready.drain(..).partition::<VecDeque<_>, _>(is_late);
         self.ready = ready;
-        self.ready_bytes = self.ready.iter().map(Entry::size).sum();
+        self.ready_bytes = self.ready.iter().map(QueuedMessage::size).sum();
         late.into()
     }
 }
@@ -413,7 +413,7 @@ impl Reader {
             && self.unsettled.len() < self.prefetch
     }
 
-    fn take(&mut self, entry: Entry) {
+    fn take(&mut self, entry: QueuedMessage) {
         let tag = self.next_tag;
         self.next_tag += 1;
         let settler = Settler::Channel {

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 pub use self::broker::Broker;
 use super::batch::{Packer, Returning, Unpacking};
-use super::delivery::{ConsumerBackend, Settlement};
+use super::consumer::ConsumerBackend;
+use super::delivery::Settlement;
 use super::topology::{Names, Queue, Topology};
 use super::{Bus, Consumer, Link, PublishTimeout, Publisher};
 

@@ -24,7 +24,8 @@ use super::has_consumers::{self, Looked};
 use super::pace::Pace;
 use crate::bus::ack_batch::{AckBatch, Frame};
 use crate::bus::batch;
-use crate::bus::delivery::{ConsumerBackend, Settlement, Settler};
+use crate::bus::consumer::ConsumerBackend;
+use crate::bus::delivery::{Settlement, Settler};
 use crate::bus::topology::{Queue, QueueKind};
 use crate::bus::{Delivery, Link, Properties, Value};
 

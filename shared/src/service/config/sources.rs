@@ -8,7 +8,7 @@ use super::names::{current, is_a_setting, unknown};
 use super::{Bounded, ConfigError, Conflict, ENV_PREFIX, Origin, Setting, Value};
 
 /// A setting's name, its text and where that came from.
-pub(super) type Text = (String, String, Origin);
+pub(super) type GivenText = (String, String, Origin);
 
 /// What the sources have given so far, and what was wrong with it.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Given {
     }
 
     /// Puts `texts` over what was given before.
-    pub(super) fn overlay(&mut self, texts: impl IntoIterator<Item = Text>) {
+    pub(super) fn overlay(&mut self, texts: impl IntoIterator<Item = GivenText>) {
         self.texts
             .extend(texts.into_iter().map(|(name, text, origin)| (name, (text, origin))));
     }
@@ -130,7 +130,7 @@ pub(super) enum Asked {
 pub(super) struct Flags {
     pub(super) asked: Option<Asked>,
     pub(super) file: Option<PathBuf>,
-    pub(super) texts: Vec<Text>,
+    pub(super) texts: Vec<GivenText>,
 }
 
 /// Takes a command line apart: `--name value` and `--name=value` for each of `settings`, and the few flags
@@ -217,7 +217,7 @@ impl Flags {
 pub(super) fn environment(
     settings: &[Setting],
     env: impl IntoIterator<Item = (OsString, OsString)>,
-) -> (Vec<Text>, Option<PathBuf>, Vec<ConfigError>) {
+) -> (Vec<GivenText>, Option<PathBuf>, Vec<ConfigError>) {
     let (mut texts, mut file, mut errors) = (Vec::new(), None, Vec::new());
     for (variable, value) in env {
         let Some(name) = variable.to_string_lossy().strip_prefix(ENV_PREFIX).map(str::to_owned) else {
@@ -251,7 +251,7 @@ pub(super) fn environment(
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads the TOML file at `path`: the texts and what is wrong.
-pub(super) fn file(settings: &[Setting], path: &Path) -> (Vec<Text>, Vec<ConfigError>) {
+pub(super) fn file(settings: &[Setting], path: &Path) -> (Vec<GivenText>, Vec<ConfigError>) {
     let origin = || Origin::File(path.to_owned());
     let whole = |problem: String| (Vec::new(), vec![ConfigError::new("config", origin(), problem)]);
     let content = match read(path) {

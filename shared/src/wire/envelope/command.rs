@@ -77,12 +77,12 @@ pub enum Command {
     Entered,
     /// Its identity has more connections than it may have, and this is the oldest: it is to be closed. If it is gone, this is returned.
     OverLimit {
-        /// Which.
+        /// The identity that has too many.
         identity: IdentityTag,
     },
     /// If it is gone, this is returned: it counts as a connection of that identity until then.
     Check {
-        /// Which.
+        /// The identity as one of whose connections it counts.
         identity: IdentityTag,
     },
 }

@@ -65,7 +65,7 @@ pub enum Verdict {
     Done,
     /// It waits for a fresh token.
     Held {
-        /// Why.
+        /// Why it may not be handled yet.
         reason: Reason,
         /// For how long, in milliseconds.
         hold_ms: u64,

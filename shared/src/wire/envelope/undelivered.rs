@@ -74,7 +74,7 @@ fn saying(word: &str, mut original: Message) -> Message {
 /// A connection asks for what is held for it: answers to it and to those that it took over from, and what is for its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fetch {
-    /// Which connection.
+    /// The connection that asks.
     pub connection: ConnectionId,
     /// Whose it is.
     pub identity: IdentityTag,

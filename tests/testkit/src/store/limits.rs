@@ -1,6 +1,6 @@
 //! How much one identity may have and do.
 
-use worker::store::limits::{Admission, ConnectionLimit, MOST_NAMED, OnConnectionLimit, Place};
+use worker::store::limits::{Admission, ConnectionLimit, ConnectionSlot, MOST_NAMED, OnConnectionLimit};
 
 use super::*;
 
@@ -17,8 +17,8 @@ pub(super) async fn every_claim(tested: &dyn Implementation) {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn place(tested: &dyn Implementation, connection: ConnectionId, on_more: OnConnectionLimit) -> Place {
-    Place {
+fn place(tested: &dyn Implementation, connection: ConnectionId, on_more: OnConnectionLimit) -> ConnectionSlot {
+    ConnectionSlot {
         connection,
         until: tested.clock().now().saturating_add(MINUTE),
         is_renewal: false,
@@ -27,7 +27,7 @@ fn place(tested: &dyn Implementation, connection: ConnectionId, on_more: OnConne
     }
 }
 
-async fn admit(tested: &dyn Implementation, identity: IdentityTag, place: Place) -> Admission {
+async fn admit(tested: &dyn Implementation, identity: IdentityTag, place: ConnectionSlot) -> Admission {
     tested.store().admit(identity, place).await.expect("the store answers")
 }
 
@@ -78,7 +78,7 @@ async fn what_is_authenticated_already_is_not_refused(tested: &dyn Implementatio
     for connection in [one, two] {
         admit(tested, identity, place(tested, connection, OnConnectionLimit::Refuse)).await;
     }
-    let renewal = Place {
+    let renewal = ConnectionSlot {
         is_renewal: true,
         ..place(tested, three, OnConnectionLimit::Refuse)
     };
@@ -138,7 +138,7 @@ async fn the_oldest_give_way_and_are_named_until_they_have_gone(tested: &dyn Imp
 async fn of_far_too_many_some_are_named_at_a_time(tested: &dyn Implementation) {
     let identity = an_identity();
     for _ in 0..MOST_NAMED + 4 {
-        let renewal = Place {
+        let renewal = ConnectionSlot {
             is_renewal: true,
             ..place(tested, a_connection(), OnConnectionLimit::Refuse)
         };
@@ -159,7 +159,7 @@ async fn a_successor_has_the_place_of_the_one_before_it(tested: &dyn Implementat
     for connection in [one, two] {
         admit(tested, identity, place(tested, connection, OnConnectionLimit::Refuse)).await;
     }
-    let successor = Place {
+    let successor = ConnectionSlot {
         replaces: Some(one),
         ..place(tested, three, OnConnectionLimit::Refuse)
     };

@@ -35,7 +35,7 @@ pub enum Event<'a> {
     },
     /// It is known what the message's own token proves.
     Judged {
-        /// What.
+        /// What the token proves, or why it proves nothing.
         #[serde(serialize_with = "as_word")]
         kind: Proved,
         /// Whether the verifier knew the token; none if there is none.
@@ -92,7 +92,7 @@ pub enum Event<'a> {
     SentBack,
     /// The message waits for a fresh token.
     Held {
-        /// Why.
+        /// Why it may not be handled yet.
         reason: Reason,
         /// How many wait with it.
         count: u64,
@@ -146,7 +146,7 @@ pub enum Event<'a> {
     Pushed {
         /// For whom it is, if for anyone.
         identity: Option<IdentityTag>,
-        /// What.
+        /// What became of it.
         #[serde(flatten)]
         outcome: &'a Outcome,
     },
@@ -173,16 +173,16 @@ pub enum Event<'a> {
         /// With what it waited, or would have.
         #[serde(serialize_with = "as_text")]
         mailbox: Mailbox,
-        /// Why.
+        /// Why it was dropped.
         #[serde(serialize_with = "as_debug")]
         why: GaveUp,
     },
     /// A connection has got what was held.
     Fetched {
-        /// Where.
+        /// The mailbox that it was held in.
         #[serde(serialize_with = "as_text")]
         mailbox: Mailbox,
-        /// How much.
+        /// How many messages it has got.
         count: usize,
         /// How much is left.
         left: u64,
@@ -194,7 +194,7 @@ pub enum Event<'a> {
     },
     /// A revocation is in force, or refused.
     Revoked {
-        /// Which.
+        /// What became of the revocation.
         #[serde(flatten)]
         outcome: &'a Outcome,
     },

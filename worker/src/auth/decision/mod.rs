@@ -149,7 +149,7 @@ pub(crate) enum Decision {
     Hold {
         /// What its own token proved until its time was over, if it brought one: it allows no more than that.
         own: Option<Arc<Verified>>,
-        /// Why.
+        /// Why it may not be handled yet.
         reason: Reason,
     },
     /// It is not handled, and this is why.

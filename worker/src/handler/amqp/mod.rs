@@ -40,7 +40,7 @@ use tracing::debug;
 
 use self::waiting::Waiting;
 use super::idempotency::fingerprint;
-use super::upstream::metrics::{Calls, Outcome};
+use super::upstream::metrics::{CallOutcome, Calls};
 use super::upstream::reply::{self, MAX_ANSWER_BYTES, Refusal, Unreadable};
 use super::{Answers, Handler, HandlerError, Presence, Request};
 use crate::auth::rights::Allowed;
@@ -212,7 +212,7 @@ impl Handler for Amqp {
                 Some(refusal) => refused(&refusal.body),
                 None => answered(&answers, request.id),
             },
-            Err(reason) => (Outcome::Unreachable, Err(unpublished(reason))),
+            Err(reason) => (CallOutcome::Unreachable, Err(unpublished(reason))),
         };
         call.end(outcome);
         said
@@ -224,22 +224,22 @@ fn is_refusal(answer: &Message) -> bool {
 }
 
 /// Several are as good as the worst of them: all are passed on, or none.
-fn answered(answers: &[Message], id: Option<&str>) -> (Outcome, Result<Answers, HandlerError>) {
+fn answered(answers: &[Message], id: Option<&str>) -> (CallOutcome, Result<Answers, HandlerError>) {
     let bytes: usize = answers.iter().map(|answer| answer.body.len()).sum();
     let read = |answer: &Message| reply::said(&answer.body, answer.properties.content_type.as_deref(), id);
     let said = answers
         .iter()
         .try_fold(Answers::none(), |said, answer| Ok(said.and(read(answer)?)));
     match said.and_then(|said| (bytes <= MAX_ANSWER_BYTES).then_some(said).ok_or(Unreadable)) {
-        Ok(said) => (Outcome::Answered, Ok(said)),
+        Ok(said) => (CallOutcome::Answered, Ok(said)),
         Err(Unreadable) => {
             let error = HandlerError::new(ErrorCode::Internal, Unreadable.to_string()).having(Effect::Unknown);
-            (Outcome::InvalidResponse, Err(error))
+            (CallOutcome::InvalidResponse, Err(error))
         }
     }
 }
 
-fn refused(body: &[u8]) -> (Outcome, Result<Answers, HandlerError>) {
+fn refused(body: &[u8]) -> (CallOutcome, Result<Answers, HandlerError>) {
     let said = Refusal::read(body);
     // A code of its own says what is wrong with the message.
     let usual = if said.has_own() {
@@ -249,8 +249,8 @@ fn refused(body: &[u8]) -> (Outcome, Result<Answers, HandlerError>) {
     };
     let error = said.or(usual, "the application refused the message", false);
     let outcome = match error.temporary {
-        true => Outcome::Failed,
-        false => Outcome::Refused,
+        true => CallOutcome::Failed,
+        false => CallOutcome::Refused,
     };
     (outcome, Err(error))
 }

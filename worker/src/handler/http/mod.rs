@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use self::response::Status;
-use super::upstream::metrics::{Calls, Outcome};
+use super::upstream::metrics::{CallOutcome, Calls};
 use super::upstream::reply::{self, MAX_ANSWER_BYTES, Unreadable};
 use super::upstream::request;
 use super::{Answers, Handler, HandlerError, Presence, Request};
@@ -217,14 +217,14 @@ impl Handler for Http {
         let (outcome, said) = match self.ask(&request).await {
             Posted::Response(status, body) if status.is_success() => {
                 match reply::said(&body.bytes, body.media_type.as_deref(), request.id) {
-                    Ok(answers) => (Outcome::Answered, Ok(answers)),
-                    Err(Unreadable) => (Outcome::InvalidResponse, Err(unreadable())),
+                    Ok(answers) => (CallOutcome::Answered, Ok(answers)),
+                    Err(Unreadable) => (CallOutcome::InvalidResponse, Err(unreadable())),
                 }
             }
             Posted::Response(status, body) => (status.outcome(), Err(status.refusal(&body.bytes))),
-            Posted::Unconnected(_) => (Outcome::Unreachable, Err(away().having(Effect::None))),
-            Posted::Unanswered | Posted::Broken => (Outcome::Unreachable, Err(away().having(Effect::Unknown))),
-            Posted::TooLarge => (Outcome::InvalidResponse, Err(unreadable())),
+            Posted::Unconnected(_) => (CallOutcome::Unreachable, Err(away().having(Effect::None))),
+            Posted::Unanswered | Posted::Broken => (CallOutcome::Unreachable, Err(away().having(Effect::Unknown))),
+            Posted::TooLarge => (CallOutcome::InvalidResponse, Err(unreadable())),
         };
         call.end(outcome);
         said

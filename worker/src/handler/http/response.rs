@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use shared::wire::protocol::{Effect, ErrorCode};
 
-use crate::handler::upstream::metrics::Outcome;
+use crate::handler::upstream::metrics::CallOutcome;
 use crate::handler::upstream::reply::Refusal;
 use crate::handler::{HandlerError, Presence};
 
@@ -54,11 +54,11 @@ impl Status {
     }
 
     /// How a call is counted that ends with it.
-    pub(super) const fn outcome(self) -> Outcome {
+    pub(super) const fn outcome(self) -> CallOutcome {
         match self.code {
-            200..=299 => Outcome::Answered,
-            400..=499 if !self.is_busy() => Outcome::Refused,
-            _ => Outcome::Failed,
+            200..=299 => CallOutcome::Answered,
+            400..=499 if !self.is_busy() => CallOutcome::Refused,
+            _ => CallOutcome::Failed,
         }
     }
 
@@ -108,22 +108,22 @@ mod tests {
     #[test]
     fn each_status_is_told_as_the_table_says() {
         for (code, word, temporary, outcome) in [
-            (301, "internal", false, Outcome::Failed),
-            (400, "bad_request", false, Outcome::Refused),
-            (401, "forbidden", false, Outcome::Refused),
-            (403, "forbidden", false, Outcome::Refused),
-            (404, "bad_request", false, Outcome::Refused),
-            (408, "busy", true, Outcome::Failed),
-            (413, "too_large", false, Outcome::Refused),
-            (422, "bad_request", false, Outcome::Refused),
-            (425, "busy", true, Outcome::Failed),
-            (429, "busy", true, Outcome::Failed),
-            (500, "internal", true, Outcome::Failed),
-            (502, "busy", true, Outcome::Failed),
-            (503, "busy", true, Outcome::Failed),
-            (504, "busy", true, Outcome::Failed),
-            (599, "internal", true, Outcome::Failed),
-            (999, "internal", false, Outcome::Failed),
+            (301, "internal", false, CallOutcome::Failed),
+            (400, "bad_request", false, CallOutcome::Refused),
+            (401, "forbidden", false, CallOutcome::Refused),
+            (403, "forbidden", false, CallOutcome::Refused),
+            (404, "bad_request", false, CallOutcome::Refused),
+            (408, "busy", true, CallOutcome::Failed),
+            (413, "too_large", false, CallOutcome::Refused),
+            (422, "bad_request", false, CallOutcome::Refused),
+            (425, "busy", true, CallOutcome::Failed),
+            (429, "busy", true, CallOutcome::Failed),
+            (500, "internal", true, CallOutcome::Failed),
+            (502, "busy", true, CallOutcome::Failed),
+            (503, "busy", true, CallOutcome::Failed),
+            (504, "busy", true, CallOutcome::Failed),
+            (599, "internal", true, CallOutcome::Failed),
+            (999, "internal", false, CallOutcome::Failed),
         ] {
             let usual = format!("the application answered with status {code}");
             assert_eq!(told(code, "<html>"), (word, usual, temporary), "{code}");

@@ -4,7 +4,7 @@ use metrics::{Counter, counter};
 
 /// What was known of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum ClaimResult {
     /// It came for the first time, or had come to nothing.
     First,
     /// It came before, and was answered as then.
@@ -49,16 +49,16 @@ impl Counters {
         }
     }
 
-    pub(super) fn knew(&self, known: Known) {
+    pub(super) fn knew(&self, known: ClaimResult) {
         match known {
-            Known::First => self.first.increment(1),
-            Known::Again => self.again.increment(1),
-            Known::NotKept => self.not_kept.increment(1),
-            Known::NotTold => self.not_told.increment(1),
-            Known::Running => self.running.increment(1),
-            Known::Conflict => self.conflict.increment(1),
-            Known::Unavailable => self.unavailable.increment(1),
-            Known::Unnoted => self.unnoted.increment(1),
+            ClaimResult::First => self.first.increment(1),
+            ClaimResult::Again => self.again.increment(1),
+            ClaimResult::NotKept => self.not_kept.increment(1),
+            ClaimResult::NotTold => self.not_told.increment(1),
+            ClaimResult::Running => self.running.increment(1),
+            ClaimResult::Conflict => self.conflict.increment(1),
+            ClaimResult::Unavailable => self.unavailable.increment(1),
+            ClaimResult::Unnoted => self.unnoted.increment(1),
         }
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::idempotency::cause::Cause;
-use super::idempotency::counters::{Counters, Known};
+use super::idempotency::counters::{ClaimResult, Counters};
 pub(crate) use super::idempotency::fingerprint::fingerprint;
 use super::idempotency::fingerprint::key;
 use crate::admin::metrics::Metrics;
@@ -178,22 +178,25 @@ impl Idempotency {
         let (known, recalled) = match begun {
             Ok(Begun::First) => {
                 let cause = Cause::of(request);
-                (Known::First, Recalled::Fresh(Some(Box::new(Claimed { claim, cause }))))
+                (
+                    ClaimResult::First,
+                    Recalled::Fresh(Some(Box::new(Claimed { claim, cause }))),
+                )
             }
             Ok(Begun::Running { .. }) => (
-                Known::Running,
+                ClaimResult::Running,
                 Recalled::Refused(busy("the message came before, and is being handled")),
             ),
             Ok(Begun::Done(text)) => match text.as_deref().and_then(outcome::from_text) {
                 Some((cause, came_to)) => match self.may_be_told(request, &cause) {
-                    Ok(()) => (Known::Again, Recalled::Done(came_to)),
+                    Ok(()) => (ClaimResult::Again, Recalled::Done(came_to)),
                     Err(why) => (
-                        Known::NotTold,
+                        ClaimResult::NotTold,
                         Recalled::Refused(ErrorBody::new(ErrorCode::Duplicate, why)),
                     ),
                 },
                 None => (
-                    Known::NotKept,
+                    ClaimResult::NotKept,
                     Recalled::Refused(ErrorBody::new(
                         ErrorCode::Duplicate,
                         "the message came before, and was handled; its answer is not kept",
@@ -201,7 +204,7 @@ impl Idempotency {
                 ),
             },
             Ok(Begun::Conflict) => (
-                Known::Conflict,
+                ClaimResult::Conflict,
                 Recalled::Refused(ErrorBody::new(
                     ErrorCode::Duplicate,
                     "another message had this `id` before",
@@ -210,7 +213,7 @@ impl Idempotency {
             Err(reason) => {
                 self.failed(&reason);
                 (
-                    Known::Unavailable,
+                    ClaimResult::Unavailable,
                     Recalled::Refused(busy("it is temporarily unknown whether the message was sent before")),
                 )
             }
@@ -246,7 +249,7 @@ impl Idempotency {
                 sleep(NOTE_PAUSE).await;
             }
         }
-        self.counters.knew(Known::Unnoted);
+        self.counters.knew(ClaimResult::Unnoted);
         warn!("the result of a message could not be stored; a repetition may have its effect again");
         None
     }

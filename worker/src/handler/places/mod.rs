@@ -270,13 +270,13 @@ pub(crate) struct Places {
 /// What anyone who waits is told.
 enum Told {
     /// They have it.
-    Place(Place),
+    Place(PlacePermit),
     /// Another worker has nothing to do.
     Elsewhere,
 }
 
 /// A place. Dropped, it is another's.
-pub(crate) struct Place {
+pub(crate) struct PlacePermit {
     places: Arc<Places>,
     claimant: Claimant,
 }
@@ -311,12 +311,12 @@ impl Places {
     ///
     /// # Errors
     /// If too much waits already, and does not move, or another worker is to have it.
-    pub(crate) async fn take(self: &Arc<Self>, claimant: Claimant) -> Result<Place, NoPlace> {
+    pub(crate) async fn take(self: &Arc<Self>, claimant: Claimant) -> Result<PlacePermit, NoPlace> {
         // Most often it is as simple as that.
         if self.lock().take_at_once(&claimant) {
             self.waited.record(0.0);
             let places = self.clone();
-            return Ok(Place { places, claimant });
+            return Ok(PlacePermit { places, claimant });
         }
         let (waker, mut place) = oneshot::channel();
         let now = Instant::now();
@@ -379,7 +379,7 @@ impl Places {
         while let Some((waker, claimant, since)) = core.next() {
             self.waited.record(now.saturating_duration_since(since));
             let places = self.clone();
-            called.push((waker, Place { places, claimant }));
+            called.push((waker, PlacePermit { places, claimant }));
         }
         // Anyone who is not told anything is told just that.
         while core.shed(now).is_some() {}
@@ -397,7 +397,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for PlacePermit {
     fn drop(&mut self) {
         let mut core = self.places.lock();
         core.give_back(&self.claimant);

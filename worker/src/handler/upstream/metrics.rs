@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::handler) enum Outcome {
+pub(in crate::handler) enum CallOutcome {
     /// With an answer.
     Answered,
     /// With a refusal: the message's fault.
@@ -80,12 +80,12 @@ pub(in crate::handler) struct Call<'a> {
     calls: &'a Calls,
     limit: Duration,
     started: Instant,
-    outcome: Option<Outcome>,
+    outcome: Option<CallOutcome>,
 }
 
 impl Call<'_> {
     /// It ended so.
-    pub(in crate::handler) fn end(mut self, outcome: Outcome) {
+    pub(in crate::handler) fn end(mut self, outcome: CallOutcome) {
         self.outcome = Some(outcome);
     }
 }
@@ -95,11 +95,11 @@ impl Drop for Call<'_> {
         let calls = self.calls;
         let took = self.started.elapsed();
         let counter = match self.outcome {
-            Some(Outcome::Answered) => &calls.answered,
-            Some(Outcome::Refused) => &calls.refused,
-            Some(Outcome::Failed) => &calls.failed,
-            Some(Outcome::Unreachable) => &calls.unreachable,
-            Some(Outcome::InvalidResponse) => &calls.invalid_response,
+            Some(CallOutcome::Answered) => &calls.answered,
+            Some(CallOutcome::Refused) => &calls.refused,
+            Some(CallOutcome::Failed) => &calls.failed,
+            Some(CallOutcome::Unreachable) => &calls.unreachable,
+            Some(CallOutcome::InvalidResponse) => &calls.invalid_response,
             None if took >= self.limit => &calls.timeout,
             // The worker ends, or its sender has given the message up.
             None => &calls.cancelled,

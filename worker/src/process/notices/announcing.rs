@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::admin::event::{Event, Subject};
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::auth::recorded::{Proven, digest_of};
 use crate::auth::snapshot::Authenticated;
 use crate::process::Pipeline;
@@ -29,7 +29,10 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the connection could not be told of what is held, or its terminator that it is entered.
-    pub(in crate::process) async fn announced(&self, forwarded: &ForwardedMessage) -> Result<Outcome, PublishError> {
+    pub(in crate::process) async fn announced(
+        &self,
+        forwarded: &ForwardedMessage,
+    ) -> Result<MessageOutcome, PublishError> {
         let (connection, now) = (forwarded.message_id.connection, self.clock.now());
         let authenticated = Authenticated::of(&forwarded.snapshot).zip(forwarded.snapshot.by);
         let is_known = match &authenticated {
@@ -39,7 +42,7 @@ impl Pipeline {
         if is_known {
             self.send_command(connection, &Command::Entered, Bytes::new()).await?;
         }
-        Ok(Outcome::Announced)
+        Ok(MessageOutcome::Announced)
     }
 
     /// Tells whether the store knows of the connection now, or need not. Nothing waits here, where messages are handled, for a
@@ -98,9 +101,9 @@ impl Pipeline {
     pub(in crate::process) async fn tell_all_revocations(
         &self,
         properties: &Properties,
-    ) -> Result<Outcome, PublishError> {
+    ) -> Result<MessageOutcome, PublishError> {
         let Some(queue) = properties.reply_to.as_deref() else {
-            return Ok(Outcome::Announced);
+            return Ok(MessageOutcome::Announced);
         };
         if timeout(UNTIL_KNOWN, self.revoked.until_loaded()).await.is_err() {
             return Err(PublishError::Away);
@@ -115,6 +118,6 @@ impl Pipeline {
                 .publish(Route::queue(queue), envelope::revoked(some))
                 .await?;
         }
-        Ok(Outcome::Announced)
+        Ok(MessageOutcome::Announced)
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::admin::event::{Event, Released};
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::message::deadline;
 use crate::outbound::OutboundError;
 use crate::process::{Conclusion, Pipeline};
@@ -40,7 +40,7 @@ impl Pipeline {
             // It is refused when it is released.
             debug!(message_id = %forwarded.message_id, %reason, "a cancelled message is still held");
         }
-        Conclusion::of(Outcome::Cancel, Bytes::new())
+        Conclusion::of(MessageOutcome::Cancel, Bytes::new())
     }
 
     /// What of it waits for a fresh token waits no more, and its sender is told at once.

@@ -20,7 +20,7 @@ use shared::wire::envelope::{ForwardedMessage, Verdict};
 use tokio::time::Instant;
 
 use crate::admin::event::Event;
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::auth::snapshot::Authenticated;
 use crate::message::of_run::{message_of, rest_of};
 use crate::message::origin::{Origin, key_of, was_moved};
@@ -89,7 +89,7 @@ impl Pipeline {
             };
             match concluded {
                 // Another worker goes on with it, and what is behind it.
-                Ok(conclusion) if conclusion.outcome == Outcome::HandedOn => {
+                Ok(conclusion) if conclusion.outcome == MessageOutcome::HandedOn => {
                     self.ended(&span, conclusion.outcome);
                     break;
                 }

@@ -9,9 +9,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Method, Request as HttpRequest, Response};
 
-use super::fault::Fault;
-use super::kind::Kind;
-use super::outcome::{self, Outcome};
+use super::fault::EventFault;
+use super::kind::EventKind;
+use super::outcome::{self, EventOutcome};
 use super::request::Request;
 use super::taking::Taking;
 use crate::web::server::{BodyFault, Bounds, read_body};
@@ -37,7 +37,7 @@ pub(super) async fn answer(
     from: SocketAddr,
     taking: Arc<Taking>,
 ) -> Response<Full<Bytes>> {
-    let Some(kind) = Kind::of_path(request.uri().path()) else {
+    let Some(kind) = EventKind::of_path(request.uri().path()) else {
         return outcome::not_found();
     };
     if request.method() != Method::POST {
@@ -46,10 +46,10 @@ pub(super) async fn answer(
     let (head, body) = request.into_parts();
     let request = match read_body(body, MAX_BODY, BODY_TIMEOUT).await {
         Ok(body) => Request::read(kind, &head.headers, &body),
-        Err(BodyFault::Late) => Err(Fault::Request("the body did not come in time")),
-        Err(BodyFault::Broken) => Err(Fault::Request("the body is broken off")),
-        Err(BodyFault::TooLarge) => Err(Fault::Request("the body is larger than 64 KiB")),
+        Err(BodyFault::Late) => Err(EventFault::Request("the body did not come in time")),
+        Err(BodyFault::Broken) => Err(EventFault::Request("the body is broken off")),
+        Err(BodyFault::TooLarge) => Err(EventFault::Request("the body is larger than 64 KiB")),
     };
-    let outcome: Outcome = taking.take(kind, request, from.to_string()).await;
+    let outcome: EventOutcome = taking.take(kind, request, from.to_string()).await;
     outcome.answer(kind)
 }

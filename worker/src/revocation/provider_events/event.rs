@@ -7,12 +7,12 @@ use shared::service::clock::Timestamp;
 use shared::wire::revocation::{Revocation, Target};
 use shared::wire::tag::TokenIdTag;
 
-use super::fault::Fault;
-use super::kind::Kind;
+use super::fault::EventFault;
+use super::kind::EventKind;
 use super::subject::{Meant, Speaker};
 use crate::auth::identity::{self, Issuer};
 use crate::config::WorkerConfig;
-use crate::revocation::{Known, numeric_date};
+use crate::revocation::{RevocationRules, numeric_date};
 use crate::token::{SUB, Statement};
 
 /// By its `iat`. Anyone who delivers an event again and again gives up before.
@@ -36,17 +36,17 @@ const TAKING_BACK: [&str; 5] = [
 ];
 
 /// By what events are judged.
-pub(super) struct Rules {
+pub(super) struct EventRules {
     audiences: Vec<String>,
     subject_claim: String,
     /// Who speaks of another's subjects, and whose.
     speakers: Vec<(Issuer, Issuer)>,
-    known: Known,
+    known: RevocationRules,
 }
 
 /// An event that counts.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub(super) struct ProviderEvent {
     /// What it is known by.
     pub(super) id: TokenIdTag,
     /// For how long it must not come again.
@@ -55,8 +55,8 @@ pub(super) struct Event {
     pub(super) revocations: Vec<Revocation>,
 }
 
-impl Rules {
-    pub(super) fn new(config: &WorkerConfig, known: Known) -> Self {
+impl EventRules {
+    pub(super) fn new(config: &WorkerConfig, known: RevocationRules) -> Self {
         let audiences = match config.provider_events_audience.is_empty() {
             true => config.jwt_audience.to_vec(),
             false => config.provider_events_audience.clone(),
@@ -79,30 +79,30 @@ impl Rules {
     /// Reads what an issuer has signed, and the subject that came beside it, if its kind has one there.
     pub(super) fn read(
         &self,
-        kind: Kind,
+        kind: EventKind,
         statement: &Statement,
         subject: Option<&Value>,
         now: Timestamp,
-    ) -> Result<Event, Fault> {
+    ) -> Result<ProviderEvent, EventFault> {
         let Statement { issuer, typ, claims } = statement;
         if !kind.may_be(typ.as_deref()) {
-            return Err(Fault::Type);
+            return Err(EventFault::Type);
         }
         self.check_audience(claims.get("aud"))?;
         if claims.contains_key("nonce") {
-            return Err(Fault::Nonce);
+            return Err(EventFault::Nonce);
         }
         let issued_at = self.issued_at(claims, now)?;
         let id = claims.get("jti").and_then(Value::as_str);
         let id = id.filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES);
-        let id = identity::token_id_tag(issuer, id.ok_or(Fault::Claim("jti"))?);
+        let id = identity::token_id_tag(issuer, id.ok_or(EventFault::Claim("jti"))?);
         let (about, claim) = self.spoken_of(issuer);
         let speaker = Speaker { issuer, about, claim };
         let targets = match kind {
-            Kind::Logout => logout(claims, &speaker)?,
-            Kind::SecurityEvent => security_events(claims, &speaker)?,
-            Kind::GlobalRevocation => {
-                let subject = subject.ok_or(Fault::NoSubject)?;
+            EventKind::Logout => logout(claims, &speaker)?,
+            EventKind::SecurityEvent => security_events(claims, &speaker)?,
+            EventKind::GlobalRevocation => {
+                let subject = subject.ok_or(EventFault::NoSubject)?;
                 Meant::of_identifier(subject, &speaker)?.targets(about)?
             }
         };
@@ -117,7 +117,7 @@ impl Rules {
             until: now.max(issued_before).saturating_add(self.known.longest_life),
         };
         let too_old_at = issued_at.saturating_add(MOST_AGE).saturating_add(self.known.leeway);
-        Ok(Event {
+        Ok(ProviderEvent {
             id,
             keep: too_old_at.saturating_since(now).saturating_add(SECOND),
             revocations: targets.into_iter().map(revocation).collect(),
@@ -132,7 +132,7 @@ impl Rules {
         }
     }
 
-    fn check_audience(&self, audience: Option<&Value>) -> Result<(), Fault> {
+    fn check_audience(&self, audience: Option<&Value>) -> Result<(), EventFault> {
         let is_ours = |one: &Value| {
             one.as_str()
                 .is_some_and(|one| self.audiences.iter().any(|ours| ours == one))
@@ -144,47 +144,47 @@ impl Rules {
         };
         match named {
             true => Ok(()),
-            false => Err(Fault::Audience),
+            false => Err(EventFault::Audience),
         }
     }
 
     /// When it was said, if it still counts.
-    fn issued_at(&self, claims: &serde_json::Map<String, Value>, now: Timestamp) -> Result<Timestamp, Fault> {
+    fn issued_at(&self, claims: &serde_json::Map<String, Value>, now: Timestamp) -> Result<Timestamp, EventFault> {
         let date = |claim: &'static str| match claims.get(claim) {
             None => Ok(None),
-            Some(value) => numeric_date(value).map(Some).ok_or(Fault::Claim(claim)),
+            Some(value) => numeric_date(value).map(Some).ok_or(EventFault::Claim(claim)),
         };
         let leeway = self.known.leeway;
-        let issued_at = date("iat")?.ok_or(Fault::Claim("iat"))?;
+        let issued_at = date("iat")?.ok_or(EventFault::Claim("iat"))?;
         if issued_at.max(date("nbf")?.unwrap_or_default()) > now.saturating_add(leeway) {
-            return Err(Fault::Future);
+            return Err(EventFault::Future);
         }
         if now > issued_at.saturating_add(MOST_AGE).saturating_add(leeway) {
-            return Err(Fault::TooOld);
+            return Err(EventFault::TooOld);
         }
         if date("exp")?.is_some_and(|exp| now >= exp.saturating_add(leeway)) {
-            return Err(Fault::Expired);
+            return Err(EventFault::Expired);
         }
         Ok(issued_at)
     }
 }
 
-fn logout(claims: &serde_json::Map<String, Value>, speaker: &Speaker<'_>) -> Result<Vec<Target>, Fault> {
+fn logout(claims: &serde_json::Map<String, Value>, speaker: &Speaker<'_>) -> Result<Vec<Target>, EventFault> {
     match claims.get("events").and_then(|events| events.get(LOGOUT)) {
         Some(Value::Object(_)) => Meant::of_claims(claims, speaker)?.targets(speaker.about),
-        _ => Err(Fault::NoEvent),
+        _ => Err(EventFault::NoEvent),
     }
 }
 
 /// Events that take nothing back are as good as others, and mean nothing here.
-fn security_events(claims: &serde_json::Map<String, Value>, speaker: &Speaker<'_>) -> Result<Vec<Target>, Fault> {
+fn security_events(claims: &serde_json::Map<String, Value>, speaker: &Speaker<'_>) -> Result<Vec<Target>, EventFault> {
     let events = claims.get("events").and_then(Value::as_object);
-    let events = events.filter(|events| !events.is_empty()).ok_or(Fault::NoEvent)?;
+    let events = events.filter(|events| !events.is_empty()).ok_or(EventFault::NoEvent)?;
     let mut targets = Vec::new();
     for event in TAKING_BACK.into_iter().filter_map(|name| events.get(name)) {
         // Within the event is where drafts had it, and Google has.
         let subject = claims.get("sub_id").or_else(|| event.get("subject"));
-        let meant = Meant::of_identifier(subject.ok_or(Fault::NoSubject)?, speaker)?;
+        let meant = Meant::of_identifier(subject.ok_or(EventFault::NoSubject)?, speaker)?;
         targets.extend(meant.targets(speaker.about)?);
     }
     targets.dedup();
@@ -201,12 +201,12 @@ mod tests {
     const LIFE: Duration = Duration::from_secs(100);
     const REVOKED: &str = TAKING_BACK[0];
 
-    fn rules() -> Rules {
-        Rules {
+    fn rules() -> EventRules {
+        EventRules {
             audiences: vec!["us".to_owned()],
             subject_claim: SUB.to_owned(),
             speakers: vec![(Issuer::new("org"), Issuer::new("i"))],
-            known: Known {
+            known: RevocationRules {
                 issuers: vec![Issuer::new("i"), Issuer::new("org")],
                 longest_life: LIFE,
                 leeway: Duration::from_secs(5),
@@ -233,7 +233,7 @@ mod tests {
         })
     }
 
-    fn read(kind: Kind, typ: Option<&str>, claims: &Value) -> Result<Event, Fault> {
+    fn read(kind: EventKind, typ: Option<&str>, claims: &Value) -> Result<ProviderEvent, EventFault> {
         rules().read(kind, &statement(typ, claims), None, NOW)
     }
 
@@ -244,8 +244,8 @@ mod tests {
     #[test]
     fn an_event_takes_back_what_was_issued_before_it_and_must_not_come_again() {
         for (kind, typ, claims) in [
-            (Kind::Logout, "logout+jwt", of_logout()),
-            (Kind::SecurityEvent, "secevent+jwt", of_security_event()),
+            (EventKind::Logout, "logout+jwt", of_logout()),
+            (EventKind::SecurityEvent, "secevent+jwt", of_security_event()),
         ] {
             let event = read(kind, Some(typ), &claims).unwrap();
             assert_eq!(event.id, identity::token_id_tag(&Issuer::new("i"), "j"));
@@ -272,48 +272,52 @@ mod tests {
             claims
         };
         for (name, value, fault) in [
-            ("aud", json!(null), Fault::Audience),
-            ("aud", json!("them"), Fault::Audience),
-            ("aud", json!([]), Fault::Audience),
-            ("aud", json!({"us": 1}), Fault::Audience),
-            ("nonce", json!("n"), Fault::Nonce),
-            ("iat", json!(null), Fault::Claim("iat")),
-            ("iat", json!("9990"), Fault::Claim("iat")),
-            ("iat", json!(10_006), Fault::Future),
-            ("nbf", json!(10_006), Fault::Future),
-            ("iat", json!(6_390), Fault::TooOld),
-            ("exp", json!(9_995), Fault::Expired),
-            ("exp", json!("x"), Fault::Claim("exp")),
-            ("jti", json!(null), Fault::Claim("jti")),
-            ("jti", json!(""), Fault::Claim("jti")),
-            ("jti", json!(7), Fault::Claim("jti")),
-            ("jti", json!("j".repeat(256)), Fault::Claim("jti")),
-            ("events", json!(null), Fault::NoEvent),
-            ("events", json!([LOGOUT]), Fault::NoEvent),
-            ("events", json!({LOGOUT: true}), Fault::NoEvent),
-            ("events", json!({REVOKED: {}}), Fault::NoEvent),
-            ("sub", json!(null), Fault::NoSubject),
-            ("sub", json!(["alice"]), Fault::Claim("sub")),
+            ("aud", json!(null), EventFault::Audience),
+            ("aud", json!("them"), EventFault::Audience),
+            ("aud", json!([]), EventFault::Audience),
+            ("aud", json!({"us": 1}), EventFault::Audience),
+            ("nonce", json!("n"), EventFault::Nonce),
+            ("iat", json!(null), EventFault::Claim("iat")),
+            ("iat", json!("9990"), EventFault::Claim("iat")),
+            ("iat", json!(10_006), EventFault::Future),
+            ("nbf", json!(10_006), EventFault::Future),
+            ("iat", json!(6_390), EventFault::TooOld),
+            ("exp", json!(9_995), EventFault::Expired),
+            ("exp", json!("x"), EventFault::Claim("exp")),
+            ("jti", json!(null), EventFault::Claim("jti")),
+            ("jti", json!(""), EventFault::Claim("jti")),
+            ("jti", json!(7), EventFault::Claim("jti")),
+            ("jti", json!("j".repeat(256)), EventFault::Claim("jti")),
+            ("events", json!(null), EventFault::NoEvent),
+            ("events", json!([LOGOUT]), EventFault::NoEvent),
+            ("events", json!({LOGOUT: true}), EventFault::NoEvent),
+            ("events", json!({REVOKED: {}}), EventFault::NoEvent),
+            ("sub", json!(null), EventFault::NoSubject),
+            ("sub", json!(["alice"]), EventFault::Claim("sub")),
         ] {
-            let refused = read(Kind::Logout, Some("logout+jwt"), &changed(name, value.clone()));
+            let refused = read(EventKind::Logout, Some("logout+jwt"), &changed(name, value.clone()));
             assert_eq!(refused, Err(fault), "{name}: {value}");
         }
         assert!(
-            read(Kind::Logout, None, &changed("exp", json!(null))).is_ok(),
+            read(EventKind::Logout, None, &changed("exp", json!(null))).is_ok(),
             "drafts had none"
         );
         for typ in [Some("at+jwt"), Some("secevent+jwt"), Some("")] {
-            assert_eq!(read(Kind::Logout, typ, &of_logout()), Err(Fault::Type), "{typ:?}");
+            assert_eq!(
+                read(EventKind::Logout, typ, &of_logout()),
+                Err(EventFault::Type),
+                "{typ:?}"
+            );
         }
         for typ in [None, Some("JWT"), Some("logout+jwt")] {
-            let refused = read(Kind::SecurityEvent, typ, &of_security_event());
-            assert_eq!(refused, Err(Fault::Type), "{typ:?}");
+            let refused = read(EventKind::SecurityEvent, typ, &of_security_event());
+            assert_eq!(refused, Err(EventFault::Type), "{typ:?}");
         }
     }
 
     #[test]
     fn of_security_events_those_count_that_take_something_back() {
-        let read = |claims: &Value| read(Kind::SecurityEvent, Some("secevent+jwt"), claims);
+        let read = |claims: &Value| read(EventKind::SecurityEvent, Some("secevent+jwt"), claims);
         for name in TAKING_BACK {
             let mut claims = of_security_event();
             let subject = claims.as_object_mut().unwrap().remove("sub_id");
@@ -324,21 +328,21 @@ mod tests {
         other["events"] = json!({"https://schemas.openid.net/secevent/ssf/event-type/verification": {"state": "x"}});
         assert_eq!(read(&other).unwrap().revocations, []);
         for (events, fault) in [
-            (json!({}), Fault::NoEvent),
-            (json!(null), Fault::NoEvent),
-            (json!([REVOKED]), Fault::NoEvent),
+            (json!({}), EventFault::NoEvent),
+            (json!(null), EventFault::NoEvent),
+            (json!([REVOKED]), EventFault::NoEvent),
         ] {
             other["events"] = events;
             assert_eq!(read(&other), Err(fault));
         }
         let mut nobody = of_security_event();
         nobody.as_object_mut().unwrap().remove("sub_id");
-        assert_eq!(read(&nobody), Err(Fault::NoSubject));
+        assert_eq!(read(&nobody), Err(EventFault::NoSubject));
         let mut foreign = of_security_event();
         foreign["sub_id"]["iss"] = json!("org");
         assert_eq!(
             read(&foreign),
-            Err(Fault::ForeignSubject),
+            Err(EventFault::ForeignSubject),
             "nobody speaks of another's subjects"
         );
     }
@@ -348,7 +352,7 @@ mod tests {
         let claims = json!({"iss": "org", "aud": "us", "iat": 9_990, "exp": 10_100, "jti": "j"});
         let statement = statement(Some("global-token-revocation+jwt"), &claims);
         let read = |subject: Option<&Value>| {
-            let event = rules().read(Kind::GlobalRevocation, &statement, subject, NOW)?;
+            let event = rules().read(EventKind::GlobalRevocation, &statement, subject, NOW)?;
             Ok(event.revocations[0].target)
         };
         for iss in ["org", "i"] {
@@ -359,8 +363,8 @@ mod tests {
         }
         assert_eq!(
             read(Some(&json!({"format": "iss_sub", "iss": "j", "sub": "alice"}))),
-            Err(Fault::ForeignSubject)
+            Err(EventFault::ForeignSubject)
         );
-        assert_eq!(read(None), Err(Fault::NoSubject));
+        assert_eq!(read(None), Err(EventFault::NoSubject));
     }
 }

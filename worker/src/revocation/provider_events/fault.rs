@@ -6,7 +6,7 @@ use crate::token::{Reason, Rejection};
 
 /// Why it is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum EventFault {
     /// HTTP, or what it carries, is not as its kind has it.
     #[error("{0}")]
     Request(&'static str),
@@ -57,7 +57,7 @@ pub(super) enum Fault {
     SubjectClaim,
 }
 
-impl Fault {
+impl EventFault {
     /// The code of RFC 8935 §2.4.
     pub(super) const fn code(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl Fault {
     }
 }
 
-impl From<Rejection> for Fault {
+impl From<Rejection> for EventFault {
     fn from(rejection: Rejection) -> Self {
         match rejection {
             Rejection::Invalid(Reason::Issuer) => Self::Issuer,

@@ -4,7 +4,7 @@ use crate::token::TokenType;
 
 /// One of them, each with a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EventKind {
     /// OpenID Connect Back-Channel Logout 1.0.
     Logout,
     /// A Security Event Token by push: RFC 8417 and RFC 8935, with the events of CAEP 1.0 and RISC 1.0.
@@ -13,7 +13,7 @@ pub(super) enum Kind {
     GlobalRevocation,
 }
 
-impl Kind {
+impl EventKind {
     const EVERY: [Self; 3] = [Self::Logout, Self::SecurityEvent, Self::GlobalRevocation];
 
     /// The one of that path.
@@ -67,26 +67,26 @@ mod tests {
     #[test]
     fn each_kind_has_a_type_that_no_other_takes() {
         for (typ, of) in [
-            ("logout+jwt", Some(Kind::Logout)),
-            ("application/Logout+JWT", Some(Kind::Logout)),
-            ("JWT", Some(Kind::Logout)),
-            ("secevent+jwt", Some(Kind::SecurityEvent)),
-            ("global-token-revocation+jwt", Some(Kind::GlobalRevocation)),
+            ("logout+jwt", Some(EventKind::Logout)),
+            ("application/Logout+JWT", Some(EventKind::Logout)),
+            ("JWT", Some(EventKind::Logout)),
+            ("secevent+jwt", Some(EventKind::SecurityEvent)),
+            ("global-token-revocation+jwt", Some(EventKind::GlobalRevocation)),
             ("at+jwt", None),
             ("", None),
         ] {
-            for kind in Kind::EVERY {
+            for kind in EventKind::EVERY {
                 assert_eq!(kind.may_be(Some(typ)), of == Some(kind), "{typ} {kind:?}");
             }
         }
-        assert_eq!(Kind::EVERY.map(|kind| kind.may_be(None)), [true, false, false]);
+        assert_eq!(EventKind::EVERY.map(|kind| kind.may_be(None)), [true, false, false]);
     }
 
     #[test]
     fn a_kind_is_known_by_its_path() {
-        for kind in Kind::EVERY {
-            assert_eq!(Kind::of_path(kind.path()), Some(kind));
+        for kind in EventKind::EVERY {
+            assert_eq!(EventKind::of_path(kind.path()), Some(kind));
         }
-        assert_eq!(Kind::of_path("/"), None);
+        assert_eq!(EventKind::of_path("/"), None);
     }
 }

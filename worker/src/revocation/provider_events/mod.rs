@@ -27,10 +27,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use super::provider_events::event::Rules;
+use super::provider_events::event::EventRules;
 use super::provider_events::taking::Taking;
 use crate::config::WorkerConfig;
-use crate::revocation::Known;
+use crate::revocation::RevocationRules;
 use crate::revocation::revoker::Revoker;
 use crate::token::Verifier;
 use crate::web::server::{Ends, ListenError, Server};
@@ -63,10 +63,10 @@ impl Opened {
         config: &WorkerConfig,
         verifier: Arc<Verifier>,
         clock: Arc<dyn Clock>,
-        (revoker, known): (Arc<Revoker>, Known),
+        (revoker, known): (Arc<Revoker>, RevocationRules),
     ) -> ProviderEvents {
         let (ends, tasks) = (Ends::default(), TaskTracker::new());
-        let rules = Rules::new(config, known);
+        let rules = EventRules::new(config, known);
         let taking = Taking::new(verifier, clock, rules, revoker, tasks.clone(), ends.kill.clone());
         info!(addr = %self.0.addr, "listening for events of identity providers");
         let telling = taking.refusals().keep_telling();

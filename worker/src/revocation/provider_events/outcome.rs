@@ -8,23 +8,23 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::fault::Fault;
-use super::kind::Kind;
+use super::fault::EventFault;
+use super::kind::EventKind;
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum EventOutcome {
     /// It is in the store, and in force.
     Revoked,
     /// It is good, and takes nothing back.
     Ignored,
     /// It is not.
-    Refused(Fault),
+    Refused(EventFault),
     /// That cannot be found out or done now.
     Away(&'static str),
 }
 
-impl Outcome {
+impl EventOutcome {
     /// A word for it, for metrics.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -36,15 +36,15 @@ impl Outcome {
     }
 
     /// The answer to it.
-    pub(super) fn answer(self, kind: Kind) -> Response<Full<Bytes>> {
+    pub(super) fn answer(self, kind: EventKind) -> Response<Full<Bytes>> {
         match self {
             Self::Revoked | Self::Ignored => empty(match kind {
                 // Back-Channel Logout §2.8, RFC 8935 §2.2, and the draft of Global Token Revocation.
-                Kind::Logout => StatusCode::OK,
-                Kind::SecurityEvent => StatusCode::ACCEPTED,
-                Kind::GlobalRevocation => StatusCode::NO_CONTENT,
+                EventKind::Logout => StatusCode::OK,
+                EventKind::SecurityEvent => StatusCode::ACCEPTED,
+                EventKind::GlobalRevocation => StatusCode::NO_CONTENT,
             }),
-            Self::Refused(fault) if kind == Kind::GlobalRevocation && fault.is_of_sender() => {
+            Self::Refused(fault) if kind == EventKind::GlobalRevocation && fault.is_of_sender() => {
                 let answer = told(
                     StatusCode::UNAUTHORIZED,
                     body(kind, "invalid_token", &fault.to_string()),
@@ -74,10 +74,10 @@ pub(super) fn not_allowed() -> Response<Full<Bytes>> {
 }
 
 /// RFC 8935 §2.3, and for the others RFC 6749 §5.2, as Back-Channel Logout §2.8 has it.
-fn body(kind: Kind, code: &str, text: &str) -> Value {
+fn body(kind: EventKind, code: &str, text: &str) -> Value {
     match kind {
-        Kind::SecurityEvent => json!({"err": code, "description": text}),
-        Kind::Logout | Kind::GlobalRevocation => json!({"error": code, "error_description": text}),
+        EventKind::SecurityEvent => json!({"err": code, "description": text}),
+        EventKind::Logout | EventKind::GlobalRevocation => json!({"error": code, "error_description": text}),
     }
 }
 
@@ -108,33 +108,42 @@ mod tests {
 
     #[test]
     fn each_kind_is_told_by_the_status_of_its_own_specification() {
-        let status = |outcome: Outcome, kind| outcome.answer(kind).status().as_u16();
+        let status = |outcome: EventOutcome, kind| outcome.answer(kind).status().as_u16();
         let (forged, nobody) = (
-            Outcome::Refused(Rejection::Invalid(Reason::Signature).into()),
-            Outcome::Refused(Fault::NoSubject),
+            EventOutcome::Refused(Rejection::Invalid(Reason::Signature).into()),
+            EventOutcome::Refused(EventFault::NoSubject),
         );
         for (kind, all) in [
-            (Kind::Logout, [200, 200, 400, 400, 503]),
-            (Kind::SecurityEvent, [202, 202, 400, 400, 503]),
-            (Kind::GlobalRevocation, [204, 204, 401, 400, 503]),
+            (EventKind::Logout, [200, 200, 400, 400, 503]),
+            (EventKind::SecurityEvent, [202, 202, 400, 400, 503]),
+            (EventKind::GlobalRevocation, [204, 204, 401, 400, 503]),
         ] {
-            let outcomes = [Outcome::Revoked, Outcome::Ignored, forged, nobody, Outcome::Away("x")];
+            let outcomes = [
+                EventOutcome::Revoked,
+                EventOutcome::Ignored,
+                forged,
+                nobody,
+                EventOutcome::Away("x"),
+            ];
             assert_eq!(outcomes.map(|outcome| status(outcome, kind)), all, "{kind:?}");
         }
     }
 
     #[test]
     fn an_error_has_a_code_and_a_text() {
-        let forged: Fault = Rejection::Invalid(Reason::Signature).into();
+        let forged: EventFault = Rejection::Invalid(Reason::Signature).into();
         assert_eq!(forged.code(), "invalid_key");
-        assert_eq!(Fault::from(Rejection::Invalid(Reason::Issuer)).code(), "invalid_issuer");
-        assert_eq!(Fault::Audience.code(), "invalid_audience");
         assert_eq!(
-            body(Kind::SecurityEvent, "a", "b"),
+            EventFault::from(Rejection::Invalid(Reason::Issuer)).code(),
+            "invalid_issuer"
+        );
+        assert_eq!(EventFault::Audience.code(), "invalid_audience");
+        assert_eq!(
+            body(EventKind::SecurityEvent, "a", "b"),
             json!({"err": "a", "description": "b"})
         );
         assert_eq!(
-            body(Kind::Logout, "a", "b"),
+            body(EventKind::Logout, "a", "b"),
             json!({"error": "a", "error_description": "b"})
         );
     }

@@ -5,8 +5,8 @@ use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use serde_json::Value;
 
-use super::fault::Fault;
-use super::kind::Kind;
+use super::fault::EventFault;
+use super::kind::EventKind;
 use crate::token;
 
 /// The member of the form of Back-Channel Logout 1.0 §2.5.
@@ -23,23 +23,24 @@ pub(super) struct Request {
 
 impl Request {
     /// Reads the request of that kind.
-    pub(super) fn read(kind: Kind, headers: &HeaderMap, body: &Bytes) -> Result<Self, Fault> {
+    pub(super) fn read(kind: EventKind, headers: &HeaderMap, body: &Bytes) -> Result<Self, EventFault> {
         if !one(headers, &CONTENT_TYPE).is_some_and(|told| is_media_type(told, kind.media_type())) {
-            return Err(Fault::Request("the `Content-Type` is not the one of its kind"));
+            return Err(EventFault::Request("the `Content-Type` is not the one of its kind"));
         }
         match kind {
-            Kind::Logout => Ok(Self::signed(logout_token(body)?)),
-            Kind::SecurityEvent => {
-                let text = str::from_utf8(body).map_err(|_| Fault::Request("the body is not UTF-8"))?;
+            EventKind::Logout => Ok(Self::signed(logout_token(body)?)),
+            EventKind::SecurityEvent => {
+                let text = str::from_utf8(body).map_err(|_| EventFault::Request("the body is not UTF-8"))?;
                 Ok(Self::signed(text.trim().to_owned()))
             }
-            Kind::GlobalRevocation => {
+            EventKind::GlobalRevocation => {
                 let text = one(headers, &AUTHORIZATION).and_then(bearer);
                 let text = text
-                    .ok_or(Fault::Request("there is no `Authorization: Bearer`"))?
+                    .ok_or(EventFault::Request("there is no `Authorization: Bearer`"))?
                     .to_owned();
                 let members = token::unique_members(body);
-                let mut members = members.ok_or(Fault::Request("the body is not a JSON object, each member once"))?;
+                let mut members =
+                    members.ok_or(EventFault::Request("the body is not a JSON object, each member once"))?;
                 // `subject` was its name in the first draft, and is what Okta sends to some.
                 let subject = members.remove("sub_id").or_else(|| members.remove("subject"));
                 Ok(Self { text, subject })
@@ -52,11 +53,13 @@ impl Request {
     }
 }
 
-fn logout_token(body: &Bytes) -> Result<String, Fault> {
+fn logout_token(body: &Bytes) -> Result<String, EventFault> {
     let mut all = form_urlencoded::parse(body).filter(|(name, _)| name == LOGOUT_TOKEN);
     match (all.next(), all.next()) {
         (Some((_, text)), None) => Ok(text.into_owned()),
-        _ => Err(Fault::Request("the form does not have `logout_token` exactly once")),
+        _ => Err(EventFault::Request(
+            "the form does not have `logout_token` exactly once",
+        )),
     }
 }
 
@@ -87,7 +90,11 @@ mod tests {
 
     use super::*;
 
-    fn read(kind: Kind, headers: &[(HeaderName, &str)], body: &str) -> Result<(String, Option<Value>), Fault> {
+    fn read(
+        kind: EventKind,
+        headers: &[(HeaderName, &str)],
+        body: &str,
+    ) -> Result<(String, Option<Value>), EventFault> {
         let headers = headers
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().unwrap()));
@@ -102,23 +109,37 @@ mod tests {
         let form = (CONTENT_TYPE, "Application/x-www-form-urlencoded; charset=UTF-8");
         let plain = Ok(("a.b_.-c".to_owned(), None));
         assert_eq!(
-            read(Kind::Logout, std::slice::from_ref(&form), "x=1&logout_token=a.b_.-c"),
+            read(
+                EventKind::Logout,
+                std::slice::from_ref(&form),
+                "x=1&logout_token=a.b_.-c"
+            ),
             plain
         );
         assert_eq!(
-            read(Kind::Logout, std::slice::from_ref(&form), "logout%5Ftoken=a%2Eb_%2E-c"),
+            read(
+                EventKind::Logout,
+                std::slice::from_ref(&form),
+                "logout%5Ftoken=a%2Eb_%2E-c"
+            ),
             plain
         );
         for body in ["", "x=1", "logout_token=a&logout_token=a", "a.b.c"] {
-            assert!(read(Kind::Logout, std::slice::from_ref(&form), body).is_err(), "{body}");
+            assert!(
+                read(EventKind::Logout, std::slice::from_ref(&form), body).is_err(),
+                "{body}"
+            );
         }
         let set = (CONTENT_TYPE, "application/secevent+jwt");
         assert_eq!(
-            read(Kind::SecurityEvent, std::slice::from_ref(&set), "a.b_.-c\n"),
+            read(EventKind::SecurityEvent, std::slice::from_ref(&set), "a.b_.-c\n"),
             plain
         );
         for headers in [vec![], vec![form.clone()], vec![set.clone(), set.clone()]] {
-            assert!(read(Kind::SecurityEvent, &headers, "a.b.c").is_err(), "{headers:?}");
+            assert!(
+                read(EventKind::SecurityEvent, &headers, "a.b.c").is_err(),
+                "{headers:?}"
+            );
         }
         let object = (CONTENT_TYPE, "application/json");
         let (good, other) = ((AUTHORIZATION, "bearer a.b_.-c"), (AUTHORIZATION, "Basic YTpi"));
@@ -127,20 +148,23 @@ mod tests {
             let body = json!({name: {"format": "opaque"}}).to_string();
             let subject = Some(json!({"format": "opaque"}));
             assert_eq!(
-                read(Kind::GlobalRevocation, &headers, &body),
+                read(EventKind::GlobalRevocation, &headers, &body),
                 Ok(("a.b_.-c".to_owned(), subject))
             );
         }
-        assert_eq!(read(Kind::GlobalRevocation, &headers, "{}"), plain);
+        assert_eq!(read(EventKind::GlobalRevocation, &headers, "{}"), plain);
         for body in ["", "[]", r#"{"sub_id":1,"sub_id":2}"#] {
-            assert!(read(Kind::GlobalRevocation, &headers, body).is_err(), "{body}");
+            assert!(read(EventKind::GlobalRevocation, &headers, body).is_err(), "{body}");
         }
         for headers in [
             vec![object.clone()],
             vec![object.clone(), other],
             vec![object, good.clone(), good],
         ] {
-            assert!(read(Kind::GlobalRevocation, &headers, "{}").is_err(), "{headers:?}");
+            assert!(
+                read(EventKind::GlobalRevocation, &headers, "{}").is_err(),
+                "{headers:?}"
+            );
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use shared::wire::revocation::Target;
 
-use super::fault::Fault;
+use super::fault::EventFault;
 use crate::auth::identity::{self, Issuer};
 use crate::auth::snapshot::SID;
 use crate::token::SUB;
@@ -35,11 +35,14 @@ pub(super) struct Meant {
 
 impl Meant {
     /// By the claims of a logout token.
-    pub(super) fn of_claims(claims: &serde_json::Map<String, Value>, speaker: &Speaker<'_>) -> Result<Self, Fault> {
+    pub(super) fn of_claims(
+        claims: &serde_json::Map<String, Value>,
+        speaker: &Speaker<'_>,
+    ) -> Result<Self, EventFault> {
         let text = |claim: &'static str| match claims.get(claim).map(Value::as_str) {
             None => Ok(None),
             Some(Some(text)) => Ok(Some(text.to_owned())),
-            Some(None) => Err(Fault::Claim(claim)),
+            Some(None) => Err(EventFault::Claim(claim)),
         };
         let session = text(SID)?;
         let subject = match speaker.claim {
@@ -48,7 +51,7 @@ impl Meant {
         };
         let is_named_otherwise = subject.is_none() && session.is_none() && claims.contains_key(SUB);
         match is_named_otherwise {
-            true => Err(Fault::SubjectClaim),
+            true => Err(EventFault::SubjectClaim),
             false => Ok(Self {
                 subject,
                 session,
@@ -58,16 +61,16 @@ impl Meant {
     }
 
     /// By a subject identifier.
-    pub(super) fn of_identifier(identifier: &Value, speaker: &Speaker<'_>) -> Result<Self, Fault> {
+    pub(super) fn of_identifier(identifier: &Value, speaker: &Speaker<'_>) -> Result<Self, EventFault> {
         Self::at_depth(identifier, speaker, 0)
     }
 
-    fn at_depth(identifier: &Value, speaker: &Speaker<'_>, depth: u8) -> Result<Self, Fault> {
+    fn at_depth(identifier: &Value, speaker: &Speaker<'_>, depth: u8) -> Result<Self, EventFault> {
         if depth > MOST_DEPTH {
-            return Err(Fault::SubjectFormat);
+            return Err(EventFault::SubjectFormat);
         }
         let text = |name: &str| identifier.get(name).and_then(Value::as_str);
-        let name = |name: &str| text(name).map(str::to_owned).ok_or(Fault::SubjectFormat);
+        let name = |name: &str| text(name).map(str::to_owned).ok_or(EventFault::SubjectFormat);
         // `subject_type`, with hyphens, is of before RFC 9493.
         let format = text("format").or_else(|| text("subject_type"));
         match format.map(|format| format.replace('-', "_")).as_deref() {
@@ -93,19 +96,19 @@ impl Meant {
             }
             Some("aliases") => {
                 let all = identifier.get("identifiers").and_then(Value::as_array);
-                let all = all.ok_or(Fault::SubjectFormat)?.iter();
+                let all = all.ok_or(EventFault::SubjectFormat)?.iter();
                 let mut read = all.map(|one| Self::at_depth(one, speaker, depth + 1));
-                let first = read.next().ok_or(Fault::SubjectFormat)?;
+                let first = read.next().ok_or(EventFault::SubjectFormat)?;
                 read.fold(first, Result::or)
             }
             Some("complex") | None => Self::complex(identifier, speaker, depth),
-            Some(_) => Err(Fault::SubjectFormat),
+            Some(_) => Err(EventFault::SubjectFormat),
         }
     }
 
     /// Members that each name something else of one thing: a user, and perhaps one session of theirs. All that is named and
     /// not understood would make it mean less.
-    fn complex(identifier: &Value, speaker: &Speaker<'_>, depth: u8) -> Result<Self, Fault> {
+    fn complex(identifier: &Value, speaker: &Speaker<'_>, depth: u8) -> Result<Self, EventFault> {
         let session = match identifier.get("session") {
             None => None,
             // It is an opaque name of the issuer's own; no claim but `sid` could have it.
@@ -113,7 +116,7 @@ impl Meant {
                 session
                     .get("id")
                     .and_then(Value::as_str)
-                    .ok_or(Fault::SubjectFormat)?
+                    .ok_or(EventFault::SubjectFormat)?
                     .to_owned(),
             ),
         };
@@ -122,7 +125,7 @@ impl Meant {
             Some(user) => Self::at_depth(user, speaker, depth + 1)?,
         };
         if session.is_none() && user == Self::default() {
-            return Err(Fault::SubjectFormat);
+            return Err(EventFault::SubjectFormat);
         }
         Ok(Self { session, ..user })
     }
@@ -135,13 +138,13 @@ impl Meant {
     }
 
     /// What is to be revoked.
-    pub(super) fn targets(&self, about: &Issuer) -> Result<Vec<Target>, Fault> {
+    pub(super) fn targets(&self, about: &Issuer) -> Result<Vec<Target>, EventFault> {
         let subject = match self.subject.as_deref() {
-            Some(name) if !identity::is_subject(name) => return Err(Fault::Claim("sub")),
+            Some(name) if !identity::is_subject(name) => return Err(EventFault::Claim("sub")),
             name => name.map(|name| identity::tag_of(about, name)),
         };
         let session = match self.session.as_deref() {
-            Some(name) if name.is_empty() || name.len() > MAX_NAME_BYTES => return Err(Fault::Claim("sid")),
+            Some(name) if name.is_empty() || name.len() > MAX_NAME_BYTES => return Err(EventFault::Claim("sid")),
             name => name.map(|name| Target::Session(identity::session_tag(about, name))),
         };
         let token = self.token.as_deref();
@@ -153,26 +156,26 @@ impl Meant {
         });
         let all: Vec<_> = [token, session, subject].into_iter().flatten().collect();
         match all.is_empty() {
-            true => Err(Fault::NoSubject),
+            true => Err(EventFault::NoSubject),
             false => Ok(all),
         }
     }
 }
 
 impl Speaker<'_> {
-    fn may_speak_of(&self, issuer: Option<&str>) -> Result<(), Fault> {
+    fn may_speak_of(&self, issuer: Option<&str>) -> Result<(), EventFault> {
         match issuer {
             Some(name) if name == self.issuer.as_str() || name == self.about.as_str() => Ok(()),
-            Some(_) => Err(Fault::ForeignSubject),
-            None => Err(Fault::SubjectFormat),
+            Some(_) => Err(EventFault::ForeignSubject),
+            None => Err(EventFault::SubjectFormat),
         }
     }
 
     /// Whether a subject that an event names by that claim is known by it here.
-    fn names_by(&self, claim: &str) -> Result<(), Fault> {
+    fn names_by(&self, claim: &str) -> Result<(), EventFault> {
         match self.claim == claim {
             true => Ok(()),
-            false => Err(Fault::SubjectClaim),
+            false => Err(EventFault::SubjectClaim),
         }
     }
 }
@@ -183,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    fn of(identifier: Value, claim: &str) -> Result<Vec<Target>, Fault> {
+    fn of(identifier: Value, claim: &str) -> Result<Vec<Target>, EventFault> {
         let issuer = Issuer::new("i");
         let speaker = Speaker {
             issuer: &issuer,
@@ -249,45 +252,57 @@ mod tests {
             (
                 json!({"format": "iss_sub", "iss": "j", "sub": "alice"}),
                 "sub",
-                Fault::ForeignSubject,
+                EventFault::ForeignSubject,
             ),
             (
                 json!({"format": "iss_sub", "sub": "alice"}),
                 "sub",
-                Fault::SubjectFormat,
+                EventFault::SubjectFormat,
             ),
-            (json!({"format": "iss_sub", "iss": "i"}), "sub", Fault::SubjectFormat),
+            (
+                json!({"format": "iss_sub", "iss": "i"}),
+                "sub",
+                EventFault::SubjectFormat,
+            ),
             (
                 json!({"format": "iss_sub", "iss": "i", "sub": ""}),
                 "sub",
-                Fault::Claim("sub"),
+                EventFault::Claim("sub"),
             ),
-            (alice.clone(), "oid", Fault::SubjectClaim),
-            (json!({"format": "email", "email": "a@b"}), "sub", Fault::SubjectClaim),
+            (alice.clone(), "oid", EventFault::SubjectClaim),
+            (
+                json!({"format": "email", "email": "a@b"}),
+                "sub",
+                EventFault::SubjectClaim,
+            ),
             (
                 json!({"format": "phone_number", "phone_number": "1"}),
                 "sub",
-                Fault::SubjectFormat,
+                EventFault::SubjectFormat,
             ),
             (
                 json!({"format": "aliases", "identifiers": []}),
                 "sub",
-                Fault::SubjectFormat,
+                EventFault::SubjectFormat,
             ),
             (
                 json!({"format": "complex", "tenant": alice}),
                 "sub",
-                Fault::SubjectFormat,
+                EventFault::SubjectFormat,
             ),
-            (json!({"session": {"format": "opaque"}}), "sub", Fault::SubjectFormat),
+            (
+                json!({"session": {"format": "opaque"}}),
+                "sub",
+                EventFault::SubjectFormat,
+            ),
             (
                 json!({"session": {"format": "opaque", "id": ""}}),
                 "sub",
-                Fault::Claim("sid"),
+                EventFault::Claim("sid"),
             ),
-            (deep, "sub", Fault::SubjectFormat),
-            (json!("alice"), "sub", Fault::SubjectFormat),
-            (json!(null), "sub", Fault::SubjectFormat),
+            (deep, "sub", EventFault::SubjectFormat),
+            (json!("alice"), "sub", EventFault::SubjectFormat),
+            (json!(null), "sub", EventFault::SubjectFormat),
         ] {
             assert_eq!(of(identifier.clone(), claim), Err(fault), "{identifier}");
         }
@@ -313,10 +328,10 @@ mod tests {
             Ok(session_of_alice()[..1].to_vec())
         );
         for (claims, claim, fault) in [
-            (json!({}), "sub", Fault::NoSubject),
-            (json!({"sub": 7}), "sub", Fault::Claim("sub")),
-            (json!({"sub": "alice", "sid": ["s"]}), "sub", Fault::Claim("sid")),
-            (json!({"sub": "x"}), "oid", Fault::SubjectClaim),
+            (json!({}), "sub", EventFault::NoSubject),
+            (json!({"sub": 7}), "sub", EventFault::Claim("sub")),
+            (json!({"sub": "alice", "sid": ["s"]}), "sub", EventFault::Claim("sid")),
+            (json!({"sub": "x"}), "oid", EventFault::SubjectClaim),
         ] {
             assert_eq!(of(claims.clone(), claim), Err(fault), "{claims}");
         }

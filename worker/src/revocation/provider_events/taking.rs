@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::event::{Event, Rules};
-use super::fault::Fault;
-use super::kind::Kind;
-use super::outcome::Outcome;
+use super::event::{EventRules, ProviderEvent};
+use super::fault::EventFault;
+use super::kind::EventKind;
+use super::outcome::EventOutcome;
 use super::request::Request;
 use crate::revocation::revoker::Revoker;
 use crate::store::StoreError;
@@ -42,7 +42,7 @@ const KEY_PERIOD: Duration = Duration::from_millis(100);
 pub(super) struct Taking {
     verifier: Arc<Verifier>,
     clock: Arc<dyn Clock>,
-    rules: Rules,
+    rules: EventRules,
     revoker: Arc<Revoker>,
     places: Arc<Semaphore>,
     refusals: Arc<Refusals>,
@@ -54,7 +54,7 @@ impl Taking {
     pub(super) fn new(
         verifier: Arc<Verifier>,
         clock: Arc<dyn Clock>,
-        rules: Rules,
+        rules: EventRules,
         revoker: Arc<Revoker>,
         tasks: TaskTracker,
         kill: CancellationToken,
@@ -77,18 +77,28 @@ impl Taking {
     }
 
     /// Takes one, whatever becomes of anyone who has sent it; `whose` tells who that was.
-    pub(super) async fn take(self: &Arc<Self>, kind: Kind, request: Result<Request, Fault>, whose: String) -> Outcome {
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        kind: EventKind,
+        request: Result<Request, EventFault>,
+        whose: String,
+    ) -> EventOutcome {
         let taking = self.clone();
         let taken = self
             .tasks
             .spawn(async move { taking.bring_to_its_end(kind, request, whose).await });
         // It does not panic, and is ended with the worker alone.
-        taken.await.unwrap_or(Outcome::Away("the worker ends"))
+        taken.await.unwrap_or(EventOutcome::Away("the worker ends"))
     }
 
-    async fn bring_to_its_end(self: Arc<Self>, kind: Kind, request: Result<Request, Fault>, whose: String) -> Outcome {
+    async fn bring_to_its_end(
+        self: Arc<Self>,
+        kind: EventKind,
+        request: Result<Request, EventFault>,
+        whose: String,
+    ) -> EventOutcome {
         let Some((place, proved)) = self.prove(&request).await else {
-            return self.told(kind, Outcome::Away("too many events come at a time"), &whose);
+            return self.told(kind, EventOutcome::Away("too many events come at a time"), &whose);
         };
         let (outcome, revoked) = match self.attempt(kind, request, proved).await {
             Ok(done) => done,
@@ -102,8 +112,8 @@ impl Taking {
     /// that takes no one's place.
     async fn prove(
         &self,
-        request: &Result<Request, Fault>,
-    ) -> Option<(OwnedSemaphorePermit, Result<Statement, Outcome>)> {
+        request: &Result<Request, EventFault>,
+    ) -> Option<(OwnedSemaphorePermit, Result<Statement, EventOutcome>)> {
         let began = Instant::now();
         loop {
             let place = timeout(PATIENCE, self.places.clone().acquire_owned())
@@ -112,7 +122,7 @@ impl Taking {
                 .ok()?;
             let request = match request {
                 Ok(request) => request,
-                Err(fault) => return Some((place, Err(Outcome::Refused(*fault)))),
+                Err(fault) => return Some((place, Err(EventOutcome::Refused(*fault)))),
             };
             let proved = match self.verifier.statement(&request.text, self.rules.issuers()) {
                 Ok(statement) => Ok(statement),
@@ -121,8 +131,10 @@ impl Taking {
                     sleep(KEY_PERIOD).await;
                     continue;
                 }
-                Err(Rejection::Unavailable { .. }) => Err(Outcome::Away("its key cannot be fetched at the moment")),
-                Err(rejection) => Err(Outcome::Refused(rejection.into())),
+                Err(Rejection::Unavailable { .. }) => {
+                    Err(EventOutcome::Away("its key cannot be fetched at the moment"))
+                }
+                Err(rejection) => Err(EventOutcome::Refused(rejection.into())),
             };
             return Some((place, proved));
         }
@@ -130,24 +142,28 @@ impl Taking {
 
     async fn attempt(
         &self,
-        kind: Kind,
-        request: Result<Request, Fault>,
-        proved: Result<Statement, Outcome>,
-    ) -> Result<(Outcome, Vec<Revocation>), Outcome> {
-        let request = request.map_err(Outcome::Refused)?;
+        kind: EventKind,
+        request: Result<Request, EventFault>,
+        proved: Result<Statement, EventOutcome>,
+    ) -> Result<(EventOutcome, Vec<Revocation>), EventOutcome> {
+        let request = request.map_err(EventOutcome::Refused)?;
         let statement = proved?;
         let event = self
             .rules
             .read(kind, &statement, request.subject.as_ref(), self.clock.now());
-        let Event { id, keep, revocations } = event.map_err(Outcome::Refused)?;
+        let ProviderEvent { id, keep, revocations } = event.map_err(EventOutcome::Refused)?;
         let store = &self.revoker.outbound.store;
         if store.know_event(id, None).await.map_err(|reason| away(&reason))? {
-            return Err(Outcome::Refused(Fault::Replayed));
+            return Err(EventOutcome::Refused(EventFault::Replayed));
         }
         if !revocations.is_empty() {
             match self.revoker.keep(&revocations).await {
                 Ok(kept) if kept.refused.is_empty() => {}
-                Ok(_) => return Err(Outcome::Away("as many revocations as `max-revocations` are in force")),
+                Ok(_) => {
+                    return Err(EventOutcome::Away(
+                        "as many revocations as `max-revocations` are in force",
+                    ));
+                }
                 // Anyone who runs is told all the same: its sender may not come again.
                 Err(reason) => return Ok((away(&reason), revocations)),
             }
@@ -159,8 +175,8 @@ impl Taking {
         let known = store.know_event(id, Some(keep)).await;
         let outcome = match (known, revocations.is_empty()) {
             (Err(reason), _) => away(&reason),
-            (Ok(_), true) => Outcome::Ignored,
-            (Ok(_), false) => Outcome::Revoked,
+            (Ok(_), true) => EventOutcome::Ignored,
+            (Ok(_), false) => EventOutcome::Revoked,
         };
         info!(
             kind = kind.as_str(),
@@ -172,32 +188,32 @@ impl Taking {
     }
 
     /// Keeps the place of what is false, or cannot be found out, for a while, and of what is true until everyone has been told of it.
-    fn go_on(self: &Arc<Self>, place: OwnedSemaphorePermit, outcome: Outcome, revoked: Vec<Revocation>) {
+    fn go_on(self: &Arc<Self>, place: OwnedSemaphorePermit, outcome: EventOutcome, revoked: Vec<Revocation>) {
         let revoker = self.revoker.clone();
         let rest = async move {
             let _place = place;
             if !revoked.is_empty() {
                 revoker.broadcast(&revoked).await;
-            } else if matches!(outcome, Outcome::Refused(_) | Outcome::Away(_)) {
+            } else if matches!(outcome, EventOutcome::Refused(_) | EventOutcome::Away(_)) {
                 sleep(KEPT_BY_THE_FALSE).await;
             }
         };
         self.tasks.spawn(self.kill.clone().run_until_cancelled_owned(rest));
     }
 
-    fn told(&self, kind: Kind, outcome: Outcome, whose: &str) -> Outcome {
+    fn told(&self, kind: EventKind, outcome: EventOutcome, whose: &str) -> EventOutcome {
         counter!("countersign_worker_provider_events_total", "kind" => kind.as_str(), "outcome" => outcome.as_str())
             .increment(1);
         match outcome {
-            Outcome::Refused(fault) => self.refusals.tell("provider_event", &whose, &fault.to_string()),
-            Outcome::Away(why) => self.refusals.tell("provider_event", &whose, why),
-            Outcome::Revoked | Outcome::Ignored => debug!(kind = kind.as_str(), outcome = outcome.as_str()),
+            EventOutcome::Refused(fault) => self.refusals.tell("provider_event", &whose, &fault.to_string()),
+            EventOutcome::Away(why) => self.refusals.tell("provider_event", &whose, why),
+            EventOutcome::Revoked | EventOutcome::Ignored => debug!(kind = kind.as_str(), outcome = outcome.as_str()),
         }
         outcome
     }
 }
 
-fn away(reason: &StoreError) -> Outcome {
+fn away(reason: &StoreError) -> EventOutcome {
     warn!(%reason, "the store cannot take a provider's event; the provider is told to send it again");
-    Outcome::Away("the store does not answer")
+    EventOutcome::Away("the store does not answer")
 }

@@ -47,13 +47,13 @@ impl AuthenticationStore for MemoryStore {
 #[derive(Clone, Debug)]
 pub(super) struct Authentications {
     leeway: Duration,
-    by_connection: Expiring<ConnectionId, Entry>,
+    by_connection: Expiring<ConnectionId, ConnectionEntry>,
     /// Whom a connection took over, the last one last.
     predecessors: Expiring<ConnectionId, Vec<ConnectionId>>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct ConnectionEntry {
     authentication: Authentication,
     /// A close hides who was there before it, so the owner has an order of its own: a log-out that comes after the
     /// close still takes the right to resume away.
@@ -65,7 +65,7 @@ struct Entry {
     deserted: bool,
 }
 
-impl Entry {
+impl ConnectionEntry {
     fn new(authentication: Authentication) -> Self {
         Self {
             authentication,
@@ -106,7 +106,7 @@ impl Authentications {
                 let recorded = judge(&entry.authentication, next);
                 (entry, until, recorded)
             }
-            None => (Entry::new(next.clone()), gone_at, Recorded::Changed),
+            None => (ConnectionEntry::new(next.clone()), gone_at, Recorded::Changed),
         };
         match next {
             Authentication::Live {

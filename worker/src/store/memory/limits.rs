@@ -10,10 +10,10 @@ use shared::wire::tag::IdentityTag;
 use super::MemoryStore;
 use super::expiring::Expiring;
 use crate::store::limits::{self, BURST_US, MOST_NAMED};
-use crate::store::{Admission, Call, LimitStore, MOST_CONNECTIONS, OnConnectionLimit, Place};
+use crate::store::{Admission, Call, ConnectionSlot, LimitStore, MOST_CONNECTIONS, OnConnectionLimit};
 
 impl LimitStore for MemoryStore {
-    fn admit(&self, identity: IdentityTag, place: Place) -> Call<'_, Admission> {
+    fn admit(&self, identity: IdentityTag, place: ConnectionSlot) -> Call<'_, Admission> {
         self.step(move |state, now| state.limits.admit(identity, place, now))
     }
 
@@ -36,8 +36,8 @@ struct Taken {
 }
 
 impl Limits {
-    pub(super) fn admit(&mut self, identity: IdentityTag, place: Place, now: Timestamp) -> Admission {
-        let Place { connection, until, .. } = place;
+    pub(super) fn admit(&mut self, identity: IdentityTag, place: ConnectionSlot, now: Timestamp) -> Admission {
+        let ConnectionSlot { connection, until, .. } = place;
         let places = self.places.enter(identity, now, until, BTreeMap::new);
         places.retain(|other, taken| taken.until > now && Some(*other) != place.replaces);
         let most = usize::try_from(place.limit.most).unwrap_or(MOST_CONNECTIONS);

@@ -60,7 +60,7 @@ use shared::wire::tag::IdentityTag;
 
 use self::link::Link;
 use self::link::wire::Wire;
-pub use self::reach::{Access, StoreFiles};
+pub use self::reach::Access;
 use self::trouble::Trouble;
 use super::{Call, Epoch, LONGEST_KEPT, Mailbox, Server, Settings, StoreError};
 

@@ -14,7 +14,7 @@ use crate::store::{AFTERLIFE, Mailbox, StoreError};
 
 /// How a moment is entered that may be there already.
 #[derive(Clone, Copy)]
-enum Entry {
+enum OverdueUpdate {
     /// An earlier one stays.
     Earliest,
     /// It takes the place of the one that is there, if one is.
@@ -29,7 +29,8 @@ impl RedisStore {
         since: Timestamp,
         keep_ms: u64,
     ) -> Result<(), StoreError> {
-        self.enter_overdue(mailbox, since, Entry::Earliest, keep_ms).await
+        self.enter_overdue(mailbox, since, OverdueUpdate::Earliest, keep_ms)
+            .await
     }
 
     pub(super) async fn find_overdue(&self, since: Timestamp, most: u64) -> Result<Vec<Mailbox>, StoreError> {
@@ -69,7 +70,7 @@ impl RedisStore {
     ) -> Result<Option<Timestamp>, StoreError> {
         match oldest {
             Some(oldest) => {
-                self.enter_overdue(mailbox, oldest, Entry::Corrected, millis(AFTERLIFE))
+                self.enter_overdue(mailbox, oldest, OverdueUpdate::Corrected, millis(AFTERLIFE))
                     .await?;
             }
             None => {
@@ -89,7 +90,7 @@ impl RedisStore {
         &self,
         mailbox: Mailbox,
         since: Timestamp,
-        entry: Entry,
+        entry: OverdueUpdate,
         keep_ms: u64,
     ) -> Result<(), StoreError> {
         let mut invocation = self.scripts.expect_overdue.key(self.of_all("overdue"));
@@ -97,8 +98,8 @@ impl RedisStore {
             .arg(since.as_millis())
             .arg(mailbox.to_string())
             .arg(match entry {
-                Entry::Earliest => "LT",
-                Entry::Corrected => "XX",
+                OverdueUpdate::Earliest => "LT",
+                OverdueUpdate::Corrected => "XX",
             })
             .arg(keep_ms);
         self.ask(async |mut wire| invocation.invoke_async(&mut wire).await)

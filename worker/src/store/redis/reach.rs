@@ -13,13 +13,11 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
     TlsCertificates,
 };
-use shared::credentials::{
-    ClientTls, ClientTlsFiles, Credential, CredentialError, Credentials, Made, Place, Source, line_in,
-};
-use shared::service::config::{Conflict, Value as _, tls_conflicts};
+use shared::credentials::{ClientTls, Credential, CredentialError, Credentials, Made, Place, Source, line_in};
+use shared::service::config::Value as _;
 
 use super::link::wire::Wire;
-use crate::config::{StoreForm, StoreUrl};
+use crate::config::{StoreFiles, StoreForm, StoreUrl};
 use crate::store::StoreError;
 
 /// The longest that one attempt to connect may take, TLS handshake and AUTH included.
@@ -41,41 +39,6 @@ const COMMANDS_IN_FLIGHT: usize = 1_024;
 /// vanished without a word would otherwise hold the connection for many minutes.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MOST: Duration = Duration::from_secs(5);
-
-/// The files that the settings of a store name.
-#[derive(Clone, Debug, Default)]
-pub struct StoreFiles {
-    /// With the user's name.
-    pub username: Option<PathBuf>,
-    /// With the password.
-    pub password: Option<PathBuf>,
-    /// The CA certificates.
-    pub ca: Option<PathBuf>,
-    /// Our certificate.
-    pub certificate: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
-}
-
-impl StoreFiles {
-    /// What contradicts itself, beside that URL.
-    pub fn conflicts(&self, url: &StoreUrl) -> Vec<Conflict> {
-        let tls = [
-            ("store-ca", self.ca.is_some()),
-            ("store-cert", self.certificate.is_some()),
-            ("store-key", self.key.is_some()),
-        ];
-        tls_conflicts(tls, "store-url", "rediss", url.has_tls())
-    }
-
-    fn tls(&self) -> ClientTlsFiles {
-        let identity = self.certificate.clone().zip(self.key.clone());
-        ClientTlsFiles {
-            ca: self.ca.clone().map(|path| ("store-ca", path)),
-            identity: identity.map(|(certificate, key)| [("store-cert", certificate), ("store-key", key)]),
-        }
-    }
-}
 
 /// How to reach Redis.
 #[derive(Clone)]

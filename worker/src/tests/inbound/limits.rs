@@ -11,7 +11,7 @@ use shared::wire::id::{ConnectionId, TerminatorId};
 
 use super::super::connection::{Conn, Said, authenticate, bare};
 use super::super::outbound::tag;
-use crate::store::{Admission, ConnectionLimit, OnConnectionLimit, Place};
+use crate::store::{Admission, ConnectionLimit, ConnectionSlot, OnConnectionLimit};
 use crate::tests::fixture::{Fixture, json_of, settle, token_for};
 
 const OF_ONE: ConnectionLimit = ConnectionLimit {
@@ -29,7 +29,7 @@ fn limited(limit: ConnectionLimit) -> Fixture {
 impl Fixture {
     /// A connection of alice's that counts, although it was never heard of here.
     async fn unheard_of(&self, connection: ConnectionId) {
-        let place = Place {
+        let place = ConnectionSlot {
             connection,
             until: self.clock.now().saturating_add(Duration::from_secs(300)),
             is_renewal: false,

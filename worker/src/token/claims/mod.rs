@@ -8,6 +8,7 @@ pub(crate) mod audience;
 pub(crate) mod claim_path;
 pub(crate) mod members;
 pub(crate) mod numbers;
+pub(crate) mod other;
 pub(crate) mod purpose;
 pub(crate) mod token_type;
 
@@ -15,14 +16,11 @@ use serde_json::{Map, Value};
 use shared::service::clock::Timestamp;
 
 use super::claims::members::Members;
-use super::{Reason, Rules, TokenId};
+use super::{Reason, Rules, SUB, TokenId};
 use crate::auth::identity::{Subject, is_subject};
 
 /// OpenID Connect Core §2 allows 255 for `sub`; with RFC 7519 silent, it bounds `jti` as well.
 const MAX_NAME_BYTES: usize = 255;
-
-/// The claim that names the subject unless the settings say otherwise.
-pub(crate) const SUB: &str = "sub";
 
 /// 2^64 / 1,000: later dates would not fit into the milliseconds of a [`Timestamp`].
 const MAX_DATE_S: u64 = u64::MAX / 1_000;

@@ -9,15 +9,17 @@
 //! remembered to be told. Only a source of which nothing is left is at fault, and a
 //! set in which two keys cannot be told apart.
 
+use super::ByKid;
 use super::fault::{Fault, KeyError, KeyErrors, KeyName};
 use super::form::{Form, trim_start};
 use super::jwk::{self, Jwk, Jwks};
-use super::key::{Key, Kind, Material};
+use super::key::{Key, Material};
+use super::kind::Kind;
+use super::limits::{MAX_KEYS, MAX_SAME_KID};
 use super::pem;
 use super::secret::secret_in;
 use super::source::discovery::Discovery;
 use super::source::{Content, Location};
-use super::{ByKid, MAX_KEYS, MAX_SAME_KID};
 use crate::auth::identity::Issuer;
 use crate::token::claims::members::Members;
 use crate::token::{Algorithm, KeySource};

@@ -10,10 +10,8 @@ use std::io;
 use shared::credentials::why_unreadable;
 
 use super::form::Looks;
-use super::key::{Kind, MAX_RSA_BITS, MIN_RSA_BITS};
-use super::secret::MIN_BYTES as MIN_HMAC_BYTES;
-use super::source::MAX_FILE_BYTES;
-use super::{MAX_KEYS, MAX_SAME_KID};
+use super::kind::Kind;
+use super::limits::{MAX_FILE_BYTES, MAX_KEYS, MAX_RSA_BITS, MAX_SAME_KID, MIN_HMAC_BYTES, MIN_RSA_BITS};
 use crate::auth::identity::Issuer;
 use crate::token::Algorithm;
 

@@ -10,6 +10,8 @@ pub(crate) mod fault;
 pub(crate) mod form;
 pub(crate) mod jwk;
 pub(crate) mod key;
+pub(crate) mod kind;
+pub(crate) mod limits;
 pub(crate) mod pem;
 pub(crate) mod refresh_signal;
 pub(crate) mod refresher;
@@ -26,16 +28,10 @@ use shared::wire::tag::KeyTag;
 use super::keys::builder::{KeySetBuilder, Loaded};
 use super::keys::fault::{Fault, KeyError, KeyErrors};
 use super::keys::key::Key;
+use super::keys::limits::MAX_TRIED;
 use super::keys::source::Content;
 use super::{Algorithm, KeySource, Reason};
 use crate::auth::identity::Issuer;
-
-/// Keys of all sources together.
-pub(super) const MAX_KEYS: usize = 1_000;
-/// Keys tried for one token. 8 * 60 us (ES256) is about 0.5 ms a forged token.
-const MAX_TRIED: usize = 8;
-/// Issuers may use one `kid` for one algorithm by chance, or share a key; all of them can be tried.
-pub(super) const MAX_SAME_KID: usize = MAX_TRIED;
 
 /// Where the keys of that `kid` stand: one for each issuer that uses it and each algorithm that it is used with.
 pub(super) type ByKid = HashMap<Arc<str>, Vec<usize>>;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shared::credentials::{Entry, Register};
 use shared::service::clock::{Clock as _, SystemClock};
-use shared::service::lifecycle;
+use shared::service::reload;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -159,7 +159,7 @@ impl<F: Fetch> KeyRefresher<F> {
         let files = files.map(|(place, source, known)| Watched::new(place, source.clone(), known.clone()));
         let (found, mut changes) = mpsc::channel(CHANGES);
         let watching = watch(files.collect(), found);
-        let mut reloads = lifecycle::reloads();
+        let mut reloads = reload::reloads();
         let keeping = async {
             loop {
                 match self.next_event(&mut changes, &mut reloads).await {

@@ -8,10 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::form::{Looks, looks};
+use super::limits::MIN_HMAC_BYTES;
 use crate::token::Fault;
-
-/// 256 bits, the output of the smallest hash: RFC 7518 §3.2.
-pub(in crate::token) const MIN_BYTES: usize = 32;
 
 /// What the letters alone must allow for.
 const MIN_BITS: f64 = 128.0;
@@ -36,7 +34,7 @@ pub fn secret_in(content: &[u8]) -> Result<&[u8], Fault> {
 /// # Errors
 /// Why they must not.
 pub fn check(secret: &[u8]) -> Result<(), Fault> {
-    if secret.len() < MIN_BYTES {
+    if secret.len() < MIN_HMAC_BYTES {
         return Err(Fault::WeakSecret(secret.len()));
     }
     match looks(secret) {

@@ -12,7 +12,7 @@ use super::signer::{
     ED, HMAC, ISSUER, P256, P384, RSA, SECRET, Signer, base64, faults, jwks, load, load_for, pem, with,
 };
 use crate::auth::identity::Issuer;
-use crate::token::keys::key::Kind;
+use crate::token::keys::kind::Kind;
 use crate::token::keys::roca::tests::power;
 use crate::token::keys::source::MAX_FILE_BYTES;
 

@@ -20,13 +20,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cache::{Cache, Epoch};
-use super::claims::audience;
-use super::claims::{Claims, SUB};
+use super::claims::Claims;
 use super::compact::Compact;
 use super::header::Header;
 use super::keys::key::Key;
 use super::keys::refresh_signal::{Answered, RefreshSignal};
-use super::{Algorithm, Digest, Keys, Other, Reason, Rejection, RequiredClaim, TokenType, Verdict, Verified};
+use super::{Algorithm, Digest, Keys, Reason, Rejection, Rules, Verdict, Verified};
 use crate::auth::identity::Identity;
 
 pub(crate) use self::statement::Statement;
@@ -34,52 +33,7 @@ pub(crate) use self::statement::Statement;
 /// How far a token's time may lie ahead for it to be asked for again: what clocks are off by that no one has set wrong.
 const MOST_AHEAD: Duration = Duration::from_secs(60);
 
-/// What is asked of every token, whatever key signed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// A token must be meant for one of them (`jwt-audience`); with none, none is accepted.
-    pub audiences: Vec<String>,
-    /// The claims that may name it (`jwt-audience-claims`).
-    pub audience_claims: Vec<String>,
-    /// The claim that names whom a token speaks for (`jwt-subject-claim`).
-    pub subject_claim: String,
-    /// What the header may call a token (`jwt-type`); empty, the usual.
-    pub types: Vec<TokenType>,
-    /// What clocks may differ by (`jwt-leeway`).
-    pub leeway: Duration,
-    /// Of the token's text, in bytes (`jwt-max-size`).
-    pub max_size: usize,
-    /// From `iat`, or else from now, to `exp` (`jwt-max-lifetime`).
-    pub max_lifetime: Duration,
-    /// Kinds of tokens that are accepted though they are no access tokens (`jwt-allow`).
-    pub allow: Vec<Other>,
-    /// Claims that a token must have (`jwt-required-claims`).
-    pub required_claims: Vec<RequiredClaim>,
-}
-
 impl Rules {
-    /// 5 seconds.
-    pub const LEEWAY: Duration = Duration::from_secs(5);
-    /// 8 KiB = 8 * 1,024 bytes: what most HTTP servers take as a header.
-    pub const MAX_SIZE: usize = 8 * 1_024;
-    /// 24 hours = 24 * 60 * 60 seconds.
-    pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-
-    /// The defaults, for these audiences.
-    pub fn new(audiences: Vec<String>) -> Self {
-        Self {
-            audiences,
-            audience_claims: vec![audience::AUD.to_owned()],
-            subject_claim: SUB.to_owned(),
-            types: Vec::new(),
-            leeway: Self::LEEWAY,
-            max_size: Self::MAX_SIZE,
-            max_lifetime: Self::MAX_LIFETIME,
-            allow: Vec::new(),
-            required_claims: Vec::new(),
-        }
-    }
-
     /// Everything about a verified token that depends on the clock; expiry last.
     fn in_time(&self, token: &Verified, now: Timestamp) -> Result<(), Rejection> {
         let latest = now.saturating_add(self.leeway);

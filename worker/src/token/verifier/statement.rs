@@ -15,7 +15,7 @@ use crate::token::{Reason, Rejection};
 /// Something that an issuer has signed.
 #[derive(Debug)]
 pub(crate) struct Statement {
-    /// Who.
+    /// The issuer that signed it.
     pub(crate) issuer: Issuer,
     /// The header member `typ`, as it was written.
     pub(crate) typ: Option<String>,

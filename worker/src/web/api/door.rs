@@ -23,7 +23,7 @@ use super::problem::{Problem, json, respond};
 use super::publishing::{Publishing, Told};
 use super::pushing::{BatchTold, Judge};
 use super::route::{Route, decoded, query};
-use crate::revocation::Known;
+use crate::revocation::RevocationRules;
 use crate::store::Store;
 use crate::web::server::{BodyFault, Bounds, read_body};
 
@@ -63,7 +63,7 @@ pub(super) struct Door {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
     /// What there is to know of those who may be meant.
-    pub(super) known: Known,
+    pub(super) known: RevocationRules,
     /// How long after its expiry a token still counts.
     pub(super) leeway: Duration,
     pub(super) most_body: usize,

@@ -62,7 +62,7 @@ struct Decided {
     id: Option<String>,
     /// What was decided: `held`, `refused`, `closed`, ….
     what: String,
-    /// Why.
+    /// The reason, as the decision says it.
     why: String,
 }
 

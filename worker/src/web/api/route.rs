@@ -13,7 +13,7 @@ use super::problem::Problem;
 pub(super) enum Route {
     /// One push.
     Push,
-    /// Several.
+    /// Several pushes in one request.
     PushBatch,
     /// A revocation.
     Revoke,

@@ -52,7 +52,7 @@ const FLAG: u8 = 2;
 
 /// One message of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct BatchEntry {
     pub(super) message: Message,
     /// How often it was delivered in batches before this one.
     pub(super) deliveries: u32,
@@ -233,7 +233,7 @@ fn put_short(batch: &mut BytesMut, text: &str) {
 ///
 /// # Errors
 /// Why it is none. All of it is read, or nothing.
-pub(super) fn decode(batch: &Bytes) -> Result<Vec<Entry>, Broken> {
+pub(super) fn decode(batch: &Bytes) -> Result<Vec<BatchEntry>, Broken> {
     if batch.len() > MOST_READ {
         return Err(Broken::TooLarge);
     }
@@ -247,7 +247,7 @@ pub(super) fn decode(batch: &Bytes) -> Result<Vec<Entry>, Broken> {
         1..=MOST_ENTRIES => {}
         _ => return Err(Broken::TooMany),
     }
-    let mut entries: Vec<Entry> = Vec::with_capacity(count);
+    let mut entries: Vec<BatchEntry> = Vec::with_capacity(count);
     let mut total = 0;
     for _ in 0..count {
         let entry = take(&mut rest, entries.last().map(|entry| &entry.message.properties))?;
@@ -267,7 +267,7 @@ pub(super) fn decode(batch: &Bytes) -> Result<Vec<Entry>, Broken> {
     Ok(entries)
 }
 
-fn take(rest: &mut Bytes, before: Option<&Properties>) -> Result<Entry, Broken> {
+fn take(rest: &mut Bytes, before: Option<&Properties>) -> Result<BatchEntry, Broken> {
     let flags = rest.try_get_u16().map_err(|_| Broken::Cut)?;
     if flags & !KNOWN != 0 {
         return Err(Broken::Flags);
@@ -298,7 +298,7 @@ fn take(rest: &mut Bytes, before: Option<&Properties>) -> Result<Entry, Broken> 
         _ => return Err(Broken::Flags),
     };
     let length = rest.try_get_u32().map_err(|_| Broken::Cut)? as usize;
-    Ok(Entry {
+    Ok(BatchEntry {
         message: Message {
             body: take_bytes(rest, length)?,
             properties: Properties {

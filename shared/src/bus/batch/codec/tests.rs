@@ -17,7 +17,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn entry() -> impl Strategy<Value = Entry> {
+fn entry() -> impl Strategy<Value = BatchEntry> {
     let headers = prop_oneof![
         Just(Vec::new()),
         Just(vec![("h".to_owned(), Value::Integer(1))]),
@@ -36,7 +36,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             expiration: None,
             headers,
         };
-        Entry {
+        BatchEntry {
             message: Message {
                 body: body.into(),
                 properties,
@@ -46,7 +46,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     })
 }
 
-fn encoded(entries: &[Entry]) -> Bytes {
+fn encoded(entries: &[BatchEntry]) -> Bytes {
     let bytes = entries.iter().map(|entry| size(&entry.message).unwrap()).sum();
     let batch = encode(entries.iter().map(|entry| (&entry.message, entry.deliveries)), bytes);
     assert!(batch.len() <= bytes + HEAD, "a size is never less than what is written");
@@ -79,8 +79,8 @@ proptest! {
     }
 }
 
-fn plain(body: &[u8]) -> Entry {
-    Entry {
+fn plain(body: &[u8]) -> BatchEntry {
+    BatchEntry {
         message: Message {
             body: Bytes::copy_from_slice(body),
             properties: Properties::default(),

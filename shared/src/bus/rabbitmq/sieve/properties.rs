@@ -17,28 +17,28 @@ const NO_PROPERTY: u16 = 0b11;
 
 /// What comes after the flags, from the highest bit on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FieldType {
     Text,
     Table,
     Octet,
     Time,
 }
 
-const KINDS: [Kind; 14] = [
-    Kind::Text,  // content-type
-    Kind::Text,  // content-encoding
-    Kind::Table, // headers
-    Kind::Octet, // delivery-mode
-    Kind::Octet, // priority
-    Kind::Text,  // correlation-id
-    Kind::Text,  // reply-to
-    Kind::Text,  // expiration
-    Kind::Text,  // message-id
-    Kind::Time,  // timestamp
-    Kind::Text,  // type
-    Kind::Text,  // user-id
-    Kind::Text,  // app-id
-    Kind::Text,  // cluster-id
+const KINDS: [FieldType; 14] = [
+    FieldType::Text,  // content-type
+    FieldType::Text,  // content-encoding
+    FieldType::Table, // headers
+    FieldType::Octet, // delivery-mode
+    FieldType::Octet, // priority
+    FieldType::Text,  // correlation-id
+    FieldType::Text,  // reply-to
+    FieldType::Text,  // expiration
+    FieldType::Text,  // message-id
+    FieldType::Time,  // timestamp
+    FieldType::Text,  // type
+    FieldType::Text,  // user-id
+    FieldType::Text,  // app-id
+    FieldType::Text,  // cluster-id
 ];
 
 const HEADERS: usize = 2;
@@ -55,7 +55,7 @@ pub(super) fn sift(properties: &[u8], room: usize, out: &mut BytesMut) {
     let mut all_readable = complete;
     for (index, field) in fields.iter().enumerate() {
         let is_kept = match (KINDS.get(index), field) {
-            (Some(Kind::Text), Some(text)) => {
+            (Some(FieldType::Text), Some(text)) => {
                 let readable = str::from_utf8(text).is_ok();
                 all_readable &= readable;
                 readable
@@ -76,17 +76,17 @@ pub(super) fn sift(properties: &[u8], room: usize, out: &mut BytesMut) {
             continue;
         }
         match kind {
-            Kind::Table => {
+            FieldType::Table => {
                 let table = headers(of_table.unwrap_or_default(), all_readable, room);
                 kept.put_u32(u32::try_from(table.len()).unwrap_or(u32::MAX));
                 kept.extend_from_slice(&table);
             }
-            Kind::Text => {
+            FieldType::Text => {
                 let text = field.unwrap_or_default();
                 kept.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
                 kept.extend_from_slice(text);
             }
-            Kind::Octet | Kind::Time => kept.extend_from_slice(field.unwrap_or_default()),
+            FieldType::Octet | FieldType::Time => kept.extend_from_slice(field.unwrap_or_default()),
         }
     }
     out.put_u16(flags);
@@ -126,9 +126,9 @@ fn repair_text(bytes: &mut [u8]) -> Option<&mut [u8]> {
 /// Whether lapin reads all of it, to the last byte.
 fn is_readable(properties: &[u8]) -> bool {
     let (fields, complete) = fields(properties);
-    let readable = |(kind, field): (&Kind, &Option<&[u8]>)| match (kind, field) {
-        (Kind::Text, Some(text)) => str::from_utf8(text).is_ok(),
-        (Kind::Table, Some(table)) => entries(table).all(|entry| entry.is_some()),
+    let readable = |(kind, field): (&FieldType, &Option<&[u8]>)| match (kind, field) {
+        (FieldType::Text, Some(text)) => str::from_utf8(text).is_ok(),
+        (FieldType::Table, Some(table)) => entries(table).all(|entry| entry.is_some()),
         _ => true,
     };
     complete && KINDS.iter().zip(&fields).all(readable)
@@ -147,10 +147,10 @@ fn fields(properties: &[u8]) -> ([Option<&[u8]>; KINDS.len()], bool) {
             continue;
         }
         let taken = match kind {
-            Kind::Text => take_text(&mut rest),
-            Kind::Table => take_long(&mut rest),
-            Kind::Octet => take(&mut rest, 1),
-            Kind::Time => take(&mut rest, 8),
+            FieldType::Text => take_text(&mut rest),
+            FieldType::Table => take_long(&mut rest),
+            FieldType::Octet => take(&mut rest, 1),
+            FieldType::Time => take(&mut rest, 8),
         };
         if taken.is_none() {
             return (fields, false);

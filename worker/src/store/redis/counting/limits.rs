@@ -6,10 +6,10 @@ use shared::wire::tag::IdentityTag;
 
 use crate::store::limits::{BURST_US, MOST_NAMED, interval_us};
 use crate::store::redis::{RedisStore, keep_ms, unreadable};
-use crate::store::{Admission, Call, LimitStore, MOST_CONNECTIONS, OnConnectionLimit, Place};
+use crate::store::{Admission, Call, ConnectionSlot, LimitStore, MOST_CONNECTIONS, OnConnectionLimit};
 
 impl LimitStore for RedisStore {
-    fn admit(&self, identity: IdentityTag, place: Place) -> Call<'_, Admission> {
+    fn admit(&self, identity: IdentityTag, place: ConnectionSlot) -> Call<'_, Admission> {
         Box::pin(async move {
             let now = self.clock.now();
             let mut invocation = self.scripts.admit.prepare_invoke();

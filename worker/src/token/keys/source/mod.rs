@@ -25,7 +25,8 @@ use super::source::jwks_url::{JwksUrl, UrlError};
 use crate::auth::identity::Issuer;
 use crate::token::Fault;
 
-pub use shared::credentials::{MOST_BYTES as MAX_FILE_BYTES, shown};
+pub use super::limits::MAX_FILE_BYTES;
+pub use shared::credentials::shown;
 
 /// What names a file as an HMAC secret.
 pub const SECRET: &str = "hmac:";

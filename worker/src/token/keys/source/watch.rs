@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use shared::service::lifecycle;
+use shared::service::reload;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -57,7 +57,7 @@ impl Watched {
 
 /// Tells what has changed in the files, until no one listens any more.
 pub(in crate::token) async fn watch(mut files: Vec<Watched>, changes: mpsc::Sender<Vec<Found>>) {
-    let mut reloads = lifecycle::reloads();
+    let mut reloads = reload::reloads();
     while !files.is_empty() {
         let at_once = tokio::select! {
             () = tokio::time::sleep(PERIOD) => false,

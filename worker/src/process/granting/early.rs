@@ -13,8 +13,8 @@ use shared::service::clock::Timestamp;
 use shared::wire::envelope::{Change, ForwardedMessage, Part, Reply};
 use tracing::debug;
 
-use super::Pipeline;
 use crate::admin::event::Event;
+use crate::process::Pipeline;
 
 /// How long an answer that carries a grant may take before the grant is told alone: less than the advance notice of any
 /// expire, and longer than almost all handlers take.
@@ -22,7 +22,7 @@ const ENOUGH: Duration = Duration::from_millis(200);
 
 impl Pipeline {
     /// Waits for what the request comes to, and tells its terminator the grant meanwhile if that takes long.
-    pub(super) async fn with_early_grant<T>(
+    pub(in crate::process) async fn with_early_grant<T>(
         &self,
         forwarded: &ForwardedMessage,
         received: Option<Timestamp>,

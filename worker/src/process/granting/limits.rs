@@ -8,15 +8,15 @@ use shared::wire::protocol::{CloseCode, Effect, ErrorBody, ErrorCode};
 use shared::wire::tag::IdentityTag;
 use tracing::debug;
 
-use super::Pipeline;
 use crate::auth::identity::Identity;
 use crate::auth::recorded::{Proven, Recording, Unrecorded};
+use crate::process::Pipeline;
 
 /// Why a connection is not granted what its token earns it.
-pub(super) struct Ungranted {
-    pub(super) error: ErrorBody,
+pub(in crate::process) struct Ungranted {
+    pub(in crate::process) error: ErrorBody,
     /// With what the connection is closed, if it is.
-    pub(super) close: Option<CloseCode>,
+    pub(in crate::process) close: Option<CloseCode>,
 }
 
 impl From<ErrorBody> for Ungranted {
@@ -27,7 +27,7 @@ impl From<ErrorBody> for Ungranted {
 
 impl Ungranted {
     /// Its identity has as many connections as it may have.
-    pub(super) fn over_limit() -> Self {
+    pub(in crate::process) fn over_limit() -> Self {
         let close = CloseCode::ConnectionLimit;
         Self {
             error: ErrorBody::new(ErrorCode::Forbidden, close.reason()),
@@ -41,7 +41,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// If that cannot be recorded, or may not be.
-    pub(super) async fn record(&self, proven: &Proven<'_>) -> Result<Recording, Unrecorded> {
+    pub(in crate::process) async fn record(&self, proven: &Proven<'_>) -> Result<Recording, Unrecorded> {
         match self.recorder.record(proven).await {
             Err(Unrecorded::OverLimit(holders)) if self.has_lost(proven.identity, &holders).await => {
                 self.recorder.record(proven).await
@@ -62,7 +62,7 @@ impl Pipeline {
     }
 
     /// Has connections closed that are more than their identity may have.
-    pub(super) async fn close_oldest(&self, identity: IdentityTag, oldest: &[ConnectionId]) {
+    pub(in crate::process) async fn close_oldest(&self, identity: IdentityTag, oldest: &[ConnectionId]) {
         for connection in oldest {
             match self
                 .send_command(*connection, &Command::OverLimit { identity }, Bytes::new())
@@ -83,7 +83,7 @@ impl Pipeline {
     }
 
     /// What the sender of a message is told if its identity sends too many; none if it does not.
-    pub(super) async fn too_fast(&self, identity: &Identity, again: bool) -> Option<ErrorBody> {
+    pub(in crate::process) async fn too_fast(&self, identity: &Identity, again: bool) -> Option<ErrorBody> {
         // What comes again was counted when it came first.
         let rate = self
             .rules

@@ -1,5 +1,8 @@
 //! What a connection has by a token, and how it logs out.
 
+pub(super) mod early;
+pub(super) mod limits;
+
 use bytes::Bytes;
 use shared::bus::PublishError;
 use shared::wire::envelope::{Change, Command, ForwardedMessage};
@@ -9,12 +12,11 @@ use shared::wire::protocol::{AuthBody, ErrorBody, ErrorCode};
 use shared::wire::tag::{IdentityTag, ResumeSecret};
 use tracing::debug;
 
-use super::answer;
+use self::limits::Ungranted;
 use super::concluding::MessageContext;
-use super::limits::Ungranted;
-use super::{Conclusion, Pipeline};
+use super::{Conclusion, Pipeline, answer};
 use crate::admin::event::Event;
-use crate::admin::metrics::Outcome;
+use crate::admin::metrics::MessageOutcome;
 use crate::auth::decision::unavailable;
 use crate::auth::recorded::{Proven, Unrecorded, digest_of};
 use crate::auth::snapshot::{Principal, subject_of};
@@ -147,7 +149,7 @@ impl Pipeline {
             self.send_command(old, &Command::Replaced, Bytes::new()).await?;
         }
         let body = answer::auth_ok(asked.id(), granted.auth.as_ref());
-        let mut conclusion = Conclusion::of(Outcome::Authenticated, body);
+        let mut conclusion = Conclusion::of(MessageOutcome::Authenticated, body);
         conclusion.answer.change = Some(granted.change);
         let authenticated = Event::Authenticated { resumes };
         let decided = self.observer.decide(forwarded.message_id, asked.id(), authenticated);
@@ -207,7 +209,7 @@ impl Pipeline {
         }
         let logged_out = Event::LoggedOut { recorded };
         let decided = self.observer.decide(message_id, asked.id(), logged_out);
-        let mut conclusion = Conclusion::of(Outcome::Forgotten, answer::auth_ok(asked.id(), None));
+        let mut conclusion = Conclusion::of(MessageOutcome::Forgotten, answer::auth_ok(asked.id(), None));
         conclusion.answer.change = Some(Change::Forgotten);
         Ok(conclusion.having(decided))
     }
