@@ -6,7 +6,7 @@
 //! now and then, each after a longer pause; the first that is answered, whatever the answer, ends it. What was asked before that and
 //! ends without an answer says nothing of an application that has come back.
 //!
-//! Someone may know a question that never ends. As long as only one or two identities have got no answer, the application counts
+//! Someone may know a message that is never answered. As long as only one or two identities have got no answer, the application counts
 //! as down for them alone.
 
 use std::collections::HashMap;
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_a_question_that_never_ends_closes_it_for_no_one_else() {
+    fn who_asks_what_is_never_answered_closes_it_for_no_one_else() {
         let (mut core, now) = (Core::default(), Instant::now());
         for number in 0..2 * MOST_SILENCES {
             core.silent(&"a".into(), asker((number % 2) as u8), now, now);
