@@ -219,8 +219,8 @@ shared::settings! {
         /// that RabbitMQ itself has named. Queues of a Countersign namespace are never allowed.
         pub reply_queues: ReplyQueues = r"^amq\.gen-",
         /// How many unacknowledged messages the broker may give this worker. Higher is faster, up to a point. Messages that
-        /// have to wait here move to a worker that is idle. Of injected messages, with a size that is not known in advance,
-        /// it is at most 64.
+        /// have to wait here move to a worker that is idle. Where messages are large, fewer are given: about 64 MiB, going
+        /// by those that came last. Of injected messages, with a size that is not known in advance, it is at most 64.
         pub prefetch: u16 = "512" in "1"..="65535",
         /// How many messages this worker handles at the same time. Raise it for handlers that mostly wait. At most half of
         /// them are injected messages. Verifying, authenticating and renewing do not count. Keep `prefetch` at twice this

@@ -378,11 +378,12 @@ impl<'a> Subscription<'a> {
             properties,
         };
         if let Some(pace) = &mut self.pace {
-            pace.delivered(if message.is_batch() {
+            let messages = if message.is_batch() {
                 batch::count(&message.body)
             } else {
                 1
-            });
+            };
+            pace.delivered(messages, message.body.len());
         }
         let delivery = Delivery::new(
             message,
