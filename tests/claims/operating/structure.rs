@@ -274,8 +274,9 @@ fn no_files_of_a_crate_take_from_each_other_in_a_circle() {
             .collect();
         assert!(modules.len() > 10, "{name} has files");
         for (module, text) in &modules {
+            let code = code(text).replace("use super::*;", "");
             assert!(
-                !code(text).contains("::*;"),
+                !code.contains("::*;"),
                 "{name}: {module} hides what it takes behind a `*`"
             );
         }
