@@ -83,6 +83,8 @@ class Run:
                 await self.wire.close(code, reason)
             case "wire" if what == "cut":
                 await self.wire.cut()
+            case "wire" if what == "dead":
+                self.wire.die()
             case "wire":
                 self.wire.keep({"keep": True, "pass": False}[what])
             case "push" | "revoke":

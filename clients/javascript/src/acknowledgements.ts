@@ -48,6 +48,11 @@ export class Acknowledgements {
     return true;
   }
 
+  /** Sends one that names no push: a server that takes them answers it at once. Tells whether it was sent. */
+  probe(): boolean {
+    return this.#isWanted === true && this.outbox.say(writeAck({ id: this.id }));
+  }
+
   /** A push has come, and is about to be passed on. Whoever ends the connection then has got it, too. */
   came(id: unknown): void {
     if (typeof id !== "string" || this.#isWanted === false) return;

@@ -12,6 +12,7 @@ import { Comeback, leastWaitMs } from "./comeback.js";
 import { Connection } from "./connection.js";
 import { CountersignError } from "./errors.js";
 import type { State } from "./events.js";
+import { Heartbeat } from "./heartbeat.js";
 import { Limits } from "./limits.js";
 import { Listeners } from "./listeners.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
@@ -52,6 +53,8 @@ export class Client extends Listeners {
   #connection: Connection | undefined;
   /** Its authentication, once it is open. */
   #session: Session | undefined;
+  /** Whether it is still alive. */
+  #heartbeat: Heartbeat | undefined;
   /** What it is told of its pushes, if that is wanted. */
   #acknowledgements: Acknowledgements | undefined;
   /** Whether the server said that it knows a message again by its id. */
@@ -158,7 +161,7 @@ export class Client extends Listeners {
     this.#flush();
     return answer.catch((error: unknown) => {
       // It may be that there is nobody any more, and the network has not noticed.
-      if (CountersignError.is(error) && error.code === "timeout") this.#session?.awake(false);
+      if (CountersignError.is(error) && error.code === "timeout") this.#onDoubt(false);
       throw error;
     });
   }
@@ -199,6 +202,7 @@ export class Client extends Listeners {
       const connection = new Connection(this.#settings, {
         onOpen: () => this.#onOpen(connection),
         onMessage: (message) => this.#onMessage(message),
+        onReceived: () => this.#heartbeat?.received(),
         onEnd: (code, reason, cause) => this.#onEnd(code, reason, cause),
       });
       this.#connection = connection;
@@ -225,8 +229,13 @@ export class Client extends Listeners {
 
   #onOpen(connection: Connection): void {
     this.#outbox.begin(connection);
+    this.#heartbeat = new Heartbeat(this.#settings.heartbeatMs, {
+      probe: () => this.#probe(connection),
+      isAsking: () => this.#pending.isAsking || this.#session?.isShowing === true,
+      onDead: () => connection.giveUp("the server is silent"),
+    });
     this.#session = new Session(this.#settings, this.#tokens, this.#inheritance, {
-      send: (text) => this.#outbox.say(text),
+      send: (text) => this.#showToken(text),
       nextId: () => this.#nextId(),
       onShown: () => this.#flush(),
       onError: (error) => {
@@ -242,9 +251,20 @@ export class Client extends Listeners {
     this.#flush();
   }
 
+  #showToken(text: string): boolean {
+    const isShown = this.#outbox.say(text);
+    if (isShown) this.#heartbeat?.sent();
+    return isShown;
+  }
+
+  /** By a ping, which costs least, or by what only the terminator answers, or by the token. */
+  #probe(connection: Connection): boolean {
+    return connection.ping() || this.#acknowledgements?.probe() || this.#session?.probe() || false;
+  }
+
   #onMessage(message: ServerMessage): void {
     const session = this.#session;
-    if (message.auth && session?.granted(message.auth)) this.#onGranted(message.auth);
+    if (message.auth && session && !session.isProbed(message) && session.granted(message.auth)) this.#onGranted(message.auth);
     // Whoever listens may have closed it.
     if (!session || session !== this.#session) return;
     if (session.takes(message)) return this.#flush();
@@ -312,7 +332,9 @@ export class Client extends Listeners {
 
   #onEnd(code: number, reason: string, cause: unknown): void {
     const isLoggedOut = this.#session?.isLoggedOut;
-    const hasProved = Date.now() - (this.#session?.provenSince ?? Number.POSITIVE_INFINITY) >= STEADY_MS;
+    // One that fell silent has proved nothing since: its server may be too slow for a probe, and is to be asked less often.
+    const until = this.#heartbeat?.hasFailed ? this.#heartbeat.receivedAt : Date.now();
+    const hasProved = until - (this.#session?.provenSince ?? Number.POSITIVE_INFINITY) >= STEADY_MS;
     this.#part(code);
     if (hasProved) this.#comeback.reset();
     if (code === CLOSE.tooBig) this.#pending.refuseLargestSent();
@@ -328,9 +350,10 @@ export class Client extends Listeners {
   #part(code?: number): void {
     if (this.#session) this.#inheritance = this.#session.key;
     this.#session?.end();
+    this.#heartbeat?.end();
     this.#acknowledgements?.end();
     this.#outbox.end(code === CLOSE.rateLimited);
-    this.#connection = this.#session = this.#acknowledgements = undefined;
+    this.#connection = this.#session = this.#heartbeat = this.#acknowledgements = undefined;
   }
 
   /** Ends the connection, behind its last words. */
@@ -348,7 +371,13 @@ export class Client extends Listeners {
   /** Timers may have slept meanwhile, and networks have changed. */
   #onAwake(networkChanged: boolean): void {
     if (this.#state.name === "waiting") this.#comeback.wake();
-    else this.#session?.awake(networkChanged);
+    else this.#onDoubt(networkChanged);
+  }
+
+  /** The connection may be dead, and its token old. */
+  #onDoubt(networkChanged: boolean): void {
+    this.#heartbeat?.doubt();
+    this.#session?.awake(networkChanged);
   }
 
   /** What is still taken from the socket would be told to nobody. Once it is closed, the server holds it. */

@@ -16,6 +16,8 @@ const CLOSE_AFTER_ERROR_MS = 1_000;
 export interface ConnectionHooks {
   onOpen(): void;
   onMessage(message: ServerMessage): void;
+  /** Something was received, whatever it is. */
+  onReceived(): void;
   /** It is over, whoever ended it. Nothing follows. `cause` is what the platform says of it, if it does. */
   onEnd(code: number, reason: string, cause: unknown): void;
 }
@@ -40,9 +42,12 @@ export class Connection {
       if (!this.#over) hooks.onOpen();
     };
     socket.onmessage = ({ data }: { data: unknown }) => {
-      const message = this.#over ? undefined : parse(data);
+      if (this.#over) return;
+      hooks.onReceived();
+      const message = parse(data);
       if (message) hooks.onMessage(message);
     };
+    watchPongs(socket, () => this.#over || hooks.onReceived());
     socket.onerror = (event: unknown) => this.#onError(refusalOf(event));
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#end(code, reason);
     watchRefusal(socket, (cause) => {
@@ -55,6 +60,13 @@ export class Connection {
   send(text: string): boolean {
     if (this.#over || this.#socket.readyState !== OPEN) return false;
     this.#socket.send(text);
+    return true;
+  }
+
+  /** Sends a ping, if the platform can, and tells of its pong. Tells whether it was sent. */
+  ping(): boolean {
+    if (this.#over || this.#socket.readyState !== OPEN || !canPing(this.#socket)) return false;
+    this.#socket.ping();
     return true;
   }
 
@@ -84,4 +96,18 @@ export class Connection {
     this.#over = true;
     this.#hooks.onEnd(code, reason, this.#cause);
   }
+}
+
+/** A socket whose pings can be sent and whose pongs are told (RFC 6455 §5.5.2), as those of the package `ws` are. */
+interface PingingSocket extends SocketLike {
+  ping(): void;
+  on(name: "pong", listener: () => void): unknown;
+}
+
+function canPing(socket: SocketLike): socket is PingingSocket {
+  return typeof socket.ping === "function" && typeof (socket as { on?: unknown }).on === "function";
+}
+
+function watchPongs(socket: SocketLike, onPong: () => void): void {
+  if (canPing(socket)) socket.on("pong", onPong);
 }

@@ -84,6 +84,11 @@ export class Pending {
     return this.#requests.size;
   }
 
+  /** Whether one was sent that is not answered yet. */
+  get isAsking(): boolean {
+    return this.#requests.size > this.#unsent.size;
+  }
+
   /** Those that were not sent on the present connection, oldest first. They may change meanwhile. */
   unsent(): Request[] {
     return [...this.#unsent];

@@ -154,7 +154,7 @@ export interface Bench {
   errors: string[];
 }
 
-/** A client whose tokens are numbered, and whose jitter is none. */
+/** A client whose tokens are numbered, and which has neither jitter nor, unless asked for, a heartbeat. */
 export function bench(options: Partial<ClientOptions> = {}): Bench {
   FakeSocket.all = [];
   let asked = 0;
@@ -163,6 +163,7 @@ export function bench(options: Partial<ClientOptions> = {}): Bench {
     url: "wss://example.test",
     WebSocket: FakeSocket,
     random: () => 1,
+    heartbeatMs: 0,
     ...options,
     token: (signal) => {
       asked++;

@@ -32,6 +32,7 @@ class Client(Listeners):
         backoff: tuple[float, float] = (0.25, 30.0),
         messages_per_second: float | None = None,
         push_ack: bool = False,
+        heartbeat: float | None = 25.0,
         random: Callable[[], float] = randomness.random,
         dial: Dial | None = None,
         **socket_options: Any,
@@ -57,6 +58,7 @@ class Client(Listeners):
             backoff=backoff,
             messages_per_second=messages_per_second,
             push_ack=push_ack,
+            heartbeat=heartbeat or 0,
             random=random,
         )
         self._life = Life(settings, self._tell, self._tell_push)

@@ -36,6 +36,9 @@ class Hooks(Protocol):
     """What happens on it."""
 
     def on_open(self) -> None: ...
+    def on_received(self) -> None:
+        """Something was received, whatever it is."""
+
     def on_message(self, message: protocol.Message) -> None: ...
     def on_room(self) -> None:
         """There is room for what had to wait."""
@@ -61,6 +64,8 @@ class Connection:
         self._waiting: deque[str] = deque()
         self._wakes_writer = asyncio.Event()
         self._is_open = self._is_over = False
+        self._socket: Socket | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
@@ -75,6 +80,11 @@ class Connection:
         self._waiting.append(text)
         self._wakes_writer.set()
         return True
+
+    def ping(self) -> None:
+        """Sends a ping, and tells of its pong."""
+        if self._socket is not None and (self._pinging is None or self._pinging.done()):
+            self._pinging = asyncio.get_running_loop().create_task(self._pings(self._socket))
 
     def drop(self) -> None:
         """Closes it behind what was sent, and tells nothing more."""
@@ -118,23 +128,28 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - Whatever the platform has, there is no connection.
             return End(protocol.CLOSE_ABNORMAL, "", error)
         writer = asyncio.get_running_loop().create_task(self._writes(socket))
+        self._socket = socket
         try:
             self._is_open = True
             self._hooks.on_open()
             while not self._is_over:
-                message = protocol.parse(await socket.recv())
+                frame = await socket.recv()
+                self._hooks.on_received()
+                message = protocol.parse(frame)
                 if message is not None:
                     self._hooks.on_message(message)
             return End(protocol.CLOSE_ABNORMAL, "")
         except ConnectionClosed as error:
-            frame = error.rcvd
-            return End(frame.code, frame.reason) if frame else End(protocol.CLOSE_ABNORMAL, "", error.__cause__)
+            close = error.rcvd
+            return End(close.code, close.reason) if close else End(protocol.CLOSE_ABNORMAL, "", error.__cause__)
         except Exception as error:  # noqa: BLE001 - A socket of another kind may end in its own way.
             return End(protocol.CLOSE_ABNORMAL, "", error)
         finally:
             if self._is_over:
                 await asyncio.wait([writer], timeout=_LAST_WORDS_S)
             writer.cancel()
+            if self._pinging is not None:
+                self._pinging.cancel()
             await _close(socket)
 
     async def _dial(self) -> Socket:
@@ -147,9 +162,19 @@ class Connection:
                 "open_timeout": None,
                 "max_size": _MAX_RECEIVED_BYTES,
                 "close_timeout": 5,
+                # The heartbeat pings.
+                "ping_interval": None,
                 **self._settings.socket_options,
             },
         )
+
+    async def _pings(self, socket: Socket) -> None:
+        try:
+            await (await socket.ping())
+        except Exception:  # noqa: BLE001 - Whoever reads knows how it ended.
+            return
+        if not self._is_over:
+            self._hooks.on_received()
 
     async def _writes(self, socket: Socket) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from . import _protocol as protocol
 from ._acknowledgements import Acknowledgements
 from ._connection import Connection, End
+from ._heartbeat import Heartbeat
 from ._limits import Limits
 from ._options import Settings
 from ._outbox import Outbox
@@ -67,6 +68,8 @@ class Life:
         self._dropped: Connection | None = None
         self._session: Session | None = None
         """Its authentication, once it is open."""
+        self._heartbeat: Heartbeat | None = None
+        """Whether it is still alive."""
         self._acknowledgements: Acknowledgements | None = None
         """What it is told of its pushes, if that is wanted."""
         self._remembers = False
@@ -97,8 +100,8 @@ class Life:
     def wake(self) -> None:
         if isinstance(self.state, Waiting):
             self._comeback.wake()
-        elif self._session is not None:
-            self._session.awake(network_changed=True)
+        else:
+            self._doubt(network_changed=True)
 
     async def forget(self) -> None:
         if isinstance(self.state, Closed | Stopped):
@@ -136,8 +139,15 @@ class Life:
     def _look_after(self, future: asyncio.Future[Any]) -> None:
         """It may be that there is nobody any more, and the network has not noticed."""
         error = None if future.cancelled() else future.exception()
-        if isinstance(error, CountersignError) and error.code == "timeout" and self._session is not None:
-            self._session.awake(network_changed=False)
+        if isinstance(error, CountersignError) and error.code == "timeout":
+            self._doubt(network_changed=False)
+
+    def _doubt(self, *, network_changed: bool) -> None:
+        """The connection may be dead, and its token old."""
+        if self._heartbeat is not None:
+            self._heartbeat.doubt()
+        if self._session is not None:
+            self._session.awake(network_changed)
 
     def give_up(self, request: Request) -> None:
         was_sent = not request.unsent
@@ -183,6 +193,7 @@ class Life:
     def on_open(self) -> None:
         assert self._connection is not None
         self._outbox.begin(self._connection)
+        self._heartbeat = Heartbeat(self._settings.heartbeat, self)
         self._session = Session(self._settings, self._tokens, self._inheritance, self)
         self._session.show()
         if self._settings.push_ack:
@@ -192,6 +203,10 @@ class Life:
 
     def on_room(self) -> None:
         self._flush()
+
+    def on_received(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.received()
 
     def on_message(self, message: protocol.Message) -> None:
         session = self._session
@@ -236,8 +251,13 @@ class Life:
         session = self._session
         is_logged_out = session is not None and session.is_logged_out
         proven_since = None if session is None else session.proven_since
+        heartbeat = self._heartbeat
+        # One that fell silent has proved nothing since: its server may be too slow for a pong, and is to be asked less often.
+        until = asyncio.get_running_loop().time()
+        if heartbeat is not None and heartbeat.has_failed:
+            until = heartbeat.received_at
         self._part(end.code)
-        if proven_since is not None and asyncio.get_running_loop().time() - proven_since >= _STEADY_S:
+        if proven_since is not None and until - proven_since >= _STEADY_S:
             self._comeback.reset()
         if end.code == protocol.CLOSE_TOO_BIG:
             self.pending.refuse_largest_sent()
@@ -250,7 +270,14 @@ class Life:
             self.pending.mark_unsent(self._remembers, error)
             self._retry(f"{end.code} {end.reason}".rstrip(), _least_wait(end), None if end.cause is None else error)
 
-    # What its session needs.
+    # What its heartbeat needs, and its session.
+
+    def ping(self) -> None:
+        if self._connection is not None:
+            self._connection.ping()
+
+    def is_asking(self) -> bool:
+        return self.pending.is_asking() or (self._session is not None and self._session.is_showing)
 
     def send(self, text: str) -> bool:
         return self._outbox.say(text)
@@ -320,10 +347,12 @@ class Life:
         if self._session is not None:
             self._inheritance = self._session.key
             self._session.end()
+        if self._heartbeat is not None:
+            self._heartbeat.end()
         if self._acknowledgements is not None:
             self._acknowledgements.end()
         self._outbox.end(was_too_fast=code == protocol.CLOSE_RATE_LIMITED)
-        self._connection = self._session = self._acknowledgements = None
+        self._connection = self._session = self._heartbeat = self._acknowledgements = None
 
     def _retry(self, because: str, at_least: float, cause: CountersignError | None) -> None:
         retry_in = self._comeback.later(at_least)

@@ -73,6 +73,10 @@ class Pending:
     def __len__(self) -> int:
         return len(self._requests)
 
+    def is_asking(self) -> bool:
+        """Whether one was sent that is not answered yet."""
+        return any(not request.unsent for request in self._requests.values())
+
     def get(self, message_id: object) -> Request | None:
         return self._requests.get(message_id) if isinstance(message_id, str) else None
 

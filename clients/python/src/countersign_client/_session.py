@@ -93,6 +93,11 @@ class Session:
         return self._life == "logged out"
 
     @property
+    def is_showing(self) -> bool:
+        """Whether a token was shown that is not answered yet."""
+        return self._shown is not None
+
+    @property
     def has_expired(self) -> bool:
         """Whether the server would not take a message for ours any more."""
         return self._tokens.current is None or _now() >= self._expires_at
