@@ -125,7 +125,7 @@ async def run_case(server: Server, adapter: list[str], case: Json, names: Names)
                 library.hears({"event": "state", "name": "closed"}, run.names),
             )
             if not wire.sent.empty():
-                raise Failed(f"it sent what nobody expects: {json.dumps(wire.sent.get_nowait())}")
+                raise Failed(f"it sent what no step expects: {json.dumps(wire.sent.get_nowait())}")
             await library.end()
         finally:
             library.kill()

@@ -45,7 +45,7 @@ class Wire:
             self._keeps.set()
 
     def die(self) -> None:
-        """Nothing of this connection arrives any more, in either direction, and nobody closes it."""
+        """Nothing of this connection arrives any more, in either direction, and neither end closes it."""
         near = self._present()
         self._dead = near
         near.transport.pause_reading()

@@ -53,7 +53,7 @@ export class Acknowledgements {
     return this.#isWanted === true && this.outbox.say(writeAck({ id: this.id }));
   }
 
-  /** A push has come, and is about to be passed on. Whoever ends the connection then has got it, too. */
+  /** A push has come, and is about to be passed on. If a listener ends the connection, it counts as received, too. */
   came(id: unknown): void {
     if (typeof id !== "string" || this.#isWanted === false) return;
     this.#waiting.add(id);

@@ -18,7 +18,7 @@ import { Listeners } from "./listeners.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
 import { Outbox } from "./outbox.js";
 import { watchPage } from "./page.js";
-import { Pending, type Question } from "./pending.js";
+import { Pending, type RequestSpec } from "./pending.js";
 import { CLOSE, isTerminal, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
 import { Replies } from "./replies.js";
 import { noToken, Session } from "./session.js";
@@ -30,7 +30,7 @@ const STEADY_MS = 5_000;
 /** When a request that was sent on an earlier connection, too, is sent again if the server is busy and does not say when. */
 const BUSY_RETRY_MS = 1_000;
 
-/** Errors that a fresh token may mend. */
+/** Errors that a fresh token may resolve. */
 const WANT_TOKEN = new Set<string>(["auth_required", "token_expired", "hold_expired", "hold_overflow"]);
 
 /** A client. It connects when it is first asked for something, or by {@link Client.connect}. */
@@ -61,7 +61,7 @@ export class Client extends Listeners {
   #remembers = false;
   /** The key to what the last connection has left held. */
   #inheritance: string | undefined;
-  /** Why nobody is authenticated just now, if it is known. */
+  /** Why the client is not authenticated, if that is known. */
   #trouble: CountersignError | undefined;
   #ignorePage: (() => void) | undefined;
 
@@ -145,11 +145,11 @@ export class Client extends Listeners {
     }, isLast);
   }
 
-  #asked(question: Omit<Question, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
-    return this.#given.mind(this.#ask(question, options), this.#isClosed);
+  #asked(spec: Omit<RequestSpec, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
+    return this.#given.mind(this.#ask(spec, options), this.#isClosed);
   }
 
-  async #ask(asked: Omit<Question, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
+  async #ask(asked: Omit<RequestSpec, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
     if (this.#state.name === "stopped") throw this.#state.error;
     if (this.#isClosed) throw wasClosed();
     const { id = this.#nextId(), type } = asked;
@@ -160,15 +160,15 @@ export class Client extends Listeners {
     if (this.#state.name === "closed") this.connect();
     this.#flush();
     return answer.catch((error: unknown) => {
-      // It may be that there is nobody any more, and the network has not noticed.
+      // The server may be gone without the network having noticed.
       if (CountersignError.is(error) && error.code === "timeout") this.#onDoubt(false);
       throw error;
     });
   }
 
   /**
-   * Logs out, and refuses what waits. Nobody is logged in again before something is asked or {@link Client.connect} is
-   * called; then it is whoever the provider's next token speaks for.
+   * Logs out, and refuses what waits. The client does not log in again before something is asked or {@link Client.connect} is
+   * called; then the identity is that of the provider's next token.
    */
   async forget(): Promise<void> {
     if (this.#state.name === "closed" || this.#state.name === "stopped") return;
@@ -219,7 +219,7 @@ export class Client extends Listeners {
     this.tell("error", error);
   }
 
-  /** Nothing that was asked in one name goes on in another, and nobody takes over what another has left held. */
+  /** Nothing that was asked in one name goes on in another, and no identity takes over what another has left held. */
   #onAnother(): void {
     this.#inheritance = undefined;
     this.#pending.fail(
@@ -265,7 +265,7 @@ export class Client extends Listeners {
   #onMessage(message: ServerMessage): void {
     const session = this.#session;
     if (message.auth && session && !session.isProbed(message) && session.granted(message.auth)) this.#onGranted(message.auth);
-    // Whoever listens may have closed it.
+    // A listener may have closed it.
     if (!session || session !== this.#session) return;
     if (session.takes(message)) return this.#flush();
     const acknowledgements = this.#acknowledgements;
@@ -301,10 +301,10 @@ export class Client extends Listeners {
     const error = CountersignError.of(message.error);
     const request = message.id === undefined ? undefined : this.#pending.get(message.id);
     if (!request) {
-      // That of a request which nobody waits for any more concerns nobody.
+      // That of a request which is over is ignored.
       if (message.id === undefined) this.tell("error", error);
     } else if (WANT_TOKEN.has(error.code) && request.awaits === 0 && !session.isLoggedOut) {
-      // Once for each request: whoever is refused with a fresh token will not do better with the next.
+      // Once for each request: a request that is refused with a fresh token is refused with the next, too.
       this.#pending.markRefused(request);
       this.#flush();
     } else if (error.code === "busy" && request.lost && (request.idempotent ?? this.#remembers)) {
@@ -380,7 +380,7 @@ export class Client extends Listeners {
     this.#session?.awake(networkChanged);
   }
 
-  /** What is still taken from the socket would be told to nobody. Once it is closed, the server holds it. */
+  /** What is still read from the socket would reach no listener. Once it is closed, the server holds it. */
   #onFrozen(): void {
     if (this.#state.name === "frozen") return;
     if (this.#session?.isLoggedOut) return this.#leave({ name: "closed" }, loggedOut());

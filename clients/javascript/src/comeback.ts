@@ -53,7 +53,7 @@ export class Comeback {
     this.#in(at - now);
   }
 
-  /** Somebody wants it now. */
+  /** It is wanted now. */
   now(): void {
     this.cancel();
     this.open();

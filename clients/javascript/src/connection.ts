@@ -1,5 +1,5 @@
 /**
- * One WebSocket, from the handshake to its end. Whoever has dropped it hears no more of it.
+ * One WebSocket, from the handshake to its end. Its owner hears no more of it once it has dropped it.
  */
 
 import type { Settings, SocketLike } from "./options.js";
@@ -18,7 +18,7 @@ export interface ConnectionHooks {
   onMessage(message: ServerMessage): void;
   /** Something was received, whatever it is. */
   onReceived(): void;
-  /** It is over, whoever ended it. Nothing follows. `cause` is what the platform says of it, if it does. */
+  /** It is over, whichever end closed it. Nothing follows. `cause` is what the platform says of it, if it does. */
   onEnd(code: number, reason: string, cause: unknown): void;
 }
 
@@ -77,7 +77,7 @@ export class Connection {
     this.#socket.close(1000, "");
   }
 
-  /** Gives it up: to whoever listens it has ended, whatever becomes of the socket. */
+  /** Gives it up: to its hooks it has ended, whatever becomes of the socket. */
   giveUp(why: string): void {
     this.#end(CLOSE.abnormal, why);
     this.#socket.close(1000, "");

@@ -65,7 +65,7 @@ function retryAfterMs(value: string | string[] | undefined): number | undefined 
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
 
-/** Whether a handshake was refused since there are too many of them just now (RFC 6585 §4, RFC 9110 §15.6.4). */
+/** Whether a handshake was refused because of a limit (RFC 6585 §4, RFC 9110 §15.6.4). */
 export function isBusyStatus(status: number): boolean {
   return status === 429 || status === 503;
 }

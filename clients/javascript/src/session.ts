@@ -17,7 +17,7 @@ const EARLIEST_RENEWAL = 0.85;
 const LATEST_RENEWAL = 0.95;
 
 /**
- * No renewal follows the other sooner, whoever wants it: tokens shorter than this cannot be lived by, and a provider that gives the
+ * No renewal follows the other sooner, whatever asks for it: tokens shorter than this cannot be lived by, and a provider that gives the
  * same old one is not asked all the time.
  */
 const LEAST_RENEWAL_MS = 1_000;
@@ -163,12 +163,12 @@ export class Session {
     if (!this.#isRetrying) this.renew();
   }
 
-  /** The server wants a fresh token. Whoever has logged out gives none. */
+  /** The server wants a fresh token. A client that has logged out gives none. */
   required(): void {
     if (!this.isLoggedOut) this.renew();
   }
 
-  /** The page is seen again; or the network is back, and nobody knows whether the connection is still the old one. */
+  /** The page is seen again; or the network is back, and the connection may be dead. */
   awake(networkChanged: boolean): void {
     const now = Date.now();
     const isOld = now >= this.#refreshAt || now - this.#provenAt >= AWAKE_RENEWAL_MS;
@@ -210,12 +210,12 @@ export class Session {
     return true;
   }
 
-  /** Logs out: nothing is shown before somebody wants something. */
+  /** Logs out: no token is shown before the next request. */
   forget(): void {
     this.#stopTimers();
     this.#life = "logged out";
     this.#isRetrying = false;
-    // The next one is somebody else's.
+    // The next one is of another identity.
     this.#renewsFrom = Number.NEGATIVE_INFINITY;
     this.#asking = this.#shown = this.#key = this.#inheritance = undefined;
     this.#tokens.drop();

@@ -18,7 +18,7 @@ AUTH = {"subject": "alice", "expires_in": 100, "refresh_in": 80, "resume": "c.s"
 
 
 class _Selector(selectors.SelectSelector):
-    """Where everybody waits for a time, it is that time."""
+    """Where all tasks wait for a time, it is that time."""
 
     passed = 0.0
 

@@ -1,5 +1,5 @@
 /**
- * The package as somebody gets it who has nothing else of this project: what is in it, that plain Node and strict
+ * The package as a user gets it, without the rest of this project: what is in it, that plain Node and strict
  * TypeScript take it, and that what its README shows is so.
  */
 

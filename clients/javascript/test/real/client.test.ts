@@ -152,7 +152,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
         ["echo", true],
       ],
     );
-    // What nobody asked is answered to nobody.
+    // A reply without a request is ignored.
     assert.deepEqual([client.pending, tap.heard.filter(({ type, id }) => type === "reply" && id === undefined).length], [0, 1]);
   });
 
@@ -188,7 +188,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     assert.deepEqual([tokens.length, tap.sockets, tap.asked.length], [2, 1, 1]);
   });
 
-  test("whoever is asked for a token because a push waits gives one, once, and has the push", async (t) => {
+  test("a client that is asked for a token because a push waits gives one, once, and gets the push", async (t) => {
     const server = await Countersign.start(t);
     let give: (token: Promise<string>) => void = () => {};
     const later = new Promise<string>((resolve) => (give = resolve));
@@ -209,7 +209,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
   });
 
   for (const strategy of ["per-message", "explicit"] as const) {
-    test(`tokens of four seconds are renewed, one after the other, and nobody notices (${strategy})`, async (t) => {
+    test(`tokens of four seconds are renewed, one after the other, unnoticed (${strategy})`, async (t) => {
       const server = await Countersign.start(t, "--strategy", strategy, "--on-unauthenticated", "close");
       const { client, tap, tokens } = connected(t, server.url, () => server.token("alice", 4), { strategy });
       for (let n = 0; tokens.length < 4; n++) {

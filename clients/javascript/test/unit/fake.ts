@@ -138,7 +138,7 @@ export function jwt(number: number): string {
   return `e30.e30.${number}`;
 }
 
-/** The same, of somebody. */
+/** The same, of a subject. */
 export function jwtOf(sub: string, number: number, iss = "https://issuer.example"): string {
   const claims = Buffer.from(JSON.stringify({ iss, sub })).toString("base64url");
   return `e30.${claims}.${number}`;

@@ -94,7 +94,7 @@ describe("a connection that only listens", () => {
     assert.ok((await untilGivenUp(made)) <= 25_000);
   });
 
-  test("is probed with the token that it has, which tells nobody anything, and is renewed at its time", async () => {
+  test("is probed with the token that it has, which no event tells, and is renewed at its time", async () => {
     const made = await live(WITH);
     answering(made);
     const told: unknown[] = [];
@@ -153,7 +153,7 @@ describe("a connection that only listens", () => {
     assert.deepEqual(socket().shown, [jwt(1)]);
   });
 
-  test("is not probed after it has logged out: nobody's token is shown", async () => {
+  test("is not probed after it has logged out: no token is shown", async () => {
     const { client, socket } = await live(WITH);
     void client.forget();
     socket().reply(socket().sent.at(-1)?.id, null);
@@ -232,7 +232,7 @@ describe("a computer that was suspended", () => {
     assert.deepEqual(socket().shown, [jwt(1)]);
   });
 
-  test("for longer than its token lives shows a fresh one, which is answered within seconds, or by nobody", async () => {
+  test("for longer than its token lives shows a fresh one, and gives up within seconds if that is not answered", async () => {
     const { client, socket, asked } = await live(WITH);
     await listen(1_000);
     await sleep(1_000_000);

@@ -1,4 +1,4 @@
-"""One WebSocket, from the handshake to its end. Whoever has dropped it hears no more of it."""
+"""One WebSocket, from the handshake to its end. Its owner hears no more of it once it has dropped it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Hooks(Protocol):
         """There is room for what had to wait."""
 
     def on_end(self, end: End) -> None:
-        """It is over, whoever ended it. Nothing follows."""
+        """It is over, whichever end closed it. Nothing follows."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Connection:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be sent just now."""
+        """Whether more may be sent now."""
         return self._is_open and not self._is_over and len(self._waiting) < _ROOM
 
     def send(self, text: str) -> bool:
@@ -90,12 +90,12 @@ class Connection:
         """Closes it behind what was sent, and tells nothing more."""
         self._is_over = True
         self._wakes_writer.set()
-        # Who drops it may have been told by it just now: then it ends by itself.
+        # If it is dropped from one of its own hooks, it ends by itself.
         if asyncio.current_task() is not self._task:
             self._task.cancel()
 
     def give_up(self, why: str) -> None:
-        """Gives it up: to whoever listens it has ended, whatever becomes of the socket."""
+        """Gives it up: to its hooks it has ended, whatever becomes of the socket."""
         end = End(protocol.CLOSE_ABNORMAL, why)
         if not self._is_over:
             self.drop()
@@ -171,7 +171,7 @@ class Connection:
     async def _pings(self, socket: Socket) -> None:
         try:
             await (await socket.ping())
-        except Exception:  # noqa: BLE001 - Whoever reads knows how it ended.
+        except Exception:  # noqa: BLE001 - The reader tells how it ended.
             return
         if not self._is_over:
             self._hooks.on_received()
@@ -189,7 +189,7 @@ class Connection:
                 self._wakes_writer.clear()
                 await self._wakes_writer.wait()
         except ConnectionClosed:
-            # Whoever reads knows how.
+            # The reader tells how it ended.
             return
 
 

@@ -12,7 +12,7 @@ from ._limits import MOST_PER_SECOND
 
 TokenProvider = Callable[[], Awaitable[str] | str]
 """
-Gives a JWT that is valid now. It is cancelled when nobody waits any longer.
+Gives a JWT that is valid now. It is cancelled when the token is no longer needed.
 
 What it raises is told as an `error` event, and it is asked again later; unless that is a `CountersignError` that is not
 `temporary`: then the client stops.

@@ -76,10 +76,10 @@ class Outbox:
                     self._timer.cancel()
                 self._timer = asyncio.get_running_loop().call_later(wait, self._on_turn)
                 break
-            question = request.question
+            spec = request.spec
             text = protocol.write(
-                question.kind,
-                message_id=None if question.is_unanswered else question.id,
+                spec.kind,
+                message_id=None if spec.is_unanswered else spec.id,
                 token=token,
                 timeout_ms=left_ms(request.deadline),
                 payload=request.payload,

@@ -12,7 +12,7 @@ from .errors import CountersignError
 Reply = TypeVar("Reply")
 
 _MAX_UNREAD: Final = 1_000
-"""Answers that nobody has read yet. A reader that falls behind further than this is told so."""
+"""The most answers that may be unread. A reader that falls behind further than this is told so."""
 
 
 class Replies(AsyncIterator[Reply], Generic[Reply]):

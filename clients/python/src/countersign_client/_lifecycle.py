@@ -17,7 +17,7 @@ from ._heartbeat import Heartbeat
 from ._limits import Limits
 from ._options import Settings
 from ._outbox import Outbox
-from ._pending import Pending, Question, Request
+from ._pending import Pending, Request, RequestSpec
 from ._session import Session
 from ._times import Backoff, Comeback
 from ._tokens import Tokens
@@ -44,10 +44,10 @@ _BUSY_RETRY_S: Final = 1.0
 """When a request that was sent on an earlier connection, too, is sent again if the server is busy and does not say when."""
 
 _WANT_TOKEN: Final = frozenset({"auth_required", "token_expired", "hold_expired", "hold_overflow"})
-"""Errors that a fresh token may mend."""
+"""Errors that a fresh token may resolve."""
 
 
-class Life:
+class Lifecycle:
     """What is behind a `Client`."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Life:
         self._inheritance: str | None = None
         """The key to what the last connection has left held."""
         self._trouble: CountersignError | None = None
-        """Why nobody is authenticated just now, if it is known."""
+        """Why the client is not authenticated, if that is known."""
 
     def connect(self) -> None:
         self._is_closed = False
@@ -112,7 +112,7 @@ class Life:
             return
         session.forget()
         self.pending.fail(logged_out())
-        request = self.pending.add(Question(self.next_id(), "auth.logout"), self._settings.request_timeout)
+        request = self.pending.add(RequestSpec(self.next_id(), "auth.logout"), self._settings.request_timeout)
         self._outbox.flush(None)
         self._enter(Open(authenticated=False))
         try:
@@ -122,14 +122,14 @@ class Life:
             if session is self._session:
                 self._leave(Closed(), logged_out())
 
-    def ask(self, question: Question, timeout: float | None) -> Request:
+    def ask(self, spec: RequestSpec, timeout: float | None) -> Request:
         if isinstance(self.state, Stopped):
             raise again(self.state.error)
         if self._is_closed:
             raise was_closed()
-        if question.kind.startswith("auth."):
-            raise CountersignError("bad_request", f"{question.kind} is the protocol's own", temporary=False)
-        request = self.pending.add(question, self._settings.request_timeout if timeout is None else timeout)
+        if spec.kind.startswith("auth."):
+            raise CountersignError("bad_request", f"{spec.kind} is the protocol's own", temporary=False)
+        request = self.pending.add(spec, self._settings.request_timeout if timeout is None else timeout)
         request.future.add_done_callback(self._look_after)
         if isinstance(self.state, Closed):
             self.connect()
@@ -137,7 +137,7 @@ class Life:
         return request
 
     def _look_after(self, future: asyncio.Future[Any]) -> None:
-        """It may be that there is nobody any more, and the network has not noticed."""
+        """The server may be gone without the network having noticed."""
         error = None if future.cancelled() else future.exception()
         if isinstance(error, CountersignError) and error.code == "timeout":
             self._doubt(network_changed=False)
@@ -151,12 +151,12 @@ class Life:
 
     def give_up(self, request: Request) -> None:
         was_sent = not request.unsent
-        if self.pending.get(request.question.id) is not request:
+        if self.pending.get(request.spec.id) is not request:
             return
         request.future.cancel()
         self.pending.settle(request)
         if was_sent:
-            self._outbox.say(protocol.write_cancel(request.question.id))
+            self._outbox.say(protocol.write_cancel(request.spec.id))
 
     def _open(self) -> None:
         self._attempt += 1
@@ -183,7 +183,7 @@ class Life:
         self._tell("error", error)
 
     def _on_another(self) -> None:
-        """Nothing that was asked in one name goes on in another, and nobody takes over what another has left held."""
+        """Nothing that was asked in one name goes on in another, and no identity takes over what another has left held."""
         self._inheritance = None
         why = "the token provider gave another identity's token while this was waiting"
         self.pending.fail(CountersignError("identity_mismatch", why, temporary=False))
@@ -215,7 +215,7 @@ class Life:
         auth = message.get("auth")
         if auth is not None and session.granted(auth):
             self._on_granted(auth)
-        # Whoever listens may have closed it.
+        # A listener may have closed it.
         if session is not self._session:
             return
         if session.takes(message):
@@ -304,11 +304,11 @@ class Life:
         error = refused_by_server(message.get("error"))
         request = self.pending.get(message.get("id"))
         if request is None:
-            # That of a request which nobody waits for any more concerns nobody.
+            # That of a request which is over is ignored.
             if message.get("id") is None:
                 self._tell("error", error)
         elif error.code in _WANT_TOKEN and request.awaits == 0 and not session.is_logged_out:
-            # Once for each request: whoever is refused with a fresh token will not do better with the next.
+            # Once for each request: a request that is refused with a fresh token is refused with the next, too.
             self.pending.mark_refused(request)
             self._flush()
         elif error.code == "busy" and request.lost and self._may_repeat(request):
@@ -318,7 +318,7 @@ class Life:
             self.pending.settle(request, error=error)
 
     def _may_repeat(self, request: Request) -> bool:
-        said = request.question.idempotent
+        said = request.spec.idempotent
         return self._remembers if said is None else said
 
     def _on_required(self, message: protocol.Message) -> None:
