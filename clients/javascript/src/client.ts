@@ -5,24 +5,24 @@
  * one before; what happens on it meanwhile is its `Connection`'s and its `Session`'s business.
  */
 
-import { Acknowledgements } from "./acknowledgements.js";
-import { Given, loggedOut, randomName, unreachable, wasClosed } from "./asking.js";
-import type { RequestOptions, SendOptions, StreamOptions } from "./asking.js";
-import { Comeback, leastWaitMs } from "./comeback.js";
-import { Connection } from "./connection.js";
+import { Comeback, leastWaitMs } from "./connection/comeback.js";
+import { Connection } from "./connection/connection.js";
+import { Heartbeat } from "./connection/heartbeat.js";
+import { watchPage } from "./connection/page.js";
+import { noToken, Session } from "./connection/session.js";
+import { Tokens } from "./connection/tokens.js";
 import { CountersignError } from "./errors.js";
 import type { State } from "./events.js";
-import { Heartbeat } from "./heartbeat.js";
-import { Limits } from "./limits.js";
 import { Listeners } from "./listeners.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
-import { Outbox } from "./outbox.js";
-import { watchPage } from "./page.js";
-import { Pending, type RequestSpec } from "./pending.js";
 import { CLOSE, isTerminal, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
-import { Replies } from "./replies.js";
-import { noToken, Session } from "./session.js";
-import { Tokens } from "./tokens.js";
+import { Acknowledgements } from "./request/acknowledgements.js";
+import { Given, loggedOut, randomName, unreachable, wasClosed } from "./request/asking.js";
+import type { RequestOptions, SendOptions, StreamOptions } from "./request/asking.js";
+import { Limits } from "./request/limits.js";
+import { Outbox } from "./request/outbox.js";
+import { Pending, type RequestSpec } from "./request/pending.js";
+import { Replies } from "./request/replies.js";
 
 /** A connection that ends sooner than this after its token was taken has proved nothing: the next wait is longer still. */
 const STEADY_MS = 5_000;

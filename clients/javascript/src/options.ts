@@ -3,7 +3,7 @@
  * constructor, rather than on the first lost connection.
  */
 
-import type { TokenProvider } from "./tokens.js";
+import type { TokenProvider } from "./connection/tokens.js";
 
 /**
  * The part of a WebSocket that is used. The platform's own has it, and that of the package `ws`; their types of events

@@ -11,8 +11,8 @@ from . import _protocol as protocol
 from ._lifecycle import Lifecycle
 from ._listeners import Listeners
 from ._options import Dial, Settings, Strategy, TokenProvider
-from ._pending import RequestSpec
-from ._replies import Replies
+from ._request.pending import RequestSpec
+from ._request.replies import Replies
 from .events import State
 
 

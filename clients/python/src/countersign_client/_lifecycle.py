@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import _protocol as protocol
-from ._acknowledgements import Acknowledgements
-from ._connection import Connection, End
-from ._heartbeat import Heartbeat
-from ._limits import Limits
+from ._connection.connection import Connection, End
+from ._connection.heartbeat import Heartbeat
+from ._connection.session import Session
+from ._connection.times import Backoff, Comeback
+from ._connection.tokens import Tokens
 from ._options import Settings
-from ._outbox import Outbox
-from ._pending import Pending, Request, RequestSpec
-from ._session import Session
-from ._times import Backoff, Comeback
-from ._tokens import Tokens
+from ._request.acknowledgements import Acknowledgements
+from ._request.limits import Limits
+from ._request.outbox import Outbox
+from ._request.pending import Pending, Request, RequestSpec
 from .errors import (
     CountersignError,
     RefusedHandshakeError,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
-from ._limits import MOST_PER_SECOND
+from ._request.limits import MOST_PER_SECOND
 
 TokenProvider = Callable[[], Awaitable[str] | str]
 """

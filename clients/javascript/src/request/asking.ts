@@ -2,7 +2,7 @@
  * How an application asks, and how long a promise that no code waits for is minded.
  */
 
-import { CountersignError } from "./errors.js";
+import { CountersignError } from "../errors.js";
 
 /** How to say something. */
 export interface SendOptions {

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, Self, TypeVar
 
-from .errors import CountersignError
+from ..errors import CountersignError
 
 Reply = TypeVar("Reply")
 

@@ -5,10 +5,10 @@
  * something else, and is told no more.
  */
 
+import { writeAck, type ServerMessage } from "../protocol.js";
 import type { Limits } from "./limits.js";
 import type { Outbox } from "./outbox.js";
 import { size } from "./pending.js";
-import { writeAck, type ServerMessage } from "./protocol.js";
 
 /** So many are told together, or fewer after so long: a server waits for a minute. */
 const BATCH = 64;

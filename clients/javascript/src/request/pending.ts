@@ -2,9 +2,9 @@
  * What was asked and not yet answered, in the order in which it was asked.
  */
 
-import { CountersignError } from "./errors.js";
-import { LONGEST_TIMER_MS, timerMs } from "./options.js";
-import { MAX_ID_BYTES, MAX_TIMEOUT_MS, write, type ClientMessage } from "./protocol.js";
+import { CountersignError } from "../errors.js";
+import { LONGEST_TIMER_MS, timerMs } from "../options.js";
+import { MAX_ID_BYTES, MAX_TIMEOUT_MS, write, type ClientMessage } from "../protocol.js";
 
 /** How a request ends. */
 export type Outcome = { payload: unknown } | { error: CountersignError };

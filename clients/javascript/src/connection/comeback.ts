@@ -3,9 +3,9 @@
  * soon or so often that many of them together would be an attack.
  */
 
+import type { Settings } from "../options.js";
+import { isOverload } from "../protocol.js";
 import { Backoff } from "./backoff.js";
-import type { Settings } from "./options.js";
-import { isOverload } from "./protocol.js";
 import { isBusyStatus, RefusedHandshake } from "./refusal.js";
 
 /** The least wait before coming back to a server that has too much to do, jitter aside. */

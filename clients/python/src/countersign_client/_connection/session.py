@@ -12,13 +12,13 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from . import _protocol as protocol
-from ._times import Backoff
-from .errors import CountersignError, no_token, refused_by_server
+from .. import _protocol as protocol
+from ..errors import CountersignError, no_token, refused_by_server
+from .times import Backoff
 
 if TYPE_CHECKING:
-    from ._options import Settings
-    from ._tokens import Tokens
+    from .._options import Settings
+    from .tokens import Tokens
 
 _EARLIEST_RENEWAL: Final = 0.85
 _LATEST_RENEWAL: Final = 0.95

@@ -13,11 +13,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from . import _protocol as protocol
-from .errors import RefusedHandshakeError
+from .. import _protocol as protocol
+from ..errors import RefusedHandshakeError
 
 if TYPE_CHECKING:
-    from ._options import Settings, Socket
+    from .._options import Settings, Socket
 
 _MAX_TEXT: Final = 1_024
 """More of what a server says for people is not read."""

@@ -6,10 +6,10 @@
  * renewal meanwhile, it is the same one.
  */
 
+import { CountersignError } from "../errors.js";
+import { LONGEST_TIMER_MS, type Settings } from "../options.js";
+import { write, type AuthBody, type ServerMessage } from "../protocol.js";
 import { Backoff } from "./backoff.js";
-import { CountersignError } from "./errors.js";
-import { LONGEST_TIMER_MS, type Settings } from "./options.js";
-import { write, type AuthBody, type ServerMessage } from "./protocol.js";
 import type { Tokens } from "./tokens.js";
 
 /** Which part of `refresh_in` has passed when a token is renewed: before the server asks, and not all clients at once. */

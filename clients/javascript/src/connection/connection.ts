@@ -2,8 +2,8 @@
  * One WebSocket, from the handshake to its end. Its owner hears no more of it once it has dropped it.
  */
 
-import type { Settings, SocketLike } from "./options.js";
-import { CLOSE, LIMITS_SUBPROTOCOL, parse, SUBPROTOCOL, type ServerMessage } from "./protocol.js";
+import type { Settings, SocketLike } from "../options.js";
+import { CLOSE, LIMITS_SUBPROTOCOL, parse, SUBPROTOCOL, type ServerMessage } from "../protocol.js";
 import { refusalOf, watchRefusal } from "./refusal.js";
 
 /** `WebSocket.OPEN`. */

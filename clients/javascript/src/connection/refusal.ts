@@ -3,7 +3,7 @@
  * network; Node tells the error of its socket, and the package `ws` the answer to a handshake, too.
  */
 
-import type { SocketLike } from "./options.js";
+import type { SocketLike } from "../options.js";
 
 /** More of what a server says for people is not read. */
 const MAX_TEXT = 1_024;

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ._options import TokenProvider
+    from .._options import TokenProvider
 
 _JWT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 """A compact JWS (RFC 7515 §7.1). Whether it is a good one the server knows."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from . import _protocol as protocol
-from ._limits import Limits
+from .. import _protocol as protocol
+from .limits import Limits
 
 _BATCH: Final = 64
 _BATCH_S: Final = 0.1

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import _protocol as protocol
-from ._limits import Limits
-from ._options import check_positive
-from .errors import CountersignError, again
+from .. import _protocol as protocol
+from .._options import check_positive
+from ..errors import CountersignError, again
+from .limits import Limits
 
 _LOST_S: Final = 5.0
 """How long the answer to what was lost with its connection may take: the next connection is there by then, or none is."""
