@@ -80,7 +80,10 @@ export class Connection {
   /** Gives it up: to its hooks it has ended, whatever becomes of the socket. */
   giveUp(why: string): void {
     this.#end(CLOSE.abnormal, why);
-    this.#socket.close(1000, "");
+    // Where the platform can, it does not wait for a server that is gone to close, too.
+    const { terminate } = this.#socket as { terminate?: unknown };
+    if (this.#socket.readyState === OPEN && typeof terminate === "function") terminate.call(this.#socket);
+    else this.#socket.close(1000, "");
   }
 
   #onError(cause: Error | undefined): void {

@@ -49,6 +49,7 @@ function answering({ socket }: Bench): { isGone: boolean } {
 /** A socket with pings, as that of the package `ws` has them. */
 class PingingSocket extends FakeSocket {
   pings = 0;
+  isTerminated = false;
   #onPong = (): void => {};
 
   on(name: string, listener: () => void): void {
@@ -57,6 +58,10 @@ class PingingSocket extends FakeSocket {
 
   ping(): void {
     this.pings++;
+  }
+
+  terminate(): void {
+    this.isTerminated = true;
   }
 
   pong(): void {
@@ -137,7 +142,7 @@ describe("a connection that only listens", () => {
     await listen(2_500);
     assert.equal(pinging.pings, 2);
     assert.ok((await untilGivenUp(made)) <= 5_000);
-    assert.deepEqual(pinging.shown, [jwt(1)]);
+    assert.deepEqual([pinging.shown, pinging.isTerminated], [[jwt(1)], true]);
   });
 
   test("is probed by an acknowledgement where the server takes them", async () => {
