@@ -83,6 +83,8 @@ class Run:
                 await self.wire.close(code, reason)
             case "wire" if what == "cut":
                 await self.wire.cut()
+            case "wire" if what == "dead":
+                self.wire.die()
             case "wire":
                 self.wire.keep({"keep": True, "pass": False}[what])
             case "push" | "revoke":
@@ -123,7 +125,7 @@ async def run_case(server: Server, adapter: list[str], case: Json, names: Names)
                 library.hears({"event": "state", "name": "closed"}, run.names),
             )
             if not wire.sent.empty():
-                raise Failed(f"it sent what nobody expects: {json.dumps(wire.sent.get_nowait())}")
+                raise Failed(f"it sent what no step expects: {json.dumps(wire.sent.get_nowait())}")
             await library.end()
         finally:
             library.kill()

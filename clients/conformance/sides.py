@@ -51,7 +51,7 @@ class Library:
                 code = await self._process.wait()
         except TimeoutError:
             self._process.kill()
-            raise Failed("the library does not end when nobody tells it anything any more") from None
+            raise Failed("the library does not end at the end of its input") from None
         if code != 0:
             raise Failed(f"the library ended with {code}")
 
@@ -104,7 +104,7 @@ class Server:
                 re.search(r"http://[\d.:]+\n", said),
             )
             if url and page:
-                # Read to the end, or it would choke on what nobody reads.
+                # Read to the end, or its output would block it.
                 rest = asyncio.ensure_future(process.stdout.read())
                 return Server(process, url[0].strip(), page[0].strip(), rest)
 

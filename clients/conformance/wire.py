@@ -26,6 +26,7 @@ class Wire:
         self._keeps = asyncio.Event()
         self._keeps.set()
         self._near: ServerConnection | None = None
+        self._dead: ServerConnection | None = None
         self.url = ""
 
     async def __aenter__(self) -> Wire:
@@ -42,6 +43,12 @@ class Wire:
             self._keeps.clear()
         else:
             self._keeps.set()
+
+    def die(self) -> None:
+        """Nothing of this connection arrives any more, in either direction, and neither end closes it."""
+        near = self._present()
+        self._dead = near
+        near.transport.pause_reading()
 
     async def cut(self) -> None:
         """The network is gone, without a word."""
@@ -70,7 +77,8 @@ class Wire:
             there = [asyncio.ensure_future(one) for one in (self._there(near, far, kept), self._pass_on(far, kept))]
             try:
                 async for text in far:
-                    await near.send(text)
+                    if near is not self._dead:
+                        await near.send(text)
             except ConnectionClosed:
                 pass
             finally:

@@ -1,5 +1,5 @@
 /**
- * Makes what a page loads by a script tag: one file as an ES module, one for everybody else (UMD), and their checksums, which the browser
+ * Makes what a page loads by a script tag: one file as an ES module, one for other loaders (UMD), and their checksums, which the browser
  * compares (Subresource Integrity). The same sources give the same bytes.
  */
 

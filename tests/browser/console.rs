@@ -21,17 +21,18 @@ async fn with_consoles() -> Stack {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_terminators_console_follows_a_connection_from_nobody_to_expired_and_back() {
+async fn the_terminators_console_follows_a_connection_from_anonymous_to_expired_and_back() {
     let (stack, browser) = tokio::join!(with_consoles(), Browser::start());
     let terminator = stack.terminators()[0].admin();
     let page = browser.open(&format!("http://{terminator}/")).await;
     page.watching().await;
     page.shows("text('#process') === 'terminator' && text('.chips').startsWith('broker')")
         .await;
-    page.shows("text('#console-connections').includes('Nobody is connected.')")
+    page.shows("text('#console-connections').includes('No clients are connected.')")
         .await;
     let mut client = stack.client().await;
-    page.shows("rows().length === 1 && rows()[0].state === 'nobody'").await;
+    page.shows("rows().length === 1 && rows()[0].state === 'anonymous'")
+        .await;
 
     let token = token_for("alice").expiring_in(5.s());
     client.authenticate(&token.mint()).await;

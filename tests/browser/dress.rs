@@ -177,7 +177,8 @@ async fn of_many_connections_the_most_remarkable_are_shown_and_the_rest_is_count
     .await;
     page.shows("text('#console-connections .more') === 'The 60 most remarkable of 151.' && rows().length === 60")
         .await;
-    page.shows("text('.legend [data-state=nobody] strong') === '150'").await;
+    page.shows("text('.legend [data-state=anonymous] strong') === '150'")
+        .await;
     clients.truncate(10);
     page.shows("rows().length === 11 && one('#console-connections .more').hidden")
         .await;
@@ -199,7 +200,7 @@ async fn who_stops_it_to_read_sees_nothing_move_and_who_has_no_mouse_can_do_so_t
     let _client = dev.client().await;
     // The one who had not stopped would have been told this several times.
     let mut feed = dev.feed().await;
-    feed.until(|told| told.matches("\"states\":[[\"nobody\",2]]").count() >= 4)
+    feed.until(|told| told.matches("\"states\":[[\"anonymous\",2]]").count() >= 4)
         .await;
     assert_eq!(page.value("one('#view-console').dataset.looks").await, looks);
     assert_eq!(page.value("rows().length").await, json!(1));

@@ -9,8 +9,9 @@ async fn what_is_sent_after_an_expiry_is_held_and_comes_through_with_a_fresh_tok
     let page = browser.open(&dev.url()).await;
     page.connected().await;
     page.to_console().await;
-    page.shows("rows().length === 1 && row('–').state === 'nobody'").await;
-    page.picture("console-nobody").await;
+    page.shows("rows().length === 1 && row('–').state === 'anonymous'")
+        .await;
+    page.picture("console-anonymous").await;
 
     page.to_playground().await;
     page.set("#lifetime", "5").await;
@@ -121,7 +122,7 @@ async fn a_push_reaches_the_page_and_what_was_revoked_is_closed() {
         .await;
     page.to_console().await;
     page.shows("events().includes('closed') && rows().length === 0").await;
-    page.shows("text('#console-connections').includes('Nobody is connected.')")
+    page.shows("text('#console-connections').includes('No clients are connected.')")
         .await;
     page.expect_quiet(&[]).await;
 }

@@ -1,5 +1,5 @@
 /**
- * Prints what is pushed to somebody, and asks with each line that is typed. Build the library and start `countersign dev`,
+ * Prints what is pushed to a subject, and sends each line that is typed as a request. Build the library and start `countersign dev`,
  * then:
  *
  *     node examples/listen.mjs alice
@@ -34,7 +34,7 @@ for await (const line of createInterface({ input: process.stdin })) {
 }
 client.close();
 
-/** Where a real application asks whoever issues its tokens. */
+/** Where a real application asks its token issuer. */
 async function fetchToken(signal) {
   const body = JSON.stringify({ subject, expires_in_s: 60 });
   const headers = { "content-type": "application/json" };

@@ -5,23 +5,24 @@
  * one before; what happens on it meanwhile is its `Connection`'s and its `Session`'s business.
  */
 
-import { Acknowledgements } from "./acknowledgements.js";
-import { Given, loggedOut, randomName, unreachable, wasClosed } from "./asking.js";
-import type { RequestOptions, SendOptions, StreamOptions } from "./asking.js";
-import { Comeback, leastWaitMs } from "./comeback.js";
-import { Connection } from "./connection.js";
+import { Comeback, leastWaitMs } from "./connection/comeback.js";
+import { Connection } from "./connection/connection.js";
+import { Heartbeat } from "./connection/heartbeat.js";
+import { watchPage } from "./connection/page.js";
+import { noToken, Session } from "./connection/session.js";
+import { Tokens } from "./connection/tokens.js";
 import { CountersignError } from "./errors.js";
 import type { State } from "./events.js";
-import { Limits } from "./limits.js";
 import { Listeners } from "./listeners.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
-import { Outbox } from "./outbox.js";
-import { watchPage } from "./page.js";
-import { Pending, type Question } from "./pending.js";
 import { CLOSE, isTerminal, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
-import { Replies } from "./replies.js";
-import { noToken, Session } from "./session.js";
-import { Tokens } from "./tokens.js";
+import { Acknowledgements } from "./request/acknowledgements.js";
+import { Given, loggedOut, randomName, unreachable, wasClosed } from "./request/asking.js";
+import type { RequestOptions, SendOptions, StreamOptions } from "./request/asking.js";
+import { Limits } from "./request/limits.js";
+import { Outbox } from "./request/outbox.js";
+import { Pending, type RequestSpec } from "./request/pending.js";
+import { Replies } from "./request/replies.js";
 
 /** A connection that ends sooner than this after its token was taken has proved nothing: the next wait is longer still. */
 const STEADY_MS = 5_000;
@@ -29,7 +30,7 @@ const STEADY_MS = 5_000;
 /** When a request that was sent on an earlier connection, too, is sent again if the server is busy and does not say when. */
 const BUSY_RETRY_MS = 1_000;
 
-/** Errors that a fresh token may mend. */
+/** Errors that a fresh token may resolve. */
 const WANT_TOKEN = new Set<string>(["auth_required", "token_expired", "hold_expired", "hold_overflow"]);
 
 /** A client. It connects when it is first asked for something, or by {@link Client.connect}. */
@@ -52,13 +53,15 @@ export class Client extends Listeners {
   #connection: Connection | undefined;
   /** Its authentication, once it is open. */
   #session: Session | undefined;
+  /** Whether it is still alive. */
+  #heartbeat: Heartbeat | undefined;
   /** What it is told of its pushes, if that is wanted. */
   #acknowledgements: Acknowledgements | undefined;
   /** Whether the server said that it knows a message again by its id. */
   #remembers = false;
   /** The key to what the last connection has left held. */
   #inheritance: string | undefined;
-  /** Why nobody is authenticated just now, if it is known. */
+  /** Why the client is not authenticated, if that is known. */
   #trouble: CountersignError | undefined;
   #ignorePage: (() => void) | undefined;
 
@@ -142,11 +145,11 @@ export class Client extends Listeners {
     }, isLast);
   }
 
-  #asked(question: Omit<Question, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
-    return this.#given.mind(this.#ask(question, options), this.#isClosed);
+  #asked(spec: Omit<RequestSpec, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
+    return this.#given.mind(this.#ask(spec, options), this.#isClosed);
   }
 
-  async #ask(asked: Omit<Question, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
+  async #ask(asked: Omit<RequestSpec, "id"> & { id?: string }, options: SendOptions): Promise<unknown> {
     if (this.#state.name === "stopped") throw this.#state.error;
     if (this.#isClosed) throw wasClosed();
     const { id = this.#nextId(), type } = asked;
@@ -157,15 +160,15 @@ export class Client extends Listeners {
     if (this.#state.name === "closed") this.connect();
     this.#flush();
     return answer.catch((error: unknown) => {
-      // It may be that there is nobody any more, and the network has not noticed.
-      if (CountersignError.is(error) && error.code === "timeout") this.#session?.awake(false);
+      // The server may be gone without the network having noticed.
+      if (CountersignError.is(error) && error.code === "timeout") this.#onDoubt(false);
       throw error;
     });
   }
 
   /**
-   * Logs out, and refuses what waits. Nobody is logged in again before something is asked or {@link Client.connect} is
-   * called; then it is whoever the provider's next token speaks for.
+   * Logs out, and refuses what waits. The client does not log in again before something is asked or {@link Client.connect} is
+   * called; then the identity is that of the provider's next token.
    */
   async forget(): Promise<void> {
     if (this.#state.name === "closed" || this.#state.name === "stopped") return;
@@ -199,6 +202,7 @@ export class Client extends Listeners {
       const connection = new Connection(this.#settings, {
         onOpen: () => this.#onOpen(connection),
         onMessage: (message) => this.#onMessage(message),
+        onReceived: () => this.#heartbeat?.received(),
         onEnd: (code, reason, cause) => this.#onEnd(code, reason, cause),
       });
       this.#connection = connection;
@@ -215,7 +219,7 @@ export class Client extends Listeners {
     this.tell("error", error);
   }
 
-  /** Nothing that was asked in one name goes on in another, and nobody takes over what another has left held. */
+  /** Nothing that was asked in one name goes on in another, and no identity takes over what another has left held. */
   #onAnother(): void {
     this.#inheritance = undefined;
     this.#pending.fail(
@@ -225,8 +229,13 @@ export class Client extends Listeners {
 
   #onOpen(connection: Connection): void {
     this.#outbox.begin(connection);
+    this.#heartbeat = new Heartbeat(this.#settings.heartbeatMs, {
+      probe: () => this.#probe(connection),
+      isAsking: () => this.#pending.isAsking || this.#session?.isShowing === true,
+      onDead: () => connection.giveUp("the server is silent"),
+    });
     this.#session = new Session(this.#settings, this.#tokens, this.#inheritance, {
-      send: (text) => this.#outbox.say(text),
+      send: (text) => this.#showToken(text),
       nextId: () => this.#nextId(),
       onShown: () => this.#flush(),
       onError: (error) => {
@@ -242,10 +251,21 @@ export class Client extends Listeners {
     this.#flush();
   }
 
+  #showToken(text: string): boolean {
+    const isShown = this.#outbox.say(text);
+    if (isShown) this.#heartbeat?.sent();
+    return isShown;
+  }
+
+  /** By a ping, which costs least, or by what only the terminator answers, or by the token. */
+  #probe(connection: Connection): boolean {
+    return connection.ping() || this.#acknowledgements?.probe() || this.#session?.probe() || false;
+  }
+
   #onMessage(message: ServerMessage): void {
     const session = this.#session;
-    if (message.auth && session?.granted(message.auth)) this.#onGranted(message.auth);
-    // Whoever listens may have closed it.
+    if (message.auth && session && !session.isProbed(message) && session.granted(message.auth)) this.#onGranted(message.auth);
+    // A listener may have closed it.
     if (!session || session !== this.#session) return;
     if (session.takes(message)) return this.#flush();
     const acknowledgements = this.#acknowledgements;
@@ -281,10 +301,10 @@ export class Client extends Listeners {
     const error = CountersignError.of(message.error);
     const request = message.id === undefined ? undefined : this.#pending.get(message.id);
     if (!request) {
-      // That of a request which nobody waits for any more concerns nobody.
+      // That of a request which is over is ignored.
       if (message.id === undefined) this.tell("error", error);
     } else if (WANT_TOKEN.has(error.code) && request.awaits === 0 && !session.isLoggedOut) {
-      // Once for each request: whoever is refused with a fresh token will not do better with the next.
+      // Once for each request: a request that is refused with a fresh token is refused with the next, too.
       this.#pending.markRefused(request);
       this.#flush();
     } else if (error.code === "busy" && request.lost && (request.idempotent ?? this.#remembers)) {
@@ -312,7 +332,9 @@ export class Client extends Listeners {
 
   #onEnd(code: number, reason: string, cause: unknown): void {
     const isLoggedOut = this.#session?.isLoggedOut;
-    const hasProved = Date.now() - (this.#session?.provenSince ?? Number.POSITIVE_INFINITY) >= STEADY_MS;
+    // One that fell silent has proved nothing since: its server may be too slow for a probe, and is to be asked less often.
+    const until = this.#heartbeat?.hasFailed ? this.#heartbeat.receivedAt : Date.now();
+    const hasProved = until - (this.#session?.provenSince ?? Number.POSITIVE_INFINITY) >= STEADY_MS;
     this.#part(code);
     if (hasProved) this.#comeback.reset();
     if (code === CLOSE.tooBig) this.#pending.refuseLargestSent();
@@ -328,9 +350,10 @@ export class Client extends Listeners {
   #part(code?: number): void {
     if (this.#session) this.#inheritance = this.#session.key;
     this.#session?.end();
+    this.#heartbeat?.end();
     this.#acknowledgements?.end();
     this.#outbox.end(code === CLOSE.rateLimited);
-    this.#connection = this.#session = this.#acknowledgements = undefined;
+    this.#connection = this.#session = this.#heartbeat = this.#acknowledgements = undefined;
   }
 
   /** Ends the connection, behind its last words. */
@@ -348,10 +371,16 @@ export class Client extends Listeners {
   /** Timers may have slept meanwhile, and networks have changed. */
   #onAwake(networkChanged: boolean): void {
     if (this.#state.name === "waiting") this.#comeback.wake();
-    else this.#session?.awake(networkChanged);
+    else this.#onDoubt(networkChanged);
   }
 
-  /** What is still taken from the socket would be told to nobody. Once it is closed, the server holds it. */
+  /** The connection may be dead, and its token old. */
+  #onDoubt(networkChanged: boolean): void {
+    this.#heartbeat?.doubt();
+    this.#session?.awake(networkChanged);
+  }
+
+  /** What is still read from the socket would reach no listener. Once it is closed, the server holds it. */
   #onFrozen(): void {
     if (this.#state.name === "frozen") return;
     if (this.#session?.isLoggedOut) return this.#leave({ name: "closed" }, loggedOut());

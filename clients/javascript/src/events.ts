@@ -33,7 +33,7 @@ export interface Authenticated {
   subject: string;
   /** Until the authentication expires. */
   expires_in: number;
-  /** Until a fresh token had better come. It is fetched by then. */
+  /** Until the client should refresh its token. It does so by then. */
   refresh_in: number;
   /**
    * After a lost connection: whether every push since then comes. If it is `false`, some may not: fetch anew what pushes
@@ -48,7 +48,7 @@ export interface Authenticated {
 export type ClientEvents = {
   state: State;
   push: Push;
-  /** The server wants a fresh token. It is being fetched; this is for whoever shows it. */
+  /** The server wants a fresh token. It is being fetched; this is for an application that shows it. */
   "auth.required": AuthRequired;
   auth: Authenticated;
   /** What concerns no request: a token that cannot be had or is not taken, an error that names no message. */

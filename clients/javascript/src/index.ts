@@ -9,13 +9,13 @@
  */
 
 export { Client } from "./client.js";
-export type { RequestOptions, SendOptions, StreamOptions } from "./asking.js";
+export type { RequestOptions, SendOptions, StreamOptions } from "./request/asking.js";
 export { CountersignError } from "./errors.js";
 export type { LocalCode } from "./errors.js";
 export type { Authenticated, ClientEvents, Push, State } from "./events.js";
 export type { ClientOptions, SocketClass, SocketLike } from "./options.js";
 export { isTerminal, SUBPROTOCOL } from "./protocol.js";
 export type { AuthRequired, ErrorCode } from "./protocol.js";
-export { RefusedHandshake } from "./refusal.js";
-export type { Replies } from "./replies.js";
-export type { TokenProvider } from "./tokens.js";
+export { RefusedHandshake } from "./connection/refusal.js";
+export type { Replies } from "./request/replies.js";
+export type { TokenProvider } from "./connection/tokens.js";

@@ -4,7 +4,7 @@
 
 import { Emitter } from "./emitter.js";
 import type { ClientEvents, Push } from "./events.js";
-import { Recent } from "./recent.js";
+import { Recent } from "./request/recent.js";
 
 /** How many pushes are remembered, to know those that come twice. */
 const RECENT_PUSHES = 1_024;

@@ -3,7 +3,7 @@
  * constructor, rather than on the first lost connection.
  */
 
-import type { TokenProvider } from "./tokens.js";
+import type { TokenProvider } from "./connection/tokens.js";
 
 /**
  * The part of a WebSocket that is used. The platform's own has it, and that of the package `ws`; their types of events
@@ -13,6 +13,8 @@ export interface SocketLike {
   readonly readyState: number;
   send(data: string): void;
   close(code?: number, reason?: string): void;
+  /** Where there are WebSocket pings (in `ws`, not in a browser), they find a dead connection; `on` tells of the pongs. */
+  ping?(): void;
   onopen: ((event: never) => void) | null;
   onmessage: ((event: never) => void) | null;
   onclose: ((event: never) => void) | null;
@@ -52,6 +54,11 @@ export interface ClientOptions {
    * a connection that is dead comes to the next one. Default `false`.
    */
   pushAck?: boolean;
+  /**
+   * Within this time a connection that is dead is given up and replaced, although nothing is sent over it; a computer that was suspended
+   * checks at once. At least 1,000; 0 or `null` turns it off. Default 25 s.
+   */
+  heartbeatMs?: number | null;
   /** From 0 to 1, for jitter. Default `Math.random`. */
   random?: () => number;
 }
@@ -68,6 +75,8 @@ export interface Settings {
   readonly connectTimeoutMs: number;
   readonly messagesPerSecond: number | undefined;
   readonly pushAck: boolean;
+  /** 0 for none. */
+  readonly heartbeatMs: number;
   readonly backoffMs: { readonly least: number; readonly most: number };
   readonly random: () => number;
 }
@@ -102,6 +111,7 @@ export function complete(options: ClientOptions): Settings {
     },
     messagesPerSecond: optional("messagesPerSecond", options.messagesPerSecond),
     pushAck: options.pushAck ?? false,
+    heartbeatMs: heartbeat(options.heartbeatMs === undefined ? 25_000 : options.heartbeatMs),
     random,
   };
 }
@@ -109,6 +119,16 @@ export function complete(options: ClientOptions): Settings {
 /** A time that a timer takes, the longest for longer ones. */
 export function timerMs(name: string, value: number): number {
   return Math.min(atLeastOne(name, value), LONGEST_TIMER_MS);
+}
+
+/** Less time than this a slow network takes for an answer. */
+const LEAST_HEARTBEAT_MS = 1_000;
+
+function heartbeat(value: number | null): number {
+  if (value === null || value === 0) return 0;
+  // Written so that what is no number is refused, too.
+  if (!(value >= LEAST_HEARTBEAT_MS)) throw new RangeError(`heartbeatMs is to be ${LEAST_HEARTBEAT_MS} or more, or 0 for none, not ${value}`);
+  return Math.min(value, LONGEST_TIMER_MS);
 }
 
 function optional(name: string, value: number | undefined): number | undefined {

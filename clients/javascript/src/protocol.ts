@@ -45,7 +45,7 @@ export interface ErrorBody {
   retry_after_ms?: number;
   /** What the application says besides. */
   details?: unknown;
-  /** Whether the message has not reached the application by this attempt, or nobody knows. */
+  /** Whether the message has not reached the application by this attempt (`none`), or may have (`unknown`). */
   effect?: "none" | "unknown" | (string & {});
 }
 
@@ -116,7 +116,7 @@ export function isTerminal(code: number): boolean {
   return code >= FIRST_TERMINAL_CLOSE && code <= LAST_TERMINAL_CLOSE;
 }
 
-/** Whether a close code tells the client that it, or everybody, asks too much: it comes back, but not at once. */
+/** Whether a close code tells of overload, by this client or by all: it comes back, but not at once. */
 export function isOverload(code: number): boolean {
   return [CLOSE.internal, CLOSE.overload, CLOSE.slowReader, CLOSE.rateLimited].some((overload) => overload === code);
 }
@@ -138,7 +138,7 @@ export function writeAck({ id, ids }: { id?: string; ids?: string[] }): string {
   return JSON.stringify({ id, type: "push.ack", ids });
 }
 
-/** The message that a frame holds, or nothing if it holds none. */
+/** The message that a frame holds, if it holds one. */
 export function parse(data: unknown): ServerMessage | undefined {
   if (typeof data !== "string") return undefined;
   let message: unknown;

@@ -1,5 +1,5 @@
 """
-Prints what is pushed to somebody, and asks with each line that is typed. With `countersign dev` running:
+Prints what is pushed to a subject, and sends each line that is typed as a request. With `countersign dev` running:
 
     python examples/listen.py alice
 """
@@ -22,7 +22,7 @@ def fetch(path: str, what: object = None) -> dict[str, str]:
 
 
 async def token() -> str:
-    """Where a real application asks whoever issues its tokens."""
+    """Where a real application asks its token issuer."""
     return (await asyncio.to_thread(fetch, "/token", {"subject": SUBJECT, "expires_in_s": 60}))["token"]
 
 

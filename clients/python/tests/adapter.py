@@ -31,6 +31,8 @@ class Adapter:
     def make(self, command: dict[str, Any]) -> None:
         chosen = ("strategy", "max_pending", "max_message_bytes", "push_ack")
         options = {name: command[name] for name in chosen if name in command}
+        if "heartbeat_ms" in command:
+            options["heartbeat"] = command["heartbeat_ms"] / 1_000
         self.client = Client(command["url"], self.token, backoff=(0.02, 0.2), proxy=None, **options)
         self.client.on("state", self.state)
         self.client.on("push", lambda push: tell("push", id=push.id, type=push.type, payload=push.payload))

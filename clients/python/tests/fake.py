@@ -18,7 +18,7 @@ AUTH = {"subject": "alice", "expires_in": 100, "refresh_in": 80, "resume": "c.s"
 
 
 class _Selector(selectors.SelectSelector):
-    """Where everybody waits for a time, it is that time."""
+    """Where all tasks wait for a time, it is that time."""
 
     passed = 0.0
 
@@ -67,6 +67,9 @@ class FakeSocket:
         self.waits: list[tuple[str, int | None]] = []
         self.is_closed = False
         self._coming: asyncio.Queue[str | Exception] = asyncio.Queue()
+        self.pings = 0
+        self.pongs = True
+        """Whether pings are answered."""
         self.takes = asyncio.Event()
         self.takes.set()
         FakeSocket.all.append(self)
@@ -85,6 +88,13 @@ class FakeSocket:
         if isinstance(said, Exception):
             raise said
         return said
+
+    async def ping(self) -> Awaitable[float]:
+        self.pings += 1
+        pong: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        if self.pongs:
+            pong.set_result(0)
+        return pong
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         # A real one waits for the other end.
@@ -164,7 +174,7 @@ def names(states: list[State]) -> list[str]:
 
 
 class Bench:
-    """A client whose tokens are numbered, and whose jitter is none."""
+    """A client whose tokens are numbered, and which has neither jitter nor, unless asked for, a heartbeat."""
 
     def __init__(self, token: Callable[[int], Awaitable[str] | str] = jwt, dial: Any = None, **options: Any) -> None:
         self.asked = 0
@@ -179,7 +189,7 @@ class Bench:
             assert url == "wss://example.test"
             return FakeSocket()
 
-        options.setdefault("random", lambda: 1.0)
+        options = {"random": lambda: 1.0, "heartbeat": None, **options}
         self.client = Client("wss://example.test", provider, dial=dial or accept, **options)
         self.client.on("error", lambda error: self.errors.append(error.code))
         self.client.on("state", self.states.append)

@@ -134,10 +134,10 @@ async def test_a_providers_own_limit_is_told_as_its_own() -> None:
 
 @run
 async def test_a_provider_may_say_that_there_will_be_no_token() -> None:
-    def nobody(_: int) -> str:
-        raise CountersignError("no_token", "nobody is logged in", temporary=False)
+    def logged_out(_: int) -> str:
+        raise CountersignError("no_token", "no user is logged in", temporary=False)
 
-    bench = Bench(token=nobody)
+    bench = Bench(token=logged_out)
     assert (await refusal(bench.client.request("order"))).code == "no_token"
     assert bench.client.state.name == "stopped" and bench.errors == ["no_token"]
 

@@ -50,7 +50,7 @@ async def test_what_was_sent_is_lost_where_the_server_does_not_know_it_again() -
 @run
 async def test_a_lost_connection_is_waited_for_longer_each_time_and_briefly_again_after_it_has_held() -> None:
     async def fails(_: str) -> FakeSocket:
-        raise ConnectionRefusedError("nobody")
+        raise ConnectionRefusedError("refused")
 
     bench = await opened(dial=fails, backoff=(0.1, 0.35))
     await asyncio.sleep(1.5)

@@ -49,9 +49,9 @@ async def refusing(head: str, text: str, then: Callable[[str], Awaitable[None]])
 
 @on_real_time
 async def test_a_refused_connection_is_told_with_the_platforms_own_error() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        state = await first_wait(f"ws://127.0.0.1:{nobody.getsockname()[1]}")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        state = await first_wait(f"ws://127.0.0.1:{unused.getsockname()[1]}")
     assert isinstance(state.cause, CountersignError)
     assert (state.cause.code, state.cause.temporary) == ("unreachable", True)
     assert isinstance(state.cause.__cause__, ConnectionRefusedError)

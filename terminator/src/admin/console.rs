@@ -127,7 +127,7 @@ mod tests {
                 .map(|(_, count)| *count)
         };
         assert_eq!(
-            (count(State::Expired), count(State::Nobody), count(State::Live)),
+            (count(State::Expired), count(State::Anonymous), count(State::Live)),
             (Some(1), Some(198), Some(1))
         );
         assert_eq!(survey.rows.len(), MOST_SHOWN);

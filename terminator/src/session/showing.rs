@@ -23,7 +23,7 @@ pub enum State {
     /// It takes its leave.
     Closing,
     /// There is none.
-    Nobody,
+    Anonymous,
     /// It is good.
     Live,
 }
@@ -35,7 +35,7 @@ impl State {
         Self::Expired,
         Self::Expiring,
         Self::Closing,
-        Self::Nobody,
+        Self::Anonymous,
         Self::Live,
     ];
 }
@@ -66,7 +66,7 @@ impl Session {
     pub(crate) fn state(&self, now: Now) -> State {
         match self.auth_state.authentication() {
             _ if self.life != Life::Open => State::Closing,
-            None => State::Nobody,
+            None => State::Anonymous,
             Some(authentication) if authentication.is_revoked(now.instant) => State::Revoked,
             Some(authentication) if !authentication.is_live(now.instant) => State::Expired,
             Some(authentication) if authentication.revoked_at.is_some() || now.instant >= authentication.refresh_at => {
@@ -145,7 +145,7 @@ mod tests {
         let shown = session.shown(now);
         assert_eq!(
             (shown.state, shown.identity, shown.left_ms),
-            (State::Nobody, None, None)
+            (State::Anonymous, None, None)
         );
         let grant = Grant {
             refresh_at: now.wall.saturating_add(Duration::from_secs(8)),

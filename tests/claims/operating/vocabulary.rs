@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Names in code that others have replaced, and the beginnings of paths where each means something else.
-const NAMES: [(&str, &[&str]); 58] = [
+const NAMES: [(&str, &[&str]); 59] = [
     ("Asker", &[]),
     ("Binding", &[]),
     ("Bouncer", &[]),
@@ -39,6 +39,7 @@ const NAMES: [(&str, &[&str]); 58] = [
     ("Peer", &[]),
     ("Pile", &[]),
     ("Putting", &[]),
+    ("Question", &[]),
     ("Recorder", &[]),
     ("Rooms", &[]),
     ("Sockets", &[]),
@@ -180,6 +181,55 @@ const PAGES: [&str; 7] = [
     "deploy/kubernetes/README.md",
 ];
 
+/// What files have that are neither pages nor Rust: clients, consoles, examples, manifests, units, scripts.
+const OTHER_FILES: [&str; 20] = [
+    ".alloy", ".cfg", ".conf", ".css", ".env", ".html", ".js", ".json", ".lua", ".mjs", ".py", ".service", ".sh",
+    ".svg", ".toml", ".ts", ".txt", ".xml", ".yaml", ".yml",
+];
+
+/// Where they are.
+const OTHER_FOLDERS: [&str; 9] = [
+    "shared",
+    "terminator",
+    "worker",
+    "cli",
+    "clients",
+    "deploy",
+    "docs",
+    "tests",
+    ".ci",
+];
+
+/// What is made by tools, or installed by them.
+const MADE: [&str; 11] = [
+    "target",
+    "node_modules",
+    ".venv",
+    "build",
+    "dist",
+    "__pycache__",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    "package-lock.json",
+    "corpus",
+];
+
+/// What files and folders are not called: besides the lower-case ones of [`NAMES`], parts of programs that have got better names.
+const FILE_NAMES: [&str; 11] = [
+    "doorkeeper",
+    "intake",
+    "life",
+    "lookout",
+    "mover",
+    "outward",
+    "patience",
+    "pile",
+    "rooms",
+    "teller",
+    "weather",
+];
+
 /// The programs' code.
 const SOURCES: [&str; 4] = ["shared/src", "terminator/src", "worker/src", "cli/src"];
 
@@ -196,7 +246,7 @@ fn files(below: &str, extensions: &[&str]) -> Vec<(String, String)> {
     while let Some(path) = waiting.pop() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            if !["target", "node_modules", ".venv"].contains(&name.as_str()) {
+            if !MADE.contains(&name.as_str()) {
                 waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             }
         } else if extensions.iter().any(|extension| name.ends_with(extension)) {
@@ -206,6 +256,47 @@ fn files(below: &str, extensions: &[&str]) -> Vec<(String, String)> {
     }
     found.retain(|(path, _)| path != HERE);
     assert!(!found.is_empty(), "{below} has no files");
+    found
+}
+
+/// The files that are neither pages nor Rust, with their texts: those with an extension that says so, and scripts.
+fn other_files() -> Vec<(String, String)> {
+    let mut paths: Vec<_> = [
+        "docker-compose.yml",
+        "Dockerfile",
+        "Cargo.toml",
+        "clippy.toml",
+        "rustfmt.toml",
+    ]
+    .map(|name| root().join(name))
+    .into();
+    for folder in OTHER_FOLDERS.iter().filter(|folder| root().join(folder).exists()) {
+        paths.extend(all_below(folder));
+    }
+    let texts = paths.into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let text = String::from_utf8(fs::read(&path).unwrap()).ok()?;
+        let is_one = OTHER_FILES.iter().any(|extension| name.ends_with(extension)) || text.starts_with("#!");
+        let shown = path.strip_prefix(root()).unwrap().display().to_string();
+        (is_one || name == "Dockerfile").then_some((shown, text))
+    });
+    texts.collect()
+}
+
+/// All files below a folder, but what tools have made.
+fn all_below(folder: &str) -> Vec<PathBuf> {
+    let (mut waiting, mut found) = (vec![root().join(folder)], Vec::new());
+    while let Some(path) = waiting.pop() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if MADE.contains(&name.as_str()) {
+            continue;
+        }
+        if path.is_dir() {
+            waiting.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            found.push(path);
+        }
+    }
     found
 }
 
@@ -359,6 +450,54 @@ fn doc_comments_say_what_something_is() {
         questions("/// Which.\na: u8,\n/// How much is\n/// what.\nb: u8"),
         [(1, "Which.")]
     );
+}
+
+/// There, what is a comment and what is said is not told apart.
+#[test]
+fn what_is_neither_a_page_nor_rust_is_plain_english_too() {
+    let said: Vec<_> = other_files()
+        .into_iter()
+        .map(|(path, text)| (path, text.to_lowercase()))
+        .collect();
+    assert!(said.len() > 100, "there are such files");
+    let found = found(&said, &IN_COMMENTS, has_word);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// In the clients and the consoles, too.
+#[test]
+fn names_in_other_languages_are_the_field_s_own() {
+    let code: Vec<_> = other_files()
+        .into_iter()
+        .filter(|(path, _)| {
+            [".css", ".html", ".js", ".mjs", ".py", ".ts"]
+                .iter()
+                .any(|end| path.ends_with(end))
+        })
+        .collect();
+    let found = found(&code, &NAMES, has_word);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn files_and_folders_are_not_called_what_others_have_replaced() {
+    let words = NAMES
+        .iter()
+        .map(|(word, _)| *word)
+        .filter(|word| word.starts_with(char::is_lowercase));
+    let words: Vec<_> = words.chain(FILE_NAMES).collect();
+    let mut found = Vec::new();
+    for path in OTHER_FOLDERS
+        .iter()
+        .filter(|folder| root().join(folder).exists())
+        .flat_map(|folder| all_below(folder))
+    {
+        let shown = path.strip_prefix(root()).unwrap().display().to_string();
+        if shown.split(['/', '.', '-', '_']).any(|part| words.contains(&part)) {
+            found.push(shown);
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]

@@ -34,7 +34,7 @@ use crate::outbound::undelivered::UndeliveredConsumer;
 use crate::outbound::{Leavings, Outbound};
 use crate::process::given_up::GivenUp;
 use crate::revocation::RevocationRules;
-use crate::revocation::intake::RevocationConsumer;
+use crate::revocation::consumer::RevocationConsumer;
 use crate::revocation::known::Revoked;
 use crate::revocation::listening::RevocationSync;
 use crate::revocation::removed_keys::RemovedKeys;

@@ -4,7 +4,7 @@
 //! understood is refused: a member that is not known could have been the one that
 //! says whom it means.
 
-pub(crate) mod intake;
+pub(crate) mod consumer;
 pub(crate) mod known;
 pub(crate) mod listening;
 pub(crate) mod meanwhile;

@@ -7,7 +7,7 @@ mod failing;
 mod fixture;
 mod idempotency;
 mod inbound;
-mod life;
+mod lifecycle;
 mod losses;
 mod outbound;
 mod queue;

@@ -47,7 +47,7 @@ export async function inject(message) {
   const asked = performance.now();
   const { message_id, answer } = await post("inject", whole);
   const entry = ensureEntry(message_id, { path: "queue" });
-  Object.assign(entry, { what: message.type, how: `by the queue, ${TOKENS.good.how()}`, question: shown(whole), answer });
+  Object.assign(entry, { what: message.type, how: `by the queue, ${TOKENS.good.how()}`, sent: shown(whole), answer });
   entry.took_ms = performance.now() - asked;
   if (!answer) entry.failed = "no answer";
   draw(entry);
@@ -57,7 +57,7 @@ export async function push(subject, payload) {
   const asked = performance.now();
   const { message_id, outcome } = await post("push", { subject, payload });
   const entry = ensureEntry(message_id, { path: "push" });
-  Object.assign(entry, { what: "push", how: `for ${subject}`, question: payload, told: outcome ?? { outcome: "no outcome in time" } });
+  Object.assign(entry, { what: "push", how: `for ${subject}`, sent: payload, told: outcome ?? { outcome: "no outcome in time" } });
   entry.took_ms = performance.now() - asked;
   draw(entry);
 }

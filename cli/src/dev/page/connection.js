@@ -104,9 +104,9 @@ function answered(mine, answer) {
   return true;
 }
 
-// A push of this page has an entry already; one of somebody else gets its own.
+// A push of this page has an entry already; another's gets its own.
 function pushed(push) {
-  const entry = ensureEntry(`p:${push.id}`, { path: "push", what: "pushed", how: "by another sender", question: push });
+  const entry = ensureEntry(`p:${push.id}`, { path: "push", what: "pushed", how: "by another sender", sent: push });
   received(entry);
   if (hasWaited(entry)) follow(entry);
   draw(entry);
@@ -138,7 +138,7 @@ export async function send(kind, message) {
   const whole = { id: String(messages), ...message, token: jwt };
   const text = JSON.stringify(whole);
   const bytes = new TextEncoder().encode(text).length;
-  const entry = addEntry({ path: "socket", what: message.type, how: TOKENS[kind].how(), question: shown(whole), bytes });
+  const entry = addEntry({ path: "socket", what: message.type, how: TOKENS[kind].how(), sent: shown(whole), bytes });
   // What a person has broken or let expire is not what the connection lives by.
   if (kind === "good" || kind === "fresh") mine.jwt = jwt;
   entry.jwt = jwt ?? mine.jwt;
@@ -175,7 +175,7 @@ export function watchStanding() {
 }
 
 const REASONS = {
-  missing: "Nobody has authenticated here.",
+  missing: "The connection is not authenticated.",
   expiring: "The token is about to expire.",
   expired: "The token has expired.",
   revoked: "The token was revoked.",

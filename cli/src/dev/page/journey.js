@@ -3,7 +3,7 @@
 import { byId, duration, element } from "./dom.js";
 
 // What happens where. `at` names who tells of the stage and how they call it. What does not happen to every
-// message has a station only where it happened. That the queue has something is `confirmed` to whoever put it there, perhaps
+// message has a station only where it happened. That the queue has something is `confirmed` to what put it there, perhaps
 // after a worker has it.
 const TRACKS = {
   socket: [
@@ -60,7 +60,7 @@ export const hasArrived = (entry) => entry.stages.has(last(entry)) || entry.stag
 const FREED_IN = ["worker handler", "worker released", "worker expired", "worker refused"];
 const FREED_OUT = ["terminator socket", "page received", "worker given_up"];
 
-// Whether it waits just now for a fresh token.
+// Whether it is waiting for a fresh token.
 export function waits(entry) {
   const passed = (...ats) => ats.some((at) => entry.stages.has(at));
   if (passed("worker held") && !passed(...FREED_IN)) return true;
@@ -86,7 +86,7 @@ export function note(entry, stage) {
   if (!entry.stages.has(key)) entry.stages.set(key, stage);
 }
 
-// It has arrived here. What a hold has let go is told by nobody but who gets it.
+// It has arrived here. What a hold has released is told by its recipient alone.
 export function received(entry) {
   const at = last(entry);
   if (!entry.stages.has(at)) entry.stages.set(at, { here_us: here_us(), fields: {} });

@@ -1,4 +1,4 @@
-// The list of messages and pushes: one entry each, whoever sent it.
+// The list of messages and pushes: one entry each, from any sender.
 //
 // Two streams arrive here and know nothing of each other: the answers on the
 // WebSocket, and the stages of every message of every client on /journey. What
@@ -24,7 +24,7 @@ let ours = () => null;
 
 export const nextNumber = () => numbered + 1;
 
-// Whoever holds our connection tells which it is.
+// The program that holds our connection tells which it is.
 export const setConnection = (getter) => { ours = getter; };
 
 export function addEntry(entry) {
@@ -36,7 +36,7 @@ export function addEntry(entry) {
   byId("list").prepend(entry.row.item);
   while (entries.length > MOST_ENTRIES) forget(entries.pop());
   byId("clear").hidden = false;
-  // What nobody asked for takes no eye from a message that is on its way, or held.
+  // What was not asked for does not hide a message that is in flight, or held.
   const isAside = entry.path === "server" && selected !== null && !outcome(selected).done;
   if (selected === null || (following && !isAside)) select(entry, false);
   else draw(entry);
@@ -191,7 +191,7 @@ export function drawSelected() {
   const tag = element("span", "tag", `#${entry.number} ${text}`);
   tag.dataset.kind = kind;
   byId("outcome").append(tag);
-  byId("sent").textContent = entry.question ? pretty(entry.question) : "Only the client that sent it knows.";
+  byId("sent").textContent = entry.sent ? pretty(entry.sent) : "Only the client that sent it knows.";
   byId("sent").parentElement.hidden = entry.path === "server";
   byId("answer").textContent = answerText(entry);
   byId("answer-title").textContent = answerTitle(entry);

@@ -29,7 +29,7 @@ export function noteRevoked(jwt, in_s = 0) {
   drawToken();
 }
 
-// The same of whoever it speaks for.
+// The same of its subject.
 export const noteRevokedSubject = (whom, in_s) => token?.subject === whom && noteRevoked(token.token, in_s);
 
 const isRevoked = () => performance.now() >= (token?.revokedAt ?? Infinity);

@@ -15,7 +15,7 @@ import WebSocket from "ws";
 /** From start to the first page, and for whatever is awaited in one, on a machine that builds or runs other tests. */
 const LIMIT_MS = 60_000;
 
-/** Nothing is asked of anybody but this machine, and nothing of it needs a display. */
+/** Nothing is requested from other machines, and nothing needs a display. */
 const ARGUMENTS = [
   "--headless",
   "--no-sandbox",

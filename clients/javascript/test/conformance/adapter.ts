@@ -25,6 +25,7 @@ interface Command {
   max_pending?: number;
   max_message_bytes?: number;
   push_ack?: boolean;
+  heartbeat_ms?: number;
 }
 
 interface Asked {
@@ -46,12 +47,13 @@ function token(): Promise<string> {
   return given;
 }
 
-function make({ url, strategy, max_pending, max_message_bytes, push_ack }: Command): void {
+function make({ url, strategy, max_pending, max_message_bytes, push_ack, heartbeat_ms }: Command): void {
   const options: Partial<ClientOptions> = {
     ...(strategy && { strategy }),
     ...(max_pending && { maxPending: max_pending }),
     ...(max_message_bytes && { maxMessageBytes: max_message_bytes }),
     ...(push_ack && { pushAck: push_ack }),
+    ...(heartbeat_ms && { heartbeatMs: heartbeat_ms }),
   };
   client = new Client({ url, token, WebSocket, backoffMs: { least: 20, most: 200 }, ...options });
   client.on("state", tellState);

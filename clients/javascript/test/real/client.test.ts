@@ -87,6 +87,27 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     assert.deepEqual(client.state, { name: "open", authenticated: true, subject: "alice" });
   });
 
+  for (const [what, flags, pushAck] of [
+    ["token", [], false],
+    ["acknowledgement", ["--push-ack"], true],
+  ] as const) {
+    test(`a connection on which nothing comes is probed by its ${what} where there are no pings, and kept`, async (t) => {
+      const server = await Countersign.start(t, ...flags);
+      const tap = new Tap();
+      // A browser's socket has none.
+      Object.defineProperty(tap.WebSocket.prototype, "ping", { value: undefined });
+      const options = { WebSocket: tap.WebSocket, heartbeatMs: 8_000, pushAck };
+      const { client, tokens } = connected(t, server.url, () => server.token("alice"), options);
+      let told = 0;
+      client.on("auth", () => told++);
+      const type = pushAck ? "push.ack" : "auth.authenticate";
+      const probed = (times: number) => until(`${times} probes`, () => tap.sent.filter((frame) => frame.type === type).length > times);
+      await probed(2);
+      assert.equal(await client.request("echo", 1), 1);
+      assert.deepEqual([tap.sockets, tokens.length, told], [1, 1, 1]);
+    });
+  }
+
   test("a token where none is taken is told as the error that it is", async (t) => {
     const server = await Countersign.start(t, "--strategy", "explicit");
     const { client } = connected(t, server.url, () => server.token("alice"));
@@ -131,7 +152,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
         ["echo", true],
       ],
     );
-    // What nobody asked is answered to nobody.
+    // A reply without a request is ignored.
     assert.deepEqual([client.pending, tap.heard.filter(({ type, id }) => type === "reply" && id === undefined).length], [0, 1]);
   });
 
@@ -167,7 +188,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
     assert.deepEqual([tokens.length, tap.sockets, tap.asked.length], [2, 1, 1]);
   });
 
-  test("whoever is asked for a token because a push waits gives one, once, and has the push", async (t) => {
+  test("a client that is asked for a token because a push waits gives one, once, and gets the push", async (t) => {
     const server = await Countersign.start(t);
     let give: (token: Promise<string>) => void = () => {};
     const later = new Promise<string>((resolve) => (give = resolve));
@@ -188,7 +209,7 @@ describe("on a real terminator", { ...WITH_PROGRAM, concurrency: 4 }, () => {
   });
 
   for (const strategy of ["per-message", "explicit"] as const) {
-    test(`tokens of four seconds are renewed, one after the other, and nobody notices (${strategy})`, async (t) => {
+    test(`tokens of four seconds are renewed, one after the other, unnoticed (${strategy})`, async (t) => {
       const server = await Countersign.start(t, "--strategy", strategy, "--on-unauthenticated", "close");
       const { client, tap, tokens } = connected(t, server.url, () => server.token("alice", 4), { strategy });
       for (let n = 0; tokens.length < 4; n++) {

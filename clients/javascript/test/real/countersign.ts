@@ -56,7 +56,7 @@ export class Countersign {
     return this.#outcome("/push", { subject, payload });
   }
 
-  /** Takes back all that a subject has. */
+  /** Revokes all that a subject has. */
   async revoke(subject: string, graceSeconds = 0): Promise<void> {
     assert.equal(await this.#outcome("/revoke", { subject, grace_s: graceSeconds }), "revoked");
   }
@@ -102,7 +102,7 @@ export class Countersign {
     await new Promise<void>((resolve, reject) => {
       child.once("exit", () => reject(new Error(`it did not start: ${said}`)));
       child.once("error", reject);
-      // Read to the end, or it would choke on what nobody reads.
+      // Read to the end, or its output would block it.
       child.stdout?.on("data", (chunk) => {
         said += String(chunk);
         const [page, url] = [/(http:\/\/[\d.:]+)\n/.exec(said)?.[1], /(ws:\/\/[\d.:]+)\n/.exec(said)?.[1]];

@@ -21,7 +21,7 @@ export interface Frame {
   reason?: string;
 }
 
-/** Sockets that tell what goes through them. */
+/** A class of sockets that tells what goes through them. */
 export class Tap {
   /** How many there were. */
   sockets = 0;

@@ -44,7 +44,7 @@ async function acknowledging(options: Partial<ClientOptions> = {}): Promise<Benc
 }
 
 describe("acknowledgements of pushes", () => {
-  test("are nobody's business if nobody has asked for them", async () => {
+  test("are not sent unless they are asked for", async () => {
     const { socket } = await live();
     push(socket(), "p1");
     await pass(1_000);
@@ -105,7 +105,7 @@ describe("acknowledgements of pushes", () => {
     assert.deepEqual(told(socket()), [names(1, 64), ["p65"]]);
   });
 
-  test("come for what is passed on to nobody, too, since it has come before", async () => {
+  test("come for a push that is not passed on, too, since it was passed on before", async () => {
     const { client, socket } = await acknowledging();
     const heard: unknown[] = [];
     client.on("push", ({ id }) => heard.push(id));
@@ -148,7 +148,7 @@ describe("acknowledgements of pushes", () => {
     ["a refusal", { type: "error", payload: { acknowledged: 0 }, error: { code: "bad_request", message: "", temporary: false } }],
     ["a refusal for want of a token", { type: "error", error: { code: "auth_required", message: "", temporary: false } }],
   ] as const) {
-    test(`are not sent to a server that gives ${what}, and nobody is told`, async () => {
+    test(`are not sent to a server that gives ${what}, and no event tells of it`, async () => {
       const { client, socket, errors, asked } = await live({ pushAck: true });
       push(socket(), "p1");
       socket().say({ ...answer, id: acks(socket())[0]?.id });

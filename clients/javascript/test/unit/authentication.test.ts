@@ -53,7 +53,7 @@ describe("authentication", () => {
     assert.equal(asked(), 1);
   });
 
-  test("by a token that is near its end already is not renewed more than once a second, whoever wants it", async () => {
+  test("by a token that is near its end already is not renewed more than once a second, whatever asks for it", async () => {
     const { client, socket, asked } = await live();
     const before = asked();
     for (let times = 0; times < 50; times++) {
@@ -82,7 +82,7 @@ describe("authentication", () => {
     assert.deepEqual([provider.signals.length, heard.length, socket().shown], [2, 6, [jwt(1), jwt(2)]]);
   });
 
-  test("that is being renewed keeps nobody waiting until it has expired", async () => {
+  test("that is being renewed delays no request until it has expired", async () => {
     for (const strategy of ["per-message", "explicit"] as const) {
       const provider = new Provider();
       const { client, socket } = await liveWith(provider, { strategy, requestTimeoutMs: 1_000_000, connectTimeoutMs: 60_000 });
@@ -113,7 +113,7 @@ describe("authentication", () => {
     assert.equal(socket().asked.length, 1);
   });
 
-  test("that cannot be checked just now is tried again when the server says, and later each time", async () => {
+  test("that cannot be checked at present is tried again when the server says, and later each time", async () => {
     const { socket, asked, errors } = await open();
     socket().refuse(socket().authentications.at(-1)?.id, "auth_unavailable", { temporary: true, retry_after_ms: 1_700 });
     await pass(1_699);
@@ -160,7 +160,7 @@ describe("authentication", () => {
     assert.deepEqual([client.state.name, asked()], ["open", 3]);
   });
 
-  test("that the server never answers means that there is nobody", async () => {
+  test("that the server never answers means that the server is gone", async () => {
     const { client } = await open();
     await pass(60_000);
     assert.deepEqual(client.state, { name: "waiting", retryInMs: 250, because: "1006 the server is silent" });
@@ -206,7 +206,7 @@ describe("a token provider", () => {
   });
 
   test("that says that there will be none stops the client", async () => {
-    const why = new CountersignError("no_token", "nobody is logged in", false);
+    const why = new CountersignError("no_token", "no user is logged in", false);
     const { client } = bench({ token: () => Promise.reject(why) });
     const answer = client.request("order");
     assert.equal(await refusal(answer), why);
@@ -250,7 +250,7 @@ describe("the key to what a connection leaves", () => {
 });
 
 describe("logging out", () => {
-  test("says so, refuses what waits, and shows nothing before somebody wants something", async () => {
+  test("says so, refuses what waits, and shows no token before the next request", async () => {
     const { client, socket, asked } = await live({ strategy: "explicit" });
     const answer = client.request("order");
     const forgotten = client.forget();
@@ -300,7 +300,7 @@ describe("logging out", () => {
     );
   });
 
-  test("ends with the connection if the server does not do it, and nobody comes back by itself", async () => {
+  test("ends with the connection if the server does not do it, and the client does not come back by itself", async () => {
     for (const fail of [
       (socket: FakeSocket) => socket.end(1006),
       (socket: FakeSocket) => socket.refuse(socket.sent.at(-1)?.id, "auth_unavailable"),
@@ -479,7 +479,7 @@ describe("a page", () => {
       );
       for (const id of [first, second, socket().asked[1]?.id]) socket().reply(id, "done");
       assert.deepEqual(await Promise.all([remembered, unrepeated, asleep]), ["done", "done", "done"]);
-      // Whoever wakes without having slept has nothing to do.
+      // A client that wakes without having slept has nothing to do.
       tell(wakes);
       await settled();
       assert.equal(FakeSocket.all.length, 2);
@@ -529,7 +529,7 @@ describe("what was asked in one name", () => {
           assert.match(message, /another identity/);
         }
         socket().accept();
-        assert.deepEqual(socket().authentications[0]?.payload, undefined, "nobody takes over what alice has left held");
+        assert.deepEqual(socket().authentications[0]?.payload, undefined, "no identity takes over what alice has left held");
         socket().authenticate({ ...AUTH, subject: "bob" });
         assert.deepEqual(socket().asked, []);
         const answer = client.request("hello");
@@ -570,7 +570,7 @@ describe("what was asked in one name", () => {
     assert.equal(socket().asked.length, 1);
   });
 
-  test("is forgotten with it, so that anybody may come next", async () => {
+  test("is forgotten with it, so that any identity may come next", async () => {
     const provider = new Provider();
     const { client, socket } = bench({ token: provider.token });
     client.connect();

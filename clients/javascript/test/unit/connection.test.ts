@@ -224,7 +224,7 @@ describe("a lost connection", () => {
     await settled();
     await pass(5_000);
     assert.deepEqual([client.state.name, socket().readyState], ["waiting", 3]);
-    // What comes of it later is nobody's.
+    // What comes of it later is ignored.
     socket().accept();
     socket().end(1006);
     await pass(250);

@@ -138,7 +138,7 @@ export function jwt(number: number): string {
   return `e30.e30.${number}`;
 }
 
-/** The same, of somebody. */
+/** The same, of a subject. */
 export function jwtOf(sub: string, number: number, iss = "https://issuer.example"): string {
   const claims = Buffer.from(JSON.stringify({ iss, sub })).toString("base64url");
   return `e30.${claims}.${number}`;
@@ -154,7 +154,7 @@ export interface Bench {
   errors: string[];
 }
 
-/** A client whose tokens are numbered, and whose jitter is none. */
+/** A client whose tokens are numbered, and which has neither jitter nor, unless asked for, a heartbeat. */
 export function bench(options: Partial<ClientOptions> = {}): Bench {
   FakeSocket.all = [];
   let asked = 0;
@@ -163,6 +163,7 @@ export function bench(options: Partial<ClientOptions> = {}): Bench {
     url: "wss://example.test",
     WebSocket: FakeSocket,
     random: () => 1,
+    heartbeatMs: 0,
     ...options,
     token: (signal) => {
       asked++;

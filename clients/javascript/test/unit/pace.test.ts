@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { Pace } from "../../src/pace.js";
+import { Pace } from "../../src/request/pace.js";
 import { AUTH, bench, FakeSocket, live, open, pass, refusal, settled, withManualTime } from "./fake.js";
 
 withManualTime();

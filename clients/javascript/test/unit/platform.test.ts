@@ -43,10 +43,10 @@ async function refusing(t: TestContext, status: number, headers: { [name: string
 
 describe("a connection that cannot be made", () => {
   test("is told with the platform's own error", async (t) => {
-    const nobody = createServer().listen(0, "127.0.0.1");
-    await once(nobody, "listening");
-    const { port } = nobody.address() as AddressInfo;
-    nobody.close();
+    const unused = createServer().listen(0, "127.0.0.1");
+    await once(unused, "listening");
+    const { port } = unused.address() as AddressInfo;
+    unused.close();
     const { cause } = await firstWait(t, `ws://127.0.0.1:${port}`);
     assert.ok(cause instanceof CountersignError);
     assert.deepEqual([cause.code, cause.temporary], ["unreachable", true]);

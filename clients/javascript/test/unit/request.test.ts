@@ -47,7 +47,7 @@ describe("a request", () => {
     await pass(1_000);
     assert.equal((await refusal(slow)).code, "timeout");
     assert.equal(client.pending, 0);
-    // An answer that comes after that is nobody's.
+    // An answer that comes after that is ignored.
     for (const { id } of socket().asked) socket().refuse(id, "busy");
     assert.deepEqual(errors, []);
   });
@@ -93,8 +93,8 @@ describe("a request", () => {
     assert.deepEqual([socket().asked, socket().cancelled], [[], []]);
   });
 
-  // A rejection that nobody handles fails the test.
-  test("that nobody waits for ends without a word when the client is closed or logged out", async () => {
+  // An unhandled rejection fails the test.
+  test("that no code waits for ends without a word when the client is closed or logged out", async () => {
     const { client, socket } = await live();
     void client.request("a");
     void client.forget();
@@ -105,7 +105,7 @@ describe("a request", () => {
     client.close();
     void client.request("c");
     await new Promise((resolve) => setImmediate(resolve));
-    // Whoever waits is told.
+    // Code that waits is told.
     assert.equal((await refusal(client.request("d"))).code, "closed");
   });
 
@@ -150,7 +150,7 @@ describe("a request", () => {
     assert.deepEqual(socket().asked, [{ ...message, payload: "x".repeat(room) }]);
   });
 
-  test("that is not answered in time makes the client find out whether anybody is there", async () => {
+  test("that is not answered in time makes the client find out whether the server is there", async () => {
     const { client, socket } = await live();
     for (const [timeoutMs, shown] of [
       [1_000, 1],
@@ -285,7 +285,7 @@ describe("what the server should not say", () => {
     for (const data of [new ArrayBuffer(1), "", "{", "null", "[]", '{"type":7}', '{"type":"error"}', '{"type":"tomorrow"}']) {
       socket().onmessage?.({ data });
     }
-    socket().say({ type: "reply", id: "nobody's", auth: { expires_in: "soon" } });
+    socket().say({ type: "reply", id: "unknown", auth: { expires_in: "soon" } });
     socket().say({ type: "auth.ok", auth: null });
     await pass(10_000);
     assert.deepEqual([client.state.name, asked()], ["open", 1]);

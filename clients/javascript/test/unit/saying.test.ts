@@ -44,11 +44,11 @@ describe("what is sent without an answer", () => {
     await client.send("note");
     socket().refuse(undefined, "app.unknown_note");
     assert.deepEqual(errors, ["app.unknown_note"]);
-    // An answer is nobody's.
+    // An answer is ignored.
     socket().reply(undefined, "thanks");
   });
 
-  test("and that cannot be sent in time, or is taken back, is not", async () => {
+  test("and that cannot be sent in time, or is aborted, is not", async () => {
     const { client } = await live({ strategy: "explicit", token: () => jwt(1) });
     client.close();
     client.connect();
@@ -156,8 +156,8 @@ describe("a stream", () => {
     assert.equal((await refusal(replies.next())).code, "overflow");
   });
 
-  // A rejection that nobody handles fails the test.
-  test("that nobody reads rejects nothing", async () => {
+  // An unhandled rejection fails the test.
+  test("that is not read rejects nothing", async () => {
     const { client, socket } = await live();
     client.stream("count", null, { id: "c1" });
     socket().refuse("c1", "busy");
@@ -203,7 +203,7 @@ describe("an error", () => {
     // As if an application and its component had each bundled it.
     const other = (await import(`../../src/errors.js?${"another"}`)) as { CountersignError: typeof CountersignError };
     assert.notEqual(other.CountersignError, CountersignError);
-    const error = new other.CountersignError("no_token", "nobody is logged in", false);
+    const error = new other.CountersignError("no_token", "no user is logged in", false);
     assert.ok(error instanceof CountersignError && CountersignError.is(error));
     for (const none of [new Error("no"), null, undefined, "no_token", { code: "no_token" }]) {
       assert.ok(!(none instanceof CountersignError) && !CountersignError.is(none));
@@ -229,7 +229,7 @@ describe("an error", () => {
     assert.ok(cause instanceof CountersignError && cause.code === "no_token" && cause.cause === away);
   });
 
-  test("of a connection that is lost tells how, until somebody is authenticated again", async () => {
+  test("of a connection that is lost tells how, until the client is authenticated again", async () => {
     const { client, socket } = await live();
     const lost = refusal(client.request("pay", null, { idempotent: false }));
     socket().onerror?.({ error: new Error("ECONNRESET") } as never);

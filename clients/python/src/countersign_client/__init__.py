@@ -9,7 +9,7 @@ Countersign's client: a WebSocket on which every message can be trusted, and tha
 from ._client import Client
 from ._options import Dial, Socket, Strategy, TokenProvider
 from ._protocol import SUBPROTOCOL, is_terminal
-from ._replies import Replies
+from ._request.replies import Replies
 from .errors import CountersignError, RefusedHandshakeError
 from .events import Authenticated, AuthRequired, Closed, Connecting, Open, Push, State, Stopped, Waiting
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from . import _protocol as protocol
-from ._life import Life
+from ._lifecycle import Lifecycle
 from ._listeners import Listeners
 from ._options import Dial, Settings, Strategy, TokenProvider
-from ._pending import Question
-from ._replies import Replies
+from ._request.pending import RequestSpec
+from ._request.replies import Replies
 from .events import State
 
 
@@ -32,6 +32,7 @@ class Client(Listeners):
         backoff: tuple[float, float] = (0.25, 30.0),
         messages_per_second: float | None = None,
         push_ack: bool = False,
+        heartbeat: float | None = 25.0,
         random: Callable[[], float] = randomness.random,
         dial: Dial | None = None,
         **socket_options: Any,
@@ -57,19 +58,20 @@ class Client(Listeners):
             backoff=backoff,
             messages_per_second=messages_per_second,
             push_ack=push_ack,
+            heartbeat=heartbeat or 0,
             random=random,
         )
-        self._life = Life(settings, self._tell, self._tell_push)
+        self._lifecycle = Lifecycle(settings, self._tell, self._tell_push)
 
     @property
     def state(self) -> State:
         """Where it stands."""
-        return self._life.state
+        return self._lifecycle.state
 
     @property
     def pending(self) -> int:
         """How many requests wait for their answers."""
-        return len(self._life.pending)
+        return len(self._lifecycle.pending)
 
     async def __aenter__(self) -> Self:
         """Connects, without waiting for it."""
@@ -82,26 +84,26 @@ class Client(Listeners):
 
     def connect(self) -> None:
         """Connects if it is not connected, without waiting any longer, also after a stop; and logs in if it was logged out."""
-        self._life.connect()
+        self._lifecycle.connect()
 
     def close(self) -> None:
         """Closes, and refuses what waits and what is asked from now on. A later `connect` begins anew."""
-        self._life.close()
+        self._lifecycle.close()
 
     async def wait_closed(self) -> None:
         """Waits until the socket is closed, too."""
-        await self._life.closed()
+        await self._lifecycle.closed()
 
     def wake(self) -> None:
         """Says that the network is back, or that this machine has slept: waiting on has no sense, and a connection may be dead."""
-        self._life.wake()
+        self._lifecycle.wake()
 
     async def forget(self) -> None:
         """
-        Logs out, and refuses what waits. Nobody is logged in again before something is asked or `connect` is called; then it is
-        whoever the provider's next token speaks for.
+        Logs out, and refuses what waits. The client does not log in again before something is asked or `connect` is called; then
+        the identity is that of the provider's next token.
         """
-        await self._life.forget()
+        await self._lifecycle.forget()
 
     async def request(
         self,
@@ -117,13 +119,13 @@ class Client(Listeners):
         lost is sent again, under the same id, if the server's idempotency is on, so that it has its effect once, or if the call says that it is
         idempotent. Else it raises `lost`, if its answer does not come on the next connection within 5 s: it may have been handled.
 
-        Whoever is cancelled gives it up, and the server is told. Raises `CountersignError`.
+        A call that is cancelled gives the request up, and the server is told. Raises `CountersignError`.
         """
-        request = self._life.ask(Question(id or self._life.next_id(), kind, payload, idempotent), timeout)
+        request = self._lifecycle.ask(RequestSpec(id or self._lifecycle.next_id(), kind, payload, idempotent), timeout)
         try:
             return await request.future
         except asyncio.CancelledError:
-            self._life.give_up(request)
+            self._lifecycle.give_up(request)
             raise
 
     async def send(self, kind: str, payload: Any = protocol.ABSENT, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
@@ -131,11 +133,13 @@ class Client(Listeners):
         Says something to which no answer is wanted. Returns when it is sent, or raises why it is not; what becomes of it then is not told, but
         for a refusal, which is an `error` event. It is never sent twice.
         """
-        request = self._life.ask(Question(self._life.next_id(), kind, payload, is_unanswered=True), timeout)
+        request = self._lifecycle.ask(
+            RequestSpec(self._lifecycle.next_id(), kind, payload, is_unanswered=True), timeout
+        )
         try:
             await request.future
         except asyncio.CancelledError:
-            self._life.give_up(request)
+            self._lifecycle.give_up(request)
             raise
 
     def stream(
@@ -154,7 +158,7 @@ class Client(Listeners):
         first answer it is not sent again: if its connection is lost then and the rest does not come on the next one, it ends with `lost`.
         """
         replies: Replies[Any] = Replies(is_last)
-        question = Question(id or self._life.next_id(), kind, payload, idempotent, on_reply=replies._on_reply)
-        request = self._life.ask(question, timeout)
-        replies._begin(request.future, lambda: self._life.give_up(request))
+        spec = RequestSpec(id or self._lifecycle.next_id(), kind, payload, idempotent, on_reply=replies._on_reply)
+        request = self._lifecycle.ask(spec, timeout)
+        replies._begin(request.future, lambda: self._lifecycle.give_up(request))
         return replies

@@ -83,7 +83,7 @@ class Listeners:
             self._tell_all(self._pushes, push.type, push)
 
     def _tell_all(self, listeners: dict[str, dict[Listener, bool]], name: str, event: Any) -> None:
-        """A listener that raises keeps no other from hearing; its error is told as that of a task that nobody awaits."""
+        """A listener that raises keeps no other from hearing; its error is told as that of a task that is not awaited."""
         for listener, is_once in list(listeners.get(name, {}).items()):
             if is_once:
                 _remove(listeners, name, listener)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
-from ._limits import MOST_PER_SECOND
+from ._request.limits import MOST_PER_SECOND
 
 TokenProvider = Callable[[], Awaitable[str] | str]
 """
-Gives a JWT that is valid now. It is cancelled when nobody waits any longer.
+Gives a JWT that is valid now. It is cancelled when the token is no longer needed.
 
 What it raises is told as an `error` event, and it is asked again later; unless that is a `CountersignError` that is not
 `temporary`: then the client stops.
@@ -20,12 +20,18 @@ What it raises is told as an `error` event, and it is asked again later; unless 
 
 Strategy = Literal["per-message", "explicit"]
 
+_LEAST_HEARTBEAT_S: Final = 1
+"""Less time than this a slow network takes for a pong."""
+
 
 class Socket(Protocol):
     """The part of a WebSocket of the package `websockets` that is used."""
 
     async def send(self, message: str, /) -> None: ...
     async def recv(self) -> str | bytes: ...
+    async def ping(self) -> Awaitable[float]:
+        """Sends a ping (RFC 6455 §5.5.2); what it returns is done when the pong is there."""
+
     async def close(self, code: int = ..., reason: str = ...) -> None: ...
 
 
@@ -49,6 +55,8 @@ class Settings:
     backoff: tuple[float, float]
     messages_per_second: float | None
     push_ack: bool
+    heartbeat: float
+    """0 for none."""
     random: Callable[[], float]
 
     def __post_init__(self) -> None:
@@ -74,6 +82,8 @@ class Settings:
         }
         for name, value in positive.items():
             check_positive(name, value)
+        if self.heartbeat != 0 and not self.heartbeat >= _LEAST_HEARTBEAT_S:
+            raise ValueError(f"heartbeat is to be {_LEAST_HEARTBEAT_S} or more, or 0 for none, not {self.heartbeat}")
         if self.messages_per_second is not None and not 1 <= self.messages_per_second <= MOST_PER_SECOND:
             raise ValueError(f"messages_per_second is to be from 1 to {MOST_PER_SECOND}")
 

@@ -42,7 +42,7 @@ def is_terminal(code: int) -> bool:
 
 
 def is_overload(code: int) -> bool:
-    """Whether a close code tells the client that it, or everybody, asks too much: it comes back, but not at once."""
+    """Whether a close code tells of overload, by this client or by all: it comes back, but not at once."""
     return code in _OVERLOAD
 
 
@@ -86,7 +86,7 @@ def write_ack(*, message_id: str | None = None, ids: list[str] | None = None) ->
 
 
 def parse(data: str | bytes) -> Message | None:
-    """The message that a frame holds, or nothing if it holds none."""
+    """The message that a frame holds, if it holds one."""
     if not isinstance(data, str):
         return None
     try:

@@ -64,7 +64,7 @@ class RefusedHandshakeError(Exception):
 
     @property
     def is_overload(self) -> bool:
-        """Whether there are too many of them just now (RFC 6585 §4, RFC 9110 §15.6.4)."""
+        """Whether it was refused because of a limit (RFC 6585 §4, RFC 9110 §15.6.4)."""
         return self.status in {429, 503}
 
 
@@ -90,7 +90,7 @@ def stopped_by_close(code: int, reason: str) -> CountersignError:
 
 
 def again(error: CountersignError) -> CountersignError:
-    """The same for somebody else: what raises one writes its traceback into it."""
+    """A copy for another place that raises it: raising writes a traceback into it."""
     return CountersignError(
         error.code,
         error.message,

@@ -75,7 +75,7 @@ class Authenticated:
     expires_in: float
     """Until the authentication expires."""
     refresh_in: float
-    """Until a fresh token had better come. It is fetched by then."""
+    """Until the client should refresh its token. It does so by then."""
     recovered: bool | None = None
     """
     After a lost connection: whether every push since then comes. If it is `False`, some may not: fetch anew what pushes would
@@ -87,7 +87,7 @@ class Authenticated:
 
 @dataclass(frozen=True)
 class AuthRequired:
-    """The server wants a fresh token, and what is held waits for it. It is being fetched; this is for whoever shows it."""
+    """The server wants a fresh token, and what is held waits for it. It is being fetched; this is for an application that shows it."""
 
     reason: str
     """`missing`, `expiring`, `expired` or `revoked`."""

@@ -9,9 +9,9 @@ const STATES = {
   expired: { name: "expired", kind: "wait" },
   revoked: { name: "revoked", kind: "bad" },
   closing: { name: "closing", kind: "bad" },
-  nobody: { name: "anonymous", kind: "" },
+  anonymous: { name: "anonymous", kind: "" },
 };
-const ORDER = ["live", "nobody", "expiring", "expired", "revoked", "closing"];
+const ORDER = ["live", "anonymous", "expiring", "expired", "revoked", "closing"];
 const COLUMNS = ["State", "Identity", "Time left", "In flight", "Held in", "Held out", "Connection"];
 const TAG_SHOWN = 8;
 
@@ -138,7 +138,7 @@ export function connections(root) {
   scroll.setAttribute("role", "region");
   scroll.setAttribute("aria-labelledby", "console-connections-title");
   scroll.append(table);
-  const empty = element("p", "quiet", "Nobody is connected.");
+  const empty = element("p", "quiet", "No clients are connected.");
   const more = element("p", "quiet more");
   root.append(sums, scroll, empty, more);
   const rows = new Map();

@@ -113,6 +113,6 @@ export function mount(root, { feed: url, onHello = () => {} }) {
 // For those who do not see it.
 function inWords({ connections: seen }) {
   if (!seen) return "";
-  if (seen.states.length === 0) return "Nobody is connected.";
+  if (seen.states.length === 0) return "No clients are connected.";
   return `Connections: ${seen.states.map(([name, some]) => `${count(some)} ${name}`).join(", ")}.`;
 }

@@ -19,7 +19,7 @@ export class Feed {
     document.addEventListener("visibilitychange", () => this.#settle());
   }
 
-  // Whether anybody looks.
+  // Whether its data is wanted.
   want(wanted) {
     this.#wanted = wanted;
     this.#settle();

@@ -20,7 +20,7 @@ export class Series {
     return this.#samples.at(-1)?.value ?? 0;
   }
 
-  // How many a second, just now.
+  // How many a second, at present.
   rate(now) {
     const recent = this.#samples.filter(({ at }) => at >= now - RATE_MS);
     if (recent.length < 2) return 0;
@@ -59,7 +59,7 @@ export class Histogram {
     while (this.#samples.length > 2 && this.#samples[1].at < at - WINDOW_MS) this.#samples.shift();
   }
 
-  // The seconds within which such a part of them was; nothing if there were none.
+  // The seconds within which such a part of them was, if there were any.
   quantile(part) {
     const [first, last] = [this.#samples[0], this.#samples.at(-1)];
     if (!first || !last) return null;
@@ -91,7 +91,7 @@ export function parsed(name) {
   return { metric: name.slice(0, brace), labels };
 }
 
-// The sum of all figures of which `wanted` says that they are meant; nothing if there are none. What a name means is
+// The sum of all figures that `wanted` accepts, if there are any. What a name means is
 // found out once.
 export function sum(figures, wanted, cache) {
   let [total, some] = [0, false];

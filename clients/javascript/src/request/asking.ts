@@ -1,8 +1,8 @@
 /**
- * How an application asks, and how long a promise that nobody waits for is minded.
+ * How an application asks, and how long a promise that no code waits for is minded.
  */
 
-import { CountersignError } from "./errors.js";
+import { CountersignError } from "../errors.js";
 
 /** How to say something. */
 export interface SendOptions {
@@ -16,7 +16,7 @@ export interface SendOptions {
 export interface RequestOptions {
   /** The request's name, 1 to 128 bytes; drawn if there is none. Repeating one repeats the request. */
   id?: string;
-  /** In place of `requestTimeoutMs`. The server is told, and begins nothing that nobody waits for any more. */
+  /** In place of `requestTimeoutMs`. The server is told, and does not begin a request after its time. */
   timeoutMs?: number;
   /** Ends the wait, and tells the server to give up what it does about it. */
   signal?: AbortSignal;
@@ -39,7 +39,7 @@ export interface StreamOptions<Reply = unknown> extends RequestOptions {
 export class Given {
   readonly #given = new Map<object, Promise<unknown>>();
 
-  /** Minds a promise until it is settled; or not at all, if nobody wants to hear of it any more. */
+  /** Minds a promise until it is settled; or not at all, if its errors are to be ignored. */
   mind<Value>(promise: Promise<Value>, isUnwanted: boolean): Promise<Value> {
     const key = {};
     let isOver = false;
@@ -58,7 +58,7 @@ export class Given {
   }
 }
 
-/** That it is rejected is nobody's surprise. Whoever waits for it is told all the same. */
+/** Its rejection is no unhandled one. Code that waits for it gets the error all the same. */
 function ignore(promise: Promise<unknown>): void {
   promise.catch(() => undefined);
 }

@@ -1,9 +1,9 @@
 /**
- * One WebSocket, from the handshake to its end. Whoever has dropped it hears no more of it.
+ * One WebSocket, from the handshake to its end. Its owner hears no more of it once it has dropped it.
  */
 
-import type { Settings, SocketLike } from "./options.js";
-import { CLOSE, LIMITS_SUBPROTOCOL, parse, SUBPROTOCOL, type ServerMessage } from "./protocol.js";
+import type { Settings, SocketLike } from "../options.js";
+import { CLOSE, LIMITS_SUBPROTOCOL, parse, SUBPROTOCOL, type ServerMessage } from "../protocol.js";
 import { refusalOf, watchRefusal } from "./refusal.js";
 
 /** `WebSocket.OPEN`. */
@@ -16,7 +16,9 @@ const CLOSE_AFTER_ERROR_MS = 1_000;
 export interface ConnectionHooks {
   onOpen(): void;
   onMessage(message: ServerMessage): void;
-  /** It is over, whoever ended it. Nothing follows. `cause` is what the platform says of it, if it does. */
+  /** Something was received, whatever it is. */
+  onReceived(): void;
+  /** It is over, whichever end closed it. Nothing follows. `cause` is what the platform says of it, if it does. */
   onEnd(code: number, reason: string, cause: unknown): void;
 }
 
@@ -40,9 +42,12 @@ export class Connection {
       if (!this.#over) hooks.onOpen();
     };
     socket.onmessage = ({ data }: { data: unknown }) => {
-      const message = this.#over ? undefined : parse(data);
+      if (this.#over) return;
+      hooks.onReceived();
+      const message = parse(data);
       if (message) hooks.onMessage(message);
     };
+    watchPongs(socket, () => this.#over || hooks.onReceived());
     socket.onerror = (event: unknown) => this.#onError(refusalOf(event));
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => this.#end(code, reason);
     watchRefusal(socket, (cause) => {
@@ -58,6 +63,13 @@ export class Connection {
     return true;
   }
 
+  /** Sends a ping, if the platform can, and tells of its pong. Tells whether it was sent. */
+  ping(): boolean {
+    if (this.#over || this.#socket.readyState !== OPEN || !canPing(this.#socket)) return false;
+    this.#socket.ping();
+    return true;
+  }
+
   /** Closes it, and tells nothing more. */
   drop(): void {
     this.#over = true;
@@ -65,10 +77,13 @@ export class Connection {
     this.#socket.close(1000, "");
   }
 
-  /** Gives it up: to whoever listens it has ended, whatever becomes of the socket. */
+  /** Gives it up: to its hooks it has ended, whatever becomes of the socket. */
   giveUp(why: string): void {
     this.#end(CLOSE.abnormal, why);
-    this.#socket.close(1000, "");
+    // Where the platform can, it does not wait for a server that is gone to close, too.
+    const { terminate } = this.#socket as { terminate?: unknown };
+    if (this.#socket.readyState === OPEN && typeof terminate === "function") terminate.call(this.#socket);
+    else this.#socket.close(1000, "");
   }
 
   #onError(cause: Error | undefined): void {
@@ -84,4 +99,18 @@ export class Connection {
     this.#over = true;
     this.#hooks.onEnd(code, reason, this.#cause);
   }
+}
+
+/** A socket whose pings can be sent and whose pongs are told (RFC 6455 §5.5.2), as those of the package `ws` are. */
+interface PingingSocket extends SocketLike {
+  ping(): void;
+  on(name: "pong", listener: () => void): unknown;
+}
+
+function canPing(socket: SocketLike): socket is PingingSocket {
+  return typeof socket.ping === "function" && typeof (socket as { on?: unknown }).on === "function";
+}
+
+function watchPongs(socket: SocketLike, onPong: () => void): void {
+  if (canPing(socket)) socket.on("pong", onPong);
 }

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Generic, Self, TypeVar
 
-from .errors import CountersignError
+from ..errors import CountersignError
 
 Reply = TypeVar("Reply")
 
 _MAX_UNREAD: Final = 1_000
-"""Answers that nobody has read yet. A reader that falls behind further than this is told so."""
+"""The most answers that may be unread. A reader that falls behind further than this is told so."""
 
 
 class Replies(AsyncIterator[Reply], Generic[Reply]):

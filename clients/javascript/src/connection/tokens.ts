@@ -2,11 +2,11 @@
  * Where tokens come from: the application's provider, asked once at a time.
  *
  * A token that is kept and shown again after a reconnect is the classic way to be refused for ever; so the provider is
- * asked anew on every attempt to connect and before every renewal, and whoever asks meanwhile gets the same answer.
+ * asked anew on every attempt to connect and before every renewal, and what asks meanwhile gets the same answer.
  */
 
 /**
- * Gives a JWT that is valid now. It may ask a server, and had better end when `signal` does: nobody waits any longer.
+ * Gives a JWT that is valid now. It may ask a server, and should end when `signal` aborts: the token is no longer needed then.
  *
  * What it throws is told as an `error` event, and it is asked again later; unless that is a `CountersignError` that is not
  * `temporary`: then the client stops.
@@ -32,7 +32,7 @@ export class Tokens {
   constructor(
     private readonly provider: TokenProvider,
     private readonly timeoutMs: number,
-    /** The token that was just given speaks for somebody else than the last one. */
+    /** The token that was just given is of another identity than the last one. */
     private readonly onAnother: () => void,
   ) {}
 
@@ -46,7 +46,7 @@ export class Tokens {
     return this.#count;
   }
 
-  /** A fresh token, by the question that is under way or by a new one. */
+  /** A fresh token, by the call that is under way or by a new one. */
   fresh(): Promise<string> {
     this.#asking ??= this.#ask();
     return this.#asking.given;
@@ -77,7 +77,7 @@ export class Tokens {
     // Called within the promise, so that a provider that throws at once is as one that rejects.
     const token = await Promise.race([Promise.resolve(signal).then(this.provider), over]);
     if (typeof token !== "string" || !JWT.test(token)) throw new TypeError("what the token provider gave is no JWT");
-    // Whoever has dropped it wants it no more, even if it came at the same moment.
+    // Once dropped it is not wanted, even if it came at the same moment.
     signal.throwIfAborted();
     const last = this.#identity;
     this.#identity = identityOf(token);
@@ -95,7 +95,7 @@ function identityOf(token: string): string {
     const { iss, sub } = JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))) as { iss?: unknown; sub?: unknown };
     return JSON.stringify([iss, sub]);
   } catch {
-    // It is nobody's that we could tell from another.
+    // Its identity is unknown.
     return "";
   }
 }

@@ -5,10 +5,10 @@
  * something else, and is told no more.
  */
 
+import { writeAck, type ServerMessage } from "../protocol.js";
 import type { Limits } from "./limits.js";
 import type { Outbox } from "./outbox.js";
 import { size } from "./pending.js";
-import { writeAck, type ServerMessage } from "./protocol.js";
 
 /** So many are told together, or fewer after so long: a server waits for a minute. */
 const BATCH = 64;
@@ -48,7 +48,12 @@ export class Acknowledgements {
     return true;
   }
 
-  /** A push has come, and is about to be passed on. Whoever ends the connection then has got it, too. */
+  /** Sends one that names no push: a server that takes them answers it at once. Tells whether it was sent. */
+  probe(): boolean {
+    return this.#isWanted === true && this.outbox.say(writeAck({ id: this.id }));
+  }
+
+  /** A push has come, and is about to be passed on. If a listener ends the connection, it counts as received, too. */
   came(id: unknown): void {
     if (typeof id !== "string" || this.#isWanted === false) return;
     this.#waiting.add(id);

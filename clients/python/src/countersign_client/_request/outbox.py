@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import _protocol as protocol
-from ._pending import Pending, left_ms
-from ._times import Pace
+from .. import _protocol as protocol
+from .._connection.times import Pace
+from .pending import Pending, left_ms
 
 if TYPE_CHECKING:
-    from ._connection import Connection
-    from ._limits import Limits
-    from ._tokens import Tokens
+    from .._connection.connection import Connection
+    from .._connection.tokens import Tokens
+    from .limits import Limits
 
 
 class Outbox:
@@ -76,10 +76,10 @@ class Outbox:
                     self._timer.cancel()
                 self._timer = asyncio.get_running_loop().call_later(wait, self._on_turn)
                 break
-            question = request.question
+            spec = request.spec
             text = protocol.write(
-                question.kind,
-                message_id=None if question.is_unanswered else question.id,
+                spec.kind,
+                message_id=None if spec.is_unanswered else spec.id,
                 token=token,
                 timeout_ms=left_ms(request.deadline),
                 payload=request.payload,

@@ -2,9 +2,9 @@
  * Several answers to one request, as they come: to be read by `for await`.
  */
 
-import { CountersignError } from "./errors.js";
+import { CountersignError } from "../errors.js";
 
-/** Answers that nobody has read yet. A reader that falls behind further than this is told so. */
+/** The most answers that may be unread. A reader that falls behind further than this is told so. */
 const MAX_UNREAD = 1_000;
 
 interface Reader<Reply> {

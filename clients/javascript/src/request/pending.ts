@@ -2,9 +2,9 @@
  * What was asked and not yet answered, in the order in which it was asked.
  */
 
-import { CountersignError } from "./errors.js";
-import { LONGEST_TIMER_MS, timerMs } from "./options.js";
-import { MAX_ID_BYTES, MAX_TIMEOUT_MS, write, type ClientMessage } from "./protocol.js";
+import { CountersignError } from "../errors.js";
+import { LONGEST_TIMER_MS, timerMs } from "../options.js";
+import { MAX_ID_BYTES, MAX_TIMEOUT_MS, write, type ClientMessage } from "../protocol.js";
 
 /** How a request ends. */
 export type Outcome = { payload: unknown } | { error: CountersignError };
@@ -25,9 +25,9 @@ export interface Request {
   awaits: number;
   /** Whether it may be sent again although it may have been handled; the server says whether, if its caller does not. */
   readonly idempotent: boolean | undefined;
-  /** Whether it was sent on a connection that was lost: it may be handled already, or just now. */
+  /** Whether it was sent on a connection that was lost: it may have been handled, or be in progress. */
   lost: boolean;
-  /** Whether it is over when it is sent, since nobody wants an answer. */
+  /** Whether it is over when it is sent, since no answer is wanted. */
   readonly isUnanswered: boolean;
   /** Whether the first of several answers has come: it is not sent again, or that would come again. */
   hasBegun: boolean;
@@ -36,19 +36,19 @@ export interface Request {
 }
 
 /** What is asked, before it is known whether it can be. */
-export interface Question {
+export interface RequestSpec {
   id: string;
   type: string;
   payload: unknown;
   idempotent?: boolean | undefined;
-  /** Nobody wants an answer. */
+  /** No answer is wanted. */
   isUnanswered?: boolean | undefined;
   /** Is told of each answer, where several may come, and tells whether that was the last. */
   onReply?: ((payload: unknown) => boolean) | undefined;
 }
 
 /** How long a request waits, and who may end that. */
-export interface Patience {
+export interface WaitOptions {
   /** For its answer; for each, if several may come. */
   timeoutMs: number;
   signal?: AbortSignal | undefined;
@@ -84,6 +84,11 @@ export class Pending {
     return this.#requests.size;
   }
 
+  /** Whether one was sent that is not answered yet. */
+  get isAsking(): boolean {
+    return this.#requests.size > this.#unsent.size;
+  }
+
   /** Those that were not sent on the present connection, oldest first. They may change meanwhile. */
   unsent(): Request[] {
     return [...this.#unsent];
@@ -94,23 +99,23 @@ export class Pending {
   }
 
   /** Enters a request. The promise ends with its answer, its error, or its time. */
-  async add(question: Question, patience: Patience): Promise<unknown> {
-    const { id, type, idempotent, onReply, isUnanswered = false } = question;
-    const payload = written(question);
-    const timeoutMs = timerMs("timeoutMs", patience.timeoutMs);
+  async add(spec: RequestSpec, wait: WaitOptions): Promise<unknown> {
+    const { id, type, idempotent, onReply, isUnanswered = false } = spec;
+    const payload = written(spec);
+    const timeoutMs = timerMs("timeoutMs", wait.timeoutMs);
     // The protocol's own are not put off by an application, and what has more than a day has no deadline.
     const isTold = timeoutMs <= MAX_TIMEOUT_MS && !type.startsWith("auth.");
     const deadline = isTold ? Date.now() + timeoutMs : undefined;
     const bytes = this.#check(id, { id, type, payload, timeout_ms: leftMs(deadline) });
-    if (patience.signal?.aborted) throw aborted(patience.signal);
+    if (wait.signal?.aborted) throw aborted(wait.signal);
     return new Promise((resolve, reject) => {
       const end = (error: CountersignError) => request.settle({ error });
       const onAbort = () => {
         const wasSent = !this.#unsent.has(request);
-        end(aborted(patience.signal));
-        if (wasSent) patience.onGivenUp?.(id);
+        end(aborted(wait.signal));
+        if (wasSent) wait.onGivenUp?.(id);
       };
-      const onTimeout = () => end(late(timeoutMs, patience.why?.()));
+      const onTimeout = () => end(late(timeoutMs, wait.why?.()));
       let timer = setTimeout(onTimeout, timeoutMs);
       const answer = (payload: unknown) => {
         if (!onReply) return settle({ payload });
@@ -123,7 +128,7 @@ export class Pending {
       const settle = (outcome: Outcome) => {
         clearTimeout(timer);
         this.#unpostpone(request);
-        patience.signal?.removeEventListener("abort", onAbort);
+        wait.signal?.removeEventListener("abort", onAbort);
         this.#requests.delete(id);
         this.#unsent.delete(request);
         if ("error" in outcome) reject(outcome.error);
@@ -131,7 +136,7 @@ export class Pending {
       };
       const asked = { id, type, payload, bytes, deadline, idempotent, isUnanswered };
       const request: Request = { ...asked, sentWith: 0, awaits: 0, lost: false, hasBegun: false, answer, settle };
-      patience.signal?.addEventListener("abort", onAbort, { once: true });
+      wait.signal?.addEventListener("abort", onAbort, { once: true });
       this.#requests.set(id, request);
       this.#unsent.add(request);
     });
@@ -211,7 +216,7 @@ export class Pending {
     return true;
   }
 
-  /** Nobody will answer any more. */
+  /** No answer will come any more. */
   fail(error: CountersignError): void {
     for (const request of [...this.#requests.values()]) request.settle({ error });
   }
@@ -235,7 +240,7 @@ export function leftMs(deadline: number | undefined): number | undefined {
   return deadline === undefined ? undefined : Math.max(1, Math.ceil(deadline - Date.now()));
 }
 
-function written({ type, payload }: Question): string | undefined {
+function written({ type, payload }: RequestSpec): string | undefined {
   try {
     return JSON.stringify(payload) as string | undefined;
   } catch (cause) {

@@ -3,9 +3,9 @@
  * soon or so often that many of them together would be an attack.
  */
 
+import type { Settings } from "../options.js";
+import { isOverload } from "../protocol.js";
 import { Backoff } from "./backoff.js";
-import type { Settings } from "./options.js";
-import { isOverload } from "./protocol.js";
 import { isBusyStatus, RefusedHandshake } from "./refusal.js";
 
 /** The least wait before coming back to a server that has too much to do, jitter aside. */
@@ -53,7 +53,7 @@ export class Comeback {
     this.#in(at - now);
   }
 
-  /** Somebody wants it now. */
+  /** It is wanted now. */
   now(): void {
     this.cancel();
     this.open();

@@ -3,7 +3,7 @@
  * defaults are assumed. What the options say is never exceeded.
  */
 
-import type { Settings } from "./options.js";
+import type { Settings } from "../options.js";
 
 /** `max-message-size`, where the server does not say it. */
 const MAX_MESSAGE_BYTES = 65_536;

@@ -12,20 +12,20 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from . import _protocol as protocol
-from ._times import Backoff
-from .errors import CountersignError, no_token, refused_by_server
+from .. import _protocol as protocol
+from ..errors import CountersignError, no_token, refused_by_server
+from .times import Backoff
 
 if TYPE_CHECKING:
-    from ._options import Settings
-    from ._tokens import Tokens
+    from .._options import Settings
+    from .tokens import Tokens
 
 _EARLIEST_RENEWAL: Final = 0.85
 _LATEST_RENEWAL: Final = 0.95
 """Which part of `refresh_in` has passed when a token is renewed: before the server asks, and not all clients at once."""
 
 _LEAST_RENEWAL_S: Final = 1.0
-"""No renewal follows the other sooner, whoever wants it: a provider that gives the same old token is not asked all the time."""
+"""No renewal follows the other sooner, whatever asks for it: a provider that gives the same old token is not asked all the time."""
 
 _RENEWAL_JITTER_S: Final = 0.25
 """What is put off is put off by up to so much more: others were asked at the same moment."""
@@ -93,6 +93,11 @@ class Session:
         return self._life == "logged out"
 
     @property
+    def is_showing(self) -> bool:
+        """Whether a token was shown that is not answered yet."""
+        return self._shown is not None
+
+    @property
     def has_expired(self) -> bool:
         """Whether the server would not take a message for ours any more."""
         return self._tokens.current is None or _now() >= self._expires_at
@@ -145,12 +150,12 @@ class Session:
             self.renew()
 
     def required(self) -> None:
-        """The server wants a fresh token. Whoever has logged out gives none."""
+        """The server wants a fresh token. A client that has logged out gives none."""
         if not self.is_logged_out:
             self.renew()
 
     def awake(self, network_changed: bool) -> None:
-        """Time has passed unseen; or the network is back, and nobody knows whether the connection is still the old one."""
+        """Time has passed unseen; or the network is back, and the connection may be dead."""
         now = _now()
         if network_changed or now >= self._refresh_at or now - self._proven_at >= _AWAKE_RENEWAL_S:
             self.required()
@@ -187,11 +192,11 @@ class Session:
         return True
 
     def forget(self) -> None:
-        """Logs out: nothing is shown before somebody wants something."""
+        """Logs out: no token is shown before the next request."""
         self._stop_timers()
         self._life = "logged out"
         self._is_retrying = False
-        # The next one is somebody else's.
+        # The next one is of another identity.
         self._renews_from = -math.inf
         self._asking = self._shown = self._key = self._inheritance = None
         self._tokens.drop()

@@ -1,4 +1,4 @@
-"""One WebSocket, from the handshake to its end. Whoever has dropped it hears no more of it."""
+"""One WebSocket, from the handshake to its end. Its owner hears no more of it once it has dropped it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from . import _protocol as protocol
-from .errors import RefusedHandshakeError
+from .. import _protocol as protocol
+from ..errors import RefusedHandshakeError
 
 if TYPE_CHECKING:
-    from ._options import Settings, Socket
+    from .._options import Settings, Socket
 
 _MAX_TEXT: Final = 1_024
 """More of what a server says for people is not read."""
@@ -36,12 +36,15 @@ class Hooks(Protocol):
     """What happens on it."""
 
     def on_open(self) -> None: ...
+    def on_received(self) -> None:
+        """Something was received, whatever it is."""
+
     def on_message(self, message: protocol.Message) -> None: ...
     def on_room(self) -> None:
         """There is room for what had to wait."""
 
     def on_end(self, end: End) -> None:
-        """It is over, whoever ended it. Nothing follows."""
+        """It is over, whichever end closed it. Nothing follows."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,13 @@ class Connection:
         self._waiting: deque[str] = deque()
         self._wakes_writer = asyncio.Event()
         self._is_open = self._is_over = False
+        self._socket: Socket | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be sent just now."""
+        """Whether more may be sent now."""
         return self._is_open and not self._is_over and len(self._waiting) < _ROOM
 
     def send(self, text: str) -> bool:
@@ -76,16 +81,21 @@ class Connection:
         self._wakes_writer.set()
         return True
 
+    def ping(self) -> None:
+        """Sends a ping, and tells of its pong."""
+        if self._socket is not None and (self._pinging is None or self._pinging.done()):
+            self._pinging = asyncio.get_running_loop().create_task(self._pings(self._socket))
+
     def drop(self) -> None:
         """Closes it behind what was sent, and tells nothing more."""
         self._is_over = True
         self._wakes_writer.set()
-        # Who drops it may have been told by it just now: then it ends by itself.
+        # If it is dropped from one of its own hooks, it ends by itself.
         if asyncio.current_task() is not self._task:
             self._task.cancel()
 
     def give_up(self, why: str) -> None:
-        """Gives it up: to whoever listens it has ended, whatever becomes of the socket."""
+        """Gives it up: to its hooks it has ended, whatever becomes of the socket."""
         end = End(protocol.CLOSE_ABNORMAL, why)
         if not self._is_over:
             self.drop()
@@ -118,23 +128,28 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - Whatever the platform has, there is no connection.
             return End(protocol.CLOSE_ABNORMAL, "", error)
         writer = asyncio.get_running_loop().create_task(self._writes(socket))
+        self._socket = socket
         try:
             self._is_open = True
             self._hooks.on_open()
             while not self._is_over:
-                message = protocol.parse(await socket.recv())
+                frame = await socket.recv()
+                self._hooks.on_received()
+                message = protocol.parse(frame)
                 if message is not None:
                     self._hooks.on_message(message)
             return End(protocol.CLOSE_ABNORMAL, "")
         except ConnectionClosed as error:
-            frame = error.rcvd
-            return End(frame.code, frame.reason) if frame else End(protocol.CLOSE_ABNORMAL, "", error.__cause__)
+            close = error.rcvd
+            return End(close.code, close.reason) if close else End(protocol.CLOSE_ABNORMAL, "", error.__cause__)
         except Exception as error:  # noqa: BLE001 - A socket of another kind may end in its own way.
             return End(protocol.CLOSE_ABNORMAL, "", error)
         finally:
             if self._is_over:
                 await asyncio.wait([writer], timeout=_LAST_WORDS_S)
             writer.cancel()
+            if self._pinging is not None:
+                self._pinging.cancel()
             await _close(socket)
 
     async def _dial(self) -> Socket:
@@ -147,9 +162,19 @@ class Connection:
                 "open_timeout": None,
                 "max_size": _MAX_RECEIVED_BYTES,
                 "close_timeout": 5,
+                # The heartbeat pings.
+                "ping_interval": None,
                 **self._settings.socket_options,
             },
         )
+
+    async def _pings(self, socket: Socket) -> None:
+        try:
+            await (await socket.ping())
+        except Exception:  # noqa: BLE001 - The reader tells how it ended.
+            return
+        if not self._is_over:
+            self._hooks.on_received()
 
     async def _writes(self, socket: Socket) -> None:
         try:
@@ -164,7 +189,7 @@ class Connection:
                 self._wakes_writer.clear()
                 await self._wakes_writer.wait()
         except ConnectionClosed:
-            # Whoever reads knows how.
+            # The reader tells how it ended.
             return
 
 

@@ -6,10 +6,10 @@
  * renewal meanwhile, it is the same one.
  */
 
+import { CountersignError } from "../errors.js";
+import { LONGEST_TIMER_MS, type Settings } from "../options.js";
+import { write, type AuthBody, type ServerMessage } from "../protocol.js";
 import { Backoff } from "./backoff.js";
-import { CountersignError } from "./errors.js";
-import { LONGEST_TIMER_MS, type Settings } from "./options.js";
-import { write, type AuthBody, type ServerMessage } from "./protocol.js";
 import type { Tokens } from "./tokens.js";
 
 /** Which part of `refresh_in` has passed when a token is renewed: before the server asks, and not all clients at once. */
@@ -17,7 +17,7 @@ const EARLIEST_RENEWAL = 0.85;
 const LATEST_RENEWAL = 0.95;
 
 /**
- * No renewal follows the other sooner, whoever wants it: tokens shorter than this cannot be lived by, and a provider that gives the
+ * No renewal follows the other sooner, whatever asks for it: tokens shorter than this cannot be lived by, and a provider that gives the
  * same old one is not asked all the time.
  */
 const LEAST_RENEWAL_MS = 1_000;
@@ -61,7 +61,7 @@ export class Session {
   /** The token that is being asked for. */
   #asking: object | undefined;
   /** The `auth.authenticate` that is not answered yet. */
-  #shown: { id: string; inherits: boolean } | undefined;
+  #shown: { id: string; inherits: boolean; isProbe: boolean } | undefined;
   /** Whether a fresh token was wanted after that was shown. */
   #wanted = false;
   #life: "live" | "logged out" | "over" = "live";
@@ -107,17 +107,35 @@ export class Session {
     return this.#tokens.current === undefined || Date.now() >= this.#expiresAt;
   }
 
+  /** Whether a token was shown that is not answered yet. */
+  get isShowing(): boolean {
+    return this.#shown !== undefined;
+  }
+
   /** Shows the token that was given last. */
   show(): void {
-    const id = this.#hooks.nextId();
-    const payload = this.#inheritance === undefined ? undefined : JSON.stringify({ resume: this.#inheritance });
-    if (!this.#hooks.send(write({ id, type: "auth.authenticate", token: this.#tokens.current, payload }))) return;
-    this.#shown = { id, inherits: payload !== undefined };
-    this.#wanted = false;
+    if (!this.#show(false)) return;
+    this.#silence = setTimeout(() => this.#hooks.onSilence(), SILENCE_MS);
     // Until the answer, it is as good as any.
     this.#expiresAt = Number.POSITIVE_INFINITY;
     clearTimeout(this.#timer);
-    this.#silence = setTimeout(() => this.#hooks.onSilence(), SILENCE_MS);
+  }
+
+  /**
+   * Shows the present token once more, only to be answered; or leaves that to the one that is shown, or is about to be. Tells whether
+   * there will be an answer.
+   */
+  probe(): boolean {
+    if (this.#shown) return true;
+    if (this.#life !== "live" || this.#asking || this.#isRetrying) return false;
+    if (!this.hasExpired) return this.#show(true);
+    this.renew();
+    return false;
+  }
+
+  /** Whether that answers a probe. It says nothing new of the authentication. */
+  isProbed({ id }: ServerMessage): boolean {
+    return this.#shown?.isProbe === true && this.#shown.id === id;
   }
 
   /** Fetches a fresh token and shows it, unless that is under way. Soon after another, it does so a little later. */
@@ -145,12 +163,12 @@ export class Session {
     if (!this.#isRetrying) this.renew();
   }
 
-  /** The server wants a fresh token. Whoever has logged out gives none. */
+  /** The server wants a fresh token. A client that has logged out gives none. */
   required(): void {
     if (!this.isLoggedOut) this.renew();
   }
 
-  /** The page is seen again; or the network is back, and nobody knows whether the connection is still the old one. */
+  /** The page is seen again; or the network is back, and the connection may be dead. */
   awake(networkChanged: boolean): void {
     const now = Date.now();
     const isOld = now >= this.#refreshAt || now - this.#provenAt >= AWAKE_RENEWAL_MS;
@@ -175,11 +193,15 @@ export class Session {
   /** Takes the answer to what it has shown. Tells whether it was that. */
   takes(message: ServerMessage): boolean {
     if (message.id === undefined || message.id !== this.#shown?.id) return false;
-    const { inherits } = this.#shown;
+    const { inherits, isProbe } = this.#shown;
     this.#shown = undefined;
     clearTimeout(this.#silence);
-    if (message.type === "error") {
-      this.#onRefused(CountersignError.of(message.error));
+    const refused = message.type === "error" ? CountersignError.of(message.error) : undefined;
+    if (isProbe) {
+      // The connection lives. Whether its authentication does a fresh token will show.
+      if (this.#wanted || refused?.temporary === false) this.renew();
+    } else if (refused) {
+      this.#onRefused(refused);
     } else {
       this.#wanted = false;
       this.#retries.reset();
@@ -188,12 +210,12 @@ export class Session {
     return true;
   }
 
-  /** Logs out: nothing is shown before somebody wants something. */
+  /** Logs out: no token is shown before the next request. */
   forget(): void {
     this.#stopTimers();
     this.#life = "logged out";
     this.#isRetrying = false;
-    // The next one is somebody else's.
+    // The next one is of another identity.
     this.#renewsFrom = Number.NEGATIVE_INFINITY;
     this.#asking = this.#shown = this.#key = this.#inheritance = undefined;
     this.#tokens.drop();
@@ -204,6 +226,16 @@ export class Session {
     this.#stopTimers();
     this.#life = "over";
     this.#asking = undefined;
+  }
+
+  #show(isProbe: boolean): boolean {
+    const id = this.#hooks.nextId();
+    const resume = isProbe ? undefined : this.#inheritance;
+    const payload = resume === undefined ? undefined : JSON.stringify({ resume });
+    if (!this.#hooks.send(write({ id, type: "auth.authenticate", token: this.#tokens.current, payload }))) return false;
+    this.#shown = { id, inherits: payload !== undefined, isProbe };
+    this.#wanted = false;
+    return true;
   }
 
   #onToken(): void {

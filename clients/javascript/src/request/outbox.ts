@@ -2,12 +2,12 @@
  * The way out: what waits goes over the present connection, in its order, and no faster than the server takes it.
  */
 
-import type { Connection } from "./connection.js";
+import type { Connection } from "../connection/connection.js";
+import type { Tokens } from "../connection/tokens.js";
+import { write } from "../protocol.js";
 import type { Limits } from "./limits.js";
 import { Pace } from "./pace.js";
 import { leftMs, type Pending } from "./pending.js";
-import { write } from "./protocol.js";
-import type { Tokens } from "./tokens.js";
 
 /** Sends. */
 export class Outbox {

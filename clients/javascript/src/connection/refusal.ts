@@ -3,7 +3,7 @@
  * network; Node tells the error of its socket, and the package `ws` the answer to a handshake, too.
  */
 
-import type { SocketLike } from "./options.js";
+import type { SocketLike } from "../options.js";
 
 /** More of what a server says for people is not read. */
 const MAX_TEXT = 1_024;
@@ -65,7 +65,7 @@ function retryAfterMs(value: string | string[] | undefined): number | undefined 
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
 
-/** Whether a handshake was refused since there are too many of them just now (RFC 6585 §4, RFC 9110 §15.6.4). */
+/** Whether a handshake was refused because of a limit (RFC 6585 §4, RFC 9110 §15.6.4). */
 export function isBusyStatus(status: number): boolean {
   return status === 429 || status === 503;
 }

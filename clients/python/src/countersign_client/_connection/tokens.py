@@ -2,7 +2,7 @@
 Where tokens come from: the application's provider, asked once at a time.
 
 A token that is kept and shown again after a reconnect is the classic way to be refused for ever; so the provider is asked anew on
-every attempt to connect and before every renewal, and whoever asks meanwhile gets the same answer.
+every attempt to connect and before every renewal, and what asks meanwhile gets the same answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ._options import TokenProvider
+    from .._options import TokenProvider
 
 _JWT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 """A compact JWS (RFC 7515 §7.1). Whether it is a good one the server knows."""
@@ -26,7 +26,7 @@ class Tokens:
     """Asks the provider."""
 
     def __init__(self, provider: TokenProvider, timeout: float, on_another: Callable[[], None]) -> None:
-        """`on_another`: the token that was just given speaks for somebody else than the last one."""
+        """`on_another`: the token that was just given is of another identity than the last one."""
         self._provider, self._timeout, self._on_another = provider, timeout, on_another
         self._asking: asyncio.Task[str] | None = None
         self._identity: str | None = None
@@ -36,7 +36,7 @@ class Tokens:
         """How many were given."""
 
     def fresh(self, then: Callable[[BaseException | None], None]) -> None:
-        """A fresh token, by the question that is under way or by a new one. Nothing is told of one that was dropped."""
+        """A fresh token, by the call that is under way or by a new one. Nothing is told of one that was dropped."""
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._ask())
             self._asking.add_done_callback(self._asked)
@@ -72,7 +72,7 @@ class Tokens:
                 raise
             raise TimeoutError(f"the token provider gave nothing within {self._timeout:g} s") from error
         except asyncio.CancelledError:
-            # Its own, or ours: only we know that nobody waits.
+            # Its own cancellation, or ours: only we know which.
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
             raise RuntimeError("the token provider was cancelled") from None
@@ -88,5 +88,5 @@ def _identity_of(token: str) -> str:
         said = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
         return json.dumps([said.get("iss"), said.get("sub")], default=str)
     except (ValueError, AttributeError, RecursionError):
-        # It is nobody's that we could tell from another.
+        # Its identity is unknown.
         return ""

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from . import _protocol as protocol
-from ._limits import Limits
+from .. import _protocol as protocol
+from .limits import Limits
 
 _BATCH: Final = 64
 _BATCH_S: Final = 0.1
@@ -24,7 +24,7 @@ _MOST_WAITING: Final = 1_024
 """The most that a server waits for: with more it closes the connection."""
 
 
-class Way(Protocol):
+class Sender(Protocol):
     """How it is told."""
 
     def say(self, text: str) -> bool:
@@ -37,9 +37,9 @@ class Way(Protocol):
 class Acknowledgements:
     """The acknowledgements of one connection."""
 
-    def __init__(self, message_id: str, limits: Limits, way: Way) -> None:
+    def __init__(self, message_id: str, limits: Limits, sender: Sender) -> None:
         """Asks whether the server wants to know."""
-        self._id, self._limits, self._way = message_id, limits, way
+        self._id, self._limits, self._sender = message_id, limits, sender
         self._waiting: dict[str, int] = {}
         """The ids of those that have come and are not acknowledged, oldest first, and their bytes on the wire."""
         self._is_wanted: bool | None = None
@@ -47,7 +47,7 @@ class Acknowledgements:
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
         """Whether they are to be told as soon as it is their turn."""
-        way.say(protocol.write_ack(message_id=message_id))
+        sender.say(protocol.write_ack(message_id=message_id))
 
     def takes(self, message: protocol.Message) -> bool:
         """Takes the answer to that. Tells whether it was that."""
@@ -64,13 +64,13 @@ class Acknowledgements:
         return True
 
     def came(self, push_id: object) -> None:
-        """A push has come, and is about to be passed on. Whoever ends the connection then has got it, too."""
+        """A push has come, and is about to be passed on. If a listener ends the connection, it counts as received, too."""
         if not isinstance(push_id, str) or self._is_wanted is False:
             return
         try:
             self._waiting[push_id] = len(protocol.write_json(push_id).encode())
         except ValueError:
-            # It is no text, and so nobody has given it to a push.
+            # It is no text, and so no push has it.
             return
         if len(self._waiting) > _MOST_WAITING:
             del self._waiting[next(iter(self._waiting))]
@@ -96,7 +96,7 @@ class Acknowledgements:
             return
         self._is_due = True
         self._stop_timer()
-        wait = self._way.wait()
+        wait = self._sender.wait()
         if wait > 0:
             self._timer = asyncio.get_running_loop().call_later(wait, self._tell)
         else:
@@ -117,7 +117,7 @@ class Acknowledgements:
             if len(ids) == _MOST_TOLD or (ids and size > self._limits.message_bytes):
                 break
             ids.append(push_id)
-        if not ids or not self._way.say(protocol.write_ack(ids=ids)):
+        if not ids or not self._sender.say(protocol.write_ack(ids=ids)):
             return False
         for push_id in ids:
             del self._waiting[push_id]

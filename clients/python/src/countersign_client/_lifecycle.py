@@ -11,15 +11,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from . import _protocol as protocol
-from ._acknowledgements import Acknowledgements
-from ._connection import Connection, End
-from ._limits import Limits
+from ._connection.connection import Connection, End
+from ._connection.heartbeat import Heartbeat
+from ._connection.session import Session
+from ._connection.times import Backoff, Comeback
+from ._connection.tokens import Tokens
 from ._options import Settings
-from ._outbox import Outbox
-from ._pending import Pending, Question, Request
-from ._session import Session
-from ._times import Backoff, Comeback
-from ._tokens import Tokens
+from ._request.acknowledgements import Acknowledgements
+from ._request.limits import Limits
+from ._request.outbox import Outbox
+from ._request.pending import Pending, Request, RequestSpec
 from .errors import (
     CountersignError,
     RefusedHandshakeError,
@@ -43,10 +44,10 @@ _BUSY_RETRY_S: Final = 1.0
 """When a request that was sent on an earlier connection, too, is sent again if the server is busy and does not say when."""
 
 _WANT_TOKEN: Final = frozenset({"auth_required", "token_expired", "hold_expired", "hold_overflow"})
-"""Errors that a fresh token may mend."""
+"""Errors that a fresh token may resolve."""
 
 
-class Life:
+class Lifecycle:
     """What is behind a `Client`."""
 
     def __init__(
@@ -67,6 +68,8 @@ class Life:
         self._dropped: Connection | None = None
         self._session: Session | None = None
         """Its authentication, once it is open."""
+        self._heartbeat: Heartbeat | None = None
+        """Whether it is still alive."""
         self._acknowledgements: Acknowledgements | None = None
         """What it is told of its pushes, if that is wanted."""
         self._remembers = False
@@ -74,7 +77,7 @@ class Life:
         self._inheritance: str | None = None
         """The key to what the last connection has left held."""
         self._trouble: CountersignError | None = None
-        """Why nobody is authenticated just now, if it is known."""
+        """Why the client is not authenticated, if that is known."""
 
     def connect(self) -> None:
         self._is_closed = False
@@ -97,8 +100,8 @@ class Life:
     def wake(self) -> None:
         if isinstance(self.state, Waiting):
             self._comeback.wake()
-        elif self._session is not None:
-            self._session.awake(network_changed=True)
+        else:
+            self._doubt(network_changed=True)
 
     async def forget(self) -> None:
         if isinstance(self.state, Closed | Stopped):
@@ -109,7 +112,7 @@ class Life:
             return
         session.forget()
         self.pending.fail(logged_out())
-        request = self.pending.add(Question(self.next_id(), "auth.logout"), self._settings.request_timeout)
+        request = self.pending.add(RequestSpec(self.next_id(), "auth.logout"), self._settings.request_timeout)
         self._outbox.flush(None)
         self._enter(Open(authenticated=False))
         try:
@@ -119,14 +122,14 @@ class Life:
             if session is self._session:
                 self._leave(Closed(), logged_out())
 
-    def ask(self, question: Question, timeout: float | None) -> Request:
+    def ask(self, spec: RequestSpec, timeout: float | None) -> Request:
         if isinstance(self.state, Stopped):
             raise again(self.state.error)
         if self._is_closed:
             raise was_closed()
-        if question.kind.startswith("auth."):
-            raise CountersignError("bad_request", f"{question.kind} is the protocol's own", temporary=False)
-        request = self.pending.add(question, self._settings.request_timeout if timeout is None else timeout)
+        if spec.kind.startswith("auth."):
+            raise CountersignError("bad_request", f"{spec.kind} is the protocol's own", temporary=False)
+        request = self.pending.add(spec, self._settings.request_timeout if timeout is None else timeout)
         request.future.add_done_callback(self._look_after)
         if isinstance(self.state, Closed):
             self.connect()
@@ -134,19 +137,26 @@ class Life:
         return request
 
     def _look_after(self, future: asyncio.Future[Any]) -> None:
-        """It may be that there is nobody any more, and the network has not noticed."""
+        """The server may be gone without the network having noticed."""
         error = None if future.cancelled() else future.exception()
-        if isinstance(error, CountersignError) and error.code == "timeout" and self._session is not None:
-            self._session.awake(network_changed=False)
+        if isinstance(error, CountersignError) and error.code == "timeout":
+            self._doubt(network_changed=False)
+
+    def _doubt(self, *, network_changed: bool) -> None:
+        """The connection may be dead, and its token old."""
+        if self._heartbeat is not None:
+            self._heartbeat.doubt()
+        if self._session is not None:
+            self._session.awake(network_changed)
 
     def give_up(self, request: Request) -> None:
         was_sent = not request.unsent
-        if self.pending.get(request.question.id) is not request:
+        if self.pending.get(request.spec.id) is not request:
             return
         request.future.cancel()
         self.pending.settle(request)
         if was_sent:
-            self._outbox.say(protocol.write_cancel(request.question.id))
+            self._outbox.say(protocol.write_cancel(request.spec.id))
 
     def _open(self) -> None:
         self._attempt += 1
@@ -173,7 +183,7 @@ class Life:
         self._tell("error", error)
 
     def _on_another(self) -> None:
-        """Nothing that was asked in one name goes on in another, and nobody takes over what another has left held."""
+        """Nothing that was asked in one name goes on in another, and no identity takes over what another has left held."""
         self._inheritance = None
         why = "the token provider gave another identity's token while this was waiting"
         self.pending.fail(CountersignError("identity_mismatch", why, temporary=False))
@@ -183,6 +193,7 @@ class Life:
     def on_open(self) -> None:
         assert self._connection is not None
         self._outbox.begin(self._connection)
+        self._heartbeat = Heartbeat(self._settings.heartbeat, self)
         self._session = Session(self._settings, self._tokens, self._inheritance, self)
         self._session.show()
         if self._settings.push_ack:
@@ -193,6 +204,10 @@ class Life:
     def on_room(self) -> None:
         self._flush()
 
+    def on_received(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.received()
+
     def on_message(self, message: protocol.Message) -> None:
         session = self._session
         if session is None:
@@ -200,7 +215,7 @@ class Life:
         auth = message.get("auth")
         if auth is not None and session.granted(auth):
             self._on_granted(auth)
-        # Whoever listens may have closed it.
+        # A listener may have closed it.
         if session is not self._session:
             return
         if session.takes(message):
@@ -236,8 +251,13 @@ class Life:
         session = self._session
         is_logged_out = session is not None and session.is_logged_out
         proven_since = None if session is None else session.proven_since
+        heartbeat = self._heartbeat
+        # One that fell silent has proved nothing since: its server may be too slow for a pong, and is to be asked less often.
+        until = asyncio.get_running_loop().time()
+        if heartbeat is not None and heartbeat.has_failed:
+            until = heartbeat.received_at
         self._part(end.code)
-        if proven_since is not None and asyncio.get_running_loop().time() - proven_since >= _STEADY_S:
+        if proven_since is not None and until - proven_since >= _STEADY_S:
             self._comeback.reset()
         if end.code == protocol.CLOSE_TOO_BIG:
             self.pending.refuse_largest_sent()
@@ -250,7 +270,14 @@ class Life:
             self.pending.mark_unsent(self._remembers, error)
             self._retry(f"{end.code} {end.reason}".rstrip(), _least_wait(end), None if end.cause is None else error)
 
-    # What its session needs.
+    # What its heartbeat needs, and its session.
+
+    def ping(self) -> None:
+        if self._connection is not None:
+            self._connection.ping()
+
+    def is_asking(self) -> bool:
+        return self.pending.is_asking() or (self._session is not None and self._session.is_showing)
 
     def send(self, text: str) -> bool:
         return self._outbox.say(text)
@@ -277,11 +304,11 @@ class Life:
         error = refused_by_server(message.get("error"))
         request = self.pending.get(message.get("id"))
         if request is None:
-            # That of a request which nobody waits for any more concerns nobody.
+            # That of a request which is over is ignored.
             if message.get("id") is None:
                 self._tell("error", error)
         elif error.code in _WANT_TOKEN and request.awaits == 0 and not session.is_logged_out:
-            # Once for each request: whoever is refused with a fresh token will not do better with the next.
+            # Once for each request: a request that is refused with a fresh token is refused with the next, too.
             self.pending.mark_refused(request)
             self._flush()
         elif error.code == "busy" and request.lost and self._may_repeat(request):
@@ -291,7 +318,7 @@ class Life:
             self.pending.settle(request, error=error)
 
     def _may_repeat(self, request: Request) -> bool:
-        said = request.question.idempotent
+        said = request.spec.idempotent
         return self._remembers if said is None else said
 
     def _on_required(self, message: protocol.Message) -> None:
@@ -320,10 +347,12 @@ class Life:
         if self._session is not None:
             self._inheritance = self._session.key
             self._session.end()
+        if self._heartbeat is not None:
+            self._heartbeat.end()
         if self._acknowledgements is not None:
             self._acknowledgements.end()
         self._outbox.end(was_too_fast=code == protocol.CLOSE_RATE_LIMITED)
-        self._connection = self._session = self._acknowledgements = None
+        self._connection = self._session = self._heartbeat = self._acknowledgements = None
 
     def _retry(self, because: str, at_least: float, cause: CountersignError | None) -> None:
         retry_in = self._comeback.later(at_least)

@@ -132,7 +132,7 @@ class Comeback:
             self._at(at)
 
     def now(self) -> None:
-        """Somebody wants it now."""
+        """It is wanted now."""
         self.cancel()
         self._open()
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import _protocol as protocol
-from ._limits import Limits
-from ._options import check_positive
-from .errors import CountersignError, again
+from .. import _protocol as protocol
+from .._options import check_positive
+from ..errors import CountersignError, again
+from .limits import Limits
 
 _LOST_S: Final = 5.0
 """How long the answer to what was lost with its connection may take: the next connection is there by then, or none is."""
@@ -21,7 +21,7 @@ _TOKEN_MEMBER_BYTES: Final = len(',"token":""')
 
 
 @dataclass
-class Question:
+class RequestSpec:
     """What is asked, before it is known whether it can be."""
 
     id: str
@@ -30,7 +30,7 @@ class Question:
     idempotent: bool | None = None
     """Whether it may be sent again although it may have been handled; the server says whether, if its caller does not."""
     is_unanswered: bool = False
-    """It is over when it is sent, since nobody wants an answer."""
+    """It is over when it is sent, since no answer is wanted."""
     on_reply: Callable[[Any], bool] | None = None
     """Is told of each answer, where several may come, and tells whether that was the last."""
 
@@ -39,7 +39,7 @@ class Question:
 class Request:
     """One request."""
 
-    question: Question
+    spec: RequestSpec
     payload: str | None
     """JSON, written once: what is sent again under the same `id` must be the same."""
     bytes: int
@@ -55,7 +55,7 @@ class Request:
     awaits: int = 0
     """It is not sent before there is a token of this number."""
     lost: bool = False
-    """Whether it was sent on a connection that was lost: it may be handled already, or just now."""
+    """Whether it was sent on a connection that was lost: it may have been handled, or be in progress."""
     has_begun: bool = False
     """Whether the first of several answers has come: it is not sent again, or that would come again."""
     unsent: bool = field(default=True)
@@ -73,6 +73,10 @@ class Pending:
     def __len__(self) -> int:
         return len(self._requests)
 
+    def is_asking(self) -> bool:
+        """Whether one was sent that is not answered yet."""
+        return any(not request.unsent for request in self._requests.values())
+
     def get(self, message_id: object) -> Request | None:
         return self._requests.get(message_id) if isinstance(message_id, str) else None
 
@@ -80,33 +84,33 @@ class Pending:
         """Those that were not sent on the present connection, oldest first. They may change meanwhile."""
         return [request for request in self._requests.values() if request.unsent]
 
-    def add(self, question: Question, timeout: float) -> Request:
+    def add(self, spec: RequestSpec, timeout: float) -> Request:
         """Enters a request, whose future ends with its answer, its error, or its time. Raises what it is refused with."""
         loop = asyncio.get_running_loop()
         check_positive("timeout", timeout)
         # The protocol's own are not put off by an application, and what has more than a day has no deadline.
-        is_told = timeout <= protocol.MAX_TIMEOUT_S and not question.kind.startswith("auth.")
+        is_told = timeout <= protocol.MAX_TIMEOUT_S and not spec.kind.startswith("auth.")
         deadline = loop.time() + timeout if is_told else None
-        payload = _written(question)
-        text = protocol.write(question.kind, message_id=question.id, timeout_ms=left_ms(deadline), payload=payload)
+        payload = _written(spec)
+        text = protocol.write(spec.kind, message_id=spec.id, timeout_ms=left_ms(deadline), payload=payload)
         size = len(text.encode())
-        self._check(question.id, size)
-        request = Request(question, payload, size, deadline, timeout, loop.create_future())
-        # Whoever waits is told all the same.
+        self._check(spec.id, size)
+        request = Request(spec, payload, size, deadline, timeout, loop.create_future())
+        # Code that waits gets the error all the same.
         request.future.add_done_callback(lambda future: None if future.cancelled() else future.exception())
-        self._requests[question.id] = request
+        self._requests[spec.id] = request
         self._set_timer(request)
         return request
 
     def answer(self, request: Request, payload: Any) -> None:
         """An answer has come."""
-        if request.question.on_reply is None:
+        if request.spec.on_reply is None:
             self.settle(request, payload)
             return
         request.has_begun = True
         _unpostpone(request)
         self._set_timer(request)
-        if request.question.on_reply(payload):
+        if request.spec.on_reply(payload):
             self.settle(request, None)
 
     def settle(self, request: Request, payload: Any = None, error: CountersignError | None = None) -> None:
@@ -115,7 +119,7 @@ class Pending:
             request.timer.cancel()
         _unpostpone(request)
         request.unsent = False
-        self._requests.pop(request.question.id, None)
+        self._requests.pop(request.spec.id, None)
         if request.future.done():
             return
         if error is not None:
@@ -127,7 +131,7 @@ class Pending:
         """It was sent on the present connection, with the token of that number."""
         request.sent_with = token
         request.unsent = False
-        if request.question.is_unanswered:
+        if request.spec.is_unanswered:
             self.settle(request)
 
     def mark_refused(self, request: Request) -> None:
@@ -156,7 +160,7 @@ class Pending:
         loop = asyncio.get_running_loop()
         for request in self._requests.values():
             was_sent = request.lost or not request.unsent
-            said = request.question.idempotent
+            said = request.spec.idempotent
             may_repeat = not request.has_begun and (remembers if said is None else said)
             _unpostpone(request)
             request.unsent = may_repeat or not was_sent
@@ -180,7 +184,7 @@ class Pending:
         return True
 
     def fail(self, error: CountersignError) -> None:
-        """Nobody will answer any more."""
+        """No answer will come any more."""
         for request in list(self._requests.values()):
             self.settle(request, error=again(error))
 
@@ -221,12 +225,12 @@ def _unpostpone(request: Request) -> None:
         request.postponed = None
 
 
-def _written(question: Question) -> str | None:
+def _written(spec: RequestSpec) -> str | None:
     try:
-        protocol.write_json([question.kind, question.id])
-        return None if question.payload is protocol.ABSENT else protocol.write_json(question.payload)
+        protocol.write_json([spec.kind, spec.id])
+        return None if spec.payload is protocol.ABSENT else protocol.write_json(spec.payload)
     except (TypeError, ValueError) as error:
-        raise _refused("bad_request", f"this {question.kind!r} cannot be written as JSON: {error}", error) from error
+        raise _refused("bad_request", f"this {spec.kind!r} cannot be written as JSON: {error}", error) from error
 
 
 def _too_large(size: int, most: str) -> CountersignError:

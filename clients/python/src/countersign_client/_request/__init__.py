@@ -1,0 +1,1 @@
+"""What is asked and acknowledged: what waits for its reply, and how fast it is sent."""
