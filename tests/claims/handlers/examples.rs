@@ -19,11 +19,11 @@ fn example(path: &str) -> PathBuf {
 }
 
 /// Told past the test's own output, which no one sees of one that passes.
-fn skipped(why: &str) {
+pub(super) fn skipped(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
 
-fn succeeds(command: &mut Command) -> bool {
+pub(super) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
