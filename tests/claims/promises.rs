@@ -6,13 +6,13 @@
 //! | P2 | the handler sees the identity of that message's token, or of the connection's live authentication | here; `authentication::strategies` |
 //! | P3 | authentication state follows the order in which the terminator received the messages | `sockets::order`; `authentication::strategies` (`…is_decided_behind_it`) |
 //! | P4 | nothing is written later than 250 ms after `exp` and leeway, or 1 s after a revocation, but under `ignore` | `sockets::edge`; `authentication::revocation`; measured by `examples/lateness.rs` |
-//! | P5 | each answer reaches the connection that asked, or the one that showed its `resume` key, once, and no other of the same identity | here; `sockets::answers_home`; `faults::kills`, `hostile::injection` |
+//! | P5 | each answer reaches the connection that asked, or the one that showed its `resume` key, once, and no other of the same identity | here; `sockets::answers_home`; `faults::kills`, `faults::cluster`, `hostile::injection` |
 //! | P6 | what was held is released to the same identity only; messages and answers on the same connection or by its key | here; `pushes::holds`, `sockets::order` |
 //! | P7 | a push reaches each live connection of its identity, or, within `hold-ttl`, the identity's next one | `pushes::delivery`; `authentication::policies` |
 //! | P8 | the JWT is never in the store, a log, a trace, a metric, or a dead letter | `hostile::secrecy`; `interfaces::traces` |
 //! | P9 | starting, stopping or killing workers, in any number, loses nothing and duplicates no answer | `faults::kills`; `pushes::holds` (`…outlives_every_worker`) |
 //! | P10 | a failing store or key server refuses with `auth_unavailable`: it neither lets in nor logs out | here; `faults::store` |
-//! | P11 | messages of one connection are handled and answered in the order in which they were received; pushes of one publisher channel arrive in theirs | `sockets::in_order`; `pushes::delivery` (`…arrive_in_order…`) |
+//! | P11 | messages of one connection are handled and answered in the order in which they were received; pushes of one publisher channel arrive in theirs | `sockets::in_order`; `faults::kills`, `faults::drain`, `faults::upgrade`; `pushes::delivery` (`…arrive_in_order…`) |
 //! | P12 | what was revoked never acts, whatever it was accepted by, and however long it waited | `authentication::revocation`; `authentication::authority`; `handlers::revoked_meanwhile`; `faults::vanished` |
 //! | P13 | no one's slow handler, full mailbox or silence costs another their login, renewal, messages or pushes; nothing is dropped without anyone being told | `handlers::slow_is_alone`; `pushes::no_gap` |
 //!

@@ -15,6 +15,7 @@ use std::{env, path::PathBuf, sync::Arc, time::Duration};
 use tests::drill::Plan;
 use tests::history::Judgement;
 use tests::nodes::cluster::Link;
+use tests::nodes::redis_cluster::StoreCluster;
 use tests::nodes::watchdog::Folder;
 use tests::{Cluster, Drill, History, Span, Stack, Store, eventually};
 use tokio::time::sleep;
@@ -40,6 +41,8 @@ struct Scene {
     replica: Store,
     /// From workers to the store.
     store_door: Link,
+    /// What workers have instead, in the drill about it.
+    store_cluster: Option<StoreCluster>,
     stack: Stack,
     drill: Drill,
     _folder: Folder,
@@ -52,6 +55,12 @@ impl Scene {
         let replica = Store::start().await;
         replica.follow(&store).await;
         let store_door = Link::to(store.port()).await;
+        let store_cluster = match name == STORE_CLUSTER {
+            true => Some(StoreCluster::start().await),
+            false => None,
+        };
+        let door = format!("redis://127.0.0.1:{}", store_door.port());
+        let store_url = store_cluster.as_ref().map_or(door, |cluster| cluster.url().to_owned());
         let urls = cluster.urls_from(0);
         let stack = Stack::builder()
             .broker(cluster.node(0))
@@ -60,7 +69,7 @@ impl Scene {
             .terminators(2)
             .poisoned_workers(3)
             .setting("messages-per-second", "off")
-            .setting("store-url", &format!("redis://127.0.0.1:{}", store_door.port()))
+            .setting("store-url", &store_url)
             .start()
             .await;
         cluster.settle().await;
@@ -76,6 +85,7 @@ impl Scene {
             store,
             replica,
             store_door,
+            store_cluster,
             stack,
             drill,
             _folder: folder,
@@ -119,8 +129,11 @@ async fn a_frozen_leader_is_left_for_another_node_and_costs_no_promise() {
     assert!(u128::from(judgement.gap_ms) <= GAP_MOST.as_millis(), "{judgement}");
 }
 
+/// The drill in which the store is a cluster.
+const STORE_CLUSTER: &str = "redis-cluster-nodes-in-turn";
+
 /// What can be done, by name.
-const ALL: [&str; 14] = [
+const ALL: [&str; 15] = [
     "none",
     "killed",
     "frozen-20s",
@@ -135,6 +148,7 @@ const ALL: [&str; 14] = [
     "redis-frozen-10s",
     "redis-failed-over",
     "redis-emptied",
+    STORE_CLUSTER,
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,13 +163,17 @@ async fn drills_one_after_the_other() {
         wanted.split(',').collect()
     };
     let mut rows = vec![Judgement::HEAD.to_owned()];
+    let mut judgements = Vec::new();
     for name in wanted {
         let mut scene = Scene::set(name).await;
         scene.drill.fault(name);
         harm(&mut scene, name).await;
-        rows.push(scene.finish(name).await.row(name));
+        let judgement = scene.finish(name).await;
+        rows.push(judgement.row(name));
+        judgements.push(judgement);
     }
     println!("{}", rows.join("\n"));
+    judgements.iter().for_each(Judgement::assert_sound);
 }
 
 async fn harm(scene: &mut Scene, name: &str) {
@@ -164,6 +182,7 @@ async fn harm(scene: &mut Scene, name: &str) {
         store,
         replica,
         store_door,
+        store_cluster,
         stack,
         drill,
         ..
@@ -234,6 +253,16 @@ async fn harm(scene: &mut Scene, name: &str) {
             sleep(10.s()).await;
         }
         "redis-emptied" => store.flush().await,
+        STORE_CLUSTER => {
+            let nodes = store_cluster.as_ref().expect("it was started for this");
+            for node in 0..3 {
+                nodes.node(node).kill();
+                sleep(5.s()).await;
+                nodes.node(node).restart().await;
+                nodes.is_whole().await;
+                sleep(5.s()).await;
+            }
+        }
         other => panic!("there is no drill {other}; there are {ALL:?}"),
     }
 }

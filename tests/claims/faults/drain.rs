@@ -97,6 +97,7 @@ async fn a_terminator_that_drains_under_load_closes_every_socket_in_good_order()
         let tally = load.finish().await;
         assert_eq!(tally.broken.get(&1012), Some(&50), "{:?}", tally.broken);
         assert!(tally.refused.is_empty() && tally.answered_twice.is_empty() && tally.strayed.is_empty());
+        tally.judgement.assert_sound();
         assert_eq!(stack.terminator(0).wait_exit(EXIT_LIMIT).await.code(), Some(0));
         at_rest(&stack).await;
         // What it had forwarded was answered before it went.

@@ -3,8 +3,10 @@
 use std::{env, time::Duration};
 
 use lapin::BasicProperties;
+use tests::drill::Plan;
 use tests::peers::load::Running;
-use tests::{Client, Load, Program, Span, Stack, eventually, token_for};
+use tests::servers::upstream::{Asked, Said};
+use tests::{Client, Drill, Event, History, Load, Program, Span, Stack, Upstream, eventually, token_for};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// For a whole load on a slow and busy machine.
@@ -17,7 +19,7 @@ const P9_MESSAGES_DEFAULT: usize = 150;
 
 /// Each second the longest-lived worker is killed, and another one started: `most` of them, if the load lasts. Tells how
 /// many were.
-async fn kill_workers(stack: &mut Stack, load: &Running, most: usize) -> usize {
+pub(crate) async fn kill_workers(stack: &mut Stack, load: &Running, most: usize) -> usize {
     let mut second = interval(1.s());
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     second.tick().await;
@@ -102,11 +104,62 @@ async fn a_killed_terminator_takes_its_clients_along_and_nobody_else() {
     let others = Load::on(&stack.terminators()[1..], &token).messages(400).start(LIMIT);
     doomed.until_answered(200).await;
     stack.terminator(0).kill();
-    assert_eq!(doomed.finish().await.broken.values().sum::<usize>(), 8);
+    let doomed = doomed.finish().await;
+    assert_eq!(doomed.broken.values().sum::<usize>(), 8);
+    doomed.judgement.assert_sound();
     others.finish().await.assert_each_replied_once();
     let mut newcomer = Client::connect(&stack.terminators()[1]).await;
     assert_eq!(newcomer.request("echo", Some(&token), 1.into()).await["payload"], 1);
     at_rest(&stack).await;
+}
+
+/// Half of the clients show the key of the connection that they have lost, and half do not: as the judge of histories says, each
+/// answer is heard where it was asked, or by who has the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_go_home_while_clients_come_back_and_workers_and_terminators_are_killed() {
+    let history = History::in_memory();
+    // So slow that clients leave before they are answered.
+    let noted = history.clone();
+    let upstream = Upstream::start(move |asked: &Asked| {
+        let payload = &asked.body["payload"];
+        let of_payload = |member: &str| payload[member].as_str().unwrap_or_default().to_owned();
+        noted.note(Event::Handled {
+            connection: of_payload("of"),
+            id: of_payload("id"),
+        });
+        Said::Late(300.ms(), 200, payload.to_string())
+    })
+    .await;
+    let settings = Stack::builder().terminators(2).workers(3);
+    let settings = settings.setting("handler", &upstream.handler());
+    let mut stack = settings.setting("messages-per-second", "off").start().await;
+    let plan = Plan {
+        restless: 10,
+        ..Plan::default()
+    };
+    let url = stack.broker().url();
+    let drill = Drill::start(&plan, &stack, &[url], history);
+    eventually(60.s(), "clients are served", async || drill.answers() > 100).await;
+    for round in 0..6 {
+        if round % 3 == 0 {
+            let terminator = round / 3;
+            drill.targets().set_but(&stack, terminator);
+            stack.terminator(terminator).kill();
+            stack.start_terminators(1).await;
+            drill.targets().set(&stack);
+        }
+        stack.worker(round).kill();
+        stack.start_workers(1).await;
+        let answers = drill.answers();
+        eventually(60.s(), "clients are served again", async || {
+            drill.answers() > answers + 100
+        })
+        .await;
+    }
+    let judgement = drill.finish().await;
+    println!("{judgement}");
+    judgement.assert_sound();
+    assert!(judgement.answered_elsewhere > 0, "no one heard what was asked before");
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ async fn replace_terminator(stack: &mut Stack, folder: &Path) {
     let tally = load.finish().await;
     assert_eq!(tally.broken, BTreeMap::from([(1012, CONNECTIONS)]), "{tally:?}");
     assert!(tally.refused.is_empty() && tally.answered_twice.is_empty() && tally.strayed.is_empty());
+    tally.judgement.assert_sound();
     assert_eq!(stack.terminator(old).wait_exit(SOON).await.code(), Some(0));
 }
 

@@ -17,7 +17,7 @@ fn example(path: &str) -> PathBuf {
         .join(path)
 }
 
-fn succeeds(command: &mut Command) -> bool {
+pub(super) fn succeeds(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 

@@ -1,14 +1,22 @@
 //! What a client sends once more has its effect once: the application knows it by one key, and the client whether it reached it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::nodes::process::Process;
+use tests::nodes::watchdog::Folder;
 use tests::servers::app::text;
 use tests::servers::upstream::{Asked, Said};
-use tests::{App, Client, Span, Stack, Upstream, eventually, token_for};
+use tests::{App, Client, Span, Stack, Upstream, eventually, skip, token_for};
 use tokio::task::JoinSet;
+
+use super::examples::succeeds;
 
 /// How many payments are made, or as many as `COUNTERSIGN_TEST_PAYMENTS` says: a multiple of the payers.
 const PAYMENTS: usize = 120;
@@ -166,21 +174,61 @@ async fn until_paid(terminator: SocketAddr, payer: &str, number: usize) {
     }
 }
 
-/// As the application's own ledger says, which knows a payment by its key.
-#[tokio::test(flavor = "multi_thread")]
-async fn each_payment_is_made_once_whatever_is_lost_times_out_or_dies_meanwhile() {
-    let wanted = std::env::var("COUNTERSIGN_TEST_PAYMENTS").ok();
-    let payments = wanted.map_or(PAYMENTS, |wanted| wanted.parse().expect("a number"));
+/// An application that leaves one in nine unanswered, and fails at another. Those are not in a row.
+async fn unreliable_bank() -> Upstream {
     let turn = AtomicUsize::new(0);
-    let upstream = Upstream::start(move |_| match turn.fetch_add(1, Ordering::SeqCst) % 9 {
+    Upstream::start(move |_| match turn.fetch_add(1, Ordering::SeqCst) % 9 {
         3 => Said::Nothing,
         6 => Said::status(500, ""),
         _ => Said::Late(5.ms(), 200, "1".to_owned()),
     })
-    .await;
-    // Those that are left unanswered are not in a row.
+    .await
+}
+
+/// How many payments are to be made.
+fn payments() -> usize {
+    let wanted = std::env::var("COUNTERSIGN_TEST_PAYMENTS").ok();
+    let payments = wanted.map_or(PAYMENTS, |wanted| wanted.parse().expect("a number"));
+    payments / PAYERS * PAYERS
+}
+
+async fn unreliable_stack(bank: &Upstream) -> Stack {
     let settings = [KEPT, ("handler-timeout", "500ms"), ("messages-per-second", "off")];
-    let mut stack = before(&upstream, 2, &settings).await;
+    before(bank, 2, &settings).await
+}
+
+/// Kills both workers in the midst of it, one after the other.
+async fn kill_workers(stack: &mut Stack, bank: &Upstream) {
+    for killed in 0..2 {
+        eventually(60.s(), "some are made", async || {
+            let asked = bank.asked().len();
+            if asked >= 20 * (killed + 1) { Ok(()) } else { Err(asked) }
+        })
+        .await;
+        stack.worker(killed).kill();
+        stack.start_workers(1).await;
+    }
+}
+
+/// As the application's own ledger says, which knows a payment by its key.
+fn each_is_made_once(bank: &Upstream, payments: usize) {
+    let mut ledger: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for asked in bank.asked() {
+        let number = asked.body["payload"].as_u64().expect("a number");
+        let key = asked.header("idempotency-key").expect("a key").to_owned();
+        ledger.entry(number).or_default().insert(key);
+    }
+    assert_eq!(ledger.len(), payments);
+    let twice: Vec<_> = ledger.iter().filter(|(_, keys)| keys.len() > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    let all: BTreeSet<_> = ledger.values().flatten().collect();
+    assert_eq!(all.len(), ledger.len(), "no two have the same key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_payment_is_made_once_whatever_is_lost_times_out_or_dies_meanwhile() {
+    let (bank, payments) = (unreliable_bank().await, payments());
+    let mut stack = unreliable_stack(&bank).await;
     let terminator = stack.terminators()[0].address();
     let mut paying = JoinSet::new();
     for payer in 0..PAYERS {
@@ -191,27 +239,51 @@ async fn each_payment_is_made_once_whatever_is_lost_times_out_or_dies_meanwhile(
             }
         });
     }
-    for killed in 0..2 {
-        eventually(60.s(), "some are made", async || {
-            let asked = upstream.asked().len();
-            if asked >= 20 * (killed + 1) { Ok(()) } else { Err(asked) }
-        })
-        .await;
-        stack.worker(killed).kill();
-        stack.start_workers(1).await;
-    }
+    kill_workers(&mut stack, &bank).await;
     while let Some(paid) = paying.join_next().await {
         paid.expect("all of them are");
     }
-    let mut ledger: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
-    for asked in upstream.asked() {
-        let number = asked.body["payload"].as_u64().expect("a number");
-        let key = asked.header("idempotency-key").expect("a key").to_owned();
-        ledger.entry(number).or_default().insert(key);
-    }
-    assert_eq!(ledger.len(), payments / PAYERS * PAYERS);
-    let twice: Vec<_> = ledger.iter().filter(|(_, keys)| keys.len() > 1).collect();
-    assert!(twice.is_empty(), "{twice:?}");
-    let all: BTreeSet<_> = ledger.values().flatten().collect();
-    assert_eq!(all.len(), ledger.len(), "no two have the same key");
+    each_is_made_once(&bank, payments);
+}
+
+/// Where the client library is built, with the packages that its tests need.
+fn library() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/javascript");
+    let library = folder.join("dist/index.js").canonicalize().ok()?;
+    (folder.join("node_modules/ws").exists() && succeeds(Command::new("node").arg("--version"))).then_some(library)
+}
+
+/// The same with the client library, which sends by itself what was lost with its socket, and its server says when it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_payment_of_the_client_library_is_made_once_though_its_sockets_are_lost_and_workers_die() {
+    let Some(library) = library() else {
+        skip("payments of the client library", "the client library is not built");
+        return;
+    };
+    let (bank, payments) = (unreliable_bank().await, payments());
+    let mut stack = unreliable_stack(&bank).await;
+    let address = stack.terminators()[0].address();
+    let tokens = (0..PAYERS).map(|payer| token_for(&format!("user-{payer}")).expiring_in(3_600.s()).mint());
+    let folder = Folder::new("payments");
+    let said = folder.join("output");
+    let output = File::create(&said).expect("a file");
+    let mut paying = Process::spawn(
+        Command::new("node")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("claims/handlers/payments.mjs"))
+            .arg(library)
+            .args([format!("ws://{address}"), payments.to_string()])
+            .args(tokens)
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output),
+    );
+    kill_workers(&mut stack, &bank).await;
+    let status = eventually(Duration::from_secs(60 + payments as u64), "all are paid", async || {
+        paying.exit_status().ok_or_else(|| bank.asked().len())
+    })
+    .await;
+    let said = fs::read_to_string(said).expect("its output");
+    assert!(status.success(), "{said}");
+    println!("{said}");
+    assert!(!said.contains(" 0 sockets lost"), "{said}");
+    each_is_made_once(&bank, payments);
 }

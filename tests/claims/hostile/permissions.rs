@@ -49,6 +49,15 @@ pub(crate) struct Outside {
     pub mover: String,
 }
 
+/// The name, and password, of another user at a stack's broker, who may inject as the page has it, and do nothing else.
+pub(crate) async fn injector_of(stack: &Stack) -> String {
+    let name = format!("injector-{}-{:08x}", stack.namespace(), rand::random::<u32>());
+    let permissions = documented().remove("injector").expect("an injector");
+    let permissions = permissions.map(|regex| regex.replace("countersign", stack.namespace()));
+    stack.broker().add_users(&[(name.clone(), permissions)]).await;
+    name
+}
+
 /// Publishes under `key`, for a subject or no one, and returns what comes back by direct reply-to.
 async fn replied(stack: &Stack, url: &str, key: &str, body: Value, subject: Option<&str>) -> Value {
     let queue = Queue::connect(url, stack.namespace()).await;

@@ -1,4 +1,5 @@
-//! What an injector may write stops no one else: injecting needs no trust (`docs/permissions.md`).
+//! What an injector may write stops no one else: injecting needs no trust. Each is one with exactly the permissions of
+//! `docs/permissions.md`.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tests::{
     Broker, Client, Program, Push, Queue, RawProperties, RawPublisher, Span, Stack, Upstream, eventually, token_for,
 };
 
+use super::permissions::injector_of;
 use crate::authentication::expiry::{SOON, fresh};
 
 /// How many of each kind come: more than all workers together could fall over, one after the other.
@@ -39,6 +41,12 @@ const UNREADABLE: &str = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3ODkAAAAA
 
 async fn stack() -> Stack {
     Stack::builder().poisoned_workers(2).start().await
+}
+
+/// An injector with the permissions of `docs/permissions.md`, and no more.
+async fn injector(stack: &Stack) -> Queue {
+    let url = stack.broker().url_of(&injector_of(stack).await);
+    Queue::connect(&url, stack.namespace()).await
 }
 
 /// Someone honest is answered, now and again, while the queue is worked off.
@@ -85,7 +93,7 @@ async fn inject_many(queue: &Queue, body: &Value, properties: &BasicProperties) 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_to_that_the_broker_rejects_is_its_sender_s_loss_alone() {
     let stack = stack().await;
-    let queue = stack.queue().await;
+    let queue = injector(&stack).await;
     let mut alice = stack.client().await;
     let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1});
     let before: Vec<_> = stack.workers().iter().map(losses).collect();
@@ -94,7 +102,7 @@ async fn a_reply_to_that_the_broker_rejects_is_its_sender_s_loss_alone() {
         format!("amq.rabbitmq.reply-to.{process}.3H0xhtuWmxl7TSZ9wz0ZvA==")
     });
     let plain = ["amq.rabbitmq.reply-to.AAAA.BBBB", UNREADABLE].map(str::to_owned);
-    let mut replies = queue.reply_queue().await;
+    let mut replies = queue.direct_replies().await;
     for reply_to in plain.into_iter().chain(terms) {
         let properties = BasicProperties::default().with_reply_to(reply_to.as_str().into());
         inject_many(&queue, &body, &properties).await;
@@ -127,9 +135,9 @@ fn terms() -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn replies_to_processes_of_no_node_keep_no_one_waiting_who_has_named_a_queue() {
     let stack = stack().await;
-    let queue = stack.queue().await;
+    let (queue, own) = (injector(&stack).await, stack.queue().await);
     let body = json!({"type": "echo", "token": fresh("mallory"), "payload": 1});
-    let mut replies = queue.reply_queue().await;
+    let mut replies = own.reply_queue().await;
     for number in 0..MANY {
         let node = format!("reply@{number:08}");
         let old = [&[131, 103, 100, 0, 14][..], node.as_bytes(), &[0; 9]].concat();
@@ -146,7 +154,7 @@ async fn replies_to_processes_of_no_node_keep_no_one_waiting_who_has_named_a_que
                 .await;
         }
         let asked = json!({"type": "echo", "token": fresh("bob"), "payload": number}).to_string();
-        queue.publish("message", asked, replies.properties()).await;
+        own.publish("message", asked, replies.properties()).await;
         assert_eq!(replies.next(SOON).await.json()["payload"], number);
     }
     worked_off(&stack).await;
@@ -165,7 +173,7 @@ async fn replies_to_processes_of_no_node_keep_no_one_waiting_who_has_named_a_que
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_of_any_size_and_bytes_are_their_sender_s_loss_alone() {
     let mut stack = stack().await;
-    let queue = stack.queue().await;
+    let (queue, administrator) = (injector(&stack).await, stack.queue().await);
     // What a worker had that died is moved by another, with what it says of itself.
     let moment = std::time::SystemTime::now() + 20.s();
     let moment = moment
@@ -180,7 +188,7 @@ async fn headers_of_any_size_and_bytes_are_their_sender_s_loss_alone() {
         inject_many(&queue, &json!({"no": "message"}), &headers(text(value.clone()))).await;
     }
     let taken = format!("{}.injected", stack.namespace());
-    eventually(SOON, "they are taken", async || queue.count(&taken).await == 0).await;
+    eventually(SOON, "they are taken", async || administrator.count(&taken).await == 0).await;
     stack.worker(0).kill();
     stack.worker(1).kill();
     stack.start_workers(2).await;
@@ -189,7 +197,7 @@ async fn headers_of_any_size_and_bytes_are_their_sender_s_loss_alone() {
     eventually(60.s(), "all is worked off", async || {
         let mut left = 0;
         for name in WORKED_OFF {
-            left += queue.count(&format!("{}.{name}", stack.namespace())).await;
+            left += administrator.count(&format!("{}.{name}", stack.namespace())).await;
         }
         if left == 0 { Ok(()) } else { Err(left) }
     })
@@ -227,7 +235,7 @@ async fn claims_that_outgrow_a_frame_are_refused_to_whoever_has_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pushes_and_revocations_that_cannot_be_answered_stop_nobody() {
     let stack = stack().await;
-    let queue = stack.queue().await;
+    let queue = injector(&stack).await;
     let (mut alice, mut backend) = (stack.client().await, stack.producer().await);
     alice.authenticate(&fresh("alice")).await;
     for key in ["push", "revoke"] {
@@ -257,7 +265,7 @@ async fn pushes_and_revocations_that_cannot_be_answered_stop_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_expires_is_told_to_nobody_it_names() {
     let mut stack = Stack::builder().workers(0).start().await;
-    let queue = stack.queue().await;
+    let (queue, administrator) = (injector(&stack).await, stack.queue().await);
     let mut alice = stack.client().await;
     alice.ping(SOON).await;
     let returns = format!("{}.return.", stack.namespace());
@@ -286,14 +294,14 @@ async fn a_message_that_expires_is_told_to_nobody_it_names() {
         .with_headers(forged);
     queue.publish("message", "{}", properties).await;
     let failed = format!("{}.injected.failed", stack.namespace());
-    eventually(SOON, "it has expired", async || queue.count(&failed).await == 1).await;
+    eventually(SOON, "it has expired", async || administrator.count(&failed).await == 1).await;
     let asked = alice.ask("echo", Some(&fresh("alice")), json!(1)).await;
     stack.start_workers(1).await;
     let answer = alice.answer_to(&asked, SOON).await;
     assert_eq!(answer["payload"], 1, "it is the real one: {answer}");
     alice.expect_nothing_shown().await;
     assert_eq!(
-        queue.dead_letter(SOON).await.header("queue"),
+        administrator.dead_letter(SOON).await.header("queue"),
         Some(AMQPValue::LongString(format!("{}.injected", stack.namespace()).into()))
     );
 }
@@ -301,7 +309,7 @@ async fn a_message_that_expires_is_told_to_nobody_it_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_goes_only_where_the_asker_may_read() {
     let stack = Stack::builder().setting("reply-queues", r"^reports-").start().await;
-    let queue = stack.queue().await;
+    let (injector, queue) = (injector(&stack).await, stack.queue().await);
     let own = format!("reports-{}", stack.namespace());
     let foreign = [
         format!("somebody-else-{}", stack.namespace()),
@@ -320,7 +328,7 @@ async fn an_answer_goes_only_where_the_asker_may_read() {
             ("revoke", "{}"),
         ] {
             let properties = BasicProperties::default().with_reply_to(name.as_str().into());
-            queue.publish(key, text, properties).await;
+            injector.publish(key, text, properties).await;
         }
     }
     eventually(SOON, "what may be answered is", async || queue.count(&own).await == 4).await;
@@ -403,7 +411,9 @@ async fn large_is_refused(client: &mut Client, [large, small]: [String; 2]) {
 /// An injector that writes by hand, and reads its direct replies.
 async fn by_hand(stack: &Stack) -> RawPublisher {
     let port = stack.broker().amqp_port();
-    RawPublisher::connect(port, "guest").await.expect("it logs in")
+    RawPublisher::connect(port, &injector_of(stack).await)
+        .await
+        .expect("it logs in")
 }
 
 /// What a library of AMQP would not write, by name.
@@ -493,8 +503,8 @@ async fn what_comes_again_and_has_outgrown_a_frame_meanwhile_harms_none_of_its_n
     const INNOCENT: usize = 40;
     let mut stack = Stack::builder().poisoned_workers(1).start().await;
     let mut mallory = by_hand(&stack).await;
-    let queue = stack.queue().await;
-    let mut replies = queue.reply_queue().await;
+    let (queue, administrator) = (injector(&stack).await, stack.queue().await);
+    let mut replies = queue.direct_replies().await;
     let large = RawProperties::default().headers(&entry(b"x", b'S', &long(&[b'a'; 131_000])));
     // The one who had them all dies with them, and what the broker adds is too much.
     stack.worker(0).freeze().await;
@@ -510,7 +520,7 @@ async fn what_comes_again_and_has_outgrown_a_frame_meanwhile_harms_none_of_its_n
         queue.publish("message", body, replies.properties()).await;
     }
     let taken = format!("{}.injected", stack.namespace());
-    eventually(SOON, "they are taken", async || queue.count(&taken).await == 0).await;
+    eventually(SOON, "they are taken", async || administrator.count(&taken).await == 0).await;
     stack.worker(0).kill();
     stack.replace_ended_workers();
     stack.worker(0).ready().await;
@@ -526,11 +536,8 @@ async fn what_comes_again_and_has_outgrown_a_frame_meanwhile_harms_none_of_its_n
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_reply_queue_of_one_s_own_keeps_nobody_else_waiting() {
     const MANY: usize = 200;
-    let stack = Stack::builder()
-        .setting("reply-queues", r"^full-,^amq\.gen-")
-        .start()
-        .await;
-    let queue = stack.queue().await;
+    let stack = Stack::builder().setting("reply-queues", r"^full-").start().await;
+    let (injector, queue) = (injector(&stack).await, stack.queue().await);
     let full = format!("full-{}", stack.namespace());
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
@@ -558,12 +565,12 @@ async fn a_full_reply_queue_of_one_s_own_keeps_nobody_else_waiting() {
     for key in ["message", "push", "revoke"] {
         for _ in 0..MANY {
             let properties = BasicProperties::default().with_reply_to(full.as_str().into());
-            queue.publish(key, &body, properties).await;
+            injector.publish(key, &body, properties).await;
         }
     }
-    let mut other = queue.reply_queue().await;
+    let mut other = injector.direct_replies().await;
     let asked = tokio::time::Instant::now();
-    queue.publish("message", &body, other.properties()).await;
+    injector.publish("message", &body, other.properties()).await;
     assert_eq!(other.next(SOON).await.json()["payload"], 1);
     assert!(asked.elapsed() < 10.s(), "another injector waits {:?}", asked.elapsed());
     worked_off(&stack).await;
@@ -584,7 +591,7 @@ async fn injected_poison_and_injected_slowness_keep_no_client_waiting() {
         .setting("max-deliveries", "2")
         .start()
         .await;
-    let queue = stack.queue().await;
+    let (queue, administrator) = (injector(&stack).await, stack.queue().await);
     let token = fresh("mallory");
     // As many as would take every place, many times over; and some that expire, as many as would fill a queue of the failed.
     for _ in 0..100 {
@@ -605,7 +612,7 @@ async fn injected_poison_and_injected_slowness_keep_no_client_waiting() {
     stack.replace_ended_workers();
     stack.worker(0).ready().await;
     assert_eq!(
-        queue.count(&retry).await,
+        administrator.count(&retry).await,
         0,
         "what is injected is not tried again among clients' messages"
     );

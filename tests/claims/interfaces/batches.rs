@@ -378,6 +378,7 @@ async fn workers_share_what_comes_together() {
         .await;
     let load = Load::on(stack.terminators(), &token_for("alice").mint())
         .kind("slow")
+        .unordered()
         .connections(50)
         .messages(16)
         .in_flight(16);

@@ -23,7 +23,7 @@ use crate::{
 /// How long is waited, when nothing more is sent, for what is not answered yet.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How much of everything.
+/// How much of everything. Every other client shows, when it comes back, the key of the connection that it has lost.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// How many clients there are, each an identity of its own.
@@ -98,6 +98,7 @@ impl Drill {
                 history: history.clone(),
                 period,
                 life: (number < plan.restless).then_some(3.s()),
+                resumes: number % 2 == 0,
                 ending: ending.clone(),
             };
             tasks.spawn(seat.run());

@@ -9,7 +9,7 @@ mod judge;
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -39,6 +39,16 @@ pub enum Event {
         connection: String,
         /// Who it is, whatever its tokens say.
         subject: String,
+        /// Whether its terminator keeps messages in their order (`order = connection`).
+        #[serde(default = "in_order")]
+        ordered: bool,
+    },
+    /// A client shows a key, to hear what an earlier connection is still owed. This is written before it is sent.
+    Resumed {
+        /// On which connection.
+        connection: String,
+        /// Which connection's key it is.
+        of: String,
     },
     /// A client handed a message over to its socket.
     Sent {
@@ -48,6 +58,13 @@ pub enum Event {
         id: String,
         /// Until when its token lives, in milliseconds since the epoch; none if it carries none.
         until_ms: Option<u64>,
+    },
+    /// An application was given a message.
+    Handled {
+        /// Of which connection.
+        connection: String,
+        /// The message's `id`.
+        id: String,
     },
     /// A client heard something.
     Heard {
@@ -99,18 +116,28 @@ pub enum Event {
     },
 }
 
+/// It is the terminators' default.
+const fn in_order() -> bool {
+    true
+}
+
 /// Where everyone writes. Clones write the same history.
 #[derive(Debug, Clone)]
 pub struct History(Arc<Mutex<Inner>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
-    file: File,
-    path: PathBuf,
+    file: Option<File>,
     lines: Vec<Line>,
 }
 
 impl History {
+    /// A new one, for which there is no file.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self(Arc::default())
+    }
+
     /// A new one, in that file.
     ///
     /// # Panics
@@ -119,8 +146,7 @@ impl History {
     pub fn in_file(path: &Path) -> Self {
         let file = File::create(path).expect("a file for the history");
         Self(Arc::new(Mutex::new(Inner {
-            file,
-            path: path.to_owned(),
+            file: Some(file),
             lines: Vec::new(),
         })))
     }
@@ -135,10 +161,9 @@ impl History {
         let mut text = serde_json::to_string(&line).expect("an event is JSON");
         text.push('\n');
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner
-            .file
-            .write_all(text.as_bytes())
-            .expect("the history can be written");
+        if let Some(file) = &mut inner.file {
+            file.write_all(text.as_bytes()).expect("the history can be written");
+        }
         inner.lines.push(line);
     }
 
@@ -146,12 +171,6 @@ impl History {
     #[must_use]
     pub fn lines(&self) -> Vec<Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
-    }
-
-    /// Where it is written.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).path.clone()
     }
 }
 

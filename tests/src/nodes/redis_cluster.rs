@@ -1,4 +1,4 @@
-//! A Redis cluster of three nodes, which clients reach by TLS alone, as the nodes do each other.
+//! A Redis cluster of three nodes. By TLS, clients reach it by that alone, as the nodes do each other.
 
 use super::port::free_port;
 use super::redis::{Member, Store};
@@ -15,6 +15,15 @@ pub struct StoreCluster {
 const SLOTS: [[&str; 2]; 3] = [["0", "5460"], ["5461", "10922"], ["10923", "16383"]];
 
 impl StoreCluster {
+    /// Starts the nodes, and returns when they are one.
+    pub async fn start() -> Self {
+        let (nodes, port) = Self::of(None).await;
+        Self {
+            nodes,
+            url: format!("redis-cluster://127.0.0.1:{port}"),
+        }
+    }
+
     /// Starts the nodes, each with the server's certificate of the CA `a`, and returns when they are one. They ask for a
     /// certificate of that CA.
     pub async fn start_by_tls() -> Self {
@@ -26,19 +35,29 @@ impl StoreCluster {
             ("ca-cert", "a-ca.pem"),
         ];
         let files = files.map(|(option, name)| [format!("--tls-{option}-file"), pki::file(name).display().to_string()]);
+        let (nodes, port) = Self::of(Some(files.concat())).await;
+        Self {
+            nodes,
+            url: format!("rediss-cluster://localhost:{port}"),
+        }
+    }
+
+    /// The nodes, and the port at which clients reach the first.
+    async fn of(tls: Option<Vec<String>>) -> (Vec<Store>, u16) {
         let mut nodes: Vec<Store> = Vec::new();
         let mut first = None;
         for slots in SLOTS {
             let mut member = Member::new();
-            let port = free_port();
-            member.tls = Some((port, files.concat()));
-            let (port, between_nodes) = (port.to_string(), member.between_nodes.to_string());
+            let between_nodes = member.between_nodes.to_string();
+            member.tls = tls.clone().map(|files| (free_port(), files));
+            let by_tls = member.tls.as_ref().map(|(port, _)| *port);
             let node = Store::start_as(Some(member)).await;
+            let port = by_tls.unwrap_or_else(|| node.port());
             node.command(&[&["CLUSTER", "ADDSLOTSRANGE"], &slots[..]].concat())
                 .await;
             match nodes.first() {
                 Some(one) => {
-                    one.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &between_nodes])
+                    one.command(&["CLUSTER", "MEET", "127.0.0.1", &port.to_string(), &between_nodes])
                         .await
                 }
                 None => first = Some(port),
@@ -48,8 +67,20 @@ impl StoreCluster {
         for node in &nodes {
             node.until_clustered(SLOTS.len()).await;
         }
-        let url = format!("rediss-cluster://localhost:{}", first.expect("there is one"));
-        Self { nodes, url }
+        (nodes, first.expect("there is one"))
+    }
+
+    /// One of them, to do it harm. Killed and restarted it is empty, and has its slots as before.
+    #[must_use]
+    pub fn node(&self, number: usize) -> &Store {
+        &self.nodes[number]
+    }
+
+    /// Waits until all of them know each other and have all slots.
+    pub async fn is_whole(&self) {
+        for node in &self.nodes {
+            node.until_clustered(SLOTS.len()).await;
+        }
     }
 
     /// Where one of them is; it knows the others.

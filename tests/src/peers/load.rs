@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::client::{Client, Received};
+use crate::history::{Event, History, Judgement, judge};
 use crate::nodes::program::Program;
 use crate::wait::{Span, eventually};
 
@@ -30,6 +32,8 @@ pub struct Load {
     per_second: Option<u32>,
     token: String,
     kind: String,
+    ordered: bool,
+    history: History,
 }
 
 impl Load {
@@ -50,6 +54,8 @@ impl Load {
             per_second: None,
             token: token.to_owned(),
             kind: "echo".to_owned(),
+            ordered: true,
+            history: History::in_memory(),
         }
     }
 
@@ -89,12 +95,27 @@ impl Load {
         self
     }
 
+    /// Has all that is sent and heard written down there, where others write, too.
+    #[must_use]
+    pub fn noted_in(mut self, history: &History) -> Self {
+        self.history = history.clone();
+        self
+    }
+
+    /// On terminators with `order = none`.
+    #[must_use]
+    pub fn unordered(mut self) -> Self {
+        self.ordered = false;
+        self
+    }
+
     /// Starts. `limit` is for the whole: what is unanswered then is counted as such.
     #[must_use]
     pub fn start(self, limit: Duration) -> Running {
         let deadline = Instant::now() + limit;
         let answered = Arc::new(AtomicUsize::new(0));
         let enough = Arc::new(AtomicBool::new(false));
+        let history = self.history.clone();
         let mut connections = JoinSet::new();
         for number in 0..self.connections {
             let share = Share {
@@ -110,6 +131,7 @@ impl Load {
             connections,
             answered,
             enough,
+            history,
             limit,
         }
     }
@@ -126,6 +148,7 @@ pub struct Running {
     connections: JoinSet<Tally>,
     answered: Arc<AtomicUsize>,
     enough: Arc<AtomicBool>,
+    history: History,
     limit: Duration,
 }
 
@@ -159,11 +182,10 @@ impl Running {
 
     /// Waits for the end and counts.
     pub async fn finish(self) -> Tally {
-        self.connections
-            .join_all()
-            .await
-            .into_iter()
-            .fold(Tally::default(), Tally::and)
+        let tallies = self.connections.join_all().await;
+        let tally = tallies.into_iter().fold(Tally::default(), Tally::and);
+        let judgement = judge(&self.history.lines());
+        Tally { judgement, ..tally }
     }
 }
 
@@ -184,6 +206,8 @@ pub struct Tally {
     pub strayed: BTreeSet<String>,
     /// Connections that ended before their work did, by close code; 0 for a break without one.
     pub broken: BTreeMap<u16, usize>,
+    /// What the judge of histories says of all of it: whose answers they are, their order, and the rest.
+    pub judgement: Judgement,
 }
 
 impl Tally {
@@ -196,13 +220,15 @@ impl Tally {
         assert_eq!(self.replied, self.sent, "some were refused: {self:?}");
     }
 
-    /// Asserts that each message got exactly one answer, be it `reply` or `error`.
+    /// Asserts that each message got exactly one answer, be it `reply` or `error`, and that no promise is broken: replies are
+    /// in the order of the messages.
     ///
     /// # Panics
     /// If not: with the whole tally.
     pub fn assert_each_answered_once(&self) {
         let once = self.unanswered.is_empty() && self.answered_twice.is_empty() && self.strayed.is_empty();
         assert!(once && self.sent > 0, "not each message was answered once: {self:?}");
+        self.judgement.assert_sound();
     }
 
     fn and(mut self, other: Self) -> Self {
@@ -235,18 +261,30 @@ struct Share {
 impl Share {
     async fn run(self) -> Tally {
         let mut tally = Tally::default();
+        let connection = format!("c{}", self.number);
+        let token = Claims::of(&self.load.token);
         let mut asked = BTreeSet::new();
         let target = self.load.targets[self.number % self.load.targets.len()];
         let mut client = Client::to_address(target)
             .open()
             .await
             .expect("the terminator accepts the connection");
+        self.load.history.note(Event::Opened {
+            connection: connection.clone(),
+            subject: token.subject,
+            ordered: self.load.ordered,
+        });
         let mut answered_first = None;
         loop {
             while self.has_more(&tally) && self.is_due(&tally, answered_first) {
-                let id = format!("c{}-{}", self.number, tally.sent);
-                let message =
-                    json!({"id": id, "type": self.load.kind, "token": self.load.token, "payload": {"of": id}});
+                let id = format!("{connection}-{}", tally.sent);
+                let payload = json!({"of": connection, "id": id});
+                let message = json!({"id": id, "type": self.load.kind, "token": self.load.token, "payload": payload});
+                self.load.history.note(Event::Sent {
+                    connection: connection.clone(),
+                    id: id.clone(),
+                    until_ms: token.until_ms,
+                });
                 tally.sent += 1;
                 asked.insert(id.clone());
                 tally.unanswered.insert(id);
@@ -263,12 +301,18 @@ impl Share {
             match client.next(until.saturating_duration_since(now).max(1.ms())).await {
                 Some(Received::Json(message)) => {
                     self.note(&mut tally, &asked, &message);
+                    self.load.history.note(Event::Heard {
+                        connection: connection.clone(),
+                        message,
+                    });
                     if tally.unanswered.is_empty() {
                         answered_first.get_or_insert_with(Instant::now);
                     }
                 }
                 Some(Received::Closed(reason)) => {
-                    *tally.broken.entry(reason.map_or(0, |(code, _)| code)).or_default() += 1;
+                    let code = reason.map_or(0, |(code, _)| code);
+                    *tally.broken.entry(code).or_default() += 1;
+                    self.load.history.note(Event::Closed { connection, code });
                     return tally;
                 }
                 None if goes_on => {}
@@ -314,6 +358,28 @@ impl Share {
                 Some(code) => *tally.refused.entry(code.to_owned()).or_default() += 1,
                 None => tally.replied += 1,
             }
+        }
+    }
+}
+
+/// What a history needs of a token; of what is none, nothing.
+struct Claims {
+    subject: String,
+    until_ms: Option<u64>,
+}
+
+impl Claims {
+    fn of(token: &str) -> Self {
+        let payload = token
+            .split('.')
+            .nth(1)
+            .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+        let claims: Value = payload
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default();
+        Self {
+            subject: claims["sub"].as_str().unwrap_or_default().to_owned(),
+            until_ms: claims["exp"].as_u64().map(|seconds| seconds * 1_000),
         }
     }
 }

@@ -189,6 +189,25 @@ impl Queue {
         }
     }
 
+    /// Direct replies to what is published here: for those who may declare no queue.
+    ///
+    /// # Panics
+    /// If the broker refuses.
+    pub async fn direct_replies(&self) -> ReplyQueue {
+        const DIRECT: &str = "amq.rabbitmq.reply-to";
+        let consume = BasicConsumeOptions {
+            no_ack: true,
+            ..BasicConsumeOptions::default()
+        };
+        let consumer = self
+            .channel
+            .basic_consume(DIRECT.into(), "".into(), consume, FieldTable::default());
+        ReplyQueue {
+            name: DIRECT.to_owned(),
+            consumer: consumer.await.expect("a consumer"),
+        }
+    }
+
     /// Injects a client message and returns the answer: publishes it under `message` with a reply queue of its own.
     pub async fn request(&self, body: &Value) -> Message {
         let mut replies = self.reply_queue().await;

@@ -5,14 +5,18 @@
 //! | P1, P9 | a message of a connection that stayed open has no answer; a final refusal of a message that had a good token |
 //! | P2, P3 | a handler saw another subject than the connection's |
 //! | P4 | something on behalf of an identity was heard after its last token had ended, or 1 s after its revocation |
-//! | P5 | an answer twice, an answer that no one asked for, an answer with someone else's content |
+//! | P5 | an answer twice, an answer that no one asked for, an answer with someone else's content, an answer that another connection hears without the key of the one that asked |
 //! | P6 | a push that is someone else's |
 //! | P7 | a push that a connection which was open all along did not hear, and of which its producer was not told; or twice |
 //! | P8 | a token in anything that was heard |
 //! | P10 | a connection with a good token that was closed for its authentication |
+//! | P11 | replies to a connection, or the first handling of its messages, in another order than that in which it sent them; pushes of one channel in another order than that in which they were confirmed |
 //!
-//! Messages that say whose they are: a payload of `{"of": CONNECTION}` comes back as it went; an answer with a `subject`
-//! names who the handler saw; the payload of a push is `{"for": SUBJECT}`. What is in none of these forms is only counted.
+//! Messages that say whose they are: a payload of `{"of": CONNECTION, "id": ID}` comes back as it went; an answer with a
+//! `subject` names who the handler saw; the payload of a push is `{"for": SUBJECT}`. What is in none of these forms is only
+//! counted. Refusals have no order: they may be told at once.
+
+mod order;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,6 +25,7 @@ use std::{
 
 use serde_json::Value;
 
+use self::order::Place;
 use super::{Event, Line};
 
 /// Whatever is sent this shortly before the end of a history may be answered after it.
@@ -58,7 +63,7 @@ pub struct Judgement {
     pub unanswered_closed: usize,
     /// Messages without an answer whose connection stayed open.
     pub lost: usize,
-    /// Answers whose connection was gone, and that the next one of its identity heard.
+    /// Answers that were heard by a connection that had shown the key of the one that asked.
     pub answered_elsewhere: usize,
     /// Answers that came again.
     pub twice: usize,
@@ -95,12 +100,45 @@ struct Connection<'h> {
     subject: &'h str,
     opened_ms: u64,
     closed_ms: Option<u64>,
+    /// Whether its messages have an order.
+    ordered: bool,
+    /// Which connection's key it has shown.
+    shown: Option<&'h str>,
+    /// All that it sent, by when in its order.
+    places: HashMap<&'h str, usize>,
+    /// The last one of which a reply was heard, and the last one that was handled for the first time.
+    replied: Place<'h>,
+    handled: Place<'h>,
+    handled_once: BTreeSet<&'h str>,
     /// What is unanswered, and since when.
     open: BTreeMap<&'h str, u64>,
     answered: BTreeSet<&'h str>,
     /// Until when its tokens live; none if it never sent one.
     until_ms: Option<u64>,
     pushes: BTreeSet<&'h str>,
+    /// The same, as they came.
+    pushes_in_order: Vec<&'h str>,
+}
+
+impl<'h> Connection<'h> {
+    fn new(subject: &'h str, ordered: bool, opened_ms: u64) -> Self {
+        Self {
+            subject,
+            opened_ms,
+            closed_ms: None,
+            ordered,
+            shown: None,
+            places: HashMap::new(),
+            replied: Place::default(),
+            handled: Place::default(),
+            handled_once: BTreeSet::new(),
+            open: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            until_ms: None,
+            pushes: BTreeSet::new(),
+            pushes_in_order: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -109,6 +147,8 @@ struct PushedTo<'h> {
     at_ms: u64,
     told: Option<&'h Value>,
     deaf: bool,
+    /// Of its producer's channels which one it was, and which one on it.
+    place: (usize, usize),
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +158,8 @@ struct Reading<'h> {
     pushes: BTreeMap<&'h str, PushedTo<'h>>,
     /// What was told of a push before its confirm was noted.
     told_early: HashMap<&'h str, &'h Value>,
+    /// How many channels the producer has lost.
+    channel: usize,
     revoked: HashMap<&'h str, u64>,
     replies_ms: Vec<u64>,
     fault_ms: Option<u64>,
@@ -139,17 +181,18 @@ impl<'h> Reading<'h> {
     fn read(&mut self, line: &'h Line) {
         let at_ms = line.at_ms;
         match &line.event {
-            Event::Opened { connection, subject } => {
-                let opened = Connection {
-                    subject,
-                    opened_ms: at_ms,
-                    closed_ms: None,
-                    open: BTreeMap::new(),
-                    answered: BTreeSet::new(),
-                    until_ms: None,
-                    pushes: BTreeSet::new(),
-                };
+            Event::Opened {
+                connection,
+                subject,
+                ordered,
+            } => {
+                let opened = Connection::new(subject, *ordered, at_ms);
                 self.connections.insert(connection, opened);
+            }
+            Event::Resumed { connection, of } => {
+                if let Some(one) = self.connections.get_mut(connection.as_str()) {
+                    one.shown = Some(of);
+                }
             }
             Event::Sent {
                 connection,
@@ -157,11 +200,13 @@ impl<'h> Reading<'h> {
                 until_ms,
             } => {
                 if let Some(one) = self.connections.get_mut(connection.as_str()) {
+                    one.places.insert(id, one.places.len());
                     one.open.insert(id, at_ms);
                     one.until_ms = one.until_ms.max(*until_ms);
                     self.judgement.sent += 1;
                 }
             }
+            Event::Handled { connection, id } => self.handled(connection, id),
             Event::Heard { connection, message } => self.heard(at_ms, connection, message),
             Event::Closed { connection, code } => {
                 *self.judgement.closed.entry(*code).or_default() += 1;
@@ -184,6 +229,7 @@ impl<'h> Reading<'h> {
                     at_ms,
                     told,
                     deaf: false,
+                    place: (self.channel, self.pushes.len()),
                 };
                 self.pushes.insert(id, pushed);
             }
@@ -192,6 +238,7 @@ impl<'h> Reading<'h> {
                 None => _ = self.told_early.insert(id, outcome),
             },
             Event::Deaf { ids } => {
+                self.channel += 1;
                 for id in ids {
                     if let Some(push) = self.pushes.get_mut(id.as_str()) {
                         push.deaf = true;
@@ -241,67 +288,46 @@ impl<'h> Reading<'h> {
                 format!("{connection} of {subject} hears a push of another: {message}"),
             );
         }
-        let fresh = self
-            .connections
-            .get_mut(connection)
-            .is_none_or(|one| one.pushes.insert(id));
-        if !fresh {
+        let Some(one) = self.connections.get_mut(connection) else {
+            return;
+        };
+        if one.pushes.insert(id) {
+            one.pushes_in_order.push(id);
+        } else {
             self.judgement.pushes_twice += 1;
             self.breaks("P7", format!("{connection} hears the push {id} twice"));
         }
     }
 
     fn heard_answer(&mut self, at_ms: u64, connection: &'h str, subject: &str, kind: &str, message: &'h Value) {
-        let (Some(id), Some(one)) = (message["id"].as_str(), self.connections.get_mut(connection)) else {
+        let Some(id) = message["id"].as_str() else { return };
+        let payload = &message["payload"];
+        let entitled = self.entitled(connection);
+        let Some(asker) = self.asker(&entitled, id, payload["of"].as_str()) else {
+            return self.heard_unasked(connection, &entitled, id, message);
+        };
+        if asker != connection {
+            self.judgement.answered_elsewhere += 1;
+        }
+        let Some(one) = self.connections.get_mut(asker) else {
             return;
         };
+        one.open.remove(id);
+        one.answered.insert(id);
         let good = one.until_ms.is_some_and(|until| at_ms < until) && !self.revoked.contains_key(subject);
-        let (asked, answered) = (one.open.remove(id).is_some(), one.answered.contains(id));
-        if asked {
-            one.answered.insert(id);
-        } else if answered {
-            self.judgement.twice += 1;
-            return self.breaks("P5", format!("{connection} hears a second answer to {id}: {message}"));
-        } else if let Some(asker) = self.asker(connection, subject, id) {
-            // Who asked is gone, and what was answered waited for its identity.
-            self.judgement.answered_elsewhere += 1;
-            if message["payload"]["of"].as_str().is_some_and(|of| of != asker) {
-                self.breaks(
-                    "P5",
-                    format!("{connection} hears, for {asker}, what was told to another: {message}"),
-                );
-            }
-            return self.replies_ms.push(at_ms);
-        } else {
-            return self.breaks(
-                "P5",
-                format!("{connection} hears an answer to {id}, to which none is owed: {message}"),
-            );
-        }
         if kind == "error" {
-            let code = message["error"]["code"].as_str().unwrap_or_default().to_owned();
-            let temporary = message["error"]["temporary"] == true;
-            let counts = if temporary {
-                &mut self.judgement.refused
-            } else {
-                &mut self.judgement.refused_for_good
-            };
-            *counts.entry(code.clone()).or_default() += 1;
-            if good && !temporary {
-                self.breaks(
-                    "P1",
-                    format!("{connection} has a good token, and {id} is refused for good: {code}"),
-                );
-            }
-            return;
+            return self.refused(asker, good, id, &message["error"]);
+        }
+        if kind == "reply" {
+            self.replied(asker, id);
         }
         self.judgement.replied += 1;
         self.replies_ms.push(at_ms);
-        let payload = &message["payload"];
-        if payload["of"].as_str().is_some_and(|of| of != connection) {
+        let of_another = |member: &str, own: &str| payload[member].as_str().is_some_and(|value| value != own);
+        if of_another("of", asker) || of_another("id", id) {
             self.breaks("P5", format!("{connection} hears what was told to another: {message}"));
         }
-        if payload["subject"].as_str().is_some_and(|seen| seen != subject) {
+        if of_another("subject", subject) {
             self.breaks(
                 "P2",
                 format!("a message of {subject} was handled as another's: {message}"),
@@ -309,16 +335,59 @@ impl<'h> Reading<'h> {
         }
     }
 
-    /// The connection of that subject, gone by now, that has asked `id` and heard nothing. It has, then.
-    fn asker(&mut self, heard_by: &str, subject: &str, id: &'h str) -> Option<&'h str> {
-        let gone =
-            |name: &str, one: &Connection<'_>| name != heard_by && one.subject == subject && one.closed_ms.is_some();
-        let mut askers = self.connections.iter_mut().filter(|(name, one)| gone(name, one));
-        askers.find_map(|(name, one)| {
-            one.open.remove(id)?;
-            one.answered.insert(id);
-            Some(*name)
-        })
+    /// Whose answers a connection may hear: its own, and those of the one whose key it has shown, and so on. Keys open
+    /// nothing of another subject.
+    fn entitled(&self, connection: &'h str) -> Vec<&'h str> {
+        let mut entitled = vec![connection];
+        let subject = self.connections.get(connection).map(|one| one.subject);
+        while let Some(before) = entitled.last().and_then(|last| self.connections.get(last)?.shown) {
+            let same = self.connections.get(before).map(|one| one.subject) == subject;
+            if !same || entitled.contains(&before) {
+                break;
+            }
+            entitled.push(before);
+        }
+        entitled
+    }
+
+    /// Which of those has asked `id` and heard nothing. Two may have: then it is the one that the answer names.
+    fn asker(&self, entitled: &[&'h str], id: &str, named: Option<&str>) -> Option<&'h str> {
+        let owed = |name: &&str| self.connections.get(name).is_some_and(|one| one.open.contains_key(id));
+        let mut askers = entitled.iter().copied().filter(owed);
+        let first = askers.next()?;
+        let is_named = |name: &&str| Some(*name) == named;
+        Some([first].into_iter().chain(askers).find(is_named).unwrap_or(first))
+    }
+
+    fn heard_unasked(&mut self, connection: &str, entitled: &[&str], id: &str, message: &Value) {
+        let again = |name: &&str| self.connections.get(name).is_some_and(|one| one.answered.contains(id));
+        if entitled.iter().any(again) {
+            self.judgement.twice += 1;
+            return self.breaks("P5", format!("{connection} hears a second answer to {id}: {message}"));
+        }
+        let askers = self.connections.iter().filter(|(_, one)| one.places.contains_key(id));
+        let how = match askers.map(|(name, _)| *name).min() {
+            Some(asker) => format!("{connection} hears, without its key, what {asker} has asked: {message}"),
+            None => format!("{connection} hears an answer to {id}, to which none is owed: {message}"),
+        };
+        self.breaks("P5", how);
+    }
+
+    fn refused(&mut self, connection: &str, good: bool, id: &str, error: &Value) {
+        let code = error["code"].as_str().unwrap_or_default().to_owned();
+        let temporary = error["temporary"] == true;
+        let counts = if temporary {
+            &mut self.judgement.refused
+        } else {
+            &mut self.judgement.refused_for_good
+        };
+        *counts.entry(code.clone()).or_default() += 1;
+        if good && !temporary {
+            self.breaks(
+                "P1",
+                format!("{connection} has a good token, and {id} is refused for good: {code}"),
+            );
+        }
     }
 
     fn conclude(mut self, lines: &[Line]) -> Judgement {
@@ -339,6 +408,7 @@ impl<'h> Reading<'h> {
         self.judgement.lost = lost.len();
         lost.into_iter().for_each(|how| self.breaks("P1", how));
         self.conclude_pushes(last);
+        self.pushes_in_order();
         self.gaps(first);
         self.judgement
     }
@@ -439,7 +509,7 @@ impl fmt::Display for Judgement {
         writeln!(f, "{}\n{}", Self::HEAD, self.row("this"))?;
         writeln!(
             f,
-            "{} replied, {} to the next connection of an identity; closed by code: {:?}; pushes: {:?}; served again {:?} ms after the fault",
+            "{} replied, {} to a connection with the key of the one that asked; closed by code: {:?}; pushes: {:?}; served again {:?} ms after the fault",
             self.replied, self.answered_elsewhere, self.closed, self.push_outcomes, self.back_after_ms
         )?;
         for Broken { promise, how } in &self.broken {
@@ -450,125 +520,4 @@ impl fmt::Display for Judgement {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn at(at_ms: u64, event: Value) -> Line {
-        let mut line = event;
-        line["at_ms"] = at_ms.into();
-        serde_json::from_value(line).unwrap()
-    }
-
-    fn opened() -> Line {
-        at(0, json!({"event": "opened", "connection": "a1", "subject": "a"}))
-    }
-
-    fn sent(at_ms: u64, id: &str) -> Line {
-        at(
-            at_ms,
-            json!({"event": "sent", "connection": "a1", "id": id, "until_ms": 300_000}),
-        )
-    }
-
-    fn heard(at_ms: u64, message: Value) -> Line {
-        at(at_ms, json!({"event": "heard", "connection": "a1", "message": message}))
-    }
-
-    fn promises(lines: &[Line]) -> Vec<&'static str> {
-        let end = lines.last().map_or(0, |line| line.at_ms) + 60_000;
-        let over = at(end, json!({"event": "healed", "name": "nothing"}));
-        let lines: Vec<_> = lines.iter().cloned().chain([over]).collect();
-        judge(&lines).broken.into_iter().map(|broken| broken.promise).collect()
-    }
-
-    #[test]
-    fn a_history_in_which_all_is_answered_breaks_nothing() {
-        let reply = json!({"type": "reply", "id": "1", "payload": {"of": "a1"}});
-        let lines = [opened(), sent(1, "1"), heard(2, reply), sent(3, "2")];
-        let busy = heard(
-            5,
-            json!({"type": "error", "id": "2", "error": {"code": "busy", "temporary": true}}),
-        );
-        let lines = [&lines[..], &[busy]].concat();
-        assert_eq!(promises(&lines), [""; 0]);
-        let judgement = judge(&lines);
-        assert_eq!((judgement.sent, judgement.replied), (2, 1));
-        assert_eq!(judgement.refused, BTreeMap::from([("busy".to_owned(), 1)]));
-    }
-
-    #[test]
-    fn each_promise_is_seen_to_be_broken() {
-        let reply = |payload: Value| heard(2, json!({"type": "reply", "id": "1", "payload": payload}));
-        let push = |whose: &str| heard(9, json!({"type": "push", "id": "p", "payload": {"for": whose}}));
-        let pushed = |subject: &str| at(8_000, json!({"event": "pushed", "id": "p", "subject": subject}));
-        let refused = json!({"type": "error", "id": "1", "error": {"code": "hold_overflow", "temporary": false}});
-        let closed = |code: u16| at(3, json!({"event": "closed", "connection": "a1", "code": code}));
-        let revoked = at(3, json!({"event": "revoked", "subject": "a"}));
-        let late = |id: &str| heard(400_000, json!({"type": "reply", "id": id}));
-        let other = |subject: &str| at(4, json!({"event": "opened", "connection": "x1", "subject": subject}));
-        let at_other = |id: &str| {
-            let message = json!({"type": "reply", "id": id, "payload": {"of": "a1"}});
-            at(5, json!({"event": "heard", "connection": "x1", "message": message}))
-        };
-        let after = |id: &str| heard(9_000, json!({"type": "reply", "id": id}));
-        for (promise, lines) in [
-            ("P1", vec![opened(), sent(1, "1")]),
-            ("P1", vec![opened(), sent(1, "1"), heard(2, refused)]),
-            ("P2", vec![opened(), sent(1, "1"), reply(json!({"subject": "b"}))]),
-            ("P4", vec![opened(), sent(1, "1"), late("1")]),
-            ("P4", vec![opened(), sent(1, "1"), revoked, after("1")]),
-            ("P5", vec![opened(), sent(1, "1"), reply(json!(1)), reply(json!(1))]),
-            ("P5", vec![opened(), reply(json!(1))]),
-            (
-                "P5",
-                vec![
-                    opened(),
-                    sent(1, "1"),
-                    closed(0),
-                    other("a"),
-                    at_other("1"),
-                    at_other("1"),
-                ],
-            ),
-            ("P5", vec![opened(), sent(1, "1"), closed(0), other("b"), at_other("1")]),
-            ("P5", vec![opened(), sent(1, "1"), reply(json!({"of": "b1"}))]),
-            ("P6", vec![opened(), push("b")]),
-            ("P7", vec![opened(), push("a"), push("a")]),
-            ("P7", vec![opened(), pushed("a")]),
-            ("P8", vec![opened(), sent(1, "1"), reply(json!("eyJhbGciOi"))]),
-            ("P10", vec![opened(), sent(1, "1"), reply(json!(1)), closed(4401)]),
-        ] {
-            assert_eq!(promises(&lines), [promise], "{lines:?}");
-        }
-    }
-
-    #[test]
-    fn a_push_that_its_producer_was_told_of_is_not_lost() {
-        for (told, lost) in [("refused", 0), ("no_recipient", 0), ("delivered", 1)] {
-            let lines = [
-                opened(),
-                at(8_000, json!({"event": "pushed", "id": "p", "subject": "a"})),
-                at(8_001, json!({"event": "told", "id": "p", "outcome": {"outcome": told}})),
-                at(90_000, json!({"event": "healed", "name": "nothing"})),
-            ];
-            assert_eq!(judge(&lines).pushes_lost, lost, "{told}");
-        }
-    }
-
-    #[test]
-    fn the_longest_gap_is_between_two_replies_and_counted_from_the_harm_too() {
-        let reply = |at_ms, id: &str| heard(at_ms, json!({"type": "reply", "id": id}));
-        let fault = at(1_500, json!({"event": "fault", "name": "killed"}));
-        let lines = [
-            opened(),
-            sent(1, "1"),
-            reply(1_000, "1"),
-            fault,
-            sent(2_000, "2"),
-            reply(9_000, "2"),
-        ];
-        let judgement = judge(&lines);
-        assert_eq!((judgement.gap_ms, judgement.back_after_ms), (8_000, Some(7_500)));
-    }
-}
+mod tests;
