@@ -14,7 +14,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// At least 32 bytes, as HS256 wants them (RFC 7518 §3.2).
-pub(crate) const SECRET: &[u8] = b"for development only: everybody knows this secret of countersign";
+pub(crate) const SECRET: &[u8] = b"for-development-only-everybody-knows-this-secret-of-countersign";
 
 /// The `iss` of development tokens.
 pub(crate) const ISSUER: &str = "countersign-dev";

@@ -20,4 +20,4 @@ pub use file::{FileFault, MOST_BYTES, read, shown, why_unreadable};
 pub use line::line_in;
 pub use register::{Entry, Register, Row};
 pub use tls::{ClientTls, ClientTlsFiles, certified};
-pub use watch::{Credential, CredentialError, Credentials, Keeping, Made, Place, Source};
+pub use watch::{Credential, CredentialError, Credentials, Keeping, MOST_UNSTEADY, Made, Place, Source};

@@ -72,16 +72,20 @@ pub struct Entry {
 impl Entry {
     /// What is there now is in force.
     pub fn loaded(&self, kind: &str, since: Timestamp, until: Option<Timestamp>) {
+        let mut ended = false;
         self.change(|row| {
             kind.clone_into(&mut row.kind);
             row.since = Some(since.as_secs());
+            ended = row.until.is_some();
             row.until = until.map(Timestamp::as_secs);
             row.refused = None;
         });
         // Seconds since 1970 are exact in a float for as long as there are certificates.
         gauge!("countersign_key_loaded_timestamp_seconds", &self.labels).set(since.as_secs() as f64);
-        if let Some(until) = until {
-            gauge!("countersign_certificate_not_after_timestamp_seconds", &self.labels).set(until.as_secs() as f64);
+        // The end of a certificate that is no longer there must not be waited for: what has no end is good for ever.
+        if until.is_some() || ended {
+            let until = until.map_or(f64::INFINITY, |until| until.as_secs() as f64);
+            gauge!("countersign_certificate_not_after_timestamp_seconds", &self.labels).set(until);
         }
         self.count_refused(false);
     }
@@ -111,6 +115,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
 
     #[test]
@@ -129,5 +135,29 @@ mod tests {
         entry.refused("is empty");
         entry.loaded("certificate", Timestamp::from_secs(7), None);
         assert_eq!((row().since, row().until, row().refused), (Some(7), None, None));
+    }
+    #[test]
+    fn a_certificate_that_gives_way_to_a_key_without_an_end_leaves_none_behind() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let ends = || {
+            let metrics = recorder.handle().render();
+            let lines = metrics
+                .lines()
+                .filter(|line| line.starts_with("countersign_certificate_not_after"));
+            lines
+                .filter_map(|line| line.rsplit_once(' '))
+                .map(|(_, value)| value.to_owned())
+                .collect::<Vec<_>>()
+        };
+        metrics::with_local_recorder(&recorder, || {
+            let entry = Register::default().enter("jwt-keys", "/key.pem");
+            let now = Timestamp::from_secs(5);
+            entry.loaded("key", now, None);
+            assert_eq!(ends(), [""; 0]);
+            for (until, told) in [(Some(Timestamp::from_secs(9)), "9"), (None, "inf"), (None, "inf")] {
+                entry.loaded("key", now, until);
+                assert_eq!(ends().iter().map(|end| end.to_lowercase()).collect::<Vec<_>>(), [told]);
+            }
+        });
     }
 }

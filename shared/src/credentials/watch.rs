@@ -25,7 +25,7 @@ use crate::service::repetition::Repetitions;
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// After so many looks that each saw something else, that itself is a fault.
-const MOST_UNSTEADY: u32 = 5;
+pub const MOST_UNSTEADY: u32 = 5;
 
 /// What is in force of a credential. Clones follow the same.
 pub struct Credential<T>(watch::Receiver<Arc<T>>);

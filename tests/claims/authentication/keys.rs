@@ -44,21 +44,34 @@ fn unfit() -> Vec<(&'static str, String, &'static [&'static str])> {
         other["kid"] = "the-key".into();
         json!({"keys": [one, other]}).to_string()
     };
+    let secret = String::from_utf8(test_keys().hs256.secret().to_vec()).expect("base64");
+    let pem = rsa.public_pem();
+    let encoded: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let weak_modulus = with(rsa, "n", "w".repeat(170).into());
     vec![
         ("short.secret", "s".repeat(31), &["31 bytes", "32"]),
         ("short-with-newline.secret", "s".repeat(31) + "\n", &["31 bytes"]),
         ("empty.secret", String::new(), &["0 bytes"]),
         ("one-letter.secret", "k".repeat(64), &["variety"]),
+        ("page.html", "<html><h1>502 Bad Gateway</h1>".repeat(3), &["HTML"]),
+        ("unnamed.key", secret, &["text", "hmac:"]),
+        // With such a line, or named so at once, anyone who has the public key could sign.
+        ("public.b64", encoded.clone(), &["base64 -d"]),
+        ("public-b64.secret", encoded, &["base64", "others may know"]),
         (
-            "page.html",
-            "<html><h1>502 Bad Gateway</h1>".repeat(3),
-            &["HTML", "hmac:"],
+            "page.secret",
+            "upstream connect error or disconnect/reset before headers. reset reason: connection failure".into(),
+            &["text for people"],
         ),
         (
-            "unnamed.key",
-            "a secret that is long enough but is not named one".into(),
-            &["text", "hmac:"],
+            "id_ed25519.pub",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3fQq7y2sYwTnXkL0Vb9uGmZc1HdReP5oQa8iKjW4tM me@host".into(),
+            &["SSH", "ssh-keygen -e -m PKCS8"],
+        ),
+        (
+            "bag.pem",
+            format!("Bag Attributes\n    friendlyName: x\n{}", rsa.public_pem()),
+            &["PEM", "remove what is before"],
         ),
         ("short-oct.json", jwks([&short]), &["31 bytes"]),
         ("rsa-1024.pem", RSA_1024.into(), &["1024 bits", "2048"]),
@@ -135,6 +148,8 @@ async fn a_worker_does_not_start_on_a_key_that_is_unfit_and_names_it() {
         for word in words {
             assert!(line.contains(word), "{name}: {line} does not say {word}");
         }
+        let suggests = line.replace(file.as_str(), "").contains("hmac:");
+        assert_eq!(suggests, words.contains(&"hmac:"), "{name}: {line}");
         let material = content
             .lines()
             .filter(|text| text.len() > 40 && !text.contains("-----"));
@@ -249,7 +264,8 @@ async fn a_worker_keeps_up_with_its_key_server_and_outlives_it() {
 
     // A set that is not fit for use is not taken, and someone is told so once.
     let asked = server.requests();
-    server.serve([&second, &test_keys().hs256]).await;
+    let twin = json!({"keys": [second.jwk(), second.jwk()]});
+    server.serve_text(&twin.to_string()).await;
     eventually(20.s(), "it is asked thrice more", async || {
         server.requests() > asked + 3
     })
@@ -258,7 +274,7 @@ async fn a_worker_keeps_up_with_its_key_server_and_outlives_it() {
     let refusals = |stack: &Stack| {
         let log = stack.workers()[0].log();
         log.iter()
-            .filter(|line| line["level"] == "ERROR")
+            .filter(|line| line["fault"].is_string())
             .cloned()
             .collect::<Vec<_>>()
     };
@@ -352,6 +368,56 @@ async fn a_key_file_that_is_replaced_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_torn_or_never_rests_is_told_once_a_minute_and_counted() {
+    let key = Key::generate(Algorithm::Es256);
+    let file = test_keys().folder().join("torn.json");
+    let good = jwks([&key]);
+    fs::write(&file, &good).unwrap();
+    let builder = Stack::builder().setting("jwt-keys", file.to_str().unwrap());
+    let stack = builder.setting("jwt-algorithms", "").start().await;
+    let mut client = stack.client().await;
+    let worker = &stack.workers()[0];
+    let refused = async |times: f64| {
+        eventually(60.s(), "the worker refuses what it finds", async || {
+            let counted = worker.metrics().await[r#"countersign_worker_key_reloads_total{result="refused"}"#];
+            if counted >= times { Ok(()) } else { Err(counted) }
+        })
+        .await;
+    };
+    // Another at each look.
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in 0_u64.. {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let beside = file.with_extension("beside");
+                fs::write(&beside, format!("{good}{}", " ".repeat((version % 1_000) as usize))).unwrap();
+                fs::rename(&beside, &file).unwrap();
+                std::thread::yield_now();
+            }
+        });
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(refused(1.0));
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    });
+    // Torn at other places, each for long enough to be seen.
+    for (times, length) in [(2.0, 40), (3.0, 60), (4.0, 80), (5.0, 100)] {
+        fs::write(&file, &good[..length]).unwrap();
+        refused(times).await;
+    }
+    let log = worker.log();
+    let told: Vec<_> = log.iter().filter(|line| line["fault"].is_string()).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["level"], "WARN", "{told:?}");
+    assert!(told[0].to_string().contains("at each look"), "{told:?}");
+    assert_eq!(code(&mut client, &key).await, Value::Null);
+    assert_eq!(worker.is_ready().await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_bad_key_spoils_no_other_and_is_told_once() {
     let [good, other] = [Algorithm::Es256, Algorithm::EdDsa].map(Key::generate);
     let with = |key: &Key, kid: &str, name: &str, value: Value| {
@@ -372,7 +438,10 @@ async fn one_bad_key_spoils_no_other_and_is_told_once() {
     fs::write(&file, set.to_string()).unwrap();
     let mut server = KeyServer::away();
     server.serve_text(&set.to_string()).await;
-    for keys in [file.display().to_string(), server.url()] {
+    // A file with one such key spoils no other file.
+    let weak = test_keys().folder().join("one-bad-key.pem");
+    fs::write(&weak, RSA_1024).unwrap();
+    for keys in [format!("{},{}", weak.display(), file.display()), server.url()] {
         let builder = Stack::builder()
             .setting("jwt-keys", &keys)
             .setting("jwks-refresh-interval", "1s");

@@ -1,6 +1,8 @@
 //! A provider that others have written and that is certified: found by its name, followed when it changes its keys, and heard
 //! when someone logs out there.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tests::nodes::port::free_port;
 use tests::servers::authlib::Unsigned;
@@ -10,6 +12,11 @@ use tokio::time::Instant;
 
 use crate::authentication::expiry::SOON;
 use crate::authentication::revocation::next_second;
+
+/// Within this time of a logout its sockets are closed (docs/identity-providers.md).
+const PROMISED: Duration = Duration::from_secs(1);
+/// The provider and its browser run on the same, busy machine, and count as well.
+const MARGIN: u32 = 10;
 
 async fn in_as_alice(stack: &Stack, token: &str) -> Client {
     // The key may have to be asked for first.
@@ -67,10 +74,9 @@ async fn a_certified_provider_is_found_followed_and_heard() {
     let since = Instant::now();
     assert_eq!(provider.logout("alice").await, "success");
     is_ended(&mut alice).await;
-    println!(
-        "from the click to log out until the socket was closed: {:?}",
-        since.elapsed()
-    );
+    let took = since.elapsed();
+    println!("from the click to log out until the socket was closed: {took:?}");
+    assert!(took < PROMISED * MARGIN, "{took:?}");
     assert_eq!(code(&stack, &first).await, "token_revoked");
     assert_eq!(bob.request("echo", None, json!(2)).await["payload"], 2);
     // The provider changes its keys, and the first that anyone hears of the new one is a logout.

@@ -14,7 +14,7 @@ use worker::token::{KeySource, Keys, Rules, Verifier};
 use super::clock::SimClock;
 
 /// Always the same, so that a seed makes the same tokens in every process.
-static KEY: LazyLock<Key> = LazyLock::new(|| Key::hmac("the key of simulations, and of nothing else"));
+static KEY: LazyLock<Key> = LazyLock::new(|| Key::hmac("the-key-of-simulations,and-of-nothing-else"));
 
 /// How long ago a token was issued that others are newer than.
 const OLDER_S: u64 = 100;

@@ -182,7 +182,7 @@ impl Request<'_> {
 /// # use worker::token::{Keys, Rules, Verifier};
 /// # use worker::{Parts, Worker, store};
 /// #
-/// # const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+/// # const SECRET: &[u8] = b"a-secret-of-more-than-32-bytes,for-tests";
 /// #
 /// # fn parts() -> Parts {
 /// #     let key = std::env::temp_dir().join(format!("greeter-{}", std::process::id()));

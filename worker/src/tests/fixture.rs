@@ -39,7 +39,7 @@ pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(super) const FOREIGN_EXCHANGE: &str = "foreign";
 pub(super) const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "app";
-const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+const SECRET: &[u8] = b"a-secret-of-more-than-32-bytes,for-tests";
 pub(super) const HOLD_TTL: Duration = Duration::from_secs(300);
 /// Of the paused clock: nothing in a test takes that long.
 const NEVER: Duration = Duration::from_secs(120);

@@ -83,7 +83,11 @@ impl SigningKey {
             let (key, algorithms) = from_pem(text)?;
             return Self::choose(key, algorithms, algorithm, kid);
         }
-        bail!("it is neither a JWK nor a PEM; if it is an HMAC secret, name it one: {SECRET}FILE")
+        // Only what could be one is called that.
+        match secret_in(content) {
+            Ok(_) => bail!("it is neither a JWK nor a PEM; if it is an HMAC secret, name it one: {SECRET}FILE"),
+            Err(_) => bail!("it is neither a JWK nor a PEM"),
+        }
     }
 
     /// Takes the algorithm that is asked for, or the first that works: whether a key is of P-256 or P-384 shows in use.

@@ -12,7 +12,7 @@ use super::*;
 
 const RSA_JWK: &[u8] = include_bytes!("test_rsa.jwk");
 const RSA_PEM: &[u8] = include_bytes!("test_rsa.pem");
-const SECRET: &[u8] = b"a secret of more than 32 bytes, for tests";
+const SECRET: &[u8] = b"a-secret-of-more-than-32-bytes,for-tests";
 
 fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -115,6 +115,13 @@ fn a_secret_is_named_one_and_its_one_trailing_newline_does_not_count() {
     assert!(jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key, Algorithm::HS256).unwrap());
     let refusal = |prefix, content: &[u8]| format!("{:#}", loaded(prefix, content).err().unwrap());
     assert!(refusal("", &with_newline).contains("hmac:FILE"));
+    assert!(
+        !refusal(
+            "",
+            b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3fQq7y2sYwTnXkL0Vb9u me@host"
+        )
+        .contains("hmac:")
+    );
     assert!(refusal("hmac:", b"too short\n").contains("9 bytes"));
     assert!(refusal("hmac:", RSA_PEM).contains("PEM"));
 }

@@ -35,7 +35,7 @@ impl Silent {
 /// A program with these settings; what it needs besides is away.
 fn program(kind: Kind, of: Settings<'_>) -> Program {
     let key = test_keys().folder().join("failures.key");
-    std::fs::write(&key, "a secret of at least thirty-two bytes\n").expect("a key");
+    std::fs::write(&key, "a-secret-of-at-least-thirty-two-bytes\n").expect("a key");
     let key = format!("hmac:{}", key.display());
     let (amqp, store) = (format!("amqp://{NOBODY}/%2f"), format!("redis://{NOBODY}"));
     let mut all = vec![("admin-listen", "127.0.0.1:0"), ("amqp-url", &amqp)];

@@ -184,6 +184,18 @@ mod tests {
     }
 
     #[test]
+    fn a_date_may_have_more_digits_than_are_kept() {
+        for fraction in ["1234567", "123456789", "000000000001"] {
+            let date = format!("1796000000.{fraction}");
+            let json = format!(
+                r#"{{"iss":"i","sub":"a","aud":"us","exp":{date},"nbf":{date},"iat":{date},"auth_time":{date}}}"#
+            );
+            let claims = Claims::parse(json.as_bytes(), &rules()).unwrap();
+            assert_eq!(claims.expires_at, Timestamp::from_secs(1_796_000_000));
+        }
+    }
+
+    #[test]
     fn dates_are_numbers_of_seconds_that_fit_a_timestamp() {
         let wrong = [
             json!("100"),

@@ -3,19 +3,45 @@
 //! A number of JSON may have any digits (RFC 8259 §6), and what reads it keeps 64 bits of
 //! it. An application would be told another number than the issuer signed; so a token with such a number is refused.
 
-/// Whether every number of a text that is known to be JSON is the same when it is read and written again.
+/// The claims that are a NumericDate (RFC 7519 §2, OpenID Connect Core §2). Clocks give them more digits of a second than 64
+/// bits keep, and none of those digits matters to anyone: they are rounded.
+const DATES: [&[u8]; 4] = [b"\"exp\"", b"\"nbf\"", b"\"iat\"", b"\"auth_time\""];
+
+/// Below 2^53 a date that is rounded to 64 bits is off by less than a second.
+const MAX_ROUNDED_S: f64 = (1_u64 << 53) as f64;
+
+/// Whether every number of a text that is known to be JSON is the same when it is read and written again, but for the
+/// fractions of dates.
 pub(in crate::token) fn are_kept(json: &[u8]) -> bool {
-    let mut rest = json;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'-' | b'0'..=b'9')) {
+    let (mut rest, mut depth, mut name) = (json, 0_usize, &b""[..]);
+    let begins = |byte: &u8| matches!(byte, b'"' | b'-' | b'0'..=b'9' | b'{' | b'[' | b'}' | b']');
+    while let Some(at) = rest.iter().position(begins) {
         rest = &rest[at..];
-        let length = if rest[0] == b'"' { string(rest) } else { number(rest) };
+        let length = match rest[0] {
+            b'"' => string(rest),
+            b'-' | b'0'..=b'9' => number(rest),
+            _ => 1,
+        };
         let (token, behind) = rest.split_at(length);
-        if rest[0] != b'"' && !str::from_utf8(token).is_ok_and(is_kept) {
-            return false;
+        match token[0] {
+            // The last text before a number in the outermost object is its name.
+            b'"' => name = token,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {
+                let is_date = depth == 1 && DATES.contains(&name);
+                if !str::from_utf8(token).is_ok_and(|token| is_kept(token) || is_date && is_rounded(token)) {
+                    return false;
+                }
+            }
         }
         rest = behind;
     }
     true
+}
+
+fn is_rounded(text: &str) -> bool {
+    text.contains('.') && text.parse().is_ok_and(|seconds: f64| seconds.abs() < MAX_ROUNDED_S)
 }
 
 fn string(text: &[u8]) -> usize {
@@ -110,6 +136,35 @@ mod tests {
         ] {
             assert!(!are_kept(format!(r#"{{"a":{{"b":{lost}}}}}"#).as_bytes()), "{lost}");
         }
+    }
+
+    #[test]
+    fn a_date_may_have_any_fraction_of_a_second_and_nothing_else_may() {
+        let fraction = "1796000000.123456789";
+        for name in ["exp", "nbf", "iat", "auth_time"] {
+            for kept in [
+                fraction,
+                "1796000000.1234567",
+                "1796000000.99999999999999999999",
+                "0.30000000000000000001",
+            ] {
+                assert!(
+                    are_kept(format!(r#"{{"a":[{{}}],"{name}" : {kept}}}"#).as_bytes()),
+                    "{name} {kept}"
+                );
+            }
+            for lost in ["1796000000123456789012", "17960000001234567890.5", "1e400"] {
+                assert!(!are_kept(format!(r#"{{"{name}":{lost}}}"#).as_bytes()), "{name} {lost}");
+            }
+            for elsewhere in [
+                format!(r#"{{"a":{{"{name}":{fraction}}}}}"#),
+                format!(r#"{{"{name}":[{fraction}]}}"#),
+                format!(r#"{{"a":"{name}","b":{fraction}}}"#),
+            ] {
+                assert!(!are_kept(elsewhere.as_bytes()), "{elsewhere}");
+            }
+        }
+        assert!(!are_kept(format!(r#"{{"balance":{fraction}}}"#).as_bytes()));
     }
 
     proptest! {

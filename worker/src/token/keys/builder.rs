@@ -6,8 +6,11 @@
 //!
 //! A key set is mostly someone else's, and one bad key in it spoils no other: what
 //! is for another use, of an unknown kind, weak or a private key is passed over, and
-//! remembered to be told. Only a source of which nothing is left is at fault, and a
-//! set in which two keys cannot be told apart.
+//! remembered to be told. That holds for a file with one such key, too, and for a set
+//! of which nothing is left, as long as the issuer has other keys. A set in which two
+//! keys cannot be told apart is refused.
+
+use std::collections::BTreeMap;
 
 use super::ByKid;
 use super::fault::{Fault, KeyError, KeyErrors, KeyName};
@@ -34,9 +37,18 @@ pub(in crate::token) struct KeySetBuilder<'a> {
     places: Vec<Place>,
     /// Of the sources whose keys are still to come.
     awaited: Vec<Issuer>,
+    /// How many sources there have been.
+    sources: usize,
     /// What is wrong with keys that are left out.
     passed_over: Vec<KeyError>,
-    errors: Vec<KeyError>,
+    findings: Vec<Finding>,
+}
+
+/// Something that is wrong.
+struct Finding {
+    error: KeyError,
+    /// The source, from 0, and its issuer, if it does no harm where the issuer has other keys.
+    spared: Option<(usize, Issuer)>,
 }
 
 /// A whole set.
@@ -46,7 +58,12 @@ pub(in crate::token) struct Loaded {
     /// Whether keys are still to come.
     pub(in crate::token) is_partial: bool,
     pub(in crate::token) passed_over: Vec<KeyError>,
+    /// Of the sources, from 0, that give no key: why.
+    pub(in crate::token) unusable: Unusable,
 }
+
+/// Of sources, from 0, that give no key, what is wrong with their keys.
+pub(in crate::token) type Unusable = BTreeMap<usize, Vec<KeyError>>;
 
 /// Where a key came from: the entry, and how an error calls the key if the entry holds several.
 type Place = (String, Option<KeyName>);
@@ -56,6 +73,7 @@ struct Entry<'s> {
     text: String,
     source: &'s KeySource,
     issuer: Issuer,
+    index: usize,
 }
 
 impl Entry<'_> {
@@ -72,8 +90,9 @@ impl<'a> KeySetBuilder<'a> {
             keys: Vec::new(),
             places: Vec::new(),
             awaited: Vec::new(),
+            sources: 0,
             passed_over: Vec::new(),
-            errors: Vec::new(),
+            findings: Vec::new(),
         }
     }
 
@@ -82,10 +101,17 @@ impl<'a> KeySetBuilder<'a> {
         let text = source.to_string();
         // Keys of a wrong issuer are never used, but they too can be found wrong.
         let issuer = self.issuer_of(source).unwrap_or_else(|fault| {
-            self.errors.push(at(&(text.clone(), None), fault));
+            self.find(at(&(text.clone(), None), fault));
             source.issuer().cloned().unwrap_or_else(|| Issuer::new(""))
         });
-        let entry = Entry { text, source, issuer };
+        let index = self.sources;
+        self.sources += 1;
+        let entry = Entry {
+            text,
+            source,
+            issuer,
+            index,
+        };
         match content {
             Err(fault) => self.fault(&entry, None, fault),
             Ok(Content::Awaited) => self.awaited.push(entry.issuer),
@@ -93,23 +119,19 @@ impl<'a> KeySetBuilder<'a> {
                 (Location::Url(_) | Location::Issuer(_), _) | (Location::File(_), Form::Jwks) => {
                     self.jwks(&entry, &content);
                 }
-                (location, form) => self.single(&entry, single(location, form, &content)),
+                (_, form) => self.single(&entry, single(source, form, &content)),
             },
         }
     }
 
     fn single(&mut self, entry: &Entry<'_>, material: Result<Material, Fault>) {
-        match material {
-            Ok(material) => {
-                let key = Key::new(entry.issuer.clone(), entry.source.kid(), material, None);
-                if let Err(fault) = self.key(entry, None, key) {
-                    self.fault(entry, None, fault);
-                }
-            }
-            Err(Fault::Unrecognized { looks, .. }) => {
-                let named = entry.source.named_a_secret().to_string();
-                self.fault(entry, None, Fault::Unrecognized { looks, named });
-            }
+        let added = material.and_then(|material| {
+            let key = Key::new(entry.issuer.clone(), entry.source.kid(), material, None);
+            self.key(entry, None, key)
+        });
+        match added {
+            Ok(()) => {}
+            Err(fault) if fault.is_of_the_key_alone() => self.spare(entry, [at(&entry.place(None), fault)]),
             Err(fault) => self.fault(entry, None, fault),
         }
     }
@@ -134,7 +156,7 @@ impl<'a> KeySetBuilder<'a> {
                 return self.fault(entry, None, Fault::DiscoveryDocument);
             }
             Err(fault) => return self.fault(entry, None, fault),
-            Ok(jwks) if jwks.keys.is_empty() => return self.fault(entry, None, Fault::NoKeys),
+            Ok(jwks) if jwks.keys.is_empty() => return self.spare(entry, [at(&entry.place(None), Fault::NoKeys)]),
             Ok(jwks) if jwks.keys.len() > MAX_KEYS => {
                 return self.fault(entry, None, Fault::TooManyKeys(jwks.keys.len()));
             }
@@ -148,7 +170,7 @@ impl<'a> KeySetBuilder<'a> {
             }
         }
         if found_before == self.keys.len() {
-            self.errors.extend(passed_over);
+            self.spare(entry, passed_over);
         } else {
             self.passed_over.extend(passed_over);
         }
@@ -161,6 +183,9 @@ impl<'a> KeySetBuilder<'a> {
             Ok(Some(kid)) => KeyName::Kid(kid.to_owned()),
             _ => KeyName::Index(index),
         };
+        if entry.source.remote().is_some() && jwk::is_symmetric(members) {
+            return Err((name, vec![Fault::RemoteSecret]));
+        }
         let faults = match (kid, jwk::parse(members)) {
             (Ok(kid), Ok(Jwk { material, algorithm })) => {
                 let issuer = issuer_of_jwk(&entry.issuer, members);
@@ -192,35 +217,41 @@ impl<'a> KeySetBuilder<'a> {
     /// Checks what only the whole set can have wrong.
     pub(in crate::token) fn finish(mut self) -> Result<Loaded, KeyErrors> {
         if self.issuers.is_empty() {
-            self.errors.push(KeyError {
-                entry: None,
-                key: None,
-                fault: Fault::NoIssuer,
-            });
+            self.find(of_all(Fault::NoIssuer));
         }
         if self.keys.len() > MAX_KEYS {
-            let fault = Fault::TooManyKeys(self.keys.len());
-            self.errors.push(KeyError {
-                entry: None,
-                key: None,
-                fault,
-            });
+            self.find(of_all(Fault::TooManyKeys(self.keys.len())));
         }
         self.refuse_mixture();
         let by_kid = self.index();
-        if self.errors.is_empty() {
-            self.refuse_lack();
+        let (mut errors, mut unusable) = (Vec::new(), Unusable::new());
+        for Finding { error, spared } in std::mem::take(&mut self.findings) {
+            match spared.filter(|(_, issuer)| self.has_keys_of(issuer)) {
+                Some((source, _)) => {
+                    self.passed_over.push(error.clone());
+                    unusable.entry(source).or_default().push(error);
+                }
+                None => errors.push(error),
+            }
         }
-        if self.errors.is_empty() {
-            Ok(Loaded {
-                keys: self.keys,
-                by_kid,
-                is_partial: !self.awaited.is_empty(),
-                passed_over: self.passed_over,
-            })
-        } else {
-            Err(KeyErrors(self.errors))
+        if errors.is_empty() {
+            errors = self.lack();
         }
+        if !errors.is_empty() {
+            return Err(KeyErrors(errors));
+        }
+        Ok(Loaded {
+            keys: self.keys,
+            by_kid,
+            is_partial: !self.awaited.is_empty(),
+            passed_over: self.passed_over,
+            unusable,
+        })
+    }
+
+    /// Whether it has any, or may have once they come.
+    fn has_keys_of(&self, issuer: &Issuer) -> bool {
+        self.keys.iter().any(|key| issuer.covers(key.issuer.as_str())) || self.awaited.contains(issuer)
     }
 
     /// Where both sorts are meant, `jwt-algorithms` names both, and has left a key of each.
@@ -234,52 +265,65 @@ impl<'a> KeySetBuilder<'a> {
             symmetric(key) && self.keys.iter().any(others)
         };
         let secrets = self.keys.iter().zip(&self.places).filter(|(key, _)| is_mixed(key));
-        self.errors.extend(secrets.map(|(_, place)| at(place, Fault::Mixed)));
+        let mixed: Vec<_> = secrets.map(|(_, place)| at(place, Fault::Mixed)).collect();
+        mixed.into_iter().for_each(|error| self.find(error));
     }
 
     fn index(&mut self) -> ByKid {
-        let mut by_kid: ByKid = ByKid::new();
+        let (mut by_kid, mut errors) = (ByKid::new(), Vec::new());
         for (index, (key, place)) in self.keys.iter().zip(&self.places).enumerate() {
             let Some(kid) = &key.kid else { continue };
             let same = by_kid.entry(kid.clone()).or_default();
             let others = || same.iter().filter_map(|&other| self.keys.get(other));
             let serving = |algorithm: &Algorithm| others().filter(|other| other.algorithms.contains(algorithm)).count();
             if others().any(|other| other.issuer == key.issuer && key.shares_an_algorithm(other)) {
-                self.errors.push(at(place, Fault::DuplicateKid));
+                errors.push(at(place, Fault::DuplicateKid));
             } else if key
                 .algorithms
                 .iter()
                 .any(|algorithm| serving(algorithm) == MAX_SAME_KID)
             {
-                self.errors.push(at(place, Fault::KidSharedTooOften));
+                errors.push(at(place, Fault::KidSharedTooOften));
             }
             same.push(index);
         }
+        errors.into_iter().for_each(|error| self.find(error));
         by_kid
     }
 
     /// Said only when nothing else is wrong: a key that was refused is not a key that was forgotten.
-    fn refuse_lack(&mut self) {
+    fn lack(&self) -> Vec<KeyError> {
         if self.keys.is_empty() && self.awaited.is_empty() {
-            return self.errors.push(KeyError {
-                entry: None,
-                key: None,
-                fault: Fault::NoKeys,
-            });
+            return vec![of_all(Fault::NoKeys)];
         }
-        let lacking = self.issuers.iter().filter(|&issuer| {
-            !self.keys.iter().any(|key| issuer.covers(key.issuer.as_str())) && !self.awaited.contains(issuer)
-        });
-        let faults = lacking.map(|issuer| Fault::IssuerWithoutKeys(issuer.clone()));
-        self.errors.extend(faults.map(|fault| KeyError {
-            entry: None,
-            key: None,
-            fault,
+        let lacking = self.issuers.iter().filter(|issuer| !self.has_keys_of(issuer));
+        lacking
+            .map(|issuer| of_all(Fault::IssuerWithoutKeys(issuer.clone())))
+            .collect()
+    }
+
+    /// Of a source nothing is left, for these reasons.
+    fn spare(&mut self, entry: &Entry<'_>, errors: impl IntoIterator<Item = KeyError>) {
+        self.findings.extend(errors.into_iter().map(|error| Finding {
+            error,
+            spared: Some((entry.index, entry.issuer.clone())),
         }));
     }
 
     fn fault(&mut self, entry: &Entry<'_>, key: Option<KeyName>, fault: Fault) {
-        self.errors.push(at(&entry.place(key), fault));
+        self.find(at(&entry.place(key), fault));
+    }
+
+    fn find(&mut self, error: KeyError) {
+        self.findings.push(Finding { error, spared: None });
+    }
+}
+
+fn of_all(fault: Fault) -> KeyError {
+    KeyError {
+        entry: None,
+        key: None,
+        fault,
     }
 }
 
@@ -300,8 +344,8 @@ fn at((entry, key): &Place, fault: Fault) -> KeyError {
 }
 
 /// A file that holds one key.
-fn single(location: &Location, form: Form, content: &[u8]) -> Result<Material, Fault> {
-    match (location, form) {
+fn single(source: &KeySource, form: Form, content: &[u8]) -> Result<Material, Fault> {
+    match (source.location(), form) {
         (Location::Secret(_), _) => Material::hmac(secret_in(content)?),
         (_, Form::Pem) => pem::parse(trim_start(content)),
         (_, Form::Der) => pem::parse_der(content),
@@ -309,7 +353,7 @@ fn single(location: &Location, form: Form, content: &[u8]) -> Result<Material, F
         (_, Form::Jwks) => Err(Fault::UnsupportedKey),
         (_, Form::Other(looks)) => Err(Fault::Unrecognized {
             looks,
-            named: String::new(),
+            named: secret_in(content).is_ok().then(|| source.named_a_secret().to_string()),
         }),
     }
 }

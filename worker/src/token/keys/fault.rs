@@ -9,9 +9,9 @@ use std::io;
 
 use shared::credentials::why_unreadable;
 
-use super::form::Looks;
 use super::kind::Kind;
 use super::limits::{MAX_FILE_BYTES, MAX_KEYS, MAX_RSA_BITS, MAX_SAME_KID, MIN_HMAC_BYTES, MIN_RSA_BITS};
+use super::looks::Looks;
 use crate::auth::identity::Issuer;
 use crate::token::Algorithm;
 
@@ -25,6 +25,9 @@ pub enum Fault {
     /// A folder, a pipe or a device.
     #[error("is not a regular file")]
     NotAFile,
+    /// Each look at it saw something else.
+    #[error("is another at each look")]
+    Unsteady,
     /// A key set is not that large; something else was named by mistake.
     #[error("is larger than {MAX_FILE_BYTES} bytes")]
     FileTooLarge,
@@ -72,17 +75,17 @@ pub enum Fault {
     #[error("is not a public key of RSA, of P-256 or P-384 (as an uncompressed point), or of Ed25519")]
     UnsupportedKey,
     /// Neither a JWKS nor a public key, and not named a secret: nothing is a secret by accident (RFC 8725 §3.1).
-    #[error(
-        "looks like {looks}; it is neither a JWKS nor a public key in PEM or DER. If it is an HMAC secret, name it one: {named}"
-    )]
+    #[error("looks like {looks}; it is neither a JWKS nor a public key in PEM or DER{}", advice(*looks, named.as_deref()))]
     Unrecognized {
         /// What it is more likely to be.
         looks: Looks,
-        /// The entry as it would have to be written.
-        named: String,
+        /// The entry that names it a secret, if it could be one.
+        named: Option<String>,
     },
     /// Named a secret, but known to others.
-    #[error("is named an HMAC secret but looks like {0}, which others may know")]
+    #[error(
+        "is named an HMAC secret but looks like {0}, which others may know; make one with: openssl rand -base64 48"
+    )]
     PublicSecret(Looks),
     /// Named a secret, but easily guessed.
     #[error("is an HMAC secret of too little variety, make one with: openssl rand -base64 48")]
@@ -95,6 +98,9 @@ pub enum Fault {
         /// What was found.
         now: &'static str,
     },
+    /// A secret that travels, or that anyone who serves the set can choose.
+    #[error("is a secret (`oct`) from a server; secrets are taken from files alone")]
+    RemoteSecret,
     /// RFC 7518 §3.2.
     #[error("is an HMAC secret of {0} bytes, at least {MIN_HMAC_BYTES} are needed")]
     WeakSecret(usize),
@@ -158,6 +164,30 @@ pub enum Fault {
     NoIssuer,
 }
 
+impl Fault {
+    /// Whether the key is well-formed and what it was taken for, but must not be used: its issuer's other keys may be.
+    pub(in crate::token) const fn is_of_the_key_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::UnsupportedKey
+                | Self::NotAKey(_)
+                | Self::RsaSize(_)
+                | Self::FactorableRsa
+                | Self::NoAlgorithm { .. }
+                | Self::WeakSecret(_)
+                | Self::GuessableSecret
+        )
+    }
+}
+
+fn advice(looks: Looks, named: Option<&str>) -> String {
+    match (named, looks.advice()) {
+        (Some(named), _) => format!(". If it is an HMAC secret, name it one: {named}"),
+        (None, Some(advice)) => format!(": {advice}"),
+        (None, None) => String::new(),
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -171,7 +201,7 @@ impl fmt::Display for Kind {
 }
 
 /// One thing that is wrong with the keys, in one line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError {
     /// The entry of `jwt-keys`, unless all of them together are meant.
     pub entry: Option<String>,
@@ -191,7 +221,7 @@ pub enum KeyName {
 }
 
 /// Everything that is wrong with the keys; never empty.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyErrors(pub Vec<KeyError>);
 
 impl fmt::Display for KeyName {

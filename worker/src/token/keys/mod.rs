@@ -6,12 +6,14 @@
 //! well name it. A key's issuer is compared after its signature holds.
 
 pub(crate) mod builder;
+pub(crate) mod der;
 pub(crate) mod fault;
 pub(crate) mod form;
 pub(crate) mod jwk;
 pub(crate) mod key;
 pub(crate) mod kind;
 pub(crate) mod limits;
+pub(crate) mod looks;
 pub(crate) mod pem;
 pub(crate) mod refresh_signal;
 pub(crate) mod refresher;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 
 use shared::wire::tag::KeyTag;
 
-use super::keys::builder::{KeySetBuilder, Loaded};
+use super::keys::builder::{KeySetBuilder, Loaded, Unusable};
 use super::keys::fault::{Fault, KeyError, KeyErrors};
 use super::keys::key::Key;
 use super::keys::limits::MAX_TRIED;
@@ -43,6 +45,7 @@ pub struct Keys {
     by_kid: ByKid,
     is_partial: bool,
     passed_over: Vec<KeyError>,
+    unusable: Unusable,
 }
 
 impl Keys {
@@ -80,18 +83,25 @@ impl Keys {
             by_kid,
             is_partial,
             passed_over,
+            unusable,
         } = loading.finish()?;
         Ok(Self {
             keys,
             by_kid,
             is_partial,
             passed_over,
+            unusable,
         })
     }
 
     /// What is wrong with the keys of its sources that are not among them, each with its name.
     pub fn passed_over(&self) -> &[KeyError] {
         &self.passed_over
+    }
+
+    /// What is wrong with all keys of the source in that place, from 0; none where a key is used or awaited.
+    pub(super) fn unusable(&self, source: usize) -> Option<KeyErrors> {
+        self.unusable.get(&source).map(|errors| KeyErrors(errors.clone()))
     }
 
     /// How many keys there are; 0 only while others are still to come.

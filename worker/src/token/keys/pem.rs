@@ -10,14 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-use super::form;
+use super::der::{self, INTEGER, OBJECT_IDENTIFIER, SEQUENCE};
+use super::form::BEGIN;
 use super::key::Material;
 use crate::token::Fault;
 
-/// Tags of X.690 §8.
-const INTEGER: u8 = 0x02;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
 const DASHES: &str = "-----";
 
 /// SEQUENCE { SEQUENCE { id-ecPublicKey, prime256v1 }, BIT STRING of 1 + 2 * 32 bytes }, RFC 5480 §2.
@@ -38,7 +35,7 @@ pub(in crate::token) fn parse(content: &[u8]) -> Result<Material, Fault> {
     if text.contains("PRIVATE KEY-----") {
         return Err(Fault::PrivateKey);
     }
-    if text.matches(form::BEGIN).count() > 1 {
+    if text.matches(BEGIN).count() > 1 {
         return Err(Fault::SeveralPemBlocks);
     }
     let (label, body) = block(text).ok_or(Fault::Pem)?;
@@ -54,8 +51,8 @@ pub(in crate::token) fn parse(content: &[u8]) -> Result<Material, Fault> {
 
 /// One key in DER: SubjectPublicKeyInfo, RSAPublicKey or a certificate, told apart by what the outer SEQUENCE begins with.
 pub(in crate::token) fn parse_der(content: &[u8]) -> Result<Material, Fault> {
-    let inner = form::value(content).map_or(&[][..], |(_, inner, _)| inner);
-    match form::value(inner) {
+    let inner = der::value(content).map_or(&[][..], |(_, inner, _)| inner);
+    match der::value(inner) {
         // The version of PKCS #8, PKCS #1 and SEC 1 private keys; a modulus is longer.
         Some((INTEGER, [_], _)) => Err(Fault::PrivateKey),
         Some((INTEGER, ..)) => Material::rsa(content),
@@ -72,7 +69,7 @@ fn certificate(der: &[u8]) -> Result<Material, Fault> {
 }
 
 fn block(text: &str) -> Option<(&str, &str)> {
-    let (label, rest) = text.strip_prefix(form::BEGIN)?.split_once(DASHES)?;
+    let (label, rest) = text.strip_prefix(BEGIN)?.split_once(DASHES)?;
     let body = rest
         .strip_suffix(DASHES)?
         .strip_suffix(label)?

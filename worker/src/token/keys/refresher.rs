@@ -13,9 +13,10 @@ use futures_util::future::join_all;
 use shared::credentials::{Entry, Register};
 use shared::service::clock::{Clock as _, SystemClock};
 use shared::service::reload;
+use shared::service::repetition::Repetitions;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::source::Remote;
 use super::source::fetch::{Fetch, FetchError, Http, Limits};
@@ -44,7 +45,7 @@ enum Event {
     Reload,
 }
 
-/// How a source is. A line is logged when it changes.
+/// How a source is. A line is logged when it changes; of refusals, one a minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
     /// Its newest content is in force.
@@ -65,6 +66,8 @@ pub(crate) struct KeyRefresher<F = Http> {
     /// Why each of those is away that is.
     away: BTreeMap<Place, FetchError>,
     conditions: BTreeMap<Place, Condition>,
+    /// Refusals, by source: each is told once a minute, however often it happens.
+    refusals: Repetitions,
     /// The keys that are passed over, as was told.
     passed_over: BTreeSet<String>,
     health: watch::Sender<KeyHealth>,
@@ -101,6 +104,7 @@ impl<F: Fetch> KeyRefresher<F> {
             verifier,
             away: BTreeMap::new(),
             conditions: BTreeMap::new(),
+            refusals: Repetitions::default(),
             passed_over: BTreeSet::new(),
             health: watch::Sender::new(Ok(())),
             metrics: KeyMetrics::new(),
@@ -108,6 +112,12 @@ impl<F: Fetch> KeyRefresher<F> {
             contents,
         };
         refresher.tell_passed_over();
+        // Told with the keys that are passed over.
+        let places: Vec<Place> = refresher.contents.sources().map(|(place, ..)| place).collect();
+        refresher.conditions = places
+            .into_iter()
+            .map(|place| (place, refresher.condition(place)))
+            .collect();
         refresher.tell_standing();
         refresher
     }
@@ -119,8 +129,10 @@ impl<F: Fetch> KeyRefresher<F> {
             .map(|(place, source, _)| (place, register.enter("jwt-keys", &source.to_string())))
             .collect();
         for (place, entry) in &self.entries {
-            if let Some((kind, until)) = self.contents.in_force(*place) {
-                entry.loaded(kind, SystemClock.now(), until);
+            match (self.contents.refusal(*place).map(first), self.contents.in_force(*place)) {
+                (Some((Some(fault), _)), _) => entry.refused(&fault.to_string()),
+                (_, Some((kind, until))) => entry.loaded(kind, SystemClock.now(), until),
+                _ => {}
             }
         }
     }
@@ -311,10 +323,12 @@ impl<F: Fetch> KeyRefresher<F> {
                     .contents
                     .refusal(place)
                     .map_or(0, |errors: &KeyErrors| first(errors).1);
-                error!(
-                    fault,
-                    others, "the new keys cannot be used; the last good ones, if any, stay in force"
-                );
+                if let Some(untold) = self.refusals.admit(&source.to_string(), Instant::now()) {
+                    warn!(
+                        fault,
+                        others, untold, "the new keys cannot be used; the last good ones, if any, stay in force"
+                    );
+                }
             }
         }
     }

@@ -1,14 +1,14 @@
 //! HMAC secrets: what may be one.
 //!
 //! Anyone who knows a secret signs in anyone's name, and no token ever shows that it
-//! was a bad one. So what was made to be shown to others (a public key, a page, JSON)
-//! is refused even where it is named a secret (RFC 8725 §3.1), and so is what is short
-//! or of little variety (RFC 7518 §3.2).
+//! was a bad one. So what was made to be shown to others (a public key, a page, JSON, a
+//! token, text of several words) is refused even where it is named a secret (RFC 8725
+//! §3.1), and so is what is short or of little variety (RFC 7518 §3.2).
 
 use std::collections::BTreeMap;
 
-use super::form::{Looks, looks};
 use super::limits::MIN_HMAC_BYTES;
+use super::looks::looks;
 use crate::token::Fault;
 
 /// What the letters alone must allow for.
@@ -37,9 +37,9 @@ pub fn check(secret: &[u8]) -> Result<(), Fault> {
     if secret.len() < MIN_HMAC_BYTES {
         return Err(Fault::WeakSecret(secret.len()));
     }
-    match looks(secret) {
-        Looks::Text | Looks::Binary => {}
-        public => return Err(Fault::PublicSecret(public)),
+    let looks = looks(secret);
+    if !looks.may_be_secret() {
+        return Err(Fault::PublicSecret(looks));
     }
     if bits_of_letters(secret) < MIN_BITS || shown_bits(secret) < MIN_SHOWN_BITS {
         return Err(Fault::GuessableSecret);
@@ -101,6 +101,9 @@ fn period(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
     use super::*;
 
     #[test]
@@ -115,8 +118,14 @@ mod tests {
                 "{hex}"
             );
         }
+        for _ in 0..10_000 {
+            let bytes: [u8; 48] = rand::random();
+            for text in [STANDARD.encode(bytes), URL_SAFE_NO_PAD.encode(&bytes[..32])] {
+                assert_eq!(check(text.as_bytes()), Ok(()), "{text}");
+            }
+        }
         assert_eq!(
-            check(b"for development only: everybody knows this secret of countersign"),
+            check(b"for-development-only-everybody-knows-this-secret-of-countersign"),
             Ok(())
         );
     }
@@ -131,17 +140,18 @@ mod tests {
             "password".repeat(100),
             "0123456789".repeat(20),
             "abcdefghijklmnopqrstuvwxyz0123456789".to_owned(),
-            "0110100110010110100101100110100110010110011010010110100110010110".to_owned(),
             digits.to_owned(),
         ] {
             assert_eq!(check(text.as_bytes()), Err(Fault::GuessableSecret), "{text}");
         }
+        let bits = "0110100110010110100101100110100110010110011010010110100110010110";
+        assert!(check(bits.as_bytes()).is_err());
         assert_eq!(check(format!("{digits}9").as_bytes()), Ok(()));
     }
 
     #[test]
     fn one_newline_at_the_end_is_no_part_of_it() {
-        let secret = b"a secret that is not in any list of secrets";
+        let secret = b"a-secret-that-is-not-in-any-list-of-secrets";
         for end in ["", "\n", "\r\n"] {
             assert_eq!(secret_in(&[secret, end.as_bytes()].concat()), Ok(&secret[..]));
         }

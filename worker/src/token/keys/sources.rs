@@ -3,7 +3,8 @@
 //! Keys of one source can spoil those of another (a `kid` twice, a secret among
 //! public keys), so new content is good only if the whole set is. What is not good
 //! is set aside, and the set stays as it was. It is tried again when something else
-//! has changed: a key may have moved from one file to another.
+//! has changed: a key may have moved from one file to another. A source that had keys
+//! is not taken to have none.
 
 use bytes::Bytes;
 use shared::credentials;
@@ -32,6 +33,8 @@ pub(crate) struct KeySources {
 struct Held {
     source: KeySource,
     good: Content,
+    /// Why it gives no key, if it has not since the start.
+    unusable: Option<KeyErrors>,
     set_aside: Option<SetAside>,
 }
 
@@ -66,7 +69,9 @@ const BOTH: &str = "a JWKS of public keys and secrets";
 fn kind_of(source: &KeySource, content: &[u8]) -> Option<&'static str> {
     Some(match (source.location(), Form::of(content)) {
         (Location::Secret(_), _) => "an HMAC secret",
-        (Location::Url(_) | Location::Issuer(_), _) | (_, Form::Jwks) => {
+        // Of what a server publishes, secrets are passed over.
+        (Location::Url(_) | Location::Issuer(_), _) => PUBLIC_SET,
+        (_, Form::Jwks) => {
             let keys = Jwks::parse(trim_start(content))
                 .ok()
                 .filter(|jwks| !jwks.keys.is_empty())?
@@ -103,11 +108,16 @@ impl KeySources {
         let read: Vec<_> = sources.iter().map(KeySource::read).collect();
         let keys = Keys::assemble(sources.iter().zip(read.clone()), &issuers, &allowed)?;
         // None of them failed, or there would be no keys.
-        let held = sources.into_iter().zip(read).map(|(source, good)| Held {
-            source,
-            good: good.unwrap_or(Content::Awaited),
-            set_aside: None,
-        });
+        let held = sources
+            .into_iter()
+            .zip(read)
+            .enumerate()
+            .map(|(place, (source, good))| Held {
+                source,
+                good: good.unwrap_or(Content::Awaited),
+                unusable: keys.unusable(place),
+                set_aside: None,
+            });
         let contents = Self {
             held: held.collect(),
             issuers,
@@ -133,7 +143,11 @@ impl KeySources {
 
     /// What is wrong with the newest content of a source, if anything is.
     pub(in crate::token) fn refusal(&self, place: Place) -> Option<&KeyErrors> {
-        self.held.get(place)?.set_aside.as_ref().map(|aside| &aside.why)
+        let held = self.held.get(place)?;
+        held.set_aside
+            .as_ref()
+            .map(|aside| &aside.why)
+            .or(held.unusable.as_ref())
     }
 
     /// Of what kind is what is in force of a source, and until when a certificate there is good.
@@ -183,7 +197,8 @@ impl KeySources {
         let is_new = !content.as_ref().is_ok_and(same);
         let tried = is_new.then(|| {
             held.keeps_its_kind(&content)?;
-            self.with(place, &content)
+            let keys = self.with(place, &content)?;
+            keys.unusable(place).map_or(Ok(keys), Err)
         });
         let held = self.held.get_mut(place)?;
         match tried {
@@ -193,6 +208,7 @@ impl KeySources {
             }
             Some(Ok(keys)) => {
                 held.set_aside = None;
+                held.unusable = None;
                 held.good = content.map_or(Content::Awaited, Content::Known);
                 Some(keys)
             }

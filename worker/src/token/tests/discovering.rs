@@ -52,6 +52,27 @@ async fn an_issuers_word_leads_to_its_keys_in_the_one_form_or_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_in_place_of_the_one_document_leads_to_the_other() {
+    let server = Server::default();
+    server.answers(OPENID, Ok(b"<!DOCTYPE html><title>Portal</title>".to_vec()));
+    server.answers(OAUTH, Ok(document(ISSUER, KEYS)));
+    server.answers(KEYS, Ok(jwks([key(&P256, "a")])));
+    let kept = kept(&server, &[ISSUER]).await;
+    assert_eq!(
+        (kept.verdict(&token(&P256, "a")), kept.missing()),
+        (Ok(false), String::new())
+    );
+    // A document that lies is no reason to ask elsewhere.
+    server.answers(OPENID, Ok(document("https://evil.example", KEYS)));
+    assert!(
+        self::kept(&server, &[ISSUER])
+            .await
+            .missing()
+            .contains("https://evil.example")
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_lies_is_told_and_the_last_good_keys_stay() {
     let evil = Signer::p256();
     for (answer, why) in [

@@ -348,7 +348,7 @@ async fn a_set_that_is_not_fit_for_use_is_not_taken() {
         (b"{}".to_vec(), "JWKS"),
         (jwks([]), "no key"),
         (jwks([weak]), "key \"w\""),
-        (jwks([key(&P256, "a"), key(&HMAC, "h")]), "key \"h\": is symmetric"),
+        (jwks([key(&HMAC, "h")]), "from a server"),
         (jwks([key(&P256, "a"), key(&Signer::p256(), "a")]), "another key"),
         (jwks([with(key(&P256, "p"), "d", "AA")]), "private member"),
     ] {
@@ -386,6 +386,7 @@ async fn keys_of_an_issuer_that_are_not_for_us_are_passed_over() {
         with(key(&RSA, "f"), "alg", "RSA-OAEP"),
         json!({"kty": "AKP", "kid": "g", "alg": "ML-DSA-44", "pub": "AA"}),
         json!({"kty": "EC", "kid": "h", "crv": "P-521", "x": "AA", "y": "AA"}),
+        key(&HMAC, "i"),
     ]);
     let kept = Kept::start(&server, &[URL]).await;
     assert_eq!(
@@ -393,6 +394,20 @@ async fn keys_of_an_issuer_that_are_not_for_us_are_passed_over() {
         (Ok(false), String::new())
     );
     assert_eq!(kept.verdict(&token(&P256, "e")), Err(UNAVAILABLE));
+    // A secret that a server publishes signs nothing, also if there was none before.
+    let forged = |kid: &str| {
+        let claims = json!({"iss": ISSUER, "sub": "alice", "aud": "us", "exp": 1_700_000_060});
+        HMAC.token(
+            Algorithm::HS256,
+            &json!({"alg": "HS256", "kid": kid}).to_string(),
+            &claims.to_string(),
+        )
+    };
+    assert!(kept.verdict(&forged("i")).is_err());
+    server.has(&[key(&P256, "a2"), key(&HMAC, "j")]);
+    sleep(TTL + LATENCY).await;
+    assert_eq!(kept.verdict(&token(&P256, "a2")), Ok(false));
+    assert!(kept.verdict(&forged("j")).is_err());
     // Nothing but such keys is no set.
     for bad in [
         with(with(key(&RSA, "e"), "use", "enc"), "d", "AA"),
@@ -475,6 +490,32 @@ async fn a_file_that_changes_is_read_again_and_one_that_is_spoilt_is_not_taken()
     std::fs::remove_file(&file).unwrap();
     sleep(PERIOD * 3).await;
     assert!(kept.verdict(&by_new).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_had_keys_is_not_taken_to_have_none_though_its_issuer_has_others() {
+    let folder = Folder::new("worse");
+    let (first, second) = (Signer::p256(), Signer::p256());
+    let weak = jwks([json!({"kty": "RSA", "kid": "w", "n": "w".repeat(170), "e": "AQAB"})]);
+    let entries = [
+        folder.write("a.json", &jwks([key(&first, "a")])),
+        folder.write("b.json", &jwks([key(&second, "b")])),
+        folder.write("c.json", &weak),
+    ];
+    let kept = Kept::start(&Server::default(), &entries.each_ref().map(String::as_str)).await;
+    for worse in [jwks([]), weak.clone()] {
+        folder.write("a.json", &worse);
+        sleep(PERIOD * 3).await;
+        assert!(kept.verdict(&token(&first, "a")).is_ok());
+    }
+    // The one that had none may have some, and then another may change, too.
+    let third = Signer::p256();
+    folder.write("c.json", &jwks([key(&third, "c")]));
+    folder.write("a.json", &jwks([key(&first, "d")]));
+    sleep(PERIOD * 3).await;
+    for (signer, kid) in [(&third, "c"), (&first, "d"), (&second, "b")] {
+        assert!(kept.verdict(&token(signer, kid)).is_ok(), "{kid}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

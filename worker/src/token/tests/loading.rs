@@ -3,6 +3,7 @@
 use std::io;
 
 use ::base64::Engine as _;
+use ::base64::engine::general_purpose::STANDARD;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -343,6 +344,51 @@ fn one_bad_key_spoils_no_other_and_is_told_with_its_name() {
 }
 
 #[test]
+fn a_file_without_a_usable_key_spoils_no_other_of_its_issuer() {
+    let weak = json!({"kty": "RSA", "n": base64(&modulus(128)), "e": "AQAB"});
+    let weak_der = [
+        b"\x30\x81\x89\x02\x81\x81\x00",
+        &modulus(128)[..],
+        b"\x02\x03\x01\x00\x01",
+    ]
+    .concat();
+    let bad = [
+        ("weak.pem", pem("RSA PUBLIC KEY", &weak_der)),
+        ("unknown.pem", pem("PUBLIC KEY", b"x")),
+        ("empty.json", jwks([])),
+        ("weak.json", jwks([weak])),
+        ("other.json", jwks([with(RSA.jwk(), "use", "enc")])),
+        ("hmac:short.txt", b"short".to_vec()),
+    ];
+    for (entry, content) in bad.clone() {
+        let files = [(entry, content.clone()), ("good.pem", P256.file())];
+        let keys = load_for(&[ISSUER], &[], &files).unwrap();
+        let told: Vec<_> = keys.passed_over().iter().map(ToString::to_string).collect();
+        assert_eq!((keys.len(), told.len()), (1, 1), "{told:?}");
+        assert!(told[0].contains(entry), "{told:?}");
+        assert_eq!(faults(load(entry, content.clone())).len(), 1, "{entry} alone");
+        // Another issuer's keys do not count.
+        let [one, other] = ["issuer=a;", "issuer=b;"];
+        let files = [
+            (&*format!("{one}{entry}"), content),
+            (&*format!("{other}good.pem"), P256.file()),
+        ];
+        assert_eq!(faults(load_for(&["a", "b"], &[], &files)).len(), 1, "{entry}");
+    }
+    assert_eq!(faults(load_for(&[ISSUER], &[], &bad)).len(), bad.len());
+    // What is not a key that may not be used, but a mistake, is one whatever else there is.
+    for (entry, content) in [
+        ("private.pem", pem("PRIVATE KEY", b"x")),
+        ("text", b"text".to_vec()),
+        ("hmac:public", P256.file()),
+        ("half.json", b"{".to_vec()),
+    ] {
+        let files = [(entry, content), ("good.pem", P256.file())];
+        assert_eq!(faults(load_for(&[ISSUER], &[], &files)).len(), 1, "{entry}");
+    }
+}
+
+#[test]
 fn a_set_has_1_to_1000_keys() {
     assert_eq!(faults(load_for(&[ISSUER], &[], &[])), [Fault::NoKeys]);
     assert_eq!(faults(load("keys", jwks([]))), [Fault::NoKeys]);
@@ -418,7 +464,7 @@ fn files_are_read_up_to_their_limit() {
             MAX_FILE_BYTES,
             vec![Fault::Unrecognized {
                 looks: Looks::Text,
-                named: format!("hmac:{}", path.display()),
+                named: None,
             }],
         ),
         (MAX_FILE_BYTES + 1, vec![Fault::FileTooLarge]),
@@ -446,13 +492,61 @@ fn files_of_others() -> Vec<(Looks, Vec<u8>)> {
     let public = aws_lc_rs::signature::KeyPair::public_key(pair);
     let der = AsDer::<PublicKeyX509Der>::as_der(public).unwrap().as_ref().to_vec();
     let text = |text: &str| text.as_bytes().to_vec();
+    let standard = |bytes: &[u8]| STANDARD.encode(bytes).into_bytes();
+    let hex = |bytes: &[u8]| -> Vec<u8> {
+        bytes
+            .iter()
+            .flat_map(|byte| format!("{byte:02x}").into_bytes())
+            .collect()
+    };
+    let wrapped = |bytes: &[u8]| standard(bytes).chunks(76).collect::<Vec<_>>().join(&b'\n');
+    let compact = RSA.token(Algorithm::RS256, r#"{"alg":"RS256"}"#, r#"{"sub":"alice"}"#);
+    let blob = [
+        "\0\0\0\x07ssh-rsa\0\0\0\x03\x01\0\x01\0\0\x01\x01\0".as_bytes(),
+        &modulus(256),
+    ]
+    .concat();
+    let page = "upstream connect error or disconnect/reset before headers. reset reason: connection failure";
+    let openpgp = [&b"\x99\x01\x8d\x04\x6b\x0d\xbc\x05\x01\x0c\x00"[..], &modulus(384)].concat();
+    let dump = "Public-Key: (2048 bit)\nModulus:\n    00:cc:23:5c:7b:20:ce:62:50:c9:11:3b:be:cb:1e:\n    9f:a1:83";
     vec![
+        (Looks::EncodedKey, standard(&der)),
+        (Looks::EncodedKey, base64(&der).into_bytes()),
+        (Looks::EncodedKey, wrapped(&der)),
+        (Looks::EncodedKey, standard(&der[..der.len() / 2])),
+        (Looks::EncodedKey, standard(&standard(&der))),
+        (Looks::EncodedKey, standard(&RSA.file())),
+        (Looks::EncodedKey, hex(&der)),
+        (Looks::EncodedKey, [&b"PUBLIC_KEY="[..], &standard(&der)].concat()),
+        (
+            Looks::EncodedKey,
+            [&b"data:application/octet-stream;base64,"[..], &standard(&der)].concat(),
+        ),
+        (Looks::Encoded, standard(&jwks([RSA.jwk()]))),
+        (Looks::Encoded, standard(page.as_bytes())),
+        (Looks::Encoded, standard(&openpgp)),
+        (Looks::Ssh, blob.clone()),
+        (Looks::Ssh, standard(&blob)),
+        (Looks::Jwt, compact.into_bytes()),
+        (Looks::OpenPgp, openpgp),
+        (Looks::Format, [&b"\x1f\x8b\x08\0"[..], &modulus(64)].concat()),
+        (Looks::Format, [&b"PK\x03\x04"[..], &modulus(64)].concat()),
+        (Looks::Prose, text(page)),
+        (Looks::Prose, text(dump)),
+        (Looks::Prose, text("kty: RSA\nn: xjlCRBqkOyuVlSlhyw\ne: AQAB\n")),
+        (Looks::Prose, text("https://login.example.com/realms/x/certs")),
+        (
+            Looks::Prose,
+            [&b"Modulus="[..], &hex(&modulus(256)).to_ascii_uppercase()].concat(),
+        ),
+        (
+            Looks::Prose,
+            b"502 Passerelle d\xe9faillante, le serveur n'a pas r\xe9pondu".to_vec(),
+        ),
+        (Looks::Der, der[..der.len() - 1].to_vec()),
         (Looks::Der, der),
         (Looks::Der, public.as_ref().to_vec()),
-        (
-            Looks::Der,
-            ::base64::engine::general_purpose::STANDARD.decode(CERTIFICATE).unwrap(),
-        ),
+        (Looks::Der, STANDARD.decode(CERTIFICATE).unwrap()),
         (Looks::Pem, RSA.file()),
         (Looks::Pem, pem("CERTIFICATE", b"x")),
         (Looks::Pem, [&b"Bag Attributes\n"[..], &P256.file()].concat()),
@@ -500,18 +594,31 @@ fn nothing_becomes_a_secret_that_is_not_named_one() {
         }
         assert_eq!(faults(load("hmac:file", content)), [Fault::PublicSecret(looks)]);
     }
-    for content in [
-        &HMAC.file()[..],
-        &[0xff; 64],
-        b"Modulus: 00:c3:5f (2048 bit) and more text",
-        b"PK\x03\x04",
-    ] {
-        let refused = load("kid=a;file.pem", content.to_vec()).unwrap_err().to_string();
-        assert!(
-            refused.contains("hmac:file.pem") && refused.contains("neither a JWKS nor a public key"),
-            "{refused}"
-        );
+}
+
+#[test]
+fn what_is_no_key_is_told_what_to_do_and_named_a_secret_only_if_it_could_be_one() {
+    let told = |content: Vec<u8>| load("kid=a;file.pem", content).unwrap_err().to_string();
+    for content in [HMAC.file(), base64(&modulus(16)).replace('1', "x").into_bytes()] {
+        let is_secret = load("hmac:file.pem", content.clone()).is_ok();
+        let told = told(content);
+        assert!(told.contains("neither a JWKS nor a public key"), "{told}");
+        assert_eq!(told.contains("hmac:file.pem"), is_secret, "{told}");
     }
+    for (looks, content) in files_of_others() {
+        let Err(errors) = load("kid=a;file.pem", content) else {
+            continue;
+        };
+        let told = errors.to_string();
+        assert!(!told.contains("hmac:"), "{looks}: {told}");
+        match looks {
+            Looks::Ssh => assert!(told.contains("ssh-keygen -e -m PKCS8"), "{told}"),
+            Looks::EncodedKey => assert!(told.contains("base64 -d"), "{told}"),
+            _ => {}
+        }
+    }
+    let bag = [&b"Bag Attributes\n"[..], &P256.file()].concat();
+    assert!(told(bag).contains("remove what is before"));
 }
 
 proptest::proptest! {
@@ -528,7 +635,7 @@ fn a_public_key_in_der_is_the_one_in_pem() {
     };
     let public = aws_lc_rs::signature::KeyPair::public_key(pair);
     let spki = AsDer::<PublicKeyX509Der>::as_der(public).unwrap().as_ref().to_vec();
-    let certificate = ::base64::engine::general_purpose::STANDARD.decode(CERTIFICATE).unwrap();
+    let certificate = STANDARD.decode(CERTIFICATE).unwrap();
     let in_pem = pem("CERTIFICATE", &certificate);
     for (content, algorithm) in [
         (spki, Algorithm::RS256),

@@ -21,7 +21,7 @@ use crate::auth::identity::Issuer;
 use crate::token::keys::source::Content;
 
 pub(super) const ISSUER: &str = "https://issuer.example";
-pub(super) const SECRET: &[u8] = b"a secret of more than 64 bytes, for tests: it serves each hash of HMAC";
+pub(super) const SECRET: &[u8] = b"a-secret-of-more-than-64-bytes,for-tests:it-serves-each-hash-of-HMAC";
 
 pub(super) enum Signer {
     Hmac(Vec<u8>),

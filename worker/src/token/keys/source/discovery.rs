@@ -96,15 +96,15 @@ impl Discovery {
         })
     }
 
+    /// The one document, or else the other. A server may answer what it does not have with a page (200) as well as with 404.
     async fn document(&self, fetch: &impl Fetch) -> Result<Bytes, FetchError> {
         let [openid, oauth] = &self.documents;
         let reason = match fetch.fetch(openid).await {
-            Ok(document) => return Ok(document),
-            Err(reason) => reason,
+            Ok(document) if Members::parse(&document).is_some() => return Ok(document),
+            Ok(_) => Undiscovered::NoObject.into(),
+            Err(reason @ FetchError::Status(_)) => reason,
+            Err(reason) => return Err(reason),
         };
-        if !matches!(reason, FetchError::Status(_)) {
-            return Err(reason);
-        }
         let found = fetch.fetch(oauth).await;
         found.map_err(|second| {
             let (openid, oauth) = (Box::new(reason), Box::new(second));

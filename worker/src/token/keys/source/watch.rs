@@ -3,10 +3,12 @@
 //! They are looked at, not subscribed to: that works on every file system, and
 //! through the links that Kubernetes turns when a secret changes. A change counts
 //! when two looks in a row see the same, because a file that is just being written
-//! may be half a secret, which is one too.
+//! may be half a secret, which is one too. A file that never rests is refused, as by
+//! `shared::credentials`.
 
 use std::time::Duration;
 
+use shared::credentials::MOST_UNSTEADY;
 use shared::service::reload;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -24,8 +26,10 @@ type Seen = Result<Content, Fault>;
 pub(in crate::token) struct Watched {
     place: Place,
     source: KeySource,
-    told: Seen,
+    /// Nothing while the file does not rest: whatever it comes to rest at is told.
+    told: Option<Seen>,
     last: Seen,
+    unsteady: u32,
 }
 
 impl Watched {
@@ -34,8 +38,9 @@ impl Watched {
         Self {
             place,
             source,
-            told: Ok(known.clone()),
+            told: Some(Ok(known.clone())),
             last: Ok(known),
+            unsteady: 0,
         }
     }
 
@@ -43,10 +48,19 @@ impl Watched {
     fn look(&mut self, seen: Seen, at_once: bool) -> Option<Found> {
         let is_still = at_once || seen == self.last;
         self.last = seen.clone();
-        if !is_still || seen == self.told {
+        if !is_still {
+            self.unsteady = self.unsteady.saturating_add(1);
+            if self.unsteady != MOST_UNSTEADY {
+                return None;
+            }
+            self.told = None;
+            return Some((self.place, Err(Fault::Unsteady)));
+        }
+        self.unsteady = 0;
+        if self.told.as_ref() == Some(&seen) {
             return None;
         }
-        self.told = seen.clone();
+        self.told = Some(seen.clone());
         match seen {
             Ok(Content::Awaited) => None,
             Ok(Content::Known(content)) => Some((self.place, Ok(content))),
@@ -114,5 +128,17 @@ mod tests {
         );
         assert_eq!(file.look(Err(Fault::FileTooLarge), false), None);
         assert_eq!(file.look(Ok(known("new")), true), told("new"), "somebody asked for it");
+    }
+
+    #[test]
+    fn a_file_that_never_rests_is_told_once_and_then_what_it_comes_to_rest_at() {
+        let mut file = Watched::new(7, "key".parse().unwrap(), known("old"));
+        let unsteady = (0..100).map(|look| known(if look % 2 == 0 { "a" } else { "b" }));
+        let told: Vec<_> = unsteady.filter_map(|seen| file.look(Ok(seen), false)).collect();
+        assert_eq!(told, [(7, Err(Fault::Unsteady))]);
+        // Even if that is what was in force before.
+        assert_eq!(file.look(Ok(known("old")), false), None);
+        let rests = Some((7, Ok(Bytes::from_static(b"old"))));
+        assert_eq!(file.look(Ok(known("old")), false), rests);
     }
 }
