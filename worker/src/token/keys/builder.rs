@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 use super::ByKid;
 use super::fault::{Fault, KeyError, KeyErrors, KeyName};
-use super::form::{Form, trim_start};
 use super::jwk::{self, Jwk, Jwks};
 use super::key::{Key, Material};
 use super::kind::Kind;
 use super::limits::{MAX_KEYS, MAX_SAME_KID};
+use super::looks::form::{Form, trim_start};
 use super::pem;
 use super::secret::secret_in;
 use super::source::discovery::Discovery;

@@ -8,7 +8,6 @@
 pub(crate) mod builder;
 pub(crate) mod der;
 pub(crate) mod fault;
-pub(crate) mod form;
 pub(crate) mod jwk;
 pub(crate) mod key;
 pub(crate) mod kind;

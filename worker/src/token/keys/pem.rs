@@ -11,8 +11,8 @@ use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
 use super::der::{self, INTEGER, OBJECT_IDENTIFIER, SEQUENCE};
-use super::form::BEGIN;
 use super::key::Material;
+use super::looks::form::BEGIN;
 use crate::token::Fault;
 
 const DASHES: &str = "-----";

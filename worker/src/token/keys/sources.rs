@@ -11,8 +11,8 @@ use shared::credentials;
 use shared::service::clock::Timestamp;
 
 use super::fault::{Fault, KeyError, KeyErrors};
-use super::form::{Form, trim_start};
 use super::jwk::{self, Jwks};
+use super::looks::form::{Form, trim_start};
 use super::source::{Content, Location};
 use crate::auth::identity::Issuer;
 use crate::token::{Algorithm, KeySource, Keys};

@@ -3,6 +3,8 @@
 //! An error can then say what to do about it, and nothing that was made to be shown to others is taken for a secret. What
 //! is encoded is decoded and looked at again: a public key in base64 is as public as it is in DER.
 
+pub(in crate::token) mod form;
+
 use std::collections::HashMap;
 use std::fmt;
 

@@ -3,9 +3,9 @@
 //! JWKS, PEM and DER are told apart by parsing. What is none of them is called by
 //! what it looks like (`looks`), so that an error helps.
 
-use super::der::is_der;
-pub(in crate::token) use super::looks::{BEGIN, trim_start};
-use super::looks::{Looks, looks};
+pub(in crate::token) use super::{BEGIN, trim_start};
+use super::{Looks, looks};
+use crate::token::keys::der::is_der;
 
 /// What a file with keys is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
