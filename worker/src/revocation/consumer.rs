@@ -105,7 +105,12 @@ impl RevocationConsumer {
             names,
             ..
         } = &*self.outbound;
-        match (push::producer(&delivery.message.properties), outcome) {
+        let properties = &delivery.message.properties;
+        let producer = match outcome {
+            Outcome::Refused { .. } => push::reachable_producer(properties, names),
+            _ => push::producer(properties),
+        };
+        match (producer, outcome) {
             (Some(producer), _) => outcomes_publisher.tell(&producer, outcome).await?,
             (None, Outcome::Refused { error }) => {
                 let queue = names.revocations().name;

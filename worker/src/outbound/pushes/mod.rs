@@ -216,19 +216,19 @@ impl Pushes {
 
     /// Whether it is for one or for many.
     fn read_many(&self, mut delivery: Delivery) -> Came {
-        let producer = push::producer(&delivery.message.properties);
-        match Many::of(&delivery.message, producer.clone()) {
+        let properties = &delivery.message.properties;
+        match Many::of(&delivery.message, push::producer(properties)) {
             Ok(None) => Came::One(Taken { delivery, place: None }),
             Ok(Some(many)) => {
                 delivery.take_message();
                 Came::Many(Whole::of(delivery), many)
             }
             Err(fault) => Came::Refused(Box::new(Concluded {
+                producer: push::reachable_producer(properties, &self.outbound.names),
                 delivery,
                 place: None,
                 id: None,
                 identity: None,
-                producer,
                 outcome: Outcome::Refused { error: fault.error() },
             })),
         }
@@ -247,7 +247,7 @@ impl Pushes {
                 push
             }
             Err(fault) => {
-                let producer = push::producer(&delivery.message.properties);
+                let producer = push::reachable_producer(&delivery.message.properties, &outbound.names);
                 return Resolved::Concluded(Concluded {
                     delivery,
                     place,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use shared::bus::topology::Names;
 use shared::bus::{EXPIRATION, Message, Properties, UNREADABLE, Value};
 use shared::service::chance;
 use shared::service::clock::Timestamp;
@@ -239,6 +240,11 @@ pub(crate) fn producer(properties: &Properties) -> Option<Producer> {
         // As large as a header can be.
         key: chance::number() >> 1,
     })
+}
+
+/// The same, if it may be told: what is refused, and told to no one, is dead-lettered.
+pub(crate) fn reachable_producer(properties: &Properties, names: &Names) -> Option<Producer> {
+    producer(properties).filter(|producer| names.may_be_answered(&producer.reply_to))
 }
 
 fn addressee(properties: &Properties, issuers: &[Issuer]) -> Result<Addressee, Fault> {
