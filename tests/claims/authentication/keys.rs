@@ -2,6 +2,7 @@
 //! change, from a file or from a key server.
 
 use std::fs;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tests::nodes::program::Kind;
@@ -384,6 +385,7 @@ async fn a_file_that_is_torn_or_never_rests_is_told_once_a_minute_and_counted() 
         })
         .await;
     };
+    let since = Instant::now();
     // Another at each look.
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -410,7 +412,8 @@ async fn a_file_that_is_torn_or_never_rests_is_told_once_a_minute_and_counted() 
     }
     let log = worker.log();
     let told: Vec<_> = log.iter().filter(|line| line["fault"].is_string()).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
+    let most = 1 + since.elapsed().as_secs() / 60;
+    assert!((1..=most).contains(&(told.len() as u64)), "{told:?}");
     assert_eq!(told[0]["level"], "WARN", "{told:?}");
     assert!(told[0].to_string().contains("at each look"), "{told:?}");
     assert_eq!(code(&mut client, &key).await, Value::Null);

@@ -529,6 +529,11 @@ fn files_of_others() -> Vec<(Looks, Vec<u8>)> {
         (Looks::Ssh, standard(&blob)),
         (Looks::Jwt, compact.into_bytes()),
         (Looks::OpenPgp, openpgp),
+        // Of Ed25519: a key of 51 bytes, and behind it a name.
+        (
+            Looks::OpenPgp,
+            [&b"\x98\x33\x04\x6b\x0d\xbc\x05\x16"[..], &modulus(45), b"\xb4\x03a@b"].concat(),
+        ),
         (Looks::Format, [&b"\x1f\x8b\x08\0"[..], &modulus(64)].concat()),
         (Looks::Format, [&b"PK\x03\x04"[..], &modulus(64)].concat()),
         (Looks::Prose, text(page)),

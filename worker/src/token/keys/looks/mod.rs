@@ -192,17 +192,27 @@ fn is_ssh(content: &[u8]) -> bool {
             .is_some_and(is_type)
 }
 
-/// RFC 9580 §5.5.1: a packet that is a key, public or not, of a version that there is.
+/// RFC 9580 §4.2, §5.5: a packet that is a key, of a version and an algorithm that there are, made since 2000. A short one
+/// must be whole; of a long one the end may be missing.
 fn is_openpgp(content: &[u8]) -> bool {
-    let body = match content {
-        [0x94 | 0x98, _, body @ ..] => body,
-        // Up to 4,095 bytes: the largest keys have 2,000.
-        [0x95 | 0x99, 0..=15, _, body @ ..] | [0xc5 | 0xc6, 192..=207, _, body @ ..] => body,
-        [0xc5 | 0xc6, 0..=191, body @ ..] => body,
+    let (length, body) = match content {
+        [0x94 | 0x98, length, body @ ..] | [0xc5 | 0xc6, length @ 0..=191, body @ ..] => (usize::from(*length), body),
+        [0x95 | 0x99, high @ 1..=7, low, body @ ..] => (usize::from(*high) << 8 | usize::from(*low), body),
+        [0xc5 | 0xc6, high @ 192..=199, low, body @ ..] => {
+            (((usize::from(*high) - 192) << 8) + usize::from(*low) + 192, body)
+        }
         _ => return false,
     };
-    // Behind the time when it was made is its algorithm.
-    matches!(body, [3..=6, _, _, _, _, 1..=28, ..])
+    // What follows is another packet.
+    let is_whole = body.len() == length || body.get(length).is_some_and(|next| next & 0x80 != 0);
+    let is_cut = length > 255 && body.len() < length;
+    // A key on a curve has 38 bytes at least.
+    length >= 38
+        && (is_whole || is_cut)
+        && matches!(
+            body,
+            [3 | 4 | 6, 0x38..=0x7f, _, _, _, 1..=3 | 16..=19 | 22 | 25..=28, ..]
+        )
 }
 
 /// RFC 7515 §3.1: the header comes first.
