@@ -365,8 +365,13 @@ impl<'h> Reading<'h> {
             self.judgement.twice += 1;
             return self.breaks("P5", format!("{connection} hears a second answer to {id}: {message}"));
         }
+        let named = message["payload"]["of"].as_str();
         let askers = self.connections.iter().filter(|(_, one)| one.places.contains_key(id));
-        let how = match askers.map(|(name, _)| *name).min() {
+        // The one that the answer names, where it does.
+        let asker = askers
+            .map(|(name, _)| *name)
+            .min_by_key(|name| (Some(*name) != named, *name));
+        let how = match asker {
             Some(asker) => format!("{connection} hears, without its key, what {asker} has asked: {message}"),
             None => format!("{connection} hears an answer to {id}, to which none is owed: {message}"),
         };
