@@ -10,6 +10,7 @@ use shared::credentials::Credential;
 use shared::service::admin::{Readiness, watch_broker};
 use shared::service::trace::Tracer;
 use shared::wire::envelope::run;
+use shared::wire::protocol::ClientLimits;
 use shared::wire::seal::Sealer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -152,10 +153,13 @@ impl Runtime {
             phase: phases,
             rules: Rules {
                 idle_timeout: config.idle_timeout,
-                messages_per_second: config.messages_per_second.and_then(NonZeroU32::new),
-                unauthenticated_messages_per_second: config
-                    .unauthenticated_messages_per_second
-                    .and_then(NonZeroU32::new),
+                limits: ClientLimits {
+                    max_message_bytes: config.max_message_size.bytes(),
+                    messages_per_second: config.messages_per_second.and_then(NonZeroU32::new),
+                    unauthenticated_messages_per_second: config
+                        .unauthenticated_messages_per_second
+                        .and_then(NonZeroU32::new),
+                },
             },
         };
         let limits = Limits {

@@ -15,7 +15,7 @@ import { CountersignError } from "./errors.js";
 import type { State } from "./events.js";
 import { Listeners } from "./listeners.js";
 import { complete, type ClientOptions, type Settings } from "./options.js";
-import { CLOSE, isTerminal, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
+import { CLOSE, LIMITS_REQUEST, isTerminal, writeCancel, type AuthBody, type AuthRequired, type ServerMessage } from "./protocol.js";
 import { Acknowledgements } from "./request/acknowledgements.js";
 import { Given, loggedOut, randomName, unreachable, wasClosed } from "./request/asking.js";
 import type { RequestOptions, SendOptions, StreamOptions } from "./request/asking.js";
@@ -42,6 +42,8 @@ export class Client extends Listeners {
   readonly #outbox: Outbox;
   /** What the server takes. */
   readonly #limits: Limits;
+  /** Whether the server has told its limits on this connection, and tells them again when it is asked. */
+  #isTold = false;
   readonly #name = randomName();
   #lastId = 0;
   readonly #given = new Given();
@@ -228,6 +230,7 @@ export class Client extends Listeners {
   }
 
   #onOpen(connection: Connection): void {
+    this.#isTold = false;
     this.#outbox.begin(connection);
     this.#heartbeat = new Heartbeat(this.#settings.heartbeatMs, {
       probe: () => this.#probe(connection),
@@ -259,7 +262,7 @@ export class Client extends Listeners {
 
   /** By a ping, which costs least, or by what only the terminator answers, or by the token. */
   #probe(connection: Connection): boolean {
-    return connection.ping() || this.#acknowledgements?.probe() || this.#session?.probe() || false;
+    return connection.ping() || (this.#isTold && this.#outbox.say(LIMITS_REQUEST)) || this.#session?.probe() || false;
   }
 
   #onMessage(message: ServerMessage): void {
@@ -288,6 +291,7 @@ export class Client extends Listeners {
         this.#onRequired(message);
         break;
       case "limits":
+        this.#isTold = true;
         this.#limits.told(message.payload);
         this.#outbox.limited();
         this.#flush();

@@ -8,6 +8,9 @@ export const SUBPROTOCOL = "countersign.v1.json";
 /** Is offered beside it, and never chosen: a server that knows it says in its first message what it takes. */
 export const LIMITS_SUBPROTOCOL = "countersign.limits";
 
+/** What a terminator that has told its limits answers with them, whatever else it does. */
+export const LIMITS_REQUEST = JSON.stringify({ type: "limits" });
+
 /** The longest `id` of a message, in bytes. */
 export const MAX_ID_BYTES = 128;
 

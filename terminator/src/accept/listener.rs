@@ -8,7 +8,6 @@ use std::time::Duration;
 use shared::credentials::Credential;
 use shared::service::audit::{self, Audit};
 use shared::service::refusals::Refusals;
-use shared::wire::protocol::ClientLimits;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -130,11 +129,7 @@ impl Acceptor {
             connections: Arc::new(Semaphore::new(limits.max_connections)),
             addresses: Arc::new(Addresses::new(limits.max_connections_per_ip)),
             arrivals: Arc::new(Arrivals::new(limits.handshakes)),
-            told_limits: told_limits::frame(&ClientLimits {
-                max_message_bytes: limits.max_message_size,
-                messages_per_second: sockets.rules.messages_per_second,
-                unauthenticated_messages_per_second: sockets.rules.unauthenticated_messages_per_second,
-            }),
+            told_limits: told_limits::frame(&sockets.rules.limits),
             limits,
             refusals: sockets.registry.common().closings.told(),
             sockets,
@@ -320,16 +315,17 @@ impl Acceptor {
                     let frames = if asks_limits { &*self.told_limits } else { &[] };
                     handshake::agree(stream, response, frames).await?;
                     received.drain(..length);
-                    Ok(place)
+                    Ok((place, asks_limits))
                 }
                 Request::Refused(refusal) => Err(Failure::Refused(refusal)),
                 Request::Partial => Err(Failure::Refused(Refusal::TooLarge)),
             }
         };
-        let place = in_time(*deadline, handshake.as_ref(), request).await?;
+        let (place, asks_limits) = in_time(*deadline, handshake.as_ref(), request).await?;
         Ok(ConnectionPermit {
             _permit: permit,
             _place: place,
+            asks_limits,
         })
     }
 

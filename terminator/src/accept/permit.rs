@@ -13,6 +13,8 @@ pub(crate) struct ConnectionPermit {
     pub(super) _permit: OwnedSemaphorePermit,
     /// One of `max-connections-per-ip`.
     pub(super) _place: Place,
+    /// Whether its client has offered the subprotocol by which it learns its limits.
+    pub(super) asks_limits: bool,
 }
 
 /// Counts a connection as open, and has its permit, until dropped.

@@ -33,7 +33,7 @@ use futures_util::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use shared::bus::{Delivery, Publication, PublishError};
 use shared::wire::envelope::Command;
-use shared::wire::protocol::CloseCode;
+use shared::wire::protocol::{ClientLimits, CloseCode};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -58,8 +58,7 @@ use crate::session::Session;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) idle_timeout: Duration,
-    pub(crate) messages_per_second: Option<NonZeroU32>,
-    pub(crate) unauthenticated_messages_per_second: Option<NonZeroU32>,
+    pub(crate) limits: ClientLimits,
 }
 
 /// One client socket.
@@ -78,6 +77,8 @@ pub(crate) struct Connection {
     last_heard: Instant,
     pinged: bool,
     leaving: ForwardSpan,
+    /// What its client was told that it may send, and may ask again.
+    told_limits: Option<Box<ClientLimits>>,
     /// A request that found no room on its way to the broker; nothing is forwarded meanwhile.
     pub(crate) parked: Option<Parked>,
     /// What was read and may not be forwarded yet.
@@ -117,6 +118,7 @@ impl Connection {
         forwarder: Arc<Forwarder>,
         phase: watch::Receiver<Phase>,
         rules: Rules,
+        told_limits: Option<ClientLimits>,
     ) -> Self {
         Self {
             socket,
@@ -125,12 +127,13 @@ impl Connection {
             forwarder,
             phase,
             idle_timeout: rules.idle_timeout,
-            limiter: rules.messages_per_second.map(limiter),
-            early_limiter: rules.unauthenticated_messages_per_second.map(limiter),
+            limiter: rules.limits.messages_per_second.map(limiter),
+            early_limiter: rules.limits.unauthenticated_messages_per_second.map(limiter),
             timer: Box::pin(sleep(rules.idle_timeout / 2)),
             last_heard: Instant::now(),
             pinged: false,
             leaving: ForwardSpan::No,
+            told_limits: told_limits.map(Box::new),
             parked: None,
             ahead: ReadAhead::default(),
             waits_ahead: false,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use shared::bus::PublishError;
 use shared::wire::envelope::run;
-use shared::wire::protocol::CloseCode;
+use shared::wire::protocol::{ClientLimits, CloseCode};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -106,6 +106,13 @@ impl Connection {
 
     fn on_text(&mut self, text: Bytes) -> Option<CloseReason> {
         self.forwarder.metrics.messages_received.increment(1);
+        // A page cannot send pings. What it can have instead costs no worker anything, and waits for nothing.
+        if let Some(limits) = &self.told_limits
+            && ClientLimits::is_request(&text)
+        {
+            self.entry.peer.tell(limits.to_json().into());
+            return None;
+        }
         let message = self
             .forwarder
             .received(text, self.entry.peer.common().around.clock.own_now());

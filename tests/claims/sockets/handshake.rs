@@ -298,7 +298,9 @@ async fn a_client_that_asks_is_told_what_it_may_send_before_all_else_and_no_othe
         let told = client.next_json(10.s()).await;
         let limits = json!({"max_message_bytes": 20_480, "messages_per_second": 50});
         assert_eq!(told, json!({"type": "limits", "payload": limits}));
-        // And goes on as any other.
+        // It can ask again, which no worker hears, and goes on as any other.
+        client.send_json(&json!({"type": "limits"})).await;
+        assert_eq!(client.next_json(10.s()).await, told);
         client.authenticate(&token_for("alice").mint()).await;
     }
     let mut other = stack.client().await;
@@ -306,4 +308,10 @@ async fn a_client_that_asks_is_told_what_it_may_send_before_all_else_and_no_othe
         .send_json(&json!({"id": "1", "type": "echo", "token": token_for("alice").mint()}))
         .await;
     assert_eq!(other.next_json(10.s()).await["type"], "reply");
+    other
+        .send_json(&json!({"type": "limits", "id": "2", "payload": 7}))
+        .await;
+    assert_eq!(other.next_json(10.s()).await["payload"], 7, "a message of its own");
+    other.send_json(&json!({"type": "limits"})).await;
+    assert_eq!(other.next_json(10.s()).await["type"], "reply", "and so is this");
 }

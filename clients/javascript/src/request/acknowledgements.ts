@@ -48,11 +48,6 @@ export class Acknowledgements {
     return true;
   }
 
-  /** Sends one that names no push: a server that takes them answers it at once. Tells whether it was sent. */
-  probe(): boolean {
-    return this.#isWanted === true && this.outbox.say(writeAck({ id: this.id }));
-  }
-
   /** A push has come, and is about to be passed on. If a listener ends the connection, it counts as received, too. */
   came(id: unknown): void {
     if (typeof id !== "string" || this.#isWanted === false) return;

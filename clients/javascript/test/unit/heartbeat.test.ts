@@ -145,20 +145,19 @@ describe("a connection that only listens", () => {
     assert.deepEqual([pinging.shown, pinging.isTerminated], [[jwt(1)], true]);
   });
 
-  test("is probed by an acknowledgement where the server takes them", async () => {
-    const made = await live({ ...WITH, pushAck: true });
+  test("is probed by a request for its limits where the server has told them", async () => {
+    const made = await live(WITH);
     const { socket } = made;
-    const first = socket().sent.find(({ type }) => type === "push.ack");
-    socket().reply(first?.id, { acknowledged: 0, unknown: 0 });
+    const limits = { type: "limits", payload: { max_message_bytes: 65_536 } };
+    socket().say(limits);
     await listen(20_000);
-    assert.deepEqual(socket().sent.at(-1), first);
-    assert.deepEqual(socket().shown, [jwt(1)]);
-    socket().reply(first?.id, { acknowledged: 0, unknown: 0 });
+    assert.deepEqual(socket().sent.at(-1), { type: "limits" });
+    socket().say(limits);
     assert.ok((await untilGivenUp(made)) <= 25_000);
     assert.deepEqual(socket().shown, [jwt(1)]);
   });
 
-  test("is not probed after it has logged out: no token is shown", async () => {
+  test("is not probed after it has logged out, where the server has not told its limits: no token is shown", async () => {
     const { client, socket } = await live(WITH);
     void client.forget();
     socket().reply(socket().sent.at(-1)?.id, null);

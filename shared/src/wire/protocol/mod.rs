@@ -135,7 +135,23 @@ pub struct ClientLimits {
     pub unauthenticated_messages_per_second: Option<NonZeroU32>,
 }
 
+/// The longest text that requests them again.
+const MAX_LIMITS_REQUEST_BYTES: usize = 64;
+
 impl ClientLimits {
+    /// Whether a client's text requests them again: `{"type":"limits"}`, and nothing else.
+    pub fn is_request(text: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Request<'a> {
+            r#type: &'a str,
+        }
+        // A structure could be read from an array, too.
+        text.len() <= MAX_LIMITS_REQUEST_BYTES
+            && text.trim_ascii_start().starts_with(b"{")
+            && serde_json::from_slice(text).is_ok_and(|Request { r#type }| r#type == "limits")
+    }
+
     /// The message as it crosses the socket: one JSON text.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
@@ -214,6 +230,26 @@ impl<'a> ServerMessage<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_requested_by_one_text_and_no_other() {
+        for text in [r#"{"type":"limits"}"#, r#" { "type" : "limits" } "#] {
+            assert!(ClientLimits::is_request(text.as_bytes()), "{text}");
+        }
+        let long = format!("{}{}", r#"{"type":"limits"}"#, " ".repeat(MAX_LIMITS_REQUEST_BYTES));
+        for text in [
+            r#"{"type":"limits","id":"1"}"#,
+            r#"{"type":"echo"}"#,
+            r#"{"type":"limits"}{}"#,
+            r#"["limits"]"#,
+            r#"{"type":"limits","type":"limits"}"#,
+            "\"limits\"",
+            "",
+            &long,
+        ] {
+            assert!(!ClientLimits::is_request(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn an_error_names_its_message_and_whether_to_try_again() {

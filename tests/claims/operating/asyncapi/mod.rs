@@ -77,6 +77,15 @@ fn every_example_is_what_its_schema_says() {
     }
 }
 
+/// A client that has asked for its limits, and the message with them.
+async fn told_its_limits(stack: &Stack) -> (Client, Value) {
+    let offer = format!("{SUBPROTOCOL}, {LIMITS_SUBPROTOCOL}");
+    let terminator = &stack.terminators()[0];
+    let mut client = Client::to(terminator).subprotocol(&offer).open().await.unwrap();
+    let limits = client.next_json(10.s()).await;
+    (client, limits)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_client_example_is_answered_as_documented() {
     let document = Document::read();
@@ -89,7 +98,7 @@ async fn every_client_example_is_answered_as_documented() {
         for example in examples(operation) {
             let mut before = stack.client().await;
             let auth = before.authenticate(&token_for(SUBJECT).mint()).await;
-            let mut client = stack.client().await;
+            let (mut client, _) = told_its_limits(&stack).await;
             client.send_json(&real(&example["payload"], &auth)).await;
             if operation.replies.is_empty() {
                 client.expect_nothing_shown().await;
@@ -130,10 +139,7 @@ async fn whatever_the_server_says_on_a_socket_is_documented() {
     assert_eq!(backend.push_to(SUBJECT, Value::Null).await, "delivered");
     hear(&client.push(10.s()).await);
 
-    let offer = format!("{SUBPROTOCOL}, {LIMITS_SUBPROTOCOL}");
-    let terminator = &stack.terminators()[0];
-    let mut asking = Client::to(terminator).subprotocol(&offer).open().await.unwrap();
-    hear(&asking.next_json(10.s()).await);
+    hear(&told_its_limits(&stack).await.1);
 
     let mut brief = stack.client().await;
     let token = token_for(SUBJECT).expiring_in(2.s());
