@@ -109,6 +109,11 @@ impl Runtime {
             config.unauthenticated_in_flight_bytes.bytes(),
             config.max_in_flight,
         );
+        let client_limits = ClientLimits {
+            max_message_bytes: config.max_message_size.bytes(),
+            messages_per_second: config.messages_per_second.and_then(NonZeroU32::new),
+            unauthenticated_messages_per_second: config.unauthenticated_messages_per_second.and_then(NonZeroU32::new),
+        };
         let forwarder = Forwarder::new(
             publisher,
             undelivered.clone(),
@@ -116,6 +121,7 @@ impl Runtime {
             return_queue.name,
             metrics,
             rooms,
+            client_limits,
             sealer.clone(),
         )
         .with_push_ack(config.push_ack);
@@ -153,13 +159,7 @@ impl Runtime {
             phase: phases,
             rules: Rules {
                 idle_timeout: config.idle_timeout,
-                limits: ClientLimits {
-                    max_message_bytes: config.max_message_size.bytes(),
-                    messages_per_second: config.messages_per_second.and_then(NonZeroU32::new),
-                    unauthenticated_messages_per_second: config
-                        .unauthenticated_messages_per_second
-                        .and_then(NonZeroU32::new),
-                },
+                limits: client_limits,
             },
         };
         let limits = Limits {

@@ -25,7 +25,7 @@ impl ConnectionFactory {
     /// The connection of a socket, which counts as open as long as it is there.
     pub(crate) fn connection(&self, socket: WebSocketStream<Stream>, permit: ConnectionPermit) -> Connection {
         let entry = self.registry.admit();
-        let told_limits = permit.asks_limits.then_some(self.rules.limits);
+        let told_limits = permit.asks_limits;
         self.metrics().connections_opened.increment(1);
         let open = Open::new(self.metrics().clone(), permit);
         Connection::new(

@@ -7,7 +7,7 @@ use shared::bus::{Publication, PublishError, Publisher, Receipt};
 use shared::service::clock::Timestamp;
 use shared::wire::envelope::{AuthSnapshot, ForwardedMessage, MessageKind, release, run};
 use shared::wire::id::{MessageId, Sequence};
-use shared::wire::protocol::CloseCode;
+use shared::wire::protocol::{ClientLimits, CloseCode};
 use shared::wire::seal::Sealer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -38,6 +38,8 @@ pub(crate) struct Forwarder {
     return_queue: String,
     glance: Glance,
     pub(crate) rooms: Budgets,
+    /// What clients may send.
+    pub(crate) client_limits: ClientLimits,
     sealer: Sealer,
     /// How many tell the workers of their end at a time.
     pub(crate) ends: Semaphore,
@@ -51,6 +53,7 @@ impl Forwarder {
         return_queue: String,
         metrics: Arc<Metrics>,
         rooms: Budgets,
+        client_limits: ClientLimits,
         sealer: Sealer,
     ) -> Self {
         Self {
@@ -61,6 +64,7 @@ impl Forwarder {
             return_queue,
             glance: Glance::new(false),
             rooms,
+            client_limits,
             sealer,
             ends: Semaphore::new(MOST_ENDS),
         }

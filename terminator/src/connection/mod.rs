@@ -77,8 +77,8 @@ pub(crate) struct Connection {
     last_heard: Instant,
     pinged: bool,
     leaving: ForwardSpan,
-    /// What its client was told that it may send, and may ask again.
-    told_limits: Option<Box<ClientLimits>>,
+    /// Whether its client was told what it may send, and may ask again.
+    told_limits: bool,
     /// A request that found no room on its way to the broker; nothing is forwarded meanwhile.
     pub(crate) parked: Option<Parked>,
     /// What was read and may not be forwarded yet.
@@ -118,7 +118,7 @@ impl Connection {
         forwarder: Arc<Forwarder>,
         phase: watch::Receiver<Phase>,
         rules: Rules,
-        told_limits: Option<ClientLimits>,
+        told_limits: bool,
     ) -> Self {
         Self {
             socket,
@@ -133,7 +133,7 @@ impl Connection {
             last_heard: Instant::now(),
             pinged: false,
             leaving: ForwardSpan::No,
-            told_limits: told_limits.map(Box::new),
+            told_limits,
             parked: None,
             ahead: ReadAhead::default(),
             waits_ahead: false,

@@ -107,10 +107,8 @@ impl Connection {
     fn on_text(&mut self, text: Bytes) -> Option<CloseReason> {
         self.forwarder.metrics.messages_received.increment(1);
         // A page cannot send pings. What it can have instead costs no worker anything, and waits for nothing.
-        if let Some(limits) = &self.told_limits
-            && ClientLimits::is_request(&text)
-        {
-            self.entry.peer.tell(limits.to_json().into());
+        if self.told_limits && ClientLimits::is_request(&text) {
+            self.entry.peer.tell(self.forwarder.client_limits.to_json().into());
             return None;
         }
         let message = self
