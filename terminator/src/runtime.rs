@@ -120,8 +120,7 @@ impl Runtime {
             Shards::new(&names, config.broker.message_shards),
             return_queue.name,
             metrics,
-            rooms,
-            client_limits,
+            (rooms, client_limits),
             sealer.clone(),
         )
         .with_push_ack(config.push_ack);

@@ -52,8 +52,7 @@ impl Forwarder {
         shards: Shards,
         return_queue: String,
         metrics: Arc<Metrics>,
-        rooms: Budgets,
-        client_limits: ClientLimits,
+        (rooms, client_limits): (Budgets, ClientLimits),
         sealer: Sealer,
     ) -> Self {
         Self {
