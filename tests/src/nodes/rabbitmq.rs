@@ -234,7 +234,8 @@ impl Broker {
     }
 
     /// The queues and how many messages wait in each, ready and unacknowledged, as the node last counted them (which
-    /// for a quorum queue is up to 5 s old: ask [`crate::Queue::count`] for what is exact).
+    /// for a quorum queue is up to 5 s old: ask [`crate::Queue::count`] for what is exact). Of a queue that is just being declared
+    /// it says nothing, which is none.
     pub async fn list_queues(&self) -> Vec<(String, u64)> {
         let table = self
             .ctl(&["list_queues", "--silent", "--no-table-headers", "name", "messages"])
@@ -242,7 +243,7 @@ impl Broker {
         table
             .lines()
             .filter_map(|line| line.split_once('\t'))
-            .map(|(name, count)| (name.to_owned(), count.trim().parse().expect("a count")))
+            .map(|(name, count)| (name.to_owned(), count.trim().parse().unwrap_or_default()))
             .collect()
     }
 
