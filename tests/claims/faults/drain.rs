@@ -149,8 +149,13 @@ async fn a_worker_that_drains_answers_what_it_was_given() {
         let waiting = clients_that_wait(&mut stack, 50).await;
         let queue = stack.queue().await;
         let messages = format!("{}.messages", stack.namespace());
+        let confirmed = "countersign_terminator_publish_confirm_duration_seconds_count";
         eventually(10.s(), "all is given to the worker", async || {
-            queue.count(&messages).await == 0
+            let confirmed = stack.terminators()[0].metric(confirmed).await;
+            match (confirmed, queue.count(&messages).await) {
+                (100.0, 0) => Ok(()),
+                seen => Err(seen),
+            }
         })
         .await;
         // It finds the signal and the messages at the same time.
