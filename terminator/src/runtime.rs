@@ -37,7 +37,6 @@ use crate::broker::reply_consumer::ReplyConsumer;
 use crate::broker::shards::Shards;
 use crate::broker::undelivered::UndeliveredPublisher;
 use crate::config::Order;
-use crate::connection::Rules;
 use crate::connection::registry::Registry;
 use crate::context::{ConnectionLimits, TerminatorContext};
 use crate::drain::{Drain, FAREWELL_TIMEOUT};
@@ -156,10 +155,7 @@ impl Runtime {
             registry,
             forwarder,
             phase: phases,
-            rules: Rules {
-                idle_timeout: config.idle_timeout,
-                limits: client_limits,
-            },
+            idle_timeout: config.idle_timeout,
         };
         let limits = Limits {
             allowed_origins: AllowedOrigins {

@@ -1,6 +1,7 @@
 //! What every admitted socket is given: a place in the registry, a way to the broker, its rules.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
@@ -10,15 +11,15 @@ use super::stream::Stream;
 use crate::admin::metrics::Metrics;
 use crate::broker::forward::Forwarder;
 use crate::broker::phase::Phase;
+use crate::connection::Connection;
 use crate::connection::registry::Registry;
-use crate::connection::{Connection, Rules};
 
 /// All that the sockets of one terminator have in common.
 pub(crate) struct ConnectionFactory {
     pub(crate) registry: Arc<Registry>,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) phase: watch::Receiver<Phase>,
-    pub(crate) rules: Rules,
+    pub(crate) idle_timeout: Duration,
 }
 
 impl ConnectionFactory {
@@ -33,7 +34,7 @@ impl ConnectionFactory {
             (entry, open),
             self.forwarder.clone(),
             self.phase.clone(),
-            self.rules,
+            self.idle_timeout,
             told_limits,
         )
     }

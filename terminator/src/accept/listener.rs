@@ -129,7 +129,7 @@ impl Acceptor {
             connections: Arc::new(Semaphore::new(limits.max_connections)),
             addresses: Arc::new(Addresses::new(limits.max_connections_per_ip)),
             arrivals: Arc::new(Arrivals::new(limits.handshakes)),
-            told_limits: told_limits::frame(&sockets.rules.limits),
+            told_limits: told_limits::frame(&sockets.forwarder.client_limits),
             limits,
             refusals: sockets.registry.common().closings.told(),
             sockets,

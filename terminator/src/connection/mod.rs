@@ -33,7 +33,7 @@ use futures_util::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use shared::bus::{Delivery, Publication, PublishError};
 use shared::wire::envelope::Command;
-use shared::wire::protocol::{ClientLimits, CloseCode};
+use shared::wire::protocol::CloseCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -53,13 +53,6 @@ use crate::connection::read_ahead::ReadAhead;
 use crate::connection::registry::Entry;
 use crate::connection::write::{WRITE_TIMEOUT, Writing};
 use crate::session::Session;
-
-/// What a connection needs to know of its terminator's settings.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    pub(crate) idle_timeout: Duration,
-    pub(crate) limits: ClientLimits,
-}
 
 /// One client socket.
 pub(crate) struct Connection {
@@ -117,19 +110,20 @@ impl Connection {
         (entry, open): (Entry, Open),
         forwarder: Arc<Forwarder>,
         phase: watch::Receiver<Phase>,
-        rules: Rules,
+        idle_timeout: Duration,
         told_limits: bool,
     ) -> Self {
+        let limits = forwarder.client_limits;
         Self {
             socket,
             entry,
             _open: open,
             forwarder,
             phase,
-            idle_timeout: rules.idle_timeout,
-            limiter: rules.limits.messages_per_second.map(limiter),
-            early_limiter: rules.limits.unauthenticated_messages_per_second.map(limiter),
-            timer: Box::pin(sleep(rules.idle_timeout / 2)),
+            idle_timeout,
+            limiter: limits.messages_per_second.map(limiter),
+            early_limiter: limits.unauthenticated_messages_per_second.map(limiter),
+            timer: Box::pin(sleep(idle_timeout / 2)),
             last_heard: Instant::now(),
             pinged: false,
             leaving: ForwardSpan::No,
