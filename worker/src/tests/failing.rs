@@ -57,14 +57,7 @@ async fn whatever_the_handler_does_the_client_gets_one_error_and_the_worker_live
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_worker_had_is_processed_one_at_a_time_with_its_message_ids() {
     let mut fixture = Fixture::new();
-    for sequence in 1..=5 {
-        fixture
-            .forward(
-                fixture.message_id(1, sequence),
-                message("i", "slow", "alice", &Json::Null),
-            )
-            .await;
-    }
+    fixture.forward_all(1..=5, "slow").await;
     fixture.die_with(fixture.names.messages(), 5).await;
     let _worker = fixture.worker();
     for _ in 0..5 {

@@ -1,7 +1,7 @@
 //! A worker with all that is around it, in this process, on a clock that is turned by hand.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Deref;
+use std::ops::{Deref, RangeInclusive};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -183,6 +183,14 @@ impl Fixture {
     /// What a terminator publishes.
     pub(super) async fn forward(&self, message_id: MessageId, body: impl Into<Bytes>) {
         self.notify(message_id, MessageKind::Message, body.into()).await;
+    }
+
+    /// Messages of one connection with these sequences, of that type and with alice's token.
+    pub(super) async fn forward_all(&self, sequences: RangeInclusive<u64>, kind: &str) {
+        for sequence in sequences {
+            let body = message("i", kind, "alice", &Json::Null);
+            self.forward(self.message_id(1, sequence), body).await;
+        }
     }
 
     pub(super) async fn notify(&self, message_id: MessageId, notice: MessageKind, body: Bytes) {

@@ -12,14 +12,7 @@ async fn a_worker_that_stops_finishes_what_it_has_and_takes_nothing_new() {
     let mut fixture = Fixture::new();
     fixture.limits.prefetch = 2;
     let worker = fixture.worker();
-    for sequence in 1..=3 {
-        fixture
-            .forward(
-                fixture.message_id(1, sequence),
-                message("i", "wait", "alice", &Json::Null),
-            )
-            .await;
-    }
+    fixture.forward_all(1..=3, "wait").await;
     settle().await;
     worker.shutdown();
     settle().await;
@@ -55,12 +48,7 @@ async fn workers_that_come_and_go_lose_nothing() {
     let mut fixture = Fixture::new();
     let mut workers = vec![fixture.worker(), fixture.worker()];
     for sequence in 1..=100 {
-        fixture
-            .forward(
-                fixture.message_id(1, sequence),
-                message("i", "slow", "alice", &Json::Null),
-            )
-            .await;
+        fixture.forward_all(sequence..=sequence, "slow").await;
         if sequence % 20 == 0 {
             drop(workers.remove(0));
             workers.push(fixture.worker());

@@ -126,14 +126,7 @@ async fn no_more_messages_are_handled_at_a_time_than_concurrency_says() {
     let mut fixture = Fixture::new();
     fixture.limits.concurrency = 3;
     let _worker = fixture.worker();
-    for sequence in 1..=10 {
-        fixture
-            .forward(
-                fixture.message_id(1, sequence),
-                message("i", "slow", "alice", &Json::Null),
-            )
-            .await;
-    }
+    fixture.forward_all(1..=10, "slow").await;
     for _ in 0..10 {
         fixture.answer().await;
     }
@@ -145,14 +138,7 @@ async fn no_more_messages_are_in_flight_than_prefetch_says() {
     let mut fixture = Fixture::new();
     fixture.limits.prefetch = 4;
     let _worker = fixture.worker();
-    for sequence in 1..=6 {
-        fixture
-            .forward(
-                fixture.message_id(1, sequence),
-                message("i", "wait", "alice", &Json::Null),
-            )
-            .await;
-    }
+    fixture.forward_all(1..=6, "wait").await;
     settle().await;
     assert_eq!(fixture.bus.depth(&fixture.names.messages().name), (2, 4));
 }
